@@ -1,0 +1,1 @@
+"""What the two answers say: differences, verdicts, summaries and the report."""

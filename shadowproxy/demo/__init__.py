@@ -1,0 +1,1 @@
+"""Two real systems on real flights, run by `shadowproxy demo`."""

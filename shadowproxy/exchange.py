@@ -1,0 +1,107 @@
+"""The nouns that every room shares: a request, what came of each leg, and the whole. Frozen; no I/O, no clock.
+
+Bytes stay bytes here: header fields are pairs exactly as they came, bodies are what was copied off the wire.
+Turning them into something to read is record.py's work, and it happens in the journal's thread.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+Field = tuple[bytes, bytes]
+Fields = tuple[Field, ...]
+"""Header fields in the order, spelling and number in which they came."""
+
+
+class Outcome(StrEnum):
+    """How one leg of an exchange ended. A closed set: the log, the metrics and the report know no other word."""
+
+    OK = "ok"
+    TIMEOUT = "timeout"
+    CONNECT_ERROR = "connect_error"
+    TLS_ERROR = "tls_error"
+    PROTOCOL_ERROR = "protocol_error"
+    INCOMPLETE = "incomplete"
+    CALLER_LEFT = "caller_left"
+    OVERSIZE = "oversize"
+    ANSWER_OVERSIZE = "answer_oversize"
+    LANE_FULL = "lane_full"
+    OVERLOAD = "overload"
+    BREAKER_OPEN = "breaker_open"
+    BUDGET_SPENT = "budget_spent"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+
+
+class Verdict(StrEnum):
+    """What comparing an answer with live's says. A closed set."""
+
+    MATCH = "match"
+    MISMATCH = "mismatch"
+    IGNORED = "ignored"
+    INCOMPARABLE = "incomparable"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The caller's request, as received. `body` may be a prefix: it is whole when it is `body_bytes` long.
+
+    `record` is a UUIDv7 and unique; `id` is the request ID, which callers repeat when they retry.
+    `at_ns` is nanoseconds since the Unix epoch. `target` is the raw path and query, as sent to live.
+    """
+
+    id: str
+    record: str
+    at_ns: int
+    method: str
+    target: bytes
+    fields: Fields
+    body: bytes
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer. `body` may be a prefix: it is whole when it is `body_bytes` long. Milliseconds from the leg's start."""
+
+    status: int
+    fields: Fields
+    body: bytes
+    body_bytes: int
+    first_byte_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A leg that was begun and did not end well. `reply` is what of an answer had come by then."""
+
+    outcome: Outcome
+    error: str
+    total_ms: float
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A leg that was chosen and never begun: its shadow saw nothing of the request."""
+
+    outcome: Outcome
+    error: str
+
+
+LiveLeg = Reply | Failure
+ShadowLeg = Reply | Failure | Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request with live's reply and the outcome of every shadow it was chosen for. A record is one of these.
+
+    `shadows` holds the chosen ones only; `control` is live's second answer, where one was asked for.
+    """
+
+    request: Request
+    live: LiveLeg
+    shadows: Mapping[str, ShadowLeg]
+    control: ShadowLeg | None = None

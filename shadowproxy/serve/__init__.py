@@ -1,0 +1,1 @@
+"""The sidecar: everything between the caller, live, the shadows and the log."""
