@@ -1,0 +1,365 @@
+"""HTTP/1.1 messages, read strictly and written plainly. Pure: bytes in, values out; no socket, no clock.
+
+The rules, for both directions (RFC 9110, RFC 9112):
+
+1. A message is accepted only if it is written exactly as the grammar says. Nothing is repaired, trimmed or guessed:
+   two parsers that repair differently disagree about where a message ends, and that is request smuggling.
+2. Where a message ends is decided in one place, `_framing`. Content-Length beside Transfer-Encoding, a repeated
+   Content-Length, and any Transfer-Encoding but a single `chunked` are refused.
+3. Bytes after a message's end belong to whoever asked for them next, never to this message: every reader returns them.
+4. What is wrong is found at the first wrong line, not after the empty line that a hostile peer never sends.
+5. Every part has a bound: request line, head, number of fields, chunk line, trailers.
+
+Why not llhttp or h11: llhttp cannot stop after one message, loses a body behind `Upgrade`, and lets through a dozen
+forms that rule 1 forbids; h11 repairs too. tests/test_framing.py holds what is accepted here against both of them.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+
+from shadowproxy.exchange import Field, Fields
+
+MAX_TARGET = 16 * 1024
+MAX_FIELDS = 200
+MAX_CHUNK_LINE = 4 * 1024
+MAX_TRAILERS = 16 * 1024
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]"  # field-content with obs-text; no other control byte
+_REQUEST_LINE = re.compile(rb"(%b++) ([\x21-\x7e\x80-\xff]++) HTTP/([0-9])\.([0-9])" % _TOKEN)
+_STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: (%b*+))?" % _TEXT)
+_FIELD_LINES = re.compile(rb"(?:%b++:%b*+\r\n)*+" % (_TOKEN, _TEXT))
+_FIELD_LINE = re.compile(rb"%b++:%b*+" % (_TOKEN, _TEXT))
+_UNFINISHED_HEAD = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]|\r\n)*+\r?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")  # 10^18 - 1 fits 64 bits, whoever reads it next
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"https?://[^/?#@]++", re.IGNORECASE)
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;%b*+)?" % _TEXT)
+_UNFINISHED_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*+(?:;%b*+)?)?\r?" % _TEXT)
+
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+"""The phrase of each registered status: live's own does not pass, since ASGI has no place for it."""
+
+BODYLESS_STATUSES = frozenset({204, 304})
+
+
+class FramingError(ValueError):
+    """What came is not an HTTP/1.1 message that may be passed on. `status` is what a server answers to it."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Length(Enum):
+    """How the end of a body is known, where it is not a number of bytes."""
+
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until close"
+
+
+Framing = int | Length
+"""A body's length in bytes, 0 for none; or how else its end is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """`target` is origin-form or `*`, and otherwise the bytes that came. `keep_alive` is the caller's wish."""
+
+    method: str
+    target: bytes
+    http10: bool
+    fields: Fields
+    framing: Framing
+    keep_alive: bool
+    expects_continue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    status: int
+    fields: Fields
+    framing: Framing
+    keep_alive: bool
+
+
+def request_head(head: bytes) -> RequestHead:
+    """Read a request's head, from its first byte to before its empty line. Raises FramingError."""
+    line, _, lines = head.partition(b"\r\n")
+    method, target, http10 = _request_line(line)
+    fields = _fields(lines)
+    names = [name.lower() for name, _ in fields]
+    hosts = [value for name, (_, value) in zip(names, fields, strict=True) if name == b"host"]
+    if len(hosts) > 1 or (not hosts and not http10):
+        raise FramingError(400, "two Host fields" if hosts else "no Host field")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise FramingError(400, "malformed Host field")
+    expects = b"expect" in names and not http10 and b"100-continue" in _tokens(names, fields, b"expect")
+    return RequestHead(
+        method=method,
+        target=target,
+        http10=http10,
+        fields=fields,
+        framing=_framing(names, fields, http10=http10, otherwise=0),
+        keep_alive=_keep_alive(names, fields, http10=http10),
+        expects_continue=expects,
+    )
+
+
+def reply_head(head: bytes, method: str) -> ReplyHead:
+    """Read the head of the answer to a request with `method`, to before its empty line. Raises FramingError."""
+    line, _, lines = head.partition(b"\r\n")
+    match = _STATUS_LINE.fullmatch(line)
+    if not match:
+        raise FramingError(502, "malformed status line")
+    status, http10 = int(match[3]), match[2] == b"0"
+    if match[1] != b"1" or not 100 <= status < 600:
+        raise FramingError(502, f"unusable status line: HTTP/{match[1].decode()}.{match[2].decode()} {status}")
+    fields = _fields(lines)
+    names = [name.lower() for name, _ in fields]
+    try:
+        framing = _framing(names, fields, http10=http10, otherwise=Length.UNTIL_CLOSE)
+    except FramingError as error:
+        raise FramingError(502, str(error)) from None
+    if status == 101:
+        raise FramingError(502, "an upgrade that nobody asked for")
+    if method == "HEAD" or status < 200 or status in BODYLESS_STATUSES:
+        framing = 0
+    keep_alive = framing is not Length.UNTIL_CLOSE and _keep_alive(names, fields, http10=http10)
+    return ReplyHead(status=status, fields=fields, framing=framing, keep_alive=keep_alive)
+
+
+def check_unfinished_head(head: bytes, *, request: bool) -> None:
+    """Raise FramingError if no bytes that might still come could make a good head of these (rule 4)."""
+    if not _UNFINISHED_HEAD.fullmatch(head):
+        raise FramingError(400 if request else 502, "a control byte, bare CR or bare LF in the head")
+    line, end, _ = head.partition(b"\r\n")
+    if request and end:
+        _request_line(line)
+    elif request and len(line) > MAX_TARGET:
+        raise FramingError(414, "request line too long")
+    elif not request and end and not _STATUS_LINE.fullmatch(line):
+        raise FramingError(502, "malformed status line")
+
+
+def write_head(line: bytes, fields: Fields | list[Field]) -> bytes:
+    """A head, with its empty line."""
+    parts = [line, b"\r\n"]
+    for name, value in fields:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def write_chunk(data: bytes) -> bytes:
+    """`data`, which is not empty, as one chunk: an empty one would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class BodyReader:
+    """Finds the end of one body. Feed it what comes; `done` once the body is whole."""
+
+    __slots__ = ("_left", "done")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.done = length == 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """The bytes of `data` that are body, and those after its end. Raises FramingError."""
+        if len(data) < self._left:
+            self._left -= len(data)
+            return data, b""
+        body, rest = data[: self._left], data[self._left :]
+        self._left = 0
+        self.done = True
+        return body, rest
+
+    def at_eof(self) -> bool:
+        """Whether the body is whole if nothing more comes."""
+        return self.done
+
+
+class UntilCloseReader(BodyReader):
+    """A body that ends with its connection: an answer's, never a request's."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        return data, b""
+
+    def at_eof(self) -> bool:
+        return True
+
+
+class ChunkedReader(BodyReader):
+    """A chunked body (RFC 9112 section 7.1), without its framing. Extensions and trailers are checked and dropped."""
+
+    __slots__ = ("_read", "_trailers", "_unread")
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._left = 0
+        self._unread = b""  # the beginning of a line whose end has not come; bounded by MAX_CHUNK_LINE
+        self._trailers = 0
+        self._read = ChunkedReader._size_line
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        if self._unread:
+            data, self._unread = self._unread + data, b""
+        body: list[bytes] = []
+        at = 0
+        while not self.done and at < len(data):
+            step = self._read(self, data, at, body)
+            if step == 0:
+                self._unread = data[at:]
+                return b"".join(body), b""
+            at += step
+        return (body[0] if len(body) == 1 else b"".join(body)), data[at:]
+
+    # Each of these reads one part at `at` and says how many bytes it took: 0 when it needs more of them.
+
+    def _size_line(self, data: bytes, at: int, body: list[bytes]) -> int:
+        end = data.find(b"\r\n", at, at + MAX_CHUNK_LINE)
+        line = data[at : end if end >= 0 else at + MAX_CHUNK_LINE]
+        if end < 0:
+            if len(line) == MAX_CHUNK_LINE or not _UNFINISHED_CHUNK_SIZE.fullmatch(line):
+                raise FramingError(400, "malformed chunk size")
+            return 0
+        match = _CHUNK_SIZE.fullmatch(line)
+        if not match:
+            raise FramingError(400, "malformed chunk size")
+        self._left = int(match[1], 16)
+        self._read = ChunkedReader._chunk if self._left else ChunkedReader._trailer
+        return len(line) + 2
+
+    def _chunk(self, data: bytes, at: int, body: list[bytes]) -> int:
+        piece = data[at : at + self._left]
+        body.append(piece)
+        self._left -= len(piece)
+        if not self._left:
+            self._read = ChunkedReader._chunk_end
+        return len(piece)
+
+    def _chunk_end(self, data: bytes, at: int, body: list[bytes]) -> int:
+        end = data[at : at + 2]
+        if end == b"\r":
+            return 0
+        if end != b"\r\n":
+            raise FramingError(400, "a chunk longer than its size")
+        self._read = ChunkedReader._size_line
+        return 2
+
+    def _trailer(self, data: bytes, at: int, body: list[bytes]) -> int:
+        room = MAX_TRAILERS - self._trailers
+        end = data.find(b"\r\n", at, at + room)
+        line = data[at : end if end >= 0 else at + room]
+        if end < 0:
+            if len(line) == room or not _UNFINISHED_HEAD.fullmatch(line):
+                raise FramingError(400, "malformed or oversized trailers")
+            return 0
+        if not line:
+            self.done = True
+        elif not _FIELD_LINE.fullmatch(line):
+            raise FramingError(400, "malformed trailer")
+        self._trailers += len(line) + 2
+        return len(line) + 2
+
+
+def body_reader(framing: Framing) -> BodyReader:
+    if framing is Length.CHUNKED:
+        return ChunkedReader()
+    if framing is Length.UNTIL_CLOSE:
+        return UntilCloseReader()
+    return BodyReader(framing)
+
+
+def _request_line(line: bytes) -> tuple[str, bytes, bool]:
+    if len(line) > MAX_TARGET:
+        raise FramingError(414, "request line too long")
+    match = _REQUEST_LINE.fullmatch(line)
+    if not match:
+        raise FramingError(400, "malformed request line")
+    method, target, major, minor = match.groups()
+    if (major, minor) not in ((b"1", b"1"), (b"1", b"0")):
+        raise FramingError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    if method == b"CONNECT":
+        raise FramingError(501, "CONNECT is not for a reverse proxy")
+    if target[0] != 0x2F:  # "/"
+        target = _origin_form(method, target)
+    return method.decode("ascii"), target, minor == b"0"
+
+
+def _origin_form(method: bytes, target: bytes) -> bytes:
+    """RFC 9112 section 3.2.2: a server must accept the absolute form. Where to go is the config's to say, not its."""
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    authority = _ABSOLUTE.match(target)
+    if not authority:
+        raise FramingError(400, "a request target has to begin with a slash")
+    path = target[authority.end() :]
+    if not path and method == b"OPTIONS":
+        return b"*"
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def _fields(lines: bytes) -> Fields:
+    if not lines:
+        return ()
+    if not _FIELD_LINES.fullmatch(lines + b"\r\n"):
+        bad = next(line for line in lines.split(b"\r\n") if not _FIELD_LINE.fullmatch(line))
+        name = bad.partition(b":")[0][:40].decode("ascii", "replace")
+        raise FramingError(400, f"malformed field line at {name!r}")
+    split = lines.split(b"\r\n")
+    if len(split) > MAX_FIELDS:
+        raise FramingError(431, f"more than {MAX_FIELDS} fields")
+    pairs = [line.split(b":", 1) for line in split]
+    return tuple([(name, value.strip(b" \t")) for name, value in pairs])
+
+
+def _framing(names: list[bytes], fields: Fields, *, http10: bool, otherwise: Framing) -> Framing:
+    """RFC 9112 section 6.3, without its lenient branches (rule 2)."""
+    if b"transfer-encoding" in names:
+        if b"content-length" in names:
+            raise FramingError(400, "both Content-Length and Transfer-Encoding")
+        codings = [fields[i][1].lower() for i, name in enumerate(names) if name == b"transfer-encoding"]
+        if http10:
+            raise FramingError(400, "Transfer-Encoding in HTTP/1.0")
+        if codings == [b"chunked"]:
+            return Length.CHUNKED
+        listed = [coding.strip(b" \t") for value in codings for coding in value.split(b",")]
+        if listed[-1] == b"chunked" and listed.count(b"chunked") == 1:
+            raise FramingError(501, "a transfer coding other than chunked")
+        raise FramingError(400, "malformed Transfer-Encoding")
+    if b"content-length" in names:
+        if names.count(b"content-length") > 1:
+            raise FramingError(400, "repeated Content-Length")
+        length = fields[names.index(b"content-length")][1]
+        if not _LENGTH.fullmatch(length):
+            raise FramingError(400, "malformed Content-Length")
+        return int(length)
+    return otherwise
+
+
+def _keep_alive(names: list[bytes], fields: Fields, *, http10: bool) -> bool:
+    if b"connection" not in names:
+        return not http10
+    options = _tokens(names, fields, b"connection")
+    return b"keep-alive" in options and b"close" not in options if http10 else b"close" not in options
+
+
+def _tokens(names: list[bytes], fields: Fields, wanted: bytes) -> set[bytes]:
+    return {
+        token.strip(b" \t").lower()
+        for name, (_, value) in zip(names, fields, strict=True)
+        if name == wanted
+        for token in value.split(b",")
+    }
