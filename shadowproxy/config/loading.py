@@ -1,0 +1,150 @@
+"""From a file, from flags or from plain values to a Config, or to one line for each thing that is wrong.
+
+A line reads `file:line: key: problem`, so that editors and people find the place.
+"""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from shadowproxy.config import source
+from shadowproxy.config.models import Config
+from shadowproxy.config.source import Location, YamlError
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `str()` is one line for each problem."""
+
+
+_config = TypeAdapter(Config)
+
+
+def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read a YAML file. Raises ConfigError when it cannot be read, is not YAML, or says something that is not known."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8") from None
+    try:
+        document = source.parse(text, environment)
+    except YamlError as error:
+        raise ConfigError(_line(str(path), error.line, error.location, error.problem)) from None
+
+    def place(location: Location) -> tuple[str, int | None]:
+        known = (document.lines.get(location[:length]) for length in range(len(location), -1, -1))
+        return str(path), next(filter(None, known), None)
+
+    if document.values is None:
+        raise ConfigError(f"{path}: is empty: the least it needs is live: {{url: http://...}}")
+    return _validated(document.values, lambda location, problem: _line(*place(location), location, problem))
+
+
+def from_values(values: Mapping[str, Any]) -> Config:
+    """The Config that a file with these values would give. Raises ConfigError."""
+    return _validated(dict(values), lambda location, problem: _line(None, None, location, problem))
+
+
+def from_flags(*, live: str, shadows: Mapping[str, str], listen: str | None = None, log: str | None = None) -> Config:
+    """The Config for `serve` without a file. Raises ConfigError, which names the flag."""
+    values: dict[str, Any] = {"live": {"url": live}, "shadows": {name: {"url": url} for name, url in shadows.items()}}
+    if listen is not None:
+        values["listen"] = listen
+    if log is not None:
+        values["log"] = {"path": log}
+
+    def line(location: Location, problem: str) -> str:
+        match location:
+            case ("shadows", name, *_):
+                return f"--shadow {name}: {problem}"
+            case (flag, *_):
+                return f"--{flag}: {problem}"
+            case _:
+                return problem
+
+    return _validated(values, line)
+
+
+def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
+    """Every key there is, dotted, parents before children; `*` stands for a name that the file chooses."""
+    for name, hint in get_type_hints(model, include_extras=False).items():
+        if name not in {field.name for field in dataclasses.fields(model)}:
+            continue
+        yield prefix + name
+        inner = _inner_model(hint)
+        if inner is not None:
+            nested, is_mapping = inner
+            yield from keys(nested, f"{prefix}{name}.*." if is_mapping else f"{prefix}{name}.")
+
+
+def _inner_model(hint: Any) -> tuple[type, bool] | None:
+    if get_origin(hint) is Annotated:
+        return _inner_model(get_args(hint)[0])
+    if dataclasses.is_dataclass(hint) and hasattr(hint, "__pydantic_validator__"):
+        assert isinstance(hint, type)
+        return hint, False
+    is_mapping = get_origin(hint) is Mapping
+    for argument in get_args(hint):
+        found = _inner_model(argument)
+        if found is not None:
+            return found[0], is_mapping
+    return None
+
+
+def _validated(values: Any, line: Callable[[Location, str], str]) -> Config:
+    if not isinstance(values, dict):
+        raise ConfigError(line((), "must be a mapping of keys, such as live: {url: http://...}"))
+    try:
+        return _config.validate_python(values)
+    except ValidationError as error:
+        problems = dict.fromkeys(line(*_explained(detail)) for detail in error.errors(include_url=False))
+        raise ConfigError("\n".join(problems)) from None
+
+
+def _explained(detail: ErrorDetails) -> tuple[Location, str]:
+    # Pydantic marks a mapping's key with a last step of "[key]"; the key itself is the step before.
+    location = tuple(step for step in detail["loc"] if step != "[key]")
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "unexpected_keyword_argument":
+            return location, "unknown key" + _meant(location)
+        case "missing":
+            return location, "is needed"
+        case "value_error":
+            return location, str(context["error"])
+        case "literal_error":
+            return location, f"must be {context['expected'].replace(chr(39), '')}"
+        case "dataclass_type" | "mapping_type" | "dict_type":
+            return location, "must be a mapping of keys"
+        case "tuple_type":
+            return location, "must be a list"
+        case _:
+            message = detail["msg"]
+            return location, message.replace("Input should", "must").replace("Value should", "must")
+
+
+def _meant(location: Location) -> str:
+    step = str(location[-1])
+    dotted = ".".join(str(part) for part in location)
+    generic = ["*" if place == 1 and location[0] == "shadows" else str(part) for place, part in enumerate(location)]
+    parent = "".join(f"{part}." for part in generic[:-1])
+    known = list(keys())
+    siblings = [key.removeprefix(parent) for key in known if key.startswith(parent) and "." not in key[len(parent) :]]
+    near = difflib.get_close_matches(step, siblings, n=1)
+    if near:
+        return f' (did you mean "{near[0]}"?)'
+    elsewhere = [key for key in known if key.rpartition(".")[2] == step and key != dotted]
+    return f' (did you mean "{elsewhere[0]}"?)' if elsewhere else ""
+
+
+def _line(file: str | None, number: int | None, location: Location, problem: str) -> str:
+    place = "" if file is None else f"{file}: " if number is None else f"{file}:{number}: "
+    key = ".".join(str(step) for step in location)
+    return f"{place}{key}: {problem}" if key else f"{place}{problem}"

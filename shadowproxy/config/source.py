@@ -1,0 +1,192 @@
+"""A YAML text as plain values that know their lines, with `${NAME}` taken from the environment.
+
+PyYAML's own loading forgets lines, keeps the last of two equal keys, and reads `no`, `off` and `12:30` as YAML 1.1 did.
+Here the node tree is walked instead, with the types of YAML 1.2: null, true, false, numbers; all else is text.
+Substitution happens on scalars after parsing, so no value from the environment can become structure.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import yaml
+
+Location = tuple[str | int, ...]
+"""Where a value is: the keys and list positions that lead to it."""
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+MAX_NODES = 20_000
+"""Aliases are expanded, so ten lines can ask for gigabytes: this many values are built, and no more."""
+
+_CORE_TYPES = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+0123456789."),
+    ),
+    "merge": (r"<<", ["<"]),
+}
+_REFERENCE = re.compile(r"\$(?P<escape>\$)\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
+
+
+class YamlError(ValueError):
+    """What is wrong with the text, and where: `line` counts from 1, `location` is empty where no key is to blame."""
+
+    def __init__(self, problem: str, line: int | None, location: Location = ()) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.line = line
+        self.location = location
+
+
+class FromEnvironment(str):
+    """Text that holds something from the environment: whoever reads it may take it for a number, and for a secret."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """`values` is the whole as dicts, lists and scalars; `lines` tells where each key and list item stands."""
+
+    values: Any
+    lines: Mapping[Location, int]
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the class attribute is PyYAML's interface
+
+
+for _name, (_pattern, _first) in _CORE_TYPES.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), _first)
+
+
+def parse(text: str, environment: Mapping[str, str]) -> Document:
+    """Read one YAML document. Raises YamlError for the first thing that is wrong with it."""
+    if len(text) > MAX_BYTES:
+        raise YamlError(f"is longer than {MAX_BYTES} characters", None)
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = " ".join(filter(None, (error.context, error.problem)))
+        raise YamlError(f"not YAML: {problem}", mark.line + 1 if mark else None) from None
+    except yaml.YAMLError as error:
+        raise YamlError(f"not YAML: {' '.join(str(error).split())}", None) from None
+    except RecursionError:
+        raise YamlError("is nested too deeply", None) from None
+    finally:
+        loader.dispose()
+    if root is None:
+        return Document(None, {})
+    build = _Build(environment)
+    return Document(build.value(root, ()), build.lines)
+
+
+def retype(text: FromEnvironment) -> Any:
+    """What YAML would have read, had the text stood in the file as it is: a number, true, false, null, or the text."""
+    return _typed(_tag(text), text)
+
+
+def _tag(text: str) -> str:
+    for name, (pattern, _) in _CORE_TYPES.items():
+        if re.fullmatch(pattern, text):
+            return name
+    return "str"
+
+
+def _typed(kind: str, text: str) -> Any:
+    match kind:
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return int(text, {"0x": 16, "0o": 8}.get(text[:2], 10))
+        case "float":
+            return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n"))
+        case _:
+            return text
+
+
+class _Build:
+    """One walk over the node tree. Owns the lines that it finds and the count of what it built."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.lines: dict[Location, int] = {}
+        self._environment = environment
+        self._built = 0
+
+    def value(self, node: yaml.Node, location: Location) -> Any:
+        self._built += 1
+        if self._built > MAX_NODES:
+            self._refuse(f"has more than {MAX_NODES} values once aliases are followed", node, ())
+        if len(location) > MAX_DEPTH:
+            self._refuse(f"is nested deeper than {MAX_DEPTH} levels", node, location[:3])
+        self.lines.setdefault(location, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, location)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*location, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, location)
+
+    def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                for source in sources:
+                    values = self.value(source, location)
+                    if not isinstance(values, dict):
+                        self._refuse("<< takes a mapping, or a list of them", key_node, location)
+                    merged = values | merged
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._refuse("a key must be plain text", key_node, location)
+            key = key_node.value
+            if key in own:
+                self._refuse("is here twice", key_node, (*location, key))
+            # Set before the value is read: an error is about the line of the key, not of the block beneath it.
+            self.lines[(*location, key)] = key_node.start_mark.line + 1
+            own[key] = self.value(value_node, (*location, key))
+        return merged | own
+
+    def _scalar(self, node: yaml.Node, location: Location) -> Any:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind not in ("str", "null", "bool", "int", "float"):
+            self._refuse(f"the tag {node.tag} is not known here", node, location)
+        if kind != "str":
+            return _typed(kind, node.value)
+        return self._substituted(node, location)
+
+    def _substituted(self, node: yaml.Node, location: Location) -> str:
+        text: str = node.value
+        taken = False
+
+        def replace(found: re.Match[str]) -> str:
+            nonlocal taken
+            if found["escape"]:
+                return "${"
+            name = found["name"]
+            if name is None:
+                self._refuse("write ${NAME} or ${NAME:-default}, and $${ for a plain ${", node, location)
+            taken = True
+            value = self._environment.get(name)
+            # As in the shell, `:-` also stands in for a variable that is set to nothing.
+            if found["default"] is not None:
+                return value or found["default"]
+            if value is None:
+                self._refuse(f"the environment variable {name} is not set", node, location)
+            return value
+
+        text = _REFERENCE.sub(replace, text)
+        return FromEnvironment(text) if taken else text
+
+    def _refuse(self, problem: str, node: yaml.Node, location: Location) -> NoReturn:
+        raise YamlError(problem, node.start_mark.line + 1, location)

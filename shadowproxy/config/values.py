@@ -1,0 +1,299 @@
+"""What a value of the configuration may be: each type reads what YAML gave and says in one phrase what is wrong.
+
+The phrases follow the key's name, as in `drain: is not a duration`. They never quote a value that may be a secret.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, PlainValidator
+
+from shadowproxy.config import source
+from shadowproxy.config.source import FromEnvironment
+
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE_UNITS = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>[A-Za-z]+)")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")  # RFC 9110 section 5.5: no controls, CR and LF above all
+_SHADOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
+
+RESERVED_NAMES = frozenset({"live", "control"})
+"""A record and a metric have a place of their own for these, so no shadow may be called so."""
+
+_CREDENTIAL_WORDS = re.compile(
+    r"authorization|cookie|token|secret|password|credential|api-?key|signature", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """Where to listen. `port` 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """Where to listen, as a path in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+def looks_like_credential(name: str) -> bool:
+    """Whether a header field of this name likely carries a secret."""
+    return _CREDENTIAL_WORDS.search(name) is not None
+
+
+def _plain(value: object) -> Any:
+    """Text that came whole from the environment stands for what YAML would have read in its place."""
+    return source.retype(value) if isinstance(value, FromEnvironment) else value
+
+
+def _quantity(value: object, units: Mapping[str, float], what: str, example: str) -> float:
+    value = _plain(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if found is None or found["unit"] not in units:
+        raise ValueError(f"is not {what}: write {example}, or a plain number")
+    return float(found["number"]) * units[found["unit"]]
+
+
+def _seconds(value: object) -> float:
+    return float(_quantity(value, _DURATION_UNITS, "a duration", "250ms, 30s, 5m, 12h or 7d"))
+
+
+def _bytes(value: object) -> int:
+    size = _quantity(value, _SIZE_UNITS, "a size", "256KiB, 5MB or 10GiB")
+    if size != int(size):
+        raise ValueError("is not a whole number of bytes")
+    return int(size)
+
+
+def _number(value: object) -> float:
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    return value
+
+
+def _count(value: object) -> int:
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _flag(value: object) -> bool:
+    value = _plain(value)
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _word(value: object) -> object:
+    # A Literal takes no subclass of str.
+    return str(value) if isinstance(value, FromEnvironment) else value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text: put it in quotes")
+    return str(value)
+
+
+def _shadow_name(value: object) -> str:
+    if not isinstance(value, str) or not _SHADOW_NAME.fullmatch(value):
+        raise ValueError("is not a name for a shadow: small letters, digits, - and _, at most 63")
+    if value in RESERVED_NAMES:
+        raise ValueError("cannot be a shadow's name: records have a place of that name already")
+    return value
+
+
+def _nullable(value: object) -> object:
+    return None if _plain(value) is None else value
+
+
+def _any_json(value: object) -> Any:
+    match value:
+        case dict():
+            return {key: _any_json(item) for key, item in value.items()}
+        case list():
+            return [_any_json(item) for item in value]
+        case _:
+            return _plain(value)
+
+
+def _url(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a URL, such as http://model:8000")
+    url = str(value)
+    if not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        raise ValueError("has a space or a character outside ASCII: percent-encode it, or write the host in punycode")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL: its host or port cannot be read") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    if "@" in parts.netloc:
+        # The value is not quoted: what stands before the @ is likely a password.
+        raise ValueError("must not carry a user or password: set the Authorization header with headers.set and ${NAME}")
+    if not parts.hostname or not _HOST.fullmatch(parts.netloc) or port == 0:
+        raise ValueError("needs a host, such as http://model:8000")
+    if "?" in url or "#" in url:
+        raise ValueError("must end with its path: a query or fragment belongs to each request")
+    return url
+
+
+def _listen(value: object) -> TcpAddress | UnixAddress:
+    if isinstance(value, TcpAddress | UnixAddress):
+        return value
+    text = value if isinstance(value, str) else ""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise ValueError("must be unix: and an absolute path")
+        return UnixAddress(path)
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (
+        not (colon and bare and re.fullmatch(r"[0-9]{1,5}", port))
+        or int(port) > 65535
+        or (":" in bare and bare == host)
+    ):
+        raise ValueError("must be host:port, [IPv6 address]:port, or unix:/path")
+    return TcpAddress(bare, int(port))
+
+
+def _field_name(value: object) -> str:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ValueError("is not the name of a header field")
+    return str(value)
+
+
+def _field_value(value: object) -> str:
+    # Kept as it is: whether it came from the environment is asked later. Never quoted: it may be a credential.
+    if not isinstance(value, str):
+        raise ValueError("must be text: put it in quotes")
+    if not _FIELD_VALUE.fullmatch(value) or value != value.strip(" \t"):
+        raise ValueError("has a line break, a control character, or blanks around it")
+    return value
+
+
+def _pointer(value: object) -> str:
+    if not isinstance(value, str) or not _POINTER.fullmatch(value):
+        raise ValueError('is not a JSON pointer: write "/a/b", with ~1 for a slash and ~0 for a tilde in a name')
+    return str(value)
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"/[\x21-\x7e]*", value) or "?" in value or "#" in value:
+        raise ValueError("must be a path as it is on the wire: a slash first, percent-encoded, no query")
+    return str(value)
+
+
+def _path_glob(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith(("/", "*")):
+        raise ValueError('must be a glob over the path: a slash or * first, as in "/v1/*"')
+    return str(value)
+
+
+def _method(value: object) -> str:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value) or value != value.upper():
+        raise ValueError("is not a method: write it in capitals, as in POST")
+    return str(value)
+
+
+def _host_header(value: object) -> str:
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise ValueError("must be upstream, preserve, or the Host to send, as in model.example:8000")
+    return str(value)
+
+
+def _sampling_key(value: object) -> str:
+    kind, _, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    sound = {
+        "request_id": value == "request_id",
+        "header": bool(_TOKEN.fullmatch(rest)),
+        "cookie": bool(_TOKEN.fullmatch(rest)),
+        "json": rest.startswith("/") and bool(_POINTER.fullmatch(rest)),
+    }
+    if not sound.get(kind, False):
+        raise ValueError("must be request_id, header:NAME, cookie:NAME or json:/pointer")
+    return str(value)
+
+
+def _readable_file(value: object) -> Path:
+    path = Path(value) if isinstance(value, str | Path) else Path()
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _log_path(value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError('must be a directory, or "-" for standard output')
+    return str(value)
+
+
+def _tolerance(value: object) -> object:
+    value = _plain(value)
+    return {"abs": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
+PositiveBytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
+PositiveCount = Annotated[int, BeforeValidator(_count), Field(gt=0)]
+Percent = Annotated[float, BeforeValidator(_number), Field(ge=0, le=100, allow_inf_nan=False)]
+Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Json = Annotated[Any, BeforeValidator(_any_json)]
+Url = Annotated[str, BeforeValidator(_url)]
+Listen = Annotated[TcpAddress | UnixAddress, PlainValidator(_listen)]
+FieldName = Annotated[str, BeforeValidator(_field_name)]
+FieldValue = Annotated[str, PlainValidator(_field_value)]
+Pointer = Annotated[str, BeforeValidator(_pointer)]
+RawPath = Annotated[str, BeforeValidator(_path)]
+PathGlob = Annotated[str, BeforeValidator(_path_glob)]
+Method = Annotated[str, BeforeValidator(_method)]
+HostHeader = Annotated[str, BeforeValidator(_host_header)]
+SamplingKey = Annotated[str, BeforeValidator(_sampling_key)]
+HeaderGlob = Annotated[str, PlainValidator(_field_value)]
+ShadowName = Annotated[str, BeforeValidator(_shadow_name)]
+Text = Annotated[str, BeforeValidator(_text)]
+ReadableFile = Annotated[Path, BeforeValidator(_readable_file)]
+LogPath = Annotated[str, BeforeValidator(_log_path)]
+Word = BeforeValidator(_word)
+ToleranceValue = BeforeValidator(_tolerance)
+Nullable = BeforeValidator(_nullable)
