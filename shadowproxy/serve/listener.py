@@ -1,0 +1,468 @@
+"""The caller's side of a connection: a uvicorn protocol class that reads strictly and waits for nobody for ever.
+
+The rules:
+
+1. One request at a time. The next one's bytes stay unread in the buffer until the answer before it is out, so answers
+   come in order and what is wrong with the second request cannot answer for the first.
+2. A request is parsed by framing.py and nothing else. What it refuses is answered once, and the connection ends.
+3. Every wait for the caller has a deadline: for a head, for a body, for room to write to, and for the next request.
+4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `send` waits while as much is unwritten.
+5. A caller who leaves before the answer is complete ends the application's task at once, by cancelling it.
+6. An answer that cannot be completed is broken off: never a last chunk, never filled up. Where only the end of the
+   connection would say that it is complete, it is reset.
+7. A connection that ends with unread bytes is closed for writing first and read on for `LINGER` seconds: closed at
+   once, it would be reset, and a reset can overtake the answer (RFC 9112 section 9.6).
+
+uvicorn gives the sockets, the application and the drain on shutdown: it calls `shutdown` on every member of its
+`connections` and waits until they and its `tasks` are gone.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from uvicorn import Config
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
+from uvicorn.server import ServerState
+
+from shadowproxy.exchange import Field
+from shadowproxy.serve import framing
+from shadowproxy.serve.deadline import Deadline
+from shadowproxy.serve.framing import FramingError, Length, RequestHead
+
+HIGH_WATER = 64 * 1024
+IDLE = 75.0  # longer than the pools of common clients keep a connection, so that they close it and not we
+PARTING = 0.25  # on shutdown, how long an idle connection may still bring a request that was already on its way
+LINGER = 2.0
+CALLER_LEFT = "the caller left"
+
+_RESET = struct.pack("ii", 1, 0)
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence."""
+
+    headers: int
+    buffer: int
+    head_timeout: float
+    body_timeout: float
+
+
+class BrokenOff(Exception):
+    """Raised by the application when it cannot complete the answer that it began."""
+
+
+def refusal(reason: str, detail: str, request_id: str | None = None) -> tuple[list[Field], bytes]:
+    """Fields and body of an answer that the proxy gives itself. `reason` is an error type of RFC 9209 section 2.3."""
+    told = {"error": reason, "detail": detail} | ({"request_id": request_id} if request_id else {})
+    body = orjson.dumps(told) + b"\n"
+    fields = [
+        (b"Content-Type", b"application/json"),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"Proxy-Status", b"shadowproxy; error=" + reason.encode()),
+    ]
+    return fields, body
+
+
+class Listener(asyncio.Protocol):
+    """One caller's connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: Limits,
+    ) -> None:
+        self.app = cast(ASGI3Application, config.loaded_app)
+        self.loop = _loop or asyncio.get_running_loop()
+        self.limits = limits
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self.writable: asyncio.Future[None] | None = None  # there while the transport holds HIGH_WATER bytes
+        self.stopping = False
+        self._server = server_state
+        self._connections = cast("set[Listener]", server_state.connections)  # uvicorn's type names its own classes
+        self._deadline = Deadline(self.loop, self._expired)
+        self._buffer = b""
+        self._call: _Call | None = None  # the request being answered, or whose body is being let by
+        self._in_head = False
+        self._reading = True
+        self._lingering = False
+
+    # uvicorn and the transport call these.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._connections.add(self)
+        self._deadline.set(IDLE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._deadline.close()
+        self.resume_writing()
+        if self._call is not None and not self._call.answered and self._call.task is not None:
+            self._call.task.cancel(CALLER_LEFT)
+
+    def shutdown(self) -> None:
+        """Answer what was accepted, saying that the connection ends; an idle one ends after `PARTING`."""
+        self.stopping = True
+        if self._call is None and not self._in_head and not self._lingering:
+            self._deadline.set(PARTING)
+
+    def pause_writing(self) -> None:
+        self.writable = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self.writable is not None and not self.writable.done():
+            self.writable.set_result(None)
+        self.writable = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        self._advance()
+
+    # Reading.
+
+    def _advance(self) -> None:
+        try:
+            if self._call is None and not self._begin():
+                return
+            self._feed()
+        except FramingError as error:
+            self._refuse(error)
+
+    def _begin(self) -> bool:
+        """Read a head, if it is there whole, and say whether it was."""
+        data = self._buffer
+        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: some callers end a body with a line break too many
+            data = data[2:]
+        self._buffer = data
+        end = data.find(b"\r\n\r\n", 0, self.limits.headers + 4)
+        if end < 0:
+            if data:
+                self._await_head(data)
+            return False
+        head = framing.request_head(data[:end])
+        self._buffer = data[end + 4 :]
+        self._in_head = False
+        self._server.total_requests += 1
+        self._call = _Call(self, head)
+        if self._call.reader.done:
+            self._deadline.clear()
+        else:
+            self._deadline.set(self.limits.body_timeout)
+        return True
+
+    def _await_head(self, data: bytes) -> None:
+        framing.check_unfinished_head(data, request=True)
+        if len(data) > self.limits.headers:
+            raise FramingError(431, f"a head of more than {self.limits.headers} bytes")
+        if not self._in_head:
+            self._in_head = True
+            self._deadline.set(self.limits.head_timeout)
+
+    def _feed(self) -> None:
+        """Give the request what has come of its body; let by what comes of it after the answer."""
+        call = cast(_Call, self._call)
+        if not call.reader.done and self._buffer:
+            body, self._buffer = call.reader.feed(self._buffer)
+            if call.reader.done:
+                self._deadline.clear()
+            elif call.received >= self.limits.buffer and not call.answered:
+                self._deadline.set(self.limits.body_timeout)
+            call.push(body)
+        if call.task is None:
+            call.task = self.loop.create_task(self._run(call))
+            self._server.tasks.add(call.task)
+            call.task.add_done_callback(self._server.tasks.discard)
+        elif call.answered and call.reader.done:
+            self._next()
+            return
+        if self._reading and (call.unread > HIGH_WATER or len(self._buffer) > HIGH_WATER):
+            self._reading = False
+            self.transport.pause_reading()
+            self._deadline.clear()
+
+    def read_on(self) -> None:
+        """The application has taken what was unread."""
+        if not self._reading and not self.transport.is_closing():
+            self._reading = True
+            self.transport.resume_reading()
+            if self._call is not None and not self._call.reader.done:
+                self._deadline.set(self.limits.body_timeout)
+
+    def _expired(self) -> None:
+        if self._lingering or (self._call is None and not self._in_head):
+            self.transport.close()
+        elif self._call is not None and self._call.answered:
+            self._part()
+        else:
+            self._refuse(FramingError(408, "the request did not come in time"))
+
+    # Answering.
+
+    async def _run(self, call: "_Call") -> None:
+        try:
+            await self.app(call.scope(), call.receive, call.send)
+        except FramingError as error:
+            self._refuse(error)
+        except BrokenOff:
+            self.break_off(call)
+        except asyncio.CancelledError:
+            self.transport.abort()
+            raise
+        except Exception:  # noqa: BLE001  # the last resort: the caller gets an answer, the operator the traceback
+            _log.exception("a defect in the proxy: this exchange ends, the others go on")
+            if call.started:
+                self.break_off(call)
+            else:
+                self._answer(500, "proxy_internal_error", "a defect in the proxy; its log says more")
+
+    def break_off(self, call: "_Call") -> None:
+        if call.framing is Length.UNTIL_CLOSE and (sock := self.transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: FramingError) -> None:
+        """Answer a message that is not one, if nobody else is answering, and end the connection."""
+        call, self._buffer = self._call, b""
+        if call is not None and not call.started and call.task is not None and call.error is None:
+            call.fail(error)  # the application learns of it first, and raises it back to `_run`
+            return
+        if call is not None and call.started:
+            if not call.answered:
+                call.fail(error)
+            self._part()
+            return
+        self._answer(error.status, "http_request_error", str(error))
+
+    def _answer(self, status: int, reason: str, detail: str) -> None:
+        fields, body = refusal(reason, detail)
+        line = b"HTTP/1.1 %d %b" % (status, framing.REASONS[status])
+        self.transport.write(framing.write_head(line, [*fields, (b"Connection", b"close")]) + body)
+        self._part()
+
+    def answered(self, call: "_Call") -> None:
+        """The answer is out. What follows depends on what the caller still owes, and on both sides' wishes."""
+        if not call.keep_alive:
+            if call.reader.done and not self._buffer:
+                self.transport.close()
+            else:
+                self._part()
+        elif call.reader.done:
+            self._next()
+        else:
+            self._deadline.set(self.limits.body_timeout)  # an early answer: the rest of the upload is let by
+            self.read_on()
+
+    def _next(self) -> None:
+        self._call = None
+        self.read_on()
+        self._deadline.set(PARTING if self.stopping else IDLE)
+        if self._buffer:
+            self._advance()
+
+    def _part(self) -> None:
+        """Close for writing, let by what still comes, and close (rule 7)."""
+        self._lingering = True
+        self._buffer = b""
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.read_on()
+            self._deadline.set(LINGER)
+        else:
+            self.transport.close()
+
+
+class _Call:
+    """One request and its answer, as ASGI's `receive` and `send` see them."""
+
+    __slots__ = (
+        "_continue_wanted",
+        "_head_out",
+        "_left",
+        "_listener",
+        "_pieces",
+        "_waiter",
+        "answered",
+        "error",
+        "framing",
+        "head",
+        "keep_alive",
+        "reader",
+        "received",
+        "started",
+        "task",
+        "unread",
+    )
+
+    def __init__(self, listener: Listener, head: RequestHead) -> None:
+        self._listener = listener
+        self.head = head
+        self.reader = framing.body_reader(head.framing)
+        self.task: asyncio.Task[None] | None = None
+        self.error: FramingError | None = None
+        self.received = 0
+        self.unread = 0
+        self.started = False
+        self.answered = False
+        self.keep_alive = False
+        self.framing: framing.Framing = 0  # of the answer
+        self._left = 0
+        self._head_out = b""
+        self._pieces: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._continue_wanted = head.expects_continue
+
+    def scope(self) -> HTTPScope:
+        """What ASGI asks for; the head itself, with the caller's own bytes, is an extension."""
+        raw_path, _, query = self.head.target.partition(b"?")
+        path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
+        return {
+            "type": "http",
+            "asgi": _ASGI,  # type: ignore[typeddict-item]
+            "http_version": "1.0" if self.head.http10 else "1.1",
+            "server": self._listener.transport.get_extra_info("sockname"),
+            "client": self._listener.transport.get_extra_info("peername"),
+            "scheme": "http",
+            "method": self.head.method,
+            "root_path": "",
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": [(name.lower(), value) for name, value in self.head.fields],
+            "state": {},
+            "extensions": {"shadowproxy": {"head": self.head}},
+        }
+
+    def push(self, body: bytes) -> None:
+        self.received += len(body)
+        if body and not self.answered:
+            self._pieces.append(body)
+            self.unread += len(body)
+        self._wake()
+
+    def fail(self, error: FramingError) -> None:
+        self.error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Raises FramingError when what came is no body, or did not come in time."""
+        while not self._pieces and not (self.reader.done and not self.answered):
+            if self.error is not None:
+                raise self.error
+            if self._continue_wanted and not self.started:
+                self._continue_wanted = False
+                self._listener.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._waiter = self._listener.loop.create_future()
+            await self._waiter
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self.unread = 0
+        self._listener.read_on()
+        return {"type": "http.request", "body": body, "more_body": not self.reader.done}
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            self._start(message["status"], list(message["headers"]))
+        elif message["type"] == "http.response.body":
+            self._write(message.get("body", b""), last=not message.get("more_body", False))
+        if self._listener.writable is not None and not self.answered:
+            await self._wait_writable(self._listener.writable)
+
+    def _start(self, status: int, fields: list[Field]) -> None:
+        """Choose how the answer's end will be known, and hold its head back until the end of this loop iteration.
+
+        A body that is there already goes out in the same write, and one that is not holds up nothing.
+        """
+        names = [name.lower() for name, _ in fields]
+        http10 = self.head.http10
+        if status == 204:
+            fields = [field for field, name in zip(fields, names, strict=True) if name not in _FRAMING_FIELDS]
+            self._left = 0
+        elif self.head.method == "HEAD" or status == 304:
+            self._left = 0
+        elif b"content-length" in names:
+            self.framing = self._left = int(fields[names.index(b"content-length")][1])
+        elif http10:
+            fields = [field for field, name in zip(fields, names, strict=True) if name != b"transfer-encoding"]
+            self.framing = Length.UNTIL_CLOSE
+        else:
+            if b"transfer-encoding" not in names:
+                fields.append((b"Transfer-Encoding", b"chunked"))
+            self.framing = Length.CHUNKED
+        self.keep_alive = (
+            self.head.keep_alive and self.framing is not Length.UNTIL_CLOSE and not self._listener.stopping
+        )
+        if not self.keep_alive:
+            fields.append((b"Connection", b"close"))
+        elif http10:
+            fields.append((b"Connection", b"keep-alive"))
+        line = b"HTTP/1.1 %d %b" % (status, framing.REASONS.get(status, b""))
+        self._head_out = framing.write_head(line, fields)
+        self.started = True
+        self._listener.loop.call_soon(self._flush_head)
+
+    def _flush_head(self) -> None:
+        if self._head_out:
+            self._listener.transport.write(self._head_out)
+            self._head_out = b""
+
+    def _write(self, body: bytes, *, last: bool) -> None:
+        out, self._head_out = self._head_out, b""
+        if self.framing is Length.CHUNKED:
+            if body:
+                out += framing.write_chunk(body)
+            if last:
+                out += framing.LAST_CHUNK
+        elif self.framing is Length.UNTIL_CLOSE:
+            out += body
+        else:
+            out += body[: self._left]
+            if len(body) > self._left or (last and len(body) < self._left):
+                self._listener.transport.write(out)
+                raise BrokenOff(f"an answer of {self.framing} bytes had {self._left - len(body)} to go at its end")
+            self._left -= len(body)
+        if out:
+            self._listener.transport.write(out)
+        if last:
+            self.answered = True
+            self._listener.answered(self)
+
+    async def _wait_writable(self, writable: asyncio.Future[None]) -> None:
+        limit = self._listener.limits.body_timeout
+        ringer = self._listener.loop.call_later(limit, partial(_log_and_abort, self._listener.transport, limit))
+        try:
+            await writable
+        finally:
+            ringer.cancel()
+
+
+_FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
+
+
+def _log_and_abort(transport: asyncio.Transport, limit: float) -> None:
+    _log.info("a caller took nothing of its answer for %g s; its connection is closed", limit)
+    transport.abort()
