@@ -42,8 +42,8 @@ from shadowproxy.config.values import (
     ToleranceValue,
     Url,
     Word,
-    looks_like_credential,
 )
+from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Fields
 
 STRICT = ConfigDict(extra="forbid")
@@ -256,12 +256,12 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Redact:
-    """Added to the built-in lists. With a `hash_key` a redacted value becomes its keyed hash: equal ones stay joinable."""
+    """Added to the built-in lists. With a `hash_key` a redacted value becomes its keyed hash, equal ones stay equal."""
 
     headers: tuple[FieldName, ...] = ()
     query: tuple[Text, ...] = ()
     json: tuple[Pointer, ...] = ()
-    hash_key: Annotated[FieldValue | None, Nullable] = Field(default=None, repr=False)
+    hash_key: Annotated[Annotated[FieldValue, Field(min_length=1)] | None, Nullable] = Field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -329,7 +329,7 @@ def _warnings(config: Config) -> Iterator[str]:
         if endpoint.tls != Tls() and not (endpoint.url or "").startswith("https:"):
             yield f"{where}.tls has no effect: its url is not https"
         for name, value in endpoint.headers.set.items():
-            if looks_like_credential(name) and not isinstance(value, FromEnvironment):
+            if is_credential_header(name.encode()) and not isinstance(value, FromEnvironment):
                 yield f"{where}.headers.set.{name} {written_out}"
     if config.log.redact.hash_key is not None and not isinstance(config.log.redact.hash_key, FromEnvironment):
         yield f"log.redact.hash_key {written_out}"

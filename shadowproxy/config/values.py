@@ -37,7 +37,6 @@ _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
 RESERVED_NAMES = frozenset({"live", "control"})
 """A record and a metric have a place of their own for these, so no shadow may be called so."""
 
-_CREDENTIAL_WORDS = re.compile(
     r"authorization|cookie|token|secret|password|credential|api-?key|signature", re.IGNORECASE
 )
 
@@ -61,11 +60,6 @@ class UnixAddress:
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
-
-
-def looks_like_credential(name: str) -> bool:
-    """Whether a header field of this name likely carries a secret."""
-    return _CREDENTIAL_WORDS.search(name) is not None
 
 
 def _plain(value: object) -> Any:

@@ -1,0 +1,201 @@
+"""The commands: words and exit codes, no logic.
+
+Exit status: 0 all is well; 1 what was asked does not hold (an endpoint is not reached, a check failed, no such record);
+2 a wrong command line, configuration or input; 3 too little data to tell; 130 Ctrl-C. What a person can mend is one
+line on standard error, never a traceback.
+
+Rooms are imported inside the commands: `shadowproxy --version` must not wait for an HTTP stack to load.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from shadowproxy import __version__
+
+if TYPE_CHECKING:
+    from shadowproxy.config import Config
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+"""128 and the number of the signal, as a shell reports for any program that it ended."""
+
+
+class Commands(click.Group):
+    """The group, its commands in the order of use; a reader who leaves early (`show ... | head`) is no error."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered would raise once more when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
+        return result
+
+
+class Fault(click.ClickException):
+    """Something that the caller of the program can mend: each line of `message` is said, and the status is 2."""
+
+
+def main() -> NoReturn:
+    """The console script."""
+    try:
+        status = commands.main(prog_name="shadowproxy", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = EXIT_USAGE
+    except click.UsageError as error:
+        hint = f' (see "{error.ctx.command_path} --help")' if error.ctx is not None else ""
+        _say(error.format_message() + hint)
+        status = EXIT_USAGE
+    except click.ClickException as error:
+        _say(error.format_message())
+        status = EXIT_USAGE
+    except click.Abort:
+        status = EXIT_INTERRUPTED
+    sys.exit(status)
+
+
+def _say(message: str) -> None:
+    for line in message.splitlines():
+        click.echo(f"shadowproxy: {line}", err=True)
+
+
+def _examples(*lines: str) -> str:
+    """An epilog that click leaves as it is: it reflows any paragraph without this mark."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+@click.group(
+    cls=Commands,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_examples(
+        "shadowproxy demo",
+        "shadowproxy serve --live http://model-v1:8000 --shadow challenger=http://model-v2:8000",
+        "shadowproxy report shadow-log",
+    ),
+)
+@click.version_option(__version__, "-V", "--version", message="shadowproxy %(version)s")
+def commands() -> None:
+    """Ask a new model the same requests as the live one, without the caller noticing."""
+
+
+def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    urls: dict[str, str] = {}
+    for text in given:
+        name, equals, url = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f'"{text}" is not NAME=URL')
+        if name in urls:
+            raise click.BadParameter(f"the name {name} is there twice")
+        urls[name] = url
+    return urls
+
+
+@commands.command(
+    short_help="Forward to live, mirror to the shadows, log both answers.",
+    epilog=_examples(
+        "shadowproxy serve -c config.yaml",
+        "shadowproxy serve --live http://127.0.0.1:9001 --shadow challenger=http://127.0.0.1:9002",
+    ),
+)
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="The configuration.")
+@click.option("--live", metavar="URL", help="Without a file: the system whose answers the caller gets.")
+@click.option(
+    "--shadow", "shadows", metavar="NAME=URL", multiple=True, callback=_shadow_urls, help="A shadow; repeat for more."
+)
+@click.option("--listen", metavar="ADDRESS", help="host:port or unix:/path.  [default: 127.0.0.1:8080]")
+@click.option("--log", metavar="PATH", help='A directory, or "-" for standard output.  [default: shadow-log]')
+def serve(file: Path | None, live: str | None, shadows: Mapping[str, str], listen: str | None, log: str | None) -> None:
+    """Forward every request to live, mirror it to the shadows, log both answers.
+
+    Stops on SIGTERM or Ctrl-C: what was accepted is answered, and the log is flushed.
+    """
+    config = _config_of(file, live, shadows, listen, log)
+    for warning in config.warnings:
+        _say(f"warning: {warning}")
+    from shadowproxy.serve.app import StartError, run
+
+    try:
+        status = run(config)
+    except StartError as error:
+        raise Fault(str(error)) from None
+    sys.exit(status)
+
+
+def _config_of(
+    file: Path | None, live: str | None, shadows: Mapping[str, str], listen: str | None, log: str | None
+) -> "Config":
+    if file is not None:
+        if live or shadows or listen or log:
+            raise click.UsageError("-c stands alone: with a file, everything is said there")
+        return _load(file)
+    if live is None:
+        raise click.UsageError("give -c FILE, or --live URL and --shadow NAME=URL")
+    from shadowproxy.config import ConfigError, from_flags
+
+    try:
+        return from_flags(live=live, shadows=shadows, listen=listen, log=log)
+    except ConfigError as error:
+        raise Fault(str(error)) from None
+
+
+def _load(file: Path) -> "Config":
+    from shadowproxy.config import ConfigError, load
+
+    try:
+        return load(file)
+    except ConfigError as error:
+        raise Fault(str(error)) from None
+
+
+@commands.command(
+    short_help="Say what a configuration means and what can be reached.",
+    epilog=_examples("shadowproxy check -c config.yaml"),
+)
+@click.option(
+    "-c", "--config", "file", metavar="FILE", required=True, type=click.Path(path_type=Path), help="The configuration."
+)
+def check(file: Path) -> None:
+    """Say what a configuration means, and whether each endpoint can be reached.
+
+    Connects and does the TLS handshake, and sends no request. Exit status 1 when something is out of reach.
+    """
+    config = _load(file)
+    from shadowproxy import check as checking
+
+    found = checking.examine(config)
+    click.echo("\n".join(checking.lines(config, found)))
+    sys.exit(0 if found.sound else EXIT_FAILED)
+
+
+@commands.command(
+    short_help="See it at work on real flights.",
+    epilog=_examples("shadowproxy demo", "shadowproxy demo --requests 500 --dir /tmp/flights"),
+)
+@click.option(
+    "--requests", metavar="N", type=click.IntRange(1, 5000), default=5000, show_default=True, help="How many flights."
+)
+@click.option(
+    "--dir", "directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Where the log goes."
+)
+def demo(requests: int, directory: Path | None) -> None:
+    """Send real flights to an if statement and a trained model, and report where they differ.
+
+    Starts both as servers with shadowproxy in front, needs no network, and stops all of it at the end.
+    """
+    from shadowproxy.demo.run import run
+
+    sys.exit(run(requests=requests, directory=directory))
