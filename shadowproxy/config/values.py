@@ -37,9 +37,6 @@ _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
 RESERVED_NAMES = frozenset({"live", "control"})
 """A record and a metric have a place of their own for these, so no shadow may be called so."""
 
-    r"authorization|cookie|token|secret|password|credential|api-?key|signature", re.IGNORECASE
-)
-
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
