@@ -1,0 +1,117 @@
+"""A body's bytes to something to read: its Content-Encoding undone within a bound, and its kind found out.
+
+Decoding is for the log and for comparing only; on the wire nothing is ever decoded. A coding that is unknown, broken
+or expands beyond the bound leaves the bytes as they are: such a body is told of by its wire bytes.
+"""
+
+import io
+import zlib
+from collections.abc import Callable
+
+import brotli  # type: ignore[import-untyped]  # it ships no types
+import orjson
+import zstandard
+
+DECODED_LIMIT = 16 << 20
+"""Bytes that one body may expand to. Twice the default capture limit; gzip reaches 1000 times, brotli and zstd more."""
+
+MOST_CODINGS = 4
+"""Codings stacked on one body that are undone. Real servers use one; each costs a pass."""
+
+_DEPTH_LEFT = 24
+_DEEPEST = 1000
+
+
+class Undecodable(Exception):
+    """The content cannot be decoded within the bound. The text is one short phrase."""
+
+
+def decoded(body: bytes, codings: str) -> bytes:
+    """`body` with the codings of a Content-Encoding value undone, the last first. A prefix decodes to a prefix.
+
+    Raises Undecodable where a coding is unknown, the data is broken, or the result is over DECODED_LIMIT.
+    """
+    names = [name for part in codings.split(",") if (name := part.strip().lower()) and name != "identity"]
+    if len(names) > MOST_CODINGS:
+        raise Undecodable("too many content codings")
+    for name in reversed(names):
+        decoder = _DECODERS.get(name)
+        if decoder is None:
+            raise Undecodable("unknown content coding")
+        try:
+            body = decoder(body)
+        except (zlib.error, brotli.error, zstandard.ZstdError) as error:
+            raise Undecodable("broken content coding") from error
+        if len(body) > DECODED_LIMIT:
+            raise Undecodable("decodes to more than the limit")
+    return body
+
+
+# Each reads one byte past the limit: it is the only way to tell "full" from "over".
+
+
+def _gunzip(body: bytes) -> bytes:
+    pieces: list[bytes] = []
+    room = DECODED_LIMIT + 1
+    while body and room > 0:
+        member = zlib.decompressobj(wbits=31)
+        pieces.append(member.decompress(body, room))
+        room -= len(pieces[-1])
+        if not member.eof:
+            break
+        body = member.unused_data.lstrip(
+            b"\0"
+        )  # RFC 1952 section 2.2 lets members follow one another; tools pad with zeros
+    return b"".join(pieces)
+
+
+def _inflate(body: bytes) -> bytes:
+    # RFC 9110 section 8.4.1.2: "deflate" is the zlib format, and some senders leave its wrapper off.
+    try:
+        return zlib.decompressobj().decompress(body, DECODED_LIMIT + 1)
+    except zlib.error:
+        return zlib.decompressobj(wbits=-15).decompress(body, DECODED_LIMIT + 1)
+
+
+def _unbrotli(body: bytes) -> bytes:
+    decoder = brotli.Decompressor()
+    pieces = [decoder.process(body, output_buffer_limit=DECODED_LIMIT + 1)]
+    size = len(pieces[0])
+    while size <= DECODED_LIMIT and not decoder.can_accept_more_data():
+        pieces.append(decoder.process(b"", output_buffer_limit=DECODED_LIMIT + 1 - size))
+        size += len(pieces[-1])
+    return b"".join(pieces)
+
+
+def _unzstd(body: bytes) -> bytes:
+    # RFC 8878 section 3.1.1.1.2 recommends 8 MiB windows be supported; a larger one is memory at the sender's word.
+    decoder = zstandard.ZstdDecompressor(max_window_size=8 << 20)
+    with decoder.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+        return reader.read(DECODED_LIMIT + 1)
+
+
+_DECODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": _gunzip,
+    "x-gzip": _gunzip,
+    "deflate": _inflate,
+    "br": _unbrotli,
+    "zstd": _unzstd,
+}
+
+
+def is_json_type(content_type: str) -> bool:
+    """Whether a Content-Type value names JSON: application/json, text/json, or any +json (RFC 6839 section 3.1)."""
+    media = content_type.partition(";")[0].strip().lower()
+    return media in ("application/json", "text/json") or media.endswith("+json")
+
+
+def parsed(raw: bytes) -> object:
+    """The value of a JSON text that may stand in a record as it is. Raises ValueError (orjson's) for any other.
+
+    Strict: NaN, numbers beyond a double, lone surrogates, a byte order mark and bad UTF-8 are refused.
+    """
+    value: object = orjson.loads(raw)
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+        # orjson reads 1024 levels, and a body stands some levels down in its record: it must be readable there too.
+        orjson.loads(b"[" * _DEPTH_LEFT + raw + b"]" * _DEPTH_LEFT)
+    return value

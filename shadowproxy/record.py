@@ -1,0 +1,490 @@
+"""A record: one exchange as one line of JSON, written and read (design: docs/log.md has the format field by field).
+
+`encode` runs in the journal's thread, once an exchange; `decode` and `read` are for the report, `show` and the tests.
+Both sides share the frozen nouns below, so what compares two answers is the same code before writing and after reading.
+"""
+
+import base64
+import codecs
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+from shadowproxy.content import Undecodable, decoded, is_json_type, parsed
+from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
+from shadowproxy.lines import Unreadable, lines
+from shadowproxy.redaction import Redaction
+
+SCHEMA = 1
+"""Readers of schema 1 must let unknown keys pass; what changes the meaning of a known one makes a new schema."""
+
+Headers: TypeAlias = Mapping[str, str | list[str]]
+"""Names in lower case; a field that came more than once is a list."""
+
+BodyKind = Literal["json", "text", "bytes", "none"]
+
+
+class RecordError(Exception):
+    """A line that is not a record of this schema, or a log that cannot be read. The text is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body as the log tells of it. `size` is bytes on the wire.
+
+    `kind` is none where the body was empty, or was hashed, left out or withheld (`truncated` is true then).
+    `value` is the parsed JSON, the str, the bytes or None; a prefix of them where `truncated` is true.
+    `coding` names the content codings that could not be undone: `value` is then the wire's bytes as they came.
+    `redacted` says why a body that had to be redacted, and could not be, was withheld.
+    """
+
+    kind: BodyKind
+    value: Any
+    size: int
+    truncated: bool = False
+    sha256: str | None = None
+    coding: str | None = None
+    redacted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place where two answers differ: `path` is a JSON pointer, `kind` what sort of difference it is."""
+
+    path: str
+    kind: str
+    live: Any
+    shadow: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What comparing says. `why` is given where nothing could be compared."""
+
+    verdict: Verdict
+    differences: tuple[Difference, ...] = ()
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One leg as the log tells of it. What was never had (a status, a body, a time) is None. Milliseconds."""
+
+    outcome: Outcome
+    status: int | None = None
+    headers: Headers = field(default_factory=dict)
+    body: Body | None = None
+    first_byte_ms: float | None = None
+    total_ms: float | None = None
+    error: str | None = None
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The request as the log tells of it. `path` and `query` are as sent, credentials in the query apart."""
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of the log. `at` is ISO 8601 in UTC with microseconds, `proxy` is host/worker."""
+
+    id: str
+    record: str
+    at: str
+    proxy: str
+    request: Asked
+    live: Answer
+    shadows: Mapping[str, Answer]
+    control: Answer | None
+
+
+Judge: TypeAlias = Callable[[Answer, Answer], Judgement]
+"""Live's answer and a shadow's (or the control's), whole as captured and decoded, to a judgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How much of a body is told (`body_limit` in bytes once decoded), and what is redacted."""
+
+    bodies: Literal["full", "hash", "none"] = "full"
+    body_limit: int = 256 << 10
+    redaction: Redaction = field(default_factory=Redaction)
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def encode(exchange: Exchange, *, proxy: str, policy: Policy, judge: Judge | None) -> bytes:
+    """The record of an exchange: one line of UTF-8 that ends in a newline. Raises for no bytes a peer can send.
+
+    `judge` is asked about each shadow's answer, and the control's, where both it and live's came to a good end. It
+    sees bodies whole, before they are redacted or cut for the log; its differences are then redacted as the bodies are.
+    """
+    request, live = exchange.request, exchange.live
+    path, _, query = request.target.partition(b"?")
+    live_content = _content_of(live)
+
+    def told(leg: ShadowLeg) -> dict[str, Any]:
+        content = _content_of(leg)
+        parts = _leg(leg, content, policy)
+        if judge is not None and isinstance(leg, Reply) and isinstance(live, Reply) and content and live_content:
+            parts |= _judged(judge(_answer(live, live_content), _answer(leg, content)), policy)
+        return parts
+
+    line = {
+        "schema": SCHEMA,
+        "id": request.id,
+        "record": request.record,
+        "at": _iso(request.at_ns),
+        "proxy": proxy,
+        "request": {
+            "method": request.method,
+            "path": _text(path),
+            "query": policy.redaction.parameters(_text(query)),
+            "headers": _headers(request.fields, policy.redaction),
+            **_body(_content(request.fields, request.body, request.body_bytes), policy),
+        },
+        "live": _leg(live, live_content, policy),
+        "shadows": {name: told(leg) for name, leg in exchange.shadows.items()},
+        "control": None if exchange.control is None else told(exchange.control),
+    }
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        # A lone surrogate in a text, or a number beyond 64 bits in a difference: rare, so it is looked for only now.
+        return orjson.dumps(_storable(line), option=orjson.OPT_APPEND_NEWLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A captured body, decoded as far as it could be. `raw` is what `value` was read from; `wire` is what came."""
+
+    kind: BodyKind
+    value: Any
+    raw: bytes
+    wire: bytes
+    size: int
+    whole: bool
+    coding: str | None
+    form: bool
+
+
+def _content(fields: Fields, wire: bytes, size: int) -> _Content:
+    whole = len(wire) == size
+    if not wire:
+        return _Content("none", None, wire, wire, size, whole, None, form=False)
+    content_type: str | None = None
+    codings = ""
+    for name, value in fields:
+        # Lengths first: they are two of a dozen fields, and the lower-casing is what costs.
+        if len(name) == 12 and name.lower() == b"content-type" and content_type is None:
+            content_type = _text(value)
+        elif len(name) == 16 and name.lower() == b"content-encoding":
+            codings = f"{codings},{_text(value)}" if codings else _text(value)
+    raw = wire
+    if codings:
+        try:
+            raw = decoded(wire, codings)
+        except Undecodable:
+            return _Content("bytes", wire, wire, wire, size, whole, codings, form=False)
+    # KServe's servers send JSON without a type. Only an object or an array is taken for it then: 42 may be anything.
+    if whole and (is_json_type(content_type) if content_type else raw.lstrip()[:1] in (b"{", b"[")):
+        try:
+            return _Content("json", parsed(raw), raw, wire, size, whole, None, form=False)
+        except ValueError:
+            pass  # told as text, which is what it is
+    try:
+        text, _ = codecs.utf_8_decode(raw, "strict", whole)
+    except UnicodeDecodeError:
+        return _Content("bytes", raw, raw, wire, size, whole, None, form=False)
+    form = content_type is not None and content_type.lower().startswith("application/x-www-form-urlencoded")
+    return _Content("text", text, raw, wire, size, whole, None, form)
+
+
+def _content_of(leg: ShadowLeg) -> _Content | None:
+    reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
+    return None if reply is None else _content(reply.fields, reply.body, reply.body_bytes)
+
+
+def _answer(reply: Reply, content: _Content) -> Answer:
+    body = Body(content.kind, content.value, content.size, truncated=not content.whole, coding=content.coding)
+    return Answer(
+        Outcome.OK, reply.status, _headers(reply.fields, Redaction()), body, reply.first_byte_ms, reply.total_ms
+    )
+
+
+def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, Any]:
+    parts: dict[str, Any] = {"outcome": Outcome.OK.value if isinstance(leg, Reply) else leg.outcome.value}
+    reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
+    if reply is not None and content is not None:
+        parts["status"] = reply.status
+        parts["headers"] = _headers(reply.fields, policy.redaction)
+        parts |= _body(content, policy)
+        parts["first_byte_ms"] = round(reply.first_byte_ms, 3)
+    if not isinstance(leg, Skipped):
+        parts["total_ms"] = round(leg.total_ms, 3)
+    if not isinstance(leg, Reply):
+        parts["error"] = policy.redaction.error(leg.error)
+    return parts
+
+
+def _judged(judgement: Judgement, policy: Policy) -> dict[str, Any]:
+    parts: dict[str, Any] = {"verdict": judgement.verdict.value}
+    if judgement.differences:
+        # Where bodies are not to be told, or could not be redacted, no value out of them is told either.
+        shown = policy.bodies == "full" and not policy.redaction.json
+        parts["differences"] = [
+            {"path": each.path, "kind": each.kind, "live": each.live, "shadow": each.shadow}
+            if shown
+            else {"path": each.path, "kind": each.kind}
+            for each in judgement.differences
+        ]
+    if judgement.why is not None:
+        parts["why"] = judgement.why
+    return parts
+
+
+def _body(content: _Content, policy: Policy) -> dict[str, Any]:
+    """The keys that tell of a body."""
+    parts: dict[str, Any] = {}
+    raw, kind, sha256 = content.raw, content.kind, content.whole
+    if content.size and policy.bodies == "full":
+        if policy.redaction.json and kind != "none":
+            parts["body_redacted"] = "the body could not be searched for what is to be redacted"
+            kind, sha256 = "none", False
+        elif content.form:
+            raw = policy.redaction.parameters(content.value).encode()
+            sha256 = sha256 and raw == content.raw
+        cut = len(raw) > policy.body_limit
+        raw = raw[: policy.body_limit] if cut else raw
+        if kind == "json" and not cut:
+            # CR and LF are nothing but white space in valid JSON, and a record is one line.
+            parts["body"] = orjson.Fragment(raw.replace(b"\n", b" ").replace(b"\r", b" "))
+        elif kind in ("json", "text"):
+            parts["body_text"] = codecs.utf_8_decode(raw, "strict", False)[0]
+        elif kind == "bytes":
+            parts["body_base64"] = base64.b64encode(raw).decode()
+        if content.coding is not None and kind == "bytes":
+            parts["body_coding"] = content.coding
+        truncated = cut or kind == "none" or not content.whole
+    else:
+        truncated = content.size > 0
+    parts["body_bytes"] = content.size
+    if truncated:
+        parts["body_truncated"] = True
+        if sha256 and policy.bodies != "none":
+            parts["body_sha256"] = hashlib.sha256(content.wire).hexdigest()
+    return parts
+
+
+def _headers(fields: Fields, redaction: Redaction) -> Headers:
+    told: dict[str, str | list[str]] = {}
+    for raw_name, raw_value in fields:
+        name = _text(raw_name).lower()
+        text = redaction.mark(raw_value) if redaction.hides_header(raw_name) else redaction.urls(_text(raw_value))
+        before = told.get(name)
+        if before is None:
+            told[name] = text
+        elif isinstance(before, list):
+            before.append(text)
+        else:
+            told[name] = [before, text]
+    return told
+
+
+def _text(raw: bytes) -> str:
+    """Header and target bytes as text: UTF-8 where they are that, else Latin-1, which takes any byte."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _iso(at_ns: int) -> str:
+    seconds, rest = divmod(at_ns, 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _storable(value: Any, depth: int = 0) -> Any:
+    """`value` with what orjson refuses put into words: lone surrogates, integers beyond 64 bits, deep nesting."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return orjson.Fragment(str(value)) if value.bit_length() < 10_000 else "an integer of over 3000 digits"
+    if isinstance(value, dict | list | tuple):
+        if depth > _NESTED:
+            return f"nested more than {_NESTED} levels deep"
+        if isinstance(value, dict):
+            return {_storable(str(key)): _storable(each, depth + 1) for key, each in value.items()}
+        return [_storable(each, depth + 1) for each in value]
+    return value
+
+
+_NESTED = 200
+"""orjson writes at most 254 levels of Python objects (what is embedded raw does not count)."""
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def decode(line: bytes) -> Record:
+    """The record in one line of a log. Raises RecordError, in one line, where it is none of this schema."""
+    try:
+        whole = _exactly(line)
+    except ValueError as error:
+        raise RecordError(f"not JSON: {error}") from error
+    if not isinstance(whole, dict) or "schema" not in whole:
+        raise RecordError("not a record: no schema")
+    if whole["schema"] != SCHEMA:
+        raise RecordError(f"a record of schema {whole['schema']!r:.20}; this version reads schema {SCHEMA}")
+    try:
+        control = whole.get("control")
+        return Record(
+            id=_str(whole["id"]),
+            record=_str(whole["record"]),
+            at=_str(whole["at"]),
+            proxy=_str(whole["proxy"]),
+            request=_read_asked(whole["request"]),
+            live=_read_answer(whole["live"]),
+            shadows={name: _read_answer(leg) for name, leg in whole["shadows"].items()},
+            control=None if control is None else _read_answer(control),
+        )
+    except KeyError as error:
+        raise RecordError(f"not a record: {error.args[0]!r:.40} is missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RecordError(f"not a record: {error!s:.120}") from error
+
+
+def read(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = None) -> Iterator[Record | Unreadable]:
+    """Every record of these files, directories (their segments, oldest first) and `-` (standard input), in this order.
+
+    Plain, gzip or zstd, told by their content. What is no record comes as Unreadable. `on_bytes` is told how many bytes
+    of the files, compressed where they are, were consumed since it was last told. Memory is bounded by a line's length.
+    Raises RecordError where a path cannot be opened or read.
+    """
+    try:
+        for line in lines(paths, on_bytes):
+            if isinstance(line, Unreadable):
+                yield line
+                continue
+            try:
+                yield decode(line.raw)
+            except RecordError as error:
+                yield Unreadable(line.file, line.line, f"torn: {error}" if line.torn else str(error))
+    except OSError as error:
+        raise RecordError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from error
+
+
+def _read_asked(asked: dict[str, Any]) -> Asked:
+    return Asked(
+        method=_str(asked["method"]),
+        path=_str(asked["path"]),
+        query=_str(asked["query"]),
+        headers=_read_headers(asked["headers"]),
+        body=_read_body(asked),
+    )
+
+
+def _read_answer(leg: dict[str, Any]) -> Answer:
+    error = leg.get("error")
+    status = leg.get("status")
+    return Answer(
+        outcome=Outcome(leg["outcome"]),
+        status=None if status is None else _int(status),
+        headers=_read_headers(leg.get("headers", {})),
+        body=_read_body(leg) if "body_bytes" in leg else None,
+        first_byte_ms=_ms(leg.get("first_byte_ms")),
+        total_ms=_ms(leg.get("total_ms")),
+        error=None if error is None else _str(error),
+        judgement=_read_judgement(leg) if "verdict" in leg else None,
+    )
+
+
+def _read_judgement(leg: dict[str, Any]) -> Judgement:
+    differences = tuple(
+        Difference(_str(each["path"]), _str(each["kind"]), each.get("live"), each.get("shadow"))
+        for each in leg.get("differences", ())
+    )
+    return Judgement(Verdict(leg["verdict"]), differences, leg.get("why"))
+
+
+def _read_body(parts: dict[str, Any]) -> Body:
+    kind: BodyKind
+    if "body" in parts:
+        kind, value = "json", parts["body"]
+    elif "body_text" in parts:
+        kind, value = "text", _str(parts["body_text"])
+    elif "body_base64" in parts:
+        kind, value = "bytes", base64.b64decode(parts["body_base64"], validate=True)
+    else:
+        kind, value = "none", None
+    return Body(
+        kind=kind,
+        value=value,
+        size=_int(parts["body_bytes"]),
+        truncated=parts.get("body_truncated", False) is True,
+        sha256=parts.get("body_sha256"),
+        coding=parts.get("body_coding"),
+        redacted=parts.get("body_redacted"),
+    )
+
+
+def _read_headers(headers: Any) -> Headers:
+    for value in headers.values():
+        if not isinstance(value, str | list):
+            raise TypeError("a header is neither text nor a list")
+    told: Headers = headers
+    return told
+
+
+def _str(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is missing")
+    return value
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("a whole number is missing")
+    return value
+
+
+def _ms(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError("a time is not a number")
+    return float(value)
+
+
+def _exactly(raw: bytes) -> Any:
+    value = orjson.loads(raw)
+    if _DIGITS * 19 in raw.translate(_DIGIT_MAP):
+        # orjson reads an integer beyond 64 bits as a float. Python's own reader is exact, and five times slower.
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(raw)
+    return value
+
+
+_DIGITS = b"0"
+_DIGIT_MAP = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
