@@ -1,0 +1,51 @@
+# What people and CI run. Every target sets up .venv by itself, from the exact versions in constraints.txt.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first Python that is new enough; `make PYTHON=python3.13 test` names another.
+CANDIDATES := python3 python3.13 python3.12 python3.11 python
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
+
+.PHONY: help demo test check format dist clean
+
+help:
+	@echo "make demo    see it at work on real flights"
+	@echo "make test    run the tests"
+	@echo "make check   formatting, lint and types"
+	@echo "make format  put the formatting right"
+	@echo "make dist    build the wheel and the source archive into dist/"
+	@echo "make clean   take away what the other targets made"
+
+demo: $(VENV)/ready
+	@$(BIN)/shadowproxy demo
+
+test: $(VENV)/ready
+	@$(BIN)/pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+dist: $(VENV)/ready
+	$(BIN)/hatchling build
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+# The stamp is newer than what it was made from, or it is made again. Without build isolation the build backend is
+# one of the exact versions too.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; name one with PYTHON=..." >&2; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "make: $(PYTHON) is older than Python 3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
