@@ -38,18 +38,20 @@ def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Confi
     except YamlError as error:
         raise ConfigError(_line(str(path), error.line, error.location, error.problem)) from None
 
-    def place(location: Location) -> tuple[str, int | None]:
+    def say(location: Location, problem: str) -> tuple[int, str]:
+        # A key that is missing has no line: the nearest thing around it that is there has one.
         known = (document.lines.get(location[:length]) for length in range(len(location), -1, -1))
-        return str(path), next(filter(None, known), None)
+        number = next(filter(None, known), 0)
+        return number, _line(str(path), number, location, problem)
 
     if document.values is None:
         raise ConfigError(f"{path}: is empty: the least it needs is live: {{url: http://...}}")
-    return _validated(document.values, lambda location, problem: _line(*place(location), location, problem))
+    return _validated(document.values, say)
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
     """The Config that a file with these values would give. Raises ConfigError."""
-    return _validated(dict(values), lambda location, problem: _line(None, None, location, problem))
+    return _validated(dict(values), lambda location, problem: (0, _line(None, None, location, problem)))
 
 
 def from_flags(*, live: str, shadows: Mapping[str, str], listen: str | None = None, log: str | None = None) -> Config:
@@ -60,16 +62,11 @@ def from_flags(*, live: str, shadows: Mapping[str, str], listen: str | None = No
     if log is not None:
         values["log"] = {"path": log}
 
-    def line(location: Location, problem: str) -> str:
-        match location:
-            case ("shadows", name, *_):
-                return f"--shadow {name}: {problem}"
-            case (flag, *_):
-                return f"--{flag}: {problem}"
-            case _:
-                return problem
+    def say(location: Location, problem: str) -> tuple[int, str]:
+        flag = f"--shadow {location[1]}" if location[0] == "shadows" else f"--{location[0]}"
+        return 0, f"{flag}: {problem}"
 
-    return _validated(values, line)
+    return _validated(values, say)
 
 
 def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
@@ -98,14 +95,15 @@ def _inner_model(hint: Any) -> tuple[type, bool] | None:
     return None
 
 
-def _validated(values: Any, line: Callable[[Location, str], str]) -> Config:
+def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> Config:
+    """`say` puts a problem into words, after the number that it sorts by."""
     if not isinstance(values, dict):
-        raise ConfigError(line((), "must be a mapping of keys, such as live: {url: http://...}"))
+        raise ConfigError(say((), "must be a mapping of keys, such as live: {url: http://...}")[1])
     try:
         return _config.validate_python(values)
     except ValidationError as error:
-        problems = dict.fromkeys(line(*_explained(detail)) for detail in error.errors(include_url=False))
-        raise ConfigError("\n".join(problems)) from None
+        problems = {say(*_explained(detail)) for detail in error.errors(include_url=False)}
+        raise ConfigError("\n".join(text for _, text in sorted(problems))) from None
 
 
 def _explained(detail: ErrorDetails) -> tuple[Location, str]:

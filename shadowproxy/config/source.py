@@ -20,10 +20,10 @@ MAX_DEPTH = 32
 MAX_NODES = 20_000
 """Aliases are expanded, so ten lines can ask for gigabytes: this many values are built, and no more."""
 
-_CORE_TYPES = {
+_CORE_TYPES = {  # int() refuses more than 4300 digits; a longer number is a float here, and so infinite
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    "int": (r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+", list("-+0123456789")),
+    "int": (r"[-+]?[0-9]{1,4000}|0x[0-9a-fA-F]+|0o[0-7]+", list("-+0123456789")),
     "float": (
         r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         list("-+0123456789."),
@@ -69,9 +69,8 @@ def parse(text: str, environment: Mapping[str, str]) -> Document:
     """Read one YAML document. Raises YamlError for the first thing that is wrong with it."""
     if len(text) > MAX_BYTES:
         raise YamlError(f"is longer than {MAX_BYTES} characters", None)
-    loader = _Loader(text)
     try:
-        root = loader.get_single_node()
+        root = _Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(filter(None, (error.context, error.problem)))
@@ -80,8 +79,6 @@ def parse(text: str, environment: Mapping[str, str]) -> Document:
         raise YamlError(f"not YAML: {' '.join(str(error).split())}", None) from None
     except RecursionError:
         raise YamlError("is nested too deeply", None) from None
-    finally:
-        loader.dispose()
     if root is None:
         return Document(None, {})
     build = _Build(environment)
@@ -109,7 +106,7 @@ def _typed(kind: str, text: str) -> Any:
         case "int":
             return int(text, {"0x": 16, "0o": 8}.get(text[:2], 10))
         case "float":
-            return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n"))
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         case _:
             return text
 

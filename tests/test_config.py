@@ -1,0 +1,528 @@
+"""The configuration: what a file says is what the models hold, and each fault is one line that names its place."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shadowproxy import config
+from shadowproxy.config import Config, ConfigError, TcpAddress, UnixAddress, source
+from shadowproxy.config.source import FromEnvironment, YamlError
+
+LIVE = {"url": "http://live:8000"}
+
+
+def of(**values: object) -> Config:
+    return config.from_values({"live": LIVE, **values})
+
+
+def fault(**values: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        of(**values)
+    return str(caught.value)
+
+
+def shadow_fault(**values: object) -> str:
+    return fault(shadows={"b": {"url": "http://b:1", **values}})
+
+
+def written(directory: Path, text: str) -> Path:
+    path = directory / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def file_fault(directory: Path, text: str, environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.load(written(directory, text), environment or {})
+    return str(caught.value).replace(f"{directory}/", "")
+
+
+# --- what a good file gives ------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_useful_file_is_two_lines(tmp_path: Path) -> None:
+    text = "live: {url: http://model-v1:8000}\nshadows: {challenger: {url: http://model-v2:8000}}\n"
+    loaded = config.load(written(tmp_path, text))
+    assert loaded.live.url == "http://model-v1:8000"
+    assert loaded.shadows["challenger"].url == "http://model-v2:8000"
+    assert loaded.listen == TcpAddress("127.0.0.1", 8080)
+    assert loaded.warnings == ()
+
+
+def test_flags_give_the_same_as_the_smallest_file(tmp_path: Path) -> None:
+    text = "live: {url: http://a:1}\nshadows: {b: {url: http://b:2}}\nlisten: '[::1]:0'\nlog: {path: '-'}\n"
+    flags = config.from_flags(live="http://a:1", shadows={"b": "http://b:2"}, listen="[::1]:0", log="-")
+    assert flags == config.load(written(tmp_path, text))
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        of().live.url = "http://elsewhere"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("5m", 300), ("12h", 43200), ("7d", 604800), (2.5, 2.5), (0, 0)]
+)
+def test_durations_are_seconds(text: object, seconds: float) -> None:
+    assert of(drain=text).drain == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("256KiB", 262144), ("5MB", 5_000_000), ("1.5GiB", 1610612736), ("10 GiB", 10737418240), ("7B", 7), (99, 99)],
+)
+def test_sizes_are_bytes(text: object, size: int) -> None:
+    assert of(log={"body_limit": text}).log.body_limit == size
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", TcpAddress("127.0.0.1", 8080)),
+        ("localhost:0", TcpAddress("localhost", 0)),
+        ("[::]:80", TcpAddress("::", 80)),
+        ("unix:/run/shadow.sock", UnixAddress("/run/shadow.sock")),
+    ],
+)
+def test_listen_is_an_address_that_prints_as_it_was_written(text: str, address: object) -> None:
+    assert of(listen=text).listen == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("word", ["off", "idle"])
+def test_off_is_a_word_and_not_false(tmp_path: Path, word: str) -> None:
+    assert config.load(written(tmp_path, f"live: {{url: http://a, retry: {word}}}")).live.retry == word
+
+
+def test_anchors_and_merges_share_settings(tmp_path: Path) -> None:
+    text = """
+live: {url: http://a}
+shadows:
+  one: &usual {url: http://b, percent: 5, timeout: 2s}
+  two: {<<: *usual, url: http://c}
+"""
+    shadows = config.load(written(tmp_path, text)).shadows
+    assert shadows["two"] == dataclasses.replace(shadows["one"], url="http://c")
+
+
+def test_a_fixed_answer_takes_the_place_of_a_live_system() -> None:
+    status, fields, body = reply(json={"late": False, "p": [0.25]}, headers={"X-Model": "rule"})
+    assert (status, body) == (200, b'{"late":false,"p":[0.25]}')
+    assert fields == ((b"X-Model", b"rule"), (b"Content-Type", b"application/json"))
+
+
+def test_an_empty_respond_is_204_without_a_body() -> None:
+    assert reply() == (204, (), b"")
+
+
+def test_a_fixed_answer_keeps_the_content_type_it_is_given() -> None:
+    assert reply(text="a,b", headers={"content-type": "text/csv"}, status=203) == (
+        203,
+        ((b"content-type", b"text/csv"),),
+        b"a,b",
+    )
+
+
+def reply(**respond: object) -> tuple[int, tuple[tuple[bytes, bytes], ...], bytes]:
+    made = config.from_values({"live": {"respond": respond}}).live.respond
+    assert made is not None
+    return made.reply()
+
+
+def test_a_tolerance_may_be_one_number_or_two() -> None:
+    tolerance = of(compare={"tolerance": {"/p/*": 0.1, "/q": {"rel": 0.01}}}).compare.tolerance
+    assert (tolerance["/p/*"].abs, tolerance["/p/*"].rel) == (0.1, 0)
+    assert (tolerance["/q"].abs, tolerance["/q"].rel) == (0, 0.01)
+
+
+# --- the environment -------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_fills_in_text_and_numbers(tmp_path: Path) -> None:
+    text = """
+live: {url: "http://${HOST}:${PORT:-8000}", retry: "${RETRY}"}
+shadows: {b: {url: http://b, percent: "${PERCENT}", timeout: "${TIMEOUT}", forward_credentials: "${YES}"}}
+"""
+    environment = {"HOST": "model", "RETRY": "off", "PERCENT": "12.5", "TIMEOUT": "3s", "YES": "true"}
+    loaded = config.load(written(tmp_path, text), environment)
+    assert loaded.live.url == "http://model:8000"
+    assert loaded.live.retry == "off"
+    shadow = loaded.shadows["b"]
+    assert (shadow.percent, shadow.timeout, shadow.forward_credentials) == (12.5, 3.0, True)
+
+
+def test_a_value_from_the_environment_cannot_become_structure(tmp_path: Path) -> None:
+    hostile = "x}\nlog: {path: /etc"
+    text = 'live: {url: http://a}\nsampling: {salt: "${SALT}"}\n'
+    assert config.load(written(tmp_path, text), {"SALT": hostile}).sampling.salt == hostile
+
+
+def test_digits_from_the_environment_stay_text_where_text_is_meant(tmp_path: Path) -> None:
+    text = 'live: {url: http://a, headers: {set: {X-Api-Key: "${KEY}"}}}'
+    assert config.load(written(tmp_path, text), {"KEY": "0012"}).live.headers.set["X-Api-Key"] == "0012"
+
+
+def test_two_dollars_are_one(tmp_path: Path) -> None:
+    text = 'live: {url: http://a}\nsampling: {salt: "$${HOME} $5"}\n'
+    assert config.load(written(tmp_path, text), {"HOME": "/root"}).sampling.salt == "${HOME} $5"
+
+
+def test_a_variable_set_to_nothing_gives_way_to_the_default(tmp_path: Path) -> None:
+    text = 'live: {url: "${URL:-http://a}"}'
+    assert config.load(written(tmp_path, text), {"URL": ""}).live.url == "http://a"
+
+
+def test_a_missing_variable_is_named_with_its_place(tmp_path: Path) -> None:
+    message = file_fault(tmp_path, 'live:\n  url: "http://${HOST}:1"\n')
+    assert message == "config.yaml:2: live.url: the environment variable HOST is not set"
+
+
+def test_a_reference_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    assert "write ${NAME}" in file_fault(tmp_path, 'live: {url: "http://${not a name}"}')
+
+
+# --- what is wrong, and where ----------------------------------------------------------------------------------------
+
+
+def test_a_misspelt_key_is_named_with_file_line_and_the_nearest_key(tmp_path: Path) -> None:
+    text = "live: {url: http://a}\nshadows:\n  challenger:\n    url: http://b\n    timout: 3s\n"
+    assert (
+        file_fault(tmp_path, text) == 'config.yaml:5: shadows.challenger.timout: unknown key (did you mean "timeout"?)'
+    )
+
+
+def test_a_key_at_the_wrong_level_is_told_where_it_belongs(tmp_path: Path) -> None:
+    text = "live: {url: http://a}\nlog:\n  size: 5GiB\n"
+    assert file_fault(tmp_path, text) == 'config.yaml:3: log.size: unknown key (did you mean "log.rotate.size"?)'
+
+
+def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    text = "live: {url: ftp://a}\ndrain: soon\nshadows: {b: {percent: 101}}\n"
+    lines = file_fault(tmp_path, text).splitlines()
+    assert {line.split(": ")[1] for line in lines} == {"live.url", "drain", "shadows.b.url", "shadows.b.percent"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("live: {url: http://a}\nlive: {url: http://b}\n", "config.yaml:2: live: is here twice"),
+        ("live: {url: http://a\n", "config.yaml:2: not YAML"),
+        ("live:\n\turl: http://a\n", "config.yaml:2: not YAML"),
+        ("live: *nobody\n", "config.yaml:1: not YAML"),
+        ("", "config.yaml: is empty"),
+        ("- live\n", "config.yaml:1: must be a mapping"),
+        ("live: !!python/object:os.system {}\n", "config.yaml:1: live: "),
+        ("live: !secret x\n", "config.yaml:1: live: the tag !secret is not known here"),
+        ("a: b\n---\nc: d\n", "config.yaml:2: not YAML"),
+        ("? [a]\n: b\n", "config.yaml:1: a key must be plain text"),
+        ("live: \0\n", "config.yaml: not YAML"),
+        ("[" * 5000, "config.yaml: is nested too deeply"),
+        ("log:\n", "config.yaml:1: log: must be a mapping of keys"),
+    ],
+)
+def test_what_is_no_configuration_is_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    told = file_fault(tmp_path, text)
+    assert any(line.startswith(message) for line in told.splitlines()), told
+    assert not any("Traceback" in line for line in told.splitlines())
+
+
+def test_aliases_cannot_be_made_into_a_bomb(tmp_path: Path) -> None:
+    layers = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))
+    assert "once aliases are followed" in file_fault(tmp_path, f"a0: &a0 [x]\n{layers}\n")
+
+
+def test_a_value_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    assert "nested deeper" in file_fault(tmp_path, "live: &loop [*loop]\n")
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        config.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"live: {url: http://\xe9}")
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        config.load(tmp_path / "latin.yaml")
+
+
+def test_flags_are_named_when_they_are_wrong() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.from_flags(live="model:8000", shadows={"B": "http://b"}, listen="8080")
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["--listen", "--live", "--shadow B"]
+
+
+@pytest.mark.parametrize("value", [True, False, "x", "5 weeks", "-1s", -1, "", None, [], float("inf"), float("nan")])
+def test_what_is_no_duration_is_refused(value: object) -> None:
+    assert fault(drain=value).startswith("drain: ")
+
+
+@pytest.mark.parametrize("value", [True, "5mb", "1.0001KiB", -5, "KiB", None])
+def test_what_is_no_size_is_refused(value: object) -> None:
+    assert fault(log={"body_limit": value}).startswith("log.body_limit: ")
+
+
+@pytest.mark.parametrize("value", [True, "5", -0.1, 100.1, None, float("nan")])
+def test_what_is_no_percentage_is_refused(value: object) -> None:
+    assert shadow_fault(percent=value).startswith("shadows.b.percent: ")
+
+
+def test_a_percentage_may_be_a_fraction() -> None:
+    assert of(shadows={"b": {"url": "http://b", "percent": 0.5}}).shadows["b"].percent == 0.5
+
+
+@pytest.mark.parametrize("value", ["yes", "true", 1, None])
+def test_only_true_and_false_are_flags(value: object) -> None:
+    assert fault(forwarded=value) == "forwarded: must be true or false"
+
+
+@pytest.mark.parametrize("value", [True, 1.5, 0, "64"])
+def test_what_is_no_count_is_refused(value: object) -> None:
+    assert shadow_fault(in_flight=value).startswith("shadows.b.in_flight: ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "model:8000",
+        "http://",
+        "http:///p",
+        "ftp://a",
+        "http://a:99999",
+        "http://a:x",
+        "http://a:0",
+        "http://a b",
+        "http://a/é",
+        "http://a/?q=1",
+        "http://a/#f",
+        "http://a\n",
+        "http://[::1",
+        "http://a,b",
+        8000,
+        None,
+    ],
+)
+def test_what_is_no_endpoint_is_refused(url: object) -> None:
+    assert shadow_fault(url=url).startswith("shadows.b.url: ")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "https://a.example:8443/base/path/", "http://[::1]:80", "http://10.0.0.1:1/v1"]
+)
+def test_endpoints_may_have_a_port_and_a_base_path(url: str) -> None:
+    assert of(shadows={"b": {"url": url}}).shadows["b"].url == url
+
+
+def test_a_password_in_a_url_is_refused_with_advice_and_not_repeated() -> None:
+    message = shadow_fault(url="http://user:hunter2@b")
+    assert "headers.set" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("listen", ["8080", ":80", "host", "host:70000", "::1:80", "unix:relative", "", 8080, None])
+def test_what_is_no_address_is_refused(listen: object) -> None:
+    assert fault(listen=listen).startswith("listen: must be ")
+
+
+@pytest.mark.parametrize("name", ["Challenger", "-a", "a b", "", "a" * 64, "ä", "live", "control", "a.b"])
+def test_what_is_no_name_for_a_shadow_is_refused(name: str) -> None:
+    assert "shadow" in fault(shadows={name: {"url": "http://b"}})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"set": {"X Y": "1"}},
+        {"set": {"X": "a\r\nInjected: 1"}},
+        {"set": {"X": "\0"}},
+        {"set": {"X": " padded "}},
+        {"set": {"X": 1}},
+        {"set": {"Content-Length": "1"}},
+        {"set": {"Transfer-Encoding": "chunked"}},
+        {"set": {"Connection": "close"}},
+        {"set": {"Host": "b"}},
+        {"set": {"Via": "x"}},
+        {"set": {"X-Shadow-Request": "x"}},
+        {"set": {"X-A": "1", "x-a": "2"}},
+        {"set": {"X-A": "1"}, "remove": ["x-a"]},
+        {"remove": ["Content-Length"]},
+        {"remove": ["Host"]},
+        {"remove": "X"},
+        {"remove": [""]},
+    ],
+)
+def test_header_edits_that_would_break_a_request_are_refused(headers: object) -> None:
+    assert shadow_fault(headers=headers).startswith("shadows.b.headers")
+
+
+def test_a_header_value_is_not_repeated_in_a_message_or_a_repr() -> None:
+    assert "hunter2" not in shadow_fault(headers={"set": {"Authorization": "hunter2\n"}})
+    shadows = {"b": {"url": "http://b", "headers": {"set": {"Authorization": "hunter2"}}}}
+    made = of(shadows=shadows, log={"redact": {"hash_key": "hunter2"}})
+    assert "hunter2" not in repr(made)
+
+
+@pytest.mark.parametrize("pointer", ["a", "/a~2", "a/b", "~", 3])
+def test_what_is_no_json_pointer_is_refused(pointer: object) -> None:
+    assert "is not a JSON pointer" in fault(compare={"ignore": [pointer]})
+    assert "is not a JSON pointer" in fault(log={"redact": {"json": [pointer]}})
+
+
+@pytest.mark.parametrize("key", ["request_id", "header:X-User", "cookie:sid", "json:/user/id"])
+def test_sampling_keys(key: str) -> None:
+    assert of(sampling={"key": key}).sampling.key == key
+
+
+@pytest.mark.parametrize("key", ["user", "header:", "cookie:a b", "json:user", "json:", "request_id:x", None])
+def test_what_is_no_sampling_key_is_refused(key: object) -> None:
+    assert fault(sampling={"key": key}).startswith("sampling.key: must be")
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"buffer": "9MiB"}, "buffer must not be larger than capture"),
+        ({"capture": "1GiB"}, "capture must not be larger than memory"),
+        ({"headers": 0}, "greater than 0"),
+        ({"head_timeout": 0}, "greater than 0"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(limits: object, why: str) -> None:
+    assert why in fault(limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("live", "why"),
+    [
+        ({}, "either url, or respond"),
+        ({"url": "http://a", "respond": {}}, "either url, or respond"),
+        ({"respond": {"json": 1, "text": "x"}}, "json or text"),
+        ({"respond": {"status": 204, "text": "x"}}, "has no body"),
+        ({"respond": {"status": 99}}, "greater than or equal to 200"),
+        ({"respond": {"status": 600}}, "less than or equal to 599"),
+        ({"respond": {"headers": {"Content-Length": "3"}}}, "written for you"),
+        ({"url": "http://a", "host": "a/b"}, "must be upstream, preserve"),
+        ({"url": "http://a", "retry": "always"}, "must be idle or off"),
+        ({"url": "http://a", "tls": {"key": __file__}}, "key needs its cert"),
+        ({"url": "http://a", "tls": {"ca": "/nowhere/ca.pem"}}, "/nowhere/ca.pem cannot be read: No such file"),
+        ({"url": "http://a", "tls": {"ca": __file__, "verify": False}}, "no use with verify: false"),
+    ],
+)
+def test_a_live_that_cannot_be_is_refused(live: object, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        config.from_values({"live": live})
+
+
+@pytest.mark.parametrize(
+    ("shadow", "key"),
+    [
+        ({"match": {"methods": ["post"]}}, "match.methods.0"),
+        ({"match": {"paths": ["v1"]}}, "match.paths.0"),
+        ({"match": {"headers": {"a b": "*"}}}, "match.headers.a b"),
+        ({"rewrite": {"path": {"v1": "/v2"}}}, "rewrite.path.v1"),
+        ({"rewrite": {"path": {"/v1": "/v2?x=1"}}}, "rewrite.path./v1"),
+        ({"rewrite": {"json": {"model": "new"}}}, "rewrite.json.model"),
+        ({"breaker": {"failures": 0}}, "breaker.failures"),
+        ({"budget": {"requests": -1}}, "budget.requests"),
+        ({"lane": -1}, "lane"),
+    ],
+)
+def test_a_shadow_that_cannot_be_is_refused_at_its_key(shadow: dict[str, object], key: str) -> None:
+    assert shadow_fault(**shadow).startswith(f"shadows.b.{key}: ")
+
+
+def test_a_fixed_answer_cannot_have_a_control() -> None:
+    with pytest.raises(ConfigError, match="control"):
+        config.from_values({"live": {"respond": {}}, "control": {"percent": 5}})
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ({}, "no shadows"),
+        ({"shadows": {"b": {"url": "http://live:8000"}}}, "shadows.b.url is live's own"),
+        ({"shadows": {"b": {"url": "http://b", "timeout": "1m"}}}, "shadows.b.timeout is longer than drain"),
+        ({"shadows": {"b": {"url": "https://b", "tls": {"verify": False}}}}, "shadows.b.tls.verify is false"),
+        ({"shadows": {"b": {"url": "http://b", "tls": {"ca": __file__}}}}, "shadows.b.tls has no effect"),
+        (
+            {"shadows": {"b": {"url": "http://b", "headers": {"set": {"X-Api-Key": "k"}}}}},
+            "shadows.b.headers.set.X-Api-Key is a secret written into the file",
+        ),
+        (
+            {"shadows": {"b": {"url": "http://b"}}, "log": {"redact": {"hash_key": "k"}}},
+            "log.redact.hash_key is a secret written into the file",
+        ),
+    ],
+)
+def test_what_is_likely_not_meant_is_warned_of(values: dict[str, object], warning: str) -> None:
+    (told,) = of(**values).warnings
+    assert told.startswith(warning)
+    assert "\n" not in told
+
+
+def test_a_credential_from_the_environment_is_not_warned_of(tmp_path: Path) -> None:
+    text = """
+live: {url: http://a, headers: {set: {Authorization: "Bearer ${TOKEN}"}}}
+shadows: {b: {url: http://b}}
+log: {redact: {hash_key: "${KEY}"}}
+"""
+    assert config.load(written(tmp_path, text), {"TOKEN": "t", "KEY": "k"}).warnings == ()
+
+
+# --- the YAML beneath ------------------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_either_a_document_or_a_fault_in_one_line(text: str) -> None:
+    try:
+        source.parse(text, {})
+    except YamlError as fault:
+        problem = str(fault)
+    else:
+        problem = ""
+    assert len(problem.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12", 12),
+        ("-3", -3),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("017", 17),
+        ("1.50", 1.5),
+        ("1e3", 1000.0),
+        (".inf", float("inf")),
+        ("-.INF", float("-inf")),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("no", "no"),
+        ("on", "on"),
+        ("1:30", "1:30"),
+        ("2026-01-01", "2026-01-01"),
+        ("1_000", "1_000"),
+        ("9" * 5000, float("inf")),
+    ],
+)
+def test_scalars_have_the_types_of_yaml_1_2_in_the_file_and_from_the_environment(text: str, value: object) -> None:
+    assert source.parse(f"a: {text}", {}).values == {"a": value}
+    assert source.retype(FromEnvironment(text)) == value
+
+
+def test_not_a_number_is_a_float() -> None:
+    assert str(source.parse("a: .NaN", {}).values["a"]) == "nan"
+
+
+def test_lines_are_those_of_the_keys() -> None:
+    document = source.parse("a:\n  b:\n    - c\n    - d: 1\n", {})
+    assert document.lines[("a", "b")] == 2
+    assert document.lines[("a", "b", 1, "d")] == 4
