@@ -65,7 +65,7 @@ CREDENTIAL_PARAMETERS = frozenset(
         "awsaccesskeyid",
     }
 )
-"""Lower case, `_` written as `-`. `code` is not here: it is an OAuth grant less often than an airport or a diagnosis."""
+"""Lower case, `_` written as `-`. `code` is not here: it is less often an OAuth grant than an airport."""
 
 CREDENTIAL_WORDS = (
     "token",

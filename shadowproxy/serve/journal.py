@@ -1,0 +1,454 @@
+"""The journal: exchanges go in on the event loop and come out as whole lines in a log, or are counted as lost.
+
+Its rules:
+
+- `append` never waits and never raises. The queue is bounded by number and by bytes; what does not fit is counted.
+- One thread encodes and writes. A slow disk stops that thread and so fills the queue; nobody else notices.
+- Every exchange ends as one line, or is counted under one of LOSSES. `appended = written + queued + lost`, always.
+- Lines are appended whole. After a write that tore one, the next line starts with a newline of its own.
+- Writing that fails is tried again with later exchanges, at least every RETRY_MOST seconds, for ever.
+- A segment is never renamed while it is *.jsonl, and never written again once it has been closed.
+
+A second thread, at the lowest priority, compresses and removes closed segments and speaks to the operator: a terminal
+or pipe that does not read must not stop the first.
+"""
+
+import contextlib
+import errno
+import os
+import queue
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from shadowproxy.exchange import Exchange, Failure, Fields, Reply
+from shadowproxy.serve import segments
+from shadowproxy.serve.segments import Compression
+
+LOSSES = ("journal_full", "journal_closed", "disk_full", "write_error", "encode_error")
+"""Why an exchange has no line in the log. A closed set."""
+
+BATCH = 64
+"""Exchanges that one write may carry."""
+
+BATCH_BYTES = 256 << 10
+"""Encoded bytes after which a batch is written without looking for more."""
+
+RETRY_FIRST, RETRY_MOST = 0.01, 1.0
+"""Seconds between attempts to write while writing fails; each failure doubles the wait."""
+
+TIDY_EVERY = 60.0
+"""Seconds between looks at the ages of closed segments."""
+
+_NEW, _OPEN, _CLOSED = "new", "open", "closed"
+_TIDY = ""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class JournalError(Exception):
+    """The log cannot be opened. The text is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The journal at one moment. `queued` and `queued_bytes` include what is being written now."""
+
+    written: int
+    bytes: int
+    queued: int
+    queued_bytes: int
+    lost: Mapping[str, int]
+    segments: int
+    last_error: str | None
+
+
+class Journal:
+    """Writes exchanges to the segments of a directory, or to standard output where `path` is "-".
+
+    Owns two threads and one open file: `open()` starts them, `close()` ends them. `encode` gives an exchange's line and
+    runs in the writing thread. `rotate_size` and `keep_size` are bytes, `rotate_every` and `keep_age` seconds; None
+    turns that limit off. `queue_limit` and `queue_bytes` bound what waits; a single exchange over `queue_bytes` is
+    refused. `notify` is told in one line, from a thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss.
+    `write` is os.write, given so that a test can have it fail.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        encode: Callable[[Exchange], bytes],
+        proxy: str,
+        rotate_size: int | None = 256 << 20,
+        rotate_every: float | None = 3600.0,
+        compress: Compression = "zstd",
+        keep_size: int | None = 10 << 30,
+        keep_age: float | None = 30 * 86400.0,
+        queue_limit: int = 10_000,
+        queue_bytes: int = 64 << 20,
+        notify: Callable[[str], None],
+        write: Callable[[int, bytes | memoryview], int] = os.write,
+    ) -> None:
+        self._directory = None if str(path) == "-" else Path(path)
+        self._encode = encode
+        self._proxy = proxy
+        self._rotate_size = rotate_size
+        self._rotate_every = rotate_every
+        self._compress = compress
+        self._keep_size = keep_size
+        self._keep_age = keep_age
+        self._queue_limit = queue_limit
+        self._queue_bytes = queue_bytes
+        self._notify = notify
+        self._write = write
+
+        self._queue: queue.SimpleQueue[tuple[Exchange, int] | None] = queue.SimpleQueue()
+        self._words: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="shadowproxy-journal", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="shadowproxy-keeper", daemon=True)
+        # Held for a few additions at a time, never over I/O or encoding.
+        self._lock = threading.Lock()
+        self._queued = 0
+        self._queued_bytes = 0
+        self._written = 0
+        self._bytes = 0
+        self._lost = dict.fromkeys(LOSSES, 0)
+        self._last_error: str | None = None
+        self._state = _NEW
+        self._abandoned = False
+
+        # The writing thread's own.
+        self._descriptor = -1
+        self._segment: Path | None = None
+        self._size = 0
+        self._opened = 0.0
+        self._segments = 0
+        self._torn = False
+        self._failing: str | None = None
+        self._retry_at = 0.0
+        self._retry_after = RETRY_FIRST
+        self._rotate_after = 0.0
+
+        # The keeper's own.
+        self._tidy_due = True
+        self._tidy_trouble: str | None = None
+        self._keeper_ends = False
+
+    def __repr__(self) -> str:
+        return f"<Journal {self._directory or '-'} {self._state} written={self._written} queued={self._queued}>"
+
+    # --- the event loop's side -------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the directory if need be, open the first segment, start. Raises JournalError where that cannot be."""
+        if self._directory is None:
+            self._descriptor = sys.stdout.fileno()
+        else:
+            try:
+                self._new_segment()
+            except OSError as error:
+                raise JournalError(f"cannot write the log in {self._directory}: {error.strerror}") from error
+        self._state = _OPEN
+        self._writer.start()
+        self._keeper.start()
+
+    def append(self, exchange: Exchange) -> bool:
+        """Take an exchange to be written; False where it was refused and counted as lost. Never waits, never raises."""
+        weight = _weight(exchange)
+        with self._lock:
+            if self._state != _OPEN:
+                self._lose("journal_closed", 1, None)
+                return False
+            if self._queued >= self._queue_limit or self._queued_bytes + weight > self._queue_bytes:
+                self._lose("journal_full", 1, None)
+                return False
+            self._queued += 1
+            self._queued_bytes += weight
+        self._queue.put((exchange, weight))
+        return True
+
+    def statistics(self) -> Statistics:
+        """What was written, waits and was lost up to now."""
+        with self._lock:
+            return Statistics(
+                written=self._written,
+                bytes=self._bytes,
+                queued=self._queued,
+                queued_bytes=self._queued_bytes,
+                lost=MappingProxyType({reason: count for reason, count in self._lost.items() if count}),
+                segments=self._segments,
+                last_error=self._last_error,
+            )
+
+    def close(self, timeout: float) -> None:
+        """Write what waits and end, within `timeout` seconds; what is not written by then is lost (`journal_closed`).
+
+        Blocks, up to a second longer where the operator is to be told so. A thread that hangs in the disk's hands by
+        then is left behind, and ends with the process.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            if self._state != _OPEN:
+                return
+            self._state = _CLOSED
+        self._queue.put(None)
+        self._writer.join(timeout)
+        with self._lock:
+            if self._queued:
+                self._abandoned = True
+                self._lose("journal_closed", self._queued, "the log did not take it in time")
+                self._queued = self._queued_bytes = 0
+        self._words.put(None)
+        self._keeper.join(max(1.0, deadline - time.monotonic()))
+
+    # --- the writing thread ----------------------------------------------------------------------------------------
+
+    def _write_all(self) -> None:
+        while self._write_some():
+            pass
+        if self._directory is not None and self._descriptor >= 0:
+            self._leave_segment()
+
+    def _write_some(self) -> bool:
+        """One batch from the queue to the log. False when it was the last."""
+        taken: list[tuple[bytes, int]] = []
+        size = 0
+        last = False
+        wait = self._until_rotation()
+        while len(taken) < BATCH and size < BATCH_BYTES and not self._abandoned:
+            try:
+                item = self._queue.get(timeout=wait) if not taken else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if item is None:
+                last = True
+                break
+            exchange, weight = item
+            if self._failing is not None and time.monotonic() < self._retry_at and self._state == _OPEN:
+                self._drop(1, weight, self._failing, None)
+                continue
+            line = self._encoded(exchange, weight)
+            if line is not None:
+                taken.append((line, weight))
+                size += len(line)
+        if taken:
+            self._write_batch(taken)
+        elif self._until_rotation() == 0.0:
+            self._rotate()
+        return not (last or self._abandoned)
+
+    def _encoded(self, exchange: Exchange, weight: int) -> bytes | None:
+        try:
+            return self._encode(exchange)
+        except Exception as error:  # noqa: BLE001 - encode's promise broken: one line lost, not the log
+            self._drop(1, weight, "encode_error", f"{type(error).__name__}: {error}")
+            return None
+
+    def _write_batch(self, taken: list[tuple[bytes, int]]) -> None:
+        lines = [line for line, _ in taken]
+        size = sum(map(len, lines))
+        full = self._rotate_size is not None and self._size > 0 and self._size + size > self._rotate_size
+        if full or self._until_rotation() == 0.0:
+            self._rotate()
+        done, error = self._write_lines(lines)
+        if error is None and self._vanished():
+            # The file was removed under us, and these lines with it. What stood there before is its remover's doing.
+            self._leave_segment()
+            done, error = self._write_lines(lines)
+        self._keep_count(taken[:done])
+        if error is None:
+            if self._failing is not None:
+                self._words.put("the log is being written again")
+            self._failing, self._retry_after = None, RETRY_FIRST
+            return
+        self._failing = "disk_full" if error.errno in _FULL else "write_error"
+        self._retry_at = time.monotonic() + self._retry_after
+        self._retry_after = min(2 * self._retry_after, RETRY_MOST)
+        left = taken[done:]
+        self._drop(len(left), sum(weight for _, weight in left), self._failing, error.strerror or str(error))
+        if self._failing != "disk_full" and self._directory is not None:
+            # A full disk takes the file again once there is room; any other trouble may be this descriptor's own.
+            self._leave_segment()
+
+    def _write_lines(self, lines: list[bytes]) -> tuple[int, OSError | None]:
+        """How many of the lines are in the log whole, and what stopped the rest."""
+        try:
+            if self._descriptor < 0:
+                self._new_segment()
+            data = b"".join((b"\n" if self._torn else b"", *lines))
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._write_once(rest) :]
+            self._torn = False
+            return len(lines), None
+        except OSError as error:
+            if self._descriptor < 0:
+                return 0, error
+            sent = len(data) - len(rest) - self._torn
+            done = 0
+            while done < len(lines) and sent >= len(lines[done]):
+                sent -= len(lines[done])
+                done += 1
+            # Before the first byte (sent is -1 or 0, none done) the state of the tail is what it was.
+            self._torn = sent > 0 or (self._torn and sent < 0)
+            return done, error
+
+    def _write_once(self, data: memoryview) -> int:
+        while True:
+            try:
+                size = self._write(self._descriptor, data)
+            except BlockingIOError:
+                # Standard output may be a pipe that somebody made non-blocking: a full one is slow, not broken.
+                select.select([], [self._descriptor], [], 1.0)
+                if self._abandoned:
+                    raise
+                continue
+            if size == 0:
+                raise OSError(errno.EIO, "the write took nothing")
+            self._size += size
+            return size
+
+    # --- segments, still the writing thread ------------------------------------------------------------------------
+
+    def _until_rotation(self) -> float | None:
+        """Seconds until the segment is old enough to be closed. An empty one may grow as old as it likes."""
+        if self._directory is None or self._rotate_every is None or self._size == 0:
+            return None
+        return max(0.0, max(self._opened + self._rotate_every, self._rotate_after) - time.monotonic())
+
+    def _rotate(self) -> None:
+        """Close this segment and go on in a new one. Where none can be opened this one is gone on with."""
+        if time.monotonic() < self._rotate_after:
+            return
+        before, path, size = self._descriptor, self._segment, self._size
+        try:
+            self._new_segment()
+        except OSError as error:
+            if self._rotate_after == 0.0:
+                self._words.put(f"the log goes on in its old segment, as no new one can be opened: {error.strerror}")
+            self._rotate_after = time.monotonic() + RETRY_MOST
+            return
+        self._rotate_after = 0.0
+        _close_file(before, path, size)
+        self._words.put(_TIDY)
+
+    def _new_segment(self) -> None:
+        assert self._directory is not None  # standard output is never left, so never opened anew
+        self._descriptor, self._segment = segments.create(self._directory, self._proxy, self._segments + 1)
+        self._size, self._torn, self._opened = 0, False, time.monotonic()
+        self._segments += 1
+
+    def _vanished(self) -> bool:
+        return self._directory is not None and os.fstat(self._descriptor).st_nlink == 0
+
+    def _leave_segment(self) -> None:
+        _close_file(self._descriptor, self._segment, self._size)
+        self._descriptor, self._size, self._torn = -1, 0, False
+
+    # --- counting, from any thread ---------------------------------------------------------------------------------
+
+    def _keep_count(self, taken: list[tuple[bytes, int]]) -> None:
+        with self._lock:
+            if self._abandoned:
+                return  # close() has counted them as lost
+            self._written += len(taken)
+            self._bytes += sum(len(line) for line, _ in taken)
+            self._queued -= len(taken)
+            self._queued_bytes -= sum(weight for _, weight in taken)
+
+    def _drop(self, count: int, weight: int, reason: str, why: str | None) -> None:
+        with self._lock:
+            if self._abandoned:
+                return
+            self._queued -= count
+            self._queued_bytes -= weight
+            self._lose(reason, count, why)
+
+    def _lose(self, reason: str, count: int, why: str | None) -> None:
+        before = self._lost[reason]
+        self._lost[reason] = now = before + count
+        if why is not None:
+            self._last_error = why
+        if before.bit_length() != now.bit_length():  # passed 1, 2, 4, 8 ...
+            told = f": {why}" if why is not None else ""
+            self._words.put(f"the log lost {now} records so far ({reason}){told}")
+
+    # --- the keeper's thread ---------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        if sys.platform == "linux":
+            # There a nice value belongs to the thread. Refused where the process may not: then at the usual priority.
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        while not self._keeper_ends:
+            if self._tidy_due:
+                self._tidy_due = False
+                self._tidy()
+            else:
+                self._hear(TIDY_EVERY)
+
+    def _hear(self, timeout: float) -> None:
+        try:
+            word = self._words.get(timeout=timeout)
+        except queue.Empty:
+            word = _TIDY
+        if word is None:
+            self._keeper_ends = True
+        elif word == _TIDY:
+            self._tidy_due = True
+        else:
+            self._notify(word)
+
+    def _between(self) -> bool:
+        """Let the operator hear what there is to say amid long work; False when the work is to be given up."""
+        while not self._words.empty():
+            self._hear(0)
+        return not self._keeper_ends
+
+    def _tidy(self) -> None:
+        if self._directory is None:
+            return
+        try:
+            if self._compress != "none":
+                for path in segments.to_compress(segments.kept(self._directory)):
+                    if not segments.compress(path, self._compress, self._between) and self._keeper_ends:
+                        return
+            files = segments.kept(self._directory)
+            for path in segments.to_remove(files, self._keep_size, self._keep_age, time.time()):
+                segments.remove(path)
+        except OSError as error:
+            # The log itself may be well. It is tried again in a while, and said again only if the reason changes.
+            why = f"closed segments cannot be compressed or removed: {error.strerror}"
+            if why != self._tidy_trouble:
+                self._notify(why)
+            self._tidy_trouble = why
+        else:
+            self._tidy_trouble = None
+
+
+def _weight(exchange: Exchange) -> int:
+    """About the bytes an exchange holds in memory: its bodies and header fields, and a flat sum for the objects."""
+    request = exchange.request
+    weight = 2048 + len(request.body) + len(request.target) + _fields_weight(request.fields)
+    for leg in (exchange.live, exchange.control, *exchange.shadows.values()):
+        reply = leg.reply if isinstance(leg, Failure) else leg
+        if isinstance(reply, Reply):
+            weight += len(reply.body) + _fields_weight(reply.fields)
+    return weight
+
+
+def _fields_weight(fields: Fields) -> int:
+    # Two bytes objects of 33 bytes overhead and their tuple, besides what they hold.
+    return sum(122 + len(name) + len(value) for name, value in fields)
+
+
+def _close_file(descriptor: int, path: Path | None, size: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+    if size == 0 and path is not None:
+        with contextlib.suppress(OSError):
+            path.unlink()

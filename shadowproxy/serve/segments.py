@@ -1,0 +1,179 @@
+"""The files of a log directory: naming and opening segments, compressing closed ones, and keeping within size and age.
+
+A segment is active while a process holds an flock on it: the kernel lets go of it however that process ends, so several
+proxies may share a directory and none takes another's active file for a closed one. Where a file system has no flock,
+every uncompressed segment counts as active and is left alone.
+
+A file whose name is not a segment's is never touched.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import zstandard
+
+Compression = Literal["zstd", "gzip", "none"]
+
+ENDINGS: dict[Compression, str] = {"zstd": ".zst", "gzip": ".gz"}
+"""What is added to a segment's name. Not *.jsonl any more, so what ships that pattern does not see a second file."""
+
+_SEGMENT = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-(.+)-\d+-\d+\.jsonl(\.zst|\.gz)?")
+_PARTIAL = ".partial"
+_CHUNK = 1 << 20
+
+
+def create(directory: Path, proxy: str, number: int) -> tuple[int, Path]:
+    """A new, empty, locked segment: its descriptor and path. Makes the directory if need be. Raises OSError."""
+    make_directory(directory)
+    host = re.sub(r"[^A-Za-z0-9._]+", "-", proxy).strip("-") or "proxy"
+    while True:
+        start = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        path = directory / f"{start}-{host}-{os.getpid()}-{number:04d}.jsonl"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            continue  # another container with our host name and pid, in the same microsecond: time goes on
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor, path
+
+
+def make_directory(directory: Path) -> None:
+    """The directory, 0700 where we make it; one that is there already keeps its mode. Raises OSError."""
+    if not directory.is_dir():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One file of the log as found in its directory. `ended` is when it was last written, in seconds of Unix time."""
+
+    path: Path
+    proxy: str
+    compressed: bool
+    active: bool
+    size: int
+    ended: float
+
+
+def kept(directory: Path) -> list[Kept]:
+    """The log's files, oldest first. Raises OSError where the directory cannot be read."""
+    found: list[Kept] = []
+    for path in sorted(directory.iterdir()):
+        match = _SEGMENT.fullmatch(path.name)
+        if match is None:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another proxy's tidying was faster
+            about = path.stat()
+            compressed = match[3] is not None
+            active = False
+            if not compressed:
+                with _locked(path) as source:
+                    active = source is None
+            found.append(Kept(path, match[2], compressed, active, about.st_size, about.st_mtime))
+    return found
+
+
+def to_compress(files: list[Kept]) -> list[Path]:
+    """The closed segments whose successor has closed too: what ships the log has had a whole segment's time to read."""
+    closed = [file for file in files if not file.compressed and not file.active]
+    last = {file.proxy: file.path for file in closed}
+    return [file.path for file in closed if last[file.proxy] != file.path]
+
+
+def to_remove(files: list[Kept], keep_size: int | None, keep_age: float | None, now: float) -> list[Path]:
+    """The closed segments beyond age (seconds), then the oldest until all together are within size (bytes)."""
+    total = sum(file.size for file in files)
+    gone: list[Path] = []
+    for file in files:
+        if file.active:
+            continue
+        old = keep_age is not None and now - file.ended > keep_age
+        if old or (keep_size is not None and total > keep_size):
+            gone.append(file.path)
+            total -= file.size
+    return gone
+
+
+def compress(path: Path, how: Compression, between: Callable[[], bool]) -> bool:
+    """Put a compressed file in the place of a closed segment. Raises OSError, and leaves the segment as it was.
+
+    `between` is called after each mebibyte; when it says False the work is given up. Says whether the work was done.
+    The new name appears only when its content is on the disk, and the old one goes only then: a reader finds one of
+    the two, and after a crash both, with the same lines.
+    """
+    target = path.with_name(path.name + ENDINGS[how])
+    partial = path.with_name(f".{target.name}{_PARTIAL}")
+    with _locked(path) as source:
+        if source is None:
+            return False
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as sink:
+                squeezer = (
+                    zstandard.ZstdCompressor(level=3).compressobj()
+                    if how == "zstd"
+                    else zlib.compressobj(level=6, wbits=31)
+                )
+                while chunk := source.read(_CHUNK):
+                    sink.write(squeezer.compress(chunk))
+                    if not between():
+                        partial.unlink()
+                        return False
+                sink.write(squeezer.flush())
+                sink.flush()
+                os.fsync(descriptor)
+            about = os.fstat(source.fileno())
+            os.utime(partial, ns=(about.st_atime_ns, about.st_mtime_ns))  # its age is its records'
+            partial.rename(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+        _sync_directory(path.parent)
+        path.unlink()
+        return True
+
+
+def remove(path: Path) -> None:
+    """Take a closed segment away, unless it is in use or gone. Raises OSError."""
+    if path.suffix != ".jsonl":
+        path.unlink(missing_ok=True)
+        return
+    with _locked(path) as source:
+        if source is not None:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO | None]:
+    """The file, open for reading and ours alone; None while another holds it, or where it is gone by now."""
+    try:
+        source = path.open("rb")
+    except FileNotFoundError:
+        yield None
+        return
+    with source:
+        try:
+            fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.fstat(source.fileno()).st_nlink > 0
+        except OSError:
+            free = False
+        yield source if free else None
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
