@@ -1,0 +1,96 @@
+"""The demo's two systems as real model servers: `python -m shadowproxy.demo.server live|shadow`.
+
+Both take `{"instances": [...]}` at POST /invocations and answer `{"predictions": ["late", ...]}`, in the order asked;
+which model it was is in the header field X-Model, so that it is no difference between two answers.
+
+A server ends when its standard input does: whoever started it holds the other end, and even if that one is killed
+without a chance to tidy up, nothing is left running.
+"""
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from shadowproxy.demo import model, rule
+from shadowproxy.demo.flights import FEATURES, LATE, ON_TIME
+
+Late = Callable[[Mapping[str, Any]], bool]
+"""Whether the flight that an instance tells of will arrive late."""
+
+
+def build(late: Late, name: str) -> Starlette:
+    """A model server that answers by `late`, under `name`."""
+    about = {"X-Model": name}
+
+    async def invocations(request: Request) -> Response:
+        try:
+            instances = instances_of(json.loads(await request.body()))
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, status_code=400, headers=about)
+        predictions = [LATE if late(instance) else ON_TIME for instance in instances]
+        return JSONResponse({"predictions": predictions}, headers=about)
+
+    async def ping(request: Request) -> Response:
+        return Response(headers=about)
+
+    return Starlette(
+        routes=[Route("/invocations", invocations, methods=["POST"]), Route("/ping", ping, methods=["GET"])]
+    )
+
+
+def instances_of(asked: Any) -> list[dict[str, Any]]:
+    """The instances in a request. Raises ValueError, with a message for the caller, where the answer would be made up."""
+    instances = asked.get("instances") if isinstance(asked, dict) else None
+    if not isinstance(instances, list):
+        raise ValueError('the body must be {"instances": [...]}')
+    for position, instance in enumerate(instances):
+        if not isinstance(instance, dict):
+            raise ValueError(f"instance {position} is not an object")
+        for name, kind in FEATURES.items():
+            # Not isinstance: true is an int to Python, and no delay.
+            if type(instance.get(name)) is not kind:
+                raise ValueError(f"instance {position}: {name} must be {'a whole number' if kind is int else 'a word'}")
+    return instances
+
+
+async def serve(app: Starlette, port: int) -> None:
+    """Serve on loopback until standard input ends or a signal comes. Port 0 is any free one; stderr says which."""
+    listening = socket.create_server(("127.0.0.1", port), backlog=128)
+    # Without the Date field two answers to the same question are the same bytes, whenever they were asked.
+    config = uvicorn.Config(app, log_level="warning", access_log=False, date_header=False, server_header=False)
+    server = uvicorn.Server(config)
+
+    def stop_at_end_of_input() -> None:
+        if not sys.stdin.buffer.read1():
+            server.should_exit = True
+
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop_at_end_of_input)
+    sys.stderr.write(f"listening on http://127.0.0.1:{listening.getsockname()[1]}\n")
+    await server.serve(sockets=[listening])
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(prog="python -m shadowproxy.demo.server", description="Serve one of the two.")
+    parser.add_argument("system", choices=["live", "shadow"])
+    parser.add_argument("--port", type=int, default=0, help="default: any that is free")
+    options = parser.parse_args()
+    if options.system == "live":
+        app = build(rule.departed_late, "departed-late")
+    else:
+        app = build(model.load().late, "gbm")
+    asyncio.run(serve(app, options.port))
+
+
+if __name__ == "__main__":
+    main()
