@@ -62,7 +62,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. `body` may be a prefix: it is whole when it is `body_bytes` long. Milliseconds from the leg's start."""
+    """An answer. `body` may be a prefix: it is whole when it is `body_bytes` long. Times are from the leg's start."""
 
     status: int
     fields: Fields

@@ -85,7 +85,7 @@ class WireResponse(httpx.Response):
     def __init__(self, head: ReplyHead, reply: "_Reply") -> None:
         self.status_code = head.status
         self.fields = head.fields
-        self.stream = reply
+        self.stream: _Reply = reply
         self.first_byte_at = reply.first_byte_at  # by time.perf_counter
 
 

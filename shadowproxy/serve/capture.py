@@ -1,0 +1,84 @@
+"""A bounded copy of a body that passes: it keeps references to chunks, and never alters or delays one."""
+
+from collections.abc import Callable
+
+
+class Memory:
+    """How many bytes may be held for shadows and the log, all requests together. Nobody waits for it: it says no.
+
+    `elsewhere` tells what is held outside of any copy: exchanges that wait in the journal's queue.
+    """
+
+    def __init__(self, limit: int, elsewhere: Callable[[], int] = lambda: 0) -> None:
+        self.limit = limit
+        self.used = 0
+        self._elsewhere = elsewhere
+
+    def __repr__(self) -> str:
+        return f"<Memory {self.used} and {self._elsewhere()} of {self.limit}>"
+
+    def take(self, count: int) -> bool:
+        if self.used + self._elsewhere() + count > self.limit:
+            return False
+        self.used += count
+        return True
+
+    def give(self, count: int) -> None:
+        self.used -= count
+
+
+class Capture:
+    """What is kept of one body: the first `limit` bytes, or less where memory ran out.
+
+    Owns what it took of `memory` until `release`.
+    """
+
+    __slots__ = ("_kept", "_limit", "_memory", "_pieces", "crowded", "size")
+
+    def __init__(self, limit: int, memory: Memory) -> None:
+        self._limit = limit
+        self._memory = memory
+        self._pieces: list[bytes] = []
+        self._kept = 0
+        self.size = 0  # of the whole body so far
+        self.crowded = False  # memory said no
+
+    def __repr__(self) -> str:
+        return f"<Capture {self._kept} of {self.size} bytes, limit {self._limit}>"
+
+    @property
+    def whole(self) -> bool:
+        return self._kept == self.size
+
+    @property
+    def over(self) -> bool:
+        """Whether the body is longer than may be kept of any."""
+        return self.size > self._limit
+
+    @property
+    def body(self) -> bytes:
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
+
+    def add(self, chunk: bytes) -> None:
+        was_whole = self.whole
+        self.size += len(chunk)
+        if not was_whole:
+            return
+        room = self._limit - self._kept
+        kept = chunk if len(chunk) <= room else chunk[:room]
+        if not kept:
+            return
+        if not self._memory.take(len(kept)):
+            self.crowded = True
+            return
+        self._kept += len(kept)
+        self._pieces.append(kept)
+
+    def release(self) -> int:
+        """Forget the copy, and say how many bytes of memory that gave back."""
+        given, self._kept = self._kept, 0
+        self._pieces = []
+        self._memory.give(given)
+        return given

@@ -1,0 +1,130 @@
+"""Which header fields go where. On byte pairs, in order, name case kept; pure.
+
+What the caller and live wrote passes as it is; the tables below are all that is taken out or put in.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shadowproxy.credentials import is_credential_header
+from shadowproxy.exchange import Field, Fields
+
+HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"})
+"""Between two neighbours only (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but it stays in its place: all
+that framing.py lets through is `chunked`, and a chunked body is sent on chunked."""
+
+NOT_TO_STRIP = frozenset({b"host", b"content-length", b"transfer-encoding", b"via", b"x-shadow-request"})
+"""What `Connection: <name>` cannot take out: framing, routing and loop detection hang on these."""
+
+VIA = b"1.1 shadowproxy"
+SHADOW_REQUEST = b"X-Shadow-Request"
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What the configuration changes for one endpoint: `removed` are lower-case names, `set` replaces or adds.
+
+    `host` is the value of the Host field; None keeps the caller's.
+    """
+
+    host: bytes | None
+    removed: frozenset[bytes] = frozenset()
+    set: Fields = ()
+
+
+def end_to_end(fields: Fields) -> list[Field]:
+    """`fields` without those that are for this hop only, which `Connection` may name (RFC 9110 section 7.6.1)."""
+    listed = HOP_BY_HOP
+    for name, value in fields:
+        if name.lower() == b"connection":
+            listed = listed | {option.strip(b" \t").lower() for option in value.split(b",")} - NOT_TO_STRIP
+    return [field for field in fields if field[0].lower() not in listed]
+
+
+def find(fields: Iterable[Field], lower_name: bytes) -> bytes | None:
+    """The value of the first field of that name."""
+    for name, value in fields:
+        if name.lower() == lower_name:
+            return value
+    return None
+
+
+def edited(fields: list[Field], edits: Edits) -> list[Field]:
+    """`fields` as the endpoint's configuration wants them. What is replaced keeps its place."""
+    if edits.removed:
+        fields = [field for field in fields if field[0].lower() not in edits.removed]
+    for name, value in edits.set:
+        fields = _put(fields, name, value)
+    if edits.host is not None:
+        fields = _put(fields, b"Host", edits.host, first=True)
+    return fields
+
+
+def _put(fields: list[Field], name: bytes, value: bytes, *, first: bool = False) -> list[Field]:
+    lower = name.lower()
+    out: list[Field] = []
+    placed = False
+    for field in fields:
+        if field[0].lower() != lower:
+            out.append(field)
+        elif not placed:
+            out.append((field[0], value))
+            placed = True
+    if not placed:
+        out.insert(0 if first else len(out), (name, value))
+    return out
+
+
+def forwarded(fields: list[Field], client: str, host: bytes | None) -> list[Field]:
+    """Add X-Forwarded-For, and -Proto and -Host unless the caller was told by someone before us.
+
+    A second X-Forwarded-For field is one list with the first (RFC 9110 section 5.3): nothing of the caller's changes.
+    """
+    added: list[Field] = [(b"X-Forwarded-For", client.encode())]
+    if find(fields, b"x-forwarded-proto") is None:
+        added.append((b"X-Forwarded-Proto", b"http"))
+    if host is not None and find(fields, b"x-forwarded-host") is None:
+        added.append((b"X-Forwarded-Host", host))
+    return fields + added
+
+
+def hops(fields: Fields) -> int:
+    """How often this request has been through a shadowproxy."""
+    return sum(value.count(VIA) for name, value in fields if name.lower() == b"via")
+
+
+def for_shadow(fields: list[Field], shadow: str, *, credentials: bool) -> tuple[list[Field], bool]:
+    """What a shadow is sent, and whether credentials were held back.
+
+    The trace goes on under a new span that asks nobody to record it: the shadow's work is not the caller's.
+    """
+    sent: list[Field] = []
+    held_back = False
+    for name, value in fields:
+        lower = name.lower()
+        if not credentials and is_credential_header(lower):
+            held_back = True
+        elif lower == b"traceparent":
+            sent.append((name, _unsampled(value)))
+        elif lower != b"expect":  # the body is here already: there is nothing to ask leave for
+            sent.append((name, value))
+    sent += ((b"Via", VIA), (SHADOW_REQUEST, shadow.encode()))
+    return sent, held_back
+
+
+def _unsampled(traceparent: bytes) -> bytes:
+    """W3C Trace Context section 3.2: the same trace ID, a new parent ID, the sampled flag off."""
+    parts = traceparent.split(b"-")
+    if len(parts) < 4 or len(parts[1]) != 32 or len(parts[2]) != 16 or len(parts[3]) != 2:
+        return traceparent
+    try:
+        flags = int(parts[3], 16) & ~1
+    except ValueError:
+        return traceparent
+    return b"-".join([parts[0], parts[1], secrets.token_hex(8).encode(), b"%02x" % flags, *parts[4:]])
+
+
+def with_length(fields: list[Field], length: int) -> list[Field]:
+    """`fields` for a body that was changed to have `length` bytes, framed as it was."""
+    return [(name, b"%d" % length if name.lower() == b"content-length" else value) for name, value in fields]

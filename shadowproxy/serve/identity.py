@@ -1,0 +1,25 @@
+"""The names of requests: the request ID that callers see, and the record ID that is unique."""
+
+import re
+import secrets
+import time
+
+_SOUND = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+def sound_id(value: bytes | None) -> str | None:
+    """The caller's request ID, if it can stand in a log and a header: 1 to 128 visible ASCII characters."""
+    if value is None or not _SOUND.fullmatch(value):
+        return None
+    return value.decode("ascii")
+
+
+def uuid7(at_ns: int | None = None) -> str:
+    """A UUIDv7 (RFC 9562 section 5.7), now or for nanoseconds since the epoch: sorts by time, to the millisecond."""
+    milliseconds = (time.time_ns() if at_ns is None else at_ns) // 1_000_000
+    random = secrets.randbits(74)
+    value = (
+        (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    )
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -1,0 +1,257 @@
+"""The live path, as one story: receive, forward, respond, and tell the mirror.
+
+It awaits the caller and live, and nothing else. What the mirror is told returns at once.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPRequestEvent, HTTPResponseStartEvent, Scope
+
+from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply, Request
+from shadowproxy.serve.capture import Capture
+from shadowproxy.serve.framing import FramingError, RequestHead
+from shadowproxy.serve.headers import VIA, end_to_end, find, forwarded, hops
+from shadowproxy.serve.identity import sound_id, uuid7
+from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, refusal
+from shadowproxy.serve.mirror import Mirror
+from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError
+
+MAX_HOPS = 16  # a longer chain of shadowproxies is a circle that some hop hides by changing the request ID
+
+
+@dataclass(frozen=True, slots=True)
+class FixedAnswer:
+    """What `live.respond` says instead of a live system. `fields` are without Content-Length."""
+
+    status: int
+    fields: Fields
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`buffer` is in bytes; `in_flight` is how many requests may be under way at once."""
+
+    buffer: int
+    in_flight: int
+    id_header: bytes
+    respond_id: bool
+    forwarded: bool
+
+
+class Proxy:
+    """An ASGI application that reads the caller's own bytes from the listener's extension of the scope."""
+
+    def __init__(self, live: Endpoint | FixedAnswer, mirror: Mirror, settings: Settings) -> None:
+        self.live = live
+        self.mirror = mirror
+        self.settings = settings
+        self.in_flight = 0
+        self._passing: dict[str, int] = {}  # request ID to how often that request had been through a shadowproxy
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        extensions: Any = scope["extensions"]  # type: ignore[typeddict-item]  # the listener's scopes always have it
+        head: RequestHead = extensions["shadowproxy"]["head"]
+        id_field = find(head.fields, self.settings.id_header.lower())
+        request_id = sound_id(id_field) or uuid7()
+        if self.in_flight >= self.settings.in_flight:
+            detail = f"more than {self.settings.in_flight} requests at once"
+            await self._refuse(send, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
+            return
+        passed = hops(head.fields)
+        if passed > MAX_HOPS or (passed and self._passing.get(request_id, passed) < passed):
+            detail = "this request has come back to the proxy that sent it: live's address leads here"
+            await self._refuse(send, 508, "proxy_loop_detected", detail, request_id)
+            return
+        self.in_flight += 1
+        self._passing[request_id] = passed
+        try:
+            await self._exchange(scope, head, request_id, id_field is None, receive, send)
+        finally:
+            self.in_flight -= 1
+            self._passing.pop(request_id, None)
+
+    async def _exchange(
+        self,
+        scope: Scope,
+        head: RequestHead,
+        request_id: str,
+        lacks_id: bool,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+    ) -> None:
+        at_ns = time.time_ns()
+        record = uuid7(at_ns)
+        unsettled = self.mirror.open()
+        upload = _Upload(self.mirror.capture(unsettled), receive)
+        answer = _Answer(self.mirror.capture(unsettled))
+
+        fields = end_to_end(head.fields)
+        if lacks_id:
+            fields.append((self.settings.id_header, request_id.encode()))
+        snapshot = tuple(fields)
+
+        def request() -> Request:
+            capture = upload.capture
+            return Request(request_id, record, at_ns, head.method, head.target, snapshot, capture.body, capture.size)
+
+        def offer() -> None:
+            if find(head.fields, b"x-shadow-request") is None:
+                self.mirror.offer(unsettled, request(), _unfit(upload.capture))
+
+        live: LiveLeg | None = None
+        try:
+            # Receive: whole, or its beginning, before live is dialled: a slow upload holds no connection to live.
+            await upload.read(self.settings.buffer)
+            if upload.complete:
+                offer()
+
+            # Forward.
+            answer.began = perf_counter()
+            if isinstance(self.live, FixedAnswer):
+                async for _ in upload.rest(offer):
+                    pass
+                await self._respond_fixed(send, self.live, answer, request_id)
+            else:
+                to_live = [*fields, (b"Via", VIA)]
+                if self.settings.forwarded:
+                    client = (scope["client"] or ("unknown", 0))[0]  # type: ignore[typeddict-item]
+                    to_live = forwarded(to_live, client, find(head.fields, b"host"))
+                body = upload.taken if upload.complete else upload.rest(offer)
+                answering = await self.live.ask(head.method, head.target, to_live, body)
+
+                # Respond.
+                try:
+                    await self._respond(send, answering, answer, request_id)
+                finally:
+                    await answering.aclose()
+            live = answer.reply()
+        except UpstreamError as error:
+            live = answer.failure(error.outcome, str(error))
+            if answer.started:
+                raise BrokenOff from error
+            status = 504 if error.outcome is Outcome.TIMEOUT else 502
+            await self._refuse(send, status, error.proxy_error, str(error), request_id)
+        except FramingError as error:
+            live = answer.failure(Outcome.CALLER_LEFT, f"the request broke off: {error}")
+            raise
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args == (CALLER_LEFT,):
+                live = answer.failure(Outcome.CALLER_LEFT, "the caller left before the answer was complete")
+            else:
+                live = answer.failure(Outcome.SHUTDOWN, "the proxy stopped before the answer was complete")
+            raise
+        finally:
+            if live is None:
+                live = answer.failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
+            self.mirror.answered(unsettled, unsettled.request or request(), live)
+
+    async def _respond(self, send: ASGISendCallable, answering: Answering, answer: "_Answer", request_id: str) -> None:
+        answer.begin(answering.status, tuple(answering.fields), answering.first_byte_at)
+        await send(_start(answering.status, self._told(answering.fields, request_id)))
+        async for chunk in answering.chunks():
+            answer.capture.add(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _respond_fixed(
+        self, send: ASGISendCallable, fixed: FixedAnswer, answer: "_Answer", request_id: str
+    ) -> None:
+        answer.begin(fixed.status, fixed.fields, perf_counter())
+        answer.capture.add(fixed.body)
+        fields = [*fixed.fields, (b"Content-Length", b"%d" % len(fixed.body))]
+        await send(_start(fixed.status, self._told(fields, request_id)))
+        await send({"type": "http.response.body", "body": fixed.body, "more_body": False})
+
+    def _told(self, fields: list[Field], request_id: str) -> list[Field]:
+        """The answer's fields, with the request ID where live did not give one itself."""
+        name = self.settings.id_header
+        if not self.settings.respond_id or find(fields, name.lower()) is not None:
+            return fields
+        return [*fields, (name, request_id.encode())]
+
+    async def _refuse(
+        self, send: ASGISendCallable, status: int, reason: str, detail: str, request_id: str, *more: Field
+    ) -> None:
+        """Answer in live's stead, with a JSON body that names the reason and the request ID."""
+        fields, body = refusal(reason, detail, request_id)
+        await send(_start(status, self._told([*fields, *more], request_id)))
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class _Upload:
+    """The caller's body, copied as it is read."""
+
+    def __init__(self, capture: Capture, receive: ASGIReceiveCallable) -> None:
+        self.capture = capture
+        self.complete = False
+        self.taken = b""
+        self._receive = receive
+
+    async def read(self, count: int) -> None:
+        """Take the whole body, or at least its first `count` bytes, into `taken`."""
+        pieces: list[bytes] = []
+        while not self.complete and self.capture.size <= count:
+            pieces.append(await self._next())
+        self.taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def rest(self, at_end: Callable[[], None]) -> AsyncIterator[bytes]:
+        """What was taken, and then the rest as it comes; `at_end` is called when all of it is copied."""
+        yield self.taken
+        if self.complete:
+            return
+        while not self.complete:
+            yield await self._next()
+        at_end()
+
+    async def _next(self) -> bytes:
+        event: HTTPRequestEvent = await self._receive()  # type: ignore[assignment]  # the listener sends no other
+        self.capture.add(event["body"])
+        self.complete = not event["more_body"]
+        return event["body"]
+
+
+class _Answer:
+    """Live's leg as it comes about. Milliseconds from `began`."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+        self.began = perf_counter()
+        self.started = False
+        self._status = 0
+        self._fields: Fields = ()
+        self._first_byte_at = 0.0
+
+    def begin(self, status: int, fields: Fields, first_byte_at: float) -> None:
+        self.started = True
+        self._status, self._fields, self._first_byte_at = status, fields, first_byte_at
+
+    def reply(self) -> Reply:
+        return Reply(
+            self._status,
+            self._fields,
+            self.capture.body,
+            self.capture.size,
+            first_byte_ms=(self._first_byte_at - self.began) * 1000,
+            total_ms=(perf_counter() - self.began) * 1000,
+        )
+
+    def failure(self, outcome: Outcome, error: str) -> Failure:
+        reply = self.reply() if self.started else None
+        return Failure(outcome, error, (perf_counter() - self.began) * 1000, reply)
+
+
+def _start(status: int, fields: list[Field]) -> HTTPResponseStartEvent:
+    return {"type": "http.response.start", "status": status, "headers": fields, "trailers": False}
+
+
+def _unfit(capture: Capture) -> Outcome | None:
+    """Why a request cannot be mirrored, if it cannot: its copy is not whole."""
+    if capture.over:
+        return Outcome.OVERSIZE
+    return Outcome.OVERLOAD if capture.crowded else None

@@ -1,0 +1,160 @@
+"""One endpoint, live or a shadow: where it is, how it is asked, and what came of it in the closed set of outcomes.
+
+The only place that knows httpx's errors: `_FAULTS` translates them once, and nothing else gets out.
+"""
+
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from shadowproxy.exchange import Field, Fields, Outcome
+from shadowproxy.serve.headers import Edits, edited, end_to_end
+from shadowproxy.serve.wire import Stale, Statistics, Wire, WireRequest, WireResponse
+
+
+class UpstreamError(Exception):
+    """The endpoint gave no answer, or broke off. `proxy_error` is its name in RFC 9209 section 2.3."""
+
+    def __init__(self, outcome: Outcome, error: str, *, proxy_error: str) -> None:
+        super().__init__(error)
+        self.outcome = outcome
+        self.proxy_error = proxy_error
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    outcome: Outcome
+    proxy_error: str
+
+
+# The first that fits is meant: the order is from special to general, and the last one fits every transport error.
+_FAULTS: tuple[tuple[type[Exception], _Fault], ...] = (
+    (httpx.ConnectTimeout, _Fault(Outcome.CONNECT_ERROR, "connection_timeout")),
+    (httpx.ConnectError, _Fault(Outcome.CONNECT_ERROR, "connection_refused")),
+    (httpx.TimeoutException, _Fault(Outcome.TIMEOUT, "http_response_timeout")),
+    (httpx.NetworkError, _Fault(Outcome.INCOMPLETE, "http_response_incomplete")),
+    (httpx.TransportError, _Fault(Outcome.PROTOCOL_ERROR, "http_protocol_error")),
+)
+_TLS_FAULT = _Fault(Outcome.TLS_ERROR, "tls_protocol_error")
+
+
+def translated(error: httpx.TransportError) -> UpstreamError:
+    """What the wire raised, in the words of the log."""
+    fault = next(fault for kind, fault in _FAULTS if isinstance(error, kind))
+    if isinstance(error.__cause__, ssl.SSLError):
+        fault = _TLS_FAULT
+    return UpstreamError(fault.outcome, str(error).splitlines()[0], proxy_error=fault.proxy_error)
+
+
+def tls_context(*, ca: str | None, cert: str | None, key: str | None, verify: bool) -> ssl.SSLContext:
+    """Raises OSError or ssl.SSLError where a file cannot be used."""
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["http/1.1"])
+    if cert is not None:
+        context.load_cert_chain(cert, key)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Endpoint:
+    """Owns its connections; use as `async with`. `silence` and `connect_timeout` are seconds.
+
+    `host` is the Host field's value: "upstream" for the URL's own, "preserve" for the caller's, or any other literal.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connect_timeout: float = 5.0,
+        silence: float = 60.0,
+        host: str = "upstream",
+        removed: frozenset[bytes] = frozenset(),
+        put: Fields = (),
+        retry: bool = False,
+    ) -> None:
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        self.url = url
+        self._base = parts.path.rstrip("/").encode()
+        self._silence = silence
+        self._retry = retry
+        own_host = parts.netloc.rpartition("@")[2].removesuffix(":443" if secure else ":80")
+        literal = {"upstream": own_host.encode(), "preserve": None}.get(host, host.encode())
+        self._own_host = own_host.encode()
+        self._edits = Edits(host=literal, removed=removed, set=put)
+        context = (tls or ssl.create_default_context()) if secure else None
+        port = parts.port or (443 if secure else 80)
+        self._wire = Wire(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout)
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.url} {self._wire.statistics()}>"
+
+    def statistics(self) -> Statistics:
+        return self._wire.statistics()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._wire.aclose()
+
+    async def ask(
+        self, method: str, target: bytes, fields: list[Field], body: bytes | AsyncIterable[bytes]
+    ) -> "Answering":
+        """Send a request and return when the head of the answer is in.
+
+        Raises UpstreamError, and whatever `body` itself raises. A body held whole is sent once more where the
+        connection turns out to have been closed before (RFC 9110 section 9.2.2 leaves that to what a proxy knows: not
+        a byte of an answer on a reused connection means that the server had closed it while idle).
+        """
+        if target != b"*":
+            target = self._base + target
+        sent = tuple(edited(fields, self._edits))
+        if self._edits.host is None and not any(name.lower() == b"host" for name, _ in sent):
+            sent = ((b"Host", self._own_host), *sent)
+        request = WireRequest(method, target, sent, body, silence=self._silence)
+        try:
+            try:
+                response = await self._wire.handle_async_request(request)
+            except Stale:
+                if not (self._retry and isinstance(body, bytes)):
+                    raise
+                request.fresh = True
+                response = await self._wire.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise translated(error) from error
+        return Answering(response)
+
+
+class Answering:
+    """An answer that is coming in. Close it, or read `chunks` to their end."""
+
+    __slots__ = ("_response", "fields", "first_byte_at", "status")
+
+    def __init__(self, response: WireResponse) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.fields = end_to_end(response.fields)
+        self.first_byte_at = response.first_byte_at
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come. Raises UpstreamError when it breaks off."""
+        try:
+            async for chunk in self._response.stream:
+                yield chunk
+        except httpx.TransportError as error:
+            raise translated(error) from error
+
+    async def aclose(self) -> None:
+        await self._response.stream.aclose()
