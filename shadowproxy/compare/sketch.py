@@ -1,0 +1,294 @@
+"""What a summary is made of: counts that add up exactly, in any order and grouping, within bounds set here.
+
+Three ideas keep them bounded and exact at once. Numbers are counted in bins whose edges are powers of a fixed ratio,
+so that two histograms add bin by bin. Times are counted in blocks aligned to the epoch, so that neighbours merge to
+the same wider blocks wherever it is done. And what is kept of too many things (paths, classes, examples) are those
+with the smallest hash: such a choice does not depend on who came first, so a sum of parts keeps what the whole keeps.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+
+GAMMA: Final = 1.02
+"""The ratio of neighbouring bin edges: a quantile is off by at most 1 %, in the tail as elsewhere."""
+
+_SMALLEST: Final = 1e-9
+_LARGEST: Final = 1e18
+_LOG_GAMMA: Final = math.log(GAMMA)
+_LAST: Final = math.ceil(math.log(_LARGEST / _SMALLEST) / _LOG_GAMMA)
+
+
+def bin_of(value: float) -> int:
+    """The bin of a finite number: 0 within 1e-9 of zero, else signed; beyond 1e18 all fall in the last."""
+    size = abs(value)
+    if size <= _SMALLEST:
+        return 0
+    at = _LAST if size >= _LARGEST else max(1, math.ceil(math.log(size / _SMALLEST) / _LOG_GAMMA))
+    return at if value > 0 else -at
+
+
+def edges(at: int) -> tuple[float, float]:
+    """The numbers between which the values of a bin lie."""
+    if at == 0:
+        return 0.0, 0.0
+    inner, outer = _SMALLEST * GAMMA ** (abs(at) - 1), _SMALLEST * GAMMA ** abs(at)
+    return (inner, outer) if at > 0 else (-outer, -inner)
+
+
+def quantile(bins: Mapping[int, int], q: float) -> float | None:
+    """The q-quantile, interpolated within its bin (without that, intervals of it cover a third of what they should)."""
+    total = sum(bins.values())
+    if total <= 0:
+        return None
+    rank = q * (total - 1) + 0.5
+    below = 0
+    for at in sorted(bins):
+        count = bins[at]
+        if count and below + count >= rank:
+            low, high = edges(at)
+            return low + (high - low) * min(1.0, max(0.0, (rank - below) / count))
+        below += count
+    return edges(max(at for at, count in bins.items() if count))[1]
+
+
+def hashed(*parts: str) -> int:
+    """64 bits that look random and are the same everywhere: they decide what is kept as an example."""
+    whole = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(whole, digest_size=8).digest(), "big")
+
+
+class Tally(Counter[str]):
+    """How often each of a small closed set of words came."""
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)(self)
+        total.update(other)
+        return total
+
+    def widened(self) -> Self:
+        return self
+
+    def to_json(self) -> Any:
+        return {str(word): count for word, count in sorted(self.items())}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls({str(key): int(count) for key, count in raw.items()})
+
+
+class Series(Counter[int]):
+    """A count by block of time."""
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)(self)
+        total.update(other)
+        return total
+
+    def widened(self) -> Self:
+        wider = type(self)()
+        for block, count in self.items():
+            wider[block >> 1] += count
+        return wider
+
+    def to_json(self) -> Any:
+        return {str(block): count for block, count in sorted(self.items())}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls({int(block): int(count) for block, count in raw.items()})
+
+
+class Bins(dict[int, Counter[int]]):
+    """A histogram by block of time."""
+
+    def add(self, block: int, at: int) -> None:
+        counts = self.get(block)
+        if counts is None:
+            counts = self[block] = Counter()
+        counts[at] += 1
+
+    def whole(self) -> Counter[int]:
+        total: Counter[int] = Counter()
+        for counts in self.values():
+            total.update(counts)
+        return total
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)({block: Counter(counts) for block, counts in self.items()})
+        for block, counts in other.items():
+            total.setdefault(block, Counter()).update(counts)
+        return total
+
+    def widened(self) -> Self:
+        wider = type(self)()
+        for block, counts in self.items():
+            wider.setdefault(block >> 1, Counter()).update(counts)
+        return wider
+
+    def to_json(self) -> Any:
+        return {
+            str(block): {str(at): count for at, count in sorted(counts.items())}
+            for block, counts in sorted(self.items())
+        }
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls(
+            {int(block): Counter({int(at): int(count) for at, count in bins.items()}) for block, bins in raw.items()}
+        )
+
+
+class Distinct(Counter[int]):
+    """About how many different things there were: those of the smallest hashes, with how often each came.
+
+    Z. Bar-Yossef and others, Counting Distinct Elements in a Data Stream (RANDOM 2002). Exact up to `KEPT`, then within
+    about 1 in the square root of it.
+    """
+
+    KEPT = 64
+
+    def add(self, digest: int, count: int = 1) -> None:
+        if digest in self or len(self) < self.KEPT:
+            self[digest] += count
+        elif digest < (worst := max(self)):
+            del self[worst]
+            self[digest] += count
+
+    def estimate(self) -> float:
+        if len(self) < self.KEPT:
+            return float(len(self))
+        return (self.KEPT - 1) * 2.0**64 / (max(self) + 1)
+
+    def repeats(self) -> float:
+        """The share of what came that had come before."""
+        came = sum(self.values())
+        return (came - len(self)) / came if came else 0.0
+
+    def merged(self, other: Self) -> Self:
+        total = Counter(self)
+        total.update(other)
+        return type(self)({digest: total[digest] for digest in sorted(total)[: self.KEPT]})
+
+    def widened(self) -> Self:
+        return self
+
+    def to_json(self) -> Any:
+        return {f"{digest:016x}": count for digest, count in sorted(self.items())}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls({int(digest, 16): int(count) for digest, count in raw.items()})
+
+
+class DistinctIds(Distinct):
+    """The same with room for a closer look at request IDs."""
+
+    KEPT = 1024
+
+
+class Sample(dict[int, Any]):
+    """A uniform sample that is the same on every run and in every order: the items of the smallest hashes."""
+
+    KEPT = 3
+
+    def wants(self, digest: int) -> bool:
+        return digest not in self and (len(self) < self.KEPT or digest < max(self))
+
+    def add(self, digest: int, item: Any) -> None:
+        if self.wants(digest):
+            self[digest] = item
+            if len(self) > self.KEPT:
+                del self[max(self)]
+
+    def merged(self, other: Self) -> Self:
+        both = {**self, **other}
+        return type(self)({digest: both[digest] for digest in sorted(both)[: self.KEPT]})
+
+    def widened(self) -> Self:
+        return self
+
+    def to_json(self) -> Any:
+        return {f"{digest:016x}": item for digest, item in sorted(self.items())}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls({int(digest, 16): item for digest, item in raw.items()})
+
+
+class Part(Protocol):
+    """Something that adds up exactly, and knows how to be counted in blocks twice as wide."""
+
+    def merged(self, other: Self) -> Self: ...
+    def widened(self) -> Self: ...
+    def to_json(self) -> Any: ...
+    @classmethod
+    def from_json(cls, raw: Any) -> Self: ...
+
+
+P = TypeVar("P", bound=Part)
+
+
+class Table(dict[str, P], Generic[P]):
+    """Parts by key, for at most `LIMIT` keys; what the others would have counted is in `other`.
+
+    The keys kept are those of the lowest rank: by hash, and with `SHALLOW` the pointers with fewest segments first.
+    """
+
+    INNER: ClassVar[type[Any]]
+    LIMIT: ClassVar[int] = 512
+    SHALLOW: ClassVar[bool] = False
+
+    def __init__(self, parts: Mapping[str, P] | None = None, other: P | None = None) -> None:
+        super().__init__(parts or {})
+        self.other: P = other if other is not None else self.INNER()
+        self._worst: str | None = None
+
+    @classmethod
+    def rank(cls, key: str) -> tuple[int, int]:
+        return (key.count("/") if cls.SHALLOW else 0, hashed(key))
+
+    def part(self, key: str) -> P:
+        """Where to count what belongs to `key`."""
+        found = self.get(key)
+        if found is not None:
+            return found
+        if len(self) >= self.LIMIT:
+            if self._worst is None:
+                self._worst = max(self, key=self.rank)
+            if self.rank(key) > self.rank(self._worst):
+                return self.other
+            self.other = self.other.merged(self.pop(self._worst))
+            self._worst = None
+        made: P = self.INNER()
+        self[key] = made
+        return made
+
+    @property
+    def cut(self) -> bool:
+        """Whether there were more keys than are kept."""
+        return bool(self.other)
+
+    def merged(self, other: Self) -> Self:
+        both = dict(self)
+        for key, part in other.items():
+            both[key] = both[key].merged(part) if key in both else part
+        rest = self.other.merged(other.other)
+        if len(both) > self.LIMIT:
+            ranked = sorted(both, key=self.rank)
+            for key in ranked[self.LIMIT :]:
+                rest = rest.merged(both.pop(key))
+        return type(self)(both, rest)
+
+    def widened(self) -> Self:
+        return type(self)({key: part.widened() for key, part in self.items()}, self.other.widened())
+
+    def to_json(self) -> Any:
+        return {"kept": {key: part.to_json() for key, part in sorted(self.items())}, "other": self.other.to_json()}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        kept = {str(key): cls.INNER.from_json(part) for key, part in raw["kept"].items()}
+        return cls(kept, cls.INNER.from_json(raw["other"]))

@@ -1,0 +1,132 @@
+"""One answer beside live's, to a verdict.
+
+Only two answers that both came whole (`ok`) are compared, by status and by content; header fields are not, since
+dates, servers and request IDs differ by nature. Another status is one difference and the end of it: what a 500 says
+in place of a prediction is not a list of missing fields. Bodies of the same kind are compared as that kind: JSON by
+diff.py's rules, text and bytes by being the same. What cannot be compared says why, and is never called a mismatch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from shadowproxy.compare.diff import KEPT, Diff, diff, shorten_both
+from shadowproxy.compare.rules import Rules, Tolerance
+from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.record import Answer, Body, Difference, Judgement
+
+__all__ = ["Compared", "Content", "Rules", "Tolerance", "compare", "content", "judge"]
+
+_SHOWN_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an answer says. `lenient` marks JSON that only Python reads, with NaN or Infinity in it."""
+
+    kind: Literal["json", "text", "bytes", "empty", "unknown"]
+    value: Any = None
+    lenient: bool = False
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A verdict with all that led to it. `diff` is None where nothing was compared."""
+
+    verdict: Verdict
+    diff: Diff | None = None
+    why: str | None = None
+
+
+def judge(live: Answer, shadow: Answer, rules: Rules) -> Judgement:
+    """The verdict as the record tells it: at most `diff.KEPT` differences, and how many there were in `why`."""
+    compared = compare(live, shadow, rules)
+    if compared.diff is None:
+        return Judgement(compared.verdict, (), compared.why)
+    found = compared.diff
+    why = f"the first {KEPT} of {found.count} differences" if found.count > len(found.differences) else compared.why
+    return Judgement(compared.verdict, tuple(found.differences), why)
+
+
+def compare(live: Answer, shadow: Answer, rules: Rules) -> Compared:
+    """Compare two answers. A pure function: the same two answers and rules always give the same."""
+    for name, answer in (("live", live), ("shadow", shadow)):
+        if answer.outcome is not Outcome.OK:
+            return Compared(Verdict.INCOMPARABLE, why=f"{name}: {answer.outcome}")
+    if live.status != shadow.status:
+        return _mismatch("status", live.status, shadow.status)
+    return _contents(content(live), content(shadow), live, shadow, rules)
+
+
+def _contents(one: Content, other: Content, live: Answer, shadow: Answer, rules: Rules) -> Compared:
+    for name, said in (("live", one), ("shadow", other)):
+        if said.kind == "unknown":
+            return Compared(Verdict.INCOMPARABLE, why=f"{name}: {said.why}")
+    if one.kind == other.kind == "json":
+        found = diff(one.value, other.value, rules)
+        if found.count:
+            return Compared(Verdict.MISMATCH, found)
+        return Compared(Verdict.IGNORED if found.ignored else Verdict.MATCH, found)
+    if rules.root.ignored:
+        return Compared(Verdict.MATCH if one.value == other.value else Verdict.IGNORED, Diff())
+    if one.kind == "empty" or other.kind == "empty":
+        if one.kind == other.kind:
+            return Compared(Verdict.MATCH, Diff())
+        kind = "extra" if one.kind == "empty" else "missing"
+        return _mismatch(kind, _described(one), _described(other))
+    if one.kind != other.kind:
+        return _mismatch("type", one.kind, other.kind)
+    if one.value == other.value:
+        return Compared(Verdict.MATCH, Diff())
+    if one.kind == "bytes":
+        if any(answer.body is not None and answer.body.coding for answer in (live, shadow)):
+            return Compared(Verdict.INCOMPARABLE, why="the content encoding could not be undone")
+        return _mismatch("bytes", _described(one), _described(other))
+    return _mismatch("text", *shorten_both(one.value, other.value))
+
+
+def content(answer: Answer) -> Content:
+    """What an answer's body says, as far as it was kept whole."""
+    body = answer.body
+    if body is None:
+        return Content("unknown", why="no body in the record")
+    if body.truncated:
+        return Content("unknown", why="the body was cut or left out")
+    if body.kind == "none":
+        return Content("empty") if body.size == 0 else Content("unknown", why="the body was left out of the record")
+    if body.kind == "text" and _looks_like_json(answer, body):
+        # orjson refuses the NaN that Python servers send; json.loads takes it, and what it says can then be compared.
+        try:
+            return Content("json", json.loads(body.value), lenient=True)
+        except (ValueError, RecursionError):
+            return Content("text", body.value)
+    if body.kind in ("text", "bytes") and not body.value:
+        return Content("empty")
+    return Content(body.kind, body.value)
+
+
+def _looks_like_json(answer: Answer, body: Body) -> bool:
+    named = field_value(answer.headers, "content-type")
+    return "json" in named.lower() if named else body.value.lstrip()[:1] in ("{", "[")
+
+
+def field_value(headers: Mapping[str, str | list[str]], name: str) -> str:
+    value = headers.get(name, "")
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def _mismatch(kind: str, live: Any, shadow: Any) -> Compared:
+    found = Diff([Difference("", kind, live, shadow)], 1)
+    found.where["", kind] = 1
+    return Compared(Verdict.MISMATCH, found)
+
+
+def _described(said: Content) -> Any:
+    if said.kind == "bytes":
+        shown: bytes = said.value[:_SHOWN_BYTES]
+        return f"{len(said.value)} bytes: {shown.hex(' ')}{' …' if len(said.value) > _SHOWN_BYTES else ''}"
+    if said.kind == "empty":
+        return None
+    return shorten_both(said.value, said.value)[0]

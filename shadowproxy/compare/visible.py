@@ -1,0 +1,26 @@
+"""Text from a stranger made safe to print: what would move the cursor, colour or reverse a line is spelt out."""
+
+import json
+import re
+from typing import Any
+
+# C0 but tab and newline, DEL and C1 (a terminal obeys them as it does ESC [), and the marks that reorder a line.
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """`text` with every acting character as its escape, such as \\x1b or \\u202e. Tabs and newlines stay."""
+    return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(value: Any, longest: int = 60) -> str:
+    """A JSON value on one line, cut at `longest` characters."""
+    if isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=str)
+        except (ValueError, RecursionError):
+            text = f"{type(value).__name__} too deep to show"
+    text = visible(text.replace("\t", "\\t"))
+    return text if len(text) <= longest else text[: longest - 1] + "…"
