@@ -15,6 +15,7 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 from shadowproxy.config import Config, Live, Shadow, Tls
+from shadowproxy.serve.upstream import tls_context
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -51,17 +52,6 @@ def examine(config: Config) -> Findings:
     return Findings({name: attempt.result() for name, attempt in tries.items()}, _writable(config.log.path))
 
 
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """What an https endpoint is spoken to with. Raises ssl.SSLError for files that hold no certificate or key."""
-    context = ssl.create_default_context(cafile=tls.ca)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key, password=lambda: b"")
-    return context
-
-
 def _reach(url: str, tls: Tls, timeout: float) -> Finding:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
@@ -69,7 +59,7 @@ def _reach(url: str, tls: Tls, timeout: float) -> Finding:
     try:
         with socket.create_connection((host, port), timeout) as connection:
             if parts.scheme == "https":
-                with tls_context(tls).wrap_socket(connection, server_hostname=host) as wrapped:
+                with _context(tls).wrap_socket(connection, server_hostname=host) as wrapped:
                     protocol = wrapped.version()
             else:
                 protocol = "TCP"
@@ -84,6 +74,11 @@ def _reach(url: str, tls: Tls, timeout: float) -> Finding:
     except OSError as error:
         return Finding(False, f"out of reach: {(error.strerror or str(error)).lower()}")
     return Finding(True, f"reached by {protocol} in {(perf_counter() - start) * 1000:.0f} ms")
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    ca, cert, key = (None if path is None else str(path) for path in (tls.ca, tls.cert, tls.key))
+    return tls_context(ca=ca, cert=cert, key=key, verify=tls.verify)
 
 
 def _writable(path: str) -> Finding:

@@ -18,10 +18,12 @@ import click
 from shadowproxy import __version__
 
 if TYPE_CHECKING:
+    from shadowproxy.compare.rules import Rules
     from shadowproxy.config import Config
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_NO_DATA = 3
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """128 and the number of the signal, as a shell reports for any program that it ended."""
@@ -124,8 +126,6 @@ def serve(file: Path | None, live: str | None, shadows: Mapping[str, str], liste
     Stops on SIGTERM or Ctrl-C: what was accepted is answered, and the log is flushed.
     """
     config = _config_of(file, live, shadows, listen, log)
-    for warning in config.warnings:
-        _say(f"warning: {warning}")
     from shadowproxy.serve.app import StartError, run
 
     try:
@@ -179,6 +179,97 @@ def check(file: Path) -> None:
     found = checking.examine(config)
     click.echo("\n".join(checking.lines(config, found)))
     sys.exit(0 if found.sound else EXIT_FAILED)
+
+
+@commands.command(
+    short_help="What the log says of a shadow against live.",
+    epilog=_examples(
+        "shadowproxy report shadow-log",
+        "shadowproxy report shadow-log -c config.yaml --shadow challenger",
+        "shadowproxy report --json monday.jsonl.zst tuesday.jsonl.zst | jq .shadows",
+    ),
+)
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
+@click.option("--shadow", metavar="NAME", help="Only this shadow.")
+@click.option("--json", "as_json", is_flag=True, help="Every figure as JSON, for programs.")
+def report(logs: tuple[str, ...], file: Path | None, shadow: str | None, as_json: bool) -> None:
+    """Say how the shadows' answers differ from live's.
+
+    LOG is a file, a directory of segments, or - for standard input; plain, gzip or zstd. Lines that are no records are
+    counted and told of. Exit status 3 when there is not one record to tell about.
+    """
+    rules = _rules(file)
+    import orjson
+    from rich.console import Console
+
+    from shadowproxy.compare.engines import summarise_files
+    from shadowproxy.compare.report import print_text, to_json
+    from shadowproxy.compare.summary import SummaryError
+
+    try:
+        summary = summarise_files(logs, rules, shadow=shadow)
+    except OSError as error:
+        raise Fault(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+    except SummaryError as error:
+        raise Fault(str(error)) from None
+    if as_json:
+        click.echo(orjson.dumps(to_json(summary), option=orjson.OPT_INDENT_2))
+    else:
+        print_text(summary, Console())
+    if shadow is not None and shadow not in summary.shadows:
+        _say(f"no record has a shadow called {shadow}")
+        sys.exit(EXIT_NO_DATA)
+    sys.exit(0 if summary.count else EXIT_NO_DATA)
+
+
+@commands.command(
+    short_help="One request's answers side by side.",
+    epilog=_examples("shadowproxy show shadow-log 0198c0de-5c1f-7d1e-b2a4-6f0f3c1f2a77"),
+)
+@click.argument("log")
+@click.argument("id")
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
+@click.option("--shadow", metavar="NAME", help="Only this shadow.")
+def show(log: str, id: str, file: Path | None, shadow: str | None) -> None:
+    """Show live's and each shadow's answer to one request, side by side.
+
+    ID is a request ID or a record's own. A request ID that callers repeated shows every record that has it. Exit
+    status 1 when there is none.
+    """
+    rules = _rules(file)
+    from rich.console import Console
+
+    from shadowproxy.compare.show import print_exchange
+    from shadowproxy.record import Record, RecordError, read
+
+    console = Console()
+    found = 0
+    try:
+        for entry in read([log]):
+            if isinstance(entry, Record) and id in (entry.id, entry.record):
+                if found:
+                    console.rule()
+                print_exchange(entry, console, rules=rules, shadow=shadow)
+                found += 1
+    except RecordError as error:
+        raise Fault(str(error)) from None
+    if not found:
+        _say(f"no record in {log} has the ID {id}")
+        sys.exit(EXIT_FAILED)
+
+
+def _rules(file: Path | None) -> "Rules":
+    from shadowproxy.compare.rules import Rules, Tolerance
+
+    if file is None:
+        return Rules()
+    compare = _load(file).compare
+    return Rules(
+        ignore=compare.ignore,
+        tolerance={pointer: Tolerance(abs=each.abs, rel=each.rel) for pointer, each in compare.tolerance.items()},
+        unordered=compare.unordered,
+    )
 
 
 @commands.command(
