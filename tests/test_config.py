@@ -381,6 +381,11 @@ def test_what_is_no_sampling_key_is_refused(key: object) -> None:
     assert fault(sampling={"key": key}).startswith("sampling.key: must be")
 
 
+def test_a_salt_too_long_for_the_hash_is_refused() -> None:
+    assert of(sampling={"salt": "é" * 32}).sampling.salt == "é" * 32
+    assert "64 bytes" in fault(sampling={"salt": "é" * 33})
+
+
 @pytest.mark.parametrize(
     ("limits", "why"),
     [

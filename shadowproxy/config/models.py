@@ -34,6 +34,7 @@ from shadowproxy.config.values import (
     PositiveSeconds,
     RawPath,
     ReadableFile,
+    Salt,
     SamplingKey,
     Seconds,
     ShadowName,
@@ -237,7 +238,7 @@ class Control:
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Sampling:
     key: SamplingKey = "request_id"
-    salt: Text = ""
+    salt: Salt = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

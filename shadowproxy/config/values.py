@@ -117,6 +117,13 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def _salt(value: object) -> str:
+    text = _text(value)
+    if len(text.encode("utf-8", "surrogatepass")) > 64:
+        raise ValueError("is longer than 64 bytes")  # the hash takes no longer key (RFC 7693 section 2.1)
+    return text
+
+
 def _shadow_name(value: object) -> str:
     if not isinstance(value, str) or not _SHADOW_NAME.fullmatch(value):
         raise ValueError("is not a name for a shadow: small letters, digits, - and _, at most 63")
@@ -282,6 +289,7 @@ HostHeader = Annotated[str, BeforeValidator(_host_header)]
 SamplingKey = Annotated[str, BeforeValidator(_sampling_key)]
 HeaderGlob = Annotated[str, PlainValidator(_field_value)]
 ShadowName = Annotated[str, BeforeValidator(_shadow_name)]
+Salt = Annotated[str, BeforeValidator(_salt)]
 Text = Annotated[str, BeforeValidator(_text)]
 ReadableFile = Annotated[Path, BeforeValidator(_readable_file)]
 LogPath = Annotated[str, BeforeValidator(_log_path)]
