@@ -9,6 +9,7 @@ import codecs
 import contextlib
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -137,10 +138,14 @@ def encode(exchange: Exchange, *, proxy: str, policy: Policy, judge: Judge | Non
     """
     request, live = exchange.request, exchange.live
     path, _, query = request.target.partition(b"?")
-    live_content = _content_of(live)
+    # A body is parsed where somebody looks into it: orjson holds the interpreter for all of one, 8 MiB perhaps.
+    told_up_to = policy.body_limit if policy.bodies == "full" else 0
+    asked_up_to = sys.maxsize if policy.redaction.json else told_up_to
+    answer_up_to = sys.maxsize if judge is not None else asked_up_to
+    live_content = _content_of(live, answer_up_to)
 
     def told(leg: ShadowLeg) -> dict[str, Any]:
-        content = _content_of(leg)
+        content = _content_of(leg, answer_up_to)
         parts = _leg(leg, content, policy)
         if judge is not None and isinstance(leg, Reply) and isinstance(live, Reply) and content and live_content:
             parts |= _judged(judge(_answer(live, live_content), _answer(leg, content)), policy)
@@ -157,7 +162,7 @@ def encode(exchange: Exchange, *, proxy: str, policy: Policy, judge: Judge | Non
             "path": _text(path),
             "query": policy.redaction.parameters(_text(query)),
             "headers": _headers(request.fields, policy.redaction),
-            **_body(_content(request.fields, request.body, request.body_bytes), policy),
+            **_body(_content(request.fields, request.body, request.body_bytes, asked_up_to), policy),
         },
         "live": _leg(live, live_content, policy),
         "shadows": {name: told(leg) for name, leg in exchange.shadows.items()},
@@ -184,7 +189,8 @@ class _Content:
     form: bool
 
 
-def _content(fields: Fields, wire: bytes, size: int) -> _Content:
+def _content(fields: Fields, wire: bytes, size: int, parse_up_to: int) -> _Content:
+    """`wire` decoded, and parsed where it is JSON of at most `parse_up_to` bytes; longer JSON is text."""
     whole = len(wire) == size
     if not wire:
         return _Content("none", None, wire, wire, size, whole, None, form=False)
@@ -203,7 +209,11 @@ def _content(fields: Fields, wire: bytes, size: int) -> _Content:
         except Undecodable:
             return _Content("bytes", wire, wire, wire, size, whole, codings, form=False)
     # KServe's servers send JSON without a type. Only an object or an array is taken for it then: 42 may be anything.
-    if whole and (is_json_type(content_type) if content_type else raw.lstrip()[:1] in (b"{", b"[")):
+    if (
+        whole
+        and len(raw) <= parse_up_to
+        and (is_json_type(content_type) if content_type else raw.lstrip()[:1] in (b"{", b"["))
+    ):
         try:
             return _Content("json", parsed(raw), raw, wire, size, whole, None, form=False)
         except ValueError:
@@ -216,9 +226,9 @@ def _content(fields: Fields, wire: bytes, size: int) -> _Content:
     return _Content("text", text, raw, wire, size, whole, None, form)
 
 
-def _content_of(leg: ShadowLeg) -> _Content | None:
+def _content_of(leg: ShadowLeg, parse_up_to: int) -> _Content | None:
     reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
-    return None if reply is None else _content(reply.fields, reply.body, reply.body_bytes)
+    return None if reply is None else _content(reply.fields, reply.body, reply.body_bytes, parse_up_to)
 
 
 def _answer(reply: Reply, content: _Content) -> Answer:
@@ -246,50 +256,65 @@ def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, 
 def _judged(judgement: Judgement, policy: Policy) -> dict[str, Any]:
     parts: dict[str, Any] = {"verdict": judgement.verdict.value}
     if judgement.differences:
-        # Where bodies are not to be told, or could not be redacted, no value out of them is told either.
-        shown = policy.bodies == "full" and not policy.redaction.json
-        parts["differences"] = [
-            {"path": each.path, "kind": each.kind, "live": each.live, "shadow": each.shadow}
-            if shown
-            else {"path": each.path, "kind": each.kind}
-            for each in judgement.differences
-        ]
+        parts["differences"] = [_difference(each, policy) for each in judgement.differences]
     if judgement.why is not None:
         parts["why"] = judgement.why
     return parts
 
 
+def _difference(difference: Difference, policy: Policy) -> dict[str, Any]:
+    told = {"path": difference.path, "kind": difference.kind}
+    if policy.bodies != "full":
+        return told  # what is not told as a body is not told as a value out of it
+    live, shadow = difference.live, difference.shadow
+    if policy.redaction.json:
+        live = policy.redaction.difference(difference.path, live)
+        shadow = policy.redaction.difference(difference.path, shadow)
+    return told | {"live": live, "shadow": shadow}
+
+
 def _body(content: _Content, policy: Policy) -> dict[str, Any]:
     """The keys that tell of a body."""
+    raw, withheld = _redacted(content, policy.redaction)
+    told = policy.bodies == "full" and not withheld
+    cut = len(raw) > policy.body_limit
     parts: dict[str, Any] = {}
-    raw, kind, sha256 = content.raw, content.kind, content.whole
-    if content.size and policy.bodies == "full":
-        if policy.redaction.json and kind != "none":
-            parts["body_redacted"] = "the body could not be searched for what is to be redacted"
-            kind, sha256 = "none", False
-        elif content.form:
-            raw = policy.redaction.parameters(content.value).encode()
-            sha256 = sha256 and raw == content.raw
-        cut = len(raw) > policy.body_limit
-        raw = raw[: policy.body_limit] if cut else raw
-        if kind == "json" and not cut:
+    if told and content.kind != "none":
+        shown = raw[: policy.body_limit] if cut else raw
+        if content.kind == "json" and not cut:
             # CR and LF are nothing but white space in valid JSON, and a record is one line.
-            parts["body"] = orjson.Fragment(raw.replace(b"\n", b" ").replace(b"\r", b" "))
-        elif kind in ("json", "text"):
-            parts["body_text"] = codecs.utf_8_decode(raw, "strict", False)[0]
-        elif kind == "bytes":
-            parts["body_base64"] = base64.b64encode(raw).decode()
-        if content.coding is not None and kind == "bytes":
-            parts["body_coding"] = content.coding
-        truncated = cut or kind == "none" or not content.whole
-    else:
-        truncated = content.size > 0
+            parts["body"] = orjson.Fragment(shown.replace(b"\n", b" ").replace(b"\r", b" "))
+        elif content.kind == "bytes":
+            parts["body_base64"] = base64.b64encode(shown).decode()
+            if content.coding is not None:
+                parts["body_coding"] = content.coding
+        else:
+            parts["body_text"] = codecs.utf_8_decode(shown, "strict", False)[0]
     parts["body_bytes"] = content.size
-    if truncated:
+    if content.size and (cut or not told or not content.whole):
         parts["body_truncated"] = True
-        if sha256 and policy.bodies != "none":
+        # The hash is of the bytes on the wire, all of them; of a body with a secret in it, it would let one be guessed.
+        if policy.bodies != "none" and content.whole and raw is content.raw and not withheld:
             parts["body_sha256"] = hashlib.sha256(content.wire).hexdigest()
+    if withheld:
+        parts["body_redacted"] = "not JSON, so it could not be searched for what is to be redacted"
     return parts
+
+
+def _redacted(content: _Content, redaction: Redaction) -> tuple[bytes, bool]:
+    """The body's text with its secrets marked (the same object where there are none), and whether to leave it out."""
+    raw = content.raw
+    if content.kind == "none":
+        return raw, False
+    if redaction.json:
+        if content.kind != "json":
+            return raw, True
+        after = redaction.body(raw)
+    elif content.form:
+        after = redaction.parameters(content.value).encode()
+    else:
+        return raw, False
+    return (raw if after == raw else after), False
 
 
 def _headers(fields: Fields, redaction: Redaction) -> Headers:
