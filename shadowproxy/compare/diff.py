@@ -27,7 +27,8 @@ KEPT: Final = 100
 PLACES: Final = 200
 """Distinct places counted one by one; the others are counted together."""
 
-_LONGEST: Final = 200  # characters of a value that a difference shows
+_LONGEST: Final = 200  # characters of a value, or of one key, that a difference shows
+_LONGEST_POINTER: Final = 2000
 _DEEPEST: Final = 64  # levels that the sorting key of an unordered element looks at
 _MISSING: Final = object()
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
@@ -213,9 +214,12 @@ def _render(path: _Path, *, patterned: bool = False) -> str:
     tokens: list[str] = []
     while path is not None:
         parent, key, array = path
-        tokens.append("*" if patterned and array else pointer_token(key))
+        tokens.append(
+            "*" if patterned and array else pointer_token(key if len(key) <= _LONGEST else key[:_LONGEST] + "…")
+        )
         path = parent
-    return _sound("".join(f"/{token}" for token in reversed(tokens)))
+    pointer = "".join(f"/{token}" for token in reversed(tokens))
+    return _sound(pointer if len(pointer) <= _LONGEST_POINTER else pointer[:_LONGEST_POINTER] + "…")
 
 
 def shorten(value: Any) -> Any:

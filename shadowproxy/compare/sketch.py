@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import blake2b
+from heapq import heapify, heapreplace
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 GAMMA: Final = 1.02
@@ -244,7 +245,7 @@ class Table(dict[str, P], Generic[P]):
     def __init__(self, parts: Mapping[str, P] | None = None, other: P | None = None) -> None:
         super().__init__(parts or {})
         self.other: P = other if other is not None else self.INNER()
-        self._worst: str | None = None
+        self._heap: list[tuple[int, int, str]] | None = None  # the worst rank first; made when the table is full
 
     @classmethod
     def rank(cls, key: str) -> tuple[int, int]:
@@ -256,15 +257,22 @@ class Table(dict[str, P], Generic[P]):
         if found is not None:
             return found
         if len(self) >= self.LIMIT:
-            if self._worst is None:
-                self._worst = max(self, key=self.rank)
-            if self.rank(key) > self.rank(self._worst):
+            if self._heap is None:
+                self._heap = [self._entry(each) for each in self]
+                heapify(self._heap)
+            entry = self._entry(key)
+            if entry < self._heap[0]:
                 return self.other
-            self.other = self.other.merged(self.pop(self._worst))
-            self._worst = None
+            _, _, worst = heapreplace(self._heap, entry)
+            self.other = self.other.merged(self.pop(worst))
         made: P = self.INNER()
         self[key] = made
         return made
+
+    @classmethod
+    def _entry(cls, key: str) -> tuple[int, int, str]:
+        depth, digest = cls.rank(key)
+        return (-depth, -digest, key)
 
     @property
     def cut(self) -> bool:

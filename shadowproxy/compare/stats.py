@@ -41,7 +41,7 @@ def wilson(k: float, n: float, z: float = Z95) -> tuple[float, float]:
     p = k / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return (0.0 if k <= 0 else max(0.0, middle - half)), (1.0 if k >= n else min(1.0, middle + half))
 
 
 def student_quantile(p: float, freedom: int) -> float:
@@ -109,18 +109,18 @@ def paired_difference(first: Mapping[int, int], second: Mapping[int, int], n: Ma
     if not second:
         low, high = wilson(k, total)
         return Estimate(theta, low, high, total, "independent")
-    low, high = newcombe(k, other, total)
+    low, high = newcombe(k, total, other, total)
     return Estimate(theta, low, high, total, "independent")
 
 
-def newcombe(k: int, other: int, n: int) -> tuple[float, float]:
-    """An interval for the difference of two shares of the same n, from their Wilson intervals, as if unpaired.
+def newcombe(k: int, n: int, other: int, m: int) -> tuple[float, float]:
+    """An interval for k/n - other/m from their Wilson intervals, as if unpaired.
 
-    R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, method 10 without its correlation term: for pairs that
-    mostly agree it is too wide, never too narrow.
+    R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, method 10. For pairs that mostly agree it is too wide,
+    never too narrow.
     """
-    p, q = k / n, other / n
-    (p_low, p_high), (q_low, q_high) = wilson(k, n), wilson(other, n)
+    p, q = k / n, other / m
+    (p_low, p_high), (q_low, q_high) = wilson(k, n), wilson(other, m)
     return p - q - math.hypot(p - p_low, q_high - q), p - q + math.hypot(p_high - p, q - q_low)
 
 

@@ -367,7 +367,7 @@ def patterned(path: str, where: Iterable[Where]) -> str:
     return guess if guess in known else path if path in known else guess
 
 
-_UUID = re.compile(r"(?i)\w{0,12}?[_-]?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\Z")
+_UUID = re.compile(r"(?i)(?:\w{1,12}[_-])?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} ")
 _HEX = re.compile(r"(?i)(?=.*\d)(?:0x)?[0-9a-f]{16,}\Z")
 _TOKEN = re.compile(r"(?=.*\d)[\w.:=+/-]{8,64}\Z")

@@ -1,0 +1,46 @@
+"""Records made up for the tests of what reads a log."""
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shadowproxy.exchange import Outcome
+from shadowproxy.record import Answer, Asked, Body, Record
+
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def answer(value: Any = None, status: int = 200, ms: float = 5.0) -> Answer:
+    return Answer(Outcome.OK, status, {}, Body("json", value, 10), ms / 2, ms)
+
+
+def failed(outcome: Outcome, ms: float | None = None) -> Answer:
+    return Answer(outcome, error=str(outcome), total_ms=ms)
+
+
+def record(number: int, live: Answer, seconds: float = 0.0, **shadows: Answer) -> Record:
+    at = (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    asked = Asked("POST", "/predict", "", {}, Body("json", {"n": number}, 8))
+    return Record(f"id-{number}", f"record-{number}", at, "host/1", asked, live, shadows, None)
+
+
+def mixed(count: int, seed: int = 5) -> list[Record]:
+    """Records of every sort over about an hour, from a seed."""
+    source = random.Random(seed)
+    made = []
+    for number in range(count):
+        live = answer({"class": source.choice("abc"), "p": source.random()}, ms=source.lognormvariate(1, 0.5))
+        draw = source.random()
+        shadow = (
+            failed(Outcome.TIMEOUT, 2000.0)
+            if draw < 0.05
+            else failed(Outcome.LANE_FULL)
+            if draw < 0.1
+            else answer({"class": source.choice("abc"), "p": source.random()}, ms=source.lognormvariate(1, 0.5))
+            if draw < 0.5
+            else replace(live, total_ms=source.lognormvariate(2, 0.5))
+        )
+        other = {"other": answer({"class": "a"}, status=500)} if number % 3 == 0 else {}
+        made.append(record(number, live, source.uniform(0, 4000), challenger=shadow, **other))
+    return made

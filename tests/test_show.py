@@ -1,0 +1,88 @@
+"""One exchange side by side."""
+
+import io
+from dataclasses import replace
+
+from logs import answer, failed, record
+from rich.console import Console
+
+from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.show import print_exchange
+from shadowproxy.exchange import Outcome
+from shadowproxy.record import Body, Record
+
+
+def shown(record: Record, rules: Rules | None = None, shadow: str | None = None) -> str:
+    out = io.StringIO()
+    print_exchange(record, Console(file=out, width=100), rules=rules, shadow=shadow)
+    return out.getvalue()
+
+
+def test_lines_that_differ_are_marked_and_lines_that_do_not_are_not() -> None:
+    text = shown(record(1, answer({"a": 1, "b": 2}), gbm=answer({"a": 1, "b": 3})))
+    rows = {row.split(":")[0].strip(): row for row in text.splitlines() if row.lstrip().startswith('"')}
+    assert "!" in rows['"b"']
+    assert "!" not in rows['"a"']
+    assert "verdict: mismatch" in text
+    assert "/b  value: live 2, gbm 3" in text
+
+
+def test_members_line_up_where_one_side_has_more() -> None:
+    text = shown(record(1, answer({"a": 1, "c": 3}), gbm=answer({"b": 2, "c": 3})))
+    row = next(row for row in text.splitlines() if '"c"' in row)
+    assert row.count('"c": 3') == 2
+    assert "!" not in row
+
+
+def test_the_rules_decide_what_is_marked() -> None:
+    both = record(1, answer({"id": 1}), gbm=answer({"id": 2}))
+    assert "verdict: ignored" in shown(both, Rules(ignore=("/id",)))
+    assert "!" not in shown(both, Rules(ignore=("/id",)))
+
+
+def test_every_shadow_and_the_control_are_shown_unless_one_is_named() -> None:
+    both = replace(record(1, answer(1), a=answer(1), b=answer(2)), control=answer(3))
+    assert "control (live again)" in shown(both)
+    assert "a — " not in shown(both, shadow="b")
+    assert "control" not in shown(both, shadow="b")
+
+
+def test_a_leg_without_an_answer_says_why() -> None:
+    text = shown(record(1, answer(1), gbm=failed(Outcome.TIMEOUT, 30_000.0)))
+    assert "timeout, 30,000.0 ms" in text
+    assert "incomparable (shadow: timeout)" in text
+
+
+def test_bodies_cannot_act_on_the_terminal() -> None:
+    evil = "\x1b]0;owned\x07\x9b31m\u202e"
+    asked = replace(record(1, answer({evil: evil}), gbm=answer(evil)), id="x")
+    text_body = replace(answer(1), body=Body("text", f"one{evil}\ntwo", 20))
+    for text in (shown(asked), shown(replace(asked, live=text_body, shadows={"gbm": answer(1)}))):
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(text)
+        assert "]0;owned" in text
+
+
+def test_bodies_that_are_not_json_are_shown_as_what_they_are() -> None:
+    live = replace(answer(1), body=Body("text", "one\ntwo", 7))
+    shadow = replace(answer(1), body=Body("text", "one\nthree", 9))
+    rows = shown(record(1, live, gbm=shadow)).splitlines()
+    assert any("two" in row and "!" in row and "three" in row for row in rows)
+    assert not any("!" in row for row in rows if row.split() == ["one", "one"])
+    blob = replace(answer(1), body=Body("bytes", b"\x00\xff", 2))
+    assert "(2 bytes) 00 ff" in shown(record(1, blob, gbm=blob))
+    hashed = replace(answer(1), body=Body("none", None, 5, truncated=True, sha256="00"))
+    assert "(5 bytes, not in the log)" in shown(record(1, hashed, gbm=blob))
+
+
+def test_long_and_deep_bodies_are_cut() -> None:
+    text = shown(record(1, answer(list(range(100_000))), gbm=answer(list(range(100_000)))))
+    assert "more lines" in text
+    assert len(text.splitlines()) < 300
+    deep: object = 1
+    for _ in range(900):
+        deep = {"d": deep}
+    assert "verdict: match" in shown(record(1, answer(deep), gbm=answer(deep)))
+
+
+def test_a_request_without_shadows_shows_lives_answer() -> None:
+    assert '"a": 1' in shown(record(1, answer({"a": 1})))

@@ -1,0 +1,305 @@
+"""Records folded into counts: exact ones, bounded ones, and the same ones in any order and grouping."""
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from logs import START, answer, failed, mixed, record
+
+from shadowproxy.compare.engines import summarise_files
+from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.sketch import Distinct, Sample, Series, Table, hashed
+from shadowproxy.compare.summary import (
+    MOST_BLOCKS,
+    Summary,
+    SummaryError,
+    load,
+    merge,
+    save,
+    shape_of,
+    summarise,
+)
+from shadowproxy.compare.verdict import judge
+from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped
+from shadowproxy.record import Policy, Record, decode, encode
+from shadowproxy.redaction import Redaction
+
+
+def summary_of(records: Iterable[Record]) -> Summary:
+    return summarise(records, Rules())
+
+
+def test_every_chosen_request_has_one_outcome() -> None:
+    pair = summary_of(mixed(500)).shadows["challenger"]
+    assert sum(pair.chosen.values()) == sum(pair.outcomes.values()) == 500
+    assert pair.outcomes["timeout"] > 0
+    assert sum(pair.begun.values()) == 500 - pair.outcomes["lane_full"]
+    assert sum(pair.answered.values()) == pair.outcomes["ok"] == sum(pair.verdicts.values())
+
+
+def test_counts_are_those_of_the_records() -> None:
+    same = answer({"class": "a"})
+    summary = summary_of(
+        [
+            record(1, same, challenger=same),
+            record(2, same, challenger=answer({"class": "b"})),
+            record(3, same, challenger=answer({"class": "a"}, status=500)),
+            record(4, same, challenger=failed(Outcome.TIMEOUT, 30_000.0)),
+            record(5, same, challenger=failed(Outcome.OVERSIZE)),
+            record(6, failed(Outcome.CONNECT_ERROR), challenger=same),
+        ]
+    )
+    pair = summary.shadows["challenger"]
+    assert summary.count == 6
+    assert dict(summary.live_outcomes) == {"ok": 5, "connect_error": 1}
+    assert dict(pair.outcomes) == {"ok": 4, "timeout": 1, "oversize": 1}
+    assert dict(pair.statuses) == {
+        "200 200": 2,
+        "200 500": 1,
+        "200 timeout": 1,
+        "200 oversize": 1,
+        "connect_error 200": 1,
+    }
+    assert dict(pair.verdicts) == {"match": 1, "mismatch": 2}
+    assert (sum(pair.compared.values()), sum(pair.agreed.values())) == (3, 1)
+    assert {path: sum(series.values()) for path, series in pair.differs.items()} == {"/class": 1, "": 1}
+    assert (sum(pair.begun.values()), sum(pair.live_good.values()), sum(pair.shadow_good.values())) == (5, 4, 3)
+    assert (sum(pair.timed.values()), sum(pair.timeouts.values())) == (4, 1)
+
+
+def test_a_timeout_counts_as_the_time_it_was_given() -> None:
+    pair = summary_of([record(1, answer(1), challenger=failed(Outcome.TIMEOUT, 30_000.0))]).shadows["challenger"]
+    ((at, _),) = pair.shadow_ms.whole().items()
+    assert at > max(pair.live_ms.whole())
+    assert sum(pair.slower.values()) == 1
+
+
+def test_only_the_named_shadow_is_summarised() -> None:
+    assert set(summarise(mixed(50), Rules(), shadow="other").shadows) == {"other"}
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.randoms(use_true_random=False), st.integers(1, 6))
+def test_merging_in_any_order_and_grouping_gives_the_identical_summary(source: random.Random, parts: int) -> None:
+    records = mixed(120)
+    whole = save(summary_of(records))
+    source.shuffle(records)
+    cuts = sorted(source.randrange(len(records)) for _ in range(parts))
+    pieces = [
+        summary_of(records[low:high])
+        for low, high in zip([0, *cuts], [*cuts, len(records)], strict=True)
+        if low <= high
+    ]
+    while len(pieces) > 1:
+        one = pieces.pop(source.randrange(len(pieces)))
+        other = pieces.pop(source.randrange(len(pieces)))
+        pieces.append(merge(one, other))
+    assert save(pieces[0]) == whole
+
+
+def test_merging_changes_neither_part() -> None:
+    one, other = summary_of(mixed(60, seed=1)), summary_of(mixed(60, seed=2))
+    before = save(one), save(other)
+    merge(one, other)
+    assert (save(one), save(other)) == before
+
+
+def test_an_empty_summary_adds_nothing() -> None:
+    summary = summary_of(mixed(60))
+    assert save(merge(summary, Summary())) == save(merge(Summary(), summary)) == save(summary)
+
+
+def test_a_summary_survives_being_saved() -> None:
+    summary = summary_of(mixed(300))
+    again = load(save(summary))
+    assert save(again) == save(summary)
+    assert save(merge(again, again)) == save(merge(summary, summary))
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"shadowproxy_summary":99}', b'{"shadowproxy_summary":1}'])
+def test_what_is_no_summary_is_refused(raw: bytes) -> None:
+    with pytest.raises(SummaryError):
+        load(raw)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=200))
+def test_blocks_of_time_are_bounded_and_as_narrow_as_that_allows(seconds: list[int]) -> None:
+    summary = summary_of(record(n, answer(1), at, s=answer(1)) for n, at in enumerate(seconds))
+    assert len(summary.blocks) <= MOST_BLOCKS
+    start = int(START.timestamp())
+    if summary.width > 1:
+        assert len({(start + at) // (summary.width // 2) for at in seconds}) > MOST_BLOCKS
+    assert sum(summary.shadows["s"].chosen.values()) == len(seconds)
+    assert set(summary.shadows["s"].chosen) == set(summary.blocks)
+
+
+class Few(Table[Series]):
+    INNER = Series
+    LIMIT = 8
+
+
+@given(st.lists(st.text(max_size=3), max_size=60), st.randoms(use_true_random=False))
+def test_a_table_keeps_the_same_keys_in_any_order_and_loses_no_count(keys: list[str], source: random.Random) -> None:
+    table = Few()
+    for key in keys:
+        table.part(key)[0] += 1
+    again = list(keys)
+    source.shuffle(again)
+    one, other = Few(), Few()
+    for key in again[: len(again) // 2]:
+        one.part(key)[0] += 1
+    for key in again[len(again) // 2 :]:
+        other.part(key)[0] += 1
+    assert one.merged(other).to_json() == table.to_json()
+    assert len(table) <= 8
+    assert sum(series[0] for series in table.values()) + table.other[0] == len(keys)
+
+
+def test_shallow_places_are_kept_before_deep_ones() -> None:
+    shadow = {"class": "b", "by_id": {str(n): {"x": 2} for n in range(150)}}
+    live = {"class": "a", "by_id": {str(n): {"x": 1} for n in range(150)}}
+    records = []
+    for number in range(10):
+        renamed = [
+            {**side, "by_id": {f"{number}-{key}": value for key, value in side["by_id"].items()}}  # type: ignore[attr-defined]
+            for side in (live, shadow)
+        ]
+        records.append(record(number, answer(renamed[0]), challenger=answer(renamed[1])))
+    pair = summary_of(records).shadows["challenger"]
+    assert sum(pair.differs["/class"].values()) == 10
+    assert len(pair.differs) == pair.differs.LIMIT
+    assert pair.differs.cut
+    assert len(save(summary_of(records))) < 2_000_000
+
+
+def test_examples_are_the_same_whoever_reads_first_and_drawn_evenly() -> None:
+    records = [record(n, answer({"x": 1}), n, challenger=answer({"x": 2})) for n in range(300)]
+    forwards = summary_of(records).shadows["challenger"].examples
+    backwards = summary_of(reversed(records)).shadows["challenger"].examples
+    assert forwards.to_json() == backwards.to_json()
+    ((_, sample),) = forwards.items()
+    smallest = sorted(hashed(f"id-{n}", f"record-{n}") for n in range(300))[: Sample.KEPT]
+    assert sorted(sample) == smallest
+
+
+@pytest.mark.parametrize("count", [10, 1000, 20_000])
+def test_distinct_values_are_counted_within_a_quarter(count: int) -> None:
+    distinct = Distinct()
+    for number in range(count):
+        distinct.add(hashed(str(number)))
+    assert distinct.estimate() == pytest.approx(count, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shape"),
+    [
+        ("/id", "3a902931-cd44-4e35-b8b6-d8fe442e3d43", "uuid"),
+        ("/id", "chatcmpl-3a902931cd444e35b8b6d8fe442e3d43", "uuid"),
+        ("/at", "2026-01-31T12:00:00Z", "time"),
+        ("/at", "2026-01-31 12:00", "time"),
+        ("/digest", "da39a3ee5e6b4b0d3255bfef95601890afd80709", "hex"),
+        ("/created", 1769860800, "time"),
+        ("/inference_ms", 3.25, "time"),
+        ("/id", "req_011CS2abc", "token"),
+        ("/id", 48123001, "integer"),
+        ("/text", "a sentence with 3 words", "text"),
+        ("/class", "setosa", "text"),
+        ("/score", 0.25, "number"),
+        ("/count", 3, "number"),
+        ("/estimated_price", 10.0, "number"),
+        ("/late", True, "other"),
+    ],
+)
+def test_values_are_known_by_their_shape(path: str, value: Any, shape: str) -> None:
+    assert shape_of(path, value) == shape
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def line(number: int, live: Any, shadow: Any, policy: Policy | None = None) -> bytes:
+    def reply(value: Any) -> Reply:
+        body = orjson.dumps(value)
+        return Reply(200, ((b"Content-Type", b"application/json"),), body, len(body), 1.0, 2.0)
+
+    request = Request(f"id-{number}", f"r-{number}", 1_769_860_800_000_000_000, "POST", b"/p", (), b"", 0)
+    legs = {"challenger": reply(shadow) if shadow is not None else Skipped(Outcome.LANE_FULL, "full")}
+    exchange = Exchange(request, reply(live), legs)
+    return encode(exchange, proxy="h/1", policy=policy or Policy(), judge=lambda one, two: judge(one, two, Rules()))
+
+
+def test_files_directories_and_saved_summaries_add_up(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "a.jsonl").write_bytes(line(1, {"x": 1}, {"x": 1}) + line(2, {"x": 1}, {"x": 2}))
+    (tmp_path / "b.jsonl").write_bytes(line(3, {"x": 1}, None))
+    together = summarise_files([tmp_path / "log", tmp_path / "b.jsonl"], Rules())
+    (tmp_path / "saved.json").write_bytes(save(summarise_files([tmp_path / "log"], Rules())))
+    assert save(summarise_files([tmp_path / "saved.json", tmp_path / "b.jsonl"], Rules())) == save(together)
+    assert together.count == 3
+
+
+def test_foreign_lines_are_counted_by_reason_and_never_fatal(tmp_path: Path) -> None:
+    good = line(1, {"x": 1}, {"x": 1})
+    (tmp_path / "a.jsonl").write_bytes(
+        good
+        + b"not json\n"
+        + b'{"some": "log line"}\n'
+        + b'{"schema": 9}\n'
+        + good.replace(b"2026-01-31T12:00:00.000000Z", b"yesterday")
+        + good[: len(good) // 2]
+    )
+    summary = summarise_files([tmp_path / "a.jsonl"], Rules())
+    assert summary.count == 1
+    assert dict(summary.unreadable) == {
+        "not JSON": 1,
+        "not a record": 1,
+        "another schema": 1,
+        "no time": 1,
+        "torn line": 1,
+    }
+
+
+def test_progress_tells_of_every_byte_and_record(tmp_path: Path) -> None:
+    content = b"".join(line(n, {"x": 1}, {"x": 1}) for n in range(450))
+    (tmp_path / "a.jsonl").write_bytes(content)
+    told: list[tuple[int, int]] = []
+    summarise_files([tmp_path / "a.jsonl"], Rules(), progress=lambda size, count: told.append((size, count)))
+    assert (sum(size for size, _ in told), sum(count for _, count in told)) == (len(content), 450)
+
+
+def test_a_log_is_judged_anew_by_other_rules(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(line(1, {"x": 1, "id": 1}, {"x": 1, "id": 2}))
+    strict = summarise_files([tmp_path / "a.jsonl"], Rules()).shadows["challenger"]
+    lenient = summarise_files([tmp_path / "a.jsonl"], Rules(ignore=("/id",))).shadows["challenger"]
+    assert (dict(strict.verdicts), dict(lenient.verdicts)) == ({"mismatch": 1}, {"ignored": 1})
+
+
+@pytest.mark.parametrize("policy", [Policy(bodies="hash"), Policy(bodies="none"), Policy(body_limit=4)])
+def test_where_the_log_has_no_bodies_the_recorded_verdict_counts(tmp_path: Path, policy: Policy) -> None:
+    (tmp_path / "a.jsonl").write_bytes(
+        line(1, {"x": [1, 2]}, {"x": [1, 2]}, policy) + line(2, {"x": [1, 2]}, {"x": [1, 3]}, policy)
+    )
+    pair = summarise_files([tmp_path / "a.jsonl"], Rules()).shadows["challenger"]
+    assert dict(pair.verdicts) == {"match": 1, "mismatch": 1}
+    assert list(pair.differs) == ["/x/*"]
+
+
+def test_a_failed_leg_with_part_of_an_answer_is_not_compared() -> None:
+    reply = Reply(200, (), b'{"x"', 100, 1.0, 2.0)
+    request = Request("id", "r", 1_769_860_800_000_000_000, "POST", b"/p", (), b"", 0)
+    exchange = Exchange(
+        request, Reply(200, (), b"{}", 2, 1.0, 2.0), {"s": Failure(Outcome.INCOMPLETE, "cut", 3.0, reply)}
+    )
+    raw = encode(exchange, proxy="h/1", policy=Policy(redaction=Redaction()), judge=None)
+    pair = summary_of([decode(raw)]).shadows["s"]
+    assert (dict(pair.outcomes), dict(pair.verdicts), dict(pair.statuses)) == (
+        {"incomplete": 1},
+        {},
+        {"200 incomplete": 1},
+    )
