@@ -1,0 +1,127 @@
+"""Imports point one way: ARCHITECTURE.md says which room may import which, and the source is held to it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "shadowproxy"
+ROW = re.compile(r"^\| `([a-z_.]+)` \|[^|]*\|(.*)\|$", re.MULTILINE)
+EVERYWHERE = {"", "__main__"}  # the version may be asked for anywhere; `python -m` is a door and no room
+
+
+def layers() -> dict[str, set[str]]:
+    """Each room of the table with the rooms that it may import."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    return {room: set(re.findall(r"`([a-z_.]+)`", allowed)) for room, allowed in ROW.findall(text)}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."), path
+
+
+def imports(source: str, names: set[str]) -> Iterator[str]:
+    """The modules of the package that a source text imports, wherever in it, without the package's own name."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "shadowproxy":
+                    yield alias.name.removeprefix("shadowproxy").lstrip(".")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that a reader and this test see where they point"
+            if (node.module or "").split(".")[0] == "shadowproxy":
+                base = (node.module or "").removeprefix("shadowproxy").lstrip(".")
+                for alias in node.names:
+                    inner = f"{base}.{alias.name}".lstrip(".")
+                    yield inner if inner in names else base
+
+
+def room_of(module: str, rooms: dict[str, set[str]]) -> str | None:
+    """The most particular room that the module is in."""
+    fitting = [room for room in rooms if module == room or module.startswith(f"{room}.")]
+    return max(fitting, key=len, default=None)
+
+
+def trespasses(module: str, source: str, names: set[str], rooms: dict[str, set[str]]) -> list[str]:
+    own = room_of(module, rooms)
+    allowed = rooms.get(own or "", set())
+    return [
+        f"{module} imports {imported}"
+        for imported in imports(source, names)
+        if imported not in EVERYWHERE
+        and room_of(imported, rooms) != own
+        and not any(imported == room or imported.startswith(f"{room}.") for room in allowed)
+    ]
+
+
+ROOMS = layers()
+NAMES = {name for name, _ in modules()}
+
+
+def test_every_module_is_in_a_room_of_the_table() -> None:
+    assert [name for name in NAMES - EVERYWHERE if room_of(name, ROOMS) is None] == []
+
+
+def test_every_room_of_the_table_is_there() -> None:
+    assert [room for room in ROOMS if room not in NAMES] == []
+
+
+def test_every_import_is_one_that_the_table_allows() -> None:
+    found = [
+        line
+        for name, path in modules()
+        if name not in EVERYWHERE
+        for line in trespasses(name, path.read_text(), NAMES, ROOMS)
+    ]
+    assert found == []
+
+
+def test_every_permission_of_the_table_is_used() -> None:
+    used: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for name, path in modules():
+        room = room_of(name, ROOMS)
+        if room is not None:
+            used[room] |= set(imports(path.read_text(), NAMES))
+    unused = [
+        f"{room} may import {allowed}, and does not"
+        for room, permissions in ROOMS.items()
+        for allowed in permissions
+        if not any(module == allowed or module.startswith(f"{allowed}.") for module in used[room])
+    ]
+    assert unused == []
+
+
+def test_no_room_can_import_itself_by_way_of_others() -> None:
+    def reached(room: str, seen: frozenset[str]) -> None:
+        assert room not in seen, f"{room} is in a circle"
+        for allowed in ROOMS[room]:
+            target = room_of(allowed, ROOMS)
+            assert target is not None, f"{allowed} is no room"
+            reached(target, seen | {room})
+
+    for room in ROOMS:
+        reached(room, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("compare.diff", "from shadowproxy.serve import headers"),
+        ("compare.diff", "def f():\n    import shadowproxy.serve.headers"),
+        ("serve.mirror", "from shadowproxy.config import Config"),
+        ("serve.mirror", "from shadowproxy.serve import app"),
+        ("exchange", "from shadowproxy import record"),
+        ("serve.app", "from shadowproxy.compare.summary import Summary"),
+    ],
+)
+def test_an_import_that_points_the_wrong_way_is_found(module: str, source: str) -> None:
+    assert len(trespasses(module, source, NAMES, ROOMS)) == 1
+
+
+def test_a_relative_import_is_refused() -> None:
+    with pytest.raises(AssertionError, match="absolute"):
+        list(imports("from .serve import app", NAMES))
