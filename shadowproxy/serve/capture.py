@@ -15,10 +15,14 @@ class Memory:
         self._elsewhere = elsewhere
 
     def __repr__(self) -> str:
-        return f"<Memory {self.used} and {self._elsewhere()} of {self.limit}>"
+        return f"<Memory {self.held} of {self.limit}>"
+
+    @property
+    def held(self) -> int:
+        return self.used + self._elsewhere()
 
     def take(self, count: int) -> bool:
-        if self.used + self._elsewhere() + count > self.limit:
+        if self.held + count > self.limit:
             return False
         self.used += count
         return True

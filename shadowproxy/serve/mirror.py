@@ -24,6 +24,7 @@ from shadowproxy.serve.capture import Capture, Memory
 from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.sampling import Match
+from shadowproxy.serve.times import Times
 from shadowproxy.serve.upstream import Endpoint, UpstreamError
 
 CONTROL = "control"
@@ -88,11 +89,12 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatistics:
-    """How a lane stands. `breaker` is closed, open or probing; `outcomes` counts every leg that was settled."""
+    """How a lane stands. `breaker` is closed, open or probing; `outcomes` counts the settled legs of `chosen`."""
 
     in_flight: int
     waiting: int
     breaker: str
+    chosen: int
     begun: int
     outcomes: Mapping[Outcome, int]
 
@@ -104,6 +106,8 @@ class Lane:
         self.shadow = shadow
         self.endpoint = endpoint
         self.told_of_credentials = False
+        self.chosen = 0
+        self.times = Times()
         self._started = started
         self._waiting: deque[_Job] = deque()
         self._running = 0
@@ -118,7 +122,9 @@ class Lane:
 
     def statistics(self) -> LaneStatistics:
         breaker = "closed" if self._open_until is None else "probing" if self._probing else "open"
-        return LaneStatistics(self._running, len(self._waiting), breaker, self._begun, dict(self._outcomes))
+        return LaneStatistics(
+            self._running, len(self._waiting), breaker, self.chosen, self._begun, dict(self._outcomes)
+        )
 
     def refusal(self, now: float) -> Outcome | None:
         """Why a request offered now is not taken on, if it is not."""
@@ -324,6 +330,7 @@ class Mirror:
     def _offer(self, lane: Lane, unsettled: Unsettled, request: Request, unfit: Outcome | None, now: float) -> None:
         refusal = unfit or (Outcome.SHUTDOWN if self._stopping else None)
         refusal = refusal or (Outcome.OVERLOAD if self.pulse.late else lane.refusal(now))
+        lane.chosen += 1
         unsettled.awaited += 1
         if refusal is not None:
             self._settle(unsettled, lane, _skipped(refusal))
@@ -399,7 +406,9 @@ class Mirror:
             outcome, error = Outcome.ANSWER_OVERSIZE, "the answer is longer than limits.capture"
         elif capture.crowded:
             outcome, error = Outcome.OVERLOAD, "no memory was left for the answer"
-        total_ms = (perf_counter() - began) * 1000
+        seconds = perf_counter() - began
+        lane.times.add(seconds)
+        total_ms = seconds * 1000
         reply = None
         if answering is not None:
             first_byte_ms = (answering.first_byte_at - began) * 1000

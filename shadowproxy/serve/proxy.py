@@ -5,6 +5,7 @@ It awaits the caller and live, and nothing else. What the mirror is told returns
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -19,6 +20,7 @@ from shadowproxy.serve.headers import VIA, end_to_end, find, forwarded, hops
 from shadowproxy.serve.identity import sound_id, uuid7
 from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, refusal
 from shadowproxy.serve.mirror import Mirror
+from shadowproxy.serve.times import Times
 from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError
 
 MAX_HOPS = 16  # a longer chain of shadowproxies is a circle that some hop hides by changing the request ID
@@ -52,26 +54,32 @@ class Proxy:
         self.mirror = mirror
         self.settings = settings
         self.in_flight = 0
+        self.outcomes: Counter[Outcome] = Counter()
+        self.refused: Counter[int] = Counter()  # by status; what the listener refuses is no request
+        self.times = Times()
         self._passing: dict[str, int] = {}  # request ID to how often that request had been through a shadowproxy
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         extensions: Any = scope["extensions"]  # type: ignore[typeddict-item]  # the listener's scopes always have it
         head: RequestHead = extensions["shadowproxy"]["head"]
         id_field = find(head.fields, self.settings.id_header.lower())
-        request_id = sound_id(id_field) or uuid7()
+        record = uuid7()
+        request_id = sound_id(id_field) or record
         if self.in_flight >= self.settings.in_flight:
+            self.refused[503] += 1
             detail = f"more than {self.settings.in_flight} requests at once"
             await self._refuse(send, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
             return
         passed = hops(head.fields)
         if passed > MAX_HOPS or (passed and self._passing.get(request_id, passed) < passed):
+            self.refused[508] += 1
             detail = "this request has come back to the proxy that sent it: live's address leads here"
             await self._refuse(send, 508, "proxy_loop_detected", detail, request_id)
             return
         self.in_flight += 1
         self._passing[request_id] = passed
         try:
-            await self._exchange(scope, head, request_id, id_field is None, receive, send)
+            await self._exchange(scope, head, record, request_id, id_field is None, receive, send)
         finally:
             self.in_flight -= 1
             self._passing.pop(request_id, None)
@@ -80,13 +88,13 @@ class Proxy:
         self,
         scope: Scope,
         head: RequestHead,
+        record: str,
         request_id: str,
         lacks_id: bool,
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
         at_ns = time.time_ns()
-        record = uuid7(at_ns)
         unsettled = self.mirror.open()
         upload = _Upload(self.mirror.capture(unsettled), receive)
         answer = _Answer(self.mirror.capture(unsettled))
@@ -149,6 +157,8 @@ class Proxy:
         finally:
             if live is None:
                 live = answer.failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
+            self.outcomes[live.outcome if isinstance(live, Failure) else Outcome.OK] += 1
+            self.times.add(live.total_ms / 1000)
             self.mirror.answered(unsettled, unsettled.request or request(), live)
 
     async def _respond(self, send: ASGISendCallable, answering: Answering, answer: "_Answer", request_id: str) -> None:
