@@ -1,11 +1,234 @@
-"""The demo: an if statement and a trained model answer the same 5,000 flights, and the log says where they differ."""
+"""The demo: an if statement and a trained model answer the same real flights, and the log says where they differ."""
 
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-def run(*, requests: int = 5000, directory: Path | None = None) -> int:
-    """Run the demo and return its exit status: 0 all was as promised, 1 it was not, 2 it could not be set up, 130 Ctrl-C.
+from shadowproxy.compare.engines import summarise_files
+from shadowproxy.compare.report import print_text
+from shadowproxy.compare.rules import Rules
+from shadowproxy.demo import flights
+from shadowproxy.demo.client import Heard, ask_all
+from shadowproxy.demo.flights import Flight
+from shadowproxy.demo.processes import NotStarted, Server, started
+from shadowproxy.demo.verify import differs, scores, unequal, unlogged
+from shadowproxy.record import Record, read
 
-    `directory` is where the log is kept; by default `shadow-demo/<time>` in the working directory.
+SHADOW = "gbm"
+TOLD_FAULTS = 3  # of 5,000 alike, the first few say it all
+
+SAME, FAULTY, NOT_SET_UP = 0, 1, 2
+BY_SIGNAL = 128
+"""Exit statuses; a signal's number is added to the last, as a shell does. 130 is Ctrl-C."""
+
+Advance = Callable[[], None]
+
+
+class Stopped(Exception):
+    """A signal ended the demo before its end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The directory that a demo leaves what it made in."""
+
+    directory: Path
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def labels(self) -> Path:
+        return self.directory / "labels.csv"
+
+    def output(self, name: str) -> Path:
+        """What the server of that name said."""
+        return self.directory / f"{name}.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The same flights asked through the proxy and of live itself. `proxy_status` is the proxy's, after SIGTERM."""
+
+    asked: Sequence[Flight]
+    through: Sequence[Heard]
+    direct: Sequence[Heard]
+    proxy_status: int
+
+
+def run(*, requests: int = flights.SAMPLE, directory: Path | None = None) -> int:
+    """Run the demo and return its exit status; `requests` is 1 to 5,000.
+
+    0: all was as promised. 1: an answer was not live's, or a request is not in the log exactly once. 2: it could not be
+    set up. 130: Ctrl-C (SIGTERM and SIGHUP likewise), and everything it started is stopped.
+
+    `directory` is where the log goes, and must be new or empty; by default a new one under `shadow-demo` in the working
+    directory, or under the system's temporary directory where that cannot be written to.
     """
-    raise NotImplementedError
+    console = Console()
+    try:
+        place = _new_place(console) if directory is None else _place_at(directory)
+        conversation = asyncio.run(_until_signalled(_converse(console, place, flights.flights(requests))))
+        return _tell(console, place, conversation)
+    except NotStarted as error:
+        sys.stderr.write(f"shadowproxy: {error}\n")
+        return NOT_SET_UP
+    except httpx.HTTPError as error:
+        sys.stderr.write(f"shadowproxy: a request got no answer: {error!r}; see {place.directory}/*.txt\n")
+        return FAULTY
+    except Stopped as stopped:
+        return BY_SIGNAL + stopped.number
+    except KeyboardInterrupt:  # while the report is made: nothing is running any more
+        return BY_SIGNAL + signal.SIGINT
+
+
+def _place_at(directory: Path) -> Place:
+    place = Place(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise NotStarted(f"{directory} is not empty, and the demo needs a directory of its own")
+        place.labels.write_text(flights.labels_csv())
+    except OSError as error:
+        raise NotStarted(f"cannot write to {directory}: {error.strerror}") from None
+    return place
+
+
+def _new_place(console: Console) -> Place:
+    named = Path("shadow-demo") / time.strftime("%Y%m%d-%H%M%S")
+    try:
+        return _place_at(named)
+    except NotStarted as error:
+        elsewhere = Path(tempfile.mkdtemp(prefix="shadow-demo-"))
+        _say(console, f"{error}, so the log goes to {elsewhere}")
+        return _place_at(elsewhere)
+
+
+async def _until_signalled(conversation: Awaitable[Conversation]) -> Conversation:
+    """The conversation, or Stopped by the first signal that comes, once all that it started is stopped."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    came: list[int] = []
+
+    def stop(number: int) -> None:
+        # Only the first: stopping is bounded, and a second Ctrl-C that broke it off would leave processes behind.
+        if not came:
+            came.append(number)
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await conversation
+    except asyncio.CancelledError:
+        if not came:
+            raise
+        raise Stopped(came[0]) from None
+
+
+async def _converse(console: Console, place: Place, asked: Sequence[Flight]) -> Conversation:
+    async with AsyncExitStack() as stack:
+
+        async def start(name: str, module: str, *arguments: str) -> Server:
+            return await stack.enter_async_context(started(name, module, *arguments, output=place.output(name)))
+
+        live = await start("live", "shadowproxy.demo.server", "live", "--until-input-ends")
+        shadow = await start(SHADOW, "shadowproxy.demo.server", "shadow", "--until-input-ends")
+        ways = ["--live", live.url, "--shadow", f"{SHADOW}={shadow.url}"]
+        proxy = await start("proxy", "shadowproxy", "serve", *ways, "--listen", "127.0.0.1:0", "--log", str(place.log))
+        _say(console, f"live    {live.url}  an if statement: late, if it left more than 15 minutes late")
+        _say(console, f"shadow  {shadow.url}  {SHADOW}: boosted trees, trained on January to August")
+        _say(console, f"proxy   {proxy.url}  shadowproxy serve {shlex.join(ways)}")
+        _say(console)
+        with _progress(console, "Asking through the proxy", len(asked)) as advance:
+            through = await ask_all(proxy.url, asked, advance)
+        # Stopping is what sees to it that every shadow has answered and the log is whole.
+        status = await proxy.stop()
+        with _progress(console, "Asking live directly", len(asked)) as advance:
+            direct = await ask_all(live.url, asked, advance)
+        return Conversation(asked, through, direct, status)
+
+
+def _tell(console: Console, place: Place, conversation: Conversation) -> int:
+    asked = conversation.asked
+    records = [each for each in read([place.log]) if isinstance(each, Record)]
+    faults = [
+        *unequal(asked, conversation.through, conversation.direct),
+        *unlogged(asked, records),
+        *([f"the proxy ended with exit status {conversation.proxy_status}"] if conversation.proxy_status else []),
+    ]
+    _say(console)
+    print_text(summarise_files([place.log], Rules()), console)
+    _say(console)
+    _say(console, str(scores(records, SHADOW, flights.labels())))
+    _say(console)
+    for fault in faults[:TOLD_FAULTS]:
+        _say(console, f"Fault: {fault}")
+    if faults:
+        _say(console, f"{len(faults):,} in all. What the servers said is in {place.directory}.")
+        return FAULTY
+    _say(console, f"All {len(asked):,} answers are live's own, byte for byte, and each request is in the log once.")
+    _say(console, f"The log is in {place.log}; how the flights arrived is in {place.labels}. What to try next:")
+    for command, what in _next(place, records):
+        _say(console, f"  {command}  # {what}")
+    return SAME
+
+
+def _next(place: Place, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    program, log = _program(), shlex.quote(str(place.log))
+    example = next((record for record in records if differs(record.shadows.get(SHADOW))), records[0])
+    yield f"{program} show {log} {example.id}", "one flight, both answers"
+    yield f"{program} report {log}", "the report again"
+    yield f"{program} report {log} --json", "every figure, for programs"
+
+
+def _program() -> str:
+    """How to call this very installation: by its name where the shell would find it, else through its Python."""
+    found = shutil.which("shadowproxy")
+    if found is not None and Path(found).parent.samefile(Path(sys.executable).parent):
+        return "shadowproxy"
+    beside = os.path.relpath(sys.executable)
+    return f"{shlex.quote(min(beside, sys.executable, key=len))} -m shadowproxy"
+
+
+@contextmanager
+def _progress(console: Console, what: str, total: int) -> Iterator[Advance]:
+    """A bar on a terminal, a line each fifth of the way elsewhere."""
+    if console.is_terminal:
+        columns = (TextColumn(f"{what:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+        return
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if done * 5 // total > (done - 1) * 5 // total:
+            _say(console, f"{what}: {done:,} of {total:,}")
+
+    yield advance
+
+
+def _say(console: Console, text: str = "") -> None:
+    # A line that the terminal wraps by itself can still be copied whole: these are addresses and commands.
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

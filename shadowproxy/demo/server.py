@@ -3,13 +3,14 @@
 Both take `{"instances": [...]}` at POST /invocations and answer `{"predictions": ["late", ...]}`, in the order asked;
 which model it was is in the header field X-Model, so that it is no difference between two answers.
 
-A server ends when its standard input does: whoever started it holds the other end, and even if that one is killed
-without a chance to tidy up, nothing is left running.
+With --until-input-ends a server ends when its standard input does: whoever started it holds the other end, and even if
+that one is killed without a chance to tidy up, nothing is left running.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -49,7 +50,7 @@ def build(late: Late, name: str) -> Starlette:
 
 
 def instances_of(asked: Any) -> list[dict[str, Any]]:
-    """The instances in a request. Raises ValueError, with a message for the caller, where the answer would be made up."""
+    """The instances in a request. Raises ValueError, with a message for the caller, for what has no answer."""
     instances = asked.get("instances") if isinstance(asked, dict) else None
     if not isinstance(instances, list):
         raise ValueError('the body must be {"instances": [...]}')
@@ -63,18 +64,19 @@ def instances_of(asked: Any) -> list[dict[str, Any]]:
     return instances
 
 
-async def serve(app: Starlette, port: int) -> None:
-    """Serve on loopback until standard input ends or a signal comes. Port 0 is any free one; stderr says which."""
+async def serve(app: Starlette, port: int, *, until_input_ends: bool) -> None:
+    """Serve on loopback until a signal comes, or standard input ends. Port 0 is any free one; stderr says which."""
     listening = socket.create_server(("127.0.0.1", port), backlog=128)
     # Without the Date field two answers to the same question are the same bytes, whenever they were asked.
     config = uvicorn.Config(app, log_level="warning", access_log=False, date_header=False, server_header=False)
     server = uvicorn.Server(config)
 
     def stop_at_end_of_input() -> None:
-        if not sys.stdin.buffer.read1():
+        if not os.read(sys.stdin.fileno(), 4096):
             server.should_exit = True
 
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop_at_end_of_input)
+    if until_input_ends:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop_at_end_of_input)
     sys.stderr.write(f"listening on http://127.0.0.1:{listening.getsockname()[1]}\n")
     await server.serve(sockets=[listening])
 
@@ -84,12 +86,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m shadowproxy.demo.server", description="Serve one of the two.")
     parser.add_argument("system", choices=["live", "shadow"])
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
+    parser.add_argument("--until-input-ends", action="store_true", help="end when standard input does")
     options = parser.parse_args()
-    if options.system == "live":
-        app = build(rule.departed_late, "departed-late")
-    else:
-        app = build(model.load().late, "gbm")
-    asyncio.run(serve(app, options.port))
+    app = build(rule.departed_late, "departed-late") if options.system == "live" else build(model.load().late, "gbm")
+    asyncio.run(serve(app, options.port, until_input_ends=options.until_input_ends))
 
 
 if __name__ == "__main__":

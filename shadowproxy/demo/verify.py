@@ -1,0 +1,88 @@
+"""What the demo promises, held against what happened: live's own answers, one record each, and who was right."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from shadowproxy.demo.client import REQUEST_ID, Heard
+from shadowproxy.demo.flights import Flight
+from shadowproxy.exchange import Verdict
+from shadowproxy.record import Answer, Record
+
+
+def unequal(asked: Sequence[Flight], through: Sequence[Heard], direct: Sequence[Heard]) -> Iterator[str]:
+    """A line for each answer through the proxy that is not live's own. All that may be added is the request ID."""
+    for flight, ours, theirs in zip(asked, through, direct, strict=True):
+        added = (REQUEST_ID.lower().encode(), flight.id.encode())
+        if added not in ours.fields:
+            yield f"{flight.id}: the answer does not bear the request ID"
+            continue
+        fields = tuple(field for field in ours.fields if field != added)
+        for what, got, own in (
+            ("status", ours.status, theirs.status),
+            ("header fields", fields, theirs.fields),
+            ("body", ours.body, theirs.body),
+        ):
+            if got != own:
+                yield f"{flight.id}: {what} {got!r}, live's own is {own!r}"
+
+
+def unlogged(asked: Sequence[Flight], records: Iterable[Record]) -> Iterator[str]:
+    """A line for each request that is not in the log exactly once, and for each record that nobody asked for."""
+    found = Counter(record.id for record in records)
+    for flight in asked:
+        if (times := found.pop(flight.id, 0)) != 1:
+            yield f"{flight.id}: {times} times in the log"
+    for stranger, times in found.items():
+        yield f"{stranger}: {times} times in the log, and nobody asked it"
+
+
+def differs(answer: Answer | None) -> bool:
+    """Whether a shadow answered, and something else than live."""
+    return answer is not None and answer.judgement is not None and answer.judgement.verdict is Verdict.MISMATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Live and a shadow held against how the flights arrived, over those that both answered."""
+
+    flights: int
+    live_right: int
+    shadow_right: int
+    differing: int
+    only_shadow_right: int
+
+    def __str__(self) -> str:
+        if not self.flights:
+            return "The planes have landed since, but no flight was answered by both."
+        return (
+            f"The planes have landed since: live was right about {self.live_right / self.flights:.1%} of "
+            f"{self.flights:,} flights, the shadow about {self.shadow_right / self.flights:.1%}. Of the "
+            f"{self.differing:,} they differ on, the shadow was right about {self.only_shadow_right:,}."
+        )
+
+
+def scores(records: Iterable[Record], shadow: str, labels: Mapping[str, str]) -> Scores:
+    """Who was right, by the labels. Flights without an answer from one of the two are left out."""
+    pairs = [
+        (live == [labels[record.id]], other == [labels[record.id]])
+        for record in records
+        if record.id in labels
+        and (live := predictions(record.live)) is not None
+        and (other := predictions(record.shadows.get(shadow))) is not None
+    ]
+    return Scores(
+        flights=len(pairs),
+        live_right=sum(live for live, _ in pairs),
+        shadow_right=sum(other for _, other in pairs),
+        differing=sum(live is not other for live, other in pairs),
+        only_shadow_right=pairs.count((False, True)),
+    )
+
+
+def predictions(answer: Answer | None) -> list[str] | None:
+    """What a system predicted, or None where the log has no prediction of it."""
+    if answer is None or answer.body is None or answer.body.kind != "json" or not isinstance(answer.body.value, dict):
+        return None
+    found = answer.body.value.get("predictions")
+    return found if isinstance(found, list) else None
