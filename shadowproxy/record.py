@@ -9,6 +9,7 @@ import codecs
 import contextlib
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ import orjson
 
 from shadowproxy.content import Undecodable, decoded, is_json_type, parsed
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
-from shadowproxy.lines import Unreadable, lines
+from shadowproxy.lines import Unreadable as Unreadable
+from shadowproxy.lines import lines
 from shadowproxy.redaction import Redaction
 
 SCHEMA = 1
@@ -171,7 +173,7 @@ def encode(exchange: Exchange, *, proxy: str, policy: Policy, judge: Judge | Non
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:
-        # A lone surrogate in a text, or a number beyond 64 bits in a difference: rare, so it is looked for only now.
+        # A lone surrogate in a text, or in a difference a value that orjson has no form for: rare, so only now.
         return orjson.dumps(_storable(line), option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -270,7 +272,12 @@ def _difference(difference: Difference, policy: Policy) -> dict[str, Any]:
     if policy.redaction.json:
         live = policy.redaction.difference(difference.path, live)
         shadow = policy.redaction.difference(difference.path, shadow)
-    return told | {"live": live, "shadow": shadow}
+    # JSON has no NaN, and null would be another value.
+    return told | {"live": _named(live), "shadow": _named(shadow)}
+
+
+def _named(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _body(content: _Content, policy: Policy) -> dict[str, Any]:
@@ -351,7 +358,7 @@ def _second(seconds: int) -> str:
 
 
 def _storable(value: Any, depth: int = 0) -> Any:
-    """`value` with what orjson refuses put into words: lone surrogates, integers beyond 64 bits, deep nesting."""
+    """`value` with what orjson refuses put otherwise: lone surrogates, integers beyond 64 bits, bytes, deep nesting."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
@@ -362,7 +369,7 @@ def _storable(value: Any, depth: int = 0) -> Any:
         if isinstance(value, dict):
             return {_storable(str(key)): _storable(each, depth + 1) for key, each in value.items()}
         return [_storable(each, depth + 1) for each in value]
-    return value
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 _NESTED = 200

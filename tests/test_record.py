@@ -1,0 +1,765 @@
+"""A record tells of an exchange exactly, keeps secrets to itself, and reads back whatever happened to its file."""
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import brotli  # type: ignore[import-untyped]  # it ships no types
+import orjson
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shadowproxy import content, lines
+from shadowproxy.credentials import is_credential_header, is_credential_parameter
+from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Request, Skipped, Verdict
+from shadowproxy.record import (
+    Answer,
+    Difference,
+    Judgement,
+    Policy,
+    Record,
+    RecordError,
+    Unreadable,
+    decode,
+    encode,
+    read,
+)
+from shadowproxy.redaction import BLANK, Redaction
+
+JSON = ((b"Content-Type", b"application/json"),)
+
+
+def exchange(
+    body: bytes = b"",
+    fields: Fields = JSON,
+    *,
+    target: bytes = b"/predict",
+    answer: bytes = b'{"y": 1}',
+    shadow: Reply | Failure | Skipped | None = None,
+) -> Exchange:
+    request = Request("id-1", "rec-1", 1_769_860_800_123_456_789, "POST", target, fields, body, len(body))
+    live = Reply(200, JSON, answer, len(answer), 3.1, 3.4)
+    return Exchange(request, live, {"challenger": shadow or live})
+
+
+def line_of(told: Exchange, judge: Any = None, **policy: Any) -> bytes:
+    return encode(told, proxy="host/0", policy=Policy(**policy), judge=judge)
+
+
+def asked(body: bytes, fields: Fields = JSON, **policy: Any) -> dict[str, Any]:
+    line = line_of(exchange(body, fields), **policy)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    request: dict[str, Any] = json.loads(line)["request"]
+    return request
+
+
+def redacting(**what: Any) -> dict[str, Any]:
+    return {"redaction": Redaction(**what)}
+
+
+# --- form
+
+
+def test_a_record_has_the_form_that_the_documentation_shows() -> None:
+    late = Failure(Outcome.TIMEOUT, "no answer within 30 s", 30000.12345)
+    shed = Skipped(Outcome.LANE_FULL, "the lane is full")
+    told = exchange(b'{"x":1}', target=b"/predict?v=1")
+    told = Exchange(told.request, told.live, {"a": late, "b": shed}, control=told.live)
+    answer = {
+        "outcome": "ok",
+        "status": 200,
+        "headers": {"content-type": "application/json"},
+        "body": {"y": 1},
+        "body_bytes": 8,
+        "first_byte_ms": 3.1,
+        "total_ms": 3.4,
+    }
+    assert json.loads(line_of(told)) == {
+        "schema": 1,
+        "id": "id-1",
+        "record": "rec-1",
+        "at": "2026-01-31T12:00:00.123456Z",
+        "proxy": "host/0",
+        "request": {
+            "method": "POST",
+            "path": "/predict",
+            "query": "v=1",
+            "headers": {"content-type": "application/json"},
+            "body": {"x": 1},
+            "body_bytes": 7,
+        },
+        "live": answer,
+        "shadows": {
+            "a": {"outcome": "timeout", "total_ms": 30000.123, "error": "no answer within 30 s"},
+            "b": {"outcome": "lane_full", "error": "the lane is full"},
+        },
+        "control": answer,
+    }
+
+
+def test_a_failed_leg_tells_what_of_an_answer_had_come() -> None:
+    part = Reply(200, JSON, b'{"y":', 5, 1.0, 2.0)
+    told = decode(line_of(exchange(shadow=Failure(Outcome.INCOMPLETE, "cut off", 9.0, part)))).shadows["challenger"]
+    assert (told.outcome, told.status, told.first_byte_ms, told.total_ms) == (Outcome.INCOMPLETE, 200, 1.0, 9.0)
+    assert told.body is not None
+    assert told.body.value == '{"y":'
+
+
+def test_header_names_are_lower_case_and_repeated_ones_a_list() -> None:
+    fields = ((b"X-A", b"1"), (b"x-b", b"\xc3\xa9"), (b"X-a", b"2"), (b"X-A", b"\xe9"))
+    assert asked(b"", fields)["headers"] == {"x-a": ["1", "2", "é"], "x-b": "é"}
+
+
+def test_a_path_that_is_not_utf8_is_told_as_latin1() -> None:
+    told = decode(line_of(exchange(target=b"/caf\xe9?q=caf\xc3\xa9"))).request
+    assert (told.path, told.query) == ("/café", "q=café")
+
+
+# --- bodies
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"n": 123456789012345678901234567890, "m": -9223372036854775809}',
+        b'{"a": 1.10, "b": 1e2, "c": -0, "d": 1E+05}',
+        b'{"a": 1, "a": 2}',
+        b"[" * 500 + b"]" * 500,
+        '{"line": "a\u2028b\u2029c\u0085"}'.encode(),
+        b'"\\u00e9\\/"',
+        b"null",
+        b"0.5",
+    ],
+    ids=["big", "spelling", "duplicate", "depth-500", "u2028", "escapes", "null", "scalar"],
+)
+def test_json_stands_in_the_line_byte_for_byte(body: bytes) -> None:
+    line = line_of(exchange(body))
+    assert b'"body":' + body + b',"body_bytes":' in line
+    assert decode(line).request.body.kind == "json"
+
+
+def test_pretty_printed_json_keeps_all_but_its_line_ends() -> None:
+    assert b'"body":{  "a" : 1.10 },' in line_of(exchange(b'{\r\n"a" :\n1.10 }'))
+
+
+def test_integers_beyond_64_bits_are_read_back_exactly() -> None:
+    assert decode(line_of(exchange(b'{"n": 123456789012345678901}'))).request.body.value == {"n": 123456789012345678901}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": NaN}',
+        b"1e400",
+        b'\xef\xbb\xbf{"a": 1}',
+        b'"\\ud800"',
+        b'{"a": 1',
+        b"[" * 1010 + b"]" * 1010,
+        b"not json",
+    ],
+    ids=["nan", "1e400", "bom", "surrogate", "cut", "depth-1010", "text"],
+)
+def test_what_is_not_valid_json_is_told_as_the_text_it_is(body: bytes) -> None:
+    told = asked(body)
+    assert told["body_text"].encode() == body
+    assert "body" not in told
+
+
+@pytest.mark.parametrize("body", [b"\xff\x00\x01", b'{"a": "\xe9"}', b"--b\r\n\r\n\x89PNG\r\n--b--", b"\xed\xa0\x80"])
+def test_what_is_not_utf8_is_told_as_base64(body: bytes) -> None:
+    assert base64.b64decode(asked(body)["body_base64"]) == body
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "key"),
+    [
+        (b"application/json; charset=utf-8", b"1", "body"),
+        (b"Application/Problem+JSON", b"{}", "body"),
+        (b"text/json", b"[]", "body"),
+        (b"text/plain", b"{}", "body_text"),
+        (b"application/jsonlines", b"{}", "body_text"),
+        (None, b' {"a":1}', "body"),
+        (None, b"[1]", "body"),
+        (None, b"42", "body_text"),
+        (None, b"[1", "body_text"),
+        (b"", b"[1]", "body"),
+    ],
+)
+def test_json_is_what_its_type_says_or_an_untyped_object_or_array(
+    content_type: bytes | None, body: bytes, key: str
+) -> None:
+    assert key in asked(body, () if content_type is None else ((b"content-type", content_type),))
+
+
+@pytest.mark.parametrize(
+    ("codings", "pack"),
+    [
+        (b"gzip", gzip.compress),
+        (b"x-gzip", lambda raw: gzip.compress(raw[:9]) + gzip.compress(raw[9:])),
+        (b"deflate", zlib.compress),
+        (b"deflate", lambda raw: zlib.compress(raw)[2:-4]),
+        (b"BR", brotli.compress),
+        (b"zstd", lambda raw: zstandard.compress(raw[:9]) + zstandard.compress(raw[9:])),
+        (b"identity", bytes),
+        (b"br, gzip", lambda raw: gzip.compress(brotli.compress(raw))),
+    ],
+    ids=["gzip", "two-members", "deflate", "raw-deflate", "br", "two-frames", "identity", "stacked"],
+)
+def test_content_encoding_is_undone_for_the_log(codings: bytes, pack: Any) -> None:
+    body = b'{"text": "' + b"x" * 300 + b'"}'
+    wire = pack(body)
+    told = asked(wire, (*JSON, (b"Content-Encoding", codings)))
+    assert told["body"] == json.loads(body)
+    assert told["body_bytes"] == len(wire)
+
+
+def bombs() -> list[tuple[str, bytes]]:
+    big = bytes(content.DECODED_LIMIT + 1)
+    return [
+        ("gzip", gzip.compress(big)),
+        ("deflate", zlib.compress(big)),
+        ("br", brotli.compress(big, quality=1)),
+        ("zstd", zstandard.compress(big)),
+        ("gzip, gzip", gzip.compress(gzip.compress(big))),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("coding", "bomb"), bombs(), ids=[name for name, _ in bombs()])
+def test_a_bomb_is_told_by_its_wire_bytes(coding: str, bomb: bytes) -> None:
+    told = asked(bomb, ((b"content-encoding", coding.encode()),))
+    assert base64.b64decode(told["body_base64"]) == bomb
+    assert told["body_coding"] == coding
+    with pytest.raises(content.Undecodable, match="more than the limit"):
+        content.decoded(bomb, coding)
+
+
+@pytest.mark.parametrize(
+    ("coding", "wire"),
+    [
+        ("gzip", b"no gzip"),
+        ("br", b"\xff\xff"),
+        ("zstd", b"no"),
+        ("deflate", b"\xff\xff"),
+        ("exi", b"a"),
+        ("br,br,br,br,br", b"a"),
+    ],
+)
+def test_an_encoding_that_cannot_be_undone_leaves_the_wire_bytes(coding: str, wire: bytes) -> None:
+    told = asked(wire, ((b"content-encoding", coding.encode()),))
+    assert base64.b64decode(told["body_base64"]) == wire
+    assert told["body_coding"] == coding
+
+
+def test_a_body_within_the_limit_of_decoding_is_whole() -> None:
+    assert len(content.decoded(gzip.compress(bytes(content.DECODED_LIMIT)), "gzip")) == content.DECODED_LIMIT
+
+
+def test_a_long_body_is_cut_between_characters_and_says_so() -> None:
+    body = '{"a": "äöü"}'.encode()
+    told = asked(body, body_limit=8)
+    assert told["body_text"] == '{"a": "'
+    assert told["body_truncated"] is True
+    assert told["body_bytes"] == len(body)
+    assert told["body_sha256"] == hashlib.sha256(body).hexdigest()
+    assert "body" not in told
+
+
+def test_a_body_of_exactly_the_limit_is_whole() -> None:
+    assert asked(b"[1]", body_limit=3)["body"] == [1]
+    assert asked(b"[1]", body_limit=2)["body_text"] == "[1"
+
+
+def test_a_body_that_was_captured_in_part_has_no_hash() -> None:
+    reply = Reply(200, JSON, '{"a": "ä'.encode()[:-1], 9000, 1, 1)
+    told = json.loads(line_of(exchange(shadow=reply)))["shadows"]["challenger"]
+    assert told["body_text"] == '{"a": "'
+    assert told["body_bytes"] == 9000
+    assert told["body_truncated"] is True
+    assert "body_sha256" not in told
+
+
+def test_bodies_can_be_hashed_or_left_out() -> None:
+    assert asked(b"[1]", bodies="hash") | {"headers": None} == {
+        "method": "POST",
+        "path": "/predict",
+        "query": "",
+        "headers": None,
+        "body_bytes": 3,
+        "body_truncated": True,
+        "body_sha256": hashlib.sha256(b"[1]").hexdigest(),
+    }
+    left_out = asked(b"[1]", bodies="none")
+    assert not {"body", "body_text", "body_base64", "body_sha256"} & left_out.keys()
+    assert left_out["body_truncated"] is True
+    assert "body_truncated" not in asked(b"", bodies="none")
+
+
+# --- comparing
+
+
+def mismatch(live: Answer, shadow: Answer) -> Judgement:
+    assert live.body is not None
+    assert shadow.body is not None
+    found = Difference("/y", "value", live.body.value, shadow.body.value)
+    return Judgement(Verdict.MISMATCH, (found,), "why")
+
+
+def test_a_judgement_is_told_with_its_differences_and_read_back() -> None:
+    line = line_of(exchange(), judge=mismatch)
+    told = decode(line).shadows["challenger"].judgement
+    assert told == Judgement(Verdict.MISMATCH, (Difference("/y", "value", {"y": 1}, {"y": 1}),), "why")
+
+
+def test_bodies_are_compared_whole_and_cut_only_for_the_log() -> None:
+    seen: list[Any] = []
+
+    def judge(live: Answer, shadow: Answer) -> Judgement:
+        seen.append((live.body, shadow.body))
+        return Judgement(Verdict.MATCH)
+
+    line_of(exchange(), judge=judge, body_limit=2, bodies="none")
+    [(live, shadow)] = seen
+    assert live == shadow
+    assert live.value == {"y": 1}
+    assert not live.truncated
+
+
+@pytest.mark.parametrize("leg", [Skipped(Outcome.PAUSED, "paused"), Failure(Outcome.TIMEOUT, "late", 1.0)])
+def test_a_leg_without_a_good_end_has_no_verdict(leg: Any) -> None:
+    assert decode(line_of(exchange(shadow=leg), judge=mismatch)).shadows["challenger"].judgement is None
+
+
+def test_a_difference_may_hold_what_orjson_cannot_write() -> None:
+    deep: Any = "end"
+    for _ in range(400):
+        deep = [deep]
+    odd = Difference("", "value", 1 << 80, ["\ud800", deep])
+    line = line_of(exchange(), judge=lambda live, shadow: Judgement(Verdict.MISMATCH, (odd,)))
+    [told] = decode(line).shadows["challenger"].judgement.differences  # type: ignore[union-attr]
+    assert told.live == 1 << 80
+    assert told.shadow[0] == "?"
+
+
+def test_a_difference_that_is_not_a_number_is_named() -> None:
+    odd = Difference("/y", "value", float("nan"), 0.5)
+    line = line_of(exchange(), judge=lambda live, shadow: Judgement(Verdict.MISMATCH, (odd,)))
+    assert b'"live":"nan","shadow":0.5' in line
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "PROXY-AUTHORIZATION",
+        "Cookie",
+        "Set-Cookie",
+        "X-Api-Key",
+        "api_key",
+        "x-goog-api-key",
+        "X-Amz-Security-Token",
+        "X-Auth-Token",
+        "X-CSRFToken",
+        "Private-Token",
+        "X-Vault-Token",
+        "Stripe-Signature",
+        "CF-Access-Client-Secret",
+        "X-Goog-IAP-JWT-Assertion",
+        "Ocp-Apim-Subscription-Key",
+        "DD-API-KEY",
+        "X-Session-Id",
+        "x-amz-server-side-encryption-customer-key",
+        "X-Reset-Token",
+        "x-amzn-oidc-accesstoken",
+        "X-Hub-Signature-256",
+    ],
+)
+def test_a_credential_is_known_by_its_name(name: str) -> None:
+    assert is_credential_header(name.encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Token-Count",
+        "x-ratelimit-remaining-tokens",
+        "anthropic-ratelimit-input-tokens-limit",
+        "x-max-tokens",
+        "X-Tokenizer",
+        "x-amzn-bedrock-input-token-count",
+        "x-time-to-first-token",
+        "Idempotency-Key",
+        "Content-Type",
+        "Sec-WebSocket-Key",
+        "X-Request-ID",
+        "traceparent",
+        "Surrogate-Key",
+        "Signature-Input",
+        "X-Model-Signature",
+        "WWW-Authenticate",
+        "Host",
+        "Inference-Header-Content-Length",
+        "OpenAI-Organization",
+        "X-Author",
+        "Authority",
+    ],
+)
+def test_a_harmless_name_is_not_taken_for_a_credential(name: str) -> None:
+    assert not is_credential_header(name.encode())
+
+
+def test_names_of_any_length_are_judged_alike() -> None:
+    assert is_credential_header(b"x-" + b"a" * 5000 + b"-token")
+    assert not is_credential_header(b"x-" + b"a" * 5000)
+    assert is_credential_parameter("a" * 5000 + "_secret")
+    assert not is_credential_parameter("max_tokens")
+
+
+SECRET = "s3cr3t-v4lue"
+
+
+@pytest.mark.parametrize(
+    ("told", "policy"),
+    [
+        (exchange(fields=((b"AuthoriZation", f"Bearer {SECRET}".encode()),)), {}),
+        (exchange(fields=((b"Cookie", f"a={SECRET}".encode()), (b"cookie", f"b={SECRET}".encode()))), {}),
+        (exchange(fields=((b"X-Own", SECRET.encode()),)), redacting(headers=frozenset({"x-own"}))),
+        (exchange(fields=((b"Referer", f"https://u:{SECRET}@h/p?token={SECRET}&x=1#sig={SECRET}".encode()),)), {}),
+        (exchange(target=f"/p?a=1&api%5Fkey={SECRET}&X-Amz-Signature={SECRET};sig={SECRET}".encode()), {}),
+        (exchange(target=f"/p?own={SECRET}".encode()), redacting(query=frozenset({"own"}))),
+        (
+            exchange(
+                f"grant=x&client_secret={SECRET}".encode(), ((b"Content-Type", b"application/x-www-form-urlencoded"),)
+            ),
+            {},
+        ),
+        (exchange(json.dumps({"a": {"pin": SECRET}}).encode()), redacting(json=("/a/pin",))),
+        (exchange(json.dumps([{"pin": [SECRET]}, {"pin": {"x": SECRET}}]).encode()), redacting(json=("/*/pin",))),
+        (exchange(f'{{"pin":"{SECRET}","pin":"{SECRET}"}}'.encode()), redacting(json=("/pin",))),
+        (exchange(f'{{"p\\u0069n":"{SECRET}"}}'.encode()), redacting(json=("/pin",))),
+        (exchange(f'{{"pin":"{SECRET}"'.encode()), redacting(json=("/pin",))),
+        (exchange(SECRET.encode(), ()), redacting(json=("/pin",))),
+        (exchange(f'{{"pin":"{SECRET}"}}'.encode()), redacting(json=("",))),
+        (exchange(shadow=Failure(Outcome.CONNECT_ERROR, f"http://u:{SECRET}@h/p?x={SECRET}\nrefused", 1.0)), {}),
+        (exchange(shadow=Skipped(Outcome.PAUSED, f"see https://h/?q={SECRET}")), {}),
+    ],
+    ids=[
+        "header",
+        "cookies",
+        "own-header",
+        "url",
+        "query",
+        "own-query",
+        "form",
+        "json",
+        "wild",
+        "twice",
+        "escaped",
+        "broken",
+        "text",
+        "whole",
+        "error",
+        "skipped",
+    ],
+)
+@pytest.mark.parametrize("key", [None, b"k"])
+def test_a_secret_is_not_in_the_line(told: Exchange, policy: dict[str, Any], key: bytes | None) -> None:
+    redaction: Redaction = policy.get("redaction", Redaction())
+    policy = redacting(headers=redaction.headers, query=redaction.query, json=redaction.json, hash_key=key)
+    assert SECRET.encode() in repr(told).encode()
+    line = line_of(told, **policy)
+    assert SECRET.encode() not in line
+    hashes = [hashlib.sha256(told.request.body).hexdigest().encode()] if told.request.body else []
+    for bodies in ("full", "hash"):
+        line = line_of(told, bodies=bodies, body_limit=4, **policy)
+        assert SECRET.encode() not in line
+        assert not any(each in line for each in hashes), "a plain hash lets a secret be guessed"
+
+
+def test_redacting_json_leaves_every_other_byte() -> None:
+    body = b'{"a" : 1.10, "pin":\t{"x": [1, "}\\""]} , "b": [1e2, {"pin": 7}], "n": 12345678901234567890}'
+    after = Redaction(json=("/pin", "/b/1/pin")).body(body)
+    assert after == (
+        b'{"a" : 1.10, "pin":\t"[redacted]" , "b": [1e2, {"pin": "[redacted]"}], "n": 12345678901234567890}'
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+)
+
+
+def by_value(value: Any, tokens: list[str]) -> Any:
+    """The same redaction done on parsed values, as an oracle."""
+    if not tokens:
+        return BLANK
+    token, *rest = tokens
+    if isinstance(value, dict):
+        return {key: by_value(each, rest) if token in (key, "*") else each for key, each in value.items()}
+    if isinstance(value, list):
+        return [by_value(each, rest) if token in (str(i), "*") else each for i, each in enumerate(value)]
+    return value
+
+
+@given(json_values, st.lists(st.sampled_from(["*", "0", "1", "", "a"]), max_size=3), st.booleans())
+def test_redacting_text_says_the_same_as_redacting_values(value: Any, tokens: list[str], escaped: bool) -> None:
+    raw = json.dumps(value, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
+    pointer = "".join(f"/{token}" for token in tokens)
+    assert json.loads(Redaction(json=(pointer,)).body(raw)) == by_value(value, tokens)
+
+
+def test_marks_join_equal_secrets_wherever_they_stand() -> None:
+    redaction = Redaction(json=("/pin",), hash_key=b"key")
+    fields = (*JSON, (b"X-Api-Key", "ä".encode()))
+    line = line_of(exchange(b'{"pin": "\\u00e4"}', fields, target=b"/?key=%C3%A4"), redaction=redaction)
+    told = decode(line).request
+    mark = told.headers["x-api-key"]
+    assert told.body.value["pin"] == mark
+    assert told.query == f"key={mark}"
+    assert Redaction(hash_key=b"other").mark("ä".encode()) != mark
+    assert Redaction(hash_key=b"key").mark(b"other") != mark
+
+
+def test_what_is_not_secret_in_a_query_keeps_its_bytes() -> None:
+    query = "a=1&&b=%zz;=x&key&key=&a=2&tokens=3"
+    assert Redaction().parameters(query) == query
+    assert Redaction().parameters("a=%41&token=x&b") == "a=%41&token=[redacted]&b"
+
+
+def test_a_withheld_body_says_why() -> None:
+    told = decode(line_of(exchange(b"plain", ()), **redacting(json=("/a",)))).request.body
+    assert (told.kind, told.size, told.truncated, told.sha256) == ("none", 5, True, None)
+    assert told.redacted == "not JSON, so it could not be searched for what is to be redacted"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [("/a/pin", False), ("/a/pin/x", False), ("/a", False), ("", False), ("/b", True), ("/a/other", True)],
+)
+def test_differences_are_redacted_as_bodies_are(path: str, shown: bool) -> None:
+    def judge(live: Answer, shadow: Answer) -> Judgement:
+        return Judgement(Verdict.MISMATCH, (Difference(path, "value", SECRET, {"pin": SECRET}),))
+
+    line = line_of(exchange(), judge=judge, **redacting(json=("/a/pin",)))
+    assert (SECRET.encode() in line) is shown
+    assert SECRET.encode() not in line_of(exchange(), judge=judge, bodies="hash")
+    assert SECRET.encode() not in line_of(exchange(), judge=judge, bodies="none")
+
+
+def test_a_long_query_without_a_value_takes_no_quadratic_time() -> None:
+    hostile = ("a" * 200_000) + "&" + "?" * 200_000 + "=" + "//" * 100_000 + "@"
+    assert Redaction().urls(Redaction().parameters(hostile))
+
+
+# --- there and back
+
+
+fields_strategy = st.lists(st.tuples(st.binary(min_size=1, max_size=8), st.binary(max_size=12)), max_size=5).map(tuple)
+bodies_strategy = st.binary(max_size=40) | json_values.map(lambda value: json.dumps(value).encode())
+codings_strategy = st.sampled_from([(), JSON, (*JSON, (b"content-encoding", b"gzip")), ((b"content-encoding", b"br"),)])
+
+
+@given(
+    st.binary(max_size=20), fields_strategy, codings_strategy, bodies_strategy, st.integers(0, 5), st.integers(0, 50),
+    st.sampled_from(["full", "hash", "none"]), st.sampled_from([(), ("/a",), ("/*",)]), st.text(max_size=10),
+)  # fmt: skip
+def test_any_bytes_make_one_line_that_reads_back(
+    target: bytes, fields: Any, more: Any, body: bytes, missing: int, limit: int, kind: Any, pointers: Any, text: str
+) -> None:
+    request = Request("id", "rec", 0, "POST", b"/" + target, fields + more, body, len(body) + missing)
+    reply = Reply(200, fields + more, body, len(body) + missing, 0.0004, 1.0)
+    legs: dict[str, Reply | Failure | Skipped] = {
+        "a": reply,
+        "b": Failure(Outcome.TIMEOUT, text, 1.0, reply),
+        "c": Skipped(Outcome.OVERLOAD, text + "\ud800"),
+    }
+    policy = Policy(kind, limit, Redaction(json=pointers))
+    line = encode(Exchange(request, reply, legs, reply), proxy="p/0", policy=policy, judge=mismatch)
+    assert line.count(b"\n") == 1
+    told = decode(line)
+    assert told.request.body.size == len(body) + missing
+    assert told.control is not None
+    assert told.live == dataclasses.replace(told.control, judgement=None)
+    assert [told.shadows[name].outcome for name in "abc"] == [Outcome.OK, Outcome.TIMEOUT, Outcome.OVERLOAD]
+    assert told.shadows["b"].body == told.live.body == told.request.body
+    if kind == "full" and not pointers and not missing and limit >= len(body) and not more:
+        held = told.request.body
+        value = held.value
+        assert body == (
+            value if held.kind == "bytes" else value.encode() if held.kind == "text" else b"" if value is None else body
+        )
+
+
+# --- reading
+
+
+GOOD = line_of(exchange(b'{"n": 1}'))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"", "not JSON"),
+        (b"\0\0\0", "not JSON"),
+        (b"[1]", "no schema"),
+        (b'{"level":"info"}', "no schema"),
+        (GOOD.replace(b'"schema":1', b'"schema":2'), "schema 2; this version reads schema 1"),
+        (GOOD.replace(b'"live":', b'"lively":'), "'live' is missing"),
+        (GOOD.replace(b'"outcome":"ok"', b'"outcome":"fine"'), "'fine' is not a valid Outcome"),
+        (GOOD.replace(b'"id":"id-1"', b'"id":7'), "a text is missing"),
+        (GOOD.replace(b'"body_bytes":8', b'"body_bytes":"8"'), "a whole number is missing"),
+        (GOOD.replace(b'"total_ms":3.4', b'"total_ms":"3"'), "a time is not a number"),
+        (GOOD.replace(b'"shadows":{', b'"shadows":[').replace(b'},"control', b'],"control'), "not JSON"),
+        (GOOD.replace(b'"application/json"', b"7"), "neither text nor a list"),
+        (b'{"schema":1,"id":"a","record":"b","at":"c","proxy":"d","request":7}', "not a record"),
+        (GOOD[:-9], "not JSON"),
+    ],
+)
+def test_a_line_that_is_no_record_says_why_in_one_line(line: bytes, why: str) -> None:
+    with pytest.raises(RecordError, match=why) as caught:
+        decode(line)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.recursive(json_values, lambda inner: st.fixed_dictionaries({"schema": st.just(1), "live": inner})))
+def test_foreign_json_never_raises_anything_else(value: Any) -> None:
+    with pytest.raises(RecordError):
+        decode(json.dumps(value).encode())
+
+
+def test_readers_of_schema_1_let_unknown_keys_pass() -> None:
+    assert decode(GOOD.replace(b'{"schema":1', b'{"new":[1],"schema":1')) == decode(GOOD)
+
+
+def outcome_of(paths: list[Any]) -> list[str]:
+    return ["record" if isinstance(each, Record) else f"{each.line}: {each.why}" for each in read(paths)]
+
+
+PACKERS: dict[str, Any] = {".jsonl": bytes, ".jsonl.gz": gzip.compress, ".jsonl.zst": zstandard.compress}
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_files_are_read_plain_and_compressed_and_by_content_not_name(tmp_path: Path, ending: str) -> None:
+    pack = PACKERS[ending]
+    (tmp_path / "log").write_bytes(pack(GOOD * 2 + b"foreign\n\n" + GOOD) + pack(GOOD))
+    told = outcome_of([tmp_path / "log"])
+    assert told[:2] + told[3:] == ["record"] * 4
+    assert told[2].startswith("3: not JSON")
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_torn_tail_is_told_and_the_lines_before_it_are_read(tmp_path: Path, ending: str) -> None:
+    whole = b"".join(line_of(exchange(str(n).encode())) for n in range(3000))
+    packed = PACKERS[ending](whole)
+    (tmp_path / "log").write_bytes(packed[:-30])
+    told = outcome_of([tmp_path / "log"])
+    assert told.count("record") in range(1 if ending != ".jsonl" else 2999, 3000)
+    assert told[told.count("record") :]
+    if ending == ".jsonl":
+        assert told[-1].startswith("3000: torn: not JSON")
+    else:
+        assert "broken compression" in told[-1]
+
+
+def test_a_last_line_without_its_newline_is_a_record_when_whole(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(GOOD + GOOD[:-1])
+    assert outcome_of([tmp_path / "log"]) == ["record", "record"]
+
+
+def test_corrupt_compression_is_told_and_the_next_file_is_read(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(GOOD * 100))
+    packed[30:40] = bytes(10)
+    (tmp_path / "a").write_bytes(packed)
+    (tmp_path / "b").write_bytes(GOOD)
+    told = outcome_of([tmp_path / "a", tmp_path / "b"])
+    assert any("broken compression" in each for each in told)
+    assert told[-1] == "record"
+
+
+@pytest.mark.parametrize("tail", [b"\n" + GOOD, b""])
+def test_a_line_beyond_the_limit_is_passed_over_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: bytes
+) -> None:
+    monkeypatch.setattr(lines, "LINE_LIMIT", 2 << 20)
+    (tmp_path / "log").write_bytes(GOOD + b"x" * (3 << 20) + tail)
+    assert outcome_of([tmp_path / "log"]) == ["record", "2: longer than 2 MiB", *(["record"] if tail else [])]
+
+
+def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
+    line = line_of(exchange('{"a": "\u2028\u0085"}'.encode()))
+    (tmp_path / "log").write_bytes(line * 2)
+    assert outcome_of([tmp_path / "log"]) == ["record", "record"]
+
+
+def test_a_directory_is_its_segments_oldest_first_and_each_once(tmp_path: Path) -> None:
+    def named(n: int) -> bytes:
+        return GOOD.replace(b'"id-1"', f'"{n}"'.encode())
+
+    (tmp_path / "20260102T000000.000000Z-h-1-0001.jsonl.zst").write_bytes(zstandard.compress(named(2)))
+    (tmp_path / "20260101T000000.000000Z-h-9-0001.jsonl.gz").write_bytes(gzip.compress(named(1)))
+    (tmp_path / "20260103T000000.000000Z-h-1-0002.jsonl").write_bytes(named(3))
+    (tmp_path / "20260103T000000.000000Z-h-1-0002.jsonl.zst").write_bytes(zstandard.compress(named(3)))
+    (tmp_path / ".20260103T000000.000000Z-h-1-0002.jsonl.zst.partial").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_bytes(b"mine")
+    assert [each.id for each in read([tmp_path]) if isinstance(each, Record)] == ["1", "2", "3"]
+    assert not [each for each in read([tmp_path]) if isinstance(each, Unreadable)]
+
+
+def test_progress_counts_every_byte_of_the_files(tmp_path: Path) -> None:
+    packed = gzip.compress(GOOD * 1000)
+    (tmp_path / "log").write_bytes(packed)
+    seen: list[int] = []
+    assert sum(1 for _ in read([tmp_path / "log"], seen.append)) == 1000
+    assert sum(seen) == len(packed)
+
+
+def test_standard_input_is_read_as_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(zstandard.compress(GOOD))))
+    assert outcome_of(["-"]) == ["record"]
+
+
+def test_a_path_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"^cannot read .*missing: No such file or directory$"):
+        list(read([tmp_path / "missing"]))
+
+
+def test_a_segment_compressed_while_it_is_read_about_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(GOOD))
+    monkeypatch.setattr(lines, "segments", lambda directory: [directory / "a.jsonl"])
+    assert outcome_of([tmp_path]) == ["record"]
+
+
+def test_a_zstd_bomb_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(zstandard.compress(bytes(200 << 20)) + zstandard.compress(b"\n" + GOOD))
+    script = (
+        "import resource, sys; from shadowproxy.record import read; "
+        "told = list(read([sys.argv[1]])); "
+        "print(len(told), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
+    )
+    run = subprocess.run([sys.executable, "-c", script, tmp_path / "log"], capture_output=True, text=True, check=True)
+    told, mebibytes = map(int, run.stdout.split())
+    assert told == 2
+    assert mebibytes < 200
+
+
+def test_plain_python_reads_a_log_line_by_line(tmp_path: Path) -> None:
+    """The snippet in docs/log.md: a log needs nothing of ours to be read."""
+    (tmp_path / "log.jsonl").write_bytes(GOOD * 3)
+    with (tmp_path / "log.jsonl").open("rb") as log:
+        statuses = [orjson.loads(line)["shadows"]["challenger"]["status"] for line in log]
+    assert statuses == [200, 200, 200]
