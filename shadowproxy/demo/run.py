@@ -95,6 +95,7 @@ def run(*, requests: int = flights.SAMPLE, directory: Path | None = None) -> int
         sys.stderr.write(f"shadowproxy: a request got no answer: {error!r}; see {place.directory}/*.txt\n")
         return FAULTY
     except Stopped as stopped:
+        sys.stderr.write(f"shadowproxy: stopped, and all that was started; what there is so far is in {place.directory}\n")
         return BY_SIGNAL + stopped.number
     except KeyboardInterrupt:  # while the report is made: nothing is running any more
         return BY_SIGNAL + signal.SIGINT
@@ -117,7 +118,10 @@ def _new_place(console: Console) -> Place:
     try:
         return _place_at(named)
     except NotStarted as error:
-        elsewhere = Path(tempfile.mkdtemp(prefix="shadow-demo-"))
+        try:
+            elsewhere = Path(tempfile.mkdtemp(prefix="shadow-demo-"))
+        except OSError:
+            raise error from None
         _say(console, f"{error}, so the log goes to {elsewhere}")
         return _place_at(elsewhere)
 
@@ -186,27 +190,32 @@ def _tell(console: Console, place: Place, conversation: Conversation) -> int:
         _say(console, f"{len(faults):,} in all. What the servers said is in {place.directory}.")
         return FAULTY
     _say(console, f"All {len(asked):,} answers are live's own, byte for byte, and each request is in the log once.")
-    _say(console, f"The log is in {place.log}; how the flights arrived is in {place.labels}. What to try next:")
-    for command, what in _next(place, records):
-        _say(console, f"  {command}  # {what}")
+    _say(console, f"The log is in {place.log}, how the flights arrived in {place.labels}.")
+    _say(console)
+    _say(console, "What to try next:")
+    for command in _next(place, records):
+        _say(console, f"  {command}")
     return SAME
 
 
-def _next(place: Place, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def _next(place: Place, records: Sequence[Record]) -> Iterator[str]:
+    """Commands that work as they stand. No comment behind them: an interactive zsh takes it for more arguments."""
     program, log = _program(), shlex.quote(str(place.log))
     example = next((record for record in records if differs(record.shadows.get(SHADOW))), records[0])
-    yield f"{program} show {log} {example.id}", "one flight, both answers"
-    yield f"{program} report {log}", "the report again"
-    yield f"{program} report {log} --json", "every figure, for programs"
+    yield f"{program} show {log} {example.id}"
+    yield f"{program} report {log} --json"
+    yield f"{program} serve --help"
 
 
 def _program() -> str:
-    """How to call this very installation: by its name where the shell would find it, else through its Python."""
+    """What this very installation is called by from here: its name, where the shell would find it, or its path."""
+    script = Path(sys.executable).with_name("shadowproxy")
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m shadowproxy"
     found = shutil.which("shadowproxy")
-    if found is not None and Path(found).parent.samefile(Path(sys.executable).parent):
+    if found is not None and script.samefile(found):
         return "shadowproxy"
-    beside = os.path.relpath(sys.executable)
-    return f"{shlex.quote(min(beside, sys.executable, key=len))} -m shadowproxy"
+    return shlex.quote(min(os.path.relpath(script), str(script), key=len))
 
 
 @contextmanager

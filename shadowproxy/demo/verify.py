@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from shadowproxy.compare.report import percent
 from shadowproxy.demo.client import REQUEST_ID, Heard
 from shadowproxy.demo.flights import Flight
 from shadowproxy.exchange import Verdict
@@ -56,9 +57,9 @@ class Scores:
         if not self.flights:
             return "The planes have landed since, but no flight was answered by both."
         return (
-            f"The planes have landed since: live was right about {self.live_right / self.flights:.1%} of "
-            f"{self.flights:,} flights, the shadow about {self.shadow_right / self.flights:.1%}. Of the "
-            f"{self.differing:,} they differ on, the shadow was right about {self.only_shadow_right:,}."
+            f"The planes have landed since: of {self.flights:,} flights live was right about "
+            f"{percent(self.live_right / self.flights)}, the shadow about {percent(self.shadow_right / self.flights)}; "
+            f"of the {self.differing:,} they differ on, the shadow about {self.only_shadow_right:,}."
         )
 
 
