@@ -35,7 +35,7 @@ _FIELD_LINE = re.compile(rb"%b++:%b*+" % (_TOKEN, _TEXT))
 _UNFINISHED_HEAD = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]|\r\n)*+\r?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")  # 10^18 - 1 fits 64 bits, whoever reads it next
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_ABSOLUTE = re.compile(rb"https?://[^/?#@]++", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://[^/?#@]++(?![^/?#])", re.IGNORECASE)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;%b*+)?" % _TEXT)
 _UNFINISHED_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*+(?:;%b*+)?)?\r?" % _TEXT)
 

@@ -399,22 +399,27 @@ class _Call:
         """
         names = [name.lower() for name, _ in fields]
         http10 = self.head.http10
-        if status == 204:
-            fields = [field for field, name in zip(fields, names, strict=True) if name not in _FRAMING_FIELDS]
-            self._left = 0
-        elif self.head.method == "HEAD" or status == 304:
+        unfit = _LENGTHS if status == 204 else _NOT_FOR_HTTP10 if http10 else frozenset()
+        if not unfit.isdisjoint(names):
+            fields = [field for field in fields if field[0].lower() not in unfit]
+            names = [name for name in names if name not in unfit]
+        if self.head.method == "HEAD" or status in framing.BODYLESS_STATUSES:
             self._left = 0
         elif b"content-length" in names:
             self.framing = self._left = int(fields[names.index(b"content-length")][1])
         elif http10:
-            fields = [field for field, name in zip(fields, names, strict=True) if name != b"transfer-encoding"]
             self.framing = Length.UNTIL_CLOSE
         else:
             if b"transfer-encoding" not in names:
                 fields.append((b"Transfer-Encoding", b"chunked"))
             self.framing = Length.CHUNKED
+        # A caller that was not told to continue may send the body or not: only the end of the connection is unambiguous.
+        in_doubt = self._continue_wanted and not self.reader.done
         self.keep_alive = (
-            self.head.keep_alive and self.framing is not Length.UNTIL_CLOSE and not self._listener.stopping
+            self.head.keep_alive
+            and self.framing is not Length.UNTIL_CLOSE
+            and not self._listener.stopping
+            and not in_doubt
         )
         if not self.keep_alive:
             fields.append((b"Connection", b"close"))
@@ -460,7 +465,8 @@ class _Call:
             ringer.cancel()
 
 
-_FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
+_NOT_FOR_HTTP10 = frozenset({b"transfer-encoding"})
 
 
 def _log_and_abort(transport: asyncio.Transport, limit: float) -> None:
