@@ -1,0 +1,95 @@
+"""A running proxy with scripted upstreams, on port 0, in the test's own event loop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Address, Caller, Message, Origin, Script, strict_ok
+
+from shadowproxy import config, record
+from shadowproxy.serve.app import Sidecar
+
+
+@dataclass
+class Proxy:
+    """A sidecar under test with its upstreams. `live` and `shadows` are what it forwards to."""
+
+    address: Address
+    live: Origin
+    shadows: Mapping[str, Origin]
+    log: Path
+    sidecar: Sidecar
+    _closing: AsyncExitStack = field(repr=False)
+
+    async def caller(self, **options: Any) -> Caller:
+        """A new connection to the proxy; use as `async with`."""
+        return await Caller.to(self.address, **options)
+
+    async def ask(self, raw: bytes) -> Message:
+        """Send one request over a connection of its own, and read the answer."""
+        async with await self.caller() as caller:
+            return await caller.ask(raw)
+
+    async def records(self) -> list[record.Record]:
+        """Stop the sidecar, as SIGTERM does, and read what it logged. A line that is no record fails the test."""
+        await self._closing.aclose()
+        read = list(record.read([self.log]))
+        unreadable = [entry for entry in read if not isinstance(entry, record.Record)]
+        assert not unreadable
+        return [entry for entry in read if isinstance(entry, record.Record)]
+
+
+StartProxy = Callable[..., AbstractAsyncContextManager[Proxy]]
+
+
+def starter(directory: Path) -> StartProxy:
+    """What the fixture `proxy` gives, with its logs in `directory`: for tests that share one proxy."""
+
+    @contextlib.asynccontextmanager
+    async def start(
+        live: Origin | Script | bytes = strict_ok,
+        shadows: Mapping[str, Origin | Script | bytes] | None = None,
+        *,
+        live_options: Mapping[str, Any] | None = None,
+        shadow_options: Mapping[str, Any] | None = None,
+        **top_level: Any,
+    ) -> AsyncIterator[Proxy]:
+        async with AsyncExitStack() as origins:
+
+            async def running(what: Origin | Script | bytes) -> Origin:
+                return what if isinstance(what, Origin) else await origins.enter_async_context(Origin(what))
+
+            live_origin = await running(live)
+            shadow_origins = {name: await running(what) for name, what in (shadows or {}).items()}
+            log = directory / "log"
+            values: dict[str, Any] = {
+                "listen": "127.0.0.1:0",
+                "live": {"url": live_origin.url} | dict(live_options or {}),
+                "shadows": {
+                    name: {"url": origin.url} | dict(shadow_options or {}) for name, origin in shadow_origins.items()
+                },
+                "log": {"path": str(log)},
+            }
+            async with AsyncExitStack() as closing:
+                sidecar = await closing.enter_async_context(Sidecar(config.from_values(values | top_level)))
+                yield Proxy(sidecar.address, live_origin, shadow_origins, log, sidecar, closing)
+
+    return start
+
+
+@pytest.fixture
+async def proxy(tmp_path: Path) -> AsyncIterator[StartProxy]:
+    """Starts a proxy: `async with proxy(script, shadows={"a": script}, limits={...}) as running`.
+
+    `live` and each shadow are an Origin that runs already, a script, or the bytes of an answer. `live_options` and
+    `shadow_options` are added to their part of the configuration, all else is the configuration's top level. Every
+    test that uses this fixture also asserts that no task outlives it.
+    """
+    yield starter(tmp_path)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"tasks that outlived the proxy: {left}"
