@@ -95,7 +95,9 @@ def run(*, requests: int = flights.SAMPLE, directory: Path | None = None) -> int
         sys.stderr.write(f"shadowproxy: a request got no answer: {error!r}; see {place.directory}/*.txt\n")
         return FAULTY
     except Stopped as stopped:
-        sys.stderr.write(f"shadowproxy: stopped, and all that was started; what there is so far is in {place.directory}\n")
+        sys.stderr.write(
+            f"shadowproxy: stopped, and all that was started; what there is so far is in {place.directory}\n"
+        )
         return BY_SIGNAL + stopped.number
     except KeyboardInterrupt:  # while the report is made: nothing is running any more
         return BY_SIGNAL + signal.SIGINT
@@ -173,10 +175,11 @@ async def _converse(console: Console, place: Place, asked: Sequence[Flight]) -> 
 
 def _tell(console: Console, place: Place, conversation: Conversation) -> int:
     asked = conversation.asked
-    records = [each for each in read([place.log]) if isinstance(each, Record)]
+    logged = list(read([place.log]))
+    records = [each for each in logged if isinstance(each, Record)]
     faults = [
         *unequal(asked, conversation.through, conversation.direct),
-        *unlogged(asked, records),
+        *unlogged(asked, logged),
         *([f"the proxy ended with exit status {conversation.proxy_status}"] if conversation.proxy_status else []),
     ]
     _say(console)

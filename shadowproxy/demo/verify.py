@@ -8,6 +8,7 @@ from shadowproxy.compare.report import percent
 from shadowproxy.demo.client import REQUEST_ID, Heard
 from shadowproxy.demo.flights import Flight
 from shadowproxy.exchange import Verdict
+from shadowproxy.lines import Unreadable
 from shadowproxy.record import Answer, Record
 
 
@@ -28,9 +29,14 @@ def unequal(asked: Sequence[Flight], through: Sequence[Heard], direct: Sequence[
                 yield f"{flight.id}: {what} {got!r}, live's own is {own!r}"
 
 
-def unlogged(asked: Sequence[Flight], records: Iterable[Record]) -> Iterator[str]:
-    """A line for each request that is not in the log exactly once, and for each record that nobody asked for."""
-    found = Counter(record.id for record in records)
+def unlogged(asked: Sequence[Flight], logged: Iterable[Record | Unreadable]) -> Iterator[str]:
+    """A line for each request that is not in the log exactly once, and for all that is there and nobody asked."""
+    found = Counter[str]()
+    for each in logged:
+        if isinstance(each, Unreadable):
+            yield f"{each.file}, line {each.line}: {each.why}"
+        else:
+            found[each.id] += 1
     for flight in asked:
         if (times := found.pop(flight.id, 0)) != 1:
             yield f"{flight.id}: {times} times in the log"
