@@ -413,7 +413,7 @@ class _Call:
             if b"transfer-encoding" not in names:
                 fields.append((b"Transfer-Encoding", b"chunked"))
             self.framing = Length.CHUNKED
-        # A caller that was not told to continue may send the body or not: only the end of the connection is unambiguous.
+        # A caller that was not told to continue may send its body or not: only the connection's end tells them apart.
         in_doubt = self._continue_wanted and not self.reader.done
         self.keep_alive = (
             self.head.keep_alive

@@ -76,6 +76,10 @@ class Proxy:
             detail = "this request has come back to the proxy that sent it: live's address leads here"
             await self._refuse(send, 508, "proxy_loop_detected", detail, request_id)
             return
+        if b"websocket" in (find(head.fields, b"upgrade") or b"").lower():
+            self.refused[501] += 1
+            await self._refuse(send, 501, "http_request_denied", "WebSockets are not mirrored", request_id)
+            return
         self.in_flight += 1
         self._passing[request_id] = passed
         try:

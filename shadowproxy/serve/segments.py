@@ -41,9 +41,12 @@ def create(directory: Path, proxy: str, number: int) -> tuple[int, Path]:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             continue  # another container with our host name and pid, in the same microsecond: time goes on
+        # Waits while another proxy's tidying looks at the new file; that may even take an empty one for closed.
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor, path
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink > 0:
+            return descriptor, path
+        os.close(descriptor)
 
 
 def make_directory(directory: Path) -> None:
