@@ -1,0 +1,221 @@
+"""The documents are true: their commands run, their keys and defaults are the program's, their links lead somewhere."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shadowproxy import config
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+EXAMPLE = (ROOT / "config.example.yaml").read_text()
+REFERENCE = (ROOT / "docs" / "configuration.md").read_text()
+ROW = re.compile(r"^\| `([^`]+)` \|([^|]*)\|", re.MULTILINE)
+MARKED = re.compile(r"<!-- (run|run in the background) -->\n```sh\n(.*?)```", re.DOTALL)
+PLACEHOLDERS = {"NAME": "challenger", "POINTER": "/p"}
+
+# --- the configuration's keys ----------------------------------------------------------------------------------------
+
+
+def test_the_example_does_the_same_as_a_file_without_its_defaults() -> None:
+    given = {"live": {"url": "http://127.0.0.1:9001"}, "shadows": {"challenger": {"url": "http://127.0.0.1:9002"}}}
+    assert config.load(ROOT / "config.example.yaml") == config.from_values(given)
+
+
+def test_the_example_spells_out_every_key() -> None:
+    values = yaml.safe_load(EXAMPLE)
+    values["compare"]["tolerance"] = {"*": {"abs": 0, "rel": 0}}  # these and `respond` are shown in comments
+    values["live"]["respond"] = {"status": 0, "headers": 0, "json": 0, "text": 0}
+    assert {key for key in sorted(config.keys()) if not holds(values, key.split("."))} == set()
+    for words in ("respond: {status: 200, headers:", "json: {late", 'text: "', "abs: 0.001", "rel: 0.05"):
+        assert words in EXAMPLE
+
+
+def holds(values: Any, steps: list[str]) -> bool:
+    if not steps:
+        return True
+    inner = next(iter(values.values()), None) if steps[0] == "*" else values.get(steps[0], holds)
+    return inner is not holds and holds(inner, steps[1:])
+
+
+def documented() -> dict[str, str]:
+    """Each key of the reference's tables, with what its default column says."""
+    return {key: default.strip().strip("`") for key, default in ROW.findall(REFERENCE)}
+
+
+def test_the_reference_has_a_row_for_every_key_and_for_nothing_else() -> None:
+    generic = {re.sub(r"NAME|POINTER", "*", key) for key in documented()}
+    known = set(config.keys())
+    leaves = {key for key in known if not any(other.startswith(f"{key}.") for other in known)}
+    assert leaves - generic == set()
+    assert generic - known == set()
+
+
+@pytest.mark.parametrize(("key", "default"), sorted((key, default) for key, default in documented().items() if default))
+def test_the_reference_tells_the_default_that_holds(key: str, default: str) -> None:
+    base: dict[str, Any] = {
+        "live": {"respond": {}} if key.startswith("live.respond.") or key == "live.url" else {"url": "http://a"},
+        "shadows": {"challenger": {"url": "http://b"}},
+        "compare": {"tolerance": {"/p": {}}},
+    }
+    without = config.from_values(base)
+    inner = base
+    *parents, last = [PLACEHOLDERS.get(step, step) for step in key.split(".")]
+    for step in parents:
+        inner = inner.setdefault(step, {})
+    if key != "compare.tolerance":
+        inner[last] = yaml.safe_load(default)
+        assert config.from_values(base) == without
+    else:
+        assert yaml.safe_load(default) == config.from_values({"live": {"respond": {}}}).compare.tolerance
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the documents use curl")
+
+# --- the README's commands -------------------------------------------------------------------------------------------
+
+
+class Model(BaseHTTPRequestHandler):
+    """A model server that knows one answer."""
+
+    protocol_version = "HTTP/1.1"
+    answer = b"{}"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(self.answer)}\r\n\r\n"
+        self.wfile.write(head.encode() + self.answer)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Standard error is the test runner's."""
+
+
+def serving(answer: bytes) -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Model", (Model,), {"answer": answer}))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    return server
+
+
+@pytest.fixture
+def ports() -> Iterator[dict[str, str]]:
+    """The README's ports, and what they are here: other tests, and other people, may be using the real ones."""
+    live, shadow = serving(b'{"p": [0.5], "from": "live"}'), serving(b'{"p": [0.7], "from": "challenger"}')
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        free = bound.getsockname()[1]
+    yield {"9001": str(live.server_port), "9002": str(shadow.server_port), "8080": str(free)}
+    for server in (live, shadow):
+        server.shutdown()
+        server.server_close()
+
+
+def moved(text: str, ports: dict[str, str]) -> str:
+    return re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[found[1]]}", text)
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.slow
+@needs_curl
+def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, ports: dict[str, str]) -> None:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    (tmp_path / "config.yaml").write_text(moved(blocks("yaml")[-1], ports))
+    said: list[str] = []
+    with ExitStack() as stack:
+        for how, command in MARKED.findall(README):
+            line = moved(command, ports)
+            if how == "run in the background":
+                words = shlex.split(line)
+                if "--listen" not in words:
+                    words += ["--listen", f"127.0.0.1:{ports['8080']}"]  # the default, moved as the others are
+                running = stack.enter_context(
+                    subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+                )
+                stack.callback(running.send_signal, signal.SIGTERM)
+                assert running.stderr is not None
+                assert "listening on" in running.stderr.readline()
+            else:
+                done = subprocess.run(
+                    ["bash", "-euc", line], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+                )
+                assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+                said.append(done.stdout)
+    assert running.returncode == 0
+    asked, shown, reported, checked, compared = said
+    assert asked.endswith('{"p": [0.5], "from": "live"}')
+    assert "X-Request-ID: first-try" in asked
+    assert "challenger" in shown
+    assert "0.7" in shown
+    assert "mismatch 1" in reported
+    assert checked.endswith("ready: all of it is within reach\n")
+    assert "challenger" in compared
+
+
+@pytest.mark.slow
+@needs_curl
+def test_the_example_serves_what_live_answers(tmp_path: Path, ports: dict[str, str]) -> None:
+    (tmp_path / "config.yaml").write_text(moved(EXAMPLE, ports))
+    program = [sys.executable, "-m", "shadowproxy"]
+    with subprocess.Popen(
+        [*program, "serve", "-c", "config.yaml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        assert "listening on" in running.stderr.readline()
+        url = f"http://127.0.0.1:{ports['8080']}/predict"
+        done = subprocess.run(["curl", "-s", "-d", "{}", url], capture_output=True, text=True, timeout=30, check=True)
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert done.stdout == '{"p": [0.5], "from": "live"}'
+    (segment,) = (tmp_path / "shadow-log").iterdir()
+    (line,) = segment.read_text().splitlines()
+    assert '"from": "live"' in line
+    assert '"from": "challenger"' in line
+
+
+def test_every_configuration_in_the_documents_loads(tmp_path: Path) -> None:
+    texts = [block for document in DOCUMENTS for block in blocks("yaml", document.read_text())]
+    whole = [text for text in texts if text.startswith("live:")]
+    assert len(whole) >= 3
+    for text in whole:
+        (tmp_path / "config.yaml").write_text(text)
+        assert config.load(tmp_path / "config.yaml", {}).warnings == ()
+
+
+def test_the_first_commands_of_the_readme_are_the_demo_and_the_tests() -> None:
+    assert re.findall(r"^make \w+", blocks("sh")[0], re.MULTILINE) == ["make demo", "make test"]
+
+
+def test_every_make_target_that_a_document_names_is_there() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        name for document in DOCUMENTS for name in re.findall(r"(?:`|^)make (\w+)", document.read_text(), re.MULTILINE)
+    }
+    assert named - targets == set()
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", document.read_text())
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert missing == []
