@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import brotli  # type: ignore[import-untyped]  # it ships no types
-import orjson
 import pytest
 import zstandard
 from hypothesis import given
@@ -757,9 +756,20 @@ def test_a_zstd_bomb_is_read_in_bounded_memory(tmp_path: Path) -> None:
     assert mebibytes < 200
 
 
-def test_plain_python_reads_a_log_line_by_line(tmp_path: Path) -> None:
-    """The snippet in docs/log.md: a log needs nothing of ours to be read."""
-    (tmp_path / "log.jsonl").write_bytes(GOOD * 3)
-    with (tmp_path / "log.jsonl").open("rb") as log:
-        statuses = [orjson.loads(line)["shadows"]["challenger"]["status"] for line in log]
-    assert statuses == [200, 200, 200]
+def test_the_snippet_in_the_documentation_reads_a_log(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "log.md").read_text()
+    snippet = page.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "segment.jsonl").write_bytes(line_of(exchange(), judge=mismatch) * 2)
+    run = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stdout == "id-1 challenger ok mismatch\n" * 2
+
+
+def test_the_record_in_the_documentation_is_one() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "log.md").read_text()
+    shown = page.partition("```json\n")[2].partition("```")[0]
+    told = decode(shown.encode())
+    assert told.request.body.size == len(b'{"dep_delay": 12, "distance": 1.10}')
+    assert told.live.body is not None
+    assert told.live.body.size == len(b'{"late": 0.12}')
+    assert told.shadows["challenger"].judgement is not None
+    assert all(f"`{word}`" in page for word in [*Outcome, *Verdict])
