@@ -33,8 +33,11 @@ from shadowproxy.serve.segments import Compression
 LOSSES = ("journal_full", "journal_closed", "disk_full", "write_error", "encode_error")
 """Why an exchange has no line in the log. A closed set."""
 
-BATCH = 64
-"""Exchanges that one write may carry."""
+BATCH = 16
+"""Exchanges that one write may carry. Few, as each write lets the event loop have the interpreter.
+
+Letting go of it after every record (a sleep of 0) was tried: beside a busy thread the journal then hardly had a turn.
+"""
 
 BATCH_BYTES = 256 << 10
 """Encoded bytes after which a batch is written without looking for more."""
