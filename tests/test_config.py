@@ -108,6 +108,23 @@ shadows:
     assert shadows["two"] == dataclasses.replace(shadows["one"], url="http://c")
 
 
+def test_a_key_that_overrides_a_merged_one_is_the_one_that_is_blamed(tmp_path: Path) -> None:
+    text = """live: {url: http://a}
+shadows:
+  one: &usual {url: http://b, percent: 5}
+  two:
+    percent: 500
+    <<: *usual
+"""
+    assert file_fault(tmp_path, text).startswith("config.yaml:5: shadows.two.percent: ")
+
+
+def test_of_two_merged_mappings_the_first_counts(tmp_path: Path) -> None:
+    text = "live: {<<: [{url: http://a, timeout: 1s}, {url: http://b, retry: 'off'}]}"
+    live = config.load(written(tmp_path, text)).live
+    assert (live.url, live.timeout, live.retry) == ("http://a", 1.0, "off")
+
+
 def test_a_fixed_answer_takes_the_place_of_a_live_system() -> None:
     status, fields, body = reply(json={"late": False, "p": [0.25]}, headers={"X-Model": "rule"})
     assert (status, body) == (200, b'{"late":false,"p":[0.25]}')

@@ -30,6 +30,7 @@ _CORE_TYPES = {  # int() refuses more than 4300 digits; a longer number is a flo
     ),
     "merge": (r"<<", ["<"]),
 }
+_MERGE = "tag:yaml.org,2002:merge"
 _REFERENCE = re.compile(r"\$(?P<escape>\$)\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
 
 
@@ -135,8 +136,9 @@ class _Build:
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
+        # Merges first: where a key is both merged and here, the line to tell is the one here.
+        for key_node, value_node in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):
+            if key_node.tag == _MERGE:
                 sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for source in sources:
                     values = self.value(source, location)
