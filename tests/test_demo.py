@@ -134,16 +134,26 @@ async def test_a_server_refuses_what_it_would_have_to_guess_about(body: bytes, s
     assert says in answered.json()["error"]
 
 
+WAYS = ["--live", "http://127.0.0.1:1", "--shadow", "gbm=http://127.0.0.1:1"]  # nothing is asked of them
+
+
 @pytest.mark.slow
-def test_a_server_ends_when_whoever_started_it_is_gone() -> None:
-    command = [sys.executable, "-m", "shadowproxy.demo.server", "live", "--until-input-ends"]
+@pytest.mark.parametrize(
+    "module",
+    [
+        ["shadowproxy.demo.server", "live"],
+        ["shadowproxy", "serve", *WAYS, "--listen", "127.0.0.1:0", "--log", "-"],
+    ],
+)
+def test_a_server_on_the_leash_ends_when_whoever_started_it_is_gone(module: list[str]) -> None:
+    command = [sys.executable, "-m", "shadowproxy.demo.leash", *module]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdin is not None
             assert process.stderr is not None
             assert b"listening on" in process.stderr.readline()
             process.stdin.close()
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=20) in (0, -signal.SIGTERM)
         finally:
             process.kill()
 

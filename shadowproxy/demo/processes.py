@@ -37,14 +37,17 @@ class Server:
 
 @asynccontextmanager
 async def started(name: str, module: str, *arguments: str, output: Path) -> AsyncIterator[Server]:
-    """`python -m module arguments` once it says where it listens. What it writes is in `output`. Raises NotStarted."""
+    """`python -m module arguments`, on a leash, once it says where it listens. What it says is in `output`.
+
+    Raises NotStarted.
+    """
     with output.open("wb") as written:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
+            "shadowproxy.demo.leash",
             module,
             *arguments,
-            # The pipe tells a server that its starter is gone, also when that was killed.
             stdin=subprocess.PIPE,
             stdout=written,
             stderr=written,

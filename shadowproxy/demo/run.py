@@ -156,8 +156,8 @@ async def _converse(console: Console, place: Place, asked: Sequence[Flight]) -> 
         async def start(name: str, module: str, *arguments: str) -> Server:
             return await stack.enter_async_context(started(name, module, *arguments, output=place.output(name)))
 
-        live = await start("live", "shadowproxy.demo.server", "live", "--until-input-ends")
-        shadow = await start(SHADOW, "shadowproxy.demo.server", "shadow", "--until-input-ends")
+        live = await start("live", "shadowproxy.demo.server", "live")
+        shadow = await start(SHADOW, "shadowproxy.demo.server", "shadow")
         ways = ["--live", live.url, "--shadow", f"{SHADOW}={shadow.url}"]
         proxy = await start("proxy", "shadowproxy", "serve", *ways, "--listen", "127.0.0.1:0", "--log", str(place.log))
         _say(console, f"live    {live.url}  an if statement: late, if it left more than 15 minutes late")

@@ -2,15 +2,11 @@
 
 Both take `{"instances": [...]}` at POST /invocations and answer `{"predictions": ["late", ...]}`, in the order asked;
 which model it was is in the header field X-Model, so that it is no difference between two answers.
-
-With --until-input-ends a server ends when its standard input does: whoever started it holds the other end, and even if
-that one is killed without a chance to tidy up, nothing is left running.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -64,27 +60,20 @@ def instances_of(asked: Any) -> list[dict[str, Any]]:
     return instances
 
 
-async def serve(app: Starlette, port: int, *, until_input_ends: bool) -> None:
-    """Serve on loopback until a signal comes, or standard input ends. Port 0 is any free one; stderr says which."""
+async def serve(app: Starlette, port: int) -> None:
+    """Serve on loopback until a signal comes. Port 0 is any free one; stderr says which."""
     # asyncio turns Nagle's algorithm off only where the protocol is named, and with it on an answer takes 40 ms.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
+        listening.listen()
     except OSError as error:
         sys.exit(f"cannot listen on port {port}: {error.strerror}")
     # Without the Date field two answers to the same question are the same bytes, whenever they were asked.
     config = uvicorn.Config(app, log_level="warning", access_log=False, date_header=False, server_header=False)
-    server = uvicorn.Server(config)
-
-    def stop_at_end_of_input() -> None:
-        if not os.read(sys.stdin.fileno(), 4096):
-            server.should_exit = True
-
-    if until_input_ends:
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop_at_end_of_input)
     sys.stderr.write(f"listening on http://127.0.0.1:{listening.getsockname()[1]}\n")
-    await server.serve(sockets=[listening])
+    await uvicorn.Server(config).serve(sockets=[listening])
 
 
 def main() -> None:
@@ -92,10 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m shadowproxy.demo.server", description="Serve one of the two.")
     parser.add_argument("system", choices=["live", "shadow"])
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
-    parser.add_argument("--until-input-ends", action="store_true", help="end when standard input does")
     options = parser.parse_args()
     app = build(rule.departed_late, "departed-late") if options.system == "live" else build(model.load().late, "gbm")
-    asyncio.run(serve(app, options.port, until_input_ends=options.until_input_ends))
+    asyncio.run(serve(app, options.port))
 
 
 if __name__ == "__main__":
