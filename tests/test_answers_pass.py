@@ -338,7 +338,7 @@ async def test_a_broken_off_answer_is_broken_off_to_the_caller(proxy: StartProxy
         await caller.send(GET)
         with pytest.raises(CutOff):
             await caller.answer()
-        assert not caller.received.endswith(b"0\r\n\r\n")
+        assert not caller.received.endswith(b"\r\n0\r\n\r\n")
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -81,7 +81,6 @@ class Sidecar:
         self._socket: socket.socket
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -101,8 +100,7 @@ class Sidecar:
     def stop(self) -> None:
         """Begin to stop; called again, hurry."""
         if self._stopping.is_set():
-            self._hurry.set()
-            self._server.force_exit = True
+            self._server.hurry.set()
         self._stopping.set()
 
     async def wait_stopping(self) -> None:
@@ -152,7 +150,7 @@ class Sidecar:
                 control=control,
                 append=self.journal.append,
                 position=sampling.sampler(config.sampling.key, config.sampling.salt),
-                control_position=sampling.sampler(config.sampling.key, f"{config.sampling.salt}/{CONTROL}"),
+                control_position=sampling.sampler(config.sampling.key, f"{CONTROL}/{config.sampling.salt}"),
                 memory=Memory(config.limits.memory, elsewhere=lambda: self.journal.statistics().queued_bytes),
                 capture=config.limits.capture,
                 loop_lag=config.overload.loop_lag,
@@ -161,7 +159,7 @@ class Sidecar:
         self.proxy = proxy.Proxy(live, self.mirror, settings)
         self._socket = _bind(config.listen)
         stack.callback(self._socket.close)
-        self._server = _Server(_uvicorn(config, self.proxy))
+        self._server = _Server(_uvicorn(config, self.proxy), config.drain)
         serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
@@ -170,15 +168,10 @@ class Sidecar:
         """Finish the requests under way, then the shadows, within `drain` together."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self.config.drain
-        self._server.should_exit = True
+        self._server.stop.set()
         await serving
-        tasks = self._server.server_state.tasks
-        if tasks:  # cut off at the end of `drain`: they were cancelled, and still have their records to settle
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=1.0)
         draining = loop.create_task(self.mirror.drain(max(0.0, until - loop.time())))
-        hurrying = loop.create_task(self._hurry.wait())
+        hurrying = loop.create_task(self._server.hurry.wait())
         await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()
         if not draining.done():
@@ -196,11 +189,17 @@ class Sidecar:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, told when to stop by its owner and not by signals: with those it would end by raising them."""
+    """uvicorn's server, told by its owner when to stop, and at once.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    By its own signal handling it would end by raising the signal again, and it looks for word of stopping every 0.1 s.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: float) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._drain = drain
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -209,6 +208,25 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self.stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, let every request under way be answered within `drain`, and cut off the rest."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain):
+                # uvicorn's two sets tell nobody when they become empty.
+                while (self.server_state.connections or self.server_state.tasks) and not self.hurry.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+        if tasks := list(self.server_state.tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1.0)  # each has a record to settle
 
 
 def _uvicorn(config: Config, app: proxy.Proxy) -> uvicorn.Config:
@@ -229,7 +247,6 @@ def _uvicorn(config: Config, app: proxy.Proxy) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=config.drain,  # type: ignore[arg-type]  # passed on to asyncio, which takes a float
     )
 
 
