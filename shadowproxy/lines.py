@@ -65,7 +65,7 @@ def segments(directory: Path) -> list[Path]:
     named: dict[str, Path] = {}
     for path in sorted(directory.iterdir()):
         for ending in (*COMPRESSED, PLAIN):
-            if path.name.endswith(ending) and not path.name.startswith("."):
+            if path.name.endswith(ending):
                 named[path.name.removesuffix(ending)] = path
     return [named[name] for name in sorted(named)]
 

@@ -30,7 +30,7 @@ class Redaction:
     headers: frozenset[str] = frozenset()
     query: frozenset[str] = frozenset()
     json: tuple[str, ...] = ()
-    hash_key: bytes | None = None
+    hash_key: bytes | None = field(default=None, repr=False)
 
     def mark(self, secret: bytes) -> str:
         """What stands in a secret's place. Equal secrets have equal marks under one key, wherever they stood."""

@@ -1,5 +1,6 @@
 """The journal never waits, loses nothing silently, and leaves whole lines behind whatever the disk or a signal does."""
 
+import dataclasses
 import errno
 import fcntl
 import gzip
@@ -95,6 +96,7 @@ def test_what_is_appended_is_in_the_log_in_order(tmp_path: Path) -> None:
     assert ids(tmp_path / "log") == [str(n) for n in range(500)]
     after = told.statistics()
     assert (after.written, after.queued, after.queued_bytes, dict(after.lost)) == (500, 0, 0, {})
+    assert dataclasses.asdict(after)["written"] == 500
     assert after.bytes == sum(path.stat().st_size for path in (tmp_path / "log").iterdir())
 
 
@@ -349,19 +351,22 @@ def test_a_new_segment_that_cannot_be_opened_leaves_the_old_one_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words: list[str] = []
+    tries: list[Any] = []
     with journal(tmp_path, rotate_size=200, notify=words.append) as told:
         told.append(exchange(0))
         wait_until(lambda: told.statistics().written == 1)
 
-        def refuse(*_: Any) -> Any:
+        def refuse(*wanted: Any) -> Any:
+            tries.append(wanted)
             raise OSError(errno.EMFILE, "Too many open files")
 
         with monkeypatch.context() as patch:
             patch.setattr(segments, "create", refuse)
             for n in range(1, 5):
                 told.append(exchange(n))
-            wait_until(lambda: told.statistics().written == 5)
+                wait_until(lambda: told.statistics().queued == 0)
         wait_until(lambda: bool(words))
+    assert len(tries) == 1, "it is tried again in a while, not with each record"
     assert words == ["the log goes on in its old segment, as no new one can be opened: Too many open files"]
     assert ids(tmp_path) == [str(n) for n in range(5)]
 
@@ -542,17 +547,19 @@ def test_a_new_segment_is_locked_though_another_was_just_looking(
 ) -> None:
     real = os.open
     looking: list[int] = []
+    timer = threading.Timer(0.05, lambda: os.close(looking[0]))
 
     def looked_at(path: Any, *rest: Any) -> int:
         descriptor = real(path, *rest)
         if not looking:
             looking.append(real(path, os.O_RDONLY))
             fcntl.flock(looking[0], fcntl.LOCK_EX)
-            threading.Timer(0.05, os.close, looking).start()
+            timer.start()
         return descriptor
 
     monkeypatch.setattr(os, "open", looked_at)
     descriptor, _ = segments.create(tmp_path, "p", 1)
+    timer.join()
     assert [each.active for each in segments.kept(tmp_path)] == [True]
     os.close(descriptor)
 

@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -534,6 +535,10 @@ def test_marks_join_equal_secrets_wherever_they_stand() -> None:
     assert Redaction(hash_key=b"key").mark(b"other") != mark
 
 
+def test_the_key_of_the_marks_is_not_shown_when_a_policy_is() -> None:
+    assert SECRET not in repr(Policy(redaction=Redaction(hash_key=SECRET.encode())))
+
+
 def test_what_is_not_secret_in_a_query_keeps_its_bytes() -> None:
     query = "a=1&&b=%zz;=x&key&key=&a=2&tokens=3"
     assert Redaction().parameters(query) == query
@@ -695,8 +700,15 @@ def test_a_line_beyond_the_limit_is_passed_over_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: bytes
 ) -> None:
     monkeypatch.setattr(lines, "LINE_LIMIT", 2 << 20)
-    (tmp_path / "log").write_bytes(GOOD + b"x" * (3 << 20) + tail)
-    assert outcome_of([tmp_path / "log"]) == ["record", "2: longer than 2 MiB", *(["record"] if tail else [])]
+    (tmp_path / "log").write_bytes(GOOD + b"x" * (20 << 20) + tail)
+    tracemalloc.start()
+    try:
+        told = outcome_of([tmp_path / "log"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert told == ["record", "2: longer than 2 MiB", *(["record"] if tail else [])]
+    assert peak < 8 << 20
 
 
 def test_lines_end_at_newlines_only(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from shadowproxy.exchange import Exchange, Failure, Fields, Reply
 from shadowproxy.serve import segments
@@ -182,7 +181,7 @@ class Journal:
                 bytes=self._bytes,
                 queued=self._queued,
                 queued_bytes=self._queued_bytes,
-                lost=MappingProxyType({reason: count for reason, count in self._lost.items() if count}),
+                lost={reason: count for reason, count in self._lost.items() if count},
                 segments=self._segments,
                 last_error=self._last_error,
             )
