@@ -251,6 +251,10 @@ def test_aliases_cannot_be_made_into_a_bomb(tmp_path: Path) -> None:
     assert "once aliases are followed" in file_fault(tmp_path, f"a0: &a0 [x]\n{layers}\n")
 
 
+def test_a_file_of_more_than_a_megabyte_is_not_even_parsed(tmp_path: Path) -> None:
+    assert "is longer than" in file_fault(tmp_path, "#" * (1 << 20) + "\nlive: {url: http://a}\n")
+
+
 def test_a_value_that_holds_itself_is_refused(tmp_path: Path) -> None:
     assert "nested deeper" in file_fault(tmp_path, "live: &loop [*loop]\n")
 
