@@ -1,0 +1,104 @@
+"""A copy is bounded by its own limit and by the memory of all; what it took it gives back, whatever happened."""
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from shadowproxy.serve.capture import Capture, Memory
+
+PLENTY = 1 << 30
+
+
+@given(st.lists(st.binary(max_size=20)), st.integers(0, 100))
+def test_a_copy_is_the_bodys_beginning(chunks: list[bytes], limit: int) -> None:
+    memory = Memory(PLENTY)
+    capture = Capture(limit, memory)
+    for chunk in chunks:
+        capture.add(chunk)
+    body = b"".join(chunks)
+    assert capture.body == body[:limit]
+    assert capture.size == len(body)
+    assert capture.whole is (len(body) <= limit)
+    assert capture.over is (len(body) > limit)
+    assert not capture.crowded
+    assert memory.used == len(capture.body)
+
+
+def test_what_memory_refuses_is_not_kept_nor_anything_after_it() -> None:
+    memory = Memory(5)
+    capture = Capture(100, memory)
+    for chunk in (b"abc", b"defg", b"h"):
+        capture.add(chunk)
+    assert (capture.body, capture.size, capture.crowded, capture.whole, capture.over) == (b"abc", 8, True, False, False)
+
+
+def test_one_copy_that_gives_back_makes_room_for_another() -> None:
+    memory = Memory(4)
+    first, second, third = (Capture(100, memory) for _ in range(3))
+    first.add(b"abcd")
+    second.add(b"e")
+    assert second.crowded
+    assert first.release() == 4
+    third.add(b"fghi")
+    assert third.whole
+    assert (first.body, third.body) == (b"", b"fghi")
+
+
+def test_a_copy_gives_back_only_once() -> None:
+    memory = Memory(PLENTY)
+    capture = Capture(100, memory)
+    capture.add(b"abc")
+    assert (capture.release(), capture.release(), memory.used) == (3, 0, 0)
+
+
+def test_chunks_are_referred_to_and_not_copied() -> None:
+    chunk = bytes(1000)
+    capture = Capture(PLENTY, Memory(PLENTY))
+    capture.add(chunk)
+    assert capture.body is chunk
+
+
+def test_what_waits_in_the_journal_counts() -> None:
+    queued = 0
+
+    def elsewhere() -> int:
+        return queued
+
+    memory = Memory(10, elsewhere)
+    assert memory.take(4)
+    queued = 6
+    assert not memory.take(1)
+    queued = 5
+    assert memory.take(1)
+
+
+class Copies(RuleBasedStateMachine):
+    """Any number of copies in any order of adding and giving back: the sum never passes the limit, nor is it lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = Memory(50)
+        self.open: list[Capture] = []
+
+    @rule(limit=st.integers(0, 30))
+    def begin(self, limit: int) -> None:
+        self.open.append(Capture(limit, self.memory))
+
+    @precondition(lambda self: self.open)
+    @rule(chunk=st.binary(max_size=20), which=st.integers(0))
+    def add(self, chunk: bytes, which: int) -> None:
+        self.open[which % len(self.open)].add(chunk)
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0))
+    def release(self, which: int) -> None:
+        self.open.pop(which % len(self.open)).release()
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        assert self.memory.used == sum(len(capture.body) for capture in self.open) <= 50
+
+
+TestCopies: Callable[..., object] = Copies.TestCase

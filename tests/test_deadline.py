@@ -1,0 +1,111 @@
+"""A deadline rings once, when it was last set for, and never after it was cleared or closed."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from shadowproxy.serve.deadline import Deadline
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop that stands still: its time is what a test says, and `pass_on` runs what has come due."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: object, **_: object) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self)
+        self.timers.append(timer)
+        return timer
+
+    def pass_on(self, to: float) -> None:
+        while due := [timer for timer in self.waiting() if timer.when() <= to]:
+            first = min(due, key=asyncio.TimerHandle.when)
+            self.timers.remove(first)
+            self.now = first.when()
+            first._run()
+        self.now = to
+
+    def waiting(self) -> list[asyncio.TimerHandle]:
+        return [timer for timer in self.timers if not timer.cancelled()]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    clock = Clock()
+    clock.close()  # it only tells the time
+    return clock
+
+
+def test_it_rings_when_its_seconds_have_passed_and_once(clock: Clock) -> None:
+    rung: list[float] = []
+    deadline = Deadline(clock, lambda: rung.append(clock.now))
+    deadline.set(2)
+    clock.pass_on(1.9)
+    assert rung == []
+    clock.pass_on(100)
+    assert rung == [2]
+
+
+def test_what_was_set_last_counts_be_it_later_or_earlier(clock: Clock) -> None:
+    rung: list[float] = []
+    deadline = Deadline(clock, lambda: rung.append(clock.now))
+    deadline.set(2)
+    clock.pass_on(1)
+    deadline.set(5)
+    clock.pass_on(4)
+    deadline.set(0.5)
+    clock.pass_on(100)
+    assert rung == [4.5]
+
+
+def test_it_can_be_set_again_after_it_rang(clock: Clock) -> None:
+    rung: list[float] = []
+    deadline = Deadline(clock, lambda: rung.append(clock.now))
+    for at in (1, 2):
+        deadline.set(1)
+        clock.pass_on(at)
+    assert rung == [1, 2]
+
+
+@pytest.mark.parametrize("end", [Deadline.clear, Deadline.close])
+def test_cleared_or_closed_it_does_not_ring(clock: Clock, end: Callable[[Deadline], None]) -> None:
+    rung: list[float] = []
+    deadline = Deadline(clock, lambda: rung.append(clock.now))
+    deadline.set(1)
+    end(deadline)
+    clock.pass_on(10)
+    assert rung == []
+
+
+def test_moving_it_on_costs_no_timer(clock: Clock) -> None:
+    deadline = Deadline(clock, lambda: None)
+    for _ in range(1000):
+        deadline.set(5)
+        clock.pass_on(clock.now + 0.001)
+    assert len(clock.timers) == 1
+
+
+def test_closed_it_holds_nobody_alive(clock: Clock) -> None:
+    class Owner:
+        def expired(self) -> None:
+            pass
+
+    owner = Owner()
+    deadline = Deadline(clock, owner.expired)
+    deadline.set(60)
+    deadline.close()
+    assert clock.waiting() == []
+    gone = weakref.ref(owner)
+    clock.timers.clear()
+    del owner, deadline
+    gc.collect()
+    assert gone() is None
