@@ -48,7 +48,8 @@ def translated(error: httpx.TransportError) -> UpstreamError:
     fault = next(fault for kind, fault in _FAULTS if isinstance(error, kind))
     if isinstance(error.__cause__, ssl.SSLError):
         fault = _TLS_FAULT
-    return UpstreamError(fault.outcome, str(error).splitlines()[0], proxy_error=fault.proxy_error)
+    words = str(error).splitlines() or [type(error).__name__]
+    return UpstreamError(fault.outcome, words[0], proxy_error=fault.proxy_error)
 
 
 def tls_context(*, ca: str | None, cert: str | None, key: str | None, verify: bool) -> ssl.SSLContext:
@@ -137,7 +138,7 @@ class Endpoint:
         return Answering(response)
 
 
-class Answering:
+class Answering(AsyncIterator[bytes]):
     """An answer that is coming in. Close it, or read `chunks` to their end."""
 
     __slots__ = ("_response", "fields", "first_byte_at", "status")
@@ -148,11 +149,16 @@ class Answering:
         self.fields = end_to_end(response.fields)
         self.first_byte_at = response.first_byte_at
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as they come. Raises UpstreamError when it breaks off."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            async for chunk in self._response.stream:
-                yield chunk
+            return await anext(self._response.stream)
         except httpx.TransportError as error:
             raise translated(error) from error
 

@@ -420,20 +420,23 @@ class _Reply(httpx.AsyncByteStream):
             await self._wait()
         return self._head
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            if self._pieces:
-                piece = self._pieces.popleft()
-                self._held -= len(piece)
-                if not self._held:
-                    self._read_on()
-                yield piece
-            elif self._error is not None:
+    # An iterator and not a generator: one that is left halfway would be closed by a task that nobody owns.
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._pieces:
+            if self._error is not None:
                 raise self._error
-            elif self._done:
-                return
-            else:
-                await self._wait()
+            if self._done:
+                raise StopAsyncIteration
+            await self._wait()
+        piece = self._pieces.popleft()
+        self._held -= len(piece)
+        if not self._held:
+            self._read_on()
+        return piece
 
     def _read_on(self) -> None:
         if self._paused and not self._connection.transport.is_closing():
