@@ -437,6 +437,8 @@ class _Call:
 
     def _write(self, body: bytes, *, last: bool) -> None:
         out, self._head_out = self._head_out, b""
+        if self.head.method == "HEAD":
+            body = b""  # the proxy's own answers have one; of it, its length is told
         if self.framing is Length.CHUNKED:
             if body:
                 out += framing.write_chunk(body)
