@@ -351,6 +351,7 @@ class Mirror:
             except Exception:  # noqa: BLE001  # one defect must not stop a lane: it is told, and the leg is settled
                 _log.exception("a defect in the proxy, asking shadow %s", lane.shadow.name)
                 leg = Failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more", 0.0)
+                lane.ended(leg.outcome, self._loop.time())
             finally:
                 self._settle(job.unsettled, lane, leg)
                 job = lane.next()
