@@ -96,7 +96,7 @@ class Listener(asyncio.Protocol):
         self._deadline = Deadline(self.loop, self._expired)
         self._buffer = b""
         self._call: _Call | None = None  # the request being answered, or whose body is being let by
-        self._in_head = False
+        self._head_seen = 0  # bytes of a head whose end has not come; they have been checked
         self._reading = True
         self._lingering = False
 
@@ -118,7 +118,7 @@ class Listener(asyncio.Protocol):
     def shutdown(self) -> None:
         """Answer what was accepted, saying that the connection ends; an idle one ends after `PARTING`."""
         self.stopping = True
-        if self._call is None and not self._in_head and not self._lingering:
+        if self._call is None and not self._head_seen and not self._lingering:
             self._deadline.set(PARTING)
 
     def pause_writing(self) -> None:
@@ -147,18 +147,17 @@ class Listener(asyncio.Protocol):
 
     def _begin(self) -> bool:
         """Read a head, if it is there whole, and say whether it was."""
-        data = self._buffer
-        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: some callers end a body with a line break too many
-            data = data[2:]
-        self._buffer = data
-        end = data.find(b"\r\n\r\n", 0, self.limits.headers + 4)
+        data = framing.after_blank_lines(self._buffer)
+        if len(data) < len(self._buffer):
+            self._buffer, self._head_seen = data, 0
+        end = data.find(b"\r\n\r\n", max(0, self._head_seen - 3), self.limits.headers + 4)
         if end < 0:
             if data:
                 self._await_head(data)
             return False
         head = framing.request_head(data[:end])
         self._buffer = data[end + 4 :]
-        self._in_head = False
+        self._head_seen = 0
         self._server.total_requests += 1
         self._call = _Call(self, head)
         if self._call.reader.done:
@@ -168,12 +167,12 @@ class Listener(asyncio.Protocol):
         return True
 
     def _await_head(self, data: bytes) -> None:
-        framing.check_unfinished_head(data, request=True)
+        framing.check_unfinished_head(data, request=True, checked=self._head_seen)
         if len(data) > self.limits.headers:
             raise FramingError(431, f"a head of more than {self.limits.headers} bytes")
-        if not self._in_head:
-            self._in_head = True
+        if not self._head_seen:
             self._deadline.set(self.limits.head_timeout)
+        self._head_seen = len(data)
 
     def _feed(self) -> None:
         """Give the request what has come of its body; let by what comes of it after the answer."""
@@ -206,7 +205,7 @@ class Listener(asyncio.Protocol):
                 self._deadline.set(self.limits.body_timeout)
 
     def _expired(self) -> None:
-        if self._lingering or (self._call is None and not self._in_head):
+        if self._lingering or (self._call is None and not self._head_seen):
             self.transport.close()
         elif self._call is not None and self._call.answered:
             self._part()

@@ -344,7 +344,7 @@ class _Reply(httpx.AsyncByteStream):
         if self._head is None:
             if not self.first_byte_at:
                 self.first_byte_at = perf_counter()
-            data = self._feed_head(self._unread + data if self._unread else data)
+            data = self._feed_head(data)
             if self._head is None:
                 return
         piece, left_over = self._reader.feed(data)
@@ -360,16 +360,19 @@ class _Reply(httpx.AsyncByteStream):
 
     def _feed_head(self, data: bytes) -> bytes:
         """Read up to the final head (1xx ones are passed over) and return what follows it."""
+        checked = len(self._unread)
+        data = self._unread + data if self._unread else data
         while True:
-            end = data.find(b"\r\n\r\n", 0, MAX_REPLY_HEAD + 4)
+            end = data.find(b"\r\n\r\n", max(0, checked - 3), MAX_REPLY_HEAD + 4)
             if end < 0:
-                framing.check_unfinished_head(data, request=False)
+                framing.check_unfinished_head(data, request=False, checked=checked)
                 if len(data) > MAX_REPLY_HEAD:
                     raise FramingError(502, f"a head of more than {MAX_REPLY_HEAD} bytes")
                 self._unread = data
                 return b""
             head = framing.reply_head(data[:end], self._method)
             data = data[end + 4 :]
+            checked = 0
             if head.status >= 200:
                 self._unread = b""
                 self._head = head
