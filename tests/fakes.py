@@ -138,7 +138,8 @@ class Peer(asyncio.Protocol):
                 raise ConnectionResetError("the connection is gone")
             self._transport.write(segment)
             if not self._writable.is_set():
-                await asyncio.wait_for(self._writable.wait(), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    await self._writable.wait()
             # The first turn of the loop may have polled the sockets before the write; the second one has not.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -314,7 +315,10 @@ class Peer(asyncio.Protocol):
         while not condition():
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), within)
+                async with asyncio.timeout(
+                    within
+                ):  # not wait_for: on Python 3.11 that makes a task, and tests count them
+                    await self._changed.wait()
             except TimeoutError:
                 tail = bytes(self.received[-200:])
                 raise TimeoutError(f"waited {within} s for {what}; {self!r}, the last bytes were {tail!r}") from None

@@ -444,9 +444,30 @@ def test_how_a_body_is_cut_into_segments_does_not_matter(raw: bytes, step: int) 
 
 
 @much
-@given(requests)
+@given(st.one_of(requests, replies))
 def test_no_beginning_of_a_good_head_is_refused(raw: bytes) -> None:
-    if accepted(raw, read_request) is None or (end := raw.find(b"\r\n\r\n")) < 0:
+    is_request = not raw.startswith(b"HTTP/")
+    if accepted(raw, read_request if is_request else read_reply) is None or (end := raw.find(b"\r\n\r\n")) < 0:
         return
     for size in range(end):
-        framing.check_unfinished_head(raw[:size], request=True)
+        framing.check_unfinished_head(raw[:size], request=is_request)
+
+
+@much
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb", [24, 29, 31])
+@given(st.one_of(requests, replies), st.lists(st.integers(0, 80), max_size=5).map(sorted))
+def test_what_was_checked_before_need_not_be_checked_again(raw: bytes, sizes: list[int]) -> None:
+    is_request = not raw.startswith(b"HTTP/")
+    head = raw.partition(b"\r\n\r\n")[0]
+
+    def refused(*sizes: int) -> bool:
+        checked = 0
+        try:
+            for size in sizes:
+                framing.check_unfinished_head(head[:size], request=is_request, checked=checked)
+                checked = len(head[:size])
+        except FramingError:
+            return True
+        return False
+
+    assert refused(*sizes, len(head)) == refused(len(head))

@@ -20,6 +20,7 @@ from fakes import (
     chunk_of,
     chunked,
     close_idle,
+    cut,
     deaf_port,
     refusing_port,
     silent,
@@ -29,6 +30,7 @@ from fakes import (
 
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve import wire
+from shadowproxy.serve.upstream import Endpoint
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -379,6 +381,9 @@ async def test_2000_random_cancellations_leave_nothing_behind(proxy: StartProxy)
         for _ in range(20):
             reply = await running.ask(GET)
             assert (reply.status, reply.body) == (200, b"x" * 3000)
+        assert isinstance(running.sidecar.proxy.live, Endpoint)
+        pool = running.sidecar.proxy.live.statistics()
+        assert (pool.open, pool.uploads) == (pool.idle, 0)
         idle = running.live.open_connections
         # Each idle connection to live is two descriptors here (both of its ends), and one task of the origin's.
         assert open_files() - before[0] <= 2 * idle
@@ -434,6 +439,35 @@ async def test_200_slow_callers_leave_the_service_up_and_are_shed(proxy: StartPr
             assert (await caller.answer()).status == 408
             await caller.wait_ended()
         assert len(running.live.connections) == 1
+
+
+async def seconds_for(running: Proxy, begun: bytes, rest: bytes) -> float:
+    """How long the proxy, which shares this test's thread, takes to read `rest` byte by byte."""
+    async with await running.caller() as caller:
+        await caller.send(begun)
+        begin = time.perf_counter()
+        await caller.send(*cut(rest, range(len(rest))))
+        return time.perf_counter() - begin
+
+
+@pytest.mark.slow
+async def test_a_head_that_comes_byte_by_byte_costs_hardly_more_than_a_body(proxy: StartProxy) -> None:
+    """It would grow with the square of its length, were it read from its beginning each time: 12 times here."""
+    rest = b"a" * 40_000
+    async with proxy() as running:
+        head = await seconds_for(running, GET[:-2] + b"X: ", rest)
+        body = await seconds_for(running, post(50_000, b""), rest)
+        assert head < 3 * body
+
+
+async def test_line_breaks_without_end_cost_next_to_nothing(proxy: StartProxy) -> None:
+    """Taken off one by one, each copying the rest, 2 MB of them held up every caller for more than a second."""
+    async with proxy() as running, await running.caller() as caller:
+        begin = time.perf_counter()
+        for _ in range(8):
+            await caller.send(b"\r\n" * 131_072)
+        assert (await caller.ask(GET)).status == 200
+        assert time.perf_counter() - begin < 0.4
 
 
 async def test_a_caller_that_takes_nothing_stops_live_and_then_is_given_up(proxy: StartProxy) -> None:
