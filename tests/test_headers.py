@@ -1,0 +1,167 @@
+"""Which fields go where: what is not in a table passes as it came, in its order, its case and its number."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shadowproxy.exchange import Field
+from shadowproxy.serve.headers import (
+    HOP_BY_HOP,
+    NOT_TO_STRIP,
+    Edits,
+    edited,
+    end_to_end,
+    find,
+    for_shadow,
+    forwarded,
+    hops,
+    with_length,
+)
+
+A: Field = (b"X-a", b"1")
+HOST: Field = (b"Host", b"caller:1")
+NAMES = st.sampled_from([b"X-a", b"x-A", b"Host", b"Connection", b"TE", b"Cookie", b"Via", b"Accept"])
+FIELDS = st.lists(st.tuples(NAMES, st.binary(max_size=6)), max_size=8)
+
+
+@pytest.mark.parametrize("name", sorted(HOP_BY_HOP))
+def test_a_field_for_this_hop_only_does_not_pass(name: bytes) -> None:
+    assert end_to_end((A, (name.title(), b"x"), HOST)) == [A, HOST]
+
+
+@pytest.mark.parametrize("listed", [b"x-b", b"X-B", b"close, X-b", b"x-b\t ,, close", b"keep-alive,x-B"])
+def test_what_connection_lists_does_not_pass(listed: bytes) -> None:
+    assert end_to_end((A, (b"connection", listed), (b"X-B", b"2"), HOST)) == [A, HOST]
+
+
+def test_what_several_connection_fields_list_does_not_pass() -> None:
+    assert end_to_end(((b"Connection", b"a"), (b"A", b""), (b"B", b""), (b"CONNECTION", b"b"), A)) == [A]
+
+
+@pytest.mark.parametrize("name", sorted(NOT_TO_STRIP))
+def test_connection_cannot_name_away_what_the_message_hangs_on(name: bytes) -> None:
+    assert end_to_end(((b"Connection", name), (name, b"x"))) == [(name, b"x")]
+
+
+@given(FIELDS)
+def test_what_passes_is_a_subsequence_and_passing_twice_changes_nothing(fields: list[Field]) -> None:
+    passed = end_to_end(tuple(fields))
+    came = iter(fields)
+    assert all(field in came for field in passed)
+    assert end_to_end(tuple(passed)) == passed
+
+
+def test_the_first_field_of_a_name_is_found_whatever_its_case() -> None:
+    assert find([A, (b"x-A", b"2")], b"x-a") == b"1"
+    assert find([A], b"x-b") is None
+
+
+@pytest.mark.parametrize(
+    ("edits", "sent"),
+    [
+        (Edits(host=None), [HOST, A, (b"x-A", b"2")]),
+        (Edits(host=b"up"), [(b"Host", b"up"), A, (b"x-A", b"2")]),
+        (Edits(host=None, removed=frozenset({b"x-a"})), [HOST]),
+        (Edits(host=None, set=((b"X-A", b"3"),)), [HOST, (b"X-a", b"3")]),
+        (Edits(host=None, set=((b"X-New", b"3"),)), [HOST, A, (b"x-A", b"2"), (b"X-New", b"3")]),
+        (Edits(host=None, removed=frozenset({b"x-a"}), set=((b"X-a", b"3"),)), [HOST, (b"X-a", b"3")]),
+    ],
+)
+def test_an_endpoints_edits_replace_in_place_and_add_at_the_end(edits: Edits, sent: list[Field]) -> None:
+    assert edited([HOST, A, (b"x-A", b"2")], edits) == sent
+
+
+def test_a_host_that_is_missing_comes_first() -> None:
+    assert edited([A], Edits(host=b"up")) == [(b"Host", b"up"), A]
+
+
+def test_forwarding_adds_and_leaves_what_came() -> None:
+    came: list[Field] = [(b"X-Forwarded-For", b"10.0.0.1"), A]
+    assert forwarded(came, "192.0.2.1", b"h:1") == [
+        *came,
+        (b"X-Forwarded-For", b"192.0.2.1"),
+        (b"X-Forwarded-Proto", b"http"),
+        (b"X-Forwarded-Host", b"h:1"),
+    ]
+
+
+def test_what_a_proxy_before_us_said_of_scheme_and_host_stands() -> None:
+    came: list[Field] = [(b"x-forwarded-PROTO", b"https"), (b"x-forwarded-host", b"public")]
+    assert forwarded(came, "192.0.2.1", b"h") == [*came, (b"X-Forwarded-For", b"192.0.2.1")]
+
+
+def test_http_1_0_without_a_host_forwards_none() -> None:
+    assert find(forwarded([], "192.0.2.1", None), b"x-forwarded-host") is None
+
+
+SECRETS = [
+    b"Authorization",
+    b"Proxy-Authorization",
+    b"Cookie",
+    b"X-Api-Key",
+    b"Api-Key",
+    b"x-goog-api-key",
+    b"X-Amz-Security-Token",
+    b"X-Acme-Token",
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_credential_is_held_back_from_a_shadow_unless_it_may_have_it(name: bytes) -> None:
+    sent, held_back = for_shadow([A, (name, b"secret")], "s", credentials=False)
+    assert held_back
+    assert [field for field in sent if field[1] == b"secret"] == []
+    sent, held_back = for_shadow([A, (name, b"secret")], "s", credentials=True)
+    assert not held_back
+    assert (name, b"secret") in sent
+
+
+def test_a_shadows_request_says_whose_it_is_and_the_rest_passes() -> None:
+    came: list[Field] = [HOST, A, (b"x-A", b"2"), (b"Via", b"1.1 lb"), (b"Accept", b"*/*")]
+    sent, held_back = for_shadow([*came, (b"Expect", b"100-continue")], "s-1", credentials=False)
+    assert sent == [*came, (b"Via", b"1.1 shadowproxy"), (b"X-Shadow-Request", b"s-1")]
+    assert not held_back
+
+
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(("came", "flags"), [(b"01", b"00"), (b"00", b"00"), (b"03", b"02"), (b"ff", b"fe")])
+def test_a_shadows_trace_is_the_same_with_a_new_span_and_not_sampled(came: bytes, flags: bytes) -> None:
+    sent, _ = for_shadow([(b"TraceParent", TRACE[:-2] + came)], "s", credentials=False)
+    name, value = sent[0]
+    assert name == b"TraceParent"
+    assert re.fullmatch(TRACE[:36] + rb"[0-9a-f]{16}-" + flags, value)
+    assert value[36:52] != TRACE[36:52]
+
+
+def test_what_a_later_version_of_the_trace_adds_stays() -> None:
+    sent, _ = for_shadow([(b"traceparent", b"cc" + TRACE[2:] + b"-more-x")], "s", credentials=False)
+    assert sent[0][1].startswith(b"cc-0af7651916cd43dd8448eb211c80319c-")
+    assert sent[0][1].endswith(b"-00-more-x")
+
+
+@pytest.mark.parametrize("value", [b"", b"00", TRACE[:-1], TRACE[:-2] + b"zz", b"00-1-2-01", TRACE.replace(b"-", b"_")])
+def test_a_trace_that_is_none_passes_as_it_came(value: bytes) -> None:
+    sent, _ = for_shadow([(b"traceparent", value)], "s", credentials=False)
+    assert sent[0][1] == value
+
+
+def test_a_changed_body_gets_its_length_and_keeps_its_framing() -> None:
+    assert with_length([A, (b"content-LENGTH", b"5")], 12) == [A, (b"content-LENGTH", b"12")]
+    assert with_length([A, (b"Transfer-Encoding", b"chunked")], 12) == [A, (b"Transfer-Encoding", b"chunked")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ([], 0),
+        ([(b"Via", b"1.1 lb")], 0),
+        ([(b"Via", b"1.1 shadowproxy")], 1),
+        ([(b"via", b"1.1 shadowproxy, 1.1 lb"), (b"Via", b"1.1 shadowproxy")], 2),
+    ],
+)
+def test_how_often_a_request_has_been_through_is_counted(fields: list[Field], count: int) -> None:
+    assert hops(tuple(fields)) == count
