@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from shadowproxy import config
-from shadowproxy.check import Findings, examine, lines
+from shadowproxy.check import Finding, Findings, examine, lines
 from shadowproxy.config import Config
 
 
@@ -212,6 +212,47 @@ def test_a_shadow_that_is_sent_credentials_is_said_so(tmp_path: Path) -> None:
     assert "no request" in text
 
 
-def test_a_plain_configuration_fits_on_a_screen(tmp_path: Path) -> None:
-    made = of(tmp_path, live={"respond": {}}, shadows={name: {"url": "http://127.0.0.1:1"} for name in ("b", "c")})
-    assert len(list(lines(made, examine(made)))) <= 24
+def test_a_plain_configuration_is_told_on_less_than_a_screen() -> None:
+    made = config.from_flags(live="http://a", shadows={"b": "http://b"})
+    found = Findings({"live": Finding(True, "reached"), "b": Finding(True, "reached")}, Finding(True, "will be made"))
+    assert (
+        "\n".join(lines(made, found))
+        == """\
+listens on  127.0.0.1:8080
+
+live        http://a
+            reached
+            every request as it came, credentials included
+            given up after 1 m of silence
+
+shadow      b: http://b
+            reached
+            100 % of requests
+            64 at once, 256 waiting, each within 30 s
+            the callers' credentials are held back
+
+log         shadow-log: will be made
+            bodies whole up to 256 KiB
+            credentials blanked
+            kept up to 10 GiB, for 30 d
+
+ready: all of it is within reach"""
+    )
+
+
+def test_what_is_out_of_the_ordinary_has_its_words(tmp_path: Path) -> None:
+    (tmp_path / "client.pem").touch()
+    values = {
+        "live": {"url": "https://127.0.0.1:1", "tls": {"cert": str(tmp_path / "client.pem")}},
+        "control": {"percent": 2.5},
+        "log": {"path": "-", "bodies": "none"},
+    }
+    text = "\n".join(lines(config.from_values(values), examine(config.from_values(values))))
+    assert "asked a second time for 2.5 % of the mirrored requests" in text
+    assert f"shows the certificate {tmp_path / 'client.pem'}" in text
+    assert "log         standard output\n            of bodies their length\n" in text
+    assert "kept" not in text
+
+
+def test_standard_output_can_always_be_written() -> None:
+    assert examine(config.from_values({"live": {"respond": {}}, "log": {"path": "-"}})).log.words == "standard output"

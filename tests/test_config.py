@@ -237,6 +237,7 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
         ("? [a]\n: b\n", "config.yaml:1: a key must be plain text"),
         ("live: \0\n", "config.yaml: not YAML"),
         ("[" * 5000, "config.yaml: is nested too deeply"),
+        ("live:\n  <<: 5\n", "config.yaml:2: live: << takes a mapping"),
         ("log:\n", "config.yaml:1: log: must be a mapping of keys"),
     ],
 )
@@ -400,6 +401,18 @@ def test_sampling_keys(key: str) -> None:
 @pytest.mark.parametrize("key", ["user", "header:", "cookie:a b", "json:user", "json:", "request_id:x", None])
 def test_what_is_no_sampling_key_is_refused(key: object) -> None:
     assert fault(sampling={"key": key}).startswith("sampling.key: must be")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"sampling": {"salt": 3}}, "sampling.salt: must be text: put it in quotes"),
+        ({"shadows": {"b": {"url": 8000}}}, "shadows.b.url: must be a URL, such as http://model:8000"),
+        ({"log": {"path": None}}, 'log.path: must be a directory, or "-" for standard output'),
+    ],
+)
+def test_a_value_of_another_type_is_told_what_belongs_there(values: dict[str, object], told: str) -> None:
+    assert fault(**values) == told
 
 
 def test_a_salt_too_long_for_the_hash_is_refused() -> None:

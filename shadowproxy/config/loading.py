@@ -97,8 +97,6 @@ def _inner_model(hint: Any) -> tuple[type, bool] | None:
 
 def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> Config:
     """`say` puts a problem into words, after the number that it sorts by."""
-    if not isinstance(values, dict):
-        raise ConfigError(say((), "must be a mapping of keys, such as live: {url: http://...}")[1])
     try:
         return _config.validate_python(values)
     except ValidationError as error:
