@@ -10,7 +10,7 @@ import ssl
 import pytest
 import trustme
 from conftest import StartProxy
-from fakes import Fields, Message, Origin, Peer, always, answer, chunk_of, cut
+from fakes import Fields, Message, Origin, Peer, answer, chunk_of, cut
 
 ADDED = (b"via", b"x-request-id")
 """What the proxy puts into a request, and nothing else."""
