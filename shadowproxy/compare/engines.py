@@ -1,57 +1,182 @@
-"""The fold over files: read, summarise, merge. A saved summary may stand wherever a log may."""
+"""The fold over files: sample, read, summarise, merge; in this process or several.
 
-from collections.abc import Callable, Iterable
+A saved summary may stand wherever a log may. `summarise_one` is what runs elsewhere: a file and readings to the bytes
+of a summary, with no state between. On Spark that is `parallelize(files).map(...).treeReduce(...)`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from shadowproxy.compare.fields import MOST_FIELDS, SAMPLE, answer_value, detect, field_at
+from shadowproxy.compare.filters import EVERYTHING, Only
+from shadowproxy.compare.pair import Reading, Truth, aside_of, good
 from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import Summary, load, merge
-from shadowproxy.lines import Unreadable, lines
-from shadowproxy.record import RecordError, decode
+from shadowproxy.compare.summary import Readings, Summary, load, merge, save, summarise
+from shadowproxy.lines import Line, Unreadable, lines, segments
+from shadowproxy.record import Record, RecordError, decode
 
 Progress = Callable[[int, int], None]
 """Told of bytes and records read since it was last told."""
 
+FieldPlaces = tuple[str, str]
+"""Where a field stands in live's answers and in the shadow's."""
+
 _SAVED: Final = b'{"shadowproxy_summary"'
 _TOLD_EVERY: Final = 200  # records
+_SAMPLE_RECORDS: Final = 10 * SAMPLE
+_SAMPLE_BYTES: Final = 64 << 20
+_ENOUGH: Final = 100  # pairs of each shadow that a sample should hold
 
 
 def summarise_files(
-    paths: Iterable[str | Path], rules: Rules, *, shadow: str | None = None, progress: Progress | None = None
+    paths: Iterable[str | Path],
+    rules: Rules,
+    *,
+    shadow: str | None = None,
+    only: Only = EVERYTHING,
+    fields: tuple[FieldPlaces, ...] = (),
+    truths: Mapping[str, Truth] | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
 ) -> Summary:
     """The summary of logs, directories of logs, `-` and saved summaries, together.
 
-    Lines that are no records are counted under a reason, never fatal. Raises OSError where a path cannot be read,
-    SummaryError where a saved summary is broken.
+    Where the answer is (`fields`) is found out from a sample unless told. Lines that are no records are counted under
+    a reason, never fatal. `jobs` above 1 reads that many files at once; the summary is the same. Raises OSError where
+    a path cannot be read, SummaryError where a saved summary is broken.
     """
-    summary = Summary()
-    saved: list[Summary] = []
-    told = 0
+    files = [file for path in paths for file in files_of(path)]
+    if jobs > 1 and len(files) > 1 and "-" not in files:
+        with_sample = _Source(files, only, None)
+        readings = _readings(with_sample.sample(), rules, shadow, fields, truths or {})
+        with_sample.close()
+        work = partial(summarise_one, readings=readings, only=only, shadow=shadow)
+        summary = Summary()
+        with ProcessPoolExecutor(min(jobs, len(files))) as pool:
+            for file, raw in zip(files, pool.map(work, files), strict=True):
+                part = load(raw)
+                summary = merge(summary, part)
+                if progress is not None:
+                    progress(Path(file).stat().st_size, part.count)
+        return summary
+    source = _Source(files, only, progress)
+    sample = source.sample()
+    readings = _readings(sample, rules, shadow, fields, truths or {})
+    return _folded(source, sample, readings, shadow)
 
-    def on_bytes(count: int) -> None:
-        if progress is not None:
-            progress(count, 0)
 
-    for line in lines(paths, on_bytes):
-        if isinstance(line, Unreadable):
-            summary.unreadable[line.why.partition(":")[0].partition(" than ")[0]] += 1
-        elif line.raw.startswith(_SAVED):
-            saved.append(load(line.raw))
-        else:
-            try:
-                summary.add(decode(line.raw), rules, shadow=shadow)
-            except RecordError as error:
-                summary.unreadable["torn line" if line.torn else _reason(error)] += 1
-            except ValueError:
-                summary.unreadable["no time"] += 1
-            told += 1
-            if progress is not None and told % _TOLD_EVERY == 0:
-                progress(0, _TOLD_EVERY)
-    if progress is not None:
-        progress(0, told % _TOLD_EVERY)
-    for each in saved:
-        summary = merge(summary, each)
+def summarise_one(file: str, readings: Readings, only: Only = EVERYTHING, shadow: str | None = None) -> bytes:
+    """One file's summary, as `save` writes it."""
+    return save(_folded(_Source([file], only, None), [], readings, shadow))
+
+
+def files_of(path: str | Path) -> list[str]:
+    """The files that a path stands for: a directory's segments, oldest first, or itself."""
+    return [str(file) for file in segments(Path(path))] if str(path) != "-" and Path(path).is_dir() else [str(path)]
+
+
+class _Source:
+    """The records of files that are asked for, in order; what is no record is counted, saved summaries are kept."""
+
+    def __init__(self, files: list[str], only: Only, progress: Progress | None) -> None:
+        self.unreadable: Counter[str] = Counter()
+        self.saved: list[Summary] = []
+        self._only = only
+        self._progress = progress
+        self._told = 0
+        self._bytes = 0
+        self._lines = lines(files, None if progress is None else lambda count: progress(count, 0))
+        self._records = self._read()
+
+    def __iter__(self) -> Iterator[Record]:
+        return self._records
+
+    def sample(self) -> list[Record]:
+        """The first records: enough to see where the answer is, for every shadow among them."""
+        taken: list[Record] = []
+        pairs: Counter[str] = Counter()
+        for record in self._records:
+            taken.append(record)
+            pairs.update(name for name, answer in record.shadows.items() if good(answer) and good(record.live))
+            enough = len(taken) >= SAMPLE and all(count >= _ENOUGH for count in pairs.values())
+            if enough or len(taken) >= _SAMPLE_RECORDS or self._bytes > _SAMPLE_BYTES:
+                break
+        return taken
+
+    def close(self) -> None:
+        self._records.close()
+
+    def finish(self) -> None:
+        if self._progress is not None:
+            self._progress(0, self._told % _TOLD_EVERY)
+
+    def _read(self) -> Generator[Record, None, None]:
+        for line in self._lines:
+            if isinstance(line, Unreadable):
+                self.unreadable[line.why.partition(":")[0].partition(" than ")[0]] += 1
+                continue
+            self._bytes += len(line.raw)
+            if line.raw.startswith(_SAVED):
+                self.saved.append(load(line.raw))
+                continue
+            record = self._decoded(line)
+            self._told += 1
+            if self._progress is not None and self._told % _TOLD_EVERY == 0:
+                self._progress(0, _TOLD_EVERY)
+            if record is not None:
+                yield record
+
+    def _decoded(self, line: Line) -> Record | None:
+        try:
+            record = decode(line.raw)
+            return record if self._only.accepts(record) else None
+        except RecordError as error:
+            self.unreadable["torn line" if line.torn else _reason(error)] += 1
+        except ValueError:
+            self.unreadable["no time"] += 1
+        return None
+
+
+def _folded(source: _Source, sample: list[Record], readings: Readings, shadow: str | None) -> Summary:
+    summary = summarise(chain(sample, source), readings, shadow=shadow)
+    source.finish()
+    summary.unreadable.update(source.unreadable)
+    for saved in source.saved:
+        if shadow is not None:
+            saved.shadows = {name: pair for name, pair in saved.shadows.items() if name == shadow}
+        summary = merge(summary, saved)
     return summary
+
+
+def _readings(
+    sample: list[Record],
+    rules: Rules,
+    shadow: str | None,
+    fields: tuple[FieldPlaces, ...],
+    truths: Mapping[str, Truth],
+) -> Readings:
+    """How to read each shadow of a sample: where its answer is, and what is noise."""
+    first = summarise(sample, rules, shadow=shadow)
+    named: dict[str, Reading] = {}
+    base = Reading(rules, truths=truths)
+    for name, pair in first.shadows.items():
+        pairs = [
+            (answer_value(record.live), answer_value(record.shadows[name]))
+            for record in sample
+            if name in record.shadows and good(record.live) and good(record.shadows[name])
+        ][:SAMPLE]
+        pairs = [(one, other) for one, other in pairs if one is not None and other is not None]
+        told = tuple(field_at(pairs, live, other) for live, other in fields[:MOST_FIELDS])
+        found = told or detect(pairs)
+        named[name] = replace(base, fields=found, aside=frozenset(aside_of(pair, {each.live for each in found})))
+    other = replace(base, fields=tuple(field_at([], *each) for each in fields[:MOST_FIELDS]))
+    return Readings(other, named)
 
 
 def _reason(error: RecordError) -> str:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shadowproxy.compare.pair import recompared
 from shadowproxy.compare.rules import Rules, pointer_token
-from shadowproxy.compare.summary import recompared
 from shadowproxy.compare.verdict import content
 from shadowproxy.compare.visible import one_line, visible
 from shadowproxy.exchange import Verdict

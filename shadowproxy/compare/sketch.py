@@ -9,6 +9,7 @@ with the smallest hash: such a choice does not depend on who came first, so a su
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from heapq import heapify, heapreplace
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
@@ -18,6 +19,7 @@ GAMMA: Final = 1.02
 
 _SMALLEST: Final = 1e-9
 _LARGEST: Final = 1e18
+_SHIFT: Final = 1074
 _LOG_GAMMA: Final = math.log(GAMMA)
 _LAST: Final = math.ceil(math.log(_LARGEST / _SMALLEST) / _LOG_GAMMA)
 
@@ -140,6 +142,86 @@ class Bins(dict[int, Counter[int]]):
         return cls(
             {int(block): Counter({int(at): int(count) for at, count in bins.items()}) for block, bins in raw.items()}
         )
+
+
+class Hist(Counter[int]):
+    """A histogram of the whole log."""
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)(self)
+        total.update(other)
+        return total
+
+    def widened(self) -> Self:
+        return self
+
+    def to_json(self) -> Any:
+        return {str(at): count for at, count in sorted(self.items())}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls({int(at): int(count) for at, count in raw.items()})
+
+
+class Sums(dict[int, list[int]]):
+    """Sums of floats by block of time, exact: as integers in units of the smallest float, so that order is nothing.
+
+    Every finite float is a whole number of 2^-1074ths; `_SHIFT` leaves room for the mantissa below that.
+    """
+
+    def add(self, block: int, *values: float) -> None:
+        sums = self.get(block)
+        if sums is None:
+            sums = self[block] = [0] * len(values)
+        for at, value in enumerate(values):
+            mantissa, exponent = math.frexp(value)
+            sums[at] += int(mantissa * (1 << 53)) << (exponent + _SHIFT)
+
+    def floats(self) -> dict[int, list[float]]:
+        return {block: [_float(total) for total in sums] for block, sums in self.items()}
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)({block: list(sums) for block, sums in self.items()})
+        for block, sums in other.items():
+            total._gather(block, sums)
+        return total
+
+    def widened(self) -> Self:
+        wider = type(self)()
+        for block, sums in self.items():
+            wider._gather(block >> 1, sums)
+        return wider
+
+    def _gather(self, block: int, sums: list[int]) -> None:
+        mine = self.get(block)
+        self[block] = list(sums) if mine is None else [one + other for one, other in zip(mine, sums, strict=True)]
+
+    def to_json(self) -> Any:
+        return {str(block): [_hex(total) for total in sums] for block, sums in sorted(self.items())}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls({int(block): [_unhex(text) for text in sums] for block, sums in raw.items()})
+
+
+def _float(total: int) -> float:
+    try:
+        return total / (1 << (_SHIFT + 53))
+    except OverflowError:
+        return math.inf if total > 0 else -math.inf
+
+
+def _hex(total: int) -> str:
+    """`mantissa.zeros` in hexadecimal: exact, and short for ordinary numbers, whose low thousand bits are zero."""
+    zeros = (total & -total).bit_length() - 1 if total else 0
+    return f"{total >> zeros:x}.{zeros:x}"
+
+
+def _unhex(text: str) -> int:
+    mantissa, _, zeros = text.partition(".")
+    if int(zeros, 16) > 4096:
+        raise ValueError("a sum out of range")
+    return int(mantissa, 16) << int(zeros, 16)
 
 
 class Distinct(Counter[int]):
@@ -300,3 +382,26 @@ class Table(dict[str, P], Generic[P]):
     def from_json(cls, raw: Any) -> Self:
         kept = {str(key): cls.INNER.from_json(part) for key, part in raw["kept"].items()}
         return cls(kept, cls.INNER.from_json(raw["other"]))
+
+
+@dataclass(slots=True)
+class Whole:
+    """Several parts that add up together: base of the dataclasses whose every field is a part."""
+
+    def merged(self, other: Self) -> Self:
+        names = [each.name for each in fields(self)]
+        return type(self)(**{name: getattr(self, name).merged(getattr(other, name)) for name in names})
+
+    def widened(self) -> Self:
+        return type(self)(**{each.name: getattr(self, each.name).widened() for each in fields(self)})
+
+    def to_json(self) -> Any:
+        return {each.name: getattr(self, each.name).to_json() for each in fields(self)}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        empty = cls()
+        return cls(**{each.name: type(getattr(empty, each.name)).from_json(raw[each.name]) for each in fields(cls)})
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, each.name) for each in fields(self))

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 Z95: Final = 1.959963984540054
@@ -49,7 +50,7 @@ def student_quantile(p: float, freedom: int) -> float:
 
     Off by less than 0.0005 at p = 0.975 from 7 degrees of freedom on, which is what `FEWEST_BLOCKS` leaves.
     """
-    z = _normal_quantile(p)
+    z = normal_quantile(p)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
@@ -57,7 +58,8 @@ def student_quantile(p: float, freedom: int) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3 + fourth / freedom**4
 
 
-def _normal_quantile(p: float) -> float:
+def normal_quantile(p: float) -> float:
+    """The standard normal's p-quantile."""
     from statistics import NormalDist  # costs 10 ms to import, for one number
 
     return NormalDist().inv_cdf(p)
@@ -149,3 +151,154 @@ def jackknifed(blocks: Iterable[Counter[Any]], figure: Callable[[Counter[Any]], 
         return Estimate(theta, -math.inf, math.inf, n, "independent")
     low, high, _ = jackknife(theta, left_out)
     return Estimate(theta, low, high, n, "blocks")
+
+
+# --- may I stop? ---------------------------------------------------------------------------------------------------
+
+
+def confidence_sequence(k: float, n: float, alpha: float = 0.05) -> tuple[float, float]:
+    """An interval for a share that holds at every look: with chance 1 - alpha no look ever excludes the truth.
+
+    {p : B(k+1/2, n-k+1/2) / B(1/2, 1/2) / (p^k (1-p)^(n-k)) < 1/alpha}: H. Robbins, Annals of Mathematical Statistics
+    41 (1970) 1397-1409, with the beta(1/2, 1/2) mixture. For independent requests; divide both by the design effect
+    for others, which is a rule of thumb and no theorem.
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    rest = n - k
+    mixture = math.lgamma(k + 0.5) + math.lgamma(rest + 0.5) - math.lgamma(n + 1) - math.log(math.pi)
+    limit = mixture + math.log(alpha)
+
+    def excluded(p: float) -> bool:
+        likelihood = (k * math.log(p) if k else 0.0) + (rest * math.log1p(-p) if rest else 0.0)
+        return likelihood <= limit
+
+    middle = min(max(k / n, 1e-12), 1 - 1e-12)
+    return (_edge(excluded, 0.0, middle) if k > 0 else 0.0), (_edge(excluded, 1.0, middle) if rest > 0 else 1.0)
+
+
+def _edge(excluded: Callable[[float], bool], outside: float, inside: float) -> float:
+    for _ in range(60):
+        middle = (outside + inside) / 2
+        if excluded(middle):
+            outside = middle
+        else:
+            inside = middle
+    return outside
+
+
+def anytime_share(estimate: Estimate) -> tuple[float, float]:
+    """A share's confidence sequence, its counts divided by the design effect where that is above 1."""
+    n = estimate.n / max(1.0, estimate.design_effect)
+    return confidence_sequence(estimate.value * n, n)
+
+
+def anytime_difference(plus: int, minus: int, n: int, design_effect: float) -> tuple[float, float]:
+    """As `confidence_sequence`, for (plus - minus) / n over pairs that came out for one arm only.
+
+    Each share gets half of alpha, so that by the union bound both hold at every look.
+    """
+    effect = max(1.0, design_effect)
+    size = n / effect
+    more, less = (confidence_sequence(each / effect, size, 0.025) for each in (plus, minus))
+    return more[0] - less[1], more[1] - less[0]
+
+
+# --- two distributions ---------------------------------------------------------------------------------------------
+
+
+def entropy(counts: Mapping[Any, int]) -> float:
+    """Shannon's entropy, in bits."""
+    total = sum(counts.values())
+    return -math.fsum(n / total * math.log2(n / total) for n in counts.values() if n) if total else 0.0
+
+
+def jensen_shannon(one: Mapping[Any, int], other: Mapping[Any, int]) -> float | None:
+    """The Jensen-Shannon distance, base 2: 0 for equal distributions, 1 for ones with nothing in common.
+
+    J. Lin, IEEE Transactions on Information Theory 37 (1991) 145-151; its root is a metric, D. M. Endres and
+    J. E. Schindelin, ibid. 49 (2003) 1858-1860. None where one is empty.
+    """
+    n, m = sum(one.values()), sum(other.values())
+    if n <= 0 or m <= 0:
+        return None
+    terms: list[float] = []
+    for key in {*one, *other}:
+        p, q = one.get(key, 0) / n, other.get(key, 0) / m
+        terms.extend(share * math.log2(2 * share / (p + q)) for share in (p, q) if share > 0)
+    # fsum: the order of a set is nothing to rely on, and the same summary gives the same digits.
+    return math.sqrt(max(0.0, math.fsum(terms) / 2))
+
+
+def largest_change(one: Mapping[Any, int], other: Mapping[Any, int]) -> float | None:
+    """The largest difference between two shares of the same class (L-infinity)."""
+    n, m = sum(one.values()), sum(other.values())
+    if n <= 0 or m <= 0:
+        return None
+    return max(abs(one.get(key, 0) / n - other.get(key, 0) / m) for key in {*one, *other})
+
+
+def stability_index(one: Mapping[Any, int], other: Mapping[Any, int]) -> float | None:
+    """The population stability index over classes or bins, with half a count added to each so that none is empty.
+
+    sum (q - p) ln(q / p): Jeffreys' divergence, as credit scoring uses it (N. Siddiqi, Credit Risk Scorecards, 2006).
+    """
+    keys = {*one, *other}
+    n, m = sum(one.values()) + len(keys) / 2, sum(other.values()) + len(keys) / 2
+    if not sum(one.values()) or not sum(other.values()):
+        return None
+    shares = [((one.get(key, 0) + 0.5) / n, (other.get(key, 0) + 0.5) / m) for key in keys]
+    return math.fsum((q - p) * math.log(q / p) for p, q in shares)
+
+
+def wasserstein(one: Mapping[float, int], other: Mapping[float, int]) -> float | None:
+    """The first Wasserstein distance between two sets of weighted points: the area between their distributions."""
+    n, m = sum(one.values()), sum(other.values())
+    if n <= 0 or m <= 0:
+        return None
+    area = below = 0.0
+    points = sorted({*one, *other})
+    for at, following in pairwise(points):
+        below += one.get(at, 0) / n - other.get(at, 0) / m
+        area += abs(below) * (following - at)
+    return area
+
+
+def kappa(confusion: Mapping[tuple[str, str], int]) -> float | None:
+    """Cohen's kappa, agreement beyond chance: J. Cohen, Educational and Psychological Measurement 20 (1960) 37-46.
+
+    None where chance alone would agree always.
+    """
+    total = sum(confusion.values())
+    if total <= 0:
+        return None
+    rows: Counter[str] = Counter()
+    columns: Counter[str] = Counter()
+    for (row, column), count in confusion.items():
+        rows[row] += count
+        columns[column] += count
+    observed = sum(count for (row, column), count in confusion.items() if row == column) / total
+    chance = sum(count * columns[row] for row, count in rows.items()) / total**2
+    return (observed - chance) / (1 - chance) if chance < 1 else None
+
+
+def concordance(n: float, x: float, y: float, xx: float, yy: float, xy: float) -> float | None:
+    """Lin's concordance correlation from sums: L. I-K. Lin, Biometrics 45 (1989) 255-268. None without spread."""
+    if n < 2:
+        return None
+    variance_x, variance_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
+    spread = variance_x + variance_y + (x / n - y / n) ** 2
+    return 2 * (xy / n - x / n * y / n) / spread if spread > 1e-300 else None
+
+
+def mcnemar_exact(one: int, other: int) -> float:
+    """The two-sided p-value that discordant pairs fall so unevenly by chance, for requests taken as independent.
+
+    Q. McNemar, Psychometrika 12 (1947) 153-157, by the binomial distribution. For information: the report's verdicts
+    rest on intervals, since a look at every hour would find any p-value it waits for.
+    """
+    n, low = one + other, min(one, other)
+    if n == 0:
+        return 1.0
+    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2) for k in range(low + 1)]
+    return min(1.0, 2 * math.fsum(math.exp(each) for each in logs))

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+from shadowproxy.record import Body
+
 # C0 but tab and newline, DEL and C1 (a terminal obeys them as it does ESC [), and the marks that reorder a line.
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -24,3 +26,18 @@ def one_line(value: Any, longest: int = 60) -> str:
             text = f"{type(value).__name__} too deep to show"
     text = visible(text.replace("\t", "\\t"))
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def told(body: Body, longest: int = 1000) -> str | None:
+    """A body in at most `longest` characters, or None where there is none to tell."""
+    if body.kind == "text":
+        text: str = body.value
+    elif body.kind == "json":
+        try:
+            text = json.dumps(body.value, ensure_ascii=False, separators=(",", ":"))
+        except (ValueError, RecursionError):
+            return None
+    else:
+        return None
+    text = text if len(text) <= longest else text[:longest] + "…"
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,134 @@
+"""Where the two arms part: disagreement by what was asked, for every field of the request that takes few values.
+
+Text and booleans are counted by value up to `MOST_VALUES`, numbers by their first two digits (11, 12, .. 99, 100, 110,
+120 ..): narrow enough to be gathered into ten bins of equal weight afterwards, whoever counted, and whole numbers
+below 100 stay themselves.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from shadowproxy.compare.rules import pointer_token
+from shadowproxy.compare.sketch import Hist, Table, Tally, Whole
+
+MOST_VALUES: Final = 50
+MOST_SLICES: Final = 64
+_LEAVES: Final = 64  # of one request
+_LONGEST: Final = 60
+_DECADES: Final = range(-9, 16)  # numbers below and above fall in the first and last of these
+
+
+class ByValue(Table[Tally]):
+    INNER = Tally
+    LIMIT = MOST_VALUES + 1  # one more than is shown tells "many" from "just so many"
+
+
+@dataclass(slots=True)
+class Slice(Whole):
+    """Requests and disagreements by the value of one field of the request."""
+
+    values: ByValue = field(default_factory=ByValue)
+    numbers: Hist = field(default_factory=Hist)
+    number_differs: Hist = field(default_factory=Hist)
+
+    def add(self, value: Any, differs: bool) -> None:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            at = digits_of(value)
+            if at is not None:
+                self.numbers[at] += 1
+                self.number_differs[at] += differs
+        elif isinstance(value, str | bool) or value is None:
+            text = value if isinstance(value, str) else {True: "true", False: "false", None: "null"}[value]
+            counts = self.values.part(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
+            counts["n"] += 1
+            counts["differs"] += differs
+
+
+class Slices(Table[Slice]):
+    INNER = Slice
+    LIMIT = MOST_SLICES
+    SHALLOW = True
+
+
+def add_slices(slices: Slices, method: str, path: str, payload: Any, differs: Sequence[bool]) -> None:
+    """Count one exchange under every field of its request; `differs` has an entry for each observation.
+
+    A field with as many values as there are observations is counted value by value, one with a single value once, for
+    the whole exchange. Others (a history, a vector of features) are passed over.
+    """
+    whole = any(differs)
+    slices.part("@method").add(method, whole)
+    slices.part("@path").add(path, whole)
+    for place, values in leaves(payload).items():
+        if len(values) == len(differs) and len(values) > 1:
+            part = slices.part(place)
+            for value, different in zip(values, differs, strict=True):
+                part.add(value, different)
+        elif len(values) == 1:
+            slices.part(place).add(values[0], whole)
+
+
+def leaves(payload: Any) -> dict[str, list[Any]]:
+    """The scalars of a request by place, arrays spread out; a bounded number of both."""
+    found: dict[str, list[Any]] = {}
+    for count, (place, value) in enumerate(_walk(payload)):
+        if count >= _LEAVES * 16:
+            break
+        if place in found:
+            found[place].append(value)
+        elif len(found) < _LEAVES:
+            found[place] = [value]
+    return found
+
+
+def _walk(payload: Any) -> Iterator[tuple[str, Any]]:
+    waiting: list[tuple[str, Any, int]] = [("", payload, 0)]
+    while waiting:
+        place, value, depth = waiting.pop()
+        if isinstance(value, dict):
+            if depth < 8:
+                keys = list(value)[: _LEAVES * 2]
+                waiting.extend((f"{place}/{pointer_token(key[:80])}", value[key], depth + 1) for key in reversed(keys))
+        elif isinstance(value, list):
+            if depth < 8:
+                waiting.extend((f"{place}/*", element, depth + 1) for element in reversed(value[: _LEAVES * 16]))
+        else:
+            yield place, value
+
+
+def digits_of(value: float) -> int | None:
+    """A number's bin: sign, power of ten and first two digits in one integer that sorts as the numbers do."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    if not math.isfinite(number):
+        return None
+    size = abs(number)
+    if size < 10.0**_DECADES.start:
+        return 0
+    decade = math.floor(math.log10(size))
+    if size >= 10.0 ** (decade + 1):
+        decade += 1
+    elif size < 10.0**decade:
+        decade -= 1
+    if decade not in _DECADES:
+        decade, lead = _DECADES.stop - 1, 99
+    else:
+        lead = min(99, max(10, math.floor(size / 10.0 ** (decade - 1) + 1e-9)))
+    at = (decade - _DECADES.start) * 90 + lead - 9
+    return at if number > 0 else -at
+
+
+def digits_edges(at: int) -> tuple[float, float]:
+    """The smallest number of a bin (by size), and the smallest of the next."""
+    if at == 0:
+        return 0.0, 0.0
+    decade, lead = divmod(abs(at) - 1, 90)
+    power = decade + _DECADES.start - 1
+    # Divided, not multiplied by 0.1: 33 / 10 is the float that 3.3 is.
+    ends = lead + 10, lead + 11
+    low, high = (float(end * 10**power) if power >= 0 else end / 10**-power for end in ends)
+    return (low, high) if at > 0 else (-high, -low)
