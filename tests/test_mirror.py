@@ -1,0 +1,639 @@
+"""The shadows' side: what a lane decides, without a socket, and that every exchange settles exactly once."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from shadowproxy.exchange import Exchange, Failure, Field, Outcome, Reply, Request, ShadowLeg, Skipped
+from shadowproxy.serve import mirror
+from shadowproxy.serve.capture import Memory
+from shadowproxy.serve.mirror import Lane, Mirror, Pulse, Shadow, Unsettled, _Job
+from shadowproxy.serve.rewrite import Rewrite
+from shadowproxy.serve.sampling import Match
+from shadowproxy.serve.upstream import Endpoint, UpstreamError
+
+SHADOW = Shadow(
+    name="s",
+    percent=100.0,
+    match=Match.of([], [], {}),
+    rewrite=Rewrite.of({}, {}),
+    timeout=10.0,
+    in_flight=2,
+    lane=3,
+    breaker_failures=3,
+    breaker_pause=30.0,
+)
+REQUEST = Request("r", "record", 0, "POST", b"/p", ((b"Host", b"h"), (b"Content-Length", b"2")), b"hi", 2)
+LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
+
+
+def lane(**changes: Any) -> Lane:
+    return Lane(replace(SHADOW, **changes), cast(Endpoint, None), started=100.0)
+
+
+def job(deadline: float = 1e9) -> _Job:
+    return _Job(Unsettled(), REQUEST, deadline)
+
+
+# What a lane decides.
+
+
+def test_a_lane_begins_as_many_as_may_be_in_flight_keeps_as_many_waiting_and_refuses_the_rest() -> None:
+    asked = lane(in_flight=2, lane=3)
+    begun = []
+    while asked.refusal(100) is None:
+        begun.append(asked.take(job()))
+    assert begun == [True, True, False, False, False]
+    assert asked.refusal(100) == Outcome.LANE_FULL
+
+
+def test_a_lane_without_room_to_wait_refuses_at_once() -> None:
+    asked = lane(in_flight=1, lane=0)
+    assert asked.take(job())
+    assert asked.refusal(100) == Outcome.LANE_FULL
+    assert asked.next() is None
+    assert asked.refusal(100) is None
+
+
+def test_what_waits_is_begun_in_order_as_room_comes() -> None:
+    asked = lane(in_flight=1)
+    waiting = [job(), job(), job()]
+    assert asked.take(job())
+    assert [asked.take(each) for each in waiting] == [False, False, False]
+    assert [asked.next() for _ in range(4)] == [*waiting, None]
+    assert (asked.statistics().in_flight, asked.statistics().waiting) == (0, 0)
+
+
+def test_a_job_whose_deadline_passed_while_it_waited_is_not_begun() -> None:
+    asked = lane()
+    assert asked.begin(now=9.99, deadline=10) is None
+    assert asked.begin(now=10, deadline=10) == Outcome.TIMEOUT
+    assert asked.statistics().begun == 1
+
+
+FAILING = [
+    Outcome.TIMEOUT,
+    Outcome.CONNECT_ERROR,
+    Outcome.TLS_ERROR,
+    Outcome.PROTOCOL_ERROR,
+    Outcome.INCOMPLETE,
+]
+NOT_ITS_FAULT = [Outcome.OK, Outcome.ANSWER_OVERSIZE, Outcome.OVERLOAD, Outcome.SHUTDOWN]
+
+
+@pytest.mark.parametrize("outcome", FAILING)
+def test_failures_in_a_row_open_the_breaker(outcome: Outcome) -> None:
+    asked = lane(breaker_failures=3, breaker_pause=30)
+    for _ in range(2):
+        asked.ended(outcome, 100)
+        assert asked.refusal(100) is None
+    asked.ended(outcome, 100)
+    assert asked.refusal(129.9) == asked.begin(129.9, 1e9) == Outcome.BREAKER_OPEN
+    assert asked.statistics().breaker == "open"
+
+
+@pytest.mark.parametrize("outcome", NOT_ITS_FAULT)
+def test_anything_else_starts_the_row_anew(outcome: Outcome) -> None:
+    asked = lane(breaker_failures=2)
+    for _ in range(5):
+        asked.ended(Outcome.TIMEOUT, 100)
+        asked.ended(outcome, 100)
+    assert asked.refusal(100) is None
+
+
+def test_every_outcome_either_counts_against_the_shadow_or_is_said_not_to() -> None:
+    never_ends_a_leg = {
+        Outcome.CALLER_LEFT,
+        Outcome.OVERSIZE,
+        Outcome.LANE_FULL,
+        Outcome.BREAKER_OPEN,
+        Outcome.BUDGET_SPENT,
+        Outcome.PAUSED,
+    }
+    assert set(FAILING) | set(NOT_ITS_FAULT) | never_ends_a_leg == set(Outcome)
+
+
+def broken(asked: Lane, now: float) -> Lane:
+    for _ in range(asked.shadow.breaker_failures):
+        asked.ended(Outcome.TIMEOUT, now)
+    return asked
+
+
+def test_after_the_pause_one_request_at_a_time_tries_the_shadow() -> None:
+    asked = broken(lane(), now=100)
+    assert asked.refusal(130) is None
+    assert asked.begin(130, 1e9) is None
+    assert asked.statistics().breaker == "probing"
+    assert asked.refusal(130) == asked.begin(130, 1e9) == Outcome.BREAKER_OPEN
+
+
+def test_a_probe_that_fails_opens_the_breaker_for_another_pause() -> None:
+    asked = broken(lane(), now=100)
+    assert asked.begin(130, 1e9) is None
+    asked.ended(Outcome.CONNECT_ERROR, 131)
+    assert asked.refusal(160.9) == Outcome.BREAKER_OPEN
+    assert asked.refusal(161) is None
+
+
+def test_a_probe_that_succeeds_closes_the_breaker_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    asked = broken(lane(), now=100)
+    assert asked.begin(130, 1e9) is None
+    asked.ended(Outcome.OK, 131)
+    assert asked.refusal(131) is None
+    assert asked.statistics().breaker == "closed"
+    assert [record.getMessage() for record in caplog.records] == [
+        "shadow s failed 3 times in a row (last: timeout), it is left alone for 30 s",
+        "shadow s answers again",
+    ]
+
+
+def test_a_breaker_that_stays_open_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    asked = broken(lane(), now=100)
+    for turn in range(1, 50):
+        now = 100 + 31 * turn
+        assert asked.begin(now, 1e9) is None
+        asked.ended(Outcome.TIMEOUT, now)
+    assert len(caplog.records) == 1
+
+
+def test_a_budget_of_requests_counts_those_begun() -> None:
+    asked = lane(budget_requests=2)
+    assert [asked.begin(100, 1e9) for _ in range(3)] == [None, None, Outcome.BUDGET_SPENT]
+    assert asked.refusal(100) == Outcome.BUDGET_SPENT
+
+
+def test_a_budget_of_nothing_asks_nothing() -> None:
+    assert lane(budget_requests=0).refusal(100) == Outcome.BUDGET_SPENT
+
+
+def test_a_budget_of_time_runs_from_the_start() -> None:
+    asked = lane(budget_duration=60.0)
+    assert asked.refusal(159.9) is None
+    assert asked.refusal(160) == asked.begin(160, 1e9) == Outcome.BUDGET_SPENT
+
+
+class LaneBooks(RuleBasedStateMachine):
+    """Offers, ends and time in any order: bounds hold, order holds, and each job comes out exactly once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lane = lane(in_flight=2, lane=2, breaker_failures=2, breaker_pause=5.0, budget_requests=15)
+        self.now = 100.0
+        self.running: list[_Job] = []
+        self.queued: list[_Job] = []
+        self.begun = 0
+        self.probes = 0
+
+    @rule()
+    def offer(self) -> None:
+        if self.lane.refusal(self.now) is not None:
+            return
+        offered = job(self.now + 8)
+        if self.lane.take(offered):
+            self.start(offered)
+        else:
+            self.queued.append(offered)
+
+    def start(self, started: _Job) -> None:
+        before = self.lane.statistics().breaker
+        if self.lane.begin(self.now, started.deadline) is None:
+            self.begun += 1
+            assert before == "closed" or not self.probes
+            self.probes += before != "closed"
+            self.running.append(started)
+        else:
+            self.go_on()
+
+    def go_on(self) -> None:
+        following = self.lane.next()
+        if following is not None:
+            assert following is self.queued.pop(0)
+            self.start(following)
+
+    @precondition(lambda self: self.running)
+    @rule(outcome=st.sampled_from([Outcome.OK, Outcome.TIMEOUT]), which=st.integers(0))
+    def end(self, outcome: Outcome, which: int) -> None:
+        self.running.pop(which % len(self.running))
+        self.probes = 0
+        self.lane.ended(outcome, self.now)
+        self.go_on()
+
+    @rule(seconds=st.floats(0, 10))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        told = self.lane.statistics()
+        assert (told.in_flight, told.waiting, told.begun) == (len(self.running), len(self.queued), self.begun)
+        assert told.in_flight <= 2
+        assert told.waiting <= 2
+        assert told.begun <= 15
+
+
+TestLaneBooks: Callable[..., object] = LaneBooks.TestCase
+
+
+# The mirror with shadows that answer in memory.
+
+
+class Answer:
+    """Stands in for upstream's Answering."""
+
+    def __init__(self, *pieces: bytes, status: int = 200, gate: asyncio.Event | None = None) -> None:
+        self.status = status
+        self.fields: list[Field] = []
+        self.first_byte_at = 0.0
+        self.closed = False
+        self._pieces = pieces
+        self._gate = gate
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+            if self._gate is not None:
+                await self._gate.wait()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Shadowed:
+    """Stands in for upstream's Endpoint: answers, or raises, what it is told to, once its gate opens."""
+
+    def __init__(self, outcome: Answer | Exception | None = None, *, open: bool = True) -> None:
+        self.gate = asyncio.Event()
+        if open:
+            self.gate.set()
+        self.asked: list[tuple[str, bytes, list[Field], bytes]] = []
+        self._outcome = outcome if outcome is not None else Answer(b"shadow")
+
+    async def ask(self, method: str, target: bytes, fields: list[Field], body: bytes) -> Answer:
+        self.asked.append((method, target, fields, body))
+        await self.gate.wait()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+class Books:
+    """A mirror over such shadows, and the exchanges that it appended."""
+
+    def __init__(self, *shadows: tuple[Shadow, Shadowed], **options: Any) -> None:
+        self.appended: list[Exchange] = []
+        self.memory = options.pop("memory", Memory(1 << 30))
+        self.mirror = Mirror(
+            cast(Any, list(shadows)),
+            append=self.appended.append,
+            memory=self.memory,
+            **{
+                "control": None,
+                "position": lambda _: 50.0,
+                "control_position": lambda _: 50.0,
+                "capture": 100,
+                "loop_lag": 1e9,
+            }
+            | options,
+        )
+
+    def offer(self, *, unfit: Outcome | None = None, answered: bool = True) -> Unsettled:
+        unsettled = self.mirror.open()
+        self.mirror.capture(unsettled).add(REQUEST.body)
+        self.mirror.offer(unsettled, REQUEST, unfit)
+        if answered:
+            self.mirror.answered(unsettled, REQUEST, LIVE)
+        return unsettled
+
+    def legs(self, name: str = "s") -> list[ShadowLeg]:
+        return [exchange.shadows[name] for exchange in self.appended]
+
+    def outcomes(self, name: str = "s") -> Counter[Outcome]:
+        return Counter(Outcome.OK if isinstance(leg, Reply) else leg.outcome for leg in self.legs(name))
+
+    def balanced(self, offered: int) -> None:
+        """What was offered is settled, once each; the statistics say the same; and nothing is held any more."""
+        assert len(self.appended) == offered
+        for each in self.mirror.lanes:
+            told = each.statistics()
+            assert dict(told.outcomes) == dict(self.outcomes(each.shadow.name))
+            assert (told.in_flight, told.waiting, told.chosen) == (0, 0, sum(told.outcomes.values()))
+        assert self.memory.used == 0
+        assert len(asyncio.all_tasks()) == 1
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_an_exchange_is_appended_once_when_live_and_every_shadow_are_in() -> None:
+    slow = Shadowed(open=False)
+    books = Books((SHADOW, Shadowed()), (replace(SHADOW, name="slow"), slow))
+    async with books.mirror:
+        books.offer()
+        await turns()
+        assert books.appended == []
+        slow.gate.set()
+        await turns()
+        assert [leg.body for leg in books.legs() if isinstance(leg, Reply)] == [b"shadow"]
+        assert set(books.appended[0].shadows) == {"s", "slow"}
+        assert books.appended[0].live is LIVE
+    books.balanced(1)
+
+
+async def test_live_may_be_the_last_one_in() -> None:
+    books = Books((SHADOW, Shadowed()))
+    async with books.mirror:
+        unsettled = books.offer(answered=False)
+        await turns()
+        assert books.appended == []
+        books.mirror.answered(unsettled, REQUEST, LIVE)
+    books.balanced(1)
+
+
+async def test_a_request_that_no_shadow_is_chosen_for_is_a_record_without_shadows() -> None:
+    books = Books((replace(SHADOW, percent=50.0), Shadowed()), (replace(SHADOW, name="off", percent=0.0), Shadowed()))
+    async with books.mirror:
+        books.offer()
+    assert books.appended == [Exchange(REQUEST, LIVE, {})]
+
+
+async def test_the_same_position_serves_every_shadow() -> None:
+    asked = {percent: Shadowed() for percent in (10.0, 50.0, 50.1, 100.0)}
+    books = Books(*((replace(SHADOW, name=f"s{p}", percent=p), shadow) for p, shadow in asked.items()))
+    async with books.mirror:
+        books.offer()
+        await turns()
+    assert {percent for percent, shadow in asked.items() if shadow.asked} == {50.1, 100.0}
+
+
+@pytest.mark.parametrize("unfit", [Outcome.OVERSIZE, Outcome.OVERLOAD])
+async def test_an_unfit_request_is_settled_with_its_reason_and_no_shadow_sees_it(unfit: Outcome) -> None:
+    shadow = Shadowed()
+    books = Books((SHADOW, shadow))
+    async with books.mirror:
+        books.offer(unfit=unfit)
+        (leg,) = books.legs()
+        assert isinstance(leg, Skipped)
+        assert leg.outcome == unfit
+        assert leg.error
+    assert shadow.asked == []
+    books.balanced(1)
+
+
+async def test_an_overlong_lane_sheds_and_every_offer_has_its_outcome() -> None:
+    shadow = Shadowed(open=False)
+    books = Books((replace(SHADOW, in_flight=2, lane=3), shadow))
+    async with books.mirror:
+        for _ in range(10):
+            books.offer()
+        await turns()
+        assert len(shadow.asked) == 2
+        assert books.outcomes() == {Outcome.LANE_FULL: 5}
+        shadow.gate.set()
+        await turns(20)
+        assert books.outcomes() == {Outcome.LANE_FULL: 5, Outcome.OK: 5}
+    books.balanced(10)
+
+
+async def test_one_deadline_runs_over_the_wait_in_the_lane_and_the_answer() -> None:
+    shadow = Shadowed(open=False)
+    books = Books((replace(SHADOW, in_flight=1, lane=3, timeout=0.05), shadow))
+    async with books.mirror:
+        for _ in range(4):
+            books.offer()
+        await asyncio.sleep(0.1)
+        begun, *waited = books.legs()
+        assert isinstance(begun, Failure)
+        assert all(isinstance(leg, Skipped) for leg in waited)
+        assert books.outcomes() == {Outcome.TIMEOUT: 4}
+        assert len(shadow.asked) == 1
+    books.balanced(4)
+
+
+@pytest.mark.parametrize("failure", [outcome for outcome in FAILING if outcome != Outcome.TIMEOUT])
+async def test_a_shadows_failure_is_its_outcome(failure: Outcome) -> None:
+    books = Books((SHADOW, Shadowed(UpstreamError(failure, "why", proxy_error="x"))))
+    async with books.mirror:
+        books.offer()
+        await turns()
+        (leg,) = books.legs()
+        assert isinstance(leg, Failure)
+        assert (leg.outcome, leg.error, leg.reply) == (failure, "why", None)
+    books.balanced(1)
+
+
+async def test_an_answer_over_the_limit_is_cut_off_and_what_came_is_kept() -> None:
+    answer = Answer(b"x" * 60, b"y" * 60, b"z" * 60)
+    books = Books((SHADOW, Shadowed(answer)))
+    async with books.mirror:
+        books.offer()
+        await turns()
+        (leg,) = books.legs()
+        assert isinstance(leg, Failure)
+        assert leg.outcome == Outcome.ANSWER_OVERSIZE
+        assert leg.reply is not None
+        assert (leg.reply.body, leg.reply.body_bytes) == (b"x" * 60 + b"y" * 40, 120)
+        assert answer.closed
+    books.balanced(1)
+
+
+async def test_an_answer_that_memory_has_no_room_for_is_cut_off_as_overload() -> None:
+    books = Books((SHADOW, Shadowed(Answer(b"x" * 60, b"y" * 30))), memory=Memory(62))
+    async with books.mirror:
+        books.offer()
+        await turns()
+        assert books.outcomes() == {Outcome.OVERLOAD: 1}
+    books.balanced(1)
+
+
+async def test_while_the_loop_is_late_mirroring_is_shed() -> None:
+    shadow = Shadowed()
+    books = Books((SHADOW, shadow), loop_lag=0.05)
+    async with books.mirror:
+        books.mirror.pulse.lag = 0.051
+        books.offer()
+        books.mirror.pulse.lag = 0.05
+        books.offer()
+        await turns()
+        assert books.outcomes() == {Outcome.OVERLOAD: 1, Outcome.OK: 1}
+    assert len(shadow.asked) == 1
+
+
+async def test_the_pulse_feels_a_loop_that_was_held_up_and_one_that_is_well_again() -> None:
+    pulse = Pulse(limit=0.02)
+    pulse.start()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + Pulse.INTERVAL + 0.05
+    while loop.time() < until:  # held up
+        pass
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert pulse.late
+    await asyncio.sleep(Pulse.INTERVAL * 2)
+    assert not pulse.late
+    pulse.stop()
+
+
+async def test_a_defect_is_one_legs_outcome_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    books = Books((replace(SHADOW, in_flight=1, breaker_failures=2, breaker_pause=0.0), Shadowed(RuntimeError("bug"))))
+    async with books.mirror:
+        for _ in range(5):  # the third is a probe: it too must end, or the shadow would never be asked again
+            books.offer()
+            await turns()
+        assert books.outcomes() == {Outcome.PROTOCOL_ERROR: 5}
+    assert sum(record.exc_info is not None for record in caplog.records) == 5
+    books.balanced(5)
+
+
+async def test_a_defect_in_choosing_does_not_reach_the_caller(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Request) -> float:
+        raise RuntimeError("bug")
+
+    books = Books((SHADOW, Shadowed()), position=fail)
+    async with books.mirror:
+        books.offer()
+    assert len(books.appended) == 1
+    assert "a defect in the proxy" in caplog.text
+
+
+async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    books = Books((SHADOW, Shadowed(Answer(b"", status=401))))
+    secret = replace(REQUEST, fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
+    async with books.mirror:
+        for request in (REQUEST, secret, secret):
+            unsettled = books.mirror.open()
+            books.mirror.offer(unsettled, request)
+            await turns()
+    (told,) = caplog.records
+    assert told.levelno == logging.WARNING
+    assert "shadows.s.forward_credentials: true would send them" in told.getMessage()
+    assert "s3cret" not in told.getMessage()
+
+
+async def test_a_rewritten_request_has_its_length() -> None:
+    shadow = Shadowed()
+    rewrite = Rewrite.of({"/p": "/q"}, {"": "longer"})
+    books = Books((replace(SHADOW, rewrite=rewrite), shadow))
+    request = replace(REQUEST, body=b"{}")
+    async with books.mirror:
+        books.mirror.offer(books.mirror.open(), request)
+        await turns()
+    ((method, target, fields, body),) = shadow.asked
+    assert (method, target, body) == ("POST", b"/q", b'"longer"')
+    assert (b"Content-Length", b"8") in fields
+
+
+async def test_control_asks_live_again_for_a_share_of_what_is_mirrored() -> None:
+    live_again = Shadowed(Answer(b"again"))
+    control = (replace(SHADOW, name=mirror.CONTROL, percent=50.0, forward_credentials=True), live_again)
+    position = iter([10.0, 60.0, 10.0, 10.0])
+    books = Books((replace(SHADOW, percent=50.0), Shadowed()), control=control, position=lambda _: next(position))
+    control_position = iter([10.0, 60.0, 10.0])
+    books.mirror._control_position = lambda _: next(control_position)
+    async with books.mirror:
+        for _ in range(4):  # both; not mirrored, so no control; control not chosen; both
+            books.offer()
+            await turns()
+    assert [exchange.control is not None for exchange in books.appended] == [True, False, False, True]
+    assert len(live_again.asked) == 2
+
+
+# Stopping.
+
+
+async def test_draining_lets_what_is_under_way_and_what_waits_finish() -> None:
+    shadow = Shadowed(open=False)
+    books = Books((replace(SHADOW, in_flight=1, lane=5), shadow))
+    async with books.mirror:
+        for _ in range(4):
+            books.offer()
+        asyncio.get_running_loop().call_later(0.01, shadow.gate.set)
+        await books.mirror.drain(5)
+        assert books.outcomes() == {Outcome.OK: 4}
+    books.balanced(4)
+
+
+async def test_what_drain_has_no_time_for_is_settled_as_shutdown() -> None:
+    """Those asked, those that wait, and those whose task has not had its first turn."""
+    shadow = Shadowed(open=False)
+    books = Books((replace(SHADOW, in_flight=2, lane=5), shadow))
+    async with books.mirror:
+        books.offer()
+        await turns()
+        for _ in range(4):
+            books.offer()
+        await books.mirror.drain(0)
+        assert books.outcomes() == {Outcome.SHUTDOWN: 5}
+        assert sum(isinstance(leg, Failure) for leg in books.legs()) == len(shadow.asked) == 2
+    books.balanced(5)
+
+
+async def test_an_answer_that_drain_cuts_off_is_kept_as_far_as_it_came() -> None:
+    answer = Answer(b"begun", gate=asyncio.Event())
+    books = Books((SHADOW, Shadowed(answer)))
+    async with books.mirror:
+        books.offer()
+        await turns()
+        await books.mirror.drain(0.01)
+        (leg,) = books.legs()
+        assert isinstance(leg, Failure)
+        assert leg.outcome == Outcome.SHUTDOWN
+        assert leg.reply is not None
+        assert leg.reply.body == b"begun"
+        assert answer.closed
+    books.balanced(1)
+
+
+async def test_a_request_offered_after_the_drain_is_settled_as_shutdown() -> None:
+    shadow = Shadowed()
+    books = Books((SHADOW, shadow))
+    async with books.mirror:
+        await books.mirror.drain(0)
+        books.offer()
+    assert books.outcomes() == {Outcome.SHUTDOWN: 1}
+    assert shadow.asked == []
+    books.balanced(1)
+
+
+async def test_two_who_drain_at_once_settle_everything_once() -> None:
+    books = Books((replace(SHADOW, in_flight=2, lane=5), Shadowed(open=False)))
+    async with books.mirror:
+        for _ in range(5):
+            books.offer()
+        await asyncio.gather(books.mirror.drain(5), books.mirror.drain(0))
+    books.balanced(5)
+
+
+@given(st.lists(st.sampled_from(["offer", "turn", "open", "oversize", "late"]), max_size=30), st.integers(0, 3))
+def test_chosen_is_the_sum_of_outcomes_whatever_happens(script: list[str], waiting: int) -> None:
+    async def run() -> None:
+        shadow = Shadowed(open=False)
+        books = Books((replace(SHADOW, in_flight=1, lane=waiting, breaker_failures=1000), shadow))
+        offered = 0
+        async with books.mirror:
+            for step in script:
+                if step == "turn":
+                    await asyncio.sleep(0)
+                elif step == "open":
+                    shadow.gate.set()
+                else:
+                    books.mirror.pulse.lag = 1e10 if step == "late" else 0.0
+                    books.offer(unfit=Outcome.OVERSIZE if step == "oversize" else None)
+                    offered += 1
+            await books.mirror.drain(0)
+        books.balanced(offered)
+        assert sum(books.outcomes().values()) == offered
+        assert books.mirror.lanes[0].statistics().begun == len(shadow.asked)
+
+    asyncio.run(run())
