@@ -322,18 +322,19 @@ def test_a_judgement_is_told_with_its_differences_and_read_back() -> None:
     assert told == Judgement(Verdict.MISMATCH, (Difference("/y", "value", {"y": 1}, {"y": 1}),), "why")
 
 
-def test_bodies_are_compared_whole_and_cut_only_for_the_log() -> None:
+@pytest.mark.parametrize(("limit", "cut"), [(7, True), (8, False)])
+def test_a_body_over_the_limit_is_not_parsed_and_is_said_to_be_cut(limit: int, cut: bool) -> None:
     seen: list[Any] = []
 
     def judge(live: Answer, shadow: Answer) -> Judgement:
         seen.append((live.body, shadow.body))
         return Judgement(Verdict.MATCH)
 
-    line_of(exchange(), judge=judge, body_limit=2, bodies="none")
+    line_of(exchange(), judge=judge, body_limit=limit, bodies="none")
     [(live, shadow)] = seen
     assert live == shadow
-    assert live.value == {"y": 1}
-    assert not live.truncated
+    assert live.kind == ("text" if cut else "json")
+    assert live.truncated == cut
 
 
 @pytest.mark.parametrize("leg", [Skipped(Outcome.PAUSED, "paused"), Failure(Outcome.TIMEOUT, "late", 1.0)])

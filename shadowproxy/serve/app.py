@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -34,6 +35,10 @@ from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.upstream import Endpoint, tls_context
 
 FLUSH = 10.0  # seconds that stopping waits for a slow disk
+SWITCH = 0.0005
+"""Seconds that the journal's thread may keep the interpreter from the event loop, each time the loop wants it back. It
+is Python's switch interval, 5 ms by default: longer than most live systems take to answer."""
+
 _log = logging.getLogger("shadowproxy")
 
 
@@ -48,6 +53,7 @@ def run(config: Config) -> int:
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    sys.setswitchinterval(SWITCH)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(config))
 
@@ -349,6 +355,9 @@ def _bind(listen: TcpAddress | UnixAddress) -> socket.socket:
     except OSError as error:
         why = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise StartError(f"cannot listen on {listen}: {why}") from error
+    bound.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+    )  # accepted sockets inherit it; loops differ in setting it
     bound.setblocking(False)
     return bound
 

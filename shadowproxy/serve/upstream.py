@@ -57,7 +57,7 @@ def tls_context(*, ca: str | None, cert: str | None, key: str | None, verify: bo
     context = ssl.create_default_context(cafile=ca)
     context.set_alpn_protocols(["http/1.1"])
     if cert is not None:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, password=lambda: b"")  # an encrypted key is an error, never a prompt
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
