@@ -1,0 +1,260 @@
+"""One endpoint: every error of the wire has an outcome, and of retries there is the one that is safe."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from fakes import Origin, Peer, Script, answer, chunked, deaf_port, refusing_port, silent, then_close, then_reset
+
+from shadowproxy.exchange import Field, Outcome
+from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError, tls_context, translated
+from shadowproxy.serve.wire import Stale, Statistics
+
+FIELDS: list[Field] = [(b"Host", b"caller")]
+
+
+def subclasses(kind: type[httpx.TransportError]) -> Iterator[type[httpx.TransportError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from subclasses(each)
+
+
+EXPECTED = {
+    httpx.ConnectTimeout: Outcome.CONNECT_ERROR,
+    httpx.ConnectError: Outcome.CONNECT_ERROR,
+    httpx.TimeoutException: Outcome.TIMEOUT,
+    httpx.ReadTimeout: Outcome.TIMEOUT,
+    httpx.WriteTimeout: Outcome.TIMEOUT,
+    httpx.PoolTimeout: Outcome.TIMEOUT,
+    httpx.NetworkError: Outcome.INCOMPLETE,
+    httpx.ReadError: Outcome.INCOMPLETE,
+    httpx.WriteError: Outcome.INCOMPLETE,
+    httpx.CloseError: Outcome.INCOMPLETE,
+    Stale: Outcome.INCOMPLETE,
+    httpx.TransportError: Outcome.PROTOCOL_ERROR,
+    httpx.ProtocolError: Outcome.PROTOCOL_ERROR,
+    httpx.LocalProtocolError: Outcome.PROTOCOL_ERROR,
+    httpx.RemoteProtocolError: Outcome.PROTOCOL_ERROR,
+    httpx.ProxyError: Outcome.PROTOCOL_ERROR,
+    httpx.UnsupportedProtocol: Outcome.PROTOCOL_ERROR,
+}
+
+
+@pytest.mark.parametrize("words", ["why", "", "two\nlines"])
+@pytest.mark.parametrize("kind", list(subclasses(httpx.TransportError)))
+def test_every_transport_error_there_is_has_its_outcome_and_one_line(
+    kind: type[httpx.TransportError], words: str
+) -> None:
+    told = translated(kind(words))
+    assert told.outcome == EXPECTED[kind]
+    assert len(str(told).splitlines()) == 1
+    assert told.proxy_error
+
+
+def test_a_failed_handshake_is_told_apart_from_a_failed_connection() -> None:
+    error = httpx.ConnectError("certificate verify failed")
+    error.__cause__ = ssl.SSLCertVerificationError()
+    assert translated(error).outcome == Outcome.TLS_ERROR
+
+
+# Asked over real sockets.
+
+
+async def outcome(endpoint: Endpoint, within: float = 1.0) -> Outcome:
+    """What became of a GET that is read to its end; everything else that may be raised fails the test."""
+    async with endpoint, asyncio.timeout(within):
+        try:
+            answering = await endpoint.ask("GET", b"/", FIELDS, b"")
+            await whole(answering)
+        except UpstreamError as error:
+            assert endpoint.statistics() == Statistics(open=0, idle=0, uploads=0)
+            return error.outcome
+    return Outcome.OK
+
+
+async def whole(answering: Answering) -> bytes:
+    return b"".join([chunk async for chunk in answering.chunks()])
+
+
+async def begun_and_cut(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(chunked(b"hello")[:-5])
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (answer(), Outcome.OK),
+        (silent, Outcome.TIMEOUT),
+        (then_close(b""), Outcome.INCOMPLETE),
+        (then_reset(b""), Outcome.INCOMPLETE),
+        (begun_and_cut, Outcome.INCOMPLETE),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Outcome.PROTOCOL_ERROR),
+        (answer().replace(b"200", b"999"), Outcome.PROTOCOL_ERROR),
+        (chunked(b"x").replace(b"1\r\n", b"zz\r\n"), Outcome.PROTOCOL_ERROR),
+    ],
+)
+async def test_what_a_server_does_has_its_outcome(script: Script | bytes, expected: Outcome) -> None:
+    async with Origin(script) as origin:
+        assert await outcome(Endpoint(origin.url, silence=0.05)) == expected
+
+
+async def test_nobody_there_is_a_connect_error_with_the_reason() -> None:
+    with refusing_port() as port:
+        assert await outcome(Endpoint(f"http://127.0.0.1:{port}")) == Outcome.CONNECT_ERROR
+    with deaf_port() as port:
+        assert await outcome(Endpoint(f"http://127.0.0.1:{port}", connect_timeout=0.05)) == Outcome.CONNECT_ERROR
+    for host in ("no-such-host.invalid", "a" * 64 + ".invalid", "xn--a.invalid"):
+        assert await outcome(Endpoint(f"http://{host}"), within=5) == Outcome.CONNECT_ERROR
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> tuple[trustme.CA, str]:
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return made, str(tmp_path / "ca.pem")
+
+
+def serving(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
+
+
+def trusting(ca: str | None = None, *, cert: str | None = None, verify: bool = True) -> ssl.SSLContext:
+    return tls_context(ca=ca, cert=cert, key=None, verify=verify)
+
+
+async def test_a_certificate_is_checked_against_authority_and_name(authority: tuple[trustme.CA, str]) -> None:
+    issuer, ca = authority
+    async with Origin(tls=serving(issuer, "127.0.0.1")) as origin:
+        assert await outcome(Endpoint(origin.url, tls=trusting(ca))) == Outcome.OK
+        assert await outcome(Endpoint(origin.url, tls=trusting())) == Outcome.TLS_ERROR
+        assert await outcome(Endpoint(origin.url)) == Outcome.TLS_ERROR
+        assert await outcome(Endpoint(origin.url, tls=trusting(verify=False))) == Outcome.OK
+    async with Origin(tls=serving(issuer, "another.example")) as origin:
+        assert await outcome(Endpoint(origin.url, tls=trusting(ca))) == Outcome.TLS_ERROR
+
+
+async def test_a_client_certificate_is_shown_where_one_is_asked_for(
+    authority: tuple[trustme.CA, str], tmp_path: Path
+) -> None:
+    issuer, ca = authority
+    asking = serving(issuer, "127.0.0.1")
+    asking.verify_mode = ssl.CERT_REQUIRED
+    issuer.configure_trust(asking)
+    own = str(tmp_path / "own.pem")
+    issuer.issue_cert("client.example").private_key_and_cert_chain_pem.write_to_path(own)
+    async with Origin(tls=asking) as origin:
+        assert await outcome(Endpoint(origin.url, tls=trusting(ca, cert=own))) == Outcome.OK
+        # TLS 1.3 lets a client believe that it is connected before the server has refused its missing certificate.
+        refused = await outcome(Endpoint(origin.url, tls=trusting(ca)))
+        assert refused in (Outcome.TLS_ERROR, Outcome.INCOMPLETE)
+
+
+def test_a_file_that_is_no_certificate_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    with pytest.raises(ssl.SSLError):
+        trusting(str(tmp_path / "no.pem"))
+    with pytest.raises(FileNotFoundError):
+        trusting(str(tmp_path / "missing.pem"))
+
+
+# Stale connections.
+
+
+def closing_when_asked_again() -> Script:
+    """The first connection ends on its second request; the others stay."""
+    first = True
+
+    async def script(peer: Peer) -> None:
+        nonlocal first
+        ends, first = first, False
+        await peer.request()
+        await peer.send(answer(b"1"))
+        await peer.request()
+        if not ends:
+            await peer.send(answer(b"2"))
+
+    return script
+
+
+async def test_a_whole_body_that_met_a_closed_connection_is_sent_once_more() -> None:
+    async with Origin(closing_when_asked_again()) as origin, Endpoint(origin.url, retry=True) as endpoint:
+        for _ in range(2):
+            answering = await endpoint.ask("POST", b"/", [*FIELDS, (b"Content-Length", b"2")], b"hi")
+            assert await whole(answering) == b"1"
+        assert [message.body for message in origin.requests] == [b"hi"] * 3
+
+
+async def streamed() -> AsyncIterator[bytes]:
+    yield b"hi"
+
+
+@pytest.mark.parametrize("retry", [True, False])
+async def test_a_streamed_body_is_never_sent_again_and_none_is_without_leave(retry: bool) -> None:
+    body = streamed() if retry else b"hi"
+    async with Origin(closing_when_asked_again()) as origin, Endpoint(origin.url, retry=retry) as endpoint:
+        await whole(await endpoint.ask("GET", b"/", FIELDS, b""))
+        with pytest.raises(UpstreamError) as raised:
+            await endpoint.ask("POST", b"/", [*FIELDS, (b"Content-Length", b"2")], body)
+        assert raised.value.outcome == Outcome.INCOMPLETE
+        assert len(origin.connections) == 1
+
+
+async def test_a_retry_that_fails_is_not_tried_again() -> None:
+    served = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal served
+        served += 1
+        if served == 1:
+            await peer.request()
+            await peer.send(answer())
+        await peer.request()
+
+    async with Origin(script) as origin, Endpoint(origin.url, retry=True) as endpoint:
+        await whole(await endpoint.ask("GET", b"/", FIELDS, b""))
+        with pytest.raises(UpstreamError):
+            await endpoint.ask("GET", b"/", FIELDS, b"")
+        assert served == 2
+
+
+# What is sent.
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "sent"),
+    [
+        ("http://127.0.0.1:{port}", "upstream", b"127.0.0.1:{port}"),
+        ("http://127.0.0.1:{port}/base/", "upstream", b"127.0.0.1:{port}"),
+        ("http://127.0.0.1:{port}", "preserve", b"caller"),
+        ("http://127.0.0.1:{port}", "models.example", b"models.example"),
+    ],
+)
+async def test_the_host_is_the_urls_the_callers_or_a_literal(url: str, host: str, sent: bytes) -> None:
+    async with Origin() as origin:
+        async with Endpoint(url.format(port=origin.port), host=host) as endpoint:
+            await whole(await endpoint.ask("GET", b"/", FIELDS, b""))
+        assert origin.requests[0].all(b"host") == [sent.replace(b"{port}", b"%d" % origin.port)]
+
+
+@pytest.mark.parametrize(
+    ("base", "target", "sent"),
+    [
+        ("", b"/a?b", b"/a?b"),
+        ("/", b"/a", b"/a"),
+        ("/v1", b"/a", b"/v1/a"),
+        ("/v1/", b"//a", b"/v1//a"),
+        ("/v1", b"*", b"*"),
+    ],
+)
+async def test_a_base_path_goes_before_the_target(base: str, target: bytes, sent: bytes) -> None:
+    async with Origin() as origin:
+        async with Endpoint(origin.url + base) as endpoint:
+            await whole(await endpoint.ask("OPTIONS", target, FIELDS, b""))
+        assert origin.requests[0].target == sent
