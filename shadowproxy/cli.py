@@ -119,13 +119,32 @@ def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[st
     "--shadow", "shadows", metavar="NAME=URL", multiple=True, callback=_shadow_urls, help="A shadow; repeat for more."
 )
 @click.option("--listen", metavar="ADDRESS", help="host:port or unix:/path.  [default: 127.0.0.1:8080]")
+@click.option("--admin", metavar="ADDRESS", help='Health and metrics, or "off".  [default: 127.0.0.1:9901]')
 @click.option("--log", metavar="PATH", help='A directory, or "-" for standard output.  [default: shadow-log]')
-def serve(file: Path | None, live: str | None, shadows: Mapping[str, str], listen: str | None, log: str | None) -> None:
+def serve(
+    file: Path | None,
+    live: str | None,
+    shadows: Mapping[str, str],
+    listen: str | None,
+    admin: str | None,
+    log: str | None,
+) -> None:
     """Forward every request to live, mirror it to the shadows, log both answers.
 
     Stops on SIGTERM or Ctrl-C: what was accepted is answered, and the log is flushed.
     """
-    config = _config_of(file, live, shadows, listen, log)
+    if file is not None and (live or shadows or listen or admin or log):
+        raise click.UsageError("-c stands alone: with a file, everything is said there")
+    if file is None and live is None:
+        raise click.UsageError("give -c FILE, or --live URL and --shadow NAME=URL")
+    from shadowproxy.config import ConfigError, from_flags
+
+    try:
+        config = (
+            _load(file) if file else from_flags(live=live or "", shadows=shadows, listen=listen, admin=admin, log=log)
+        )
+    except ConfigError as error:
+        raise Fault(str(error)) from None
     from shadowproxy.serve.app import StartError, run
 
     try:
@@ -133,23 +152,6 @@ def serve(file: Path | None, live: str | None, shadows: Mapping[str, str], liste
     except StartError as error:
         raise Fault(str(error)) from None
     sys.exit(status)
-
-
-def _config_of(
-    file: Path | None, live: str | None, shadows: Mapping[str, str], listen: str | None, log: str | None
-) -> "Config":
-    if file is not None:
-        if live or shadows or listen or log:
-            raise click.UsageError("-c stands alone: with a file, everything is said there")
-        return _load(file)
-    if live is None:
-        raise click.UsageError("give -c FILE, or --live URL and --shadow NAME=URL")
-    from shadowproxy.config import ConfigError, from_flags
-
-    try:
-        return from_flags(live=live, shadows=shadows, listen=listen, log=log)
-    except ConfigError as error:
-        raise Fault(str(error)) from None
 
 
 def _load(file: Path) -> "Config":

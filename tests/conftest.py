@@ -69,6 +69,7 @@ def starter(directory: Path) -> StartProxy:
             log = directory / "log"
             values: dict[str, Any] = {
                 "listen": "127.0.0.1:0",
+                "admin": None,
                 "live": {"url": live_origin.url} | dict(live_options or {}),
                 "shadows": {
                     name: {"url": origin.url} | dict(shadow_options or {}) for name, origin in shadow_origins.items()

@@ -118,7 +118,7 @@ def ports() -> Iterator[dict[str, str]]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         free = bound.getsockname()[1]
-    yield {"9001": str(live.server_port), "9002": str(shadow.server_port), "8080": str(free)}
+    yield {"9001": str(live.server_port), "9002": str(shadow.server_port), "8080": str(free), "9901": "0"}
     for server in (live, shadow):
         server.shutdown()
         server.server_close()
@@ -145,6 +145,8 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, port
                 words = shlex.split(line)
                 if "--listen" not in words:
                     words += ["--listen", f"127.0.0.1:{ports['8080']}"]  # the default, moved as the others are
+                if "-c" not in words:
+                    words += ["--admin", f"127.0.0.1:{ports['9901']}"]
                 running = stack.enter_context(
                     subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
                 )

@@ -54,11 +54,20 @@ def from_values(values: Mapping[str, Any]) -> Config:
     return _validated(dict(values), lambda location, problem: (0, _line(None, None, location, problem)))
 
 
-def from_flags(*, live: str, shadows: Mapping[str, str], listen: str | None = None, log: str | None = None) -> Config:
-    """The Config for `serve` without a file. Raises ConfigError, which names the flag."""
+def from_flags(
+    *,
+    live: str,
+    shadows: Mapping[str, str],
+    listen: str | None = None,
+    admin: str | None = None,
+    log: str | None = None,
+) -> Config:
+    """The Config for `serve` without a file; `admin` may be "off". Raises ConfigError, which names the flag."""
     values: dict[str, Any] = {"live": {"url": live}, "shadows": {name: {"url": url} for name, url in shadows.items()}}
     if listen is not None:
         values["listen"] = listen
+    if admin is not None:
+        values["admin"] = None if admin == "off" else admin
     if log is not None:
         values["log"] = {"path": log}
 

@@ -298,6 +298,7 @@ class Config:
     """The whole of it. Made by `load`, `from_flags` and `from_values`, which raise ConfigError."""
 
     listen: Listen = TcpAddress("127.0.0.1", 8080)
+    admin: Annotated[Listen | None, Nullable] = TcpAddress("127.0.0.1", 9901)
     drain: Seconds = 30.0
     request_id: RequestId = RequestId()
     forwarded: Flag = False
@@ -311,6 +312,8 @@ class Config:
     compare: Compare = Compare()
 
     def __post_init__(self) -> None:
+        if self.admin == self.listen and not (isinstance(self.listen, TcpAddress) and self.listen.port == 0):
+            raise ValueError("admin: must not be where callers connect, its paths would be taken from them")
         if self.live.respond is not None and self.control.percent:
             raise ValueError("control: live.respond always says the same, asking it twice tells nothing")
 

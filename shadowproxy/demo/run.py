@@ -159,7 +159,9 @@ async def _converse(console: Console, place: Place, asked: Sequence[Flight]) -> 
         live = await start("live", "shadowproxy.demo.server", "live")
         shadow = await start(SHADOW, "shadowproxy.demo.server", "shadow")
         ways = ["--live", live.url, "--shadow", f"{SHADOW}={shadow.url}"]
-        proxy = await start("proxy", "shadowproxy", "serve", *ways, "--listen", "127.0.0.1:0", "--log", str(place.log))
+        proxy = await start(
+            "proxy", "shadowproxy", "serve", *ways, "--listen", "127.0.0.1:0", "--admin", "off", "--log", str(place.log)
+        )
         _say(console, f"live    {live.url}  an if statement: late, if it left more than 15 minutes late")
         _say(console, f"shadow  {shadow.url}  {SHADOW}: boosted trees, trained on January to August")
         _say(console, f"proxy   {proxy.url}  shadowproxy serve {shlex.join(ways)}")

@@ -1,7 +1,7 @@
 """The operator's side, on a port of its own: no path of the live API is taken. Reads; changes nothing."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import orjson
@@ -33,9 +33,7 @@ def build(exporter: Exporter, mirror: Mirror, journal: Journal, accepts: Callabl
 
     async def shadows(_: Request) -> Response:
         lanes = [*mirror.lanes, mirror.control] if mirror.control else mirror.lanes
-        return _json(
-            {"shadows": {lane.shadow.name: _lane(lane) for lane in lanes}, "journal": asdict(journal.statistics())}
-        )
+        return _json({"shadows": {lane.shadow.name: _lane(lane) for lane in lanes}, "journal": _journal(journal)})
 
     return Starlette(
         routes=[
@@ -51,5 +49,12 @@ def _lane(lane: Lane) -> dict[str, Any]:
     return {"percent": lane.shadow.percent, "url": lane.endpoint.url} | asdict(lane.statistics())
 
 
+def _journal(journal: Journal) -> dict[str, Any]:
+    statistics = journal.statistics()
+    return {field.name: getattr(statistics, field.name) for field in fields(statistics)} | {
+        "lost": dict(statistics.lost)
+    }
+
+
 def _json(value: Mapping[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")
+    return Response(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS), status, media_type="application/json")

@@ -26,10 +26,11 @@ from shadowproxy.config import Config, Live, Shadow, TcpAddress, Tls, UnixAddres
 from shadowproxy.exchange import Exchange
 from shadowproxy.record import Answer, Judgement
 from shadowproxy.redaction import Redaction
-from shadowproxy.serve import mirror, proxy, sampling
+from shadowproxy.serve import admin, mirror, proxy, sampling
 from shadowproxy.serve.capture import Memory
 from shadowproxy.serve.journal import Journal, JournalError
 from shadowproxy.serve.listener import Limits, Listener
+from shadowproxy.serve.metrics import Exporter
 from shadowproxy.serve.mirror import CONTROL, Mirror
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.upstream import Endpoint, tls_context
@@ -85,6 +86,7 @@ class Sidecar:
         self.proxy: proxy.Proxy
         self._server: _Server
         self._socket: socket.socket
+        self._admin_socket: socket.socket | None = None
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
 
@@ -96,12 +98,24 @@ class Sidecar:
         host, port = self._socket.getsockname()[:2]
         return host, port
 
+    @property
+    def admin_address(self) -> tuple[str, int] | None:
+        """Where the admin server listens, in the same form; None where it is off."""
+        if self._admin_socket is None:
+            return None
+        if isinstance(self.config.admin, UnixAddress):
+            return self.config.admin.path, 0
+        host, port = self._admin_socket.getsockname()[:2]
+        return host, port
+
     def describe(self) -> str:
-        host, port = self.address
-        where = f"unix:{host}" if not port else f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         live = self.config.live.url or "a fixed answer"
         shadows = ", ".join(self.config.shadows) or "none"
-        return f"shadowproxy {__version__} listening on {where}, live {live}, shadows {shadows}, log {self._log_path()}"
+        admin = _written(self.admin_address) if self.admin_address else "off"
+        return (
+            f"shadowproxy {__version__} listening on {_written(self.address)}, live {live}, shadows {shadows}, "
+            f"log {self._log_path()}, admin {admin}"
+        )
 
     def stop(self) -> None:
         """Begin to stop; called again, hurry."""
@@ -163,12 +177,30 @@ class Sidecar:
             )
         )
         self.proxy = proxy.Proxy(live, self.mirror, settings)
+        if config.admin is not None:
+            await self._serve_admin(stack, config.admin)
         self._socket = _bind(config.listen)
-        stack.callback(self._socket.close)
+        stack.callback(_release, config.listen, self._socket)
         self._server = _Server(_uvicorn(config, self.proxy), config.drain)
         serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
+
+    async def _serve_admin(self, stack: AsyncExitStack, address: TcpAddress | UnixAddress) -> None:
+        """The last to stop but for the rooms it tells of: a probe sees that the sidecar is draining."""
+        exporter = Exporter(self.proxy, self.mirror, self.journal)
+        app = admin.build(exporter, self.mirror, self.journal, accepts=lambda: not self._stopping.is_set())
+        self._admin_socket = _bind(address)
+        stack.callback(_release, address, self._admin_socket)
+        server = _Server(uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False), drain=1.0)
+        serving = asyncio.get_running_loop().create_task(server.serve(sockets=[self._admin_socket]))
+
+        async def stop() -> None:
+            server.stop.set()
+            await serving
+
+        stack.push_async_callback(stop)
+        await server.ready.wait()
 
     async def _stop_serving(self, serving: asyncio.Task[None]) -> None:
         """Finish the requests under way, then the shadows, within `drain` together."""
@@ -183,9 +215,6 @@ class Sidecar:
         if not draining.done():
             await self.mirror.drain(0)
         await draining
-        if isinstance(self.config.listen, UnixAddress):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.config.listen.path)
 
     async def _close_journal(self) -> None:
         await asyncio.to_thread(self.journal.close, FLUSH)
@@ -344,6 +373,20 @@ def _control(config: Config) -> mirror.Shadow:
         url=config.live.url or "", percent=config.control.percent, timeout=config.live.timeout, forward_credentials=True
     )
     return _shadow(CONTROL, as_shadow)
+
+
+def _written(address: tuple[str, int]) -> str:
+    host, port = address
+    if not port:
+        return f"unix:{host}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _release(listen: TcpAddress | UnixAddress, bound: socket.socket) -> None:
+    bound.close()
+    if isinstance(listen, UnixAddress):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(listen.path)
 
 
 def _bind(listen: TcpAddress | UnixAddress) -> socket.socket:

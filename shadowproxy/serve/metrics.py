@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve.journal import Journal
+from shadowproxy.serve.journal import LOSSES, Journal
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.proxy import Proxy
 from shadowproxy.serve.times import BOUNDS, Times
@@ -101,8 +101,8 @@ class Exporter(Collector):
         yield CounterMetricFamily("shadowproxy_records_written", "Records in the log.", statistics.written)
         yield CounterMetricFamily("shadowproxy_log_bytes", "Bytes of records written.", statistics.bytes)
         lost = CounterMetricFamily("shadowproxy_records_lost", "Exchanges without a record.", labels=["reason"])
-        for reason, count in statistics.lost.items():
-            lost.add_metric([reason], count)
+        for reason in LOSSES:
+            lost.add_metric([reason], statistics.lost.get(reason, 0))
         yield lost
         yield GaugeMetricFamily("shadowproxy_journal_queued", "Exchanges waiting to be written.", statistics.queued)
         yield GaugeMetricFamily("shadowproxy_journal_queued_bytes", "Bytes they hold.", statistics.queued_bytes)

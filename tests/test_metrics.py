@@ -1,0 +1,70 @@
+"""What is exported is what docs/metrics.md tells of, and it adds up."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import httpx
+from conftest import Proxy, StartProxy
+from fakes import always, answer
+from prometheus_client.parser import text_string_to_metric_families
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
+ROW = re.compile(r"^\| `(shadowproxy_\w+)` \| (\w+) \| ([^|]*)\|", re.MULTILINE)
+
+
+def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Every sample by its name and its labels' values, in the order of the labels' names."""
+    families = text_string_to_metric_families(text)
+    return {
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+async def scrape(running: Proxy, written: int) -> str:
+    """The metrics once `written` records are in the log."""
+    assert running.sidecar.admin_address is not None
+    host, port = running.sidecar.admin_address
+    async with asyncio.timeout(5), httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}") as client:
+        text = ""
+        while f"shadowproxy_records_written_total {written}.0\n" not in text:
+            text = (await client.get("/metrics")).text
+        return text
+
+
+async def test_the_document_tells_of_every_metric_and_of_no_other(proxy: StartProxy) -> None:
+    async with proxy(shadows={"a": always(answer(b"{}"))}, admin="127.0.0.1:0") as running:
+        await running.ask(GET)
+        text = await scrape(running, written=1)
+    exported = {}
+    for family in text_string_to_metric_families(text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        exported[name] = (family.type, labels)
+    # A labelled counter with nothing to count yet has no sample to show its label.
+    exported["shadowproxy_requests_refused_total"] = ("counter", {"status"})
+    told = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in ROW.findall(DOCUMENT)}
+    assert told == exported
+
+
+async def test_the_books_balance(proxy: StartProxy) -> None:
+    shadows = {"good": always(answer(b"{}")), "bad": always(b"nonsense\r\n\r\n")}
+    async with proxy(shadows=shadows, admin="127.0.0.1:0") as running, await running.caller() as caller:
+        for _ in range(5):
+            await caller.ask(GET)
+        found = samples(await scrape(running, written=5))
+    assert found["shadowproxy_requests_total", ("ok",)] == found["shadowproxy_records_written_total", ()] == 5
+    for name, outcome in (("good", "ok"), ("bad", "protocol_error")):
+        assert found["shadowproxy_shadow_chosen_total", (name,)] == 5
+        assert found["shadowproxy_shadow_outcomes_total", (outcome, name)] == 5
+        settled = [
+            value for (metric, labels), value in found.items() if metric.endswith("outcomes_total") and name in labels
+        ]
+        assert sum(settled) == 5
+        assert found["shadowproxy_shadow_duration_seconds_count", (name,)] == 5
+    assert sum(value for (metric, _), value in found.items() if metric == "shadowproxy_records_lost_total") == 0
+    assert found["shadowproxy_live_duration_seconds_count", ()] == 5
+    assert found["shadowproxy_memory_bytes", ()] == 0
