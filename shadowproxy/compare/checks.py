@@ -144,6 +144,15 @@ def verdict_of(shadow: Figures, checks: list[Check]) -> Figures:
     }
 
 
+def decided(over_time: list[Figures], line: float | None) -> Figures:
+    """The first block of time from which on the agreement was known to lie above or below `line`, if there is one."""
+    rows = [row for row in over_time if row["so_far"] is not None]
+    at = None
+    if line is not None:
+        at = next((at for at, row in enumerate(rows) if row["low"] >= line or row["high"] < line), None)
+    return {"line": line, "at": at}
+
+
 def _within(value: float, low: float, high: float, least: float | None, most: float | None) -> Result:
     """Where an interval lies: inside, outside or across what is allowed."""
     if (least is None or low >= least) and (most is None or high <= most):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from glob import glob
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -77,8 +78,14 @@ def summarise_one(file: str, readings: Readings, only: Only = EVERYTHING, shadow
 
 
 def files_of(path: str | Path) -> list[str]:
-    """The files that a path stands for: a directory's segments, oldest first, or itself."""
-    return [str(file) for file in segments(Path(path))] if str(path) != "-" and Path(path).is_dir() else [str(path)]
+    """The files that a path stands for: a directory's segments, oldest first; a pattern's files by name; or itself."""
+    if str(path) == "-":
+        return ["-"]
+    if Path(path).is_dir():
+        return [str(file) for file in segments(Path(path))]
+    if not Path(path).exists() and any(sign in str(path) for sign in "*?["):
+        return sorted(glob(str(path), recursive=True)) or [str(path)]
+    return [str(path)]
 
 
 class _Source:

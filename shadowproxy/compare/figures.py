@@ -70,7 +70,7 @@ def _log(summary: Summary) -> Figures:
         "repeated_records": summary.records.repeats(),
         "live_outcomes": ranked(summary.live_outcomes),
         "live_statuses": ranked(summary.live_statuses),
-        "block_seconds": summary.width,
+        "block_seconds": summary.width / 1000,
         "blocks": len(summary.blocks),
     }
 
@@ -263,7 +263,7 @@ def _over_time(pair: Pair, primary: Outputs | None, aside: set[str], width: int)
         low, high = stats.confidence_sequence(same / effect, total / effect)
         rows.append(
             {
-                "start": moment(block * width * 1_000_000),
+                "start": moment(block * width * 1000),
                 "pairs": n[block],
                 "agreeing": k.get(block, 0),
                 "so_far": same / total if total else None,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.compare.checks import Check, Gates, Result, checks_of, verdict_of
+from shadowproxy.compare.checks import Check, Gates, Result, checks_of, decided, verdict_of
 from shadowproxy.compare.figures import Figures, figures_of, number
 from shadowproxy.compare.summary import Summary
 from shadowproxy.compare.visible import one_line, visible
@@ -54,6 +54,7 @@ def to_json(summary: Summary, gates: Gates | None = None, *, slices: tuple[str, 
         checks = checks_of(shadow, gates)
         shadow["checks"] = [_plain(check) for check in checks]
         shadow["verdict"] = verdict_of(shadow, checks)
+        shadow["decided"] = decided(shadow["over_time"], gates.min_agreement)
     results = [shadow["verdict"]["result"] for shadow in figures["shadows"].values()]
     order = (Result.FAIL, Result.INCONCLUSIVE, Result.NO_DATA, Result.PASS)
     figures["result"] = str(next((result for result in order if result in results), Result.NO_DATA))

@@ -1,6 +1,8 @@
 """One exchange for a person to read: what was asked, and the two answers side by side with their differences marked."""
 
+import base64
 import json
+import shlex
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -17,6 +19,10 @@ from shadowproxy.record import Answer, Body, Record
 
 LINES: Final = 200
 """Lines of a body that are shown, and differences that are listed."""
+
+_PER_CONNECTION: Final = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade", "via"}
+)
 
 STYLES: Final = {
     Verdict.MATCH: "green",
@@ -77,6 +83,48 @@ def _pair(live: Answer, name: str, other: Answer, rules: Rules, console: Console
             _say(console, Text(f"{line}{visible(name)} {one_line(difference.shadow)}"))
         if compared.diff.count > len(compared.diff.differences[:LINES]):
             _say(console, Text(f"  and {compared.diff.count - len(compared.diff.differences[:LINES]):,} more"))
+
+
+def curl_command(record: Record, url: str) -> str:
+    """The request as a command for bash that sends it to `url`: an endpoint's scheme, host and base path.
+
+    Header fields of the one connection are left out, and what the log had redacted is sent as it stands there. JSON is
+    written anew: the same values, in other spelling. A body that the log has not whole is said to be missing.
+    """
+    asked = record.request
+    query = f"?{asked.query}" if asked.query else ""
+    target = f"{url.rstrip('/')}{asked.path}{query}"
+    parts = ["curl", "--path-as-is", "-X", asked.method]
+    for name, values in asked.headers.items():
+        if name not in _PER_CONNECTION:
+            for value in values if isinstance(values, list) else [values]:
+                parts += ["-H", f"{name}: {value}"]
+    missing = ""
+    body = asked.body
+    if body.truncated:
+        missing = "  # the log has not the whole body"
+    elif body.kind == "json":
+        parts += ["--data-binary", json.dumps(body.value, ensure_ascii=False, separators=(",", ":"))]
+    elif body.kind == "text":
+        parts += ["--data-binary", body.value]
+    elif body.kind == "bytes":
+        encoded = base64.b64encode(body.value).decode()
+        parts += ["--data-binary", "@-"]
+        return f"printf %s {encoded} | base64 -d | {_words([*parts, target])}"
+    return _words([*parts, target]) + missing
+
+
+def _words(parts: list[str]) -> str:
+    """Words for bash. What would act on the terminal is spelt out in $'...', which the shell turns back."""
+    words = []
+    for part in parts:
+        shown = visible(part)
+        if shown == part:
+            words.append(shlex.quote(part))
+        else:
+            escaped = part.replace("\\", "\\\\").replace("'", "\\'")
+            words.append(f"$'{visible(escaped)}'")
+    return " ".join(words)
 
 
 Line = tuple[str, str | None]

@@ -194,14 +194,16 @@ def anytime_share(estimate: Estimate) -> tuple[float, float]:
 
 
 def anytime_difference(plus: int, minus: int, n: int, design_effect: float) -> tuple[float, float]:
-    """As `confidence_sequence`, for (plus - minus) / n over pairs that came out for one arm only.
+    """As `confidence_sequence`, for (plus - minus) / n: plus and minus count the pairs that came out for one arm only.
 
-    Each share gets half of alpha, so that by the union bound both hold at every look.
+    It is d (2q - 1) with d the share of such pairs and q the share of plus among them. Each has a sequence of its own,
+    at 0.01 and 0.04: by the union bound both hold at every look, with chance 0.95.
     """
     effect = max(1.0, design_effect)
-    size = n / effect
-    more, less = (confidence_sequence(each / effect, size, 0.025) for each in (plus, minus))
-    return more[0] - less[1], more[1] - less[0]
+    discordant = (plus + minus) / effect
+    fewest, most = confidence_sequence(discordant, n / effect, 0.01)
+    low, high = (2 * q - 1 for q in confidence_sequence(plus / effect, discordant, 0.04))
+    return low * (fewest if low >= 0 else most), high * (most if high >= 0 else fewest)
 
 
 # --- two distributions ---------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 `summarise` reads records once and keeps a bounded amount of what they say; `merge` adds two summaries exactly, with
 `Summary()` as its zero; `save` and `load` write one down. Everything the report prints is computed from a summary.
 
-Counts that need an interval are kept by block of time: one second wide at first, and while there are more than
-`MOST_BLOCKS` of them, neighbours are merged and the width doubles.
+Counts that need an interval are kept by block of time: an eighth of a second wide at first, and while there are more
+than `MOST_BLOCKS` of them, neighbours are merged and the width doubles.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,6 +20,9 @@ from shadowproxy.compare.sketch import DistinctIds, Series, Tally, hashed
 from shadowproxy.record import Record
 
 MOST_BLOCKS: Final = 64
+NARROWEST: Final = 125
+"""Milliseconds of the first blocks: so short a log as a demonstration's still has enough of them."""
+
 FORMAT: Final = 1
 """The version of a saved summary. Summaries of other versions are refused, not guessed at."""
 
@@ -32,9 +35,9 @@ class SummaryError(Exception):
 
 @dataclass(slots=True)
 class Summary:
-    """What a log says. `width` is the seconds in a block of time; first and last are microseconds since the epoch."""
+    """What a log says. `width` is milliseconds in a block of time; first and last are microseconds since the epoch."""
 
-    width: int = 1
+    width: int = NARROWEST
     blocks: Series = field(default_factory=Series)
     first: int | None = None
     last: int | None = None
@@ -53,10 +56,10 @@ class Summary:
     def add(self, record: Record, readings: "Readings", *, shadow: str | None = None) -> None:
         """Count one record; with `shadow`, of the shadows only that one. Raises ValueError where its time is none."""
         at = micros(record.at)
-        self.blocks[at // (1_000_000 * self.width)] += 1
+        self.blocks[at // (1000 * self.width)] += 1
         if len(self.blocks) > MOST_BLOCKS:
             self._narrow()
-        block = at // (1_000_000 * self.width)
+        block = at // (1000 * self.width)
         self.first = at if self.first is None else min(self.first, at)
         self.last = at if self.last is None else max(self.last, at)
         self.ids.add(hashed(record.id))
@@ -71,7 +74,7 @@ class Summary:
                 pair.add(block, record, answer, readings.of(name))
 
     def widened(self, width: int) -> Self:
-        """The same with blocks of `width` seconds, which is its own times a power of two."""
+        """The same with blocks of `width` milliseconds, which is its own times a power of two."""
         wider = type(self)(self.width, self.blocks, self.first, self.last)
         for name in _PARTS:
             setattr(wider, name, getattr(self, name))
@@ -106,8 +109,9 @@ class Summary:
             raise SummaryError(f"not a summary of format {FORMAT}")
         try:
             summary = cls(width=int(raw["width"]), first=raw["first"], last=raw["last"])
-            if summary.width < 1 or summary.width & (summary.width - 1):
-                raise SummaryError("not a whole summary: blocks of time that are no power of two")
+            doubled, rest = divmod(summary.width, NARROWEST)
+            if rest or doubled < 1 or doubled & (doubled - 1):
+                raise SummaryError("not a whole summary: blocks of time of an odd width")
             for name in _PARTS:
                 setattr(summary, name, type(getattr(summary, name)).from_json(raw[name]))
             summary.shadows = {name: Pair.from_json(counted) for name, counted in raw["shadows"].items()}
