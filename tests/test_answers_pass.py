@@ -395,7 +395,7 @@ async def test_left_over_bytes_never_reach_the_next_caller(proxy: StartProxy, na
         assert b"EVIL" not in (await caller.ask(asked)).raw
         evil_sent.set()
         if later:
-            await (await running.live.connection(0)).wait_ended()
+            await (await running.live.connection(0)).wait_ended(1)
         for next_caller in (other, caller):
             assert (await next_caller.ask(GET)).body == b"good"
         assert b"EVIL" not in caller.received

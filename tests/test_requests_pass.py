@@ -101,6 +101,7 @@ HOP_BY_HOP = [
     b"Keep-Alive: timeout=5",
     b"Proxy-Connection: keep-alive",
     b"TE: trailers",
+    b"Upgrade: h2c",
     b"Trailer: X-Sum",
     b"Connection: x-secret, X-Other\r\nX-Secret: 1\r\nx-other: 2",
     b"Connection: x-secret\r\nConnection: x-other\r\nX-Secret: 1\r\nx-other: 2",

@@ -201,6 +201,22 @@ async def test_a_request_that_met_a_closing_connection_is_sent_once_more(
         assert len(running.live.connections[1].requests) == 1
 
 
+async def test_it_is_sent_once_more_over_a_new_connection_for_the_others_may_be_closing_too(proxy: StartProxy) -> None:
+    both_asked = asyncio.Barrier(2)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        if len(running.live.connections) <= 2:
+            await both_asked.wait()
+        await peer.send(answer())
+        await peer.wait_received(len(peer.received) + 1)
+
+    async with proxy(script) as running:
+        await asyncio.gather(running.ask(GET), running.ask(GET))
+        assert (await running.ask(GET)).status == 200
+        assert len(running.live.connections) == 3
+
+
 async def test_with_retry_off_a_closing_connection_is_a_502(proxy: StartProxy) -> None:
     script, _ = hang_up_when_asked_again("end")
     async with proxy(script, live_options={"retry": "off"}) as running, await running.caller() as caller:
@@ -260,6 +276,46 @@ async def test_an_early_413_reaches_the_caller_in_the_middle_of_the_upload(proxy
         # Either the rest of the upload was let by and the connection is in sync, or it is closed.
         with contextlib.suppress(ConnectionError, CutOff):
             assert (await caller.ask(GET)).status == 413
+
+
+async def test_an_upload_that_was_stuck_when_an_early_answer_came_is_let_by(proxy: StartProxy) -> None:
+    async def script(peer: Peer) -> None:
+        if len(live.connections) == 1:
+            peer.stop_reading()
+            await stuck.wait()
+        await peer.send(answer(b"too much", status=413))
+        await peer.wait_ended()
+
+    stuck = asyncio.Event()
+    async with Origin(script, receive_buffer=4096) as live, proxy(live) as running, await running.caller() as caller:
+        sending = asyncio.create_task(caller.send(post(20_000_000)))
+        await live.connection()
+        await asyncio.sleep(0.05)
+        assert not sending.done()
+        stuck.set()
+        assert (await caller.answer()).status == 413
+        await sending
+        assert (await caller.ask(GET)).status == 413
+
+
+async def test_an_upload_that_live_does_not_take_holds_the_caller_back_and_ends_at_lives_timeout(
+    proxy: StartProxy,
+) -> None:
+    async def script(peer: Peer) -> None:
+        peer.stop_reading()
+        await peer.gone.wait()
+
+    async with Origin(script, receive_buffer=4096) as live, proxy(live, live_options={"timeout": "200ms"}) as running:
+        async with await running.caller() as caller:
+            await caller.send(post(10**9, b""))
+            sent = asyncio.create_task(caller.flood(bytes(65536), limit=10**9))
+            assert told(await caller.answer()) == (504, "http_response_timeout")
+            sent.cancel()
+            # What the kernel's buffers on the way hold, not what the caller had to give.
+            assert running.sidecar.mirror.memory.used <= 8 << 20
+        (record,) = await running.records()
+        assert record.live.outcome == Outcome.TIMEOUT
+        assert record.request.body.size < 30_000_000
 
 
 async def test_an_upload_that_live_resets_is_a_502_and_no_hang(proxy: StartProxy) -> None:

@@ -455,6 +455,8 @@ class _Call:
             self._listener.transport.write(out)
         if last:
             self.answered = True
+            self._pieces.clear()  # nobody will receive these: they must not count as unread, or reading would stop
+            self.unread = 0
             self._listener.answered(self)
 
     async def _wait_writable(self, writable: asyncio.Future[None]) -> None:
