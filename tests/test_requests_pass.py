@@ -403,6 +403,15 @@ async def test_an_offer_to_upgrade_to_websocket_is_refused_and_the_connection_st
         assert (await caller.ask(get())).status == 200
 
 
+async def test_a_caller_refused_before_it_had_leave_to_send_is_closed_for_it_may_send_or_not(proxy: StartProxy) -> None:
+    async with proxy() as running, await running.caller() as caller:
+        await caller.send(post(b"abc", b"Expect: 100-continue", b"Upgrade: websocket")[:-3])
+        reply = await caller.answer()
+        assert (reply.status, reply.all(b"connection")) == (501, [b"close"])
+        await caller.send(b"GET")
+        assert await caller.rest() == b""
+
+
 @pytest.mark.parametrize("line_breaks", [b"\r\n", b"\r\n\r\n"])
 async def test_line_breaks_before_a_request_are_passed_over(proxy: StartProxy, line_breaks: bytes) -> None:
     async with proxy() as running, await running.caller() as caller:
