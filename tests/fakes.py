@@ -22,7 +22,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 PATIENCE = 5.0
 """Seconds. Far over what any of these waits takes on a busy machine, far under a run's limit."""
@@ -100,8 +100,7 @@ class Peer(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:

@@ -18,6 +18,7 @@ sixty times the CPU (httpcore issues 830, 961, 1093; `make bench`).
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
@@ -181,18 +182,41 @@ class Wire(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self, loop),
-                    self.host,
-                    self.port,
-                    ssl=self._tls,
-                    server_hostname=self.host if self._tls else None,
-                )
+                sock = await self._socket(loop)
+                connection = _Connection(self, loop)
+                try:
+                    await loop.create_connection(
+                        lambda: connection, sock=sock, ssl=self._tls, server_hostname=self.host if self._tls else None
+                    )
+                except BaseException:
+                    connection.abort()
+                    self.lost(connection)  # uvloop may leave that unsaid
+                    raise
         except TimeoutError:
             raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError(str(error) or type(error).__name__) from error
         return connection
+
+    async def _socket(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        """A connected socket. uvloop's create_connection, when cancelled, goes on connecting for nobody."""
+        found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        refused: OSError | None = None
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await loop.sock_connect(sock, address)
+            except OSError as error:
+                sock.close()
+                refused = refused or error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        raise refused or OSError("the name has no address")
 
     # The connections call these.
 
@@ -219,14 +243,20 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.writable: asyncio.Future[None] | None = None
         self.used = False
+        self.aborted = False
         self._reply: _Reply | None = None  # None while idle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.wire.opened(self)
+        if self.aborted:  # by who asked for it and left before it was made
+            self.transport.abort()
+        else:
+            self.wire.opened(self)
 
     def begin(self, reply: "_Reply") -> None:
+        if self.transport.is_closing():  # it may have ended in the turn that opened it, and nobody would say so again
+            raise httpx.ReadError("the connection was closed before the request")
         self.deadline.clear()
         self._reply = reply
 
@@ -244,7 +274,9 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self.deadline.close()
-        self.transport.abort()
+        self.aborted = True
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._reply is None:

@@ -1,0 +1,455 @@
+"""The transport's pool and its lifetimes, on both event loops: whoever leaves, whenever, leaves nothing behind."""
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import os
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+import uvloop
+from fakes import Origin, Peer, answer, chunk_of, chunked, deaf_port, silent, then_close
+
+from shadowproxy.serve.wire import HIGH_WATER, Stale, Statistics, Wire, WireRequest
+
+HOST = ((b"Host", b"h"),)
+NOTHING = Statistics(open=0, idle=0, uploads=0)
+LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")]
+ONE_IDLE = Statistics(open=1, idle=1, uploads=0)
+
+
+def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """The program serves on uvloop; asyncio's own loop closes, cancels and reports in another order."""
+
+    def run(loop: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(test(**arguments))
+            runner.run(asyncio.sleep(0.01))  # closed sockets leave the loop in its next turns
+
+    run.__name__ = test.__name__
+    own = inspect.signature(run).parameters["loop"]
+    run.__signature__ = inspect.Signature([own, *inspect.signature(test).parameters.values()])  # type: ignore[attr-defined]
+    both: Callable[[Callable[..., None]], Callable[..., None]] = pytest.mark.parametrize("loop", LOOPS)
+    return both(run)
+
+
+def get(target: bytes = b"/", *, silence: float = 5.0, fresh: bool = False) -> WireRequest:
+    return WireRequest("GET", target, HOST, b"", silence=silence, fresh=fresh)
+
+
+def post(body: AsyncIterator[bytes], length: int | None = None, *, silence: float = 5.0) -> WireRequest:
+    framing = (b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length)
+    return WireRequest("POST", b"/", (*HOST, framing), body, silence=silence)
+
+
+def to(origin: Origin, tls: ssl.SSLContext | None = None) -> Wire:
+    return Wire("127.0.0.1", origin.port, tls=tls)
+
+
+async def ask(wire: Wire, request: WireRequest) -> bytes:
+    response = await wire.handle_async_request(request)
+    return b"".join([chunk async for chunk in response.stream])
+
+
+async def settled(wire: Wire, expected: Statistics) -> None:
+    """The loop needs a turn or two to close sockets; what is not as expected after a second never will be."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while wire.statistics() != expected:  # noqa: ASYNC110  # the wire tells nobody
+                await asyncio.sleep(0.001)
+    assert wire.statistics() == expected
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# The pool.
+
+
+@on_both_loops
+async def test_a_connection_is_used_again_and_the_last_one_in_is_the_first_one_out() -> None:
+    async with Origin() as origin, to(origin) as wire:
+        for _ in range(3):
+            await ask(wire, get())
+        assert (len(origin.connections), wire.statistics()) == (1, ONE_IDLE)
+        await asyncio.gather(*(ask(wire, get()) for _ in range(3)))
+        assert (len(origin.connections), wire.statistics().idle) == (3, 3)
+        for _ in range(3):
+            await ask(wire, get())
+        assert sorted(len(peer.requests) for peer in origin.connections) in ([1, 1, 7], [1, 2, 6], [1, 4, 4])
+    assert wire.statistics() == NOTHING
+
+
+@on_both_loops
+async def test_a_request_may_ask_for_a_fresh_connection() -> None:
+    async with Origin() as origin, to(origin) as wire:
+        await ask(wire, get())
+        await ask(wire, get(fresh=True))
+        assert len(origin.connections) == 2
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer(b"x", (b"Connection", b"close")),
+        answer(b"x").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        answer(b"x") + b"left over",
+        answer(b"x") + answer(b"for nobody"),
+        chunked(b"x") + b"\r\n",
+    ],
+)
+@on_both_loops
+async def test_a_connection_that_is_to_end_or_not_in_sync_is_not_kept(raw: bytes) -> None:
+    async with Origin(raw) as origin, to(origin) as wire:
+        assert await ask(wire, get()) == b"x"
+        await settled(wire, NOTHING)
+        await (await origin.connection()).wait_ended()
+
+
+@pytest.mark.parametrize("what", ["bytes", "end", "reset"])
+@on_both_loops
+async def test_whatever_comes_on_an_idle_connection_ends_it(what: str) -> None:
+    gate = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"x"))
+        await gate.wait()
+        if what == "bytes":
+            await peer.send(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+            await peer.wait_ended()
+        elif what == "reset":
+            peer.reset()
+
+    async with Origin(script) as origin, to(origin) as wire:
+        await ask(wire, get())
+        assert wire.statistics() == ONE_IDLE
+        gate.set()
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_a_reused_connection_that_ends_before_an_answer_is_stale_and_a_fresh_one_is_not() -> None:
+    async def script(peer: Peer) -> None:
+        if len(origin.connections) == 1:
+            await peer.request()
+            await peer.send(answer())
+        await peer.request()
+
+    async with Origin(script) as origin, to(origin) as wire:
+        await ask(wire, get())
+        with pytest.raises(Stale):
+            await ask(wire, get())
+        with pytest.raises(httpx.ReadError) as raised:
+            await ask(wire, get())
+        assert not isinstance(raised.value, Stale)
+        await settled(wire, NOTHING)
+
+
+# Leaving, at each point where one can.
+
+
+@on_both_loops
+async def test_leaving_while_connecting_leaves_nothing() -> None:
+    with deaf_port() as port:
+        async with Wire("127.0.0.1", port) as wire:
+            before = open_files()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await wire.handle_async_request(get())
+            await settled(wire, NOTHING)
+            await asyncio.sleep(0.01)
+            assert open_files() == before
+
+
+@on_both_loops
+async def test_leaving_amid_the_handshake_leaves_nothing() -> None:
+    async with Origin(silent) as origin, to(origin, tls=ssl.create_default_context()) as wire:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await wire.handle_async_request(get())
+        await (await origin.connection()).wait_ended()
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_leaving_before_the_answer_ends_the_connection() -> None:
+    async with Origin(silent) as origin, to(origin) as wire:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await wire.handle_async_request(get())
+        await (await origin.connection()).wait_ended()
+        await settled(wire, NOTHING)
+
+
+@pytest.mark.parametrize("how", ["cancel", "aclose", "forget"])
+@on_both_loops
+async def test_leaving_in_the_middle_of_an_answer_ends_the_connection(how: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked(b"begun")[:-5])
+        await peer.wait_ended()
+
+    async with Origin(script) as origin, to(origin) as wire:
+        response = await wire.handle_async_request(get())
+        tasks = asyncio.all_tasks()
+        async for chunk in response.stream:
+            assert chunk == b"begun"
+            break
+        assert asyncio.all_tasks() == tasks  # nothing was left for a task to close
+        if how == "cancel":
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await anext(response.stream)
+        if how in ("cancel", "aclose"):
+            await response.stream.aclose()
+            await (await origin.connection()).wait_ended()
+            await settled(wire, NOTHING)
+    await settled(wire, NOTHING)  # at the latest with the wire
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 10_000
+        await asyncio.sleep(0)
+
+
+@on_both_loops
+async def test_leaving_in_the_middle_of_an_upload_ends_the_upload_too() -> None:
+    async with Origin(silent) as origin, to(origin) as wire:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await wire.handle_async_request(post(endless()))
+        await (await origin.connection()).wait_ended()
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_closing_the_wire_ends_what_is_under_way() -> None:
+    async with Origin(silent) as origin, to(origin) as wire:
+        asking = [asyncio.create_task(ask(wire, request)) for request in (get(), post(endless()))]
+        await (await origin.connection(1)).wait_received(1)
+        assert wire.statistics() == Statistics(open=2, idle=0, uploads=1)
+        await wire.aclose()
+        told = await asyncio.gather(*asking, return_exceptions=True)
+        assert [type(error) for error in told] == [httpx.ReadError, httpx.ReadError]
+        await settled(wire, NOTHING)
+
+
+@pytest.mark.slow
+@on_both_loops
+async def test_500_cancellations_at_random_moments_leave_everything_as_before() -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+
+    async def script(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await asyncio.sleep(chance.random() * 0.003)
+            whole = chunked(b"x" * 1000, b"y" * 1000)
+            await peer.send(whole[:500], whole[500:])
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"z" * 5000
+            await asyncio.sleep(0.0005)
+
+    async def ask_and_leave(wire: Wire) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(chance.random() * 0.006):
+                await ask(wire, chance.choice([get(), post(body()), post(body(), 20_000)]))
+
+    async with Origin(script) as origin:
+        before = open_files(), len(asyncio.all_tasks())
+        async with to(origin) as wire:
+            for _ in range(25):
+                await asyncio.gather(*(ask_and_leave(wire) for _ in range(20)))
+                told = wire.statistics()
+                assert (told.uploads, told.idle <= told.open) == (0, True)
+            for _ in range(30):
+                assert await ask(wire, get()) == b"x" * 1000 + b"y" * 1000
+            await settled(wire, Statistics(open=(idle := wire.statistics().idle), idle=idle, uploads=0))
+        await settled(wire, NOTHING)
+        async with asyncio.timeout(2):
+            while origin.open_connections or open_files() > before[0] or len(asyncio.all_tasks()) > before[1]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+# Deadlines, backpressure, and what the other side does amid an upload.
+
+
+@on_both_loops
+async def test_silence_is_counted_anew_with_every_byte() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked()[:-5])
+        for _ in range(6):
+            await asyncio.sleep(0.03)
+            await peer.send(chunk_of(b"x"))
+        await peer.wait_ended()
+
+    async with Origin(script) as origin, to(origin) as wire:
+        response = await wire.handle_async_request(get(silence=0.1))
+        for _ in range(6):
+            assert await anext(response.stream) == b"x"
+        with pytest.raises(httpx.ReadTimeout, match=r"silent for 0\.1 s"):
+            await anext(response.stream)
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_time_that_we_take_ourselves_is_not_the_peers_silence() -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.sleep(0.06)
+        yield b"b"
+
+    async with Origin() as origin, to(origin) as wire:
+        assert await ask(wire, post(slow(), silence=0.03)) == b"ok"
+        response = await wire.handle_async_request(get(silence=0.03))
+        await asyncio.sleep(0.06)
+        assert await anext(response.stream) == b"ok"
+
+
+@on_both_loops
+async def test_an_answer_that_nobody_takes_stops_the_sender() -> None:
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        sent = await peer.flood(bytes(65536), limit=10**8)
+
+    async with Origin(script) as origin, to(origin) as wire:
+        response = await wire.handle_async_request(get())
+        held = 0
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            held = max(held, response.stream._held)
+        assert HIGH_WATER < held <= HIGH_WATER + 256 * 1024  # one read of the loop's beyond the mark
+        await response.stream.aclose()
+        await (await origin.connection()).gone.wait()
+        await asyncio.sleep(0)
+    assert sent < 30_000_000  # what the kernel's buffers hold
+
+
+@on_both_loops
+async def test_an_upload_that_nobody_takes_stops_the_reading_of_it_and_times_out() -> None:
+    taken = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 65536
+            yield bytes(65536)
+
+    async def script(peer: Peer) -> None:
+        peer.stop_reading()
+        await peer.gone.wait()
+
+    async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
+        with pytest.raises(httpx.ReadTimeout):
+            await wire.handle_async_request(post(body(), silence=0.1))
+        assert taken < 30_000_000
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_what_the_requests_body_raises_is_raised_to_who_awaits_the_answer() -> None:
+    class Broken(Exception):
+        pass
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"begun"
+        raise Broken
+
+    async with Origin(silent) as origin, to(origin) as wire:
+        with pytest.raises(Broken):
+            await wire.handle_async_request(post(body()))
+        await (await origin.connection()).wait_ended()
+        assert origin.requests == []
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_an_early_answer_ends_the_upload_and_the_connection() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer(b"too much", status=413))
+        await peer.wait_ended()
+
+    async with Origin(script) as origin, to(origin) as wire:
+        assert await ask(wire, post(endless())) == b"too much"
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_a_server_that_closes_as_soon_as_it_is_connected_is_an_error_at_once() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    async def hang_up(peer: Peer) -> None:
+        return
+
+    for server, client in ((None, None), (context, trusting)):
+        async with Origin(hang_up, tls=server) as origin, to(origin, tls=client) as wire:
+            for _ in range(20):
+                with pytest.raises(httpx.NetworkError):
+                    async with asyncio.timeout(1):
+                        await ask(wire, get())
+            await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_a_connection_that_ended_in_the_turn_that_opened_it_is_an_error_at_once() -> None:
+    async with Origin() as origin, to(origin) as wire:
+        connect = wire._connect
+
+        async def connect_and_lose() -> Any:
+            connection = await connect()
+            connection.abort()
+            await asyncio.sleep(0)
+            return connection
+
+        wire._connect = connect_and_lose  # type: ignore[method-assign]
+        with pytest.raises(httpx.ReadError):
+            async with asyncio.timeout(1):
+                await ask(wire, get())
+        await settled(wire, NOTHING)
+
+
+# The interface is httpx's.
+
+
+@on_both_loops
+async def test_it_serves_httpx_as_a_transport() -> None:
+    async with Origin(then_close(answer(b"hi", (b"X-A", b"1"), status=201))) as origin:
+        transport = to(origin)
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+            response = await client.post(f"{origin.url}/p?q=1", content=b"body")
+        assert (response.status_code, response.headers["x-a"], response.content) == (201, "1", b"hi")
+        (message,) = origin.requests
+        assert (message.method, message.target, message.body) == (b"POST", b"/p?q=1", b"body")
+        await settled(transport, NOTHING)
+
+
+@on_both_loops
+async def test_a_wire_that_is_gone_is_collected() -> None:
+    async with Origin() as origin:
+        async with to(origin) as wire:
+            await ask(wire, get())
+        await asyncio.sleep(0.01)
+        del wire
+        gc.collect()
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Wire)]
