@@ -5,6 +5,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -32,6 +33,7 @@ from shadowproxy.serve.journal import Journal, JournalError
 from shadowproxy.serve.listener import Limits, Listener
 from shadowproxy.serve.metrics import Exporter
 from shadowproxy.serve.mirror import CONTROL, Mirror
+from shadowproxy.serve.operator_log import OperatorLog
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.upstream import Endpoint, tls_context
 
@@ -52,11 +54,20 @@ def run(config: Config) -> int:
 
     The operator's log goes to standard error. Raises StartError.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    sys.setswitchinterval(SWITCH)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(config))
+    with contextlib.closing(OperatorLog()) as handler:
+        logging.basicConfig(handlers=[handler], level=logging.INFO)
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        sys.setswitchinterval(SWITCH)
+        _allow_many_connections()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(config))
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files to the hard one: it is often 1024, and a request needs several."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # where it may not be raised, what there is has to do
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: Config) -> int:

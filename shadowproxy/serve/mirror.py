@@ -40,7 +40,14 @@ _WHY = {
     Outcome.TIMEOUT: "its deadline passed while it waited in the lane",
 }
 _COUNTS_AGAINST = frozenset(
-    {Outcome.TIMEOUT, Outcome.CONNECT_ERROR, Outcome.TLS_ERROR, Outcome.PROTOCOL_ERROR, Outcome.INCOMPLETE}
+    {
+        Outcome.TIMEOUT,
+        Outcome.CONNECT_ERROR,
+        Outcome.TLS_ERROR,
+        Outcome.PROTOCOL_ERROR,
+        Outcome.INCOMPLETE,
+        Outcome.ANSWER_OVERSIZE,  # nothing is learnt from it, and reading so much takes time from live
+    }
 )
 _log = logging.getLogger(__name__)
 
