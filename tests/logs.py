@@ -1,6 +1,7 @@
 """Records made up for the tests of what reads a log."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,4 +44,21 @@ def mixed(count: int, seed: int = 5) -> list[Record]:
         )
         other = {"other": answer({"class": "a"}, status=500)} if number % 3 == 0 else {}
         made.append(record(number, live, source.uniform(0, 4000), challenger=shadow, **other))
+    return made
+
+
+def chosen(
+    count: int, seed: int, answers: Callable[[random.Random, int], tuple[Any, Any]], **more: Any
+) -> list[Record]:
+    """`count` records a second apart whose live and shadow answers `answers` makes, at like latencies."""
+    source = random.Random(seed)
+    made = []
+    for number in range(count):
+        live, shadow = answers(source, number)
+        legs = (each if isinstance(each, Answer) else answer(each) for each in (live, shadow))
+        one, other = (
+            replace(leg, total_ms=source.lognormvariate(1, 0.4)) if leg.outcome is Outcome.OK else leg for leg in legs
+        )
+        request = Asked("POST", "/predict", "", {}, Body("json", {"n": number % 7, **more}, 8))
+        made.append(replace(record(number, one, number, s=other), request=request))
     return made

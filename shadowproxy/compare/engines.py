@@ -55,7 +55,7 @@ def summarise_files(
     files = [file for path in paths for file in files_of(path)]
     if jobs > 1 and len(files) > 1 and "-" not in files:
         with_sample = _Source(files, only, None)
-        readings = _readings(with_sample.sample(), rules, shadow, fields, truths or {})
+        readings = readings_of(with_sample.sample(), rules, shadow=shadow, fields=fields, truths=truths)
         with_sample.close()
         work = partial(summarise_one, readings=readings, only=only, shadow=shadow)
         summary = Summary()
@@ -68,7 +68,7 @@ def summarise_files(
         return summary
     source = _Source(files, only, progress)
     sample = source.sample()
-    readings = _readings(sample, rules, shadow, fields, truths or {})
+    readings = readings_of(sample, rules, shadow=shadow, fields=fields, truths=truths)
     return _folded(source, sample, readings, shadow)
 
 
@@ -161,17 +161,18 @@ def _folded(source: _Source, sample: list[Record], readings: Readings, shadow: s
     return summary
 
 
-def _readings(
+def readings_of(
     sample: list[Record],
     rules: Rules,
-    shadow: str | None,
-    fields: tuple[FieldPlaces, ...],
-    truths: Mapping[str, Truth],
+    *,
+    shadow: str | None = None,
+    fields: tuple[FieldPlaces, ...] = (),
+    truths: Mapping[str, Truth] | None = None,
 ) -> Readings:
-    """How to read each shadow of a sample: where its answer is, and what is noise."""
+    """How to read each shadow of a sample: where its answer is unless `fields` tells, and what is noise."""
     first = summarise(sample, rules, shadow=shadow)
     named: dict[str, Reading] = {}
-    base = Reading(rules, truths=truths)
+    base = Reading(rules, truths=truths or {})
     for name, pair in first.shadows.items():
         pairs = [
             (answer_value(record.live), answer_value(record.shadows[name]))

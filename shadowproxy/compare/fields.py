@@ -305,7 +305,7 @@ def _ranked(own: Mapping[str, _Seen], other: Mapping[str, _Seen], pairs: int) ->
 def _score(place: str, kind: Kind, seen: _Seen, other: _Seen | None) -> float:
     names = [segment for segment in pointer_segments(place) if segment != "*"]
     last = names[-1] if names else ""
-    score = {"vector": 3.0, "ranking": 3.0, "class": 2.0, "number": 2.0, "text": 1.5}[kind]
+    score = {"vector": 4.0, "ranking": 4.0, "class": 2.0, "number": 2.0, "text": 1.5}[kind]
     score += 2.0 * bool(_CALLED.search(last)) - 0.4 * max(0, len(names) - 1)
     if any(place == root or place.startswith(f"{root}/") for root in ENVELOPES):
         score += 3.0

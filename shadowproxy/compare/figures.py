@@ -19,7 +19,7 @@ from shadowproxy.compare.fields import Field
 from shadowproxy.compare.outputs import MILLION, Outputs, field_of
 from shadowproxy.compare.pair import Pair, aside_of, guessed_pattern, nature_at
 from shadowproxy.compare.sketch import Bins, Hist, edges, quantile
-from shadowproxy.compare.slices import MOST_VALUES, Slice, digits_edges
+from shadowproxy.compare.slices import MOST_VALUES, Slice, digits_edges, whole_edges
 from shadowproxy.compare.stats import Estimate
 from shadowproxy.compare.summary import Summary
 from shadowproxy.exchange import Verdict
@@ -599,13 +599,15 @@ class _Cell:
     low: float = 0.0
     high: float = 0.0
     numeric: bool = False
+    whole: bool = False
 
     @property
     def label(self) -> str:
         if not self.numeric:
             return f'"{self.value}"'
-        single = self.low.is_integer() and self.high - self.low == 1 and abs(self.low) < 100
-        return number(self.low) if single else f"{number(self.low)} to under {number(self.high)}"
+        if self.low == self.high:
+            return number(self.low)
+        return f"{number(self.low)} to {'' if self.whole else 'under '}{number(self.high)}"
 
 
 def _joined(cells: list[_Cell], telling: list[bool]) -> list[tuple[_Cell, bool]]:
@@ -635,12 +637,13 @@ def _cells(part: Slice) -> list[_Cell]:
     cells: list[_Cell] = []
     if len(part.values) <= MOST_VALUES and not part.values.cut:
         cells.extend(_Cell(tally["n"], tally["differs"], value) for value, tally in sorted(part.values.items()))
-    cells.extend(_numeric_cells(part.numbers, part.number_differs))
+    cells.extend(_numeric_cells(part.numbers, part.number_differs, whole=not part.fractions["n"]))
     return cells
 
 
-def _numeric_cells(numbers: Hist, differs: Hist) -> list[_Cell]:
+def _numeric_cells(numbers: Hist, differs: Hist, *, whole: bool) -> list[_Cell]:
     """Ten ranges of about equal weight, none dividing what was counted together."""
+    edges_of = whole_edges if whole else digits_edges
     total = numbers.total()
     groups: list[list[int]] = []
     below = 0
@@ -655,9 +658,10 @@ def _numeric_cells(numbers: Hist, differs: Hist) -> list[_Cell]:
         _Cell(
             sum(numbers[at] for at in group),
             sum(differs[at] for at in group),
-            low=digits_edges(group[0])[0],
-            high=digits_edges(group[-1])[1],
+            low=edges_of(group[0])[0],
+            high=edges_of(group[-1])[1],
             numeric=True,
+            whole=whole,
         )
         for group in groups
     ]

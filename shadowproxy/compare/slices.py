@@ -27,11 +27,12 @@ class ByValue(Table[Tally]):
 
 @dataclass(slots=True)
 class Slice(Whole):
-    """Requests and disagreements by the value of one field of the request."""
+    """Requests and disagreements by the value of one field of the request; `fractions` counts numbers not whole."""
 
     values: ByValue = field(default_factory=ByValue)
     numbers: Hist = field(default_factory=Hist)
     number_differs: Hist = field(default_factory=Hist)
+    fractions: Tally = field(default_factory=Tally)
 
     def add(self, value: Any, differs: bool) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -39,6 +40,7 @@ class Slice(Whole):
             if at is not None:
                 self.numbers[at] += 1
                 self.number_differs[at] += differs
+                self.fractions["n"] += value % 1 != 0
         elif isinstance(value, str | bool) or value is None:
             text = value if isinstance(value, str) else {True: "true", False: "false", None: "null"}[value]
             counts = self.values.part(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
@@ -123,7 +125,7 @@ def digits_of(value: float) -> int | None:
 
 
 def digits_edges(at: int) -> tuple[float, float]:
-    """The smallest number of a bin (by size), and the smallest of the next."""
+    """Between which numbers a bin lies: the one nearer zero belongs to it, the other to the next."""
     if at == 0:
         return 0.0, 0.0
     decade, lead = divmod(abs(at) - 1, 90)
@@ -132,3 +134,11 @@ def digits_edges(at: int) -> tuple[float, float]:
     ends = lead + 10, lead + 11
     low, high = (float(end * 10**power) if power >= 0 else end / 10**-power for end in ends)
     return (low, high) if at > 0 else (-high, -low)
+
+
+def whole_edges(at: int) -> tuple[float, float]:
+    """The smallest and the largest whole number of a bin that holds whole numbers only."""
+    low, high = digits_edges(at)
+    if at == 0:
+        return 0.0, 0.0
+    return (low, float(math.ceil(high) - 1)) if at > 0 else (float(math.floor(low) + 1), high)
