@@ -1,0 +1,109 @@
+"""The real program as a process of its own, with what it says and what it logs."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from fakes import Address, Caller, Message
+
+from shadowproxy import record
+
+PATIENCE = 20.0
+"""Seconds. Starting Python and its imports takes about one on a machine that has nothing else to do."""
+
+
+class Program:
+    """`shadowproxy serve` with a configuration. Owns the process: use as `async with`, which kills what still runs."""
+
+    def __init__(self, directory: Path, values: Mapping[str, Any]) -> None:
+        self.log = directory / "log"
+        self.said: list[str] = []
+        self.address: Address
+        self._file = directory / "config.yaml"  # JSON is YAML
+        self._file.write_text(
+            json.dumps({"listen": "127.0.0.1:0", "admin": None, "log": {"path": str(self.log)}} | dict(values))
+        )
+        self._process: asyncio.subprocess.Process
+        self._hearing: asyncio.Task[None]
+        self._listening = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "shadowproxy", "serve", "-c", str(self._file),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        self._hearing = asyncio.get_running_loop().create_task(self._hear())
+        try:
+            await asyncio.wait_for(self._listening.wait(), PATIENCE)
+        except TimeoutError:
+            await self.__aexit__(None, None, None)
+            raise AssertionError(f"it did not listen; it said {self.said}") from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        await self._hearing
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def rss(self) -> int:
+        """Bytes of memory that the process has now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    async def caller(self, **options: Any) -> Caller:
+        return await Caller.to(self.address, **options)
+
+    async def ask(self, raw: bytes) -> Message:
+        async with await self.caller() as caller:
+            return await caller.ask(raw)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for its end and say its exit status."""
+        status = await asyncio.wait_for(self._process.wait(), PATIENCE)
+        await self._hearing
+        assert not any("Traceback" in line for line in self.said), self.said
+        return status
+
+    async def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    def read(self) -> tuple[list[record.Record], list[record.Unreadable]]:
+        """The records and the lines that are none, over all segments."""
+        entries = list(record.read([self.log]))
+        return (
+            [entry for entry in entries if isinstance(entry, record.Record)],
+            [entry for entry in entries if isinstance(entry, record.Unreadable)],
+        )
+
+    def records(self) -> list[record.Record]:
+        found, unreadable = self.read()
+        assert unreadable == []
+        return found
+
+    async def _hear(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            self.said.append(line.decode().rstrip("\n"))
+            if match := re.search(r"listening on http://([0-9.]+):([0-9]+)", self.said[-1]):
+                self.address = match[1], int(match[2])
+                self._listening.set()
