@@ -18,7 +18,6 @@ sixty times the CPU (httpcore issues 830, 961, 1093; `make bench`).
 """
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
@@ -32,6 +31,7 @@ import httpx
 from shadowproxy.exchange import Fields
 from shadowproxy.serve import framing
 from shadowproxy.serve.deadline import Deadline
+from shadowproxy.serve.dial import Dialler
 from shadowproxy.serve.framing import FramingError, ReplyHead
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
@@ -109,6 +109,7 @@ class Wire(httpx.AsyncBaseTransport):
         self.port = port
         self._tls = tls
         self._connect_timeout = connect_timeout
+        self._dialler = Dialler(host, port)
         self._open: set[_Connection] = set()
         self._idle: dict[_Connection, None] = {}  # the last one in is the first one out
         self._uploads: set[asyncio.Task[None]] = set()
@@ -182,7 +183,7 @@ class Wire(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
-                sock = await self._socket(loop)
+                sock = await self._dialler.connect()
                 connection = _Connection(self, loop)
                 try:
                     await loop.create_connection(
@@ -194,29 +195,9 @@ class Wire(httpx.AsyncBaseTransport):
                     raise
         except TimeoutError:
             raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
-        except (OSError, UnicodeError) as error:
-            raise httpx.ConnectError(str(error) or type(error).__name__) from error
+        except OSError as error:
+            raise httpx.ConnectError(error.strerror or str(error) or type(error).__name__) from error
         return connection
-
-    async def _socket(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
-        """A connected socket. uvloop's create_connection, when cancelled, goes on connecting for nobody."""
-        found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        refused: OSError | None = None
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await loop.sock_connect(sock, address)
-            except OSError as error:
-                sock.close()
-                refused = refused or error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise refused or OSError("the name has no address")
 
     # The connections call these.
 
