@@ -3,11 +3,12 @@
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
 from shadowproxy.compare import stats
-from shadowproxy.compare.sketch import bin_of, edges, quantile
+from shadowproxy.compare.sketch import Sums, bin_of, edges, quantile
 
 
 @pytest.mark.parametrize(
@@ -147,3 +148,130 @@ def test_a_jackknifed_figure_needs_its_blocks() -> None:
     estimate = stats.jackknifed(many, lambda counts: counts[2] / counts[1])
     assert estimate is not None
     assert estimate.low < estimate.value == 28 / 40 < estimate.high
+
+
+# --- may I stop? ---------------------------------------------------------------------------------------------------
+
+
+def test_a_confidence_sequence_holds_exactly_the_shares_that_robbins_mixture_allows() -> None:
+    low, high = stats.confidence_sequence(30, 100)
+    for p in (low, high):
+        mixture = math.lgamma(30.5) + math.lgamma(70.5) - math.lgamma(101) - math.log(math.pi)
+        assert mixture - 30 * math.log(p) - 70 * math.log1p(-p) == pytest.approx(math.log(20), abs=1e-6)
+    assert low < 0.3 < high
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (0, 10), (10, 10), (0, 1e6), (3.5, 7.25)])
+def test_a_confidence_sequence_stays_within_bounds(k: float, n: float) -> None:
+    low, high = stats.confidence_sequence(k, n)
+    assert 0 <= low <= (k / n if n else 0) <= high <= 1
+
+
+@pytest.mark.slow
+def test_looking_fifty_times_a_sequence_is_wrong_at_most_once_in_twenty_runs_and_wilson_far_more_often() -> None:
+    source = random.Random(12)
+    runs, looks, truth = 200, 50, 0.1
+    wrong = wrong_wilson = 0
+    for _ in range(runs):
+        k = 0
+        missed = missed_wilson = False
+        for look in range(1, looks + 1):
+            k += sum(source.random() < truth for _ in range(40))
+            low, high = stats.confidence_sequence(k, look * 40)
+            missed |= not low <= truth <= high
+            low, high = stats.wilson(k, look * 40)
+            missed_wilson |= not low <= truth <= high
+        wrong += missed
+        wrong_wilson += missed_wilson
+    assert wrong / runs <= 0.05
+    assert wrong_wilson / runs > 0.2
+
+
+@pytest.mark.slow
+def test_a_paired_difference_is_never_wrongly_settled_by_looking_often() -> None:
+    source = random.Random(13)
+    wrong = 0
+    for _ in range(100):
+        plus = minus = 0
+        missed = False
+        for look in range(1, 41):
+            for _ in range(50):
+                draw = source.random()
+                plus, minus = plus + (draw < 0.05), minus + (draw > 0.93)
+            low, high = stats.anytime_difference(plus, minus, look * 50, 1.0)
+            missed |= not low <= -0.02 <= high
+        wrong += missed
+    assert wrong <= 5
+
+
+def test_a_difference_narrows_with_what_it_is_of() -> None:
+    few = stats.anytime_difference(12, 6, 500, 1.0)
+    many = stats.anytime_difference(1200, 600, 50_000, 1.0)
+    assert few[0] < 0 < few[1]
+    assert 0 < many[0] < 0.012 < many[1]
+    assert stats.anytime_difference(1200, 600, 50_000, 4.0)[0] < many[0]
+
+
+# --- two distributions ---------------------------------------------------------------------------------------------
+
+
+def test_distances_have_their_known_values() -> None:
+    even, one = {"a": 50, "b": 50}, {"a": 100}
+    assert stats.jensen_shannon(even, even) == 0
+    assert stats.jensen_shannon({"a": 1}, {"b": 1}) == 1
+    # 1/2 (1/2 log2(1/2 / 3/4) + 1/2 log2(1/2 / 1/4)) + 1/2 log2(1 / 3/4), by hand
+    assert stats.jensen_shannon(even, one) == pytest.approx(math.sqrt(0.311278), abs=1e-6)
+    assert stats.largest_change(even, one) == 0.5
+    assert stats.entropy(even) == 1
+    assert stats.wasserstein({0.0: 1, 1.0: 1}, {5.0: 2}) == pytest.approx(4.5)
+    assert stats.wasserstein({1.0: 3}, {1.0: 7}) == 0
+    assert stats.stability_index({"a": 4000, "b": 6000}, {"a": 5000, "b": 5000}) == pytest.approx(0.0405, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "figure", [stats.jensen_shannon, stats.largest_change, stats.wasserstein, stats.stability_index]
+)
+def test_a_distance_to_nothing_is_no_distance(figure: Callable[..., float | None]) -> None:
+    assert figure({1.0: 3}, {}) is None
+    assert figure({}, {1.0: 3}) is None
+
+
+def test_kappa_is_that_of_the_textbook() -> None:
+    # J. L. Fleiss, Statistical Methods for Rates and Proportions (1981), the table of two raters: 0.676
+    table = {("p", "p"): 75, ("p", "n"): 1, ("p", "o"): 4, ("n", "p"): 5, ("n", "n"): 4, ("n", "o"): 1, ("o", "o"): 10}
+    assert stats.kappa(table) == pytest.approx(0.676, abs=5e-4)
+    assert stats.kappa({("a", "a"): 9}) is None
+    assert stats.kappa({}) is None
+
+
+def test_concordance_falls_short_of_correlation_where_numbers_are_shifted() -> None:
+    xs = [1.0, 2.0, 3.0, 4.0, 5.0]
+    ys = [x + 1 for x in xs]
+    sums = (
+        5,
+        sum(xs),
+        sum(ys),
+        sum(x * x for x in xs),
+        sum(y * y for y in ys),
+        sum(x * y for x, y in zip(xs, ys, strict=True)),
+    )
+    assert stats.concordance(*sums) == pytest.approx(2 * 2 / (2 + 2 + 1))
+    assert stats.concordance(1, 1, 1, 1, 1, 1) is None
+
+
+def test_mcnemar_is_the_binomial_test() -> None:
+    assert stats.mcnemar_exact(0, 0) == 1
+    assert stats.mcnemar_exact(5, 15) == pytest.approx(0.0414, abs=5e-5)
+    assert stats.mcnemar_exact(359, 637) == pytest.approx(0, abs=1e-15)
+
+
+def test_sums_are_exact_whatever_the_order() -> None:
+    source = random.Random(1)
+    values = [source.choice((1e-300, 1.0, 1e16, -1e16, 1e300, 5e-324, -0.1)) * source.random() for _ in range(200)]
+    forwards, backwards = Sums(), Sums()
+    for value in values:
+        forwards.add(0, value)
+    for value in reversed(values):
+        backwards.add(0, value)
+    assert forwards == backwards == Sums.from_json(forwards.to_json())
+    assert forwards.floats()[0] == [math.fsum(values)]

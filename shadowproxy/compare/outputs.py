@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from shadowproxy.compare.fields import Field, Kind, ranking_of, vector_of
@@ -133,7 +134,7 @@ class Outputs(Whole):
         return class_key(one) == class_key(other)
 
     def _confuse(self, block: int, live: str, shadow: str) -> None:
-        self.confusion.part(json.dumps([live, shadow], ensure_ascii=False))[block] += 1
+        self.confusion.part(_both(live, shadow))[block] += 1
 
     def _numbers(self, block: int, one: float, other: float, tolerance: Tolerance) -> bool:
         self.delta_bins.add(block, bin_of(other - one))
@@ -236,7 +237,13 @@ def as_kind(kind: Kind, value: Any) -> tuple[Any, str]:
     return (made, "value") if made is not None else (None, "another type")
 
 
-def class_key(value: Any) -> str:
+@lru_cache(maxsize=4096)
+def _both(live: str, shadow: str) -> str:
+    return json.dumps([live, shadow], ensure_ascii=False)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def class_key(value: str | float | None) -> str:
     """A class as text: JSON, so that "1" and 1 are two classes, while 1 and 1.0 are one."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)

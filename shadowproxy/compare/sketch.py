@@ -232,13 +232,18 @@ class Distinct(Counter[int]):
     """
 
     KEPT = 64
+    _worst: int | None = None  # the largest hash of a full table: looking for it each time is what would cost
 
-    def add(self, digest: int, count: int = 1) -> None:
+    def add(self, digest: int) -> None:
         if digest in self or len(self) < self.KEPT:
-            self[digest] += count
-        elif digest < (worst := max(self)):
-            del self[worst]
-            self[digest] += count
+            self[digest] += 1
+            return
+        if self._worst is None:
+            self._worst = max(self)
+        if digest < self._worst:
+            del self[self._worst]
+            self[digest] = 1
+            self._worst = max(self)
 
     def estimate(self) -> float:
         if len(self) < self.KEPT:

@@ -8,6 +8,7 @@ below 100 stay themselves.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from shadowproxy.compare.rules import pointer_token
@@ -100,6 +101,7 @@ def _walk(payload: Any) -> Iterator[tuple[str, Any]]:
             yield place, value
 
 
+@lru_cache(maxsize=8192, typed=True)
 def digits_of(value: float) -> int | None:
     """A number's bin: sign, power of ten and first two digits in one integer that sorts as the numbers do."""
     try:
