@@ -8,11 +8,12 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
 
-.PHONY: help demo test check format dist clean
+.PHONY: help demo test soak check format dist clean
 
 help:
 	@echo "make demo    see it at work on real flights"
 	@echo "make test    run the tests"
+	@echo "make soak    run the long tests, with real callers and servers, which it installs"
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
 	@echo "make dist    build the wheel and the source archive into dist/"
@@ -23,6 +24,10 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	@$(BIN)/pytest
+
+soak: $(VENV)/ready
+	@tests/parties/install $(abspath $(BIN)/python)
+	@$(BIN)/pytest -m soak
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
@@ -37,7 +42,7 @@ dist: $(VENV)/ready
 	$(BIN)/hatchling build
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .parties dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 # The stamp is newer than what it was made from, or it is made again. Without build isolation the build backend is
 # one of the exact versions too.

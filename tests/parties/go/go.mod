@@ -1,0 +1,3 @@
+module parties
+
+go 1.19
