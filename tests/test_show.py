@@ -1,15 +1,19 @@
 """One exchange side by side."""
 
+import base64
 import io
+import json
+import subprocess
 from dataclasses import replace
 
+import pytest
 from logs import answer, failed, record
 from rich.console import Console
 
 from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.show import print_exchange
+from shadowproxy.compare.show import curl_command, print_exchange
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Body, Record
+from shadowproxy.record import Asked, Body, Record
 
 
 def shown(record: Record, rules: Rules | None = None, shadow: str | None = None) -> str:
@@ -86,3 +90,41 @@ def test_long_and_deep_bodies_are_cut() -> None:
 
 def test_a_request_without_shadows_shows_lives_answer() -> None:
     assert '"a": 1' in shown(record(1, answer({"a": 1})))
+
+
+# --- curl ----------------------------------------------------------------------------------------------------------
+
+
+def asked(body: Body, **headers: str | list[str]) -> Record:
+    request = Asked("POST", "/a b/../p", "q=1&r='x'", {name.replace("_", "-"): v for name, v in headers.items()}, body)
+    return replace(record(1, answer(1)), request=request)
+
+
+def sent(command: str) -> list[str]:
+    """What bash would run in place of curl: its words, one a line, and its standard input."""
+    script = 'curl() { printf "%s\\0" "$@"; case "$*" in *@-*) cat;; esac; }\n' + command
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, timeout=10)
+    return done.stdout.decode("utf-8", "surrogateescape").split("\0")
+
+
+@pytest.mark.parametrize("text", ["plain", "it's", "a\nb", "\x1b[31m\x07", 'back\\slash $HOME `x` "q"', "é\u202e", ""])
+def test_a_request_becomes_a_command_that_sends_the_same(text: str) -> None:
+    command = curl_command(
+        asked(Body("text", text, 9), x_note=[text, "two"], host="h", content_length="9"), "http://h:1/b/"
+    )
+    assert not {"\x1b", "\x07", "\u202e"} & set(command)
+    assert sent(command)[:-1] == [
+        *("--path-as-is", "-X", "POST", "-H", f"x-note: {text}", "-H", "x-note: two"),
+        *("--data-binary", text, "http://h:1/b/a b/../p?q=1&r='x'"),
+    ]
+
+
+def test_json_and_bytes_are_sent_as_they_are() -> None:
+    assert json.loads(sent(curl_command(asked(Body("json", {"a": "é'"}, 9)), "http://h"))[4]) == {"a": "é'"}
+    command = curl_command(asked(Body("bytes", b"\x00\xff'", 3)), "http://h")
+    assert "| base64 -d | curl" in command
+    assert base64.b64decode(command.split()[2]) == b"\x00\xff'"
+
+
+def test_a_body_that_is_not_whole_is_said_to_be_missing() -> None:
+    assert "not the whole body" in curl_command(asked(Body("text", "x", 9, truncated=True)), "http://h")

@@ -1,0 +1,215 @@
+"""The fold over files: globs, several processes, filters, labels, saved summaries; the same figures whichever way."""
+
+import gzip
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from logs import answer, record
+
+from shadowproxy.compare.engines import files_of, summarise_files
+from shadowproxy.compare.filters import Condition, Only, parse_moment
+from shadowproxy.compare.labels import LabelError, read_labels
+from shadowproxy.compare.pair import Truth
+from shadowproxy.compare.report import to_json
+from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.summary import merge, save
+from shadowproxy.exchange import Exchange, Reply, Request
+from shadowproxy.record import Asked, Body, Policy, encode
+
+JSON = ((b"Content-Type", b"application/json"),)
+
+
+def line(number: int, live: Any, shadow: Any, asked: Any = None, path: bytes = b"/p") -> bytes:
+    def reply(value: Any) -> Reply:
+        body = orjson.dumps(value)
+        return Reply(200, JSON, body, len(body), 1.0, 2.0 + number % 5)
+
+    body = orjson.dumps(asked if asked is not None else {"n": number % 5})
+    at = 1_769_860_800_000_000_000 + number * 1_000_000_000
+    request = Request(f"id-{number}", f"r-{number}", at, "POST", path, JSON, body, len(body))
+    return encode(Exchange(request, reply(live), {"s": reply(shadow)}), proxy="h/1", policy=Policy(), judge=None)
+
+
+def log(start: int, count: int) -> bytes:
+    rows = ({"label": "ab"[n % 2]} for n in range(start, start + count))
+    return b"".join(
+        line(n, row, row if n % 10 else {"label": "c"})
+        for n, row in zip(range(start, start + count), rows, strict=True)
+    )
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    for part in range(3):
+        (tmp_path / f"{part}.jsonl").write_bytes(log(part * 400, 400))
+    (tmp_path / "3.jsonl.gz").write_bytes(gzip.compress(log(1200, 400)))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_identical_summary(logs: Path) -> None:
+    assert save(summarise_files([logs], Rules(), jobs=3)) == save(summarise_files([logs], Rules()))
+
+
+def test_summaries_of_parts_merge_to_the_report_of_the_whole(logs: Path) -> None:
+    parts = [summarise_files([file], Rules()) for file in sorted(logs.iterdir())]
+    merged = merge(merge(parts[3], parts[1]), merge(parts[0], parts[2]))
+    assert to_json(merged) == to_json(summarise_files([logs], Rules()))
+
+
+def test_a_pattern_stands_for_its_files(logs: Path) -> None:
+    assert files_of(logs / "*.jsonl") == [str(logs / f"{part}.jsonl") for part in range(3)]
+    assert summarise_files([logs / "[01].jsonl"], Rules()).count == 800
+    with pytest.raises(FileNotFoundError):
+        summarise_files([logs / "*.nothing"], Rules())
+
+
+def test_the_answer_is_found_by_itself_or_where_told(logs: Path) -> None:
+    assert to_json(summarise_files([logs], Rules()))["shadows"]["s"]["outputs"][0]["live_path"] == "/label"
+    told = summarise_files([logs], Rules(), fields=(("/nowhere", "/label"),))
+    assert to_json(told)["shadows"]["s"]["outputs"][0]["pairs"] == 0
+
+
+@pytest.mark.parametrize(
+    ("only", "count"),
+    [
+        (Only(), 1600),
+        (Only(since=1_769_860_800_000_000 + 100_000_000), 1500),
+        (Only(until=1_769_860_800_000_000 + 100_000_000), 100),
+        (Only(path="/p*"), 1600),
+        (Only(path="/q"), 0),
+        (Only(where=(Condition.parse("/n=3"),)), 320),
+        (Only(where=(Condition.parse("/n>=3"),)), 640),
+        (Only(where=(Condition.parse("/n>=3"), Condition.parse("/n<4"))), 320),
+        (Only(where=(Condition.parse("/n!=0"),)), 1280),
+        (Only(where=(Condition.parse("/absent=0"),)), 0),
+        (Only(where=(Condition.parse("@method=POST"),)), 1600),
+    ],
+)
+def test_only_what_is_asked_for_is_counted(logs: Path, only: Only, count: int) -> None:
+    assert summarise_files([logs], Rules(), only=only).count == count
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "holds"),
+    [
+        ("/a=x", {"a": "x"}, True),
+        ("/a = x", {"a": "x"}, True),
+        ("/a=1", {"a": 1.0}, True),
+        ("/a=1", {"a": "1"}, True),
+        ("/a>9", {"a": 10}, True),
+        ("/a>x", {"a": 10}, False),
+        ("/a!=x", {"a": 10}, True),
+        ("/a=true", {"a": True}, True),
+        ("/a=null", {"a": None}, True),
+        ("/a/*/b=2", {"a": [{"b": 1}, {"b": 2}]}, True),
+        ("/a=x", {"a": ["x"]}, False),
+        ("/a=x", None, False),
+    ],
+)
+def test_conditions_look_into_the_request(text: str, asked: Any, holds: bool) -> None:
+    request = Asked("POST", "/", "", {}, Body("json" if asked is not None else "none", asked, 5))
+    one = record(1, answer(1))
+    object.__setattr__(one, "request", request)
+    assert Condition.parse(text).holds(one) == holds
+
+
+@pytest.mark.parametrize("text", ["", "a=b", "/a", "/a~b", "@path"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no condition"):
+        Condition.parse(text)
+
+
+def test_moments_are_times_or_ages() -> None:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    at = round(now.timestamp() * 1e6)
+    assert parse_moment("2026-01-31T12:00") == parse_moment("2026-01-31T13:00+01:00") == at
+    assert parse_moment("2h", now) == at - 7_200_000_000
+    assert parse_moment("1.5d", now) == at - 129_600_000_000
+    with pytest.raises(ValueError, match="neither a time"):
+        parse_moment("yesterday")
+
+
+# --- labels --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "truths"),
+    [
+        ("id,label\na,x\nb,2\n", {"a": Truth("x"), "b": Truth("2")}),
+        ("request_id;label\n", None),
+        ("label,id,more\nx,a,3\n", {"a": Truth("x")}),
+        ("\ufeffID, Label \na,x\n", {"a": Truth("x")}),
+        ("id,label\na,\nb,x\n", {"b": Truth("x")}),
+        ("id,label\na,x\na,y\n", {"a": Truth("y")}),
+        ("id,label,at\na,x,1970-01-01T00:00:01Z\n", {"a": Truth("x", 1_000_000)}),
+        ('{"id": "a", "label": true}\n\n{"id": "b", "label": 2.5}\n', {"a": Truth(True), "b": Truth(2.5)}),
+        ('{"id": "a"}\n', None),
+        ('{"label": "a"}\n', None),
+        ('{"id": "a", "label": []}\n', None),
+        ('{"id": "a", "label"\n', None),
+        ("", None),
+        ("name,value\na,x\n", None),
+        ("id,label,at\na,x,soon\n", None),
+    ],
+)
+def test_labels_come_from_csv_and_json_lines(tmp_path: Path, text: str, truths: dict[str, Truth] | None) -> None:
+    file = tmp_path / "labels"
+    file.write_text(text, encoding="utf-8")
+    if truths is None:
+        with pytest.raises(LabelError) as refused:
+            read_labels(file)
+        assert len(str(refused.value).splitlines()) == 1
+    else:
+        assert read_labels(file) == truths
+
+
+def test_labels_that_cannot_be_opened_say_so(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="cannot read"):
+        read_labels(tmp_path / "nowhere")
+
+
+def test_labels_are_joined_by_request_id(logs: Path, tmp_path: Path) -> None:
+    truths = {f"id-{n}": Truth("ab"[n % 2], 1_769_860_800_000_000 + (n + 3600) * 1_000_000) for n in range(0, 1600, 2)}
+    labels = to_json(summarise_files([logs], Rules(), truths=truths))["shadows"]["s"]["outputs"][0]["labels"]
+    assert (labels["labelled"], labels["coverage"], labels["live"]["value"]) == (800, 0.5, 1)
+    assert (labels["live_only"], labels["shadow_only"]) == (160, 0)
+    assert labels["delay_seconds"]["p50"] == pytest.approx(3600, rel=0.02)
+
+
+# --- hostile logs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_hostile_logs_are_counted_within_bounds(tmp_path: Path) -> None:
+    wide = {f"key-{n}": n for n in range(10_000)}
+    rows = [
+        line(1, wide, {f"other-{n}": n for n in range(10_000)}),
+        line(2, {"x": 1e308}, {"x": -1e308}),
+        line(3, {"x": list(range(300_000))}, {"x": [0, *range(299_999)]}),
+        line(4, {"x": 1}, {"x": 1}).replace(b'{"x":1}', b'{"x":NaN}'),
+        line(5, {"x": 0.1}, {"x": 0.2}, {f"k{n}": n for n in range(5000)}),
+        b'{"schema":1,"id":"' + b"x" * 3_000_000 + b'"}\n',
+        b"\x00\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+        *(line(10 + n, {"x": 10.0**n, "t": "<b>"}, {"x": -(10.0**-n), "t": "\x1b[0m"}) for n in range(0, 300, 7)),
+    ]
+    (tmp_path / "a.jsonl").write_bytes(b"".join(rows))
+    summary = summarise_files([tmp_path / "a.jsonl"], Rules())
+    figures = to_json(summary)
+    assert summary.count == len(rows) - 4
+    assert sum(summary.unreadable.values()) == 4
+    assert len(save(summary)) < 3_000_000
+    assert len(json.dumps(figures, allow_nan=False)) < 1_000_000
+    assert figures["shadows"]["s"]["fields_cut"]
+
+
+def test_an_unreadable_file_is_an_error_and_not_an_empty_report(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        summarise_files([tmp_path / "nowhere"], Rules())
+    assert os.listdir(tmp_path) == []

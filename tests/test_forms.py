@@ -1,0 +1,197 @@
+"""The report as HTML, Markdown, JUnit and JSON: complete, harmless, small, and true to the published schema."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from logs import answer, chosen, failed, mixed
+
+from shadowproxy.compare.engines import readings_of
+from shadowproxy.compare.figures import Figures
+from shadowproxy.compare.forms import to_junit, to_markdown
+from shadowproxy.compare.html import to_html
+from shadowproxy.compare.pair import Truth
+from shadowproxy.compare.report import to_json
+from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.summary import summarise
+from shadowproxy.exchange import Outcome
+from shadowproxy.record import Record
+
+SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "report.schema.json").read_text())
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m`*_|]]>&\u202e"
+
+
+def figures_of(records: list[Record], truths: dict[str, Truth] | None = None) -> Figures:
+    return to_json(summarise(records, readings_of(records[:1000], Rules(), truths=truths or {})))
+
+
+def classes(count: int = 600) -> list[Record]:
+    def answers(source, number):  # type: ignore[no-untyped-def]
+        label = source.choice("ab")
+        return {"label": label}, failed(Outcome.TIMEOUT, 900.0) if number % 50 == 0 else {
+            "label": label if number % 9 else "c"
+        }
+
+    return chosen(count, 3, answers)
+
+
+def numbers() -> list[Record]:
+    return chosen(600, 3, lambda source, n: ({"price": source.gauss(5, 1)}, {"price": source.gauss(6, 1)}))
+
+
+def hostile() -> list[Record]:
+    return [
+        *chosen(
+            100,
+            3,
+            lambda source, n: ({"label": EVIL, EVIL: EVIL}, {"label": f"{EVIL}{n % 3}", EVIL: n}),
+            **{EVIL: EVIL},
+        ),
+    ]
+
+
+SETS = {
+    "classes": lambda: figures_of(classes()),
+    "labels": lambda: figures_of(classes(), {f"id-{n}": Truth("a", 1_770_000_000_000_000) for n in range(600)}),
+    "numbers": lambda: figures_of(numbers()),
+    "numbers with labels": lambda: figures_of(numbers(), {f"id-{n}": Truth(5.5) for n in range(600)}),
+    "hostile": lambda: figures_of(hostile()),
+    "mixed": lambda: figures_of(mixed(300)),
+    "few": lambda: figures_of(classes(5)),
+    "nothing": lambda: figures_of([]),
+    "no answers": lambda: figures_of(chosen(5, 1, lambda source, n: ({"a": 1}, failed(Outcome.LANE_FULL)))),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(SETS))
+def figures(request: pytest.FixtureRequest) -> Figures:
+    made: Figures = SETS[request.param]()
+    return made
+
+
+def test_the_json_is_as_its_schema_says(figures: Figures) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(json.loads(json.dumps(figures, allow_nan=False)), SCHEMA)
+
+
+def test_the_schema_refuses_what_it_does_not_describe() -> None:
+    figures = SETS["few"]()
+    del figures["shadows"]["s"]["verdict"]["headline"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(json.dumps(figures)), SCHEMA)
+
+
+class Page(HTMLParser):
+    """Tags and their attributes, and whether they are closed in order."""
+
+    VOID = frozenset({"meta", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_html_has_no_script_and_no_address_and_is_small(figures: Figures) -> None:
+    text = to_html(figures)
+    page = Page(text)
+    assert not page.open
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "img", "iframe", "object", "embed", "form", "base", "a"}
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on") or name in ("src", "href", "srcset")]
+    assert not re.search(r"url\(|@import|https?://", text)
+    policy = next(attributes for tag, attributes in page.tags if attributes.get("http-equiv"))
+    assert str(policy["content"]).startswith("default-src 'none'")
+    assert len(text.encode()) < 300_000
+
+
+def test_the_html_can_be_read_without_eyes(figures: Figures) -> None:
+    page = Page(to_html(figures))
+    tags = page.tags
+    assert ("html", {"lang": "en"}) in tags
+    assert sum(tag == "h1" for tag, _ in tags) == 1
+    assert all("aria-label" in attributes or attributes.get("aria-hidden") for tag, attributes in tags if tag == "svg")
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+
+
+def test_nothing_from_a_log_acts_in_any_form() -> None:
+    figures = SETS["hostile"]()
+    text = to_html(figures)
+    assert "alert(1)" in text
+    assert "<img" not in text
+    assert "<script" not in text
+    for form in (text, to_markdown(figures), to_junit(figures)):
+        assert not {"\x1b", "\u202e"} & set(form)
+    markdown = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", to_markdown(figures))
+    assert "<img" not in markdown
+
+
+def test_the_html_says_who_is_better_at_what_and_what_to_do_next() -> None:
+    text = " ".join(Page(to_html(SETS["labels"]())).text)
+    assert "NOT READY" in text
+    assert "Live is right more often" in text or "The shadow is right more often" in text or "Neither" in text
+    assert "The two agree on" in text
+    assert "Next: mend what fails first" in text
+    assert "accuracy" in text
+
+
+def test_markdown_names_the_verdict_and_escapes_its_tables() -> None:
+    text = to_markdown(SETS["classes"]())
+    assert "## s: NOT READY" in text
+    assert "| Engineering | **fail** |" in text
+    assert "`/label`" in text
+    for row in to_markdown(SETS["hostile"]()).splitlines():
+        if row.startswith("| "):
+            assert len(re.findall(r"(?<!\\)\|", row)) in (4, 5)
+
+
+def test_junit_counts_a_failed_check_as_a_failure_and_an_open_one_as_skipped() -> None:
+    figures = SETS["classes"]()
+    (suite,) = ElementTree.fromstring(to_junit(figures))
+    checks = {check["name"]: check["result"] for check in figures["shadows"]["s"]["checks"]}
+    assert int(suite.attrib["failures"]) == list(checks.values()).count("fail") > 0
+    assert int(suite.attrib["tests"]) == len(checks)
+    for case in suite:
+        result = checks[case.attrib["name"]]
+        assert [each.tag for each in case] == {"pass": [], "fail": ["failure"]}.get(result, ["skipped"])
+
+
+def test_junit_is_xml_whatever_a_shadow_is_called() -> None:
+    record = chosen(1, 1, lambda source, n: ({"a": 1}, {"a": 1}))[0]
+    figures = figures_of([record])
+    figures["shadows"][f"{EVIL}\x00\ufffe"] = figures["shadows"].pop("s")
+    ElementTree.fromstring(to_junit(figures))
+
+
+def test_every_form_is_the_same_for_the_same_figures(figures: Figures) -> None:
+    again = json.loads(json.dumps(figures))
+    for form in (to_html, to_markdown, to_junit):
+        assert form(figures) == form(again)
+
+
+def test_an_answer_of_a_megabyte_does_not_swell_the_page() -> None:
+    records = chosen(
+        40, 1, lambda source, n: (answer({"text": "x" * 100_000 + "y"}), answer({"text": "x" * 100_000 + str(n)}))
+    )
+    assert len(to_html(figures_of(records))) < 300_000
