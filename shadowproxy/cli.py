@@ -53,7 +53,7 @@ class Fault(click.ClickException):
 
 
 def main() -> NoReturn:
-    """The console script."""
+    """Every command, and what becomes of each way to fail."""
     try:
         status = commands.main(prog_name="shadowproxy", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -219,6 +219,29 @@ def _reading(command: Any) -> Any:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+@commands.command(
+    short_help="Ask a running sidecar whether it takes requests on.",
+    epilog=_examples("shadowproxy healthcheck", "shadowproxy healthcheck --admin 127.0.0.1:9911"),
+)
+@click.option("--admin", metavar="ADDRESS", help="Its admin server.  [default: 127.0.0.1:9901]")
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Or what it is run with.")
+def healthcheck(admin: str | None, file: Path | None) -> None:
+    """Ask a running sidecar whether it takes requests on: status 0 if it does, 1 if not.
+
+    For supervisors that can only run a command. What it asks is /readyz, on the admin server.
+    """
+    from shadowproxy.healthcheck import ADMIN, ask
+
+    if admin is not None and file is not None:
+        raise click.UsageError("--admin or -c, not both")
+    if file is not None:
+        configured = _load(file).admin
+        if configured is None:
+            raise Fault(f"{file}: admin is off: there is nobody to ask")
+        admin = str(configured)
+    sys.exit(ask(admin or ADMIN))
 
 
 @commands.command(

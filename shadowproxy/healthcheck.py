@@ -1,0 +1,72 @@
+"""Ask a running sidecar's admin server whether it takes requests on: for Docker's HEALTHCHECK and its like.
+
+A supervisor runs this every few seconds next to the proxy, so it imports next to nothing: `__main__` comes here
+before the command line's own library is loaded. Only `-c FILE`, which reads the whole file as `serve` does, costs more.
+"""
+
+import socket
+import sys
+from collections.abc import Sequence
+
+ADMIN = "127.0.0.1:9901"
+TIMEOUT = 2.0
+"""Seconds, for connecting and for each read."""
+
+REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+STATUS_LINE = 64  # bytes; "HTTP/1.1 200 OK" and a reason phrase
+
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""Where a server listens on every address, it is asked on the one that always leads back here."""
+
+
+def run(words: Sequence[str]) -> int | None:
+    """The exit status for a command line that needs no help: none, or `--admin ADDRESS`; None for any other."""
+    match words:
+        case []:
+            return ask(ADMIN)
+        case ["--admin", address] if not address.startswith("-"):
+            return ask(address)
+        case _:
+            return None
+
+
+def ask(admin: str) -> int:
+    """0 when the sidecar with its admin server at `admin` takes requests on; else 1, and why on standard error."""
+    try:
+        with _connected(admin) as connection:
+            connection.sendall(REQUEST)
+            head = b""
+            while b"\r\n" not in head and len(head) < STATUS_LINE:
+                received = connection.recv(STATUS_LINE)
+                if not received:
+                    break
+                head += received
+    except (OSError, ValueError) as error:
+        return _unready(f"no answer from {admin}: {error}")
+    protocol, _, rest = head.partition(b" ")
+    if protocol != b"HTTP/1.1" or rest[:3] != b"200":
+        return _unready(f"{admin} answers {head.partition(bytes([13]))[0].decode('latin-1')!r} and not 200")
+    return 0
+
+
+def _connected(admin: str) -> socket.socket:
+    """Raises OSError, and ValueError for what is no address."""
+    if admin.startswith("unix:"):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(TIMEOUT)
+        try:
+            connection.connect(admin.removeprefix("unix:"))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+    host, _, port = admin.rpartition(":")
+    host = WILDCARDS.get(host, host)
+    if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError("not host:port, [IPv6 address]:port or unix:/path")
+    return socket.create_connection((host.removeprefix("[").removesuffix("]"), int(port)), timeout=TIMEOUT)
+
+
+def _unready(why: str) -> int:
+    sys.stderr.write(f"shadowproxy: not ready: {why}\n")
+    return 1
