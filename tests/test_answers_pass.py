@@ -117,7 +117,13 @@ async def test_head_is_answered_with_the_length_and_no_body(proxy: StartProxy) -
     async with proxy(OK + b"Content-Length: 1234\r\n\r\n") as running, await running.caller() as caller:
         for _ in range(2):
             assert (await caller.ask(HEAD)).all(b"content-length") == [b"1234"]
-        assert len(running.live.connections) == 1
+
+
+async def test_a_connection_that_carried_head_is_not_used_again_for_a_body_may_follow(proxy: StartProxy) -> None:
+    async with proxy(OK + b"Content-Length: 2\r\n\r\n") as running:
+        await running.ask(HEAD)
+        await running.ask(HEAD)
+        assert len(running.live.connections) == 2
 
 
 async def test_head_may_be_answered_chunked_without_a_chunk(proxy: StartProxy) -> None:

@@ -473,6 +473,13 @@ async def test_a_slow_body_is_shed_at_body_timeout_though_it_never_pauses(proxy:
         assert await live_outcome(running) == Outcome.CALLER_LEFT
 
 
+async def test_a_slow_body_to_head_is_shed_without_a_body(proxy: StartProxy) -> None:
+    async with proxy(limits={"body_timeout": "20ms"}) as running, await running.caller() as caller:
+        await caller.send(b"HEAD" + post(5, b"")[4:])
+        assert (await caller.answer(b"HEAD")).status == 408
+        assert await caller.rest() == b""
+
+
 async def test_a_long_upload_may_last_longer_than_body_timeout_while_it_never_pauses(proxy: StartProxy) -> None:
     limits = {"body_timeout": "60ms", "buffer": 100, "capture": 100}
     async with proxy(limits=limits) as running, await running.caller() as caller:

@@ -128,7 +128,8 @@ def reply_head(head: bytes, method: str) -> ReplyHead:
         raise FramingError(502, "an upgrade that nobody asked for")
     if method == "HEAD" or status < 200 or status in BODYLESS_STATUSES:
         framing = 0
-    keep_alive = framing is not Length.UNTIL_CLOSE and _keep_alive(names, fields, http10=http10)
+    # Some servers answer HEAD with a body. It may come when the next request is on its way already, as if to that one.
+    keep_alive = framing is not Length.UNTIL_CLOSE and method != "HEAD" and _keep_alive(names, fields, http10=http10)
     return ReplyHead(status=status, fields=fields, framing=framing, keep_alive=keep_alive)
 
 

@@ -254,6 +254,8 @@ class Listener(asyncio.Protocol):
     def _answer(self, status: int, reason: str, detail: str) -> None:
         fields, body = refusal(reason, detail)
         line = b"HTTP/1.1 %d %b" % (status, framing.REASONS[status])
+        if self._call is not None and self._call.head.method == "HEAD":
+            body = b""
         self.transport.write(framing.write_head(line, [*fields, (b"Connection", b"close")]) + body)
         self._part()
 
