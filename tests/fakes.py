@@ -5,7 +5,8 @@ that came in, and reads messages with a reader of its own, which is stricter tha
 refuses (`Malformed`) a proxy must never have sent.
 
 Rules:
-- `Peer` is one end of one connection. `received` is all that came in, whether or not it was read as a message.
+- `Peer` is one end of one connection. `received` is all that came in, whether or not it was read as a message; only
+  `digest` forgets.
 - Every wait has a deadline (`PATIENCE`), so a test that hangs says what it was waiting for.
 - An `Origin` runs its script once for each connection; when the script returns, the connection is closed. What a
   script raises, other than the connection's own end, fails the test when the origin is closed.
@@ -14,6 +15,7 @@ Rules:
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import re
 import socket
@@ -198,7 +200,7 @@ class Peer(asyncio.Protocol):
     async def request(self) -> Message | None:
         """The next request, None when the connection ended before its first byte. Raises Malformed, CutOff."""
         begin = self._read
-        if not await self._at_least(begin + 1):
+        if not await self.more():
             return None
         start = await self._line()
         if not REQUEST_LINE.fullmatch(start):
@@ -233,6 +235,32 @@ class Peer(asyncio.Protocol):
         await self._wait(lambda: self._over, "the end", PATIENCE)
         begin, self._read = self._read, len(self.received)
         return bytes(self.received[begin:])
+
+    async def more(self) -> bool:
+        """Wait for a byte that is not read yet, and say whether there is one: False at the end."""
+        return await self._at_least(self._read + 1)
+
+    async def digest(self, size: int | None = None) -> str:
+        """SHA-256 of a body that is too long to keep in `received`: the next `size` bytes, or what is chunked."""
+        digest = hashlib.sha256()
+        if size is None:
+            async for chunk in self._chunks():
+                digest.update(chunk)
+                self._forget()
+            await self._fields()
+        while size:
+            if not await self.more():
+                raise CutOff(f"{size} bytes before the end")
+            piece = self.received[self._read : self._read + size]
+            digest.update(piece)
+            size -= len(piece)
+            self._read += len(piece)
+            self._forget()
+        return digest.hexdigest()
+
+    def _forget(self) -> None:
+        del self.received[: self._read]
+        self._read = 0
 
     @property
     def unread(self) -> bytes:

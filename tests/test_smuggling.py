@@ -4,6 +4,7 @@ h11 says what the sender's side may take the stream for; the origin's own strict
 is the beginning of what h11 reads, message by message: fewer where the proxy refuses more, never another one.
 """
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ import h11
 import pytest
 import pytest_asyncio
 from conftest import Proxy, starter
-from fakes import Caller, CutOff, Message, Peer, answer, cut
+from fakes import PATIENCE, Caller, CutOff, Message, Peer, answer, cut
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from messages import Read, read_by_h11, replies, requests
@@ -86,17 +87,14 @@ def beyond_h11(stream: bytes) -> bool:
     )
 
 
-async def answers(caller: Caller, methods: list[bytes]) -> list[Message]:
+async def answers(caller: Caller, echo: Echo) -> list[Message]:
     """The final answers, until the proxy ends the connection; the last one is whole as well."""
     got: list[Message] = []
-    while True:
-        try:
-            reply = await caller.answer(methods[len(got)] if len(got) < len(methods) else b"GET")
-        except CutOff:
-            assert caller.unread == b""
-            return got
+    while await caller.more():
+        reply = await caller.answer(echo.got[len(got)].method if len(got) < len(echo.got) else b"GET")
         if reply.status >= 200:
             got.append(reply)
+    return got
 
 
 async def check_requests(echoing: tuple[Proxy, Echo], stream: bytes, cuts: list[int]) -> None:
@@ -108,7 +106,7 @@ async def check_requests(echoing: tuple[Proxy, Echo], stream: bytes, cuts: list[
     async with await running.caller() as caller:
         with contextlib.suppress(ConnectionError):
             await caller.send(*cut(stream, cuts))
-        got = await answers(caller, [read.start[0] for read in sent])
+        got = await answers(caller, echo)
         assert len(echo.got) <= len(sent)
         for arrived, read in zip(echo.got, sent, strict=False):
             assert (arrived.method, arrived.body) == (read.start[0], read.body)
@@ -158,15 +156,19 @@ class Evil:
 
     segments: list[bytes] = field(default_factory=list)
     end: End = "keep"
+    sent: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, peer: Peer) -> None:
         while (request := await peer.request()) is not None:
             if request.target != b"/first":
                 await peer.send(answer(b"good " + request.target))
                 continue
-            await peer.send(*self.segments)
-            if self.end == "reset":
-                peer.reset()
+            try:
+                await peer.send(*self.segments)
+                if self.end == "reset":
+                    peer.reset()
+            finally:  # the proxy need not wait for the last segment to know that this is no answer
+                self.sent.set()
             if self.end != "keep":
                 return
 
@@ -195,7 +197,7 @@ def answer_in(raw: bytes, to: bytes) -> Read | None:
 async def check_answers(misled: tuple[Proxy, Evil], raw: bytes, cuts: list[int], to: bytes, end: End) -> None:
     running, evil = misled
     assume(b" ;" not in raw and b"\t;" not in raw)
-    evil.segments, evil.end = cut(raw, cuts), end
+    evil.segments, evil.end, evil.sent = cut(raw, cuts), end, asyncio.Event()
     async with await running.caller() as caller, await running.caller() as other:
         await caller.send(
             to + b" /first HTTP/1.1\r\nHost: h\r\n" + b"Content-Length: 0\r\n" * (to == b"POST") + b"\r\n"
@@ -207,6 +209,8 @@ async def check_answers(misled: tuple[Proxy, Evil], raw: bytes, cuts: list[int],
                 assert expected is not None
                 assert (b"%d" % reply.status, reply.body) == (expected.start[0], expected.body)
                 assert caller.unread == b""
+        # What follows an answer is known to be no answer only if it is there before the next request is on its way.
+        await asyncio.wait_for(evil.sent.wait(), PATIENCE)
         for next_caller, target in ((other, b"/second"), (caller, b"/third")):
             if next_caller is caller and caller.ended != "no":
                 continue
