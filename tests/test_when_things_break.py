@@ -390,6 +390,17 @@ async def test_a_caller_gone_in_the_middle_of_a_download_ends_the_call_to_live_a
         assert await live_outcome(running) == Outcome.CALLER_LEFT
 
 
+async def test_a_caller_that_ends_its_sending_counts_as_gone(proxy: StartProxy) -> None:
+    """TCP does not say whether it still listens, and most who end their sending do not."""
+    async with proxy(silent) as running:
+        async with await running.caller() as caller:
+            await caller.send(GET)
+            live = await running.live.connection()
+            caller.half_close()
+            await live.wait_ended(0.5)
+        assert await live_outcome(running) == Outcome.CALLER_LEFT
+
+
 async def test_a_caller_that_pipelined_and_left_ends_both_calls(proxy: StartProxy) -> None:
     async with proxy(silent) as running:
         async with await running.caller() as caller:
