@@ -268,6 +268,7 @@ def test_the_demo_ends_with_a_report_and_commands_that_work(tmp_path: Path) -> N
     assert re.search(r"match 19\d, mismatch \d", out)
     assert "of 200 flights live was right about" in out
     assert (tmp_path / "here" / "labels.csv").read_text().startswith("id,label\n2013-09-01-")
+    assert "accuracy" in (tmp_path / "here" / "report.html").read_text()
 
     commands = out.partition("What to try next:\n")[2].splitlines()
     assert len(commands) == 3

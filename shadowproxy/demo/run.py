@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from shadowproxy.compare.engines import summarise_files
-from shadowproxy.compare.report import print_text
+from shadowproxy.compare.html import to_html
+from shadowproxy.compare.pair import Truth
+from shadowproxy.compare.report import print_figures, to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.demo import flights
 from shadowproxy.demo.client import Heard, ask_all
@@ -58,6 +60,11 @@ class Place:
     @property
     def labels(self) -> Path:
         return self.directory / "labels.csv"
+
+    @property
+    def page(self) -> Path:
+        """The report, as a page for a browser."""
+        return self.directory / "report.html"
 
     def output(self, name: str) -> Path:
         """What the server of that name said."""
@@ -185,7 +192,12 @@ def _tell(console: Console, place: Place, conversation: Conversation) -> int:
         *([f"the proxy ended with exit status {conversation.proxy_status}"] if conversation.proxy_status else []),
     ]
     _say(console)
-    print_text(summarise_files([place.log], Rules()), console)
+    landed = {flight: Truth(label) for flight, label in flights.labels().items()}
+    figures = to_json(summarise_files([place.log], Rules(), truths=landed))
+    print_figures(figures, console)
+    place.page.write_text(
+        to_html(figures, title="An if statement and a trained model, on real flights"), encoding="utf-8"
+    )
     _say(console)
     _say(console, str(scores(records, SHADOW, flights.labels())))
     _say(console)
@@ -195,6 +207,7 @@ def _tell(console: Console, place: Place, conversation: Conversation) -> int:
         _say(console, f"{len(faults):,} in all. What the servers said is in {place.directory}.")
         return FAULTY
     _say(console, f"All {len(asked):,} answers are live's own, byte for byte, and each request is in the log once.")
+    _say(console, f"The report for a browser is {place.page}.")
     _say(console, f"The log is in {place.log}, how the flights arrived in {place.labels}.")
     _say(console)
     _say(console, "What to try next:")
@@ -208,7 +221,7 @@ def _next(place: Place, records: Sequence[Record]) -> Iterator[str]:
     program, log = _program(), shlex.quote(str(place.log))
     example = next((record for record in records if differs(record.shadows.get(SHADOW))), records[0])
     yield f"{program} show {log} {example.id}"
-    yield f"{program} report {log} --json"
+    yield f"{program} report {log} --labels {shlex.quote(str(place.labels))} --where '/instances/*/dep_delay>10'"
     yield f"{program} serve --help"
 
 
