@@ -98,7 +98,8 @@ def to_html(figures: Figures, *, title: str = "Shadow report") -> str:
 
 
 def _e(text: Any) -> str:
-    return escape(visible(str(text)), quote=True)
+    """Text made harmless; a number stays on one line with its sign of per cent."""
+    return escape(visible(str(text)).replace(" %", "\u00a0%"), quote=True)
 
 
 def _code(text: Any) -> str:
@@ -186,7 +187,8 @@ def _in_short(name: str, shadow: Figures) -> str:
     latency = shadow["latency"]
     ratio = latency["ratio"]["p99"]
     if ratio:
-        word = "slower" if ratio["value"] > 1 else "faster"
+        sure = ratio["low"] is not None and (ratio["low"] > 1 or ratio["high"] < 1)
+        word = ("slower" if ratio["value"] > 1 else "faster") if sure else "neither surely slower nor faster"
         times = (
             "" if ratio["low"] is None else f" (95 % interval {ratio['low']:.2f} to {ratio['high']:.2f} times live's)"
         )

@@ -116,7 +116,7 @@ def answers(shadow: Figures) -> dict[str, str]:
     for question, result in shadow["verdict"]["questions"].items():
         deciding = [check for check in shadow["checks"] if check["question"] == question and check["result"] == result]
         text = "; ".join(check["said"] for check in deciding[:2])
-        more = next((check["more"] for check in deciding if check["more"]), None)
+        more = max((check["more"] for check in deciding if check["more"]), default=None)
         if more and result == Result.INCONCLUSIVE:
             text += f"; about {more:,} more requests would settle it"
         said[question] = text or ("no labels supplied" if question == "performance" else "nothing to go by")

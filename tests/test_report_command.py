@@ -1,0 +1,162 @@
+"""`report`, `summarise`, `tail` and `show --curl` as commands: words in, forms and exit statuses out."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from test_engines import line, log
+
+from shadowproxy import cli
+from shadowproxy.compare.progress import reading
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["shadowproxy", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return command
+
+
+@pytest.fixture
+def same(tmp_path: Path) -> Path:
+    """A log of a twin, long enough to pass every check."""
+    file = tmp_path / "same.jsonl"
+    file.write_bytes(b"".join(line(n, {"label": "ab"[n % 2]}, {"label": "ab"[n % 2]}) for n in range(900)))
+    return file
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    file = tmp_path / "other.jsonl"
+    file.write_bytes(log(0, 400))
+    return file
+
+
+LENIENT = "json: 0.98\nsuccess_loss: 0.02\n"
+
+
+def gates(tmp_path: Path, text: str = LENIENT) -> Path:
+    (tmp_path / "gates.yaml").write_text(text)
+    return tmp_path / "gates.yaml"
+
+
+def test_the_exit_status_is_the_verdict(run: Run, same: Path, other: Path, tmp_path: Path) -> None:
+    assert run("report", same, "--gates", gates(tmp_path))[0] == 0
+    assert run("report", other, "--gates", gates(tmp_path), "--min-agreement", "0.99")[0] == 1
+    assert run("report", same)[0] == 3
+    assert run("report", same, "--fail-on", "fail")[0] == 0
+    assert run("report", tmp_path / "nowhere")[0] == 2
+
+
+def test_every_form_is_written_where_it_is_asked_for(run: Run, other: Path, tmp_path: Path) -> None:
+    page, checks = tmp_path / "page.html", tmp_path / "checks.xml"
+    _, out, _ = run("report", other, "--html", page, "--junit", checks, "--markdown")
+    assert out.startswith("# Shadow report")
+    assert page.read_text().startswith("<!doctype html>")
+    assert ElementTree.parse(checks).getroot().tag == "testsuites"
+    assert json.loads(run("report", other, "--json")[1])["shadowproxy_report"] == 1
+
+
+def test_saved_summaries_report_as_their_logs_do(run: Run, same: Path, other: Path, tmp_path: Path) -> None:
+    for file in (same, other):
+        assert run("summarise", file, "-o", file.with_suffix(".json"))[0] == 0
+    whole = run("report", same, other, "--json")
+    assert run("report", same.with_suffix(".json"), other.with_suffix(".json"), "--json") == whole
+    assert run("summarise", same)[1] == same.with_suffix(".json").read_text()
+
+
+def test_what_is_asked_for_is_what_is_counted(run: Run, other: Path, tmp_path: Path) -> None:
+    def records(*words: object) -> int:
+        count: int = json.loads(run("report", other, "--json", *words)[1])["log"]["records"]
+        return count
+
+    assert records() == 400
+    assert records("--where", "/n=3") == 80
+    assert records("--path", "/q") == 0
+    assert records("--since", "2026-01-31T12:01:40") == 300
+    assert records("--until", "2026-01-31T12:01:40") == 100
+
+
+def test_rules_fields_and_labels_can_be_given(run: Run, other: Path, tmp_path: Path) -> None:
+    def shadow(*words: object) -> dict[str, dict[str, dict[str, int]]]:
+        found: dict[str, dict[str, dict[str, int]]] = json.loads(run("report", other, "--json", *words)[1])["shadows"][
+            "s"
+        ]
+        return found
+
+    assert shadow()["agreement"]["verdicts"]["mismatch"] == 40
+    assert shadow("--ignore", "/label")["agreement"]["verdicts"]["ignored"] == 40
+    assert shadow("--tolerance", "/x=0.5", "--unordered", "/y")["agreement"]["verdicts"]["mismatch"] == 40
+    (tmp_path / "labels.csv").write_text("id,label\n" + "".join(f"id-{n},{'ab'[n % 2]}\n" for n in range(400)))
+    labelled = shadow("--labels", tmp_path / "labels.csv", "--field", "/label")
+    assert labelled["outputs"][0]["labels"]["live_only"] == 40  # type: ignore[index]
+    both = shadow("--live-field", "/label", "--shadow-field", "/label")
+    assert both["outputs"][0]["pairs"] == 400  # type: ignore[index]
+    assert [row["path"] for row in shadow("--slice", "/n")["slices"]] == ["/n"] * 5  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--where", "nonsense"),
+        ("--since", "yesterday"),
+        ("--field", "no-pointer"),
+        ("--live-field", "/x"),
+        ("--tolerance", "/x"),
+        ("--tolerance", "/x=-1"),
+        ("--ignore", "x"),
+        ("--min-agreement", "95"),
+        ("--labels", "/nowhere/labels.csv"),
+        ("--gates", "/nowhere/gates.yaml"),
+        ("--html", "/nowhere/page.html"),
+        ("--json", "--markdown"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_2(run: Run, other: Path, words: tuple[str, ...]) -> None:
+    status, _, err = run("report", other, *words)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert err.startswith("shadowproxy: ")
+
+
+def test_a_broken_summary_is_one_line_and_2(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"shadowproxy_summary":1}\n')
+    assert run("report", tmp_path / "s.json")[0] == 2
+
+
+def test_a_request_can_be_had_as_a_command(run: Run, other: Path) -> None:
+    status, out, _ = run("show", other, "id-7", "--curl", "http://127.0.0.1:9")
+    assert status == 0
+    assert out == (
+        "curl --path-as-is -X POST -H 'content-type: application/json' --data-binary '{\"n\":2}' http://127.0.0.1:9/p\n"
+    )
+
+
+def test_tail_begins_with_the_last(run: Run, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shadowproxy.compare.tail._wait", interrupted)
+    status, out, _ = run("tail", other, "-n", 3)
+    assert status == 130
+    assert [row.split()[-1] for row in out.splitlines()] == ["id-397", "id-398", "id-399"]
+    _, out, _ = run("tail", other, "-n", 100, "--mismatches", "--where", "/n=0")
+    assert len(out.splitlines()) == 10
+
+
+def test_progress_is_shown_on_a_terminal_only(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with reading([str(other)]) as told:
+        assert told is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with reading([str(other), "-"]) as told:
+        assert told is not None
+        told(100, 200)
