@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENO
 help:
 	@echo "make demo    see it at work on real flights"
 	@echo "make test    run the tests"
-	@echo "make soak    run the long tests, with real callers and servers, which it installs"
+	@echo "make soak    run the long tests, with real callers, servers and containers, which it installs"
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
 	@echo "make bench   measure it beside nginx and Envoy, about 6 minutes; QUICK=1 for a look"
@@ -28,6 +28,7 @@ test: $(VENV)/ready
 
 soak: $(VENV)/ready
 	@tests/parties/install $(abspath $(BIN)/python)
+	@tests/ship/install $(abspath $(BIN)/python)
 	@$(BIN)/pytest -m soak
 
 check: $(VENV)/ready
@@ -47,7 +48,7 @@ dist: $(VENV)/ready
 	$(BIN)/hatchling build
 
 clean:
-	rm -rf $(VENV) .parties .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .parties .ship .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 # The stamp is newer than what it was made from, or it is made again. Without build isolation the build backend is
 # one of the exact versions too.

@@ -60,19 +60,19 @@ def instances_of(asked: Any) -> list[dict[str, Any]]:
     return instances
 
 
-async def serve(app: Starlette, port: int) -> None:
-    """Serve on loopback until a signal comes. Port 0 is any free one; stderr says which."""
+async def serve(app: Starlette, host: str, port: int) -> None:
+    """Serve until a signal comes. Port 0 is any free one; stderr says which."""
     # asyncio turns Nagle's algorithm off only where the protocol is named, and with it on an answer takes 40 ms.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("127.0.0.1", port))
+        listening.bind((host, port))
         listening.listen()
     except OSError as error:
         sys.exit(f"cannot listen on port {port}: {error.strerror}")
     # Without the Date field two answers to the same question are the same bytes, whenever they were asked.
     config = uvicorn.Config(app, log_level="warning", access_log=False, date_header=False, server_header=False)
-    sys.stderr.write(f"listening on http://127.0.0.1:{listening.getsockname()[1]}\n")
+    sys.stderr.write(f"listening on http://{host}:{listening.getsockname()[1]}\n")
     await uvicorn.Server(config).serve(sockets=[listening])
 
 
@@ -80,10 +80,11 @@ def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(prog="python -m shadowproxy.demo.server", description="Serve one of the two.")
     parser.add_argument("system", choices=["live", "shadow"])
+    parser.add_argument("--host", default="127.0.0.1", help="an IPv4 address; default: loopback only")
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
     options = parser.parse_args()
     app = build(rule.departed_late, "departed-late") if options.system == "live" else build(model.load().late, "gbm")
-    asyncio.run(serve(app, options.port))
+    asyncio.run(serve(app, options.host, options.port))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,48 @@
+# The sidecar as an image: `docker build -t shadowproxy:0.1.0 .` (deploy/README.md says how to run it).
+# No "# syntax=" line: nothing here needs more than the builder's own grammar, and that line is a download at each build.
+
+FROM python:3.13-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN python3 -m venv --without-pip /opt/shadowproxy
+WORKDIR /src
+COPY deploy/image/requirements.lock deploy/image/build.lock ./
+# Wheels only: a source archive would run its own code here, and would want a compiler.
+RUN pip --python /opt/shadowproxy/bin/python3 install --no-compile --require-hashes --only-binary :all: -r requirements.lock \
+    && pip install --require-hashes --only-binary :all: -r build.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY shadowproxy ./shadowproxy
+ARG VERSION=0.1.0
+# The label below and the program must say the same.
+RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist . \
+    && pip --python /opt/shadowproxy/bin/python3 install --no-compile --no-deps --no-index /dist/*.whl \
+    && test "$(/opt/shadowproxy/bin/shadowproxy --version)" = "shadowproxy ${VERSION}"
+# Nothing can write byte code on a read-only root; and what never changes need not be compared with its source.
+RUN /opt/shadowproxy/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/shadowproxy/lib
+
+
+FROM python:3.13-slim
+# The official images ship the standard library without byte code: compiling it at each start takes longer than all else.
+# What installs and builds packages has no work to do here.
+RUN rm -rf /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/lib/python3.13/site-packages/* \
+        /usr/local/lib/python3.13/ensurepip /usr/local/lib/python3.13/idlelib /usr/local/lib/python3.13/test \
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x 'config-[^/]*|lib2to3' /usr/local/lib/python3.13 \
+    && install -d -m 0700 -o 65532 -g 65532 /var/lib/shadowproxy
+COPY --from=build /opt/shadowproxy /opt/shadowproxy
+ENV PATH=/opt/shadowproxy/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1
+# The log goes to shadow-log in here, unless the configuration says otherwise: mount what should outlive the container.
+WORKDIR /var/lib/shadowproxy
+USER 65532:65532
+EXPOSE 8080 9901
+STOPSIGNAL SIGTERM
+# Asks the admin server where it is by default; with `admin` elsewhere, override it with `--admin ADDRESS` or `-c FILE`.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["shadowproxy", "healthcheck"]
+ENTRYPOINT ["shadowproxy"]
+CMD ["serve", "-c", "/etc/shadowproxy/config.yaml"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="shadowproxy" \
+      org.opencontainers.image.description="A reverse-proxy sidecar that asks a shadow model the same requests as the live one" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

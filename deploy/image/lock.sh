@@ -1,0 +1,20 @@
+#!/bin/sh
+# Writes the image's locked requirements anew, from pyproject.toml and constraints.txt; needs uv. Run it when either of
+# them changes: tests/test_deploy.py says so where it was forgotten. Every file of a release has its hash here, so that
+# one lock serves every processor; no index is named, so that pip takes the one that it is set up for.
+set -eu
+cd "$(dirname "$0")/../.."
+new=$(mktemp -d)
+trap 'rm -rf "$new"' EXIT
+
+lock() { # lock SOURCE OUTPUT WHAT
+    echo "# $3 Written by deploy/image/lock.sh: do not edit." >"$new/lock"
+    uv pip compile --no-config --no-header --no-annotate --generate-hashes --no-emit-index-url \
+        --python-version 3.13 --python-platform linux --constraint constraints.txt "$1" 2>"$new/said" >>"$new/lock" ||
+        { cat "$new/said" >&2; exit 1; }
+    cp "$new/lock" "$2"
+}
+
+lock pyproject.toml deploy/image/requirements.lock "What the sidecar runs on."
+echo hatchling >"$new/build.in"
+lock "$new/build.in" deploy/image/build.lock "What builds the wheel, in a stage that does not ship."

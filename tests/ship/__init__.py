@@ -1,0 +1,1 @@
+"""What ships, really built and really run: the image, the manifests, the rules, the shippers' files."""

@@ -1,0 +1,186 @@
+"""The image: what it holds, and how it runs with as little as a careful operator gives it."""
+
+import json
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from shadowproxy import __version__
+from ship.engine import ROOT, Engine
+
+pytestmark = pytest.mark.soak
+
+HARDENED = (
+    "--network=host", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+    "--memory=128m", "--memory-swap=128m", "--pids-limit=64",
+)  # fmt: skip
+UID = 65532
+READY = 1.5  # seconds from `docker run` to the first 200 of /readyz
+GRACE = 40
+
+
+class Slow(BaseHTTPRequestHandler):
+    """A live system that answers when it is allowed to."""
+
+    asked = threading.Event()
+    may_answer = threading.Event()
+
+    def do_GET(self) -> None:
+        self.asked.set()
+        self.may_answer.wait(30)
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"live")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Standard error is the test runner's."""
+
+
+@pytest.fixture
+def live() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@contextmanager
+def hardened(engine: Engine, image: str, log: Path, *words: str) -> Iterator[str]:
+    """A container that serves, with `log` as the one place it can write to. It is removed at the end."""
+    log.mkdir(mode=0o700)
+    subprocess.run(["chown", f"{UID}:{UID}", log], check=True)
+    mount = f"type=bind,source={log},target=/var/lib/shadowproxy"
+    container = engine("run", "--detach", *HARDENED, "--health-interval=1s", "--mount", mount, image, "serve", *words)
+    try:
+        yield container
+    finally:
+        engine("rm", "--force", container)
+
+
+def wait_ready(engine: Engine, container: str, admin: str = "127.0.0.1:9901") -> None:
+    until = time.monotonic() + 10
+    while True:
+        try:
+            urllib.request.urlopen(f"http://{admin}/readyz", timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < until, engine.said(container)
+            time.sleep(0.01)
+
+
+def test_the_dockerfile_is_clean(tools: dict[str, str]) -> None:
+    done = subprocess.run(["hadolint", ROOT / "Dockerfile"], env=tools, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_image_is_labelled_and_runs_as_nobody_in_particular(engine: Engine, image: str) -> None:
+    config = engine.inspect(image)["Config"]
+    assert config["User"] == f"{UID}:{UID}"
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Entrypoint"] == ["shadowproxy"]
+    assert config["Labels"]["org.opencontainers.image.version"] == __version__
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_the_image_has_no_compiler_no_pip_and_nothing_of_the_checkout_but_the_package(
+    engine: Engine, image: str
+) -> None:
+    search = (
+        "import os, shutil, importlib.util as u\n"
+        "print([n for n in ('pip', 'pip3', 'gcc', 'cc', 'ld', 'make', 'curl', 'git') if shutil.which(n)])\n"
+        "print([n for n in ('pip', 'ensurepip', 'hatchling', 'pytest', 'idlelib') if u.find_spec(n)])\n"
+        "print([p for p in ('/src', '/dist') if os.path.exists(p)])\n"
+    )
+    found = engine("run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", search)
+    assert found.split("\n") == ["[]", "[]", "[]"]
+
+
+def test_every_module_of_the_image_is_compiled(engine: Engine, image: str) -> None:
+    search = (
+        "import pathlib, sysconfig\n"
+        "for root in (sysconfig.get_path('stdlib'), sysconfig.get_path('purelib')):\n"
+        "    for source in pathlib.Path(root).rglob('*.py'):\n"
+        "        compiled = list((source.parent / '__pycache__').glob(source.stem + '.cpython-313.pyc'))\n"
+        "        if not compiled: print(source)\n"
+    )
+    left = engine("run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", search).split()
+    assert [path for path in left if "/config-3.13" not in path] == []
+
+
+def test_the_image_states_its_size(engine: Engine, image: str) -> None:
+    ours = engine.inspect(image)["Size"] - engine.inspect("python:3.13-slim")["Size"]
+    stated = re.search(r"(\d+) MB on top of `python:3.13-slim`", (ROOT / "deploy/README.md").read_text())
+    assert stated is not None
+    assert ours / 1e6 == pytest.approx(int(stated[1]), rel=0.1)
+
+
+def test_it_is_ready_healthy_and_drains_with_a_read_only_root_no_capabilities_and_128_mib(
+    engine: Engine, image: str, live: str, tmp_path: Path
+) -> None:
+    """SIGTERM while a request is under way: the caller gets the answer, the log its record, and the status is 0."""
+    Slow.asked.clear()
+    Slow.may_answer.clear()
+    words = ("--live", live, "--listen", "127.0.0.1:18080")
+    begun = time.monotonic()
+    with hardened(engine, image, tmp_path / "data", *words) as container:
+        wait_ready(engine, container)
+        ready = time.monotonic() - begun
+        print(f"ready after {ready:.2f} s")
+        until = time.monotonic() + 30
+        while engine.inspect(container)["State"]["Health"]["Status"] != "healthy":
+            assert time.monotonic() < until, engine.inspect(container)["State"]["Health"]
+            time.sleep(0.1)
+        answers: list[bytes] = []
+        asking = threading.Thread(
+            target=lambda: answers.append(urllib.request.urlopen("http://127.0.0.1:18080/", timeout=30).read())
+        )
+        asking.start()
+        assert Slow.asked.wait(10)
+        engine("kill", "--signal", signal.SIGTERM.name, container)
+        while "stopping" not in engine.said(container):
+            time.sleep(0.02)
+        Slow.may_answer.set()
+        asking.join(30)
+        assert answers == [b"live"]
+        assert engine("wait", container) == "0"
+        assert engine.inspect(container)["State"]["OOMKilled"] is False
+        (segment,) = (tmp_path / "data/shadow-log").iterdir()
+        (record,) = map(json.loads, segment.read_text().splitlines())
+        assert record["live"]["body_text"] == "live"
+    assert ready < READY
+
+
+def test_a_log_directory_that_cannot_be_written_is_one_line_and_no_start(engine: Engine, image: str) -> None:
+    done = engine.run("run", "--rm", *HARDENED, image, "serve", "--live", "http://127.0.0.1:9", check=False)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("shadowproxy:")]
+    assert "shadow-log" in line
+
+
+def test_the_image_has_a_bill_of_materials(engine: Engine, image: str, tools: dict[str, str], tmp_path: Path) -> None:
+    """Every distribution in the image, with its licence where it states one, as CycloneDX."""
+    made = tmp_path / "sbom.json"
+    ask = (
+        "from importlib.metadata import distributions as d; print(*(f'{x.name}=={x.version}' for x in d()), sep='\\n')"
+    )
+    listed = engine("run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", ask)
+    (tmp_path / "installed.txt").write_text(listed)
+    bom = ["cyclonedx-py", "requirements", str(tmp_path / "installed.txt"), "--output-file", str(made)]
+    subprocess.run(bom, env=tools, check=True, capture_output=True)
+    components = {(each["name"], each["version"]) for each in json.loads(made.read_text())["components"]}
+    locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "deploy/image/requirements.lock").read_text(), re.MULTILINE)
+    assert {(name.lower().replace("_", "-"), version) for name, version in components} == {
+        *locked,
+        ("shadowproxy", __version__),
+    }
