@@ -288,6 +288,15 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.compare.report import exit_code, print_figures, to_json
 
     figures = to_json(summary, gates, slices=given["slices"])
+    # Files first: a reader of the text may leave early, as `head` does.
+    if given["html"] is not None:
+        from shadowproxy.compare.html import to_html
+
+        _write(given["html"], to_html(figures))
+    if given["junit"] is not None:
+        from shadowproxy.compare.forms import to_junit
+
+        _write(given["junit"], to_junit(figures))
     if given["as_json"]:
         import orjson
 
@@ -298,14 +307,6 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
         click.echo(to_markdown(figures), nl=False)
     else:
         print_figures(figures, Console())
-    if given["html"] is not None:
-        from shadowproxy.compare.html import to_html
-
-        _write(given["html"], to_html(figures))
-    if given["junit"] is not None:
-        from shadowproxy.compare.forms import to_junit
-
-        _write(given["junit"], to_junit(figures))
     if given["shadow"] is not None and given["shadow"] not in summary.shadows:
         _say(f"no record has a shadow called {given['shadow']}")
         sys.exit(EXIT_NO_DATA)

@@ -314,7 +314,10 @@ async def test_2_3_6_while_the_log_cannot_be_written_live_goes_on_and_every_loss
     assert len(records) == told.written
     assert torn == (error == errno.ENOSPC)
     said = [line.getMessage() for line in caplog.records if "lost" in line.getMessage()]
-    assert [int(line.split(" lost ")[1].split()[0]) for line in said][:4] == [1, 2, 4, 8]
+    counts = [int(line.split(" lost ")[1].split()[0]) for line in said]
+    assert counts == [1 << power for power in range(5)][-len(counts) :]  # losses of one batch are told of once
+    assert counts[-1] == 16
+    assert counts[0] <= 2
     assert os.strerror(errno.EDQUOT if error == errno.ENOSPC else error) in said[0]
 
 
@@ -395,7 +398,7 @@ async def test_3_callers_who_leave_at_random_leave_nothing_behind_and_the_books_
         by_live = Counter(each.live.outcome for each in await running.records())
     assert by_live[Outcome.OK] >= answered + 1
     assert set(by_live) <= {Outcome.OK, Outcome.CALLER_LEFT}
-    assert set(told) <= {Outcome.OK, Outcome.LANE_FULL}
+    assert set(told) <= {Outcome.OK, Outcome.LANE_FULL, Outcome.OVERLOAD}  # the last where the machine is busy
 
 
 async def test_3_callers_who_repeat_a_request_id_have_a_record_each(proxy: StartProxy) -> None:
