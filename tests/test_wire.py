@@ -16,7 +16,7 @@ import trustme
 import uvloop
 from fakes import Origin, Peer, answer, chunk_of, chunked, deaf_port, silent, then_close
 
-from shadowproxy.serve.wire import HIGH_WATER, Stale, Statistics, Wire, WireRequest
+from shadowproxy.serve.wire import HIGH_WATER, MAX_INTERIM, PARTS, Stale, Statistics, Wire, WireRequest
 
 HOST = ((b"Host", b"h"),)
 NOTHING = Statistics(open=0, idle=0, uploads=0)
@@ -342,6 +342,44 @@ async def test_an_answer_that_nobody_takes_stops_the_sender() -> None:
         await (await origin.connection()).gone.wait()
         await asyncio.sleep(0)
     assert sent < 30_000_000  # what the kernel's buffers hold
+
+
+@on_both_loops
+async def test_a_flood_of_tiny_chunks_leaves_others_their_turn_and_arrives_whole() -> None:
+    """40,000 chunks of a byte in one packet took a tenth of a second of the loop; a shadow could send them for ever."""
+    many = 40_000
+    raw = chunked()[:-5] + chunk_of(b"x") * many + b"0\r\n\r\n"
+    async with Origin(raw) as origin, to(origin) as wire:
+        loop = asyncio.get_running_loop()
+        asking = loop.create_task(ask(wire, get()))
+        longest, last = 0.0, loop.time()
+        turns = 0
+        while not asking.done():
+            await asyncio.sleep(0)
+            turns += 1
+            longest, last = max(longest, loop.time() - last), loop.time()
+        assert await asking == b"x" * many
+        assert turns > many * 3 / PARTS
+        assert longest < 0.05
+        assert await ask(wire, get()) == b"x" * many  # and the connection is in sync
+        assert wire.statistics() == ONE_IDLE
+
+
+async def test_of_a_shadow_floods_of_tiny_chunks_are_read_no_faster_than_the_pace() -> None:
+    raw = chunked()[:-5] + chunk_of(b"x") * 2000 + b"0\r\n\r\n"
+    async with Origin(raw) as origin, Wire("127.0.0.1", origin.port, pace=0.01) as wire:
+        began = asyncio.get_running_loop().time()
+        assert await asyncio.gather(*(ask(wire, get()) for _ in range(3))) == [b"x" * 2000] * 3
+        assert asyncio.get_running_loop().time() - began > 3 * (2000 * 3 // PARTS - 1) * 0.0099
+
+
+async def test_interim_answers_for_ever_are_no_answer() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    async with Origin(interim * (MAX_INTERIM - 1) + answer(b"x")) as origin, to(origin) as wire:
+        assert await ask(wire, get()) == b"x"
+    async with Origin(interim * (MAX_INTERIM + 1) + answer(b"x")) as origin, to(origin) as wire:
+        with pytest.raises(httpx.RemoteProtocolError, match="interim"):
+            await ask(wire, get())
 
 
 @on_both_loops

@@ -37,6 +37,7 @@ from shadowproxy.serve.operator_log import OperatorLog
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.upstream import Endpoint, tls_context
 
+PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chunks: a tenth of a core, at most
 FLUSH = 10.0  # seconds that stopping waits for a slow disk
 SWITCH = 0.0005
 """Seconds that the journal's thread may keep the interpreter from the event loop, each time the loop wants it back. It
@@ -346,6 +347,7 @@ def _endpoint(where: str, endpoint: Live | Shadow) -> Endpoint:
         removed=frozenset(name.lower().encode() for name in endpoint.headers.remove),
         put=tuple((name.encode(), value.encode()) for name, value in endpoint.headers.set.items()),
         retry=not isinstance(endpoint, Live) or endpoint.retry == "idle",
+        pace=0.0 if isinstance(endpoint, Live) else PACE,
     )
 
 

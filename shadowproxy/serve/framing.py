@@ -15,6 +15,7 @@ forms that rule 1 forbids; h11 repairs too. tests/test_framing.py holds what is 
 """
 
 import re
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -177,14 +178,18 @@ LAST_CHUNK = b"0\r\n\r\n"
 class BodyReader:
     """Finds the end of one body. Feed it what comes; `done` once the body is whole."""
 
-    __slots__ = ("_left", "done")
+    __slots__ = ("_left", "behind", "done")
 
     def __init__(self, length: int) -> None:
         self._left = length
+        self.behind = False  # `most` was reached: there is more to read, feed it no bytes to go on
         self.done = length == 0
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """The bytes of `data` that are body, and those after its end. Raises FramingError."""
+    def feed(self, data: bytes, most: int = sys.maxsize) -> tuple[bytes, bytes]:
+        """The bytes of `data` that are body, and those after its end. Raises FramingError.
+
+        Of a chunked body at most `most` parts are read, three a chunk: a flood of tiny ones takes a microsecond each.
+        """
         if len(data) < self._left:
             self._left -= len(data)
             return data, b""
@@ -206,7 +211,7 @@ class UntilCloseReader(BodyReader):
     def __init__(self) -> None:
         super().__init__(1)
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+    def feed(self, data: bytes, most: int = sys.maxsize) -> tuple[bytes, bytes]:
         return data, b""
 
     def at_eof(self) -> bool:
@@ -221,21 +226,24 @@ class ChunkedReader(BodyReader):
     def __init__(self) -> None:
         super().__init__(1)
         self._left = 0
-        self._unread = b""  # the beginning of a line whose end has not come; bounded by MAX_CHUNK_LINE
+        self._unread = b""  # a line whose end has not come, within MAX_CHUNK_LINE, or what `most` left unread
         self._trailers = 0
         self._read = ChunkedReader._size_line
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+    def feed(self, data: bytes, most: int = sys.maxsize) -> tuple[bytes, bytes]:
         if self._unread:
             data, self._unread = self._unread + data, b""
         body: list[bytes] = []
-        at = 0
+        at = parts = 0
+        self.behind = False
         while not self.done and at < len(data):
-            step = self._read(self, data, at, body)
+            step = self._read(self, data, at, body) if parts < most else 0
             if step == 0:
+                self.behind = parts == most
                 self._unread = data[at:]
                 return b"".join(body), b""
             at += step
+            parts += 1
         return (body[0] if len(body) == 1 else b"".join(body)), data[at:]
 
     # Each of these reads one part at `at` and says how many bytes it took: 0 when it needs more of them.

@@ -81,6 +81,7 @@ class Endpoint:
         removed: frozenset[bytes] = frozenset(),
         put: Fields = (),
         retry: bool = False,
+        pace: float = 0.0,
     ) -> None:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
@@ -94,7 +95,7 @@ class Endpoint:
         self._edits = Edits(host=literal, removed=removed, set=put)
         context = (tls or ssl.create_default_context()) if secure else None
         port = parts.port or (443 if secure else 80)
-        self._wire = Wire(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout)
+        self._wire = Wire(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, pace=pace)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.url} {self._wire.statistics()}>"

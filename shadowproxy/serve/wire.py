@@ -6,7 +6,8 @@ The rules:
    the peer did not ask to close, and not one byte was left over. A left-over byte would be the next caller's answer.
 2. Idle connections are watched: bytes or an end on one closes it. None is kept longer than `IDLE_EXPIRY`.
 3. Whoever stops listening, by cancelling or by `aclose`, closes the connection: nobody can know what is still in it.
-4. Reading stops at `HIGH_WATER` bytes that nobody took; an upload waits while as many are unwritten.
+4. Reading stops at `HIGH_WATER` bytes that nobody took; an upload waits while as many are unwritten. No more than
+   `PARTS` of chunks are read in one turn; of what `pace` says is a shadow's, not in every turn either.
 5. `silence` bounds each wait for the peer; time spent waiting for our own side does not count. Whole deadlines are the
    caller's business (asyncio.timeout), and cancelling is always safe.
 6. What the peer did is raised as httpx's exceptions, and as nothing else. `Stale` is the one that may be tried again:
@@ -33,10 +34,13 @@ from shadowproxy.serve import framing
 from shadowproxy.serve.deadline import Deadline
 from shadowproxy.serve.dial import Dialler
 from shadowproxy.serve.framing import FramingError, ReplyHead
+from shadowproxy.serve.pace import Pace
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
 HIGH_WATER = 64 * 1024
 MAX_REPLY_HEAD = 64 * 1024
+MAX_INTERIM = 100  # 1xx answers before the final one: a server may send 102 every few seconds, and no more
+PARTS = 600  # of chunks, read in one turn: half a millisecond
 
 
 class Stale(httpx.ReadError):
@@ -100,15 +104,25 @@ class Statistics:
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """Owns its connections and uploads; use as `async with`. Seconds."""
+    """Owns its connections and uploads; use as `async with`. Seconds.
+
+    `pace` is the time between two turns of reading answers that come in floods of tiny chunks, all together.
+    """
 
     def __init__(
-        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, connect_timeout: float = 5.0
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connect_timeout: float = 5.0,
+        pace: float = 0.0,
     ) -> None:
         self.host = host
         self.port = port
         self._tls = tls
         self._connect_timeout = connect_timeout
+        self.pace = Pace(pace)
         self._dialler = Dialler(host, port)
         self._open: set[_Connection] = set()
         self._idle: dict[_Connection, None] = {}  # the last one in is the first one out
@@ -134,6 +148,7 @@ class Wire(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         self._closed = True
+        self.pace.close()
         for connection in list(self._open):
             connection.abort()
         for upload in list(self._uploads):
@@ -306,6 +321,7 @@ class _Reply(httpx.AsyncByteStream):
         self._pieces: deque[bytes] = deque()
         self._held = 0
         self._paused = False
+        self._interim = 0
         self._done = False
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -360,16 +376,30 @@ class _Reply(httpx.AsyncByteStream):
             data = self._feed_head(data)
             if self._head is None:
                 return
-        piece, left_over = self._reader.feed(data)
+        piece, left_over = self._reader.feed(data, PARTS)
         if piece:
             self._pieces.append(piece)
             self._held += len(piece)
         if self._reader.done:
             self._complete(reusable=self._head.keep_alive and not left_over)
-        elif self._held > HIGH_WATER and not self._paused:
-            self._paused = True
-            self._connection.transport.pause_reading()
+        elif self._held > HIGH_WATER or self._reader.behind:
+            if not self._paused:
+                self._paused = True
+                self._connection.transport.pause_reading()
+            if self._reader.behind:
+                self._connection.wire.pace.turn(self._catch_up)
         self._wake()
+
+    def _catch_up(self) -> None:
+        """Read on in what came before, when this answer's turn has come."""
+        if self._done or self._error is not None:
+            return
+        try:
+            self.feed(b"")
+        except FramingError as error:
+            self.fail(httpx.RemoteProtocolError(str(error)))
+        if not self._held:
+            self._read_on()
 
     def _feed_head(self, data: bytes) -> bytes:
         """Read up to the final head (1xx ones are passed over) and return what follows it."""
@@ -386,6 +416,9 @@ class _Reply(httpx.AsyncByteStream):
             head = framing.reply_head(data[:end], self._method)
             data = data[end + 4 :]
             checked = 0
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise FramingError(502, f"more than {MAX_INTERIM} interim answers")
             if head.status >= 200:
                 self._unread = b""
                 self._head = head
@@ -455,6 +488,8 @@ class _Reply(httpx.AsyncByteStream):
         return piece
 
     def _read_on(self) -> None:
+        if self._reader.behind:
+            return
         if self._paused and not self._connection.transport.is_closing():
             self._connection.transport.resume_reading()
         self._paused = False

@@ -1,0 +1,45 @@
+"""Turns come in order, one at a time, and no faster than they were promised."""
+
+import asyncio
+
+from shadowproxy.serve.pace import Pace
+
+
+async def test_turns_come_in_order_and_no_faster_than_the_pace() -> None:
+    loop = asyncio.get_running_loop()
+    pace, had = Pace(0.01), []
+    began = loop.time()
+    for number in range(4):
+        pace.turn(lambda number=number: had.append((number, loop.time() - began)))  # type: ignore[misc]
+    await asyncio.sleep(0.1)
+    assert [number for number, _ in had] == [0, 1, 2, 3]
+    assert all(at >= 0.0099 * (number + 1) for number, at in had)
+
+
+async def test_without_a_pace_a_turn_is_the_loops_next() -> None:
+    pace, had = Pace(0), []
+    pace.turn(lambda: had.append(1))
+    assert had == []
+    await asyncio.sleep(0)
+    assert had == [1]
+
+
+async def test_one_turn_may_ask_for_the_next() -> None:
+    pace, had = Pace(0.001), []
+
+    def turn() -> None:
+        had.append(1)
+        if len(had) < 3:
+            pace.turn(turn)
+
+    pace.turn(turn)
+    await asyncio.sleep(0.03)
+    assert had == [1, 1, 1]
+
+
+async def test_closed_it_calls_nobody() -> None:
+    pace, had = Pace(0.001), []
+    pace.turn(lambda: had.append(1))
+    pace.close()
+    await asyncio.sleep(0.01)
+    assert had == []
