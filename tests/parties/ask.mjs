@@ -59,4 +59,4 @@ for await (const line of createInterface({ input: process.stdin })) {
     process.stdout.write(`! ${error} ${error.cause ?? ""}`.replaceAll(/[\r\n]/g, " ") + "\n");
   }
 }
-agent.destroy();
+process.exit(); // undici holds on to a connection after an error, for as long as the other side keeps it

@@ -70,7 +70,8 @@ def program(*command: str | Path) -> Caller:
             input=lines,
             env=environment(),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
             timeout=300,
             check=False,
         )

@@ -38,7 +38,8 @@ class Received:
 
 
 Answers = Callable[[Received], bytes | Iterable[bytes]]
-"""An answer's bytes, with its framing, whole or in pieces. What has none is ended by the connection's end."""
+"""An answer's bytes, with its framing, whole or in pieces. What has none is ended by the connection's end, and so is
+what has an empty piece for its last."""
 
 
 def written(status: bytes, body: bytes, *fields: tuple[bytes, bytes]) -> bytes:
@@ -134,14 +135,14 @@ class _Connection(socketserver.StreamRequestHandler):
             received = Received(start, fields, framing, body)
             self.server.received.append(received)
             answer = self.server.answers(received)
-            sent = b""
+            sent = piece = b""
             for piece in (answer,) if isinstance(answer, bytes) else answer:
                 self.wfile.write(piece)
-                sent = sent or piece
+                sent += piece
             head = sent.partition(b"\r\n\r\n")[0].lower()
             bodyless = start.startswith(b"HEAD ") or b" 204 " in head
             framed = b"\r\ncontent-length:" in head or b"\r\ntransfer-encoding:" in head or bodyless
-            if start.endswith(b"HTTP/1.0") or b"close" in listed.get(b"connection", b"") or not framed:
+            if start.endswith(b"HTTP/1.0") or b"close" in listed.get(b"connection", b"") or not framed or not piece:
                 return
 
     def _fields(self) -> Fields:
