@@ -236,6 +236,8 @@ class Listener(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
         else:
+            # Without its head, it would look as if the connection had been idle: callers send such a request again.
+            call.flush_head()
             self.transport.close()
 
     def _refuse(self, error: FramingError) -> None:
@@ -429,9 +431,9 @@ class _Call:
         line = b"HTTP/1.1 %d %b" % (status, framing.REASONS.get(status, b""))
         self._head_out = framing.write_head(line, fields)
         self.started = True
-        self._listener.loop.call_soon(self._flush_head)
+        self._listener.loop.call_soon(self.flush_head)
 
-    def _flush_head(self) -> None:
+    def flush_head(self) -> None:
         if self._head_out:
             self._listener.transport.write(self._head_out)
             self._head_out = b""
