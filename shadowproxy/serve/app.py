@@ -183,7 +183,7 @@ class Sidecar:
                 append=self.journal.append,
                 position=sampling.sampler(config.sampling.key, config.sampling.salt),
                 control_position=sampling.sampler(config.sampling.key, f"{CONTROL}/{config.sampling.salt}"),
-                memory=Memory(config.limits.memory, elsewhere=lambda: self.journal.statistics().queued_bytes),
+                memory=Memory(config.limits.memory, elsewhere=lambda: self.journal.queued_bytes),
                 capture=config.limits.capture,
                 loop_lag=config.overload.loop_lag,
             )

@@ -1,10 +1,16 @@
 """The names of requests: the request ID that callers see, and the record ID that is unique."""
 
+import os
+import random
 import re
-import secrets
 import time
 
 _SOUND = re.compile(rb"[\x21-\x7e]{1,128}")
+
+# Seeded by the operating system, once: asking it for each ID is a system call, and a record's ID is no secret. A fork
+# would go on with its parent's numbers.
+_random = random.Random()
+os.register_at_fork(after_in_child=_random.seed)
 
 
 def sound_id(value: bytes | None) -> str | None:
@@ -17,9 +23,9 @@ def sound_id(value: bytes | None) -> str | None:
 def uuid7() -> str:
     """A UUIDv7 (RFC 9562 section 5.7) of now: sorts by time, to the millisecond."""
     milliseconds = time.time_ns() // 1_000_000
-    random = secrets.randbits(74)
+    chance = _random.getrandbits(74)
     value = (
-        (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+        (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | (chance >> 62) << 64 | 0b10 << 62 | chance & (1 << 62) - 1
     )
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

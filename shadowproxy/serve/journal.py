@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from shadowproxy.exchange import Exchange, Failure, Fields, Reply
@@ -172,6 +173,11 @@ class Journal:
             self._queued_bytes += weight
         self._queue.put((exchange, weight))
         return True
+
+    @property
+    def queued_bytes(self) -> int:
+        """As in `statistics`, without the rest of it: it is asked for with every chunk that is copied."""
+        return self._queued_bytes
 
     def statistics(self) -> Statistics:
         """What was written, waits and was lost up to now."""
@@ -445,7 +451,7 @@ def _weight(exchange: Exchange) -> int:
 
 def _fields_weight(fields: Fields) -> int:
     # Two bytes objects of 33 bytes overhead and their tuple, besides what they hold.
-    return sum(122 + len(name) + len(value) for name, value in fields)
+    return 122 * len(fields) + sum(map(len, chain.from_iterable(fields)))
 
 
 def _close_file(descriptor: int, path: Path | None, size: int) -> None:
