@@ -1,5 +1,6 @@
 """A Docker engine for the tests, out of .ship/: one of this machine's own where it runs, else one of theirs."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -57,11 +58,22 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def running() -> Iterator[Engine]:
-    """The engine that this machine runs, or one that is started here and stopped again. Needs root for the latter."""
+    """The engine that this machine runs, or one that is started here and stopped again. Needs root for the latter.
+
+    Only one at a time: another run of these tests waits here, since what they start listens on the ports that ship.
+    """
     found = Engine(environment())
-    if found.run("info", check=False).returncode == 0:
-        yield found
-        return
+    with (SHIP / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if found.run("info", check=False).returncode == 0:
+            yield found
+        else:
+            with _started() as engine:
+                yield engine
+
+
+@contextmanager
+def _started() -> Iterator[Engine]:
     # A socket's path has at most 107 bytes, and nobody knows how deep the checkout is.
     place = Path(tempfile.mkdtemp(prefix="ship."))
     socket, data = place / "docker.sock", SHIP / "engine"
