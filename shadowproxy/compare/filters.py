@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from shadowproxy.compare.fields import extract
 from shadowproxy.compare.pair import asked
-from shadowproxy.compare.rules import pointer_segments
 from shadowproxy.compare.summary import micros
 from shadowproxy.record import Record
 
@@ -106,9 +105,3 @@ def parse_moment(text: str, now: datetime | None = None) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1_000_000)
-
-
-def parse_field(text: str) -> str:
-    """A pointer as given by hand. Raises ValueError."""
-    pointer_segments(text)
-    return text
