@@ -70,6 +70,7 @@ def starter(directory: Path) -> StartProxy:
             values: dict[str, Any] = {
                 "listen": "127.0.0.1:0",
                 "admin": None,
+                "overload": {"loop_lag": "1h"},  # the tests' own machine may be busy
                 "live": {"url": live_origin.url} | dict(live_options or {}),
                 "shadows": {
                     name: {"url": origin.url} | dict(shadow_options or {}) for name, origin in shadow_origins.items()
