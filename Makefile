@@ -8,12 +8,13 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
 
-.PHONY: help demo test soak check format bench dist clean
+.PHONY: help demo test soak chaos check format bench dist clean
 
 help:
 	@echo "make demo    see it at work on real flights"
 	@echo "make test    run the tests"
 	@echo "make soak    run the long tests, with real callers, servers and containers, which it installs"
+	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
 	@echo "make bench   measure it beside nginx and Envoy, about 6 minutes; QUICK=1 for a look"
@@ -39,6 +40,9 @@ check: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+chaos: $(VENV)/ready
+	@$(BIN)/pytest -m soak tests/chaos.py
 
 bench: $(VENV)/ready
 	@bench/setup

@@ -34,7 +34,7 @@ _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: (%b*+))?" % _TE
 _FIELD_LINES = re.compile(rb"(?:%b++:%b*+\r\n)*+" % (_TOKEN, _TEXT))
 _FIELD_LINE = re.compile(rb"%b++:%b*+" % (_TOKEN, _TEXT))
 _BLANK_LINES = re.compile(rb"(?:\r\n)*+")
-_UNFINISHED_HEAD = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]|\r\n)*+\r?")
+_UNFINISHED_HEAD = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]++|\r\n)*+\r?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")  # 10^18 - 1 fits 64 bits, whoever reads it next
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://[^/?#@]++(?![^/?#])", re.IGNORECASE)

@@ -39,7 +39,7 @@ from shadowproxy.serve.pace import Pace
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
 HIGH_WATER = 64 * 1024
 MAX_REPLY_HEAD = 64 * 1024
-MAX_INTERIM = 100  # 1xx answers before the final one: a server may send 102 every few seconds, and no more
+MAX_INTERIM = 32  # 1xx answers before the final one: a server may send 102 every few seconds, and no more
 PARTS = 600  # of chunks, read in one turn: half a millisecond
 
 
@@ -408,9 +408,9 @@ class _Reply(httpx.AsyncByteStream):
         while True:
             end = data.find(b"\r\n\r\n", max(0, checked - 3), MAX_REPLY_HEAD + 4)
             if end < 0:
-                framing.check_unfinished_head(data, request=False, checked=checked)
                 if len(data) > MAX_REPLY_HEAD:
                     raise FramingError(502, f"a head of more than {MAX_REPLY_HEAD} bytes")
+                framing.check_unfinished_head(data, request=False, checked=checked)
                 self._unread = data
                 return b""
             head = framing.reply_head(data[:end], self._method)

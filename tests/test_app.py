@@ -1,0 +1,140 @@
+"""Building and stopping: what cannot start says why in one line, and nothing that was opened stays open."""
+
+import asyncio
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Caller, Origin, answer, refusing_port
+
+from shadowproxy import config
+from shadowproxy.serve.app import Sidecar, StartError
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def sidecar(directory: Path, **values: Any) -> Sidecar:
+    given: dict[str, Any] = {
+        "listen": "127.0.0.1:0",
+        "admin": None,
+        "live": {"url": "http://127.0.0.1:1"},
+        "shadows": {"s": {"url": "http://127.0.0.1:1"}},
+        "log": {"path": str(directory / "log")},
+    }
+    return Sidecar(config.from_values(given | values))
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def fails(started: Sidecar) -> str:
+    """Why it does not start; and that it left nothing behind."""
+    before = open_files()
+    with pytest.raises(StartError) as raised:
+        async with started:
+            pass
+    assert open_files() == before
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert len(str(raised.value).splitlines()) == 1
+    return str(raised.value)
+
+
+async def test_a_port_in_use_is_one_line_and_leaves_no_empty_segment(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert await fails(sidecar(tmp_path, listen=listen)) == f"cannot listen on {listen}: the address is in use"
+    assert list((tmp_path / "log").iterdir()) == []
+
+
+async def test_the_admins_port_in_use_is_one_line_too(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        admin = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert await fails(sidecar(tmp_path, admin=admin)) == f"cannot listen on {admin}: the address is in use"
+
+
+async def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = await fails(sidecar(tmp_path / "file"))
+    assert told == f"cannot write the log in {tmp_path / 'file' / 'log'}: File exists"
+
+
+async def test_a_certificate_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    shadow = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
+    assert (await fails(sidecar(tmp_path, shadows={"s": shadow}))).startswith("shadows.s.tls: its files cannot be used")
+
+
+async def test_a_socket_that_somebody_listens_on_is_not_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(str(path))
+        theirs.listen()
+        assert "the address is in use" in await fails(sidecar(tmp_path, listen=f"unix:{path}"))
+    assert stat.S_ISSOCK(path.stat().st_mode)
+
+
+async def test_a_file_in_the_sockets_place_is_not_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    path.write_text("precious")
+    await fails(sidecar(tmp_path, listen=f"unix:{path}"))
+    assert path.read_text() == "precious"
+
+
+async def test_after_it_stopped_nothing_is_open_and_the_port_is_free(tmp_path: Path) -> None:
+    async with Origin() as live, Origin() as shadow:
+        await asyncio.sleep(0)
+        before = open_files()
+        shadows = {"s": {"url": shadow.url}}
+        async with sidecar(tmp_path, live={"url": live.url}, shadows=shadows) as running:
+            async with await Caller.to(running.address) as caller:
+                assert (await caller.ask(GET)).status == 200
+            address = running.address
+        await asyncio.sleep(0.01)
+        assert live.open_connections == shadow.open_connections == 0
+        socket.create_server(address).close()
+        async with asyncio.timeout(1):
+            while open_files() - before > 0:  # noqa: ASYNC110  # the origins' ends close a turn later
+                await asyncio.sleep(0.01)
+
+
+async def test_it_starts_though_neither_live_nor_a_shadow_is_there(tmp_path: Path) -> None:
+    with refusing_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        running = sidecar(tmp_path, live={"url": url}, shadows={"s": {"url": url}})
+        async with running, await Caller.to(running.address) as caller:
+            assert (await caller.ask(GET)).status == 502
+
+
+async def test_each_part_of_the_configuration_reaches_its_room(tmp_path: Path) -> None:
+    """What no other test would miss: two shadows, each with its own share, credentials, edits and rewrites."""
+    async with Origin(answer()) as live, Origin(answer()) as one, Origin(answer()) as two:
+        values = {
+            "live": {"url": live.url + "/base", "headers": {"set": {"X-Live": "1"}, "remove": ["X-Gone"]}},
+            "shadows": {
+                "one": {"url": one.url, "forward_credentials": True, "rewrite": {"path": {"/p": "/q"}}},
+                "two": {"url": two.url, "host": "two.example", "match": {"methods": ["GET"]}},
+                "off": {"url": two.url, "percent": 0},
+            },
+            "control": {"percent": 100},
+            "request_id": {"header": "X-Trace", "respond": False},
+            "forwarded": True,
+            "drain": "5s",
+        }
+        async with sidecar(tmp_path, **values) as running, await Caller.to(running.address) as caller:
+            fields = b"Host: h\r\nAuthorization: a\r\nX-Gone: 1\r\nX-Trace: t\r\nContent-Length: 0"
+            reply = await caller.ask(b"POST /p HTTP/1.1\r\n%s\r\n\r\n" % fields)
+            assert reply.all(b"x-trace") == []
+            await (await one.connection()).wait_received(1)
+    first, again = live.requests
+    assert first.target == again.target == b"/base/p"
+    assert (first.all(b"x-live"), first.all(b"x-gone"), first.all(b"authorization")) == ([b"1"], [], [b"a"])
+    assert first.all(b"x-forwarded-for") == [b"127.0.0.1"]
+    assert again.all(b"x-shadow-request") == [b"control"]
+    assert again.all(b"authorization") == [b"a"]
+    (shadowed,) = one.requests
+    assert (shadowed.target, shadowed.all(b"authorization"), shadowed.all(b"x-trace")) == (b"/q", [b"a"], [b"t"])
+    assert two.connections == []
