@@ -256,9 +256,14 @@ def test_the_slice_with_the_disagreement_is_named() -> None:
     assert row["lift"] == pytest.approx(7, rel=0.01)
 
 
-def test_no_slice_is_named_where_none_stands_out() -> None:
-    for seed in range(4):
-        assert report_on(chosen(500, seed, every(9, lambda source: {"label": "c"})))["shadows"]["s"]["slices"] == []
+def test_slices_are_seldom_named_where_none_stands_out() -> None:
+    """Seven values, one in ten answers another by chance: without a correction half of the runs would name some."""
+
+    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
+        return {"label": "a"}, {"label": "a" if source.random() < 0.9 else "c"}
+
+    named = [seed for seed in range(8) if report_on(chosen(500, seed, answers))["shadows"]["s"]["slices"]]
+    assert len(named) <= 1
 
 
 def labelled(shadow_right: float) -> tuple[list[Record], dict[str, Truth]]:

@@ -103,6 +103,13 @@ def test_ids_times_and_versions_are_never_answers() -> None:
     assert found(noise) == []
 
 
+def test_what_is_named_as_about_the_answer_is_not_the_answer() -> None:
+    def make(source: random.Random) -> dict[str, Any]:
+        return {"role": source.choice("xy"), "model": source.choice("mn"), "late": source.random() < 0.5}
+
+    assert [place for place, _, _ in found(make)] == ["/late"]
+
+
 def test_at_most_three_fields_are_taken_and_none_within_another() -> None:
     fields = found(lambda r: {"predictions": [{"probs": proba(r), **{f"score{n}": r.random() * 9 for n in range(6)}}]})
     assert len(fields) == 3

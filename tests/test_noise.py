@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from shadowproxy.compare.noise import shape_of
+from shadowproxy.compare.noise import nature, shape_of
+from shadowproxy.compare.sketch import Distinct, Tally, hashed
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,34 @@ from shadowproxy.compare.noise import shape_of
 )
 def test_values_are_known_by_their_shape(path: str, value: Any, shape: str) -> None:
     assert shape_of(path, value) == shape
+
+
+def places(live: list[Any], shadow: list[Any], **more: int) -> str:
+    ones, others, shapes = Distinct(), Distinct(), Tally()
+    for one, other in zip(live, shadow, strict=True):
+        ones.add(hashed(repr(one)))
+        others.add(hashed(repr(other)))
+        shapes.update((shape_of("/x", one), shape_of("/x", other)))
+    kinds = {"value": len(live), **more}
+    return nature(kinds, shapes, ones, others, differing=len(live), compared=len(live))
+
+
+@pytest.mark.parametrize(
+    ("live", "shadow", "expected"),
+    [
+        (["v1"] * 50, ["v2"] * 50, "constant"),
+        ([7] * 50, [8] * 50, "constant"),
+        ([True] * 50, [False] * 50, "real"),  # an answer that has collapsed, and no version
+        (["v1"] * 10, ["v2"] * 10, "real"),  # too few to say
+        ([f"req-{n:06d}" for n in range(50)], [f"req-{n:06d}x" for n in range(50)], "volatile"),
+        ([f"class-{n % 3:06d}" for n in range(50)], [f"class-{n % 3:06d}x" for n in range(50)], "real"),
+        ([n / 7 for n in range(50)], [n / 6 for n in range(50)], "real"),
+        (["2026-01-31T12:00:00Z"] * 3, ["2026-01-31T12:00:01Z"] * 3, "volatile"),
+    ],
+)
+def test_places_are_noise_only_where_their_values_say_so(live: list[Any], shadow: list[Any], expected: str) -> None:
+    assert places(live, shadow) == expected
+
+
+def test_a_place_that_is_also_missing_or_of_another_type_is_real() -> None:
+    assert places(["2026-01-31T12:00:00Z"] * 3, ["2026-01-31T12:00:01Z"] * 3, missing=1) == "real"

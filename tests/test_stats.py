@@ -212,6 +212,13 @@ def test_a_difference_narrows_with_what_it_is_of() -> None:
     assert stats.anytime_difference(1200, 600, 50_000, 4.0)[0] < many[0]
 
 
+def test_requests_that_are_alike_count_as_fewer() -> None:
+    alone = stats.Estimate(0.9, 0.88, 0.92, 1000, "blocks", 1.0)
+    alike = stats.Estimate(0.9, 0.86, 0.94, 1000, "blocks", 4.0)
+    assert stats.anytime_share(alone) == stats.confidence_sequence(900, 1000)
+    assert stats.anytime_share(alike) == stats.confidence_sequence(225, 250)
+
+
 # --- two distributions ---------------------------------------------------------------------------------------------
 
 
