@@ -275,14 +275,14 @@ class Shadowed:
         if open:
             self.gate.set()
         self.asked: list[tuple[str, bytes, list[Field], bytes]] = []
-        self._outcome = outcome if outcome is not None else Answer(b"shadow")
+        self.outcome = outcome if outcome is not None else Answer(b"shadow")
 
     async def ask(self, method: str, target: bytes, fields: list[Field], body: bytes) -> Answer:
         self.asked.append((method, target, fields, body))
         await self.gate.wait()
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
 
 
 class Books:
@@ -487,13 +487,16 @@ async def test_the_pulse_feels_a_loop_that_was_held_up_and_one_that_is_well_agai
 
 
 async def test_a_defect_is_one_legs_outcome_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    books = Books((replace(SHADOW, in_flight=1, breaker_failures=2, breaker_pause=0.0), Shadowed(RuntimeError("bug"))))
+    """Also where it ends the one request that tries an open breaker: the shadow would never be asked again."""
+    shadow = Shadowed(UpstreamError(Outcome.INCOMPLETE, "why", proxy_error="x"))
+    books = Books((replace(SHADOW, in_flight=1, breaker_failures=2, breaker_pause=0.0), shadow))
     async with books.mirror:
-        for _ in range(5):  # the third is a probe: it too must end, or the shadow would never be asked again
+        for outcome in (None, None, RuntimeError("bug"), RuntimeError("bug"), Answer(b"fine")):
+            shadow.outcome = outcome or shadow.outcome
             books.offer()
             await turns()
-        assert books.outcomes() == {Outcome.PROTOCOL_ERROR: 5}
-    assert sum(record.exc_info is not None for record in caplog.records) == 5
+        assert books.outcomes() == {Outcome.INCOMPLETE: 2, Outcome.PROTOCOL_ERROR: 2, Outcome.OK: 1}
+    assert sum(record.exc_info is not None for record in caplog.records) == 2
     books.balanced(5)
 
 
