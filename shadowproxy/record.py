@@ -116,7 +116,10 @@ class Record:
 
 
 Judge: TypeAlias = Callable[[Answer, Answer], Judgement]
-"""Live's answer and a shadow's (or the control's), whole as captured and decoded, to a judgement."""
+"""Live's answer and a shadow's (or the control's), whole as captured and decoded, to a judgement.
+
+Before writing, the only header field they have is Content-Type.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +237,11 @@ def _content_of(leg: ShadowLeg, limit: int) -> _Content | None:
 
 
 def _answer(reply: Reply, content: _Content) -> Answer:
+    """For the judge, who looks at the status, the body, and of the header fields at what the body is."""
     cut = content.over or not content.whole
     body = Body(content.kind, content.value, content.size, truncated=cut, coding=content.coding)
-    return Answer(
-        Outcome.OK, reply.status, _headers(reply.fields, Redaction()), body, reply.first_byte_ms, reply.total_ms
-    )
+    typed = tuple(field for field in reply.fields if len(field[0]) == 12 and field[0].lower() == b"content-type")
+    return Answer(Outcome.OK, reply.status, _headers(typed, Redaction()), body, reply.first_byte_ms, reply.total_ms)
 
 
 def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, Any]:
@@ -329,8 +332,14 @@ def _redacted(content: _Content, redaction: Redaction) -> tuple[bytes, bool]:
 def _headers(fields: Fields, redaction: Redaction) -> Headers:
     told: dict[str, str | list[str]] = {}
     for raw_name, raw_value in fields:
-        name = _text(raw_name).lower()
-        text = redaction.mark(raw_value) if redaction.hides_header(raw_name) else redaction.urls(_text(raw_value))
+        known = _known if len(raw_name) <= _KNOWN_NAME else _known.__wrapped__
+        name, hidden = known(raw_name, redaction.headers)
+        if hidden:
+            text = redaction.mark(raw_value)
+        else:
+            text = _text(raw_value)
+            if "@" in text or "=" in text:  # without either, no URL in it has a credential
+                text = redaction.urls(text)
         before = told.get(name)
         if before is None:
             told[name] = text
@@ -339,6 +348,16 @@ def _headers(fields: Fields, redaction: Redaction) -> Headers:
         else:
             told[name] = [before, text]
     return told
+
+
+_KNOWN_NAME = 64
+"""Bytes of the longest field name remembered: peers choose them, and what is remembered must stay small."""
+
+
+@lru_cache(maxsize=1024)
+def _known(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool]:
+    """A field's name as it is told, and whether its value is hidden."""
+    return _text(raw_name).lower(), Redaction(headers=redacted).hides_header(raw_name)
 
 
 def _text(raw: bytes) -> str:
