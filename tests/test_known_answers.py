@@ -1,7 +1,9 @@
 """Figures that others have computed from real models' answers to real data (tests/data/README.md), found again."""
 
+import csv
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,22 @@ from shadowproxy.compare.figures import Figures
 from shadowproxy.compare.pair import Truth
 from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.slices import digits_of
+from shadowproxy.compare.summary import Summary, summarise
 from shadowproxy.demo import flights, model, rule
 from shadowproxy.record import Asked, Body, Record
 
-KNOWN = json.loads(gzip.decompress((Path(__file__).parent / "data" / "known.json.gz").read_bytes()))
+DATA = Path(__file__).parent / "data"
+KNOWN = json.loads(gzip.decompress((DATA / "known.json.gz").read_bytes()))
+
+
+def summary_of(records: list[Record], labels: dict[str, Any]) -> Summary:
+    truths = {name: Truth(label) for name, label in labels.items()}
+    return summarise(records, readings_of(records[:1000], Rules(), truths=truths))
 
 
 def output_of(records: list[Record], labels: dict[str, Any]) -> Figures:
-    truths = {name: Truth(label) for name, label in labels.items()}
-    shadow: Figures = to_json(summarise(records, readings_of(records[:1000], Rules(), truths=truths)))["shadows"]["s"]
+    shadow: Figures = to_json(summary_of(records, labels))["shadows"]["s"]
     return shadow
 
 
@@ -109,3 +117,52 @@ def test_flights_the_first_hours_alone_would_settle_nothing(
     records, _ = september
     labels = output_of(records[:500], flights.labels())["outputs"][0]["labels"]
     assert labels["anytime"][0] < 0 < labels["anytime"][1]
+
+
+@pytest.mark.slow
+def test_flights_all_of_september() -> None:
+    """docs/demo.md has the counts, from training; kappa and the share of a delay's minutes are worked out here."""
+    says = {"0": flights.ON_TIME, "1": flights.LATE}
+    answers = {label: answer({"predictions": [label]}) for label in says.values()}
+    records: list[Record] = []
+    labels: dict[str, Any] = {}
+    apart: list[int] = []
+    lates = [0, 0]
+    with gzip.open(DATA / "september.csv.gz", "rt", newline="") as file:
+        for n, row in enumerate(csv.DictReader(file)):
+            delay = int(row["dep_delay"])
+            live = says[str(int(rule.departed_late({"dep_delay": delay})))]
+            shadow = says[row["shadow"]]
+            made = record(n, answers[live], int(row["minute"]) * 60, s=answers[shadow])
+            body = Body("json", {"instances": [{"dep_delay": delay}]}, 40)
+            records.append(replace(made, request=Asked("POST", "/invocations", "", {}, body)))
+            labels[made.id] = says[row["late"]]
+            lates = [count + (each == flights.LATE) for count, each in zip(lates, (live, shadow), strict=True)]
+            if live != shadow:
+                apart.append(delay)
+
+    summary = summary_of(records, labels)
+    figures = to_json(summary)["shadows"]["s"]
+    output = figures["outputs"][0]
+    told = output["labels"]
+    assert output["pairs"] == told["labelled"] == 27010
+    assert told["live"]["value"] == 25080 / 27010
+    assert told["shadow"]["value"] == 25354 / 27010
+    assert (told["live_only"], told["shadow_only"]) == (356, 630)
+    assert output["agreement"]["value"] == 26024 / 27010
+    one, other = (count / 27010 for count in lates)
+    chance = one * other + (1 - one) * (1 - other)
+    assert output["kappa"]["value"] == pytest.approx((26024 / 27010 - chance) / (1 - chance), abs=1e-12)
+    assert output["kappa"]["value"] == pytest.approx(0.833, abs=5e-4)
+    assert told["anytime"][0] > 0, "the shadow is better, however often one looks"
+    counted = summary.shadows["s"].slices["/instances/*/dep_delay"].number_differs
+    near = sum(counted[at] for minute in range(11, 26) if (at := digits_of(minute)) is not None)
+    assert near == sum(11 <= delay <= 25 for delay in apart)
+    assert near / len(apart) == pytest.approx(0.767, abs=5e-4)
+    where = figures["slices"][0]
+    low, high = (int(minute) for minute in where["value"].split(" to "))
+    assert where["path"] == "/instances/*/dep_delay"
+    assert low <= 11
+    assert high >= 25
+    assert where["differing"] == sum(low <= delay <= high for delay in apart) >= near
+    assert where["share_of_requests"] < 0.1
