@@ -68,12 +68,16 @@ Framing = int | Length
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """`target` is origin-form or `*`, and otherwise the bytes that came. `keep_alive` is the caller's wish."""
+    """`target` is origin-form or `*`, and otherwise the bytes that came. `keep_alive` is the caller's wish.
+
+    `names` are those of `fields` in lower case.
+    """
 
     method: str
     target: bytes
     http10: bool
     fields: Fields
+    names: frozenset[bytes]
     framing: Framing
     keep_alive: bool
     expects_continue: bool
@@ -104,6 +108,7 @@ def request_head(head: bytes) -> RequestHead:
         target=target,
         http10=http10,
         fields=fields,
+        names=frozenset(names),
         framing=_framing(names, fields, http10=http10, otherwise=0),
         keep_alive=_keep_alive(names, fields, http10=http10),
         expects_continue=expects,

@@ -35,6 +35,8 @@ class Edits:
 
 def end_to_end(fields: Fields) -> list[Field]:
     """`fields` without those that are for this hop only, which `Connection` may name (RFC 9110 section 7.6.1)."""
+    if HOP_BY_HOP.isdisjoint([name.lower() for name, _ in fields]):  # most requests: one look is enough
+        return list(fields)
     listed = HOP_BY_HOP
     for name, value in fields:
         if name.lower() == b"connection":
@@ -63,17 +65,13 @@ def edited(fields: list[Field], edits: Edits) -> list[Field]:
 
 def _put(fields: list[Field], name: bytes, value: bytes, *, first: bool = False) -> list[Field]:
     lower = name.lower()
-    out: list[Field] = []
-    placed = False
-    for field in fields:
-        if field[0].lower() != lower:
-            out.append(field)
-        elif not placed:
-            out.append((field[0], value))
-            placed = True
-    if not placed:
-        out.insert(0 if first else len(out), (name, value))
-    return out
+    names = [each.lower() for each, _ in fields]
+    if lower not in names:
+        at = 0 if first else len(fields)
+        return [*fields[:at], (name, value), *fields[at:]]
+    at = names.index(lower)
+    others = [field for field, each in zip(fields, names, strict=True) if each != lower]
+    return [*others[:at], (fields[at][0], value), *others[at:]]
 
 
 def forwarded(fields: list[Field], client: str, host: bytes | None) -> list[Field]:

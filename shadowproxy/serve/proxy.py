@@ -62,7 +62,8 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         extensions: Any = scope["extensions"]  # type: ignore[typeddict-item]  # the listener's scopes always have it
         head: RequestHead = extensions["shadowproxy"]["head"]
-        id_field = find(head.fields, self.settings.id_header.lower())
+        id_name = self.settings.id_header.lower()
+        id_field = find(head.fields, id_name) if id_name in head.names else None
         record = uuid7()
         request_id = sound_id(id_field) or record
         if self.in_flight >= self.settings.in_flight:
@@ -70,13 +71,13 @@ class Proxy:
             detail = f"more than {self.settings.in_flight} requests at once"
             await self._refuse(send, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
             return
-        passed = hops(head.fields)
+        passed = hops(head.fields) if b"via" in head.names else 0
         if passed > MAX_HOPS or (passed and self._passing.get(request_id, passed) < passed):
             self.refused[508] += 1
             detail = "this request has come back to the proxy that sent it: live's address leads here"
             await self._refuse(send, 508, "proxy_loop_detected", detail, request_id)
             return
-        if b"websocket" in (find(head.fields, b"upgrade") or b"").lower():
+        if b"upgrade" in head.names and b"websocket" in (find(head.fields, b"upgrade") or b"").lower():
             self.refused[501] += 1
             await self._refuse(send, 501, "http_request_denied", "WebSockets are not mirrored", request_id)
             return
@@ -113,7 +114,7 @@ class Proxy:
             return Request(request_id, record, at_ns, head.method, head.target, snapshot, capture.body, capture.size)
 
         def offer() -> None:
-            if find(head.fields, b"x-shadow-request") is None:
+            if b"x-shadow-request" not in head.names:
                 self.mirror.offer(unsettled, request(), _unfit(upload.capture))
 
         live: LiveLeg | None = None

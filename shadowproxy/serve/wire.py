@@ -330,10 +330,8 @@ class _Reply(httpx.AsyncByteStream):
 
     def send_whole(self, request: WireRequest, body: bytes) -> None:
         head = framing.write_head(b"%b %b HTTP/1.1" % (request.method.encode(), request.target), request.fields)
-        if body and _is_chunked(request.fields):
-            body = framing.write_chunk(body) + framing.LAST_CHUNK
-        elif _is_chunked(request.fields):
-            body = framing.LAST_CHUNK
+        if _is_chunked(request.fields):
+            body = (framing.write_chunk(body) if body else b"") + framing.LAST_CHUNK
         if len(body) <= HIGH_WATER:
             self._connection.transport.write(head + body)  # one packet, one wake-up at the far side
         else:
@@ -515,4 +513,4 @@ class _Reply(httpx.AsyncByteStream):
 
 
 def _is_chunked(fields: Fields) -> bool:
-    return any(name.lower() == b"transfer-encoding" for name, _ in fields)
+    return b"transfer-encoding" in [name.lower() for name, _ in fields]
