@@ -341,6 +341,16 @@ async def test_2_3_a_stuck_disk_fills_the_queue_and_delays_no_caller(proxy: Star
     assert (len(records), torn) == (told.written, 0)
 
 
+async def test_7_stopping_waits_for_a_slow_disk_and_loses_nothing(proxy: StartProxy, disk: Disk) -> None:
+    disk.takes = 0.1
+    async with proxy(LIVES, {"s": LIVES}) as running, await running.caller() as caller:
+        for number in range(100):
+            await caller.ask(asked(number))
+        assert running.sidecar.journal.statistics().written < 100
+        assert len(await running.records()) == 100
+        assert running.sidecar.journal.statistics().lost == {}
+
+
 async def test_2_3_a_log_that_is_taken_away_is_begun_anew(proxy: StartProxy) -> None:
     async with proxy(LIVES, {"s": LIVES}) as running, await running.caller() as caller:
         journal = running.sidecar.journal
