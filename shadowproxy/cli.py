@@ -214,6 +214,7 @@ def _reading(command: Any) -> Any:
             "--tolerance", metavar="POINTER=NUMBER", multiple=True, help="How far apart numbers there may be."
         ),
         click.option("--unordered", metavar="POINTER", multiple=True, help="An array whose order means nothing."),
+        click.option("--slice", "slices", metavar="POINTER", multiple=True, help="Look at this field of the requests."),
         click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Files read at once."),
     )
     for option in reversed(options):
@@ -255,7 +256,6 @@ def healthcheck(admin: str | None, file: Path | None) -> None:
 )
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True)
 @_reading
-@click.option("--slice", "slices", metavar="POINTER", multiple=True, help="Look at this field of the requests.")
 @click.option("--min-agreement", metavar="SHARE", type=click.FloatRange(0, 1), help="Least agreement, as 0.95.")
 @click.option(
     "--max-p99", metavar="RATIO", type=click.FloatRange(min=0), help="Most of shadow's p99 by live's, as 1.2."
@@ -356,7 +356,8 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
             raise ValueError("--live-field and --shadow-field go together")
         if given["live_field"] is not None:
             fields.insert(0, (given["live_field"], given["shadow_field"]))
-        for pointer in (each for pair in fields for each in pair):
+        slices = tuple(each for each in given["slices"] if each not in ("@method", "@path"))  # these always are counted
+        for pointer in (*(each for pair in fields for each in pair), *slices):
             pointer_segments(pointer)
         only = Only(
             since=None if given["since"] is None else parse_moment(given["since"]),
@@ -375,6 +376,7 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
                 shadow=given["shadow"],
                 only=only,
                 fields=tuple(fields),
+                slices=slices,
                 truths=truths,
                 jobs=given["jobs"],
                 progress=progress,

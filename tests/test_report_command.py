@@ -103,11 +103,34 @@ def test_rules_fields_and_labels_can_be_given(run: Run, other: Path, tmp_path: P
     both = shadow("--live-field", "/label", "--shadow-field", "/label")
     assert both["outputs"][0]["pairs"] == 400  # type: ignore[index]
     assert [row["path"] for row in shadow("--slice", "/n")["slices"]] == ["/n"] * 5  # type: ignore[index]
+    assert [row["path"] for row in shadow("--slice", "@method")["slices"]] == ["@method"]  # type: ignore[index]
+
+
+def test_a_slice_that_is_named_is_kept_beyond_the_fields_of_a_request_that_are(run: Run, tmp_path: Path) -> None:
+    rows = []
+    for n in range(400):
+        row = json.loads(line(n, {"label": "a"}, {"label": "b" if n % 4 == 0 else "a"}))
+        row["request"]["body"] = {**{f"f{at}": n for at in range(200)}, "deep": {"down": {"city": "xyzw"[n % 4]}}}
+        rows.append(json.dumps(row).encode() + b"\n")
+    (tmp_path / "wide.jsonl").write_bytes(b"".join(rows))
+
+    def slices(log: Path) -> list[tuple[str, str, int, int]]:
+        found = json.loads(run("report", log, "--json", "--slice", "/deep/down/city")[1])["shadows"]["s"]["slices"]
+        return [(row["path"], row["value"], row["requests"], row["differing"]) for row in found]
+
+    expected = [("/deep/down/city", f'"{city}"', 100, 100 if city == "x" else 0) for city in "xwyz"]
+    assert sorted(slices(tmp_path / "wide.jsonl")) == sorted(expected)
+    saved = tmp_path / "saved.json"
+    run("summarise", tmp_path / "wide.jsonl", "--slice", "/deep/down/city", "-o", saved)
+    assert sorted(slices(saved)) == sorted(expected)
+    run("summarise", tmp_path / "wide.jsonl", "-o", saved)
+    assert slices(saved) == []
 
 
 @pytest.mark.parametrize(
     "words",
     [
+        ("--slice", "city"),
         ("--where", "nonsense"),
         ("--since", "yesterday"),
         ("--field", "no-pointer"),

@@ -1,5 +1,6 @@
 """Disagreement by what was asked: which requests count where, and into which bin a number falls."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -43,6 +44,10 @@ def test_a_number_lies_within_its_bin(value: float) -> None:
         low, high = digits_edges(at)
         assert low - abs(low) * 1e-9 <= value <= high + abs(high) * 1e-9
         assert digits_of(-value) == -at
+
+
+def test_the_largest_float_has_a_bin() -> None:
+    assert digits_of(sys.float_info.max) == digits_of(1e300) == digits_of(9.95e15)
 
 
 @given(st.floats(-1e14, 1e14), st.floats(-1e14, 1e14))

@@ -42,20 +42,22 @@ def summarise_files(
     shadow: str | None = None,
     only: Only = EVERYTHING,
     fields: tuple[FieldPlaces, ...] = (),
+    slices: tuple[str, ...] = (),
     truths: Mapping[str, Truth] | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Summary:
     """The summary of logs, directories of logs, `-` and saved summaries, together.
 
-    Where the answer is (`fields`) is found out from a sample unless told. Lines that are no records are counted under
-    a reason, never fatal. `jobs` above 1 reads that many files at once; the summary is the same. Raises OSError where
-    a path cannot be read, SummaryError where a saved summary is broken.
+    Where the answer is (`fields`) is found out from a sample unless told; `slices` are request fields to count however
+    many a request has. Lines that are no records are counted under a reason, never fatal. `jobs` above 1 reads that
+    many files at once; the summary is the same. Raises OSError where a path cannot be read, SummaryError where a saved
+    summary is broken.
     """
     files = [file for path in paths for file in files_of(path)]
     if jobs > 1 and len(files) > 1 and "-" not in files:
         with_sample = _Source(files, only, None)
-        readings = readings_of(with_sample.sample(), rules, shadow=shadow, fields=fields, truths=truths)
+        readings = readings_of(with_sample.sample(), rules, shadow=shadow, fields=fields, slices=slices, truths=truths)
         with_sample.close()
         work = partial(summarise_one, readings=readings, only=only, shadow=shadow)
         summary = Summary()
@@ -68,7 +70,7 @@ def summarise_files(
         return summary
     source = _Source(files, only, progress)
     sample = source.sample()
-    readings = readings_of(sample, rules, shadow=shadow, fields=fields, truths=truths)
+    readings = readings_of(sample, rules, shadow=shadow, fields=fields, slices=slices, truths=truths)
     return _folded(source, sample, readings, shadow)
 
 
@@ -167,12 +169,13 @@ def readings_of(
     *,
     shadow: str | None = None,
     fields: tuple[FieldPlaces, ...] = (),
+    slices: tuple[str, ...] = (),
     truths: Mapping[str, Truth] | None = None,
 ) -> Readings:
     """How to read each shadow of a sample: where its answer is unless `fields` tells, and what is noise."""
     first = summarise(sample, rules, shadow=shadow)
     named: dict[str, Reading] = {}
-    base = Reading(rules, truths=truths or {})
+    base = Reading(rules, truths=truths or {}, slices=slices)
     for name, pair in first.shadows.items():
         pairs = [
             (answer_value(record.live), answer_value(record.shadows[name]))

@@ -561,7 +561,8 @@ def _slices(pair: Pair, primary: Outputs | None, named: tuple[str, ...]) -> list
         stats.proportion(primary.same, primary.pairs) if primary else stats.proportion(pair.agreed, pair.compared)
     )
     effect = max(1.0, estimate.design_effect) if estimate is not None else 1.0
-    parts = {path: _cells(part) for path, part in sorted(pair.slices.items()) if not named or path in named}
+    counted = {path: _fuller(pair, path) for path in sorted(named)} if named else dict(sorted(pair.slices.items()))
+    parts = {path: _cells(part) for path, part in counted.items()}
     tests = sum(cell.n >= _FEWEST_IN_SLICE for cells in parts.values() for cell in cells)
     line = stats.normal_quantile(1 - 0.05 / (2 * max(1, tests)))
     rows: list[Figures] = []
@@ -587,6 +588,12 @@ def _slices(pair: Pair, primary: Outputs | None, named: tuple[str, ...]) -> list
                 )
     rows.sort(key=lambda row: (row["share_of_requests"] - row["share_of_all"], row["path"], row["value"]))
     return rows[:SLICES_SHOWN]
+
+
+def _fuller(pair: Pair, path: str) -> Slice:
+    """What was counted of a field because it was named, or as one of all: a saved summary may not have been told it."""
+    both = (pair.named_slices.get(path, Slice()), pair.slices.get(path, Slice()))
+    return max(both, key=lambda part: part.numbers.total() + sum(tally["n"] for tally in part.values.values()))
 
 
 @dataclass(frozen=True, slots=True)

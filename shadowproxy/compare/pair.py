@@ -13,7 +13,7 @@ from shadowproxy.compare.noise import Nature, nature, shape_of
 from shadowproxy.compare.outputs import Label, OutputsByField, class_key, field_key, top_of
 from shadowproxy.compare.rules import Rules, pointer_segments, pointer_token
 from shadowproxy.compare.sketch import Bins, Distinct, Hist, Sample, Series, Table, Tally, Whole, bin_of, hashed
-from shadowproxy.compare.slices import Slices, add_slices
+from shadowproxy.compare.slices import Slices, add_slice, add_slices
 from shadowproxy.compare.verdict import Compared, compare, content
 from shadowproxy.compare.visible import told
 from shadowproxy.exchange import Outcome, Verdict
@@ -51,12 +51,14 @@ class Reading:
     """How a shadow's answers are looked at: by which rules, for which fields, and with which truths by request ID.
 
     `aside` are the places that are noise: where no field is known, an exchange disagrees when it differs elsewhere.
+    `slices` are fields of the request that are counted however many it has.
     """
 
     rules: Rules
     fields: tuple[Field, ...] = ()
     aside: frozenset[str] = frozenset()
     truths: Mapping[str, Truth] = field(default_factory=dict)
+    slices: tuple[str, ...] = ()
 
 
 class BySignature(Table[Series]):
@@ -152,6 +154,7 @@ class Pair(Whole):
     shadow_values: Values = field(default_factory=Values)
     outputs: OutputsByField = field(default_factory=OutputsByField)
     slices: Slices = field(default_factory=Slices)
+    named_slices: Slices = field(default_factory=Slices)
     repeats: Repeats = field(default_factory=Repeats)
     label_delay: Hist = field(default_factory=Hist)
     control_pairs: Series = field(default_factory=Series)
@@ -195,7 +198,10 @@ class Pair(Whole):
         differs, flip = self._outputs(block, record, shadow, reading)
         if differs is None:
             differs = [any(place not in reading.aside for place, _ in found.where)]
-        add_slices(self.slices, record.request.method, record.request.path, asked(record), differs)
+        payload = asked(record)
+        add_slices(self.slices, record.request.method, record.request.path, payload, differs)
+        for place in reading.slices:
+            add_slice(self.named_slices, place, extract(payload, place), differs)
         self._differences(block, record, found, flip)
         if record.control is not None:
             self._control(block, live, record.control, found, reading.rules)

@@ -65,12 +65,17 @@ def add_slices(slices: Slices, method: str, path: str, payload: Any, differs: Se
     slices.part("@method").add(method, whole)
     slices.part("@path").add(path, whole)
     for place, values in leaves(payload).items():
-        if len(values) == len(differs) and len(values) > 1:
-            part = slices.part(place)
-            for value, different in zip(values, differs, strict=True):
-                part.add(value, different)
-        elif len(values) == 1:
-            slices.part(place).add(values[0], whole)
+        add_slice(slices, place, values, differs)
+
+
+def add_slice(slices: Slices, place: str, values: Sequence[Any], differs: Sequence[bool]) -> None:
+    """Count one exchange under the values that one field of its request has."""
+    if len(values) == len(differs) and len(values) > 1:
+        part = slices.part(place)
+        for value, different in zip(values, differs, strict=True):
+            part.add(value, different)
+    elif len(values) == 1:
+        slices.part(place).add(values[0], any(differs))
 
 
 def leaves(payload: Any) -> dict[str, list[Any]]:
@@ -113,14 +118,14 @@ def digits_of(value: float) -> int | None:
     size = abs(number)
     if size < 10.0**_DECADES.start:
         return 0
-    decade = math.floor(math.log10(size))
-    if size >= 10.0 ** (decade + 1):
-        decade += 1
-    elif size < 10.0**decade:
-        decade -= 1
-    if decade not in _DECADES:
+    if size >= 10.0**_DECADES.stop:
         decade, lead = _DECADES.stop - 1, 99
     else:
+        decade = math.floor(math.log10(size))
+        if size >= 10.0 ** (decade + 1):
+            decade += 1
+        elif size < 10.0**decade:
+            decade -= 1
         lead = min(99, max(10, math.floor(size / 10.0 ** (decade - 1) + 1e-9)))
     at = (decade - _DECADES.start) * 90 + lead - 9
     return at if number > 0 else -at
