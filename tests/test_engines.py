@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import merge, save
 from shadowproxy.exchange import Exchange, Reply, Request
+from shadowproxy.lines import LINE_LIMIT
 from shadowproxy.record import Asked, Body, Policy, encode
 
 JSON = ((b"Content-Type", b"application/json"),)
@@ -213,3 +215,20 @@ def test_an_unreadable_file_is_an_error_and_not_an_empty_report(tmp_path: Path) 
     with pytest.raises(OSError, match="nowhere"):
         summarise_files([tmp_path / "nowhere"], Rules())
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_line_of_100_mb_is_counted_in_the_memory_of_the_longest_line_that_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.jsonl").open("wb") as file:
+        file.write(line(0, {"label": "a"}, {"label": "a"}) + b'{"schema":1,"id":"')
+        file.seek(100_000_000, os.SEEK_CUR)
+        file.write(b'"}\n' + line(1, {"label": "a"}, {"label": "a"}))
+    tracemalloc.start()
+    try:
+        summary = summarise_files([tmp_path / "a.jsonl"], Rules())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert summary.count == 2
+    assert summary.unreadable == {"longer than 64 MiB": 1}
+    assert peak < LINE_LIMIT * 1.25

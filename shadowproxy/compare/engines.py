@@ -128,7 +128,7 @@ class _Source:
     def _read(self) -> Generator[Record, None, None]:
         for line in self._lines:
             if isinstance(line, Unreadable):
-                self.unreadable[line.why.partition(":")[0].partition(" than ")[0]] += 1
+                self.unreadable[line.why.partition(":")[0]] += 1
                 continue
             self._bytes += len(line.raw)
             if line.raw.startswith(_SAVED):
