@@ -145,6 +145,7 @@ async def run(directory: Path, name: str, fault: str | None) -> Run:
             "live": {"url": live.url},
             "shadows": shadows,
             "limits": LIMITS,
+            "overload": {"loop_lag": "50ms"},
             "drain": "3s",
             "log": {"path": str(directory / "log"), "body_limit": "4KiB"},
         }
@@ -211,6 +212,7 @@ async def beside_a_disk(
             "live": {"url": live.url},
             "shadows": {"s": {"url": shadow}},
             "limits": LIMITS,
+            "overload": {"loop_lag": "50ms"},
             "log": {"path": str(log), "rotate": {"size": "256KiB"}, "compress": "none"},
         }
         program = await stack.enter_async_context(Program(tmp_path, values))
