@@ -55,19 +55,20 @@ FAR_SIDES = {
 
 
 def good_requests(name: bytes) -> list[bytes]:
-    """`name` is in each target, so that an answer shows whose it is."""
+    """`name` is in each target, so that an answer shows whose it is. What the bodies hold, another framing lets out."""
     stray = b"GET /stray HTTP/1.1\r\nHost: h\r\n\r\n"
+    ended = b"0\r\n\r\n" + stray
     return [
         b"GET /%s?a=1 HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n\r\n" % name,
         b"HEAD /%s HTTP/1.1\r\nHost: h\r\n\r\n" % name,
-        b"POST /%s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (name, len(stray), stray),
+        b"POST /%s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (name, len(ended), ended),
         b"POST /%s HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
         % (name, len(stray), stray),
         b"POST /%s HTTP/1.1\r\nTransfer-Encoding: chunked\r\nHost: h\r\n\r\n"
         b"5;a=b\r\n0\r\n\r\n\r\n3\r\nabc\r\n0\r\nT: 1\r\n\r\n" % name,
         b"PUT /%s HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc" % name,
         b"POST /%s HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-        b"HTTP2-Settings: AAMAAABk\r\nContent-Length: %d\r\n\r\n%s" % (name, len(stray), stray),
+        b"HTTP2-Settings: AAMAAABk\r\nContent-Length: %d\r\n\r\n%s" % (name, len(ended), ended),
         b"GET http://h/%s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % name,
         b"POST /%s HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc" % name,
     ]
@@ -195,7 +196,7 @@ def evil_answer(seed: int, number: int, name: bytes) -> tuple[list[bytes], bool]
         by_length(b"200 OK", body) + stray,
     ]
     raw = source.choice(good)
-    return cut(mutated(raw, source), source), source.random() < 0.5 or raw is good[2]
+    return cut(mutated(raw, source), source), source.random() < 0.85 or raw is good[2]
 
 
 @pytest.mark.parametrize("seed", SEEDS[: int(os.environ.get("FUZZ_SEEDS", "1"))])
@@ -213,7 +214,7 @@ def test_a_real_caller_reads_the_answers_that_the_log_tells_of_and_no_others(
     plan = [Ask("GET", f"/{kind}-{number}") for number in range(PAIRS) for kind in ("evil", "good")]
     with (
         Recorder(answer) as live,
-        programs.proxy(tmp_path, {"url": live.url, "timeout": "60ms"}, log={"bodies": "hash"}) as proxy,
+        programs.proxy(tmp_path, {"url": live.url, "timeout": "400ms"}, log={"bodies": "hash"}) as proxy,
     ):
         told = CALLERS_HEARING[name](proxy.url, tuple(plan))
         records = proxy.records()

@@ -59,4 +59,5 @@ for await (const line of createInterface({ input: process.stdin })) {
     process.stdout.write(`! ${error} ${error.cause ?? ""}`.replaceAll(/[\r\n]/g, " ") + "\n");
   }
 }
-process.exit(); // undici holds on to a connection after an error, for as long as the other side keeps it
+// undici holds on to a connection after an error, for as long as the other side keeps it, and the process with it.
+process.stdout.write("", () => process.exit());

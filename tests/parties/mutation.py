@@ -9,6 +9,7 @@ import random
 BYTES = b'\r\n\0\t \x0b\x0c,:;="\\/?#%*+-.0159aAfFxX_|~\x7f\x80\xa0\xff'
 LINES = [
     b"Content-Length: 0",
+    b"Content-Length: 4",
     b"Content-Length: 5",
     b"Content-Length: 44",
     b"content-length:5",
