@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from logs import answer, chosen, failed, mixed
+from test_streams import chunk, stream
 
 from shadowproxy.compare.engines import readings_of
 from shadowproxy.compare.figures import Figures
@@ -61,6 +62,9 @@ SETS = {
     "numbers with labels": lambda: figures_of(numbers(), {f"id-{n}": Truth(5.5) for n in range(600)}),
     "hostile": lambda: figures_of(hostile()),
     "mixed": lambda: figures_of(mixed(300)),
+    "streams": lambda: figures_of(
+        chosen(20, 1, lambda source, n: (stream(chunk("a"), chunk("b", "stop")), failed(Outcome.TIMEOUT, 900.0)))
+    ),
     "few": lambda: figures_of(classes(5)),
     "nothing": lambda: figures_of([]),
     "no answers": lambda: figures_of(chosen(5, 1, lambda source, n: ({"a": 1}, failed(Outcome.LANE_FULL)))),

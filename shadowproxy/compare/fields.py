@@ -7,7 +7,6 @@ nothing when it holds IDs, times or versions. At most three places are taken, an
 A place is a pointer with `*` for array positions, so that a batch of predictions is as many observations.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -17,7 +16,8 @@ from typing import Any, Final, Literal
 
 from shadowproxy.compare.noise import VOLATILE_SHAPES, shape_of
 from shadowproxy.compare.rules import pointer_segments, pointer_token
-from shadowproxy.compare.verdict import Content, content, field_value
+from shadowproxy.compare.streams import events_of, is_stream
+from shadowproxy.compare.verdict import Content, content
 from shadowproxy.record import Answer
 
 Kind = Literal["class", "number", "vector", "ranking", "text"]
@@ -65,7 +65,7 @@ def answer_value(answer: Answer) -> Any:
     said = content(answer)
     if said.kind == "json":
         return unwrapped(said.value)
-    if said.kind == "text" and "event-stream" in field_value(answer.headers, "content-type"):
+    if said.kind == "text" and is_stream(answer):
         return assembled(said)
     return None
 
@@ -102,13 +102,7 @@ def assembled(said: Content) -> Any:
     Other streams give the list of their events' data. The end mark `[DONE]` is passed over, and so is a last chunk
     without choices, which carries the usage only.
     """
-    events: list[Any] = []
-    for line in said.value.splitlines():
-        if line.startswith("data:") and (data := line[5:].strip()) != "[DONE]":
-            try:
-                events.append(json.loads(data))
-            except (ValueError, RecursionError):
-                events.append(data)
+    events = [event for event in events_of(said.value) if event != "[DONE]"]
     texts: dict[int, list[str]] = {}
     reasons: dict[int, Any] = {}
     usage = None

@@ -21,6 +21,7 @@ from shadowproxy.compare.pair import Pair, aside_of, guessed_pattern, nature_at
 from shadowproxy.compare.sketch import Bins, Hist, edges, quantile
 from shadowproxy.compare.slices import MOST_VALUES, Slice, digits_edges, whole_edges
 from shadowproxy.compare.stats import Estimate
+from shadowproxy.compare.streams import Streams
 from shadowproxy.compare.summary import Summary
 from shadowproxy.exchange import Verdict
 
@@ -98,6 +99,7 @@ def _shadow(pair: Pair, width: int, slices: tuple[str, ...]) -> Figures:
         "success": _success(pair),
         "json": estimated(stats.proportion(pair.json_given, pair.json_asked)),
         "latency": _latency(pair),
+        "streams": _streams(pair),
         "agreement": _agreement(pair, aside),
         "outputs": [_outputs(each, counted, pair) for each, counted in outputs],
         "fields": fields[:FIELDS_SHOWN],
@@ -153,6 +155,22 @@ def _latency(pair: Pair) -> Figures:
             "live": {name: quantile(pair.live_first_ms.whole(), q) for name, q in QUANTILES.items()},
             "shadow": {name: quantile(pair.shadow_first_ms.whole(), q) for name, q in QUANTILES.items()},
         },
+    }
+
+
+def _streams(pair: Pair) -> Figures | None:
+    arms = {"live": pair.live_streams, "shadow": pair.shadow_streams}
+    return {name: _stream_arm(arm) for name, arm in arms.items()} if any(arms.values()) else None
+
+
+def _stream_arm(counted: Streams) -> Figures:
+    n = counted.counts["n"]
+    shown = {name: QUANTILES[name] for name in ("p50", "p90")}
+    return {
+        "streams": n,
+        "finished": counted.counts["finished"] / n if n else None,
+        "first_byte_ms": {name: quantile(counted.first_ms, q) for name, q in shown.items()},
+        "tokens_per_second": {name: quantile(counted.rates, q) for name, q in shown.items()},
     }
 
 

@@ -12,6 +12,7 @@ from shadowproxy.compare import charts
 from shadowproxy.compare.figures import DECILES, Figures, number
 from shadowproxy.compare.report import (
     QUESTIONS,
+    STREAM_HEADS,
     answers,
     assumption,
     label_line,
@@ -22,6 +23,7 @@ from shadowproxy.compare.report import (
     short_class,
     slice_line,
     status_table,
+    stream_rows,
     with_interval,
 )
 from shadowproxy.compare.visible import one_line, visible
@@ -148,6 +150,7 @@ def _shadow(name: str, shadow: Figures, figures: Figures) -> str:
         _slices(shadow["slices"]),
         _over_time(shadow, figures),
         _latency(shadow["latency"]),
+        _streams(shadow["streams"]),
         _coverage(shadow),
         _differing(shadow),
         _noise(shadow),
@@ -428,6 +431,18 @@ def _latency(latency: Figures) -> str:
         "it compares the two answers to the same request."
     )
     return f"<h2>Latency</h2><p>{_e(told)}</p>{_table(heads, rows)}<p class='why'>{why}</p>{_shift(latency)}"
+
+
+def _streams(streams: Figures | None) -> str:
+    if streams is None:
+        return ""
+    heads = ("", *(f"#{head}" for head in STREAM_HEADS))
+    why = (
+        "Of the answers that came as server-sent events: milliseconds to the first byte, and how many tokens came in a "
+        "second from then on. More tokens a second is faster. One that broke off or ran into its deadline did not come "
+        "to its end."
+    )
+    return f"<h2>Streams</h2>{_table(heads, stream_rows(streams))}<p class='why'>{why}</p>"
 
 
 def _shift(latency: Figures) -> str:

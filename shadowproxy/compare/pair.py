@@ -14,6 +14,7 @@ from shadowproxy.compare.outputs import Label, OutputsByField, class_key, field_
 from shadowproxy.compare.rules import Rules, pointer_segments, pointer_token
 from shadowproxy.compare.sketch import Bins, Distinct, Hist, Sample, Series, Table, Tally, Whole, bin_of, hashed
 from shadowproxy.compare.slices import Slices, add_slice, add_slices
+from shadowproxy.compare.streams import Streams
 from shadowproxy.compare.verdict import Compared, compare, content
 from shadowproxy.compare.visible import told
 from shadowproxy.exchange import Outcome, Verdict
@@ -145,6 +146,8 @@ class Pair(Whole):
     gap_ms: Bins = field(default_factory=Bins)
     live_first_ms: Bins = field(default_factory=Bins)
     shadow_first_ms: Bins = field(default_factory=Bins)
+    live_streams: Streams = field(default_factory=Streams)
+    shadow_streams: Streams = field(default_factory=Streams)
     signatures: BySignature = field(default_factory=BySignature)
     differs: ByPath = field(default_factory=ByPath)
     kinds: Kinds = field(default_factory=Kinds)
@@ -177,6 +180,8 @@ class Pair(Whole):
             self.shadow_good[block] += good(shadow)
             self.live_good_only[block] += good(live) and not good(shadow)
             self.shadow_good_only[block] += good(shadow) and not good(live)
+            self.live_streams.add(live)
+            self.shadow_streams.add(shadow)
         self.statuses[f"{status_of(live)} {status_of(shadow)}"] += 1
         self._time(block, live, shadow)
         if live.outcome is not Outcome.OK or shadow.outcome is not Outcome.OK:

@@ -147,6 +147,7 @@ def _print_shadow(shadow: Figures, console: Console) -> None:
     )
     _print_statuses(shadow["statuses"], console)
     _print_latency(shadow["latency"], console)
+    _print_streams(shadow["streams"], console)
     _print_agreement(shadow, console)
     _print_fields(shadow, console)
     _print_slices(shadow["slices"], console)
@@ -192,6 +193,34 @@ def _print_latency(latency: Figures, console: Console) -> None:
     slower = latency["slower"]
     timeouts = f"; {latency['timeouts']:,} timed out" if latency["timeouts"] else ""
     _say(console, f"  the shadow was slower on {percent(slower['value'])} of {latency['pairs']:,} requests{timeouts}")
+
+
+STREAM_HEADS: Final = ("first byte p50", "p90", "tokens/s p50", "p90", "came to their end")
+
+
+def stream_rows(streams: Figures) -> list[tuple[str, ...]]:
+    """For each arm its name, its figures under STREAM_HEADS."""
+    return [
+        (
+            name,
+            *(
+                milliseconds(arm[which][at])
+                for which in ("first_byte_ms", "tokens_per_second")
+                for at in ("p50", "p90")
+            ),
+            f"{percent(arm['finished'])} of {arm['streams']:,}",
+        )
+        for name, arm in streams.items()
+    ]
+
+
+def _print_streams(streams: Figures | None, console: Console) -> None:
+    if streams is None:
+        return
+    table = _table("Streams", *STREAM_HEADS)
+    for name, *cells in stream_rows(streams):
+        table.add_row(f"  {name}", *cells)
+    console.print(table)
 
 
 def _print_agreement(shadow: Figures, console: Console) -> None:
