@@ -283,6 +283,8 @@ async def test_an_upload_that_was_stuck_when_an_early_answer_came_is_let_by(prox
         if len(live.connections) == 1:
             peer.stop_reading()
             await stuck.wait()
+        else:
+            await peer.request()
         await peer.send(answer(b"too much", status=413))
         await peer.wait_ended()
 

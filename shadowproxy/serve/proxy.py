@@ -212,23 +212,37 @@ class _Upload:
         """Take the whole body, or at least its first `count` bytes, into `taken`."""
         pieces: list[bytes] = []
         while not self.complete and self.capture.size <= count:
-            pieces.append(await self._next())
+            pieces.append(await self.next())
         self.taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def rest(self, at_end: Callable[[], None]) -> AsyncIterator[bytes]:
+    def rest(self, at_end: Callable[[], None]) -> AsyncIterator[bytes]:
         """What was taken, and then the rest as it comes; `at_end` is called when all of it is copied."""
-        yield self.taken
-        if self.complete:
-            return
-        while not self.complete:
-            yield await self._next()
-        at_end()
+        return _Rest(self, None if self.complete else at_end)
 
-    async def _next(self) -> bytes:
+    async def next(self) -> bytes:
         event: HTTPRequestEvent = await self._receive()  # type: ignore[assignment]  # the listener sends no other
         self.capture.add(event["body"])
         self.complete = not event["more_body"]
         return event["body"]
+
+
+class _Rest(AsyncIterator[bytes]):
+    """An upload once it is begun. No generator: one left halfway would be closed by a task that nobody owns."""
+
+    def __init__(self, upload: _Upload, at_end: Callable[[], None] | None) -> None:
+        self._upload = upload
+        self._at_end = at_end
+        self._begun = False
+
+    async def __anext__(self) -> bytes:
+        if not self._begun:
+            self._begun = True
+            return self._upload.taken
+        if not self._upload.complete:
+            return await self._upload.next()
+        if self._at_end is not None:
+            self._at_end()
+        raise StopAsyncIteration
 
 
 class _Answer:
