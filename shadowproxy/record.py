@@ -46,6 +46,7 @@ class Body:
     `value` is the parsed JSON, the str, the bytes or None; a prefix of them where `truncated` is true.
     `coding` names the content codings that could not be undone: `value` is then the wire's bytes as they came.
     `redacted` says why a body that had to be redacted, and could not be, was withheld.
+    `repeated_keys` is how many keys of JSON read from a log came before in the same object (`value` has the last).
     """
 
     kind: BodyKind
@@ -55,6 +56,7 @@ class Body:
     sha256: str | None = None
     coding: str | None = None
     redacted: str | None = None
+    repeated_keys: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +501,7 @@ def _read_body(parts: dict[str, Any]) -> Body:
         sha256=parts.get("body_sha256"),
         coding=parts.get("body_coding"),
         redacted=parts.get("body_redacted"),
+        repeated_keys=parts.get("body_repeated_keys", 0),
     )
 
 
@@ -532,11 +535,51 @@ def _ms(value: object) -> float | None:
 
 def _exactly(raw: bytes) -> Any:
     value = orjson.loads(raw)
-    if _DIGITS * 19 in raw.translate(_DIGIT_MAP):
-        # orjson reads an integer beyond 64 bits as a float. Python's own reader is exact, and five times slower.
+    # orjson reads an integer beyond 64 bits as a float, and of a key that comes twice it tells the last only. Python's
+    # own reader is exact, and five times slower.
+    if _DIGITS * 19 in raw.translate(_DIGIT_MAP) or _may_repeat(raw, value):
         with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(raw)
+            return _read_by_python(raw)
     return value
+
+
+def _may_repeat(raw: bytes, value: Any) -> bool:
+    """Whether a line seems to hold more keys than what was read of it: told by writing it again, a few microseconds."""
+    try:
+        return raw.count(b'":') > orjson.dumps(value).count(b'":')
+    except orjson.JSONEncodeError:
+        return True  # nested more deeply than orjson writes
+
+
+def _read_by_python(raw: bytes) -> Any:
+    """A line with its integers exact, and with `body_repeated_keys` beside each body that has such."""
+    repeated: dict[int, tuple[dict[str, Any], int]] = {}  # with the object: an ID is only its own while it is kept
+
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        whole = dict(pairs)
+        if len(whole) < len(pairs):
+            repeated[id(whole)] = whole, len(pairs) - len(whole)
+        return whole
+
+    line = json.loads(raw, object_pairs_hook=made)
+    if repeated and isinstance(line, dict):
+        shadows = line.get("shadows")
+        legs = [line.get(name) for name in ("request", "live", "control")]
+        for leg in [*legs, *(shadows.values() if isinstance(shadows, dict) else ())]:
+            if isinstance(leg, dict):
+                leg["body_repeated_keys"] = sum(repeated[at][1] for at in _objects(leg.get("body")) if at in repeated)
+    return line
+
+
+def _objects(value: Any) -> Iterator[int]:
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            yield id(each)
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
 
 
 _DIGITS = b"0"

@@ -21,7 +21,7 @@ from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import merge, save
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.lines import LINE_LIMIT
-from shadowproxy.record import Asked, Body, Policy, encode
+from shadowproxy.record import Asked, Body, Policy, decode, encode
 
 JSON = ((b"Content-Type", b"application/json"),)
 
@@ -232,3 +232,18 @@ def test_a_line_of_100_mb_is_counted_in_the_memory_of_the_longest_line_that_is_r
     assert summary.count == 2
     assert summary.unreadable == {"longer than 64 MiB": 1}
     assert peak < LINE_LIMIT * 1.25
+
+
+def test_keys_that_come_twice_are_counted_by_arm(tmp_path: Path) -> None:
+    twice = b'{"a": {"x":1,"x":{"y":1,"y":2}}, "t":"\\":\\":", "n":[{"k":1},{"k":1}]}'
+    once = b'{"a": {"x":{"y":2}}, "t":"\\":\\":", "n":[{"k":1},{"k":1}]}'
+    rows = [
+        line(n, {"here": 1}, {"here": 2}).replace(b'{"here":2}', twice if n % 2 else once).replace(b'{"here":1}', once)
+        for n in range(10)
+    ]
+    (tmp_path / "a.jsonl").write_bytes(b"".join(rows))
+    shadow = to_json(summarise_files([tmp_path / "a.jsonl"], Rules()))["shadows"]["s"]
+    assert shadow["repeated_keys"] == {"live": 0, "shadow": 5}
+    assert shadow["agreement"]["verdicts"]["match"] == 10
+    assert "5 answers of shadow have a key twice; the last one counts" in shadow["verdict"]["warnings"]
+    assert decode(rows[1]).shadows["s"].body.repeated_keys == 2  # type: ignore[union-attr]

@@ -348,6 +348,11 @@ def _warnings(shadow: Figures) -> list[str]:
             f"only {_percent(coverage['share'])} of the chosen requests were answered by both: what is missing is "
             "seldom a fair sample (load drops the busy hours), so all that follows holds for what was answered"
         )
+    for arm, count in shadow["repeated_keys"].items():
+        if count:
+            found.append(
+                f"{count:,} answer{'' if count == 1 else 's'} of {arm} {'has' if count == 1 else 'have'} a key twice; the last one counts"
+            )
     for each in shadow["outputs"]:
         for arm in ("live", "shadow"):
             for word, count in each["odd"][arm].items():

@@ -98,6 +98,7 @@ def _shadow(pair: Pair, width: int, slices: tuple[str, ...]) -> Figures:
         ],
         "success": _success(pair),
         "json": estimated(stats.proportion(pair.json_given, pair.json_asked)),
+        "repeated_keys": {arm: pair.repeated_keys[arm] for arm in ("live", "shadow")},
         "latency": _latency(pair),
         "streams": _streams(pair),
         "agreement": _agreement(pair, aside),

@@ -117,6 +117,7 @@ class Pair(Whole):
 
     chosen: requests chosen for the shadow. begun: those it was really sent. live_good, shadow_good: 2xx among begun.
     answered: both came whole. compared: a verdict other than incomparable; agreed: match or ignored.
+    repeated_keys: by arm, the answers among those with an object in which a key comes twice.
     timed: both have a time, a shadow's timeout counting as the time it was given. Latency is in bins of milliseconds.
     json_asked, json_given: live's good answers that are JSON, and the shadow's among them that are valid JSON too.
     control_pairs: exchanges where live was asked twice and all three answers could be compared; control_differs and
@@ -140,6 +141,7 @@ class Pair(Whole):
     outcomes: Tally = field(default_factory=Tally)
     statuses: Tally = field(default_factory=Tally)
     verdicts: Tally = field(default_factory=Tally)
+    repeated_keys: Tally = field(default_factory=Tally)
     whys: Tally = field(default_factory=Tally)
     live_ms: Bins = field(default_factory=Bins)
     shadow_ms: Bins = field(default_factory=Bins)
@@ -187,6 +189,9 @@ class Pair(Whole):
         if live.outcome is not Outcome.OK or shadow.outcome is not Outcome.OK:
             return
         self.answered[block] += 1
+        for arm, each in (("live", live), ("shadow", shadow)):
+            if each.body is not None and each.body.repeated_keys:
+                self.repeated_keys[arm] += 1
         if good(live) and good(shadow) and content(live).kind == "json":
             answer = content(shadow)
             if answer.kind != "unknown":
