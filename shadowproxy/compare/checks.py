@@ -350,9 +350,8 @@ def _warnings(shadow: Figures) -> list[str]:
         )
     for arm, count in shadow["repeated_keys"].items():
         if count:
-            found.append(
-                f"{count:,} answer{'' if count == 1 else 's'} of {arm} {'has' if count == 1 else 'have'} a key twice; the last one counts"
-            )
+            have = "1 answer of {} has" if count == 1 else f"{count:,} answers of {{}} have"
+            found.append(f"{have.format(arm)} a key twice; the last one counts")
     for each in shadow["outputs"]:
         for arm in ("live", "shadow"):
             for word, count in each["odd"][arm].items():
