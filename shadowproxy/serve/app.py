@@ -99,6 +99,7 @@ class Sidecar:
         self._server: _Server
         self._socket: socket.socket
         self._admin_socket: socket.socket | None = None
+        self._listening = False
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
 
@@ -197,11 +198,16 @@ class Sidecar:
         serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
+        self._listening = True
+
+    def _accepts(self) -> bool:
+        """Whether callers are listened to: not before the port is bound, and no more once it is to stop."""
+        return self._listening and not self._stopping.is_set()
 
     async def _serve_admin(self, stack: AsyncExitStack, address: TcpAddress | UnixAddress) -> None:
         """The last to stop but for the rooms it tells of: a probe sees that the sidecar is draining."""
         exporter = Exporter(self.proxy, self.mirror, self.journal)
-        app = admin.build(exporter, self.mirror, self.journal, accepts=lambda: not self._stopping.is_set())
+        app = admin.build(exporter, self.mirror, self.journal, accepts=self._accepts)
         self._admin_socket = _bind(address)
         stack.callback(_release, address, self._admin_socket)
         server = _Server(uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False), drain=1.0)
