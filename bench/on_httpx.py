@@ -10,7 +10,8 @@ import httpx
 
 from shadowproxy.config import load
 from shadowproxy.serve import app, upstream
-from shadowproxy.serve.wire import Statistics, WireRequest
+from shadowproxy.serve.wire import Statistics
+from shadowproxy.serve.wire_request import WireRequest
 
 
 class HttpxWire:

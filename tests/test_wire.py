@@ -16,7 +16,8 @@ import trustme
 import uvloop
 from fakes import Origin, Peer, answer, chunk_of, chunked, deaf_port, silent, then_close
 
-from shadowproxy.serve.wire import HIGH_WATER, MAX_INTERIM, PARTS, Stale, Statistics, Wire, WireRequest
+from shadowproxy.serve.wire import HIGH_WATER, MAX_INTERIM, PARTS, Stale, Statistics, Wire
+from shadowproxy.serve.wire_request import WireRequest
 
 HOST = ((b"Host", b"h"),)
 NOTHING = Statistics(open=0, idle=0, uploads=0)

@@ -14,7 +14,8 @@ import httpx
 
 from shadowproxy.exchange import Field, Fields, Outcome
 from shadowproxy.serve.headers import Edits, edited, end_to_end
-from shadowproxy.serve.wire import Stale, Statistics, Wire, WireRequest, WireResponse
+from shadowproxy.serve.wire import Stale, Statistics, Wire, WireResponse
+from shadowproxy.serve.wire_request import WireRequest
 
 
 class UpstreamError(Exception):

@@ -35,6 +35,7 @@ from shadowproxy.serve.deadline import Deadline
 from shadowproxy.serve.dial import Dialler
 from shadowproxy.serve.framing import FramingError, ReplyHead
 from shadowproxy.serve.pace import Pace
+from shadowproxy.serve.wire_request import WireRequest
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
 HIGH_WATER = 64 * 1024
@@ -45,43 +46,6 @@ PARTS = 600  # of chunks, read in one turn: half a millisecond
 
 class Stale(httpx.ReadError):
     """A reused connection ended before a byte of the answer: the server had closed it while it was idle."""
-
-
-class WireRequest(httpx.Request):
-    """A request that costs little to make, and says what httpx's own cannot: the target's and the fields' raw bytes.
-
-    `body` is whole, or comes as it is sent; `fields` say how it is framed. `silence` is in seconds. `fresh` asks for
-    a new connection.
-    """
-
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        fields: Fields,
-        body: bytes | AsyncIterable[bytes],
-        *,
-        silence: float,
-        fresh: bool = False,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.fields = fields
-        self.body = body
-        self.silence = silence
-        self.fresh = fresh
-
-    @classmethod
-    def of(cls, request: httpx.Request) -> "WireRequest":
-        """Any other httpx request, with what httpx put into it."""
-        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        return cls(
-            request.method,
-            request.extensions.get("target", request.url.raw_path),
-            tuple(request.headers.raw),
-            cast(httpx.AsyncByteStream, request.stream),
-            silence=timeouts.get("read") or 60.0,
-        )
 
 
 class WireResponse(httpx.Response):
