@@ -189,7 +189,7 @@ async def test_live_may_be_nothing_at_all_and_shadows_still_get_every_request(tm
                     reply = await caller.ask(method + b" / HTTP/1.1\r\nHost: h\r\n\r\n")
                     assert reply.body == (b"" if method == b"HEAD" else b'{"late":false}')
             assert await program.stop() == 0
-        assert [request.method for request in shadow.requests] == [b"GET", b"HEAD", b"GET"]
+        assert sorted(request.method for request in shadow.requests) == [b"GET", b"GET", b"HEAD"]
         assert {record.live.outcome for record in program.records()} == {Outcome.OK}
 
 
