@@ -31,6 +31,16 @@ EXIT_BROKEN_PIPE = 141
 """128 and the number of the signal, as a shell reports for any program that it ended."""
 
 
+class Number(click.FloatRange):
+    """A range that nan is not in: nothing compares with it, so as a gate it would let everything pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
 class Commands(click.Group):
     """The group, its commands in the order of use; a reader who leaves early (`show ... | head`) is no error."""
 
@@ -256,10 +266,8 @@ def healthcheck(admin: str | None, file: Path | None) -> None:
 )
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True)
 @_reading
-@click.option("--min-agreement", metavar="SHARE", type=click.FloatRange(0, 1), help="Least agreement, as 0.95.")
-@click.option(
-    "--max-p99", metavar="RATIO", type=click.FloatRange(min=0), help="Most of shadow's p99 by live's, as 1.2."
-)
+@click.option("--min-agreement", metavar="SHARE", type=Number(0, 1), help="Least agreement, as 0.95.")
+@click.option("--max-p99", metavar="RATIO", type=Number(min=0), help="Most of shadow's p99 by live's, as 1.2.")
 @click.option("--gates", metavar="FILE", help="What is allowed, as YAML.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure as JSON, for programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As Markdown, for a comment.")

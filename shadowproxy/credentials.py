@@ -34,6 +34,9 @@ CREDENTIAL_HEADERS = frozenset(
         "x-honeycomb-team",
         "x-amzn-oidc-data",
         "x-ms-client-principal",
+        "dpop",
+        "sec-websocket-protocol",
+        "x-forwarded-client-cert",
     }
 )
 """Lower case. Those that the words below would catch too are listed all the same: people look for them here."""

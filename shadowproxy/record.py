@@ -507,8 +507,8 @@ def _read_body(parts: dict[str, Any]) -> Body:
 
 def _read_headers(headers: Any) -> Headers:
     for value in headers.values():
-        if not isinstance(value, str | list):
-            raise TypeError("a header is neither text nor a list")
+        if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+            raise TypeError("a header is neither text nor a list of it")
     told: Headers = headers
     return told
 

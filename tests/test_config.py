@@ -565,3 +565,16 @@ def test_lines_are_those_of_the_keys() -> None:
     document = source.parse("a:\n  b:\n    - c\n    - d: 1\n", {})
     assert document.lines[("a", "b")] == 2
     assert document.lines[("a", "b", 1, "d")] == 4
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Host", "Connection", "Via", "Authorization"])
+def test_an_id_is_in_no_field_that_means_something_else(name: str) -> None:
+    with pytest.raises(config.ConfigError, match="request_id"):
+        config.from_values({"live": {"url": "http://a"}, "request_id": {"header": name}})
+
+
+@pytest.mark.parametrize("merge", ["&a {url: http://a, <<: *a}", "&a {url: http://a, <<: {<<: *a}}"])
+def test_a_mapping_merged_into_itself_is_an_error(tmp_path: Path, merge: str) -> None:
+    (tmp_path / "c.yaml").write_text(f"live: {merge}\n")
+    with pytest.raises(config.ConfigError, match="alias"):
+        config.load(tmp_path / "c.yaml")

@@ -160,7 +160,7 @@ def test_a_request_can_be_had_as_a_command(run: Run, other: Path) -> None:
     status, out, _ = run("show", other, "id-7", "--curl", "http://127.0.0.1:9")
     assert status == 0
     assert out == (
-        "curl --path-as-is -X POST -H 'content-type: application/json' --data-binary '{\"n\":2}' http://127.0.0.1:9/p\n"
+        "curl --path-as-is -X POST -H 'content-type: application/json' --data-raw '{\"n\":2}' http://127.0.0.1:9/p\n"
     )
 
 

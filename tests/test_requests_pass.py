@@ -429,3 +429,9 @@ async def test_how_a_request_is_cut_into_packets_does_not_matter(proxy: StartPro
         assert whole.status == 200
         one, other = running.live.requests
         assert (one.start, passed(one), one.body) == (other.start, passed(other), other.body)
+
+
+async def test_a_request_id_that_connection_names_reaches_live_all_the_same(proxy: StartProxy) -> None:
+    async with proxy() as running, await running.caller() as caller:
+        assert (await caller.ask(get(b"/", b"Connection: X-Request-ID", b"X-Request-ID: mine"))).status == 200
+        assert running.live.requests[0].all(b"x-request-id") == [b"mine"]

@@ -114,8 +114,8 @@ def test_a_request_becomes_a_command_that_sends_the_same(text: str) -> None:
     )
     assert not {"\x1b", "\x07", "\u202e"} & set(command)
     assert sent(command)[:-1] == [
-        *("--path-as-is", "-X", "POST", "-H", f"x-note: {text}", "-H", "x-note: two"),
-        *("--data-binary", text, "http://h:1/b/a b/../p?q=1&r='x'"),
+        *("--path-as-is", "-X", "POST", "-H", f"x-note: {text}" if text else "x-note;", "-H", "x-note: two"),
+        *("--data-raw", text, "http://h:1/b/a b/../p?q=1&r='x'"),
     ]
 
 
@@ -128,3 +128,8 @@ def test_json_and_bytes_are_sent_as_they_are() -> None:
 
 def test_a_body_that_is_not_whole_is_said_to_be_missing() -> None:
     assert "not the whole body" in curl_command(asked(Body("text", "x", 9, truncated=True)), "http://h")
+
+
+def test_a_body_is_never_taken_for_the_name_of_a_file() -> None:
+    words = sent(curl_command(asked(Body("text", "@/etc/hostname", 14)), "http://h"))
+    assert words[words.index("@/etc/hostname") - 1] == "--data-raw"

@@ -92,7 +92,7 @@ def load_gates(path: str | Path) -> Gates:
         if key == "collapse":
             if not isinstance(value, bool):
                 raise GateError(f"{path}: collapse is true or false")
-        elif value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+        elif value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
             raise GateError(f"{path}: {key} is a number of at least 0, or null")
     return Gates(**raw)
 

@@ -98,15 +98,15 @@ def curl_command(record: Record, url: str) -> str:
     for name, values in asked.headers.items():
         if name not in _PER_CONNECTION:
             for value in values if isinstance(values, list) else [values]:
-                parts += ["-H", f"{name}: {value}"]
+                parts += ["-H", f"{name}: {value}" if value else f"{name};"]  # curl's way to send an empty one
     missing = ""
     body = asked.body
     if body.truncated:
         missing = "  # the log has not the whole body"
     elif body.kind == "json":
-        parts += ["--data-binary", json.dumps(body.value, ensure_ascii=False, separators=(",", ":"))]
+        parts += ["--data-raw", json.dumps(body.value, ensure_ascii=False, separators=(",", ":"))]
     elif body.kind == "text":
-        parts += ["--data-binary", body.value]
+        parts += ["--data-raw", body.value]  # which, unlike --data-binary, reads no file for a body that begins with @
     elif body.kind == "bytes":
         encoded = base64.b64encode(body.value).decode()
         parts += ["--data-binary", "@-"]

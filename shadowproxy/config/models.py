@@ -62,6 +62,13 @@ class RequestId:
     header: FieldName = "X-Request-ID"
     respond: Flag = True
 
+    def __post_init__(self) -> None:
+        name = self.header.lower()
+        if name in HOP_BY_HOP | FRAMING | OWN_FIELDS | {"host"}:
+            raise ValueError(f"header: {name} has a meaning on the wire, it cannot hold an ID")
+        if is_credential_header(name.encode()):
+            raise ValueError(f"header: {name} holds credentials, and an ID is logged and returned")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Limits:

@@ -83,7 +83,10 @@ def parse(text: str, environment: Mapping[str, str]) -> Document:
     if root is None:
         return Document(None, {})
     build = _Build(environment)
-    return Document(build.value(root, ()), build.lines)
+    try:
+        return Document(build.value(root, ()), build.lines)
+    except RecursionError:
+        raise YamlError("an alias leads back to what it is in", None) from None
 
 
 def retype(text: FromEnvironment) -> Any:

@@ -84,7 +84,7 @@ class Proxy:
         self.in_flight += 1
         self._passing[request_id] = passed
         try:
-            await self._exchange(scope, head, record, request_id, id_field is None, receive, send)
+            await self._exchange(scope, head, record, request_id, receive, send)
         finally:
             self.in_flight -= 1
             self._passing.pop(request_id, None)
@@ -95,7 +95,6 @@ class Proxy:
         head: RequestHead,
         record: str,
         request_id: str,
-        lacks_id: bool,
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
@@ -105,7 +104,7 @@ class Proxy:
         answer = _Answer(self.mirror.capture(unsettled))
 
         fields = end_to_end(head.fields)
-        if lacks_id:
+        if find(fields, self.settings.id_header.lower()) is None:  # none came, or `Connection` named it
             fields.append((self.settings.id_header, request_id.encode()))
         snapshot = tuple(fields)
 
