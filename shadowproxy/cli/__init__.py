@@ -1,0 +1,43 @@
+"""The commands: words and exit codes, no logic.
+
+Exit status: 0 all is well; 1 what was asked does not hold (an endpoint is not reached, a check failed, no such record);
+2 a wrong command line, configuration or input; 3 too little data to tell; 130 Ctrl-C. What a person can mend is one
+line on standard error, never a traceback.
+
+Rooms are imported inside the commands: `shadowproxy --help` must not wait for an HTTP stack to load.
+"""
+
+import sys
+from typing import NoReturn
+
+import click
+
+from shadowproxy.cli.demo import demo
+from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, say
+from shadowproxy.cli.records import show, tail
+from shadowproxy.cli.report import report, summarise
+from shadowproxy.cli.sidecar import check, healthcheck, serve
+
+__all__ = ["commands", "main"]
+
+for command in (serve, check, healthcheck, report, summarise, show, tail, demo):  # the order of --help
+    commands.add_command(command)
+
+
+def main() -> NoReturn:
+    """Every command, and what becomes of each way to fail."""
+    try:
+        status = commands.main(prog_name="shadowproxy", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = EXIT_USAGE
+    except click.UsageError as error:
+        hint = f' (see "{error.ctx.command_path} --help")' if error.ctx is not None else ""
+        say(error.format_message() + hint)
+        status = EXIT_USAGE
+    except click.ClickException as error:
+        say(error.format_message())
+        status = EXIT_USAGE
+    except click.Abort:
+        status = EXIT_INTERRUPTED
+    sys.exit(status)

@@ -1,0 +1,92 @@
+"""The commands that look at single records: one by its ID, or each as it is written."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from shadowproxy.cli.group import EXIT_FAILED, Fault, examples, say
+from shadowproxy.cli.rules import rules_of
+
+
+@click.command(
+    short_help="One request's answers side by side.",
+    epilog=examples(
+        "shadowproxy show shadow-log 0198c0de-5c1f-7d1e-b2a4-6f0f3c1f2a77",
+        "shadowproxy show shadow-log 0198c0de-5c1f-7d1e-b2a4-6f0f3c1f2a77 --curl http://127.0.0.1:9002",
+    ),
+)
+@click.argument("log")
+@click.argument("id")
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
+@click.option("--shadow", metavar="NAME", help="Only this shadow.")
+@click.option("--curl", metavar="URL", help="Instead, the request as a curl command to this endpoint.")
+def show(log: str, id: str, file: Path | None, shadow: str | None, curl: str | None) -> None:
+    """Show live's and each shadow's answer to one request, side by side.
+
+    ID is a request ID or a record's own. A request ID that callers repeated shows every record that has it. Exit
+    status 1 when there is none.
+    """
+    rules = rules_of(file)
+    from rich.console import Console
+
+    from shadowproxy.compare.show import curl_command, print_exchange
+    from shadowproxy.record import Record, RecordError, read
+
+    console = Console()
+    found = 0
+    try:
+        for entry in read([log]):
+            if isinstance(entry, Record) and id in (entry.id, entry.record):
+                found += 1
+                if curl is not None:
+                    click.echo(curl_command(entry, curl))
+                    continue
+                if found > 1:
+                    console.rule()
+                print_exchange(entry, console, rules=rules, shadow=shadow)
+    except RecordError as error:
+        raise Fault(str(error)) from None
+    if not found:
+        say(f"no record in {log} has the ID {id}")
+        sys.exit(EXIT_FAILED)
+
+
+@click.command(
+    short_help="Follow a log as it grows.",
+    epilog=examples("shadowproxy tail shadow-log", "shadowproxy tail shadow-log --mismatches --where '/delay>15'"),
+)
+@click.argument("log")
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
+@click.option("--shadow", metavar="NAME", help="Only this shadow.")
+@click.option("--path", metavar="GLOB", help="Only requests whose path is like this.")
+@click.option("--where", metavar="CONDITION", multiple=True, help="Only requests whose JSON has it: /carrier=UA.")
+@click.option("--mismatches", is_flag=True, help="Only exchanges where an answer differs or is missing.")
+@click.option("-n", "last", metavar="N", type=click.IntRange(0, 100_000), default=10, help="Begin with the last N.")
+def tail(
+    log: str,
+    file: Path | None,
+    shadow: str | None,
+    path: str | None,
+    where: tuple[str, ...],
+    mismatches: bool,
+    last: int,
+) -> None:
+    """Follow a growing log, one line an exchange, until Ctrl-C."""
+    rules = rules_of(file)
+    from rich.console import Console
+
+    from shadowproxy.compare.filters import Condition, Only
+    from shadowproxy.compare.tail import follow, print_line
+
+    try:
+        only = Only(path=path, where=tuple(Condition.parse(text) for text in where))
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
+    console = Console()
+    try:
+        for record in follow(log, last=last):
+            if only.accepts(record):
+                print_line(record, console, rules=rules, shadow=shadow, mismatches=mismatches)
+    except OSError as error:
+        raise Fault(f"cannot read {error.filename or log}: {error.strerror or error}") from None

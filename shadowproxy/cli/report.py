@@ -1,0 +1,225 @@
+"""The commands that fold a whole log: `report` says what it amounts to, `summarise` saves it to be added to others."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, say
+from shadowproxy.cli.rules import rules_of
+
+if TYPE_CHECKING:
+    from shadowproxy.compare.checks import Gates
+    from shadowproxy.compare.summary import Summary
+
+
+class Number(click.FloatRange):
+    """A range that nan is not in: nothing compares with it, so as a gate it would let everything pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
+def _reading(command: Any) -> Any:
+    """The options by which `report` and `summarise` read a log."""
+    options = (
+        click.option(
+            "-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules."
+        ),
+        click.option("--shadow", metavar="NAME", help="Only this shadow."),
+        click.option(
+            "--since", metavar="TIME", help="Only requests from this time on: 2026-01-31T12:00 or 2h ago as 2h."
+        ),
+        click.option("--until", metavar="TIME", help="Only requests before this time."),
+        click.option("--path", metavar="GLOB", help="Only requests whose path is like this."),
+        click.option(
+            "--where",
+            metavar="CONDITION",
+            multiple=True,
+            help="Only requests whose JSON has it: /carrier=UA, /delay>=15; repeat for all of several.",
+        ),
+        click.option(
+            "--field", "both", metavar="POINTER", multiple=True, help="Where the answer is; repeat up to three."
+        ),
+        click.option("--live-field", metavar="POINTER", help="Where live's answer is, if not where the shadow's is."),
+        click.option("--shadow-field", metavar="POINTER", help="Where the shadow's answer is."),
+        click.option("--labels", metavar="FILE", help="What was right: CSV or JSON lines with id and label."),
+        click.option("--ignore", metavar="POINTER", multiple=True, help="Where not to look, * for any one name."),
+        click.option(
+            "--tolerance", metavar="POINTER=NUMBER", multiple=True, help="How far apart numbers there may be."
+        ),
+        click.option("--unordered", metavar="POINTER", multiple=True, help="An array whose order means nothing."),
+        click.option("--slice", "slices", metavar="POINTER", multiple=True, help="Look at this field of the requests."),
+        click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Files read at once."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(
+    short_help="What the log says of a shadow against live.",
+    epilog=examples(
+        "shadowproxy report shadow-log",
+        "shadowproxy report shadow-log --labels labels.csv --html report.html",
+        "shadowproxy report shadow-log --since 2h --where '/carrier=UA' --min-agreement 0.95",
+        "shadowproxy report --json monday.jsonl.zst tuesday.jsonl.zst | jq .shadows",
+    ),
+)
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@_reading
+@click.option("--min-agreement", metavar="SHARE", type=Number(0, 1), help="Least agreement, as 0.95.")
+@click.option("--max-p99", metavar="RATIO", type=Number(min=0), help="Most of shadow's p99 by live's, as 1.2.")
+@click.option("--gates", metavar="FILE", help="What is allowed, as YAML.")
+@click.option("--json", "as_json", is_flag=True, help="Every figure as JSON, for programs.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="As Markdown, for a comment.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write it as one HTML file.")
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Also write its checks as JUnit XML.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["fail", "inconclusive"]),
+    default="inconclusive",
+    show_default=True,
+    help="What ends with a status other than 0.",
+)
+def report(logs: tuple[str, ...], **given: Any) -> None:
+    """Say whether a shadow can be promoted, and if not, what differs.
+
+    LOG is a file, a directory of segments, a quoted pattern, a saved summary, or - for standard input; plain, gzip or
+    zstd. Lines that are no records are counted and told of. Exit status 0 when every check passes, 1 when one fails, 3
+    when one is inconclusive or there is too little to tell.
+    """
+    if given["as_json"] and given["as_markdown"]:
+        raise click.UsageError("--json or --markdown, not both")
+    gates = _gates(given)
+    summary = _summary(logs, given)
+    from rich.console import Console
+
+    from shadowproxy.compare.report import exit_code, print_figures, to_json
+
+    figures = to_json(summary, gates, slices=given["slices"])
+    # Files first: a reader of the text may leave early, as `head` does.
+    if given["html"] is not None:
+        from shadowproxy.compare.html import to_html
+
+        _write(given["html"], to_html(figures))
+    if given["junit"] is not None:
+        from shadowproxy.compare.forms import to_junit
+
+        _write(given["junit"], to_junit(figures))
+    if given["as_json"]:
+        import orjson
+
+        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
+    elif given["as_markdown"]:
+        from shadowproxy.compare.forms import to_markdown
+
+        click.echo(to_markdown(figures), nl=False)
+    else:
+        print_figures(figures, Console())
+    if given["shadow"] is not None and given["shadow"] not in summary.shadows:
+        say(f"no record has a shadow called {given['shadow']}")
+        sys.exit(EXIT_NO_DATA)
+    sys.exit(exit_code(figures, fail_on=given["fail_on"]))
+
+
+@click.command(
+    short_help="Save what a log says, to be reported with others.",
+    epilog=examples(
+        "shadowproxy summarise shadow-log -o pod-1.json",
+        "shadowproxy report pod-1.json pod-2.json",
+    ),
+)
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@_reading
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where to.  [default: standard output]"
+)
+def summarise(logs: tuple[str, ...], **given: Any) -> None:
+    """Fold logs into a summary: a small file that adds up exactly with those of other pods, days or machines.
+
+    Summaries of the same fields merge to what one report over all their logs would say. Name the fields (--field)
+    where each log may be too small to show where the answer is.
+    """
+    from shadowproxy.compare.summary import save
+
+    raw = save(_summary(logs, given))
+    if given["output"] is None:
+        click.echo(raw, nl=False)
+    else:
+        _write(given["output"], raw)
+
+
+def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
+    """The summary of the logs, read as the options say."""
+    from shadowproxy.compare.engines import summarise_files
+    from shadowproxy.compare.filters import Condition, Only, parse_moment
+    from shadowproxy.compare.labels import LabelError, read_labels
+    from shadowproxy.compare.progress import reading
+    from shadowproxy.compare.rules import pointer_segments
+    from shadowproxy.compare.summary import SummaryError
+
+    try:
+        rules = rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"])
+        fields = [(pointer, pointer) for pointer in given["both"]]
+        if (given["live_field"] is None) != (given["shadow_field"] is None):
+            raise ValueError("--live-field and --shadow-field go together")
+        if given["live_field"] is not None:
+            fields.insert(0, (given["live_field"], given["shadow_field"]))
+        slices = tuple(each for each in given["slices"] if each not in ("@method", "@path"))  # these always are counted
+        for pointer in (*(each for pair in fields for each in pair), *slices):
+            pointer_segments(pointer)
+        only = Only(
+            since=None if given["since"] is None else parse_moment(given["since"]),
+            until=None if given["until"] is None else parse_moment(given["until"]),
+            path=given["path"],
+            where=tuple(Condition.parse(text) for text in given["where"]),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
+    try:
+        truths = None if given["labels"] is None else read_labels(given["labels"])
+        with reading(logs) as progress:
+            return summarise_files(
+                logs,
+                rules,
+                shadow=given["shadow"],
+                only=only,
+                fields=tuple(fields),
+                slices=slices,
+                truths=truths,
+                jobs=given["jobs"],
+                progress=progress,
+            )
+    except OSError as error:
+        raise Fault(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+    except (SummaryError, LabelError) as error:
+        raise Fault(str(error)) from None
+
+
+def _gates(given: Mapping[str, Any]) -> "Gates":
+    from dataclasses import replace
+
+    from shadowproxy.compare.checks import GateError, Gates, load_gates
+
+    try:
+        gates = Gates() if given["gates"] is None else load_gates(given["gates"])
+    except GateError as error:
+        raise Fault(str(error)) from None
+    if given["min_agreement"] is not None:
+        gates = replace(gates, min_agreement=given["min_agreement"])
+    if given["max_p99"] is not None:
+        gates = replace(gates, p99_ratio=given["max_p99"])
+    return gates
+
+
+def _write(file: Path, content: str | bytes) -> None:
+    try:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise Fault(f"cannot write {file}: {error.strerror}") from None

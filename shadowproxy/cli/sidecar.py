@@ -1,0 +1,114 @@
+"""The commands around the sidecar itself: run it, check what it would do, ask whether it is ready."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from shadowproxy.cli.group import EXIT_FAILED, Fault, examples, load_config
+
+
+def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    urls: dict[str, str] = {}
+    for text in given:
+        name, equals, url = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f'"{text}" is not NAME=URL')
+        if name in urls:
+            raise click.BadParameter(f"the name {name} is there twice")
+        urls[name] = url
+    return urls
+
+
+@click.command(
+    short_help="Forward to live, mirror to the shadows, log both answers.",
+    epilog=examples(
+        "shadowproxy serve -c config.yaml",
+        "shadowproxy serve --live http://127.0.0.1:9001 --shadow challenger=http://127.0.0.1:9002",
+    ),
+)
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="The configuration.")
+@click.option("--live", metavar="URL", help="Without a file: the system whose answers the caller gets.")
+@click.option(
+    "--shadow", "shadows", metavar="NAME=URL", multiple=True, callback=_shadow_urls, help="A shadow; repeat for more."
+)
+@click.option("--listen", metavar="ADDRESS", help="host:port or unix:/path.  [default: 127.0.0.1:8080]")
+@click.option("--admin", metavar="ADDRESS", help='Health and metrics, or "off".  [default: 127.0.0.1:9901]')
+@click.option("--log", metavar="PATH", help='A directory, or "-" for standard output.  [default: shadow-log]')
+def serve(
+    file: Path | None,
+    live: str | None,
+    shadows: Mapping[str, str],
+    listen: str | None,
+    admin: str | None,
+    log: str | None,
+) -> None:
+    """Forward every request to live, mirror it to the shadows, log both answers.
+
+    Stops on SIGTERM or Ctrl-C: what was accepted is answered, and the log is flushed.
+    """
+    if file is not None and (live or shadows or listen or admin or log):
+        raise click.UsageError("-c stands alone: with a file, everything is said there")
+    if file is None and live is None:
+        raise click.UsageError("give -c FILE, or --live URL and --shadow NAME=URL")
+    from shadowproxy.config import ConfigError, from_flags
+
+    try:
+        config = (
+            load_config(file)
+            if file
+            else from_flags(live=live or "", shadows=shadows, listen=listen, admin=admin, log=log)
+        )
+    except ConfigError as error:
+        raise Fault(str(error)) from None
+    from shadowproxy.serve.app import StartError, run
+
+    try:
+        status = run(config)
+    except StartError as error:
+        raise Fault(str(error)) from None
+    sys.exit(status)
+
+
+@click.command(
+    short_help="Say what a configuration means and what can be reached.",
+    epilog=examples("shadowproxy check -c config.yaml"),
+)
+@click.option(
+    "-c", "--config", "file", metavar="FILE", required=True, type=click.Path(path_type=Path), help="The configuration."
+)
+def check(file: Path) -> None:
+    """Say what a configuration means, and whether each endpoint can be reached.
+
+    Connects and does the TLS handshake, and sends no request. Exit status 1 when something is out of reach.
+    """
+    config = load_config(file)
+    from shadowproxy import check as checking
+
+    found = checking.examine(config)
+    click.echo("\n".join(checking.lines(config, found)))
+    sys.exit(0 if found.sound else EXIT_FAILED)
+
+
+@click.command(
+    short_help="Ask a running sidecar whether it takes requests on.",
+    epilog=examples("shadowproxy healthcheck", "shadowproxy healthcheck --admin 127.0.0.1:9911"),
+)
+@click.option("--admin", metavar="ADDRESS", help="Its admin server.  [default: 127.0.0.1:9901]")
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Or what it is run with.")
+def healthcheck(admin: str | None, file: Path | None) -> None:
+    """Ask a running sidecar whether it takes requests on: status 0 if it does, 1 if not.
+
+    For supervisors that can only run a command. What it asks is /readyz, on the admin server.
+    """
+    from shadowproxy.healthcheck import ADMIN, ask
+
+    if admin is not None and file is not None:
+        raise click.UsageError("--admin or -c, not both")
+    if file is not None:
+        configured = load_config(file).admin
+        if configured is None:
+            raise Fault(f"{file}: admin is off: there is nobody to ask")
+        admin = str(configured)
+    sys.exit(ask(admin or ADMIN))
