@@ -86,11 +86,18 @@ def log(tmp_path: Path) -> Path:
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_version_is_one_line() -> None:
-    assert run("--version").stdout == f"shadowproxy {__version__}\n"
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_version_is_one_line(word: str) -> None:
+    assert run(word).stdout == f"shadowproxy {__version__}\n"
 
 
-def test_saying_the_version_loads_no_http_stack_and_no_models() -> None:
+def test_saying_the_version_loads_nothing_that_starting_python_does_not() -> None:
+    script = "import sys; from shadowproxy.__main__ import main; main(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"click", "typing", "re", "socket", "shadowproxy.cli"}
+
+
+def test_the_command_line_loads_no_http_stack_and_no_models() -> None:
     script = "import sys; from shadowproxy import cli; print(*sys.modules)"
     loaded = set(
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
