@@ -1,6 +1,7 @@
 """`report`, `summarise`, `tail` and `show --curl` as commands: words in, forms and exit statuses out."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,10 @@ def test_a_slice_that_is_named_is_kept_beyond_the_fields_of_a_request_that_are(r
     [
         ("--slice", "city"),
         ("--where", "nonsense"),
+        ("--where", "/a>>1"),
+        ("--where", "/a=1=2"),
+        ("--where", "/a==1"),
+        ("--where", '/a="1"=2'),
         ("--since", "yesterday"),
         ("--field", "no-pointer"),
         ("--live-field", "/x"),
@@ -151,9 +156,21 @@ def test_a_wrong_option_is_one_line_and_2(run: Run, other: Path, words: tuple[st
     assert err.startswith("shadowproxy: ")
 
 
-def test_a_broken_summary_is_one_line_and_2(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text('{"shadowproxy_summary":1}\n')
-    assert run("report", tmp_path / "s.json")[0] == 2
+def test_a_broken_summary_is_one_line_and_2(run: Run, other: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "s.json"
+    run("summarise", other, "-o", saved)
+    whole = saved.read_text()
+    for damaged in (
+        '{"shadowproxy_summary":1}\n',
+        whole.replace('"width":', '"width":"a lot","was":'),
+        re.sub(r'"chosen":{[^}]*}', '"chosen":[1,2]', whole, count=1),
+        re.sub(r'"outcomes":{"ok":(\d+)', r'"outcomes":{"ok":"\1"', whole, count=1),
+    ):
+        assert damaged != whole
+        saved.write_text(damaged)
+        status, out, err = run("report", saved)
+        assert (status, out) == (2, "")
+        assert re.fullmatch(rf"shadowproxy: {re.escape(str(saved))}: not a whole summary: [^\n]+\n", err)
 
 
 def test_a_request_can_be_had_as_a_command(run: Run, other: Path) -> None:

@@ -1,7 +1,7 @@
 """Records folded into counts: exact ones, bounded ones, and the same ones in any order and grouping."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,33 @@ def test_a_summary_survives_being_saved() -> None:
     again = load(save(summary))
     assert save(again) == save(summary)
     assert save(merge(again, again)) == save(merge(summary, summary))
+
+
+def test_a_summary_may_be_laid_out_anew() -> None:
+    raw = save(summary_of(mixed(300)))
+    again = load(orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    assert orjson.loads(save(again)) == orjson.loads(raw)
+
+
+def places_of(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield place
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places_of(value[key], (*place, key))
+
+
+@pytest.mark.slow
+def test_a_summary_damaged_anywhere_and_anyhow_is_refused() -> None:
+    source = random.Random(7)
+    raw = save(summary_of(mixed(60)))
+    for place in source.sample([each for each in places_of(orjson.loads(raw)) if each], 300):
+        whole = within = orjson.loads(raw)
+        for key in place[:-1]:
+            within = within[key]
+        damage: list[Any] = ["5", "x", 7, -1, 0.5, None, True, [], [1], {}, {"x": 1}]
+        within[place[-1]] = source.choice([each for each in damage if each != within[place[-1]]])
+        with pytest.raises(SummaryError) as caught:
+            load(orjson.dumps(whole))
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"shadowproxy_summary":99}', b'{"shadowproxy_summary":1}'])

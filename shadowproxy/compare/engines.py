@@ -18,7 +18,7 @@ from shadowproxy.compare.fields import MOST_FIELDS, SAMPLE, answer_value, detect
 from shadowproxy.compare.filters import EVERYTHING, Only
 from shadowproxy.compare.pair import Reading, Truth, aside_of, good
 from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import Readings, Summary, load, merge, save, summarise
+from shadowproxy.compare.summary import Readings, Summary, SummaryError, load, merge, save, summarise
 from shadowproxy.lines import Line, Unreadable, lines, segments
 from shadowproxy.record import Record, RecordError, decode
 
@@ -132,7 +132,10 @@ class _Source:
                 continue
             self._bytes += len(line.raw)
             if line.raw.startswith(_SAVED):
-                self.saved.append(load(line.raw))
+                try:
+                    self.saved.append(load(line.raw))
+                except SummaryError as error:
+                    raise SummaryError(f"{line.file}: {error}") from error
                 continue
             record = self._decoded(line)
             self._told += 1

@@ -1,5 +1,6 @@
 """Which records a report is about: by time, by the request's path, and by what was asked."""
 
+import json
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt,
 }
 _CONDITION: Final = re.compile(r"(/.*?|@method)\s*(>=|<=|!=|=|>|<)\s*(.*)\Z", re.DOTALL)
+_SIGN: Final = re.compile(r"[<>=]")
+_QUOTED: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"\Z')
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)\Z")
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -30,7 +33,8 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Condition:
     """A field of the request beside a value, as in `/dep_delay>=15` or `/carrier=UA`.
 
-    Numbers are compared as numbers where both are; where a `*` stands for several values, one of them is enough.
+    Numbers are compared as numbers where both are; where a `*` stands for several values, one of them is enough. A
+    value that itself has a sign of comparing in it stands in quotes, as JSON writes text: `/expression="a=b"`.
     """
 
     place: str
@@ -44,6 +48,12 @@ class Condition:
         if found is None:
             raise ValueError(f'"{text}" is no condition: write a pointer, one of = != < <= > >=, and a value')
         place, sign, value = found.groups()
+        if _QUOTED.match(value):
+            return cls(place, sign, json.loads(value))
+        if _SIGN.search(value):
+            raise ValueError(
+                f'"{text}" compares twice: one --where for each, or the value in quotes, as in \'/a="b=c"\''
+            )
         return cls(place, sign, value)
 
     def holds(self, record: Record) -> bool:

@@ -10,6 +10,7 @@ than `MOST_BLOCKS` of them, neighbours are merged and the width doubles.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any, Final, Self
 
 import orjson
@@ -26,6 +27,7 @@ NARROWEST: Final = 125
 FORMAT: Final = 1
 """The version of a saved summary. Summaries of other versions are refused, not guessed at."""
 
+_SEAL: Final = "digest"
 _PARTS: Final = ("blocks", "ids", "records", "live_outcomes", "live_statuses", "unreadable")
 
 
@@ -158,16 +160,30 @@ def merge(one: Summary, other: Summary) -> Summary:
 
 
 def save(summary: Summary) -> bytes:
-    """One line of JSON."""
-    return orjson.dumps(summary.to_json(), option=orjson.OPT_APPEND_NEWLINE)
+    """One line of JSON, sealed with a digest of what it says."""
+    whole = summary.to_json()
+    return orjson.dumps(whole | {_SEAL: _digest(whole)}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def load(raw: bytes) -> Summary:
-    """The summary that `save` wrote. Raises SummaryError."""
+    """The summary that `save` wrote. Raises SummaryError, also where it was changed since in what it says.
+
+    Counts that were edited can contradict each other in more ways than could be looked for one by one, and a verdict
+    must not rest on them: hence the seal. White space and the order of keys may change.
+    """
     try:
-        return Summary.from_json(orjson.loads(raw))
+        whole = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise SummaryError(f"not a summary: {error}") from error
+    if isinstance(whole, dict) and whole.get("shadowproxy_summary") == FORMAT:
+        seal = whole.pop(_SEAL, None)
+        if seal != _digest(whole):
+            raise SummaryError("not a whole summary: it was changed since it was saved; save it again from its log")
+    return Summary.from_json(whole)
+
+
+def _digest(whole: dict[str, Any]) -> str:
+    return blake2b(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
 def micros(at: str) -> int:
