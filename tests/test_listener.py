@@ -1,8 +1,12 @@
 """What of the caller's side shows only between two turns of the event loop."""
 
+import asyncio
+
 import pytest
 from conftest import StartProxy
-from fakes import CutOff, always
+from fakes import CutOff, always, chunk_of, silent
+
+from shadowproxy.serve.listener import PARTS
 
 GET = b"GET /predict HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -18,3 +22,79 @@ async def test_an_answer_that_was_broken_in_its_first_packet_is_broken_off_after
         with pytest.raises(CutOff):
             await caller.answer()
         assert len(running.live.requests) == 1
+
+
+MANY = 40_000
+CHUNKED = b"POST /predict HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+FLOOD = chunk_of(b"x") * MANY
+
+
+async def test_a_flood_of_tiny_chunks_leaves_other_callers_their_turn_and_arrives_whole(proxy: StartProxy) -> None:
+    """They come 256 KiB at a read, which took 30 ms of the loop."""
+    async with proxy() as running, await running.caller() as caller:
+        loop = asyncio.get_running_loop()
+        asking = loop.create_task(caller.ask(CHUNKED + FLOOD + b"0\r\n\r\n" + GET))
+        longest, last = 0.0, loop.time()
+        turns = 0
+        while not asking.done():
+            await asyncio.sleep(0)
+            turns += 1
+            longest, last = max(longest, loop.time() - last), loop.time()
+        assert (await asking).status == 200
+        assert (await caller.answer()).status == 200  # what came behind it is in step
+        first, second = running.live.requests
+        assert (first.body, second.body) == (b"x" * MANY, b"")
+        assert turns > MANY * 3 / PARTS
+        assert longest < 0.02
+
+
+async def test_a_flood_of_tiny_chunks_that_turns_bad_is_refused_in_order(proxy: StartProxy) -> None:
+    async with proxy() as running, await running.caller() as caller:
+        reply = await caller.ask(CHUNKED + FLOOD + b"no size\r\n")
+        assert reply.status == 400
+        assert running.live.requests == []
+
+
+async def test_a_flood_of_tiny_chunks_after_the_answer_is_let_by_and_the_connection_stays_in_step(
+    proxy: StartProxy,
+) -> None:
+    refused = CHUNKED.replace(b"Host:", b"Upgrade: websocket\r\nHost:")
+    async with proxy() as running, await running.caller() as caller:
+        await caller.send(refused + FLOOD * 3 + b"0\r\n\r\n" + GET)
+        assert (await caller.answer()).status == 501
+        assert (await caller.answer()).status == 200
+
+
+async def test_many_small_chunks_are_no_excuse_for_a_late_body(proxy: StartProxy) -> None:
+    """Reading is paused while there is more than one turn may read. The time that a body may take runs on."""
+    async with proxy(limits={"body_timeout": "300ms"}) as running, await running.caller() as caller:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await caller.send(CHUNKED)
+
+        async def drip() -> None:
+            while True:
+                await caller.send(chunk_of(b"x") * PARTS)
+                await asyncio.sleep(0.02)
+
+        dripping = loop.create_task(drip())
+        try:
+            assert (await caller.answer()).status == 408
+        finally:
+            dripping.cancel()
+        assert loop.time() - began < 2
+
+
+async def test_tiny_chunks_that_wait_for_live_take_little_more_memory_than_their_bytes(proxy: StartProxy) -> None:
+    async with proxy(silent, limits={"buffer": 0}) as running, await running.caller() as caller:
+        await caller.send(CHUNKED)
+        for _ in range(500):
+            await caller.send(chunk_of(b"ab"))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while not (unsettled := running.sidecar.mirror._unsettled):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            (each,) = unsettled
+            while each.captures[0].size < 1000:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert len(each.captures[0]._pieces._pieces) <= 2

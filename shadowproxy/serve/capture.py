@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from shadowproxy.serve.pieces import Pieces
+
 
 class Memory:
     """How many bytes may be held for shadows and the log, all requests together. Nobody waits for it: it says no.
@@ -37,22 +39,21 @@ class Capture:
     Owns what it took of `memory` until `release`.
     """
 
-    __slots__ = ("_kept", "_limit", "_memory", "_pieces", "crowded", "size")
+    __slots__ = ("_limit", "_memory", "_pieces", "crowded", "size")
 
     def __init__(self, limit: int, memory: Memory) -> None:
         self._limit = limit
         self._memory = memory
-        self._pieces: list[bytes] = []
-        self._kept = 0
+        self._pieces = Pieces()
         self.size = 0  # of the whole body so far
         self.crowded = False  # memory said no
 
     def __repr__(self) -> str:
-        return f"<Capture {self._kept} of {self.size} bytes, limit {self._limit}>"
+        return f"<Capture {self._pieces.size} of {self.size} bytes, limit {self._limit}>"
 
     @property
     def whole(self) -> bool:
-        return self._kept == self.size
+        return self._pieces.size == self.size
 
     @property
     def over(self) -> bool:
@@ -61,28 +62,25 @@ class Capture:
 
     @property
     def body(self) -> bytes:
-        if len(self._pieces) > 1:
-            self._pieces = [b"".join(self._pieces)]
-        return self._pieces[0] if self._pieces else b""
+        return self._pieces.joined()
 
     def add(self, chunk: bytes) -> None:
         was_whole = self.whole
         self.size += len(chunk)
         if not was_whole:
             return
-        room = self._limit - self._kept
+        room = self._limit - self._pieces.size
         kept = chunk if len(chunk) <= room else chunk[:room]
         if not kept:
             return
         if not self._memory.take(len(kept)):
             self.crowded = True
             return
-        self._kept += len(kept)
-        self._pieces.append(kept)
+        self._pieces.add(kept)
 
     def release(self) -> int:
         """Forget the copy, and say how many bytes of memory that gave back."""
-        given, self._kept = self._kept, 0
-        self._pieces = []
+        given = self._pieces.size
+        self._pieces.clear()
         self._memory.give(given)
         return given

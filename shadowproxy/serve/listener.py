@@ -6,7 +6,8 @@ The rules:
    come in order and what is wrong with the second request cannot answer for the first.
 2. A request is parsed by framing.py and nothing else. What it refuses is answered once, and the connection ends.
 3. Every wait for the caller has a deadline: for a head, for a body, for room to write to, and for the next request.
-4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `send` waits while as much is unwritten.
+4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `send` waits while as much is unwritten. No
+   more than `PARTS` of chunks are read in one turn of the loop: a flood of tiny ones leaves the other callers theirs.
 5. A caller who leaves before the answer is complete ends the application's task at once, by cancelling it.
 6. An answer that cannot be completed is broken off: never a last chunk, never filled up. Where only the end of the
    connection would say that it is complete, it is reset.
@@ -35,9 +36,11 @@ from shadowproxy.exchange import Field
 from shadowproxy.serve import framing
 from shadowproxy.serve.deadline import Deadline
 from shadowproxy.serve.framing import FramingError, Length, RequestHead
+from shadowproxy.serve.pieces import Pieces
 
 HIGH_WATER = 64 * 1024
 IDLE = 75.0  # longer than the pools of common clients keep a connection, so that they close it and not we
+PARTS = 600  # of chunks, read in one turn: half a millisecond
 PARTING = 0.25  # on shutdown, how long an idle connection may still bring a request that was already on its way
 LINGER = 2.0
 CALLER_LEFT = "the caller left"
@@ -98,6 +101,7 @@ class Listener(asyncio.Protocol):
         self._call: _Call | None = None  # the request being answered, or whose body is being let by
         self._head_seen = 0  # bytes of a head whose end has not come; they have been checked
         self._reading = True
+        self._catching_up = False  # more chunks have come than one turn may read
         self._lingering = False
 
     # uvicorn and the transport call these.
@@ -177,8 +181,12 @@ class Listener(asyncio.Protocol):
     def _feed(self) -> None:
         """Give the request what has come of its body; let by what comes of it after the answer."""
         call = cast(_Call, self._call)
-        if not call.reader.done and self._buffer:
-            body, self._buffer = call.reader.feed(self._buffer)
+        if not call.reader.done and (self._buffer or call.reader.behind):
+            body, self._buffer = call.reader.feed(self._buffer, PARTS)
+            if call.reader.behind and not self._catching_up:
+                self._catching_up = True
+                self.transport.pause_reading()
+                self.loop.call_soon(self._catch_up)
             if call.reader.done:
                 self._deadline.clear()
             elif call.received >= self.limits.buffer and not call.answered:
@@ -191,16 +199,27 @@ class Listener(asyncio.Protocol):
         elif call.answered and call.reader.done:
             self._next()
             return
-        if self._reading and (call.unread > HIGH_WATER or len(self._buffer) > HIGH_WATER):
+        if self._reading and (call.pieces.size > HIGH_WATER or len(self._buffer) > HIGH_WATER):
             self._reading = False
             self.transport.pause_reading()
             self._deadline.clear()
+
+    def _catch_up(self) -> None:
+        """Read on in what came before. The deadline stands meanwhile: many small chunks are no excuse."""
+        self._catching_up = False
+        if self.transport.is_closing():
+            return
+        if not self._lingering:
+            self._advance()
+        if self._reading and not self._catching_up and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def read_on(self) -> None:
         """The application has taken what was unread."""
         if not self._reading and not self.transport.is_closing():
             self._reading = True
-            self.transport.resume_reading()
+            if not self._catching_up:
+                self.transport.resume_reading()
             if self._call is not None and not self._call.reader.done:
                 self._deadline.set(self.limits.body_timeout)
 
@@ -303,18 +322,17 @@ class _Call:
         "_head_out",
         "_left",
         "_listener",
-        "_pieces",
         "_waiter",
         "answered",
         "error",
         "framing",
         "head",
         "keep_alive",
+        "pieces",
         "reader",
         "received",
         "started",
         "task",
-        "unread",
     )
 
     def __init__(self, listener: Listener, head: RequestHead) -> None:
@@ -324,14 +342,13 @@ class _Call:
         self.task: asyncio.Task[None] | None = None
         self.error: FramingError | None = None
         self.received = 0
-        self.unread = 0
+        self.pieces = Pieces()  # unread
         self.started = False
         self.answered = False
         self.keep_alive = False
         self.framing: framing.Framing = 0  # of the answer
         self._left = 0
         self._head_out = b""
-        self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._continue_wanted = head.expects_continue
 
@@ -359,8 +376,7 @@ class _Call:
     def push(self, body: bytes) -> None:
         self.received += len(body)
         if body and not self.answered:
-            self._pieces.append(body)
-            self.unread += len(body)
+            self.pieces.add(body)
         self._wake()
 
     def fail(self, error: FramingError) -> None:
@@ -373,7 +389,7 @@ class _Call:
 
     async def receive(self) -> ASGIReceiveEvent:
         """Raises FramingError when what came is no body, or did not come in time."""
-        while not self._pieces and not (self.reader.done and not self.answered):
+        while not self.pieces and not (self.reader.done and not self.answered):
             if self.error is not None:
                 raise self.error
             if self._continue_wanted and not self.started:
@@ -381,9 +397,7 @@ class _Call:
                 self._listener.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._waiter = self._listener.loop.create_future()
             await self._waiter
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        self.unread = 0
+        body = self.pieces.take()
         self._listener.read_on()
         return {"type": "http.request", "body": body, "more_body": not self.reader.done}
 
@@ -459,8 +473,7 @@ class _Call:
             self._listener.transport.write(out)
         if last:
             self.answered = True
-            self._pieces.clear()  # nobody will receive these: they must not count as unread, or reading would stop
-            self.unread = 0
+            self.pieces.clear()  # nobody will receive these: they must not count as unread, or reading would stop
             self._listener.answered(self)
 
     async def _wait_writable(self, writable: asyncio.Future[None]) -> None:

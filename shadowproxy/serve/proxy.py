@@ -20,6 +20,7 @@ from shadowproxy.serve.headers import VIA, end_to_end, find, forwarded, hops
 from shadowproxy.serve.identity import sound_id, uuid7
 from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, refusal
 from shadowproxy.serve.mirror import Mirror
+from shadowproxy.serve.pieces import Pieces
 from shadowproxy.serve.times import Times
 from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError
 
@@ -209,10 +210,10 @@ class _Upload:
 
     async def read(self, count: int) -> None:
         """Take the whole body, or at least its first `count` bytes, into `taken`."""
-        pieces: list[bytes] = []
+        pieces = Pieces()
         while not self.complete and self.capture.size <= count:
-            pieces.append(await self.next())
-        self.taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.add(await self.next())
+        self.taken = pieces.joined()
 
     def rest(self, at_end: Callable[[], None]) -> AsyncIterator[bytes]:
         """What was taken, and then the rest as it comes; `at_end` is called when all of it is copied."""

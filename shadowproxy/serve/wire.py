@@ -20,7 +20,6 @@ sixty times the CPU (httpcore issues 830, 961, 1093; `make bench`).
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -35,6 +34,7 @@ from shadowproxy.serve.deadline import Deadline
 from shadowproxy.serve.dial import Dialler
 from shadowproxy.serve.framing import FramingError, ReplyHead
 from shadowproxy.serve.pace import Pace
+from shadowproxy.serve.pieces import Pieces
 from shadowproxy.serve.wire_request import WireRequest
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
@@ -282,8 +282,7 @@ class _Reply(httpx.AsyncByteStream):
         self._head: ReplyHead | None = None
         self._reader = framing.BodyReader(0)
         self._unread = b""  # of a head that is not whole yet
-        self._pieces: deque[bytes] = deque()
-        self._held = 0
+        self._pieces = Pieces()
         self._paused = False
         self._interim = 0
         self._done = False
@@ -340,11 +339,10 @@ class _Reply(httpx.AsyncByteStream):
                 return
         piece, left_over = self._reader.feed(data, PARTS)
         if piece:
-            self._pieces.append(piece)
-            self._held += len(piece)
+            self._pieces.add(piece)
         if self._reader.done:
             self._complete(reusable=self._head.keep_alive and not left_over)
-        elif self._held > HIGH_WATER or self._reader.behind:
+        elif self._pieces.size > HIGH_WATER or self._reader.behind:
             if not self._paused:
                 self._paused = True
                 self._connection.transport.pause_reading()
@@ -360,7 +358,7 @@ class _Reply(httpx.AsyncByteStream):
             self.feed(b"")
         except FramingError as error:
             self.fail(httpx.RemoteProtocolError(str(error)))
-        if not self._held:
+        if not self._pieces:
             self._read_on()
 
     def _feed_head(self, data: bytes) -> bytes:
@@ -443,10 +441,8 @@ class _Reply(httpx.AsyncByteStream):
             if self._done:
                 raise StopAsyncIteration
             await self._wait()
-        piece = self._pieces.popleft()
-        self._held -= len(piece)
-        if not self._held:
-            self._read_on()
+        piece = self._pieces.take()
+        self._read_on()
         return piece
 
     def _read_on(self) -> None:
