@@ -8,7 +8,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
 
-.PHONY: help demo test soak chaos check format bench dist clean
+.PHONY: help demo test soak chaos check format bench dist sbom clean
 
 help:
 	@echo "make demo    see it at work on real flights"
@@ -19,6 +19,7 @@ help:
 	@echo "make format  put the formatting right"
 	@echo "make bench   measure it beside nginx and Envoy, about 6 minutes; QUICK=1 for a look"
 	@echo "make dist    build the wheel and the source archive into dist/"
+	@echo "make sbom    write a bill of what ships, in CycloneDX's JSON, into dist/"
 	@echo "make clean   take away what the other targets made"
 
 demo: $(VENV)/ready
@@ -51,6 +52,9 @@ bench: $(VENV)/ready
 
 dist: $(VENV)/ready
 	$(BIN)/hatchling build
+
+sbom: $(VENV)/ready
+	@deploy/image/sbom.sh $(BIN)/python
 
 clean:
 	rm -rf $(VENV) .parties .ship .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

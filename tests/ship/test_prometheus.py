@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -47,6 +48,29 @@ def test_every_expression_of_the_dashboard_parses(tools: dict[str, str], tmp_pat
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     promtool(tools, "check", "rules", file)
+
+
+def test_what_is_exported_is_as_prometheus_wants_it(tools: dict[str, str], tmp_path: Path) -> None:
+    """Names, units, help and types, by `promtool check metrics`, of a sidecar that has been asked and failed."""
+    words = ["--live", "http://127.0.0.1:9", "--shadow", "dead=http://127.0.0.1:9", "--listen", "127.0.0.1:18080"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shadowproxy", "serve", *words, "--admin", ADMIN],
+        cwd=tmp_path, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 20
+        text = b""
+        while b'outcome="connect_error"} 1' not in text:
+            assert time.monotonic() < until, text.decode()
+            ask()
+            time.sleep(0.1)
+            with suppress(OSError), urllib.request.urlopen(f"http://{ADMIN}/metrics", timeout=2) as answer:
+                text = answer.read()
+    finally:
+        process.terminate()
+        process.wait(30)
+    checked = subprocess.run(["promtool", "check", "metrics"], env=tools, input=text, capture_output=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def panels() -> list[dict[str, Any]]:
