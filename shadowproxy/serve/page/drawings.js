@@ -1,0 +1,56 @@
+// Small drawings. Each stands beside the figures that it draws, so nothing is to be had from it alone.
+
+/** A line for each of `kinds` over the window; `draw` gives it lists of [seconds, value]. The figures stand beside it. */
+function spark(kinds) {
+  const lines = kinds.map((kind) => drawn("path", { class: kind }));
+  const floor = drawn("path", { class: "axis", d: "M0 39.5H300" });
+  const picture = drawn("svg", { class: "spark", viewBox: "0 0 300 40", preserveAspectRatio: "none", "aria-hidden": "true" }, floor, ...lines);
+  const top = h("span");
+  const element = h("div", {}, picture, h("div", { class: "ends soft" }, h("span", {}, "5 min"), top));
+  function draw(lists, now, seconds, unit) {
+    const highest = Math.max(0, ...lists.flat().map(([, value]) => value ?? 0));
+    lines.forEach((line, at) => {
+      let path = "";
+      let last = null;
+      for (const [t, value] of lists[at]) {
+        if (none(value)) continue;
+        const x = 300 - ((now - t) / seconds) * 300;
+        const y = highest ? 38 - (value / highest) * 35 : 38;
+        path += `${last !== null && t - last < seconds / 20 ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+        last = t;
+      }
+      line.setAttribute("d", path);
+    });
+    put(top, highest ? `up to ${unit(highest)}` : "\u00a0");
+  }
+  return { element, draw };
+}
+
+/** One bar, cut by the counts of [kind, count]. */
+function bar(picture, parts) {
+  const total = parts.reduce((sum, [, each]) => sum + each, 0);
+  let left = 0;
+  const pieces = parts.filter(([, each]) => each > 0).map(([kind, each]) => {
+    const width = Math.max(0.5, (each / total) * 100);
+    const piece = drawn("rect", { class: kind, x: left.toFixed(2), width: width.toFixed(2), height: 10 });
+    left += width;
+    return piece;
+  });
+  picture.replaceChildren(...(pieces.length ? pieces : [drawn("rect", { class: "empty", width: 100, height: 10 })]));
+}
+
+/** An interval of shares on an axis that begins as near to it as a round number allows; returns where it begins. */
+function interval(picture, told) {
+  const begins = told ? ([0.99, 0.9, 0.5].find((each) => told.low >= each) ?? 0) : 0;
+  const at = (value) => ((value - begins) / (1 - begins)) * 100;
+  const parts = [drawn("rect", { class: "axis", y: 4.5, width: 100, height: 1 })];
+  if (told) {
+    const width = Math.max(0.6, at(told.high) - at(told.low));
+    parts.push(drawn("rect", { class: "range", x: Math.min(at(told.low), 100 - width), y: 2, width, height: 6 }));
+    parts.push(drawn("rect", { class: "value", x: Math.min(99, Math.max(0, at(told.share) - 0.5)), width: 1, height: 10 }));
+  }
+  picture.replaceChildren(...parts);
+  return begins;
+}
+
+const strip = (kind) => drawn("svg", { class: kind, viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });

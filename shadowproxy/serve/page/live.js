@@ -1,0 +1,114 @@
+// Whether live is untouched.
+
+const ENOUGH = 100; // requests on each side before latencies are compared: fewer have no p99
+const ALLOWED = 0.2; // the report's gate: how much above the latency without mirroring is still untouched
+
+/** The requests of the window, and how many live failed on. A caller that leaves is no fault of live's. */
+function tally(live) {
+  const { ok = 0, caller_left: left = 0, ...others } = live.outcomes;
+  const failed = Object.values(others).reduce((sum, each) => sum + each, 0);
+  return { all: ok + left + failed, failed, others: { ...others, ...(left && { caller_left: left }) } };
+}
+
+/** What the banner says: how sure it is (the report's words), a headline, and why. */
+function untouched(told) {
+  const { live, overload, window_seconds: seconds } = told;
+  const { mirrored, not_mirrored: alone } = live.latency;
+  const within = `in the last ${span(seconds)}`;
+  const { all, failed } = tally(live);
+  if (all === 0) {
+    const where = told.listen ? ` (${told.listen})` : "";
+    return ["no-data", "NO REQUEST YET", `Nothing came ${within}. Point a caller's base URL at the proxy${where}: it is answered by live, as before.`];
+  }
+  const errors = failed ? `${count(failed)} of ${count(all)} requests were not answered whole` : `Live answered ${all === 1 ? "the one request" : `all ${count(all)} requests`}`;
+  const late = overload.loop_lag_ms;
+  const lag = none(late) ? "" : ` The event loop is ${ms(late)} ms late.`;
+  if (failed) return ["fail", "LIVE DOES NOT ANSWER ALL", `${errors} ${within}.${lag}`];
+  const sentence = (compared) => `${errors} ${within}. ${compared}${lag}`;
+  const limit = overload.loop_lag_limit_ms;
+  if (!none(late) && !none(limit) && late > limit) {
+    return ["inconclusive", "OVERLOADED: MIRRORING IS SHED", sentence(`At ${ms(limit)} ms and more, requests are not mirrored.`)];
+  }
+  if (mirrored.count === 0) return ["pass", "LIVE ANSWERS", sentence("No request was mirrored.")];
+  if (alone.count === 0) {
+    return ["pass", "LIVE ANSWERS", sentence("Every request was mirrored: with a percent below 100, latency without mirroring stands beside it.")];
+  }
+  const times = (q) => `${q} ${ms(mirrored[`${q}_ms`])} ms with mirroring, ${ms(alone[`${q}_ms`])} ms without`;
+  if (mirrored.count < ENOUGH || alone.count < ENOUGH) {
+    return ["pass", "LIVE ANSWERS", sentence(`Too few requests to compare latencies: ${count(mirrored.count)} mirrored, ${count(alone.count)} not.`)];
+  }
+  const compared = `${times("p50")}; ${times("p99")}.`;
+  const slower = ["p50_ms", "p99_ms"].some((q) => mirrored[q] > alone[q] * (1 + ALLOWED));
+  if (slower) return ["inconclusive", "MIRRORED REQUESTS ARE SLOWER", sentence(compared)];
+  return ["pass", "LIVE IS UNTOUCHED", sentence(compared)];
+}
+
+/** A card with a heading, a large figure, and lines of small print below. */
+function card(heading, ...below) {
+  const big = h("p", { class: "big" }, "\u00a0");
+  const small = h("p", { class: "soft" }, "\u00a0");
+  $("figures").append(h("section", { class: "card" }, h("h3", {}, heading), big, small, ...below));
+  return { big, small };
+}
+
+const arriving = spark(["shadow"]);
+const figures = {
+  rate: card("Requests", arriving.element),
+  latency: card("Latency of live", latencyTable()),
+  errors: card("Not answered by live"),
+  room: card("Load on the proxy"),
+  journal: card("The log"),
+};
+
+function latencyTable() {
+  const head = h("thead", {}, h("tr", {}, ...["mirroring", "requests", "p50, ms", "p99, ms"].map((each, at) => h("th", { class: at ? "n" : "", scope: "col" }, each))));
+  return h("table", {}, head, h("tbody", { id: "latencies" }));
+}
+
+/** Rows of a heading and figures, made once and then only given new text. */
+function rows(body, told) {
+  if (body.rows.length !== told.length) {
+    body.replaceChildren(...told.map(([, ...cells]) => h("tr", {}, h("th", { scope: "row" }), ...cells.map(() => h("td", { class: "n" })))));
+  }
+  told.forEach((row, at) => row.forEach((text, column) => put(body.rows[at].cells[column], text)));
+}
+
+function showLive(told) {
+  const [kind, headline, why] = untouched(told);
+  const { live, overload, journal } = told;
+  name($("live"), `banner ${kind}`);
+  put($("live").children[0], headline);
+  put($("live").children[1], why);
+  document.title = visible(`${headline.toLowerCase()} · ${told.proxy}`);
+
+  const series = live.series ?? [];
+  const now = series.at(-1)?.[0] ?? 0;
+  put(figures.rate.big, `${rate(live.rate)}/s`);
+  put(figures.rate.small, `${count(live.in_flight)} under way${live.url ? `, to ${live.url}` : ""}`);
+  arriving.draw([series.map(([t, each]) => [t, each])], now, told.window_seconds, (value) => `${rate(value)}/s`);
+
+  const { mirrored, not_mirrored: alone } = live.latency;
+  const half = mirrored.count ? mirrored.p50_ms : alone.p50_ms;
+  put(figures.latency.big, none(half) ? "–" : `${ms(half)} ms`);
+  put(figures.latency.small, none(half) ? "\u00a0" : "half of the requests are answered within it");
+  rows($("latencies"), [
+    ["with", count(mirrored.count), ms(mirrored.p50_ms), ms(mirrored.p99_ms)],
+    ["without", count(alone.count), ms(alone.p50_ms), ms(alone.p99_ms)],
+  ]);
+
+  const { all, failed, others } = tally(live);
+  put(figures.errors.big, failed ? `${count(failed)}, ${share(failed / all)}` : all ? "none" : "–");
+  name(figures.errors.big, failed ? "big fail" : "big");
+  const reasons = Object.entries(others).map(([outcome, each]) => `${count(each)} ${outcome}`);
+  put(figures.errors.small, `of ${count(all)} requests in the last ${span(told.window_seconds)}${reasons.length ? `: ${reasons.join(", ")}` : ""}`);
+
+  put(figures.room.big, `${ms(overload.loop_lag_ms)} ms`);
+  const limit = none(overload.loop_lag_limit_ms) ? "" : `; above ${count(overload.loop_lag_limit_ms)} ms mirroring is shed`;
+  put(figures.room.small, `that the event loop is late${limit}. ${bytes(overload.memory_held)} of ${bytes(overload.memory_limit)} held for copies.`);
+
+  const lost = Object.entries(journal.lost ?? {}).filter(([, each]) => each > 0);
+  put(figures.journal.big, count(journal.written));
+  const trouble = lost.length ? `LOST ${lost.map(([why, each]) => `${count(each)} ${why}`).join(", ")}` : "none lost";
+  put(figures.journal.small, `records written, ${trouble}; ${count(journal.queued)} waiting${journal.last_error ? `; last trouble: ${journal.last_error}` : ""}`);
+  name(figures.journal.small, lost.length ? "fail" : "soft");
+}

@@ -1,0 +1,183 @@
+// How each shadow answers, and what steers it.
+
+const FAILED = ["timeout", "connect_error", "tls_error", "protocol_error", "incomplete", "answer_oversize"];
+const SHED = ["oversize", "lane_full", "overload", "breaker_open", "shutdown"];
+const HELD = ["paused", "budget_spent"];
+const VERDICTS = ["match", "mismatch", "ignored", "incomparable"];
+
+const cards = new Map();
+
+/** A shadow in one word or two, and how good that is. */
+function standing(shadow, pausedAll) {
+  if (shadow.paused) return ["PAUSED", "inconclusive"];
+  if (pausedAll) return ["PAUSED WITH ALL", "inconclusive"];
+  if (shadow.breaker !== "closed") return [shadow.breaker === "open" ? "BREAKER OPEN" : "BREAKER PROBING", "fail"];
+  const { requests, seconds_left: left } = shadow.budget ?? {};
+  if ((requests && requests.used >= requests.allowed) || (!none(left) && left <= 0)) return ["BUDGET SPENT", "inconclusive"];
+  return shadow.percent > 0 ? [`MIRRORING ${shadow.percent}\u00a0%`, "pass"] : ["OFF, 0\u00a0%", "inconclusive"];
+}
+
+function shadowCard(shadow) {
+  const id = `shadow-${cards.size}`;
+  const path = `shadows/${encodeURIComponent(shadow.name)}`;
+  const answering = spark(["shadow"]);
+  const latency = spark(["live", "shadow"]);
+  const part = {
+    state: h("span", { class: "chip" }),
+    url: h("p", { class: "soft url" }),
+    percent: h("input", { type: "number", min: "0", max: "100", step: "any", required: "", id: `${id}-percent` }),
+    set: h("button", { type: "submit" }, "Set"),
+    pause: h("button", { type: "button" }, "Pause"),
+    rate: h("p", { class: "big" }),
+    outcomes: h("ul", { class: "counts" }),
+    outcomeBar: strip("share"),
+    lane: h("p", { class: "soft" }),
+    latencies: h("tbody"),
+    agreement: h("p", { class: "big" }),
+    around: h("p", { class: "soft" }),
+    interval: strip("interval"),
+    begins: h("span"),
+    verdicts: h("ul", { class: "counts" }),
+    answering,
+    latency,
+    shadow,
+  };
+  const form = h("form", {}, h("label", { for: `${id}-percent` }, "Percent"), part.percent, part.set);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const percent = Number(part.percent.value);
+    part.typed = false;
+    act(part.set, `${shadow.name} gets ${percent} % of requests.`, "PUT", `${path}/percent`, { percent });
+  });
+  part.percent.addEventListener("input", () => (part.typed = true));
+  part.set.setAttribute("aria-label", visible(`Set the percent of ${shadow.name}`));
+  part.pause.addEventListener("click", () => {
+    const paused = part.shadow.paused;
+    act(part.pause, `${shadow.name} is ${paused ? "mirrored to again" : "paused"}.`, "POST", `${path}/${paused ? "resume" : "pause"}`);
+  });
+  const heads = ["requests", "p50, ms", "p99, ms"].map((each) => h("th", { class: "n", scope: "col" }, each));
+  const element = h(
+    "article",
+    { class: "card", "aria-labelledby": id },
+    h(
+      "div",
+      { class: "head" },
+      h("div", {}, h("h3", { id }, h("code", {}, shadow.name), part.state), part.url),
+      h("div", { class: "controls" }, form, part.pause),
+    ),
+    h(
+      "div",
+      { class: "parts" },
+      h("section", {}, h("h3", {}, "Answers"), part.rate, part.outcomeBar, part.outcomes, answering.element, part.lane),
+      h(
+        "section",
+        {},
+        h("h3", {}, "Latency"),
+        h("table", {}, h("thead", {}, h("tr", {}, h("td"), ...heads)), part.latencies),
+        latency.element,
+        h("p", { class: "soft" }, h("span", { class: "key live" }), " live, ", h("span", { class: "key" }), " the shadow: half of the requests are answered within it"),
+      ),
+      h(
+        "section",
+        {},
+        h("h3", {}, "Agreement with live"),
+        part.agreement,
+        part.interval,
+        h("div", { class: "ends soft" }, part.begins, h("span", {}, "100\u00a0%")),
+        part.around,
+        part.verdicts,
+      ),
+    ),
+  );
+  return { element, part };
+}
+
+/** Figures under their words: the first always, the others where they are not 0. */
+function counts(list, told) {
+  const shown = told.filter(([, each], at) => at === 0 || each > 0);
+  if (list.children.length !== shown.length) list.replaceChildren(...shown.map(() => h("li", {}, h("b"), h("span"))));
+  shown.forEach(([word, each], at) => {
+    put(list.children[at].children[0], count(each));
+    put(list.children[at].children[1], ` ${word}`);
+  });
+}
+
+function showShadow(part, shadow, told) {
+  part.shadow = shadow;
+  const [state, kind] = standing(shadow, told.paused);
+  put(part.state, state);
+  name(part.state, `chip ${kind}`);
+  const file = none(shadow.configured_percent) || shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
+  put(part.url, `${shadow.control ? "live asked a second time, how much it differs from itself; " : ""}${shadow.url ?? ""}${file}`);
+  if (!part.typed && document.activeElement !== part.percent) part.percent.value = shadow.percent;
+  put(part.pause, shadow.paused ? "Resume" : "Pause");
+  const label = visible(`${shadow.paused ? "Resume" : "Pause"} ${shadow.name}`);
+  if (part.pause.getAttribute("aria-label") !== label) part.pause.setAttribute("aria-label", label);
+
+  put(part.rate, `${rate(shadow.rate)}/s`);
+  const outcomes = shadow.outcomes ?? {};
+  const sum = (words) => words.reduce((total, word) => total + (outcomes[word] ?? 0), 0);
+  bar(part.outcomeBar, [["ok", outcomes.ok ?? 0], ["failed", sum(FAILED)], ["shed", sum(SHED)], ["held", sum(HELD)]]);
+  const { ok = 0, ...others } = outcomes;
+  counts(part.outcomes, [["ok", ok], ...Object.entries(others).sort(([, one], [, other]) => other - one)]);
+  put(part.lane, `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting, breaker ${shadow.breaker}${budget(shadow.budget)}`);
+
+  const live = told.live.latency.mirrored;
+  const own = shadow.latency ?? {};
+  rows(part.latencies, [
+    ["live", count(live.count), ms(live.p50_ms), ms(live.p99_ms)],
+    ["shadow", count(own.count), ms(own.p50_ms), ms(own.p99_ms)],
+  ]);
+  const series = shadow.series ?? [];
+  const now = series.at(-1)?.[0] ?? 0;
+  part.answering.draw([series.map(([t, each]) => [t, each])], now, told.window_seconds, (value) => `${rate(value)}/s`);
+  const p50 = ([t, , each]) => [t, each];
+  part.latency.draw([(told.live.series ?? []).map(p50), series.map(p50)], now, told.window_seconds, (value) => `${ms(value)} ms`);
+
+  const agreement = shadow.agreement;
+  put(part.agreement, agreement ? share(agreement.share) : "–");
+  put(part.begins, share(interval(part.interval, agreement)));
+  put(
+    part.around,
+    agreement
+      ? `of ${count(agreement.compared)} compared; 95 % interval ${share(agreement.low)} to ${share(agreement.high)}`
+      : told.comparing === false
+        ? "Nothing is compared while it runs: compare.online is false."
+        : `No answer was compared in the last ${span(told.window_seconds)}.`,
+  );
+  counts(part.verdicts, VERDICTS.map((verdict) => [verdict, shadow.verdicts?.[verdict] ?? 0]));
+}
+
+function budget(told) {
+  if (!told) return "";
+  const parts = [];
+  if (told.requests) parts.push(`${count(told.requests.used)} of ${count(told.requests.allowed)} requests`);
+  if (!none(told.seconds_left)) parts.push(`${span(Math.max(0, told.seconds_left))} left`);
+  return parts.length ? `, budget ${parts.join(", ")}` : "";
+}
+
+function showShadows(told) {
+  const lanes = told.control ? [...told.shadows, { ...told.control, control: true }] : told.shadows;
+  const names = new Set(told.shadows.map((shadow) => shadow.name));
+  const lasting = new Set(lanes.map((lane) => lane.name));
+  for (const [gone, { element }] of cards) {
+    if (lasting.has(gone)) continue;
+    element.remove();
+    cards.delete(gone);
+  }
+  for (const shadow of lanes) {
+    if (!cards.has(shadow.name)) {
+      cards.set(shadow.name, shadowCard(shadow));
+      $("shadows").append(cards.get(shadow.name).element);
+    }
+    showShadow(cards.get(shadow.name).part, shadow, told);
+  }
+  $("none").hidden = names.size > 0;
+  $("all").hidden = names.size === 0;
+  const known = [...$("which").options].slice(1).map((option) => option.value);
+  if (known.join("\n") !== [...names].join("\n")) {
+    const chosen = $("which").value;
+    $("which").replaceChildren(h("option", { value: "" }, "all"), ...[...names].map((each) => h("option", { value: each }, each)));
+    $("which").value = names.has(chosen) ? chosen : "";
+  }
+}
