@@ -22,7 +22,7 @@ import pytest
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.record import Policy, Record, Unreadable, encode, read
 from shadowproxy.serve import segments
-from shadowproxy.serve.journal import LOSSES, Journal, JournalError, Statistics
+from shadowproxy.serve.journal import LOSSES, Journal, JournalError, Settings, Statistics
 
 
 def exchange(number: int, body: bytes = b"") -> Exchange:
@@ -36,8 +36,9 @@ def line_of(told: Exchange) -> bytes:
 
 @contextmanager
 def journal(path: Path | str, **settings: Any) -> Iterator[Journal]:
-    usual: dict[str, Any] = {"encode": line_of, "proxy": "host/0", "notify": lambda word: None}
-    told = Journal(path, **usual | settings)
+    usual: dict[str, Any] = {"proxy": "host/0", "notify": lambda word: None}
+    own = {name: settings.pop(name) for name in ("notify", "write", "queue_limit", "proxy") if name in settings}
+    told = Journal(path, settings=Settings(**settings), **usual | own)
     told.open()
     try:
         yield told
@@ -92,7 +93,7 @@ class Disk:
 
 def test_what_is_appended_is_in_the_log_in_order(tmp_path: Path) -> None:
     with journal(tmp_path / "log") as told:
-        assert all(told.append(exchange(n)) for n in range(500))
+        assert all(told.append(exchange(n), line_of) for n in range(500))
     assert ids(tmp_path / "log") == [str(n) for n in range(500)]
     after = told.statistics()
     assert (after.written, after.queued, after.queued_bytes, dict(after.lost)) == (500, 0, 0, {})
@@ -102,7 +103,7 @@ def test_what_is_appended_is_in_the_log_in_order(tmp_path: Path) -> None:
 
 def test_the_log_is_for_its_owner_only(tmp_path: Path) -> None:
     with journal(tmp_path / "a" / "log") as told:
-        told.append(exchange(1))
+        told.append(exchange(1), line_of)
     [segment] = (tmp_path / "a" / "log").iterdir()
     assert stat.S_IMODE(segment.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "a" / "log").stat().st_mode) == 0o700
@@ -124,7 +125,7 @@ def test_an_idle_run_leaves_no_empty_segment(tmp_path: Path) -> None:
 def test_the_next_start_goes_on_in_a_new_segment(tmp_path: Path) -> None:
     for n in range(3):
         with journal(tmp_path, compress="none") as told:
-            told.append(exchange(n))
+            told.append(exchange(n), line_of)
     assert len(list(tmp_path.iterdir())) == 3
     assert ids(tmp_path) == ["0", "1", "2"]
 
@@ -134,14 +135,14 @@ def test_a_log_that_cannot_be_opened_is_one_line(tmp_path: Path, made: str) -> N
     (tmp_path / "x").write_text("")
     path = tmp_path / "x" if made == "file" else tmp_path / "x" / "log"
     with pytest.raises(JournalError, match=f"^cannot write the log in {path}: [A-Z][a-z ]+$"):
-        Journal(path, encode=line_of, proxy="p", notify=print).open()
+        Journal(path, proxy="p", notify=print).open()
 
 
 def test_a_dash_is_standard_output() -> None:
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_journal import exchange, journal\n"
-        "with journal('-') as told: [told.append(exchange(n)) for n in range(100)]"
+        "from test_journal import exchange, journal, line_of\n"
+        "with journal('-') as told: [told.append(exchange(n), line_of) for n in range(100)]"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert run.stdout == b"".join(line_of(exchange(n)) for n in range(100))
@@ -150,8 +151,8 @@ def test_a_dash_is_standard_output() -> None:
 def test_a_full_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
     script = (
         "import sys, os; sys.path.insert(0, 'tests'); os.set_blocking(1, False)\n"
-        "from test_journal import exchange, journal\n"
-        "with journal('-') as told: [told.append(exchange(n, b'x' * 5000)) for n in range(100)]\n"
+        "from test_journal import exchange, journal, line_of\n"
+        "with journal('-') as told: [told.append(exchange(n, b'x' * 5000), line_of) for n in range(100)]\n"
         "assert told.statistics().written == 100"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as run:
@@ -168,7 +169,7 @@ def test_a_full_queue_refuses_and_counts(tmp_path: Path) -> None:
     disk = Disk()
     disk.fault = "hang"
     with journal(tmp_path, queue_limit=10, write=disk.write) as told:
-        assert sum(told.append(exchange(n)) for n in range(25)) == 10
+        assert sum(told.append(exchange(n), line_of) for n in range(25)) == 10
         assert told.statistics().lost == {"journal_full": 15}
         assert told.statistics().queued == 10
         disk.gate.set()
@@ -180,23 +181,23 @@ def test_the_queue_is_bounded_by_bytes_too(tmp_path: Path) -> None:
     disk = Disk()
     disk.fault = "hang"
     with journal(tmp_path, queue_bytes=100_000, write=disk.write) as told:
-        assert sum(told.append(exchange(n, bytes(30_000))) for n in range(9)) == 3
+        assert sum(told.append(exchange(n, bytes(30_000)), line_of) for n in range(9)) == 3
         assert 90_000 < told.statistics().queued_bytes <= 100_000
         disk.gate.set()
         wait_until(lambda: told.statistics().queued_bytes == 0)
-        assert told.append(exchange(9, bytes(30_000)))
-        assert not told.append(exchange(10, bytes(100_000)))
+        assert told.append(exchange(9, bytes(30_000)), line_of)
+        assert not told.append(exchange(10, bytes(100_000)), line_of)
 
 
 def test_a_hanging_disk_does_not_make_append_wait(tmp_path: Path) -> None:
     disk = Disk()
     disk.fault = "hang"
     with journal(tmp_path, queue_limit=100, write=disk.write) as told:
-        told.append(exchange(0))
+        told.append(exchange(0), line_of)
         disk.reached.wait()
         begun = time.perf_counter()
         for n in range(10_000):
-            told.append(exchange(n))
+            told.append(exchange(n), line_of)
         assert time.perf_counter() - begun < 1.0
         disk.gate.set()
 
@@ -205,10 +206,10 @@ def test_closing_gives_up_on_a_hanging_disk_and_counts_what_it_held(tmp_path: Pa
     disk = Disk()
     disk.fault = "hang"
     words: list[str] = []
-    told = Journal(tmp_path, encode=line_of, proxy="p", notify=words.append, write=disk.write)
+    told = Journal(tmp_path, proxy="p", notify=words.append, write=disk.write)
     told.open()
     for n in range(200):
-        told.append(exchange(n))
+        told.append(exchange(n), line_of)
     disk.reached.wait()
     told.close(0.05)
     assert told.statistics().lost == {"journal_closed": 200}
@@ -221,7 +222,7 @@ def test_closing_gives_up_on_a_hanging_disk_and_counts_what_it_held(tmp_path: Pa
 def test_what_comes_after_closing_is_counted(tmp_path: Path) -> None:
     with journal(tmp_path) as told:
         pass
-    assert not told.append(exchange(1))
+    assert not told.append(exchange(1), line_of)
     assert told.statistics().lost == {"journal_closed": 1}
     told.close(1)  # once more does nothing
 
@@ -234,7 +235,7 @@ def test_short_writes_are_finished(tmp_path: Path) -> None:
     disk.fault = "short"
     with journal(tmp_path, write=disk.write) as told:
         for n in range(20):
-            told.append(exchange(n))
+            told.append(exchange(n), line_of)
     assert ids(tmp_path) == [str(n) for n in range(20)]
 
 
@@ -254,17 +255,17 @@ def test_what_the_disk_refuses_is_counted_and_said_and_the_log_goes_on(
     disk = Disk()
     words: list[str] = []
     with journal(tmp_path, write=disk.write, notify=words.append) as told:
-        told.append(exchange(0))
+        told.append(exchange(0), line_of)
         wait_until(lambda: told.statistics().written == 1)
         disk.fault = fault
         for n in range(1, 6):
-            told.append(exchange(n))
+            told.append(exchange(n), line_of)
             wait_until(lambda: told.statistics().queued == 0)
         assert told.statistics().lost == {reason: 5}
         disk.fault = "ok"
         time.sleep(0.02)  # the wait before the next attempt, RETRY_FIRST doubled at most once by then
         while told.statistics().written == 1:
-            told.append(exchange(6))
+            told.append(exchange(6), line_of)
             time.sleep(0.005)
     assert [word.split(":")[0] for word in words][:3] == [
         f"the log lost {n} records so far ({reason})" for n in (1, 2, 4)
@@ -278,14 +279,14 @@ def test_what_the_disk_refuses_is_counted_and_said_and_the_log_goes_on(
 def test_after_a_torn_line_the_next_begins_on_a_line_of_its_own(tmp_path: Path) -> None:
     disk = Disk()
     with journal(tmp_path, write=disk.write) as told:
-        told.append(exchange(0))
+        told.append(exchange(0), line_of)
         wait_until(lambda: told.statistics().written == 1)
         disk.fault = "tear"
-        told.append(exchange(1))
+        told.append(exchange(1), line_of)
         wait_until(lambda: told.statistics().lost == {"disk_full": 1})
         disk.fault = "ok"
         while told.statistics().written == 1:
-            told.append(exchange(2))
+            told.append(exchange(2), line_of)
             time.sleep(0.005)
     kinds = [each.id if isinstance(each, Record) else each.why.split(":")[0] for each in read([tmp_path])]
     assert kinds[:3] == ["0", "not JSON", "2"]
@@ -304,10 +305,10 @@ def test_of_a_torn_batch_the_whole_lines_count_as_written(tmp_path: Path) -> Non
             return os.write(descriptor, data[:room])
         raise OSError(errno.ENOSPC, "full")
 
-    told = Journal(tmp_path, encode=line_of, proxy="p", notify=lambda word: None, write=write)
+    told = Journal(tmp_path, proxy="p", notify=lambda word: None, write=write)
     told._state = "open"  # fill the queue before the writer looks, so that there is one batch
     for n in range(4):
-        told.append(exchange(n))
+        told.append(exchange(n), line_of)
     told.open()
     told.close(5)
     assert (told.statistics().written, dict(told.statistics().lost)) == (2, {"disk_full": 2})
@@ -318,10 +319,10 @@ def test_of_a_torn_batch_the_whole_lines_count_as_written(tmp_path: Path) -> Non
 def test_a_file_size_limit_moves_on_to_a_new_segment(tmp_path: Path) -> None:
     script = (
         "import sys, resource, pathlib, time; sys.path.insert(0, 'tests')\n"
-        "from test_journal import exchange, journal\n"
+        "from test_journal import exchange, journal, line_of\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
         "with journal(pathlib.Path(sys.argv[1]), compress='none') as told:\n"
-        "    for n in range(40): told.append(exchange(n)); time.sleep(0.003)\n"
+        "    for n in range(40): told.append(exchange(n), line_of); time.sleep(0.003)\n"
         "after = told.statistics(); print(after.written, sum(after.lost.values()))"
     )
     run = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
@@ -335,13 +336,13 @@ def test_a_file_size_limit_moves_on_to_a_new_segment(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gone", ["directory", "segment"])
 def test_a_log_that_is_removed_under_us_is_made_anew(tmp_path: Path, gone: str) -> None:
     with journal(tmp_path / "log") as told:
-        told.append(exchange(0))
+        told.append(exchange(0), line_of)
         wait_until(lambda: told.statistics().written == 1)
         if gone == "directory":
             shutil.rmtree(tmp_path / "log")
         else:
             next((tmp_path / "log").iterdir()).unlink()
-        told.append(exchange(1))
+        told.append(exchange(1), line_of)
         wait_until(lambda: told.statistics().written == 2)
         assert ids(tmp_path / "log") == ["1"]
     assert told.statistics().lost == {}
@@ -353,7 +354,7 @@ def test_a_new_segment_that_cannot_be_opened_leaves_the_old_one_in_use(
     words: list[str] = []
     tries: list[Any] = []
     with journal(tmp_path, rotate_size=200, notify=words.append) as told:
-        told.append(exchange(0))
+        told.append(exchange(0), line_of)
         wait_until(lambda: told.statistics().written == 1)
 
         def refuse(*wanted: Any) -> Any:
@@ -363,7 +364,7 @@ def test_a_new_segment_that_cannot_be_opened_leaves_the_old_one_in_use(
         with monkeypatch.context() as patch:
             patch.setattr(segments, "create", refuse)
             for n in range(1, 5):
-                told.append(exchange(n))
+                told.append(exchange(n), line_of)
                 wait_until(lambda: told.statistics().queued == 0)
         wait_until(lambda: bool(words))
     assert len(tries) == 1, "it is tried again in a while, not with each record"
@@ -377,9 +378,9 @@ def test_an_encoder_that_raises_costs_one_record_not_the_journal(tmp_path: Path)
             raise RuntimeError("odd")
         return line_of(told)
 
-    with journal(tmp_path, encode=encoder) as told:
+    with journal(tmp_path) as told:
         for n in range(3):
-            told.append(exchange(n))
+            told.append(exchange(n), encoder)
     assert ids(tmp_path) == ["0", "2"]
     assert told.statistics().lost == {"encode_error": 1}
     assert told.statistics().last_error == "RuntimeError: odd"
@@ -390,11 +391,11 @@ def test_an_encoder_that_raises_costs_one_record_not_the_journal(tmp_path: Path)
 def test_kill_9_tears_at_most_the_last_line(tmp_path: Path, after: float) -> None:
     script = (
         "import sys, pathlib, time; sys.path.insert(0, 'tests')\n"
-        "from test_journal import exchange, journal\n"
+        "from test_journal import exchange, journal, line_of\n"
         "with journal(pathlib.Path(sys.argv[1]), rotate_size=200_000) as told:\n"
         "    print('up', flush=True); n = 0\n"
         "    while True:\n"
-        "        n += told.append(exchange(n, b'x' * 500))\n"
+        "        n += told.append(exchange(n, b'x' * 500), line_of)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
@@ -409,7 +410,7 @@ def test_kill_9_tears_at_most_the_last_line(tmp_path: Path, after: float) -> Non
     assert records == list(range(len(records)))
     assert len(records) > 10
     with journal(tmp_path) as again:
-        again.append(exchange(-1))
+        again.append(exchange(-1), line_of)
         assert again.statistics().segments == 1
     after_all = list(read([tmp_path]))
     assert len([each for each in after_all if isinstance(each, Record)]) == len(records) + 1
@@ -422,7 +423,7 @@ def test_a_segment_is_closed_at_its_size_and_compressed_once_the_next_one_is(tmp
     size = len(line_of(exchange(10)))
     with journal(tmp_path, rotate_size=2 * size) as told:
         for n in range(10, 17):
-            told.append(exchange(n))
+            told.append(exchange(n), line_of)
             wait_until(lambda: told.statistics().queued == 0)
         wait_until(lambda: len(list(tmp_path.glob("*.jsonl"))) == 2)  # the active one, and the last that was closed
         assert len(list(tmp_path.glob("2*.jsonl.zst"))) == 2
@@ -433,11 +434,11 @@ def test_a_segment_is_closed_at_its_size_and_compressed_once_the_next_one_is(tmp
 
 def test_a_segment_is_closed_at_its_age_without_another_record(tmp_path: Path) -> None:
     with journal(tmp_path, rotate_every=0.02) as told:
-        told.append(exchange(0))
+        told.append(exchange(0), line_of)
         wait_until(lambda: told.statistics().segments == 2)
         time.sleep(0.06)
         assert told.statistics().segments == 2, "an empty segment is not closed for its age"
-        told.append(exchange(1))
+        told.append(exchange(1), line_of)
         wait_until(lambda: told.statistics().segments == 3)
     assert ids(tmp_path) == ["0", "1"]
 
@@ -447,7 +448,7 @@ def test_a_segment_is_closed_at_its_age_without_another_record(tmp_path: Path) -
 def test_rotation_and_compression_under_load_lose_and_double_nothing(tmp_path: Path, how: Any) -> None:
     with journal(tmp_path, rotate_size=20_000, compress=how, queue_limit=100_000) as told:
         for n in range(5000):
-            assert told.append(exchange(n))
+            assert told.append(exchange(n), line_of)
     assert ids(tmp_path) == [str(n) for n in range(5000)]
     assert told.statistics().segments > 20
     with journal(tmp_path, compress=how):
@@ -475,7 +476,7 @@ def test_retention_takes_the_oldest_beyond_age_and_size_and_nothing_else(tmp_pat
         path.write_bytes(bytes(1000))
         os.utime(path, (0, 0))
     with journal(tmp_path, compress="none", keep_size=1500, keep_age=15 * 86400.0) as told:
-        told.append(exchange(0))
+        told.append(exchange(0), line_of)
         wait_until(lambda: len(list(tmp_path.iterdir())) == len(foreign) + 2)
         wait_until(lambda: told.statistics().written == 1)
         assert newest.exists()
@@ -573,7 +574,7 @@ def test_a_busy_journal_leaves_the_other_threads_their_turn(tmp_path: Path) -> N
     waits: list[float] = []
     with journal(tmp_path, queue_limit=100_000) as told:
         for n in range(3000):
-            told.append(exchange(n, body))
+            told.append(exchange(n, body), line_of)
         while told.statistics().queued > 100:
             begun = time.perf_counter()
             time.sleep(0.0005)

@@ -92,7 +92,7 @@ async def test_tiny_chunks_that_wait_for_live_take_little_more_memory_than_their
             await caller.send(chunk_of(b"ab"))
             await asyncio.sleep(0)
         async with asyncio.timeout(5):
-            while not (unsettled := running.sidecar.mirror._unsettled):  # noqa: ASYNC110
+            while not (unsettled := running.sidecar.mirror._unsettled[running.sidecar.mirror.plan]):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             (each,) = unsettled
             while each.captures[0].size < 1000:  # noqa: ASYNC110

@@ -66,5 +66,5 @@ async def test_the_books_balance(proxy: StartProxy) -> None:
         assert sum(settled) == 5
         assert found["shadowproxy_shadow_duration_seconds_count", (name,)] == 5
     assert sum(value for (metric, _), value in found.items() if metric == "shadowproxy_records_lost_total") == 0
-    assert found["shadowproxy_live_duration_seconds_count", ()] == 5
+    assert found["shadowproxy_live_duration_seconds_count", ("true",)] == 5
     assert found["shadowproxy_memory_bytes", ()] == 0

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from shadowproxy.exchange import Exchange, Failure, Field, Outcome, Reply, Request, ShadowLeg, Skipped
-from shadowproxy.serve import mirror
 from shadowproxy.serve.capture import Memory
-from shadowproxy.serve.mirror import Lane, Mirror, Pulse, Shadow, Unsettled, _Job
+from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unsettled
+from shadowproxy.serve.mirror import Mirror, Pulse
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.sampling import Match
 from shadowproxy.serve.upstream import Endpoint, UpstreamError
@@ -35,12 +35,15 @@ REQUEST = Request("r", "record", 0, "POST", b"/p", ((b"Host", b"h"), (b"Content-
 LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
 
 
+PLAN = Plan((), None, append=lambda _: None, position=lambda _: 0.0, control_position=lambda _: 0.0, capture=100)
+
+
 def lane(**changes: Any) -> Lane:
-    return Lane(replace(SHADOW, **changes), cast(Endpoint, None), started=100.0)
+    return Lane(replace(SHADOW, **changes), cast(Endpoint, None), Tally(), started=100.0)
 
 
-def job(deadline: float = 1e9) -> _Job:
-    return _Job(Unsettled(), REQUEST, deadline)
+def job(deadline: float = 1e9) -> Job:
+    return Job(Unsettled(PLAN), REQUEST, deadline)
 
 
 # What a lane decides.
@@ -188,8 +191,8 @@ class LaneBooks(RuleBasedStateMachine):
         super().__init__()
         self.lane = lane(in_flight=2, lane=2, breaker_failures=2, breaker_pause=5.0, budget_requests=15)
         self.now = 100.0
-        self.running: list[_Job] = []
-        self.queued: list[_Job] = []
+        self.running: list[Job] = []
+        self.queued: list[Job] = []
         self.begun = 0
         self.probes = 0
 
@@ -203,7 +206,7 @@ class LaneBooks(RuleBasedStateMachine):
         else:
             self.queued.append(offered)
 
-    def start(self, started: _Job) -> None:
+    def start(self, started: Job) -> None:
         before = self.lane.statistics().breaker
         if self.lane.begin(self.now, started.deadline) is None:
             self.begun += 1
@@ -291,19 +294,20 @@ class Books:
     def __init__(self, *shadows: tuple[Shadow, Shadowed], **options: Any) -> None:
         self.appended: list[Exchange] = []
         self.memory = options.pop("memory", Memory(1 << 30))
-        self.mirror = Mirror(
-            cast(Any, list(shadows)),
+        now = asyncio.get_running_loop().time()
+
+        def lane(shadow: Shadow, endpoint: Shadowed) -> Lane:
+            return Lane(shadow, cast(Any, endpoint), Tally(), now)
+
+        control = options.pop("control", None)
+        loop_lag = options.pop("loop_lag", 1e9)
+        self.plan = Plan(
+            tuple(lane(*each) for each in shadows),
+            lane(*control) if control else None,
             append=self.appended.append,
-            memory=self.memory,
-            **{
-                "control": None,
-                "position": lambda _: 50.0,
-                "control_position": lambda _: 50.0,
-                "capture": 100,
-                "loop_lag": 1e9,
-            }
-            | options,
+            **cast(Any, {"position": lambda _: 50.0, "control_position": lambda _: 50.0, "capture": 100} | options),
         )
+        self.mirror = Mirror(self.plan, memory=self.memory, loop_lag=loop_lag)
 
     def offer(self, *, unfit: Outcome | None = None, answered: bool = True) -> Unsettled:
         unsettled = self.mirror.open()
@@ -542,11 +546,15 @@ async def test_a_rewritten_request_has_its_length() -> None:
 
 async def test_control_asks_live_again_for_a_share_of_what_is_mirrored() -> None:
     live_again = Shadowed(Answer(b"again"))
-    control = (replace(SHADOW, name=mirror.CONTROL, percent=50.0, forward_credentials=True), live_again)
+    control = (replace(SHADOW, name=CONTROL, percent=50.0, forward_credentials=True), live_again)
     position = iter([10.0, 60.0, 10.0, 10.0])
-    books = Books((replace(SHADOW, percent=50.0), Shadowed()), control=control, position=lambda _: next(position))
     control_position = iter([10.0, 60.0, 10.0])
-    books.mirror._control_position = lambda _: next(control_position)
+    books = Books(
+        (replace(SHADOW, percent=50.0), Shadowed()),
+        control=control,
+        position=lambda _: next(position),
+        control_position=lambda _: next(control_position),
+    )
     async with books.mirror:
         for _ in range(4):  # both; not mirrored, so no control; control not chosen; both
             books.offer()

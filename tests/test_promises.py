@@ -295,7 +295,7 @@ async def test_2_3_6_while_the_log_cannot_be_written_live_goes_on_and_every_loss
             for _ in range(count):
                 assert (await caller.ask(asked())).body == b'{"late": true}'
             async with asyncio.timeout(5):
-                while journal.statistics().queued or running.sidecar.mirror._unsettled:  # noqa: ASYNC110
+                while journal.statistics().queued or running.sidecar.mirror.unsettled:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
 
         await ask(5, None)
@@ -359,7 +359,7 @@ async def test_2_3_a_log_that_is_taken_away_is_begun_anew(proxy: StartProxy) -> 
         async def ask(number: int) -> None:
             assert (await caller.ask(asked(number))).body == b'{"late": true}'
             async with asyncio.timeout(5):
-                while journal.statistics().queued or running.sidecar.mirror._unsettled:  # noqa: ASYNC110
+                while journal.statistics().queued or running.sidecar.mirror.unsettled:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
 
         await ask(1)
@@ -403,7 +403,7 @@ async def test_3_callers_who_leave_at_random_leave_nothing_behind_and_the_books_
         assert (await running.ask(asked("last"))).body == b'{"late": true}'
         sidecar = running.sidecar
         async with asyncio.timeout(10):
-            while sidecar.mirror._unsettled or sidecar.journal.statistics().queued:  # noqa: ASYNC110
+            while sidecar.mirror.unsettled or sidecar.journal.statistics().queued:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert sidecar.proxy.in_flight == 0
         sent = sidecar.journal.statistics().written

@@ -450,8 +450,8 @@ async def test_2000_random_cancellations_leave_nothing_behind(proxy: StartProxy)
         for _ in range(20):
             reply = await running.ask(GET)
             assert (reply.status, reply.body) == (200, b"x" * 3000)
-        assert isinstance(running.sidecar.proxy.live, Endpoint)
-        pool = running.sidecar.proxy.live.statistics()
+        assert isinstance(running.sidecar.proxy.service.live, Endpoint)
+        pool = running.sidecar.proxy.service.live.statistics()
         assert (pool.open, pool.uploads) == (pool.idle, 0)
         idle = running.live.open_connections
         # Each idle connection to live is two descriptors here (both of its ends), and one task of the origin's.

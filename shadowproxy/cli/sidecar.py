@@ -65,7 +65,7 @@ def serve(
     from shadowproxy.serve.app import StartError, run
 
     try:
-        status = run(config)
+        status = run(config, file)
     except StartError as error:
         raise Fault(str(error)) from None
     sys.exit(status)

@@ -10,21 +10,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shadowproxy.serve.journal import Journal
+from shadowproxy.serve.census import Census, ShadowCensus
 from shadowproxy.serve.metrics import Exporter
-from shadowproxy.serve.mirror import Lane, Mirror
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def build(exporter: Exporter, mirror: Mirror, journal: Journal, accepts: Callable[[], bool]) -> Starlette:
-    """The admin application. `accepts` says whether requests are taken on; nothing else makes the sidecar unready."""
+def build(exporter: Exporter, census: Callable[[], Census]) -> Starlette:
+    """The admin application. Whether requests are taken on is all that makes the sidecar ready or not."""
 
     async def healthz(_: Request) -> Response:
         return _json({"status": "alive"})
 
     async def readyz(_: Request) -> Response:
-        if accepts():
+        if census().accepts:
             return _json({"status": "ready"})
         return _json({"status": "stopping"}, status=503)
 
@@ -32,8 +31,8 @@ def build(exporter: Exporter, mirror: Mirror, journal: Journal, accepts: Callabl
         return Response(exporter.text(), headers={"content-type": METRICS_TYPE})
 
     async def shadows(_: Request) -> Response:
-        lanes = [*mirror.lanes, mirror.control] if mirror.control else mirror.lanes
-        return _json({"shadows": {lane.shadow.name: _lane(lane) for lane in lanes}, "journal": _journal(journal)})
+        now = census()
+        return _json({"shadows": {each.name: _shadow(each) for each in now.shadows}, "journal": asdict(now.journal)})
 
     return Starlette(
         routes=[
@@ -45,14 +44,9 @@ def build(exporter: Exporter, mirror: Mirror, journal: Journal, accepts: Callabl
     )
 
 
-def _lane(lane: Lane) -> dict[str, Any]:
-    return {"percent": lane.shadow.percent, "url": lane.endpoint.url} | asdict(lane.statistics())
-
-
-def _journal(journal: Journal) -> dict[str, Any]:
-    statistics = journal.statistics()
-    return {field.name: getattr(statistics, field.name) for field in fields(statistics)} | {
-        "lost": dict(statistics.lost)
+def _shadow(shadow: ShadowCensus) -> dict[str, Any]:
+    return {
+        field.name: getattr(shadow, field.name) for field in fields(shadow) if field.name not in ("name", "durations")
     }
 
 

@@ -8,36 +8,33 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from functools import partial
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 import uvloop
 
-from shadowproxy import __version__, record
-from shadowproxy.compare.rules import Rules, Tolerance
-from shadowproxy.compare.verdict import judge
-from shadowproxy.config import Config, Live, Shadow, TcpAddress, Tls, UnixAddress
-from shadowproxy.exchange import Exchange
-from shadowproxy.record import Answer, Judgement
-from shadowproxy.redaction import Redaction
-from shadowproxy.serve import admin, mirror, proxy, sampling
+from shadowproxy import __version__
+from shadowproxy.config import Config, ConfigError, TcpAddress, UnixAddress, load
+from shadowproxy.serve import admin, census, generation, proxy
 from shadowproxy.serve.capture import Memory
+from shadowproxy.serve.census import Census, ConfigCensus
+from shadowproxy.serve.generation import Contexts, Generation, GenerationError
 from shadowproxy.serve.journal import Journal, JournalError
-from shadowproxy.serve.listener import Limits, Listener
+from shadowproxy.serve.lane import Tally
+from shadowproxy.serve.listener import Listener
 from shadowproxy.serve.metrics import Exporter
-from shadowproxy.serve.mirror import CONTROL, Mirror
+from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import OperatorLog
-from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.upstream import Endpoint, tls_context
+from shadowproxy.serve.watch import Watch
 
-PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chunks: a tenth of a core, at most
 FLUSH = 10.0  # seconds that stopping waits for a slow disk
 SWITCH = 0.0005
 """Seconds that the journal's thread may keep the interpreter from the event loop, each time the loop wants it back. It
@@ -50,9 +47,10 @@ class StartError(Exception):
     """The sidecar cannot be started here. One line."""
 
 
-def run(config: Config) -> int:
+def run(config: Config, file: Path | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then stop cleanly and return the exit status; a second signal hurries.
 
+    `file` is what `config` was read from: it is read again on SIGHUP and when it changes.
     The operator's log goes to standard error. Raises StartError.
     """
     with contextlib.closing(OperatorLog()) as handler:
@@ -61,7 +59,7 @@ def run(config: Config) -> int:
         sys.setswitchinterval(SWITCH)
         _allow_many_connections()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config))
+            return runner.run(_run(config, file))
 
 
 def _allow_many_connections() -> None:
@@ -71,16 +69,17 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config: Config) -> int:
+async def _run(config: Config, file: Path | None) -> int:
     for warning in config.warnings:
         _log.warning("%s", warning)
     loop = asyncio.get_running_loop()
-    async with Sidecar(config) as sidecar:
+    async with Sidecar(config, file) as sidecar:
+        loop.add_signal_handler(signal.SIGHUP, sidecar.reload)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, sidecar.stop)
         _log.info("%s", sidecar.describe())
         await sidecar.wait_stopping()
-        _log.info("stopping: up to %g s for the requests and shadows under way", config.drain)
+        _log.info("stopping: up to %g s for the requests and shadows under way", sidecar.config.drain)
     return 0
 
 
@@ -88,20 +87,36 @@ class Sidecar:
     """Owns the journal, the endpoints, the mirror and the server; use as `async with`. Entering raises StartError.
 
     Leaving stops accepting, finishes the requests under way and then the shadows, both within `drain`, and flushes the
-    journal.
+    journal. With a `file`, `reload` and a change of it put another configuration in force.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.journal = _journal(config)
+    def __init__(self, config: Config, file: Path | None = None) -> None:
+        self._file = file
+        self._first = config
+        self.journal = Journal(
+            config.log.path,
+            proxy=generation.PROXY,
+            settings=generation.journal_settings(config),
+            notify=lambda line: _log.error("%s", line),
+        )
         self.mirror: Mirror
         self.proxy: proxy.Proxy
+        self._alive: list[Generation] = []
+        self._tallies: dict[str, Tally] = {}
+        self._told = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
+        self._reload = asyncio.Event()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._server: _Server
         self._socket: socket.socket
         self._admin_socket: socket.socket | None = None
         self._listening = False
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._alive[-1].config if self._alive else self._first
 
     @property
     def address(self) -> tuple[str, int]:
@@ -122,13 +137,20 @@ class Sidecar:
         return host, port
 
     def describe(self) -> str:
-        live = self.config.live.url or "a fixed answer"
-        shadows = ", ".join(self.config.shadows) or "none"
         admin = _written(self.admin_address) if self.admin_address else "off"
         return (
-            f"shadowproxy {__version__} listening on {_written(self.address)}, live {live}, shadows {shadows}, "
+            f"shadowproxy {__version__} listening on {_written(self.address)}, {self._endpoints()}, "
             f"log {self._log_path()}, admin {admin}"
         )
+
+    def census(self) -> Census:
+        """What the rooms count, and how they stand now."""
+        now = asyncio.get_running_loop().time()
+        return census.take(self.proxy, self.mirror, self.journal, self._told, accepts=self._accepts(), now=now)
+
+    def reload(self) -> None:
+        """Have the configuration file read again. Returns at once; the operator's log says what came of it."""
+        self._reload.set()
 
     def stop(self) -> None:
         """Begin to stop; called again, hurry."""
@@ -157,47 +179,30 @@ class Sidecar:
         await self._stack.aclose()
 
     async def _build(self, stack: AsyncExitStack) -> None:
-        config = self.config
-        settings = proxy.Settings(
-            buffer=config.limits.buffer,
-            in_flight=config.limits.in_flight,
-            id_header=config.request_id.header.encode(),
-            respond_id=config.request_id.respond,
-            forwarded=config.forwarded,
-        )
-        live: Endpoint | proxy.FixedAnswer
-        if config.live.respond is not None:
-            live = proxy.FixedAnswer(*config.live.respond.reply())
-        else:
-            live = await stack.enter_async_context(_endpoint("live", config.live))
-        shadows = [
-            (_shadow(name, shadow), await stack.enter_async_context(_endpoint(f"shadows.{name}", shadow)))
-            for name, shadow in config.shadows.items()
-        ]
-        control = None
-        if config.control.percent:
-            control = (_control(config), await stack.enter_async_context(_endpoint("live", config.live)))
+        config = self._first
+        try:
+            contexts = await asyncio.to_thread(generation.tls_contexts, config)
+        except GenerationError as error:
+            raise StartError(str(error)) from error
+        first = self._built(config, contexts, None)
+        stack.push_async_callback(self._close_endpoints)
+        memory = Memory(config.limits.memory, elsewhere=lambda: self.journal.queued_bytes)
         self.mirror = await stack.enter_async_context(
-            Mirror(
-                shadows,
-                control=control,
-                append=self.journal.append,
-                position=sampling.sampler(config.sampling.key, config.sampling.salt),
-                control_position=sampling.sampler(config.sampling.key, f"{CONTROL}/{config.sampling.salt}"),
-                memory=Memory(config.limits.memory, elsewhere=lambda: self.journal.queued_bytes),
-                capture=config.limits.capture,
-                loop_lag=config.overload.loop_lag,
-            )
+            Mirror(first.plan, memory=memory, loop_lag=config.overload.loop_lag)
         )
-        self.proxy = proxy.Proxy(live, self.mirror, settings)
+        self._alive.append(first)
+        self.proxy = proxy.Proxy(first.service, self.mirror)
         if config.admin is not None:
             await self._serve_admin(stack, config.admin)
         self._socket = _bind(config.listen)
         stack.callback(_release, config.listen, self._socket)
-        self._server = _Server(_uvicorn(config, self.proxy), config.drain)
+        self._server = _Server(self._uvicorn(), config.drain)
         serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
+        stack.push_async_callback(_end, asyncio.get_running_loop().create_task(self._reload_when_asked()))
+        if self._file is not None:
+            stack.enter_context(self._watch(self._file))
         self._listening = True
 
     def _accepts(self) -> bool:
@@ -206,8 +211,7 @@ class Sidecar:
 
     async def _serve_admin(self, stack: AsyncExitStack, address: TcpAddress | UnixAddress) -> None:
         """The last to stop but for the rooms it tells of: a probe sees that the sidecar is draining."""
-        exporter = Exporter(self.proxy, self.mirror, self.journal)
-        app = admin.build(exporter, self.mirror, self.journal, accepts=self._accepts)
+        app = admin.build(Exporter(self.census), self.census)
         self._admin_socket = _bind(address)
         stack.callback(_release, address, self._admin_socket)
         server = _Server(uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False), drain=1.0)
@@ -234,11 +238,105 @@ class Sidecar:
             await self.mirror.drain(0)
         await draining
 
+    def _built(self, config: Config, contexts: Contexts, before: Generation | None) -> Generation:
+        return generation.build(
+            config,
+            contexts,
+            append=self.journal.append,
+            seen=lambda line, verdicts: None,
+            tallies=self._tallies,
+            now=asyncio.get_running_loop().time(),
+            before=before,
+        )
+
+    def _watch(self, file: Path) -> Watch:
+        """A certificate that was renewed counts as a change."""
+        loop = asyncio.get_running_loop()
+        return Watch(lambda: [file, *generation.tls_files(self.config)], lambda: loop.call_soon_threadsafe(self.reload))
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            if self._file is None:
+                _log.warning("there is no configuration file to read again: it was started with flags")
+                continue
+            # Reading, validating and the certificates take milliseconds, which live's callers must not feel.
+            try:
+                config = await asyncio.to_thread(load, self._file)
+                contexts = await asyncio.to_thread(generation.tls_contexts, config)
+            except (ConfigError, GenerationError) as error:
+                self._told = replace(self._told, failures=self._told.failures + 1, error=str(error))
+                _log.error("the configuration stays as it was, the new one cannot be used")
+                for line in str(error).splitlines():
+                    _log.error("%s", line)
+                continue
+            self._adopt(config, contexts)
+
+    def _adopt(self, config: Config, contexts: Contexts) -> None:
+        """Serve new requests by `config`, all at once; what only a start can change stays as it is."""
+        before = self._alive[-1]
+        config, kept = _startable(config, before.config)
+        for name in kept:
+            _log.warning("%s was changed in the configuration file: that takes a restart", name)
+        for warning in config.warnings:
+            _log.warning("%s", warning)
+        new = self._built(config, contexts, before)
+        self._alive.append(new)
+        self.proxy.service = new.service
+        self.mirror.adopt(new.plan)
+        self.mirror.memory.limit = config.limits.memory
+        self.mirror.pulse.limit = config.overload.loop_lag
+        self.journal.settings = generation.journal_settings(config)
+        self._server.drain = config.drain
+        told = self._told
+        self._told = replace(
+            told, generation=told.generation + 1, loaded_at=time.time(), reloads=told.reloads + 1, error=None
+        )
+        _log.info("configuration %d is in force: %s", self._told.generation, self._endpoints())
+        task = asyncio.get_running_loop().create_task(self._retire(before))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, before: Generation) -> None:
+        """Close what the generation before alone has asked, once its last exchange is settled."""
+        await self.mirror.wait_ended(before.plan)
+        self._alive.remove(before)
+        in_use = {endpoint for each in self._alive for endpoint in each.endpoints.values()}
+        for endpoint in {*before.endpoints.values()} - in_use:
+            await endpoint.aclose()
+
+    async def _close_endpoints(self) -> None:
+        if self._retiring:  # the mirror has settled every exchange by now
+            await asyncio.wait(self._retiring)
+        for endpoint in {endpoint for each in self._alive for endpoint in each.endpoints.values()}:
+            await endpoint.aclose()
+
     async def _close_journal(self) -> None:
         await asyncio.to_thread(self.journal.close, FLUSH)
 
+    def _endpoints(self) -> str:
+        return f"live {self.config.live.url or 'a fixed answer'}, shadows {', '.join(self.config.shadows) or 'none'}"
+
     def _log_path(self) -> str:
         return "standard output" if self.config.log.path == "-" else self.config.log.path
+
+    def _uvicorn(self) -> uvicorn.Config:
+        def listener(**given: Any) -> Listener:
+            return Listener(**given, limits=generation.listener_limits(self.config))
+
+        return uvicorn.Config(
+            self.proxy,
+            http=listener,  # type: ignore[arg-type]  # uvicorn calls it, it need not be a class
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+        )
 
 
 class _Server(uvicorn.Server):
@@ -252,7 +350,7 @@ class _Server(uvicorn.Server):
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
-        self._drain = drain
+        self.drain = drain
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -272,7 +370,7 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain):
+            async with asyncio.timeout(self.drain):
                 # uvicorn's two sets tell nobody when they become empty.
                 while (self.server_state.connections or self.server_state.tasks) and not self.hurry.is_set():  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
@@ -282,116 +380,21 @@ class _Server(uvicorn.Server):
             await asyncio.wait(tasks, timeout=1.0)  # each has a record to settle
 
 
-def _uvicorn(config: Config, app: proxy.Proxy) -> uvicorn.Config:
-    limits = Limits(
-        headers=config.limits.headers,
-        buffer=config.limits.buffer,
-        head_timeout=config.limits.head_timeout,
-        body_timeout=config.limits.body_timeout,
-    )
-    return uvicorn.Config(
-        app,
-        http=partial(Listener, limits=limits),  # type: ignore[arg-type]  # uvicorn calls it, it need not be a class
-        interface="asgi3",
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-    )
+def _startable(config: Config, before: Config) -> tuple[Config, list[str]]:
+    """`config` with what only a start can change as it was before, and the names of what that holds back."""
+    log = replace(config.log, path=before.log.path)
+    kept = replace(config, listen=before.listen, admin=before.admin, log=log)
+    changed = {
+        "listen": config.listen != kept.listen,
+        "admin": config.admin != kept.admin,
+        "log.path": config.log != kept.log,
+    }
+    return kept, [name for name, is_changed in changed.items() if is_changed]
 
 
-def _journal(config: Config) -> Journal:
-    log, compare = config.log, config.compare
-    policy = record.Policy(
-        bodies=log.bodies,
-        body_limit=log.body_limit,
-        redaction=Redaction(
-            headers=frozenset(name.lower() for name in log.redact.headers),
-            query=frozenset(name.lower() for name in log.redact.query),
-            json=log.redact.json,
-            hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
-        ),
-    )
-    rules = Rules(
-        ignore=compare.ignore,
-        tolerance={pointer: Tolerance(abs=t.abs, rel=t.rel) for pointer, t in compare.tolerance.items()},
-        unordered=compare.unordered,
-    )
-    name = f"{socket.gethostname()}/0"
-
-    def judged(live: Answer, shadow: Answer) -> Judgement:
-        return judge(live, shadow, rules)
-
-    def encode(exchange: Exchange) -> bytes:
-        return record.encode(exchange, proxy=name, policy=policy, judge=judged)
-
-    return Journal(
-        log.path,
-        encode=encode,
-        proxy=name,
-        rotate_size=log.rotate.size,
-        rotate_every=log.rotate.every,
-        compress=log.compress,
-        keep_size=log.keep.size,
-        keep_age=log.keep.age,
-        queue_bytes=config.limits.memory,
-        notify=lambda line: _log.error("%s", line),
-    )
-
-
-def _endpoint(where: str, endpoint: Live | Shadow) -> Endpoint:
-    url = endpoint.url or ""
-    return Endpoint(
-        url,
-        tls=_tls(f"{where}.tls", endpoint.tls) if url.startswith("https:") else None,
-        connect_timeout=endpoint.connect_timeout,
-        silence=endpoint.timeout,
-        host=endpoint.host,
-        removed=frozenset(name.lower().encode() for name in endpoint.headers.remove),
-        put=tuple((name.encode(), value.encode()) for name, value in endpoint.headers.set.items()),
-        retry=not isinstance(endpoint, Live) or endpoint.retry == "idle",
-        pace=0.0 if isinstance(endpoint, Live) else PACE,
-    )
-
-
-def _tls(where: str, tls: Tls) -> ssl.SSLContext:
-    try:
-        return tls_context(
-            ca=str(tls.ca) if tls.ca else None,
-            cert=str(tls.cert) if tls.cert else None,
-            key=str(tls.key) if tls.key else None,
-            verify=tls.verify,
-        )
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"{where}: its files cannot be used: {error}") from error
-
-
-def _shadow(name: str, shadow: Shadow) -> mirror.Shadow:
-    return mirror.Shadow(
-        name=name,
-        percent=shadow.percent,
-        match=sampling.Match.of(shadow.match.methods, shadow.match.paths, shadow.match.headers),
-        rewrite=Rewrite.of(shadow.rewrite.path, shadow.rewrite.json),
-        timeout=shadow.timeout,
-        in_flight=shadow.in_flight,
-        lane=shadow.lane,
-        breaker_failures=shadow.breaker.failures,
-        breaker_pause=shadow.breaker.pause,
-        budget_requests=shadow.budget.requests,
-        budget_duration=shadow.budget.duration,
-        forward_credentials=shadow.forward_credentials,
-    )
-
-
-def _control(config: Config) -> mirror.Shadow:
-    """Live asked again, as a shadow with the defaults of one and live's own credentials."""
-    as_shadow = Shadow(
-        url=config.live.url or "", percent=config.control.percent, timeout=config.live.timeout, forward_credentials=True
-    )
-    return _shadow(CONTROL, as_shadow)
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _written(address: tuple[str, int]) -> str:

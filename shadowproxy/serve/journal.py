@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 from shadowproxy.exchange import Exchange, Failure, Fields, Reply
 from shadowproxy.serve import segments
@@ -53,6 +54,9 @@ _TIDY = ""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+Encode: TypeAlias = Callable[[Exchange], bytes]
+
+
 class JournalError(Exception):
     """The log cannot be opened. The text is one line."""
 
@@ -70,46 +74,48 @@ class Statistics:
     last_error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`rotate_size` and `keep_size` are bytes, `rotate_every` and `keep_age` seconds; None turns that limit off.
+
+    `queue_bytes` bounds what waits to be written; a single exchange over it is refused.
+    """
+
+    rotate_size: int | None = 256 << 20
+    rotate_every: float | None = 3600.0
+    compress: Compression = "zstd"
+    keep_size: int | None = 10 << 30
+    keep_age: float | None = 30 * 86400.0
+    queue_bytes: int = 64 << 20
+
+
 class Journal:
     """Writes exchanges to the segments of a directory, or to standard output where `path` is "-".
 
-    Owns two threads and one open file: `open()` starts them, `close()` ends them. `encode` gives an exchange's line and
-    runs in the writing thread. `rotate_size` and `keep_size` are bytes, `rotate_every` and `keep_age` seconds; None
-    turns that limit off. `queue_limit` and `queue_bytes` bound what waits; a single exchange over `queue_bytes` is
-    refused. `notify` is told in one line, from a thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss.
-    `write` is os.write, given so that a test can have it fail.
+    Owns two threads and one open file: `open()` starts them, `close()` ends them. `settings` may be changed between the
+    two. `queue_limit` is the most exchanges that wait, besides `settings.queue_bytes`. `notify` is told in one line,
+    from a thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss. `write` is os.write, given so that a test
+    can have it fail.
     """
 
     def __init__(
         self,
         path: Path | str,
         *,
-        encode: Callable[[Exchange], bytes],
         proxy: str,
-        rotate_size: int | None = 256 << 20,
-        rotate_every: float | None = 3600.0,
-        compress: Compression = "zstd",
-        keep_size: int | None = 10 << 30,
-        keep_age: float | None = 30 * 86400.0,
+        settings: Settings | None = None,
         queue_limit: int = 10_000,
-        queue_bytes: int = 64 << 20,
         notify: Callable[[str], None],
         write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
         self._directory = None if str(path) == "-" else Path(path)
-        self._encode = encode
+        self.settings = settings or Settings()
         self._proxy = proxy
-        self._rotate_size = rotate_size
-        self._rotate_every = rotate_every
-        self._compress = compress
-        self._keep_size = keep_size
-        self._keep_age = keep_age
         self._queue_limit = queue_limit
-        self._queue_bytes = queue_bytes
         self._notify = notify
         self._write = write
 
-        self._queue: queue.SimpleQueue[tuple[Exchange, int] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Exchange, Encode, int] | None] = queue.SimpleQueue()
         self._words: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="shadowproxy-journal", daemon=True)
         self._keeper = threading.Thread(target=self._keep, name="shadowproxy-keeper", daemon=True)
@@ -159,19 +165,22 @@ class Journal:
         self._writer.start()
         self._keeper.start()
 
-    def append(self, exchange: Exchange) -> bool:
-        """Take an exchange to be written; False where it was refused and counted as lost. Never waits, never raises."""
+    def append(self, exchange: Exchange, encode: Encode) -> bool:
+        """Take an exchange to be written; False where it was refused and counted as lost. Never waits, never raises.
+
+        `encode` gives its line, in the writing thread.
+        """
         weight = _weight(exchange)
         with self._lock:
             if self._state != _OPEN:
                 self._lose("journal_closed", 1, None)
                 return False
-            if self._queued >= self._queue_limit or self._queued_bytes + weight > self._queue_bytes:
+            if self._queued >= self._queue_limit or self._queued_bytes + weight > self.settings.queue_bytes:
                 self._lose("journal_full", 1, None)
                 return False
             self._queued += 1
             self._queued_bytes += weight
-        self._queue.put((exchange, weight))
+        self._queue.put((exchange, encode, weight))
         return True
 
     @property
@@ -235,11 +244,11 @@ class Journal:
             if item is None:
                 last = True
                 break
-            exchange, weight = item
+            exchange, encode, weight = item
             if self._failing is not None and time.monotonic() < self._retry_at and self._state == _OPEN:
                 self._drop(1, weight, self._failing, None)
                 continue
-            line = self._encoded(exchange, weight)
+            line = self._encoded(exchange, encode, weight)
             if line is not None:
                 taken.append((line, weight))
                 size += len(line)
@@ -249,9 +258,9 @@ class Journal:
             self._rotate()
         return not (last or self._abandoned)
 
-    def _encoded(self, exchange: Exchange, weight: int) -> bytes | None:
+    def _encoded(self, exchange: Exchange, encode: Encode, weight: int) -> bytes | None:
         try:
-            return self._encode(exchange)
+            return encode(exchange)
         except Exception as error:  # noqa: BLE001 - encode's promise broken: one line lost, not the log
             self._drop(1, weight, "encode_error", f"{type(error).__name__}: {error}")
             return None
@@ -259,7 +268,8 @@ class Journal:
     def _write_batch(self, taken: list[tuple[bytes, int]]) -> None:
         lines = [line for line, _ in taken]
         size = sum(map(len, lines))
-        full = self._rotate_size is not None and self._size > 0 and self._size + size > self._rotate_size
+        limit = self.settings.rotate_size
+        full = limit is not None and self._size > 0 and self._size + size > limit
         if full or self._until_rotation() == 0.0:
             self._rotate()
         done, error = self._write_lines(lines)
@@ -324,9 +334,10 @@ class Journal:
 
     def _until_rotation(self) -> float | None:
         """Seconds until the segment is old enough to be closed. An empty one may grow as old as it likes."""
-        if self._directory is None or self._rotate_every is None or self._size == 0:
+        every = self.settings.rotate_every
+        if self._directory is None or every is None or self._size == 0:
             return None
-        return max(0.0, max(self._opened + self._rotate_every, self._rotate_after) - time.monotonic())
+        return max(0.0, max(self._opened + every, self._rotate_after) - time.monotonic())
 
     def _rotate(self) -> None:
         """Close this segment and go on in a new one. Where none can be opened this one is gone on with."""
@@ -421,12 +432,13 @@ class Journal:
         if self._directory is None:
             return
         try:
-            if self._compress != "none":
+            settings = self.settings
+            if settings.compress != "none":
                 for path in segments.to_compress(segments.kept(self._directory)):
-                    if not segments.compress(path, self._compress, self._between) and self._keeper_ends:
+                    if not segments.compress(path, settings.compress, self._between) and self._keeper_ends:
                         return
             files = segments.kept(self._directory)
-            for path in segments.to_remove(files, self._keep_size, self._keep_age, time.time()):
+            for path in segments.to_remove(files, settings.keep_size, settings.keep_age, time.time()):
                 segments.remove(path)
         except OSError as error:
             # The log itself may be well. It is tried again in a while, and said again only if the reason changes.

@@ -12,8 +12,7 @@ The rules:
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
@@ -22,13 +21,8 @@ from typing import Self
 from shadowproxy.exchange import Exchange, Failure, Field, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import Capture, Memory
 from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
-from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.sampling import Match
-from shadowproxy.serve.times import Times
-from shadowproxy.serve.upstream import Endpoint, UpstreamError
-
-CONTROL = "control"
-"""The lane that asks live itself a second time."""
+from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
+from shadowproxy.serve.upstream import UpstreamError
 
 _WHY = {
     Outcome.OVERSIZE: "the request is longer than limits.capture",
@@ -36,178 +30,11 @@ _WHY = {
     Outcome.LANE_FULL: "too many requests are waiting for this shadow",
     Outcome.BREAKER_OPEN: "the shadow failed too often in a row, it is left alone for a while",
     Outcome.BUDGET_SPENT: "the shadow has been asked as often, or as long, as its budget allows",
+    Outcome.PAUSED: "an operator has paused it",
     Outcome.SHUTDOWN: "the proxy is stopping",
     Outcome.TIMEOUT: "its deadline passed while it waited in the lane",
 }
-_COUNTS_AGAINST = frozenset(
-    {
-        Outcome.TIMEOUT,
-        Outcome.CONNECT_ERROR,
-        Outcome.TLS_ERROR,
-        Outcome.PROTOCOL_ERROR,
-        Outcome.INCOMPLETE,
-        Outcome.ANSWER_OVERSIZE,  # nothing is learnt from it, and reading so much takes time from live
-    }
-)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shadow:
-    """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound."""
-
-    name: str
-    percent: float
-    match: Match
-    rewrite: Rewrite
-    timeout: float
-    in_flight: int
-    lane: int
-    breaker_failures: int
-    breaker_pause: float
-    budget_requests: int | None = None
-    budget_duration: float | None = None
-    forward_credentials: bool = False
-
-
-class Unsettled:
-    """An exchange of which some leg is still to come."""
-
-    __slots__ = ("awaited", "captures", "control", "live", "request", "shadows")
-
-    def __init__(self) -> None:
-        self.request: Request | None = None
-        self.live: LiveLeg | None = None
-        self.shadows: dict[str, ShadowLeg] = {}
-        self.control: ShadowLeg | None = None
-        self.awaited = 0
-        self.captures: list[Capture] = []
-
-    def __repr__(self) -> str:
-        return f"<Unsettled {self.request and self.request.id} live={self.live is not None} awaited={self.awaited}>"
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    unsettled: Unsettled
-    request: Request
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
-class LaneStatistics:
-    """How a lane stands. `breaker` is closed, open or probing; `outcomes` counts the settled legs of `chosen`."""
-
-    in_flight: int
-    waiting: int
-    breaker: str
-    chosen: int
-    begun: int
-    outcomes: Mapping[Outcome, int]
-
-
-class Lane:
-    """One shadow's queue and state; decides, and does no I/O. Times are the loop's."""
-
-    def __init__(self, shadow: Shadow, endpoint: Endpoint, started: float) -> None:
-        self.shadow = shadow
-        self.endpoint = endpoint
-        self.told_of_credentials = False
-        self.chosen = 0
-        self.times = Times()
-        self._started = started
-        self._waiting: deque[_Job] = deque()
-        self._running = 0
-        self._begun = 0
-        self._failures = 0  # in a row
-        self._open_until: float | None = None
-        self._probing = False
-        self._outcomes: Counter[Outcome] = Counter()
-
-    def __repr__(self) -> str:
-        return f"<Lane {self.shadow.name} {self.statistics()}>"
-
-    def statistics(self) -> LaneStatistics:
-        breaker = "closed" if self._open_until is None else "probing" if self._probing else "open"
-        return LaneStatistics(
-            self._running, len(self._waiting), breaker, self.chosen, self._begun, dict(self._outcomes)
-        )
-
-    def refusal(self, now: float) -> Outcome | None:
-        """Why a request offered now is not taken on, if it is not."""
-        if self._spent(now):
-            return Outcome.BUDGET_SPENT
-        if self._is_open(now):
-            return Outcome.BREAKER_OPEN
-        if self._running >= self.shadow.in_flight and len(self._waiting) >= self.shadow.lane:
-            return Outcome.LANE_FULL
-        return None
-
-    def take(self, job: _Job) -> bool:
-        """Take on a job that was not refused. True: begin it now; False: it waits, and comes out of `next`."""
-        if self._running < self.shadow.in_flight:
-            self._running += 1
-            return True
-        self._waiting.append(job)
-        return False
-
-    def next(self) -> _Job | None:
-        """The job to go on with after one has ended; None: there is none, the one who asked is done."""
-        if self._waiting:
-            return self._waiting.popleft()
-        self._running -= 1
-        return None
-
-    def begin(self, now: float, deadline: float) -> Outcome | None:
-        """Why a job is not begun after all, if it is not; else it counts as begun."""
-        if now >= deadline:
-            return Outcome.TIMEOUT
-        if self._spent(now):
-            return Outcome.BUDGET_SPENT
-        if self._is_open(now):
-            return Outcome.BREAKER_OPEN
-        self._probing = self._open_until is not None
-        self._begun += 1
-        return None
-
-    def clear(self) -> list[_Job]:
-        jobs = list(self._waiting)
-        self._waiting.clear()
-        return jobs
-
-    def note(self, outcome: Outcome) -> None:
-        self._outcomes[outcome] += 1
-
-    def ended(self, outcome: Outcome, now: float) -> None:
-        """Move the breaker: `failures` in a row open it for `pause`, then one request at a time may close it again."""
-        was_open = self._open_until is not None
-        self._probing = False
-        if outcome not in _COUNTS_AGAINST:
-            self._failures = 0
-            self._open_until = None
-            if was_open:
-                _log.warning("shadow %s answers again", self.shadow.name)
-            return
-        self._failures += 1
-        if self._failures >= self.shadow.breaker_failures:
-            self._open_until = now + self.shadow.breaker_pause
-            if not was_open:
-                _log.warning(
-                    "shadow %s failed %d times in a row (last: %s), it is left alone for %g s",
-                    self.shadow.name,
-                    self._failures,
-                    outcome,
-                    self.shadow.breaker_pause,
-                )
-
-    def _is_open(self, now: float) -> bool:
-        return self._open_until is not None and (now < self._open_until or self._probing)
-
-    def _spent(self, now: float) -> bool:
-        budget, duration = self.shadow.budget_requests, self.shadow.budget_duration
-        return (budget is not None and self._begun >= budget) or (
-            duration is not None and now - self._started >= duration
-        )
 
 
 @dataclass(slots=True)
@@ -240,38 +67,22 @@ class Pulse:
 class Mirror:
     """Owns the tasks that ask the shadows; use as `async with`, and `drain` before leaving.
 
-    `append` takes a settled exchange and never waits. `position` is a request's place in [0, 100) for sampling,
-    `control_position` its place for the control arm.
+    `plan` is the one under which new exchanges begin; `adopt` changes it.
     """
 
-    def __init__(
-        self,
-        shadows: Sequence[tuple[Shadow, Endpoint]],
-        *,
-        control: tuple[Shadow, Endpoint] | None = None,
-        append: Callable[[Exchange], object],
-        position: Callable[[Request], float],
-        control_position: Callable[[Request], float],
-        memory: Memory,
-        capture: int,
-        loop_lag: float,
-    ) -> None:
-        now = asyncio.get_running_loop().time()
-        self.lanes = [Lane(shadow, endpoint, now) for shadow, endpoint in shadows]
-        self.control = Lane(*control, now) if control else None
+    def __init__(self, plan: Plan, *, memory: Memory, loop_lag: float) -> None:
+        self.plan = plan
         self.memory = memory
         self.pulse = Pulse(loop_lag)
-        self._append = append
-        self._position = position
-        self._control_position = control_position
-        self._capture = capture
+        self.paused = False
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unsettled: set[Unsettled] = set()
+        self._unsettled: dict[Plan, set[Unsettled]] = {plan: set()}
+        self._ended: dict[Plan, asyncio.Event] = {}
         self._stopping = False
 
     def __repr__(self) -> str:
-        return f"<Mirror {self.lanes} unsettled={len(self._unsettled)}>"
+        return f"<Mirror {self.lanes} unsettled={self.unsettled}>"
 
     async def __aenter__(self) -> Self:
         self.pulse.start()
@@ -283,28 +94,84 @@ class Mirror:
         await self.drain(0)
         self.pulse.stop()
 
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        return self.plan.lanes
+
+    @property
+    def control(self) -> Lane | None:
+        return self.plan.control
+
+    @property
+    def unsettled(self) -> int:
+        return sum(map(len, self._unsettled.values()))
+
     async def drain(self, seconds: float) -> None:
         """Let the shadows finish for so long, then settle the rest as `shutdown`."""
         if self._tasks and seconds > 0:
             await asyncio.wait(self._tasks, timeout=seconds)
         self._stopping = True
-        for lane in self._all_lanes():
-            for job in lane.clear():
-                self._settle(job.unsettled, lane, _skipped(Outcome.SHUTDOWN))
+        self._clear(self._every_lane(), Outcome.SHUTDOWN)
         await asyncio.sleep(0)  # a task that was cancelled before its first step could not settle its exchange
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def adopt(self, plan: Plan) -> None:
+        """Begin new exchanges under `plan`. Those under way end as they began; `wait_ended` tells when they have."""
+        before = self.plan
+        if plan is before:
+            return
+        self._unsettled.setdefault(plan, set())
+        self._ended[before] = asyncio.Event()
+        self.plan = plan
+        self._end_if_settled(before)
+
+    async def wait_ended(self, plan: Plan) -> None:
+        """Until the last exchange that began under a plan, which another has followed, is settled."""
+        if (ended := self._ended.get(plan)) is not None:
+            await ended.wait()
+
+    def pause(self, name: str | None = None) -> None:
+        """Ask this shadow nothing until `resume`; without a name, ask none. What waits is settled as `paused`.
+
+        Raises KeyError for a name that no lane has.
+        """
+        if name is None:
+            self.paused = True
+            self._clear(self._every_lane(), Outcome.PAUSED)
+            return
+        self.lane(name)
+        lanes = [lane for lane in self._every_lane() if lane.shadow.name == name]
+        for lane in lanes:
+            lane.paused = True
+        self._clear(lanes, Outcome.PAUSED)
+
+    def resume(self, name: str | None = None) -> None:
+        """End the pause of this shadow, or the one of all. Raises KeyError for a name that no lane has."""
+        if name is None:
+            self.paused = False
+        else:
+            self.lane(name).paused = False
+
+    def set_percent(self, name: str, percent: float) -> None:
+        """Raises KeyError for a name that no lane has."""
+        self.lane(name).percent = percent
+
+    def lane(self, name: str) -> Lane:
+        """The lane of that name, `control` among them. Raises KeyError where there is none."""
+        return {lane.shadow.name: lane for lane in self.plan.all_lanes}[name]
+
     def open(self) -> Unsettled:
-        unsettled = Unsettled()
-        self._unsettled.add(unsettled)
+        plan = self.plan
+        unsettled = Unsettled(plan)
+        self._unsettled[plan].add(unsettled)
         return unsettled
 
     def capture(self, unsettled: Unsettled) -> Capture:
         """A copy that lives as long as the exchange."""
-        capture = Capture(self._capture, self.memory)
+        capture = Capture(unsettled.plan.capture, self.memory)
         unsettled.captures.append(capture)
         return capture
 
@@ -317,15 +184,16 @@ class Mirror:
             _log.exception("a defect in the proxy, choosing shadows for request %s", request.id)
 
     def _choose(self, unsettled: Unsettled, request: Request, unfit: Outcome | None) -> None:
-        position = self._position(request)
+        plan = unsettled.plan
+        position = plan.position(request)
         now = self._loop.time()
         chosen = False
-        for lane in self.lanes:
-            if position < lane.shadow.percent and lane.shadow.match(request):
+        for lane in plan.lanes:
+            if position < lane.percent and lane.shadow.match(request):
                 chosen = True
                 self._offer(lane, unsettled, request, unfit, now)
-        control = self.control
-        if control is not None and chosen and self._control_position(request) < control.shadow.percent:
+        control = plan.control
+        if control is not None and chosen and plan.control_position(request) < control.percent:
             self._offer(control, unsettled, request, unfit, now)
 
     def answered(self, unsettled: Unsettled, request: Request, live: LiveLeg) -> None:
@@ -335,22 +203,30 @@ class Mirror:
         self._settle_if_complete(unsettled)
 
     def _offer(self, lane: Lane, unsettled: Unsettled, request: Request, unfit: Outcome | None, now: float) -> None:
-        refusal = unfit or (Outcome.SHUTDOWN if self._stopping else None)
-        refusal = refusal or (Outcome.OVERLOAD if self.pulse.late else lane.refusal(now))
-        lane.chosen += 1
+        lane.tally.chosen += 1
         unsettled.awaited += 1
+        refusal = unfit or self._refusal() or lane.refusal(now)
         if refusal is not None:
             self._settle(unsettled, lane, _skipped(refusal))
             return
-        job = _Job(unsettled, request, now + lane.shadow.timeout)
+        unsettled.mirrored = True
+        job = Job(unsettled, request, now + lane.shadow.timeout)
         if lane.take(job):
             task = self._loop.create_task(self._work(lane, job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _work(self, lane: Lane, first: _Job) -> None:
+    def _refusal(self) -> Outcome | None:
+        """Why no shadow is asked now, if none is."""
+        if self._stopping:
+            return Outcome.SHUTDOWN
+        if self.paused:
+            return Outcome.PAUSED
+        return Outcome.OVERLOAD if self.pulse.late else None
+
+    async def _work(self, lane: Lane, first: Job) -> None:
         """Ask for `first`, and go on with what has waited in the lane meanwhile."""
-        job: _Job | None = first
+        job: Job | None = first
         while job is not None:
             leg: ShadowLeg = _skipped(Outcome.SHUTDOWN)
             try:
@@ -363,8 +239,9 @@ class Mirror:
                 self._settle(job.unsettled, lane, leg)
                 job = lane.next()
 
-    async def _ask(self, lane: Lane, job: _Job) -> ShadowLeg:
-        not_begun = lane.begin(self._loop.time(), job.deadline)
+    async def _ask(self, lane: Lane, job: Job) -> ShadowLeg:
+        paused = Outcome.PAUSED if self.paused else None
+        not_begun = paused or lane.begin(self._loop.time(), job.deadline)
         if not_begun is not None:
             return _skipped(not_begun)
         shadow, request = lane.shadow, job.request
@@ -386,7 +263,7 @@ class Mirror:
             )
         return leg
 
-    async def _leg(self, lane: Lane, job: _Job, target: bytes, fields: list[Field], body: bytes) -> Reply | Failure:
+    async def _leg(self, lane: Lane, job: Job, target: bytes, fields: list[Field], body: bytes) -> Reply | Failure:
         """Ask, copy the answer, and say what came of it. Milliseconds from here."""
         began = perf_counter()
         capture = self.capture(job.unsettled)
@@ -415,7 +292,7 @@ class Mirror:
         elif capture.crowded:
             outcome, error = Outcome.OVERLOAD, "no memory was left for the answer"
         seconds = perf_counter() - began
-        lane.times.add(seconds)
+        lane.tally.times.add(seconds)
         total_ms = seconds * 1000
         reply = None
         if answering is not None:
@@ -428,8 +305,8 @@ class Mirror:
         return Failure(outcome, error, total_ms, reply)
 
     def _settle(self, unsettled: Unsettled, lane: Lane, leg: ShadowLeg) -> None:
-        lane.note(Outcome.OK if isinstance(leg, Reply) else leg.outcome)
-        if lane is self.control:
+        lane.tally.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1
+        if lane is unsettled.plan.control:
             unsettled.control = leg
         else:
             unsettled.shadows[lane.shadow.name] = leg
@@ -439,13 +316,27 @@ class Mirror:
     def _settle_if_complete(self, unsettled: Unsettled) -> None:
         if unsettled.live is None or unsettled.awaited or unsettled.request is None:
             return
-        self._unsettled.discard(unsettled)
-        self._append(Exchange(unsettled.request, unsettled.live, unsettled.shadows, unsettled.control))
+        plan = unsettled.plan
+        self._unsettled[plan].remove(unsettled)
+        plan.append(Exchange(unsettled.request, unsettled.live, unsettled.shadows, unsettled.control))
         for capture in unsettled.captures:
             capture.release()
+        self._end_if_settled(plan)
 
-    def _all_lanes(self) -> list[Lane]:
-        return [*self.lanes, self.control] if self.control else self.lanes
+    def _every_lane(self) -> list[Lane]:
+        """The lanes of every plan under which something is still under way."""
+        return [lane for plan in self._unsettled for lane in plan.all_lanes]
+
+    def _clear(self, lanes: Iterable[Lane], outcome: Outcome) -> None:
+        """Settle what waits in these lanes."""
+        for lane in lanes:
+            for job in lane.clear():
+                self._settle(job.unsettled, lane, _skipped(outcome))
+
+    def _end_if_settled(self, plan: Plan) -> None:
+        if plan is not self.plan and not self._unsettled[plan]:
+            del self._unsettled[plan]
+            self._ended.pop(plan).set()
 
 
 def _skipped(outcome: Outcome) -> Skipped:

@@ -37,61 +37,81 @@ class FixedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """`buffer` is in bytes; `in_flight` is how many requests may be under way at once."""
+class Service:
+    """What one configuration makes of the live path: a request is served to its end by the one it began with.
 
+    `buffer` is in bytes; `in_flight` is how many requests may be under way at once.
+    """
+
+    live: Endpoint | FixedAnswer
     buffer: int
     in_flight: int
     id_header: bytes
     respond_id: bool
     forwarded: bool
 
+    def told(self, fields: list[Field], request_id: str) -> list[Field]:
+        """The answer's fields, with the request ID where live did not give one itself."""
+        name = self.id_header
+        if not self.respond_id or find(fields, name.lower()) is not None:
+            return fields
+        return [*fields, (name, request_id.encode())]
+
 
 class Proxy:
-    """An ASGI application that reads the caller's own bytes from the listener's extension of the scope."""
+    """An ASGI application that reads the caller's own bytes from the listener's extension of the scope.
 
-    def __init__(self, live: Endpoint | FixedAnswer, mirror: Mirror, settings: Settings) -> None:
-        self.live = live
+    `service` is what new requests are served by, and may be changed between two of them.
+    """
+
+    def __init__(self, service: Service, mirror: Mirror) -> None:
+        self.service = service
         self.mirror = mirror
-        self.settings = settings
         self.in_flight = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.refused: Counter[int] = Counter()  # by status; what the listener refuses is no request
-        self.times = Times()
+        self.times = {True: Times(), False: Times()}  # by whether some shadow was asked too
         self._passing: dict[str, int] = {}  # request ID to how often that request had been through a shadowproxy
+
+    @property
+    def live_url(self) -> str | None:
+        live = self.service.live
+        return None if isinstance(live, FixedAnswer) else live.url
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         extensions: Any = scope["extensions"]  # type: ignore[typeddict-item]  # the listener's scopes always have it
         head: RequestHead = extensions["shadowproxy"]["head"]
-        id_name = self.settings.id_header.lower()
+        service = self.service
+        id_name = service.id_header.lower()
         id_field = find(head.fields, id_name) if id_name in head.names else None
         record = uuid7()
         request_id = sound_id(id_field) or record
-        if self.in_flight >= self.settings.in_flight:
+        if self.in_flight >= service.in_flight:
             self.refused[503] += 1
-            detail = f"more than {self.settings.in_flight} requests at once"
-            await self._refuse(send, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
+            detail = f"more than {service.in_flight} requests at once"
+            await self._refuse(send, service, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
             return
         passed = hops(head.fields) if b"via" in head.names else 0
         if passed > MAX_HOPS or (passed and self._passing.get(request_id, passed) < passed):
             self.refused[508] += 1
             detail = "this request has come back to the proxy that sent it: live's address leads here"
-            await self._refuse(send, 508, "proxy_loop_detected", detail, request_id)
+            await self._refuse(send, service, 508, "proxy_loop_detected", detail, request_id)
             return
         if b"upgrade" in head.names and b"websocket" in (find(head.fields, b"upgrade") or b"").lower():
             self.refused[501] += 1
-            await self._refuse(send, 501, "http_request_denied", "WebSockets are not mirrored", request_id)
+            await self._refuse(send, service, 501, "http_request_denied", "WebSockets are not mirrored", request_id)
             return
         self.in_flight += 1
         self._passing[request_id] = passed
         try:
-            await self._exchange(scope, head, record, request_id, receive, send)
+            await self._exchange(service, scope, head, record, request_id, receive, send)
         finally:
             self.in_flight -= 1
             self._passing.pop(request_id, None)
 
     async def _exchange(
         self,
+        service: Service,
         scope: Scope,
         head: RequestHead,
         record: str,
@@ -105,8 +125,8 @@ class Proxy:
         answer = _Answer(self.mirror.capture(unsettled))
 
         fields = end_to_end(head.fields)
-        if find(fields, self.settings.id_header.lower()) is None:  # none came, or `Connection` named it
-            fields.append((self.settings.id_header, request_id.encode()))
+        if find(fields, service.id_header.lower()) is None:  # none came, or `Connection` named it
+            fields.append((service.id_header, request_id.encode()))
         snapshot = tuple(fields)
 
         def request() -> Request:
@@ -120,27 +140,27 @@ class Proxy:
         live: LiveLeg | None = None
         try:
             # Receive: whole, or its beginning, before live is dialled: a slow upload holds no connection to live.
-            await upload.read(self.settings.buffer)
+            await upload.read(service.buffer)
             if upload.complete:
                 offer()
 
             # Forward.
             answer.began = perf_counter()
-            if isinstance(self.live, FixedAnswer):
+            if isinstance(service.live, FixedAnswer):
                 async for _ in upload.rest(offer):
                     pass
-                await self._respond_fixed(send, self.live, answer, request_id)
+                await self._respond_fixed(send, service, service.live, answer, request_id)
             else:
                 to_live = [*fields, (b"Via", VIA)]
-                if self.settings.forwarded:
+                if service.forwarded:
                     client = (scope["client"] or ("unknown", 0))[0]  # type: ignore[typeddict-item]
                     to_live = forwarded(to_live, client, find(head.fields, b"host"))
                 body = upload.taken if upload.complete else upload.rest(offer)
-                answering = await self.live.ask(head.method, head.target, to_live, body)
+                answering = await service.live.ask(head.method, head.target, to_live, body)
 
                 # Respond.
                 try:
-                    await self._respond(send, answering, answer, request_id)
+                    await self._respond(send, service, answering, answer, request_id)
                 finally:
                     await answering.aclose()
             live = answer.reply()
@@ -149,7 +169,7 @@ class Proxy:
             if answer.started:
                 raise BrokenOff from error
             status = 504 if error.outcome is Outcome.TIMEOUT else 502
-            await self._refuse(send, status, error.proxy_error, str(error), request_id)
+            await self._refuse(send, service, status, error.proxy_error, str(error), request_id)
         except FramingError as error:
             live = answer.failure(Outcome.CALLER_LEFT, f"the request broke off: {error}")
             raise
@@ -163,39 +183,41 @@ class Proxy:
             if live is None:
                 live = answer.failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
             self.outcomes[live.outcome if isinstance(live, Failure) else Outcome.OK] += 1
-            self.times.add(live.total_ms / 1000)
+            self.times[unsettled.mirrored].add(live.total_ms / 1000)
             self.mirror.answered(unsettled, unsettled.request or request(), live)
 
-    async def _respond(self, send: ASGISendCallable, answering: Answering, answer: "_Answer", request_id: str) -> None:
+    async def _respond(
+        self, send: ASGISendCallable, service: Service, answering: Answering, answer: "_Answer", request_id: str
+    ) -> None:
         answer.begin(answering.status, tuple(answering.fields), answering.first_byte_at)
-        await send(_start(answering.status, self._told(answering.fields, request_id)))
+        await send(_start(answering.status, service.told(answering.fields, request_id)))
         async for chunk in answering.chunks():
             answer.capture.add(chunk)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _respond_fixed(
-        self, send: ASGISendCallable, fixed: FixedAnswer, answer: "_Answer", request_id: str
+        self, send: ASGISendCallable, service: Service, fixed: FixedAnswer, answer: "_Answer", request_id: str
     ) -> None:
         answer.begin(fixed.status, fixed.fields, perf_counter())
         answer.capture.add(fixed.body)
         fields = [*fixed.fields, (b"Content-Length", b"%d" % len(fixed.body))]
-        await send(_start(fixed.status, self._told(fields, request_id)))
+        await send(_start(fixed.status, service.told(fields, request_id)))
         await send({"type": "http.response.body", "body": fixed.body, "more_body": False})
 
-    def _told(self, fields: list[Field], request_id: str) -> list[Field]:
-        """The answer's fields, with the request ID where live did not give one itself."""
-        name = self.settings.id_header
-        if not self.settings.respond_id or find(fields, name.lower()) is not None:
-            return fields
-        return [*fields, (name, request_id.encode())]
-
     async def _refuse(
-        self, send: ASGISendCallable, status: int, reason: str, detail: str, request_id: str, *more: Field
+        self,
+        send: ASGISendCallable,
+        service: Service,
+        status: int,
+        reason: str,
+        detail: str,
+        request_id: str,
+        *more: Field,
     ) -> None:
         """Answer in live's stead, with a JSON body that names the reason and the request ID."""
         fields, body = refusal(reason, detail, request_id)
-        await send(_start(status, self._told([*fields, *more], request_id)))
+        await send(_start(status, service.told([*fields, *more], request_id)))
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

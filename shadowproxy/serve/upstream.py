@@ -66,7 +66,7 @@ def tls_context(*, ca: str | None, cert: str | None, key: str | None, verify: bo
 
 
 class Endpoint:
-    """Owns its connections; use as `async with`. `silence` and `connect_timeout` are seconds.
+    """Owns its connections, until `aclose`. `silence` and `connect_timeout` are seconds.
 
     `host` is the Host field's value: "upstream" for the URL's own, "preserve" for the caller's, or any other literal.
     """
@@ -110,6 +110,9 @@ class Endpoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
         await self._wire.aclose()
 
     async def ask(

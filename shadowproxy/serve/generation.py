@@ -1,0 +1,243 @@
+"""What one configuration makes of the sidecar's rooms, and what of it outlives the next one.
+
+Requests under way end under the generation that they began with; its connections are closed when the last has.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from shadowproxy import record
+from shadowproxy.compare.rules import Rules, Tolerance
+from shadowproxy.compare.verdict import judge
+from shadowproxy.config import Config, Live, Shadow, Tls
+from shadowproxy.exchange import Exchange, Verdict
+from shadowproxy.record import Answer, Judgement
+from shadowproxy.redaction import Redaction
+from shadowproxy.serve import journal, proxy, sampling
+from shadowproxy.serve import lane as lanes
+from shadowproxy.serve.journal import Encode
+from shadowproxy.serve.lane import CONTROL, Lane, Plan, Tally
+from shadowproxy.serve.listener import Limits
+from shadowproxy.serve.rewrite import Rewrite
+from shadowproxy.serve.upstream import Endpoint, tls_context
+
+PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chunks: a tenth of a core, at most
+
+PROXY = f"{socket.gethostname()}/0"
+"""Who writes the records: host and worker."""
+
+Contexts: TypeAlias = Mapping[str, ssl.SSLContext]
+Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict]], object]
+
+
+class GenerationError(Exception):
+    """The files that a configuration names cannot be used. One line."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """One configuration, built. `endpoints` are what it asks, by the section of the configuration that says so."""
+
+    config: Config
+    service: proxy.Service
+    plan: Plan
+    endpoints: Mapping[str, Endpoint]
+
+
+def sections(config: Config) -> Iterator[tuple[str, Live | Shadow]]:
+    """What the configuration says of each endpoint, with where it says so."""
+    if config.live.url is not None:
+        yield "live", config.live
+    for name, shadow in config.shadows.items():
+        yield f"shadows.{name}", shadow
+
+
+def tls_files(config: Config) -> list[Path]:
+    """The certificates and keys that it names."""
+    named = (each for _, section in sections(config) for each in (section.tls.ca, section.tls.cert, section.tls.key))
+    return [Path(each) for each in named if each is not None]
+
+
+def tls_contexts(config: Config) -> Contexts:
+    """What each https endpoint is trusted by. Reads files, so not on the event loop. Raises GenerationError."""
+    return {
+        where: _tls(f"{where}.tls", section.tls)
+        for where, section in sections(config)
+        if (section.url or "").startswith("https:")
+    }
+
+
+def build(
+    config: Config,
+    contexts: Contexts,
+    *,
+    append: Callable[[Exchange, Encode], object],
+    seen: Seen,
+    tallies: dict[str, Tally],
+    now: float,
+    before: Generation | None = None,
+) -> Generation:
+    """Build what `config` says, and take over from the generation before what it says the same of. Opens nothing.
+
+    `tallies`, by name, gets those of new shadows; `seen` is told of each record's line, in the journal's thread.
+    """
+    endpoints = {
+        where: _kept_endpoint(where, section, before) or _endpoint(section, contexts.get(where))
+        for where, section in sections(config)
+    }
+    if config.control.percent:
+        same = (
+            before is not None and before.config.live == config.live and endpoints["live"] is before.endpoints["live"]
+        )
+        kept = before.endpoints.get(CONTROL) if before is not None and same else None
+        endpoints[CONTROL] = kept or _endpoint(config.live, contexts.get("live"))
+
+    def lane(settings: lanes.Shadow, endpoint: Endpoint) -> Lane:
+        previous = _lane_before(settings.name, before)
+        if previous is not None and previous.shadow == settings and previous.endpoint is endpoint:
+            return previous
+        new = Lane(settings, endpoint, tallies.setdefault(settings.name, Tally()), now)
+        if previous is not None:
+            new.succeed(previous)
+        return new
+
+    encode = _encoder(config, tallies, seen)
+    plan = Plan(
+        lanes=tuple(lane(_shadow(name, each), endpoints[f"shadows.{name}"]) for name, each in config.shadows.items()),
+        control=lane(_control(config), endpoints[CONTROL]) if config.control.percent else None,
+        append=lambda exchange: append(exchange, encode),
+        position=sampling.sampler(config.sampling.key, config.sampling.salt),
+        control_position=sampling.sampler(config.sampling.key, f"{CONTROL}/{config.sampling.salt}"),
+        capture=config.limits.capture,
+    )
+    service = proxy.Service(
+        live=endpoints["live"] if config.live.respond is None else proxy.FixedAnswer(*config.live.respond.reply()),
+        buffer=config.limits.buffer,
+        in_flight=config.limits.in_flight,
+        id_header=config.request_id.header.encode(),
+        respond_id=config.request_id.respond,
+        forwarded=config.forwarded,
+    )
+    return Generation(config, service, plan, endpoints)
+
+
+def journal_settings(config: Config) -> journal.Settings:
+    log = config.log
+    return journal.Settings(
+        rotate_size=log.rotate.size,
+        rotate_every=log.rotate.every,
+        compress=log.compress,
+        keep_size=log.keep.size,
+        keep_age=log.keep.age,
+        queue_bytes=config.limits.memory,
+    )
+
+
+def listener_limits(config: Config) -> Limits:
+    limits = config.limits
+    return Limits(
+        headers=limits.headers,
+        buffer=limits.buffer,
+        head_timeout=limits.head_timeout,
+        body_timeout=limits.body_timeout,
+    )
+
+
+def _encoder(config: Config, tallies: Mapping[str, Tally], seen: Seen) -> Encode:
+    """How the journal's thread makes a record's line."""
+    log, compare = config.log, config.compare
+    policy = record.Policy(
+        bodies=log.bodies,
+        body_limit=log.body_limit,
+        redaction=Redaction(
+            headers=frozenset(name.lower() for name in log.redact.headers),
+            query=frozenset(name.lower() for name in log.redact.query),
+            json=log.redact.json,
+            hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
+        ),
+    )
+    rules = Rules(
+        ignore=compare.ignore,
+        tolerance={pointer: Tolerance(abs=t.abs, rel=t.rel) for pointer, t in compare.tolerance.items()},
+        unordered=compare.unordered,
+    )
+
+    def judged(live: Answer, shadow: Answer) -> Judgement:
+        return judge(live, shadow, rules)
+
+    def encode(exchange: Exchange) -> bytes:
+        verdicts: dict[str, Verdict] = {}
+        line = record.encode(exchange, proxy=PROXY, policy=policy, judge=judged, tell=verdicts.__setitem__)
+        for name, verdict in verdicts.items():
+            tallies[name].verdicts[verdict] += 1
+        seen(line, verdicts)
+        return line
+
+    return encode
+
+
+def _kept_endpoint(where: str, section: Live | Shadow, before: Generation | None) -> Endpoint | None:
+    """The endpoint that there was, where the same is said of it. Certificates' files may have changed meanwhile."""
+    if before is None or section.tls != Tls(verify=section.tls.verify):
+        return None
+    return before.endpoints.get(where) if dict(sections(before.config)).get(where) == section else None
+
+
+def _lane_before(name: str, before: Generation | None) -> Lane | None:
+    lanes_before = before.plan.all_lanes if before is not None else ()
+    return next((lane for lane in lanes_before if lane.shadow.name == name), None)
+
+
+def _endpoint(section: Live | Shadow, tls: ssl.SSLContext | None) -> Endpoint:
+    return Endpoint(
+        section.url or "",
+        tls=tls,
+        connect_timeout=section.connect_timeout,
+        silence=section.timeout,
+        host=section.host,
+        removed=frozenset(name.lower().encode() for name in section.headers.remove),
+        put=tuple((name.encode(), value.encode()) for name, value in section.headers.set.items()),
+        retry=not isinstance(section, Live) or section.retry == "idle",
+        pace=0.0 if isinstance(section, Live) else PACE,
+    )
+
+
+def _tls(where: str, tls: Tls) -> ssl.SSLContext:
+    try:
+        return tls_context(
+            ca=str(tls.ca) if tls.ca else None,
+            cert=str(tls.cert) if tls.cert else None,
+            key=str(tls.key) if tls.key else None,
+            verify=tls.verify,
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise GenerationError(f"{where}: its files cannot be used: {error}") from error
+
+
+def _shadow(name: str, shadow: Shadow) -> lanes.Shadow:
+    return lanes.Shadow(
+        name=name,
+        percent=shadow.percent,
+        match=sampling.Match.of(shadow.match.methods, shadow.match.paths, shadow.match.headers),
+        rewrite=Rewrite.of(shadow.rewrite.path, shadow.rewrite.json),
+        timeout=shadow.timeout,
+        in_flight=shadow.in_flight,
+        lane=shadow.lane,
+        breaker_failures=shadow.breaker.failures,
+        breaker_pause=shadow.breaker.pause,
+        budget_requests=shadow.budget.requests,
+        budget_duration=shadow.budget.duration,
+        forward_credentials=shadow.forward_credentials,
+    )
+
+
+def _control(config: Config) -> lanes.Shadow:
+    """Live asked again, as a shadow with the defaults of one and live's own credentials."""
+    as_shadow = Shadow(
+        url=config.live.url or "", percent=config.control.percent, timeout=config.live.timeout, forward_credentials=True
+    )
+    return _shadow(CONTROL, as_shadow)

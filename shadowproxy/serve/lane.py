@@ -1,0 +1,262 @@
+"""One shadow's lane: what waits, what is asked now, and whether more is taken on. Decides, and does no I/O.
+
+A lane belongs to one configuration; what is counted of a shadow, its `Tally`, goes by its name and outlives reloads.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from shadowproxy.exchange import Exchange, LiveLeg, Outcome, Request, ShadowLeg, Verdict
+from shadowproxy.serve.capture import Capture
+from shadowproxy.serve.rewrite import Rewrite
+from shadowproxy.serve.sampling import Match
+from shadowproxy.serve.times import Times
+from shadowproxy.serve.upstream import Endpoint
+
+CONTROL = "control"
+"""The lane that asks live itself a second time."""
+
+_COUNTS_AGAINST = frozenset(
+    {
+        Outcome.TIMEOUT,
+        Outcome.CONNECT_ERROR,
+        Outcome.TLS_ERROR,
+        Outcome.PROTOCOL_ERROR,
+        Outcome.INCOMPLETE,
+        Outcome.ANSWER_OVERSIZE,  # nothing is learnt from it, and reading so much takes time from live
+    }
+)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound."""
+
+    name: str
+    percent: float
+    match: Match
+    rewrite: Rewrite
+    timeout: float
+    in_flight: int
+    lane: int
+    breaker_failures: int
+    breaker_pause: float
+    budget_requests: int | None = None
+    budget_duration: float | None = None
+    forward_credentials: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is counted of one shadow since the start. Verdicts are counted as records are made, in the journal's thread.
+
+    Each field has one writer: `verdicts` that thread, the others the event loop.
+    """
+
+    chosen: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    times: Times = field(default_factory=Times)
+
+
+@dataclass(slots=True)
+class Spent:
+    """What is used of a budget: requests begun, and the loop's time when it began to run."""
+
+    since: float
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Who is asked, under one configuration. `append` takes a settled exchange and never waits.
+
+    `position` is a request's place in [0, 100) for sampling, `control_position` its place for the control arm;
+    `capture` is the most bytes that are copied of one body.
+    """
+
+    lanes: tuple["Lane", ...]
+    control: "Lane | None"
+    append: Callable[[Exchange], object]
+    position: Callable[[Request], float]
+    control_position: Callable[[Request], float]
+    capture: int
+
+    @property
+    def all_lanes(self) -> tuple["Lane", ...]:
+        return (*self.lanes, self.control) if self.control else self.lanes
+
+
+class Unsettled:
+    """An exchange of which some leg is still to come. It ends under the plan that it began with."""
+
+    __slots__ = ("awaited", "captures", "control", "live", "mirrored", "plan", "request", "shadows")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.request: Request | None = None
+        self.live: LiveLeg | None = None
+        self.shadows: dict[str, ShadowLeg] = {}
+        self.control: ShadowLeg | None = None
+        self.awaited = 0
+        self.mirrored = False  # some lane took it on
+        self.captures: list[Capture] = []
+
+    def __repr__(self) -> str:
+        return f"<Unsettled {self.request and self.request.id} live={self.live is not None} awaited={self.awaited}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request for one lane. `deadline` is the loop's time."""
+
+    unsettled: Unsettled
+    request: Request
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatistics:
+    """How a lane stands. `breaker` is closed, open or probing; `outcomes` counts the settled legs of `chosen`.
+
+    `begun` is how often its shadow was asked within the present budget, which ends at `budget_until`, the loop's time.
+    """
+
+    in_flight: int
+    waiting: int
+    breaker: str
+    chosen: int
+    begun: int
+    budget_until: float | None
+    outcomes: Mapping[Outcome, int]
+
+
+class Lane:
+    """One shadow's queue and state. Times are the loop's. `percent` and `paused` are the operator's to change."""
+
+    def __init__(self, shadow: Shadow, endpoint: Endpoint, tally: Tally, started: float) -> None:
+        self.shadow = shadow
+        self.endpoint = endpoint
+        self.tally = tally
+        self.percent = shadow.percent
+        self.paused = False
+        self.told_of_credentials = False
+        self._spent = Spent(started)
+        self._waiting: deque[Job] = deque()
+        self._running = 0
+        self._failures = 0  # in a row
+        self._open_until: float | None = None
+        self._probing = False
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.shadow.name} in_flight={self._running} waiting={len(self._waiting)} {self.tally}>"
+
+    def succeed(self, before: "Lane") -> None:
+        """Take over from the lane that this shadow had under the configuration before.
+
+        A pause stays: nothing but an operator ends it. A percent set at run time stays while the file says the same as
+        when it was set, and what is used of a budget while the shadow's address and its budget are the same.
+        """
+        self.paused = before.paused
+        mine, its = self.shadow, before.shadow
+        if mine.percent == its.percent:
+            self.percent = before.percent
+        if (self.endpoint.url, mine.budget_requests, mine.budget_duration) == (
+            before.endpoint.url,
+            its.budget_requests,
+            its.budget_duration,
+        ):
+            self._spent = before._spent
+
+    def statistics(self) -> LaneStatistics:
+        breaker = "closed" if self._open_until is None else "probing" if self._probing else "open"
+        duration = self.shadow.budget_duration
+        return LaneStatistics(
+            in_flight=self._running,
+            waiting=len(self._waiting),
+            breaker=breaker,
+            chosen=self.tally.chosen,
+            begun=self._spent.requests,
+            budget_until=None if duration is None else self._spent.since + duration,
+            outcomes=dict(self.tally.outcomes),
+        )
+
+    def refusal(self, now: float) -> Outcome | None:
+        """Why a request offered now is not taken on, if it is not."""
+        if self.paused:
+            return Outcome.PAUSED
+        if self._is_spent(now):
+            return Outcome.BUDGET_SPENT
+        if self._is_open(now):
+            return Outcome.BREAKER_OPEN
+        if self._running >= self.shadow.in_flight and len(self._waiting) >= self.shadow.lane:
+            return Outcome.LANE_FULL
+        return None
+
+    def take(self, job: Job) -> bool:
+        """Take on a job that was not refused. True: begin it now; False: it waits, and comes out of `next`."""
+        if self._running < self.shadow.in_flight:
+            self._running += 1
+            return True
+        self._waiting.append(job)
+        return False
+
+    def next(self) -> Job | None:
+        """The job to go on with after one has ended; None: there is none, the one who asked is done."""
+        if self._waiting:
+            return self._waiting.popleft()
+        self._running -= 1
+        return None
+
+    def begin(self, now: float, deadline: float) -> Outcome | None:
+        """Why a job is not begun after all, if it is not; else it counts as begun."""
+        if now >= deadline:
+            return Outcome.TIMEOUT
+        if self.paused:
+            return Outcome.PAUSED
+        if self._is_spent(now):
+            return Outcome.BUDGET_SPENT
+        if self._is_open(now):
+            return Outcome.BREAKER_OPEN
+        self._probing = self._open_until is not None
+        self._spent.requests += 1
+        return None
+
+    def clear(self) -> list[Job]:
+        jobs = list(self._waiting)
+        self._waiting.clear()
+        return jobs
+
+    def ended(self, outcome: Outcome, now: float) -> None:
+        """Move the breaker: `failures` in a row open it for `pause`, then one request at a time may close it again."""
+        was_open = self._open_until is not None
+        self._probing = False
+        if outcome not in _COUNTS_AGAINST:
+            self._failures = 0
+            self._open_until = None
+            if was_open:
+                _log.warning("shadow %s answers again", self.shadow.name)
+            return
+        self._failures += 1
+        if self._failures >= self.shadow.breaker_failures:
+            self._open_until = now + self.shadow.breaker_pause
+            if not was_open:
+                _log.warning(
+                    "shadow %s failed %d times in a row (last: %s), it is left alone for %g s",
+                    self.shadow.name,
+                    self._failures,
+                    outcome,
+                    self.shadow.breaker_pause,
+                )
+
+    def _is_open(self, now: float) -> bool:
+        return self._open_until is not None and (now < self._open_until or self._probing)
+
+    def _is_spent(self, now: float) -> bool:
+        budget, duration, spent = self.shadow.budget_requests, self.shadow.budget_duration, self._spent
+        return (budget is not None and spent.requests >= budget) or (
+            duration is not None and now - spent.since >= duration
+        )

@@ -1,0 +1,56 @@
+"""Sees that files have changed, by what they hold: a mounted ConfigMap changes by its directory's symbolic link."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+EVERY = 1.0
+"""Seconds between looks. Polled, as no notification crosses every kind of mount."""
+
+
+class Watch:
+    """Calls `changed`, from a thread of its own, when what some of `files()` hold is not what it was.
+
+    It is called once they have held the same for two looks: an editor may be halfway. Owns its thread, between `start`
+    and `stop`; a thread that hangs in a file system's hands is left behind.
+    """
+
+    def __init__(
+        self, files: Callable[[], Iterable[Path]], changed: Callable[[], object], every: float = EVERY
+    ) -> None:
+        self._files = files
+        self._changed = changed
+        self._every = every
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="shadowproxy-watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._told = self._now()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(self._every)
+
+    def _look(self) -> None:
+        seen = self._told
+        while not self._ended.wait(self._every):
+            now = self._now()
+            if now == seen != self._told:
+                self._told = now
+                self._changed()
+            seen = now
+
+    def _now(self) -> dict[Path, bytes | None]:
+        return {path: _held(path) for path in self._files()}
+
+
+def _held(path: Path) -> bytes | None:
+    """What stands for a file's contents; None where there is none, for instance between a removal and a renaming."""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return None
