@@ -59,10 +59,10 @@ class Redaction:
         return text
 
     def urls(self, text: str) -> str:
-        """Text that may hold URLs (Referer, Location, Link), with their user information and credentials replaced."""
+        """Text that may hold URLs (Referer, Location, X-Original-URL), with their credentials replaced."""
         if "//" in text and "@" in text:
             text = _USERINFO.sub(lambda match: f"//{self.mark(match[1].encode())}@", text)
-        if "=" in text and "?" in text:
+        if "=" in text and ("?" in text or "#" in text):
             text = _URL_QUERY.sub(lambda match: match[1] + self.parameters(match[2]), text)
         return text
 

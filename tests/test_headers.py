@@ -118,6 +118,26 @@ def test_a_credential_is_held_back_from_a_shadow_unless_it_may_have_it(name: byt
     assert (name, b"secret") in sent
 
 
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (b"https://app/p?a=1&token=secret&b=%20", b"https://app/p?a=1&token=[redacted]&b=%20"),
+        (b"https://u:secret@app/p", b"https://[redacted]@app/p"),
+        (b"/p?api_key=secret", b"/p?api_key=[redacted]"),
+        (b"https://app/\xe9\xff#access_token=secret", b"https://app/\xe9\xff#access_token=[redacted]"),
+        (b"https://app/p?a=1#top", None),
+        (b"text/html;q=0.9, a@b", None),
+        (b"a=1&token=secret", None),  # no URL
+    ],
+)
+@pytest.mark.parametrize("name", [b"Referer", b"X-Original-URL", b"X-Forwarded-Uri", b"X-Any"])
+def test_a_credential_in_a_fields_url_is_held_back_too(name: bytes, value: bytes, sent: bytes | None) -> None:
+    told, held_back = for_shadow([(name, value)], "s", credentials=False)
+    assert (told[0], held_back) == ((name, value if sent is None else sent), sent is not None)
+    told, held_back = for_shadow([(name, value)], "s", credentials=True)
+    assert (told[0], held_back) == ((name, value), False)
+
+
 def test_a_shadows_request_says_whose_it_is_and_the_rest_passes() -> None:
     came: list[Field] = [HOST, A, (b"x-A", b"2"), (b"Via", b"1.1 lb"), (b"Accept", b"*/*")]
     sent, held_back = for_shadow([*came, (b"Expect", b"100-continue")], "s-1", credentials=False)

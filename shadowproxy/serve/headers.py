@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Field, Fields
+from shadowproxy.redaction import Redaction
 
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"})
 """Between two neighbours only (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but it stays in its place: all
@@ -19,6 +20,7 @@ NOT_TO_STRIP = frozenset({b"host", b"content-length", b"transfer-encoding", b"vi
 
 VIA = b"1.1 shadowproxy"
 SHADOW_REQUEST = b"X-Shadow-Request"
+_BLANKED = Redaction()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,20 @@ def for_shadow(fields: list[Field], shadow: str, *, credentials: bool) -> tuple[
         elif lower == b"traceparent":
             sent.append((name, _unsampled(value)))
         elif lower != b"expect":  # the body is here already: there is nothing to ask leave for
-            sent.append((name, value))
+            told = value if credentials else _without_credentials(value)
+            held_back = held_back or told is not value
+            sent.append((name, told))
     sent += ((b"Via", VIA), (SHADOW_REQUEST, shadow.encode()))
     return sent, held_back
+
+
+def _without_credentials(value: bytes) -> bytes:
+    """A field's value, the same object where no URL in it has user information or a credential in its query."""
+    if b"=" not in value and b"@" not in value:
+        return value
+    text = value.decode("latin-1")  # takes any byte, and gives it back
+    told = _BLANKED.urls(text)
+    return value if told == text else told.encode("latin-1")
 
 
 def _unsampled(traceparent: bytes) -> bytes:
