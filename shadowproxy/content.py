@@ -26,10 +26,10 @@ class Undecodable(Exception):
     """The content cannot be decoded within the bound. The text is one short phrase."""
 
 
-def decoded(body: bytes, codings: str) -> bytes:
+def decoded(body: bytes, codings: str, limit: int = DECODED_LIMIT) -> bytes:
     """`body` with the codings of a Content-Encoding value undone, the last first. A prefix decodes to a prefix.
 
-    Raises Undecodable where a coding is unknown, the data is broken, or the result is over DECODED_LIMIT.
+    Raises Undecodable where a coding is unknown, the data is broken, or a result is over `limit` bytes.
     """
     names = [name for part in codings.split(",") if (name := part.strip().lower()) and name != "identity"]
     if len(names) > MOST_CODINGS:
@@ -39,10 +39,10 @@ def decoded(body: bytes, codings: str) -> bytes:
         if decoder is None:
             raise Undecodable("unknown content coding")
         try:
-            body = decoder(body)
+            body = decoder(body, limit)
         except (zlib.error, brotli.error, zstandard.ZstdError) as error:
             raise Undecodable("broken content coding") from error
-        if len(body) > DECODED_LIMIT:
+        if len(body) > limit:
             raise Undecodable("decodes to more than the limit")
     return body
 
@@ -50,9 +50,9 @@ def decoded(body: bytes, codings: str) -> bytes:
 # Each reads one byte past the limit: it is the only way to tell "full" from "over".
 
 
-def _gunzip(body: bytes) -> bytes:
+def _gunzip(body: bytes, limit: int) -> bytes:
     pieces: list[bytes] = []
-    room = DECODED_LIMIT + 1
+    room = limit + 1
     while body and room > 0:
         member = zlib.decompressobj(wbits=31)
         pieces.append(member.decompress(body, room))
@@ -65,32 +65,32 @@ def _gunzip(body: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def _inflate(body: bytes) -> bytes:
+def _inflate(body: bytes, limit: int) -> bytes:
     # RFC 9110 section 8.4.1.2: "deflate" is the zlib format, and some senders leave its wrapper off.
     try:
-        return zlib.decompressobj().decompress(body, DECODED_LIMIT + 1)
+        return zlib.decompressobj().decompress(body, limit + 1)
     except zlib.error:
-        return zlib.decompressobj(wbits=-15).decompress(body, DECODED_LIMIT + 1)
+        return zlib.decompressobj(wbits=-15).decompress(body, limit + 1)
 
 
-def _unbrotli(body: bytes) -> bytes:
+def _unbrotli(body: bytes, limit: int) -> bytes:
     decoder = brotli.Decompressor()
-    pieces = [decoder.process(body, output_buffer_limit=DECODED_LIMIT + 1)]
+    pieces = [decoder.process(body, output_buffer_limit=limit + 1)]
     size = len(pieces[0])
-    while size <= DECODED_LIMIT and not decoder.can_accept_more_data():
-        pieces.append(decoder.process(b"", output_buffer_limit=DECODED_LIMIT + 1 - size))
+    while size <= limit and not decoder.can_accept_more_data():
+        pieces.append(decoder.process(b"", output_buffer_limit=limit + 1 - size))
         size += len(pieces[-1])
     return b"".join(pieces)
 
 
-def _unzstd(body: bytes) -> bytes:
+def _unzstd(body: bytes, limit: int) -> bytes:
     # RFC 8878 section 3.1.1.1.2 recommends 8 MiB windows be supported; a larger one is memory at the sender's word.
     decoder = zstandard.ZstdDecompressor(max_window_size=8 << 20)
     with decoder.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
-        return reader.read(DECODED_LIMIT + 1)
+        return reader.read(limit + 1)
 
 
-_DECODERS: dict[str, Callable[[bytes], bytes]] = {
+_DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
     "gzip": _gunzip,
     "x-gzip": _gunzip,
     "deflate": _inflate,

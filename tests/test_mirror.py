@@ -531,6 +531,23 @@ async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_o
     assert "s3cret" not in told.getMessage()
 
 
+async def test_a_request_that_cannot_be_rewritten_is_sent_as_it_came_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shadow = Shadowed()
+    books = Books((replace(SHADOW, rewrite=Rewrite.of({}, {"/model": "new"})), shadow))
+    body = b'{"model": s3cret'
+    async with books.mirror:
+        for request in (replace(REQUEST, body=b"", body_bytes=0), *[replace(REQUEST, body=body)] * 2):
+            books.mirror.offer(books.mirror.open(), request)
+            await turns()
+    assert [asked[3] for asked in shadow.asked] == [b"", body, body]
+    (told,) = caplog.records
+    assert told.levelno == logging.WARNING
+    assert "shadows.s.rewrite.json cannot change it, for it is no JSON" in told.getMessage()
+    assert "s3cret" not in told.getMessage()
+
+
 async def test_a_rewritten_request_has_its_length() -> None:
     shadow = Shadowed()
     rewrite = Rewrite.of({"/p": "/q"}, {"": "longer"})

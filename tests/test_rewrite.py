@@ -1,6 +1,8 @@
 """What is rewritten for a shadow is the place that is named, and not a byte beside it."""
 
+import gzip
 import json
+import zlib
 from typing import Any
 
 import orjson
@@ -8,9 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shadowproxy.serve.payload import LONGEST, LONGEST_CODED, VALUES, NotRead
 from shadowproxy.serve.rewrite import Rewrite
 
 PLAIN = {"/v1/predict": "/v2/predict"}
+
+
+def rewritten(body: bytes, values: dict[str, Any]) -> bytes:
+    return Rewrite.of({}, values).message([], body)[1]
 
 
 @pytest.mark.parametrize(
@@ -49,14 +56,15 @@ def test_a_whole_path_is_replaced_and_the_query_stays(target: bytes, sent: bytes
         (b'["model"]', b'["model"]'),
         (b'"model"', b'"model"'),
         (b"", b""),
-        (b'{"model":NaN}', b'{"model":NaN}'),
-        (b'{"model":"old"', b'{"model":"old"'),
-        (b'\xef\xbb\xbf{"model":"old"}', b'\xef\xbb\xbf{"model":"old"}'),
-        (b'{"model":"\xff"}', b'{"model":"\xff"}'),
+        # What Python and some others write, and no standard knows.
+        (b'{"model":NaN,"x":[-Infinity,NaN]}', b'{"model":"new","x":[-Infinity,NaN]}'),
+        (b'\xef\xbb\xbf{"model":"old"}', b'\xef\xbb\xbf{"model":"new"}'),
+        (b'{"\\ud800":1,"model":"old","x":"\\ud800"}', b'{"\\ud800":1,"model":"new","x":"\\ud800"}'),
+        (b'{"model":"old","n":' + b"9" * 5000 + b"}", b'{"model":"new","n":' + b"9" * 5000 + b"}"),
     ],
 )
 def test_the_value_is_replaced_and_every_other_byte_stays(body: bytes, sent: bytes) -> None:
-    assert Rewrite.of({}, {"/model": "new"}).body(body) == sent
+    assert rewritten(body, {"/model": "new"}) == sent
 
 
 @pytest.mark.parametrize(
@@ -78,17 +86,72 @@ def test_the_value_is_replaced_and_every_other_byte_stays(body: bytes, sent: byt
 )
 def test_a_pointer_leads_where_rfc_6901_says(pointer: str, sent: bytes | None) -> None:
     body = b'{"a":[1, [2, 2]],"b/c":{"~":3},"":4}'
-    assert Rewrite.of({}, {pointer: 0}).body(body) == (body if sent is None else sent)
+    assert rewritten(body, {pointer: 0}) == (body if sent is None else sent)
 
 
 def test_several_values_are_replaced_whatever_their_lengths() -> None:
-    rewrite = Rewrite.of({}, {"/a": "much longer than before", "/b": {"c": None}})
-    assert rewrite.body(b'{"b":[1,2,3],"a":1,"z":0}') == b'{"b":{"c":null},"a":"much longer than before","z":0}'
+    values = {"/a": "much longer than before", "/b": {"c": None}}
+    assert rewritten(b'{"b":[1,2,3],"a":1,"z":0}', values) == b'{"b":{"c":null},"a":"much longer than before","z":0}'
 
 
 def test_depth_is_no_matter() -> None:
     deep = b"[" * 1000 + b"]" * 1000
-    assert Rewrite.of({}, {"/model": 1}).body(b'{"d":' + deep + b',"model":0}') == b'{"d":' + deep + b',"model":1}'
+    assert rewritten(b'{"d":' + deep + b',"model":0}', {"/model": 1}) == b'{"d":' + deep + b',"model":1}'
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [(b"gzip", gzip.compress), (b"deflate", zlib.compress), (b"identity", bytes)],
+    ids=["gzip", "deflate", "identity"],
+)
+def test_a_coded_body_is_sent_plain_once_it_is_changed_and_as_it_is_otherwise(coding: bytes, encode: Any) -> None:
+    body = encode(b'{"model":"old","n":1.10}')
+    fields = [(b"Content-Encoding", coding), (b"X-A", b"1"), (b"Content-Length", b"%d" % len(body))]
+    sent = b'{"model":"new","n":1.10}'
+    changed = Rewrite.of({}, {"/model": "new"}).message(fields, body)
+    assert changed == ([(b"X-A", b"1"), (b"Content-Length", b"%d" % len(sent))], sent)
+    assert Rewrite.of({}, {"/absent": "new"}).message(fields, body) == (fields, body)
+
+
+def test_what_tells_of_the_bytes_of_a_changed_body_goes() -> None:
+    stale = [
+        (b"Content-MD5", b"x"),
+        (b"content-digest", b"sha-256=:x:"),
+        (b"Repr-Digest", b"sha-256=:x:"),
+        (b"Digest", b"x"),
+        (b"Signature-Input", b"x"),
+        (b"Signature", b"x"),
+        (b"X-Amz-Content-SHA256", b"x"),
+    ]
+    rewrite = Rewrite.of({}, {"/a": 2})
+    assert rewrite.message([*stale, (b"A", b"b")], b'{"a":1}') == ([(b"A", b"b")], b'{"a":2}')
+    assert rewrite.message([*stale, (b"A", b"b")], b'{"b":1}') == ([*stale, (b"A", b"b")], b'{"b":1}')
+
+
+CODED = [(b"Content-Encoding", b"gzip")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "body", "why"),
+    [
+        ([], b'{"model":"old"', "no JSON"),
+        ([], b'{"model":"\xff"}', "no JSON"),
+        ([], b"a=b&model=old", "no JSON"),
+        ([], b"[" * 100_000, "too many values"),
+        ([], b"[" * 5000 + b"]" * 5000, "no JSON"),
+        ([], b'{"a":"' + bytes(LONGEST) + b'"}', "longer than 4 MiB"),
+        ([], b"[" + b"0," * VALUES + b"0]", "too many values"),
+        ([], b"[" + b'"",' * (VALUES // 16) + b"0]", "too many values"),
+        ([(b"content-encoding", b"rot13")], b"{}", "decoded: unknown content coding"),
+        (CODED, b"{}", "decoded: broken content coding"),
+        (CODED, gzip.compress(bytes(LONGEST_CODED + 1)), "decoded: decodes to more than the limit"),
+        (CODED, gzip.compress(b'{"model":1}' * 100)[:30], "no JSON"),
+    ],
+)
+def test_a_body_that_cannot_be_searched_is_told_of(fields: Any, body: bytes, why: str) -> None:
+    with pytest.raises(NotRead, match=why):
+        Rewrite.of({}, {"/model": "new"}).message(fields, body)
+    assert Rewrite.of({}, {}).message(fields, body) == (fields, body)
 
 
 KEYS = st.text(alphabet='ab"\\/~\u00e9 ', max_size=3)
@@ -126,4 +189,4 @@ def put(document: Any, pointer: str, value: Any) -> Any:
 def test_it_does_what_parsing_and_writing_again_would(data: st.DataObject, document: Any, indent: Any) -> None:
     pointer = data.draw(st.sampled_from(places(document)))
     body = json.dumps(document, indent=indent).encode()
-    assert orjson.loads(Rewrite.of({}, {pointer: ["new"]}).body(body)) == put(document, pointer, ["new"])
+    assert orjson.loads(rewritten(body, {pointer: ["new"]})) == put(document, pointer, ["new"])

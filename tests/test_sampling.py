@@ -1,5 +1,6 @@
 """Who is chosen: by the key alone, alike for every shadow and replica, a smaller share within a larger one."""
 
+import gzip
 import random
 import statistics
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from shadowproxy.exchange import Request
 from shadowproxy.serve import sampling
+from shadowproxy.serve.payload import LONGEST, VALUES
 from shadowproxy.serve.sampling import Match, bucket, pointer_tokens, sampler
 
 
@@ -85,6 +87,12 @@ def test_another_salt_chooses_others() -> None:
         ("json:/user/id", [], b'{"user":[]}', "r"),
         ("json:/user/id", [], b'{"user":"id"}', "r"),
         ("json:/user/id", [], b"not json", "r"),
+        ("json:/user/id", [], b'{"user":{"id":"u1"},"x":NaN}', "u1"),
+        ("json:/user/id", [(b"Content-Encoding", b"gzip")], gzip.compress(b'{"user":{"id":"u1"}}'), "u1"),
+        ("json:/user/id", [(b"Content-Encoding", b"gzip")], b'{"user":{"id":"u1"}}', "r"),
+        # What would hold up the callers for long is not read.
+        ("json:/user/id", [], b'{"user":{"id":"u1"},"x":"%s"}' % (b"y" * LONGEST), "r"),
+        ("json:/user/id", [], b'{"user":{"id":"u1"},"x":[%s0]}' % (b"0," * VALUES), "r"),
         ("json:/user/id", [], b"", "r"),
     ],
 )

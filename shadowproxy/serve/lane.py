@@ -144,6 +144,7 @@ class Lane:
         self.percent = shadow.percent
         self.paused = False
         self.told_of_credentials = False
+        self.told_of_rewrite = False
         self._spent = Spent(started)
         self._waiting: deque[Job] = deque()
         self._running = 0

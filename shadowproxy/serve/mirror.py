@@ -20,8 +20,9 @@ from typing import Self
 
 from shadowproxy.exchange import Exchange, Failure, Field, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import Capture, Memory
-from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
+from shadowproxy.serve.headers import end_to_end, for_shadow
 from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
+from shadowproxy.serve.payload import NotRead
 from shadowproxy.serve.upstream import UpstreamError
 
 _WHY = {
@@ -246,9 +247,18 @@ class Mirror:
             return _skipped(not_begun)
         shadow, request = lane.shadow, job.request
         fields, held_back = for_shadow(end_to_end(request.fields), shadow.name, credentials=shadow.forward_credentials)
-        body = shadow.rewrite.body(request.body)
-        if len(body) != len(request.body):
-            fields = with_length(fields, len(body))
+        body = request.body
+        try:
+            fields, body = shadow.rewrite.message(fields, body)
+        except NotRead as why:
+            if not lane.told_of_rewrite:
+                lane.told_of_rewrite = True
+                _log.warning(
+                    "shadow %s is sent a request as it came: shadows.%s.rewrite.json cannot change it, for %s",
+                    shadow.name,
+                    shadow.name,
+                    why,
+                )
         leg = await self._leg(lane, job, shadow.rewrite.target(request.target), fields, body)
         outcome = leg.outcome if isinstance(leg, Failure) else Outcome.OK
         lane.ended(outcome, self._loop.time())

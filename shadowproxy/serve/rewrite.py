@@ -12,14 +12,35 @@ from typing import Any
 
 import orjson
 
+from shadowproxy.exchange import Field
+from shadowproxy.serve.headers import with_length
+from shadowproxy.serve.payload import json_text, value
 from shadowproxy.serve.sampling import pointer_tokens
 
+OF_THE_BODY = frozenset(
+    {
+        b"content-encoding",
+        b"content-md5",
+        b"content-digest",
+        b"repr-digest",
+        b"digest",
+        b"signature",
+        b"signature-input",
+        b"x-amz-content-sha256",
+        b"x-ms-content-sha256",
+    }
+)
+"""Fields that tell of the bytes of a body (RFC 9530, RFC 9421): of a changed one they would be a lie, so they go."""
+
 # These read JSON that a parser has accepted, and so need not tell good from bad.
-_SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*+"|[^\s,\]}]++')
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_SCALAR = re.compile(rb"[^\s,\]}]++")
+_QUOTE_OR_BRACKET = re.compile(rb'["\[\]{}]')
 _SPACE = re.compile(rb"\s*+")
 _COLON = re.compile(rb"\s*+:\s*+")
 _COMMA = re.compile(rb"\s*+,?\s*+")
+_BOM = b"\xef\xbb\xbf"
+_QUOTE, _BACKSLASH = b'"\\'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +62,30 @@ class Rewrite:
         path, mark, query = target.partition(b"?")
         return self.paths.get(path, path) + mark + query
 
-    def body(self, body: bytes) -> bytes:
-        """The body with `values` put in where its JSON has such a place; unchanged where it has none, or is no JSON."""
-        if not self.values:
-            return body
-        try:
-            orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return body
-        for tokens, value in self.values:
+    def message(self, fields: list[Field], body: bytes) -> tuple[list[Field], bytes]:
+        """Fields and body with `values` put in where the body's JSON has such a place; as they are where it has none.
+
+        A body that was coded is sent plain once it is changed. Raises NotRead where there is a body, and it cannot be
+        searched: then the shadow would be asked another question than was meant, and somebody should know.
+        """
+        if not self.values or not body:
+            return fields, body
+        text = json_text(fields, body)
+        changed = text
+        for tokens, replacement in self.values:
             # Replaced, never added: a request without the field is not the one that was meant.
-            begin = _find(body, tokens)
+            begin = _find(changed, tokens)
             if begin is not None:
-                body = body[:begin] + value + body[_end(body, begin) :]
-        return body
+                changed = changed[:begin] + replacement + changed[_end(changed, begin) :]
+        if changed == text:
+            return fields, body
+        kept = [field for field in fields if field[0].lower() not in OF_THE_BODY]
+        return with_length(kept, len(changed)), changed
 
 
 def _find(body: bytes, tokens: Sequence[str]) -> int | None:
     """Where the value begins that a JSON pointer leads to."""
-    at: int | None = _past(_SPACE, body, 0)
+    at: int | None = _past(_SPACE, body, 3 if body.startswith(_BOM) else 0)
     for token in tokens:
         if at is None or body[at] not in b"[{":
             return None
@@ -76,27 +102,44 @@ def _child(body: bytes, at: int, name: str) -> int | None:
     while body[at] not in b"]}":
         if in_object:
             end = _end(body, at)
-            label = orjson.loads(body[at:end])
+            label = _key(body[at:end])
             at = _past(_COLON, body, end)
+            if label == name:
+                found = at
+        elif str(index) == name:
+            return at
         else:
-            label = str(index)
             index += 1
-        if label == name:
-            found = at
         at = _past(_COMMA, body, _end(body, at))
     return found
 
 
+def _key(text: bytes) -> Any:
+    return value(text) if b"\\" in text else text[1:-1].decode()
+
+
 def _end(body: bytes, at: int) -> int:
     """Where the value that begins at `at` ends."""
+    if body[at] == _QUOTE:
+        return _string_end(body, at)
     if body[at] not in b"[{":
         return _past(_SCALAR, body, at)
     depth = 0
-    for token in _STRING_OR_BRACKET.finditer(body, at):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
+    while match := _QUOTE_OR_BRACKET.search(body, at):
+        at = match.start()
+        if body[at] == _QUOTE:
+            at = _string_end(body, at)
+            continue
+        depth += 1 if body[at] in b"[{" else -1
+        at += 1
         if depth == 0:
-            return token.end()
+            return at
     raise AssertionError("JSON that a parser has accepted is balanced")
+
+
+def _string_end(body: bytes, at: int) -> int:
+    end = body.find(b'"', at + 1)  # ten times as fast as the pattern, which a string of megabytes would notice
+    return end + 1 if body[end - 1] != _BACKSLASH else _past(_STRING, body, at)
 
 
 def _past(pattern: re.Pattern[bytes], body: bytes, at: int) -> int:

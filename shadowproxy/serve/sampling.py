@@ -10,6 +10,7 @@ import orjson
 
 from shadowproxy.exchange import Field, Request
 from shadowproxy.serve.headers import find
+from shadowproxy.serve.payload import NotRead, json_value
 
 Key = Callable[[Request], str | None]
 """What of a request decides its bucket; None where the request has no such thing."""
@@ -62,10 +63,10 @@ def _cookie(request: Request, name: str) -> str | None:
 
 def _json(request: Request, tokens: Sequence[str]) -> str | None:
     try:
-        value = orjson.loads(request.body)
+        value = json_value(request.fields, request.body)
         for token in tokens:
             value = value[int(token)] if isinstance(value, list) else value[token]
-    except (ValueError, LookupError, TypeError):
+    except (NotRead, ValueError, LookupError, TypeError):
         return None
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
