@@ -80,6 +80,10 @@ async def _run(config: Config, file: Path | None) -> int:
         _log.info("%s", sidecar.describe())
         await sidecar.wait_stopping()
         _log.info("stopping: up to %g s for the requests and shadows under way", sidecar.config.drain)
+    # The last word, when nobody can ask for metrics any more. Requests are those in the log and those lost.
+    requests, books = sidecar.proxy.outcomes.total(), sidecar.journal.statistics()
+    told = {"event": "stopped", "requests": requests, "written": books.written, "lost": sum(books.lost.values())}
+    _log.info("stopped: %(requests)d requests, %(written)d records in the log, %(lost)d lost", told, extra=told)
     return 0
 
 

@@ -14,6 +14,7 @@ from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.census import Census, ConfigCensus, Durations
 from shadowproxy.serve.journal import LOSSES, Statistics
+from shadowproxy.serve.proxy import REFUSALS
 from shadowproxy.serve.times import BOUNDS
 
 
@@ -50,8 +51,8 @@ def _live(census: Census) -> Iterator[Metric]:
     refused = CounterMetricFamily(
         "shadowproxy_requests_refused", "Requests not taken on, by the status answered.", labels=["status"]
     )
-    for status in sorted(census.refused):
-        refused.add_metric([str(status)], census.refused[status])
+    for status in REFUSALS:  # from zero: a rate is blind to the first of a series that begins with it
+        refused.add_metric([str(status)], census.refused.get(status, 0))
     yield refused
     yield GaugeMetricFamily("shadowproxy_requests_in_flight", "Requests under way.", census.in_flight)
     yield _histogram(

@@ -24,6 +24,9 @@ from shadowproxy.serve.pieces import Pieces
 from shadowproxy.serve.times import Times
 from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError
 
+REFUSALS = (501, 503, 508)
+"""The statuses of requests that are not taken on: a WebSocket, more than `in_flight` at once, a loop."""
+
 MAX_HOPS = 16  # a longer chain of shadowproxies is a circle that some hop hides by changing the request ID
 
 
