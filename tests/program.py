@@ -28,13 +28,7 @@ class Program:
         self.said: list[str] = []
         self.address: Address
         self._file = directory / "config.yaml"  # JSON is YAML
-        given: dict[str, Any] = {
-            "listen": "127.0.0.1:0",
-            "admin": None,
-            "log": {"path": str(self.log)},
-            "overload": {"loop_lag": "1m"},  # a busy machine must not decide what a test sees
-        }
-        self._file.write_text(json.dumps(given | dict(values)))
+        self.configure(values)
         self._process: asyncio.subprocess.Process
         self._hearing: asyncio.Task[None]
         self._listening = asyncio.Event()
@@ -76,6 +70,23 @@ class Program:
     async def ask(self, raw: bytes) -> Message:
         async with await self.caller() as caller:
             return await caller.ask(raw)
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Write its configuration file, in the file's place."""
+        given: dict[str, Any] = {
+            "listen": "127.0.0.1:0",
+            "admin": None,
+            "log": {"path": str(self.log)},
+            "overload": {"loop_lag": "1m"},  # a busy machine must not decide what a test sees
+        }
+        self._file.write_text(json.dumps(given | dict(values)))
+
+    async def wait_said(self, words: str) -> str:
+        """The first line it says, or has said, that has these words in it."""
+        async with asyncio.timeout(PATIENCE):
+            while not (lines := [line for line in self.said if words in line]):  # noqa: ASYNC110  # lines tell nobody
+                await asyncio.sleep(0.01)
+        return lines[0]
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -580,6 +580,110 @@ async def test_control_asks_live_again_for_a_share_of_what_is_mirrored() -> None
     assert len(live_again.asked) == 2
 
 
+# What an operator changes.
+
+
+async def test_a_paused_shadow_is_asked_nothing_until_it_is_resumed() -> None:
+    paused, other = Shadowed(), Shadowed()
+    books = Books((SHADOW, paused), (replace(SHADOW, name="other"), other))
+    async with books.mirror:
+        books.mirror.pause("s")
+        books.offer()
+        await turns()
+        books.mirror.resume("s")
+        books.offer()
+        await turns()
+    assert (len(paused.asked), len(other.asked)) == (1, 2)
+    assert books.outcomes() == {Outcome.PAUSED: 1, Outcome.OK: 1}
+    books.balanced(2)
+
+
+async def test_a_pause_settles_what_waits_and_lets_what_is_under_way_end() -> None:
+    slow = Shadowed(open=False)
+    books = Books((SHADOW, slow))
+    async with books.mirror:
+        for _ in range(5):
+            books.offer()
+        await turns()
+        books.mirror.pause("s")
+        assert books.outcomes() == {Outcome.PAUSED: 3}
+        slow.gate.set()
+        await turns()
+    assert books.outcomes() == {Outcome.PAUSED: 3, Outcome.OK: 2}
+    books.balanced(5)
+
+
+async def test_a_job_that_was_taken_on_in_the_turn_of_the_pause_is_not_begun() -> None:
+    shadow = Shadowed()
+    for pause in ("s", None):
+        books = Books((SHADOW, shadow))
+        async with books.mirror:
+            books.offer()
+            books.mirror.pause(pause)
+            await turns()
+        assert books.outcomes() == {Outcome.PAUSED: 1}
+    assert shadow.asked == []
+
+
+async def test_the_pause_of_all_is_one_switch_over_every_lane_and_the_control() -> None:
+    shadow, live_again = Shadowed(), Shadowed()
+    control = (replace(SHADOW, name=CONTROL, forward_credentials=True), live_again)
+    books = Books((SHADOW, shadow), control=control)
+    async with books.mirror:
+        books.mirror.pause("s")
+        books.mirror.pause()
+        books.offer()
+        await turns()
+        books.mirror.resume()
+        books.offer()
+        await turns()
+        books.mirror.resume("s")
+        books.offer()
+        await turns()
+    assert (len(shadow.asked), len(live_again.asked)) == (1, 2)
+    assert books.outcomes() == {Outcome.PAUSED: 2, Outcome.OK: 1}
+
+
+async def test_a_percent_that_is_set_decides_from_the_next_request_on() -> None:
+    shadow = Shadowed()
+    books = Books((replace(SHADOW, percent=0.0), shadow), position=lambda _: 10.0)
+    async with books.mirror:
+        for percent in (0.0, 10.0, 10.5):
+            books.mirror.set_percent("s", percent)
+            books.offer()
+            await turns()
+    assert [list(each.shadows) for each in books.appended] == [[], [], ["s"]]
+
+
+async def test_a_name_that_no_lane_has_is_a_key_error() -> None:
+    books = Books((SHADOW, Shadowed()))
+    async with books.mirror:
+        for change in (books.mirror.pause, books.mirror.resume, lambda name: books.mirror.set_percent(name, 1.0)):
+            with pytest.raises(KeyError):
+                change("nobody")
+
+
+async def test_a_plan_ends_with_its_last_exchange_and_its_lanes_are_paused_with_their_names() -> None:
+    slow, waits = Shadowed(open=False), Shadowed()
+    books = Books((replace(SHADOW, in_flight=1), slow))
+    async with books.mirror:
+        books.offer()
+        books.offer()
+        await turns()
+        before = books.plan
+        lanes = (Lane(SHADOW, cast(Any, waits), before.lanes[0].tally, 0.0),)
+        books.mirror.adopt(replace(before, lanes=lanes))
+        ended = asyncio.get_running_loop().create_task(books.mirror.wait_ended(before))
+        books.mirror.pause("s")  # the old lane's waiting job too
+        assert books.outcomes() == {Outcome.PAUSED: 1}
+        await turns()
+        assert not ended.done()
+        slow.gate.set()
+        await ended
+    assert (len(slow.asked), len(waits.asked)) == (1, 0)
+    books.balanced(2)
+
+
 # Stopping.
 
 

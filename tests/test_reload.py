@@ -1,0 +1,326 @@
+"""Another configuration: whole or not at all, for new requests at once, and for those under way not at all."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Caller, Origin, Peer, answer, strict_ok
+from program import Program
+
+from shadowproxy import config, record
+from shadowproxy.exchange import Outcome
+from shadowproxy.serve import app
+from shadowproxy.serve.app import Sidecar
+from shadowproxy.serve.watch import Watch
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Configured:
+    """A sidecar that runs by a file, which the test may change."""
+
+    def __init__(self, directory: Path) -> None:
+        self.log = directory / "log"
+        self.file = directory / "config.yaml"
+        self.sidecar: Sidecar
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def values(self, live: str, shadows: Mapping[str, Any], **more: Any) -> None:
+        given = {
+            "listen": "127.0.0.1:0",
+            "admin": None,
+            "overload": {"loop_lag": "1h"},
+            "log": {"path": str(self.log)},
+            "live": {"url": live},
+            "shadows": {name: {"url": each} if isinstance(each, str) else each for name, each in shadows.items()},
+        }
+        self.write(json.dumps(given | more))
+
+    async def reload(self) -> None:
+        """Have it read again, and wait for what comes of it."""
+        before = self.sidecar.census().config
+        self.sidecar.reload()
+        async with asyncio.timeout(5):
+            while (now := self.sidecar.census().config) == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert (now.reloads, now.failures) in (
+            (before.reloads + 1, before.failures),
+            (before.reloads, before.failures + 1),
+        )
+
+    async def ask(self) -> bytes:
+        async with await Caller.to(self.sidecar.address) as caller:
+            return (await caller.ask(GET)).body
+
+    def records(self) -> list[record.Record]:
+        return [entry for entry in record.read([self.log]) if isinstance(entry, record.Record)]
+
+
+@pytest.fixture
+async def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Configured]:
+    monkeypatch.setattr(app, "Watch", partial(Watch, every=3600.0))  # the test says when
+    yield Configured(tmp_path)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_new_requests_are_served_by_the_new_configuration(configured: Configured) -> None:
+    async with (
+        Origin(answer(b"one")) as one,
+        Origin(answer(b"two")) as two,
+        Origin(answer()) as a,
+        Origin(answer()) as b,
+    ):
+        configured.values(one.url, {"a": a.url})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            assert await configured.ask() == b"one"
+            configured.values(two.url, {"b": b.url}, log={"path": str(configured.log), "bodies": "none"})
+            await configured.reload()
+            assert configured.sidecar.census().config.generation == 2
+            assert configured.sidecar.config.live.url == two.url
+            assert await configured.ask() == b"two"
+    first, second = configured.records()
+    assert (list(first.shadows), list(second.shadows)) == (["a"], ["b"])
+    assert (len(a.requests), len(b.requests)) == (1, 1)
+    assert first.live.body is not None
+    assert (first.live.body.value, second.live.body and second.live.body.value) == ("one", None)
+
+
+async def test_a_request_under_way_ends_under_the_configuration_it_began_with(configured: Configured) -> None:
+    """Its body is still coming when the configuration changes: live, shadows and what is logged stay the old ones."""
+    async with (
+        Origin(strict_ok) as one,
+        Origin(answer(b"two")) as two,
+        Origin(answer()) as a,
+        Origin(answer()) as b,
+    ):
+        configured.values(one.url, {"a": a.url})
+        async with (
+            Sidecar(config.load(configured.file), configured.file) as configured.sidecar,
+            await Caller.to(configured.sidecar.address) as caller,
+        ):
+            await caller.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nold")
+            async with asyncio.timeout(5):
+                while not configured.sidecar.proxy.in_flight:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            configured.values(two.url, {"b": b.url}, log={"path": str(configured.log), "bodies": "none"})
+            await configured.reload()
+            assert await configured.ask() == b"two"
+            await caller.send(b"one")
+            assert (await caller.answer()).body == b"ok"
+            async with asyncio.timeout(5):
+                while one.open_connections or a.open_connections:  # noqa: ASYNC110  # closed with its last exchange
+                    await asyncio.sleep(0.001)
+            assert two.open_connections == b.open_connections == 1
+    under_old = next(each for each in configured.records() if each.request.method == "POST")
+    assert list(under_old.shadows) == ["a"]
+    assert under_old.request.body.value == "oldone"
+    assert (len(one.requests), len(a.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("live: {url: http://127.0.0.1:1, timout: 5s}", 'live.timout: unknown key (did you mean "timeout"?)'),
+        ("live: [", "not YAML"),
+        ("", "is empty"),
+        (None, "cannot be read"),
+        (
+            "live: {url: https://127.0.0.1:1, tls: {ca: Makefile}}",
+            "live.tls: its files cannot be used",
+        ),
+    ],
+)
+async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told_of(
+    configured: Configured, text: str | None, told: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    async with Origin(answer(b"one")) as live, Origin(answer()) as shadow:
+        configured.values(live.url, {"a": shadow.url})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            if text is None:
+                configured.file.unlink()
+            else:
+                configured.write(text)
+            await configured.reload()
+            census = configured.sidecar.census().config
+            assert (census.generation, census.failures, census.reloads) == (1, 1, 0)
+            assert told in (census.error or "")
+            assert any(told in line.getMessage() for line in caplog.records if line.levelno == logging.ERROR)
+            assert await configured.ask() == b"one"
+            configured.values(live.url, {"a": shadow.url})
+            await configured.reload()
+            census = configured.sidecar.census().config
+            assert (census.generation, census.error) == (2, None)
+    assert [list(each.shadows) for each in configured.records()] == [["a"]]
+
+
+async def test_what_takes_a_restart_is_said_and_the_rest_is_in_force(
+    configured: Configured, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    async with Origin(answer(b"one")) as one, Origin(answer(b"two")) as two:
+        configured.values(one.url, {"a": two.url})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            address = configured.sidecar.address
+            elsewhere = {"path": str(tmp_path / "elsewhere"), "rotate": {"size": "1MiB"}}
+            configured.values(two.url, {"a": one.url}, listen="127.0.0.1:1", admin="127.0.0.1:2", log=elsewhere)
+            await configured.reload()
+            said = [line.getMessage() for line in caplog.records if "takes a restart" in line.getMessage()]
+            assert [line.split()[0] for line in said] == ["listen", "admin", "log.path"]
+            assert configured.sidecar.address == address
+            assert configured.sidecar.config.log.path == str(configured.log)
+            assert configured.sidecar.journal.settings.rotate_size == 1 << 20
+            assert await configured.ask() == b"two"
+    assert not (tmp_path / "elsewhere").exists()
+    assert len(configured.records()) == 1
+
+
+async def test_limits_and_the_drain_are_in_force_at_once(configured: Configured) -> None:
+    async with Origin(answer()) as live:
+        configured.values(live.url, {})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            limits = {"memory": "9MiB", "headers": "1KiB", "in_flight": 7}
+            configured.values(live.url, {}, limits=limits, overload={"loop_lag": "3s"}, drain="2s")
+            await configured.reload()
+            sidecar = configured.sidecar
+            assert sidecar.mirror.memory.limit == sidecar.journal.settings.queue_bytes == 9 << 20
+            assert sidecar.mirror.pulse.limit == 3.0
+            assert sidecar.proxy.service.in_flight == 7
+            assert sidecar._server.drain == 2.0
+            async with await Caller.to(sidecar.address) as caller:
+                reply = await caller.ask(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 1024 + b"\r\n\r\n")
+            assert reply.status == 431
+
+
+async def test_what_the_file_says_the_same_of_is_left_as_it_is(configured: Configured) -> None:
+    """A shadow's connections, breaker and budget do not begin anew because another shadow was changed."""
+    async with Origin(answer()) as live, Origin(answer()) as a, Origin(answer()) as b:
+        configured.values(live.url, {"a": a.url, "b": b.url})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            await configured.ask()
+            kept, changed = configured.sidecar.mirror.lanes
+            configured.values(live.url, {"a": a.url, "b": {"url": b.url, "timeout": "5s"}})
+            await configured.reload()
+            lane, other = configured.sidecar.mirror.lanes
+            assert lane is kept
+            assert other is not changed
+            assert other.tally is changed.tally
+            await configured.ask()
+            async with asyncio.timeout(5):
+                while b.open_connections > 1:  # noqa: ASYNC110  # the old lane's is closed
+                    await asyncio.sleep(0.001)
+            assert len(live.connections) == len(a.connections) == 1
+            assert [each.chosen for each in configured.sidecar.census().shadows] == [2, 2]
+
+
+async def test_a_pause_and_a_percent_set_by_an_operator_outlive_a_reload(configured: Configured) -> None:
+    async with Origin(answer()) as live, Origin(answer()) as a:
+        shadow = {"url": a.url, "percent": 50}
+        configured.values(live.url, {"a": shadow})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            mirror = configured.sidecar.mirror
+            mirror.pause("a")
+            mirror.set_percent("a", 100)
+            configured.values(live.url, {"a": shadow | {"timeout": "5s"}})
+            await configured.reload()
+            assert (mirror.lane("a").paused, mirror.lane("a").percent) == (True, 100)
+            configured.values(live.url, {"a": shadow | {"percent": 25}})
+            await configured.reload()
+            assert (mirror.lane("a").paused, mirror.lane("a").percent) == (True, 25)
+            mirror.pause()
+            await configured.reload()
+            assert mirror.paused
+
+
+async def test_what_is_used_of_a_budget_is_not_given_back_by_a_reload(configured: Configured) -> None:
+    async with Origin(answer()) as live, Origin(answer()) as a:
+        shadow = {"url": a.url, "budget": {"requests": 2}}
+        configured.values(live.url, {"a": shadow})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            await configured.ask()
+            configured.values(live.url, {"a": shadow | {"timeout": "5s"}})
+            await configured.reload()
+            await configured.ask()
+            await configured.ask()
+            configured.values(live.url, {"a": shadow | {"budget": {"requests": 1}}})
+            await configured.reload()
+            await configured.ask()
+    outcomes = [each.shadows["a"].outcome for each in configured.records()]
+    assert outcomes == [Outcome.OK, Outcome.OK, Outcome.BUDGET_SPENT, Outcome.OK]
+
+
+async def test_without_a_file_there_is_nothing_to_read_again(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Origin(answer(b"one")) as live:
+        configured.values(live.url, {})
+        async with Sidecar(config.load(configured.file)) as configured.sidecar:
+            configured.sidecar.reload()
+            async with asyncio.timeout(5):
+                while "started with flags" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            assert await configured.ask() == b"one"
+            assert configured.sidecar.census().config.generation == 1
+
+
+async def test_reloads_beneath_traffic_fail_no_request_and_the_books_balance(configured: Configured) -> None:
+    async def slow(peer: Peer) -> None:
+        while await peer.request():
+            await asyncio.sleep(0.003)
+            await peer.send(answer(b"{}"))
+
+    async with Origin(slow) as one, Origin(slow) as two, Origin(slow) as a, Origin(slow) as b:
+        configured.values(one.url, {"a": a.url})
+        sent = 0
+        done = asyncio.Event()
+
+        async def call() -> None:
+            nonlocal sent
+            async with await Caller.to(configured.sidecar.address) as caller:
+                while not done.is_set():
+                    sent += 1
+                    assert (await caller.ask(GET)).body == b"{}"
+
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            callers = [asyncio.get_running_loop().create_task(call()) for _ in range(8)]
+            for number in range(20):
+                configured.values((one, two)[number % 2].url, {"a": a.url, "b": b.url} if number % 3 else {"a": b.url})
+                await configured.reload()
+                await asyncio.sleep(0.02)
+            done.set()
+            await asyncio.gather(*callers)
+            async with asyncio.timeout(5):
+                while len(configured.sidecar._alive) > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+            census = configured.sidecar.census()
+    records = configured.records()
+    assert len(records) == sent == sum(census.outcomes.values())
+    assert Counter(leg.outcome for each in records for leg in each.shadows.values()) == Counter(
+        {Outcome.OK: len(a.requests) + len(b.requests)}
+    )
+
+
+async def test_the_program_reads_its_file_again_on_sighup_and_when_it_changes(tmp_path: Path) -> None:
+    async with Origin(answer(b"one")) as one, Origin(answer(b"two")) as two, Origin(answer(b"three")) as three:
+        async with Program(tmp_path, {"live": {"url": one.url}, "shadows": {"s": {"url": two.url}}}) as program:
+            assert (await program.ask(GET)).body == b"one"
+            program.configure({"live": {"url": two.url}, "shadows": {"s": {"url": one.url}}})
+            program.signal(signal.SIGHUP)
+            await program.wait_said("configuration 2 is in force")
+            assert (await program.ask(GET)).body == b"two"
+            program.configure({"live": {"url": three.url}})  # and no signal
+            await program.wait_said(f"is in force: live {three.url}")
+            assert (await program.ask(GET)).body == b"three"
+            program.configure({"live": {"url": "nowhere"}})
+            await program.wait_said("live.url: ")
+            assert (await program.ask(GET)).body == b"three"
+            assert await program.stop() == 0
+        assert len(program.records()) == 4
