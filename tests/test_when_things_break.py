@@ -625,16 +625,39 @@ async def test_proxies_and_netrc_of_the_environment_are_not_obeyed(
 
 
 async def test_a_request_that_comes_back_is_refused_with_508(proxy: StartProxy) -> None:
-    """Live's address leads back here, by whatever way: the caller gets an answer, and no circle is run through."""
+    """Live's address leads back here, by whatever way: the caller gets an answer, and the circle ends at its second
+    round."""
 
     async def send_back(peer: Peer) -> None:
         while (request := await peer.request()) is not None:
             reply = await running.ask(request.raw)
-            await peer.send(answer(b"%d" % reply.status))
+            await peer.send(answer(b"%d, then %s" % (reply.status, reply.body)))
 
     async with proxy(send_back) as running:
-        assert (await running.ask(GET)).body == b"508"
-        assert len(running.live.requests) == 1
+        reply = await running.ask(GET)
+        assert reply.body.startswith(b'200, then 508, then {"error":"proxy_loop_detected"')
+        assert len(running.live.requests) == 2
+
+
+async def test_one_request_id_at_once_by_two_ways_in_is_no_circle(proxy: StartProxy) -> None:
+    """A caller that asks with one ID directly and through another shadowproxy, as one that tries again does."""
+    direct = GET[:-2] + b"X-Request-ID: same\r\n\r\n"
+    through = direct[:-2] + b"Via: 1.1 shadowproxy\r\n\r\n"
+    open_gate = asyncio.Event()
+
+    async def wait(peer: Peer) -> None:
+        await peer.request()
+        await open_gate.wait()
+        await peer.send(answer(b"ok"))
+
+    async with proxy(wait) as running:
+        asking = [asyncio.create_task(running.ask(raw)) for raw in (direct, through, direct, through)]
+        async with asyncio.timeout(5):
+            while running.sidecar.proxy.in_flight < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        open_gate.set()
+        assert [reply.status for reply in await asyncio.gather(*asking)] == [200] * 4
+        assert running.sidecar.proxy._passing == {}
 
 
 async def test_two_proxies_in_a_row_are_no_circle(proxy: StartProxy) -> None:
