@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shadowproxy.exchange import Exchange, Failure, Field, Outcome, Reply, Request, ShadowLeg, Skipped
-from shadowproxy.serve.capture import Memory
+from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Reply, Request, ShadowLeg, Skipped
+from shadowproxy.serve.capture import EXCHANGE, Memory, fields_weight
 from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unsettled
 from shadowproxy.serve.mirror import Mirror, Pulse
 from shadowproxy.serve.rewrite import Rewrite
@@ -33,6 +33,8 @@ SHADOW = Shadow(
 )
 REQUEST = Request("r", "record", 0, "POST", b"/p", ((b"Host", b"h"), (b"Content-Length", b"2")), b"hi", 2)
 LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
+HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)
+"""Bytes that REQUEST counts besides its body, from when it is mirrored."""
 
 
 PLAN = Plan((), None, append=lambda _: None, position=lambda _: 0.0, control_position=lambda _: 0.0, capture=100)
@@ -252,9 +254,11 @@ TestLaneBooks: Callable[..., object] = LaneBooks.TestCase
 class Answer:
     """Stands in for upstream's Answering."""
 
-    def __init__(self, *pieces: bytes, status: int = 200, gate: asyncio.Event | None = None) -> None:
+    def __init__(
+        self, *pieces: bytes, status: int = 200, gate: asyncio.Event | None = None, fields: Fields = ()
+    ) -> None:
         self.status = status
-        self.fields: list[Field] = []
+        self.fields: list[Field] = list(fields)
         self.first_byte_at = 0.0
         self.closed = False
         self._pieces = pieces
@@ -454,11 +458,43 @@ async def test_an_answer_over_the_limit_is_cut_off_and_what_came_is_kept() -> No
 
 
 async def test_an_answer_that_memory_has_no_room_for_is_cut_off_as_overload() -> None:
-    books = Books((SHADOW, Shadowed(Answer(b"x" * 60, b"y" * 30))), memory=Memory(62))
+    books = Books((SHADOW, Shadowed(Answer(b"x" * 60, b"y" * 30))), memory=Memory(HELD + 62))
     async with books.mirror:
         books.offer()
         await turns()
         assert books.outcomes() == {Outcome.OVERLOAD: 1}
+    books.balanced(1)
+
+
+async def test_header_fields_count_as_memory_and_there_is_an_end_of_it() -> None:
+    """The caller's and live's: each may be 64 KiB, in as many exchanges as the lanes keep."""
+    live = replace(LIVE, fields=((b"A", bytes(100)),))
+    books = Books(
+        (SHADOW, Shadowed(open=False)), (replace(SHADOW, name="t"), Shadowed(open=False)), memory=Memory(4 * HELD)
+    )
+    async with books.mirror:
+        first = books.offer(answered=False)
+        await turns()
+        assert books.memory.used == HELD + len(REQUEST.body)  # once, though two shadows are asked
+        books.mirror.answered(first, REQUEST, live)
+        assert books.memory.used == HELD + len(REQUEST.body) + fields_weight(live.fields)
+        big = replace(REQUEST, fields=((b"A", bytes(2 * HELD)),))
+        second = books.mirror.open()
+        books.mirror.offer(second, big)
+        books.mirror.answered(second, big, live)
+        assert books.outcomes() == {Outcome.OVERLOAD: 1}
+        assert books.outcomes("t") == {Outcome.OVERLOAD: 1}
+    books.balanced(2)
+
+
+async def test_a_shadows_header_fields_count_too() -> None:
+    answer = Answer(b"", fields=((b"A", bytes(1000)),))
+    books = Books((SHADOW, Shadowed(answer)), memory=Memory(HELD + 500))
+    async with books.mirror:
+        books.offer()
+        await turns()
+        assert books.outcomes() == {Outcome.OVERLOAD: 1}
+    assert answer.closed
     books.balanced(1)
 
 

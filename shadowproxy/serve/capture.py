@@ -1,8 +1,19 @@
 """A bounded copy of a body that passes: it keeps references to chunks, and never alters or delays one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 
+from shadowproxy.exchange import Field
 from shadowproxy.serve.pieces import Pieces
+
+EXCHANGE = 2048
+"""About the bytes of the objects that an exchange is made of, besides its bodies and header fields."""
+
+
+def fields_weight(fields: Sequence[Field]) -> int:
+    """About the bytes that header fields hold in memory."""
+    # Two bytes objects of 33 bytes overhead and their tuple, besides what they hold.
+    return 122 * len(fields) + sum(map(len, chain.from_iterable(fields)))
 
 
 class Memory:
@@ -29,22 +40,27 @@ class Memory:
         self.used += count
         return True
 
+    def take_anyway(self, count: int) -> None:
+        """What is held in any case counts too: it leaves less for the others, and may pass the limit."""
+        self.used += count
+
     def give(self, count: int) -> None:
         self.used -= count
 
 
 class Capture:
-    """What is kept of one body: the first `limit` bytes, or less where memory ran out.
+    """What is kept of one message: the first `limit` bytes of its body, or less where memory ran out.
 
     Owns what it took of `memory` until `release`.
     """
 
-    __slots__ = ("_limit", "_memory", "_pieces", "crowded", "size")
+    __slots__ = ("_besides", "_limit", "_memory", "_pieces", "crowded", "size")
 
     def __init__(self, limit: int, memory: Memory) -> None:
         self._limit = limit
         self._memory = memory
         self._pieces = Pieces()
+        self._besides = 0
         self.size = 0  # of the whole body so far
         self.crowded = False  # memory said no
 
@@ -64,6 +80,18 @@ class Capture:
     def body(self) -> bytes:
         return self._pieces.joined()
 
+    def hold(self, count: int) -> bool:
+        """Take memory for what is kept besides the body, such as its header fields; False where there is none left."""
+        if not self._memory.take(count):
+            self.crowded = True
+            return False
+        self._besides += count
+        return True
+
+    def hold_anyway(self, count: int) -> None:
+        self._memory.take_anyway(count)
+        self._besides += count
+
     def add(self, chunk: bytes) -> None:
         was_whole = self.whole
         self.size += len(chunk)
@@ -80,7 +108,7 @@ class Capture:
 
     def release(self) -> int:
         """Forget the copy, and say how many bytes of memory that gave back."""
-        given = self._pieces.size
+        given, self._besides = self._pieces.size + self._besides, 0
         self._pieces.clear()
         self._memory.give(given)
         return given

@@ -23,12 +23,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from shadowproxy.exchange import Exchange, Failure, Fields, Reply
+from shadowproxy.exchange import Exchange, Failure, Reply
 from shadowproxy.serve import segments
+from shadowproxy.serve.capture import EXCHANGE, fields_weight
 from shadowproxy.serve.segments import Compression
 
 LOSSES = ("journal_full", "journal_closed", "disk_full", "write_error", "encode_error")
@@ -170,17 +170,17 @@ class Journal:
 
         `encode` gives its line, in the writing thread.
         """
-        weight = _weight(exchange)
+        held = _weight(exchange)
         with self._lock:
             if self._state != _OPEN:
                 self._lose("journal_closed", 1, None)
                 return False
-            if self._queued >= self._queue_limit or self._queued_bytes + weight > self.settings.queue_bytes:
+            if self._queued >= self._queue_limit or self._queued_bytes + held > self.settings.queue_bytes:
                 self._lose("journal_full", 1, None)
                 return False
             self._queued += 1
-            self._queued_bytes += weight
-        self._queue.put((exchange, encode, weight))
+            self._queued_bytes += held
+        self._queue.put((exchange, encode, held))
         return True
 
     @property
@@ -451,19 +451,14 @@ class Journal:
 
 
 def _weight(exchange: Exchange) -> int:
-    """About the bytes an exchange holds in memory: its bodies and header fields, and a flat sum for the objects."""
+    """About the bytes an exchange holds in memory."""
     request = exchange.request
-    weight = 2048 + len(request.body) + len(request.target) + _fields_weight(request.fields)
+    total = EXCHANGE + len(request.body) + len(request.target) + fields_weight(request.fields)
     for leg in (exchange.live, exchange.control, *exchange.shadows.values()):
         reply = leg.reply if isinstance(leg, Failure) else leg
         if isinstance(reply, Reply):
-            weight += len(reply.body) + _fields_weight(reply.fields)
-    return weight
-
-
-def _fields_weight(fields: Fields) -> int:
-    # Two bytes objects of 33 bytes overhead and their tuple, besides what they hold.
-    return 122 * len(fields) + sum(map(len, chain.from_iterable(fields)))
+            total += len(reply.body) + fields_weight(reply.fields)
+    return total
 
 
 def _close_file(descriptor: int, path: Path | None, size: int) -> None:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from shadowproxy.exchange import Exchange, Failure, Field, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
-from shadowproxy.serve.capture import Capture, Memory
+from shadowproxy.serve.capture import EXCHANGE, Capture, Memory, fields_weight
 from shadowproxy.serve.headers import end_to_end, for_shadow
 from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
 from shadowproxy.serve.payload import NotRead
@@ -201,16 +201,17 @@ class Mirror:
         """Live's leg is in. `request` is the one that was offered, or what came of one that never was whole."""
         unsettled.request = request
         unsettled.live = live
+        if unsettled.awaited and (reply := live.reply if isinstance(live, Failure) else live) is not None:
+            self.capture(unsettled).hold_anyway(fields_weight(reply.fields))
         self._settle_if_complete(unsettled)
 
     def _offer(self, lane: Lane, unsettled: Unsettled, request: Request, unfit: Outcome | None, now: float) -> None:
         lane.tally.chosen += 1
         unsettled.awaited += 1
-        refusal = unfit or self._refusal() or lane.refusal(now)
+        refusal = unfit or self._refusal() or lane.refusal(now) or self._crowded(unsettled, request)
         if refusal is not None:
             self._settle(unsettled, lane, _skipped(refusal))
             return
-        unsettled.mirrored = True
         job = Job(unsettled, request, now + lane.shadow.timeout)
         if lane.take(job):
             task = self._loop.create_task(self._work(lane, job))
@@ -224,6 +225,13 @@ class Mirror:
         if self.paused:
             return Outcome.PAUSED
         return Outcome.OVERLOAD if self.pulse.late else None
+
+    def _crowded(self, unsettled: Unsettled, request: Request) -> Outcome | None:
+        """The first lane that takes a request on keeps it, with its header fields, until all have settled."""
+        if not unsettled.mirrored:
+            besides = EXCHANGE + len(request.target) + fields_weight(request.fields)
+            unsettled.mirrored = self.capture(unsettled).hold(besides)
+        return None if unsettled.mirrored else Outcome.OVERLOAD
 
     async def _work(self, lane: Lane, first: Job) -> None:
         """Ask for `first`, and go on with what has waited in the lane meanwhile."""
@@ -282,9 +290,10 @@ class Mirror:
         try:
             async with asyncio.timeout_at(job.deadline):
                 answering = await lane.endpoint.ask(job.request.method, target, fields, body)
+                capture.hold(fields_weight(answering.fields))
                 async for chunk in answering.chunks():
                     capture.add(chunk)
-                    if not capture.whole:
+                    if capture.crowded or not capture.whole:
                         break
         except UpstreamError as raised:
             outcome, error = raised.outcome, str(raised)
