@@ -6,6 +6,7 @@ that nothing here acts on or allows for is an error, and so is a volume of anoth
 """
 
 import os
+import shutil
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,16 +83,26 @@ class Pod:
         for container in self.started:
             self.engine("rm", "--force", "--volumes", container)
 
+    def swap(self, volume: str, texts: Mapping[str, str]) -> None:
+        """What a kubelet does when a ConfigMap has changed: another directory, and `..data` leads there at once."""
+        directory = self.volume(volume)
+        before = [*directory.glob("..version_*")]
+        version = directory / f"..version_{time.monotonic_ns()}"
+        version.mkdir()
+        for name, text in texts.items():
+            (version / name).write_text(text)
+        (directory / "..data_tmp").symlink_to(version.name)
+        (directory / "..data_tmp").replace(directory / "..data")
+        for old in before:
+            shutil.rmtree(old)
+
     def _provide(self, volume: Manifest) -> None:
         directory = self.volume(volume["name"])
         directory.mkdir()
         if "configMap" in volume:
-            # As a kubelet writes it: files are links through ..data, which is swapped when the map changes.
-            version = directory / "..2026"
-            version.mkdir()
-            (directory / "..data").symlink_to(version.name)
-            for name, text in self.config_maps[volume["configMap"]["name"]].items():
-                (version / name).write_text(text)
+            texts = self.config_maps[volume["configMap"]["name"]]
+            self.swap(volume["name"], texts)
+            for name in texts:
                 (directory / name).symlink_to(f"..data/{name}")
         else:
             assert set(volume) == {"name", "emptyDir"}, f"volumes like {volume} are not run here"
