@@ -634,14 +634,15 @@ async def test_a_paused_shadow_is_asked_nothing_until_it_is_resumed() -> None:
     books.balanced(2)
 
 
-async def test_a_pause_settles_what_waits_and_lets_what_is_under_way_end() -> None:
+@pytest.mark.parametrize("name", ["s", None])
+async def test_a_pause_settles_what_waits_and_lets_what_is_under_way_end(name: str | None) -> None:
     slow = Shadowed(open=False)
     books = Books((SHADOW, slow))
     async with books.mirror:
         for _ in range(5):
             books.offer()
         await turns()
-        books.mirror.pause("s")
+        books.mirror.pause(name)
         assert books.outcomes() == {Outcome.PAUSED: 3}
         slow.gate.set()
         await turns()
