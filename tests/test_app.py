@@ -11,6 +11,8 @@ import pytest
 from fakes import Caller, Origin, answer, refusing_port
 
 from shadowproxy import config
+from shadowproxy.exchange import Verdict
+from shadowproxy.record import Record, read
 from shadowproxy.serve.app import Sidecar, StartError
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -138,3 +140,16 @@ async def test_each_part_of_the_configuration_reaches_its_room(tmp_path: Path) -
     (shadowed,) = one.requests
     assert (shadowed.target, shadowed.all(b"authorization"), shadowed.all(b"x-trace")) == (b"/q", [b"a"], [b"t"])
     assert two.connections == []
+
+
+async def test_comparing_can_be_left_to_the_report(tmp_path: Path) -> None:
+    async with Origin(answer(b"1")) as live, Origin(answer(b"2")) as shadow:
+        for online in (True, False):
+            values = {"live": {"url": live.url}, "shadows": {"s": {"url": shadow.url}}, "compare": {"online": online}}
+            log = tmp_path / str(online)
+            async with sidecar(log, **values) as running, await Caller.to(running.address) as caller:
+                await caller.ask(GET)
+            (told,) = read([log / "log"])
+            assert isinstance(told, Record)
+            assert (told.shadows["s"].judgement is not None) == online
+            assert running.mirror.lanes[0].tally.verdicts == ({Verdict.MISMATCH: 1} if online else {})

@@ -107,6 +107,17 @@ def test_rules_fields_and_labels_can_be_given(run: Run, other: Path, tmp_path: P
     assert [row["path"] for row in shadow("--slice", "@method")["slices"]] == ["@method"]  # type: ignore[index]
 
 
+def test_where_the_answer_is_can_be_said_by_the_configuration(run: Run, other: Path, tmp_path: Path) -> None:
+    def places(*words: object) -> list[str]:
+        report = json.loads(run("report", other, "--json", *words)[1])
+        return [output["live_path"] for output in report["shadows"]["s"]["outputs"]]
+
+    (tmp_path / "config.yaml").write_text("live: {url: http://a}\ncompare: {prediction: /x}\n")
+    assert places() == ["/label"]
+    assert places("-c", tmp_path / "config.yaml") == ["/x"]
+    assert places("-c", tmp_path / "config.yaml", "--field", "/label") == ["/label"]
+
+
 def test_a_slice_that_is_named_is_kept_beyond_the_fields_of_a_request_that_are(run: Run, tmp_path: Path) -> None:
     rows = []
     for n in range(400):

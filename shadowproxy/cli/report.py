@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, say
+from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, load_config, say
 from shadowproxy.cli.rules import rules_of
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
             raise ValueError("--live-field and --shadow-field go together")
         if given["live_field"] is not None:
             fields.insert(0, (given["live_field"], given["shadow_field"]))
+        if not fields and given["file"] is not None and (prediction := load_config(given["file"]).compare.prediction):
+            fields = [(prediction, prediction)]
         slices = tuple(each for each in given["slices"] if each not in ("@method", "@path"))  # these always are counted
         for pointer in (*(each for pair in fields for each in pair), *slices):
             pointer_segments(pointer)

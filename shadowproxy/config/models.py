@@ -293,11 +293,16 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Compare:
-    """Pointers into the answer's JSON; `*` stands for any one name or index, `**` for any number of them."""
+    """Pointers into the answer's JSON; `*` stands for any one name or index, `**` for any number of them.
+
+    `prediction` is where the answer itself is; null: the report finds it.
+    """
 
     ignore: tuple[Pointer, ...] = ()
     tolerance: Mapping[Pointer, Annotated[Tolerance, ToleranceValue]] = Field(default_factory=dict)
     unordered: tuple[Pointer, ...] = ()
+    prediction: Annotated[Pointer | None, Nullable] = None
+    online: Flag = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

@@ -169,9 +169,11 @@ def _encoder(config: Config, tallies: Mapping[str, Tally], seen: Seen) -> Encode
     def judged(live: Answer, shadow: Answer) -> Judgement:
         return judge(live, shadow, rules)
 
+    judging = judged if compare.online else None
+
     def encode(exchange: Exchange) -> bytes:
         verdicts: dict[str, Verdict] = {}
-        line = record.encode(exchange, proxy=PROXY, policy=policy, judge=judged, tell=verdicts.__setitem__)
+        line = record.encode(exchange, proxy=PROXY, policy=policy, judge=judging, tell=verdicts.__setitem__)
         for name, verdict in verdicts.items():
             tallies[name].verdicts[verdict] += 1
         seen(line, verdicts)
