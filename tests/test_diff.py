@@ -239,3 +239,9 @@ def test_half_a_surrogate_pair_can_be_told() -> None:
 def test_a_senseless_tolerance_is_refused(bound: float) -> None:
     with pytest.raises(ValueError, match="tolerance"):
         Rules(tolerance={"/a": bound})
+
+
+def test_each_difference_has_its_place_whatever_the_keys_are() -> None:
+    found = diff({"0": [{"a": 1}, {"b": [2]}]}, {"0": [{"a": 2}, {"b": [3]}]}, Rules())
+    assert [each.path for each in found.differences] == ["/0/0/a", "/0/1/b/0"]
+    assert found.places == ["/0/*/a", "/0/*/b/*"]

@@ -172,3 +172,36 @@ def test_classes_are_told_apart_by_type_but_not_by_how_a_number_is_written() -> 
     assert class_key(1) == class_key(1.0) == "1"
     assert len({class_key(1), class_key("1"), class_key(True), class_key(None)}) == 4
     assert len(class_key("x" * 1000)) < 110
+
+
+values = (
+    st.none() | st.booleans() | st.integers(-3, 3) | st.integers() | st.floats() | st.sampled_from([0.25, 0.5, 2.0**60])
+)
+texts = st.sampled_from(["a", "b", "1", "x" * 99 + "y", "x" * 99 + "z", "\n" * 90 + "a", "\n" * 90 + "b"])
+
+
+@given(
+    st.sampled_from(["number", "class"]),
+    st.lists(st.tuples(st.integers(0, 3), st.lists(st.tuples(values | texts, values | texts), max_size=4))),
+    st.sampled_from([None, Tolerance(0.3, 0)]),
+)
+def test_what_is_met_and_settled_is_what_is_added_one_by_one(
+    kind: Kind, exchanges: list[tuple[int, list[tuple[Any, Any]]]], tolerance: Tolerance | None
+) -> None:
+    met, added = Outputs(), Outputs()
+    for block, pairs in exchanges * 2:
+        live, shadow = [one for one, _ in pairs], [other for _, other in pairs]
+        assert met.meet(block, kind, live, shadow, tolerance, None) == added.add(
+            block, kind, live, shadow, tolerance, None
+        )
+    assert met.to_json() == added.to_json()
+
+
+def test_what_waits_to_be_counted_is_counted_before_it_is_merged_or_widened() -> None:
+    def met() -> Outputs:
+        outputs = Outputs()
+        outputs.meet(3, "class", ["a", "a"], ["a", "b"], None, None)
+        return outputs
+
+    assert met().merged(met()).pairs == {3: 4}
+    assert met().widened().pairs == {1: 2}

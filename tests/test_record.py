@@ -160,6 +160,34 @@ def test_integers_beyond_64_bits_are_read_back_exactly() -> None:
 @pytest.mark.parametrize(
     "body",
     [
+        b'{"n":123456789012345678901}',
+        b'{"t":"12345678901234567890","n":[1,-123456789012345678901]}',
+        b"[1,\t123456789012345678901]",
+        b"[1,\n123456789012345678901]",
+        b"123456789012345678901",
+    ],
+)
+def test_an_integer_beyond_64_bits_is_exact_wherever_it_stands(body: bytes) -> None:
+    assert decode(line_of(exchange(body))).request.body.value == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "repeated"),
+    [
+        (b'{"a":1,"a":2}', 1),
+        (b'{"a" : 1, "a" : 2}', 1),
+        (b'{"\\u003a":"\\u003A","a":1,"a":2,"b":":"}', 1),
+        (b'{"a":":","a":"\\":"}', 1),
+        (b'{"\\u003a":":","a":"\\":"}', 0),
+    ],
+)
+def test_keys_that_come_twice_are_counted_however_colons_are_spelt(body: bytes, repeated: int) -> None:
+    assert decode(line_of(exchange(body))).request.body.repeated_keys == repeated
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
         b'{"a": NaN}',
         b"1e400",
         b'\xef\xbb\xbf{"a": 1}',

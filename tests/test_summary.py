@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import START, answer, failed, mixed, record
 
-from shadowproxy.compare.engines import summarise_files
+from shadowproxy.compare.engines import readings_of, summarise_files
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.sketch import Distinct, Sample, Series, Table, hashed
 from shadowproxy.compare.summary import (
@@ -306,3 +306,14 @@ def test_a_failed_leg_with_part_of_an_answer_is_not_compared() -> None:
         {},
         {"200 incomplete": 1},
     )
+
+
+@pytest.mark.parametrize("odd", [10**400, 1 << 70, [1, "a"], {"a": "b"}, None, float("nan"), [True], "text"])
+@pytest.mark.parametrize("usual", [0.5, [0.25, 0.75], {"a": 0.5, "b": 0.5}, "late"])
+def test_an_answer_unlike_the_others_is_counted_and_can_be_saved(usual: Any, odd: Any) -> None:
+    records = [record(n, answer({"p": usual}), s=answer({"p": usual})) for n in range(30)]
+    records.append(record(30, answer({"p": odd}), s=answer({"p": usual})))
+    records.append(record(31, answer({"p": usual}), s=answer({"p": odd})))
+    summary = summarise(records, readings_of(records, Rules()))
+    assert load(save(summary)).to_json() == summary.to_json()
+    assert sum(summary.shadows["s"].answered.values()) == 32

@@ -32,6 +32,7 @@ _LONGEST_POINTER: Final = 2000
 _DEEPEST: Final = 64  # levels that the sorting key of an unordered element looks at
 _MISSING: Final = object()
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_NUMBERS: Final = frozenset({int, float})
 
 Where = tuple[str, str]
 """A place with every array position as `*`, and the kind of difference there."""
@@ -39,42 +40,43 @@ Where = tuple[str, str]
 
 @dataclass(slots=True)
 class Diff:
-    """What was found. `near` counts numbers that are equal only by tolerance, per place."""
+    """What was found. `near` counts numbers that are equal only by tolerance, per place.
+
+    `places` has for each of the differences its path with every array position as `*`.
+    """
 
     differences: list[Difference] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     count: int = 0
     ignored: int = 0
     where: Counter[Where] = field(default_factory=Counter)
     near: Counter[str] = field(default_factory=Counter)
 
 
-_Path = tuple["_Path", str, bool] | None  # parent, key, whether the key is an array position; rendered when needed
+_Pair = tuple[str, Any, Any, Place]
+"""A key or position, what live and the shadow have there, and what the rules say of it."""
 
-
-@dataclass(slots=True)
-class _Frame:
-    pairs: Iterator[tuple[str, Any, Any, Place]]
-    path: _Path
-    array: bool
+_Frame = tuple[Iterator[_Pair], str, str, bool]
+"""What is left to compare in one container, its pointer, that with `*` for positions, and whether it is an array."""
 
 
 def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
     """Every difference between two JSON values, in the order of live's document. Bounded in memory, linear in time
     but for unordered arrays (n log n)."""
     found = Diff()
-    stack = [_Frame(iter([("", live, shadow, rules.root)]), None, False)]
-    root = True
+    begun = _compare(live, shadow, rules.root, "", "", rules, found)
+    stack = [begun] if begun is not None else []
     while stack:
-        frame = stack[-1]
-        for key, one, other, place in frame.pairs:
-            kind = type(one)
-            if kind is type(other) and kind in _SCALARS and one == other:
-                continue
-            path: _Path = None if root else (frame.path, key, frame.array)
-            root = False
+        pairs, above, above_where, array = stack[-1]
+        for key, one, other, place in pairs:
             if place.ignored and found.ignored:
                 continue  # one ignored difference is enough to know
-            deeper = _compare(one, other, place, path, rules, found)
+            # Pointers grow with the walk, a step each, and not for every difference anew: siblings have most in common.
+            token = f"/{pointer_token(key if len(key) <= _LONGEST else key[:_LONGEST] + '…')}"
+            path, where = above + token, above_where + ("/*" if array else token)
+            if len(path) > _LONGEST_POINTER:
+                path, where = path[: _LONGEST_POINTER + 1], where[: _LONGEST_POINTER + 1]
+            deeper = _compare(one, other, place, path, where, rules, found)
             if deeper is not None:
                 stack.append(deeper)
                 break
@@ -83,74 +85,85 @@ def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
     return found
 
 
-def _compare(one: Any, other: Any, place: Place, path: _Path, rules: Rules, found: Diff) -> _Frame | None:
+def _compare(one: Any, other: Any, place: Place, path: str, where: str, rules: Rules, found: Diff) -> _Frame | None:
     """Note how two values differ, or give what is to be compared below them."""
-    if one is _MISSING:
-        _note(found, place, path, "extra", None, shorten(other))
+    kind, other_kind = type(one), type(other)
+    if kind in _NUMBERS and other_kind in _NUMBERS:
+        _numbers(one, other, place, path, where, found)
+    elif kind is other_kind is dict:
+        return iter(_members(one, other, place, rules)), path, where, False
+    elif one is _MISSING:
+        _note(found, place, path, where, "extra", None, shorten(other))
     elif other is _MISSING:
-        _note(found, place, path, "missing", shorten(one), None)
-    elif isinstance(one, dict) and isinstance(other, dict):
-        return _Frame(_members(one, other, place, rules), path, False)
-    elif isinstance(one, list) and isinstance(other, list):
+        _note(found, place, path, where, "missing", shorten(one), None)
+    elif kind is other_kind is list:
         if len(one) == len(other):
             if place.unordered:
                 one, other = _unpaired(one, other, place, rules)
-            return _Frame(_elements(one, other, place, rules), path, True)
-        _note(found, place, path, "length", len(one), len(other))
-    elif _number(one) and _number(other):
-        _numbers(one, other, place, path, found)
-    else:
-        kind = "value" if json_type(one) == json_type(other) else "type"
-        _note(found, place, path, kind, *shorten_both(one, other))
+            return iter(_elements(one, other, place, rules)), path, where, True
+        _note(found, place, path, where, "length", len(one), len(other))
+    elif kind is not other_kind:
+        _note(found, place, path, where, "type", *shorten_both(one, other))
+    elif one != other:
+        _note(found, place, path, where, "value", *shorten_both(one, other))
     return None
 
 
-def _numbers(one: int | float, other: int | float, place: Place, path: _Path, found: Diff) -> None:
+def _numbers(one: int | float, other: int | float, place: Place, path: str, where: str, found: Diff) -> None:
     if one == other or (one != one and other != other):  # math.isnan cannot take every integer
         return
-    tolerance = place.tolerance or (FLOATS if isinstance(one, float) or isinstance(other, float) else None)
-    if tolerance is not None and _finite(one) and _finite(other) and tolerance.holds(one, other):
-        where = _render(path, patterned=True)
+    tolerance = place.tolerance or (FLOATS if type(one) is float or type(other) is float else None)
+    if tolerance is not None and tolerance.holds(one, other) and _finite(one) and _finite(other):
+        where = _shown(where)
         if where in found.near or len(found.near) < PLACES:
             found.near[where] += 1
         return
-    _note(found, place, path, "value", one, other)
+    _note(found, place, path, where, "value", one, other)
 
 
 def _finite(value: int | float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def _note(found: Diff, place: Place, path: _Path, kind: str, live: Any, shadow: Any) -> None:
+def _note(found: Diff, place: Place, path: str, where: str, kind: str, live: Any, shadow: Any) -> None:
     if place.ignored:
         found.ignored += 1
         return
     found.count += 1
+    where = _shown(where)
     if len(found.differences) < KEPT:
-        found.differences.append(Difference(_render(path), kind, _loggable(live), _loggable(shadow)))
-    where = (_render(path, patterned=True), kind)
-    if where in found.where or len(found.where) < PLACES:
-        found.where[where] += 1
+        found.differences.append(Difference(_shown(path), kind, loggable(live), loggable(shadow)))
+        found.places.append(where)
+    counted = found.where.get((where, kind))
+    if counted is not None:
+        found.where[where, kind] = counted + 1
+    elif len(found.where) < PLACES:
+        found.where[where, kind] = 1
 
 
-def _members(
-    one: Mapping[str, Any], other: Mapping[str, Any], place: Place, rules: Rules
-) -> Iterator[tuple[str, Any, Any, Place]]:
+def _members(one: Mapping[str, Any], other: Mapping[str, Any], place: Place, rules: Rules) -> list[_Pair]:
+    """The members that are not plainly the same."""
+    unlike: list[_Pair] = []
     for key, value in one.items():
-        yield key, value, other.get(key, _MISSING), rules.below(place, key)
-    for key, value in other.items():
-        if key not in one:
-            yield key, _MISSING, value, rules.below(place, key)
+        beside = other.get(key, _MISSING)
+        kind = type(value)
+        if kind is not type(beside) or kind not in _SCALARS or value != beside:
+            unlike.append((key, value, beside, rules.below(place, key)))
+    if not other.keys() <= one.keys():
+        unlike.extend((key, _MISSING, value, rules.below(place, key)) for key, value in other.items() if key not in one)
+    return unlike
 
 
-def _elements(one: list[Any], other: list[Any], place: Place, rules: Rules) -> Iterator[tuple[str, Any, Any, Place]]:
-    if rules.counts_elements:
-        for at, (left, right) in enumerate(zip(one, other, strict=True)):
-            yield str(at), left, right, rules.below(place, str(at))
-        return
+def _elements(one: list[Any], other: list[Any], place: Place, rules: Rules) -> list[_Pair]:
+    """The elements that are not plainly the same."""
+    unlike: list[_Pair] = []
     below = rules.below(place, "*")
-    for at, (left, right) in enumerate(zip(one, other, strict=True)):
-        yield str(at), left, right, below
+    for at, (value, beside) in enumerate(zip(one, other, strict=True)):
+        kind = type(value)
+        if kind is not type(beside) or kind not in _SCALARS or value != beside:
+            key = str(at)
+            unlike.append((key, value, beside, rules.below(place, key) if rules.counts_elements else below))
+    return unlike
 
 
 def _unpaired(one: list[Any], other: list[Any], place: Place, rules: Rules) -> tuple[list[Any], list[Any]]:
@@ -193,33 +206,14 @@ def _key(value: Any, place: Place, rules: Rules, depth: int) -> tuple[Any, ...]:
     return (1, repr(value))
 
 
-def json_type(value: Any) -> str:
-    """What JSON calls it. Integers and floats are one type."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"
-
-
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _render(path: _Path, *, patterned: bool = False) -> str:
-    tokens: list[str] = []
-    while path is not None:
-        parent, key, array = path
-        tokens.append(
-            "*" if patterned and array else pointer_token(key if len(key) <= _LONGEST else key[:_LONGEST] + "…")
-        )
-        path = parent
-    pointer = "".join(f"/{token}" for token in reversed(tokens))
-    return _sound(pointer if len(pointer) <= _LONGEST_POINTER else pointer[:_LONGEST_POINTER] + "…")
+def _shown(pointer: str) -> str:
+    if len(pointer) > _LONGEST_POINTER:
+        pointer = pointer[:_LONGEST_POINTER] + "…"
+    return pointer if pointer.isascii() else _sound(pointer)
 
 
 def shorten(value: Any) -> Any:
@@ -271,12 +265,14 @@ def _small(value: Any, room: int = 20) -> bool:
     return True
 
 
-def _loggable(value: Any) -> Any:
+def loggable(value: Any) -> Any:
     """A value that any JSON writer takes: NaN, infinities, huge integers and lone surrogates become text."""
+    if type(value) is float and math.isfinite(value):
+        return value  # asked first, as the most frequent
     if isinstance(value, dict):
-        return {_loggable(key): _loggable(member) for key, member in value.items()}
+        return {loggable(key): loggable(member) for key, member in value.items()}
     if isinstance(value, list):
-        return [_loggable(element) for element in value]
+        return [loggable(element) for element in value]
     if isinstance(value, str):
         return _sound(value)
     if isinstance(value, float) and not math.isfinite(value):

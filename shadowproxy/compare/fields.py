@@ -62,7 +62,11 @@ class Field:
 
 def answer_value(answer: Answer) -> Any:
     """The JSON that an answer says, its envelope spread out; None where it says none. An SSE stream is put together."""
-    said = content(answer)
+    return value_said(answer, content(answer))
+
+
+def value_said(answer: Answer, said: Content) -> Any:
+    """The same, of an answer whose content is known already."""
     if said.kind == "json":
         return unwrapped(said.value)
     if said.kind == "text" and is_stream(answer):
@@ -129,16 +133,16 @@ def extract(value: Any, pointer: str) -> list[Any]:
     for segment in pointer_segments(pointer):
         below: list[Any] = []
         for each in found:
-            if isinstance(each, list):
-                if segment == "*":
-                    below.extend(each)
-                elif segment.isdigit() and int(segment) < len(each):
-                    below.append(each[int(segment)])
-            elif isinstance(each, dict):
+            if isinstance(each, dict):
                 if segment in each:
                     below.append(each[segment])
                 elif segment == "*":
                     below.extend(each.values())
+            elif isinstance(each, list):
+                if segment == "*":
+                    below.extend(each)
+                elif segment.isdigit() and int(segment) < len(each):
+                    below.append(each[int(segment)])
         found = below
     return found
 

@@ -5,6 +5,7 @@ Nothing is hidden for it. A place that is noise is listed with its name for it, 
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from shadowproxy.compare.sketch import Distinct, Tally
@@ -15,6 +16,7 @@ VOLATILE_SHAPES: Final = ("uuid", "time", "hex")
 _ID_SHAPES: Final = ("token", "integer")
 _SEEN_OFTEN: Final = 20  # differing exchanges before a place may be called volatile or constant by its values
 _NEARLY_ALL: Final = 0.98
+_SHORT: Final = 100  # characters of the longest text whose shape is remembered
 
 _UUID = re.compile(r"(?i)(?:\w{1,12}[_-])?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} ")
@@ -28,15 +30,25 @@ _TIME_NAME = re.compile(
 def shape_of(path: str, value: Any) -> str:
     """What a differing value looks like: uuid, time, hex, token, whole number, or nothing in particular."""
     if isinstance(value, str):
-        for shape, pattern in (("uuid", _UUID), ("time", _TIME), ("hex", _HEX), ("token", _TOKEN)):
-            if pattern.match(value):
-                return shape
-        return "text"
+        return _shape_of_text(value) if len(value) <= _SHORT else _shape_of_text.__wrapped__(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if _TIME_NAME.search(path.rpartition("/")[2]):
+        if _named_as_time(path):
             return "time"
         return "integer" if isinstance(value, int) and abs(value) >= 100_000 else "number"
     return "other"
+
+
+@lru_cache(maxsize=4096)
+def _shape_of_text(value: str) -> str:
+    for shape, pattern in (("uuid", _UUID), ("time", _TIME), ("hex", _HEX), ("token", _TOKEN)):
+        if pattern.match(value):
+            return shape
+    return "text"
+
+
+@lru_cache(maxsize=4096)
+def _named_as_time(path: str) -> bool:
+    return _TIME_NAME.search(path.rpartition("/")[2]) is not None
 
 
 def nature(

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from itertools import repeat
+from typing import Any, Final, Self
 
 from shadowproxy.compare.fields import Field, Kind, ranking_of, vector_of
 from shadowproxy.compare.rules import FLOATS, Tolerance
@@ -21,6 +22,9 @@ from shadowproxy.compare.sketch import Bins, Series, Sums, Table, Tally, Whole, 
 MOST_CLASSES: Final = 1000
 _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums
 _LONGEST_CLASS: Final = 100
+_MOST_MET: Final = 4096  # pairs of values that wait to be counted
+_PLAIN: Final[dict[str, frozenset[type]]] = {"number": frozenset({int, float}), "class": frozenset({int, str})}
+"""Types whose values are one value where Python calls them equal: 1 is not True, and as a class 2**60 not 2.0**60."""
 MILLION: Final = 1_000_000
 
 Label = str | float | bool
@@ -42,6 +46,9 @@ class Scores(Table[Series]):
 @dataclass(slots=True)
 class Outputs(Whole):
     """What is counted of one field. Series, bins and sums are by block of time.
+
+    The same pair of values comes again and again. So `meet` only notes that it came, and `settle` counts what it says,
+    once with its number; all that merges or saves settles first. Who reads the counts after `meet` settles.
 
     pairs, same: observations paired, and those of them that are equal as their kind counts it. flips: probabilities
     on different sides of one half. sums: of live, shadow, their squares, their product and |difference|.
@@ -70,6 +77,78 @@ class Outputs(Whole):
     live_only: Series = field(default_factory=Series)
     shadow_only: Series = field(default_factory=Series)
     errors: Sums = field(default_factory=Sums)
+    _met: dict[tuple[int, Any, Any], list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By block, live's value and the shadow's: how often they came, and whether they differ."""
+    _kind: Kind = field(default="class", init=False, repr=False, compare=False)
+    _tolerance: Tolerance | None = field(default=None, init=False, repr=False, compare=False)
+
+    def meet(
+        self,
+        block: int,
+        kind: Kind,
+        live: Sequence[Any],
+        shadow: Sequence[Any],
+        tolerance: Tolerance | None,
+        label: Label | None,
+    ) -> list[bool] | None:
+        """As `add`, but what can wait is counted by `settle`."""
+        plain = _PLAIN.get(kind)
+        if (
+            plain is None
+            or label is not None
+            or len(live) != len(shadow)
+            or not plain.issuperset(map(type, live))
+            or not plain.issuperset(map(type, shadow))
+        ):
+            return self.add(block, kind, live, shadow, tolerance, label)
+        if kind != self._kind or tolerance is not self._tolerance or len(self._met) > _MOST_MET:
+            self.settle()
+            self._kind, self._tolerance = kind, tolerance
+        met = self._met
+        each: list[list[int]] = []
+        for pair in zip(repeat(block), live, shadow):
+            known = met.get(pair)
+            if known is None:
+                _, one, other = pair
+                if not (_small(one) and _small(other)):
+                    return self.add(block, kind, live, shadow, tolerance, label)
+                if kind == "class":
+                    differs = class_key(one) != class_key(other)
+                else:
+                    differs = one != other and not (tolerance or FLOATS).holds(float(one), float(other))
+                known = met[pair] = [0, differs]
+            each.append(known)
+        for known in each:
+            known[0] += 1
+        return [known[1] == 1 for known in each]
+
+    def settle(self) -> None:
+        """Count what was met."""
+        met, self._met = self._met, {}
+        kind, tolerance = self._kind, self._tolerance or FLOATS
+        for (block, one, other), (times, _) in met.items():
+            if times:
+                if kind == "number":
+                    one, other = float(one), float(other)
+                self.live_odd["value"] += times
+                self.shadow_odd["value"] += times
+                self._alone(kind, block, one, self.live_classes, self.live_bins, times)
+                self._alone(kind, block, other, self.shadow_classes, self.shadow_bins, times)
+                self.pairs[block] += times
+                self.same[block] += times * self._pair(kind, block, one, other, tolerance, times)
+
+    def merged(self, other: Self) -> Self:
+        self.settle()
+        other.settle()
+        return Whole.merged(self, other)
+
+    def widened(self) -> Self:
+        self.settle()
+        return Whole.widened(self)
+
+    def to_json(self) -> Any:
+        self.settle()
+        return Whole.to_json(self)
 
     def add(
         self,
@@ -109,40 +188,41 @@ class Outputs(Whole):
         odd[word] += 1
         return made
 
-    def _alone(self, kind: Kind, block: int, value: Any, classes: Classes, bins: Bins) -> None:
+    def _alone(self, kind: Kind, block: int, value: Any, classes: Classes, bins: Bins, times: int = 1) -> None:
         if value is None:
             return
         if kind == "number":
-            bins.add(block, bin_of(value))
+            bins.add(block, bin_of(value), times)
         elif kind == "text":
             bins.add(block, bin_of(float(len(value))))
         elif kind == "vector":
             classes.part(class_key(top_of(value)))[block] += 1
         else:
-            classes.part(class_key(value[0] if kind == "ranking" else value))[block] += 1
+            classes.part(class_key(value[0] if kind == "ranking" else value))[block] += times
 
-    def _pair(self, kind: Kind, block: int, one: Any, other: Any, tolerance: Tolerance) -> bool:
+    def _pair(self, kind: Kind, block: int, one: Any, other: Any, tolerance: Tolerance, times: int = 1) -> bool:
         if kind == "number":
-            return self._numbers(block, one, other, tolerance)
+            return self._numbers(block, one, other, tolerance, times)
         if kind == "vector":
             return self._vectors(block, one, other)
         if kind == "text":
             return self._texts(block, one, other)
         if kind == "ranking":
             return self._rankings(block, one, other)
-        self._confuse(block, class_key(one), class_key(other))
+        self._confuse(block, class_key(one), class_key(other), times)
         return class_key(one) == class_key(other)
 
-    def _confuse(self, block: int, live: str, shadow: str) -> None:
-        self.confusion.part(_both(live, shadow))[block] += 1
+    def _confuse(self, block: int, live: str, shadow: str, times: int = 1) -> None:
+        self.confusion.part(_both(live, shadow))[block] += times
 
-    def _numbers(self, block: int, one: float, other: float, tolerance: Tolerance) -> bool:
-        self.delta_bins.add(block, bin_of(other - one))
+    def _numbers(self, block: int, one: float, other: float, tolerance: Tolerance, times: int) -> bool:
+        self.delta_bins.add(block, bin_of(other - one), times)
         if max(abs(one), abs(other)) < _HUGE:
-            self.sums.add(block, one, other, one * one, other * other, one * other, abs(other - one), 1.0)
+            values = (one, other, one * one, other * other, one * other, abs(other - one), 1.0)
+            self.sums.add(block, *values, times=times)
         if 0 <= one <= 1 and 0 <= other <= 1:
-            self.probabilities[block] += 1
-            self.flips[block] += (one >= 0.5) != (other >= 0.5)
+            self.probabilities[block] += times
+            self.flips[block] += times * ((one >= 0.5) != (other >= 0.5))
         return one == other or tolerance.holds(one, other)
 
     def _vectors(self, block: int, one: dict[str, float], other: dict[str, float]) -> bool:
@@ -191,6 +271,11 @@ class Outputs(Whole):
             self.live_only[block] += rights[0] and not rights[1]
             self.shadow_only[block] += rights[1] and not rights[0]
         self.labelled[block] += 1
+
+
+def _small(value: str | float) -> bool:
+    """Whether a value can wait: a short text, or a number whose square is one too. NaN is neither."""
+    return len(value) <= _LONGEST_CLASS if isinstance(value, str) else abs(value) < _HUGE
 
 
 class OutputsByField(Table[Outputs]):

@@ -3,22 +3,35 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
-from shadowproxy.compare.diff import Diff, Where
-from shadowproxy.compare.fields import Field, answer_value, extract
+from shadowproxy.compare.diff import Diff, Where, loggable
+from shadowproxy.compare.fields import Field, extract, value_said, vector_of
 from shadowproxy.compare.noise import Nature, nature, shape_of
 from shadowproxy.compare.outputs import Label, OutputsByField, class_key, field_key, top_of
-from shadowproxy.compare.rules import Rules, pointer_segments, pointer_token
-from shadowproxy.compare.sketch import Bins, Distinct, Hist, Sample, Series, Table, Tally, Whole, bin_of, hashed
+from shadowproxy.compare.rules import Rules, Tolerance, pointer_segments, pointer_token
+from shadowproxy.compare.sketch import (
+    Bins,
+    Distinct,
+    Hist,
+    Sample,
+    Series,
+    Table,
+    Tally,
+    Whole,
+    bin_of,
+    hashed,
+    hashed_text,
+)
 from shadowproxy.compare.slices import Slices, add_slice, add_slices
 from shadowproxy.compare.streams import Streams
-from shadowproxy.compare.verdict import Compared, compare, content
+from shadowproxy.compare.verdict import Compared, Content, compare, content
 from shadowproxy.compare.visible import told
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Answer, Body, Record
+from shadowproxy.record import Answer, Body, Difference, Record
 
 BEGUN: Final = frozenset(
     {
@@ -60,6 +73,12 @@ class Reading:
     aside: frozenset[str] = frozenset()
     truths: Mapping[str, Truth] = field(default_factory=dict)
     slices: tuple[str, ...] = ()
+    looks: tuple[tuple[Field, str, Tolerance | None], ...] = field(init=False, repr=False, compare=False)
+    """The fields, each with the key that it is counted under and the tolerance that the rules have for it."""
+
+    def __post_init__(self) -> None:
+        looks = tuple((each, field_key(each), tolerance_at(self.rules, each.live)) for each in self.fields)
+        object.__setattr__(self, "looks", looks)
 
 
 class BySignature(Table[Series]):
@@ -173,15 +192,17 @@ class Pair(Whole):
     examples: Examples = field(default_factory=Examples)
 
     def add(self, block: int, record: Record, shadow: Answer, reading: Reading) -> None:
+        """Count one exchange. What is read of it afterwards is right once `settle` was called."""
         live = record.live
+        live_good, shadow_good = good(live), good(shadow)
         self.chosen[block] += 1
         self.outcomes[shadow.outcome] += 1
         if shadow.outcome in BEGUN:
             self.begun[block] += 1
-            self.live_good[block] += good(live)
-            self.shadow_good[block] += good(shadow)
-            self.live_good_only[block] += good(live) and not good(shadow)
-            self.shadow_good_only[block] += good(shadow) and not good(live)
+            self.live_good[block] += live_good
+            self.shadow_good[block] += shadow_good
+            self.live_good_only[block] += live_good and not shadow_good
+            self.shadow_good_only[block] += shadow_good and not live_good
             self.live_streams.add(live)
             self.shadow_streams.add(shadow)
         self.statuses[f"{status_of(live)} {status_of(shadow)}"] += 1
@@ -192,12 +213,11 @@ class Pair(Whole):
         for arm, each in (("live", live), ("shadow", shadow)):
             if each.body is not None and each.body.repeated_keys:
                 self.repeated_keys[arm] += 1
-        if good(live) and good(shadow) and content(live).kind == "json":
-            answer = content(shadow)
-            if answer.kind != "unknown":
-                self.json_asked[block] += 1
-                self.json_given[block] += answer.kind == "json" and not answer.lenient
-        compared = recompared(live, shadow, reading.rules)
+        said, answered = content(live), content(shadow)
+        if live_good and shadow_good and said.kind == "json" and answered.kind != "unknown":
+            self.json_asked[block] += 1
+            self.json_given[block] += answered.kind == "json" and not answered.lenient
+        compared = recompared(live, shadow, reading.rules, (said, answered))
         self.verdicts[compared.verdict] += 1
         if compared.verdict is Verdict.INCOMPARABLE:
             self.whys[compared.why or "unknown"] += 1
@@ -205,7 +225,10 @@ class Pair(Whole):
         self.compared[block] += 1
         self.agreed[block] += compared.verdict is not Verdict.MISMATCH
         found = compared.diff if compared.diff is not None else Diff()
-        differs, flip = self._outputs(block, record, shadow, reading)
+        differs: list[bool] | None = None
+        flip: tuple[str, str] | None = None
+        if reading.fields and live_good and shadow_good:
+            differs, flip = self._outputs(block, record, shadow, (said, answered), reading)
         if differs is None:
             differs = [any(place not in reading.aside for place, _ in found.where)]
         payload = asked(record)
@@ -215,6 +238,11 @@ class Pair(Whole):
         self._differences(block, record, found, flip)
         if record.control is not None:
             self._control(block, live, record.control, found, reading.rules)
+
+    def settle(self) -> None:
+        """Count what waits to be counted: see `Outputs`."""
+        for counted in (*self.outputs.values(), self.outputs.other):
+            counted.settle()
 
     def _time(self, block: int, live: Answer, shadow: Answer) -> None:
         one, other = live.total_ms, shadow.total_ms
@@ -232,27 +260,24 @@ class Pair(Whole):
             self.shadow_first_ms.add(block, bin_of(shadow.first_byte_ms))
 
     def _outputs(
-        self, block: int, record: Record, shadow: Answer, reading: Reading
-    ) -> tuple[list[bool] | None, list[str] | None]:
+        self, block: int, record: Record, shadow: Answer, said: tuple[Content, Content], reading: Reading
+    ) -> tuple[list[bool] | None, tuple[str, str] | None]:
         """Count what the fields say. Gives where the first of them differs, and how if it is a class that flipped."""
-        if not reading.fields or not good(record.live) or not good(shadow):
-            return None, None
-        live_value, shadow_value = answer_value(record.live), answer_value(shadow)
+        live_value, shadow_value = value_said(record.live, said[0]), value_said(shadow, said[1])
         if live_value is None or shadow_value is None:
             return None, None
         truth = reading.truths.get(record.id)
         first: list[bool] | None = None
-        flip: list[str] | None = None
-        for at, each in enumerate(reading.fields):
+        flip: tuple[str, str] | None = None
+        for at, (each, key, tolerance) in enumerate(reading.looks):
             ones, others = extract(live_value, each.live), extract(shadow_value, each.shadow)
             label = truth.label if truth is not None and at == 0 else None
-            tolerance = tolerance_at(reading.rules, each.live)
-            differs = self.outputs.part(field_key(each)).add(block, each.kind, ones, others, tolerance, label)
+            differs = self.outputs.part(key).meet(block, each.kind, ones, others, tolerance, label)
             if at == 0:
                 first = differs if differs is not None else [True]
                 if each.kind in ("class", "vector") and differs is not None and True in differs:
                     where = differs.index(True)
-                    flip = [_class_text(each, ones[where]), _class_text(each, others[where])]
+                    flip = _class_text(each, ones[where]), _class_text(each, others[where])
                 elif each.kind == "number" and len(ones) == len(others) == 1:
                     self._large(record, each, ones[0], others[0])
                 self._again(record, ones)
@@ -267,7 +292,7 @@ class Pair(Whole):
         gap = bin_of(abs(float(shadow) - float(live))) if abs(live) < 1e300 and abs(shadow) < 1e300 else 0
         digest = (_WIDEST - gap << 64) | hashed(record.id, record.record)
         if gap and self.largest.wants(digest):
-            difference = {"path": where.live, "kind": "value", "live": live, "shadow": shadow}
+            difference = {"path": where.live, "kind": "value", "live": loggable(live), "shadow": loggable(shadow)}
             self.largest.add(digest, example(record, [difference], 1))
 
     def _again(self, record: Record, ones: list[Any]) -> None:
@@ -277,7 +302,7 @@ class Pair(Whole):
             key = f"{hashed(record.request.method, record.request.path, record.request.query, body):016x}"
             self.repeats.part(key).add(hashed(repr(ones)))
 
-    def _differences(self, block: int, record: Record, found: Diff, flip: list[str] | None) -> None:
+    def _differences(self, block: int, record: Record, found: Diff, flip: tuple[str, str] | None) -> None:
         for path, times in found.near.items():
             self.near.part(path)["near"] += times
         if not found.count:
@@ -288,11 +313,13 @@ class Pair(Whole):
             self.differs.part(path)[block] += 1
         for (path, kind), times in found.where.items():
             self.kinds.part(path)[kind] += times
-        known = {place for place, _ in found.where}
-        for difference in found.differences:
+        values: dict[str, list[Difference]] = {}
+        for place, difference in zip(found.places, found.differences, strict=True):
             if difference.kind == "value":
-                self._values(patterned(difference.path, known), difference.live, difference.shadow)
-        sample = self.examples.part(orjson.dumps([orjson.loads(signature), flip]).decode())
+                values.setdefault(place, []).append(difference)
+        for place, differences in values.items():
+            self._values(place, differences)
+        sample = self.examples.part(_example_key(signature, flip))
         digest = hashed(record.id, record.record)
         if sample.wants(digest):
             shown = [
@@ -301,12 +328,13 @@ class Pair(Whole):
             ]
             sample.add(digest, example(record, shown, found.count))
 
-    def _values(self, path: str, live: Any, shadow: Any) -> None:
-        self.live_values.part(path).add(hashed(repr(live)))
-        self.shadow_values.part(path).add(hashed(repr(shadow)))
-        shapes = self.shapes.part(path)
-        shapes[shape_of(path, live)] += 1
-        shapes[shape_of(path, shadow)] += 1
+    def _values(self, path: str, differences: list[Difference]) -> None:
+        live, shadow, shapes = self.live_values.part(path), self.shadow_values.part(path), self.shapes.part(path)
+        for _, _, one, other in differences:
+            live.add(hashed_text(repr(one)))
+            shadow.add(hashed_text(repr(other)))
+            shapes[shape_of(path, one)] += 1
+            shapes[shape_of(path, other)] += 1
 
     def _control(self, block: int, live: Answer, control: Answer, found: Diff, rules: Rules) -> None:
         again = recompared(live, control, rules)
@@ -320,13 +348,12 @@ class Pair(Whole):
             (self.control_places, self.control_gaps, noise),
             (self.control_shadow_places, self.control_shadow_gaps, found),
         ):
-            known = {path for path, _ in each.where}
-            for path in known:
+            for path in {path for path, _ in each.where}:
                 places.part(path)[block] += 1
-            for difference in each.differences:
+            for place, difference in zip(each.places, each.differences, strict=True):
                 gap = gap_of(difference.live, difference.shadow)
                 if difference.kind == "value" and gap is not None:
-                    gaps.part(patterned(difference.path, known))[bin_of(gap)] += 1
+                    gaps.part(place)[bin_of(gap)] += 1
 
 
 def nature_at(pair: Pair, path: str) -> Nature:
@@ -353,17 +380,20 @@ def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
     }
 
 
-def recompared(live: Answer, shadow: Answer, rules: Rules) -> Compared:
-    """The two answers compared by `rules`, or, where the log did not keep their bodies, as they were when they came."""
-    compared = compare(live, shadow, rules)
+def recompared(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Content] | None = None) -> Compared:
+    """The two answers compared by `rules`, or, where the log did not keep their bodies, as they were when they came.
+
+    `said` is what they say, where that is known already.
+    """
+    compared = compare(live, shadow, rules, said)
     judged = shadow.judgement
     if compared.verdict is not Verdict.INCOMPARABLE or judged is None or (_kept(live.body) and _kept(shadow.body)):
         return compared
     if judged.verdict is not Verdict.MISMATCH:
         return Compared(judged.verdict, None, judged.why)
-    found = Diff(list(judged.differences), len(judged.differences))
-    for each in judged.differences:
-        found.where[guessed_pattern(each.path), each.kind] += 1
+    places = [guessed_pattern(each.path) for each in judged.differences]
+    found = Diff(list(judged.differences), places, len(judged.differences))
+    found.where.update(zip(places, (each.kind for each in judged.differences), strict=True))
     return Compared(Verdict.MISMATCH, found)
 
 
@@ -376,18 +406,22 @@ def signature_of(where: Iterable[Where]) -> str:
     places = sorted({path for path, _ in where})
     if len(places) > _MOST_PLACES:
         places = [*places[:_MOST_PLACES], _ELSEWHERE]
+    return _signature(tuple(places))
+
+
+@lru_cache(maxsize=1024)
+def _signature(places: tuple[str, ...]) -> str:
     return orjson.dumps(places).decode()
+
+
+@lru_cache(maxsize=1024)
+def _example_key(signature: str, flip: tuple[str, str] | None) -> str:
+    return orjson.dumps([orjson.loads(signature), flip]).decode()
 
 
 def guessed_pattern(path: str) -> str:
     """A pointer with its numbers as `*`: the best to be had where what it points into is not known."""
     return "".join("/*" if part.isdigit() else f"/{pointer_token(part)}" for part in pointer_segments(path))
-
-
-def patterned(path: str, known: set[str]) -> str:
-    """The place among those known that a pointer belongs to."""
-    guess = guessed_pattern(path)
-    return path if guess not in known and path in known else guess
 
 
 def example(record: Record, differences: list[dict[str, Any]], count: int) -> dict[str, Any]:
@@ -409,7 +443,7 @@ def asked(record: Record) -> Any:
     return body.value if body.kind == "json" and not body.truncated else None
 
 
-def tolerance_at(rules: Rules, pointer: str) -> Any:
+def tolerance_at(rules: Rules, pointer: str) -> Tolerance | None:
     place = rules.root
     for segment in pointer_segments(pointer):
         place = rules.below(place, segment)
@@ -428,8 +462,8 @@ def status_of(answer: Answer) -> str:
 
 
 def _class_text(where: Field, value: Any) -> str:
-    if where.kind == "vector" and isinstance(value, dict | list) and value:
-        return class_key(top_of(value if isinstance(value, dict) else {str(at): each for at, each in enumerate(value)}))
+    if where.kind == "vector" and (vector := vector_of(value)) is not None:
+        return class_key(top_of(vector))
     return class_key(value) if not isinstance(value, dict | list) else "?"
 
 

@@ -8,6 +8,7 @@ tolerances the one that names the deepest place counts; only `unordered` speaks 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 _MEMO = 4096  # steps remembered: real payloads have few distinct keys, hostile ones must not grow the table
 
@@ -17,6 +18,7 @@ def pointer_token(text: str) -> str:
     return text.replace("~", "~0").replace("/", "~1") if "~" in text or "/" in text else text
 
 
+@lru_cache(maxsize=1024)
 def pointer_segments(pointer: str) -> tuple[str, ...]:
     """The keys that a pointer names, unescaped. Raises ValueError where it is no pointer."""
     if pointer == "":

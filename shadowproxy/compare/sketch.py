@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from hashlib import blake2b
 from heapq import heapify, heapreplace
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
@@ -20,6 +21,7 @@ GAMMA: Final = 1.02
 _SMALLEST: Final = 1e-9
 _LARGEST: Final = 1e18
 _SHIFT: Final = 1074
+_MANTISSA: Final = float(1 << 53)
 _LOG_GAMMA: Final = math.log(GAMMA)
 _LAST: Final = math.ceil(math.log(_LARGEST / _SMALLEST) / _LOG_GAMMA)
 
@@ -63,8 +65,17 @@ def hashed(*parts: str) -> int:
     return int.from_bytes(blake2b(whole, digest_size=8).digest(), "big")
 
 
-class Tally(Counter[str]):
-    """How often each of a small closed set of words came."""
+@lru_cache(maxsize=8192)
+def hashed_text(text: str) -> int:
+    """`hashed` of one short text, remembered: the values of a field come again."""
+    return hashed(text)
+
+
+W = TypeVar("W", str, int)
+
+
+class _Added(Counter[W]):
+    """Counts that add up word by word, and are not by block of time."""
 
     def merged(self, other: Self) -> Self:
         total = type(self)(self)
@@ -77,18 +88,25 @@ class Tally(Counter[str]):
     def to_json(self) -> Any:
         return {str(word): count for word, count in sorted(self.items())}
 
+
+class Tally(_Added[str]):
+    """How often each of a small closed set of words came."""
+
     @classmethod
     def from_json(cls, raw: Any) -> Self:
         return cls({str(key): int(count) for key, count in raw.items()})
 
 
-class Series(Counter[int]):
-    """A count by block of time."""
+class Hist(_Added[int]):
+    """A histogram of the whole log."""
 
-    def merged(self, other: Self) -> Self:
-        total = type(self)(self)
-        total.update(other)
-        return total
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls({int(at): int(count) for at, count in raw.items()})
+
+
+class Series(Hist):
+    """A count by block of time."""
 
     def widened(self) -> Self:
         wider = type(self)()
@@ -96,22 +114,15 @@ class Series(Counter[int]):
             wider[block >> 1] += count
         return wider
 
-    def to_json(self) -> Any:
-        return {str(block): count for block, count in sorted(self.items())}
-
-    @classmethod
-    def from_json(cls, raw: Any) -> Self:
-        return cls({int(block): int(count) for block, count in raw.items()})
-
 
 class Bins(dict[int, Counter[int]]):
     """A histogram by block of time."""
 
-    def add(self, block: int, at: int) -> None:
+    def add(self, block: int, at: int, times: int = 1) -> None:
         counts = self.get(block)
         if counts is None:
             counts = self[block] = Counter()
-        counts[at] += 1
+        counts[at] = counts.get(at, 0) + times
 
     def whole(self) -> Counter[int]:
         total: Counter[int] = Counter()
@@ -144,38 +155,19 @@ class Bins(dict[int, Counter[int]]):
         )
 
 
-class Hist(Counter[int]):
-    """A histogram of the whole log."""
-
-    def merged(self, other: Self) -> Self:
-        total = type(self)(self)
-        total.update(other)
-        return total
-
-    def widened(self) -> Self:
-        return self
-
-    def to_json(self) -> Any:
-        return {str(at): count for at, count in sorted(self.items())}
-
-    @classmethod
-    def from_json(cls, raw: Any) -> Self:
-        return cls({int(at): int(count) for at, count in raw.items()})
-
-
 class Sums(dict[int, list[int]]):
     """Sums of floats by block of time, exact: as integers in units of the smallest float, so that order is nothing.
 
     Every finite float is a whole number of 2^-1074ths; `_SHIFT` leaves room for the mantissa below that.
     """
 
-    def add(self, block: int, *values: float) -> None:
+    def add(self, block: int, *values: float, times: int = 1) -> None:
         sums = self.get(block)
         if sums is None:
             sums = self[block] = [0] * len(values)
         for at, value in enumerate(values):
             mantissa, exponent = math.frexp(value)
-            sums[at] += int(mantissa * (1 << 53)) << (exponent + _SHIFT)
+            sums[at] += times * int(mantissa * _MANTISSA) << (exponent + _SHIFT)
 
     def floats(self) -> dict[int, list[float]]:
         return {block: [_float(total) for total in sums] for block, sums in self.items()}
@@ -391,22 +383,25 @@ class Table(dict[str, P], Generic[P]):
 
 @dataclass(slots=True)
 class Whole:
-    """Several parts that add up together: base of the dataclasses whose every field is a part."""
+    """Several parts that add up together: base of the dataclasses whose every field that can be given is a part."""
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [each.name for each in fields(cls) if each.init]
 
     def merged(self, other: Self) -> Self:
-        names = [each.name for each in fields(self)]
-        return type(self)(**{name: getattr(self, name).merged(getattr(other, name)) for name in names})
+        return type(self)(**{name: getattr(self, name).merged(getattr(other, name)) for name in self._names()})
 
     def widened(self) -> Self:
-        return type(self)(**{each.name: getattr(self, each.name).widened() for each in fields(self)})
+        return type(self)(**{name: getattr(self, name).widened() for name in self._names()})
 
     def to_json(self) -> Any:
-        return {each.name: getattr(self, each.name).to_json() for each in fields(self)}
+        return {name: getattr(self, name).to_json() for name in self._names()}
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
         empty = cls()
-        return cls(**{each.name: type(getattr(empty, each.name)).from_json(raw[each.name]) for each in fields(cls)})
+        return cls(**{name: type(getattr(empty, name)).from_json(raw[name]) for name in cls._names()})
 
     def __bool__(self) -> bool:
-        return any(getattr(self, each.name) for each in fields(self))
+        return any(getattr(self, name) for name in self._names())

@@ -142,6 +142,8 @@ def summarise(records: Iterable[Record], rules: Rules | Readings, *, shadow: str
             summary.add(record, readings, shadow=shadow)
         except ValueError:
             summary.unreadable["no time"] += 1
+    for pair in summary.shadows.values():
+        pair.settle()
     return summary
 
 
