@@ -1,5 +1,7 @@
 """The admin server: its own port, ready as long as requests are taken on, and no path of the live API taken."""
 
+import asyncio
+
 import httpx
 from conftest import Proxy, StartProxy
 from fakes import always, answer
@@ -11,6 +13,13 @@ def client(running: Proxy) -> httpx.AsyncClient:
     assert running.sidecar.admin_address is not None
     host, port = running.sidecar.admin_address
     return httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}")
+
+
+async def wait_written(admin: httpx.AsyncClient, count: int) -> None:
+    """Until so many records are in the log."""
+    async with asyncio.timeout(5):
+        while (await admin.get("/shadows")).json()["journal"]["written"] < count:
+            pass
 
 
 async def test_it_is_alive_and_ready(proxy: StartProxy) -> None:

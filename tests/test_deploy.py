@@ -153,7 +153,7 @@ def test_every_manifest_names_the_ports_of_the_image() -> None:
 
 
 def test_probes_ask_paths_that_the_admin_server_has() -> None:
-    known = set(re.findall(r"^\| `(/\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
+    known = set(re.findall(r"^\| `GET (/\w+)` \| anyone \|", (ROOT / "docs/admin.md").read_text(), re.MULTILINE))
     for path in [*DEPLOY.glob("kubernetes/*/component/sidecar.yaml"), DEPLOY / "cloud-run/service.yaml"]:
         probes = {name: anywhere(documents(path), f"{name}Probe")[0] for name in ("startup", "liveness")}
         assert probes["startup"]["httpGet"]["path"] == "/readyz"

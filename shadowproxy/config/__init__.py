@@ -1,11 +1,12 @@
 """The configuration: a YAML file as frozen models, and what is wrong with it in one line each.
 
 `models.py` is what there is to set, `values.py` what a value may be, `source.py` the YAML text with its lines and
-the environment, `loading.py` the way from one to the other.
+the environment, `loading.py` the way from one to the other, and `shown.py` the way back, without the secrets.
 """
 
 from shadowproxy.config.loading import ConfigError, from_flags, from_values, keys, load
 from shadowproxy.config.models import Compare, Config, Headers, Limits, Live, Log, Match, Redact, Respond, Shadow, Tls
+from shadowproxy.config.shown import shown
 from shadowproxy.config.values import TcpAddress, UnixAddress
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "from_values",
     "keys",
     "load",
+    "shown",
 ]

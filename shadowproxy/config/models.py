@@ -40,6 +40,7 @@ from shadowproxy.config.values import (
     ShadowName,
     TcpAddress,
     Text,
+    Token,
     ToleranceValue,
     Url,
     Word,
@@ -55,6 +56,9 @@ HOP_BY_HOP = frozenset(
 FRAMING = frozenset({"content-length", "expect"})
 OWN_FIELDS = frozenset({"via", "x-shadow-request"})
 """Header fields that the proxy decides: framing hangs on them, and knowing its own requests again."""
+
+SHORT_TOKEN = 16
+"""Characters below which a token is warned of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -311,6 +315,7 @@ class Config:
 
     listen: Listen = TcpAddress("127.0.0.1", 8080)
     admin: Annotated[Listen | None, Nullable] = TcpAddress("127.0.0.1", 9901)
+    admin_token: Annotated[Token | None, Nullable] = Field(default=None, repr=False)
     drain: Seconds = 30.0
     request_id: RequestId = RequestId()
     forwarded: Flag = False
@@ -349,6 +354,13 @@ def _warnings(config: Config) -> Iterator[str]:
                 yield f"{where}.headers.set.{name} {written_out}"
     if config.log.redact.hash_key is not None and not isinstance(config.log.redact.hash_key, FromEnvironment):
         yield f"log.redact.hash_key {written_out}"
+    if config.admin_token is not None:
+        if not isinstance(config.admin_token, FromEnvironment):
+            yield f"admin_token {written_out}"
+        if len(config.admin_token) < SHORT_TOKEN:
+            yield f"admin_token is shorter than {SHORT_TOKEN} characters, it can be guessed: openssl rand -hex 32"
+        if config.admin is None:
+            yield "admin_token has no effect: admin is off"
     for name, shadow in config.shadows.items():
         if shadow.timeout > config.drain:
             yield f"shadows.{name}.timeout is longer than drain: stopping may cut off an answer that was still in time"

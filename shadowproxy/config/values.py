@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
 
 from shadowproxy.config import source
 from shadowproxy.config.source import FromEnvironment
@@ -32,6 +32,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")  # RFC 9110 section 5.5: no controls, CR and LF above all
 _SHADOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
 
 RESERVED_NAMES = frozenset({"live", "control"})
@@ -262,15 +263,43 @@ def _log_path(value: object) -> str:
     return str(value)
 
 
+def _token(value: object) -> str:
+    # Kept as it is, as a field's value is, and never quoted.
+    if not isinstance(value, str):
+        raise ValueError("must be text: put it in quotes")
+    if not _BEARER.fullmatch(value):
+        raise ValueError("must be letters, digits and -._~+/ alone, as `openssl rand -hex 32` makes them")
+    return value
+
+
+def duration(seconds: float) -> str | float:
+    """A duration as a file would write it, in the largest unit that says it exactly."""
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = round(seconds / _DURATION_UNITS[unit])
+        if count and float(count) * _DURATION_UNITS[unit] == seconds:
+            return f"{count}{unit}"
+    return seconds
+
+
+def size(count: int) -> str | int:
+    """A size as a file would write it, in the largest binary unit that says it exactly."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if count and count % _SIZE_UNITS[unit] == 0:
+            return f"{count // _SIZE_UNITS[unit]}{unit}"
+    return count
+
+
 def _tolerance(value: object) -> object:
     value = _plain(value)
     return {"abs": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-PositiveSeconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
-PositiveBytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_seconds), PlainSerializer(duration), Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[
+    float, BeforeValidator(_seconds), PlainSerializer(duration), Field(gt=0, allow_inf_nan=False)
+]
+Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(size), Field(ge=0)]
+PositiveBytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(size), Field(gt=0)]
 Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
 PositiveCount = Annotated[int, BeforeValidator(_count), Field(gt=0)]
 Percent = Annotated[float, BeforeValidator(_number), Field(ge=0, le=100, allow_inf_nan=False)]
@@ -278,9 +307,10 @@ Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=Fa
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Json = Annotated[Any, BeforeValidator(_any_json)]
 Url = Annotated[str, BeforeValidator(_url)]
-Listen = Annotated[TcpAddress | UnixAddress, PlainValidator(_listen)]
+Listen = Annotated[TcpAddress | UnixAddress, PlainValidator(_listen), PlainSerializer(str)]
 FieldName = Annotated[str, BeforeValidator(_field_name)]
 FieldValue = Annotated[str, PlainValidator(_field_value)]
+Token = Annotated[str, PlainValidator(_token)]
 Pointer = Annotated[str, BeforeValidator(_pointer)]
 RawPath = Annotated[str, BeforeValidator(_path)]
 PathGlob = Annotated[str, BeforeValidator(_path_glob)]

@@ -20,19 +20,23 @@ from typing import Any, Self
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from shadowproxy import __version__
-from shadowproxy.config import Config, ConfigError, TcpAddress, UnixAddress, load
-from shadowproxy.serve import admin, census, generation, proxy
+from shadowproxy.compare.stats import wilson
+from shadowproxy.config import Config, ConfigError, TcpAddress, UnixAddress, load, shown
+from shadowproxy.serve import admin, census, generation, page, proxy
+from shadowproxy.serve.access import Access
 from shadowproxy.serve.capture import Memory
 from shadowproxy.serve.census import Census, ConfigCensus
 from shadowproxy.serve.generation import Contexts, Generation, GenerationError
 from shadowproxy.serve.journal import Journal, JournalError
 from shadowproxy.serve.lane import Tally
 from shadowproxy.serve.listener import Listener
-from shadowproxy.serve.metrics import Exporter
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import OperatorLog
+from shadowproxy.serve.overview import Overview
+from shadowproxy.serve.recent import Recent
 from shadowproxy.serve.watch import Watch
 
 FLUSH = 10.0  # seconds that stopping waits for a slow disk
@@ -107,6 +111,7 @@ class Sidecar:
         self.proxy: proxy.Proxy
         self._alive: list[Generation] = []
         self._tallies: dict[str, Tally] = {}
+        self._recent = Recent()
         self._told = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
         self._reload = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -215,13 +220,28 @@ class Sidecar:
 
     async def _serve_admin(self, stack: AsyncExitStack, address: TcpAddress | UnixAddress) -> None:
         """The last to stop but for the rooms it tells of: a probe sees that the sidecar is draining."""
-        app = admin.build(Exporter(self.census), self.census)
+        host = None if isinstance(address, UnixAddress) else address.host
+        overview = Overview(self.census, proxy=generation.PROXY, interval=wilson)
+        app = admin.build(
+            admin.Sources(
+                census=self.census,
+                controls=self.mirror,
+                overview=overview,
+                recent=self._recent,
+                access=lambda: Access(host, self.config.admin_token),
+                configuration=lambda: shown(self.config),
+                page=page.respond,
+            )
+        )
+        overview.start()
+        stack.callback(overview.stop)
         self._admin_socket = _bind(address)
         stack.callback(_release, address, self._admin_socket)
-        server = _Server(uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False), drain=1.0)
+        server = _Server(_plain_uvicorn(app), drain=1.0)
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[self._admin_socket]))
 
         async def stop() -> None:
+            overview.stop()  # or it would be waited for as a request under way
             server.stop.set()
             await serving
 
@@ -247,7 +267,7 @@ class Sidecar:
             config,
             contexts,
             append=self.journal.append,
-            seen=lambda line, verdicts: None,
+            seen=self._recent.add if config.admin is not None else lambda line, verdicts: None,
             tallies=self._tallies,
             now=asyncio.get_running_loop().time(),
             before=before,
@@ -341,6 +361,19 @@ class Sidecar:
             date_header=False,
             proxy_headers=False,
         )
+
+
+def _plain_uvicorn(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+    )
 
 
 class _Server(uvicorn.Server):

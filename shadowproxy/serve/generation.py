@@ -31,7 +31,7 @@ PROXY = f"{socket.gethostname()}/0"
 """Who writes the records: host and worker."""
 
 Contexts: TypeAlias = Mapping[str, ssl.SSLContext]
-Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict]], object]
+Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
 
 
 class GenerationError(Exception):
@@ -83,7 +83,8 @@ def build(
 ) -> Generation:
     """Build what `config` says, and take over from the generation before what it says the same of. Opens nothing.
 
-    `tallies`, by name, gets those of new shadows; `seen` is told of each record's line, in the journal's thread.
+    `tallies`, by name, gets those of new shadows; `seen` is told of each record's line and of
+    its shadows' verdicts (None where nothing was compared), in the journal's thread.
     """
     endpoints = {
         where: _kept_endpoint(where, section, before) or _endpoint(section, contexts.get(where))
@@ -172,10 +173,11 @@ def _encoder(config: Config, tallies: Mapping[str, Tally], seen: Seen) -> Encode
     judging = judged if compare.online else None
 
     def encode(exchange: Exchange) -> bytes:
-        verdicts: dict[str, Verdict] = {}
+        verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
         line = record.encode(exchange, proxy=PROXY, policy=policy, judge=judging, tell=verdicts.__setitem__)
         for name, verdict in verdicts.items():
-            tallies[name].verdicts[verdict] += 1
+            if verdict is not None:
+                tallies[name].verdicts[verdict] += 1
         seen(line, verdicts)
         return line
 

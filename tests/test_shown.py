@@ -1,0 +1,110 @@
+"""The configuration as it is shown: the same one again where there is no secret in it, and never a secret."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shadowproxy import config
+from shadowproxy.config.values import duration, size
+
+BASE: dict[str, Any] = {"live": {"url": "http://a"}, "shadows": {"x": {"url": "http://b/base"}}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"admin": None, "listen": "unix:/run/sp.sock", "drain": 0},
+        {"live": {"respond": {"json": {"late": False}, "headers": {"X-Model": "rule"}}}},
+        {"compare": {"tolerance": {"/p": {"abs": 0.1}}, "ignore": ["/**/at"]}, "control": {"percent": 0.5}},
+        {"log": {"keep": {"size": None, "age": "36h"}, "rotate": {"size": 1000, "every": 0.0015}}},
+    ],
+    ids=["least", "sockets", "fixed answer", "comparing", "odd quantities"],
+)
+def test_what_is_shown_makes_the_same_configuration_again(more: dict[str, Any]) -> None:
+    made = config.from_values(BASE | more)
+    told = config.shown(made)
+    assert config.from_values(told) == made
+    assert json.loads(json.dumps(told)) == told
+
+
+@given(st.floats(0, 1e9) | st.integers(0, 10**7).map(float))
+def test_a_duration_is_written_so_that_it_is_read_as_the_same(seconds: float) -> None:
+    assert config.from_values(BASE | {"drain": duration(seconds)}).drain == seconds
+
+
+@given(st.integers(1, 1 << 50))
+def test_a_size_is_written_so_that_it_is_read_as_the_same(count: int) -> None:
+    assert config.from_values(BASE | {"log": {"rotate": {"size": size(count)}}}).log.rotate.size == count
+
+
+def test_quantities_are_written_as_people_write_them() -> None:
+    told = config.shown(config.from_values(BASE))
+    assert (told["drain"], told["overload"]["loop_lag"], told["log"]["rotate"]["every"]) == ("30s", "50ms", "1h")
+    assert (told["limits"]["capture"], told["log"]["keep"]["age"]) == ("8MiB", "30d")
+
+
+def test_no_secret_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("""
+admin_token: ${TOKEN}
+live:
+  url: http://a
+  headers: {set: {Authorization: secret-literal, X-Tenant: "${TENANT}", X-Stage: shown}}
+shadows:
+  x:
+    url: http://b
+    headers: {set: {X-Api-Key: secret-literal}}
+    match: {headers: {Cookie: "secret-literal*", X-Stage: shown}}
+    rewrite: {json: {/api_key: secret-literal, /model: shown}}
+log: {redact: {hash_key: secret-literal}}
+""")
+    made = config.load(file, {"TOKEN": "secret-token-of-the-admin", "TENANT": "secret-tenant"})
+    told = config.shown(made)
+    assert "secret" not in json.dumps(told)
+    assert told["admin_token"] == told["log"]["redact"]["hash_key"] == "[redacted]"
+    assert told["live"]["headers"]["set"] == {
+        "Authorization": "[redacted]",
+        "X-Tenant": "[redacted]",
+        "X-Stage": "shown",
+    }
+    assert told["shadows"]["x"]["match"]["headers"]["X-Stage"] == "shown"
+    assert told["shadows"]["x"]["rewrite"]["json"] == {"/api_key": "[redacted]", "/model": "shown"}
+    assert "secret-token" not in repr(made)
+
+
+def test_the_headers_of_a_fixed_answer_are_blanked_too() -> None:
+    told = config.shown(config.from_values({"live": {"respond": {"headers": {"Set-Cookie": "secret"}}}}))
+    assert told["live"]["respond"]["headers"] == {"Set-Cookie": "[redacted]"}
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "umläut", 12345678])
+def test_a_token_that_cannot_be_sent_is_refused_without_being_quoted(token: object) -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config.from_values(BASE | {"admin_token": token})
+    assert str(refused.value).startswith("admin_token: must be ")
+    assert not token or str(token) not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "warning"),
+    [
+        ({"admin_token": "x" * 16}, "admin_token is a secret written into the file"),
+        ({"admin_token": "x" * 15}, "admin_token is shorter than 16 characters"),
+        ({"admin_token": "x" * 16, "admin": None}, "admin_token has no effect"),
+    ],
+)
+def test_a_token_that_is_likely_not_meant_so_is_warned_of(more: dict[str, Any], warning: str) -> None:
+    warnings = config.from_values(BASE | more).warnings
+    assert any(each.startswith(warning) for each in warnings)
+    assert "x" * 15 not in "".join(warnings)
+
+
+def test_a_long_token_from_the_environment_is_warned_of_in_no_way(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("{live: {url: http://a}, shadows: {x: {url: http://b}}, admin_token: '${T}'}")
+    assert config.load(file, {"T": "0123456789abcdef"}).warnings == ()
