@@ -184,11 +184,55 @@ def encode(
         "shadows": {name: told(name, leg) for name, leg in exchange.shadows.items()},
         "control": None if exchange.control is None else told("control", exchange.control),
     }
+    return _written(line)
+
+
+def encode_again(
+    old: Record,
+    leg: ShadowLeg,
+    *,
+    request: bytes,
+    live: bytes,
+    shadow: str,
+    record_id: str,
+    sent_ns: int,
+    proxy: str,
+    policy: Policy,
+    judge: Judge,
+) -> tuple[bytes, Verdict | None]:
+    """The record of a logged request that was asked again later, of `shadow` alone; and the verdict on its answer.
+
+    `request` and `live` are the old record's, as JSON, and stay byte for byte; so do its `id` and its time. `replay`
+    names the old record and tells when the request was sent again. `judge` sees what the log has of both answers, the
+    new one redacted by `policy` as the old one was by its own: what a report makes of the new log is the same.
+    """
+    parts = _leg(leg, _content_of(leg, policy.body_limit), policy)
+    verdict = None
+    if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
+        judgement = judge(old.live, _read_answer(_exactly(_written(parts))))
+        parts |= _judged(judgement, policy)
+        verdict = judgement.verdict
+    line = {
+        "schema": SCHEMA,
+        "id": old.id,
+        "record": record_id,
+        "at": old.at,
+        "proxy": proxy,
+        "request": orjson.Fragment(request),
+        "live": orjson.Fragment(live),
+        "shadows": {shadow: parts},
+        "control": None,
+        "replay": {"of": old.record, "at": _iso(sent_ns)},
+    }
+    return _written(line), verdict
+
+
+def _written(told: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:
         # A lone surrogate in a text, or in a difference a value that orjson has no form for: rare, so only now.
-        return orjson.dumps(_storable(line), option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(_storable(told), option=orjson.OPT_APPEND_NEWLINE)
 
 
 @dataclass(frozen=True, slots=True)

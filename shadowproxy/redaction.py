@@ -19,6 +19,8 @@ import orjson
 from shadowproxy.credentials import is_credential_header, is_credential_parameter
 
 BLANK = "[redacted]"
+MARK = re.compile(r"\[redacted(?::hmac:[0-9a-f]{16})?\]")
+"""Whatever `Redaction.mark` gives, to be found again in a log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ import click
 from shadowproxy.cli.demo import demo
 from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, say
 from shadowproxy.cli.records import show, tail
+from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
 from shadowproxy.cli.sidecar import check, healthcheck, serve
 
 __all__ = ["commands", "main"]
 
-for command in (serve, check, healthcheck, report, summarise, show, tail, demo):  # the order of --help
+for command in (serve, check, healthcheck, report, summarise, show, tail, replay, demo):  # the order of --help
     commands.add_command(command)
 
 

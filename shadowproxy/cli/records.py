@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from shadowproxy.cli.group import EXIT_FAILED, Fault, examples, say
-from shadowproxy.cli.rules import rules_of
+from shadowproxy.cli.reading import rules_of
 
 
 @click.command(

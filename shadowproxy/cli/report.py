@@ -8,58 +8,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, load_config, say
-from shadowproxy.cli.rules import rules_of
+from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, only_of, rules_of, together
 
 if TYPE_CHECKING:
     from shadowproxy.compare.checks import Gates
     from shadowproxy.compare.summary import Summary
 
 
-class Number(click.FloatRange):
-    """A range that nan is not in: nothing compares with it, so as a gate it would let everything pass."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if number != number:
-            self.fail(f"{value} is no number", param, ctx)
-        return number
-
-
-def _reading(command: Any) -> Any:
-    """The options by which `report` and `summarise` read a log."""
-    options = (
-        click.option(
-            "-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules."
-        ),
-        click.option("--shadow", metavar="NAME", help="Only this shadow."),
-        click.option(
-            "--since", metavar="TIME", help="Only requests from this time on: 2026-01-31T12:00 or 2h ago as 2h."
-        ),
-        click.option("--until", metavar="TIME", help="Only requests before this time."),
-        click.option("--path", metavar="GLOB", help="Only requests whose path is like this."),
-        click.option(
-            "--where",
-            metavar="CONDITION",
-            multiple=True,
-            help="Only requests whose JSON has it: /carrier=UA, /delay>=15; repeat for all of several.",
-        ),
-        click.option(
-            "--field", "both", metavar="POINTER", multiple=True, help="Where the answer is; repeat up to three."
-        ),
-        click.option("--live-field", metavar="POINTER", help="Where live's answer is, if not where the shadow's is."),
-        click.option("--shadow-field", metavar="POINTER", help="Where the shadow's answer is."),
-        click.option("--labels", metavar="FILE", help="What was right: CSV or JSON lines with id and label."),
-        click.option("--ignore", metavar="POINTER", multiple=True, help="Where not to look, * for any one name."),
-        click.option(
-            "--tolerance", metavar="POINTER=NUMBER", multiple=True, help="How far apart numbers there may be."
-        ),
-        click.option("--unordered", metavar="POINTER", multiple=True, help="An array whose order means nothing."),
-        click.option("--slice", "slices", metavar="POINTER", multiple=True, help="Look at this field of the requests."),
-        click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Files read at once."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+_reading = together(
+    click.option(
+        "-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules."
+    ),
+    click.option("--shadow", metavar="NAME", help="Only this shadow."),
+    of_which_requests,
+    click.option("--field", "both", metavar="POINTER", multiple=True, help="Where the answer is; repeat up to three."),
+    click.option("--live-field", metavar="POINTER", help="Where live's answer is, if not where the shadow's is."),
+    click.option("--shadow-field", metavar="POINTER", help="Where the shadow's answer is."),
+    click.option("--labels", metavar="FILE", help="What was right: CSV or JSON lines with id and label."),
+    by_which_rules,
+    click.option("--slice", "slices", metavar="POINTER", multiple=True, help="Look at this field of the requests."),
+    click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Files read at once."),
+)
+"""The options by which `report` and `summarise` read a log."""
 
 
 @click.command(
@@ -158,7 +128,6 @@ def summarise(logs: tuple[str, ...], **given: Any) -> None:
 def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
     """The summary of the logs, read as the options say."""
     from shadowproxy.compare.engines import summarise_files
-    from shadowproxy.compare.filters import Condition, Only, parse_moment
     from shadowproxy.compare.labels import LabelError, read_labels
     from shadowproxy.compare.progress import reading
     from shadowproxy.compare.rules import pointer_segments
@@ -176,12 +145,7 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
         slices = tuple(each for each in given["slices"] if each not in ("@method", "@path"))  # these always are counted
         for pointer in (*(each for pair in fields for each in pair), *slices):
             pointer_segments(pointer)
-        only = Only(
-            since=None if given["since"] is None else parse_moment(given["since"]),
-            until=None if given["until"] is None else parse_moment(given["until"]),
-            path=given["path"],
-            where=tuple(Condition.parse(text) for text in given["where"]),
-        )
+        only = only_of(given)
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
     try:

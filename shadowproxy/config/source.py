@@ -89,6 +89,30 @@ def parse(text: str, environment: Mapping[str, str]) -> Document:
         raise YamlError("an alias leads back to what it is in", None) from None
 
 
+def substituted(text: str, environment: Mapping[str, str]) -> str:
+    """A text with its `${NAME}` taken from the environment. Raises ValueError where one cannot be."""
+    taken = False
+
+    def replace(found: re.Match[str]) -> str:
+        nonlocal taken
+        if found["escape"]:
+            return "${"
+        name = found["name"]
+        if name is None:
+            raise ValueError("write ${NAME} or ${NAME:-default}, and $${ for a plain ${")
+        taken = True
+        value = environment.get(name)
+        # As in the shell, `:-` also stands in for a variable that is set to nothing.
+        if found["default"] is not None:
+            return value or found["default"]
+        if value is None:
+            raise ValueError(f"the environment variable {name} is not set")
+        return value
+
+    text = _REFERENCE.sub(replace, text)
+    return FromEnvironment(text) if taken else text
+
+
 def retype(text: FromEnvironment) -> Any:
     """What YAML would have read, had the text stood in the file as it is: a number, true, false, null, or the text."""
     return _typed(_tag(text), text)
@@ -168,27 +192,10 @@ class _Build:
         return self._substituted(node, location)
 
     def _substituted(self, node: yaml.Node, location: Location) -> str:
-        text: str = node.value
-        taken = False
-
-        def replace(found: re.Match[str]) -> str:
-            nonlocal taken
-            if found["escape"]:
-                return "${"
-            name = found["name"]
-            if name is None:
-                self._refuse("write ${NAME} or ${NAME:-default}, and $${ for a plain ${", node, location)
-            taken = True
-            value = self._environment.get(name)
-            # As in the shell, `:-` also stands in for a variable that is set to nothing.
-            if found["default"] is not None:
-                return value or found["default"]
-            if value is None:
-                self._refuse(f"the environment variable {name} is not set", node, location)
-            return value
-
-        text = _REFERENCE.sub(replace, text)
-        return FromEnvironment(text) if taken else text
+        try:
+            return substituted(node.value, self._environment)
+        except ValueError as error:
+            self._refuse(str(error), node, location)
 
     def _refuse(self, problem: str, node: yaml.Node, location: Location) -> NoReturn:
         raise YamlError(problem, node.start_mark.line + 1, location)

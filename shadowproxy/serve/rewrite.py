@@ -83,6 +83,15 @@ class Rewrite:
         return with_length(kept, len(changed)), changed
 
 
+def located(text: bytes, tokens: Sequence[str]) -> bytes | None:
+    """The part of a JSON text that a pointer leads to, byte for byte; None where there is none.
+
+    The text is one that a parser has accepted. Of a key that comes twice the last is meant, as parsers mean it.
+    """
+    begin = _find(text, tokens)
+    return None if begin is None else text[begin : _end(text, begin)]
+
+
 def _find(body: bytes, tokens: Sequence[str]) -> int | None:
     """Where the value begins that a JSON pointer leads to."""
     at: int | None = _past(_SPACE, body, 3 if body.startswith(_BOM) else 0)

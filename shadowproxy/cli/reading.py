@@ -1,0 +1,87 @@
+"""What the commands that read a log have in common: which requests, and by which rules to compare."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shadowproxy.cli.group import load_config
+
+if TYPE_CHECKING:
+    from shadowproxy.compare.filters import Only
+    from shadowproxy.compare.rules import Rules
+
+Decorated = TypeVar("Decorated")
+
+
+class Number(click.FloatRange):
+    """A range that nan is not in: nothing compares with it, so as a gate it would let everything pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:
+    """Several options as one decorator, in the order of --help."""
+
+    def decorated(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+of_which_requests = together(
+    click.option("--since", metavar="TIME", help="Only requests from this time on: 2026-01-31T12:00 or 2h ago as 2h."),
+    click.option("--until", metavar="TIME", help="Only requests before this time."),
+    click.option("--path", metavar="GLOB", help="Only requests whose path is like this."),
+    click.option(
+        "--where",
+        metavar="CONDITION",
+        multiple=True,
+        help="Only requests whose JSON has it: /carrier=UA, /delay>=15; repeat for all of several.",
+    ),
+)
+
+by_which_rules = together(
+    click.option("--ignore", metavar="POINTER", multiple=True, help="Where not to look, * for any one name."),
+    click.option("--tolerance", metavar="POINTER=NUMBER", multiple=True, help="How far apart numbers there may be."),
+    click.option("--unordered", metavar="POINTER", multiple=True, help="An array whose order means nothing."),
+)
+
+
+def only_of(given: Mapping[str, Any]) -> "Only":
+    """What `of_which_requests` was given. Raises ValueError."""
+    from shadowproxy.compare.filters import Condition, Only, parse_moment
+
+    return Only(
+        since=None if given["since"] is None else parse_moment(given["since"]),
+        until=None if given["until"] is None else parse_moment(given["until"]),
+        path=given["path"],
+        where=tuple(Condition.parse(text) for text in given["where"]),
+    )
+
+
+def rules_of(
+    file: Path | None, ignore: tuple[str, ...] = (), tolerance: tuple[str, ...] = (), unordered: tuple[str, ...] = ()
+) -> "Rules":
+    """The rules of a configuration with those of the command line added. Raises ValueError for the latter."""
+    from shadowproxy.compare.rules import Rules, Tolerance
+
+    allowed: dict[str, float | Tolerance] = {}
+    if file is not None:
+        compare = load_config(file).compare
+        ignore, unordered = (*compare.ignore, *ignore), (*compare.unordered, *unordered)
+        allowed = {pointer: Tolerance(abs=each.abs, rel=each.rel) for pointer, each in compare.tolerance.items()}
+    for text in tolerance:
+        pointer, _, number = text.rpartition("=")
+        try:
+            allowed[pointer] = float(number)
+        except ValueError:
+            raise ValueError(f'"{text}" is not POINTER=NUMBER') from None
+    return Rules(ignore=ignore, tolerance=allowed, unordered=unordered)

@@ -1,0 +1,214 @@
+"""The command that asks a log's requests again."""
+
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shadowproxy.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DATA, Fault, examples, load_config
+from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, only_of, rules_of, together
+
+if TYPE_CHECKING:
+    from shadowproxy.config import Config, Shadow
+    from shadowproxy.record import Policy
+
+_sending = together(
+    click.option("--to", "url", metavar="URL", help="The endpoint to ask.  [default: the url of that shadow in -c]"),
+    click.option(
+        "-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Its shadow, rules, redaction."
+    ),
+    click.option("--name", metavar="NAME", help="What the new log calls it.  [default: challenger, or the one in -c]"),
+    click.option(
+        "-o",
+        "--log",
+        "output",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        default=Path("replay-log"),
+        show_default=True,
+        help="Where the new log goes.",
+    ),
+    click.option("--rate", metavar="N", type=Number(min=0, min_open=True), help="So many a second, not as they came."),
+    click.option("--full-speed", is_flag=True, help="As fast as answers come, not as they came."),
+    click.option("--in-flight", metavar="N", type=click.IntRange(1, 10_000), help="At once, at most.  [default: 64]"),
+    click.option("--timeout", metavar="TIME", help="For each whole answer, as 30s.  [default: 30s]"),
+    click.option(
+        "--header",
+        "headers",
+        metavar="'NAME: VALUE'",
+        multiple=True,
+        help="Set a header field; a credential as '${NAME}', from the environment.",
+    ),
+    click.option(
+        "--query",
+        "parameters",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Fill in a redacted query parameter, as '${NAME}' from the environment.",
+    ),
+    click.option("--limit", metavar="N", type=click.IntRange(1), help="Send at most so many requests."),
+)
+
+
+@click.command(
+    short_help="Ask a log's requests again, of another endpoint.",
+    epilog=examples(
+        "shadowproxy replay shadow-log --to http://127.0.0.1:9003",
+        "shadowproxy replay shadow-log --to http://127.0.0.1:9003 --full-speed --since 2h -o candidate-log",
+        "shadowproxy replay shadow-log -c config.yaml --header 'Authorization: Bearer ${TOKEN}' --rate 50",
+    ),
+)
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@_sending
+@of_which_requests
+@by_which_rules
+def replay(logs: tuple[str, ...], **given: Any) -> None:
+    """Send the requests of a log to another endpoint, and log its answers beside live's of then.
+
+    At the pace at which they came, unless --rate or --full-speed. The new log reads as any other: shadowproxy report.
+    Exit status 0 when every request was answered, 1 when one was not, 3 when there was none to send.
+    """
+    if given["rate"] is not None and given["full_speed"]:
+        raise click.UsageError("--rate or --full-speed, not both")
+    config = None if given["file"] is None else load_config(given["file"])
+    name = given["name"] or (next(iter(config.shadows)) if config and len(config.shadows) == 1 else "challenger")
+    shadow = _shadow(name, config, given)
+    output: Path = given["output"]
+    _refuse_old(output)
+    from shadowproxy.compare.progress import reading
+    from shadowproxy.replay.run import Plan, ReplayError
+    from shadowproxy.replay.run import replay as replayed
+    from shadowproxy.replay.told import lines
+
+    try:
+        plan = Plan(
+            logs=logs,
+            name=name,
+            shadow=shadow,
+            output=output,
+            only=only_of(given),
+            limit=given["limit"],
+            rate=math.inf if given["full_speed"] else given["rate"],
+            query=_parameters(given["parameters"]),
+            rules=rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"]),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
+    if config is not None:
+        limits = config.limits
+        plan = replace(plan, policy=_policy(config), capture=limits.capture, memory=limits.memory)
+    try:
+        with reading(logs) as progress:
+            tally = replayed(plan, progress)
+    except ReplayError as error:
+        raise Fault(str(error)) from None
+    click.echo("\n".join(lines(plan, tally)))
+    if tally.interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(EXIT_NO_DATA if not tally.begun else 0 if tally.sound else EXIT_FAILED)
+
+
+def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> "Shadow":
+    """The endpoint: the configuration's, if it has one of that name, with what the command line says put over it."""
+    from shadowproxy.config import ConfigError, from_values
+
+    base = None if config is None else config.shadows.get(name)
+    url = given["url"] or (base.url if base is not None else None)
+    if url is None:
+        known = f", or --name one of {', '.join(config.shadows)}" if config is not None and config.shadows else ""
+        raise click.UsageError(f"give --to URL{known}")
+    values: dict[str, Any] = {"url": url, "headers": {"set": _headers(given["headers"])}}
+    values |= {key: given[key] for key in ("timeout", "in_flight") if given[key] is not None}
+    try:
+        flags = from_values({"live": {"respond": {}}, "shadows": {name: values}}).shadows[name]
+    except ConfigError as error:
+        options = {"url": "--to", "timeout": "--timeout", "in_flight": "--in-flight", "headers.set.": "--header "}
+        said = str(error).replace(f"shadows.{name}.", "", 1).replace(f"shadows.{name}", f"--name {name}", 1)
+        for key, option in options.items():
+            if said.startswith(key):
+                said = option + said.removeprefix(key)
+        raise Fault(said) from None
+    if base is None:
+        return flags
+    ours = {header.lower() for header in flags.headers.set}
+    headers = replace(
+        base.headers,
+        set={**{key: value for key, value in base.headers.set.items() if key.lower() not in ours}, **flags.headers.set},
+        remove=tuple(header for header in base.headers.remove if header.lower() not in ours),
+    )
+    changes = {key: getattr(flags, key) for key in ("timeout", "in_flight") if given[key] is not None}
+    return replace(base, url=url, headers=headers, **changes)
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str]:
+    from shadowproxy.credentials import is_credential_header
+
+    found: dict[str, str] = {}
+    for text in given:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise click.UsageError(f'--header: "{name}" is not NAME: VALUE', click.get_current_context())
+        name = name.strip()
+        if name.lower() == "host":
+            raise click.UsageError("--header Host: it is the endpoint's own", click.get_current_context())
+        found[name] = _filled("--header", name, value.strip(), secret=is_credential_header(name.encode()))
+    return found
+
+
+def _parameters(given: tuple[str, ...]) -> dict[str, str]:
+    from shadowproxy.credentials import is_credential_parameter
+
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f'--query: "{name}" is not NAME=VALUE')
+        found[name] = _filled("--query", name, value, secret=is_credential_parameter(name))
+    return found
+
+
+def _filled(option: str, name: str, value: str, *, secret: bool) -> str:
+    """A value with what it takes from the environment. One that is a secret is not taken from the command line."""
+    from shadowproxy.config.source import FromEnvironment, substituted
+
+    try:
+        filled = substituted(value, os.environ)
+    except ValueError as error:
+        raise click.UsageError(f"{option} {name}: {error}", click.get_current_context()) from None
+    if secret and not isinstance(filled, FromEnvironment):
+        why = "every process of this machine can read a command line"
+        hint = "name an environment variable, as '${NAME}' in single quotes"
+        raise click.UsageError(f"{option} {name}: {why}: {hint}", click.get_current_context())
+    return filled
+
+
+def _policy(config: "Config") -> "Policy":
+    from shadowproxy.record import Policy
+    from shadowproxy.redaction import Redaction
+
+    log = config.log
+    return Policy(
+        bodies=log.bodies,
+        body_limit=log.body_limit,
+        redaction=Redaction(
+            headers=frozenset(name.lower() for name in log.redact.headers),
+            query=frozenset(name.lower() for name in log.redact.query),
+            json=log.redact.json,
+            hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
+        ),
+    )
+
+
+def _refuse_old(output: Path) -> None:
+    """A log that is there already would be counted again with the new one, or be read while it is written."""
+    try:
+        held = output.is_dir() and any(output.iterdir())
+    except OSError as error:
+        raise Fault(f"cannot write {output}: {error.strerror}") from None
+    if held:
+        raise Fault(f"{output} is there already and not empty: name another directory with -o")

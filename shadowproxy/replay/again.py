@@ -1,0 +1,129 @@
+"""From a record to the request that is sent again, or to why it cannot be. Pure.
+
+The rules:
+
+- The method, the path, the query and the body are sent as the log has them, a JSON body by its own text: numbers keep
+  their digits, and a key that came twice comes twice.
+- What the log does not have whole cannot be asked again: half a body, or one with a mark in a secret's place, is
+  another question.
+- A credential that was redacted is left out, and told of, unless the caller of the program fills it in: its mark would
+  be refused as a wrong one, and not as a missing one.
+- A body whose Content-Encoding was undone for the log is sent without one: no encoder gives the same bytes again.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote, unquote_plus
+
+from shadowproxy.exchange import Field
+from shadowproxy.record import Body, Record
+from shadowproxy.redaction import MARK
+from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
+
+_SEPARATOR = re.compile("[&;]")
+_MARKED_TEXT = re.compile(rb'"' + MARK.pattern.encode() + rb'"')
+
+
+class Unfit(StrEnum):
+    """Why a record's request is not sent again. A closed set; the words follow a number of requests."""
+
+    NOT_WHOLE = "the log does not have the whole body (log.body_limit, log.bodies)"
+    REDACTED = "something in the body was redacted"
+    NO_TIME = "the record has no time"
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is sent. `left_out` names the redacted header fields and query parameters that were not filled in.
+
+    `decoded`: the body goes without the Content-Encoding that it came with. `inexact`: it is not as long as it was, so
+    something between the proxy and here has written the log's JSON anew.
+    """
+
+    method: str
+    target: bytes
+    fields: list[Field]
+    body: bytes
+    left_out: tuple[str, ...] = ()
+    decoded: bool = False
+    inexact: bool = False
+
+
+def again(
+    record: Record, json_text: bytes | None, shadow: str, *, put: frozenset[str], query: Mapping[str, str]
+) -> Again | Unfit:
+    """The request of a record as the shadow called `shadow` would be sent it.
+
+    `json_text` is the body's JSON as it stands in the line, where it is JSON. `put` are lower-case names of header
+    fields that the endpoint sets itself; `query` are the values of redacted parameters, by name.
+    """
+    asked = record.request
+    if asked.body.truncated:
+        return Unfit.REDACTED if asked.body.redacted is not None else Unfit.NOT_WHOLE
+    body = _wire(asked.body, json_text)
+    types = asked.headers.get("content-type", "")
+    form = isinstance(types, str) and types.lower().startswith("application/x-www-form-urlencoded")
+    if (
+        _MARKED_TEXT.search(body)
+        if asked.body.kind == "json"
+        else form and MARK.search(body.decode("utf-8", "replace"))
+    ):
+        return Unfit.REDACTED
+    left_out: list[str] = []
+    fields: list[Field] = []
+    encoded = bool(body) and asked.body.coding is None and _is_coded(asked.headers.get("content-encoding", ""))
+    for name, values in asked.headers.items():
+        if encoded and name == "content-encoding":
+            continue
+        for value in values if isinstance(values, list) else [values]:
+            if MARK.search(value) is None:
+                fields.append((name.encode(), value.encode()))
+            elif name not in put:
+                left_out.append(name)
+    target, missing = _target(asked.path, asked.query, query)
+    fields, _ = for_shadow(end_to_end(tuple(fields)), shadow, credentials=True)
+    return Again(
+        asked.method,
+        target,
+        with_length(fields, len(body)),
+        body,
+        tuple(dict.fromkeys((*left_out, *missing))),
+        decoded=encoded,
+        inexact=not encoded and len(body) != asked.body.size,
+    )
+
+
+def _wire(body: Body, json_text: bytes | None) -> bytes:
+    if body.kind == "json":
+        assert json_text is not None  # that is where the value was read from
+        return json_text
+    if body.kind == "text":
+        text: str = body.value
+        return text.encode()
+    raw: bytes = body.value or b""
+    return raw
+
+
+def _is_coded(codings: str | list[str]) -> bool:
+    listed = codings if isinstance(codings, str) else ",".join(codings)
+    return any(coding.strip().lower() not in ("", "identity") for coding in listed.split(","))
+
+
+def _target(path: str, query: str, filled: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """Path and query as bytes, and the redacted parameters that are not among them."""
+    missing: list[str] = []
+    if MARK.search(query) is not None:
+        kept: list[str] = []
+        for parameter in _SEPARATOR.split(query):
+            name, _, value = parameter.partition("=")
+            plain = unquote_plus(name)
+            if MARK.search(value) is None:
+                kept.append(parameter)
+            elif plain in filled:
+                kept.append(f"{name}={quote(filled[plain], safe='')}")
+            else:
+                missing.append(f"?{plain}")
+        query = "&".join(kept)
+    return (f"{path}?{query}" if query else path).encode(), missing

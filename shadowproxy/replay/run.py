@@ -1,0 +1,438 @@
+"""Sends a log's requests again, each at its time, and writes a log of what came back.
+
+Its rules:
+
+- At most `in_flight` requests are under way; while they are, later ones wait, and are told of as late.
+- Every request that was begun becomes exactly one record, also when Ctrl-C cuts it off (`shutdown`). Nothing is shed:
+  reading waits for sending, and sending for writing, so memory is flat however long the log is.
+- Records are compared and written in a thread, a line at a time and whole.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import math
+import os
+import re
+import signal
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import uvloop
+
+from shadowproxy.compare.filters import EVERYTHING, Only
+from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.sketch import bin_of
+from shadowproxy.compare.summary import micros
+from shadowproxy.compare.verdict import judge
+from shadowproxy.config import Shadow
+from shadowproxy.exchange import Failure, Outcome, Reply, Verdict
+from shadowproxy.lines import Line, Unreadable, lines, segments
+from shadowproxy.record import Policy, Record, RecordError, decode, encode_again
+from shadowproxy.replay.again import Again, Unfit, again
+from shadowproxy.serve.capture import Capture, Memory
+from shadowproxy.serve.headers import with_length
+from shadowproxy.serve.identity import uuid7
+from shadowproxy.serve.rewrite import Rewrite, located
+from shadowproxy.serve.segments import create
+from shadowproxy.serve.upstream import Endpoint, UpstreamError, tls_context
+
+LATE: Final = 0.1
+"""Seconds after its time from which on a request counts as sent late."""
+
+_SEGMENT_SIZE: Final = 256 << 20
+_BATCH, _BATCH_BYTES = 32, 4 << 20
+_SEGMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)-\d+-\d+\.jsonl(?:\.zst|\.gz)?")
+
+
+class ReplayError(Exception):
+    """The replay cannot begin or go on. The text is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is sent where, and how fast.
+
+    `rate` is requests a second: infinite is as fast as answers come, None as they came then. `query` holds what
+    redacted query parameters are filled with. `capture` and `memory` are bytes, of one answer and of all under way.
+    """
+
+    logs: tuple[str, ...]
+    name: str
+    shadow: Shadow
+    output: Path
+    only: Only = EVERYTHING
+    limit: int | None = None
+    rate: float | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules)
+    policy: Policy = field(default_factory=Policy)
+    capture: int = 8 << 20
+    memory: int = 256 << 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of a replay. `skipped` and `unreadable` say of what was not sent, why; `seconds` is how long it took.
+
+    `times` counts answers by the bin of their milliseconds. `late` were sent over LATE seconds after their time, the
+    latest by `latest`. `marked`: live's logged answers in which something was redacted.
+    """
+
+    begun: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    times: Counter[int] = field(default_factory=Counter)
+    skipped: Counter[Unfit] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    decoded: int = 0
+    inexact: int = 0
+    marked: int = 0
+    late: int = 0
+    latest: float = 0.0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def sound(self) -> bool:
+        """Whether every request that was begun was answered."""
+        return self.outcomes[Outcome.OK] == self.begun
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    at: int
+    record: Record
+    asked_text: bytes
+    live_text: bytes
+    again: Again
+
+
+_Settled = tuple[_Job, Reply | Failure, int]
+"""With when it was sent, in nanoseconds since the epoch."""
+
+
+def replay(plan: Plan, told: Callable[[int, int], None] | None = None) -> Tally:
+    """Send the plan's requests and write their records. Raises ReplayError, and what was written by then stays.
+
+    `told` hears of bytes of the logs read and of records written. SIGINT and SIGTERM end it early and cleanly.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(send_all(plan, told))
+
+
+async def send_all(plan: Plan, told: Callable[[int, int], None] | None = None) -> Tally:
+    """`replay`, in a loop that runs already, and in the main thread: signals are heard there."""
+    return await _Replay(plan, told or (lambda size, count: None)).run()
+
+
+class _Replay:
+    """One replay, used once. Owns the endpoint's connections, the tasks that send, and the log that is written."""
+
+    def __init__(self, plan: Plan, told: Callable[[int, int], None]) -> None:
+        self._plan = plan
+        self._told = told
+        self._tally = Tally()
+        self._memory = Memory(plan.memory)
+        self._rewrite = Rewrite.of(plan.shadow.rewrite.path, plan.shadow.rewrite.json)
+        self._host = f"{socket.gethostname()}/replay"
+        self._free = asyncio.Semaphore(plan.shadow.in_flight)
+        self._room = asyncio.Semaphore(4 * plan.shadow.in_flight)  # under way, or waiting to be written
+        self._settled: asyncio.Queue[_Settled | None] = asyncio.Queue()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._failed: ReplayError | None = None
+
+    async def run(self) -> Tally:
+        loop = asyncio.get_running_loop()
+        files = _streams(self._plan.logs)
+        endpoint = _endpoint(self._plan.shadow)
+        begun = loop.time()
+        with contextlib.closing(_Output(self._plan.output, self._host)) as output:
+            async with endpoint, asyncio.TaskGroup() as group:
+                group.create_task(self._write(output))
+                feeding = group.create_task(self._feed(group, files, endpoint))
+                with self._heard(feeding):
+                    await asyncio.wait((feeding,))
+                    if self._sending:
+                        await asyncio.wait(self._sending)
+                self._settled.put_nowait(None)
+        self._tally.seconds = loop.time() - begun
+        if self._failed is not None:
+            raise self._failed
+        return self._tally
+
+    @contextlib.contextmanager
+    def _heard(self, feeding: "asyncio.Task[None]") -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self._interrupt, feeding)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _interrupt(self, feeding: "asyncio.Task[None]") -> None:
+        self._tally.interrupted = True
+        feeding.cancel()
+        for task in self._sending:
+            task.cancel()
+
+    # --- sending ---------------------------------------------------------------------------------------------------
+
+    async def _feed(self, group: asyncio.TaskGroup, files: list[list[str]], endpoint: Endpoint) -> None:
+        loop = asyncio.get_running_loop()
+        jobs = islice(self._jobs(files), self._plan.limit)
+        first: int | None = None
+        start, sent = loop.time(), 0
+        try:
+            while self._failed is None and (batch := await asyncio.to_thread(_some, jobs)):
+                for job in batch:
+                    if first is None:
+                        first, start = job.at, loop.time()
+                    due = self._due(start, sent, (job.at - first) / 1e6)
+                    await asyncio.sleep(max(0.0, due - loop.time()))
+                    await self._room.acquire()
+                    await self._free.acquire()
+                    if self._plan.rate != math.inf and loop.time() - due > LATE:
+                        self._tally.late += 1
+                        self._tally.latest = max(self._tally.latest, loop.time() - due)
+                    task = group.create_task(self._send(job, endpoint))
+                    self._sending.add(task)
+                    task.add_done_callback(self._sending.discard)
+                    sent += 1
+        except OSError as error:
+            self._failed = ReplayError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}")
+
+    def _due(self, start: float, sent: int, offset: float) -> float:
+        """When the next request is to be sent, in the loop's time; `offset` is seconds after the first one, then."""
+        rate = self._plan.rate
+        return start + (offset if rate is None else 0.0 if rate == math.inf else sent / rate)
+
+    async def _send(self, job: _Job, endpoint: Endpoint) -> None:
+        self._tally.begun += 1
+        at_ns = time.time_ns()
+        leg = await self._ask(job, endpoint)
+        self._free.release()
+        self._settled.put_nowait((job, leg, at_ns))
+
+    async def _ask(self, job: _Job, endpoint: Endpoint) -> Reply | Failure:
+        """Send one request, copy the answer, and say what came of it, as the mirror does of a shadow's."""
+        timeout = self._plan.shadow.timeout
+        body = self._rewrite.body(job.again.body)
+        fields = with_length(job.again.fields, len(body))
+        capture = Capture(self._plan.capture, self._memory)
+        outcome, error, answering = Outcome.OK, "", None
+        began = perf_counter()
+        try:
+            async with asyncio.timeout(timeout):
+                answering = await endpoint.ask(job.again.method, self._rewrite.target(job.again.target), fields, body)
+                async for chunk in answering.chunks():
+                    capture.add(chunk)
+                    if not capture.whole:
+                        break
+        except UpstreamError as raised:
+            outcome, error = raised.outcome, str(raised)
+        except TimeoutError:
+            outcome, error = Outcome.TIMEOUT, f"no whole answer within {timeout:g} s"
+        except asyncio.CancelledError:
+            outcome, error = Outcome.SHUTDOWN, "the replay was ended"  # by us: it is recorded, and the task ends
+        finally:
+            if answering is not None:
+                await answering.aclose()
+        total_ms = (perf_counter() - began) * 1000
+        if capture.over:
+            outcome, error = Outcome.ANSWER_OVERSIZE, "the answer is longer than limits.capture"
+        elif capture.crowded:
+            outcome, error = Outcome.OVERLOAD, "no memory was left for the answer"
+        reply = None
+        if answering is not None:
+            first_byte_ms = (answering.first_byte_at - began) * 1000
+            fields_back = tuple(answering.fields)
+            reply = Reply(answering.status, fields_back, capture.body, capture.size, first_byte_ms, total_ms)
+        capture.release()
+        if outcome is Outcome.OK and reply is not None:
+            self._tally.statuses[reply.status] += 1
+            self._tally.times[bin_of(total_ms)] += 1
+        self._tally.outcomes[outcome] += 1
+        return reply if outcome is Outcome.OK and reply is not None else Failure(outcome, error, total_ms, reply)
+
+    # --- reading, in a thread --------------------------------------------------------------------------------------
+
+    def _jobs(self, files: list[list[str]]) -> Iterator[_Job]:
+        """What is to be sent, in the order of the requests' times as far as the log is in it."""
+        yield from heapq.merge(*map(self._jobs_of, files), key=lambda job: job.at)
+
+    def _jobs_of(self, files: list[str]) -> Iterator[_Job]:
+        put = frozenset(name.lower() for name in self._plan.shadow.headers.set)
+        for line in lines(files, lambda size: self._told(size, 0)):
+            if isinstance(line, Unreadable):
+                self._tally.unreadable[line.why.partition(":")[0]] += 1
+                continue
+            try:
+                record = decode(line.raw)
+                at = micros(record.at)
+                if not self._plan.only.accepts(record):
+                    continue
+            except RecordError:
+                self._tally.unreadable["torn line" if line.torn else "not a record"] += 1
+                continue
+            except ValueError:
+                self._tally.skipped[Unfit.NO_TIME] += 1
+                continue
+            job = self._job(line, record, at, put)
+            if job is not None:
+                yield job
+
+    def _job(self, line: Line, record: Record, at: int, put: frozenset[str]) -> _Job | None:
+        asked, live = located(line.raw, ("request",)), located(line.raw, ("live",))
+        assert asked is not None  # decode has read both
+        assert live is not None
+        made = again(record, located(asked, ("body",)), self._plan.name, put=put, query=self._plan.query)
+        if isinstance(made, Unfit):
+            self._tally.skipped[made] += 1
+            return None
+        self._tally.left_out.update(made.left_out)
+        self._tally.decoded += made.decoded
+        self._tally.inexact += made.inexact
+        self._tally.marked += b'"[redacted' in (located(live, ("body",)) or b"")
+        return _Job(at, record, asked, live, made)
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    async def _write(self, output: "_Output") -> None:
+        last = False
+        while not last:
+            batch = [await self._settled.get()]
+            while not self._settled.empty() and len(batch) < _BATCH:
+                batch.append(self._settled.get_nowait())
+            settled = [each for each in batch if each is not None]
+            last = len(settled) < len(batch)
+            if settled and self._failed is None:
+                try:
+                    await asyncio.to_thread(self._write_some, output, settled)
+                except OSError as error:
+                    self._failed = ReplayError(f"cannot write {self._plan.output}: {error.strerror or error}")
+            for _ in settled:
+                self._room.release()
+
+    def _write_some(self, output: "_Output", settled: Sequence[_Settled]) -> None:
+        for job, leg, at_ns in settled:
+            line, verdict = encode_again(
+                job.record,
+                leg,
+                request=job.asked_text,
+                live=job.live_text,
+                shadow=self._plan.name,
+                record_id=uuid7(),
+                sent_ns=at_ns,
+                proxy=self._host,
+                policy=self._plan.policy,
+                judge=lambda live, shadow: judge(live, shadow, self._plan.rules),
+            )
+            output.append(line)
+            if verdict is not None:
+                self._tally.verdicts[verdict] += 1
+        self._told(0, len(settled))
+
+
+def _some(jobs: Iterator[_Job]) -> list[_Job]:
+    """The next few, and few bytes of them."""
+    taken: list[_Job] = []
+    size = 0
+    for job in islice(jobs, _BATCH):
+        taken.append(job)
+        size += len(job.asked_text) + len(job.live_text)
+        if size > _BATCH_BYTES:
+            break
+    return taken
+
+
+def _streams(logs: Sequence[str]) -> list[list[str]]:
+    """The logs' files, those of one proxy together and in order: only so can several proxies' times be merged.
+
+    Raises ReplayError where a log is not there.
+    """
+    found: dict[str, list[str]] = {}
+    for log in logs:
+        path = Path(log)
+        if log != "-" and not path.exists():
+            raise ReplayError(f"cannot read {log}: No such file or directory")
+        for file in segments(path) if path.is_dir() else [path]:
+            match = _SEGMENT.fullmatch(file.name)
+            found.setdefault(match[1] if match else "", []).append(str(file))
+    return list(found.values())
+
+
+def _endpoint(shadow: Shadow) -> Endpoint:
+    tls = None
+    if shadow.url.startswith("https:"):
+        ca, cert, key = (
+            None if path is None else str(path) for path in (shadow.tls.ca, shadow.tls.cert, shadow.tls.key)
+        )
+        try:
+            tls = tls_context(ca=ca, cert=cert, key=key, verify=shadow.tls.verify)
+        except (OSError, ssl.SSLError) as error:
+            raise ReplayError(f"tls: its files cannot be used: {error}") from error
+    return Endpoint(
+        shadow.url,
+        tls=tls,
+        connect_timeout=shadow.connect_timeout,
+        silence=shadow.timeout,
+        host=shadow.host,
+        removed=frozenset(name.lower().encode() for name in shadow.headers.remove),
+        put=tuple((name.encode(), value.encode()) for name, value in shadow.headers.set.items()),
+        retry=True,
+    )
+
+
+class _Output:
+    """The new log: segments as a proxy writes them. Owns the open one until `close`. Methods raise OSError."""
+
+    def __init__(self, directory: Path, proxy: str) -> None:
+        self._directory = directory
+        self._proxy = proxy
+        self._number = 0
+        self._descriptor = -1
+        self._path = directory
+        self._size = 0
+        try:
+            self._open()
+        except OSError as error:
+            raise ReplayError(f"cannot write {directory}: {error.strerror or error}") from error
+
+    def append(self, line: bytes) -> None:
+        """Write a line, whole or not at all."""
+        if self._size and self._size + len(line) > _SEGMENT_SIZE:
+            os.close(self._descriptor)
+            self._open()
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(line)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        if self._size == 0:
+            self._path.unlink(missing_ok=True)
+
+    def _open(self) -> None:
+        self._number += 1
+        self._descriptor, self._path = create(self._directory, self._proxy, self._number)
+        self._size = 0

@@ -1,0 +1,526 @@
+"""A log asked again: what is sent byte for byte, what is not and why, at which pace, and the log that comes of it."""
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from conftest import StartProxy
+from fakes import Origin, Peer, always, answer, refusing_port, silent
+
+from shadowproxy.compare.filters import Condition, Only
+from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.summary import summarise
+from shadowproxy.config import Shadow, from_values
+from shadowproxy.exchange import Exchange, Fields, Outcome, Reply, Request, Verdict
+from shadowproxy.record import Policy, Record, decode, encode, read
+from shadowproxy.redaction import Redaction
+from shadowproxy.replay.again import Again, Unfit, again
+from shadowproxy.replay.run import Plan, ReplayError, send_all
+from shadowproxy.replay.told import lines as told
+from shadowproxy.serve.rewrite import located
+
+JSON = ((b"Content-Type", b"application/json"),)
+START = 1_769_860_800_000_000_000
+OK = always(answer(b'{"p":1}', *JSON))
+
+
+def line(
+    number: int = 0,
+    body: bytes = b'{"n":1}',
+    fields: Fields = JSON,
+    target: bytes = b"/predict",
+    *,
+    live: bytes = b'{"p":1}',
+    seconds: float = 0.0,
+    policy: Policy | None = None,
+    size: int | None = None,
+) -> bytes:
+    """A record as a proxy writes it."""
+    length = (b"Content-Length", b"%d" % len(body))
+    at = START + int(seconds * 1e9)
+    whole = len(body) if size is None else size
+    request = Request(f"id-{number}", f"r-{number}", at, "POST", target, (*fields, length), body, whole)
+    reply = Reply(200, JSON, live, len(live), 1.0, 2.0)
+    exchange = Exchange(request, reply, {"old": reply})
+    return encode(exchange, proxy="h/1", policy=policy or Policy(), judge=None)
+
+
+def asked(raw: bytes, put: frozenset[str] = frozenset(), query: Mapping[str, str] | None = None) -> Again | Unfit:
+    text = located(located(raw, ("request",)) or b"", ("body",))
+    return again(decode(raw), text, "new", put=put, query=query or {})
+
+
+def sent(raw: bytes, put: frozenset[str] = frozenset(), query: Mapping[str, str] | None = None) -> Again:
+    made = asked(raw, put, query)
+    assert isinstance(made, Again)
+    return made
+
+
+# --- what is sent ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":1.10,"a":2e400,"b":12345678901234567890123}',
+        b'{ "spelt" : "\\u00e9\\/" , "x":[ ] }',
+        '{"line":"\u2028","é":1}'.encode(),
+        b"",
+    ],
+)
+def test_a_json_body_is_sent_byte_for_byte(body: bytes) -> None:
+    made = sent(line(body=body))
+    assert made.body == body
+    assert not made.inexact
+    assert (b"content-length", b"%d" % len(body)) in made.fields
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b'line\nbreaks "and" \xc3\xa9', b"text/plain"),
+        (b"\x00\xff\xfe", b"application/octet-stream"),
+        (b"{", b"application/json"),
+    ],
+)
+def test_text_and_bytes_are_sent_as_they_were(body: bytes, content_type: bytes) -> None:
+    assert sent(line(body=body, fields=((b"Content-Type", content_type),))).body == body
+
+
+def test_a_body_that_was_compressed_is_sent_plain_and_without_the_field() -> None:
+    raw = line(body=gzip.compress(b'{"n":1}'), fields=(*JSON, (b"Content-Encoding", b"gzip")))
+    made = sent(raw)
+    assert (made.body, made.decoded, made.inexact) == (b'{"n":1}', True, False)
+    assert b"content-encoding" not in dict(made.fields)
+    assert dict(made.fields)[b"content-length"] == b"7"
+
+
+def test_a_coding_that_the_log_could_not_undo_stays_on_the_body() -> None:
+    made = sent(line(body=b"\x01\x02", fields=(*JSON, (b"Content-Encoding", b"unheard-of"))))
+    assert (made.body, made.decoded) == (b"\x01\x02", False)
+    assert dict(made.fields)[b"content-encoding"] == b"unheard-of"
+
+
+def test_a_log_that_was_written_anew_is_told_of() -> None:
+    raw = orjson.dumps(orjson.loads(line(body=b'{ "n" : 1 }')))
+    made = sent(raw)
+    assert (made.body, made.inexact) == (b'{"n":1}', True)
+
+
+def test_the_target_and_repeated_fields_are_as_they_came() -> None:
+    fields = (*JSON, (b"X-Tag", b"a"), (b"X-Tag", b"b"), (b"Connection", b"close"), (b"Expect", b"100-continue"))
+    made = sent(line(fields=fields, target=b"/a%2Fb//c?q=%20&q=2"))
+    assert made.target == b"/a%2Fb//c?q=%20&q=2"
+    assert [value for name, value in made.fields if name == b"x-tag"] == [b"a", b"b"]
+    assert not {b"connection", b"expect"} & {name for name, _ in made.fields}
+    assert (b"X-Shadow-Request", b"new") in made.fields
+
+
+def test_a_redacted_credential_is_left_out_and_named_unless_it_is_filled_in() -> None:
+    fields = (*JSON, (b"Authorization", b"Bearer s3cret"), (b"Referer", b"http://user:s3cret@a/"))
+    raw = line(fields=fields, target=b"/p?a=1&api_key=s3cret&b=2")
+    made = sent(raw)
+    assert made.left_out == ("authorization", "referer", "?api_key")
+    assert made.target == b"/p?a=1&b=2"
+    assert not {b"authorization", b"referer"} & {name for name, _ in made.fields}
+    made = sent(raw, frozenset({"authorization"}), {"api_key": "n&w"})
+    assert made.left_out == ("referer",)
+    assert made.target == b"/p?a=1&api_key=n%26w&b=2"
+
+
+FORM = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (line(body=b'{"n":"' + b"x" * 100 + b'"}', policy=Policy(body_limit=20)), Unfit.NOT_WHOLE),
+        (line(policy=Policy(bodies="hash")), Unfit.NOT_WHOLE),
+        (line(policy=Policy(bodies="none")), Unfit.NOT_WHOLE),
+        (line(size=100), Unfit.NOT_WHOLE),
+        (line(policy=Policy(redaction=Redaction(json=("/n",)))), Unfit.REDACTED),
+        (line(policy=Policy(redaction=Redaction(json=("/n",), hash_key=b"k"))), Unfit.REDACTED),
+        (line(body=b"text", policy=Policy(redaction=Redaction(json=("/n",)))), Unfit.REDACTED),
+        (line(body=b"a=1&password=x", fields=FORM), Unfit.REDACTED),
+    ],
+)
+def test_what_the_log_has_not_whole_is_not_sent(raw: bytes, why: Unfit) -> None:
+    assert asked(raw) is why
+
+
+def test_text_that_only_speaks_of_a_redaction_is_sent() -> None:
+    assert sent(line(body=b"it says [redacted]", fields=((b"Content-Type", b"text/plain"),)))
+    assert sent(line(body=b'{"n":"it says [redacted] there"}'))
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def shadow(url: str, **options: Any) -> Shadow:
+    return from_values({"live": {"respond": {}}, "shadows": {"new": {"url": url, **options}}}).shadows["new"]
+
+
+def plan(tmp_path: Path, url: str, *lines: bytes, **options: Any) -> Plan:
+    log = tmp_path / "old.jsonl"
+    log.write_bytes(b"".join(lines))
+    settings = {key: options.pop(key) for key in ("timeout", "in_flight", "headers", "rewrite") if key in options}
+    made = Plan((str(log),), "new", shadow(url, **settings), tmp_path / "new", rate=float("inf"))
+    return replace(made, **options)
+
+
+def records(directory: Path) -> list[Record]:
+    found = list(read([directory]))
+    assert all(isinstance(each, Record) for each in found)
+    return [each for each in found if isinstance(each, Record)]
+
+
+async def test_a_new_record_has_live_byte_for_byte_as_it_was_and_the_new_answer_beside_it(tmp_path: Path) -> None:
+    old = line(7, live=b'{"p": 1.10, "p": 1.0e2}')
+    async with Origin(always(answer(b'{"p":1}', *JSON))) as origin:
+        tally = await send_all(plan(tmp_path, origin.url, old))
+    (path,) = (tmp_path / "new").iterdir()
+    new = path.read_bytes()
+    assert located(new, ("live",)) == located(old, ("live",))
+    assert located(new, ("request",)) == located(old, ("request",))
+    whole = json.loads(new)
+    assert (whole["id"], whole["at"], whole["control"]) == ("id-7", decode(old).at, None)
+    assert whole["record"] != "r-7"
+    assert whole["replay"]["of"] == "r-7"
+    assert list(whole["shadows"]) == ["new"]
+    assert whole["shadows"]["new"]["verdict"] == "mismatch"
+    assert tally.verdicts == {Verdict.MISMATCH: 1}
+
+
+async def test_the_verdict_of_a_new_record_is_what_a_report_makes_of_it(tmp_path: Path) -> None:
+    bodies = [b'{"p":1,"id":"a"}', b'{"p":2}', b'{"p":1.5}', b"not json", b"x" * 300_000]
+    rules = Rules(ignore=("/id",), tolerance={"/p": 0.6})
+    async with Origin(OK) as origin:
+        tally = await send_all(
+            plan(tmp_path, origin.url, *(line(n, live=live) for n, live in enumerate(bodies)), rules=rules)
+        )
+    pair = summarise(records(tmp_path / "new"), rules).shadows["new"]
+    assert tally.verdicts == {Verdict.IGNORED: 1, Verdict.MATCH: 1, Verdict.MISMATCH: 2, Verdict.INCOMPARABLE: 1}
+    assert dict(pair.verdicts) == {str(verdict): count for verdict, count in tally.verdicts.items()}
+
+
+async def test_what_was_redacted_in_both_answers_is_no_difference(tmp_path: Path) -> None:
+    policy = Policy(redaction=Redaction(json=("/name",)))
+    old = line(body=b'{"q":1}', live=b'{"name":"a","p":1}', policy=policy)
+    async with Origin(always(answer(b'{"name":"b","p":1}', *JSON))) as origin:
+        tally = await send_all(plan(tmp_path, origin.url, old, policy=policy))
+    assert tally.verdicts == {Verdict.MATCH: 1}
+    assert b'"b"' not in next((tmp_path / "new").iterdir()).read_bytes()
+
+
+async def test_the_endpoint_is_asked_as_the_configuration_says(tmp_path: Path) -> None:
+    settings = {
+        "headers": {"set": {"Authorization": "Bearer new"}, "remove": ["x-gone"]},
+        "rewrite": {"path": {"/predict": "/v2"}, "json": {"/n": 22}},
+    }
+    fields = (*JSON, (b"Authorization", b"Bearer old"), (b"X-Gone", b"1"), (b"Host", b"live:1"))
+    async with Origin(OK) as origin:
+        tally = await send_all(plan(tmp_path, f"{origin.url}/base", line(fields=fields), **settings))
+        (request,) = origin.requests
+    assert (request.target, request.body) == (b"/base/v2", b'{"n":22}')
+    assert request.all(b"authorization") == [b"Bearer new"]
+    assert request.all(b"x-gone") == []
+    assert request.all(b"host") == [origin.url.removeprefix("http://").encode()]
+    assert not tally.left_out
+
+
+async def test_every_way_to_fail_is_an_outcome_in_a_record(tmp_path: Path) -> None:
+    with refusing_port() as port:
+        refused = await send_all(plan(tmp_path, f"http://127.0.0.1:{port}", line(), line(1)))
+    assert refused.outcomes == {Outcome.CONNECT_ERROR: 2}
+    assert [each.shadows["new"].outcome for each in records(tmp_path / "new")] == [Outcome.CONNECT_ERROR] * 2
+    assert not refused.sound
+    async with Origin(silent) as origin:
+        late = await send_all(plan(tmp_path, origin.url, line(), timeout=0.05, output=tmp_path / "late"))
+    assert late.outcomes == {Outcome.TIMEOUT: 1}
+    async with Origin(OK) as origin:
+        long = await send_all(plan(tmp_path, origin.url, line(), capture=3, output=tmp_path / "long"))
+    assert long.outcomes == {Outcome.ANSWER_OVERSIZE: 1}
+
+
+async def test_no_more_are_under_way_than_allowed(tmp_path: Path) -> None:
+    under_way = most = 0
+    full = asyncio.Event()
+
+    async def counting(peer: Peer) -> None:
+        nonlocal under_way, most
+        while await peer.request() is not None:
+            under_way += 1
+            most = max(most, under_way)
+            if under_way == 3:
+                full.set()
+            await full.wait()
+            under_way -= 1
+            await peer.send(answer(b"{}", *JSON))
+
+    async with Origin(counting) as origin:
+        tally = await send_all(plan(tmp_path, origin.url, *(line(n) for n in range(30)), in_flight=3))
+    assert tally.outcomes == {Outcome.OK: 30}
+    assert most == 3
+
+
+async def timed(tmp_path: Path, *seconds: float, **options: Any) -> list[float]:
+    """When the requests came, in seconds after the first, for records of these times."""
+    came: list[float] = []
+
+    async def noting(peer: Peer) -> None:
+        while await peer.request() is not None:
+            came.append(asyncio.get_running_loop().time())
+            await peer.send(answer(b"{}", *JSON))
+
+    async with Origin(noting) as origin:
+        await send_all(plan(tmp_path, origin.url, *(line(seconds=at) for at in seconds), **options))
+    return [at - came[0] for at in came]
+
+
+@pytest.mark.slow
+async def test_requests_are_sent_as_far_apart_as_they_came(tmp_path: Path) -> None:
+    came = await timed(tmp_path, 100.0, 100.1, 100.3, 100.25, rate=None)
+    assert came[1] >= 0.09
+    assert came[2] >= 0.29
+    assert came[3] - came[2] < 0.2  # its time has passed: at once
+
+
+@pytest.mark.slow
+async def test_requests_are_sent_at_the_rate_asked_for(tmp_path: Path) -> None:
+    came = await timed(tmp_path, 0.0, 3600.0, 7200.0, 7200.0, rate=10.0)
+    assert all(at >= number * 0.1 - 0.01 for number, at in enumerate(came))
+    assert came[-1] < 5.0
+
+
+async def test_at_full_speed_recorded_times_do_not_matter(tmp_path: Path) -> None:
+    assert (await timed(tmp_path, 0.0, 3600.0, 7200.0))[-1] < 5.0
+
+
+async def test_requests_that_had_to_wait_are_counted_as_late(tmp_path: Path) -> None:
+    async def slow(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await asyncio.sleep(0.15)
+            await peer.send(answer(b"{}", *JSON))
+
+    async with Origin(slow) as origin:
+        tally = await send_all(plan(tmp_path, origin.url, line(), line(1), in_flight=1, rate=None))
+    assert tally.late == 1
+    assert 0.1 < tally.latest < 5.0
+
+
+async def test_the_logs_of_several_proxies_are_sent_in_the_order_of_their_times(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    for proxy, start in (("pod-a-0", 0), ("pod-b-0", 1)):
+        for part in range(2):
+            lines = b"".join(
+                line(n, b'{"n":%d}' % n, seconds=n) for n in range(start + 4 * part, start + 4 * part + 4, 2)
+            )
+            (log / f"20260131T12000{part}.000000Z-{proxy}-7-000{part + 1}.jsonl").write_bytes(lines)
+    async with Origin(OK) as origin:
+        whole = plan(tmp_path, origin.url, in_flight=1)
+        await send_all(replace(whole, logs=(str(log),)))
+        assert [json.loads(request.body)["n"] for request in origin.requests] == list(range(8))
+
+
+async def test_only_what_is_asked_for_is_sent(tmp_path: Path) -> None:
+    lines = [line(n, b'{"n":%d}' % n, seconds=n, target=b"/a" if n % 2 else b"/b") for n in range(20)]
+    only = Only(since=START // 1000 + 5_000_000, path="/a", where=(Condition.parse("/n<15"),))
+    async with Origin(OK) as origin:
+        tally = await send_all(plan(tmp_path, origin.url, *lines, only=only, limit=3))
+        assert [json.loads(request.body)["n"] for request in origin.requests] == [5, 7, 9]
+    assert tally.begun == 3
+
+
+async def test_what_is_not_sent_is_counted_under_its_reason(tmp_path: Path) -> None:
+    lines = [line(), line(policy=Policy(bodies="none")), b'{"schema":9}\n', b"nonsense\n", b'{"schema":1,"id":"torn']
+    async with Origin(OK) as origin:
+        made = plan(tmp_path, origin.url, *lines)
+        tally = await send_all(made)
+    assert (tally.begun, dict(tally.skipped)) == (1, {Unfit.NOT_WHOLE: 1})
+    assert dict(tally.unreadable) == {"not a record": 2, "torn line": 1}
+    said = "\n".join(told(made, tally))
+    assert "1 request: the log does not have the whole body" in said
+    assert "2 lines of the log: not a record" in said
+
+
+async def test_an_interrupt_ends_it_at_once_with_every_begun_request_in_the_log(tmp_path: Path) -> None:
+    waiting = 0
+
+    async def answers_once(peer: Peer) -> None:
+        nonlocal waiting
+        await peer.request()
+        await peer.send(answer(b"{}", *JSON))
+        await peer.request()
+        waiting += 1
+        if waiting == 2:
+            signal.raise_signal(signal.SIGINT)
+        await peer.wait_ended()
+
+    async with Origin(answers_once) as origin:
+        made = plan(tmp_path, origin.url, *(line(n) for n in range(50)), in_flight=2)
+        async with asyncio.timeout(5):
+            tally = await send_all(made)
+    assert tally.interrupted
+    assert tally.outcomes == {Outcome.OK: 2, Outcome.SHUTDOWN: 2}
+    assert [each.shadows["new"].outcome for each in records(tmp_path / "new")].count(Outcome.SHUTDOWN) == 2
+    assert len(records(tmp_path / "new")) == tally.begun == 4
+    assert "(ended early)" in "\n".join(told(made, tally))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+async def test_a_disk_that_fills_up_is_one_line_and_tears_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes = 0
+    write = os.write
+
+    def failing(descriptor: int, data: bytes | memoryview) -> int:
+        nonlocal writes
+        writes += 1
+        if writes == 3:
+            return write(descriptor, bytes(data)[:10])
+        if writes == 4:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data)
+
+    async with Origin(OK) as origin:
+        monkeypatch.setattr("shadowproxy.replay.run.os.write", failing)
+        with pytest.raises(ReplayError, match=r"cannot write .*: No space left on device"):
+            await send_all(plan(tmp_path, origin.url, *(line(n) for n in range(5)), in_flight=1))
+    assert len(records(tmp_path / "new")) == 2
+
+
+async def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReplayError, match="cannot write"):
+        await send_all(plan(tmp_path, "http://127.0.0.1:1", line(), output=tmp_path / "file"))
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+async def program(*words: str | Path, **environment: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "shadowproxy", *map(str, words),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert b"Traceback" not in err
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+@pytest.mark.slow
+async def test_a_proxys_log_is_replayed_and_reported_on(proxy: StartProxy, tmp_path: Path) -> None:
+    body = b'{"n":1.10,"n":2}'
+    async with proxy(answer(b'{"p":[0.5]}', *JSON), shadows={"old": answer(b'{"p":[0.5]}', *JSON)}) as running:
+        for number in range(20):
+            head = f"POST /predict?k={number} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer old\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            await running.ask(head.encode() + body)
+        assert len(await running.records()) == 20
+    async with Origin(each_other(b'{"p":[0.5]}', b'{"p":[0.7]}')) as origin:
+        status, out, err = await program(
+            "replay", tmp_path / "log", "--to", origin.url, "--name", "candidate", "-o", tmp_path / "new",
+            "--full-speed", "--in-flight", "1", "--header", "Authorization: Bearer ${TOKEN}", TOKEN="s3cret",
+        )  # fmt: skip
+        assert (status, err) == (0, "")
+        assert {request.body for request in origin.requests} == {body}
+        assert {request.target for request in origin.requests} == {b"/predict?k=%d" % n for n in range(20)}
+        assert {tuple(request.all(b"authorization")) for request in origin.requests} == {(b"Bearer s3cret",)}
+    assert "20 requests sent" in out
+    assert "match 10, mismatch 10" in out
+    assert "s3cret" not in out + b"".join(path.read_bytes() for path in (tmp_path / "new").iterdir()).decode()
+    status, out, _ = await program("report", tmp_path / "new", "--json")
+    figures = json.loads(out)["shadows"]["candidate"]
+    assert figures["outputs"][0]["pairs"] == 20
+    assert figures["outputs"][0]["agreement"]["value"] == 0.5
+
+
+def each_other(*bodies: bytes) -> Any:
+    """A script that gives these answers in turn, on however many connections."""
+    given = iter(range(1_000_000))
+
+    async def script(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.send(answer(bodies[next(given) % len(bodies)], *JSON))
+
+    return script
+
+
+@pytest.mark.slow
+async def test_the_configuration_says_whom_to_ask_and_how(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_bytes(line(fields=(*JSON, (b"X-Key", b"old"))))
+    async with Origin(OK) as origin:
+        config = {
+            "live": {"url": "http://127.0.0.1:1"},
+            "shadows": {"candidate": {"url": origin.url, "headers": {"set": {"X-Key": "${KEY}"}}}},
+            "compare": {"ignore": ["/p"]},
+        }
+        (tmp_path / "config.yaml").write_text(json.dumps(config))
+        status, out, _ = await program(
+            "replay", tmp_path / "old.jsonl", "-c", tmp_path / "config.yaml", "-o", tmp_path / "new", KEY="of now"
+        )
+        assert status == 0
+        assert out.startswith("candidate ")
+        assert origin.requests[0].all(b"x-key") == [b"of now"]
+
+
+@pytest.mark.slow
+async def test_the_exit_status_says_whether_all_were_answered(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_bytes(line())
+    (tmp_path / "bare.jsonl").write_bytes(line(policy=Policy(bodies="none")))
+    with refusing_port() as port:
+        to = ("--to", f"http://127.0.0.1:{port}")
+        status, out, _ = await program("replay", tmp_path / "old.jsonl", *to, "-o", tmp_path / "a")
+        assert (status, "connect_error 1" in out) == (1, True)
+        status, out, _ = await program("replay", tmp_path / "bare.jsonl", *to, "-o", tmp_path / "b")
+        assert (status, "0 requests sent" in out) == (3, True)
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "give --to URL"),
+        (("--to", "ftp://a"), "--to: must begin with http"),
+        (("--to", "http://a", "--timeout", "3x"), "--timeout: is not a duration"),
+        (("--to", "http://a", "--name", "Bad"), "--name Bad: is not a name for a shadow"),
+        (("--to", "http://a", "--rate", "0"), "--rate"),
+        (("--to", "http://a", "--rate", "5", "--full-speed"), "not both"),
+        (("--to", "http://a", "--header", "Authorization: Bearer x"), "every process of this machine"),
+        (("--to", "http://a", "--header", "Authorization: ${NOWHERE}"), "NOWHERE is not set"),
+        (("--to", "http://a", "--header", "nonsense"), "is not NAME: VALUE"),
+        (("--to", "http://a", "--header", "Host: b"), "the endpoint's own"),
+        (("--to", "http://a", "--query", "api_key=x"), "every process of this machine"),
+        (("--to", "http://a", "--where", "/a>>1"), "compares twice"),
+        (("--to", "http://a", "-o", "."), "not empty"),
+        (("--to", "http://a", "-c", "nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+async def test_a_wrong_command_line_is_one_line_and_sends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "old.jsonl").write_bytes(line())
+    monkeypatch.chdir(tmp_path)
+    status, out, err = await program("replay", "old.jsonl", *words)
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert said in err
+    assert not (tmp_path / "replay-log").exists()
+
+
+def test_a_log_that_is_not_there_is_told_of_before_anything_is_written(tmp_path: Path) -> None:
+    made = Plan(("/nowhere",), "new", shadow("http://127.0.0.1:1"), tmp_path / "new")
+    with pytest.raises(ReplayError, match="cannot read /nowhere"):
+        asyncio.run(send_all(made))
+    assert not (tmp_path / "new").exists()
