@@ -174,6 +174,36 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, port
 
 @pytest.mark.slow
 @needs_curl
+def test_the_commands_about_replaying_run_on_what_a_proxy_logged(tmp_path: Path, ports: dict[str, str]) -> None:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    shadow = f"old=http://127.0.0.1:{ports['9002']}"
+    serve = f"--live http://127.0.0.1:{ports['9001']} --listen 127.0.0.1:{ports['8080']} --admin off"
+    words = [sys.executable, "-m", "shadowproxy", "serve", *serve.split(), "--shadow", shadow]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert "listening on" in running.stderr.readline()
+        url = f"http://127.0.0.1:{ports['8080']}/predict"
+        for _ in range(3):
+            subprocess.run(["curl", "-s", "-d", "{}", url], capture_output=True, timeout=30, check=True)
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=30)
+    page = (ROOT / "docs" / "replay.md").read_text()
+    said = []
+    for status, command in re.findall(r"<!-- run(: 1 or 3)? -->\n```sh\n(.*?)```", page, re.DOTALL):
+        done = subprocess.run(
+            ["bash", "-euc", moved(command, {"9003": ports["9002"]})],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode in ({1, 3} if status else {0}), done.stdout + done.stderr
+        said.append(re.sub(r"\d+\.\d+|,", "#", re.sub(r"127\.0\.0\.1:\d+", "there", done.stdout)))
+    replayed, reported = said
+    (shown,) = re.findall(r"^\n```\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+    assert replayed == re.sub(r"\d+\.\d+|,", "#", re.sub(r"127\.0\.0\.1:\d+", "there", shown))
+    assert "mismatch 3" in reported
+
+
+@pytest.mark.slow
+@needs_curl
 def test_the_example_serves_what_live_answers(tmp_path: Path, ports: dict[str, str]) -> None:
     (tmp_path / "config.yaml").write_text(moved(EXAMPLE, ports))
     program = [sys.executable, "-m", "shadowproxy"]
