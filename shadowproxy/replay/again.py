@@ -21,6 +21,7 @@ from shadowproxy.exchange import Field
 from shadowproxy.record import Body, Record
 from shadowproxy.redaction import MARK
 from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
+from shadowproxy.serve.rewrite import OF_THE_BODY
 
 _SEPARATOR = re.compile("[&;]")
 _MARKED_TEXT = re.compile(rb'"' + MARK.pattern.encode() + rb'"')
@@ -75,8 +76,8 @@ def again(
     fields: list[Field] = []
     encoded = bool(body) and asked.body.coding is None and _is_coded(asked.headers.get("content-encoding", ""))
     for name, values in asked.headers.items():
-        if encoded and name == "content-encoding":
-            continue
+        if encoded and name.encode() in OF_THE_BODY:
+            continue  # they tell of the bytes as they were coded
         for value in values if isinstance(values, list) else [values]:
             if MARK.search(value) is None:
                 fields.append((name.encode(), value.encode()))

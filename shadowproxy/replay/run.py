@@ -39,8 +39,8 @@ from shadowproxy.lines import Line, Unreadable, lines, segments
 from shadowproxy.record import Policy, Record, RecordError, decode, encode_again
 from shadowproxy.replay.again import Again, Unfit, again
 from shadowproxy.serve.capture import Capture, Memory
-from shadowproxy.serve.headers import with_length
 from shadowproxy.serve.identity import uuid7
+from shadowproxy.serve.payload import NotRead
 from shadowproxy.serve.rewrite import Rewrite, located
 from shadowproxy.serve.segments import create
 from shadowproxy.serve.upstream import Endpoint, UpstreamError, tls_context
@@ -97,6 +97,7 @@ class Tally:
     left_out: Counter[str] = field(default_factory=Counter)
     decoded: int = 0
     inexact: int = 0
+    not_rewritten: int = 0
     marked: int = 0
     late: int = 0
     latest: float = 0.0
@@ -230,8 +231,11 @@ class _Replay:
     async def _ask(self, job: _Job, endpoint: Endpoint) -> Reply | Failure:
         """Send one request, copy the answer, and say what came of it, as the mirror does of a shadow's."""
         timeout = self._plan.shadow.timeout
-        body = self._rewrite.body(job.again.body)
-        fields = with_length(job.again.fields, len(body))
+        fields, body = job.again.fields, job.again.body
+        try:
+            fields, body = self._rewrite.message(fields, body)
+        except NotRead:
+            self._tally.not_rewritten += 1
         capture = Capture(self._plan.capture, self._memory)
         outcome, error, answering = Outcome.OK, "", None
         began = perf_counter()

@@ -24,6 +24,8 @@ def lines(plan: Plan, tally: Tally) -> Iterator[str]:
         yield f"{'decoded':<12}{_requests(tally.decoded)} sent without the Content-Encoding of their body"
     if tally.inexact:
         yield f"{'inexact':<12}{_requests(tally.inexact)} whose body the log has in other bytes than it came in"
+    if tally.not_rewritten:
+        yield f"{'unchanged':<12}{_requests(tally.not_rewritten)} sent as they came: rewrite.json cannot read them"
     if tally.late:
         yield (
             f"{'late':<12}{_requests(tally.late)} sent over {LATE * 1000:.0f} ms after their time, at most "
