@@ -18,9 +18,15 @@ function remembered() {
   }
 }
 
+/** What can be done about the token now: its button's words, or nothing. */
+function offerKey(words) {
+  $("key").hidden = !words;
+  put($("key"), words || "Give the token");
+}
+
 function remember(given) {
   token = given;
-  $("forget").hidden = !given;
+  offerKey(given ? "Forget the token" : "");
   try {
     if (given) sessionStorage.setItem("admin_token", given);
     else sessionStorage.removeItem("admin_token");
@@ -42,13 +48,16 @@ async function ask(method, path, { body, signal } = {}) {
   throw new Refused(response.status, said.error?.detail ?? said.error?.reason ?? `the sidecar answered ${response.status}`);
 }
 
+/** Whether the answer was that the token is missing or wrong; by a name that the sidecar does not know it is needed, too. */
+const needsToken = (error) => error.status === 401 || error.status === 421;
+
 /** `ask`, and where the answer is that a token is needed, ask for one and try again. */
 async function asked(...request) {
   for (;;) {
     try {
       return await ask(...request);
     } catch (error) {
-      if (error.status !== 401 || !(await given(error.message))) throw error;
+      if (!needsToken(error) || !(await given(error.message))) throw error;
     }
   }
 }
@@ -87,11 +96,11 @@ async function act(button, done, method, path, body) {
   button.disabled = true;
   try {
     await asked(method, path, { body });
-    say(done);
-    show(await (await ask("GET", "overview")).json());
   } catch (error) {
-    say(`Not done: ${error.message}`, true);
+    return say(`Not done: ${error.message}`, true);
   } finally {
     button.disabled = false;
   }
+  say(done);
+  show(await (await ask("GET", "overview")).json()); // the next event would say it too, a second later
 }

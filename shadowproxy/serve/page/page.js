@@ -27,16 +27,16 @@ function connected(told) {
   $("all").disabled = false;
 }
 
-function lost(why) {
+function lost(why, next) {
   document.body.classList.add("lost");
   $("all").disabled = true;
   const as = latest ? ` What stands here is as of ${clock(latest.at)}.` : "";
-  put($("connection"), `Connection lost: ${why}. Trying again.${as}`);
+  put($("connection"), `Not connected: ${why}. ${next}${as}`);
   name($("connection"), "line fail");
 }
 
-/** Read server-sent events off an answer until it ends, and give what each holds to `take`. */
-async function listen(response, take, alive) {
+/** Read server-sent events off an answer until it ends, and give what each holds to `take`; its defects are its own. */
+async function listen(response, alive, take) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
@@ -47,20 +47,21 @@ async function listen(response, take, alive) {
     text = events.pop();
     for (const event of events) {
       const data = event.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
-      if (data.length) take(JSON.parse(data.join("\n")));
+      if (data.length) queueMicrotask(() => take(JSON.parse(data.join("\n"))));
     }
   }
 }
 
 const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));
-const seenAgain = () => new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+const once = (target, event) => new Promise((resolve) => target.addEventListener(event, resolve, { once: true }));
 
 /** Follow the sidecar for as long as the page is open. Nobody is told anything while nobody looks. */
 async function follow() {
   for (let failures = 0; ; failures += 1) {
-    while (document.hidden) await seenAgain();
+    while (document.hidden) await once(document, "visibilitychange");
     const ending = new AbortController();
-    let why = "the sidecar ended it";
+    let why = "the sidecar ended the connection";
+    let refused = false;
     let timer = 0;
     const quiet = () => {
       why = "the sidecar is silent";
@@ -75,19 +76,26 @@ async function follow() {
     try {
       const response = await asked("GET", "events", { signal: ending.signal });
       alive();
-      await listen(response, (told) => {
+      await listen(response, alive, (told) => {
         failures = 0;
         connected(told);
         show(told);
-      }, alive);
+      });
     } catch (error) {
       if (error.name !== "AbortError") why = error instanceof Refused ? error.message : "the sidecar cannot be reached";
+      refused = needsToken(error);
     } finally {
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", leave);
     }
     if (document.hidden) continue;
-    lost(why);
+    if (refused) {
+      offerKey("Give the token");
+      lost(why, "");
+      await once($("key"), "click");
+      continue;
+    }
+    lost(why, "Trying again.");
     await wait(Math.min(LONGEST_WAIT, 500 * 2 ** failures));
   }
 }
@@ -98,7 +106,8 @@ $("all").addEventListener("click", () => {
 });
 $("newer").addEventListener("click", () => loadDifferences(mismatches(latest)));
 $("which").addEventListener("change", () => loadDifferences(mismatches(latest)));
-$("forget").addEventListener("click", () => {
+$("key").addEventListener("click", () => {
+  if (!token) return; // follow() waits for it
   remember("");
   say("The token is forgotten.");
 });

@@ -1,0 +1,326 @@
+"""The page in a real browser, in front of a real sidecar: what it shows moves, and what is pressed is done."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from browser import Browser
+from conftest import Proxy, StartProxy, starter
+from fakes import always, answer
+
+from shadowproxy.exchange import Outcome
+
+pytestmark = pytest.mark.soak
+
+ADMIN = {"admin": "127.0.0.1:0"}
+JSON = (b"Content-Type", b"application/json")
+LIVE = always(answer(b'{"late":0.10,"model":"v1"}', JSON))
+SAME = always(answer(b'{"late":0.10,"model":"v1"}', JSON))
+OTHER = always(answer(b'{"late":0.9000,"model":"v2"}', JSON))
+ATTACK = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>'
+CARD = "document.querySelector('#shadows article')"
+WIDTHS = (1280, 820, 375)
+
+
+def root(running: Proxy) -> str:
+    assert running.sidecar.admin_address is not None
+    host, port = running.sidecar.admin_address
+    return f"http://{host}:{port}/"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port: int = bound.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    async with Browser(tmp_path) as running:
+        await running.look(1280, 900)
+        yield running
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> StartProxy:
+    """The fixture of conftest.py, without its check of tasks: the browser's are there as well."""
+    return starter(tmp_path)
+
+
+async def opened(browser: Browser, running: Proxy) -> None:
+    """The page, once it shows something."""
+    await browser.open(root(running))
+    await browser.wait("!document.querySelector('#main')?.hidden && document.querySelector('#main') !== null")
+
+
+async def post(running: Proxy, body: bytes = b'{"x":1}', path: bytes = b"/predict") -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    assert (await running.ask(head % (path, len(body)) + body)).status == 200
+
+
+async def told(running: Proxy, path: str) -> Any:
+    async with httpx.AsyncClient(trust_env=False, base_url=root(running)) as admin:
+        return (await admin.get(path)).json()
+
+
+def shows(text: str, where: str = "document.body") -> str:
+    """An expression that is true once the text can be read there."""
+    return f"{where}?.innerText.includes({text!r})"
+
+
+def press(button: str) -> str:
+    return f"[...document.querySelectorAll('button')].find((each) => each.innerText === {button!r}).click()"
+
+
+async def test_the_figures_move_under_traffic(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"same": SAME, "other": OTHER}, **ADMIN) as running:
+        await opened(browser, running)
+        assert await browser.evaluate(shows("NO REQUEST YET"))
+        assert await browser.evaluate(shows("None seen yet"))
+        for _ in range(7):
+            await post(running)
+        await browser.wait(shows("Live answered all 7 requests"))
+        await browser.wait(shows("7 match", "document.querySelectorAll('#shadows article')[0]"))
+        await browser.wait(shows("7 mismatch", "document.querySelectorAll('#shadows article')[1]"))
+        await browser.wait("document.querySelectorAll('#differences li').length === 7")
+        await post(running)
+        await browser.wait(shows("Live answered all 8 requests"))
+        await browser.wait("document.querySelectorAll('#differences li').length === 8")
+        assert browser.complaints == []
+
+
+async def test_what_is_shown_stays_in_its_place(proxy: StartProxy, browser: Browser) -> None:
+    """The browser's own measure of what jumped (Layout Instability API); below 0.1 is good by its makers' word."""
+    async with proxy(LIVE, {"other": OTHER}, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running)
+        await browser.wait("document.querySelectorAll('#differences li').length === 1")
+        watch = "new PerformanceObserver((seen) => seen.getEntries().forEach((each) => window.moved += each.value))"
+        await browser.evaluate(f"window.moved = 0; {watch}.observe({{type: 'layout-shift'}})")
+        for _ in range(20):
+            await post(running)
+        await browser.wait(shows("Live answered all 21 requests"))
+        await browser.wait(shows("21 mismatch"))
+        assert await browser.evaluate("window.moved") < 0.02
+
+
+async def test_a_difference_that_is_read_is_not_taken_away(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"other": OTHER}, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running, b'{"x":"the first"}')
+        await browser.wait("document.querySelectorAll('#differences li').length === 1")
+        await browser.evaluate("document.querySelector('#differences summary').click()")
+        await browser.wait(shows("the first", "document.querySelector('#differences')"))
+        await post(running)
+        await browser.wait("!document.querySelector('#newer').disabled")
+        assert await browser.evaluate("document.querySelectorAll('#differences li').length") == 1
+        await browser.evaluate(press("Show newer"))
+        await browser.wait("document.querySelectorAll('#differences li').length === 2")
+
+
+async def test_both_answers_stand_side_by_side_digit_by_digit(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"other": OTHER}, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running)
+        await browser.wait("document.querySelector('#differences summary')")
+        await browser.evaluate("document.querySelector('#differences summary').click()")
+        live, shadow, _ = await browser.wait(
+            "document.querySelectorAll('#differences pre').length === 3"
+            " && [...document.querySelectorAll('#differences pre')].map((each) => each.innerText)"
+        )
+        assert live == '{\n  "late": 0.10,\n  "model": "v1"\n}'
+        assert shadow == '{\n  "late": 0.9000,\n  "model": "v2"\n}'
+        left, right = await browser.evaluate(
+            "[...document.querySelectorAll('#differences .pair pre')].map(e => e.getBoundingClientRect().left)"
+        )
+        assert left < right
+
+
+async def test_a_shadow_paused_on_the_page_is_asked_no_more(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": SAME, "b": SAME}, **ADMIN) as running:
+        await opened(browser, running)
+        await browser.evaluate(f"{CARD}.querySelector('button[aria-label=\"Pause a\"]').focus()")
+        await browser.press("Enter", 13, "\r")
+        await browser.wait(shows("PAUSED", CARD))
+        await browser.wait(shows("a is paused.", "document.querySelector('#said')"))
+        shadows = (await told(running, "shadows"))["shadows"]
+        assert (shadows["a"]["paused"], shadows["b"]["paused"]) == (True, False)
+        await post(running)
+        await browser.wait(shows("1 paused", CARD))
+        await browser.evaluate(f"{CARD}.querySelector('button[aria-label=\"Resume a\"]').click()")
+        await browser.wait(shows("MIRRORING 100", CARD))
+        await post(running)
+        paused, asked = await running.records()
+        assert [paused.shadows[name].outcome for name in "ab"] == [Outcome.PAUSED, Outcome.OK]
+        assert [asked.shadows[name].outcome for name in "ab"] == [Outcome.OK, Outcome.OK]
+        assert browser.complaints == []
+
+
+async def test_one_press_pauses_every_shadow(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": SAME, "b": SAME}, **ADMIN) as running:
+        await opened(browser, running)
+        await browser.evaluate(press("Pause all shadows"))
+        await browser.wait(shows("Every shadow is paused: callers are served by live alone"))
+        await post(running)
+        await browser.evaluate(press("Resume all shadows"))
+        await browser.wait("document.querySelector('#paused').hidden")
+        await post(running)
+        paused, asked = await running.records()
+        assert {leg.outcome for leg in paused.shadows.values()} == {Outcome.PAUSED}
+        assert {leg.outcome for leg in asked.shadows.values()} == {Outcome.OK}
+
+
+async def test_a_percent_typed_on_the_page_holds(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": SAME}, **ADMIN) as running:
+        await opened(browser, running)
+        await browser.evaluate(f"{CARD}.querySelector('input').select()")
+        await browser.type("12.5")
+        await browser.press("Enter", 13, "\r")
+        await browser.wait(shows("MIRRORING 12.5", CARD))
+        await browser.wait(shows("the file says 100 %", CARD))
+        assert (await told(running, "shadows"))["shadows"]["a"]["percent"] == 12.5
+
+
+async def test_hostile_text_stays_text(proxy: StartProxy, browser: Browser) -> None:
+    body = ATTACK.replace('"', '\\"').encode()
+    hostile = always(answer(b'{"a":"%b","' % body + body + b'":"\\u202e"}', JSON))
+    async with proxy(LIVE, {"other": hostile}, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running, b'{"%b":"%b"}' % (body, body), path=b"/<img/src=x/onerror=window.hurt=1>?q=<b>")
+        await browser.wait("document.querySelector('#differences summary')")
+        await browser.evaluate("document.querySelector('#differences summary').click()")
+        await browser.wait("document.querySelectorAll('#differences pre').length === 3")
+        shown = await browser.evaluate("document.body.innerText")
+        assert shown.count("<img/src=x/onerror=window.hurt=1>") == 2  # in the line and above the request's body
+        assert ATTACK.replace('"', '\\"') in shown
+        assert "\u202e" not in shown
+        assert "\\u202e" in shown
+        assert await browser.evaluate("document.querySelectorAll('main img, main script, main b b').length") == 0
+        assert await browser.evaluate("window.hurt") is None
+        assert {address for address in browser.requests if not address.startswith(root(running))} == set()
+        assert browser.complaints == []
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "document.body.innerHTML = '<b>x</b>'",
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'window.hurt=1'}))",
+        "eval('window.hurt=1')",
+    ],
+)
+async def test_the_browser_itself_refuses_markup_and_other_scripts(
+    proxy: StartProxy, browser: Browser, deed: str
+) -> None:
+    async with proxy(LIVE, **ADMIN) as running:
+        await opened(browser, running)
+        # Later and not at once: what the tools evaluate themselves is freed of some of the policy.
+        tried = f"try {{ {deed}; done('done') }} catch (error) {{ done('' + error) }}"
+        caught = await browser.evaluate(f"new Promise((done) => setTimeout(() => {{ {tried} }}))")
+        assert "TrustedHTML" in caught or "TrustedScript" in caught or "Content Security Policy" in caught, caught
+        assert await browser.evaluate("window.hurt") is None
+
+
+async def test_nothing_is_sent_anywhere_else(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"other": OTHER}, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running)
+        await browser.wait("document.querySelectorAll('#differences li').length === 1")
+        assert len(browser.requests) >= 3
+        assert {address for address in browser.requests if not address.startswith(root(running))} == set()
+        refused = await browser.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', (error) => '' + error)")
+        assert refused != "sent"
+        assert any("Content Security Policy" in complaint for complaint in browser.complaints)
+
+
+async def test_without_a_shadow_it_says_how_to_add_one(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, **ADMIN) as running:
+        await opened(browser, running)
+        assert await browser.evaluate(shows("NO SHADOW IS CONFIGURED"))
+        assert await browser.evaluate(shows("challenger: {url: http://model-v2:8000}"))
+
+
+async def test_a_lost_connection_is_said_and_found_again(tmp_path: Path, browser: Browser) -> None:
+    start, unused_port = starter(tmp_path), free_port()
+    async with start(LIVE, {"a": SAME}, admin=f"127.0.0.1:{unused_port}") as running:
+        await opened(browser, running)
+        await browser.wait(shows("Connected; as of"))
+    await browser.wait(shows("Not connected: the sidecar"))
+    assert await browser.evaluate("document.querySelector('#all').disabled")
+    async with start(LIVE, {"a": SAME}, admin=f"127.0.0.1:{unused_port}"):
+        await browser.wait(shows("Connected; as of"))
+        assert not await browser.evaluate("document.querySelector('#all').disabled")
+
+
+async def test_the_token_is_asked_for_and_stays_in_the_tab(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": SAME}, admin_token="the-right-one-of-them", **ADMIN) as running:
+        await browser.open(root(running))
+        await browser.wait("document.querySelector('#ask')?.open")
+        await browser.type("the-wrong-one")
+        await browser.press("Enter", 13, "\r")
+        await browser.wait(shows("is not Bearer and the configured admin_token", "document.querySelector('#why')"))
+        assert await browser.evaluate("document.querySelector('#main').hidden")
+        await browser.type("the-right-one-of-them")
+        await browser.press("Enter", 13, "\r")
+        await browser.wait("!document.querySelector('#main').hidden")
+        await browser.evaluate(press("Pause all shadows"))
+        await browser.wait(shows("Every shadow is paused"))
+        kept = "JSON.stringify([localStorage.length, document.cookie, Object.values(sessionStorage)])"
+        assert await browser.evaluate(kept) == '[0,"",["the-right-one-of-them"]]'
+        assert not any("the-right-one" in address for address in browser.requests)
+        await browser.evaluate(press("Forget the token"))
+        assert await browser.evaluate("sessionStorage.length") == 0
+
+
+async def test_whoever_has_no_token_is_told_once(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": SAME}, admin_token="the-right-one-of-them", **ADMIN) as running:
+        await browser.open(root(running))
+        await browser.wait("document.querySelector('#ask')?.open")
+        await browser.press("Escape", 27)
+        await browser.wait(shows("Not connected: admin_token is configured"))
+        await asyncio.sleep(1.0)
+        assert not await browser.evaluate("document.querySelector('#ask').open")
+        await browser.evaluate(press("Give the token"))
+        await browser.wait("document.querySelector('#ask').open")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+async def test_it_fits(proxy: StartProxy, browser: Browser, width: int, dark: bool) -> None:
+    await browser.look(width, 900, dark=dark)
+    names = {"a": OTHER, "x" * 63: OTHER}
+    async with proxy(LIVE, names, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running, b'{"x":"%b"}' % (b"long" * 500), path=b"/" + b"p" * 300)
+        await browser.wait("document.querySelectorAll('#differences li').length === 2")
+        await browser.evaluate("document.querySelectorAll('#differences summary').forEach(each => each.click())")
+        await browser.wait("document.querySelectorAll('#differences pre').length === 6")
+        assert await browser.evaluate("document.documentElement.scrollWidth") == width
+        beyond = (
+            "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+        )
+        assert await browser.evaluate(f"{beyond}.map(e => e.outerHTML.slice(0, 80))") == []
+        background = await browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (max(map(int, re.findall(r"\d+", background))) < 128) is dark
+
+
+async def test_the_keyboard_reaches_everything(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": OTHER}, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running)
+        await browser.wait("document.querySelectorAll('#differences li').length === 1")
+        kinds = "button:enabled, input, select, summary, a"
+        wanted = await browser.evaluate(
+            f"[...document.querySelectorAll('{kinds}')].filter(e => e.checkVisibility()).length"
+        )
+        reached = []
+        for _ in range(wanted):
+            await browser.press("Tab", 9)
+            reached.append(await browser.evaluate("document.activeElement.outerHTML.slice(0, 120)"))
+            assert await browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        assert len(set(reached)) == wanted, reached
