@@ -31,6 +31,7 @@ test: $(VENV)/ready
 soak: $(VENV)/ready
 	@tests/parties/install $(abspath $(BIN)/python)
 	@tests/ship/install $(abspath $(BIN)/python)
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; }
 	@$(BIN)/pytest -m soak
 
 check: $(VENV)/ready
