@@ -5,8 +5,8 @@ function spark(kinds) {
   const lines = kinds.map((kind) => drawn("path", { class: kind }));
   const floor = drawn("path", { class: "axis", d: "M0 39.5H300" });
   const picture = drawn("svg", { class: "spark", viewBox: "0 0 300 40", preserveAspectRatio: "none", "aria-hidden": "true" }, floor, ...lines);
-  const top = h("span");
-  const element = h("div", {}, picture, h("div", { class: "ends soft" }, h("span", {}, "5 min"), top));
+  const ends = h("div", { class: "ends soft" }, h("span"), h("span"));
+  const element = h("div", {}, picture, ends);
   function draw(lists, now, seconds, unit) {
     const highest = Math.max(0, ...lists.flat().map(([, value]) => value ?? 0));
     lines.forEach((line, at) => {
@@ -21,7 +21,8 @@ function spark(kinds) {
       }
       line.setAttribute("d", path);
     });
-    put(top, highest ? `up to ${unit(highest)}` : "\u00a0");
+    put(ends.children[0], span(seconds));
+    put(ends.children[1], highest ? `up to ${unit(highest)}` : "\u00a0");
   }
   return { element, draw };
 }

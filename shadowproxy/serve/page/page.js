@@ -22,6 +22,7 @@ function show(told) {
 
 function connected(told) {
   document.body.classList.remove("lost");
+  $("connection").setAttribute("role", "none"); // nobody wants the time read out each second
   put($("connection"), told.state === "stopping" ? `Stopping; as of ${clock(told.at)}` : `Connected; as of ${clock(told.at)}`);
   name($("connection"), told.state === "stopping" ? "line fail" : "line pass");
   $("all").disabled = false;
@@ -30,6 +31,7 @@ function connected(told) {
 function lost(why, next) {
   document.body.classList.add("lost");
   $("all").disabled = true;
+  $("connection").setAttribute("role", "alert");
   const as = latest ? ` What stands here is as of ${clock(latest.at)}.` : "";
   put($("connection"), `Not connected: ${why}. ${next}${as}`);
   name($("connection"), "line fail");
