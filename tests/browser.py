@@ -8,6 +8,7 @@ Messages are JSON, each ended by a zero byte; the browser reads them on file des
 import asyncio
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -36,8 +37,10 @@ class Browser:
     async def __aenter__(self) -> Self:
         program = shutil.which("chromium") or shutil.which("chromium-browser")
         assert program, "these tests need Chromium: `make soak` installs it as root, else apt-get install chromium"
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
+        low_in, ours_out = os.pipe()
+        ours_in, low_out = os.pipe()
+        # Out of the way of 3 and 4, or putting the one in its place would close the other.
+        theirs_in, theirs_out = (fcntl.fcntl(low, fcntl.F_DUPFD, 10) for low in (low_in, low_out))
         options = [
             "--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--hide-scrollbars", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -46,12 +49,12 @@ class Browser:
         if os.geteuid() == 0:
             options.insert(0, "--no-sandbox")  # Chromium's sandbox refuses to be root's
         self._process = await asyncio.create_subprocess_exec(
-            "sh", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', program, *options,
+            "bash", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', program, *options,
             pass_fds=(theirs_in, theirs_out), stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        os.close(theirs_in)
-        os.close(theirs_out)
+        for theirs in (low_in, low_out, theirs_in, theirs_out):
+            os.close(theirs)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=64 << 20)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours_in, "rb"))

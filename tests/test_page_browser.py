@@ -127,7 +127,7 @@ async def test_both_answers_stand_side_by_side_digit_by_digit(proxy: StartProxy,
     async with proxy(LIVE, {"other": OTHER}, **ADMIN) as running:
         await opened(browser, running)
         await post(running)
-        await browser.wait("document.querySelector('#differences summary')")
+        await browser.wait("document.querySelectorAll('#differences li').length === 1")
         await browser.evaluate("document.querySelector('#differences summary').click()")
         live, shadow, _ = await browser.wait(
             "document.querySelectorAll('#differences pre').length === 3"
@@ -192,7 +192,7 @@ async def test_hostile_text_stays_text(proxy: StartProxy, browser: Browser) -> N
     async with proxy(LIVE, {"other": hostile}, **ADMIN) as running:
         await opened(browser, running)
         await post(running, b'{"%b":"%b"}' % (body, body), path=b"/<img/src=x/onerror=window.hurt=1>?q=<b>")
-        await browser.wait("document.querySelector('#differences summary')")
+        await browser.wait("document.querySelectorAll('#differences li').length === 1")
         await browser.evaluate("document.querySelector('#differences summary').click()")
         await browser.wait("document.querySelectorAll('#differences pre').length === 3")
         shown = await browser.evaluate("document.body.innerText")

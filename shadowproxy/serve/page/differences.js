@@ -7,7 +7,7 @@ let seen = -1; // mismatches counted when the list was last loaded
 let earliest = 0; // when it may be loaded again
 let loading = false;
 
-const mismatches = (told) => told.shadows.reduce((sum, shadow) => sum + (shadow.verdicts?.mismatch ?? 0), 0);
+const mismatches = (told) => told.shadows.reduce((sum, shadow) => sum + (shadow.verdicts.mismatch ?? 0), 0);
 
 /** JSON with its numbers as they were sent, 1.10 and all, where the browser can keep them. */
 function parsed(text) {
@@ -17,8 +17,14 @@ function parsed(text) {
 }
 
 function oneLine(value, longest) {
-  const text = visible(JSON.stringify(value) ?? "absent");
+  const text = visible(JSON.stringify(value));
   return text.length <= longest ? text : `${text.slice(0, longest - 1)}…`;
+}
+
+/** What one side of a difference says. A log that leaves bodies out names the place alone. */
+function word(each, arm, longest) {
+  if (each.kind === (arm === "live" ? "extra" : "missing")) return "absent";
+  return arm in each ? oneLine(each[arm], longest) : "not in the log";
 }
 
 /** What of a body is in the log, laid out. */
@@ -45,13 +51,13 @@ function difference(record, shadow) {
   const [first] = differences;
   const { method, path, query } = record.request;
   const target = `${method} ${path}${query ? `?${query}` : ""}`;
-  const short = first ? `${first.path || "the whole answer"}: live ${oneLine(first.live, 40)}, shadow ${oneLine(first.shadow, 40)}` : (leg.why ?? "");
+  const short = first ? `${first.path || "the whole answer"}: live ${word(first, "live", 40)}, shadow ${word(first, "shadow", 40)}` : (leg.why ?? "");
   const line = [h("code", {}, clock(record.at)), ` ${target.length > 120 ? `${target.slice(0, 119)}…` : target} `, h("b", {}, shadow), ` ${short}`];
   const details = h("details", {}, h("summary", {}, ...line));
   details.addEventListener(
     "toggle",
     () => {
-      const cells = (each) => [h("th", { scope: "row" }, h("code", {}, each.path || "(the whole answer)")), h("td", {}, each.kind), ...["live", "shadow"].map((arm) => h("td", {}, h("code", {}, oneLine(each[arm], 200))))];
+      const cells = (each) => [h("th", { scope: "row" }, h("code", {}, each.path || "(the whole answer)")), h("td", {}, each.kind), ...["live", "shadow"].map((arm) => h("td", {}, h("code", {}, word(each, arm, 200))))];
       const head = h("thead", {}, h("tr", {}, ...["Place", "how", "live", "shadow"].map((each) => h("th", { scope: "col" }, each))));
       const table = h("table", { class: "wide" }, head, h("tbody", {}, ...differences.slice(0, 50).map((each) => h("tr", {}, ...cells(each)))));
       details.append(

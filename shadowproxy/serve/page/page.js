@@ -7,7 +7,7 @@ let latest = null;
 
 function show(told) {
   latest = told;
-  const config = told.config ?? {};
+  const config = told.config;
   put($("about"), `${told.version} at ${told.proxy}, up ${span(told.uptime_seconds)}, configuration ${config.generation} of ${clock(config.loaded_at)}`);
   $("reload").hidden = config.reload_ok !== false;
   put($("reload"), `The configuration could not be read again, and the one before holds: ${config.reload_error}`);
@@ -33,7 +33,7 @@ function lost(why, next) {
   $("all").disabled = true;
   $("connection").setAttribute("role", "alert");
   const as = latest ? ` What stands here is as of ${clock(latest.at)}.` : "";
-  put($("connection"), `Not connected: ${why}. ${next}${as}`);
+  put($("connection"), `Not connected: ${why.replace(/\.+$/, "")}. ${next}${as}`);
   name($("connection"), "line fail");
 }
 
@@ -113,5 +113,6 @@ $("key").addEventListener("click", () => {
   remember("");
   say("The token is forgotten.");
 });
+$("cancel").addEventListener("click", () => $("ask").close());
 remember(token);
 follow();

@@ -108,14 +108,14 @@ function showShadow(part, shadow, told) {
   put(part.state, state);
   name(part.state, `chip ${kind}`);
   const file = none(shadow.configured_percent) || shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
-  put(part.url, `${shadow.control ? "live asked a second time, how much it differs from itself; " : ""}${shadow.url ?? ""}${file}`);
+  put(part.url, `${shadow.control ? "live asked a second time, how much it differs from itself; " : ""}${shadow.url}${file}`);
   if (!part.typed && document.activeElement !== part.percent) part.percent.value = shadow.percent;
   put(part.pause, shadow.paused ? "Resume" : "Pause");
   const label = visible(`${shadow.paused ? "Resume" : "Pause"} ${shadow.name}`);
   if (part.pause.getAttribute("aria-label") !== label) part.pause.setAttribute("aria-label", label);
 
   put(part.rate, `${rate(shadow.rate)}/s`);
-  const outcomes = shadow.outcomes ?? {};
+  const outcomes = shadow.outcomes;
   const sum = (words) => words.reduce((total, word) => total + (outcomes[word] ?? 0), 0);
   bar(part.outcomeBar, [["ok", outcomes.ok ?? 0], ["failed", sum(FAILED)], ["shed", sum(SHED)], ["held", sum(HELD)]]);
   const { ok = 0, ...others } = outcomes;
@@ -123,16 +123,16 @@ function showShadow(part, shadow, told) {
   put(part.lane, `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting, breaker ${shadow.breaker}${budget(shadow.budget)}`);
 
   const live = told.live.latency.mirrored;
-  const own = shadow.latency ?? {};
+  const own = shadow.latency;
   rows(part.latencies, [
     ["live", count(live.count), ms(live.p50_ms), ms(live.p99_ms)],
     ["shadow", count(own.count), ms(own.p50_ms), ms(own.p99_ms)],
   ]);
-  const series = shadow.series ?? [];
+  const series = shadow.series;
   const now = series.at(-1)?.[0] ?? 0;
   part.answering.draw([series.map(([t, each]) => [t, each])], now, told.window_seconds, (value) => `${rate(value)}/s`);
   const p50 = ([t, , each]) => [t, each];
-  part.latency.draw([(told.live.series ?? []).map(p50), series.map(p50)], now, told.window_seconds, (value) => `${ms(value)} ms`);
+  part.latency.draw([told.live.series.map(p50), series.map(p50)], now, told.window_seconds, (value) => `${ms(value)} ms`);
 
   const agreement = shadow.agreement;
   put(part.agreement, agreement ? share(agreement.share) : "–");
@@ -141,11 +141,9 @@ function showShadow(part, shadow, told) {
     part.around,
     agreement
       ? `of ${count(agreement.compared)} compared; 95 % interval ${share(agreement.low)} to ${share(agreement.high)}`
-      : told.comparing === false
-        ? "Nothing is compared while it runs: compare.online is false."
-        : `No answer was compared in the last ${span(told.window_seconds)}.`,
+      : `No answer was compared in the last ${span(told.window_seconds)}.`,
   );
-  counts(part.verdicts, VERDICTS.map((verdict) => [verdict, shadow.verdicts?.[verdict] ?? 0]));
+  counts(part.verdicts, VERDICTS.map((verdict) => [verdict, shadow.verdicts[verdict] ?? 0]));
 }
 
 function budget(told) {
