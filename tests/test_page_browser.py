@@ -1,6 +1,7 @@
 """The page in a real browser, in front of a real sidecar: what it shows moves, and what is pressed is done."""
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -324,3 +325,46 @@ async def test_the_keyboard_reaches_everything(proxy: StartProxy, browser: Brows
             reached.append(await browser.evaluate("document.activeElement.outerHTML.slice(0, 120)"))
             assert await browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         assert len(set(reached)) == wanted, reached
+
+
+def overview(mirrored: tuple[int, float, float], alone: tuple[int, float, float], **outcomes: int) -> dict[str, Any]:
+    """What `untouched` looks at: requests, p50 and p99 with mirroring and without, and outcomes beside `ok`."""
+    shed = outcomes.pop("overload", 0)
+    latency = {
+        side: {"count": count, "p50_ms": p50, "p99_ms": p99}
+        for side, (count, p50, p99) in (("mirrored", mirrored), ("not_mirrored", alone))
+    }
+    answered = mirrored[0] + alone[0]
+    return {
+        "window_seconds": 300,
+        "live": {"latency": latency, "outcomes": ({"ok": answered} if answered else {}) | outcomes},
+        "shadows": [{"outcomes": {"overload": shed} if shed else {}}],
+        "overload": {"loop_lag_ms": 0.2},
+    }
+
+
+HEADLINES = [
+    (overview((0, 0, 0), (0, 0, 0)), "NO REQUEST YET"),
+    (overview((5000, 10, 30), (5000, 10, 30)), "LIVE IS UNTOUCHED"),
+    (overview((5000, 11.9, 35), (5000, 10, 30)), "LIVE IS UNTOUCHED"),  # under 20 % more
+    (overview((5000, 12.1, 30), (5000, 10, 30)), "MIRRORED REQUESTS WERE SLOWER"),
+    (overview((5000, 10, 37), (5000, 10, 30)), "MIRRORED REQUESTS WERE SLOWER"),
+    (overview((5000, 1.4, 1.9), (5000, 0.5, 1)), "LIVE IS UNTOUCHED"),  # under 1 ms more
+    (overview((500, 10, 90), (500, 10, 30)), "LIVE IS UNTOUCHED"),  # too few for a p99
+    (overview((500, 20, 90), (99, 10, 30)), "LIVE ANSWERS"),  # too few for a p50
+    (overview((5000, 10, 30), (0, 0, 0)), "LIVE ANSWERS"),
+    (overview((0, 0, 0), (5000, 10, 30)), "LIVE ANSWERS"),
+    (overview((5000, 10, 30), (5000, 10, 30), timeout=1), "LIVE DOES NOT ANSWER ALL"),
+    (overview((0, 0, 0), (0, 0, 0), connect_error=3), "LIVE DOES NOT ANSWER ALL"),
+    (overview((5000, 10, 30), (5000, 10, 30), caller_left=9), "LIVE IS UNTOUCHED"),  # no fault of live's
+    (overview((5000, 10, 30), (5000, 10, 30), overload=7), "THE PROXY WAS OVERLOADED"),
+]
+
+
+async def test_the_headline_says_no_more_than_is_known(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, **ADMIN) as running:
+        await opened(browser, running)
+        said = await browser.evaluate(
+            f"{json.dumps([told for told, _ in HEADLINES])}.map((told) => untouched(told)[1])"
+        )
+    assert said == [headline for _, headline in HEADLINES]

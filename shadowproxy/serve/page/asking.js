@@ -27,6 +27,7 @@ function offerKey(words) {
 function remember(given) {
   token = given;
   offerKey(given ? "Forget the token" : "");
+  $("open").hidden = given !== ""; // a link cannot send the token
   try {
     if (given) sessionStorage.setItem("admin_token", given);
     else sessionStorage.removeItem("admin_token");
