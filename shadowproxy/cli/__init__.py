@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import click
 
+from shadowproxy.cli.completion import completion
 from shadowproxy.cli.demo import demo
 from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, say
 from shadowproxy.cli.records import show, tail
@@ -21,7 +22,8 @@ from shadowproxy.cli.sidecar import check, healthcheck, serve
 
 __all__ = ["commands", "main"]
 
-for command in (serve, check, healthcheck, report, summarise, show, tail, replay, demo):  # the order of --help
+# The order of --help.
+for command in (serve, check, healthcheck, report, summarise, show, tail, replay, demo, completion):
     commands.add_command(command)
 
 

@@ -16,7 +16,7 @@ from shadowproxy.cli.reading import rules_of
         "shadowproxy show shadow-log 0198c0de-5c1f-7d1e-b2a4-6f0f3c1f2a77 --curl http://127.0.0.1:9002",
     ),
 )
-@click.argument("log")
+@click.argument("log", type=click.Path())
 @click.argument("id")
 @click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
 @click.option("--shadow", metavar="NAME", help="Only this shadow.")
@@ -56,7 +56,7 @@ def show(log: str, id: str, file: Path | None, shadow: str | None, curl: str | N
     short_help="Follow a log as it grows.",
     epilog=examples("shadowproxy tail shadow-log", "shadowproxy tail shadow-log --mismatches --where '/delay>15'"),
 )
-@click.argument("log")
+@click.argument("log", type=click.Path())
 @click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
 @click.option("--shadow", metavar="NAME", help="Only this shadow.")
 @click.option("--path", metavar="GLOB", help="Only requests whose path is like this.")

@@ -63,7 +63,7 @@ _sending = together(
         "shadowproxy replay shadow-log -c config.yaml --header 'Authorization: Bearer ${TOKEN}' --rate 50",
     ),
 )
-@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
 @_sending
 @of_which_requests
 @by_which_rules

@@ -24,7 +24,9 @@ _reading = together(
     click.option("--field", "both", metavar="POINTER", multiple=True, help="Where the answer is; repeat up to three."),
     click.option("--live-field", metavar="POINTER", help="Where live's answer is, if not where the shadow's is."),
     click.option("--shadow-field", metavar="POINTER", help="Where the shadow's answer is."),
-    click.option("--labels", metavar="FILE", help="What was right: CSV or JSON lines with id and label."),
+    click.option(
+        "--labels", metavar="FILE", type=click.Path(), help="What was right: CSV or JSON lines with id and label."
+    ),
     by_which_rules,
     click.option("--slice", "slices", metavar="POINTER", multiple=True, help="Look at this field of the requests."),
     click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Files read at once."),
@@ -41,11 +43,11 @@ _reading = together(
         "shadowproxy report --json monday.jsonl.zst tuesday.jsonl.zst | jq .shadows",
     ),
 )
-@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
 @_reading
 @click.option("--min-agreement", metavar="SHARE", type=Number(0, 1), help="Least agreement, as 0.95.")
 @click.option("--max-p99", metavar="RATIO", type=Number(min=0), help="Most of shadow's p99 by live's, as 1.2.")
-@click.option("--gates", metavar="FILE", help="What is allowed, as YAML.")
+@click.option("--gates", metavar="FILE", type=click.Path(), help="What is allowed, as YAML.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure as JSON, for programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As Markdown, for a comment.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write it as one HTML file.")
@@ -105,7 +107,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
         "shadowproxy report pod-1.json pod-2.json",
     ),
 )
-@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
 @_reading
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where to.  [default: standard output]"
