@@ -42,7 +42,7 @@ def completed(*words: str) -> list[str]:
         (("report", "--fail-on", "in"), ["inconclusive"]),
         (("replay", "shadow-log", "--full"), ["--full-speed"]),
         (("completion", "f"), ["fish"]),
-        (("nonsense", ""), []),
+        (("report", "--nonsense"), []),
     ],
 )
 def test_bash_completes_commands_options_and_their_values(words: tuple[str, ...], offered: list[str]) -> None:

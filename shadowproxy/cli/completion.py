@@ -7,18 +7,18 @@ from shadowproxy.cli.group import commands, examples
 
 @click.command(
     short_help="Let the shell complete commands and options.",
-    epilog=examples(
-        "shadowproxy completion bash > ~/.local/share/bash-completion/completions/shadowproxy",
-        "shadowproxy completion zsh > ~/.zfunc/_shadowproxy",
-        "shadowproxy completion fish > ~/.config/fish/completions/shadowproxy.fish",
-    ),
+    epilog=examples("shadowproxy completion bash"),
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print a script by which SHELL completes the commands, their options and what these take.
 
-    Put it where the shell looks for such, as below (for zsh, a directory of $fpath), or for one session:
-    source <(shadowproxy completion bash).
+    For one session: source <(shadowproxy completion bash). For all, put it into a file where the shell looks:
+
+    \b
+    bash  ~/.local/share/bash-completion/completions/shadowproxy
+    zsh   _shadowproxy, in a directory of $fpath
+    fish  ~/.config/fish/completions/shadowproxy.fish
     """
     from click.shell_completion import get_completion_class
 
