@@ -62,7 +62,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. `body` may be a prefix: it is whole when it is `body_bytes` long. Times are from the leg's start."""
+    """An answer. `body` may be a prefix: it is whole when it is `body_bytes` long. Times are from the leg's start.
+
+    `began_ms` is how long after the request had come the leg began, of which the log says nothing.
+    """
 
     status: int
     fields: Fields
@@ -70,6 +73,7 @@ class Reply:
     body_bytes: int
     first_byte_ms: float
     total_ms: float
+    began_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Failure:
     error: str
     total_ms: float
     reply: Reply | None = None
+    began_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from shadowproxy.serve.headers import (
 
 A: Field = (b"X-a", b"1")
 HOST: Field = (b"Host", b"caller:1")
+RECORD = "019c0000-0000-7000-8000-000000000001"
 NAMES = st.sampled_from([b"X-a", b"x-A", b"Host", b"Connection", b"TE", b"Cookie", b"Via", b"Accept"])
 FIELDS = st.lists(st.tuples(NAMES, st.binary(max_size=6)), max_size=8)
 
@@ -110,10 +111,10 @@ SECRETS = [
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_credential_is_held_back_from_a_shadow_unless_it_may_have_it(name: bytes) -> None:
-    sent, held_back = for_shadow([A, (name, b"secret")], "s", credentials=False)
+    sent, held_back = for_shadow([A, (name, b"secret")], "s", credentials=False, record=RECORD)
     assert held_back
     assert [field for field in sent if field[1] == b"secret"] == []
-    sent, held_back = for_shadow([A, (name, b"secret")], "s", credentials=True)
+    sent, held_back = for_shadow([A, (name, b"secret")], "s", credentials=True, record=RECORD)
     assert not held_back
     assert (name, b"secret") in sent
 
@@ -132,15 +133,15 @@ def test_a_credential_is_held_back_from_a_shadow_unless_it_may_have_it(name: byt
 )
 @pytest.mark.parametrize("name", [b"Referer", b"X-Original-URL", b"X-Forwarded-Uri", b"X-Any"])
 def test_a_credential_in_a_fields_url_is_held_back_too(name: bytes, value: bytes, sent: bytes | None) -> None:
-    told, held_back = for_shadow([(name, value)], "s", credentials=False)
+    told, held_back = for_shadow([(name, value)], "s", credentials=False, record=RECORD)
     assert (told[0], held_back) == ((name, value if sent is None else sent), sent is not None)
-    told, held_back = for_shadow([(name, value)], "s", credentials=True)
+    told, held_back = for_shadow([(name, value)], "s", credentials=True, record=RECORD)
     assert (told[0], held_back) == ((name, value), False)
 
 
 def test_a_shadows_request_says_whose_it_is_and_the_rest_passes() -> None:
     came: list[Field] = [HOST, A, (b"x-A", b"2"), (b"Via", b"1.1 lb"), (b"Accept", b"*/*")]
-    sent, held_back = for_shadow([*came, (b"Expect", b"100-continue")], "s-1", credentials=False)
+    sent, held_back = for_shadow([*came, (b"Expect", b"100-continue")], "s-1", credentials=False, record=RECORD)
     assert sent == [*came, (b"Via", b"1.1 shadowproxy"), (b"X-Shadow-Request", b"s-1")]
     assert not held_back
 
@@ -150,7 +151,7 @@ TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.mark.parametrize(("came", "flags"), [(b"01", b"00"), (b"00", b"00"), (b"03", b"02"), (b"ff", b"fe")])
 def test_a_shadows_trace_is_the_same_with_a_new_span_and_not_sampled(came: bytes, flags: bytes) -> None:
-    sent, _ = for_shadow([(b"TraceParent", TRACE[:-2] + came)], "s", credentials=False)
+    sent, _ = for_shadow([(b"TraceParent", TRACE[:-2] + came)], "s", credentials=False, record=RECORD)
     name, value = sent[0]
     assert name == b"TraceParent"
     assert re.fullmatch(TRACE[:36] + rb"[0-9a-f]{16}-" + flags, value)
@@ -158,14 +159,36 @@ def test_a_shadows_trace_is_the_same_with_a_new_span_and_not_sampled(came: bytes
 
 
 def test_what_a_later_version_of_the_trace_adds_stays() -> None:
-    sent, _ = for_shadow([(b"traceparent", b"cc" + TRACE[2:] + b"-more-x")], "s", credentials=False)
+    sent, _ = for_shadow([(b"traceparent", b"cc" + TRACE[2:] + b"-more-x")], "s", credentials=False, record=RECORD)
     assert sent[0][1].startswith(b"cc-0af7651916cd43dd8448eb211c80319c-")
     assert sent[0][1].endswith(b"-00-more-x")
 
 
-@pytest.mark.parametrize("value", [b"", b"00", TRACE[:-1], TRACE[:-2] + b"zz", b"00-1-2-01", TRACE.replace(b"-", b"_")])
+def test_two_shadows_of_a_request_have_spans_of_their_own() -> None:
+    spans = {for_shadow([(b"traceparent", TRACE)], name, credentials=False, record=RECORD)[0][0][1] for name in "ab"}
+    again = {for_shadow([(b"traceparent", TRACE)], name, credentials=False, record=RECORD)[0][0][1] for name in "ab"}
+    assert len(spans) == 2
+    assert spans == again
+
+
+NO_TRACES = [
+    b"",
+    b"00",
+    TRACE[:-1],
+    TRACE[:-2] + b"zz",
+    b"00-1-2-01",
+    TRACE.replace(b"-", b"_"),
+    TRACE.upper(),
+    TRACE + b"-more",
+    b"ff" + TRACE[2:],
+    TRACE[:3] + b"0" * 32 + TRACE[35:],
+    TRACE[:36] + b"0" * 16 + TRACE[52:],
+]
+
+
+@pytest.mark.parametrize("value", NO_TRACES)
 def test_a_trace_that_is_none_passes_as_it_came(value: bytes) -> None:
-    sent, _ = for_shadow([(b"traceparent", value)], "s", credentials=False)
+    sent, _ = for_shadow([(b"traceparent", value)], "s", credentials=False, record=RECORD)
     assert sent[0][1] == value
 
 

@@ -3,13 +3,14 @@
 What the caller and live wrote passes as it is; the tables below are all that is taken out or put in.
 """
 
-import secrets
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.redaction import Redaction
+from shadowproxy.serve.identity import span_id
 
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"})
 """Between two neighbours only (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but it stays in its place: all
@@ -94,10 +95,11 @@ def hops(fields: Fields) -> int:
     return sum(value.count(VIA) for name, value in fields if name.lower() == b"via")
 
 
-def for_shadow(fields: list[Field], shadow: str, *, credentials: bool) -> tuple[list[Field], bool]:
+def for_shadow(fields: list[Field], shadow: str, *, credentials: bool, record: str) -> tuple[list[Field], bool]:
     """What a shadow is sent, and whether credentials were held back.
 
-    The trace goes on under a new span that asks nobody to record it: the shadow's work is not the caller's.
+    The trace goes on under a new span, the one that `record` and the shadow's name make, and asks nobody to record it:
+    the shadow's work is not the caller's.
     """
     sent: list[Field] = []
     held_back = False
@@ -105,8 +107,8 @@ def for_shadow(fields: list[Field], shadow: str, *, credentials: bool) -> tuple[
         lower = name.lower()
         if not credentials and is_credential_header(lower):
             held_back = True
-        elif lower == b"traceparent":
-            sent.append((name, _unsampled(value)))
+        elif lower == b"traceparent" and (trace := TraceParent.of(value)) is not None:
+            sent.append((name, trace.unsampled(span_id(record, shadow))))
         elif lower != b"expect":  # the body is here already: there is nothing to ask leave for
             told = value if credentials else _without_credentials(value)
             held_back = held_back or told is not value
@@ -124,16 +126,38 @@ def _without_credentials(value: bytes) -> bytes:
     return value if told == text else told.encode("latin-1")
 
 
-def _unsampled(traceparent: bytes) -> bytes:
-    """W3C Trace Context section 3.2: the same trace ID, a new parent ID, the sampled flag off."""
-    parts = traceparent.split(b"-")
-    if len(parts) < 4 or len(parts[1]) != 32 or len(parts[2]) != 16 or len(parts[3]) != 2:
-        return traceparent
-    try:
-        flags = int(parts[3], 16) & ~1
-    except ValueError:
-        return traceparent
-    return b"-".join([parts[0], parts[1], secrets.token_hex(8).encode(), b"%02x" % flags, *parts[4:]])
+_TRACE_PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_SAMPLED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TraceParent:
+    """A `traceparent` field: which trace a request belongs to, and which span of it sent it. Hexadecimal digits."""
+
+    version: bytes
+    trace: bytes
+    span: bytes
+    flags: int
+    more: bytes
+
+    @classmethod
+    def of(cls, value: bytes) -> "TraceParent | None":
+        """None where it is none (W3C Trace Context section 3.2.2): then nobody may go on with it."""
+        match = _TRACE_PARENT.fullmatch(value)
+        if match is None:
+            return None
+        version, trace, span, flags, more = match.groups(b"")
+        if version == b"ff" or (version == b"00" and more) or not trace.strip(b"0") or not span.strip(b"0"):
+            return None
+        return cls(version, trace, span, int(flags, 16), more)
+
+    @property
+    def sampled(self) -> bool:
+        return bool(self.flags & _SAMPLED)
+
+    def unsampled(self, span: str) -> bytes:
+        """The same trace as another span passes it on, without asking anybody to record it."""
+        return b"%b-%b-%b-%02x%b" % (self.version, self.trace, span.encode(), self.flags & ~_SAMPLED, self.more)
 
 
 def with_length(fields: list[Field], length: int) -> list[Field]:

@@ -1,5 +1,6 @@
 """The names of requests: the request ID that callers see, and the record ID that is unique."""
 
+import hashlib
 import os
 import random
 import re
@@ -29,3 +30,21 @@ def uuid7() -> str:
     )
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def span_id(record: str, leg: str) -> str:
+    """The ID of the span in which a record's leg is asked, 16 hexadecimal digits.
+
+    Made from the record's own ID, so that who sends it to a shadow and who tells a collector of it need not meet.
+    """
+    return _digits(f"{record}/{leg}", 8)
+
+
+def trace_id(record: str) -> str:
+    """The ID of the trace of a request that came with none, 32 hexadecimal digits."""
+    return _digits(record, 16)
+
+
+def _digits(text: str, size: int) -> str:
+    # A hash, as samplers take the last digits of a trace ID for chance: those of a UUID are in part fixed.
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()

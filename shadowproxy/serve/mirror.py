@@ -254,7 +254,9 @@ class Mirror:
         if not_begun is not None:
             return _skipped(not_begun)
         shadow, request = lane.shadow, job.request
-        fields, held_back = for_shadow(end_to_end(request.fields), shadow.name, credentials=shadow.forward_credentials)
+        fields, held_back = for_shadow(
+            end_to_end(request.fields), shadow.name, credentials=shadow.forward_credentials, record=request.record
+        )
         body = request.body
         try:
             fields, body = shadow.rewrite.message(fields, body)

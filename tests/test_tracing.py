@@ -1,0 +1,399 @@
+"""A collector is told of each leg as it was, under the trace that the caller began, at no request's cost."""
+
+import gzip
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1 import trace_pb2
+
+from shadowproxy.exchange import Exchange, Failure, Field, Outcome, Reply, Request, Skipped, Verdict
+from shadowproxy.serve import otlp
+from shadowproxy.serve.headers import for_shadow
+from shadowproxy.serve.otlp import Tracer, open_tracer
+from shadowproxy.serve.tracing import Place, Span, opened, spans, wanted
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CALLER = "b7ad6b7169203331"
+AT = 1_769_860_800_000_000_000
+RECORD = "019c0000-0000-7000-8000-000000000001"
+CLIENT, INTERNAL = trace_pb2.Span.SPAN_KIND_CLIENT, trace_pb2.Span.SPAN_KIND_INTERNAL
+PLACES = {
+    "live": Place.of("http://user:s3cret@model-v1:8000/base/", lambda target: target),
+    "a": Place.of("https://[::1]/", lambda target: target.replace(b"/v1/", b"/v2/")),
+    "control": Place.of("http://model-v1:8000", lambda target: target),
+}
+
+
+def request(*fields: Field, method: str = "POST", target: bytes = b"/v1/p?key=s3cret", record: str = RECORD) -> Request:
+    return Request("r-1", record, AT, method, target, fields, b"{}", 2)
+
+
+def reply(status: int = 200, began_ms: float = 0.0) -> Reply:
+    return Reply(status, ((b"X", b"s3cret"),), b"s3cret", 6, 1.0, 4.0, began_ms)
+
+
+def exchange(
+    *fields: Field,
+    live: Reply | Failure | None = None,
+    control: Reply | None = None,
+    record: str = RECORD,
+    **shadows: Reply | Failure | Skipped,
+) -> Exchange:
+    return Exchange(request(*fields, record=record), live or reply(), shadows, control)
+
+
+def of(exchange: Exchange, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, Span]:
+    return {span.name: span for span in spans(exchange, verdicts or {}, PLACES)}
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def test_a_leg_is_told_by_the_semantic_conventions() -> None:
+    told = of(exchange(a=reply(404, began_ms=250.0)), {"a": Verdict.MISMATCH})["POST a"]
+    assert told.attributes == {
+        "http.request.method": "POST",
+        "http.request.body.size": 2,
+        "url.full": "https://[::1]/v2/p",
+        "server.address": "::1",
+        "server.port": 443,
+        "http.response.status_code": 404,
+        "http.response.body.size": 6,
+        "error.type": "404",
+        "shadowproxy.request_id": "r-1",
+        "shadowproxy.record": RECORD,
+        "shadowproxy.shadow": "a",
+        "shadowproxy.verdict": "mismatch",
+    }
+    assert (told.begin, told.end) == (AT + 250_000_000, AT + 254_000_000)
+    assert told.asked
+
+
+def test_no_query_no_field_no_body_and_no_credential_is_told() -> None:
+    told = of(exchange((b"Authorization", b"s3cret"), a=reply(), control=reply()))
+    assert "s3cret" not in repr(told)
+    assert told["POST live"].attributes["url.full"] == "http://model-v1:8000/base/v1/p"
+
+
+def test_an_answer_without_fault_has_no_error() -> None:
+    told = of(exchange())["POST live"]
+    assert told.error is None
+    assert "error.type" not in told.attributes
+    assert "shadowproxy.shadow" not in told.attributes
+
+
+def test_a_failure_is_told_by_its_outcome_and_with_what_had_come() -> None:
+    failure = Failure(Outcome.INCOMPLETE, "cut off", 7.0, reply(200), began_ms=1.0)
+    told = of(exchange(live=failure))["POST live"]
+    assert (told.attributes["error.type"], told.error) == ("incomplete", "cut off")
+    assert told.attributes["http.response.status_code"] == 200
+    assert (told.begin, told.end) == (AT + 1_000_000, AT + 8_000_000)
+
+
+def test_a_shadow_that_was_not_asked_has_a_span_without_length() -> None:
+    told = of(exchange(a=Skipped(Outcome.LANE_FULL, "too many")))["POST a"]
+    assert (told.begin, told.end, told.asked) == (AT, AT, False)
+    assert told.attributes["error.type"] == "lane_full"
+
+
+def test_live_asked_again_is_told_as_control() -> None:
+    told = of(exchange(control=reply()))["POST control"]
+    assert told.attributes["shadowproxy.shadow"] == "control"
+
+
+def test_a_live_system_that_is_a_fixed_answer_has_a_path_and_no_address() -> None:
+    (told,) = spans(exchange(), {}, {})
+    assert told.attributes["url.path"] == "/v1/p"
+    assert {"url.full", "server.address", "server.port"} & set(told.attributes) == set()
+    assert not told.asked
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "name", "attributes"),
+    [
+        ("BREW", b"/", "HTTP live", {"http.request.method": "_OTHER", "http.request.method_original": "BREW"}),
+        ("OPTIONS", b"*", "OPTIONS live", {"url.full": "http://model-v1:8000/base"}),
+        ("GET", b"/a b\xff%20;x", "GET live", {"url.full": "http://model-v1:8000/base/a%20b%FF%20;x"}),
+    ],
+)
+def test_odd_requests_are_told_too(method: str, target: bytes, name: str, attributes: dict[str, str]) -> None:
+    (told,) = spans(Exchange(request(method=method, target=target), reply(), {}), {}, PLACES)
+    assert told.name == name
+    assert attributes.items() <= told.attributes.items()
+
+
+# --- whether anything is told ----------------------------------------------------------------------------------------
+
+AT_ALL = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"OTEL_SERVICE_NAME": "api"}, False),
+        (AT_ALL, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({**AT_ALL, "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({**AT_ALL, "OTEL_SDK_DISABLED": "TRUE"}, False),
+        ({**AT_ALL, "OTEL_SDK_DISABLED": "false"}, True),
+    ],
+)
+def test_the_environment_decides_whether_spans_are_told(environment: dict[str, str], expected: bool) -> None:
+    assert wanted(environment) is expected
+
+
+def test_an_exporter_that_is_not_known_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert not wanted({**AT_ALL, "OTEL_TRACES_EXPORTER": "zipkin"})
+    assert caplog.messages == ['OTEL_TRACES_EXPORTER: "zipkin" is not known here, only otlp and none']
+
+
+def test_without_the_extra_one_line_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(*next(iter(AT_ALL.items())))
+    monkeypatch.delitem(sys.modules, "shadowproxy.serve.otlp")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
+    assert opened("host/0") is None
+    (line,) = caplog.messages
+    assert line.endswith("pip install 'shadowproxy[otel]' installs it")
+
+
+def test_what_cannot_be_set_up_is_said_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(instance: str) -> Tracer:
+        raise OSError("no such certificate")
+
+    monkeypatch.setenv(*next(iter(AT_ALL.items())))
+    monkeypatch.setattr(otlp, "open_tracer", fail)
+    assert opened("host/0") is None
+    assert caplog.messages == ["no spans are told: OpenTelemetry cannot be set up (OSError)"]
+
+
+@pytest.mark.slow
+def test_opentelemetry_is_not_imported_unless_it_is_asked_for() -> None:
+    script = (
+        "import sys, shadowproxy.serve.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+# --- a collector hears it --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Collector:
+    """A receiver of OTLP over HTTP: keeps what it is sent, and answers as it was told to."""
+
+    url: str
+    status: int = 200
+    heard: list[ExportTraceServiceRequest] = field(default_factory=list)
+    answering: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def spans(self) -> list[trace_pb2.Span]:
+        return [
+            span
+            for each in self.heard
+            for of in each.resource_spans
+            for scope in of.scope_spans
+            for span in scope.spans
+        ]
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        return attributes(self.heard[0].resource_spans[0].resource.attributes)
+
+
+def attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers["Content-Encoding"] == "gzip":
+                body = gzip.decompress(body)
+            assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
+            hearing.answering.wait(20)
+            if hearing.status == 200:
+                hearing.heard.append(ExportTraceServiceRequest.FromString(body))
+            self.send_response(hearing.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Standard error is the test runner's."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.daemon_threads = True
+    hearing = Collector(f"http://127.0.0.1:{server.server_port}")
+    hearing.answering.set()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", hearing.url)
+    yield hearing
+    hearing.answering.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def told(*exchanges: Exchange, verdicts: Mapping[str, Verdict] | None = None) -> None:
+    tracer = open_tracer("host/0")
+    for each in exchanges:
+        tracer.tell(each, verdicts or {}, PLACES)
+    tracer.close()
+
+
+def traceparent(flags: str = "01", trace: str = TRACE) -> Field:
+    return b"traceparent", f"00-{trace}-{CALLER}-{flags}".encode()
+
+
+def test_live_and_shadow_are_children_of_the_callers_span(collector: Collector) -> None:
+    told(exchange(traceparent(), (b"tracestate", b"v=1"), a=reply(500)), verdicts={"a": Verdict.INCOMPARABLE})
+    live, shadow = collector.spans
+    assert [span.name for span in (live, shadow)] == ["POST live", "POST a"]
+    for span in (live, shadow):
+        assert span.trace_id.hex() == TRACE
+        assert span.parent_span_id.hex() == CALLER
+        assert span.trace_state == "v=1"
+        assert span.kind == CLIENT
+    assert live.span_id != shadow.span_id
+    assert attributes(shadow.attributes)["shadowproxy.verdict"] == "incomparable"
+    assert (live.status.code, shadow.status.code) == (trace_pb2.Status.STATUS_CODE_UNSET, 2)
+    assert shadow.status.message == "answered 500"
+    assert (live.start_time_unix_nano, live.end_time_unix_nano) == (AT, AT + 4_000_000)
+
+
+def test_the_span_that_a_shadow_is_sent_is_the_one_that_is_told(collector: Collector) -> None:
+    sent, _ = for_shadow([traceparent()], "a", credentials=False, record=RECORD)
+    told(exchange(traceparent(), a=reply()))
+    assert sent[0][1].decode() == f"00-{TRACE}-{collector.spans[1].span_id.hex()}-00"
+
+
+def test_what_the_caller_does_not_sample_is_not_told(collector: Collector) -> None:
+    told(exchange(traceparent("00"), a=reply()), exchange(traceparent("01", trace="1" * 32)))
+    assert [span.trace_id.hex() for span in collector.spans] == ["1" * 32]
+
+
+@pytest.mark.parametrize(
+    "fields", [[], [(b"traceparent", b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01")], [traceparent(), traceparent()]]
+)
+def test_a_request_without_a_trace_begins_one_with_live_as_its_root(collector: Collector, fields: list[Field]) -> None:
+    told(exchange(*fields, a=reply(), control=reply()))
+    live, shadow, control = collector.spans
+    assert live.parent_span_id == b""
+    assert shadow.parent_span_id == control.parent_span_id == live.span_id
+    assert len({live.trace_id, shadow.trace_id, control.trace_id, TRACE}) == 2
+
+
+def test_traces_begun_here_are_sampled_evenly(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
+    records = [f"019c0000-0000-7000-8000-{number:012x}" for number in range(1000)]
+    told(*(exchange(record=record) for record in records))
+    assert 190 <= len(collector.spans) <= 310  # 250, and four standard deviations either way
+
+
+def test_the_collector_is_told_who_speaks_and_the_environment_may_say_it_better(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(exchange())
+    assert collector.resource["service.name"] == "shadowproxy"
+    assert collector.resource["service.instance.id"] == "host/0"
+    collector.heard.clear()
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shadow-of-api")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.instance.id=pod-1")
+    told(exchange())
+    named = {"service.name": "shadow-of-api", "deployment.environment.name": "test", "service.instance.id": "pod-1"}
+    assert named.items() <= collector.resource.items()
+
+
+def test_a_shadow_that_was_not_asked_is_no_client_span(collector: Collector) -> None:
+    told(exchange(a=Skipped(Outcome.PAUSED, "paused")))
+    assert [span.kind for span in collector.spans] == [CLIENT, INTERNAL]
+
+
+# --- a collector that is not well ------------------------------------------------------------------------------------
+
+
+def test_a_collector_that_refuses_is_told_of_once_and_not_for_every_batch(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
+    collector.status = 404
+    told(exchange(), exchange(), exchange())
+    lines = [line for line in caplog.messages if "code: 404" in line]
+    assert len(lines) == 2
+    assert re.fullmatch(r"OpenTelemetry said 2 times: Failed to export spans batch code: 404, reason: .*", lines[1])
+
+
+@pytest.mark.slow
+def test_a_collector_that_hangs_holds_up_neither_spans_nor_the_end(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(otlp, "FLUSH", 0.3)
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "64")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "32")
+    collector.answering.clear()
+    tracer = open_tracer("host/0")
+    began = time.monotonic()
+    for _ in range(1000):
+        tracer.tell(exchange(a=reply()), {}, PLACES)
+    told_in = time.monotonic() - began
+    tracer.close()
+    assert told_in < 5.0  # a batch that was waited for would take ten seconds, and there are sixty
+    assert time.monotonic() - began - told_in < 2.0
+    assert "no more spans are told: the collector is too slow" in caplog.messages
+    assert 1 <= sum("Queue" in line for line in caplog.messages) < 15  # of 1,900 spans that found no room
+
+
+def test_what_the_library_says_of_variables_is_not_quoted(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization s3cret")
+    told(exchange())
+    assert len(caplog.messages) >= 1
+    assert not any("s3cret" in line for line in caplog.messages)
+
+
+def test_spans_that_cannot_be_made_cost_a_line_and_nothing_else(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*given: object) -> Iterator[Span]:
+        raise RuntimeError
+
+    monkeypatch.setattr(otlp, "spans", fail)
+    told(exchange(), exchange(), exchange())
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "making spans failed; request r-1",
+        "making spans failed 2 times; request r-1",
+    ]
+
+
+def test_a_collector_that_speaks_grpc_only_is_warned_of(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    told(exchange())
+    assert any(line.endswith("not by grpc") for line in caplog.messages)
+    assert len(collector.spans) == 1
