@@ -192,7 +192,16 @@ def test_serve_says_that_the_log_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_says_where_it_listens_and_ends_with_0_when_told_to(tmp_path: Path, number: signal.Signals) -> None:
-    words = ["--live", "http://127.0.0.1:1", "--shadow", "b=http://127.0.0.1:2", "--listen", "127.0.0.1:0"]
+    words = [
+        "--live",
+        "http://127.0.0.1:1",
+        "--shadow",
+        "b=http://127.0.0.1:2",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "off",
+    ]
     with subprocess.Popen(
         [*PROGRAM, "serve", *words, "--log", str(tmp_path / "log")],
         stdout=subprocess.PIPE,

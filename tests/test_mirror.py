@@ -150,6 +150,7 @@ def test_a_probe_that_fails_opens_the_breaker_for_another_pause() -> None:
 
 
 def test_a_probe_that_succeeds_closes_the_breaker_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     asked = broken(lane(), now=100)
     assert asked.begin(130, 1e9) is None
     asked.ended(Outcome.OK, 131)

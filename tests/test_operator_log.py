@@ -18,7 +18,7 @@ from shadowproxy.serve.operator_log import (
     PATIENCE,
     QUIET,
     WAITING,
-    Access,
+    Served,
     Form,
     OperatorLog,
     Repeats,
@@ -27,18 +27,18 @@ from shadowproxy.serve.operator_log import (
 )
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-ONE = Access("r-1", "POST", b"/predict?key=s3cret", 200, "ok", 3.25, 195)
+ONE = Served("r-1", "POST", b"/predict?key=s3cret", 200, "ok", 3.25, 195)
 
 
 def said(text: str, *args: object, name: str = "shadowproxy.serve.mirror", **extra: Any) -> logging.LogRecord:
     return logging.getLogger(name).makeRecord(name, logging.WARNING, __file__, 1, text, args, None, extra=extra)
 
 
-def lines_of(form: Form, *events: logging.LogRecord | Access) -> list[str]:
+def lines_of(form: Form, *events: logging.LogRecord | Served) -> list[str]:
     stream = io.StringIO()
     log = OperatorLog(form, stream)
     for event in events:
-        if isinstance(event, Access):
+        if isinstance(event, Served):
             log.access(event)
         else:
             log.emit(event)
@@ -46,7 +46,7 @@ def lines_of(form: Form, *events: logging.LogRecord | Access) -> list[str]:
     return stream.getvalue().splitlines(keepends=True)
 
 
-def json_of(*events: logging.LogRecord | Access) -> list[dict[str, Any]]:
+def json_of(*events: logging.LogRecord | Served) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines_of("json", *events)]
 
 
@@ -194,7 +194,7 @@ def test_a_request_is_told_without_its_query() -> None:
 
 
 def test_the_path_of_a_request_is_escaped_and_cut() -> None:
-    (line,) = lines_of("text", Access("r", "GET", b"/\xc2\x9b" + b"a" * 5000, None, "caller_left", 1.0, 0))
+    (line,) = lines_of("text", Served("r", "GET", b"/\xc2\x9b" + b"a" * 5000, None, "caller_left", 1.0, 0))
     assert line.split()[3].startswith("/Â\\x9baaa")
     assert line.split()[3].endswith("a…")
     assert len(line.split()[3]) == PATH_MOST + 4

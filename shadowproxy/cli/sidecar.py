@@ -3,10 +3,14 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shadowproxy.cli.group import EXIT_FAILED, Fault, examples, load_config
+
+if TYPE_CHECKING:
+    from shadowproxy.serve.operator_log import Form, Level
 
 
 def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -36,6 +40,27 @@ def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[st
 @click.option("--listen", metavar="ADDRESS", help="host:port or unix:/path.  [default: 127.0.0.1:8080]")
 @click.option("--admin", metavar="ADDRESS", help='Health and metrics, or "off".  [default: 127.0.0.1:9901]')
 @click.option("--log", metavar="PATH", help='A directory, or "-" for standard output.  [default: shadow-log]')
+@click.option(
+    "--log-level",
+    "level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="SHADOWPROXY_LOG_LEVEL",
+    help="How much is said on standard error.",
+)
+@click.option(
+    "--log-format",
+    "form",
+    type=click.Choice(["auto", "json", "text"]),
+    default="auto",
+    show_default=True,
+    envvar="SHADOWPROXY_LOG_FORMAT",
+    help="How it is said: auto is text on a terminal, JSON elsewhere.",
+)
+@click.option(
+    "--access-log", "access", is_flag=True, envvar="SHADOWPROXY_ACCESS_LOG", help="Also say a line for each request."
+)
 def serve(
     file: Path | None,
     live: str | None,
@@ -43,10 +68,14 @@ def serve(
     listen: str | None,
     admin: str | None,
     log: str | None,
+    level: "Level",
+    form: "Form",
+    access: bool,
 ) -> None:
     """Forward every request to live, mirror it to the shadows, log both answers.
 
-    Stops on SIGTERM or Ctrl-C: what was accepted is answered, and the log is flushed.
+    Stops on SIGTERM or Ctrl-C: what was accepted is answered, and the log is flushed. How it speaks on standard error
+    can be set in the environment too: SHADOWPROXY_LOG_LEVEL, SHADOWPROXY_LOG_FORMAT, SHADOWPROXY_ACCESS_LOG.
     """
     if file is not None and (live or shadows or listen or admin or log):
         raise click.UsageError("-c stands alone: with a file, everything is said there")
@@ -63,9 +92,10 @@ def serve(
     except ConfigError as error:
         raise Fault(str(error)) from None
     from shadowproxy.serve.app import StartError, run
+    from shadowproxy.serve.operator_log import Telling
 
     try:
-        status = run(config, file)
+        status = run(config, file, Telling(level, form, access))
     except StartError as error:
         raise Fault(str(error)) from None
     sys.exit(status)

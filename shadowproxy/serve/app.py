@@ -11,7 +11,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,16 +25,16 @@ from starlette.types import ASGIApp
 from shadowproxy import __version__
 from shadowproxy.compare.stats import wilson
 from shadowproxy.config import Config, ConfigError, TcpAddress, UnixAddress, load, shown
-from shadowproxy.serve import admin, census, generation, page, proxy
+from shadowproxy.serve import admin, census, generation, operator_log, page, proxy, tracing
 from shadowproxy.serve.access import Access
 from shadowproxy.serve.capture import Memory
 from shadowproxy.serve.census import Census, ConfigCensus
 from shadowproxy.serve.generation import Contexts, Generation, GenerationError
-from shadowproxy.serve.journal import Journal, JournalError
+from shadowproxy.serve.journal import Journal, JournalError, Word
 from shadowproxy.serve.lane import Tally
 from shadowproxy.serve.listener import Listener
 from shadowproxy.serve.mirror import Mirror
-from shadowproxy.serve.operator_log import OperatorLog
+from shadowproxy.serve.operator_log import Served, Telling
 from shadowproxy.serve.overview import Overview
 from shadowproxy.serve.recent import Recent
 from shadowproxy.serve.watch import Watch
@@ -51,19 +51,18 @@ class StartError(Exception):
     """The sidecar cannot be started here. One line."""
 
 
-def run(config: Config, file: Path | None = None) -> int:
+def run(config: Config, file: Path | None = None, telling: Telling | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then stop cleanly and return the exit status; a second signal hurries.
 
     `file` is what `config` was read from: it is read again on SIGHUP and when it changes.
-    The operator's log goes to standard error. Raises StartError.
+    The operator's log goes to standard error, as `telling` says. Raises StartError.
     """
-    with contextlib.closing(OperatorLog()) as handler:
-        logging.basicConfig(handlers=[handler], level=logging.INFO)
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    telling = telling or Telling()
+    with operator_log.opened(telling) as told:
         sys.setswitchinterval(SWITCH)
         _allow_many_connections()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, file))
+            return runner.run(_run(config, file, told.access if telling.access else None))
 
 
 def _allow_many_connections() -> None:
@@ -73,22 +72,35 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config: Config, file: Path | None) -> int:
-    for warning in config.warnings:
-        _log.warning("%s", warning)
+async def _run(config: Config, file: Path | None, access: Callable[[Served], object] | None) -> int:
+    _warn(config)
     loop = asyncio.get_running_loop()
-    async with Sidecar(config, file) as sidecar:
+    async with Sidecar(config, file, access) as sidecar:
         loop.add_signal_handler(signal.SIGHUP, sidecar.reload)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, sidecar.stop)
-        _log.info("%s", sidecar.describe())
+        _log.info("%s", sidecar.describe(), extra={"event": "started", "version": __version__})
         await sidecar.wait_stopping()
-        _log.info("stopping: up to %g s for the requests and shadows under way", sidecar.config.drain)
+        drain = sidecar.config.drain
+        stopping = {"event": "stopping", "seconds": drain}
+        _log.info("stopping: up to %g s for the requests and shadows under way", drain, extra=stopping)
     # The last word, when nobody can ask for metrics any more. Requests are those in the log and those lost.
     requests, books = sidecar.proxy.outcomes.total(), sidecar.journal.statistics()
     told = {"event": "stopped", "requests": requests, "written": books.written, "lost": sum(books.lost.values())}
     _log.info("stopped: %(requests)d requests, %(written)d records in the log, %(lost)d lost", told, extra=told)
     return 0
+
+
+def _warn(config: Config) -> None:
+    for warning in config.warnings:
+        _log.warning("%s", warning, extra={"event": "config_warning"})
+
+
+_LEVELS = {"records_lost": logging.ERROR, "log_trouble": logging.WARNING, "log_recovered": logging.INFO}
+
+
+def _tell_of_log(word: Word) -> None:
+    _log.log(_LEVELS[word.event], "%s", word.line, extra={"event": word.event, **word.values})
 
 
 class Sidecar:
@@ -98,14 +110,18 @@ class Sidecar:
     journal. With a `file`, `reload` and a change of it put another configuration in force.
     """
 
-    def __init__(self, config: Config, file: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, file: Path | None = None, access: Callable[[Served], object] | None = None
+    ) -> None:
         self._file = file
+        self._access = access
+        self._tracer = tracing.opened(generation.PROXY)
         self._first = config
         self.journal = Journal(
             config.log.path,
             proxy=generation.PROXY,
             settings=generation.journal_settings(config),
-            notify=lambda line: _log.error("%s", line),
+            notify=_tell_of_log,
         )
         self.mirror: Mirror
         self.proxy: proxy.Proxy
@@ -172,6 +188,8 @@ class Sidecar:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            if self._tracer is not None:
+                stack.push_async_callback(asyncio.to_thread, self._tracer.close)
             try:
                 self.journal.open()
             except JournalError as error:
@@ -200,7 +218,7 @@ class Sidecar:
             Mirror(first.plan, memory=memory, loop_lag=config.overload.loop_lag)
         )
         self._alive.append(first)
-        self.proxy = proxy.Proxy(first.service, self.mirror)
+        self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
         if config.admin is not None:
             await self._serve_admin(stack, config.admin)
         self._socket = _bind(config.listen)
@@ -271,6 +289,7 @@ class Sidecar:
             tallies=self._tallies,
             now=asyncio.get_running_loop().time(),
             before=before,
+            trace=self._tracer.tell if self._tracer is not None else None,
         )
 
     def _watch(self, file: Path) -> Watch:
@@ -283,7 +302,8 @@ class Sidecar:
             await self._reload.wait()
             self._reload.clear()
             if self._file is None:
-                _log.warning("there is no configuration file to read again: it was started with flags")
+                words = "there is no configuration file to read again: it was started with flags"
+                _log.warning("%s", words, extra={"event": "reload_failed"})
                 continue
             # Reading, validating and the certificates take milliseconds, which live's callers must not feel.
             try:
@@ -291,9 +311,10 @@ class Sidecar:
                 contexts = await asyncio.to_thread(generation.tls_contexts, config)
             except (ConfigError, GenerationError) as error:
                 self._told = replace(self._told, failures=self._told.failures + 1, error=str(error))
-                _log.error("the configuration stays as it was, the new one cannot be used")
+                extra = {"event": "reload_failed", "errors": str(error).splitlines()}
+                _log.error("the configuration stays as it was, the new one cannot be used", extra=extra)
                 for line in str(error).splitlines():
-                    _log.error("%s", line)
+                    _log.error("%s", line, extra={"event": "config_error"})
                 continue
             self._adopt(config, contexts)
 
@@ -302,9 +323,9 @@ class Sidecar:
         before = self._alive[-1]
         config, kept = _startable(config, before.config)
         for name in kept:
-            _log.warning("%s was changed in the configuration file: that takes a restart", name)
-        for warning in config.warnings:
-            _log.warning("%s", warning)
+            extra = {"event": "restart_needed", "key": name}
+            _log.warning("%s was changed in the configuration file: that takes a restart", name, extra=extra)
+        _warn(config)
         new = self._built(config, contexts, before)
         self._alive.append(new)
         self.proxy.service = new.service
@@ -317,7 +338,8 @@ class Sidecar:
         self._told = replace(
             told, generation=told.generation + 1, loaded_at=time.time(), reloads=told.reloads + 1, error=None
         )
-        _log.info("configuration %d is in force: %s", self._told.generation, self._endpoints())
+        reloaded = {"event": "reloaded", "generation": self._told.generation}
+        _log.info("configuration %d is in force: %s", self._told.generation, self._endpoints(), extra=reloaded)
         task = asyncio.get_running_loop().create_task(self._retire(before))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

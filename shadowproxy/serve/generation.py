@@ -23,6 +23,7 @@ from shadowproxy.serve.journal import Encode
 from shadowproxy.serve.lane import CONTROL, Lane, Plan, Tally
 from shadowproxy.serve.listener import Limits
 from shadowproxy.serve.rewrite import Rewrite
+from shadowproxy.serve.tracing import LIVE, Place
 from shadowproxy.serve.upstream import Endpoint, tls_context
 
 PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chunks: a tenth of a core, at most
@@ -32,6 +33,7 @@ PROXY = f"{socket.gethostname()}/0"
 
 Contexts: TypeAlias = Mapping[str, ssl.SSLContext]
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
+Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict], Mapping[str, Place]], object]
 
 
 class GenerationError(Exception):
@@ -80,11 +82,13 @@ def build(
     tallies: dict[str, Tally],
     now: float,
     before: Generation | None = None,
+    trace: Trace | None = None,
 ) -> Generation:
     """Build what `config` says, and take over from the generation before what it says the same of. Opens nothing.
 
-    `tallies`, by name, gets those of new shadows; `seen` is told of each record's line and of
-    its shadows' verdicts (None where nothing was compared), in the journal's thread.
+    `tallies`, by name, gets those of new shadows; `seen` is told of each record's line and of its shadows' verdicts
+    (None where nothing was compared), and `trace` of its exchange, verdicts and where each leg goes: both in the
+    journal's thread.
     """
     endpoints = {
         where: _kept_endpoint(where, section, before) or _endpoint(section, contexts.get(where))
@@ -106,10 +110,15 @@ def build(
             new.succeed(previous)
         return new
 
-    encode = _encoder(config, tallies, seen)
+    asked = tuple(lane(_shadow(name, each), endpoints[f"shadows.{name}"]) for name, each in config.shadows.items())
+    control = lane(_control(config), endpoints[CONTROL]) if config.control.percent else None
+    places = {each.shadow.name: Place.of(each.endpoint.url, each.shadow.rewrite.target) for each in asked}
+    if config.live.url is not None:
+        places[LIVE] = places[CONTROL] = Place.of(config.live.url, lambda target: target)
+    encode = _encoder(config, tallies, seen, trace, places)
     plan = Plan(
-        lanes=tuple(lane(_shadow(name, each), endpoints[f"shadows.{name}"]) for name, each in config.shadows.items()),
-        control=lane(_control(config), endpoints[CONTROL]) if config.control.percent else None,
+        lanes=asked,
+        control=control,
         append=lambda exchange: append(exchange, encode),
         position=sampling.sampler(config.sampling.key, config.sampling.salt),
         control_position=sampling.sampler(config.sampling.key, f"{CONTROL}/{config.sampling.salt}"),
@@ -148,7 +157,13 @@ def listener_limits(config: Config) -> Limits:
     )
 
 
-def _encoder(config: Config, tallies: Mapping[str, Tally], seen: Seen) -> Encode:
+def _encoder(
+    config: Config,
+    tallies: Mapping[str, Tally],
+    seen: Seen,
+    trace: Trace | None,
+    places: Mapping[str, Place],
+) -> Encode:
     """How the journal's thread makes a record's line."""
     log, compare = config.log, config.compare
     policy = record.Policy(
@@ -179,6 +194,8 @@ def _encoder(config: Config, tallies: Mapping[str, Tally], seen: Seen) -> Encode
             if verdict is not None:
                 tallies[name].verdicts[verdict] += 1
         seen(line, verdicts)
+        if trace is not None:
+            trace(exchange, verdicts, places)
         return line
 
     return encode

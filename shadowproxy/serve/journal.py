@@ -21,10 +21,11 @@ import select
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from shadowproxy.exchange import Exchange, Failure, Reply
 from shadowproxy.serve import segments
@@ -50,11 +51,21 @@ TIDY_EVERY = 60.0
 """Seconds between looks at the ages of closed segments."""
 
 _NEW, _OPEN, _CLOSED = "new", "open", "closed"
-_TIDY = ""
+_Tidy = Literal[""]
+_TIDY: _Tidy = ""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 Encode: TypeAlias = Callable[[Exchange], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Something for the operator: what happened, in a name of one word and in a line, and the values in it."""
+
+    event: Literal["records_lost", "log_recovered", "log_trouble"]
+    line: str
+    values: Mapping[str, str | int] = field(default_factory=dict)
 
 
 class JournalError(Exception):
@@ -93,9 +104,9 @@ class Journal:
     """Writes exchanges to the segments of a directory, or to standard output where `path` is "-".
 
     Owns two threads and one open file: `open()` starts them, `close()` ends them. `settings` may be changed between the
-    two. `queue_limit` is the most exchanges that wait, besides `settings.queue_bytes`. `notify` is told in one line,
-    from a thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss. `write` is os.write, given so that a test
-    can have it fail.
+    two. `queue_limit` is the most exchanges that wait, besides `settings.queue_bytes`. `notify` is told, from a
+    thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss. `write` is os.write, given so that a test can have
+    it fail.
     """
 
     def __init__(
@@ -105,7 +116,7 @@ class Journal:
         proxy: str,
         settings: Settings | None = None,
         queue_limit: int = 10_000,
-        notify: Callable[[str], None],
+        notify: Callable[[Word], object],
         write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
         self._directory = None if str(path) == "-" else Path(path)
@@ -116,7 +127,7 @@ class Journal:
         self._write = write
 
         self._queue: queue.SimpleQueue[tuple[Exchange, Encode, int] | None] = queue.SimpleQueue()
-        self._words: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._words: queue.SimpleQueue[Word | _Tidy | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="shadowproxy-journal", daemon=True)
         self._keeper = threading.Thread(target=self._keep, name="shadowproxy-keeper", daemon=True)
         # Held for a few additions at a time, never over I/O or encoding.
@@ -262,7 +273,7 @@ class Journal:
         try:
             return encode(exchange)
         except Exception as error:  # noqa: BLE001 - encode's promise broken: one line lost, not the log
-            self._drop(1, weight, "encode_error", f"{type(error).__name__}: {error}")
+            self._drop(1, weight, "encode_error", _defect(error))
             return None
 
     def _write_batch(self, taken: list[tuple[bytes, int]]) -> None:
@@ -280,7 +291,7 @@ class Journal:
         self._keep_count(taken[:done])
         if error is None:
             if self._failing is not None:
-                self._words.put("the log is being written again")
+                self._words.put(Word("log_recovered", "the log is being written again"))
             self._failing, self._retry_after = None, RETRY_FIRST
             return
         self._failing = "disk_full" if error.errno in _FULL else "write_error"
@@ -348,7 +359,8 @@ class Journal:
             self._new_segment()
         except OSError as error:
             if self._rotate_after == 0.0:
-                self._words.put(f"the log goes on in its old segment, as no new one can be opened: {error.strerror}")
+                line = f"the log goes on in its old segment, as no new one can be opened: {error.strerror}"
+                self._words.put(Word("log_trouble", line))
             self._rotate_after = time.monotonic() + RETRY_MOST
             return
         self._rotate_after = 0.0
@@ -394,7 +406,8 @@ class Journal:
             self._last_error = why
         if before.bit_length() != now.bit_length():  # passed 1, 2, 4, 8 ...
             told = f": {why}" if why is not None else ""
-            self._words.put(f"the log lost {now} records so far ({reason}){told}")
+            line = f"the log lost {now} records so far ({reason}){told}"
+            self._words.put(Word("records_lost", line, {"reason": reason, "count": now}))
 
     # --- the keeper's thread ---------------------------------------------------------------------------------------
 
@@ -444,10 +457,16 @@ class Journal:
             # The log itself may be well. It is tried again in a while, and said again only if the reason changes.
             why = f"closed segments cannot be compressed or removed: {error.strerror}"
             if why != self._tidy_trouble:
-                self._notify(why)
+                self._notify(Word("log_trouble", why))
             self._tidy_trouble = why
         else:
             self._tidy_trouble = None
+
+
+def _defect(error: Exception) -> str:
+    """What went wrong and where, without the exception's own words: they may quote a body."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
 
 
 def _weight(exchange: Exchange) -> int:

@@ -7,6 +7,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from shadowproxy.exchange import Exchange, LiveLeg, Outcome, Request, ShadowLeg, Verdict
 from shadowproxy.serve.capture import Capture
@@ -93,10 +94,11 @@ class Plan:
 class Unsettled:
     """An exchange of which some leg is still to come. It ends under the plan that it began with."""
 
-    __slots__ = ("awaited", "captures", "control", "live", "mirrored", "plan", "request", "shadows")
+    __slots__ = ("awaited", "captures", "control", "live", "mirrored", "opened_at", "plan", "request", "shadows")
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.opened_at = perf_counter()
         self.request: Request | None = None
         self.live: LiveLeg | None = None
         self.shadows: dict[str, ShadowLeg] = {}
@@ -239,7 +241,8 @@ class Lane:
             self._failures = 0
             self._open_until = None
             if was_open:
-                _log.warning("shadow %s answers again", self.shadow.name)
+                name = self.shadow.name
+                _log.info("shadow %s answers again", name, extra={"event": "shadow_recovered", "shadow": name})
             return
         self._failures += 1
         if self._failures >= self.shadow.breaker_failures:
@@ -251,6 +254,13 @@ class Lane:
                     self._failures,
                     outcome,
                     self.shadow.breaker_pause,
+                    extra={
+                        "event": "breaker_opened",
+                        "shadow": self.shadow.name,
+                        "outcome": outcome,
+                        "count": self._failures,
+                        "seconds": self.shadow.breaker_pause,
+                    },
                 )
 
     def _is_open(self, now: float) -> bool:

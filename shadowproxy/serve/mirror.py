@@ -22,6 +22,7 @@ from shadowproxy.exchange import Exchange, Failure, Field, LiveLeg, Outcome, Rep
 from shadowproxy.serve.capture import EXCHANGE, Capture, Memory, fields_weight
 from shadowproxy.serve.headers import end_to_end, for_shadow
 from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
+from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.payload import NotRead
 from shadowproxy.serve.upstream import UpstreamError
 
@@ -35,6 +36,9 @@ _WHY = {
     Outcome.SHUTDOWN: "the proxy is stopping",
     Outcome.TIMEOUT: "its deadline passed while it waited in the lane",
 }
+_TOLD_OTHERWISE = frozenset({Outcome.BREAKER_OPEN, Outcome.PAUSED, Outcome.SHUTDOWN})
+"""These follow from what the operator was told already, or did."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -76,6 +80,7 @@ class Mirror:
         self.memory = memory
         self.pulse = Pulse(loop_lag)
         self.paused = False
+        self._repeats = Repeats()
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsettled: dict[Plan, set[Unsettled]] = {plan: set()}
@@ -142,23 +147,29 @@ class Mirror:
         if name is None:
             self.paused = True
             self._clear(self._every_lane(), Outcome.PAUSED)
+            _log.warning("all shadows are paused", extra={"event": "paused"})
             return
         self.lane(name)
         lanes = [lane for lane in self._every_lane() if lane.shadow.name == name]
         for lane in lanes:
             lane.paused = True
         self._clear(lanes, Outcome.PAUSED)
+        _log.warning("shadow %s is paused", name, extra={"event": "paused", "shadow": name})
 
     def resume(self, name: str | None = None) -> None:
         """End the pause of this shadow, or the one of all. Raises KeyError for a name that no lane has."""
         if name is None:
             self.paused = False
+            _log.info("the pause of all shadows is over", extra={"event": "resumed"})
         else:
             self.lane(name).paused = False
+            _log.info("the pause of shadow %s is over", name, extra={"event": "resumed", "shadow": name})
 
     def set_percent(self, name: str, percent: float) -> None:
         """Raises KeyError for a name that no lane has."""
         self.lane(name).percent = percent
+        extra = {"event": "percent_set", "shadow": name, "percent": percent}
+        _log.info("shadow %s is asked %g %% of the requests from now on", name, percent, extra=extra)
 
     def lane(self, name: str) -> Lane:
         """The lane of that name, `control` among them. Raises KeyError where there is none."""
@@ -182,7 +193,8 @@ class Mirror:
         try:
             self._choose(unsettled, request, unfit)
         except Exception:  # noqa: BLE001  # rule 1, whatever a request holds: the caller's answer comes first
-            _log.exception("a defect in the proxy, choosing shadows for request %s", request.id)
+            extra = {"event": "defect", "request_id": request.id}
+            _log.exception("a defect in the proxy, choosing shadows for request %s", request.id, extra=extra)
 
     def _choose(self, unsettled: Unsettled, request: Request, unfit: Outcome | None) -> None:
         plan = unsettled.plan
@@ -241,7 +253,9 @@ class Mirror:
             try:
                 leg = await self._ask(lane, job)
             except Exception:  # noqa: BLE001  # one defect must not stop a lane: it is told, and the leg is settled
-                _log.exception("a defect in the proxy, asking shadow %s", lane.shadow.name)
+                name, id = lane.shadow.name, job.request.id
+                extra = {"event": "defect", "shadow": name, "request_id": id}
+                _log.exception("a defect in the proxy, asking shadow %s for request %s", name, id, extra=extra)
                 leg = Failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more", 0.0)
                 lane.ended(leg.outcome, self._loop.time())
             finally:
@@ -268,6 +282,7 @@ class Mirror:
                     shadow.name,
                     shadow.name,
                     why,
+                    extra={"event": "not_rewritten", "shadow": shadow.name, "request_id": request.id},
                 )
         leg = await self._leg(lane, job, shadow.rewrite.target(request.target), fields, body)
         outcome = leg.outcome if isinstance(leg, Failure) else Outcome.OK
@@ -280,6 +295,7 @@ class Mirror:
                 shadow.name,
                 leg.status,
                 shadow.name,
+                extra={"event": "credentials_held_back", "shadow": shadow.name, "status": leg.status},
             )
         return leg
 
@@ -314,25 +330,55 @@ class Mirror:
             outcome, error = Outcome.OVERLOAD, "no memory was left for the answer"
         seconds = perf_counter() - began
         lane.tally.times.add(seconds)
-        total_ms = seconds * 1000
+        total_ms, began_ms = seconds * 1000, (began - job.unsettled.opened_at) * 1000
         reply = None
         if answering is not None:
             first_byte_ms = (answering.first_byte_at - began) * 1000
             reply = Reply(
-                answering.status, tuple(answering.fields), capture.body, capture.size, first_byte_ms, total_ms
+                answering.status, tuple(answering.fields), capture.body, capture.size, first_byte_ms, total_ms, began_ms
             )
         if outcome is Outcome.OK and reply is not None:
             return reply
-        return Failure(outcome, error, total_ms, reply)
+        return Failure(outcome, error, total_ms, reply, began_ms)
 
     def _settle(self, unsettled: Unsettled, lane: Lane, leg: ShadowLeg) -> None:
         lane.tally.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1
+        if not isinstance(leg, Reply):
+            self._tell(lane.shadow.name, leg, unsettled.request)
         if lane is unsettled.plan.control:
             unsettled.control = leg
         else:
             unsettled.shadows[lane.shadow.name] = leg
         unsettled.awaited -= 1
         self._settle_if_complete(unsettled)
+
+    def _tell(self, name: str, leg: Failure | Skipped, request: Request | None) -> None:
+        """Every one at the level of debugging; above, those of its kind that are worth a line."""
+        kind = "was not asked" if isinstance(leg, Skipped) else "failed"
+        count = 0 if leg.outcome in _TOLD_OTHERWISE else self._repeats.worth_telling(name, kind, leg.outcome)
+        level = logging.WARNING if count else logging.DEBUG
+        if not _log.isEnabledFor(level):
+            return
+        id = request.id if request is not None else None
+        extra = {
+            "event": "shadow_not_asked" if isinstance(leg, Skipped) else "shadow_failed",
+            "shadow": name,
+            "outcome": leg.outcome,
+            "count": count,
+            "error": leg.error,
+            "request_id": id,
+        }
+        _log.log(
+            level,
+            "shadow %s %s%s (%s): %s; request %s",
+            name,
+            kind,
+            times(count),
+            leg.outcome,
+            leg.error,
+            id,
+            extra=extra,
+        )
 
     def _settle_if_complete(self, unsettled: Unsettled) -> None:
         if unsettled.live is None or unsettled.awaited or unsettled.request is None:

@@ -62,7 +62,7 @@ class Telling:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Served:
     """One request, as its line tells it. `status` is what the caller was answered, None where it was nothing.
 
     `outcome` is live's, or `refused`. `sent` is bytes of the answer's body.
@@ -113,7 +113,7 @@ class OperatorLog(logging.Handler):
         if form == "auto":
             form = "text" if self._stream.isatty() else "json"
         self._written = _as_json if form == "json" else _as_text
-        self._waiting: queue.SimpleQueue[dict[str, Any] | Access | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[dict[str, Any] | Served | None] = queue.SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="shadowproxy-operator-log", daemon=True)
         self._thread.start()
@@ -124,7 +124,7 @@ class OperatorLog(logging.Handler):
         else:
             self._waiting.put(_event(record))
 
-    def access(self, line: Access) -> None:
+    def access(self, line: Served) -> None:
         """Tell of one request. Never waits, and leaves the writing to the thread."""
         if self._waiting.qsize() >= ACCESS_WAITING:
             self._dropped += 1
@@ -155,8 +155,8 @@ class OperatorLog(logging.Handler):
                 self._stream.write("".join(lines))
                 self._stream.flush()
 
-    def _line(self, said: dict[str, Any] | Access) -> str:
-        return self._written(_of_request(said) if isinstance(said, Access) else said)
+    def _line(self, said: dict[str, Any] | Served) -> str:
+        return self._written(_of_request(said) if isinstance(said, Served) else said)
 
 
 @contextlib.contextmanager
@@ -209,7 +209,7 @@ def _of_exception(error: BaseException) -> tuple[str, list[str]]:
     return name, [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
 
 
-def _of_request(line: Access) -> dict[str, Any]:
+def _of_request(line: Served) -> dict[str, Any]:
     path = line.target.partition(b"?")[0].decode("latin-1")
     path = path if len(path) <= PATH_MOST else f"{path[:PATH_MOST]}…"
     return {

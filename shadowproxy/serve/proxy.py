@@ -4,6 +4,7 @@ It awaits the caller and live, and nothing else. What the mirror is told returns
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -20,12 +21,18 @@ from shadowproxy.serve.headers import VIA, end_to_end, find, forwarded, hops
 from shadowproxy.serve.identity import sound_id, uuid7
 from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, refusal
 from shadowproxy.serve.mirror import Mirror
+from shadowproxy.serve.operator_log import Served, Repeats, times
 from shadowproxy.serve.pieces import Pieces
 from shadowproxy.serve.times import Times
 from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError
 
 REFUSALS = (501, 503, 508)
 """The statuses of requests that are not taken on: a WebSocket, more than `in_flight` at once, a loop."""
+
+_NOT_LIVES = frozenset({Outcome.CALLER_LEFT, Outcome.SHUTDOWN})
+"""How live's leg may end that says nothing of live."""
+
+_log = logging.getLogger(__name__)
 
 MAX_HOPS = 16  # a longer chain of shadowproxies is a circle that some hop hides by changing the request ID
 
@@ -64,16 +71,20 @@ class Service:
 class Proxy:
     """An ASGI application that reads the caller's own bytes from the listener's extension of the scope.
 
-    `service` is what new requests are served by, and may be changed between two of them.
+    `service` is what new requests are served by, and may be changed between two of them. `access` is told of every
+    request, once it is over.
     """
 
-    def __init__(self, service: Service, mirror: Mirror) -> None:
+    def __init__(self, service: Service, mirror: Mirror, access: Callable[[Served], object] | None = None) -> None:
         self.service = service
         self.mirror = mirror
         self.in_flight = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.refused: Counter[int] = Counter()  # by status; what the listener refuses is no request
         self.times = {True: Times(), False: Times()}  # by whether some shadow was asked too
+        self._access = access
+        self._repeats = Repeats()
+        self._failures = 0  # of live, in a row
         self._passing: dict[str, list[int]] = {}  # by request ID: how often each had been through a shadowproxy
 
     @property
@@ -90,19 +101,20 @@ class Proxy:
         record = uuid7()
         request_id = sound_id(id_field) or record
         if self.in_flight >= service.in_flight:
-            self.refused[503] += 1
             detail = f"more than {service.in_flight} requests at once"
+            self._note_refusal(503, detail, head, request_id)
             await self._refuse(send, service, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
             return
         passed = hops(head.fields) if b"via" in head.names else 0
         if passed and self._comes_back(request_id, passed):
-            self.refused[508] += 1
             detail = "this request has come back to the proxy that sent it: live's address leads here"
+            self._note_refusal(508, detail, head, request_id)
             await self._refuse(send, service, 508, "proxy_loop_detected", detail, request_id)
             return
         if b"upgrade" in head.names and b"websocket" in (find(head.fields, b"upgrade") or b"").lower():
-            self.refused[501] += 1
-            await self._refuse(send, service, 501, "http_request_denied", "WebSockets are not mirrored", request_id)
+            detail = "WebSockets are not mirrored"
+            self._note_refusal(501, detail, head, request_id)
+            await self._refuse(send, service, 501, "http_request_denied", detail, request_id)
             return
         self.in_flight += 1
         same_id = self._passing.setdefault(request_id, [])
@@ -183,8 +195,8 @@ class Proxy:
             live = answer.failure(error.outcome, str(error))
             if answer.started:
                 raise BrokenOff from error
-            status = 504 if error.outcome is Outcome.TIMEOUT else 502
-            await self._refuse(send, service, status, error.proxy_error, str(error), request_id)
+            answer.instead = 504 if error.outcome is Outcome.TIMEOUT else 502
+            await self._refuse(send, service, answer.instead, error.proxy_error, str(error), request_id)
         except FramingError as error:
             live = answer.failure(Outcome.CALLER_LEFT, f"the request broke off: {error}")
             raise
@@ -199,7 +211,48 @@ class Proxy:
                 live = answer.failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
             self.outcomes[live.outcome if isinstance(live, Failure) else Outcome.OK] += 1
             self.times[unsettled.mirrored].add(live.total_ms / 1000)
+            self._note_live(live, answer.status, request_id)
+            if self._access is not None:
+                outcome = live.outcome if isinstance(live, Failure) else Outcome.OK
+                passed = (perf_counter() - answer.came) * 1000
+                size = answer.capture.size
+                self._access(Served(request_id, head.method, head.target, answer.status, outcome, passed, size))
             self.mirror.answered(unsettled, unsettled.request or request(), live)
+
+    def _note_live(self, live: LiveLeg, status: int | None, request_id: str) -> None:
+        """Count how live does, and say so where it is worth a line."""
+        if isinstance(live, Reply):
+            if self._failures > 1 and self._repeats.worth_telling("recovered"):
+                extra = {"event": "live_recovered", "count": self._failures}
+                _log.info("live answers again, after %d failures in a row", self._failures, extra=extra)
+            self._failures = 0
+            return
+        count = 0
+        if live.outcome not in _NOT_LIVES:
+            self._failures += 1
+            count = self._repeats.worth_telling("failed", live.outcome)
+        level = logging.ERROR if count else logging.DEBUG
+        if not _log.isEnabledFor(level):
+            return
+        extra = {
+            "event": "live_failed",
+            "outcome": live.outcome,
+            "status": status,
+            "count": count,
+            "error": live.error,
+            "request_id": request_id,
+        }
+        _log.log(
+            level, "live failed%s (%s): %s; request %s", times(count), live.outcome, live.error, request_id, extra=extra
+        )
+
+    def _note_refusal(self, status: int, detail: str, head: RequestHead, request_id: str) -> None:
+        self.refused[status] += 1
+        if self._access is not None:
+            self._access(Served(request_id, head.method, head.target, status, "refused", 0.0, 0))
+        if count := self._repeats.worth_telling("refused", str(status)):
+            extra = {"event": "request_refused", "status": status, "count": count, "request_id": request_id}
+            _log.warning("refused%s with %d: %s; request %s", times(count), status, detail, request_id, extra=extra)
 
     async def _respond(
         self, send: ASGISendCallable, service: Service, answering: Answering, answer: "_Answer", request_id: str
@@ -283,15 +336,21 @@ class _Rest(AsyncIterator[bytes]):
 
 
 class _Answer:
-    """Live's leg as it comes about. Milliseconds from `began`."""
+    """Live's leg as it comes about. Milliseconds from `began`. `instead`: the status of what was answered for live."""
 
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
-        self.began = perf_counter()
+        self.came = self.began = perf_counter()
         self.started = False
+        self.instead: int | None = None
         self._status = 0
         self._fields: Fields = ()
         self._first_byte_at = 0.0
+
+    @property
+    def status(self) -> int | None:
+        """What the caller was answered, None where it was nothing."""
+        return self._status if self.started else self.instead
 
     def begin(self, status: int, fields: Fields, first_byte_at: float) -> None:
         self.started = True
@@ -305,11 +364,16 @@ class _Answer:
             self.capture.size,
             first_byte_ms=(self._first_byte_at - self.began) * 1000,
             total_ms=(perf_counter() - self.began) * 1000,
+            began_ms=self._began_ms,
         )
 
     def failure(self, outcome: Outcome, error: str) -> Failure:
         reply = self.reply() if self.started else None
-        return Failure(outcome, error, (perf_counter() - self.began) * 1000, reply)
+        return Failure(outcome, error, (perf_counter() - self.began) * 1000, reply, self._began_ms)
+
+    @property
+    def _began_ms(self) -> float:
+        return (self.began - self.came) * 1000
 
 
 def _start(status: int, fields: list[Field]) -> HTTPResponseStartEvent:

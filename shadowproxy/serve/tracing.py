@@ -24,11 +24,12 @@ from urllib.parse import quote, urlsplit
 
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Reply, Request, ShadowLeg, Skipped, Verdict
 from shadowproxy.serve.identity import span_id
+from shadowproxy.serve.lane import CONTROL
 
 if TYPE_CHECKING:
     from shadowproxy.serve.otlp import Tracer
 
-LIVE, CONTROL = "live", "control"
+LIVE = "live"
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
