@@ -18,10 +18,10 @@ from shadowproxy.serve.operator_log import (
     PATIENCE,
     QUIET,
     WAITING,
-    Served,
     Form,
     OperatorLog,
     Repeats,
+    Served,
     Telling,
     opened,
 )

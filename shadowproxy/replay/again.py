@@ -21,6 +21,7 @@ from shadowproxy.exchange import Field
 from shadowproxy.record import Body, Record
 from shadowproxy.redaction import MARK
 from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
+from shadowproxy.serve.identity import uuid7
 from shadowproxy.serve.rewrite import OF_THE_BODY
 
 _SEPARATOR = re.compile("[&;]")
@@ -84,7 +85,8 @@ def again(
             elif name not in put:
                 left_out.append(name)
     target, missing = _target(asked.path, asked.query, query)
-    fields, _ = for_shadow(end_to_end(tuple(fields)), shadow, credentials=True)
+    # Asked again, it is a span of its own: not the one that the shadow was sent then.
+    fields, _ = for_shadow(end_to_end(tuple(fields)), shadow, credentials=True, record=uuid7())
     return Again(
         asked.method,
         target,

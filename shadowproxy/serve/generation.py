@@ -33,7 +33,7 @@ PROXY = f"{socket.gethostname()}/0"
 
 Contexts: TypeAlias = Mapping[str, ssl.SSLContext]
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
-Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict], Mapping[str, Place]], object]
+Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Place]], object]
 
 
 class GenerationError(Exception):

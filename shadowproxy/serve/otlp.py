@@ -68,7 +68,7 @@ class Tracer:
         self._tracer = provider.get_tracer("shadowproxy", __version__)
         self._repeats = Repeats()
 
-    def tell(self, exchange: Exchange, verdicts: Mapping[str, Verdict], places: Mapping[str, Place]) -> None:
+    def tell(self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], places: Mapping[str, Place]) -> None:
         """Never waits for a collector, and never raises: a record is not to be lost for its spans."""
         try:
             self._tell(exchange, verdicts, places)
@@ -78,7 +78,7 @@ class Tracer:
                 extra = {"event": "tracing_failed", "count": count, "request_id": id}
                 _log.exception("making spans failed%s; request %s", times(count), id, extra=extra)
 
-    def _tell(self, exchange: Exchange, verdicts: Mapping[str, Verdict], places: Mapping[str, Place]) -> None:
+    def _tell(self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], places: Mapping[str, Place]) -> None:
         parent = _caller(exchange.request)
         self._ids.trace = int(trace_id(exchange.request.record), 16)
         for span in spans(exchange, verdicts, places):

@@ -21,7 +21,7 @@ from shadowproxy.serve.headers import VIA, end_to_end, find, forwarded, hops
 from shadowproxy.serve.identity import sound_id, uuid7
 from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, refusal
 from shadowproxy.serve.mirror import Mirror
-from shadowproxy.serve.operator_log import Served, Repeats, times
+from shadowproxy.serve.operator_log import Repeats, Served, times
 from shadowproxy.serve.pieces import Pieces
 from shadowproxy.serve.times import Times
 from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError

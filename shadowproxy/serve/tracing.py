@@ -69,15 +69,15 @@ class Span:
     error: str | None
 
 
-def spans(exchange: Exchange, verdicts: Mapping[str, Verdict], places: Mapping[str, Place]) -> Iterator[Span]:
+def spans(exchange: Exchange, verdicts: Mapping[str, Verdict | None], places: Mapping[str, Place]) -> Iterator[Span]:
     """Live's span, and then one for each shadow that the request was chosen for."""
     request = exchange.request
     yield _span(request, LIVE, exchange.live, places.get(LIVE), {})
     legs = dict(exchange.shadows) if exchange.control is None else {**exchange.shadows, CONTROL: exchange.control}
     for name, leg in legs.items():
         more: dict[str, str | int] = {"shadowproxy.shadow": name}
-        if name in verdicts:
-            more["shadowproxy.verdict"] = str(verdicts[name])
+        if (verdict := verdicts.get(name)) is not None:
+            more["shadowproxy.verdict"] = str(verdict)
         yield _span(request, name, leg, places.get(name), more)
 
 
