@@ -1,18 +1,19 @@
 """Disagreement by what was asked: which requests count where, and into which bin a number falls."""
 
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.slices import MOST_SLICES, Slices, add_slices, digits_edges, digits_of, leaves, whole_edges
+from shadowproxy.compare.slices import MOST_SLICES, Slices, digits_edges, digits_of, leaves, met_in, whole_edges
 
 
 def sliced(payload: Any, *differs: bool) -> Slices:
     slices = Slices()
-    add_slices(slices, "POST", "/p", payload, differs)
+    slices.add(Counter(met_in("POST", "/p", payload, differs)))
     return slices
 
 
@@ -30,6 +31,12 @@ def test_a_single_value_counts_for_the_whole_exchange() -> None:
 def test_a_batch_counts_item_by_item() -> None:
     slices = sliced({"rows": [{"c": "a"}, {"c": "b"}, {"c": "b"}]}, False, True, False)
     assert dict(slices["/rows/*/c"].values) == {"a": {"n": 1, "differs": 0}, "b": {"n": 2, "differs": 1}}
+
+
+def test_true_is_not_one_and_one_is_one_however_it_is_written() -> None:
+    slices = sliced({"rows": [{"c": 1}, {"c": True}, {"c": 1.0}]}, False, False, True)
+    assert dict(slices["/rows/*/c"].values) == {"true": {"n": 1, "differs": 0}}
+    assert (dict(slices["/rows/*/c"].numbers), slices["/rows/*/c"].number_differs.total()) == ({digits_of(1): 2}, 1)
 
 
 def test_arrays_that_do_not_fit_the_answers_are_passed_over() -> None:
@@ -80,7 +87,7 @@ def test_a_hostile_request_is_looked_at_within_bounds() -> None:
     assert len(leaves({"k": list(range(100_000))})["/k/*"]) <= 1024
     slices = Slices()
     for number in range(100):
-        add_slices(slices, "POST", "/p", {f"k{number}-{n}": n for n in range(20)}, [False])
+        slices.add(Counter(met_in("POST", "/p", {f"k{number}-{n}": n for n in range(20)}, [False])))
     assert len(slices) == MOST_SLICES
     assert slices.cut
     assert {"@method", "@path"} <= set(slices)

@@ -72,8 +72,11 @@ def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
             if place.ignored and found.ignored:
                 continue  # one ignored difference is enough to know
             # Pointers grow with the walk, a step each, and not for every difference anew: siblings have most in common.
-            token = f"/{pointer_token(key if len(key) <= _LONGEST else key[:_LONGEST] + '…')}"
-            path, where = above + token, above_where + ("/*" if array else token)
+            if array:
+                path, where = f"{above}/{key}", above_where + "/*"
+            else:
+                token = pointer_token(key if len(key) <= _LONGEST else key[:_LONGEST] + "…")
+                path, where = f"{above}/{token}", f"{above_where}/{token}"
             if len(path) > _LONGEST_POINTER:
                 path, where = path[: _LONGEST_POINTER + 1], where[: _LONGEST_POINTER + 1]
             deeper = _compare(one, other, place, path, where, rules, found)

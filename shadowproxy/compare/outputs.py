@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import repeat
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from shadowproxy.compare.fields import Field, Kind, ranking_of, vector_of
 from shadowproxy.compare.rules import FLOATS, Tolerance
@@ -48,7 +48,7 @@ class Outputs(Whole):
     """What is counted of one field. Series, bins and sums are by block of time.
 
     The same pair of values comes again and again. So `meet` only notes that it came, and `settle` counts what it says,
-    once with its number; all that merges or saves settles first. Who reads the counts after `meet` settles.
+    once with its number.
 
     pairs, same: observations paired, and those of them that are equal as their kind counts it. flips: probabilities
     on different sides of one half. sums: of live, shadow, their squares, their product and |difference|.
@@ -136,19 +136,6 @@ class Outputs(Whole):
                 self._alone(kind, block, other, self.shadow_classes, self.shadow_bins, times)
                 self.pairs[block] += times
                 self.same[block] += times * self._pair(kind, block, one, other, tolerance, times)
-
-    def merged(self, other: Self) -> Self:
-        self.settle()
-        other.settle()
-        return Whole.merged(self, other)
-
-    def widened(self) -> Self:
-        self.settle()
-        return Whole.widened(self)
-
-    def to_json(self) -> Any:
-        self.settle()
-        return Whole.to_json(self)
 
     def add(
         self,

@@ -1,5 +1,6 @@
 """What is counted of one shadow beside live, exchange by exchange."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,14 +25,13 @@ from shadowproxy.compare.sketch import (
     Whole,
     bin_of,
     hashed,
-    hashed_text,
 )
-from shadowproxy.compare.slices import Slices, add_slice, add_slices
+from shadowproxy.compare.slices import Met, Slices, met_at, met_in
 from shadowproxy.compare.streams import Streams
 from shadowproxy.compare.verdict import Compared, Content, compare, content
 from shadowproxy.compare.visible import told
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Answer, Body, Difference, Record
+from shadowproxy.record import Answer, Body, Record
 
 BEGUN: Final = frozenset(
     {
@@ -50,6 +50,7 @@ _MOST_PLACES: Final = 16  # places of one exchange that its signature names
 _ELSEWHERE: Final = "…"  # in a signature: and further places
 _SHOWN: Final = 8  # differences of an example
 _WIDEST: Final = 1 << 62
+_MOST_PUT_OFF: Final = 250  # exchanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +191,19 @@ class Pair(Whole):
     control_shadow_gaps: Gaps = field(default_factory=Gaps)
     largest: Sample = field(default_factory=Sample)
     examples: Examples = field(default_factory=Examples)
+    _met: dict[Met, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _met_named: dict[Met, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _differing: dict[str, tuple[list[Any], list[Any]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """By place, the values that differ, as they are shown: live's and the shadow's."""
+    _put_off: int = field(default=0, init=False, repr=False, compare=False)
 
     def add(self, block: int, record: Record, shadow: Answer, reading: Reading) -> None:
         """Count one exchange. What is read of it afterwards is right once `settle` was called."""
+        if self._put_off >= _MOST_PUT_OFF:
+            self.settle()
+        self._put_off += 1
         live = record.live
         live_good, shadow_good = good(live), good(shadow)
         self.chosen[block] += 1
@@ -232,17 +243,21 @@ class Pair(Whole):
         if differs is None:
             differs = [any(place not in reading.aside for place, _ in found.where)]
         payload = asked(record)
-        add_slices(self.slices, record.request.method, record.request.path, payload, differs)
+        count_each(self._met, met_in(record.request.method, record.request.path, payload, differs))
         for place in reading.slices:
-            add_slice(self.named_slices, place, extract(payload, place), differs)
+            count_each(self._met_named, met_at(place, extract(payload, place), differs))
         self._differences(block, record, found, flip)
         if record.control is not None:
             self._control(block, live, record.control, found, reading.rules)
 
     def settle(self) -> None:
-        """Count what waits to be counted: see `Outputs`."""
         for counted in (*self.outputs.values(), self.outputs.other):
             counted.settle()
+        self.slices.add(self._met)
+        self.named_slices.add(self._met_named)
+        for path, (live, shadow) in self._differing.items():
+            self._values(path, live, shadow)
+        self._met, self._met_named, self._differing, self._put_off = {}, {}, {}, 0
 
     def _time(self, block: int, live: Answer, shadow: Answer) -> None:
         one, other = live.total_ms, shadow.total_ms
@@ -313,12 +328,14 @@ class Pair(Whole):
             self.differs.part(path)[block] += 1
         for (path, kind), times in found.where.items():
             self.kinds.part(path)[kind] += times
-        values: dict[str, list[Difference]] = {}
-        for place, difference in zip(found.places, found.differences, strict=True):
-            if difference.kind == "value":
-                values.setdefault(place, []).append(difference)
-        for place, differences in values.items():
-            self._values(place, differences)
+        differing = self._differing
+        for place, (_, kind, live, shadow) in zip(found.places, found.differences, strict=True):
+            if kind == "value":
+                values = differing.get(place)
+                if values is None:
+                    values = differing[place] = ([], [])
+                values[0].append(live)
+                values[1].append(shadow)
         sample = self.examples.part(_example_key(signature, flip))
         digest = hashed(record.id, record.record)
         if sample.wants(digest):
@@ -328,13 +345,15 @@ class Pair(Whole):
             ]
             sample.add(digest, example(record, shown, found.count))
 
-    def _values(self, path: str, differences: list[Difference]) -> None:
-        live, shadow, shapes = self.live_values.part(path), self.shadow_values.part(path), self.shapes.part(path)
-        for _, _, one, other in differences:
-            live.add(hashed_text(repr(one)))
-            shadow.add(hashed_text(repr(other)))
-            shapes[shape_of(path, one)] += 1
-            shapes[shape_of(path, other)] += 1
+    def _values(self, path: str, live: list[Any], shadow: list[Any]) -> None:
+        shapes = self.shapes.part(path)
+        for values, part in ((live, self.live_values.part(path)), (shadow, self.shadow_values.part(path))):
+            for text, times in Counter(map(repr, values)).items():
+                part.add(hashed(text), times)
+            if {float}.issuperset(map(type, values)):
+                shapes[shape_of(path, values[0])] += len(values)
+            else:
+                shapes.update(shape_of(path, value) for value in values)
 
     def _control(self, block: int, live: Answer, control: Answer, found: Diff, rules: Rules) -> None:
         again = recompared(live, control, rules)
@@ -378,6 +397,11 @@ def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
         if nature_at(pair, path) != "real"
         and not any(path == answer or path.startswith(f"{answer}/") for answer in answers)
     }
+
+
+def count_each(counts: dict[Met, int], met: Iterable[Met]) -> None:
+    for each in met:
+        counts[each] = counts.get(each, 0) + 1
 
 
 def recompared(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Content] | None = None) -> Compared:

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from hashlib import blake2b
 from heapq import heapify, heapreplace
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
@@ -63,12 +62,6 @@ def hashed(*parts: str) -> int:
     """64 bits that look random and are the same everywhere: they decide what is kept as an example."""
     whole = "\0".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(whole, digest_size=8).digest(), "big")
-
-
-@lru_cache(maxsize=8192)
-def hashed_text(text: str) -> int:
-    """`hashed` of one short text, remembered: the values of a field come again."""
-    return hashed(text)
 
 
 W = TypeVar("W", str, int)
@@ -226,15 +219,15 @@ class Distinct(Counter[int]):
     KEPT = 64
     _worst: int | None = None  # the largest hash of a full table: looking for it each time is what would cost
 
-    def add(self, digest: int) -> None:
+    def add(self, digest: int, times: int = 1) -> None:
         if digest in self or len(self) < self.KEPT:
-            self[digest] += 1
+            self[digest] += times
             return
         if self._worst is None:
             self._worst = max(self)
         if digest < self._worst:
             del self[self._worst]
-            self[digest] = 1
+            self[digest] = times
             self._worst = max(self)
 
     def estimate(self) -> float:
@@ -389,13 +382,20 @@ class Whole:
     def _names(cls) -> list[str]:
         return [each.name for each in fields(cls) if each.init]
 
+    def settle(self) -> None:
+        """Count what was put off, for those that put something off; whoever reads a part calls it first."""
+
     def merged(self, other: Self) -> Self:
+        self.settle()
+        other.settle()
         return type(self)(**{name: getattr(self, name).merged(getattr(other, name)) for name in self._names()})
 
     def widened(self) -> Self:
+        self.settle()
         return type(self)(**{name: getattr(self, name).widened() for name in self._names()})
 
     def to_json(self) -> Any:
+        self.settle()
         return {name: getattr(self, name).to_json() for name in self._names()}
 
     @classmethod

@@ -6,10 +6,10 @@ below 100 stay themselves.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from shadowproxy.compare.rules import pointer_token
 from shadowproxy.compare.sketch import Hist, Table, Tally, Whole
@@ -35,18 +35,18 @@ class Slice(Whole):
     number_differs: Hist = field(default_factory=Hist)
     fractions: Tally = field(default_factory=Tally)
 
-    def add(self, value: Any, differs: bool) -> None:
+    def add(self, value: Any, differs: bool, times: int = 1) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             at = digits_of(value)
             if at is not None:
-                self.numbers[at] += 1
-                self.number_differs[at] += differs
-                self.fractions["n"] += value % 1 != 0
+                self.numbers[at] += times
+                self.number_differs[at] += differs * times
+                self.fractions["n"] += (value % 1 != 0) * times
         elif isinstance(value, str | bool) or value is None:
             text = value if isinstance(value, str) else {True: "true", False: "false", None: "null"}[value]
             counts = self.values.part(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
-            counts["n"] += 1
-            counts["differs"] += differs
+            counts["n"] += times
+            counts["differs"] += differs * times
 
 
 class Slices(Table[Slice]):
@@ -54,28 +54,40 @@ class Slices(Table[Slice]):
     LIMIT = MOST_SLICES
     SHALLOW = True
 
+    def add(self, met: "Mapping[Met, int]") -> None:
+        """Count each as often as it came."""
+        for (place, _, value, differs), times in met.items():
+            self.part(place).add(value, differs, times)
 
-def add_slices(slices: Slices, method: str, path: str, payload: Any, differs: Sequence[bool]) -> None:
-    """Count one exchange under every field of its request; `differs` has an entry for each observation.
+
+Met: TypeAlias = tuple[str, type, Any, bool]
+"""A place in a request, a value there with its type (True is not 1), and whether the answers differ."""
+
+
+def met_in(method: str, path: str, payload: Any, differs: Sequence[bool]) -> list[Met]:
+    """What one exchange is counted under: every field of its request. `differs` has an entry for each observation.
 
     A field with as many values as there are observations is counted value by value, one with a single value once, for
     the whole exchange. Others (a history, a vector of features) are passed over.
     """
     whole = any(differs)
-    slices.part("@method").add(method, whole)
-    slices.part("@path").add(path, whole)
+    met: list[Met] = [("@method", str, method, whole), ("@path", str, path[: _LONGEST + 1], whole)]
     for place, values in leaves(payload).items():
-        add_slice(slices, place, values, differs)
+        met += met_at(place, values, differs)
+    return met
 
 
-def add_slice(slices: Slices, place: str, values: Sequence[Any], differs: Sequence[bool]) -> None:
-    """Count one exchange under the values that one field of its request has."""
-    if len(values) == len(differs) and len(values) > 1:
-        part = slices.part(place)
-        for value, different in zip(values, differs, strict=True):
-            part.add(value, different)
-    elif len(values) == 1:
-        slices.part(place).add(values[0], any(differs))
+def met_at(place: str, values: Sequence[Any], differs: Sequence[bool]) -> Iterator[Met]:
+    """What one exchange is counted under for the values that one field of its request has."""
+    if len(values) == 1:
+        differs = (any(differs),)
+    elif len(values) != len(differs):
+        return
+    for value, different in zip(values, differs, strict=True):
+        if isinstance(value, str):
+            yield place, str, value[: _LONGEST + 1], different
+        elif not isinstance(value, dict | list):
+            yield place, type(value), value, different
 
 
 def leaves(payload: Any) -> dict[str, list[Any]]:
