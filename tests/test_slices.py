@@ -39,6 +39,13 @@ def test_true_is_not_one_and_one_is_one_however_it_is_written() -> None:
     assert (dict(slices["/rows/*/c"].numbers), slices["/rows/*/c"].number_differs.total()) == ({digits_of(1): 2}, 1)
 
 
+def test_what_came_often_counts_as_often() -> None:
+    slices = sliced({"rows": [{"c": "a", "n": 7.5}] * 3}, True, True, False)
+    assert dict(slices["/rows/*/c"].values) == {"a": {"n": 3, "differs": 2}}
+    numbers = slices["/rows/*/n"]
+    assert (numbers.numbers.total(), numbers.number_differs.total(), numbers.fractions["n"]) == (3, 2, 3)
+
+
 def test_arrays_that_do_not_fit_the_answers_are_passed_over() -> None:
     assert set(sliced({"history": [1, 2, 3]}, True)) == {"@method", "@path"}
 
