@@ -34,7 +34,7 @@ from shadowproxy.serve.journal import Journal, JournalError, Word
 from shadowproxy.serve.lane import Tally
 from shadowproxy.serve.listener import Listener
 from shadowproxy.serve.mirror import Mirror
-from shadowproxy.serve.operator_log import Served, Telling
+from shadowproxy.serve.operator_log import Repeats, Served, Telling
 from shadowproxy.serve.overview import Overview
 from shadowproxy.serve.recent import Recent
 from shadowproxy.serve.watch import Watch
@@ -79,7 +79,7 @@ async def _run(config: Config, file: Path | None, access: Callable[[Served], obj
         loop.add_signal_handler(signal.SIGHUP, sidecar.reload)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, sidecar.stop)
-        _log.info("%s", sidecar.describe(), extra={"event": "started", "version": __version__})
+        _log.info("%s", sidecar.describe(), extra={"event": "started", **sidecar.particulars()})
         await sidecar.wait_stopping()
         drain = sidecar.config.drain
         stopping = {"event": "stopping", "seconds": drain}
@@ -160,6 +160,17 @@ class Sidecar:
             return self.config.admin.path, 0
         host, port = self._admin_socket.getsockname()[:2]
         return host, port
+
+    def particulars(self) -> dict[str, Any]:
+        """What `describe` says, by name."""
+        return {
+            "version": __version__,
+            "listen": _written(self.address),
+            "live": self.config.live.url,
+            "shadows": {name: shadow.url for name, shadow in self.config.shadows.items()},
+            "log": self.config.log.path,
+            "admin": _written(self.admin_address) if self.admin_address else None,
+        }
 
     def describe(self) -> str:
         admin = _written(self.admin_address) if self.admin_address else "off"
@@ -368,8 +379,10 @@ class Sidecar:
         return "standard output" if self.config.log.path == "-" else self.config.log.path
 
     def _uvicorn(self) -> uvicorn.Config:
+        repeats = Repeats()
+
         def listener(**given: Any) -> Listener:
-            return Listener(**given, limits=generation.listener_limits(self.config))
+            return Listener(**given, limits=generation.listener_limits(self.config), repeats=repeats)
 
         return uvicorn.Config(
             self.proxy,

@@ -342,8 +342,10 @@ def _fields(lines: bytes) -> Fields:
         return ()
     if not _FIELD_LINES.fullmatch(lines + b"\r\n"):
         bad = next(line for line in lines.split(b"\r\n") if not _FIELD_LINE.fullmatch(line))
-        name = bad.partition(b":")[0][:40].decode("ascii", "replace")
-        raise FramingError(400, f"malformed field line at {name!r}")
+        name, colon, _ = bad.partition(b":")
+        # Never more than a name: what is said here is logged, and what follows may be a credential.
+        where = f"at {name[:40].decode('ascii', 'replace')!r}" if colon else "without a colon"
+        raise FramingError(400, f"malformed field line {where}")
     split = lines.split(b"\r\n")
     if len(split) > MAX_FIELDS:
         raise FramingError(431, f"more than {MAX_FIELDS} fields")

@@ -36,6 +36,7 @@ from shadowproxy.exchange import Field
 from shadowproxy.serve import framing
 from shadowproxy.serve.deadline import Deadline
 from shadowproxy.serve.framing import FramingError, Length, RequestHead
+from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.pieces import Pieces
 
 HIGH_WATER = 64 * 1024
@@ -77,7 +78,7 @@ def refusal(reason: str, detail: str, request_id: str | None = None) -> tuple[li
 
 
 class Listener(asyncio.Protocol):
-    """One caller's connection."""
+    """One caller's connection. `repeats` is for all of them together."""
 
     def __init__(
         self,
@@ -87,10 +88,12 @@ class Listener(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: Limits,
+        repeats: Repeats,
     ) -> None:
         self.app = cast(ASGI3Application, config.loaded_app)
         self.loop = _loop or asyncio.get_running_loop()
         self.limits = limits
+        self.repeats = repeats
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.writable: asyncio.Future[None] | None = None  # there while the transport holds HIGH_WATER bytes
         self.stopping = False
@@ -244,7 +247,7 @@ class Listener(asyncio.Protocol):
             self.transport.abort()
             raise
         except Exception:  # noqa: BLE001  # the last resort: the caller gets an answer, the operator the traceback
-            _log.exception("a defect in the proxy: this exchange ends, the others go on")
+            _log.exception("a defect in the proxy: this exchange ends, the others go on", extra={"event": "defect"})
             if call.started:
                 self.break_off(call)
             else:
@@ -270,6 +273,9 @@ class Listener(asyncio.Protocol):
                 call.fail(error)
             self._part()
             return
+        if count := self.repeats.worth_telling("refused", str(error.status)):
+            extra = {"event": "request_refused", "status": error.status, "count": count}
+            _log.warning("refused%s with %d: %s", times(count), error.status, error, extra=extra)
         self._answer(error.status, "http_request_error", str(error))
 
     def _answer(self, status: int, reason: str, detail: str) -> None:
@@ -478,7 +484,7 @@ class _Call:
 
     async def _wait_writable(self, writable: asyncio.Future[None]) -> None:
         limit = self._listener.limits.body_timeout
-        ringer = self._listener.loop.call_later(limit, partial(_log_and_abort, self._listener.transport, limit))
+        ringer = self._listener.loop.call_later(limit, partial(_tell_and_abort, self._listener, limit))
         try:
             await writable
         finally:
@@ -489,6 +495,9 @@ _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _NOT_FOR_HTTP10 = frozenset({b"transfer-encoding"})
 
 
-def _log_and_abort(transport: asyncio.Transport, limit: float) -> None:
-    _log.info("a caller took nothing of its answer for %g s; its connection is closed", limit)
-    transport.abort()
+def _tell_and_abort(listener: Listener, limit: float) -> None:
+    if count := listener.repeats.worth_telling("stuck"):
+        extra = {"event": "caller_stuck", "seconds": limit, "count": count}
+        words = "a caller took nothing of its answer for %g s%s; its connection is closed"
+        _log.info(words, limit, f", as {count} did by now" if count > 1 else "", extra=extra)
+    listener.transport.abort()

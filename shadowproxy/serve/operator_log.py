@@ -113,7 +113,7 @@ class OperatorLog(logging.Handler):
         if form == "auto":
             form = "text" if self._stream.isatty() else "json"
         self._written = _as_json if form == "json" else _as_text
-        self._waiting: queue.SimpleQueue[dict[str, Any] | Served | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[dict[str, Any] | tuple[float, Served] | None] = queue.SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="shadowproxy-operator-log", daemon=True)
         self._thread.start()
@@ -129,7 +129,7 @@ class OperatorLog(logging.Handler):
         if self._waiting.qsize() >= ACCESS_WAITING:
             self._dropped += 1
         else:
-            self._waiting.put(line)
+            self._waiting.put((time.time(), line))
 
     def close(self) -> None:
         if self._thread.is_alive():
@@ -155,8 +155,8 @@ class OperatorLog(logging.Handler):
                 self._stream.write("".join(lines))
                 self._stream.flush()
 
-    def _line(self, said: dict[str, Any] | Served) -> str:
-        return self._written(_of_request(said) if isinstance(said, Served) else said)
+    def _line(self, said: dict[str, Any] | tuple[float, Served]) -> str:
+        return self._written(_of_request(*said) if isinstance(said, tuple) else said)
 
 
 @contextlib.contextmanager
@@ -209,11 +209,11 @@ def _of_exception(error: BaseException) -> tuple[str, list[str]]:
     return name, [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
 
 
-def _of_request(line: Served) -> dict[str, Any]:
+def _of_request(at: float, line: Served) -> dict[str, Any]:
     path = line.target.partition(b"?")[0].decode("latin-1")
     path = path if len(path) <= PATH_MOST else f"{path[:PATH_MOST]}…"
     return {
-        "time": _written_time(time.time()),
+        "time": _written_time(at),
         "level": "info",
         "logger": "shadowproxy.access",
         "event": "access",

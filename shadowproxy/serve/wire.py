@@ -19,6 +19,8 @@ sixty times the CPU (httpcore issues 830, 961, 1093; `make bench`).
 """
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
@@ -175,7 +177,7 @@ class Wire(httpx.AsyncBaseTransport):
         except TimeoutError:
             raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except OSError as error:
-            raise httpx.ConnectError(error.strerror or str(error) or type(error).__name__) from error
+            raise httpx.ConnectError(_reason(error)) from error
         return connection
 
     # The connections call these.
@@ -470,6 +472,13 @@ class _Reply(httpx.AsyncByteStream):
     def abandon(self) -> None:
         if not self._done:
             self.fail(httpx.ReadError("nobody listens any more"))
+
+
+def _reason(error: OSError) -> str:
+    """Why there is no connection. The loop's words for it name live's address, which the caller is not to be told."""
+    if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
 
 
 def _is_chunked(fields: Fields) -> bool:
