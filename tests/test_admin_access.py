@@ -1,5 +1,6 @@
 """Who may what on the real server: beyond loopback, by a Unix socket, with a token and with another Host."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -7,6 +8,9 @@ import pytest
 from conftest import Proxy, StartProxy
 from fakes import always, answer
 from test_admin import ADMIN, client
+
+from shadowproxy import config
+from shadowproxy.serve.app import Sidecar
 
 TOKEN = "0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -115,3 +119,27 @@ async def test_a_form_on_another_site_can_change_nothing(proxy: StartProxy) -> N
         assert preflight.status_code == 405
         assert not [name for name in preflight.headers if name.startswith("access-control-")]
         assert (await admin.get("/shadows")).json()["paused"] is False
+
+
+async def test_a_token_that_was_changed_in_the_file_holds_from_the_reload_on(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+
+    def write(token: str) -> None:
+        file.write_text(
+            f"{{listen: 127.0.0.1:0, admin: 127.0.0.1:0, admin_token: {token}, live: {{respond: {{}}}}, "
+            f"log: {{path: {tmp_path}/log}}}}"
+        )
+
+    write(TOKEN)
+    async with Sidecar(config.load(file), file) as sidecar:
+        host, port = sidecar.admin_address or ("", 0)
+        async with httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}") as admin:
+            assert (await admin.get("/config", headers=BEARER)).status_code == 200
+            write("another-token-of-some-length")
+            sidecar.reload()
+            async with asyncio.timeout(5):
+                while (await admin.get("/config", headers=BEARER)).status_code == 200:
+                    pass
+            other = {"Authorization": "Bearer another-token-of-some-length"}
+            told = (await admin.get("/overview", headers=other)).json()
+            assert told["config"]["generation"] == 2

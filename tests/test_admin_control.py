@@ -152,7 +152,8 @@ async def test_the_latest_records_are_the_very_lines_of_the_log(proxy: StartProx
 
 
 async def test_records_are_found_by_verdict_and_shadow(proxy: StartProxy) -> None:
-    async with proxy(ONE, {"same": ONE, "other": TWO}, **ADMIN) as running, client(running) as admin:
+    shadows = {"same": ONE, "other": TWO, "broken": always(b"nonsense\r\n\r\n")}
+    async with proxy(ONE, shadows, **ADMIN) as running, client(running) as admin:
         for _ in range(3):
             await running.ask(GET)
         await wait_written(admin, 3)
@@ -166,6 +167,8 @@ async def test_records_are_found_by_verdict_and_shadow(proxy: StartProxy) -> Non
         assert await found(verdict="mismatch") == 3
         assert await found(verdict="mismatch", shadow="same") == 0
         assert await found(verdict="mismatch", shadow="other") == 3
+        assert await found(shadow="broken") == 3
+        assert await found(verdict="match", shadow="broken") == 0
         assert await found(shadow="nobody") == 0
         assert await found(verdict="ignored") == 0
 
@@ -322,9 +325,9 @@ async def test_more_listeners_than_there_may_be_are_refused_and_leaving_makes_ro
             writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await reader.readuntil(b"event: overview\n")
             listening.append(writer)
+        assert (await admin.head("/events")).status_code == 503
         refused = await admin.get("/events")
         assert (refused.status_code, refused.json()["error"]["reason"]) == (503, "too_many_listeners")
-        assert (await admin.head("/events")).status_code == 503
         listening.pop().close()
         async with asyncio.timeout(5):
             status = 503
