@@ -31,6 +31,7 @@ class Browser:
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._session = ""
         self._process: asyncio.subprocess.Process
+        self._reading: asyncio.ReadTransport
         self._writer: asyncio.StreamWriter
         self._hearing: asyncio.Task[None]
 
@@ -57,7 +58,9 @@ class Browser:
             os.close(theirs)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=64 << 20)
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours_in, "rb"))
+        self._reading, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours_in, "rb")
+        )
         transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(ours_out, "wb"))
         self._writer = asyncio.StreamWriter(transport, protocol, None, loop)
         self._hearing = loop.create_task(self._hear(reader))
@@ -75,6 +78,7 @@ class Browser:
             os.killpg(self._process.pid, 9)  # its own session: the children that draw and fetch are in it too
         await self._process.wait()
         self._writer.close()
+        self._reading.close()  # its end need not come by itself: a crash handler may have the other side open too
         await self._hearing
 
     async def _attach(self) -> None:

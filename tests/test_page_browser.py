@@ -338,7 +338,7 @@ def overview(mirrored: tuple[int, float, float], alone: tuple[int, float, float]
     return {
         "window_seconds": 300,
         "live": {"latency": latency, "outcomes": ({"ok": answered} if answered else {}) | outcomes},
-        "shadows": [{"outcomes": {"overload": shed} if shed else {}}],
+        "shadows": [{"outcomes": {"ok": mirrored[0] - shed} | ({"overload": shed} if shed else {})}],
         "overload": {"loop_lag_ms": 0.2},
     }
 
@@ -357,7 +357,8 @@ HEADLINES = [
     (overview((5000, 10, 30), (5000, 10, 30), timeout=1), "LIVE DOES NOT ANSWER ALL"),
     (overview((0, 0, 0), (0, 0, 0), connect_error=3), "LIVE DOES NOT ANSWER ALL"),
     (overview((5000, 10, 30), (5000, 10, 30), caller_left=9), "LIVE IS UNTOUCHED"),  # no fault of live's
-    (overview((5000, 10, 30), (5000, 10, 30), overload=7), "THE PROXY WAS OVERLOADED"),
+    (overview((5000, 10, 30), (5000, 10, 30), overload=51), "THE PROXY WAS OVERLOADED"),
+    (overview((5000, 10, 30), (5000, 10, 30), overload=50), "LIVE IS UNTOUCHED"),
 ]
 
 

@@ -3,6 +3,7 @@
 // Fewer requests than this on either side, and the quantile says nothing: a p99 is what 10 of 1,000 were above.
 const ENOUGH = { p50: 100, p99: 1000 };
 const ALLOWED = 0.2; // the report's gate: how much above the latency without mirroring is still untouched
+const BUSY = 0.01; // share of what was to be mirrored and was shed for overload, from which that comes first
 const FINEST = 1; // ms: the first of the spans that durations are counted in, below which there is nothing to tell apart
 
 /** The requests of the window, and how many live failed on. A caller that leaves is no fault of live's. */
@@ -10,6 +11,15 @@ function tally(live) {
   const { ok = 0, caller_left: left = 0, ...others } = live.outcomes;
   const failed = Object.values(others).reduce((sum, each) => sum + each, 0);
   return { all: ok + left + failed, failed, others: { ...others, ...(left && { caller_left: left }) } };
+}
+
+/** How many requests were to be mirrored, over all shadows, and how many of them were not, for overload. */
+function mirroring(shadows) {
+  const sum = (counts) => counts.reduce((total, each) => total + each, 0);
+  return {
+    chosen: sum(shadows.flatMap((shadow) => Object.values(shadow.outcomes))),
+    shed: sum(shadows.map((shadow) => shadow.outcomes.overload ?? 0)),
+  };
 }
 
 /** What the banner says: how sure it is (the report's words), a headline, and why. */
@@ -22,14 +32,12 @@ function untouched(told) {
     return ["no-data", "NO REQUEST YET", `Nothing came ${within}. Point a caller's base URL at what the configuration calls listen: live answers it, as before.`];
   }
   const errors = failed ? `${count(failed)} of ${count(all)} requests were not answered whole` : `Live answered ${all === 1 ? "the one request" : `all ${count(all)} requests`}`;
-  const late = overload.loop_lag_ms;
-  const lag = none(late) ? "" : ` The event loop is ${ms(late)} ms late.`;
-  if (failed) return ["fail", "LIVE DOES NOT ANSWER ALL", `${errors} ${within}.${lag}`];
-  const sentence = (compared) => `${errors} ${within}. ${compared}${lag}`;
-  const shed = told.shadows.reduce((sum, shadow) => sum + (shadow.outcomes.overload ?? 0), 0);
-  if (shed) {
-    return ["inconclusive", "THE PROXY WAS OVERLOADED", sentence(`So that callers did not feel it, ${count(shed)} were not mirrored.`)];
-  }
+  const { shed, chosen } = mirroring(told.shadows);
+  const kept = shed ? ` So that callers did not feel it, ${count(shed)} of ${count(chosen)} were not mirrored (overload).` : "";
+  const besides = `${kept} The event loop is ${ms(overload.loop_lag_ms)} ms late.`;
+  if (failed) return ["fail", "LIVE DOES NOT ANSWER ALL", `${errors} ${within}.${besides}`];
+  const sentence = (compared) => `${errors} ${within}.${compared && ` ${compared}`}${besides}`;
+  if (shed > BUSY * chosen) return ["inconclusive", "THE PROXY WAS OVERLOADED", sentence("")];
   if (mirrored.count === 0) return ["pass", "LIVE ANSWERS", sentence("No request was mirrored.")];
   if (alone.count === 0) {
     return ["pass", "LIVE ANSWERS", sentence("Every request was mirrored: with a percent below 100, latency without mirroring stands beside it.")];
