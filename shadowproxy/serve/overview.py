@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from shadowproxy import __version__
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.census import Census, ShadowCensus
 from shadowproxy.serve.lane import CONTROL
-from shadowproxy.serve.trend import LIVE, RATE_WINDOW, WINDOW, Point, Span, Trend, quantile
+from shadowproxy.serve.trend import LIVE, RATE_WINDOW, WINDOW, Span, Trend, milliseconds, quantile
 
 EVERY = 1.0
 """Seconds between two samples, and between two events."""
@@ -147,7 +147,7 @@ def _live(census: Census, trend: Trend) -> dict[str, Any]:
         "errors_share": round(failed / ended, 6) if ended else None,
         "outcomes": span.outcomes,
         "latency": {"mirrored": _latency(span.times), "not_mirrored": _latency(span.alone)},
-        "series": [point[:4] for point in _series(trend.curve(LIVE))],
+        "series": [point[:4] for point in trend.curve(LIVE)],
     }
 
 
@@ -168,7 +168,7 @@ def _shadow(shadow: ShadowCensus, trend: Trend, interval: Interval) -> dict[str,
         "latency": _latency(span.times),
         "agreement": _agreement(span, interval),
         "verdicts": span.verdicts,
-        "series": _series(trend.curve(shadow.name)),
+        "series": trend.curve(shadow.name),
     }
 
 
@@ -200,22 +200,11 @@ def _rate(name: str, trend: Trend) -> float:
 
 
 def _latency(times: Sequence[int]) -> dict[str, Any]:
-    return {"p50_ms": _ms(quantile(0.5, times)), "p99_ms": _ms(quantile(0.99, times)), "count": sum(times)}
-
-
-def _series(points: Iterable[Point]) -> list[Sequence[float | None]]:
-    return [
-        (round(point.at), round(point.rate, 2), _ms(point.p50), _ms(point.p99), _rounded(point.agreement))
-        for point in points
-    ]
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
-
-
-def _rounded(share: float | None) -> float | None:
-    return None if share is None else round(share, 4)
+    return {
+        "p50_ms": milliseconds(quantile(0.5, times)),
+        "p99_ms": milliseconds(quantile(0.99, times)),
+        "count": sum(times),
+    }
 
 
 def _iso(at: float) -> str:

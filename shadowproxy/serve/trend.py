@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.census import Census
@@ -55,15 +56,9 @@ class Span:
         return self.compared - self.verdicts.get(Verdict.MISMATCH, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One place of a curve: `at` is the end of its seconds, since 1970. What there is no figure of is None."""
-
-    at: float
-    rate: float
-    p50: float | None
-    p99: float | None
-    agreement: float | None
+Point: TypeAlias = tuple[int, float, float | None, float | None, float | None]
+"""One place of a curve, rounded as it is told: when its seconds ended (since 1970), requests a second, the median and
+the 99th percentile in milliseconds, the share that agrees. What there is no figure of is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +110,9 @@ class Trend:
         for name in now.rows.keys() & before.rows.keys():
             span = _between(before, now, name)
             times = [one + other for one, other in zip(span.times, span.alone, strict=True)]
-            agreement = span.agreed / span.compared if span.compared else None
-            self._curves[name].append(Point(at, span.rate, quantile(0.5, times), quantile(0.99, times), agreement))
+            agreement = round(span.agreed / span.compared, 4) if span.compared else None
+            median, slow = milliseconds(quantile(0.5, times)), milliseconds(quantile(0.99, times))
+            self._curves[name].append((round(at), round(span.rate, 2), median, slow, agreement))
 
 
 def quantile(q: float, times: Sequence[int]) -> float | None:
@@ -134,6 +130,11 @@ def quantile(q: float, times: Sequence[int]) -> float | None:
             return low + (high - low) * (rank - below) / count
         below += count
     return BOUNDS[-1]
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    """To the microsecond: what is told has no more digits than that."""
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _rows(census: Census) -> dict[str, "array[int]"]:
