@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Proxy, StartProxy
-from fakes import Peer, always, answer
+from fakes import Caller, Peer, always, answer
 from test_admin import ADMIN, client, wait_written
 
 MARK = {"X-Shadowproxy-Admin": "1"}
@@ -121,15 +121,13 @@ async def test_the_control_arm_can_be_paused_too(proxy: StartProxy) -> None:
 
 async def test_changes_are_told_in_the_operators_log(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
-        await admin.post("/shadows/a/pause", headers=MARK)
-        await admin.put("/shadows/a/percent", headers=MARK, json={"percent": 2.5})
-        await admin.post("/resume", headers=MARK)
-    told = [line for line in caplog.messages if "operator" in line]
-    assert told == [
-        "an operator paused a",
-        "an operator set the percent of a to 2.5",
-        "an operator resumed all mirroring",
-    ]
+        with caplog.at_level("INFO"):
+            await admin.post("/shadows/a/pause", headers=MARK)
+            await admin.put("/shadows/a/percent", headers=MARK, json={"percent": 2.5})
+            await admin.post("/pause", headers=MARK)
+            await admin.post("/resume", headers=MARK)
+    told = [(each.event, getattr(each, "shadow", None)) for each in caplog.records if hasattr(each, "event")]
+    assert told == [("paused", "a"), ("percent_set", "a"), ("paused", None), ("resumed", None)]
 
 
 # --- the latest records ----------------------------------------------------------------------------------------------
@@ -231,6 +229,20 @@ async def test_a_body_is_bounded_in_length_and_in_time(proxy: StartProxy, monkey
         async with asyncio.timeout(5):
             assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
         writer.close()
+
+
+async def test_what_is_no_http_is_refused_as_on_the_callers_port(proxy: StartProxy) -> None:
+    async with proxy(shadows={"a": ONE}, **ADMIN) as running:
+        host, port = running.sidecar.admin_address or ("", 0)
+        for nonsense in (
+            b"GET /shadows HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: 127.0.0.1\r\n\r\n",
+            b"GET /shadows HTTP/1.1\r\n\r\n",
+            b"GET /shadows HTTP/1.1\nHost: 127.0.0.1\n\n",
+            b"PUT /shadows/a/percent HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Shadowproxy-Admin: 1\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n",
+        ):
+            async with await Caller.to((host, port)) as caller:
+                assert (await caller.ask(nonsense)).status == 400
 
 
 async def test_every_answer_has_the_headers_that_keep_a_browser_strict(proxy: StartProxy) -> None:

@@ -6,7 +6,6 @@ refused before anything of its body is read, every answer that is not the page i
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeAlias
@@ -15,14 +14,16 @@ import orjson
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.access import Access, Kind, Refusal
 from shadowproxy.serve.census import Census, ShadowCensus
+from shadowproxy.serve.framing import FramingError
+from shadowproxy.serve.listener import Limits
 from shadowproxy.serve.metrics import Exporter
 from shadowproxy.serve.openapi import document
 from shadowproxy.serve.overview import Overview, budget
@@ -36,6 +37,9 @@ MOST_BODY = 4 << 10
 BODY_WITHIN = 5.0
 """Bytes that what is sent here may have, and seconds that it may take to come."""
 
+LIMITS = Limits(headers=16 << 10, buffer=MOST_BODY, head_timeout=5.0, body_timeout=10.0)
+"""Of the listener. A listener of /events who takes nothing for `body_timeout` is cut off."""
+
 HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -45,8 +49,6 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 """On every answer that has none of its own: nothing here is to be kept, framed or guessed at."""
-
-_log = logging.getLogger(__name__)
 
 Answer: TypeAlias = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 
@@ -131,7 +133,7 @@ def build(sources: Sources) -> ASGIApp:
             raise Refused(
                 503, "too_many_listeners", "too many listen to /events already: close a page, or ask /overview"
             )
-        return Response(media_type=_Events.media_type) if request.method == "HEAD" else _Events(overview)
+        return Response(media_type="text/event-stream") if request.method == "HEAD" else _Events(overview)
 
     def pause(request: Request) -> Response:
         return _turned(request, paused=True)
@@ -143,14 +145,12 @@ def build(sources: Sources) -> ASGIApp:
         name = request.path_params.get("name")
         change = controls.pause if paused else controls.resume
         _steer(name, lambda: change(name))
-        _log.warning("an operator %s %s", "paused" if paused else "resumed", name or "all mirroring")
         return _json({"paused": census().paused} if name is None else _shadow(_of(name, census())))
 
     async def percent(request: Request) -> Response:
         name = request.path_params["name"]
         wanted = _percent(await _body(request))
         _steer(name, lambda: controls.set_percent(name, wanted))
-        _log.warning("an operator set the percent of %s to %g", name, wanted)
         return _json(_shadow(_of(name, census())))
 
     def guarded(kind: Kind, answer: Answer) -> Any:
@@ -188,7 +188,7 @@ def build(sources: Sources) -> ASGIApp:
             *(Route(path, guarded(kind, answer), methods=["GET"]) for path, kind, answer in gets),
             *(Route(path, guarded(Kind.CHANGE, answer), methods=[method]) for method, path, answer in changes),
         ],
-        exception_handlers={Refused: _told, HTTPException: _told, ClientDisconnect: _left, Exception: _told},
+        exception_handlers={Refused: _told, HTTPException: _told, Exception: _told},
     )
     app.router.redirect_slashes = False  # it would lead to whatever Host the request has
     return _Headers(app)
@@ -197,16 +197,19 @@ def build(sources: Sources) -> ASGIApp:
 class _Events(Response):
     """The overview, as server-sent events, until the listener leaves or the sidecar stops."""
 
-    media_type = "text/event-stream"
-
     def __init__(self, overview: Overview) -> None:
         super().__init__()
         self._overview = overview
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # No look-out for one who leaves, as Starlette has it: the listener then cancels this task.
         with self._overview.listener() as overviews:
-            events = (b"event: overview\ndata: %b\n\n" % each async for each in overviews)
-            await StreamingResponse(events, media_type=self.media_type)(scope, receive, send)
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            async for each in overviews:
+                event = b"event: overview\ndata: %b\n\n" % each
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class _Headers:
@@ -300,6 +303,8 @@ async def _body(request: Request) -> bytes:
                 body += chunk
                 if len(body) > MOST_BODY:
                     raise Refused(413, "too_large", f"the body is longer than {MOST_BODY} bytes")
+    except FramingError as error:
+        raise Refused(400, "bad_request", str(error)) from None
     except TimeoutError:
         raise Refused(408, "too_slow", f"the body took longer than {BODY_WITHIN:g} s") from None
     return body
@@ -319,10 +324,6 @@ def _told(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _refused(Refusal(404, "not_found", "there is no such path: /openapi.json names those that there are"))
     return _refused(Refusal(500, "defect", "a defect in the proxy; its log says more"))
-
-
-def _left(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # to nobody: the one who asked is gone
 
 
 def _refused(refusal: Refusal) -> Response:

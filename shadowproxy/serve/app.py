@@ -32,7 +32,7 @@ from shadowproxy.serve.census import Census, ConfigCensus
 from shadowproxy.serve.generation import Contexts, Generation, GenerationError
 from shadowproxy.serve.journal import Journal, JournalError, Word
 from shadowproxy.serve.lane import Tally
-from shadowproxy.serve.listener import Listener
+from shadowproxy.serve.listener import Limits, Listener
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import Repeats, Served, Telling
 from shadowproxy.serve.overview import Overview
@@ -234,7 +234,7 @@ class Sidecar:
             await self._serve_admin(stack, config.admin)
         self._socket = _bind(config.listen)
         stack.callback(_release, config.listen, self._socket)
-        self._server = _Server(self._uvicorn(), config.drain)
+        self._server = _Server(_uvicorn(self.proxy, lambda: generation.listener_limits(self.config)), config.drain)
         serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
@@ -266,7 +266,7 @@ class Sidecar:
         stack.callback(overview.stop)
         self._admin_socket = _bind(address)
         stack.callback(_release, address, self._admin_socket)
-        server = _Server(_plain_uvicorn(app), drain=1.0)
+        server = _Server(_uvicorn(app, lambda: admin.LIMITS), drain=1.0)
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[self._admin_socket]))
 
         async def stop() -> None:
@@ -378,29 +378,18 @@ class Sidecar:
     def _log_path(self) -> str:
         return "standard output" if self.config.log.path == "-" else self.config.log.path
 
-    def _uvicorn(self) -> uvicorn.Config:
-        repeats = Repeats()
 
-        def listener(**given: Any) -> Listener:
-            return Listener(**given, limits=generation.listener_limits(self.config), repeats=repeats)
+def _uvicorn(app: ASGIApp | proxy.Proxy, limits: Callable[[], Limits]) -> uvicorn.Config:
+    """`limits` is asked with each connection."""
+    repeats = Repeats()
 
-        return uvicorn.Config(
-            self.proxy,
-            http=listener,  # type: ignore[arg-type]  # uvicorn calls it, it need not be a class
-            interface="asgi3",
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-        )
+    def listener(**given: Any) -> Listener:
+        return Listener(**given, limits=limits(), repeats=repeats)
 
-
-def _plain_uvicorn(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=listener,  # type: ignore[arg-type]  # uvicorn calls it, it need not be a class
+        interface="asgi3",
         lifespan="off",
         ws="none",
         log_config=None,

@@ -97,7 +97,7 @@ class Overview:
                 told, self._next = self._next, self._loop.create_future()
                 told.set_result(self.now())
         except Exception:  # noqa: BLE001  # the page stands still for a second; requests are not to notice
-            _log.exception("a defect in the proxy, telling how it stands")
+            _log.exception("a defect in the proxy, telling how it stands", extra={"event": "defect"})
 
 
 def tell(census: Census, trend: Trend, interval: Interval, *, proxy: str, uptime: float) -> dict[str, Any]:
