@@ -20,7 +20,7 @@ from ship.engine import Engine
 Manifest = Mapping[str, Any]
 
 ACTED_ON = {
-    "name", "image", "command", "args", "ports", "resources", "securityContext", "volumeMounts", "restartPolicy",
+    "name", "image", "command", "args", "env", "ports", "resources", "securityContext", "volumeMounts", "restartPolicy",
     "startupProbe", "readinessProbe", "livenessProbe",
 }  # fmt: skip
 ALLOWED_FOR = {"lifecycle"}  # preStop only waits for Services to forget the pod, and there is none here
@@ -44,6 +44,7 @@ class Pod:
     config_maps: Mapping[str, Mapping[str, str]]
     place: Path
     hosts: Sequence[str]
+    secrets: Mapping[str, Mapping[str, str]]
     started: list[str] = field(default_factory=list)
 
     @property
@@ -129,11 +130,21 @@ class Pod:
             options.append(
                 f"--mount=type=bind,source={self.volume(mount['name'])},target={mount['mountPath']}{read_only}"
             )
+        options += [f"--env={name}={value}" for name, value in self._environment(container)]
         first, *rest = container.get("command", [None])
         if first is not None:
             options.append(f"--entrypoint={first}")
         self.started.append(name)
         self.engine("run", "--detach", *options, container["image"], *rest, *container.get("args", []))
+
+    def _environment(self, container: Manifest) -> Iterator[tuple[str, str]]:
+        for variable in container.get("env", []):
+            assert set(variable) == {"name", "valueFrom"}, f"variables like {variable} are not set here"
+            wanted = variable["valueFrom"]["secretKeyRef"]
+            value = self.secrets.get(wanted["name"], {}).get(wanted["key"])
+            assert value is not None or wanted.get("optional"), f"the pod would not start without {wanted}"
+            if value is not None:
+                yield variable["name"], value
 
     def _wait(self, container: Manifest, name: str) -> None:
         probe = container.get(name)
@@ -152,15 +163,21 @@ class Pod:
 
 
 @contextmanager
-def running(engine: Engine, manifests: Sequence[Manifest], place: Path, hosts: Sequence[str] = ()) -> Iterator[Pod]:
+def running(
+    engine: Engine,
+    manifests: Sequence[Manifest],
+    place: Path,
+    hosts: Sequence[str] = (),
+    secrets: Mapping[str, Mapping[str, str]] | None = None,
+) -> Iterator[Pod]:
     """The pod of the one Deployment in `manifests`, started; its volumes are under `place`, which is new.
 
-    `hosts` are the names that a cluster's DNS would know, each as `name:address`.
+    `hosts` are the names that a cluster's DNS would know, each as `name:address`, `secrets` its Secrets' keys by name.
     """
     (deployment,) = (each for each in manifests if each["kind"] == "Deployment")
     config_maps = {each["metadata"]["name"]: each["data"] for each in manifests if each["kind"] == "ConfigMap"}
     place.mkdir()
-    pod = Pod(engine, deployment["spec"]["template"]["spec"], config_maps, place, hosts)
+    pod = Pod(engine, deployment["spec"]["template"]["spec"], config_maps, place, hosts, secrets or {})
     try:
         pod.start()
         yield pod

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import secrets
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.soak
 EXAMPLES = ("in-front", "behind")
 LOOPBACK = ("live:127.0.0.1", "gbm:127.0.0.1")  # the names of the examples' Services
 REQUESTS = 200
+SECRET = {"admin-token": secrets.token_hex(32)}
 PROXY, ADMIN = "http://127.0.0.1:8080", "http://127.0.0.1:9901"
 
 
@@ -116,6 +119,9 @@ def test_in_front_of_the_api_the_pod_runs_to_a_report(engine: Engine, image: str
         while "answered: 500 with 200" not in (said := engine.said("pod-caller")):
             assert time.monotonic() < until, said
             time.sleep(0.1)
+        asked_inside = engine.run("exec", "pod-shadowproxy", "shadowproxy", "report", "shadow-log", check=False)
+        assert "Coverage" in asked_inside.stdout
+        assert pause(token=None) == 403  # there is no secret, so nobody may
         change_the_configuration(engine, pod)
         time.sleep(1)  # the caller goes on asking
         ended = pod.stop()
@@ -135,8 +141,9 @@ def test_behind_the_api_the_pod_runs_to_a_report(engine: Engine, image: str, tmp
 
     with (
         model(engine, image, "shadow", 9002),
-        pods.running(engine, rendered("behind"), tmp_path / "pod", LOOPBACK) as pod,
+        pods.running(engine, rendered("behind"), tmp_path / "pod", LOOPBACK, {"shadowproxy": SECRET}) as pod,
     ):
+        assert [pause(token=None), pause(token="another"), pause(SECRET["admin-token"], "resume")] == [401, 401, 200]
         answers = ask()
         change_the_configuration(engine, pod)
         answers += ask()
@@ -160,6 +167,18 @@ def change_the_configuration(engine: Engine, pod: pods.Pod) -> None:
     wait_for_metric(engine, "shadowproxy_config_last_reload_successful", 1)
 
 
+def pause(token: str | None, call: str = "pause") -> int:
+    """The status of pausing all, or of another such call."""
+    fields = {"X-Shadowproxy-Admin": "1"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(f"{ADMIN}/{call}", headers=fields, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status  # type: ignore[no-any-return]
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
 def wait_for_metric(engine: Engine, name: str, value: int) -> None:
     until = time.monotonic() + 20
     while True:
@@ -171,7 +190,13 @@ def wait_for_metric(engine: Engine, name: str, value: int) -> None:
 
 
 def check(written: Sequence[dict[str, Any]], told: dict[str, Any]) -> None:
-    """Every request has both answers, some differ, which is ignored in the end, and the report counts the same."""
+    """Every request has both answers, some differ, which is ignored in the end, and the report counts the same.
+
+    But for those that a caller was about to send when it was stopped: what has not come in whole is mirrored to nobody.
+    """
+    broken_off = [record for record in written if not record["shadows"]]
+    assert {record["live"]["outcome"] for record in broken_off} <= {"caller_left"}
+    written = [record for record in written if record["shadows"]]
     outcomes = [record["shadows"]["gbm"]["outcome"] for record in written]
     verdicts = [record["shadows"]["gbm"].get("verdict") for record in written]
     assert outcomes.count("ok") >= 0.99 * len(written)
