@@ -21,9 +21,16 @@ PATIENCE = 20.0
 
 
 class Program:
-    """`shadowproxy serve` with a configuration. Owns the process: use as `async with`, which kills what still runs."""
+    """`shadowproxy serve` with a configuration. Owns the process: use as `async with`, which kills what still runs.
 
-    def __init__(self, directory: Path, values: Mapping[str, Any]) -> None:
+    `options` are the command's, `environment` is added to the test's own.
+    """
+
+    def __init__(
+        self, directory: Path, values: Mapping[str, Any], *options: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._options = options
+        self._environment = {**os.environ, **(environment or {})}
         self.log = directory / "log"
         self.said: list[str] = []
         self.address: Address
@@ -35,7 +42,8 @@ class Program:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "shadowproxy", "serve", "-c", str(self._file),
+            sys.executable, "-m", "shadowproxy", "serve", "-c", str(self._file), *self._options,
+            env=self._environment,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self._hearing = asyncio.get_running_loop().create_task(self._hear())
@@ -95,8 +103,13 @@ class Program:
         """Wait for its end and say its exit status."""
         status = await asyncio.wait_for(self._process.wait(), PATIENCE)
         await self._hearing
-        assert not any("Traceback" in line for line in self.said), self.said
+        assert not any("Traceback" in line or '"traceback"' in line for line in self.said), self.said
         return status
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """What it said of this event, where it speaks JSON: on what is no terminal."""
+        lines: list[dict[str, Any]] = [json.loads(line) for line in self.said]
+        return [line for line in lines if line.get("event") == event]
 
     async def stop(self) -> int:
         self.signal(signal.SIGTERM)

@@ -1,5 +1,6 @@
 """The operator's log tells its reader one line for each event, whatever is in it, and waits for nobody."""
 
+import asyncio
 import io
 import json
 import logging
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Proxy, StartProxy
+from fakes import Origin, Peer, answer, silent, strict_ok, then_close
+from program import Program
 
 from shadowproxy.serve.operator_log import (
     ACCESS_WAITING,
@@ -273,3 +277,192 @@ def test_a_reader_that_is_gone_ends_nothing() -> None:
     log.emit(said("to nobody still"))
     log.close()
     assert not log._thread.is_alive()
+
+
+# --- what the sidecar says, and when ---------------------------------------------------------------------------------
+
+ASKED = b"POST /v1/predict?key=s3cret HTTP/1.1\r\nHost: h\r\nX-Request-ID: %s\r\nContent-Length: 6\r\n\r\ns3cret"
+
+
+def told(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if getattr(record, "event", None) == event]
+
+
+async def test_live_failing_is_told_with_its_reason_at_the_1st_2nd_and_4th_time(
+    proxy: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxy(live=hang_up) as running:
+        for number in range(5):
+            await running.ask(ASKED % b"r-%d" % number)
+    lines = told(caplog, "live_failed")
+    assert [(line.levelname, line.getMessage().split(";")[1]) for line in lines] == [
+        ("ERROR", " request r-0"),
+        ("ERROR", " request r-1"),
+        ("ERROR", " request r-3"),
+    ]
+    assert lines[0].getMessage().startswith("live failed (incomplete): the connection was closed before the answer")
+    assert lines[2].getMessage().startswith("live failed 4 times (incomplete): ")
+    assert vars(lines[2]).items() >= {"outcome": "incomplete", "status": 502, "count": 4, "request_id": "r-3"}.items()
+
+
+async def hang_up(peer: Peer) -> None:
+    await peer.request()
+    peer.reset()
+
+
+async def test_live_answering_again_is_told_once_it_had_failed_more_than_once(
+    proxy: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    well = iter([False, True, True, False, False, False, True, True])
+
+    async def moody(peer: Peer) -> None:
+        await (then_close(answer()) if next(well) else hang_up)(peer)
+
+    async with proxy(live=moody) as running:
+        for _ in range(8):
+            await running.ask(ASKED % b"r")
+    assert [line.getMessage() for line in told(caplog, "live_recovered")] == [
+        "live answers again, after 3 failures in a row"
+    ]
+
+
+async def test_a_caller_that_leaves_is_no_failure_of_live(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
+    async with proxy(live=silent) as running:
+        async with await running.caller() as caller:
+            await caller.send(ASKED % b"r")
+            await running.live.connection()
+        await running.records()
+    assert told(caplog, "live_failed") == []
+
+
+async def test_a_shadow_failing_is_told_before_its_breaker_opens_and_each_time_when_debugging(
+    proxy: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with proxy(shadows={"a": hang_up}, shadow_options={"breaker": {"failures": 4}}) as running:
+        for number in range(6):
+            await running.ask(ASKED % b"r-%d" % number)
+            await settled(running)
+    lines = told(caplog, "shadow_failed")
+    assert [(line.levelname, vars(line)["count"]) for line in lines] == [
+        ("WARNING", 1),
+        ("WARNING", 2),
+        ("DEBUG", 0),
+        ("WARNING", 4),
+    ]
+    assert vars(lines[1]).items() >= {"shadow": "a", "outcome": "incomplete", "request_id": "r-1"}.items()
+    assert [vars(line)["shadow"] for line in told(caplog, "breaker_opened")] == ["a"]
+    assert [line.levelname for line in told(caplog, "shadow_not_asked")] == ["DEBUG", "DEBUG"]
+
+
+async def settled(running: Proxy) -> None:
+    while running.sidecar.mirror.unsettled:  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0.001)
+
+
+async def test_what_is_shed_is_told_by_its_reason(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
+    async with proxy(shadows={"a": strict_ok}, limits={"capture": 4, "buffer": 4}) as running:
+        await running.ask(ASKED % b"r-1")
+    (line,) = told(caplog, "shadow_not_asked")
+    words = "shadow a was not asked (oversize): the request is longer than limits.capture; request r-1"
+    assert (line.levelname, line.getMessage()) == ("WARNING", words)
+
+
+async def test_a_pause_is_told_and_so_is_its_end(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with proxy(shadows={"a": strict_ok}) as running:
+        mirror = running.sidecar.mirror
+        mirror.pause("a")
+        mirror.resume("a")
+        mirror.pause()
+        await running.ask(ASKED % b"r-1")
+        mirror.resume()
+        mirror.set_percent("a", 12.5)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("shadowproxy")] == [
+        "shadow a is paused",
+        "the pause of shadow a is over",
+        "all shadows are paused",
+        "the pause of all shadows is over",
+        "shadow a is asked 12.5 % of the requests from now on",
+    ]
+
+
+async def test_what_is_refused_is_told_without_what_the_caller_wrote(
+    proxy: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxy() as running:
+        await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\nBearer s3cret\r\n\r\n")
+        await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+    lines = told(caplog, "request_refused")
+    assert [vars(line)["status"] for line in lines] == [400, 501]
+    assert lines[0].getMessage() == "refused with 400: malformed field line without a colon"
+    assert "s3cret" not in caplog.text
+
+
+UNUSED = "http://127.0.0.1:9"
+
+
+def values(live: Origin) -> dict[str, Any]:
+    return {"live": {"url": live.url}, "shadows": {"a": {"url": UNUSED, "percent": 0}}}
+
+
+@pytest.mark.slow
+async def test_the_program_tells_each_request_when_asked_and_never_its_query_or_body(tmp_path: Path) -> None:
+    async with (
+        Origin() as live,
+        Program(tmp_path, values(live), "--access-log") as program,
+    ):
+        await program.ask(ASKED % b"r-1")
+        await program.ask(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+        assert await program.stop() == 0
+    first, second = program.told("access")
+    assert first["ms"] > 0
+    assert {**first, "time": 0, "ms": 0}.items() >= {
+        "method": "POST",
+        "path": "/v1/predict",
+        "status": 200,
+        "outcome": "ok",
+        "bytes": 2,
+        "request_id": "r-1",
+    }.items()
+    assert (second["status"], second["outcome"]) == (501, "refused")
+    assert "s3cret" not in "".join(program.said)
+
+
+@pytest.mark.slow
+async def test_the_program_says_its_beginning_and_its_end_as_json_and_no_request_unless_asked(tmp_path: Path) -> None:
+    async with Origin() as live, Program(tmp_path, values(live)) as program:
+        await program.ask(ASKED % b"r-1")
+        assert await program.stop() == 0
+    events = [json.loads(line)["event"] for line in program.said]
+    assert events == ["started", "stopping", "stopped"]
+    (started,), (stopped,) = program.told("started"), program.told("stopped")
+    assert started["listen"] == f"http://127.0.0.1:{program.address[1]}"
+    assert (started["live"], started["shadows"], started["admin"]) == (live.url, {"a": UNUSED}, None)
+    assert (stopped["requests"], stopped["written"], stopped["lost"]) == (1, 1, 0)
+
+
+@pytest.mark.slow
+async def test_the_environment_can_say_how_the_program_speaks(tmp_path: Path) -> None:
+    environment = {"SHADOWPROXY_LOG_FORMAT": "text", "SHADOWPROXY_ACCESS_LOG": "1"}
+    async with Origin() as live, Program(tmp_path, values(live), environment=environment) as program:
+        await program.ask(ASKED % b"r-1")
+        assert await program.stop() == 0
+    assert re.fullmatch(TIME + r" INFO shadowproxy \S+ listening on .*", program.said[0])
+    assert re.fullmatch(TIME + r" INFO POST /v1/predict 200 ok [\d.]+ ms 2 bytes r-1", program.said[1])
+
+
+# --- its events are documented ---------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_event_is_in_the_documents_and_no_other_is() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "shadowproxy").rglob("*.py"))
+    spoken = set(re.findall(r'"event": "(\w+)"', sources)) | set(re.findall(r'Word\("(\w+)"', sources))
+    documented = re.findall(
+        r"^\| `(\w+)` \| (?:debug|info|warning|error)", (ROOT / "docs/logging.md").read_text(), re.M
+    )
+    assert spoken == set(documented)
+    assert len(documented) == len(set(documented))

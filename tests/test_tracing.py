@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import Origin, answer, refusing_port
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2
+from program import Program
 
 from shadowproxy.exchange import Exchange, Failure, Field, Outcome, Reply, Request, Skipped, Verdict
 from shadowproxy.serve import otlp
@@ -397,3 +400,53 @@ def test_a_collector_that_speaks_grpc_only_is_warned_of(
     told(exchange())
     assert any(line.endswith("not by grpc") for line in caplog.messages)
     assert len(collector.spans) == 1
+
+
+# --- the program ----------------------------------------------------------------------------------------------------
+
+ASKED = b"POST /v1/p?key=s3cret HTTP/1.1\r\nHost: h\r\nX-Request-ID: r-1\r\nContent-Length: 2\r\n%s\r\n{}"
+JSON = (b"Content-Type", b"application/json")
+
+
+@pytest.mark.slow
+async def test_the_program_tells_a_collector_of_both_legs(collector: Collector, tmp_path: Path) -> None:
+    async with (
+        Origin(answer(b'{"p":1}', JSON)) as live,
+        Origin(answer(b'{"p":2}', JSON)) as shadow,
+        Program(tmp_path, {"live": {"url": live.url}, "shadows": {"a": {"url": shadow.url}}}) as program,
+    ):
+        field = b"%s: %s" % traceparent()
+        before = time.time_ns()
+        await program.ask(ASKED % (field + b"\r\n"))
+        assert await program.stop() == 0
+        after = time.time_ns()
+    told = {span.name: span for span in collector.spans}
+    assert set(told) == {"POST live", "POST a"}
+    for span in told.values():
+        assert (span.trace_id.hex(), span.parent_span_id.hex(), span.kind) == (TRACE, CALLER, CLIENT)
+        assert before <= span.start_time_unix_nano < span.end_time_unix_nano <= after
+    of_shadow = attributes(told["POST a"].attributes)
+    assert of_shadow["url.full"] == f"{shadow.url}/v1/p"
+    assert (of_shadow["server.address"], of_shadow["server.port"]) == ("127.0.0.1", shadow.port)
+    assert (of_shadow["shadowproxy.verdict"], of_shadow["shadowproxy.request_id"]) == ("mismatch", "r-1")
+    assert of_shadow["shadowproxy.record"] == program.records()[0].record
+    # Live is sent what the caller sent; the shadow the span that was told, and no wish to be recorded.
+    assert field in live.received
+    assert f"traceparent: 00-{TRACE}-{told['POST a'].span_id.hex()}-00\r\n".encode() in shadow.received
+    assert "s3cret" not in str(collector.heard)
+
+
+@pytest.mark.slow
+async def test_a_dead_collector_costs_a_line_and_no_request(tmp_path: Path) -> None:
+    with refusing_port() as port:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+        async with (
+            Origin() as live,
+            Program(tmp_path, {"live": {"url": live.url}}, environment=environment) as program,
+        ):
+            assert {(await program.ask(ASKED % b"")).status for _ in range(20)} == {200}
+            began = time.monotonic()
+            assert await program.stop() == 0
+            assert time.monotonic() - began < otlp.FLUSH + 3.0
+    assert len(program.records()) == 20
+    assert 1 <= len(program.told("tracing_failed")) < 10

@@ -354,14 +354,17 @@ class Mirror:
 
     def _tell(self, name: str, leg: Failure | Skipped, request: Request | None) -> None:
         """Every one at the level of debugging; above, those of its kind that are worth a line."""
-        kind = "was not asked" if isinstance(leg, Skipped) else "failed"
+        skipped = isinstance(leg, Skipped)
+        kind, event = (
+            ("was not asked", {"event": "shadow_not_asked"}) if skipped else ("failed", {"event": "shadow_failed"})
+        )
         count = 0 if leg.outcome in _TOLD_OTHERWISE else self._repeats.worth_telling(name, kind, leg.outcome)
         level = logging.WARNING if count else logging.DEBUG
         if not _log.isEnabledFor(level):
             return
         id = request.id if request is not None else None
         extra = {
-            "event": "shadow_not_asked" if isinstance(leg, Skipped) else "shadow_failed",
+            **event,
             "shadow": name,
             "outcome": leg.outcome,
             "count": count,
