@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import importlib
 import logging
 import os
 import resource
@@ -16,16 +17,15 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
 from shadowproxy import __version__
 from shadowproxy.compare.stats import wilson
 from shadowproxy.config import Config, ConfigError, TcpAddress, UnixAddress, load, shown
-from shadowproxy.serve import admin, census, generation, operator_log, page, proxy, tracing
+from shadowproxy.serve import census, generation, operator_log, proxy, tracing
 from shadowproxy.serve.access import Access
 from shadowproxy.serve.capture import Memory
 from shadowproxy.serve.census import Census, ConfigCensus
@@ -38,6 +38,9 @@ from shadowproxy.serve.operator_log import Repeats, Served, Telling
 from shadowproxy.serve.overview import Overview
 from shadowproxy.serve.recent import Recent
 from shadowproxy.serve.watch import Watch
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 FLUSH = 10.0  # seconds that stopping waits for a slow disk
 SWITCH = 0.0005
@@ -230,25 +233,38 @@ class Sidecar:
         )
         self._alive.append(first)
         self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
+        # Its place among those that stop is here, and its port is known to be free before a caller is let in.
+        later = await stack.enter_async_context(AsyncExitStack())
         if config.admin is not None:
-            await self._serve_admin(stack, config.admin)
+            self._admin_socket = _bind(config.admin)
+            later.callback(_release, config.admin, self._admin_socket)
         self._socket = _bind(config.listen)
         stack.callback(_release, config.listen, self._socket)
         self._server = _Server(_uvicorn(self.proxy, lambda: generation.listener_limits(self.config)), config.drain)
         serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
+        self._listening = True
+        if config.admin is not None and self._admin_socket is not None:
+            await self._serve_admin(later, config.admin, self._admin_socket)
         stack.push_async_callback(_end, asyncio.get_running_loop().create_task(self._reload_when_asked()))
         if self._file is not None:
             stack.enter_context(self._watch(self._file))
-        self._listening = True
 
     def _accepts(self) -> bool:
         """Whether callers are listened to: not before the port is bound, and no more once it is to stop."""
         return self._listening and not self._stopping.is_set()
 
-    async def _serve_admin(self, stack: AsyncExitStack, address: TcpAddress | UnixAddress) -> None:
-        """The last to stop but for the rooms it tells of: a probe sees that the sidecar is draining."""
+    async def _serve_admin(
+        self, stack: AsyncExitStack, address: TcpAddress | UnixAddress, bound: socket.socket
+    ) -> None:
+        """The last to stop but for the rooms it tells of: a probe sees that the sidecar is draining.
+
+        Imported only here, in a thread: callers need not wait for what operators use.
+        """
+        await asyncio.to_thread(importlib.import_module, "shadowproxy.serve.admin")
+        from shadowproxy.serve import admin, page
+
         host = None if isinstance(address, UnixAddress) else address.host
         overview = Overview(self.census, proxy=generation.PROXY, interval=wilson)
         app = admin.build(
@@ -264,10 +280,8 @@ class Sidecar:
         )
         overview.start()
         stack.callback(overview.stop)
-        self._admin_socket = _bind(address)
-        stack.callback(_release, address, self._admin_socket)
         server = _Server(_uvicorn(app, lambda: admin.LIMITS), drain=1.0)
-        serving = asyncio.get_running_loop().create_task(server.serve(sockets=[self._admin_socket]))
+        serving = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
 
         async def stop() -> None:
             overview.stop()  # or it would be waited for as a request under way
@@ -379,7 +393,7 @@ class Sidecar:
         return "standard output" if self.config.log.path == "-" else self.config.log.path
 
 
-def _uvicorn(app: ASGIApp | proxy.Proxy, limits: Callable[[], Limits]) -> uvicorn.Config:
+def _uvicorn(app: "ASGIApp | proxy.Proxy", limits: Callable[[], Limits]) -> uvicorn.Config:
     """`limits` is asked with each connection."""
     repeats = Repeats()
 
