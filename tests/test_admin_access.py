@@ -67,6 +67,19 @@ async def test_the_token_is_in_no_answer_and_no_log_line(proxy: StartProxy, capl
     assert TOKEN not in caplog.text
 
 
+async def test_a_wrong_token_is_told_to_the_operator_with_who_sent_it_and_not_each_time(
+    proxy: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxy(shadows=SHADOWS, admin_token=TOKEN, **ADMIN) as running, client(running) as admin:
+        for _ in range(5):
+            await admin.get("/config", headers={"Authorization": "Bearer guessed"})
+        await admin.get("/config")
+    told = [each for each in caplog.records if getattr(each, "event", None) == "admin_token_wrong"]
+    assert [vars(each)["count"] for each in told] == [1, 2, 4]
+    assert {vars(each)["client"] for each in told} == {"127.0.0.1"}
+    assert "guessed" not in caplog.text
+
+
 async def test_another_name_for_this_address_gets_nothing_but_counts(proxy: StartProxy) -> None:
     rebound = {"Host": "evil.example"}
     async with proxy(shadows=SHADOWS, **ADMIN) as running, client(running) as admin:
@@ -102,6 +115,19 @@ async def test_a_unix_socket_is_as_good_as_loopback_and_may_be_called_anything(
         assert reason(await admin.post("/pause")) == (403, "header_needed")
         assert (await admin.post("/pause", headers=MARK)).json() == {"paused": True}
         assert running.sidecar.mirror.paused
+
+
+async def test_a_wrong_token_by_a_unix_socket_is_refused_and_told_too(
+    proxy: StartProxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "admin.sock"
+    async with (
+        proxy(shadows=SHADOWS, admin=f"unix:{path}", admin_token=TOKEN),
+        httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://sidecar") as admin,
+    ):
+        refused = await admin.get("/config", headers={"Authorization": "Bearer guessed"})
+        assert reason(refused) == (401, "token_wrong")
+    assert "now by a Unix socket" in caplog.text
 
 
 async def test_a_form_on_another_site_can_change_nothing(proxy: StartProxy) -> None:

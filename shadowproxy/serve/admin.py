@@ -6,6 +6,7 @@ refused before anything of its body is read, every answer that is not the page i
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeAlias
@@ -26,6 +27,7 @@ from shadowproxy.serve.framing import FramingError
 from shadowproxy.serve.listener import Limits
 from shadowproxy.serve.metrics import Exporter
 from shadowproxy.serve.openapi import document
+from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.overview import Overview, budget
 from shadowproxy.serve.recent import MOST, Recent
 
@@ -49,6 +51,8 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 """On every answer that has none of its own: nothing here is to be kept, framed or guessed at."""
+
+_log = logging.getLogger(__name__)
 
 Answer: TypeAlias = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 
@@ -86,6 +90,7 @@ def build(sources: Sources) -> ASGIApp:
     """The admin application. Whether requests are taken on is all that makes the sidecar ready or not."""
     census, controls, overview, recent = sources.census, sources.controls, sources.overview, sources.recent
     exporter = Exporter(census)
+    repeats = Repeats()
 
     def page(_: Request) -> Response:
         return sources.page()
@@ -157,6 +162,8 @@ def build(sources: Sources) -> ASGIApp:
         async def endpoint(request: Request) -> Response:
             refusal = sources.access().refusal(kind, request.scope["headers"])
             if refusal is not None:
+                if refusal.reason == "token_wrong":
+                    _tell_wrong_token(repeats, request)
                 return _refused(refusal)
             answered = answer(request)
             return answered if isinstance(answered, Response) else await answered
@@ -308,6 +315,15 @@ async def _body(request: Request) -> bytes:
     except TimeoutError:
         raise Refused(408, "too_slow", f"the body took longer than {BODY_WITHIN:g} s") from None
     return body
+
+
+def _tell_wrong_token(repeats: Repeats, request: Request) -> None:
+    if count := repeats.worth_telling("token_wrong"):
+        peer = request.scope["client"]
+        client = peer[0] if peer else "a Unix socket"
+        words = "the admin server was asked with a wrong token%s, now by %s"
+        extra = {"event": "admin_token_wrong", "client": client, "count": count}
+        _log.warning(words, times(count), client, extra=extra)
 
 
 def _bad(detail: str) -> Refused:
