@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import re
 import signal
 import sys
@@ -67,10 +66,16 @@ class Program:
         return self._process.pid
 
     @property
-    def rss(self) -> int:
-        """Bytes of memory that the process has now."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+    def peak(self) -> int:
+        """Bytes: the most memory that the process ever held."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) * 1024
+
+    async def read_log(self, size: int) -> bytes:
+        """Some of what it wrote to its standard output; nothing at the end."""
+        assert self._process.stdout is not None
+        return await self._process.stdout.read(size)
 
     async def caller(self, **options: Any) -> Caller:
         return await Caller.to(self.address, **options)
