@@ -119,7 +119,7 @@ FAULTS: dict[str, tuple[Script, set[Outcome]]] = {
     "speaks first": (speak_first, {Outcome.OK, Outcome.INCOMPLETE, Outcome.TIMEOUT}),
     "answers garbage": (always(b"\x00\xff" * 500), {Outcome.PROTOCOL_ERROR}),
     "answers another protocol": (always(b"SSH-2.0-OpenSSH_9.2\r\n"), {Outcome.PROTOCOL_ERROR}),
-    "answers twice": (always(LIVES + LIVES), {Outcome.OK}),
+    "answers twice": (always(LIVES + answer(b"unasked", status=500)), {Outcome.OK}),
     "sends 100 KB of headers": (
         always(answer(b"x", *[(b"X-%d" % n, b"y" * 1000) for n in range(100)])),
         {Outcome.PROTOCOL_ERROR},
@@ -140,6 +140,7 @@ FAULTS: dict[str, tuple[Script, set[Outcome]]] = {
     ),
     "crashes and comes back": (crash_and_come_back(), {Outcome.OK, Outcome.INCOMPLETE}),
 }
+STATUS = {"answers 500": 500, "redirects": 307, "redirects to itself": 301}
 OPTIONS = {"timeout": "150ms", "breaker": {"failures": 1000}}
 LIMITS = {"capture": "256KiB"}
 
@@ -190,6 +191,9 @@ async def test_1_2_3_whatever_the_shadow_does_the_caller_gets_lives_answer_and_t
                 await asyncio.sleep(0.005)
         told = await Books(running).balance(sent=20)
         assert set(told) <= outcomes
+        legs = [each.shadows["s"] for each in await running.records()]
+        # What it answers, and no redirect followed, nor bytes left over taken for another's answer.
+        assert {leg.status for leg in legs if leg.outcome == Outcome.OK} <= {STATUS.get(fault, 200)}
         if fault.startswith(("answers", "closes", "redirects")):
             assert len(running.shadows["s"].requests) == 20  # begun, and seen by it once each
 
