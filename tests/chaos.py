@@ -59,6 +59,9 @@ LEAVING = 2.0
 
 LIMITS = {"memory": "32MiB", "capture": "1MiB", "buffer": "64KiB"}
 MEMORY = 32 << 20
+MOST_READ = 2 << 20
+"""Bytes on the wire of an answer over `limits.capture`, 1 MiB, by when it is cut off: the limit and one read."""
+
 BESIDE = 80 << 20
 """Bytes over `limits.memory` that 64 connections' reads (20 MiB), an answer being joined and the allocator's gaps may
 take at their peak: at most 54 MiB in ten runs of the two floods, which take the most; 3 MiB for all other faults."""
@@ -326,6 +329,7 @@ async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
                 "outcomes": set(outcomes) - expected - SHED - others,
                 "outcomes that are not its own": as_expected < 0.5 * begun or as_expected == 0,
                 "it was not left alone": not ends_well and outcomes[Outcome.BREAKER_OPEN] < begun,
+                "it was read on and on": any(leg.body and leg.body.size > MOST_READ for leg in legs),
                 "statuses": {leg.status for leg in legs if leg.outcome == Outcome.OK} - {STATUS.get(fault, 200)},
                 "what it saw": fault.startswith(("answers", "redirects")) and seen != begun,
             }

@@ -86,17 +86,19 @@ async def speak_first(peer: Peer) -> None:
 
 
 def crash_and_come_back() -> Script:
-    """Every second connection is reset in the middle of its answer, whoever asked."""
+    """Each connection is reset in the middle of an answer, whoever asked: every second one in its first, the others
+    in their eleventh."""
     turn = itertools.count()
 
     async def script(peer: Peer) -> None:
-        crashes = next(turn) % 2 == 0
+        well = 10 * (next(turn) % 2)
         while await peer.request() is not None:
-            if crashes:
+            if not well:
                 await peer.send(LIVES[:-3])
                 peer.reset()
                 return
             await peer.send(LIVES)
+            well -= 1
 
     return script
 
