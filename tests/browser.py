@@ -89,12 +89,12 @@ class Browser:
         for domain in ("Page", "Runtime", "Network", "Log"):
             await self.send(f"{domain}.enable")
 
-    async def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Have the browser do it, and return what it answers."""
+    async def send(self, method: str, *, of_tab: bool = True, **parameters: Any) -> dict[str, Any]:
+        """Have the tab do it, or the browser as a whole, and return what it answers."""
         number = len(self._replies) + 1
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
         message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
-        if self._session:
+        if self._session and of_tab:
             message["sessionId"] = self._session
         self._writer.write(json.dumps(message).encode() + b"\0")
         answer = await asyncio.wait_for(reply, PATIENCE)
@@ -124,12 +124,22 @@ class Browser:
 
     async def press(self, key: str, code: int, text: str = "") -> None:
         for kind in ("keyDown", "keyUp"):
-            typed = {"text": text} if text and kind == "keyDown" else {}
+            typed: dict[str, Any] = {"text": text} if text and kind == "keyDown" else {}
             await self.send("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **typed)
 
     async def type(self, text: str) -> None:
         """Type into what has the focus."""
         await self.send("Input.insertText", text=text)
+
+    async def look_elsewhere(self) -> str:
+        """Put another tab in front, and return what to put this one back by."""
+        this = (await self.send("Target.getTargetInfo"))["targetInfo"]["targetId"]
+        other = await self.send("Target.createTarget", of_tab=False, url="about:blank")
+        await self.send("Target.activateTarget", of_tab=False, targetId=other["targetId"])
+        return str(this)
+
+    async def look_back(self, this: str) -> None:
+        await self.send("Target.activateTarget", of_tab=False, targetId=this)
 
     async def look(self, width: int, height: int, *, dark: bool = False) -> None:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

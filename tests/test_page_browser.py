@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import httpx
 import pytest
 from browser import Browser
 from conftest import Proxy, StartProxy, starter
-from fakes import always, answer
+from fakes import Origin, always, answer
+from program import Program
 
 from shadowproxy.exchange import Outcome
 
@@ -325,6 +327,62 @@ async def test_the_keyboard_reaches_everything(proxy: StartProxy, browser: Brows
             reached.append(await browser.evaluate("document.activeElement.outerHTML.slice(0, 120)"))
             assert await browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         assert len(set(reached)) == wanted, reached
+
+
+async def test_every_control_has_a_name_of_its_own(proxy: StartProxy, browser: Browser) -> None:
+    """As what reads the page aloud has it: the browser's accessibility tree."""
+    async with proxy(LIVE, {"a": OTHER, "b": SAME}, **ADMIN) as running:
+        await opened(browser, running)
+        nodes = (await browser.send("Accessibility.getFullAXTree"))["nodes"]
+        roles = {"button", "spinbutton", "combobox", "link"}
+        names = [node["name"]["value"] for node in nodes if not node["ignored"] and node["role"]["value"] in roles]
+        assert "" not in names
+        assert len(set(names)) == len(names), names
+        assert {"Pause a", "Pause b", "Percent of a", "Pause all shadows"} <= set(names)
+
+
+async def test_a_tab_that_nobody_looks_at_asks_for_nothing(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": SAME}, **ADMIN) as running:
+        await opened(browser, running)
+        this = await browser.look_elsewhere()
+        await browser.wait("document.hidden")
+        before = await browser.evaluate("document.querySelector('#connection').innerText")
+        await asyncio.sleep(2.5)  # two events' time
+        assert await browser.evaluate("document.querySelector('#connection').innerText") == before
+        await browser.look_back(this)
+        await browser.wait(f"document.querySelector('#connection').innerText !== {before!r}")
+        assert await browser.evaluate(shows("Connected; as of"))
+
+
+async def test_live_asked_twice_is_shown_beside_the_shadows(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": SAME}, control={"percent": 100}, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running)
+        control = "document.querySelectorAll('#shadows article')[1]"
+        await browser.wait(shows("1 match", control))
+        assert await browser.evaluate(shows("live asked a second time", control))
+        await browser.evaluate(f"{control}.querySelector('[aria-label=\"Pause control\"]').click()")
+        await browser.wait(shows("PAUSED", control))
+
+
+async def test_a_reload_is_seen_whether_it_was_taken_or_refused(tmp_path: Path, browser: Browser) -> None:
+    async with Origin(LIVE) as live, Origin(SAME) as shadow:
+        values: dict[str, Any] = {"admin": f"127.0.0.1:{free_port()}", "live": {"url": live.url}}
+        async with Program(tmp_path, values | {"shadows": {"old": {"url": shadow.url}}}) as program:
+            await browser.open(f"http://{values['admin']}/")
+            await browser.wait(shows("old", CARD))
+            program.configure(values | {"shadows": {"old": {"url": shadow.url, "percnt": 5}}})
+            program.signal(signal.SIGHUP)
+            await browser.wait(shows("percnt: unknown key", "document.querySelector('#reload')"))
+            assert await browser.evaluate(shows("configuration 1 of"))
+            program.configure(values | {"shadows": {"new": {"url": shadow.url}}})
+            program.signal(signal.SIGHUP)
+            await browser.wait(shows("new", CARD))
+            assert await browser.evaluate("document.querySelector('#reload').hidden")
+            assert await browser.evaluate(shows("configuration 2 of"))
+            assert await browser.evaluate("document.querySelectorAll('#shadows article').length") == 1
+            assert browser.complaints == []
+            assert await program.stop() == 0
 
 
 def overview(mirrored: tuple[int, float, float], alone: tuple[int, float, float], **outcomes: int) -> dict[str, Any]:

@@ -50,6 +50,7 @@ function shadowCard(shadow) {
     act(part.set, `${shadow.name} gets ${percent} % of requests.`, "PUT", `${path}/percent`, { percent });
   });
   part.percent.addEventListener("input", () => (part.typed = true));
+  part.percent.setAttribute("aria-label", visible(`Percent of ${shadow.name}`));
   part.set.setAttribute("aria-label", visible(`Set the percent of ${shadow.name}`));
   part.pause.addEventListener("click", () => {
     const paused = part.shadow.paused;
@@ -68,11 +69,11 @@ function shadowCard(shadow) {
     h(
       "div",
       { class: "parts" },
-      h("section", {}, h("h3", {}, "Answers"), part.rate, part.outcomeBar, part.outcomes, answering.element, part.lane),
+      h("section", {}, h("h4", {}, "Answers"), part.rate, part.outcomeBar, part.outcomes, answering.element, part.lane),
       h(
         "section",
         {},
-        h("h3", {}, "Latency"),
+        h("h4", {}, "Latency"),
         h("table", {}, h("thead", {}, h("tr", {}, h("td"), ...heads)), part.latencies),
         latency.element,
         h("p", { class: "soft" }, h("span", { class: "key live" }), " live, ", h("span", { class: "key" }), " the shadow: half of the requests are answered within it"),
@@ -80,7 +81,7 @@ function shadowCard(shadow) {
       h(
         "section",
         {},
-        h("h3", {}, "Agreement with live"),
+        h("h4", {}, "Agreement with live"),
         part.agreement,
         part.interval,
         h("div", { class: "ends soft" }, part.begins, h("span", {}, "100\u00a0%")),
