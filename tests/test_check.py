@@ -1,24 +1,42 @@
-"""`check`: what is said of each endpoint, of the log and of what is sent to whom."""
+"""`check`: what is found of each endpoint, of certificates, the log and the machine, and how it is put on a screen."""
 
+import asyncio
+import json
 import re
+import resource
+import shutil
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from conftest import StartProxy
+from test_cli import run
 
 from shadowproxy import config
-from shadowproxy.check import Finding, Findings, examine, lines
+from shadowproxy.check import GET, Findings, examine
+from shadowproxy.check.certificates import dated, validity
+from shadowproxy.check.endpoints import Ask
+from shadowproxy.check.finding import Finding, Level, ok
+from shadowproxy.check.machine import open_files, size
+from shadowproxy.check.told import WIDTH, lines
 from shadowproxy.config import Config
+
+OK, WARN, FAIL = Level.OK, Level.WARN, Level.FAIL
+NOW = datetime.now(UTC)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @contextmanager
-def listening(context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server that takes each connection, shakes hands where it has a context, and wants to be sent nothing else."""
+def serving(raw: bytes = ANSWER, context: ssl.SSLContext | None = None) -> Iterator[tuple[int, list[bytes]]]:
+    """A server that answers a request with `raw`, or with nothing; its port, and what it was sent."""
     sent: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -28,56 +46,116 @@ def listening(context: ssl.SSLContext | None = None) -> Iterator[int]:
                     connection, _ = server.accept()
                 except OSError:
                     return
+                connection.settimeout(5)
                 try:
                     # Wrapping takes the socket over, and leaves a bare one to be closed here.
                     with context.wrap_socket(connection, server_side=True) if context else connection as peer:
-                        peer.settimeout(5)
-                        sent.append(peer.recv(1))
+                        if asked := peer.recv(65536):
+                            sent.append(asked)
+                            peer.sendall(raw)
+                            peer.recv(1)
                 except OSError:
                     connection.close()
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield server.getsockname()[1]
+        yield server.getsockname()[1], sent
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
-    assert not any(sent), "checking sends no request"
 
 
 @pytest.fixture
-def free_port() -> Iterator[int]:
-    """A port that nobody listens on while the test runs: it is bound, and refuses."""
+def taken_port() -> Iterator[int]:
+    """A port that is bound, and refuses connections."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
 
 
 def of(tmp_path: Path, **values: object) -> Config:
-    return config.from_values({"log": {"path": str(tmp_path / "log")}, **values})
+    base: dict[str, object] = {
+        "listen": "127.0.0.1:0",
+        "admin": None,
+        "live": {"respond": {}},
+        "log": {"path": str(tmp_path / "log")},
+    }
+    return config.from_values({**base, **values})
 
 
-def said(made: Config) -> tuple[Findings, str]:
-    found = examine(made)
-    return found, "\n".join(lines(made, found))
+def words(found: Findings, section: str) -> list[str]:
+    return [f"{each.level.name} {each.words}" for each in found.of(section)]
 
 
-def test_what_is_within_reach_is_said_so(tmp_path: Path) -> None:
-    with listening() as live, listening() as shadow:
-        urls = {"live": {"url": f"http://127.0.0.1:{live}"}, "shadows": {"b": {"url": f"http://127.0.0.1:{shadow}"}}}
-        found, text = said(of(tmp_path, **urls))
-    assert found.sound
-    assert len(re.findall(r"reached by TCP in \d+ ms", text)) == 2
-    assert text.endswith("ready: all of it is within reach")
+def text_of(made: Config, found: Findings) -> str:
+    return "\n".join(lines(made, found))
 
 
-def test_what_is_out_of_reach_is_named(tmp_path: Path, free_port: int) -> None:
-    with listening() as live:
-        urls = {"live": {"url": f"http://127.0.0.1:{live}"}, "shadows": {"b": {"url": f"http://127.0.0.1:{free_port}"}}}
-        found, text = said(of(tmp_path, **urls))
-    assert not found.sound
-    assert found.endpoints["live"].sound
-    assert found.endpoints["b"].words == "out of reach: connection refused"
-    assert text.endswith("not ready: b")
+# --- endpoints -------------------------------------------------------------------------------------------------------
+
+
+def test_each_step_up_to_an_answer_is_told_of(tmp_path: Path) -> None:
+    with serving() as (port, sent):
+        made = of(tmp_path, live={"url": f"http://localhost:{port}/v1"})
+        found = examine(made, Ask("HEAD", "/ready"))
+    named, connected, answered = words(found, "live")
+    assert re.fullmatch(r"OK localhost is .*127\.0\.0\.1.* \(\d+ ms\)", named)
+    assert re.fullmatch(rf"OK connected to 127\.0\.0\.1:{port} in \d+ ms", connected)
+    assert re.fullmatch(r"OK HEAD /v1/ready: answered 200 OK in \d+ ms", answered)
+    assert sent[0].startswith(b"HEAD /v1/ready HTTP/1.1\r\n")
+    assert found.failed == []
+
+
+def test_a_shadow_is_asked_as_the_mirror_would_ask_it(tmp_path: Path) -> None:
+    with serving() as (port, sent):
+        shadow = {"url": f"http://127.0.0.1:{port}", "headers": {"set": {"X-Key": "s3cret"}}}
+        examine(of(tmp_path, shadows={"b": shadow}))
+    assert b"\r\nX-Shadow-Request: b\r\n" in sent[0]
+    assert b"\r\nX-Key: s3cret\r\n" in sent[0]
+
+
+def test_no_request_is_sent_where_none_is_wanted(tmp_path: Path) -> None:
+    with serving() as (port, sent):
+        found = examine(of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}), ask=None)
+    assert len(found.of("live")) == 1
+    assert sent == []
+
+
+@pytest.mark.parametrize(
+    ("status", "settings", "expected"),
+    [
+        (404, {}, "OK GET /: answered 404 Not Found"),
+        (302, {}, "OK GET /: answered 302 Found"),
+        (299, {}, "OK GET /: answered 299 in"),
+        (503, {}, "WARN GET /: answered 503 Service Unavailable"),
+        (401, {}, "WARN GET /: answered 401 Unauthorized"),
+        (403, {"headers": {"set": {"Authorization": "x"}}}, "our own are not accepted"),
+        (401, {"forward_credentials": True}, "it will be sent the callers'"),
+    ],
+)
+def test_any_status_is_an_answer_and_some_are_warned_of(
+    tmp_path: Path, status: int, settings: dict[str, object], expected: str
+) -> None:
+    with serving(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status) as (port, _):
+        found = examine(of(tmp_path, shadows={"b": {"url": f"http://127.0.0.1:{port}", **settings}}))
+    assert expected in words(found, "shadow b")[-1]
+    assert found.failed == []
+
+
+def test_live_that_wants_credentials_is_no_trouble(tmp_path: Path) -> None:
+    with serving(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n") as (port, _):
+        found = examine(of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}))
+    assert words(found, "live")[-1].startswith("OK GET /: answered 401 Unauthorized")
+    assert "callers bring theirs" in words(found, "live")[-1]
+
+
+def test_what_is_out_of_reach_is_named(tmp_path: Path, taken_port: int) -> None:
+    with serving() as (port, _):
+        shadows = {"b": {"url": f"http://127.0.0.1:{taken_port}"}}
+        made = of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}, shadows=shadows)
+        found = examine(made)
+    assert words(found, "shadow b") == [f"FAIL out of reach: 127.0.0.1:{taken_port}: connection refused"]
+    assert found.failed == ["shadow b"]
+    assert text_of(made, found).endswith("\n\nNOT READY: shadow b")
 
 
 def test_a_name_that_nobody_knows_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,91 +164,314 @@ def test_a_name_that_nobody_knows_is_said_so(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     found = examine(of(tmp_path, live={"url": "http://model.invalid"}))
-    assert found.endpoints["live"].words == "out of reach: the name model.invalid is not known"
+    assert words(found, "live") == ["FAIL the name model.invalid is not known here"]
 
 
-def test_an_endpoint_that_stays_silent_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_takes_no_connection_is_given_up_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def silent(address: object, timeout: float) -> None:
         assert timeout == 0.25
         raise TimeoutError
 
     monkeypatch.setattr(socket, "create_connection", silent)
     found = examine(of(tmp_path, live={"url": "http://10.0.0.1", "connect_timeout": "250ms"}))
-    assert found.endpoints["live"].words == "out of reach: no connection within 250 ms"
+    assert words(found, "live") == ["FAIL out of reach: no connection to 10.0.0.1:80 within 0.25 s"]
 
 
-def test_a_certificate_is_judged_by_the_authority_that_the_config_names(tmp_path: Path) -> None:
-    authority = trustme.CA()
+def test_an_endpoint_that_does_not_answer_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shadowproxy.check.endpoints.PATIENCE", 0.1)
+    with serving(b"") as (port, _):
+        found = examine(of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}))
+    assert words(found, "live")[-1] == "FAIL GET /: no answer within 0.1 s"
+
+
+def test_what_is_not_http_is_refused_as_serving_would_refuse_it(tmp_path: Path) -> None:
+    with serving(b"220 mail.example ESMTP\r\n") as (port, _):
+        found = examine(of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}))
+    assert words(found, "live")[-1].startswith("FAIL GET /: protocol_error: ")
+
+
+@pytest.mark.slow
+def test_a_name_server_that_hangs_does_not_hold_up_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = socket.getaddrinfo
+    go_on = threading.Event()
+
+    def hanging(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "slow.example":
+            go_on.wait(10)
+        return known("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    with serving() as (port, _):
+        shadows = {"slow": {"url": "http://slow.example:1"}, "b": {"url": f"http://127.0.0.1:{port}"}}
+        began = time.monotonic()
+        found = examine(of(tmp_path, shadows=shadows), GET, within=0.5)
+        assert time.monotonic() - began < 5
+        go_on.set()
+    assert words(found, "shadow slow") == ["FAIL this was not at its end within 0.5 s"]
+    assert found.failed == ["shadow slow"]
+
+
+# --- TLS and certificates --------------------------------------------------------------------------------------------
+
+
+def issued(authority: trustme.CA, **more: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert("127.0.0.1", **more).configure_cert(context)
+    return context
+
+
+def tls_of(tmp_path: Path, authority: trustme.CA) -> dict[str, object]:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    with listening(context) as port:
-        url = f"https://127.0.0.1:{port}"
+    return {"ca": str(tmp_path / "ca.pem")}
+
+
+def test_tls_and_the_certificate_shown_are_told_of(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ends = NOW + timedelta(days=90, hours=1)
+    with serving(ANSWER, issued(authority, not_after=ends)) as (port, _):
+        live = {"url": f"https://127.0.0.1:{port}", "tls": tls_of(tmp_path, authority)}
+        ca, _, shaken, shown, answered = words(examine(of(tmp_path, live=live)), "live")
+    assert ca.startswith(f"OK the authority {tmp_path / 'ca.pem'} is good until ")
+    assert re.fullmatch(r"OK TLS 1\.3 in \d+ ms", shaken)
+    assert shown == f"OK its certificate is good until {ends:%Y-%m-%d}, 90 days"
+    assert "answered 200" in answered
+
+
+def test_a_certificate_that_soon_runs_out_is_warned_of(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    with serving(ANSWER, issued(authority, not_after=NOW + timedelta(days=29, hours=1))) as (port, _):
+        live = {"url": f"https://127.0.0.1:{port}", "tls": tls_of(tmp_path, authority)}
+        found = examine(of(tmp_path, live=live))
+    assert [each for each in words(found, "live") if each.startswith("WARN its") and "29 days only: renew it" in each]
+    assert (found.failed, found.warned) == ([], 1)
+
+
+def test_a_certificate_that_ran_out_fails_and_says_when(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    began, ended = NOW - timedelta(days=40), NOW - timedelta(days=10, hours=1)
+    with serving(ANSWER, issued(authority, not_before=began, not_after=ended)) as (port, _):
+        tls = tls_of(tmp_path, authority)
         shadows = {
-            "trusted": {"url": url, "tls": {"ca": str(tmp_path / "ca.pem")}},
-            "unverified": {"url": url, "tls": {"verify": False}},
-            "distrusted": {"url": url},
+            "b": {"url": f"https://127.0.0.1:{port}", "tls": tls},
+            "blind": {"url": f"https://127.0.0.1:{port}", "tls": {"verify": False}},
         }
-        found = examine(of(tmp_path, live={"respond": {}}, shadows=shadows)).endpoints
-    assert found["trusted"].words.startswith("reached by TLSv1.3")
-    assert found["unverified"].sound
-    assert found["distrusted"].words.startswith("its certificate is not trusted: ")
+        found = examine(of(tmp_path, shadows=shadows))
+    assert words(found, "shadow b")[-2:] == [
+        "FAIL its certificate is not accepted: certificate has expired",
+        f"FAIL its certificate ran out on {ended:%Y-%m-%d}, 10 days ago",
+    ]
+    assert f"WARN its certificate ran out on {ended:%Y-%m-%d}, 10 days ago" in words(found, "shadow blind")
+    assert any("whoever answers: verify is off" in each for each in words(found, "shadow blind"))
+    assert found.failed == ["shadow b"]
+
+
+def test_a_certificate_of_an_authority_that_is_not_known_is_not_accepted(tmp_path: Path) -> None:
+    with serving(ANSWER, issued(trustme.CA())) as (port, sent):
+        found = examine(of(tmp_path, live={"url": f"https://127.0.0.1:{port}"}))
+    assert words(found, "live")[1].startswith("FAIL its certificate is not accepted: ")
+    assert sent == []
 
 
 def test_tls_to_a_server_that_speaks_none_is_said_so(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with serving(b"220 mail.example ESMTP\r\n") as (port, _):
+        found = examine(of(tmp_path, live={"url": f"https://127.0.0.1:{port}"}))
+    assert words(found, "live")[-1] == "FAIL TLS failed: wrong version number"
 
-        def greet() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.sendall(b"220 mail.example ESMTP\r\n")
-                connection.recv(4096)
 
-        thread = threading.Thread(target=greet)
-        thread.start()
-        found = examine(of(tmp_path, live={"url": f"https://127.0.0.1:{server.getsockname()[1]}"}))
-        thread.join()
-    assert found.endpoints["live"].words == "TLS failed: wrong version number"
+def test_our_own_certificate_is_looked_at_in_its_file(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ours = authority.issue_cert("us@example.com", not_before=NOW - timedelta(2), not_after=NOW - timedelta(1))
+    ours.private_key_and_cert_chain_pem.write_to_path(tmp_path / "ours.pem")
+    with serving(ANSWER, issued(authority)) as (port, _):
+        tls = {**tls_of(tmp_path, authority), "cert": str(tmp_path / "ours.pem")}
+        found = examine(of(tmp_path, live={"url": f"https://127.0.0.1:{port}", "tls": tls}))
+    assert words(found, "live")[0].startswith(f"FAIL our certificate {tmp_path / 'ours.pem'} ran out on ")
+    assert found.failed == ["live"]
 
 
 def test_tls_files_that_hold_nothing_are_said_so(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
-    with listening() as port:
-        live = {"url": f"https://127.0.0.1:{port}", "tls": {"ca": str(tmp_path / "empty.pem")}}
-        found = examine(of(tmp_path, live=live))
-    assert not found.endpoints["live"].sound
-    assert "no certificate" in found.endpoints["live"].words
+    live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "empty.pem")}}
+    first, second = words(examine(of(tmp_path, live=live)), "live")
+    assert first == f"FAIL the authority {tmp_path / 'empty.pem'} holds no certificate in PEM form"
+    assert second.startswith("FAIL the files of tls cannot be used: ")
 
 
-def test_a_fixed_answer_needs_no_reaching(tmp_path: Path) -> None:
-    found, text = said(of(tmp_path, live={"respond": {}}))
-    assert found.endpoints == {}
-    assert "a fixed answer; no system is asked" in text
+def test_a_bundle_with_an_old_authority_is_warned_of(tmp_path: Path) -> None:
+    old = trustme.CA().issue_cert("a", not_before=NOW - timedelta(2), not_after=NOW - timedelta(1))
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes() + old.cert_chain_pems[0].bytes())
+    live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
+    assert words(examine(of(tmp_path, live=live)), "live")[0].startswith("WARN of 2 certificates: ")
+
+
+def test_a_certificate_of_tomorrow_fails_and_what_is_none_is_said_so() -> None:
+    cert = trustme.CA().issue_cert("a", not_before=NOW + timedelta(1), not_after=NOW + timedelta(9))
+    der = ssl.PEM_cert_to_DER_cert(cert.cert_chain_pems[0].bytes().decode())
+    assert dated("it", der, NOW).level is FAIL
+    assert dated("it", der[:60], NOW).level is WARN
+    assert dated("it", b"\x30\x03\x30\x01\x00", NOW).level is WARN
+
+
+@pytest.mark.parametrize("year", [2049, 2050])
+def test_dates_are_read_in_both_of_their_forms(year: int) -> None:
+    ends = datetime(year, 12, 31, 23, 59, 58, tzinfo=UTC)  # RFC 5280 section 4.1.2.5: the form changes with 2050
+    pem = trustme.CA().issue_cert("a", not_after=ends).cert_chain_pems[0].bytes().decode()
+    assert validity(ssl.PEM_cert_to_DER_cert(pem)).ends == ends
+
+
+# --- the machine -----------------------------------------------------------------------------------------------------
 
 
 def test_the_logs_directory_is_judged_and_not_made(tmp_path: Path) -> None:
-    found = examine(of(tmp_path, live={"respond": {}}))
-    assert (found.log.sound, found.log.words) == (True, "will be made")
+    found = examine(of(tmp_path))
+    assert words(found, "log")[0] == "OK will be made"
     assert not (tmp_path / "log").exists()
 
 
-def test_a_log_path_that_is_a_file_is_not_ready(tmp_path: Path) -> None:
+def test_a_log_path_that_is_a_file_or_beneath_one_fails(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
-    found, text = said(of(tmp_path, live={"respond": {}}))
-    assert found.log.words == "is there and is no directory"
-    assert text.endswith("not ready: log")
+    assert words(examine(of(tmp_path)), "log") == ["FAIL is there and is no directory"]
+    beneath = examine(of(tmp_path, log={"path": str(tmp_path / "log" / "below")}))
+    assert words(beneath, "log")[0].startswith("FAIL cannot be made")
+    assert beneath.failed == ["log"]
 
 
-def test_a_log_path_beneath_a_file_is_not_ready(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    found = examine(config.from_values({"live": {"respond": {}}, "log": {"path": str(tmp_path / "file" / "log")}}))
-    assert found.log.words.startswith("cannot be made")
-
-
-def test_a_directory_that_may_not_be_written_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_may_not_be_written_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere, so permissions show nothing
     (tmp_path / "log").mkdir()
-    assert examine(of(tmp_path, live={"respond": {}})).log.words == "a directory that cannot be written to"
+    assert words(examine(of(tmp_path)), "log") == ["FAIL a directory that cannot be written to"]
+
+
+@pytest.mark.parametrize(
+    ("free", "held", "keep", "expected"),
+    [
+        (20 << 30, 0, "10GiB", "OK 20 GiB free; it may hold 10 GiB"),
+        (9 << 30, 0, "10GiB", "WARN 9 GiB free; it may hold 10 GiB: lower keep.size, or the disk may fill up first"),
+        ((3 << 30) - 4096, 4096, "3GiB", "OK 3 GiB free; it may hold 3 GiB, and holds 4 KiB"),
+        (1000, 0, "10GiB", "FAIL 1000 bytes free: the disk is full"),
+        (9 << 30, 0, None, "OK 9 GiB free, and it may grow without end (keep.size: null)"),
+    ],
+)
+def test_free_space_is_held_against_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, held: int, keep: str | None, expected: str
+) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "x.jsonl").write_bytes(b"x" * held)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
+    found = examine(of(tmp_path, log={"path": str(tmp_path / "log"), "keep": {"size": keep}}))
+    assert words(found, "log") == ["OK a directory, writable", expected]
+
+
+def test_standard_output_can_always_be_written(tmp_path: Path) -> None:
+    assert words(examine(of(tmp_path, log={"path": "-"})), "log") == ["OK standard output"]
+
+
+@pytest.mark.parametrize(("most", "level"), [(374, OK), (373, WARN), (resource.RLIM_INFINITY, OK)])
+def test_the_limit_of_open_files_is_held_against_what_may_be_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, level: Level
+) -> None:
+    made = of(tmp_path, limits={"in_flight": 100}, shadows={"b": {"url": "http://b", "in_flight": 10}})
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (64, most))
+    found = open_files(made)
+    assert found.level is level
+    assert found.words.startswith("374 may be needed")
+
+
+def test_an_address_that_cannot_be_had_fails(tmp_path: Path) -> None:
+    with serving() as (port, _):
+        found = examine(of(tmp_path, listen=f"127.0.0.1:{port}"))
+    assert words(found, "listen") == ["FAIL in use by another program"]
+    assert found.failed == ["listen"]
+    elsewhere = examine(of(tmp_path, listen="203.0.113.1:80"))
+    assert words(elsewhere, "listen")[0].startswith("FAIL cannot be listened on: ")
+
+
+async def test_an_address_that_a_shadowproxy_has_is_no_trouble(proxy: StartProxy, tmp_path: Path) -> None:
+    async with proxy(admin="127.0.0.1:0") as running:
+        assert running.sidecar.admin_address is not None
+        addresses = {
+            "listen": "{}:{}".format(*running.sidecar.address),
+            "admin": "{}:{}".format(*running.sidecar.admin_address),
+        }
+        found = await asyncio.to_thread(examine, of(tmp_path, **addresses))
+    for section in ("listen", "admin"):
+        assert words(found, section)[0].startswith("OK in use, and the admin address is answered by a shadowproxy")
+
+
+def test_a_unix_socket_is_free_unless_somebody_listens(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+
+    def listen(path: Path) -> list[str]:
+        return words(examine(of(tmp_path, listen=f"unix:{path}")), "listen")
+
+    assert listen(path) == ["OK free"]
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+        bound.listen()
+        assert listen(path) == ["FAIL in use by another program"]
+    assert listen(path) == ["OK free: what is there was left behind"]
+    path.unlink()
+    path.touch()
+    assert listen(path) == ["FAIL is there and is no socket"]
+    assert listen(Path("/nowhere/s")) == ["FAIL /nowhere is no directory"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (1 << 10, "1 KiB"), (10 << 30, "10 GiB"), (1_500_000, "1.43 MiB"), (1023 << 20, "1023 MiB")],
+)
+def test_sizes_are_short(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+# --- the screen ------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_configuration_is_told_on_less_than_a_screen() -> None:
+    made = config.from_flags(live="http://a", shadows={"b": "http://b"})
+    found = Findings(
+        {
+            "listen": (ok("free"),),
+            "live": (ok("a is 10.0.0.1 (2 ms)"), ok("connected")),
+            "shadow b": (Finding(WARN, "connected " * 12 + "at last"),),
+            "log": (ok("will be made"),),
+            "open files": (ok("3,128 may be needed, 20,000 may be open"),),
+        }
+    )
+    assert (
+        text_of(made, found)
+        == """\
+listen      127.0.0.1:8080
+  ok        free
+admin       127.0.0.1:9901
+
+live        http://a
+  ok        a is 10.0.0.1 (2 ms)
+  ok        connected
+            is sent every request as it came, credentials included
+            given up after 1 m of silence
+
+shadow      b: http://b
+  warn      connected connected connected connected connected connected
+            connected connected connected connected connected connected at last
+            is sent 100 % of requests
+            64 at once, 256 waiting, each within 30 s
+            the callers' credentials are held back
+
+log         shadow-log
+  ok        will be made
+            bodies whole up to 256 KiB
+            credentials blanked
+            kept up to 10 GiB, for 30 d
+
+open files
+  ok        3,128 may be needed, 20,000 may be open
+
+READY, with 1 warning"""
+    )
 
 
 def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> None:
@@ -184,11 +485,13 @@ def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> Non
         "budget": {"requests": 1000, "duration": "2h"},
     }
     log = {"path": str(tmp_path), "bodies": "hash", "redact": {"json": ["/user"], "hash_key": "hunter2"}}
-    values = {"live": {"respond": {}}, "shadows": {"b": shadow}, "log": log}
-    _, text = said(config.from_values(values))
-    for words in (
-        "shadow      b: http://127.0.0.1:1/base",
-        "12.5 % of requests, where the method is POST or PUT, the path is /v1/*, X-Team is search",
+    made = of(tmp_path, shadows={"b": shadow}, log=log)
+    text = text_of(made, examine(made))
+    assert all(len(line) <= WIDTH for line in text.splitlines() if str(tmp_path) not in line)
+    flowing = " ".join(text.split())
+    for said in (
+        "shadow b: http://127.0.0.1:1/base",
+        "is sent 12.5 % of requests, where the method is POST or PUT, the path is /v1/*, X-Team is search",
         "64 at once, 256 waiting, each within 30 s",
         "at most 1000 requests",
         "for 2 h",
@@ -199,60 +502,48 @@ def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> Non
         "rewritten: /v1/a becomes /v2/a, /model",
         "of bodies their length and SHA-256",
         "credentials as a keyed hash, and /user",
-        "warning: shadows.b.headers.set.Authorization is a secret written into the file",
+        "warning shadows.b.headers.set.Authorization is a secret written into the file",
     ):
-        assert words in text
+        assert said in flowing
     assert "hunter2" not in text
-
-
-def test_a_shadow_that_is_sent_credentials_is_said_so(tmp_path: Path) -> None:
-    values = {"url": "http://127.0.0.1:1", "forward_credentials": True, "percent": 0}
-    _, text = said(of(tmp_path, live={"respond": {}}, shadows={"b": values}))
-    assert "the callers' credentials are sent along (forward_credentials: true)" in text
-    assert "no request" in text
-
-
-def test_a_plain_configuration_is_told_on_less_than_a_screen() -> None:
-    made = config.from_flags(live="http://a", shadows={"b": "http://b"})
-    found = Findings({"live": Finding(True, "reached"), "b": Finding(True, "reached")}, Finding(True, "will be made"))
-    assert (
-        "\n".join(lines(made, found))
-        == """\
-listens on  127.0.0.1:8080
-
-live        http://a
-            reached
-            every request as it came, credentials included
-            given up after 1 m of silence
-
-shadow      b: http://b
-            reached
-            100 % of requests
-            64 at once, 256 waiting, each within 30 s
-            the callers' credentials are held back
-
-log         shadow-log: will be made
-            bodies whole up to 256 KiB
-            credentials blanked
-            kept up to 10 GiB, for 30 d
-
-ready: all of it is within reach"""
-    )
 
 
 def test_what_is_out_of_the_ordinary_has_its_words(tmp_path: Path) -> None:
     (tmp_path / "client.pem").touch()
-    values = {
+    values: dict[str, object] = {
         "live": {"url": "https://127.0.0.1:1", "tls": {"cert": str(tmp_path / "client.pem")}},
         "control": {"percent": 2.5},
+        "shadows": {"b": {"url": "http://127.0.0.1:1", "forward_credentials": True, "percent": 0}},
         "log": {"path": "-", "bodies": "none"},
     }
-    text = "\n".join(lines(config.from_values(values), examine(config.from_values(values))))
+    text = text_of(of(tmp_path, **values), Findings({}))
     assert "asked a second time for 2.5 % of the mirrored requests" in text
-    assert f"shows the certificate {tmp_path / 'client.pem'}" in text
-    assert "log         standard output\n            of bodies their length\n" in text
+    assert f"shows the certificate {tmp_path / 'client.pem'}" in " ".join(text.split())
+    assert "log\n            of bodies their length\n" in text
+    assert "admin       off" in text
+    assert "is sent no request" in text
+    assert "the callers' credentials are sent along (forward_credentials: true)" in text
     assert "kept" not in text
+    assert "live        a fixed answer; no system is asked" in text_of(of(tmp_path), Findings({}))
 
 
-def test_standard_output_can_always_be_written() -> None:
-    assert examine(config.from_values({"live": {"respond": {}}, "log": {"path": "-"}})).log.words == "standard output"
+@pytest.mark.slow
+def test_the_exit_status_says_whether_it_will_work(tmp_path: Path, taken_port: int) -> None:
+    file = tmp_path / "config.yaml"
+    values = {"listen": "127.0.0.1:0", "admin": None, "log": {"path": str(tmp_path / "log")}}
+    with serving() as (port, sent):
+        shadows = {"b": {"url": f"http://localhost:{port}"}}
+        file.write_text(json.dumps({**values, "live": {"url": f"http://127.0.0.1:{port}"}, "shadows": shadows}))
+        done = run("check", "-c", file, "--method", "options", "--path", "/health")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(r"\n\nREADY(, with 1 warning)?\n\Z", done.stdout)  # a small disk is warned of
+        assert "\x1b" not in done.stdout
+        assert sent[0].startswith(b"OPTIONS /health ")
+        sent.clear()
+        assert run("check", "-c", file, "--no-request").returncode == 0
+        assert sent == []
+    file.write_text(json.dumps({**values, "live": {"url": f"http://127.0.0.1:{taken_port}"}}))
+    done = run("check", "-c", file)
+    assert done.returncode == 1
+    assert done.stdout.endswith("\n\nNOT READY: live\n")
+    assert run("check", "-c", file, "--path", "no-slash").returncode == 2

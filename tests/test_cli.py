@@ -223,21 +223,26 @@ def test_serve_says_where_it_listens_and_ends_with_0_when_told_to(tmp_path: Path
 # --- check -----------------------------------------------------------------------------------------------------------
 
 
+ANYWHERE = "listen: 127.0.0.1:0\nadmin: null\n"  # the default addresses may be somebody's
+
+
 def test_check_ends_with_1_when_something_is_out_of_reach(tmp_path: Path) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         path = tmp_path / "config.yaml"
-        path.write_text(f"live: {{url: 'http://127.0.0.1:{bound.getsockname()[1]}'}}\nlog: {{path: {tmp_path}}}\n")
+        path.write_text(
+            f"{ANYWHERE}live: {{url: 'http://127.0.0.1:{bound.getsockname()[1]}'}}\nlog: {{path: {tmp_path}}}\n"
+        )
         done = run("check", "-c", path)
     assert done.returncode == 1
     assert "connection refused" in done.stdout
-    assert done.stdout.endswith("not ready: live\n")
+    assert done.stdout.endswith("NOT READY: live\n")
     assert "\x1b" not in done.stdout
 
 
 def test_check_ends_with_0_when_all_is_well(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(f"live: {{respond: {{}}}}\nlog: {{path: {tmp_path}}}\n")
+    path.write_text(f"{ANYWHERE}live: {{respond: {{}}}}\nlog: {{path: {tmp_path}}}\n")
     assert run("check", "-c", path).returncode == 0
 
 

@@ -136,7 +136,8 @@ def blocks(language: str, text: str = README) -> list[str]:
 @needs_curl
 def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, ports: dict[str, str]) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    (tmp_path / "config.yaml").write_text(moved(blocks("yaml")[-1], ports))
+    elsewhere = "listen: 127.0.0.1:0\nadmin: null\n"  # the default addresses may be somebody's
+    (tmp_path / "config.yaml").write_text(moved(blocks("yaml")[-1], ports) + elsewhere)
     said: list[str] = []
     with ExitStack() as stack:
         for how, command in MARKED.findall(README):
@@ -168,7 +169,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, port
     assert "challenger" in shown
     assert "0.7" in shown
     assert "mismatch 1" in reported
-    assert checked.endswith("ready: all of it is within reach\n")
+    assert re.search(r"\n\nREADY(, with \d warnings?)?\n\Z", checked)  # the servers here refuse a GET
     assert "challenger" in compared
 
 

@@ -1,6 +1,8 @@
 """The commands around the sidecar itself: run it, check what it would do, ask whether it is ready."""
 
 import gc
+import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,23 +109,59 @@ def serve(
 
 
 @click.command(
-    short_help="Say what a configuration means and what can be reached.",
-    epilog=examples("shadowproxy check -c config.yaml"),
+    short_help="Say what a configuration means and whether it will work here.",
+    epilog=examples(
+        "shadowproxy check -c config.yaml",
+        "shadowproxy check -c config.yaml --path /v2/health/ready",
+        "shadowproxy check -c config.yaml --no-request",
+    ),
 )
 @click.option(
     "-c", "--config", "file", metavar="FILE", required=True, type=click.Path(path_type=Path), help="The configuration."
 )
-def check(file: Path) -> None:
-    """Say what a configuration means, and whether each endpoint can be reached.
+@click.option("--path", metavar="PATH", default="/", show_default=True, help="What each endpoint is asked for.")
+@click.option(
+    "--method",
+    type=click.Choice(["GET", "HEAD", "OPTIONS"], case_sensitive=False),
+    default="GET",
+    show_default=True,
+    help="How it is asked.",
+)
+@click.option("--no-request", is_flag=True, help="Connect, and send no request.")
+def check(file: Path, path: str, method: str, no_request: bool) -> None:
+    """Say what a configuration means, and whether it will work on this machine.
 
-    Connects and does the TLS handshake, and sends no request. Exit status 1 when something is out of reach.
+    Looks up, connects to and sends one request to live and every shadow; looks at certificates, the log's directory,
+    the addresses to listen on and the limit of open files. Changes nothing. Any status counts as an answer. Exit
+    status 0 when it will work, 1 when something fails.
     """
+    if not re.fullmatch(r"/[\x21-\x7e]*", path):
+        raise click.UsageError("--path must be as on the wire: a slash first, percent-encoded")
     config = load_config(file)
-    from shadowproxy import check as checking
+    from shadowproxy.check import examine
+    from shadowproxy.check.endpoints import Ask
+    from shadowproxy.check.told import lines
 
-    found = checking.examine(config)
-    click.echo("\n".join(checking.lines(config, found)))
-    sys.exit(0 if found.sound else EXIT_FAILED)
+    found = examine(config, None if no_request else Ask(method, path))
+    for line in lines(config, found):
+        click.echo(_coloured(line), color=False if os.environ.get("NO_COLOR") else None)
+    sys.exit(EXIT_FAILED if found.failed else 0)
+
+
+def _coloured(line: str) -> str:
+    """With its first words in their colour; click takes colours out where there is no terminal."""
+    colour = next((colour for words, colour in _COLOURS.items() if line.startswith(words)), None)
+    return line if colour is None else click.style(line[:12], fg=colour, bold=True) + line[12:]
+
+
+_COLOURS = {
+    "  ok ": "green",
+    "  warn ": "yellow",
+    "  FAIL ": "red",
+    "warning ": "yellow",
+    "NOT READY": "red",
+    "READY": "green",
+}
 
 
 @click.command(

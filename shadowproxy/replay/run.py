@@ -39,11 +39,12 @@ from shadowproxy.lines import Line, Unreadable, lines, segments
 from shadowproxy.record import Policy, Record, RecordError, decode, encode_again
 from shadowproxy.replay.again import Again, Unfit, again
 from shadowproxy.serve.capture import Capture, Memory
+from shadowproxy.serve.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.identity import uuid7
 from shadowproxy.serve.payload import NotRead
 from shadowproxy.serve.rewrite import Rewrite, located
 from shadowproxy.serve.segments import create
-from shadowproxy.serve.upstream import Endpoint, UpstreamError, tls_context
+from shadowproxy.serve.upstream import Endpoint, UpstreamError
 
 LATE: Final = 0.1
 """Seconds after its time from which on a request counts as sent late."""
@@ -380,25 +381,10 @@ def _streams(logs: Sequence[str]) -> list[list[str]]:
 
 
 def _endpoint(shadow: Shadow) -> Endpoint:
-    tls = None
-    if shadow.url.startswith("https:"):
-        ca, cert, key = (
-            None if path is None else str(path) for path in (shadow.tls.ca, shadow.tls.cert, shadow.tls.key)
-        )
-        try:
-            tls = tls_context(ca=ca, cert=cert, key=key, verify=shadow.tls.verify)
-        except (OSError, ssl.SSLError) as error:
-            raise ReplayError(f"tls: its files cannot be used: {error}") from error
-    return Endpoint(
-        shadow.url,
-        tls=tls,
-        connect_timeout=shadow.connect_timeout,
-        silence=shadow.timeout,
-        host=shadow.host,
-        removed=frozenset(name.lower().encode() for name in shadow.headers.remove),
-        put=tuple((name.encode(), value.encode()) for name, value in shadow.headers.set.items()),
-        retry=True,
-    )
+    try:
+        return endpoint_of(shadow, tls_of(shadow.tls) if shadow.url.startswith("https:") else None)
+    except (OSError, ssl.SSLError) as error:
+        raise ReplayError(f"tls: its files cannot be used: {error}") from error
 
 
 class _Output:

@@ -19,14 +19,13 @@ from shadowproxy.record import Answer, Judgement
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve import journal, proxy, sampling
 from shadowproxy.serve import lane as lanes
+from shadowproxy.serve.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.journal import Encode
 from shadowproxy.serve.lane import CONTROL, Lane, Plan, Tally
 from shadowproxy.serve.listener import Limits
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.tracing import LIVE, Place
-from shadowproxy.serve.upstream import Endpoint, tls_context
-
-PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chunks: a tenth of a core, at most
+from shadowproxy.serve.upstream import Endpoint
 
 PROXY = f"{socket.gethostname()}/0"
 """Who writes the records: host and worker."""
@@ -91,7 +90,7 @@ def build(
     journal's thread.
     """
     endpoints = {
-        where: _kept_endpoint(where, section, before) or _endpoint(section, contexts.get(where))
+        where: _kept_endpoint(where, section, before) or endpoint_of(section, contexts.get(where))
         for where, section in sections(config)
     }
     if config.control.percent:
@@ -99,7 +98,7 @@ def build(
             before is not None and before.config.live == config.live and endpoints["live"] is before.endpoints["live"]
         )
         kept = before.endpoints.get(CONTROL) if before is not None and same else None
-        endpoints[CONTROL] = kept or _endpoint(config.live, contexts.get("live"))
+        endpoints[CONTROL] = kept or endpoint_of(config.live, contexts.get("live"))
 
     def lane(settings: lanes.Shadow, endpoint: Endpoint) -> Lane:
         previous = _lane_before(settings.name, before)
@@ -213,28 +212,9 @@ def _lane_before(name: str, before: Generation | None) -> Lane | None:
     return next((lane for lane in lanes_before if lane.shadow.name == name), None)
 
 
-def _endpoint(section: Live | Shadow, tls: ssl.SSLContext | None) -> Endpoint:
-    return Endpoint(
-        section.url or "",
-        tls=tls,
-        connect_timeout=section.connect_timeout,
-        silence=section.timeout,
-        host=section.host,
-        removed=frozenset(name.lower().encode() for name in section.headers.remove),
-        put=tuple((name.encode(), value.encode()) for name, value in section.headers.set.items()),
-        retry=not isinstance(section, Live) or section.retry == "idle",
-        pace=0.0 if isinstance(section, Live) else PACE,
-    )
-
-
 def _tls(where: str, tls: Tls) -> ssl.SSLContext:
     try:
-        return tls_context(
-            ca=str(tls.ca) if tls.ca else None,
-            cert=str(tls.cert) if tls.cert else None,
-            key=str(tls.key) if tls.key else None,
-            verify=tls.verify,
-        )
+        return tls_of(tls)
     except (OSError, ssl.SSLError) as error:
         raise GenerationError(f"{where}: its files cannot be used: {error}") from error
 

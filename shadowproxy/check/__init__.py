@@ -1,0 +1,77 @@
+"""What `shadowproxy check` says of a configuration: what it means in plain words, and whether it will work here.
+
+`endpoints.py`, `certificates.py` and `machine.py` look, `told.py` puts it on one screen. Nothing is written, and
+nothing is changed; each endpoint is sent one request, unless it is asked for none.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+
+from shadowproxy.check import machine
+from shadowproxy.check.endpoints import Ask
+from shadowproxy.check.endpoints import examine as endpoint
+from shadowproxy.check.finding import Finding, Level, fail
+from shadowproxy.config import Config
+
+GET = Ask()
+WITHIN = 20.0
+"""Seconds for all endpoints together: they are tried at once, and a name server that hangs must not be waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found, by section: listen, admin, live, shadows by name, log, files. A section may have none."""
+
+    sections: Mapping[str, tuple[Finding, ...]]
+
+    def of(self, section: str) -> tuple[Finding, ...]:
+        return self.sections.get(section, ())
+
+    @property
+    def failed(self) -> list[str]:
+        """The sections in which something fails."""
+        return [name for name, found in self.sections.items() if any(each.level is Level.FAIL for each in found)]
+
+    @property
+    def warned(self) -> int:
+        return sum(each.level is Level.WARN for found in self.sections.values() for each in found)
+
+
+def examine(config: Config, ask: Ask | None = GET, within: float = WITHIN) -> Findings:
+    """Look at all of it. With `ask` None no endpoint is sent a request. Takes `within` seconds at most, and a few."""
+    found: dict[str, tuple[Finding, ...]] = {key: (finding,) for key, finding in machine.addresses(config)}
+    tries: dict[str, Iterator[Finding]] = {}
+    if config.live.url is not None:
+        tries["live"] = endpoint("live", config.live, ask)
+    for name, shadow in config.shadows.items():
+        tries[shadow_section(name)] = endpoint(name, shadow, ask)
+    found |= _all_of(tries, within)
+    found["log"] = tuple(machine.log(config.log))
+    found["open files"] = (machine.open_files(config),)
+    return Findings(found)
+
+
+def shadow_section(name: str) -> str:
+    return f"shadow {name}"
+
+
+def _all_of(tries: Mapping[str, Iterator[Finding]], within: float) -> dict[str, tuple[Finding, ...]]:
+    """What each gives, at once. Those that take too long are left behind, in threads that end with the process."""
+    found: dict[str, list[Finding]] = {name: [] for name in tries}
+    ended: set[str] = set()
+
+    def look(name: str) -> None:
+        for finding in tries[name]:
+            found[name].append(finding)
+        ended.add(name)
+
+    threads = [threading.Thread(target=look, args=(name,), daemon=True) for name in tries]
+    for thread in threads:
+        thread.start()
+    deadline = monotonic() + within
+    for thread in threads:
+        thread.join(max(0.0, deadline - monotonic()))
+    unended = fail(f"this was not at its end within {within:g} s")
+    return {name: (*each, *(() if name in ended else (unended,))) for name, each in found.items()}

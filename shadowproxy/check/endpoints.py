@@ -1,0 +1,211 @@
+"""Whether an endpoint can be had from here: its name, a connection, TLS and its certificates, and an answer.
+
+Each step is told of by itself, so that one sees how far it goes. The first three are asked of the sockets directly; the
+answer is asked for by the client that `serve` uses, since what that refuses will be refused then.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from ipaddress import ip_address
+from time import perf_counter
+from urllib.parse import urlsplit
+
+from shadowproxy import __version__
+from shadowproxy.check.certificates import dated, in_file
+from shadowproxy.check.finding import Finding, Level, fail, ok, warn
+from shadowproxy.config import Live, Shadow
+from shadowproxy.credentials import is_credential_header
+from shadowproxy.exchange import Field
+from shadowproxy.serve.endpoints import endpoint_of, tls_of
+from shadowproxy.serve.headers import for_shadow
+from shadowproxy.serve.upstream import UpstreamError
+
+PATIENCE = 5.0
+"""Seconds that an answer is waited for, and a handshake: who waits at a terminal for longer thinks that it hangs."""
+
+_PORTS = {"http": 80, "https": 443}
+_SHOWN = 4  # addresses of a name
+_READ = 64 << 10  # bytes of an answer, for the connection's sake: what it says is not looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The request that each endpoint is sent; the path is below its base path, as a caller's would be."""
+
+    method: str = "GET"
+    path: str = "/"
+
+
+def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Finding]:
+    """What is found of one endpoint, in the order in which it is tried, up to the first thing that fails.
+
+    A generator, and slow: whoever runs it bounds its time, and has what it found by then.
+    """
+    parts = urlsplit(section.url or "")
+    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    now = datetime.now(UTC)
+    context: ssl.SSLContext | None = None
+    if parts.scheme == "https":
+        if section.tls.cert is not None:
+            yield from in_file("our certificate", section.tls.cert, now)
+        if section.tls.ca is not None:
+            yield from in_file("the authority", section.tls.ca, now)
+        try:
+            context = tls_of(section.tls)
+        except (OSError, ssl.SSLError) as error:
+            yield fail(f"the files of tls cannot be used: {_tls_words(error)}")
+            return
+    began = perf_counter()
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError):
+        yield fail(f"the name {host} is not known here")
+        return
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    if not _is_address(host):
+        more = f" and {len(addresses) - _SHOWN} more" if len(addresses) > _SHOWN else ""
+        yield ok(f"{host} is {', '.join(addresses[:_SHOWN])}{more} ({_ms(began)})")
+    connecting = _connect(addresses, port, section.connect_timeout)
+    yield connecting
+    if connecting.level:
+        return
+    if context is not None:
+        shaken = list(_handshake(host, addresses, port, context, section, now))
+        yield from shaken
+        if shaken[0].level is Level.FAIL:
+            return
+    if ask is not None:
+        yield _answer(name, section, ask, context)
+
+
+def _connect(addresses: list[str], port: int, timeout: float) -> Finding:
+    """The first address that takes a connection, as `serve` takes it."""
+    why = ""
+    for address in addresses:
+        began = perf_counter()
+        try:
+            with socket.create_connection((address, port), min(timeout, PATIENCE)):
+                return ok(f"connected to {_pair(address, port)} in {_ms(began)}")
+        except TimeoutError:
+            why = why or f"no connection to {_pair(address, port)} within {min(timeout, PATIENCE):g} s"
+        except OSError as error:
+            why = why or f"{_pair(address, port)}: {(error.strerror or str(error)).lower()}"
+    return fail(f"out of reach: {why}")
+
+
+def _handshake(
+    host: str, addresses: list[str], port: int, context: ssl.SSLContext, section: Live | Shadow, now: datetime
+) -> Iterator[Finding]:
+    """The handshake as `serve` does it, and the certificate that was shown, also where it was not accepted."""
+    began = perf_counter()
+    shown: bytes | None
+    try:
+        version, shown = _shaken(host, addresses, port, context)
+        trusted = "" if section.tls.verify else ", whoever answers: verify is off"
+        yield ok(f"{version.replace('v', ' ')} in {_ms(began)}{trusted}")
+    except ssl.SSLCertVerificationError as error:
+        yield fail(f"its certificate is not accepted: {error.verify_message.rstrip('.')}")
+        blind = ssl.create_default_context()
+        blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+        try:
+            _, shown = _shaken(host, addresses, port, blind)
+        except OSError:
+            return
+    except TimeoutError:
+        yield fail(f"no TLS handshake within {PATIENCE:g} s")
+        return
+    except OSError as error:
+        yield fail(f"TLS failed: {_tls_words(error)}")
+        return
+    if shown is not None:
+        found = dated("its certificate", shown, now)
+        yield found if section.tls.verify else Finding(min(found.level, Level.WARN), found.words)
+
+
+def _shaken(host: str, addresses: list[str], port: int, context: ssl.SSLContext) -> tuple[str, bytes | None]:
+    refused: OSError | None = None
+    for address in addresses:
+        try:
+            connection = socket.create_connection((address, port), PATIENCE)
+        except OSError as error:
+            refused = refused or error
+            continue
+        with connection, context.wrap_socket(connection, server_hostname=host) as wrapped:
+            return wrapped.version() or "TLS", wrapped.getpeercert(binary_form=True)
+    raise refused or OSError("no address")
+
+
+def _answer(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext | None) -> Finding:
+    words = f"{ask.method} {urlsplit(section.url or '').path.rstrip('/')}{ask.path}"
+    began = perf_counter()
+    try:
+        status = asyncio.run(_status(name, section, ask, context))
+    except UpstreamError as error:
+        return fail(f"{words}: {error.outcome}: {error}")
+    except TimeoutError:
+        return fail(f"{words}: no answer within {PATIENCE:g} s")
+    told = f"{words}: answered {status}{_phrase(status)} in {_ms(began)}"
+    if status in (401, 403):
+        own = "our own are not accepted" if _has_credentials(section) else "none were sent"
+        if isinstance(section, Live):
+            return ok(f"{told}: it asks for credentials; {own}, callers bring theirs")
+        if section.forward_credentials:
+            return ok(f"{told}: it asks for credentials; {own}, it will be sent the callers'")
+        return warn(f"{told}: it asks for credentials; {own}, and callers' are held back: see headers.set")
+    return warn(f"{told}: it is not well") if status >= 500 else ok(told)
+
+
+async def _status(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext | None) -> int:
+    fields: list[Field] = [(b"User-Agent", f"shadowproxy-check/{__version__}".encode()), (b"Accept", b"*/*")]
+    if isinstance(section, Shadow):
+        fields, _ = for_shadow(fields, name, credentials=False)
+    async with asyncio.timeout(PATIENCE), endpoint_of(section, context) as endpoint:
+        answering = await endpoint.ask(ask.method, ask.path.encode(), fields, b"")
+        read = 0
+        try:
+            async for chunk in answering.chunks():
+                read += len(chunk)
+                if read > _READ:
+                    break
+        finally:
+            await answering.aclose()
+        return answering.status
+
+
+def _has_credentials(section: Live | Shadow) -> bool:
+    return any(is_credential_header(name.encode()) for name in section.headers.set)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f" {HTTPStatus(status).phrase}"
+    except ValueError:
+        return ""
+
+
+def _tls_words(error: OSError) -> str:
+    """What OpenSSL says, as words: its reasons are names in capitals."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason.replace("_", " ").lower() if error.reason else "the peer hung up"
+    return (error.strerror or str(error)).lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _pair(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _ms(began: float) -> str:
+    return f"{(perf_counter() - began) * 1000:.0f} ms"

@@ -1,0 +1,131 @@
+"""Whether this machine lets the proxy do what the configuration says: listen, keep its log, open as many files."""
+
+import contextlib
+import errno
+import os
+import resource
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+from shadowproxy.check.finding import Finding, fail, ok, warn
+from shadowproxy.config import Config, Log, TcpAddress, UnixAddress
+
+FULL = 1 << 20
+"""Bytes of free space below which a disk is as good as full."""
+
+_OTHER_FILES = 64  # the log, libraries, sockets that listen, lookups
+_METRICS_TIMEOUT = 2.0
+
+
+def addresses(config: Config) -> Iterator[tuple[str, Finding]]:
+    """Whether each address that is to be listened on is free, with its key."""
+    ours = config.admin is not None and _is_shadowproxy(config.admin)
+    for key, address in (("listen", config.listen), ("admin", config.admin)):
+        if address is not None:
+            yield key, _free(address, ours)
+
+
+def _free(address: TcpAddress | UnixAddress, ours: bool) -> Finding:
+    try:
+        if isinstance(address, UnixAddress):
+            return _free_path(Path(address.path))
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            if ours:
+                return ok("in use, and the admin address is answered by a shadowproxy: likely it runs already")
+            return fail("in use by another program")
+        return fail(f"cannot be listened on: {(error.strerror or str(error)).lower()}")
+    return ok("free")
+
+
+def _free_path(path: Path) -> Finding:
+    """Raises OSError where there is a socket, and somebody listens on it."""
+    if path.exists():
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return fail("is there and is no socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+                raise OSError(errno.EADDRINUSE, "in use")
+        return ok("free: what is there was left behind")
+    if not path.parent.is_dir():
+        return fail(f"{path.parent} is no directory")
+    return ok("free") if os.access(path.parent, os.W_OK | os.X_OK) else fail(f"{path.parent} cannot be written to")
+
+
+def _is_shadowproxy(admin: TcpAddress | UnixAddress) -> bool:
+    """Whether the admin server there tells a shadowproxy's metrics."""
+    if isinstance(admin, UnixAddress) or admin.port == 0:
+        return False
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(admin.host, admin.host)
+    url = f"http://{TcpAddress(host, admin.port)}/metrics"
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=_METRICS_TIMEOUT) as answer:
+            return b"shadowproxy_" in answer.read(256 << 10)
+    except (OSError, ValueError, HTTPException):
+        return False
+
+
+def log(settings: Log) -> Iterator[Finding]:
+    """Whether the log can be written, and whether as much as is to be kept has room. Nothing is written."""
+    if settings.path == "-":
+        yield ok("standard output")
+        return
+    directory = Path(settings.path)
+    if directory.is_dir():
+        writable = os.access(directory, os.W_OK | os.X_OK)
+        yield ok("a directory, writable") if writable else fail("a directory that cannot be written to")
+        around = directory
+    elif directory.exists() or directory.is_symlink():
+        yield fail("is there and is no directory")
+        return
+    else:
+        around = next(parent for parent in directory.absolute().parents if parent.exists())
+        writable = around.is_dir() and os.access(around, os.W_OK | os.X_OK)
+        yield ok("will be made") if writable else fail(f"cannot be made: {around} cannot be written to")
+    if writable:
+        yield _room(around, directory, settings)
+
+
+def _room(around: Path, directory: Path, settings: Log) -> Finding:
+    free = shutil.disk_usage(around).free
+    held = 0
+    with contextlib.suppress(OSError):
+        held = sum(file.stat().st_size for file in directory.iterdir())
+    room = f"{size(free)} free"
+    if free < FULL:
+        return fail(f"{room}: the disk is full")
+    if settings.keep.size is None:
+        return ok(f"{room}, and it may grow without end (keep.size: null)")
+    told = f"{room}; it may hold {size(settings.keep.size)}" + (f", and holds {size(held)}" if held else "")
+    if free + held < settings.keep.size:
+        return warn(f"{told}: lower keep.size, or the disk may fill up first")
+    return ok(told)
+
+
+def open_files(config: Config) -> Finding:
+    """Whether as many requests as may be under way can each have their connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shadows = sum(shadow.in_flight for shadow in config.shadows.values())
+    # Of each request: its caller, live, and as much again for callers that are connected and ask nothing.
+    needed = 3 * config.limits.in_flight + shadows + _OTHER_FILES
+    if most == resource.RLIM_INFINITY:
+        return ok(f"{needed:,} may be needed, as many as wanted may be open")
+    told = f"{needed:,} may be needed, {most:,} may be open"
+    if most >= needed:
+        return ok(told)
+    return warn(f"{told}: raise the limit (ulimit -Hn, LimitNOFILE) or lower limits.in_flight")
+
+
+def size(count: int) -> str:
+    """Bytes in a unit that keeps the number short."""
+    for unit, length in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= length:
+            return f"{count / length:.3g} {unit}" if count < 1000 * length else f"{count // length} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,133 @@
+"""What was found and what the configuration means, on one screen of 80 columns.
+
+A line that begins with ok, warn or FAIL was looked at here and now; the others say what the file says. Header values,
+keys and whatever else may be a secret do not appear.
+"""
+
+from collections.abc import Iterator
+from textwrap import wrap
+
+from shadowproxy.check import Findings, shadow_section
+from shadowproxy.check.finding import Finding, Level
+from shadowproxy.check.machine import size
+from shadowproxy.config import Config, Live, Shadow
+
+WIDTH = 80
+_MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
+
+
+def lines(config: Config, found: Findings) -> Iterator[str]:
+    """The screen, and at its end whether the configuration will work here."""
+    yield from _titled("listen", str(config.listen), found.of("listen"))
+    yield from _titled("admin", "off" if config.admin is None else str(config.admin), found.of("admin"))
+    yield ""
+    live = config.live
+    if live.url is None:
+        yield from _titled("live", "a fixed answer; no system is asked", ())
+    else:
+        yield from _titled("live", live.url, found.of("live"), *_live(config))
+    for name, shadow in config.shadows.items():
+        yield ""
+        yield from _titled("shadow", f"{name}: {shadow.url}", found.of(shadow_section(name)), *_shadow(shadow))
+    yield ""
+    yield from _titled("log", "" if config.log.path == "-" else config.log.path, found.of("log"), *_log(config))
+    yield ""
+    yield from _titled("open files", "", found.of("open files"))
+    if config.warnings:
+        yield ""
+    for warning in config.warnings:
+        yield from _wrapped(f"{'warning':<12}", warning)
+    yield ""
+    warned = found.warned + len(config.warnings)
+    if found.failed:
+        yield f"NOT READY: {', '.join(found.failed)}"
+    else:
+        yield f"READY{'' if not warned else ', with 1 warning' if warned == 1 else f', with {warned} warnings'}"
+
+
+def _titled(title: str, what: str, found: tuple[Finding, ...], *meaning: str) -> Iterator[str]:
+    yield f"{title:<12}{what}".rstrip()
+    for each in found:
+        yield from _wrapped(f"  {_MARKS[each.level]:<10}", each.words)
+    for words in meaning:
+        yield from _wrapped(" " * 12, words)
+
+
+def _wrapped(first: str, words: str) -> list[str]:
+    return wrap(
+        words,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * 12,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _live(config: Config) -> Iterator[str]:
+    live = config.live
+    yield "is sent every request as it came, credentials included"
+    yield f"given up after {_duration(live.timeout)} of silence"
+    yield from _edits(live)
+    if config.control.percent:
+        yield f"asked a second time for {config.control.percent:g} % of the mirrored requests"
+
+
+def _shadow(shadow: Shadow) -> Iterator[str]:
+    match = shadow.match
+    conditions = [
+        *([f"the method is {' or '.join(match.methods)}"] if match.methods else []),
+        *([f"the path is {' or '.join(match.paths)}"] if match.paths else []),
+        *(f"{header} is {glob}" for header, glob in match.headers.items()),
+    ]
+    share = "no request" if shadow.percent == 0 else f"{shadow.percent:g} % of requests"
+    yield f"is sent {share}{', where ' + ', '.join(conditions) if conditions else ''}"
+    yield f"{shadow.in_flight} at once, {shadow.lane} waiting, each within {_duration(shadow.timeout)}"
+    if shadow.budget.requests is not None:
+        yield f"at most {shadow.budget.requests} requests"
+    if shadow.budget.duration is not None:
+        yield f"for {_duration(shadow.budget.duration)}"
+    if shadow.forward_credentials:
+        yield "the callers' credentials are sent along (forward_credentials: true)"
+    else:
+        yield "the callers' credentials are held back"
+    yield from _edits(shadow)
+    changes = [f"{old} becomes {new}" for old, new in shadow.rewrite.path.items()] + list(shadow.rewrite.json)
+    if changes:
+        yield f"rewritten: {', '.join(changes)}"
+
+
+def _edits(endpoint: Live | Shadow) -> Iterator[str]:
+    if endpoint.host != "upstream":
+        yield f"Host: {'the one the caller sent' if endpoint.host == 'preserve' else endpoint.host}"
+    if endpoint.headers.set:
+        yield f"headers set: {', '.join(endpoint.headers.set)}"
+    if endpoint.headers.remove:
+        yield f"headers removed: {', '.join(endpoint.headers.remove)}"
+    if endpoint.tls.cert is not None:
+        yield f"shows the certificate {endpoint.tls.cert}"
+
+
+def _log(config: Config) -> Iterator[str]:
+    log = config.log
+    match log.bodies:
+        case "full":
+            yield f"bodies whole up to {size(log.body_limit)}"
+        case "hash":
+            yield "of bodies their length and SHA-256"
+        case "none":
+            yield "of bodies their length"
+    how = "as a keyed hash" if log.redact.hash_key is not None else "blanked"
+    own = [*log.redact.headers, *log.redact.query, *log.redact.json]
+    yield f"credentials {how}{', and ' + ', '.join(own) if own else ''}"
+    if log.path != "-":
+        most = "of any size" if log.keep.size is None else f"up to {size(log.keep.size)}"
+        age = "for ever" if log.keep.age is None else f"for {_duration(log.keep.age)}"
+        yield f"kept {most}, {age}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1000:g} ms"
