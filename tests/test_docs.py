@@ -115,10 +115,11 @@ def serving(answer: bytes) -> ThreadingHTTPServer:
 def ports() -> Iterator[dict[str, str]]:
     """The README's ports, and what they are here: other tests, and other people, may be using the real ones."""
     live, shadow = serving(b'{"p": [0.5], "from": "live"}'), serving(b'{"p": [0.7], "from": "challenger"}')
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        free = bound.getsockname()[1]
-    yield {"9001": str(live.server_port), "9002": str(shadow.server_port), "8080": str(free), "9901": "0"}
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        callers, admin = str(one.getsockname()[1]), str(other.getsockname()[1])
+    yield {"9001": str(live.server_port), "9002": str(shadow.server_port), "8080": callers, "9901": admin}
     for server in (live, shadow):
         server.shutdown()
         server.server_close()
@@ -163,13 +164,15 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, port
                 assert done.returncode == expected, f"{line}\n{done.stdout}\n{done.stderr}"
                 said.append(done.stdout)
     assert running.returncode == 0
-    asked, shown, reported, checked, compared = said
+    asked, shown, reported, steered, checked, compared = said
     assert asked.endswith('{"p": [0.5], "from": "live"}')
     assert "X-Request-ID: first-try" in asked
     assert "challenger" in shown
     assert "0.7" in shown
     assert "mismatch 1" in reported
     assert re.search(r"\n\nREADY(, with \d warnings?)?\n\Z", checked)  # the servers here refuse a GET
+    assert '"paused":true' in steered
+    assert steered.endswith('"paused":false}')
     assert "challenger" in compared
 
 
