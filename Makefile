@@ -44,7 +44,7 @@ format: $(VENV)/ready
 	$(BIN)/ruff format .
 
 chaos: $(VENV)/ready
-	@command -v rsyslogd >/dev/null || apt-get install -qq --no-install-recommends rsyslog >/dev/null
+	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }
 	@$(BIN)/pytest -m soak tests/chaos.py
 
 bench: $(VENV)/ready
