@@ -3,10 +3,10 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -42,7 +42,7 @@ def test_every_link_to_a_heading_leads_to_one() -> None:
         re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in re.findall(r"^#+ (.*)$", RUNBOOK, re.M)
     }
     wanted = set(re.findall(r"\]\(#([\w-]+)\)", RUNBOOK))
-    assert len(wanted) >= 4
+    assert len(wanted) > 5
     assert wanted - anchors == set()
 
 
@@ -57,6 +57,14 @@ def test_every_cause_and_reason_that_an_alarm_tells_is_explained_there() -> None
         assert told - set(re.findall(r"`([\w]+)`", section(f"### {name}"))) == set()
 
 
+def test_the_program_has_every_event_that_the_runbook_names() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "shadowproxy/serve").glob("*.py"))
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", section("## What it says on standard error"), re.MULTILINE)
+    events = {event for row in rows for event in re.findall(r"\w+", row)}
+    assert len(events) > 20
+    assert {event for event in events if f'"{event}"' not in source} == set()
+
+
 @pytest.mark.slow
 @needs_curl
 def test_the_commands_of_the_runbook_run_and_do_what_it_says(tmp_path: Path, ports: dict[str, str]) -> None:  # noqa: F811
@@ -69,12 +77,13 @@ def test_the_commands_of_the_runbook_run_and_do_what_it_says(tmp_path: Path, por
         )
     )
     program = [sys.executable, "-m", "shadowproxy"]
-    with subprocess.Popen(
-        [*program, "serve", "-c", "config.yaml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as running:
+    with ExitStack() as stack:
+        words = [*program, "serve", "-c", "config.yaml"]
+        running = stack.enter_context(subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
+        stack.callback(running.kill)  # which does nothing to one that has ended
         assert running.stderr is not None
-        line = next(line for line in running.stderr if "listening on" in line)
-        proxy, _, admin = re.findall(r"http://(127\.0\.0\.1:\d+)", line)
+        started = json.loads(next(line for line in running.stderr if "listening on" in line))
+        proxy, admin = (started[each].removeprefix("http://") for each in ("listen", "admin"))
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -97,34 +106,31 @@ def test_the_commands_of_the_runbook_run_and_do_what_it_says(tmp_path: Path, por
             challenger = told["shadows"]["challenger"]
             return told["paused"], challenger["paused"], challenger["percent"]
 
-        try:
-            blocks = [block for _, block in MARKED.findall(RUNBOOK)]
-            (pause_all,) = (block for block in blocks if "9901/pause" in block)
-            (steer,) = (block for block in blocks if "/challenger/pause" in block)
-            (reload,) = (block for block in blocks if "-HUP" in block)
-            (stop,) = (block for block in blocks if "-TERM" in block)
-            looks = [block for block in blocks if block not in (pause_all, steer, reload, stop)]
+        blocks = [block for _, block in MARKED.findall(RUNBOOK)]
+        (pause_all,) = (block for block in blocks if "9901/pause" in block)
+        (steer,) = (block for block in blocks if "/challenger/pause" in block)
+        (reload,) = (block for block in blocks if "-HUP" in block)
+        (stop,) = (block for block in blocks if "-TERM" in block)
+        looks = [block for block in blocks if block not in (pause_all, steer, reload, stop)]
 
-            ask()
-            run(pause_all)
-            assert state() == (True, False, 100)
-            ask()
-            run(steer)
-            assert state() == (False, False, 5)
-            config.write_text(config.read_text().replace("challenger: {", "challenger: {percent: 100, timeout: 5s, "))
-            run(reload)
-            until = time.monotonic() + 20
-            while b"config_generation 2.0" not in urlopen(f"http://{admin}/metrics", timeout=10).read():
-                assert time.monotonic() < until
-                time.sleep(0.05)
-            said = [run(look) for look in looks]
-            assert len(said) >= 3
-            assert any("mismatch" in each and "paused" in each for each in said)
-            assert running.poll() is None
-            run(stop)
-            last = running.stderr.read().splitlines()[-1]
-            assert running.wait(20) == 0
-            (balance,) = re.findall(r"stopped: [^`]*lost", section("### Stop and drain"))
-            assert re.search(re.sub(r"\d\d+", r"2", balance), last), last
-        finally:
-            running.send_signal(signal.SIGKILL)
+        ask()
+        run(pause_all)
+        assert state() == (True, False, 100)
+        ask()
+        run(steer)
+        assert state() == (False, False, 5)
+        config.write_text(config.read_text().replace("challenger: {", "challenger: {percent: 100, timeout: 5s, "))
+        run(reload)
+        until = time.monotonic() + 20
+        while b"config_generation 2.0" not in urlopen(f"http://{admin}/metrics", timeout=10).read():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        said = [run(look) for look in looks]
+        assert len(said) >= 3
+        assert any("mismatch" in each and "paused" in each for each in said)
+        assert running.poll() is None
+        run(stop)
+        last = json.loads(running.stderr.read().splitlines()[-1])["message"]
+        assert running.wait(20) == 0
+        (balance,) = re.findall(r"stopped: [^`]*lost", section("### Stop and drain"))
+        assert re.fullmatch(re.sub(r"\d\d+", r"2", balance), last), last
