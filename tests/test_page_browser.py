@@ -73,7 +73,7 @@ async def told(running: Proxy, path: str) -> Any:
 
 def shows(text: str, where: str = "document.body") -> str:
     """An expression that is true once the text can be read there."""
-    return f"{where}?.innerText.includes({text!r})"
+    return f"((place) => place?.checkVisibility() && place.innerText.includes({text!r}))({where})"
 
 
 def press(button: str) -> str:
