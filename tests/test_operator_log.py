@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Proxy, StartProxy
-from fakes import Origin, Peer, answer, silent, strict_ok, then_close
+from fakes import Origin, Peer, answer, refusing_port, silent, strict_ok, then_close
 from program import Program
 
 from shadowproxy.serve.operator_log import (
@@ -308,6 +308,17 @@ async def test_live_failing_is_told_with_its_reason_at_the_1st_2nd_and_4th_time(
 async def hang_up(peer: Peer) -> None:
     await peer.request()
     peer.reset()
+
+
+async def test_a_live_system_that_is_not_there_is_told_in_the_systems_words_without_its_address(
+    proxy: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with refusing_port() as port:
+        async with proxy(live_options={"url": f"http://127.0.0.1:{port}"}) as running:
+            answered = await running.ask(ASKED % b"r-0")
+    (line,) = told(caplog, "live_failed")
+    assert line.getMessage() == "live failed (connect_error): Connection refused; request r-0"
+    assert str(port).encode() not in answered.body
 
 
 async def test_live_answering_again_is_told_once_it_had_failed_more_than_once(
