@@ -157,12 +157,13 @@ def encode(
     request, live = exchange.request, exchange.live
     path, _, query = request.target.partition(b"?")
     live_content = _content_of(live, policy.body_limit)
+    live_answer = _answer(live, live_content) if judge and isinstance(live, Reply) and live_content else None
 
     def told(name: str, leg: ShadowLeg) -> dict[str, Any]:
         content = _content_of(leg, policy.body_limit)
         parts = _leg(leg, content, policy)
-        if judge is not None and isinstance(leg, Reply) and isinstance(live, Reply) and content and live_content:
-            judgement = judge(_answer(live, live_content), _answer(leg, content))
+        if judge is not None and live_answer is not None and isinstance(leg, Reply) and content is not None:
+            judgement = judge(live_answer, _answer(leg, content))
             tell(name, judgement.verdict)
             parts |= _judged(judgement, policy)
         return parts
@@ -235,8 +236,7 @@ def _written(told: dict[str, Any]) -> bytes:
         return orjson.dumps(_storable(told), option=orjson.OPT_APPEND_NEWLINE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(NamedTuple):
     """A captured body, decoded as far as it could be. `raw` is what `value` was read from; `wire` is what came.
 
     `whole`: all of `wire` was captured. `over`: there is more of it, decoded, than `raw`.
@@ -298,8 +298,9 @@ def _answer(reply: Reply, content: _Content) -> Answer:
     """For the judge, who looks at the status, the body, and of the header fields at what the body is."""
     cut = content.over or not content.whole
     body = Body(content.kind, content.value, content.size, truncated=cut, coding=content.coding)
-    typed = tuple(field for field in reply.fields if len(field[0]) == 12 and field[0].lower() == b"content-type")
-    return Answer(Outcome.OK, reply.status, _headers(typed, Redaction()), body, reply.first_byte_ms, reply.total_ms)
+    types = [_text(value) for name, value in reply.fields if len(name) == 12 and name.lower() == b"content-type"]
+    headers: Headers = {"content-type": types[0] if len(types) == 1 else types} if types else {}
+    return Answer(Outcome.OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
 
 
 def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, Any]:

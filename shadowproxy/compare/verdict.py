@@ -8,8 +8,7 @@ diff.py's rules, text and bytes by being the same. What cannot be compared says 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from shadowproxy.compare.diff import KEPT, Diff, diff, shorten_both
 from shadowproxy.compare.rules import Rules, Tolerance
@@ -21,8 +20,7 @@ __all__ = ["Compared", "Content", "Rules", "Tolerance", "compare", "content", "j
 _SHOWN_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What an answer says. `lenient` marks JSON that only Python reads, with NaN or Infinity in it."""
 
     kind: Literal["json", "text", "bytes", "empty", "unknown"]
@@ -31,8 +29,7 @@ class Content:
     why: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(NamedTuple):
     """A verdict with all that led to it. `diff` is None where nothing was compared."""
 
     verdict: Verdict
@@ -55,9 +52,9 @@ def compare(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Con
 
     `said` is the `content` of both, where that is known already.
     """
-    for name, answer in (("live", live), ("shadow", shadow)):
-        if answer.outcome is not Outcome.OK:
-            return Compared(Verdict.INCOMPARABLE, why=f"{name}: {answer.outcome}")
+    if live.outcome is not Outcome.OK or shadow.outcome is not Outcome.OK:
+        name, answer = ("shadow", shadow) if live.outcome is Outcome.OK else ("live", live)
+        return Compared(Verdict.INCOMPARABLE, why=f"{name}: {answer.outcome}")
     if live.status != shadow.status:
         return _mismatch("status", live.status, shadow.status)
     one, other = said or (content(live), content(shadow))
@@ -65,9 +62,9 @@ def compare(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Con
 
 
 def _contents(one: Content, other: Content, live: Answer, shadow: Answer, rules: Rules) -> Compared:
-    for name, said in (("live", one), ("shadow", other)):
-        if said.kind == "unknown":
-            return Compared(Verdict.INCOMPARABLE, why=f"{name}: {said.why}")
+    if "unknown" in (one.kind, other.kind):
+        name, said = ("live", one) if one.kind == "unknown" else ("shadow", other)
+        return Compared(Verdict.INCOMPARABLE, why=f"{name}: {said.why}")
     if one.kind == other.kind == "json":
         found = diff(one.value, other.value, rules)
         if found.count:
