@@ -8,7 +8,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
 
-.PHONY: help demo test soak chaos check format bench dist sbom clean
+.PHONY: help demo test soak chaos check format schema bench dist sbom clean
 
 help:
 	@echo "make demo    see it at work on real flights"
@@ -17,6 +17,7 @@ help:
 	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
+	@echo "make schema  write the configuration's schema anew, after a change of its keys or their page"
 	@echo "make bench   measure it beside nginx and Envoy, about 6 minutes; QUICK=1 for a look"
 	@echo "make dist    build the wheel and the source archive into dist/"
 	@echo "make sbom    write a bill of what ships, in CycloneDX's JSON, into dist/"
@@ -42,6 +43,9 @@ check: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+schema: $(VENV)/ready
+	@$(BIN)/python -m shadowproxy.config.schema docs/configuration.md
 
 chaos: $(VENV)/ready
 	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }

@@ -148,6 +148,22 @@ def check(file: Path, path: str, method: str, no_request: bool) -> None:
     sys.exit(EXIT_FAILED if found.failed else 0)
 
 
+@click.command(
+    short_help="The JSON Schema of the configuration, for editors.",
+    epilog=examples("shadowproxy schema"),
+)
+def schema() -> None:
+    """Print the JSON Schema of the configuration: editors complete the keys by it and mark what is wrong.
+
+    Save it as config.schema.json beside a configuration that begins with the line
+
+    # yaml-language-server: $schema=config.schema.json
+    """
+    from importlib.resources import files
+
+    click.echo(files("shadowproxy.config").joinpath("schema.json").read_text(encoding="utf-8"), nl=False)
+
+
 def _coloured(line: str) -> str:
     """With its first words in their colour; click takes colours out where there is no terminal."""
     colour = next((colour for words, colour in _COLOURS.items() if line.startswith(words)), None)

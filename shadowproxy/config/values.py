@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from shadowproxy.config import source
 from shadowproxy.config.source import FromEnvironment
@@ -294,35 +294,66 @@ def _tolerance(value: object) -> object:
     return {"abs": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), PlainSerializer(duration), Field(ge=0, allow_inf_nan=False)]
-PositiveSeconds = Annotated[
-    float, BeforeValidator(_seconds), PlainSerializer(duration), Field(gt=0, allow_inf_nan=False)
+def _looks(*forms: dict[str, Any]) -> WithJsonSchema:
+    """How a value is written in a file, for editors: any of these, or a text with something from the environment.
+
+    Patterns are of ECMA-262. They are no stricter than the function that reads the value, which has the last word.
+    """
+    return WithJsonSchema({"anyOf": [*forms, {"$ref": "#/$defs/environment"}]})
+
+
+def _like(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{pattern}$"}
+
+
+_DURATION = _looks({"type": "number"}, _like("[0-9]+(\\.[0-9]+)? ?(ms|s|m|h|d)"))
+_SIZE = _looks({"type": "number"}, _like(f"[0-9]+(\\.[0-9]+)? ?({'|'.join(_SIZE_UNITS)})"))
+_NUMBER = _looks({"type": "number"})
+_COUNT = _looks({"type": "integer"})
+_NAME = _looks(_like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"))
+_VALUE = _looks(_like("[^\\x00-\\x08\\x0a-\\x1f\\x7f]*"))
+_POINTER_LIKE = _looks(_like("(/([^/~]|~[01])*)*"))
+_HOST_LIKE = "(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?"
+_ANY_TEXT = _looks({"type": "string"})
+
+Seconds = Annotated[
+    float, BeforeValidator(_seconds), PlainSerializer(duration), Field(ge=0, allow_inf_nan=False), _DURATION
 ]
-Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(size), Field(ge=0)]
-PositiveBytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(size), Field(gt=0)]
-Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
-PositiveCount = Annotated[int, BeforeValidator(_count), Field(gt=0)]
-Percent = Annotated[float, BeforeValidator(_number), Field(ge=0, le=100, allow_inf_nan=False)]
-Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Json = Annotated[Any, BeforeValidator(_any_json)]
-Url = Annotated[str, BeforeValidator(_url)]
-Listen = Annotated[TcpAddress | UnixAddress, PlainValidator(_listen), PlainSerializer(str)]
-FieldName = Annotated[str, BeforeValidator(_field_name)]
-FieldValue = Annotated[str, PlainValidator(_field_value)]
-Token = Annotated[str, PlainValidator(_token)]
-Pointer = Annotated[str, BeforeValidator(_pointer)]
-RawPath = Annotated[str, BeforeValidator(_path)]
-PathGlob = Annotated[str, BeforeValidator(_path_glob)]
-Method = Annotated[str, BeforeValidator(_method)]
-HostHeader = Annotated[str, BeforeValidator(_host_header)]
-SamplingKey = Annotated[str, BeforeValidator(_sampling_key)]
-HeaderGlob = Annotated[str, PlainValidator(_field_value)]
-ShadowName = Annotated[str, BeforeValidator(_shadow_name)]
-Salt = Annotated[str, BeforeValidator(_salt)]
-Text = Annotated[str, BeforeValidator(_text)]
-ReadableFile = Annotated[Path, BeforeValidator(_readable_file)]
-LogPath = Annotated[str, BeforeValidator(_log_path)]
+PositiveSeconds = Annotated[
+    float, BeforeValidator(_seconds), PlainSerializer(duration), Field(gt=0, allow_inf_nan=False), _DURATION
+]
+Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(size), Field(ge=0), _SIZE]
+PositiveBytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(size), Field(gt=0), _SIZE]
+Count = Annotated[int, BeforeValidator(_count), Field(ge=0), _COUNT]
+PositiveCount = Annotated[int, BeforeValidator(_count), Field(gt=0), _COUNT]
+Percent = Annotated[float, BeforeValidator(_number), Field(ge=0, le=100, allow_inf_nan=False), _NUMBER]
+Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False), _NUMBER]
+Flag = Annotated[bool, BeforeValidator(_flag), _looks({"type": "boolean"})]
+Json = Annotated[Any, BeforeValidator(_any_json), WithJsonSchema({})]
+Url = Annotated[str, BeforeValidator(_url), _looks(_like(f'https?://{_HOST_LIKE}(/[!"$->@-~]*)?'))]
+Listen = Annotated[
+    TcpAddress | UnixAddress,
+    PlainValidator(_listen),
+    PlainSerializer(str),
+    _looks(_like("(unix:/.*|(\\[.+\\]|[^\\[\\]:]+):[0-9]{1,5})")),
+]
+FieldName = Annotated[str, BeforeValidator(_field_name), _NAME]
+FieldValue = Annotated[str, PlainValidator(_field_value), _VALUE]
+Token = Annotated[str, PlainValidator(_token), _ANY_TEXT]
+Pointer = Annotated[str, BeforeValidator(_pointer), _POINTER_LIKE]
+RawPath = Annotated[str, BeforeValidator(_path), _looks(_like('/[!"$->@-~]*'))]
+PathGlob = Annotated[str, BeforeValidator(_path_glob), _looks(_like("[/*].*"))]
+Method = Annotated[str, BeforeValidator(_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]
+HostHeader = Annotated[str, BeforeValidator(_host_header), _looks(_like(_HOST_LIKE))]
+SamplingKey = Annotated[
+    str, BeforeValidator(_sampling_key), _looks(_like("(request_id|(header|cookie):[^:/ ]+|json:/.*)"))
+]
+HeaderGlob = Annotated[str, PlainValidator(_field_value), _VALUE]
+ShadowName = Annotated[str, BeforeValidator(_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))]
+Salt = Annotated[str, BeforeValidator(_salt), _looks({"type": "string", "maxLength": 64})]
+Text = Annotated[str, BeforeValidator(_text), _ANY_TEXT]
+ReadableFile = Annotated[Path, BeforeValidator(_readable_file), _looks({"type": "string", "minLength": 1})]
+LogPath = Annotated[str, BeforeValidator(_log_path), _looks({"type": "string", "minLength": 1})]
 Word = BeforeValidator(_word)
 ToleranceValue = BeforeValidator(_tolerance)
 Nullable = BeforeValidator(_nullable)
