@@ -189,10 +189,10 @@ def _encoder(
     def encode(exchange: Exchange) -> bytes:
         verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
         line = record.encode(exchange, proxy=PROXY, policy=policy, judge=judging, tell=verdicts.__setitem__)
+        seen(line, verdicts)  # first: whoever sees that it was counted can look at it
         for name, verdict in verdicts.items():
             if verdict is not None:
                 tallies[name].verdicts[verdict] += 1
-        seen(line, verdicts)
         if trace is not None:
             trace(exchange, verdicts, places)
         return line

@@ -46,10 +46,10 @@ async function ask(method, path, { body, signal } = {}) {
   const response = await fetch(path, body ? { ...options, body: JSON.stringify(body) } : options);
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
-  throw new Refused(response.status, said.error?.detail ?? said.error?.reason ?? `the sidecar answered ${response.status}`);
+  throw new Refused(response.status, said.error?.detail ?? `the sidecar answered ${response.status}`);
 }
 
-/** Whether the answer was that the token is missing or wrong; by a name that the sidecar does not know it is needed, too. */
+/** Whether the answer was that the token is missing or wrong; by a name that the sidecar does not know it is needed. */
 const needsToken = (error) => error.status === 401 || error.status === 421;
 
 /** `ask`, and where the answer is that a token is needed, ask for one and try again. */

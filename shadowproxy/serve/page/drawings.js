@@ -1,10 +1,15 @@
 // Small drawings. Each stands beside the figures that it draws, so nothing is to be had from it alone.
 
-/** A line for each of `kinds` over the window; `draw` gives it lists of [seconds, value]. The figures stand beside it. */
+/** A line for each of `kinds` over the window; `draw` gives it lists of [seconds, value]. */
 function spark(kinds) {
   const lines = kinds.map((kind) => drawn("path", { class: kind }));
   const floor = drawn("path", { class: "axis", d: "M0 39.5H300" });
-  const picture = drawn("svg", { class: "spark", viewBox: "0 0 300 40", preserveAspectRatio: "none", "aria-hidden": "true" }, floor, ...lines);
+  const picture = drawn(
+    "svg",
+    { class: "spark", viewBox: "0 0 300 40", preserveAspectRatio: "none", "aria-hidden": "true" },
+    floor,
+    ...lines,
+  );
   const ends = h("div", { class: "ends soft" }, h("span"), h("span"));
   const element = h("div", {}, picture, ends);
   function draw(lists, now, seconds, unit) {
@@ -31,12 +36,14 @@ function spark(kinds) {
 function bar(picture, parts) {
   const total = parts.reduce((sum, [, each]) => sum + each, 0);
   let left = 0;
-  const pieces = parts.filter(([, each]) => each > 0).map(([kind, each]) => {
-    const width = Math.max(0.5, (each / total) * 100);
-    const piece = drawn("rect", { class: kind, x: left.toFixed(2), width: width.toFixed(2), height: 10 });
-    left += width;
-    return piece;
-  });
+  const pieces = parts
+    .filter(([, each]) => each > 0)
+    .map(([kind, each]) => {
+      const width = Math.max(0.5, (each / total) * 100);
+      const piece = drawn("rect", { class: kind, x: left.toFixed(2), width: width.toFixed(2), height: 10 });
+      left += width;
+      return piece;
+    });
   picture.replaceChildren(...(pieces.length ? pieces : [drawn("rect", { class: "empty", width: 100, height: 10 })]));
 }
 
@@ -48,10 +55,13 @@ function interval(picture, told) {
   if (told) {
     const width = Math.max(0.6, at(told.high) - at(told.low));
     parts.push(drawn("rect", { class: "range", x: Math.min(at(told.low), 100 - width), y: 2, width, height: 6 }));
-    parts.push(drawn("rect", { class: "value", x: Math.min(99, Math.max(0, at(told.share) - 0.5)), width: 1, height: 10 }));
+    parts.push(
+      drawn("rect", { class: "value", x: Math.min(99, Math.max(0, at(told.share) - 0.5)), width: 1, height: 10 }),
+    );
   }
   picture.replaceChildren(...parts);
   return begins;
 }
 
-const strip = (kind) => drawn("svg", { class: kind, viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
+const strip = (kind) =>
+  drawn("svg", { class: kind, viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });

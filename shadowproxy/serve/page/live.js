@@ -4,7 +4,7 @@
 const ENOUGH = { p50: 100, p99: 1000 };
 const ALLOWED = 0.2; // the report's gate: how much above the latency without mirroring is still untouched
 const BUSY = 0.01; // share of what was to be mirrored and was shed for overload, from which that comes first
-const FINEST = 1; // ms: the first of the spans that durations are counted in, below which there is nothing to tell apart
+const FINEST = 1; // ms: the first of the spans that durations are counted in: below it nothing can be told apart
 
 /** The requests of the window, and how many live failed on. A caller that leaves is no fault of live's. */
 function tally(live) {
@@ -29,28 +29,37 @@ function untouched(told) {
   const within = `in the last ${span(seconds)}`;
   const { all, failed } = tally(live);
   if (all === 0) {
-    return ["no-data", "NO REQUEST YET", `Nothing came ${within}. Point a caller's base URL at what the configuration calls listen: live answers it, as before.`];
+    const next = "Point a caller's base URL at what the configuration calls listen: live answers it, as before.";
+    return ["no-data", "NO REQUEST YET", `Nothing came ${within}. ${next}`];
   }
-  const errors = failed ? `${count(failed)} of ${count(all)} requests were not answered whole` : `Live answered ${all === 1 ? "the one request" : `all ${count(all)} requests`}`;
+  const every = all === 1 ? "the one request" : `all ${count(all)} requests`;
+  const errors = failed
+    ? `${count(failed)} of ${count(all)} requests were not answered whole`
+    : `Live answered ${every}`;
   const { shed, chosen } = mirroring(told.shadows);
-  const kept = shed ? ` So that callers did not feel it, ${count(shed)} of ${count(chosen)} were not mirrored (overload).` : "";
-  const besides = `${kept} The event loop is ${ms(overload.loop_lag_ms)} ms late.`;
+  const spared = `So that callers did not feel it, ${count(shed)} of ${count(chosen)} were not mirrored (overload).`;
+  const besides = `${shed ? ` ${spared}` : ""} The event loop is ${ms(overload.loop_lag_ms)} ms late.`;
   if (failed) return ["fail", "LIVE DOES NOT ANSWER ALL", `${errors} ${within}.${besides}`];
   const sentence = (compared) => `${errors} ${within}.${compared && ` ${compared}`}${besides}`;
   if (shed > BUSY * chosen) return ["inconclusive", "THE PROXY WAS OVERLOADED", sentence("")];
   if (mirrored.count === 0) return ["pass", "LIVE ANSWERS", sentence("No request was mirrored.")];
   if (alone.count === 0) {
-    return ["pass", "LIVE ANSWERS", sentence("Every request was mirrored: with a percent below 100, latency without mirroring stands beside it.")];
+    const next = "Every request was mirrored: with a percent below 100, latency without mirroring stands beside it.";
+    return ["pass", "LIVE ANSWERS", sentence(next)];
   }
   const times = (q) => `${q} ${ms(mirrored[`${q}_ms`])} ms with mirroring, ${ms(alone[`${q}_ms`])} ms without`;
   const enough = (q) => mirrored.count >= ENOUGH[q] && alone.count >= ENOUGH[q];
   if (!enough("p50")) {
-    return ["pass", "LIVE ANSWERS", sentence(`Too few requests to compare latencies: ${count(mirrored.count)} mirrored, ${count(alone.count)} not.`)];
+    const few = `Too few requests to compare latencies: ${count(mirrored.count)} mirrored, ${count(alone.count)} not.`;
+    return ["pass", "LIVE ANSWERS", sentence(few)];
   }
   const compared = `${times("p50")}; ${times("p99")}.`;
   const above = (q) => mirrored[`${q}_ms`] - alone[`${q}_ms`];
   const slower = ["p50", "p99"].some((q) => enough(q) && above(q) > Math.max(FINEST, ALLOWED * alone[`${q}_ms`]));
-  if (slower) return ["inconclusive", "MIRRORED REQUESTS WERE SLOWER", sentence(`${compared} It may be other requests, or mirroring.`)];
+  if (slower) {
+    const why = `${compared} It may be other requests, chance or mirroring.`;
+    return ["inconclusive", "MIRRORED REQUESTS WERE SLOWER", sentence(why)];
+  }
   return ["pass", "LIVE IS UNTOUCHED", sentence(compared)];
 }
 
@@ -72,14 +81,14 @@ const figures = {
 };
 
 function latencyTable() {
-  const head = h("thead", {}, h("tr", {}, ...["mirroring", "requests", "p50, ms", "p99, ms"].map((each, at) => h("th", { class: at ? "n" : "", scope: "col" }, each))));
-  return h("table", {}, head, h("tbody", { id: "latencies" }));
+  return h("table", {}, heads(["mirroring", "requests", "p50, ms", "p99, ms"], true), h("tbody", { id: "latencies" }));
 }
 
 /** Rows of a heading and figures, made once and then only given new text. */
 function rows(body, told) {
   if (body.rows.length !== told.length) {
-    body.replaceChildren(...told.map(([, ...cells]) => h("tr", {}, h("th", { scope: "row" }), ...cells.map(() => h("td", { class: "n" })))));
+    const made = ([, ...cells]) => h("tr", {}, h("th", { scope: "row" }), ...cells.map(() => h("td", { class: "n" })));
+    body.replaceChildren(...told.map(made));
   }
   told.forEach((row, at) => row.forEach((text, column) => put(body.rows[at].cells[column], text)));
 }
@@ -111,14 +120,17 @@ function showLive(told) {
   put(figures.errors.big, failed ? `${count(failed)}, ${share(failed / all)}` : all ? "none" : "–");
   name(figures.errors.big, failed ? "big fail" : "big");
   const reasons = Object.entries(others).map(([outcome, each]) => `${count(each)} ${outcome}`);
-  put(figures.errors.small, `of ${count(all)} requests in the last ${span(told.window_seconds)}${reasons.length ? `: ${reasons.join(", ")}` : ""}`);
+  const because = reasons.length ? `: ${reasons.join(", ")}` : "";
+  put(figures.errors.small, `of ${count(all)} requests in the last ${span(told.window_seconds)}${because}`);
 
   put(figures.room.big, `${ms(overload.loop_lag_ms)} ms`);
-  put(figures.room.small, `that the event loop is late. ${bytes(overload.memory_held)} of ${bytes(overload.memory_limit)} held for copies.`);
+  const held = `${bytes(overload.memory_held)} of ${bytes(overload.memory_limit)} held for copies`;
+  put(figures.room.small, `that the event loop is late. ${held}.`);
 
   const lost = Object.entries(journal.lost).filter(([, each]) => each > 0);
   put(figures.journal.big, count(journal.written));
   const trouble = lost.length ? `LOST ${lost.map(([why, each]) => `${count(each)} ${why}`).join(", ")}` : "none lost";
-  put(figures.journal.small, `records written, ${trouble}; ${count(journal.queued)} waiting${journal.last_error ? `; last trouble: ${journal.last_error}` : ""}`);
+  const last = journal.last_error ? `; last trouble: ${journal.last_error}` : "";
+  put(figures.journal.small, `records written, ${trouble}; ${count(journal.queued)} waiting${last}`);
   name(figures.journal.small, lost.length ? "fail" : "soft");
 }

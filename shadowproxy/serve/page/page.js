@@ -8,7 +8,8 @@ let latest = null;
 function show(told) {
   latest = told;
   const config = told.config;
-  put($("about"), `${told.version} at ${told.proxy}, up ${span(told.uptime_seconds)}, configuration ${config.generation} of ${clock(config.loaded_at)}`);
+  const since = `up ${span(told.uptime_seconds)}, configuration ${config.generation} of ${clock(config.loaded_at)}`;
+  put($("about"), `${told.version} at ${told.proxy}, ${since}`);
   $("reload").hidden = config.reload_ok !== false;
   put($("reload"), `The configuration could not be read again, and the one before holds: ${config.reload_error}`);
   put($("all"), told.paused ? "Resume all shadows" : "Pause all shadows");
@@ -23,7 +24,10 @@ function show(told) {
 function connected(told) {
   document.body.classList.remove("lost");
   $("connection").setAttribute("role", "none"); // nobody wants the time read out each second
-  put($("connection"), told.state === "stopping" ? `Stopping; as of ${clock(told.at)}` : `Connected; as of ${clock(told.at)}`);
+  put(
+    $("connection"),
+    told.state === "stopping" ? `Stopping; as of ${clock(told.at)}` : `Connected; as of ${clock(told.at)}`,
+  );
   name($("connection"), told.state === "stopping" ? "line fail" : "line pass");
   $("all").disabled = false;
 }
@@ -48,7 +52,10 @@ async function listen(response, alive, take) {
     const events = (text + value).split(/\r?\n\r?\n/);
     text = events.pop();
     for (const event of events) {
-      const data = event.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
+      const data = event
+        .split(/\r?\n/)
+        .filter((line) => line.startsWith("data:"))
+        .map((line) => line.slice(5));
       if (data.length) queueMicrotask(() => take(JSON.parse(data.join("\n"))));
     }
   }

@@ -13,7 +13,8 @@ function standing(shadow, pausedAll) {
   if (pausedAll) return ["PAUSED WITH ALL", "inconclusive"];
   if (shadow.breaker !== "closed") return [shadow.breaker === "open" ? "BREAKER OPEN" : "BREAKER PROBING", "fail"];
   const { requests, seconds_left: left } = shadow.budget ?? {};
-  if ((requests && requests.used >= requests.allowed) || (!none(left) && left <= 0)) return ["BUDGET SPENT", "inconclusive"];
+  if ((requests && requests.used >= requests.allowed) || (!none(left) && left <= 0))
+    return ["BUDGET SPENT", "inconclusive"];
   return shadow.percent > 0 ? [`MIRRORING ${shadow.percent}\u00a0%`, "pass"] : ["OFF, 0\u00a0%", "inconclusive"];
 }
 
@@ -54,9 +55,14 @@ function shadowCard(shadow) {
   part.set.setAttribute("aria-label", visible(`Set the percent of ${shadow.name}`));
   part.pause.addEventListener("click", () => {
     const paused = part.shadow.paused;
-    act(part.pause, `${shadow.name} is ${paused ? "mirrored to again" : "paused"}.`, "POST", `${path}/${paused ? "resume" : "pause"}`);
+    act(
+      part.pause,
+      `${shadow.name} is ${paused ? "mirrored to again" : "paused"}.`,
+      "POST",
+      `${path}/${paused ? "resume" : "pause"}`,
+    );
   });
-  const heads = ["requests", "p50, ms", "p99, ms"].map((each) => h("th", { class: "n", scope: "col" }, each));
+  const legend = "the shadow: half of the requests are answered within it";
   const element = h(
     "article",
     { class: "card", "aria-labelledby": id },
@@ -74,9 +80,17 @@ function shadowCard(shadow) {
         "section",
         {},
         h("h4", {}, "Latency"),
-        h("table", {}, h("thead", {}, h("tr", {}, h("td"), ...heads)), part.latencies),
+        h("table", {}, heads(["of", "requests", "p50, ms", "p99, ms"], true), part.latencies),
         latency.element,
-        h("p", { class: "soft" }, h("span", { class: "key live" }), " live, ", h("span", { class: "key" }), " the shadow: half of the requests are answered within it"),
+        h(
+          "p",
+          { class: "soft" },
+          h("span", { class: "key live" }),
+          " live, ",
+          h("span", { class: "key" }),
+          " ",
+          legend,
+        ),
       ),
       h(
         "section",
@@ -108,8 +122,9 @@ function showShadow(part, shadow, told) {
   const [state, kind] = standing(shadow, told.paused);
   put(part.state, state);
   name(part.state, `chip ${kind}`);
-  const file = none(shadow.configured_percent) || shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
-  put(part.url, `${shadow.control ? "live asked a second time, how much it differs from itself; " : ""}${shadow.url}${file}`);
+  const file = shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
+  const twice = shadow.control ? "live asked a second time, how much it differs from itself; " : "";
+  put(part.url, `${twice}${shadow.url}${file}`);
   if (!part.typed && document.activeElement !== part.percent) part.percent.value = shadow.percent;
   put(part.pause, shadow.paused ? "Resume" : "Pause");
   const label = visible(`${shadow.paused ? "Resume" : "Pause"} ${shadow.name}`);
@@ -118,10 +133,16 @@ function showShadow(part, shadow, told) {
   put(part.rate, `${rate(shadow.rate)}/s`);
   const outcomes = shadow.outcomes;
   const sum = (words) => words.reduce((total, word) => total + (outcomes[word] ?? 0), 0);
-  bar(part.outcomeBar, [["ok", outcomes.ok ?? 0], ["failed", sum(FAILED)], ["shed", sum(SHED)], ["held", sum(HELD)]]);
+  bar(part.outcomeBar, [
+    ["ok", outcomes.ok ?? 0],
+    ["failed", sum(FAILED)],
+    ["shed", sum(SHED)],
+    ["held", sum(HELD)],
+  ]);
   const { ok = 0, ...others } = outcomes;
   counts(part.outcomes, [["ok", ok], ...Object.entries(others).sort(([, one], [, other]) => other - one)]);
-  put(part.lane, `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting, breaker ${shadow.breaker}${budget(shadow.budget)}`);
+  const lane = `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting`;
+  put(part.lane, `${lane}, breaker ${shadow.breaker}${budget(shadow.budget)}`);
 
   const live = told.live.latency.mirrored;
   const own = shadow.latency;
@@ -133,7 +154,12 @@ function showShadow(part, shadow, told) {
   const now = series.at(-1)?.[0] ?? 0;
   part.answering.draw([series.map(([t, each]) => [t, each])], now, told.window_seconds, (value) => `${rate(value)}/s`);
   const p50 = ([t, , each]) => [t, each];
-  part.latency.draw([told.live.series.map(p50), series.map(p50)], now, told.window_seconds, (value) => `${ms(value)} ms`);
+  part.latency.draw(
+    [told.live.series.map(p50), series.map(p50)],
+    now,
+    told.window_seconds,
+    (value) => `${ms(value)} ms`,
+  );
 
   const agreement = shadow.agreement;
   put(part.agreement, agreement ? share(agreement.share) : "–");
@@ -144,7 +170,10 @@ function showShadow(part, shadow, told) {
       ? `of ${count(agreement.compared)} compared; 95 % interval ${share(agreement.low)} to ${share(agreement.high)}`
       : `No answer was compared in the last ${span(told.window_seconds)}.`,
   );
-  counts(part.verdicts, VERDICTS.map((verdict) => [verdict, shadow.verdicts[verdict] ?? 0]));
+  counts(
+    part.verdicts,
+    VERDICTS.map((verdict) => [verdict, shadow.verdicts[verdict] ?? 0]),
+  );
 }
 
 function budget(told) {
@@ -176,7 +205,8 @@ function showShadows(told) {
   const known = [...$("which").options].slice(1).map((option) => option.value);
   if (known.join("\n") !== [...names].join("\n")) {
     const chosen = $("which").value;
-    $("which").replaceChildren(h("option", { value: "" }, "all"), ...[...names].map((each) => h("option", { value: each }, each)));
+    const options = [...names].map((each) => h("option", { value: each }, each));
+    $("which").replaceChildren(h("option", { value: "" }, "all"), ...options);
     $("which").value = names.has(chosen) ? chosen : "";
   }
 }

@@ -29,6 +29,12 @@ function drawn(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** The head of a table; with `numeric`, all columns but the first are of figures. */
+function heads(titles, numeric) {
+  const cells = titles.map((title, at) => h("th", { scope: "col", class: numeric && at ? "n" : "" }, title));
+  return h("thead", {}, h("tr", {}, ...cells));
+}
+
 /** Give an element this text, unless it has it. */
 function put(element, text) {
   const shown = visible(text);
@@ -41,7 +47,8 @@ function name(element, kind) {
 
 const none = (value) => value === null || value === undefined;
 const count = (value) => (none(value) ? "–" : value.toLocaleString("en"));
-const rate = (value) => (none(value) ? "–" : value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 1 : 0 }));
+const rate = (value) =>
+  none(value) ? "–" : value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 1 : 0 });
 const clock = (at) => (none(at) ? "–" : `${String(at).slice(11, 19)} UTC`);
 
 /** As the report writes milliseconds and shares. */
