@@ -4,6 +4,7 @@ A healthcheck runs every few seconds for as long as the sidecar does, and script
 answered before click is imported; not even typing is here, which costs half as much as starting Python does.
 """
 
+import os
 import sys
 
 from shadowproxy import __version__
@@ -13,7 +14,10 @@ def main() -> None:
     """The console script. Does not return: it ends in an exit status."""
     match sys.argv[1:]:
         case ["--version" | "-V"]:
-            sys.stdout.write(f"shadowproxy {__version__}\n")
+            try:
+                os.write(1, f"shadowproxy {__version__}\n".encode())
+            except OSError as error:
+                sys.exit(f"shadowproxy: cannot write to standard output: {error.strerror}")
             return
         case ["healthcheck", *words]:
             from shadowproxy import healthcheck

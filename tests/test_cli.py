@@ -106,6 +106,14 @@ def test_the_command_line_loads_no_http_stack_and_no_models() -> None:
     assert not loaded & {"httpx", "uvicorn", "uvloop", "pydantic", "yaml", "orjson", "rich", "ssl", "asyncio"}
 
 
+@pytest.mark.parametrize("command", ["--version", "--help", "schema"])
+def test_output_that_cannot_be_written_is_one_line(command: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*PROGRAM, command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode in (1, 2)
+    assert done.stderr == "shadowproxy: cannot write to standard output: No space left on device\n"
+
+
 def test_the_console_script_is_the_same_program() -> None:
     script = Path(sys.executable).with_name("shadowproxy")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)

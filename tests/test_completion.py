@@ -68,4 +68,4 @@ def test_the_other_shells_get_a_script_that_they_can_read(shell: str, begins: st
     assert done.stdout.startswith(begins)
     if shutil.which(shell) is not None:
         (tmp_path / "script").write_text(done.stdout)
-        subprocess.run([shell, "--no-execute", tmp_path / "script"], check=True, timeout=60)
+        subprocess.run([shell, "-n", tmp_path / "script"], check=True, timeout=60)

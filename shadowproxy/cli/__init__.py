@@ -7,6 +7,7 @@ line on standard error, never a traceback.
 Rooms are imported inside the commands: `shadowproxy --help` must not wait for an HTTP stack to load.
 """
 
+import errno
 import sys
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ import click
 
 from shadowproxy.cli.completion import completion
 from shadowproxy.cli.demo import demo
-from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, say
+from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, forget_output, say
 from shadowproxy.cli.records import show, tail
 from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
@@ -25,6 +26,10 @@ __all__ = ["commands", "main"]
 # The order of --help.
 for command in (serve, check, healthcheck, schema, report, summarise, show, tail, replay, demo, completion):
     commands.add_command(command)
+
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to standard output fails with where that is a file on a full or broken disk."""
 
 
 def main() -> NoReturn:
@@ -43,4 +48,10 @@ def main() -> NoReturn:
         status = EXIT_USAGE
     except click.Abort:
         status = EXIT_INTERRUPTED
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        forget_output()
+        say(f"cannot write to standard output: {error.strerror}")
+        status = EXIT_USAGE
     sys.exit(status)

@@ -31,14 +31,18 @@ class Commands(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # What is still buffered would raise once more when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            forget_output()
             raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
         return result
 
 
 class Fault(click.ClickException):
     """Something that the caller of the program can mend: each line of `message` is said, and the status is 2."""
+
+
+def forget_output() -> None:
+    """After standard output has failed: what is still buffered would raise once more when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(message: str) -> None:

@@ -84,9 +84,11 @@ def tail(
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
     console = Console()
-    try:
-        for record in follow(log, last=last):
-            if only.accepts(record):
-                print_line(record, console, rules=rules, shadow=shadow, mismatches=mismatches)
-    except OSError as error:
-        raise Fault(f"cannot read {error.filename or log}: {error.strerror or error}") from None
+    records = follow(log, last=last)
+    while True:
+        try:
+            record = next(records)
+        except OSError as error:
+            raise Fault(f"cannot read {error.filename or log}: {error.strerror or error}") from None
+        if only.accepts(record):
+            print_line(record, console, rules=rules, shadow=shadow, mismatches=mismatches)
