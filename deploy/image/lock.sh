@@ -7,14 +7,15 @@ cd "$(dirname "$0")/../.."
 new=$(mktemp -d)
 trap 'rm -rf "$new"' EXIT
 
-lock() { # lock SOURCE OUTPUT WHAT
+lock() { # lock SOURCE OUTPUT WHAT [OPTIONS]
     echo "# $3 Written by deploy/image/lock.sh: do not edit." >"$new/lock"
     uv pip compile --no-config --no-header --no-annotate --generate-hashes --no-emit-index-url \
-        --python-version 3.13 --python-platform linux --constraint constraints.txt "$1" 2>"$new/said" >>"$new/lock" ||
+        --python-version 3.13 --python-platform linux --constraint constraints.txt "$1" ${4-} 2>"$new/said" >>"$new/lock" ||
         { cat "$new/said" >&2; exit 1; }
     cp "$new/lock" "$2"
 }
 
-lock pyproject.toml deploy/image/requirements.lock "What the sidecar runs on."
+# With the extra for traces: nothing can be installed in the image later.
+lock pyproject.toml deploy/image/requirements.lock "What the sidecar runs on." "--extra otel"
 echo hatchling >"$new/build.in"
 lock "$new/build.in" deploy/image/build.lock "What builds the wheel, in a stage that does not ship."
