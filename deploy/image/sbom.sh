@@ -21,6 +21,6 @@ install --no-index "$new"/wheel/*.whl
 version=$("$new/ships/bin/shadowproxy" --version | cut -d ' ' -f 2)
 sed "s/^dynamic = .*/version = \"$version\"/" pyproject.toml >"$new/pyproject.toml"  # the tool asks no build backend
 mkdir -p "$into"
-# Reproducible: without the time and a random number.
-"$new/tool/bin/cyclonedx-py" environment --pyproject "$new/pyproject.toml" --output-reproducible \
+# Reproducible: without the time and a random number. With texts, as not every package names its licence by SPDX.
+"$new/tool/bin/cyclonedx-py" environment --gather-license-texts --pyproject "$new/pyproject.toml" --output-reproducible \
     --output-file "$into/shadowproxy.cdx.json" "$new/ships/bin/python"
