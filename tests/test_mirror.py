@@ -261,7 +261,7 @@ class Answer:
         self.status = status
         self.fields: list[Field] = list(fields)
         self.first_byte_at = 0.0
-        self.closed = False
+        self.closed = self.ended = False  # it never says so early: who reads on learns it too
         self._pieces = pieces
         self._gate = gate
 

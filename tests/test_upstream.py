@@ -112,6 +112,27 @@ async def test_nobody_there_is_a_connect_error_with_the_reason() -> None:
         assert await outcome(Endpoint(f"http://{host}"), within=5) == Outcome.CONNECT_ERROR
 
 
+async def test_an_answer_has_ended_once_its_last_piece_is_taken_and_not_before() -> None:
+    gate = asyncio.Event()
+
+    async def halves(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"one two")[:-4])
+        await gate.wait()
+        await peer.send(b" two")
+
+    async with Origin(halves) as origin, Endpoint(origin.url) as endpoint:
+        answering = await endpoint.ask("GET", b"/", FIELDS, b"")
+        assert (await anext(answering), answering.ended) == (b"one", False)
+        gate.set()
+        assert (await anext(answering), answering.ended) == (b" two", True)
+    async with Origin(begun_and_cut) as origin, Endpoint(origin.url) as endpoint:
+        answering = await endpoint.ask("GET", b"/", FIELDS, b"")
+        with pytest.raises(UpstreamError):
+            await whole(answering)
+        assert not answering.ended
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> tuple[trustme.CA, str]:
     made = trustme.CA()

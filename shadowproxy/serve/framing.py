@@ -85,8 +85,11 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True)
 class ReplyHead:
+    """`names` are those of `fields` in lower case."""
+
     status: int
     fields: Fields
+    names: frozenset[bytes]
     framing: Framing
     keep_alive: bool
 
@@ -136,7 +139,7 @@ def reply_head(head: bytes, method: str) -> ReplyHead:
         framing = 0
     # Some servers answer HEAD with a body. It may come when the next request is on its way already, as if to that one.
     keep_alive = framing is not Length.UNTIL_CLOSE and method != "HEAD" and _keep_alive(names, fields, http10=http10)
-    return ReplyHead(status=status, fields=fields, framing=framing, keep_alive=keep_alive)
+    return ReplyHead(status=status, fields=fields, names=frozenset(names), framing=framing, keep_alive=keep_alive)
 
 
 def after_blank_lines(data: bytes) -> bytes:

@@ -36,9 +36,12 @@ class Edits:
     set: Fields = ()
 
 
-def end_to_end(fields: Fields) -> list[Field]:
-    """`fields` without those that are for this hop only, which `Connection` may name (RFC 9110 section 7.6.1)."""
-    if HOP_BY_HOP.isdisjoint([name.lower() for name, _ in fields]):  # most requests: one look is enough
+def end_to_end(fields: Fields, names: Iterable[bytes] | None = None) -> list[Field]:
+    """`fields` without those that are for this hop only, which `Connection` may name (RFC 9110 section 7.6.1).
+
+    `names` are theirs in lower case, where they are known.
+    """
+    if HOP_BY_HOP.isdisjoint([name.lower() for name, _ in fields] if names is None else names):  # most messages
         return list(fields)
     listed = HOP_BY_HOP
     for name, value in fields:

@@ -91,6 +91,8 @@ class Listener(asyncio.Protocol):
         repeats: Repeats,
     ) -> None:
         self.app = cast(ASGI3Application, config.loaded_app)
+        self.app_reads_head: bool = getattr(config.loaded_app, "reads_head", False)
+        self.client: Any = None
         self.loop = _loop or asyncio.get_running_loop()
         self.limits = limits
         self.repeats = repeats
@@ -112,6 +114,7 @@ class Listener(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.client = transport.get_extra_info("peername")
         self._connections.add(self)
         self._deadline.set(IDLE)
 
@@ -359,7 +362,13 @@ class _Call:
         self._continue_wanted = head.expects_continue
 
     def scope(self) -> HTTPScope:
-        """What ASGI asks for; the head itself, with the caller's own bytes, is an extension."""
+        """What ASGI asks for; the head itself, with the caller's own bytes, is an extension.
+
+        Who reads the head itself is told nothing twice: to make the rest costs as much as to parse the request.
+        """
+        extensions: dict[str, Any] = {"shadowproxy": {"head": self.head}}
+        if self._listener.app_reads_head:
+            return cast(HTTPScope, {"type": "http", "client": self._listener.client, "extensions": extensions})
         raw_path, _, query = self.head.target.partition(b"?")
         path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
         return {
@@ -367,7 +376,7 @@ class _Call:
             "asgi": _ASGI,  # type: ignore[typeddict-item]
             "http_version": "1.0" if self.head.http10 else "1.1",
             "server": self._listener.transport.get_extra_info("sockname"),
-            "client": self._listener.transport.get_extra_info("peername"),
+            "client": self._listener.client,
             "scheme": "http",
             "method": self.head.method,
             "root_path": "",
@@ -376,7 +385,7 @@ class _Call:
             "query_string": query,
             "headers": [(name.lower(), value) for name, value in self.head.fields],
             "state": {},
-            "extensions": {"shadowproxy": {"head": self.head}},
+            "extensions": extensions,
         }
 
     def push(self, body: bytes) -> None:

@@ -187,6 +187,10 @@ class Mirror:
         unsettled.captures.append(capture)
         return capture
 
+    def _held(self, unsettled: Unsettled) -> Capture:
+        """The copy that what is held besides bodies is counted with: the request's, which is whole by then."""
+        return unsettled.captures[0] if unsettled.captures else self.capture(unsettled)
+
     def offer(self, unsettled: Unsettled, request: Request, unfit: Outcome | None = None) -> None:
         """Ask every shadow that `request` is chosen for, or settle it as `unfit`. Returns at once."""
         unsettled.request = request
@@ -214,7 +218,7 @@ class Mirror:
         unsettled.request = request
         unsettled.live = live
         if unsettled.awaited and (reply := live.reply if isinstance(live, Failure) else live) is not None:
-            self.capture(unsettled).hold_anyway(fields_weight(reply.fields))
+            self._held(unsettled).hold_anyway(fields_weight(reply.fields))
         self._settle_if_complete(unsettled)
 
     def _offer(self, lane: Lane, unsettled: Unsettled, request: Request, unfit: Outcome | None, now: float) -> None:
@@ -242,7 +246,7 @@ class Mirror:
         """The first lane that takes a request on keeps it, with its header fields, until all have settled."""
         if not unsettled.mirrored:
             besides = EXCHANGE + len(request.target) + fields_weight(request.fields)
-            unsettled.mirrored = self.capture(unsettled).hold(besides)
+            unsettled.mirrored = self._held(unsettled).hold(besides)
         return None if unsettled.mirrored else Outcome.OVERLOAD
 
     async def _work(self, lane: Lane, first: Job) -> None:
@@ -311,7 +315,7 @@ class Mirror:
                 capture.hold(fields_weight(answering.fields))
                 async for chunk in answering.chunks():
                     capture.add(chunk)
-                    if capture.crowded or not capture.whole:
+                    if answering.ended or capture.crowded or not capture.whole:
                         break
         except UpstreamError as raised:
             outcome, error = raised.outcome, str(raised)

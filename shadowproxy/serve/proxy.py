@@ -60,10 +60,15 @@ class Service:
     respond_id: bool
     forwarded: bool
 
-    def told(self, fields: list[Field], request_id: str) -> list[Field]:
-        """The answer's fields, with the request ID where live did not give one itself."""
+    def told(self, fields: list[Field], request_id: str, names: frozenset[bytes] | None = None) -> list[Field]:
+        """The answer's fields, with the request ID where live did not give one itself.
+
+        `names` has theirs in lower case, where they are known.
+        """
         name = self.id_header
-        if not self.respond_id or find(fields, name.lower()) is not None:
+        if not self.respond_id:
+            return fields
+        if (names is None or name.lower() in names) and find(fields, name.lower()) is not None:
             return fields
         return [*fields, (name, request_id.encode())]
 
@@ -74,6 +79,9 @@ class Proxy:
     `service` is what new requests are served by, and may be changed between two of them. `access` is told of every
     request, once it is over.
     """
+
+    reads_head = True
+    """Of the scope, it looks at the listener's extension and the caller's address alone."""
 
     def __init__(self, service: Service, mirror: Mirror, access: Callable[[Served], object] | None = None) -> None:
         self.service = service
@@ -151,8 +159,9 @@ class Proxy:
         upload = _Upload(self.mirror.capture(unsettled), receive)
         answer = _Answer(self.mirror.capture(unsettled))
 
-        fields = end_to_end(head.fields)
-        if find(fields, service.id_header.lower()) is None:  # none came, or `Connection` named it
+        fields = end_to_end(head.fields, head.names)
+        id_name = service.id_header.lower()
+        if id_name not in head.names or find(fields, id_name) is None:  # none came, or `Connection` named it
             fields.append((service.id_header, request_id.encode()))
         snapshot = tuple(fields)
 
@@ -258,9 +267,12 @@ class Proxy:
         self, send: ASGISendCallable, service: Service, answering: Answering, answer: "_Answer", request_id: str
     ) -> None:
         answer.begin(answering.status, tuple(answering.fields), answering.first_byte_at)
-        await send(_start(answering.status, service.told(answering.fields, request_id)))
+        await send(_start(answering.status, service.told(answering.fields, request_id, answering.names)))
         async for chunk in answering.chunks():
             answer.capture.add(chunk)
+            if answering.ended:
+                await send({"type": "http.response.body", "body": chunk, "more_body": False})
+                return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

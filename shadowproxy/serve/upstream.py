@@ -146,13 +146,19 @@ class Endpoint:
 class Answering(AsyncIterator[bytes]):
     """An answer that is coming in. Close it, or read `chunks` to their end."""
 
-    __slots__ = ("_response", "fields", "first_byte_at", "status")
+    __slots__ = ("_response", "fields", "first_byte_at", "names", "status")
 
     def __init__(self, response: WireResponse) -> None:
         self._response = response
         self.status = response.status_code
-        self.fields = end_to_end(response.fields)
+        self.names = response.names  # in lower case; those of `fields` are among them
+        self.fields = end_to_end(response.fields, response.names)
         self.first_byte_at = response.first_byte_at
+
+    @property
+    def ended(self) -> bool:
+        """Whether `chunks` has nothing more to give: most answers are one piece, and nobody need wait for a second."""
+        return self._response.stream.ended
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as they come. Raises UpstreamError when it breaks off."""

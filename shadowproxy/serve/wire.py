@@ -56,6 +56,7 @@ class WireResponse(httpx.Response):
     def __init__(self, head: ReplyHead, reply: "_Reply") -> None:
         self.status_code = head.status
         self.fields = head.fields
+        self.names = head.names
         self.stream: _Reply = reply
         self.first_byte_at = reply.first_byte_at  # by time.perf_counter
 
@@ -436,6 +437,11 @@ class _Reply(httpx.AsyncByteStream):
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
+    @property
+    def ended(self) -> bool:
+        """Whether all of the answer has come, and been taken."""
+        return self._done and not self._pieces
+
     async def __anext__(self) -> bytes:
         while not self._pieces:
             if self._error is not None:
@@ -482,4 +488,4 @@ def _reason(error: OSError) -> str:
 
 
 def _is_chunked(fields: Fields) -> bool:
-    return b"transfer-encoding" in [name.lower() for name, _ in fields]
+    return any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in fields)
