@@ -365,6 +365,14 @@ async def test_live_asked_twice_is_shown_beside_the_shadows(proxy: StartProxy, b
         await browser.wait(shows("PAUSED", control))
 
 
+async def test_it_says_why_nothing_is_compared(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"a": SAME}, compare={"online": False}, **ADMIN) as running:
+        await opened(browser, running)
+        assert await browser.evaluate(shows("No answer was compared in the last 5 min.", CARD))
+        await post(running)
+        await browser.wait(shows("with compare.online: false none is", CARD))
+
+
 async def test_a_reload_is_seen_whether_it_was_taken_or_refused(tmp_path: Path, browser: Browser) -> None:
     async with Origin(LIVE) as live, Origin(SAME) as shadow:
         values: dict[str, Any] = {"admin": f"127.0.0.1:{free_port()}", "live": {"url": live.url}}

@@ -168,7 +168,7 @@ function showShadow(part, shadow, told) {
     part.around,
     agreement
       ? `of ${count(agreement.compared)} compared; 95 % interval ${share(agreement.low)} to ${share(agreement.high)}`
-      : `No answer was compared in the last ${span(told.window_seconds)}.`,
+      : `No answer was compared in the last ${span(told.window_seconds)}${ok ? "; with compare.online: false none is" : ""}.`,
   );
   counts(
     part.verdicts,
