@@ -164,12 +164,13 @@ function showShadow(part, shadow, told) {
   const agreement = shadow.agreement;
   put(part.agreement, agreement ? share(agreement.share) : "–");
   put(part.begins, share(interval(part.interval, agreement)));
-  put(
-    part.around,
-    agreement
-      ? `of ${count(agreement.compared)} compared; 95 % interval ${share(agreement.low)} to ${share(agreement.high)}`
-      : `No answer was compared in the last ${span(told.window_seconds)}${ok ? "; with compare.online: false none is" : ""}.`,
-  );
+  if (agreement) {
+    const range = `95 % interval ${share(agreement.low)} to ${share(agreement.high)}`;
+    put(part.around, `of ${count(agreement.compared)} compared; ${range}`);
+  } else {
+    const why = ok ? "; with compare.online: false none is" : "";
+    put(part.around, `No answer was compared in the last ${span(told.window_seconds)}${why}.`);
+  }
   counts(
     part.verdicts,
     VERDICTS.map((verdict) => [verdict, shadow.verdicts[verdict] ?? 0]),
