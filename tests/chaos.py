@@ -560,6 +560,27 @@ ruleset(name="out") {{ action(type="omfile" file="{out}" template="raw") }}
 """
 
 
+async def hesitate(shipping: asyncio.subprocess.Process, log: Path, after: float = 0) -> None:
+    """Stop the shipper while a whole segment is written that it has not opened yet, and wake it when that is closed."""
+    await asyncio.sleep(after)
+    await next_segment(log)
+    shipping.send_signal(signal.SIGSTOP)
+    await next_segment(log)
+    await next_segment(log)
+    await asyncio.sleep(0.2)  # for who would compress it at once
+    shipping.send_signal(signal.SIGCONT)
+
+
+async def next_segment(log: Path) -> None:
+    def newest() -> Path | None:
+        return max(log.glob("*.jsonl"), default=None)
+
+    before = newest()
+    async with asyncio.timeout(20):
+        while newest() == before:  # noqa: ASYNC110  # a directory tells nobody
+            await asyncio.sleep(0.01)
+
+
 async def test_3_a_log_shipper_delivers_every_record_once_under_rotation_and_compression(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -584,10 +605,10 @@ async def test_3_a_log_shipper_delivers_every_record_once_under_rotation_and_com
             values = {
                 "live": {"url": live.url},
                 "shadows": {"s": {"url": shadow.url}},
-                "log": {"path": str(log), "rotate": {"size": "256KiB"}, "compress": "zstd"},
+                "log": {"path": str(log), "rotate": {"size": "1MiB"}, "compress": "zstd"},
             }
             async with Party("shipped", Program(tmp_path, values)) as it:
-                await it.traffic(10)
+                await asyncio.gather(it.traffic(12), hesitate(shipping, log), hesitate(shipping, log, after=5))
                 records = await it.stop()
         async with asyncio.timeout(20):
             while not out.exists() or out.read_bytes().count(b"\n") < len(records):  # noqa: ASYNC110

@@ -147,6 +147,19 @@ async def test_stopping_waits_no_longer_than_drain_and_says_what_was_cut_off(tmp
         assert [record.shadows["s"].outcome for record in program.records()] == [Outcome.SHUTDOWN] * 3
 
 
+async def test_stopping_waits_no_longer_than_drain_for_live_either(tmp_path: Path) -> None:
+    async with Origin(silent) as live:
+        values = {"live": {"url": live.url}, "shadows": {}, "drain": "300ms"}
+        async with Program(tmp_path, values) as program, await program.caller() as caller:
+            await caller.send(ASKED)
+            await (await live.connection()).wait_received(1)
+            async with asyncio.timeout(5):
+                assert await program.stop() == 0
+            await caller.wait_ended()
+            assert caller.received == b""
+        assert [record.live.outcome for record in program.records()] == [Outcome.SHUTDOWN]
+
+
 async def test_a_second_signal_hurries(tmp_path: Path) -> None:
     async with Origin() as live, Origin(silent) as hung:
         values = {"live": {"url": live.url}, "shadows": {"s": {"url": hung.url}}, "drain": "1h"}
