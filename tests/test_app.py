@@ -13,7 +13,8 @@ from fakes import Caller, Origin, answer, refusing_port
 from shadowproxy import config
 from shadowproxy.exchange import Verdict
 from shadowproxy.record import Record, read
-from shadowproxy.serve.app import Sidecar, StartError
+from shadowproxy.serve.app import Sidecar
+from shadowproxy.serve.server import StartError
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 

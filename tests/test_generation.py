@@ -19,6 +19,7 @@ async def test_a_record_can_be_looked_at_before_it_is_counted() -> None:
     built = generation.build(
         config.from_values(values),
         {},
+        writer="h/0",
         append=lambda exchange, encode: encode(exchange),
         seen=lambda line, verdicts: counted.append(dict(tallies["a"].verdicts)),
         tallies=tallies,

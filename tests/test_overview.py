@@ -3,8 +3,8 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -95,32 +95,37 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overview, "EVERY", 0.01)
 
 
-@contextmanager
-def running(told_of: Census | None = None) -> Iterator[Overview]:
-    one = Overview(lambda: told_of or census(), proxy="h/0", interval=wilson)
-    one.start()
+@asynccontextmanager
+async def running(told_of: Census | None = None) -> AsyncIterator[Overview]:
+    async def counted() -> Census:
+        return told_of or census()
+
+    one = Overview(counted, proxy="h/0", interval=wilson)
+    await one.start()
     try:
         yield one
     finally:
-        one.stop()
+        await one.stop()
 
 
 async def test_a_listener_is_told_at_once_and_then_again_and_again() -> None:
-    with running() as one, one.listener() as events:
-        began = asyncio.get_running_loop().time()
-        assert json.loads(await anext(events))["state"] == "ready"
-        assert asyncio.get_running_loop().time() - began < overview.EVERY
-        async with asyncio.timeout(5):
-            assert json.loads(await anext(events))["proxy"] == "h/0"
-            assert json.loads(await anext(events))["proxy"] == "h/0"
+    async with running() as one:
+        with one.listener() as events:
+            began = asyncio.get_running_loop().time()
+            assert json.loads(await anext(events))["state"] == "ready"
+            assert asyncio.get_running_loop().time() - began < overview.EVERY
+            async with asyncio.timeout(5):
+                assert json.loads(await anext(events))["proxy"] == "h/0"
+                assert json.loads(await anext(events))["proxy"] == "h/0"
 
 
 async def test_all_listeners_are_sent_the_same_bytes() -> None:
-    with running() as one, one.listener() as first, one.listener() as second:
-        await anext(first), await anext(second)
-        async with asyncio.timeout(5):
-            one_of, other = await asyncio.gather(_next(first), _next(second))
-        assert one_of is other
+    async with running() as one:
+        with one.listener() as first, one.listener() as second:
+            await anext(first), await anext(second)
+            async with asyncio.timeout(5):
+                one_of, other = await asyncio.gather(_next(first), _next(second))
+            assert one_of is other
 
 
 async def _next(events: AsyncIterator[bytes]) -> bytes:
@@ -128,37 +133,40 @@ async def _next(events: AsyncIterator[bytes]) -> bytes:
 
 
 async def test_a_listener_that_leaves_does_not_disturb_the_others() -> None:
-    with running() as one, one.listener() as first, one.listener() as second:
-        await anext(first), await anext(second)
-        leaving = asyncio.get_running_loop().create_task(_next(first))
-        await asyncio.sleep(0)
-        leaving.cancel()
-        async with asyncio.timeout(5):
-            assert await anext(second)
+    async with running() as one:
+        with one.listener() as first, one.listener() as second:
+            await anext(first), await anext(second)
+            leaving = asyncio.get_running_loop().create_task(_next(first))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            async with asyncio.timeout(5):
+                assert await anext(second)
 
 
 async def test_more_than_so_many_may_not_listen_and_one_who_left_makes_room() -> None:
-    with running() as one, ExitStack() as listening:
-        for _ in range(LISTENERS - 1):
-            listening.enter_context(one.listener())
-        assert not one.is_full
-        with one.listener():
-            assert one.is_full
-        assert not one.is_full
+    async with running() as one:
+        with ExitStack() as listening:
+            for _ in range(LISTENERS - 1):
+                listening.enter_context(one.listener())
+            assert not one.is_full
+            with one.listener():
+                assert one.is_full
+            assert not one.is_full
 
 
 async def test_stopping_ends_every_listener_at_once() -> None:
-    with running() as one, one.listener() as events:
-        await anext(events)
-        waiting = asyncio.get_running_loop().create_task(_next(events))
-        await asyncio.sleep(0)
-        one.stop()
-        one.stop()
-        with pytest.raises(StopAsyncIteration):
-            async with asyncio.timeout(5):
-                await waiting
-        with one.listener() as late:
-            assert [event async for event in late] == []
+    async with running() as one:
+        with one.listener() as events:
+            await anext(events)
+            waiting = asyncio.get_running_loop().create_task(_next(events))
+            await asyncio.sleep(0)
+            await one.stop()
+            await one.stop()
+            with pytest.raises(StopAsyncIteration):
+                async with asyncio.timeout(5):
+                    await waiting
+            with one.listener() as late:
+                assert [event async for event in late] == []
 
 
 async def test_without_listeners_a_second_costs_a_sample_and_no_telling(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +175,7 @@ async def test_without_listeners_a_second_costs_a_sample_and_no_telling(monkeypa
     sampled = asyncio.Event()
     taken = 0
 
-    def counted() -> Census:
+    async def counted() -> Census:
         nonlocal taken
         taken += 1
         if taken == 3:
@@ -175,10 +183,10 @@ async def test_without_listeners_a_second_costs_a_sample_and_no_telling(monkeypa
         return census()
 
     one = Overview(counted, proxy="h/0", interval=wilson)
-    one.start()
+    await one.start()
     async with asyncio.timeout(5):
         await sampled.wait()
-    one.stop()
+    await one.stop()
     assert told_of == []
 
 
@@ -186,7 +194,7 @@ async def test_a_defect_in_telling_stops_neither_the_timer_nor_the_program(caplo
     again = asyncio.Event()
     calls = 0
 
-    def broken() -> Census:
+    async def broken() -> Census:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -196,8 +204,8 @@ async def test_a_defect_in_telling_stops_neither_the_timer_nor_the_program(caplo
         return census()
 
     one = Overview(broken, proxy="h/0", interval=wilson)
-    one.start()
+    await one.start()
     async with asyncio.timeout(5):
         await again.wait()
-    one.stop()
+    await one.stop()
     assert "a defect in the proxy" in caplog.text

@@ -16,7 +16,7 @@ from program import Program
 
 from shadowproxy import config, record
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve import app
+from shadowproxy.serve import reload
 from shadowproxy.serve.app import Sidecar
 from shadowproxy.serve.watch import Watch
 
@@ -67,7 +67,7 @@ class Configured:
 
 @pytest.fixture
 async def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Configured]:
-    monkeypatch.setattr(app, "Watch", partial(Watch, every=3600.0))  # the test says when
+    monkeypatch.setattr(reload, "Watch", partial(Watch, every=3600.0))  # the test says when
     yield Configured(tmp_path)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

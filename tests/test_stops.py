@@ -1,4 +1,4 @@
-"""Fifty stops of the real program under load: whoever was taken on is answered, and the books balance.
+"""Sixty stops of the real program under load: whoever was taken on is answered, and the books balance.
 
 Live and the shadow are scripted and note whom they answered, so that three accounts can be held against each other: the
 callers', the upstreams' and the log's. What the metrics say is a fourth, at every moment that they can be asked.
@@ -25,7 +25,9 @@ from shadowproxy.exchange import Outcome
 
 pytestmark = pytest.mark.soak
 
-STOPS = 50
+STOPS = {1: 50, 2: 10}
+"""By how many workers there are."""
+
 KEPT, FRESH = 8, 4
 """Callers that keep their connection, and callers that make a new one for each request."""
 
@@ -144,8 +146,12 @@ async def auditing(program: Program) -> AsyncIterator[Counter[str]]:
     await reading
 
 
-@pytest.mark.parametrize("number", range(STOPS))
-async def test_whoever_was_taken_on_is_answered_and_the_books_balance(number: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("workers", "number"), [(workers, number) for workers, stops in STOPS.items() for number in range(stops)]
+)
+async def test_whoever_was_taken_on_is_answered_and_the_books_balance(
+    workers: int, number: int, tmp_path: Path
+) -> None:
     """Every third stop is by SIGINT; every fifth is beside a shadow that hangs, and a second signal hurries it."""
     dice = random.Random(number)
     hung = number % 5 == 4
@@ -155,6 +161,7 @@ async def test_whoever_was_taken_on_is_answered_and_the_books_balance(number: in
         Origin(hangs if hung else takes(SLOW_SHADOW * (number % 2), dice)) as shadow,
     ):
         values = {
+            "workers": workers,
             "admin": "127.0.0.1:0",
             "drain": "1h" if hung else "20s",
             "live": {"url": live.url},

@@ -96,8 +96,9 @@ def serve(
         )
     except ConfigError as error:
         raise Fault(str(error)) from None
-    from shadowproxy.serve.app import StartError, run
+    from shadowproxy.serve.app import run
     from shadowproxy.serve.operator_log import Telling
+    from shadowproxy.serve.server import StartError
 
     gc.freeze()
     gc.enable()

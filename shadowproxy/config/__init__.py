@@ -5,11 +5,25 @@ the environment, `loading.py` the way from one to the other, and `shown.py` the 
 """
 
 from shadowproxy.config.loading import ConfigError, from_flags, from_values, keys, load
-from shadowproxy.config.models import Compare, Config, Headers, Limits, Live, Log, Match, Redact, Respond, Shadow, Tls
+from shadowproxy.config.models import (
+    Budget,
+    Compare,
+    Config,
+    Headers,
+    Limits,
+    Live,
+    Log,
+    Match,
+    Redact,
+    Respond,
+    Shadow,
+    Tls,
+)
 from shadowproxy.config.shown import shown
 from shadowproxy.config.values import TcpAddress, UnixAddress
 
 __all__ = [
+    "Budget",
     "Compare",
     "Config",
     "ConfigError",

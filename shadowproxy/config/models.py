@@ -316,6 +316,7 @@ class Config:
     listen: Listen = TcpAddress("127.0.0.1", 8080)
     admin: Annotated[Listen | None, Nullable] = TcpAddress("127.0.0.1", 9901)
     admin_token: Annotated[Token | None, Nullable] = Field(default=None, repr=False)
+    workers: PositiveCount = 1
     drain: Seconds = 30.0
     request_id: RequestId = RequestId()
     forwarded: Flag = False
@@ -333,6 +334,15 @@ class Config:
             raise ValueError("admin: must not be where callers connect, its paths would be taken from them")
         if self.live.respond is not None and self.control.percent:
             raise ValueError("control: live.respond always says the same, asking it twice tells nothing")
+        if self.limits.capture * self.workers > self.limits.memory:
+            raise ValueError(
+                f"limits: capture must not be larger than memory / workers, which is {self.limits.memory} / "
+                f"{self.workers}: the workers share memory out evenly"
+            )
+        if self.workers > 1 and self.log.path == "-":
+            raise ValueError(
+                "workers: several would write into each other's lines on one standard output, name a log.path"
+            )
 
     @property
     def warnings(self) -> tuple[str, ...]:

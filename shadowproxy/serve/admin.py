@@ -23,13 +23,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.access import Access, Kind, Refusal
 from shadowproxy.serve.census import Census, ShadowCensus
+from shadowproxy.serve.channel import Unconfirmed
 from shadowproxy.serve.framing import FramingError
 from shadowproxy.serve.listener import Limits
-from shadowproxy.serve.metrics import Exporter
+from shadowproxy.serve.metrics import text
 from shadowproxy.serve.openapi import document
 from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.overview import Overview, budget
-from shadowproxy.serve.recent import MOST, Recent
+from shadowproxy.serve.recent import MOST
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATEST = 50
@@ -57,22 +58,27 @@ _log = logging.getLogger(__name__)
 Answer: TypeAlias = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 
 
-class Controls(Protocol):
-    """What an operator may change while it runs. A name that there is no shadow of raises KeyError; None is all."""
+class Operated(Protocol):
+    """What the admin server tells of and changes: one process, or several workers as if they were one.
 
-    def pause(self, name: str | None) -> None: ...
-    def resume(self, name: str | None) -> None: ...
-    def set_percent(self, name: str, percent: float) -> None: ...
+    Each answers within a bounded time, whatever the workers do. A name that there is no shadow of raises KeyError; None
+    is all. `latest` and `find` are those of Recent.
+    """
+
+    async def census(self) -> Census: ...
+    async def pause(self, name: str | None) -> None: ...
+    async def resume(self, name: str | None) -> None: ...
+    async def set_percent(self, name: str, percent: float) -> None: ...
+    async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[bytes]: ...
+    async def find(self, record: str) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the admin server tells of and changes. `access` and `configuration` are asked anew with every request."""
+    """What the admin server answers from. `access` and `configuration` are asked anew with every request."""
 
-    census: Callable[[], Census]
-    controls: Controls
+    operated: Operated
     overview: Overview
-    recent: Recent
     access: Callable[[], Access]
     configuration: Callable[[], Mapping[str, Any]]
     page: Callable[[], Response]
@@ -88,8 +94,7 @@ class Refused(Exception):
 
 def build(sources: Sources) -> ASGIApp:
     """The admin application. Whether requests are taken on is all that makes the sidecar ready or not."""
-    census, controls, overview, recent = sources.census, sources.controls, sources.overview, sources.recent
-    exporter = Exporter(census)
+    operated, overview = sources.operated, sources.overview
     repeats = Repeats()
 
     def page(_: Request) -> Response:
@@ -101,37 +106,37 @@ def build(sources: Sources) -> ASGIApp:
     def healthz(_: Request) -> Response:
         return _json({"status": "alive"})
 
-    def readyz(_: Request) -> Response:
-        if census().accepts:
+    async def readyz(_: Request) -> Response:
+        if (await operated.census()).accepts:
             return _json({"status": "ready"})
         return _json({"status": "stopping"}, status=503)
 
-    def metrics(_: Request) -> Response:
-        return Response(exporter.text(), headers={"content-type": METRICS_TYPE})
+    async def metrics(_: Request) -> Response:
+        return Response(text(await operated.census()), headers={"content-type": METRICS_TYPE})
 
-    def shadows(_: Request) -> Response:
-        now = census()
+    async def shadows(_: Request) -> Response:
+        now = await operated.census()
         told = {each.name: _shadow(each) for each in now.shadows}
         return _json({"paused": now.paused, "shadows": told, "journal": asdict(now.journal)})
 
     def configuration(_: Request) -> Response:
         return _json(sources.configuration())
 
-    def exchanges(request: Request) -> Response:
+    async def exchanges(request: Request) -> Response:
         asked = _only(request, "verdict", "shadow", "limit")
         limit = _limit(asked.get("limit", str(LATEST)))
-        lines = recent.latest(limit, _verdict(asked.get("verdict")), asked.get("shadow"))
+        lines = await operated.latest(limit, _verdict(asked.get("verdict")), asked.get("shadow"))
         # The very lines of the log, which are JSON already.
         return Response(b'{"exchanges":[' + b",".join(map(bytes.rstrip, lines)) + b"]}", media_type="application/json")
 
-    def exchange(request: Request) -> Response:
-        line = recent.find(request.path_params["record"])
+    async def exchange(request: Request) -> Response:
+        line = await operated.find(request.path_params["record"])
         if line is None:
             raise Refused(404, "not_found", "no such record is among the latest: the log has the others")
         return Response(line, media_type="application/json")
 
-    def now(_: Request) -> Response:
-        return Response(overview.now(), media_type="application/json")
+    async def now(_: Request) -> Response:
+        return Response(await overview.now(), media_type="application/json")
 
     def events(request: Request) -> Response:
         if overview.is_full:
@@ -140,23 +145,23 @@ def build(sources: Sources) -> ASGIApp:
             )
         return Response(media_type="text/event-stream") if request.method == "HEAD" else _Events(overview)
 
-    def pause(request: Request) -> Response:
-        return _turned(request, paused=True)
+    async def pause(request: Request) -> Response:
+        return await _turned(request, paused=True)
 
-    def resume(request: Request) -> Response:
-        return _turned(request, paused=False)
+    async def resume(request: Request) -> Response:
+        return await _turned(request, paused=False)
 
-    def _turned(request: Request, *, paused: bool) -> Response:
+    async def _turned(request: Request, *, paused: bool) -> Response:
         name = request.path_params.get("name")
-        change = controls.pause if paused else controls.resume
-        _steer(name, lambda: change(name))
-        return _json({"paused": census().paused} if name is None else _shadow(_of(name, census())))
+        await _steer(name, operated.pause(name) if paused else operated.resume(name))
+        now = await operated.census()
+        return _json({"paused": now.paused} if name is None else _shadow(_of(name, now)))
 
     async def percent(request: Request) -> Response:
         name = request.path_params["name"]
         wanted = _percent(await _body(request))
-        _steer(name, lambda: controls.set_percent(name, wanted))
-        return _json(_shadow(_of(name, census())))
+        await _steer(name, operated.set_percent(name, wanted))
+        return _json(_shadow(_of(name, await operated.census())))
 
     def guarded(kind: Kind, answer: Answer) -> Any:
         async def endpoint(request: Request) -> Response:
@@ -257,11 +262,13 @@ def _of(name: str, census: Census) -> ShadowCensus:
     return next(shadow for shadow in census.shadows if shadow.name == name)
 
 
-def _steer(name: str | None, change: Callable[[], None]) -> None:
+async def _steer(name: str | None, change: Awaitable[None]) -> None:
     try:
-        change()
+        await change
     except KeyError:
         raise Refused(404, "not_found", f"there is no shadow {name!r}") from None
+    except Unconfirmed as why:
+        raise Refused(503, "unconfirmed", str(why)) from None
 
 
 def _only(request: Request, *known: str) -> dict[str, str]:

@@ -2,45 +2,49 @@
 
 import asyncio
 import contextlib
-import errno
-import importlib
 import logging
-import os
 import resource
 import signal
 import socket
-import stat
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import uvicorn
 import uvloop
 
-from shadowproxy import __version__
-from shadowproxy.compare.stats import wilson
-from shadowproxy.config import Config, ConfigError, TcpAddress, UnixAddress, load, shown
-from shadowproxy.serve import census, generation, operator_log, proxy, tracing
-from shadowproxy.serve.access import Access
+from shadowproxy.config import Config
+from shadowproxy.exchange import Verdict
+from shadowproxy.serve import census, generation, operator_log, proxy, recent, tracing
+from shadowproxy.serve.balance import Board
 from shadowproxy.serve.capture import Memory
-from shadowproxy.serve.census import Census, ConfigCensus
+from shadowproxy.serve.census import Census
 from shadowproxy.serve.generation import Contexts, Generation, GenerationError
 from shadowproxy.serve.journal import Journal, JournalError, Word
 from shadowproxy.serve.lane import Tally
-from shadowproxy.serve.listener import Limits, Listener
 from shadowproxy.serve.mirror import Mirror
-from shadowproxy.serve.operator_log import Repeats, Served, Telling
-from shadowproxy.serve.overview import Overview
+from shadowproxy.serve.operator_log import Served, Telling
 from shadowproxy.serve.recent import Recent
-from shadowproxy.serve.watch import Watch
+from shadowproxy.serve.reload import Reloads, warn
+from shadowproxy.serve.server import (
+    Part,
+    Server,
+    StartError,
+    address_of,
+    bind,
+    describe,
+    particulars,
+    release,
+    serve_admin,
+    uvicorn_config,
+)
+from shadowproxy.serve.shares import Start, Steering
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from shadowproxy.serve.supervisor import Supervisor
 
 FLUSH = 10.0  # seconds that stopping waits for a slow disk
 SWITCH = 0.0005
@@ -48,10 +52,6 @@ SWITCH = 0.0005
 is Python's switch interval, 5 ms by default: longer than most live systems take to answer."""
 
 _log = logging.getLogger("shadowproxy")
-
-
-class StartError(Exception):
-    """The sidecar cannot be started here. One line."""
 
 
 def run(config: Config, file: Path | None = None, telling: Telling | None = None) -> int:
@@ -62,41 +62,43 @@ def run(config: Config, file: Path | None = None, telling: Telling | None = None
     """
     telling = telling or Telling()
     with operator_log.opened(telling) as told:
-        sys.setswitchinterval(SWITCH)
-        _allow_many_connections()
+        prepare_process()
+        access = told.access if telling.access else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, file, told.access if telling.access else None))
+            if config.workers == 1:
+                return runner.run(_run(Sidecar(config, file, access)))
+            from shadowproxy.serve.supervisor import Supervisor
+
+            return runner.run(_run(Supervisor(config, file, telling)))
 
 
-def _allow_many_connections() -> None:
-    """Raise the soft limit of open files to the hard one: it is often 1024, and a request needs several."""
+def prepare_process() -> None:
+    """What a process that forwards requests wants of the interpreter and of the system."""
+    sys.setswitchinterval(SWITCH)
+    # The soft limit of open files is often 1024, and a request needs several.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # where it may not be raised, what there is has to do
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config: Config, file: Path | None, access: Callable[[Served], object] | None) -> int:
-    _warn(config)
+async def _run(serving: "Sidecar | Supervisor") -> int:
+    warn(serving.config)
     loop = asyncio.get_running_loop()
-    async with Sidecar(config, file, access) as sidecar:
-        loop.add_signal_handler(signal.SIGHUP, sidecar.reload)
+    async with serving:
+        loop.add_signal_handler(signal.SIGHUP, serving.reload)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, sidecar.stop)
-        _log.info("%s", sidecar.describe(), extra={"event": "started", **sidecar.particulars()})
-        await sidecar.wait_stopping()
-        drain = sidecar.config.drain
+            loop.add_signal_handler(number, serving.stop)
+        _log.info("%s", serving.describe(), extra={"event": "started", **serving.particulars()})
+        await serving.wait_stopping()
+        drain = serving.config.drain
         stopping = {"event": "stopping", "seconds": drain}
         _log.info("stopping: up to %g s for the requests and shadows under way", drain, extra=stopping)
     # The last word, when nobody can ask for metrics any more. Requests are those in the log and those lost.
-    requests, books = sidecar.proxy.outcomes.total(), sidecar.journal.statistics()
+    counted = serving.census()
+    requests, books = sum(counted.outcomes.values()), counted.journal
     told = {"event": "stopped", "requests": requests, "written": books.written, "lost": sum(books.lost.values())}
     _log.info("stopped: %(requests)d requests, %(written)d records in the log, %(lost)d lost", told, extra=told)
     return 0
-
-
-def _warn(config: Config) -> None:
-    for warning in config.warnings:
-        _log.warning("%s", warning, extra={"event": "config_warning"})
 
 
 _LEVELS = {"records_lost": logging.ERROR, "log_trouble": logging.WARNING, "log_recovered": logging.INFO}
@@ -106,23 +108,38 @@ def _tell_of_log(word: Word) -> None:
     _log.log(_LEVELS[word.event], "%s", word.line, extra={"event": word.event, **word.values})
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What makes a process one of several workers: the socket and the board that all of them have."""
+
+    start: Start
+    listening: socket.socket
+    board: Board
+
+
 class Sidecar:
     """Owns the journal, the endpoints, the mirror and the server; use as `async with`. Entering raises StartError.
 
     Leaving stops accepting, finishes the requests under way and then the shadows, both within `drain`, and flushes the
-    journal. With a `file`, `reload` and a change of it put another configuration in force.
+    journal. With a `file`, `reload` and a change of it put another configuration in force. With a `share` it is one of
+    several workers: another process has the address, the admin server and the file.
     """
 
     def __init__(
-        self, config: Config, file: Path | None = None, access: Callable[[Served], object] | None = None
+        self,
+        config: Config,
+        file: Path | None = None,
+        access: Callable[[Served], object] | None = None,
+        share: Share | None = None,
     ) -> None:
-        self._file = file
         self._access = access
-        self._tracer = tracing.opened(generation.PROXY)
+        self._share = share
+        self._name = generation.proxy_name(share.start.number if share is not None else 0)
+        self._tracer = tracing.opened(self._name)
         self._first = config
         self.journal = Journal(
             config.log.path,
-            proxy=generation.PROXY,
+            proxy=self._name,
             settings=generation.journal_settings(config),
             notify=_tell_of_log,
         )
@@ -130,11 +147,11 @@ class Sidecar:
         self.proxy: proxy.Proxy
         self._alive: list[Generation] = []
         self._tallies: dict[str, Tally] = {}
-        self._recent = Recent()
-        self._told = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
-        self._reload = asyncio.Event()
+        workers = share.start.workers if share is not None else 1
+        self.recent = Recent(recent.MOST // workers, recent.MOST_BYTES // workers)
+        self._reloads = Reloads(file, in_force=lambda: self.config, adopt=self._adopt)
         self._retiring: set[asyncio.Task[None]] = set()
-        self._server: _Server
+        self._server: Server
         self._socket: socket.socket
         self._admin_socket: socket.socket | None = None
         self._listening = False
@@ -149,53 +166,40 @@ class Sidecar:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens, as host and port; a Unix socket's path and 0."""
-        if isinstance(self.config.listen, UnixAddress):
-            return self.config.listen.path, 0
-        host, port = self._socket.getsockname()[:2]
-        return host, port
+        return address_of(self.config.listen, self._socket)
 
     @property
     def admin_address(self) -> tuple[str, int] | None:
         """Where the admin server listens, in the same form; None where it is off."""
-        if self._admin_socket is None:
+        if self.config.admin is None or self._admin_socket is None:
             return None
-        if isinstance(self.config.admin, UnixAddress):
-            return self.config.admin.path, 0
-        host, port = self._admin_socket.getsockname()[:2]
-        return host, port
+        return address_of(self.config.admin, self._admin_socket)
 
     def particulars(self) -> dict[str, Any]:
         """What `describe` says, by name."""
-        return {
-            "version": __version__,
-            "listen": _written(self.address),
-            "live": self.config.live.url,
-            "shadows": {name: shadow.url for name, shadow in self.config.shadows.items()},
-            "log": self.config.log.path,
-            "admin": _written(self.admin_address) if self.admin_address else None,
-        }
+        return particulars(self.config, self.address, self.admin_address)
 
     def describe(self) -> str:
-        admin = _written(self.admin_address) if self.admin_address else "off"
-        return (
-            f"shadowproxy {__version__} listening on {_written(self.address)}, {self._endpoints()}, "
-            f"log {self._log_path()}, admin {admin}"
-        )
+        return describe(self.config, self.address, self.admin_address)
 
     def census(self) -> Census:
         """What the rooms count, and how they stand now."""
         now = asyncio.get_running_loop().time()
-        return census.take(self.proxy, self.mirror, self.journal, self._told, accepts=self._accepts(), now=now)
+        return census.take(self.proxy, self.mirror, self.journal, self._reloads.told, accepts=self._accepts(), now=now)
 
     def reload(self) -> None:
         """Have the configuration file read again. Returns at once; the operator's log says what came of it."""
-        self._reload.set()
+        self._reloads.ask()
 
     def stop(self) -> None:
         """Begin to stop; called again, hurry."""
         if self._stopping.is_set():
-            self._server.hurry.set()
+            self.hurry()
         self._stopping.set()
+
+    def hurry(self) -> None:
+        """Wait for nothing more, when it stops."""
+        self._server.hurry.set()
 
     async def wait_stopping(self) -> None:
         await self._stopping.wait()
@@ -235,61 +239,35 @@ class Sidecar:
         self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
         # Its place among those that stop is here, and its port is known to be free before a caller is let in.
         later = await stack.enter_async_context(AsyncExitStack())
-        if config.admin is not None:
-            self._admin_socket = _bind(config.admin)
-            later.callback(_release, config.admin, self._admin_socket)
-        self._socket = _bind(config.listen)
-        stack.callback(_release, config.listen, self._socket)
-        self._server = _Server(_uvicorn(self.proxy, lambda: generation.listener_limits(self.config)), config.drain)
+        part = None
+        if self._share is None:
+            if config.admin is not None:
+                self._admin_socket = bind(config.admin)
+                later.callback(release, config.admin, self._admin_socket)
+            self._socket = bind(config.listen)
+            stack.callback(release, config.listen, self._socket)
+        else:
+            start = self._share.start
+            self.steer(start.steering)
+            for lane in self.mirror.plan.all_lanes:
+                if (used := start.used.get(lane.shadow.name)) is not None:
+                    lane.spend(used.begun, used.left, now=asyncio.get_running_loop().time())
+            self._socket = self._share.listening
+            part = Part(self._share.board, start.number)
+        settings = uvicorn_config(self.proxy, lambda: generation.listener_limits(self.config))
+        self._server = Server(settings, config.drain, part)
         serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
         self._listening = True
-        if config.admin is not None and self._admin_socket is not None:
-            await self._serve_admin(later, config.admin, self._admin_socket)
-        stack.push_async_callback(_end, asyncio.get_running_loop().create_task(self._reload_when_asked()))
-        if self._file is not None:
-            stack.enter_context(self._watch(self._file))
+        if self._admin_socket is not None:
+            await serve_admin(later, self._admin_socket, _Alone(self), proxy=self._name, config=lambda: self.config)
+        if self._share is None:
+            self._reloads.start(stack)
 
     def _accepts(self) -> bool:
         """Whether callers are listened to: not before the port is bound, and no more once it is to stop."""
         return self._listening and not self._stopping.is_set()
-
-    async def _serve_admin(
-        self, stack: AsyncExitStack, address: TcpAddress | UnixAddress, bound: socket.socket
-    ) -> None:
-        """The last to stop but for the rooms it tells of: a probe sees that the sidecar is draining.
-
-        Imported only here, in a thread: callers need not wait for what operators use.
-        """
-        await asyncio.to_thread(importlib.import_module, "shadowproxy.serve.admin")
-        from shadowproxy.serve import admin, page
-
-        host = None if isinstance(address, UnixAddress) else address.host
-        overview = Overview(self.census, proxy=generation.PROXY, interval=wilson)
-        app = admin.build(
-            admin.Sources(
-                census=self.census,
-                controls=self.mirror,
-                overview=overview,
-                recent=self._recent,
-                access=lambda: Access(host, self.config.admin_token),
-                configuration=lambda: shown(self.config),
-                page=page.respond,
-            )
-        )
-        overview.start()
-        stack.callback(overview.stop)
-        server = _Server(_uvicorn(app, lambda: admin.LIMITS), drain=1.0)
-        serving = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
-
-        async def stop() -> None:
-            overview.stop()  # or it would be waited for as a request under way
-            server.stop.set()
-            await serving
-
-        stack.push_async_callback(stop)
-        await server.ready.wait()
 
     async def _stop_serving(self, serving: asyncio.Task[None]) -> None:
         """Finish the requests under way, then the shadows, within `drain` together."""
@@ -310,47 +288,33 @@ class Sidecar:
             config,
             contexts,
             append=self.journal.append,
-            seen=self._recent.add if config.admin is not None else lambda line, verdicts: None,
+            writer=self._name,
+            seen=self.recent.add if config.admin is not None else lambda line, verdicts: None,
             tallies=self._tallies,
             now=asyncio.get_running_loop().time(),
             before=before,
             trace=self._tracer.tell if self._tracer is not None else None,
         )
 
-    def _watch(self, file: Path) -> Watch:
-        """A certificate that was renewed counts as a change."""
-        loop = asyncio.get_running_loop()
-        return Watch(lambda: [file, *generation.tls_files(self.config)], lambda: loop.call_soon_threadsafe(self.reload))
+    def steer(self, steering: Steering) -> None:
+        """Have the pauses and percents that operators want, whatever they are now."""
+        mirror = self.mirror
+        if mirror.paused != steering.paused:
+            (mirror.pause if steering.paused else mirror.resume)()
+        for lane in mirror.plan.all_lanes:
+            name = lane.shadow.name
+            if lane.paused != (name in steering.paused_shadows):
+                (mirror.resume if lane.paused else mirror.pause)(name)
+            if lane.percent != (percent := steering.percents.get(name, lane.percent)):
+                mirror.set_percent(name, percent)
 
-    async def _reload_when_asked(self) -> None:
-        while True:
-            await self._reload.wait()
-            self._reload.clear()
-            if self._file is None:
-                words = "there is no configuration file to read again: it was started with flags"
-                _log.warning("%s", words, extra={"event": "reload_failed"})
-                continue
-            # Reading, validating and the certificates take milliseconds, which live's callers must not feel.
-            try:
-                config = await asyncio.to_thread(load, self._file)
-                contexts = await asyncio.to_thread(generation.tls_contexts, config)
-            except (ConfigError, GenerationError) as error:
-                self._told = replace(self._told, failures=self._told.failures + 1, error=str(error))
-                extra = {"event": "reload_failed", "errors": str(error).splitlines()}
-                _log.error("the configuration stays as it was, the new one cannot be used", extra=extra)
-                for line in str(error).splitlines():
-                    _log.error("%s", line, extra={"event": "config_error"})
-                continue
-            self._adopt(config, contexts)
+    async def prepare(self, config: Config) -> Contexts:
+        """What `switch` needs besides `config`. Reads files, so it takes a while. Raises GenerationError."""
+        return await asyncio.to_thread(generation.tls_contexts, config)
 
-    def _adopt(self, config: Config, contexts: Contexts) -> None:
-        """Serve new requests by `config`, all at once; what only a start can change stays as it is."""
+    def switch(self, config: Config, contexts: Contexts) -> None:
+        """Serve new requests by `config`, all at once."""
         before = self._alive[-1]
-        config, kept = _startable(config, before.config)
-        for name in kept:
-            extra = {"event": "restart_needed", "key": name}
-            _log.warning("%s was changed in the configuration file: that takes a restart", name, extra=extra)
-        _warn(config)
         new = self._built(config, contexts, before)
         self._alive.append(new)
         self.proxy.service = new.service
@@ -359,15 +323,12 @@ class Sidecar:
         self.mirror.pulse.limit = config.overload.loop_lag
         self.journal.settings = generation.journal_settings(config)
         self._server.drain = config.drain
-        told = self._told
-        self._told = replace(
-            told, generation=told.generation + 1, loaded_at=time.time(), reloads=told.reloads + 1, error=None
-        )
-        reloaded = {"event": "reloaded", "generation": self._told.generation}
-        _log.info("configuration %d is in force: %s", self._told.generation, self._endpoints(), extra=reloaded)
         task = asyncio.get_running_loop().create_task(self._retire(before))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+    async def _adopt(self, config: Config) -> None:
+        self.switch(config, await self.prepare(config))
 
     async def _retire(self, before: Generation) -> None:
         """Close what the generation before alone has asked, once its last exchange is settled."""
@@ -386,139 +347,27 @@ class Sidecar:
     async def _close_journal(self) -> None:
         await asyncio.to_thread(self.journal.close, FLUSH)
 
-    def _endpoints(self) -> str:
-        return f"live {self.config.live.url or 'a fixed answer'}, shadows {', '.join(self.config.shadows) or 'none'}"
 
-    def _log_path(self) -> str:
-        return "standard output" if self.config.log.path == "-" else self.config.log.path
+class _Alone:
+    """What the admin server tells of and changes, where there are no workers: this process."""
 
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
 
-def _uvicorn(app: "ASGIApp | proxy.Proxy", limits: Callable[[], Limits]) -> uvicorn.Config:
-    """`limits` is asked with each connection."""
-    repeats = Repeats()
+    async def census(self) -> Census:
+        return self._sidecar.census()
 
-    def listener(**given: Any) -> Listener:
-        return Listener(**given, limits=limits(), repeats=repeats)
+    async def pause(self, name: str | None) -> None:
+        self._sidecar.mirror.pause(name)
 
-    return uvicorn.Config(
-        app,
-        http=listener,  # type: ignore[arg-type]  # uvicorn calls it, it need not be a class
-        interface="asgi3",
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-    )
+    async def resume(self, name: str | None) -> None:
+        self._sidecar.mirror.resume(name)
 
+    async def set_percent(self, name: str, percent: float) -> None:
+        self._sidecar.mirror.set_percent(name, percent)
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, told by its owner when to stop, and at once.
+    async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[bytes]:
+        return self._sidecar.recent.latest(limit, verdict, shadow)
 
-    By its own signal handling it would end by raising the signal again, and it looks for word of stopping every 0.1 s.
-    """
-
-    def __init__(self, config: uvicorn.Config, drain: float) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self.stop = asyncio.Event()
-        self.hurry = asyncio.Event()
-        self.drain = drain
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def main_loop(self) -> None:
-        await self.stop.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, let every request under way be answered within `drain`, and cut off the rest."""
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.drain):
-                # uvicorn's two sets tell nobody when they become empty.
-                while (self.server_state.connections or self.server_state.tasks) and not self.hurry.is_set():  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
-        if tasks := list(self.server_state.tasks):
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=1.0)  # each has a record to settle
-
-
-def _startable(config: Config, before: Config) -> tuple[Config, list[str]]:
-    """`config` with what only a start can change as it was before, and the names of what that holds back."""
-    log = replace(config.log, path=before.log.path)
-    kept = replace(config, listen=before.listen, admin=before.admin, log=log)
-    changed = {
-        "listen": config.listen != kept.listen,
-        "admin": config.admin != kept.admin,
-        "log.path": config.log != kept.log,
-    }
-    return kept, [name for name, is_changed in changed.items() if is_changed]
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-
-
-def _written(address: tuple[str, int]) -> str:
-    host, port = address
-    if not port:
-        return f"unix:{host}"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _release(listen: TcpAddress | UnixAddress, bound: socket.socket) -> None:
-    bound.close()
-    if isinstance(listen, UnixAddress):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(listen.path)
-
-
-def _bind(listen: TcpAddress | UnixAddress) -> socket.socket:
-    try:
-        if isinstance(listen, UnixAddress):
-            return _bind_unix(listen.path)
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        bound = socket.create_server((listen.host, listen.port), family=family, backlog=2048)
-    except OSError as error:
-        why = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise StartError(f"cannot listen on {listen}: {why}") from error
-    bound.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )  # accepted sockets inherit it; loops differ in setting it
-    bound.setblocking(False)
-    return bound
-
-
-def _bind_unix(path: str) -> socket.socket:
-    bound = socket.socket(socket.AF_UNIX)
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode) and _nobody_listens(path):
-            os.unlink(path)  # left behind by one that was killed
-    except FileNotFoundError:
-        pass
-    try:
-        bound.bind(path)
-        bound.listen(2048)
-    except OSError:
-        bound.close()
-        raise
-    bound.setblocking(False)
-    return bound
-
-
-def _nobody_listens(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == errno.ECONNREFUSED
+    async def find(self, record: str) -> bytes | None:
+        return self._sidecar.recent.find(record)

@@ -1,7 +1,10 @@
 """All that the sidecar's rooms count and how they stand, at one moment, as plain numbers: what operators are told."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve import journal
@@ -10,6 +13,8 @@ from shadowproxy.serve.lane import Lane
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.proxy import Proxy
 from shadowproxy.serve.times import Times
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Census:
     """`accepts`: new requests are taken on. `live_url` is None where live is a fixed answer. Seconds and bytes.
 
     `live_mirrored` are live's durations where some shadow was asked too, `live_alone` those where none was.
+    `worker_restarts` are how often a worker had to be started again.
     """
 
     accepts: bool
@@ -79,6 +85,7 @@ class Census:
     memory_held: int
     memory_limit: int
     config: ConfigCensus
+    worker_restarts: int = 0
 
 
 def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *, accepts: bool, now: float) -> Census:
@@ -125,3 +132,100 @@ def _shadow(lane: Lane, now: float) -> ShadowCensus:
 
 def _durations(times: Times) -> Durations:
     return Durations(tuple(times.counts), times.total)
+
+
+# --- several workers as one -------------------------------------------------------------------------------------------
+
+_WORST_LAST = ("closed", "probing", "open")
+
+
+def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
+    """What workers counted together, and how those that run stand: of one at least.
+
+    Of workers that have ended only what they counted is told, and only of shadows that there still are, so that no
+    count goes back when a worker dies. Of breakers and of the loop's lag the worst is told; `config` is the first's.
+    """
+    every = [*running, *map(_counts, ended)]
+    first = every[0]
+    names = dict.fromkeys(shadow.name for each in running or every for shadow in each.shadows)
+    return Census(
+        accepts=any(each.accepts for each in every),
+        paused=any(each.paused for each in every),
+        live_url=first.live_url,
+        outcomes=_summed([each.outcomes for each in every]),
+        refused=_summed([each.refused for each in every]),
+        in_flight=sum(each.in_flight for each in every),
+        live_mirrored=_together([each.live_mirrored for each in every]),
+        live_alone=_together([each.live_alone for each in every]),
+        shadows=tuple(
+            _one_shadow([shadow for each in every for shadow in each.shadows if shadow.name == name]) for name in names
+        ),
+        journal=_one_journal([each.journal for each in every]),
+        loop_lag=max(each.loop_lag for each in every),
+        memory_held=sum(each.memory_held for each in every),
+        memory_limit=sum(each.memory_limit for each in every),
+        config=first.config,
+        worker_restarts=sum(each.worker_restarts for each in every),
+    )
+
+
+def _counts(census: Census) -> Census:
+    """What outlives the worker that counted it."""
+    return replace(
+        census,
+        accepts=False,
+        paused=False,
+        in_flight=0,
+        shadows=tuple(
+            # What is used of a budget was handed on to the worker that came after, and is told by that.
+            replace(each, breaker="closed", in_flight=0, waiting=0, begun=0, budget_requests=None, budget_left=None)
+            for each in census.shadows
+        ),
+        journal=replace(census.journal, queued=0, queued_bytes=0),
+        loop_lag=0.0,
+        memory_held=0,
+        memory_limit=0,
+    )
+
+
+def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
+    allowed = [part.budget_requests for part in parts if part.budget_requests is not None]
+    left = [part.budget_left for part in parts if part.budget_left is not None]
+    return replace(
+        parts[0],
+        paused=any(part.paused for part in parts),
+        breaker=max((part.breaker for part in parts), key=_WORST_LAST.index),
+        in_flight=sum(part.in_flight for part in parts),
+        waiting=sum(part.waiting for part in parts),
+        begun=sum(part.begun for part in parts),
+        budget_requests=sum(allowed) if allowed else None,
+        budget_left=max(left, default=None),
+        chosen=sum(part.chosen for part in parts),
+        outcomes=_summed([part.outcomes for part in parts]),
+        verdicts=_summed([part.verdicts for part in parts]),
+        durations=_together([part.durations for part in parts]),
+    )
+
+
+def _one_journal(parts: Sequence[journal.Statistics]) -> journal.Statistics:
+    return journal.Statistics(
+        written=sum(part.written for part in parts),
+        bytes=sum(part.bytes for part in parts),
+        queued=sum(part.queued for part in parts),
+        queued_bytes=sum(part.queued_bytes for part in parts),
+        lost=_summed([part.lost for part in parts]),
+        segments=sum(part.segments for part in parts),
+        last_error=next((part.last_error for part in parts if part.last_error is not None), None),
+    )
+
+
+def _together(parts: Sequence[Durations]) -> Durations:
+    counts = zip(*(part.counts for part in parts), strict=True)
+    return Durations(tuple(map(sum, counts)), math.fsum(part.total for part in parts))
+
+
+def _summed(parts: Iterable[Mapping[_Key, int]]) -> dict[_Key, int]:
+    total: Counter[_Key] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)

@@ -27,9 +27,6 @@ from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.tracing import LIVE, Place
 from shadowproxy.serve.upstream import Endpoint
 
-PROXY = f"{socket.gethostname()}/0"
-"""Who writes the records: host and worker."""
-
 Contexts: TypeAlias = Mapping[str, ssl.SSLContext]
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
 Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Place]], object]
@@ -37,6 +34,11 @@ Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str
 
 class GenerationError(Exception):
     """The files that a configuration names cannot be used. One line."""
+
+
+def proxy_name(worker: int) -> str:
+    """Who writes the records: host and worker."""
+    return f"{socket.gethostname()}/{worker}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +78,7 @@ def build(
     config: Config,
     contexts: Contexts,
     *,
+    writer: str,
     append: Callable[[Exchange, Encode], object],
     seen: Seen,
     tallies: dict[str, Tally],
@@ -85,9 +88,9 @@ def build(
 ) -> Generation:
     """Build what `config` says, and take over from the generation before what it says the same of. Opens nothing.
 
-    `tallies`, by name, gets those of new shadows; `seen` is told of each record's line and of its shadows' verdicts
-    (None where nothing was compared), and `trace` of its exchange, verdicts and where each leg goes: both in the
-    journal's thread.
+    `writer` is who the records say wrote them; `tallies`, by name, gets those of new shadows. `seen` is told of each
+    record's line and of its shadows' verdicts (None where nothing was compared), and `trace` of its exchange, verdicts
+    and where each leg goes: both in the journal's thread.
     """
     endpoints = {
         where: _kept_endpoint(where, section, before) or endpoint_of(section, contexts.get(where))
@@ -114,7 +117,7 @@ def build(
     places = {each.shadow.name: Place.of(each.endpoint.url, each.shadow.rewrite.target) for each in asked}
     if config.live.url is not None:
         places[LIVE] = places[CONTROL] = Place.of(config.live.url, lambda target: target)
-    encode = _encoder(config, tallies, seen, trace, places)
+    encode = _encoder(config, writer, tallies, seen, trace, places)
     plan = Plan(
         lanes=asked,
         control=control,
@@ -158,6 +161,7 @@ def listener_limits(config: Config) -> Limits:
 
 def _encoder(
     config: Config,
+    writer: str,
     tallies: Mapping[str, Tally],
     seen: Seen,
     trace: Trace | None,
@@ -188,7 +192,7 @@ def _encoder(
 
     def encode(exchange: Exchange) -> bytes:
         verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
-        line = record.encode(exchange, proxy=PROXY, policy=policy, judge=judging, tell=verdicts.__setitem__)
+        line = record.encode(exchange, proxy=writer, policy=policy, judge=judging, tell=verdicts.__setitem__)
         seen(line, verdicts)  # first: whoever sees that it was counted can look at it
         for name, verdict in verdicts.items():
             if verdict is not None:

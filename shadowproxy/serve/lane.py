@@ -174,6 +174,12 @@ class Lane:
         ):
             self._spent = before._spent
 
+    def spend(self, requests: int, left: float | None, now: float) -> None:
+        """Count as used what a process before this one had used: `left` are seconds, None where they are unbounded."""
+        duration = self.shadow.budget_duration
+        since = self._spent.since if duration is None or left is None else now - (duration - left)
+        self._spent = Spent(since, requests)
+
     def statistics(self) -> LaneStatistics:
         breaker = "closed" if self._open_until is None else "probing" if self._probing else "open"
         duration = self.shadow.budget_duration

@@ -3,7 +3,7 @@
 docs/metrics.md tells of each; a test holds the two together.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,20 +18,21 @@ from shadowproxy.serve.proxy import REFUSALS
 from shadowproxy.serve.times import BOUNDS
 
 
-class Exporter(Collector):
-    """Puts a census into Prometheus's words; holds no number itself."""
+def text(census: Census) -> bytes:
+    """Every metric in Prometheus's text format."""
+    registry = CollectorRegistry()
+    registry.register(_Told(census))
+    return generate_latest(registry)
 
-    def __init__(self, census: Callable[[], Census]) -> None:
+
+class _Told(Collector):
+    """A census in Prometheus's words."""
+
+    def __init__(self, census: Census) -> None:
         self._census = census
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-
-    def text(self) -> bytes:
-        """Every metric in Prometheus's text format."""
-        return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        census = self._census()
+        census = self._census
         build = GaugeMetricFamily("shadowproxy_build_info", "The version that runs; always 1.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
@@ -39,6 +40,9 @@ class Exporter(Collector):
         yield from _shadows(census)
         yield from _journal(census.journal)
         yield from _config(census.config)
+        yield CounterMetricFamily(
+            "shadowproxy_worker_restarts", "Workers that died and were started again.", census.worker_restarts
+        )
 
 
 def _live(census: Census) -> Iterator[Metric]:

@@ -140,10 +140,10 @@ _REFUSALS = {
     "408": "The body took too long.",
     "413": "The body is too long.",
     "421": "The Host field is not a name or address of this server.",
-    "503": "Too many listen already.",
+    "503": "Too many listen already, or a worker has not confirmed a change in time.",
 }
 _TO_SEE = ("401", "403", "421")
-_TO_CHANGE = ("401", "403", "404", "421")
+_TO_CHANGE = ("401", "403", "404", "421", "503")
 
 _NAME = {"name": "name", "in": "path", "required": True, "schema": TEXT, "description": "A shadow, or `control`."}
 _MARK = {

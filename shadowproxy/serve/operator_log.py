@@ -17,6 +17,7 @@ import contextlib
 import json
 import logging
 import queue
+import select
 import sys
 import threading
 import time
@@ -107,8 +108,9 @@ def times(count: int) -> str:
 class OperatorLog(logging.Handler):
     """Writes lines from a daemon thread of its own. `close` waits at most PATIENCE seconds for a slow reader."""
 
-    def __init__(self, form: Form = "text", stream: TextIO | None = None) -> None:
+    def __init__(self, form: Form = "text", stream: TextIO | None = None, worker: int | None = None) -> None:
         super().__init__()
+        self._worker = worker
         self._stream = sys.stderr if stream is None else stream
         if form == "auto":
             form = "text" if self._stream.isatty() else "json"
@@ -152,17 +154,36 @@ class OperatorLog(logging.Handler):
                 told = dropped
             # OSError: the reader is gone; ValueError: the stream is closed. Either way there is nobody left to tell.
             with contextlib.suppress(OSError, ValueError):
-                self._stream.write("".join(lines))
-                self._stream.flush()
+                for piece in ["".join(lines)] if self._worker is None else _pieces(lines):
+                    self._stream.write(piece)
+                    self._stream.flush()
 
     def _line(self, said: dict[str, Any] | tuple[float, Served]) -> str:
-        return self._written(_of_request(*said) if isinstance(said, tuple) else said)
+        event = _of_request(*said) if isinstance(said, tuple) else said
+        return self._written(event if self._worker is None else event | {"worker": self._worker})
+
+
+def _pieces(lines: list[str]) -> Iterator[str]:
+    """The lines, together as long as a pipe takes them in one go: workers must not get into each other's lines."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        length = len(line.encode(errors="replace"))
+        if piece and size + length > select.PIPE_BUF:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += length
+    yield "".join(piece)
 
 
 @contextlib.contextmanager
-def opened(telling: Telling, stream: TextIO | None = None) -> Iterator[OperatorLog]:
-    """What every room says goes to standard error while this is open; of other libraries, warnings and worse."""
-    handler = OperatorLog(telling.form, stream)
+def opened(telling: Telling, stream: TextIO | None = None, worker: int | None = None) -> Iterator[OperatorLog]:
+    """What every room says goes to standard error while this is open; of other libraries, warnings and worse.
+
+    Where there are several workers, `worker` says in each line which of them it is.
+    """
+    handler = OperatorLog(telling.form, stream, worker)
     root, own = logging.getLogger(), logging.getLogger(_OWN)
     level = logging.getLevelNamesMapping()[telling.level.upper()]
     before = root.level, own.level
@@ -253,7 +274,8 @@ def _as_json(event: dict[str, Any]) -> str:
 
 
 def _as_text(event: dict[str, Any]) -> str:
-    lines = [f"{event['time']} {event['level'].upper()} {event['message']}"]
+    speaker = f"worker {event['worker']}: " if "worker" in event else ""
+    lines = [f"{event['time']} {event['level'].upper()} {speaker}{event['message']}"]
     if "exception" in event:
         # Indented, so that nothing in them can look like a line of its own.
         lines += [f"    at {place}" for place in event["traceback"]] + [f"    {event['exception']}"]

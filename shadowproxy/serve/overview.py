@@ -1,6 +1,6 @@
 """The sidecar at a glance, as the page shows it: how it stands, and what happened over the last minutes.
 
-A timer takes a sample of what was counted once a second, and whoever listens is sent the same bytes: a second costs the
+A sample of what was counted is taken once a second, and whoever listens is sent the same bytes: a second costs the
 same for one listener and for many.
 """
 
@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -33,40 +33,45 @@ _log = logging.getLogger(__name__)
 
 
 class Overview:
-    """Owns the timer that takes samples, from `start` to `stop`, on the event loop.
+    """Owns the task that takes samples, from `start` to `stop`.
 
     `census` tells how the sidecar stands now. `proxy` is host and worker, as in the records. `interval` gives the
     bounds of a share of k in n.
     """
 
-    def __init__(self, census: Callable[[], Census], *, proxy: str, interval: Interval) -> None:
+    def __init__(self, census: Callable[[], Awaitable[Census]], *, proxy: str, interval: Interval) -> None:
         self._census = census
         self._proxy = proxy
         self._interval = interval
         self._trend = Trend()
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._next: asyncio.Future[bytes | None] = self._loop.create_future()  # the next event; None: there is none
         self._listeners = 0
 
     def __repr__(self) -> str:
         return f"<Overview {self._trend} listeners={self._listeners}>"
 
-    def start(self) -> None:
-        self._beat()
+    async def start(self) -> None:
+        await self._sample()
+        self._beating = self._loop.create_task(self._beat())
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Take no more samples, and end every listener's events at once. Called again, do nothing."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
         if not self._next.done():
             self._next.set_result(None)
 
-    def now(self) -> bytes:
+    async def now(self) -> bytes:
         """The overview of this moment, as JSON on one line. The rates and shares are those of the last sample."""
+        return self._told(await self._census())
+
+    def _told(self, census: Census) -> bytes:
         uptime = self._loop.time() - self._began
-        told = tell(self._census(), self._trend, self._interval, proxy=self._proxy, uptime=uptime)
+        told = tell(census, self._trend, self._interval, proxy=self._proxy, uptime=uptime)
         return orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS)
 
     @property
@@ -84,20 +89,29 @@ class Overview:
 
     async def _events(self) -> AsyncIterator[bytes]:
         if not self._next.done():
-            yield self.now()
+            yield await self.now()
         # Shielded: a listener that leaves is cancelled, and the others wait for the same future.
         while (event := await asyncio.shield(self._next)) is not None:
             yield event
 
-    def _beat(self) -> None:
-        self._timer = self._loop.call_later(EVERY, self._beat)
-        try:
-            self._trend.add(self._census(), self._loop.time(), time.time())
-            if self._listeners:
-                told, self._next = self._next, self._loop.create_future()
-                told.set_result(self.now())
-        except Exception:  # noqa: BLE001  # the page stands still for a second; requests are not to notice
-            _log.exception("a defect in the proxy, telling how it stands", extra={"event": "defect"})
+    async def _beat(self) -> None:
+        due = self._loop.time()
+        while True:
+            # By the clock, so that asking several workers does not make the seconds longer.
+            due = max(due + EVERY, self._loop.time())
+            await asyncio.sleep(due - self._loop.time())
+            try:
+                census = await self._sample()
+                if self._listeners:
+                    told, self._next = self._next, self._loop.create_future()
+                    told.set_result(self._told(census))
+            except Exception:  # noqa: BLE001  # the page stands still for a second; requests are not to notice
+                _log.exception("a defect in the proxy, telling how it stands", extra={"event": "defect"})
+
+    async def _sample(self) -> Census:
+        census = await self._census()
+        self._trend.add(census, self._loop.time(), time.time())
+        return census
 
 
 def tell(census: Census, trend: Trend, interval: Interval, *, proxy: str, uptime: float) -> dict[str, Any]:

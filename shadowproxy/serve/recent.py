@@ -7,6 +7,7 @@ pushed out by the matches that came after it.
 
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ _Place = tuple[str, Verdict | None] | None
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    number: int  # counts records as they came
+    at: int  # nanoseconds of the clock that all processes of a machine share
     line: bytes
     verdicts: Mapping[str, Verdict | None]
 
@@ -47,7 +48,6 @@ class Recent:
         # Held for a few additions and removals, and for copying references.
         self._lock = threading.Lock()
         self._shelves: dict[_Place, _Shelf] = {}
-        self._number = 0
         self._count = 0
         self._bytes = 0
 
@@ -62,8 +62,7 @@ class Recent:
         if len(line) > self._most_bytes:
             return
         with self._lock:
-            self._number += 1
-            self._put(self._emptiest(verdicts), _Kept(self._number, line, verdicts))
+            self._put(self._emptiest(verdicts), _Kept(time.monotonic_ns(), line, verdicts))
             while self._bytes > self._most_bytes:
                 self._give_way(max(self._shelves, key=lambda place: self._shelves[place].bytes))
             while self._count > self._most:
@@ -71,13 +70,17 @@ class Recent:
 
     def latest(self, limit: int, verdict: Verdict | None = None, shadow: str | None = None) -> list[bytes]:
         """The latest lines, newest first: those that tell of `shadow`, have `verdict`, or have it of that shadow."""
+        return [line for _, line in self.dated(limit, verdict, shadow)]
+
+    def dated(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[tuple[int, bytes]]:
+        """As `latest`, each with a time by which it can be put in order with those of other processes."""
 
         def asked_for(kept: _Kept) -> bool:
             if shadow is not None:
                 return shadow in kept.verdicts and verdict in (None, kept.verdicts[shadow])
             return verdict is None or verdict in kept.verdicts.values()
 
-        return [kept.line for kept in islice(filter(asked_for, self._newest_first()), limit)]
+        return [(kept.at, kept.line) for kept in islice(filter(asked_for, self._newest_first()), limit)]
 
     def find(self, record: str) -> bytes | None:
         """The line with this record ID, if it is still kept."""
@@ -91,7 +94,7 @@ class Recent:
     def _newest_first(self) -> Iterator[_Kept]:
         with self._lock:
             every = [kept for shelf in self._shelves.values() for kept in shelf.records]
-        return iter(sorted(every, key=lambda kept: kept.number, reverse=True))
+        return iter(sorted(every, key=lambda kept: kept.at, reverse=True))
 
     def _emptiest(self, verdicts: Mapping[str, Verdict | None]) -> _Place:
         """Of a record's places the one where it may stay longest: what is rare of it counts."""

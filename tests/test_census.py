@@ -1,0 +1,97 @@
+"""What several workers counted, told as if they were one."""
+
+from collections import Counter
+from dataclasses import replace
+
+from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.serve.census import Census, ConfigCensus, Durations, ShadowCensus, merge
+from shadowproxy.serve.journal import LOSSES, Statistics
+from shadowproxy.serve.times import BOUNDS
+
+COUNTS = (1,) * (len(BOUNDS) + 1)
+
+
+def shadow(name: str = "a", count: int = 1, *, breaker: str = "closed") -> ShadowCensus:
+    return ShadowCensus(
+        name=name,
+        url="http://127.0.0.1:1",
+        percent=50.0,
+        configured_percent=100.0,
+        paused=False,
+        breaker=breaker,
+        in_flight=count,
+        waiting=count,
+        begun=count,
+        budget_requests=10,
+        budget_left=float(count),
+        chosen=count,
+        outcomes={Outcome.OK: count},
+        verdicts={Verdict.MATCH: count},
+        durations=Durations(COUNTS, float(count)),
+    )
+
+
+def census(count: int = 1, *shadows: ShadowCensus) -> Census:
+    return Census(
+        accepts=True,
+        paused=False,
+        live_url="http://127.0.0.1:2",
+        outcomes={Outcome.OK: count},
+        refused={503: count},
+        in_flight=count,
+        live_mirrored=Durations(COUNTS, float(count)),
+        live_alone=Durations(COUNTS, float(count)),
+        shadows=shadows or (shadow(count=count),),
+        journal=Statistics(count, count, count, count, {LOSSES[0]: count}, count, None),
+        loop_lag=count / 1000,
+        memory_held=count,
+        memory_limit=count,
+        config=ConfigCensus(1, 0.0, 0, 0, None),
+    )
+
+
+def test_one_worker_is_told_as_it_is() -> None:
+    assert merge([census(3)]) == census(3)
+
+
+def test_counts_and_sizes_are_added_up() -> None:
+    both = merge([census(2), census(3)])
+    (one,) = both.shadows
+    assert (both.outcomes, both.refused, both.in_flight) == ({Outcome.OK: 5}, {503: 5}, 5)
+    assert (one.chosen, one.outcomes, one.verdicts) == (5, {Outcome.OK: 5}, {Verdict.MATCH: 5})
+    assert (one.in_flight, one.waiting, one.begun, one.budget_requests) == (5, 5, 5, 20)
+    assert both.live_mirrored == both.live_alone == one.durations == Durations((2,) * len(COUNTS), 5.0)
+    assert both.journal == Statistics(5, 5, 5, 5, {LOSSES[0]: 5}, 5, None)
+    assert (both.memory_held, both.memory_limit) == (5, 5)
+
+
+def test_of_what_cannot_be_added_up_the_worst_is_told() -> None:
+    lame = census(7, shadow(breaker="open"))
+    both = merge([census(1, shadow(breaker="probing")), lame, census(1)])
+    assert both.shadows[0].breaker == "open"
+    assert both.loop_lag == 0.007
+    assert not merge([replace(census(), accepts=False)] * 2).accepts
+    assert merge([replace(census(), accepts=False), census()]).accepts
+
+
+def test_of_a_worker_that_has_ended_its_counts_stay_and_nothing_else() -> None:
+    both = merge([census(2)], [census(3, shadow(count=3, breaker="open"))])
+    (one,) = both.shadows
+    assert (both.outcomes, both.journal.written, one.chosen, one.outcomes) == ({Outcome.OK: 5}, 5, 5, {Outcome.OK: 5})
+    assert (both.in_flight, both.memory_held, both.memory_limit, both.loop_lag) == (2, 2, 2, 0.002)
+    assert (one.breaker, one.in_flight, one.waiting, one.begun, one.budget_requests) == ("closed", 2, 2, 2, 10)
+    assert (both.journal.queued, both.journal.queued_bytes) == (2, 2)
+
+
+def test_a_shadow_that_is_no_more_is_told_only_while_no_worker_runs() -> None:
+    gone = census(3, shadow("gone", 3))
+    assert [each.name for each in merge([census()], [gone]).shadows] == ["a"]
+    assert [each.name for each in merge([], [gone, census()]).shadows] == ["gone", "a"]
+
+
+def test_those_that_ended_can_be_put_together_beforehand() -> None:
+    ended = [census(2), census(3, shadow("b", 3)), census(4)]
+    folded = merge([], [merge([], ended[:2]), ended[2]])
+    assert merge([census(1)], [folded]) == merge([census(1)], ended)
+    assert Counter(folded.outcomes) == {Outcome.OK: 9}
+    assert not folded.accepts

@@ -1,0 +1,104 @@
+"""Calls to another process: each is answered, refused, or given up in time."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shadowproxy.serve.channel import UNANSWERED, Answers, Calls, NoAnswer, Refused
+
+
+class Ends:
+    """Both ends in one event loop. `gate` holds the call `hang` up."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.heard: list[object] = []
+        self.calls = Calls("worker 3")
+        self.answers = Answers({"add": self._add, "hang": self._hang, "refuse": self._refuse, "hear": self._hear})
+        self.serving: asyncio.Task[None]
+
+    async def open(self) -> None:
+        ours, theirs = socket.socketpair()
+        await self.calls.open(ours)
+        await self.answers.open(theirs)
+        self.serving = asyncio.get_running_loop().create_task(self.answers.serve())
+
+    async def _add(self, one: int, other: int) -> int:
+        return one + other
+
+    async def _hang(self) -> str:
+        await self.gate.wait()
+        return "late"
+
+    async def _refuse(self) -> None:
+        raise Refused("not today")
+
+    async def _hear(self, what: object) -> None:
+        self.heard.append(what)
+
+
+@pytest.fixture
+async def ends() -> AsyncIterator[Ends]:
+    both = Ends()
+    await both.open()
+    yield both
+    both.gate.set()
+    both.serving.cancel()
+    await asyncio.wait([both.serving])
+    await both.answers.aclose(None)
+    await both.calls.aclose()
+
+
+async def test_a_call_is_answered(ends: Ends) -> None:
+    assert await ends.calls.call("add", 2, 3, within=5) == 5
+    big = b"x" * (1 << 20)
+    assert await ends.calls.call("add", big, big, within=5) == big + big
+
+
+async def test_a_refusal_is_told_in_its_words(ends: Ends) -> None:
+    with pytest.raises(Refused, match="not today"):
+        await ends.calls.call("refuse", within=5)
+    assert await ends.calls.call("add", 1, 1, within=5) == 2
+
+
+async def test_a_call_waits_no_longer_than_it_says_and_its_answer_is_for_nobody_else(ends: Ends) -> None:
+    with pytest.raises(NoAnswer, match=r"worker 3 has not answered within 0\.01 s"):
+        await ends.calls.call("hang", within=0.01)
+    adding = asyncio.get_running_loop().create_task(ends.calls.call("add", 2, 2, within=5))
+    await asyncio.sleep(0)
+    ends.gate.set()
+    assert await adding == 4
+
+
+async def test_only_so_many_calls_wait_for_one_that_hangs_but_those_that_must_are_heard(ends: Ends) -> None:
+    for _ in range(UNANSWERED):
+        with pytest.raises(NoAnswer):
+            await ends.calls.call("hang", within=0)
+    with pytest.raises(NoAnswer, match="does not answer"):
+        await ends.calls.call("hear", "dropped", within=5)
+    hearing = asyncio.get_running_loop().create_task(ends.calls.call("hear", "steered", within=5, must=True))
+    await asyncio.sleep(0)
+    ends.gate.set()
+    await hearing
+    assert ends.heard == ["steered"]
+    assert await ends.calls.call("add", 1, 2, within=5) == 3  # it answers again, so it is asked again
+
+
+async def test_one_that_has_ended_answers_nothing_more_but_its_last_word(ends: Ends) -> None:
+    hanging = asyncio.get_running_loop().create_task(ends.calls.call("hang", within=5))
+    await asyncio.sleep(0.01)
+    ends.serving.cancel()
+    await ends.answers.aclose({"counted": 7})
+    with pytest.raises(NoAnswer, match="worker 3 has ended"):
+        await hanging
+    await asyncio.wait_for(ends.calls.gone.wait(), 5)
+    assert ends.calls.last_word == {"counted": 7}
+    with pytest.raises(NoAnswer):
+        await ends.calls.call("add", 1, 1, within=5)
+
+
+async def test_the_worker_sees_that_its_caller_is_gone(ends: Ends) -> None:
+    await ends.calls.aclose()
+    await asyncio.wait_for(ends.serving, 5)

@@ -1,0 +1,55 @@
+"""All workers together keep to what the configuration says, and to what operators changed."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shadowproxy.config import Config, from_values
+from shadowproxy.serve.lane import CONTROL
+from shadowproxy.serve.shares import Steering, names, share
+
+
+def config(**more: Any) -> Config:
+    shadows = {"a": {"url": "http://127.0.0.1:2", "budget": {"requests": 7}}, "b": {"url": "http://127.0.0.1:3"}}
+    return from_values({"live": {"url": "http://127.0.0.1:1"}, "shadows": shadows, "workers": 3} | more)
+
+
+def test_memory_and_budgets_are_shared_out_whole() -> None:
+    shares = [share(config(), number) for number in range(3)]
+    assert [each.limits.memory for each in shares] == [(256 << 20) // 3] * 3
+    assert [each.shadows["a"].budget.requests for each in shares] == [3, 2, 2]
+    assert {each.shadows["b"].budget.requests for each in shares} == {None}
+
+
+def test_all_else_is_the_same_for_each() -> None:
+    whole = config()
+    one = share(whole, 1)
+    assert replace(one, workers=3, limits=whole.limits, shadows=whole.shadows) == whole
+
+
+def test_the_least_memory_that_is_allowed_is_enough_for_each_share() -> None:
+    assert share(config(limits={"memory": "24MiB"}), 2).limits.capture == 8 << 20
+
+
+@pytest.mark.parametrize(("percent", "told"), [(0, {"a", "b"}), (1, {"a", "b", CONTROL})])
+def test_the_control_can_be_steered_where_there_is_one(percent: int, told: set[str]) -> None:
+    assert names(config(control={"percent": percent})) == told
+
+
+def test_a_pause_is_of_one_or_of_all_and_each_ends_by_itself() -> None:
+    both = Steering().turned("a", paused=True).turned(None, paused=True)
+    assert both == Steering(paused=True, paused_shadows=frozenset({"a"}))
+    assert both.turned(None, paused=False) == Steering(paused_shadows=frozenset({"a"}))
+    assert both.turned("a", paused=False) == Steering(paused=True)
+
+
+def test_a_percent_outlives_a_configuration_that_says_the_same_of_its_shadow() -> None:
+    steered = Steering().with_percent("a", 5.0).with_percent("b", 6.0).turned("b", paused=True)
+    before = config()
+    url = "http://127.0.0.1:9"
+    after = config(shadows={"a": {"url": url}, "b": {"url": url, "percent": 50}})
+    assert steered.under(after, before).percents == {"a": 5.0}
+    assert steered.under(after, before).paused_shadows == {"b"}
+    gone = config(shadows={"a": {"url": url}})
+    assert steered.under(gone, before).paused_shadows == frozenset()
