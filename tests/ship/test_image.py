@@ -119,6 +119,10 @@ def test_every_module_of_the_image_is_compiled(engine: Engine, image: str) -> No
     assert [path for path in left if "/config-3.13" not in path] == []
 
 
+def test_the_image_has_what_telling_a_collector_needs(engine: Engine, image: str) -> None:
+    engine("run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", "import shadowproxy.serve.otlp")
+
+
 def test_the_image_states_its_size(engine: Engine, image: str) -> None:
     ours = engine.inspect(image)["Size"] - engine.inspect("python:3.13-slim")["Size"]
     stated = re.search(r"(\d+) MB on top of `python:3.13-slim`", (ROOT / "deploy/README.md").read_text())
