@@ -347,6 +347,19 @@ async def test_a_caller_that_leaves_is_no_failure_of_live(proxy: StartProxy, cap
     assert told(caplog, "live_failed") == []
 
 
+async def test_a_defect_of_the_proxy_is_no_failure_of_live(
+    proxy: StartProxy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def respond(*given: object) -> None:
+        raise RuntimeError("s3cret")
+
+    async with proxy() as running:
+        monkeypatch.setattr(running.sidecar.proxy, "_respond", respond)
+        assert (await running.ask(ASKED % b"r")).status == 500
+    assert len(told(caplog, "defect")) == 1
+    assert told(caplog, "live_failed") == []
+
+
 async def test_a_shadow_failing_is_told_before_its_breaker_opens_and_each_time_when_debugging(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -331,6 +331,16 @@ def test_the_collector_is_told_who_speaks_and_the_environment_may_say_it_better(
     assert named.items() <= collector.resource.items()
 
 
+def test_it_is_said_where_spans_go_and_no_credential(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "shadowproxy")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.replace("//", "//user:s3cret@"))
+    told(exchange())
+    assert caplog.messages[0] == f"spans are told to {collector.url}"
+    assert len(collector.spans) == 1
+
+
 def test_a_shadow_that_was_not_asked_is_no_client_span(collector: Collector) -> None:
     told(exchange(a=Skipped(Outcome.PAUSED, "paused")))
     assert [span.kind for span in collector.spans] == [CLIENT, INTERNAL]

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -27,7 +28,7 @@ from shadowproxy.exchange import Exchange, Request, Verdict
 from shadowproxy.serve.headers import TraceParent
 from shadowproxy.serve.identity import trace_id
 from shadowproxy.serve.operator_log import Repeats, times
-from shadowproxy.serve.tracing import Place, spans
+from shadowproxy.serve.tracing import ENDPOINTS, Place, spans
 
 FLUSH = 3.0
 """Seconds that `close` gives a slow collector for the spans that wait for it."""
@@ -56,7 +57,15 @@ def open_tracer(instance: str) -> "Tracer":
     # Not at exit: by then the process must not wait any more. `close` is the end.
     provider = TracerProvider(resource=Resource.create({**own, **named}), id_generator=ids, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _log.info("spans are told to %s", _collector(), extra={"event": "tracing_on", "collector": _collector()})
     return Tracer(provider, ids)
+
+
+def _collector() -> str:
+    """Where spans go, without what may be a credential."""
+    named = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "http://localhost:4318")
+    parts = urlsplit(named)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 class Tracer:

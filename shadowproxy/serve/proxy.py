@@ -218,9 +218,11 @@ class Proxy:
         finally:
             if live is None:
                 live = answer.failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
+                answer.instead = 500  # the listener's, which also tells the operator
+            else:
+                self._note_live(live, answer.status, request_id)
             self.outcomes[live.outcome if isinstance(live, Failure) else Outcome.OK] += 1
             self.times[unsettled.mirrored].add(live.total_ms / 1000)
-            self._note_live(live, answer.status, request_id)
             if self._access is not None:
                 outcome = live.outcome if isinstance(live, Failure) else Outcome.OK
                 passed = (perf_counter() - answer.came) * 1000

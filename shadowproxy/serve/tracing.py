@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 LIVE = "live"
 
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""What names a collector; the first that is set holds."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
 _log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ def wanted(environment: Mapping[str, str]) -> bool:
         _say(f'OTEL_TRACES_EXPORTER: "{name}" is not known here, only otlp and none')
     if exporters:
         return "otlp" in exporters
-    return any(environment.get(name) for name in _ENDPOINTS)
+    return any(environment.get(name) for name in ENDPOINTS)
 
 
 def opened(instance: str) -> "Tracer | None":
