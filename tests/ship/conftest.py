@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from shadowproxy import __version__
-from ship.engine import ROOT, Engine, environment, provide_base, running
+from ship.engine import ROOT, Engine, alone, environment, provide_base, running
 
 IMAGE = f"shadowproxy:{__version__}"
 PARTS: list[tuple[str, float]] = []
@@ -44,7 +44,17 @@ def tools() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
+def the_ports() -> Iterator[None]:
+    """For whoever listens on the ports that ship, or on others that are the same in every run."""
+    with part("waiting for the ports"), ExitStack() as stack:
+        stack.enter_context(alone())
+        kept = stack.pop_all()
+    with kept:
+        yield
+
+
+@pytest.fixture(scope="session")
+def engine(the_ports: None) -> Iterator[Engine]:
     with part("an engine"):
         context = running()
         engine = context.__enter__()

@@ -58,18 +58,24 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def running() -> Iterator[Engine]:
-    """The engine that this machine runs, or one that is started here and stopped again. Needs root for the latter.
-
-    Only one at a time: another run of these tests waits here, since what they start listens on the ports that ship.
-    """
+    """The engine that this machine runs, or one that is started here and stopped again. Needs root for the latter."""
     found = Engine(environment())
-    with (SHIP / "lock").open("w") as lock:
+    if found.run("info", check=False).returncode == 0:
+        yield found
+    else:
+        with _started() as engine:
+            yield engine
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait for other runs of these tests on this machine, whatever their checkout, and have others wait for this one.
+
+    What they start listens on the ports that ship.
+    """
+    with (Path(tempfile.gettempdir()) / "shadowproxy-ship.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if found.run("info", check=False).returncode == 0:
-            yield found
-        else:
-            with _started() as engine:
-                yield engine
+        yield
 
 
 @contextmanager

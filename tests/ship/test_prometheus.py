@@ -55,7 +55,7 @@ def test_every_expression_of_the_dashboard_parses(tools: dict[str, str], tmp_pat
     promtool(tools, "check", "rules", file)
 
 
-def test_what_is_exported_is_as_prometheus_wants_it(tools: dict[str, str], tmp_path: Path) -> None:
+def test_what_is_exported_is_as_prometheus_wants_it(the_ports: None, tools: dict[str, str], tmp_path: Path) -> None:
     """Names, units, help and types, by `promtool check metrics`, of a sidecar that has been asked and failed."""
     words = ["--live", "http://127.0.0.1:9", "--shadow", "dead=http://127.0.0.1:9", "--listen", "127.0.0.1:18080"]
     process = subprocess.Popen(

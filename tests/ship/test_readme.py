@@ -153,7 +153,7 @@ def test_the_rules_and_the_shippers_files_are_sound(tools: Mapping[str, str], tm
     run(written(SYSLOG_NG).replace("syslog-ng ", f"syslog-ng --module-path={root}/syslog-ng/3.38 ", 1), found)
 
 
-def test_what_is_installed_for_systemd_serves_by_the_units_own_command(tmp_path: Path) -> None:
+def test_what_is_installed_for_systemd_serves_by_the_units_own_command(the_ports: None, tmp_path: Path) -> None:
     """Installed under a root of its own; and the command is run as the unit has it, in its working directory."""
 
     def under(text: str) -> str:
