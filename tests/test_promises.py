@@ -33,12 +33,14 @@ from fakes import (
     then_reset,
 )
 from program import Program
+from test_metrics import samples
 
 from shadowproxy import record
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 from shadowproxy.serve import app
 from shadowproxy.serve.journal import Journal
+from shadowproxy.serve.metrics import Exporter
 
 ASKED = b"POST /v1/predict HTTP/1.1\r\nHost: h\r\nX-Request-ID: %s\r\nContent-Length: 4\r\n\r\nbody"
 LIVES = answer(b'{"late": true}', (b"Content-Type", b"application/json"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"))
@@ -148,7 +150,7 @@ LIMITS = {"capture": "256KiB"}
 
 
 class Books:
-    """What was chosen, by all who count it: the records, the lanes, and the shadow that was asked."""
+    """What was chosen, by all who count it: the records, the lanes, the metrics, and the shadow that was asked."""
 
     def __init__(self, running: Proxy, shadow: str = "s") -> None:
         self._running = running
@@ -169,6 +171,13 @@ class Books:
         begun = sum(each.shadows[self._name].total_ms is not None for each in records if self._name in each.shadows)
         assert statistics.begun == begun
         assert self._running.sidecar.mirror.memory.used == 0
+        exported = samples(Exporter(self._running.sidecar.census).text().decode())
+        shadow = self._name
+        for outcome in Outcome:
+            counted = exported.get(("shadowproxy_shadow_outcomes_total", (outcome.value, shadow)), 0)
+            assert counted == told[outcome], outcome
+        assert exported["shadowproxy_shadow_chosen_total", (shadow,)] == told.total()
+        assert exported["shadowproxy_records_written_total", ()] == sent
         return told
 
 
