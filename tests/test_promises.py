@@ -38,9 +38,8 @@ from test_metrics import samples
 from shadowproxy import record
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
-from shadowproxy.serve import app
+from shadowproxy.serve import app, metrics
 from shadowproxy.serve.journal import Journal
-from shadowproxy.serve.metrics import Exporter
 
 ASKED = b"POST /v1/predict HTTP/1.1\r\nHost: h\r\nX-Request-ID: %s\r\nContent-Length: 4\r\n\r\nbody"
 LIVES = answer(b'{"late": true}', (b"Content-Type", b"application/json"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"))
@@ -171,7 +170,7 @@ class Books:
         begun = sum(each.shadows[self._name].total_ms is not None for each in records if self._name in each.shadows)
         assert statistics.begun == begun
         assert self._running.sidecar.mirror.memory.used == 0
-        exported = samples(Exporter(self._running.sidecar.census).text().decode())
+        exported = samples(metrics.text(self._running.sidecar.census()).decode())
         shadow = self._name
         for outcome in Outcome:
             counted = exported.get(("shadowproxy_shadow_outcomes_total", (outcome.value, shadow)), 0)
@@ -186,7 +185,8 @@ async def test_1_2_3_whatever_the_shadow_does_the_caller_gets_lives_answer_and_t
     proxy: StartProxy, fault: str
 ) -> None:
     script, outcomes = FAULTS[fault]
-    async with proxy(LIVES, {"s": script}, shadow_options=OPTIONS, limits=LIMITS) as running:
+    options = OPTIONS if Outcome.TIMEOUT in outcomes else OPTIONS | {"timeout": "5s"}  # on a busy machine too
+    async with proxy(LIVES, {"s": script}, shadow_options=options, limits=LIMITS) as running:
         async with await Caller.to(running.live.address) as directly:
             expected = await directly.ask(asked())
         async with contextlib.AsyncExitStack() as stack:
