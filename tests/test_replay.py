@@ -24,7 +24,8 @@ from shadowproxy.exchange import Exchange, Fields, Outcome, Reply, Request, Verd
 from shadowproxy.record import Policy, Record, decode, encode, read
 from shadowproxy.redaction import Redaction
 from shadowproxy.replay.again import Again, Unfit, again
-from shadowproxy.replay.run import Plan, ReplayError, send_all
+from shadowproxy.replay.plan import Plan, ReplayError
+from shadowproxy.replay.run import send_all
 from shadowproxy.replay.told import lines as told
 from shadowproxy.serve.rewrite import located
 
@@ -249,6 +250,15 @@ async def test_every_way_to_fail_is_an_outcome_in_a_record(tmp_path: Path) -> No
     async with Origin(OK) as origin:
         long = await send_all(plan(tmp_path, origin.url, line(), capture=3, output=tmp_path / "long"))
     assert long.outcomes == {Outcome.ANSWER_OVERSIZE: 1}
+    async with Origin(OK) as origin:
+        crowded = await send_all(plan(tmp_path, origin.url, line(), memory=3, output=tmp_path / "crowded"))
+    assert crowded.outcomes == {Outcome.OVERLOAD: 1}
+
+
+async def test_answers_that_wait_to_be_written_hold_up_sending_and_are_not_shed(tmp_path: Path) -> None:
+    async with Origin(OK) as origin:  # each answer has 7 bytes
+        tally = await send_all(plan(tmp_path, origin.url, *(line(n) for n in range(30)), memory=14, in_flight=1))
+    assert tally.outcomes == {Outcome.OK: 30}
 
 
 async def test_no_more_are_under_way_than_allowed(tmp_path: Path) -> None:
@@ -392,7 +402,7 @@ async def test_a_disk_that_fills_up_is_one_line_and_tears_none(tmp_path: Path, m
         return write(descriptor, data)
 
     async with Origin(OK) as origin:
-        monkeypatch.setattr("shadowproxy.replay.run.os.write", failing)
+        monkeypatch.setattr("shadowproxy.replay.output.os.write", failing)
         with pytest.raises(ReplayError, match=r"cannot write .*: No space left on device"):
             await send_all(plan(tmp_path, origin.url, *(line(n) for n in range(5)), in_flight=1))
     assert len(records(tmp_path / "new")) == 2

@@ -81,7 +81,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     output: Path = given["output"]
     _refuse_old(output)
     from shadowproxy.compare.progress import reading
-    from shadowproxy.replay.run import Plan, ReplayError
+    from shadowproxy.replay.plan import Plan, ReplayError
     from shadowproxy.replay.run import replay as replayed
     from shadowproxy.replay.told import lines
 

@@ -12,15 +12,13 @@ import asyncio
 import contextlib
 import heapq
 import math
-import os
 import re
 import signal
 import socket
 import ssl
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -28,87 +26,25 @@ from typing import Final
 
 import uvloop
 
-from shadowproxy.compare.filters import EVERYTHING, Only
-from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.sketch import bin_of
 from shadowproxy.compare.summary import micros
 from shadowproxy.compare.verdict import judge
 from shadowproxy.config import Shadow
-from shadowproxy.exchange import Failure, Outcome, Reply, Verdict
+from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.lines import Line, Unreadable, lines, segments
-from shadowproxy.record import Policy, Record, RecordError, decode, encode_again
+from shadowproxy.record import Record, RecordError, decode, encode_again
 from shadowproxy.replay.again import Again, Unfit, again
+from shadowproxy.replay.output import Output
+from shadowproxy.replay.plan import LATE, Plan, ReplayError, Tally
 from shadowproxy.serve.capture import Capture, Memory
 from shadowproxy.serve.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.identity import uuid7
 from shadowproxy.serve.payload import NotRead
 from shadowproxy.serve.rewrite import Rewrite, located
-from shadowproxy.serve.segments import create
 from shadowproxy.serve.upstream import Endpoint, UpstreamError
 
-LATE: Final = 0.1
-"""Seconds after its time from which on a request counts as sent late."""
-
-_SEGMENT_SIZE: Final = 256 << 20
 _BATCH, _BATCH_BYTES = 32, 4 << 20
 _SEGMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)-\d+-\d+\.jsonl(?:\.zst|\.gz)?")
-
-
-class ReplayError(Exception):
-    """The replay cannot begin or go on. The text is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is sent where, and how fast.
-
-    `rate` is requests a second: infinite is as fast as answers come, None as they came then. `query` holds what
-    redacted query parameters are filled with. `capture` and `memory` are bytes, of one answer and of all under way.
-    """
-
-    logs: tuple[str, ...]
-    name: str
-    shadow: Shadow
-    output: Path
-    only: Only = EVERYTHING
-    limit: int | None = None
-    rate: float | None = None
-    query: Mapping[str, str] = field(default_factory=dict)
-    rules: Rules = field(default_factory=Rules)
-    policy: Policy = field(default_factory=Policy)
-    capture: int = 8 << 20
-    memory: int = 256 << 20
-
-
-@dataclass(slots=True)
-class Tally:
-    """What came of a replay. `skipped` and `unreadable` say of what was not sent, why; `seconds` is how long it took.
-
-    `times` counts answers by the bin of their milliseconds. `late` were sent over LATE seconds after their time, the
-    latest by `latest`. `marked`: live's logged answers in which something was redacted.
-    """
-
-    begun: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    statuses: Counter[int] = field(default_factory=Counter)
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
-    times: Counter[int] = field(default_factory=Counter)
-    skipped: Counter[Unfit] = field(default_factory=Counter)
-    unreadable: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
-    decoded: int = 0
-    inexact: int = 0
-    not_rewritten: int = 0
-    marked: int = 0
-    late: int = 0
-    latest: float = 0.0
-    seconds: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def sound(self) -> bool:
-        """Whether every request that was begun was answered."""
-        return self.outcomes[Outcome.OK] == self.begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +56,14 @@ class _Job:
     again: Again
 
 
-_Settled = tuple[_Job, Reply | Failure, int]
-"""With when it was sent, in nanoseconds since the epoch."""
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """`sent_ns` is nanoseconds since the epoch. `capture` holds the answer's memory until the record is written."""
+
+    job: _Job
+    leg: Reply | Failure
+    sent_ns: int
+    capture: Capture
 
 
 def replay(plan: Plan, told: Callable[[int, int], None] | None = None) -> Tally:
@@ -151,6 +93,7 @@ class _Replay:
         self._free = asyncio.Semaphore(plan.shadow.in_flight)
         self._room = asyncio.Semaphore(4 * plan.shadow.in_flight)  # under way, or waiting to be written
         self._settled: asyncio.Queue[_Settled | None] = asyncio.Queue()
+        self._written = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._failed: ReplayError | None = None
 
@@ -159,7 +102,7 @@ class _Replay:
         files = _streams(self._plan.logs)
         endpoint = _endpoint(self._plan.shadow)
         begun = loop.time()
-        with contextlib.closing(_Output(self._plan.output, self._host)) as output:
+        with contextlib.closing(Output(self._plan.output, self._host)) as output:
             async with endpoint, asyncio.TaskGroup() as group:
                 group.create_task(self._write(output))
                 feeding = group.create_task(self._feed(group, files, endpoint))
@@ -205,8 +148,7 @@ class _Replay:
                         first, start = job.at, loop.time()
                     due = self._due(start, sent, (job.at - first) / 1e6)
                     await asyncio.sleep(max(0.0, due - loop.time()))
-                    await self._room.acquire()
-                    await self._free.acquire()
+                    await self._wait_room()
                     if self._plan.rate != math.inf and loop.time() - due > LATE:
                         self._tally.late += 1
                         self._tally.latest = max(self._tally.latest, loop.time() - due)
@@ -217,6 +159,14 @@ class _Replay:
         except OSError as error:
             self._failed = ReplayError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}")
 
+    async def _wait_room(self) -> None:
+        """Until one more may be sent: answers that wait to be written are written first, not shed."""
+        await self._room.acquire()
+        await self._free.acquire()
+        while self._memory.held > self._memory.limit // 2:
+            self._written.clear()
+            await self._written.wait()
+
     def _due(self, start: float, sent: int, offset: float) -> float:
         """When the next request is to be sent, in the loop's time; `offset` is seconds after the first one, then."""
         rate = self._plan.rate
@@ -224,12 +174,13 @@ class _Replay:
 
     async def _send(self, job: _Job, endpoint: Endpoint) -> None:
         self._tally.begun += 1
-        at_ns = time.time_ns()
-        leg = await self._ask(job, endpoint)
+        sent_ns = time.time_ns()
+        capture = Capture(self._plan.capture, self._memory)
+        leg = await self._ask(job, endpoint, capture)
         self._free.release()
-        self._settled.put_nowait((job, leg, at_ns))
+        self._settled.put_nowait(_Settled(job, leg, sent_ns, capture))
 
-    async def _ask(self, job: _Job, endpoint: Endpoint) -> Reply | Failure:
+    async def _ask(self, job: _Job, endpoint: Endpoint, capture: Capture) -> Reply | Failure:
         """Send one request, copy the answer, and say what came of it, as the mirror does of a shadow's."""
         timeout = self._plan.shadow.timeout
         fields, body = job.again.fields, job.again.body
@@ -237,7 +188,6 @@ class _Replay:
             fields, body = self._rewrite.message(fields, body)
         except NotRead:
             self._tally.not_rewritten += 1
-        capture = Capture(self._plan.capture, self._memory)
         outcome, error, answering = Outcome.OK, "", None
         began = perf_counter()
         try:
@@ -266,7 +216,6 @@ class _Replay:
             first_byte_ms = (answering.first_byte_at - began) * 1000
             fields_back = tuple(answering.fields)
             reply = Reply(answering.status, fields_back, capture.body, capture.size, first_byte_ms, total_ms)
-        capture.release()
         if outcome is Outcome.OK and reply is not None:
             self._tally.statuses[reply.status] += 1
             self._tally.times[bin_of(total_ms)] += 1
@@ -316,7 +265,7 @@ class _Replay:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    async def _write(self, output: "_Output") -> None:
+    async def _write(self, output: "Output") -> None:
         last = False
         while not last:
             batch = [await self._settled.get()]
@@ -329,19 +278,21 @@ class _Replay:
                     await asyncio.to_thread(self._write_some, output, settled)
                 except OSError as error:
                     self._failed = ReplayError(f"cannot write {self._plan.output}: {error.strerror or error}")
-            for _ in settled:
+            for each in settled:
+                each.capture.release()
                 self._room.release()
+            self._written.set()
 
-    def _write_some(self, output: "_Output", settled: Sequence[_Settled]) -> None:
-        for job, leg, at_ns in settled:
+    def _write_some(self, output: "Output", settled: Sequence[_Settled]) -> None:
+        for each in settled:
             line, verdict = encode_again(
-                job.record,
-                leg,
-                request=job.asked_text,
-                live=job.live_text,
+                each.job.record,
+                each.leg,
+                request=each.job.asked_text,
+                live=each.job.live_text,
                 shadow=self._plan.name,
                 record_id=uuid7(),
-                sent_ns=at_ns,
+                sent_ns=each.sent_ns,
                 proxy=self._host,
                 policy=self._plan.policy,
                 judge=lambda live, shadow: judge(live, shadow, self._plan.rules),
@@ -385,44 +336,3 @@ def _endpoint(shadow: Shadow) -> Endpoint:
         return endpoint_of(shadow, tls_of(shadow.tls) if shadow.url.startswith("https:") else None)
     except (OSError, ssl.SSLError) as error:
         raise ReplayError(f"tls: its files cannot be used: {error}") from error
-
-
-class _Output:
-    """The new log: segments as a proxy writes them. Owns the open one until `close`. Methods raise OSError."""
-
-    def __init__(self, directory: Path, proxy: str) -> None:
-        self._directory = directory
-        self._proxy = proxy
-        self._number = 0
-        self._descriptor = -1
-        self._path = directory
-        self._size = 0
-        try:
-            self._open()
-        except OSError as error:
-            raise ReplayError(f"cannot write {directory}: {error.strerror or error}") from error
-
-    def append(self, line: bytes) -> None:
-        """Write a line, whole or not at all."""
-        if self._size and self._size + len(line) > _SEGMENT_SIZE:
-            os.close(self._descriptor)
-            self._open()
-        rest = memoryview(line)
-        try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(line)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-        if self._size == 0:
-            self._path.unlink(missing_ok=True)
-
-    def _open(self) -> None:
-        self._number += 1
-        self._descriptor, self._path = create(self._directory, self._proxy, self._number)
-        self._size = 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shadowproxy.compare.sketch import quantile
 from shadowproxy.exchange import Outcome
-from shadowproxy.replay.run import LATE, Plan, Tally
+from shadowproxy.replay.plan import LATE, Plan, Tally
 
 
 def lines(plan: Plan, tally: Tally) -> Iterator[str]:
