@@ -34,6 +34,7 @@ class HttpxWire:
         return SimpleNamespace(
             status_code=response.status_code,
             fields=tuple(response.headers.raw),
+            names=frozenset(name.lower() for name, _ in response.headers.raw),
             first_byte_at=time.perf_counter(),
             stream=_Stream(response),
         )
@@ -46,6 +47,8 @@ class HttpxWire:
 
 
 class _Stream:
+    ended = False  # it does not say so before it is read on
+
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self._chunks = response.aiter_raw()
