@@ -79,6 +79,19 @@ def test_what_another_library_attaches_is_left_out() -> None:
     assert (told["message"], "s3cret" in json.dumps(told), "event" in told) == ("connected", False, False)
 
 
+async def test_of_what_asyncio_says_of_a_lost_exception_its_words_are_left_out() -> None:
+    stream = io.StringIO()
+    loop = asyncio.get_running_loop()
+    with opened(Telling(form="json"), stream):
+        error = ValueError("s3cret")
+        loop.default_exception_handler({"message": "Task exception was never retrieved", "exception": error})
+        loop.default_exception_handler({"message": "lost", "future": f"<Task exception={error!r}>"})
+    first, second = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (first["message"], first["exception"]) == ("Task exception was never retrieved", "ValueError")
+    assert second["message"] == "lost"
+    assert "s3cret" not in stream.getvalue()
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
 @pytest.mark.parametrize("evil", ["\n", "\r", "\x1b[2J", "\x85", "\u2028", "\u202e", "\x00", "\ud800", "\x9b31m"])
 def test_what_could_end_a_line_or_move_a_cursor_is_escaped(form: Form, evil: str) -> None:

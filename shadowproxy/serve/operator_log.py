@@ -214,8 +214,10 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
     if own and "event" in extras:
         event["event"] = extras.pop("event")
     event["message"] = record.getMessage()
-    if own:  # what others attach is unknown, and may be anything
+    if own:
         event |= extras
+    else:  # what others attach may be anything, and the further lines of asyncio's words quote exceptions
+        event["message"] = event["message"].partition("\n")[0]
     if record.exc_info and record.exc_info[1] is not None:
         event["exception"], event["traceback"] = _of_exception(record.exc_info[1])
     return event
