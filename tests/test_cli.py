@@ -254,8 +254,13 @@ def test_check_ends_with_0_when_all_is_well(tmp_path: Path) -> None:
     assert run("check", "-c", path).returncode == 0
 
 
-def test_check_wants_a_file() -> None:
-    assert "Missing option '-c'" in fault("check")
+def test_check_wants_a_file_or_what_serve_takes_instead(tmp_path: Path) -> None:
+    assert "give -c FILE, or --live URL" in fault("check")
+    assert "-c stands alone" in fault("check", "-c", tmp_path / "config.yaml", "--live", "http://a")
+    assert "--shadow b: must begin with http" in fault("check", "--live", "http://a", "--shadow", "b=ftp://b")
+    flags = ("--listen", "127.0.0.1:0", "--admin", "off", "--log", tmp_path)
+    done = run("check", "--live", "http://127.0.0.1:1", "--shadow", "b=http://127.0.0.1:1", *flags)
+    assert done.stdout.endswith("NOT READY: live, shadow b\n")
 
 
 def test_check_says_what_serve_would_say_of_a_bad_file(tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shadowproxy.cli.group import EXIT_FAILED, Fault, examples, load_config
+from shadowproxy.cli.reading import together
 
 if TYPE_CHECKING:
+    from shadowproxy.config import Config
     from shadowproxy.serve.operator_log import Form, Level
 
 
@@ -28,6 +30,42 @@ def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[st
     return urls
 
 
+_what_to_run = together(
+    click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="The configuration."),
+    click.option("--live", metavar="URL", help="Without a file: the system whose answers the caller gets."),
+    click.option(
+        "--shadow",
+        "shadows",
+        metavar="NAME=URL",
+        multiple=True,
+        callback=_shadow_urls,
+        help="A shadow; repeat for more.",
+    ),
+    click.option("--listen", metavar="ADDRESS", help="host:port or unix:/path.  [default: 127.0.0.1:8080]"),
+    click.option("--admin", metavar="ADDRESS", help='Health and metrics, or "off".  [default: 127.0.0.1:9901]'),
+    click.option("--log", metavar="PATH", help='A directory, or "-" for standard output.  [default: shadow-log]'),
+)
+"""The configuration, from a file or from flags: the same for `serve` and for `check`."""
+
+
+def _configured(file: Path | None, flags: Mapping[str, Any]) -> "Config":
+    """What `_what_to_run` was given."""
+    if file is not None:
+        if any(flags.values()):
+            raise click.UsageError(
+                "-c stands alone: with a file, everything is said there", click.get_current_context()
+            )
+        return load_config(file)
+    if flags["live"] is None:
+        raise click.UsageError("give -c FILE, or --live URL and --shadow NAME=URL", click.get_current_context())
+    from shadowproxy.config import ConfigError, from_flags
+
+    try:
+        return from_flags(**flags)
+    except ConfigError as error:
+        raise Fault(str(error)) from None
+
+
 @click.command(
     short_help="Forward to live, mirror to the shadows, log both answers.",
     epilog=examples(
@@ -35,14 +73,7 @@ def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[st
         "shadowproxy serve --live http://127.0.0.1:9001 --shadow challenger=http://127.0.0.1:9002",
     ),
 )
-@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="The configuration.")
-@click.option("--live", metavar="URL", help="Without a file: the system whose answers the caller gets.")
-@click.option(
-    "--shadow", "shadows", metavar="NAME=URL", multiple=True, callback=_shadow_urls, help="A shadow; repeat for more."
-)
-@click.option("--listen", metavar="ADDRESS", help="host:port or unix:/path.  [default: 127.0.0.1:8080]")
-@click.option("--admin", metavar="ADDRESS", help='Health and metrics, or "off".  [default: 127.0.0.1:9901]')
-@click.option("--log", metavar="PATH", help='A directory, or "-" for standard output.  [default: shadow-log]')
+@_what_to_run
 @click.option(
     "--log-level",
     "level",
@@ -64,38 +95,15 @@ def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[st
 @click.option(
     "--access-log", "access", is_flag=True, envvar="SHADOWPROXY_ACCESS_LOG", help="Also say a line for each request."
 )
-def serve(
-    file: Path | None,
-    live: str | None,
-    shadows: Mapping[str, str],
-    listen: str | None,
-    admin: str | None,
-    log: str | None,
-    level: "Level",
-    form: "Form",
-    access: bool,
-) -> None:
+def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags: Any) -> None:
     """Forward every request to live, mirror it to the shadows, log both answers.
 
     Stops on SIGTERM or Ctrl-C: what was accepted is answered, and the log is flushed. How it speaks on standard error
     can be set in the environment too: SHADOWPROXY_LOG_LEVEL, SHADOWPROXY_LOG_FORMAT, SHADOWPROXY_ACCESS_LOG.
     """
-    if file is not None and (live or shadows or listen or admin or log):
-        raise click.UsageError("-c stands alone: with a file, everything is said there")
-    if file is None and live is None:
-        raise click.UsageError("give -c FILE, or --live URL and --shadow NAME=URL")
     # What is imported stays: to look through it for garbage again and again is a tenth of the time that starting takes.
     gc.disable()
-    from shadowproxy.config import ConfigError, from_flags
-
-    try:
-        config = (
-            load_config(file)
-            if file
-            else from_flags(live=live or "", shadows=shadows, listen=listen, admin=admin, log=log)
-        )
-    except ConfigError as error:
-        raise Fault(str(error)) from None
+    config = _configured(file, flags)
     from shadowproxy.serve.app import run
     from shadowproxy.serve.operator_log import Telling
     from shadowproxy.serve.server import StartError
@@ -113,13 +121,12 @@ def serve(
     short_help="Say what a configuration means and whether it will work here.",
     epilog=examples(
         "shadowproxy check -c config.yaml",
+        "shadowproxy check --live http://127.0.0.1:9001 --shadow challenger=http://127.0.0.1:9002",
         "shadowproxy check -c config.yaml --path /v2/health/ready",
         "shadowproxy check -c config.yaml --no-request",
     ),
 )
-@click.option(
-    "-c", "--config", "file", metavar="FILE", required=True, type=click.Path(path_type=Path), help="The configuration."
-)
+@_what_to_run
 @click.option("--path", metavar="PATH", default="/", show_default=True, help="What each endpoint is asked for.")
 @click.option(
     "--method",
@@ -129,7 +136,7 @@ def serve(
     help="How it is asked.",
 )
 @click.option("--no-request", is_flag=True, help="Connect, and send no request.")
-def check(file: Path, path: str, method: str, no_request: bool) -> None:
+def check(file: Path | None, path: str, method: str, no_request: bool, **flags: Any) -> None:
     """Say what a configuration means, and whether it will work on this machine.
 
     Looks up, connects to and sends one request to live and every shadow; looks at certificates, the log's directory,
@@ -138,7 +145,7 @@ def check(file: Path, path: str, method: str, no_request: bool) -> None:
     """
     if not re.fullmatch(r"/[\x21-\x7e]*", path):
         raise click.UsageError("--path must be as on the wire: a slash first, percent-encoded")
-    config = load_config(file)
+    config = _configured(file, flags)
     from shadowproxy.check import examine
     from shadowproxy.check.endpoints import Ask
     from shadowproxy.check.told import lines
