@@ -524,6 +524,8 @@ def test_what_is_out_of_the_ordinary_has_its_words(tmp_path: Path) -> None:
     assert "is sent no request" in text
     assert "the callers' credentials are sent along (forward_credentials: true)" in text
     assert "kept" not in text
+    shared = of(tmp_path, workers=4, shadows={"b": {"url": "http://b"}})
+    assert "64 at once, 256 waiting for each of 4 workers, each within 30 s" in text_of(shared, Findings({}))
     assert "live        a fixed answer; no system is asked" in text_of(of(tmp_path), Findings({}))
 
 

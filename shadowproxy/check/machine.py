@@ -110,7 +110,7 @@ def _room(around: Path, directory: Path, settings: Log) -> Finding:
 
 
 def open_files(config: Config) -> Finding:
-    """Whether as many requests as may be under way can each have their connections."""
+    """Whether as many requests as may be under way in one worker can each have their connections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     shadows = sum(shadow.in_flight for shadow in config.shadows.values())
     # Of each request: its caller, live, and as much again for callers that are connected and ask nothing.

@@ -28,7 +28,9 @@ def lines(config: Config, found: Findings) -> Iterator[str]:
         yield from _titled("live", live.url, found.of("live"), *_live(config))
     for name, shadow in config.shadows.items():
         yield ""
-        yield from _titled("shadow", f"{name}: {shadow.url}", found.of(shadow_section(name)), *_shadow(shadow))
+        yield from _titled(
+            "shadow", f"{name}: {shadow.url}", found.of(shadow_section(name)), *_shadow(shadow, config.workers)
+        )
     yield ""
     yield from _titled("log", "" if config.log.path == "-" else config.log.path, found.of("log"), *_log(config))
     yield ""
@@ -73,7 +75,7 @@ def _live(config: Config) -> Iterator[str]:
         yield f"asked a second time for {config.control.percent:g} % of the mirrored requests"
 
 
-def _shadow(shadow: Shadow) -> Iterator[str]:
+def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     match = shadow.match
     conditions = [
         *([f"the method is {' or '.join(match.methods)}"] if match.methods else []),
@@ -82,7 +84,8 @@ def _shadow(shadow: Shadow) -> Iterator[str]:
     ]
     share = "no request" if shadow.percent == 0 else f"{shadow.percent:g} % of requests"
     yield f"is sent {share}{', where ' + ', '.join(conditions) if conditions else ''}"
-    yield f"{shadow.in_flight} at once, {shadow.lane} waiting, each within {_duration(shadow.timeout)}"
+    each = f" for each of {workers} workers" if workers > 1 else ""
+    yield f"{shadow.in_flight} at once, {shadow.lane} waiting{each}, each within {_duration(shadow.timeout)}"
     if shadow.budget.requests is not None:
         yield f"at most {shadow.budget.requests} requests"
     if shadow.budget.duration is not None:
