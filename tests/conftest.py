@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 from fakes import Address, Caller, Message, Origin, Script, strict_ok
+from hypothesis import settings
 
 from shadowproxy import config, record
 from shadowproxy.serve.app import Sidecar
+
+# How long an example takes is the machine's business, and a busy one would fail it.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @dataclass
