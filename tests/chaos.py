@@ -52,8 +52,12 @@ TAIL = 3.0
 """How many times the healthy run's median and p99 are too many, the p99 where it is TAIL milliseconds longer as well.
 
 With three other builds on the two cores, 24 faults and 7 rounds gave 0.76 to 1.14 for the median, 0.44 to 1.93 for the
-p99, where the p99 itself was 3 to 7 ms; two runs after each other, not in turn, differed by a factor of two.
+p99, where the p99 itself was 3 to 7 ms; two runs after each other, not in turn, differed by a factor of two. With ten
+others and 5 rounds one p99 in ten was over 3 times: hence ATTEMPTS.
 """
+
+ATTEMPTS = 3
+"""How many times ROUNDS are measured while they are over these, all of them counted together."""
 
 LEAVING = 2.0
 
@@ -178,14 +182,33 @@ class Party:
 HEAD = f"{'the shadow':<32}  answers  wrong  p50 ms  p99 ms  ratio  ratio     MB   outcomes"
 
 
-async def in_turn(parties: list[Party], before: Mapping[int, Callable[[], Awaitable[None]]] | None = None) -> None:
-    """ROUNDS of slices, a slice of each party in each round; `before` is what happens at the start of some rounds."""
-    for number in range(ROUNDS):
+async def in_turn(
+    parties: list[Party], before: Mapping[int, Callable[[], Awaitable[None]]] | None = None, rounds: int = ROUNDS
+) -> None:
+    """Rounds of slices, a slice of each party in each round; `before` is what happens at the start of some rounds."""
+    for number in range(rounds):
         if before and number in before:
             await before[number]()
         turn = number % len(parties)
         for party in (*parties[turn:], *parties[:turn]):
             await party.measure()
+
+
+async def compare(well: Party, ill: Party, *others: Party) -> str:
+    """What of the ill one's latency is too much beside the well one's, if anything, over as many rounds as it takes.
+
+    What other work on the machine does to one party goes away with more rounds; what a fault does stays.
+    """
+    wrong = ""
+    for _ in range(ATTEMPTS):
+        await in_turn([*others, well, ill])
+        median, p99 = ill.ratios(well)
+        slow = median > MEDIAN
+        tail = p99 > P99 and ill.p99 - well.p99 > TAIL
+        wrong = f"median {median:.2f}, p99 {p99:.2f} times" if slow or tail else ""
+        if not wrong:
+            break
+    return wrong
 
 
 def told(records: list[Record]) -> Counter[Outcome]:
@@ -304,12 +327,11 @@ async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
         show("\n" + HEAD)
         for fault in ("refuses", *(fault for fault in FAULTS if fault != "answers")):
             async with Elsewhere(fault) as shadow, party(fault, directory(), shadow.url) as ill:
-                await in_turn([none, well, ill])
+                latency = await compare(well, ill, none)
                 records = await ill.stop()
                 seen = await shadow.seen()
             outcomes = told(records)
             show(ill.row(well, outcomes))
-            median, p99 = ill.ratios(well)
             expected = FAULTS[fault][1] if fault in FAULTS else {Outcome.CONNECT_ERROR}
             surely = SURELY.get(fault, expected)
             others = AT_TIMES.get(fault, set()) | {Outcome.TIMEOUT}
@@ -321,8 +343,7 @@ async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
             as_expected = sum(outcomes[each] for each in surely)
             found = {
                 "answers that are not live's": ill.wrong,
-                "the median": median > MEDIAN,
-                "the p99": p99 > P99 and ill.p99 - well.p99 > TAIL,
+                "latency": latency,
                 "memory": ill.peak > none.program.peak + MEMORY + BESIDE,
                 "the records": not 0 <= ill.asked - len(records) - lost(ill.program) <= lost(ill.program),
                 "the books": outcomes.total() != len(records),
@@ -374,9 +395,10 @@ def fill(log: Path) -> None:
         (log.parent / "rubbish").write_bytes(bytes(64 << 20))
 
 
+DISK_ROUNDS = 9
 DISKS: dict[str, dict[int, Callable[[Path], None]]] = {
-    "is full for three rounds": {1: fill, 4: lambda log: (log.parent / "rubbish").unlink()},
-    "is no directory for three rounds": {1: file_in_its_place, 4: Path.unlink},
+    "is full for six rounds": {1: fill, 7: lambda log: (log.parent / "rubbish").unlink()},
+    "is no directory for six rounds": {1: file_in_its_place, 7: Path.unlink},
     "is taken away": {2: take_away},
 }
 """What happens to the disk, and before which round."""
@@ -400,7 +422,7 @@ async def test_2_3_live_is_as_it_was_whatever_the_disk_does(
                     def doing(act: Callable[[Path], None], log: Path = log) -> Callable[[], Awaitable[None]]:
                         return lambda: asyncio.to_thread(act, log)
 
-                    await in_turn([well, ill], {number: doing(act) for number, act in happens.items()})
+                    await in_turn([well, ill], {number: doing(act) for number, act in happens.items()}, DISK_ROUNDS)
                     records = await ill.stop()
             last = max(int(each.id.removeprefix("r-")) for each in records)
             missed = lost(ill.program)
@@ -444,7 +466,7 @@ async def test_2_3_live_is_as_it_was_beside_a_log_that_is_read_slowly_and_then_n
         async def stop_reading() -> None:
             reading.cancel()
 
-        await in_turn([well, ill], {4: stop_reading})
+        await in_turn([well, ill], {5: stop_reading}, DISK_ROUNDS)
         at_last = asyncio.create_task(read(1 << 20, 0))
         ill.peak, beside = ill.program.peak, well.program.peak
         assert await ill.program.stop() == 0
