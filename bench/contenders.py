@@ -182,12 +182,14 @@ def shadowproxy(
     *,
     full_disk: bool = False,
     on_httpx: bool = False,
+    workers: int = 1,
 ) -> Start:
     """The project with its defaults: full records with bodies and verdicts, redaction on. No shadow if None."""
     port = free_port()
     config = {
         "listen": f"{HOST}:{port}",
         "admin": f"{HOST}:{free_port()}",
+        "workers": workers,
         "live": {"url": f"http://{HOST}:{live}"},
         "shadows": {} if shadow is None else {"challenger": {"url": f"http://{HOST}:{shadow}"}},
         "log": {"path": "-" if full_disk else str(place.directory / f"{name}-log")},

@@ -506,6 +506,19 @@ def test_another_proxys_active_segment_is_left_alone(tmp_path: Path) -> None:
     assert segments.to_compress(segments.kept(tmp_path)) == [theirs]
 
 
+def test_the_keepers_of_two_workers_pack_one_directory_and_every_record_is_there_once(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"rotate_size": 3000, "keep_size": None, "keep_age": None}
+    with journal(tmp_path, proxy="h/0", **settings) as one, journal(tmp_path, proxy="h/1", **settings) as other:
+        for number in range(200):
+            one.append(exchange(2 * number), line_of)
+            other.append(exchange(2 * number + 1), line_of)
+            if number % 20 == 19:
+                wait_until(lambda: one.statistics().queued + other.statistics().queued == 0)
+        wait_until(lambda: any(tmp_path.glob("*-h-0-*.zst")) and any(tmp_path.glob("*-h-1-*.zst")))
+    assert sorted(map(int, ids(tmp_path))) == list(range(400))
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_compressing_keeps_the_records_age_and_gives_up_when_told(tmp_path: Path) -> None:
     path = closed_segment(tmp_path, 1, 3 << 20)
     at = path.stat().st_mtime

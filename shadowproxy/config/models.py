@@ -316,7 +316,7 @@ class Config:
     listen: Listen = TcpAddress("127.0.0.1", 8080)
     admin: Annotated[Listen | None, Nullable] = TcpAddress("127.0.0.1", 9901)
     admin_token: Annotated[Token | None, Nullable] = Field(default=None, repr=False)
-    workers: PositiveCount = 1
+    workers: Annotated[PositiveCount, Field(le=128)] = 1
     drain: Seconds = 30.0
     request_id: RequestId = RequestId()
     forwarded: Flag = False
