@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from logs import START, answer, failed, mixed, record
 
 from shadowproxy.compare.engines import readings_of, summarise_files
+from shadowproxy.compare.pair import Pair, Reading
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.sketch import Distinct, Sample, Series, Table, hashed
 from shadowproxy.compare.summary import (
@@ -26,7 +28,7 @@ from shadowproxy.compare.summary import (
 )
 from shadowproxy.compare.verdict import judge
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped
-from shadowproxy.record import Policy, Record, decode, encode
+from shadowproxy.record import Body, Policy, Record, decode, encode
 from shadowproxy.redaction import Redaction
 
 
@@ -100,6 +102,20 @@ def test_merging_in_any_order_and_grouping_gives_the_identical_summary(source: r
         other = pieces.pop(source.randrange(len(pieces)))
         pieces.append(merge(one, other))
     assert save(pieces[0]) == whole
+
+
+def test_what_waits_to_be_counted_is_bounded_however_wide_requests_and_differences_are() -> None:
+    pair = Pair()
+    waiting = []
+    for n in range(200):
+        wide = record(n, answer({f"k{at}": n for at in range(200)}), s=answer({f"k{at}": -n - 1 for at in range(200)}))
+        body = Body("json", {f"f{at}": n * 64 + at for at in range(64)}, 1000)
+        wide = replace(wide, request=replace(wide.request, body=body))
+        pair.add(0, wide, wide.shadows["s"], Reading(Rules()))
+        waiting.append(len(pair._met) + sum(len(values) for values, _ in pair._differing.values()))
+    assert 4000 <= max(waiting) < 4000 + 64 + 2 + 100
+    pair.settle()
+    assert pair.slices["@method"].values["POST"]["n"] == pair.compared[0] == 200
 
 
 def test_merging_changes_neither_part() -> None:

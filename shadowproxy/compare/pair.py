@@ -50,7 +50,7 @@ _MOST_PLACES: Final = 16  # places of one exchange that its signature names
 _ELSEWHERE: Final = "…"  # in a signature: and further places
 _SHOWN: Final = 8  # differences of an example
 _WIDEST: Final = 1 << 62
-_MOST_PUT_OFF: Final = 250  # exchanges
+_MOST_PUT_OFF: Final = 4000  # values, of answers and of requests, that wait to be counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,6 @@ class Pair(Whole):
         """Count one exchange. What is read of it afterwards is right once `settle` was called."""
         if self._put_off >= _MOST_PUT_OFF:
             self.settle()
-        self._put_off += 1
         live = record.live
         live_good, shadow_good = good(live), good(shadow)
         self.chosen[block] += 1
@@ -243,7 +242,9 @@ class Pair(Whole):
         if differs is None:
             differs = [any(place not in reading.aside for place, _ in found.where)]
         payload = asked(record)
-        count_each(self._met, met_in(record.request.method, record.request.path, payload, differs))
+        met = met_in(record.request.method, record.request.path, payload, differs)
+        count_each(self._met, met)
+        self._put_off += len(met) + len(found.differences)
         for place in reading.slices:
             count_each(self._met_named, met_at(place, extract(payload, place), differs))
         self._differences(block, record, found, flip)
