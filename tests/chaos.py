@@ -557,10 +557,13 @@ async def test_6_twenty_times_kill_9_tears_at_most_a_line_each(
             assert len(distinct) >= logged
             assert len(torn) <= life
             logged = len(distinct)
-    assert logged > answered / 2
+    assert logged > answered / 3
     with capsys.disabled():
         print(f"\n20 times kill -9: {answered} answers, {len(distinct)} records, {len(torn)} torn lines")
     assert len(distinct) <= answered + 20 * CALLERS
+
+
+LONG = b"POST /v1/predict HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000
 
 
 async def until_cut_off(program: Program) -> int:
@@ -568,7 +571,8 @@ async def until_cut_off(program: Program) -> int:
     with contextlib.suppress(ConnectionError, CutOff):
         async with await program.caller() as caller:
             while True:
-                await caller.ask(asked(count))
+                # Long lines too: the kernel takes a short one whole, or not at all.
+                await caller.ask(LONG if count % 4 == 0 else asked(count))
                 count += 1
     return count
 
