@@ -172,6 +172,8 @@ async def test_whoever_was_taken_on_is_answered_and_the_books_balance(
             async with auditing(program) as books:
                 asking = asyncio.get_running_loop().create_task(load.run())
                 await asyncio.sleep(0.1 + 0.4 * dice.random())
+                while len(load.answered) <= 2 * KEPT:  # noqa: ASYNC110 (a busy machine takes longer to be under load)
+                    await asyncio.sleep(0.01)
                 program.signal(first)
                 await asyncio.wait_for(asking, 30)
                 if hung:
@@ -183,7 +185,6 @@ async def test_whoever_was_taken_on_is_answered_and_the_books_balance(
         asked, shadowed = ids(live), ids(shadow)
 
     assert load.let_down == []
-    assert len(load.answered) > 2 * KEPT
     # A connection that nobody had taken from the listening socket: its caller may ask elsewhere, for nobody was asked.
     assert set(load.turned_away) & {*asked, *shadowed} == set()
     assert [name for name in load.turned_away if int(name.partition("-")[0]) < KEPT] == []
