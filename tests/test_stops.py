@@ -172,8 +172,9 @@ async def test_whoever_was_taken_on_is_answered_and_the_books_balance(
             async with auditing(program) as books:
                 asking = asyncio.get_running_loop().create_task(load.run())
                 await asyncio.sleep(0.1 + 0.4 * dice.random())
-                while len(load.answered) <= 2 * KEPT:  # noqa: ASYNC110 (a busy machine takes longer to be under load)
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(30):  # a busy machine takes longer to be under load
+                    while len(load.answered) <= 2 * KEPT:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
                 program.signal(first)
                 await asyncio.wait_for(asking, 30)
                 if hung:
