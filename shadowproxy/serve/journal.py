@@ -89,7 +89,8 @@ class Statistics:
 class Settings:
     """`rotate_size` and `keep_size` are bytes, `rotate_every` and `keep_age` seconds; None turns that limit off.
 
-    `queue_bytes` bounds what waits to be written; a single exchange over it is refused.
+    No more is taken while `queue_bytes` wait to be written, and no single exchange that is longer. The last one that is
+    taken may pass it: what was held for an exchange while it was under way is then not lost for want of its last bytes.
     """
 
     rotate_size: int | None = 256 << 20
@@ -186,7 +187,8 @@ class Journal:
             if self._state != _OPEN:
                 self._lose("journal_closed", 1, None)
                 return False
-            if self._queued >= self._queue_limit or self._queued_bytes + held > self.settings.queue_bytes:
+            most = self.settings.queue_bytes
+            if self._queued >= self._queue_limit or self._queued_bytes >= most or held > most:
                 self._lose("journal_full", 1, None)
                 return False
             self._queued += 1
