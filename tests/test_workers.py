@@ -1,6 +1,7 @@
 """Several workers as one sidecar: the real program, whose processes are killed, stopped and steered."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -125,22 +126,24 @@ async def test_a_worker_that_is_killed_costs_its_own_requests_and_is_started_aga
                     cut_off += 1
 
         asking_on = [asyncio.get_running_loop().create_task(keep_asking()) for _ in range(8)]
-        await asyncio.sleep(0.3)
-        before = await metrics(asking)
-        victim, survivor = workers(program)
-        os.kill(victim, signal.SIGKILL)
-        told = await program.wait_said("has ended")
-        assert "SIGKILL" in told
-        assert (await metrics(asking))["shadowproxy_requests_total"] >= before["shadowproxy_requests_total"]
-        await until(lambda: len(workers(program)) == 2)
-        async with asyncio.timeout(20):
-            while (now := await metrics(asking))["shadowproxy_worker_restarts_total"] != 1:
-                pass
-            while (await asking.get("/readyz")).status_code != 200:
-                pass
-        assert survivor in workers(program)
-        ended.set()
-        await asyncio.gather(*asking_on)
+        try:
+            await asyncio.sleep(0.3)
+            before = await metrics(asking)
+            victim, survivor = workers(program)
+            os.kill(victim, signal.SIGKILL)
+            told = await program.wait_said("has ended")
+            assert "SIGKILL" in told
+            assert (await metrics(asking))["shadowproxy_requests_total"] >= before["shadowproxy_requests_total"]
+            await until(lambda: len(workers(program)) == 2)
+            async with asyncio.timeout(20):
+                while (now := await metrics(asking))["shadowproxy_worker_restarts_total"] != 1:
+                    pass
+                while (await asking.get("/readyz")).status_code != 200:
+                    pass
+            assert survivor in workers(program)
+        finally:
+            ended.set()
+            await asyncio.gather(*asking_on)
         assert 0 < cut_off < len(asking_on)  # those that it had, each once
 
         served = len(live.requests)
@@ -245,7 +248,12 @@ async def test_workers_stop_cleanly_when_their_supervisor_is_killed(tmp_path: Pa
             left = workers(program)
             await ask_often(program)
             program.signal(signal.SIGKILL)
-            await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+            try:
+                await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+            finally:
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             assert await program.ended() == -signal.SIGKILL
             with pytest.raises(ConnectionError):
                 await Caller.to(program.address)
