@@ -63,6 +63,15 @@ async def test_a_refusal_is_told_in_its_words(ends: Ends) -> None:
     assert await ends.calls.call("add", 1, 1, within=5) == 2
 
 
+async def test_a_defect_is_told_as_one_and_the_next_call_is_answered(
+    ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Refused, match="add failed: a defect in the proxy"):
+        await ends.calls.call("add", 1, "no number", within=5)
+    assert [line.exc_info is not None for line in caplog.records] == [True]
+    assert await ends.calls.call("add", 1, 1, within=5) == 2
+
+
 async def test_a_call_waits_no_longer_than_it_says_and_its_answer_is_for_nobody_else(ends: Ends) -> None:
     with pytest.raises(NoAnswer, match=r"worker 3 has not answered within 0\.01 s"):
         await ends.calls.call("hang", within=0.01)

@@ -1,6 +1,7 @@
 """The configuration: what a file says is what the models hold, and each fault is one line that names its place."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -578,3 +579,31 @@ def test_a_mapping_merged_into_itself_is_an_error(tmp_path: Path, merge: str) ->
     (tmp_path / "c.yaml").write_text(f"live: {merge}\n")
     with pytest.raises(config.ConfigError, match="alias"):
         config.load(tmp_path / "c.yaml")
+
+
+REWRITE = "live: {{url: http://a}}\nshadows: {{s: {{url: http://b, rewrite: {{json: {{/x: {value}}}}}}}}}"
+TEXTS = {
+    "a number over 64 bits": REWRITE.format(value="99999999999999999999"),
+    "NaN": REWRITE.format(value=".nan"),
+    "nested, from the environment": REWRITE.format(value='{"a": ["${HUGE}"]}'),
+    "half a surrogate pair": REWRITE.format(value='"\\ud800"'),
+    "half of one in a key": 'live: {url: http://a}\nshadows: {s: {url: http://b, rewrite: {json: {"/\\udfff": 1}}}}',
+    "half of one from the environment": "live: {url: http://a, respond: {text: '${TORN}'}}",
+    "in a fixed answer": "live: {respond: {json: {id: 99999999999999999999}}}",
+    "in a salt": 'live: {url: http://a}\nsampling: {salt: "\\ud800"}',
+    "in a name to be redacted": 'live: {url: http://a}\nlog: {redact: {query: ["\\ud800"]}}',
+    "in a secret": 'live: {url: http://a}\nlog: {redact: {hash_key: "\\ud800"}}',
+    "a size over 64 bits": "live: {url: http://a}\nlimits: {memory: 99999999TiB}",
+    "an endless size": "live: {url: http://a}\nlimits: {memory: .inf}",
+    "a count over 64 bits": "live: {url: http://a}\nlimits: {in_flight: 99999999999999999999}",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_what_could_not_be_sent_or_held_is_an_error_of_the_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        config.load(tmp_path / "c.yaml", {"HUGE": "99999999999999999999", "TORN": "\udcff"})
+    (line,) = str(raised.value).splitlines()
+    assert re.match(rf"{tmp_path}/c.yaml:\d: ", line), line
+    line.encode()

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from fakes import Caller, Origin, Peer, answer, strict_ok
 from program import Program
 
 from shadowproxy import config, record
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve import reload
+from shadowproxy.serve import generation, reload
 from shadowproxy.serve.app import Sidecar
 from shadowproxy.serve.watch import Watch
 
@@ -160,6 +161,48 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told_of(
             census = configured.sidecar.census().config
             assert (census.generation, census.error) == (2, None)
     assert [list(each.shadows) for each in configured.records()] == [["a"]]
+
+
+async def test_a_certificate_that_comes_after_the_file_that_names_it_is_waited_for(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(reload, "RETRY", 0.05)
+    late = tmp_path / "late.pem"
+    async with Origin(answer(b"one")) as live:
+        configured.values(live.url, {})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            configured.values(live.url, {"a": {"url": "https://127.0.0.1:1", "tls": {"ca": str(late)}}})
+            await configured.reload()
+            assert configured.sidecar.census().config.failures == 1
+            await asyncio.sleep(0.2)  # it is tried again, and told no more
+            assert configured.sidecar.census().config.failures == 1
+            assert sum("cannot be used" in line.getMessage() for line in caplog.records) == 1
+            trustme.CA().cert_pem.write_to_path(str(late))
+            async with asyncio.timeout(5):
+                while configured.sidecar.census().config.generation == 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert list(configured.sidecar.config.shadows) == ["a"]
+            assert configured.sidecar.census().config.error is None
+
+
+async def test_a_defect_in_building_a_configuration_changes_nothing_and_ends_no_later_reload(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Origin(answer(b"one")) as live, Origin(answer(b"two")) as other:
+        configured.values(live.url, {"a": other.url})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            for broken in (generation, reload):
+                name = "build" if broken is generation else "load"
+                with monkeypatch.context() as patched:
+                    patched.setattr(broken, name, lambda *_, **__: 1 / 0)
+                    await configured.reload()
+            told = configured.sidecar.census().config
+            assert (told.generation, told.failures) == (1, 2)
+            assert sum(line.exc_info is not None for line in caplog.records) == 2
+            assert await configured.ask() == b"one"
+            configured.values(other.url, {})
+            await configured.reload()
+            assert await configured.ask() == b"two"
 
 
 async def test_what_takes_a_restart_is_said_and_the_rest_is_in_force(

@@ -119,6 +119,24 @@ def test_a_mounted_configmap_changes_by_its_directorys_symbolic_link(told: Told,
         told.wait(1)
 
 
+def test_a_file_that_is_looked_at_from_now_on_has_not_changed(told: Told, file: Path, tmp_path: Path) -> None:
+    files = [file]
+    counted = [0]
+
+    def looked() -> list[Path]:
+        counted[0] += 1
+        return list(files)
+
+    with Watch(looked, told, every=EVERY):
+        pause_for(counted, 2)
+        (tmp_path / "more").write_text("")
+        files.append(tmp_path / "more")
+        pause_for(counted, 4)
+        assert told.times == 0
+        (tmp_path / "more").write_text("changed")
+        told.wait(1)
+
+
 def test_it_ends_with_its_owner(told: Told, file: Path) -> None:
     with Watch(lambda: [file], told, every=EVERY):
         pass

@@ -106,11 +106,34 @@ def _inner_model(hint: Any) -> tuple[type, bool] | None:
 
 def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> Config:
     """`say` puts a problem into words, after the number that it sorts by."""
+    if half := {say(location, "has half a surrogate pair, which no text in UTF-8 has") for location in _torn(values)}:
+        raise ConfigError("\n".join(text for _, text in sorted(half)))
     try:
         return _config.validate_python(values)
     except ValidationError as error:
         problems = {say(*_explained(detail)) for detail in error.errors(include_url=False)}
         raise ConfigError("\n".join(text for _, text in sorted(problems))) from None
+
+
+def _torn(value: Any, location: Location = ()) -> Iterator[Location]:
+    """Where there is text that could not be sent or written: YAML escapes and the environment can bring it about."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                yield location
+        case dict():
+            for key, item in value.items():
+                yield from _torn(key, location)
+                yield from _torn(item, (*location, key if isinstance(key, int) else _readable(str(key))))
+        case list() | tuple():
+            for index, item in enumerate(value):
+                yield from _torn(item, (*location, index))
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _explained(detail: ErrorDetails) -> tuple[Location, str]:

@@ -3,6 +3,7 @@
 The phrases follow the key's name, as in `drain: is not a duration`. They never quote a value that may be a secret.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from shadowproxy.config import source
@@ -27,6 +29,7 @@ _SIZE_UNITS = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+_MOST = 1 << 63
 _QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>[A-Za-z]+)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")  # RFC 9110 section 5.5: no controls, CR and LF above all
@@ -81,8 +84,10 @@ def _seconds(value: object) -> float:
 
 def _bytes(value: object) -> int:
     size = _quantity(value, _SIZE_UNITS, "a size", "256KiB, 5MB or 10GiB")
-    if size != int(size):
+    if not math.isfinite(size) or size != int(size):
         raise ValueError("is not a whole number of bytes")
+    if size >= _MOST:
+        raise ValueError("is more than 64 bits can hold")
     return int(size)
 
 
@@ -97,6 +102,8 @@ def _count(value: object) -> int:
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("must be a whole number")
+    if abs(value) >= _MOST:
+        raise ValueError("is more than 64 bits can hold")
     return value
 
 
@@ -137,6 +144,15 @@ def _nullable(value: object) -> object:
     return None if _plain(value) is None else value
 
 
+def _json(value: object) -> Any:
+    found = _any_json(value)
+    try:
+        orjson.dumps(found)
+    except TypeError as error:
+        raise ValueError(f"cannot be sent as JSON: {error}") from None
+    return found
+
+
 def _any_json(value: object) -> Any:
     match value:
         case dict():
@@ -144,7 +160,10 @@ def _any_json(value: object) -> Any:
         case list():
             return [_any_json(item) for item in value]
         case _:
-            return _plain(value)
+            plain = _plain(value)
+            if isinstance(plain, float) and not math.isfinite(plain):
+                raise ValueError("cannot be sent as JSON: it has no NaN and no infinity")
+            return plain
 
 
 def _url(value: object) -> str:
@@ -329,7 +348,7 @@ PositiveCount = Annotated[int, BeforeValidator(_count), Field(gt=0), _COUNT]
 Percent = Annotated[float, BeforeValidator(_number), Field(ge=0, le=100, allow_inf_nan=False), _NUMBER]
 Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False), _NUMBER]
 Flag = Annotated[bool, BeforeValidator(_flag), _looks({"type": "boolean"})]
-Json = Annotated[Any, BeforeValidator(_any_json), WithJsonSchema({})]
+Json = Annotated[Any, BeforeValidator(_json), WithJsonSchema({})]
 Url = Annotated[str, BeforeValidator(_url), _looks(_like(f'https?://{_HOST_LIKE}(/[!"$->@-~]*)?'))]
 Listen = Annotated[
     TcpAddress | UnixAddress,

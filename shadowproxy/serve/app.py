@@ -229,7 +229,7 @@ class Sidecar:
             contexts = await asyncio.to_thread(generation.tls_contexts, config)
         except GenerationError as error:
             raise StartError(str(error)) from error
-        first = self._built(config, contexts, None)
+        first = self._built(config, contexts, None, self._tallies)
         stack.push_async_callback(self._close_endpoints)
         memory = Memory(config.limits.memory, elsewhere=lambda: self.journal.queued_bytes)
         self.mirror = await stack.enter_async_context(
@@ -283,14 +283,16 @@ class Sidecar:
             await self.mirror.drain(0)
         await draining
 
-    def _built(self, config: Config, contexts: Contexts, before: Generation | None) -> Generation:
+    def _built(
+        self, config: Config, contexts: Contexts, before: Generation | None, tallies: dict[str, Tally]
+    ) -> Generation:
         return generation.build(
             config,
             contexts,
             append=self.journal.append,
             writer=self._name,
             seen=self.recent.add if config.admin is not None else lambda line, verdicts: None,
-            tallies=self._tallies,
+            tallies=tallies,
             now=asyncio.get_running_loop().time(),
             before=before,
             trace=self._tracer.tell if self._tracer is not None else None,
@@ -309,13 +311,22 @@ class Sidecar:
                 mirror.set_percent(name, percent)
 
     async def prepare(self, config: Config) -> Contexts:
-        """What `switch` needs besides `config`. Reads files, so it takes a while. Raises GenerationError."""
-        return await asyncio.to_thread(generation.tls_contexts, config)
+        """What `switch` needs besides `config`. Reads files, so it takes a while. Raises GenerationError.
+
+        Builds it once on trial: what cannot be built after all must change nothing.
+        """
+        contexts = await asyncio.to_thread(generation.tls_contexts, config)
+        try:
+            self._built(config, contexts, None, tallies={})
+        except Exception as error:
+            _log.exception("a defect in the proxy, building a configuration", extra={"event": "defect"})
+            raise GenerationError("it cannot be built; the log says more") from error
+        return contexts
 
     def switch(self, config: Config, contexts: Contexts) -> None:
         """Serve new requests by `config`, all at once."""
         before = self._alive[-1]
-        new = self._built(config, contexts, before)
+        new = self._built(config, contexts, before, self._tallies)
         self._alive.append(new)
         self.proxy.service = new.service
         self.mirror.adopt(new.plan)

@@ -10,11 +10,14 @@ wait in the socket for a worker that does not read.
 import asyncio
 import contextlib
 import itertools
+import logging
 import pickle
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+
+_log = logging.getLogger("shadowproxy")
 
 UNANSWERED = 32
 """Calls that may wait for their replies; more are refused, but for those that must come through."""
@@ -123,6 +126,9 @@ class Answers:
                 told, refused = await self._table[what](*arguments), None
             except Refused as why:
                 told, refused = None, str(why)
+            except Exception:  # noqa: BLE001  # one defect must not leave the supervisor without answers
+                _log.exception("a defect in the proxy, answering the supervisor", extra={"event": "defect"})
+                told, refused = None, f"{what} failed: a defect in the proxy; its log says more"
             self._writer.write(_packed((number, told, refused)))
 
     async def aclose(self, last_word: object) -> None:

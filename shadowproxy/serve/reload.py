@@ -1,6 +1,7 @@
 """Another configuration, read from its file while it runs: on request, and when the file has changed."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,9 @@ from shadowproxy.config import Config, ConfigError, load
 from shadowproxy.serve.census import ConfigCensus
 from shadowproxy.serve.generation import GenerationError, tls_files
 from shadowproxy.serve.watch import Watch
+
+RETRY = 5.0
+"""Seconds until what could not be used is tried again: a certificate may come later than the file that names it."""
 
 _log = logging.getLogger("shadowproxy")
 
@@ -54,26 +58,32 @@ class Reloads:
 
     async def _hear(self) -> None:
         while True:
-            await self._asked.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY if self.told.error is not None else None):
+                    await self._asked.wait()
+            again = not self._asked.is_set()
             self._asked.clear()
             if self._file is None:
                 words = "there is no configuration file to read again: it was started with flags"
                 _log.warning("%s", words, extra={"event": "reload_failed"})
             else:
-                await self._reload(self._file)
+                await self._reload(self._file, again=again)
 
-    async def _reload(self, file: Path) -> None:
+    async def _reload(self, file: Path, *, again: bool) -> None:
+        """`again`: nobody asked, so that it fails as before is told to nobody."""
         told = self.told
         try:
             # Reading and validating take milliseconds, which live's callers must not feel.
             config, kept = _startable(await asyncio.to_thread(load, file), self._in_force())
             await self._adopt(config)
         except (ConfigError, GenerationError) as error:
-            self.told = replace(told, failures=told.failures + 1, error=str(error))
-            extra = {"event": "reload_failed", "errors": str(error).splitlines()}
-            _log.error("the configuration stays as it was, the new one cannot be used", extra=extra)
-            for line in str(error).splitlines():
-                _log.error("%s", line, extra={"event": "config_error"})
+            if not (again and str(error) == told.error):
+                self._tell_failed(str(error))
+            return
+        except Exception:  # noqa: BLE001  # one defect must not end reloading for good
+            if not again:
+                _log.exception("a defect in the proxy, reading its configuration again", extra={"event": "defect"})
+                self._tell_failed("a defect in the proxy; its log says more")
             return
         self.told = replace(
             told, generation=told.generation + 1, loaded_at=time.time(), reloads=told.reloads + 1, error=None
@@ -85,6 +95,13 @@ class Reloads:
         number = self.told.generation
         reloaded = {"event": "reloaded", "generation": number}
         _log.info("configuration %d is in force: %s", number, endpoints(config), extra=reloaded)
+
+    def _tell_failed(self, error: str) -> None:
+        self.told = replace(self.told, failures=self.told.failures + 1, error=error)
+        extra = {"event": "reload_failed", "errors": error.splitlines()}
+        _log.error("the configuration stays as it was, the new one cannot be used", extra=extra)
+        for line in error.splitlines():
+            _log.error("%s", line, extra={"event": "config_error"})
 
 
 def warn(config: Config) -> None:

@@ -39,9 +39,10 @@ class Watch:
         seen = self._told
         while not self._ended.wait(self._every):
             now = self._now()
-            if now == seen != self._told:
-                self._told = now
+            if now == seen and any(now[path] != self._told.get(path, now[path]) for path in now):
                 self._changed()
+            if now == seen:
+                self._told = now  # with files that are looked at for the first time: those have not changed
             seen = now
 
     def _now(self) -> dict[Path, bytes | None]:
