@@ -27,7 +27,7 @@ from shadowproxy.check.endpoints import Ask
 from shadowproxy.check.finding import Finding, Level, ok
 from shadowproxy.check.machine import open_files, size
 from shadowproxy.check.told import WIDTH, lines
-from shadowproxy.config import Config
+from shadowproxy.config import Config, load
 
 OK, WARN, FAIL = Level.OK, Level.WARN, Level.FAIL
 NOW = datetime.now(UTC)
@@ -506,6 +506,24 @@ def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> Non
     ):
         assert said in flowing
     assert "hunter2" not in text
+
+
+def test_what_a_shadow_is_matched_by_is_no_place_for_secrets_to_be_seen(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("""
+live: {url: http://127.0.0.1:1, host: "${HOST}"}
+shadows:
+  b:
+    url: http://127.0.0.1:1
+    match: {headers: {Authorization: "*hunter2*", X-Tenant: "${TENANT}", X-Team: search}}
+    rewrite: {path: {/a: "${SECRET_PATH}"}}
+""")
+    made = load(file, {"HOST": "hunter2.example", "TENANT": "hunter2", "SECRET_PATH": "/hunter2"})
+    flowing = " ".join(text_of(made, Findings({})).split())
+    assert "Authorization is [redacted], X-Tenant is [redacted], X-Team is search" in flowing
+    assert "Host: [redacted]" in flowing
+    assert "/a becomes [redacted]" in flowing
+    assert "hunter2" not in flowing
 
 
 def test_what_is_out_of_the_ordinary_has_its_words(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shadowproxy import config
 from shadowproxy.config.values import duration, size
+from shadowproxy.serve.rewrite import Rewrite
 
 BASE: dict[str, Any] = {"live": {"url": "http://a"}, "shadows": {"x": {"url": "http://b/base"}}}
 
@@ -108,3 +109,65 @@ def test_a_long_token_from_the_environment_is_warned_of_in_no_way(tmp_path: Path
     file = tmp_path / "config.yaml"
     file.write_text("{live: {url: http://a}, shadows: {x: {url: http://b}}, admin_token: '${T}'}")
     assert config.load(file, {"T": "0123456789abcdef"}).warnings == ()
+
+
+ENVIRONMENT = {
+    "TEXT": "secret-text",
+    "PIN": "7236172",
+    "RATE": "0.8451927",
+    "PATH_": "/secret-path",
+    "HOST": "secret.example",
+}
+
+
+def test_nothing_from_the_environment_is_shown_wherever_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("""
+live:
+  respond: {json: {a: [1, {b: "${TEXT}"}], pin: "${PIN}", rate: "${RATE}", kept: 2.5}}
+shadows:
+  x:
+    url: http://b
+    host: ${HOST}
+    match: {headers: {X-Stage: "${TEXT}*"}, paths: ["${PATH_}/*", /kept]}
+    rewrite: {path: {/old: "${PATH_}"}, json: {/p: "${TEXT}", /n: {deep: ["${PIN}", "kept"], rate: "${RATE}"}}}
+sampling: {salt: "${TEXT}"}
+log: {redact: {query: ["${TEXT}"]}}
+""")
+    made = config.load(file, ENVIRONMENT)
+    told = config.shown(made)
+    text = json.dumps(told)
+    assert not [value for value in ENVIRONMENT.values() if value in text]
+    blank = "[redacted]"
+    assert told["live"]["respond"]["json"] == {"a": [1, {"b": blank}], "pin": blank, "rate": blank, "kept": 2.5}
+    shadow = told["shadows"]["x"]
+    assert (shadow["host"], told["sampling"]["salt"], told["log"]["redact"]["query"]) == (blank, blank, [blank])
+    assert shadow["match"] == {"methods": [], "paths": [blank, "/kept"], "headers": {"X-Stage": blank}}
+    assert shadow["rewrite"] == {
+        "path": {"/old": blank},
+        "json": {"/p": blank, "/n": {"deep": [blank, "kept"], "rate": blank}},
+    }
+    # They are in force nevertheless, as what they are.
+    assert made.live.respond is not None
+    assert json.loads(made.live.respond.reply()[2]) == {
+        "a": [1, {"b": "secret-text"}],
+        "pin": 7236172,
+        "rate": 0.8451927,
+        "kept": 2.5,
+    }
+    rewrite = Rewrite.of(made.shadows["x"].rewrite.path, made.shadows["x"].rewrite.json)
+    assert rewrite.paths == {b"/old": b"/secret-path"}
+    assert dict(rewrite.values)["n",] == b'{"deep":[7236172,"kept"],"rate":0.8451927}'
+
+
+def test_a_fixed_text_from_the_environment_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("live: {respond: {text: 'it is ${TEXT}'}}")
+    assert config.shown(config.load(file, ENVIRONMENT))["live"]["respond"]["text"] == "[redacted]"
+
+
+def test_where_things_are_is_shown_though_it_came_from_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("{live: {url: 'http://${HOST}:${PORT}'}, drain: '${DRAIN}', log: {path: '${LOG}'}}")
+    told = config.shown(config.load(file, {"HOST": "model", "PORT": "8000", "DRAIN": "5s", "LOG": "/logs"}))
+    assert (told["live"]["url"], told["drain"], told["log"]["path"]) == ("http://model:8000", "5s", "/logs")

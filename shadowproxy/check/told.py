@@ -10,7 +10,7 @@ from textwrap import wrap
 from shadowproxy.check import Findings, shadow_section
 from shadowproxy.check.finding import Finding, Level
 from shadowproxy.check.machine import size
-from shadowproxy.config import Config, Live, Shadow
+from shadowproxy.config import Config, Live, Shadow, shown_headers, shown_text
 
 WIDTH = 80
 _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
@@ -78,9 +78,9 @@ def _live(config: Config) -> Iterator[str]:
 def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     match = shadow.match
     conditions = [
-        *([f"the method is {' or '.join(match.methods)}"] if match.methods else []),
-        *([f"the path is {' or '.join(match.paths)}"] if match.paths else []),
-        *(f"{header} is {glob}" for header, glob in match.headers.items()),
+        *([f"the method is {' or '.join(map(shown_text, match.methods))}"] if match.methods else []),
+        *([f"the path is {' or '.join(map(shown_text, match.paths))}"] if match.paths else []),
+        *(f"{header} is {glob}" for header, glob in shown_headers(match.headers).items()),
     ]
     share = "no request" if shadow.percent == 0 else f"{shadow.percent:g} % of requests"
     yield f"is sent {share}{', where ' + ', '.join(conditions) if conditions else ''}"
@@ -95,14 +95,16 @@ def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     else:
         yield "the callers' credentials are held back"
     yield from _edits(shadow)
-    changes = [f"{old} becomes {new}" for old, new in shadow.rewrite.path.items()] + list(shadow.rewrite.json)
+    changes = [f"{old} becomes {shown_text(new)}" for old, new in shadow.rewrite.path.items()] + list(
+        shadow.rewrite.json
+    )
     if changes:
         yield f"rewritten: {', '.join(changes)}"
 
 
 def _edits(endpoint: Live | Shadow) -> Iterator[str]:
     if endpoint.host != "upstream":
-        yield f"Host: {'the one the caller sent' if endpoint.host == 'preserve' else endpoint.host}"
+        yield f"Host: {'the one the caller sent' if endpoint.host == 'preserve' else shown_text(endpoint.host)}"
     if endpoint.headers.set:
         yield f"headers set: {', '.join(endpoint.headers.set)}"
     if endpoint.headers.remove:
@@ -121,7 +123,7 @@ def _log(config: Config) -> Iterator[str]:
         case "none":
             yield "of bodies their length"
     how = "as a keyed hash" if log.redact.hash_key is not None else "blanked"
-    own = [*log.redact.headers, *log.redact.query, *log.redact.json]
+    own = [shown_text(each) for each in (*log.redact.headers, *log.redact.query, *log.redact.json)]
     yield f"credentials {how}{', and ' + ', '.join(own) if own else ''}"
     if log.path != "-":
         most = "of any size" if log.keep.size is None else f"up to {size(log.keep.size)}"

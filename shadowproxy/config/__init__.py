@@ -19,7 +19,7 @@ from shadowproxy.config.models import (
     Shadow,
     Tls,
 )
-from shadowproxy.config.shown import shown
+from shadowproxy.config.shown import shown, shown_headers, shown_text
 from shadowproxy.config.values import TcpAddress, UnixAddress
 
 __all__ = [
@@ -43,4 +43,6 @@ __all__ = [
     "keys",
     "load",
     "shown",
+    "shown_headers",
+    "shown_text",
 ]

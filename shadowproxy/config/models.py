@@ -159,7 +159,7 @@ class Respond:
 
     def _body(self) -> tuple[bytes, bytes] | None:
         if self.json is not None:
-            return orjson.dumps(self.json), b"application/json"
+            return orjson.dumps(self.json, default=float), b"application/json"
         if self.text is not None:
             return self.text.encode(), b"text/plain; charset=utf-8"
         return None

@@ -1,12 +1,13 @@
 """The configuration in force, to be looked at: what a file would say, defaults spelt out and secrets blanked."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
 from shadowproxy.config.models import Config
-from shadowproxy.config.source import FromEnvironment
+from shadowproxy.config.source import FROM_ENVIRONMENT
 from shadowproxy.credentials import is_credential_header, is_credential_parameter
 from shadowproxy.redaction import BLANK
 
@@ -14,22 +15,22 @@ from shadowproxy.redaction import BLANK
 def shown(config: Config) -> dict[str, Any]:
     """Plain values for JSON or YAML. Where nothing was blanked, they make the same configuration again.
 
-    Blanked are the tokens and keys of the proxy itself, and header values whose name says that they are credentials or
-    that came from the environment, which is where secrets are to be kept. URLs cannot hold any: they have no user and
-    no query.
+    Blanked are the tokens and keys of the proxy itself, values whose name says that they are credentials, and whatever
+    text came from the environment, which is where secrets are to be kept, wherever it stands. Not so URLs, which cannot
+    hold any: they have no user and no query; nor addresses, quantities, and the paths of files.
     """
-    told: dict[str, Any] = to_jsonable_python(config)
+    told: dict[str, Any] = _without_environment(config, to_jsonable_python(config))
     if config.admin_token is not None:
         told["admin_token"] = BLANK
     if config.log.redact.hash_key is not None:
         told["log"]["redact"]["hash_key"] = BLANK
-    told["live"]["headers"]["set"] = _headers(config.live.headers.set)
+    told["live"]["headers"]["set"] = shown_headers(config.live.headers.set)
     if config.live.respond is not None:
-        told["live"]["respond"]["headers"] = _headers(config.live.respond.headers)
+        told["live"]["respond"]["headers"] = shown_headers(config.live.respond.headers)
     for name, shadow in config.shadows.items():
         section = told["shadows"][name]
-        section["headers"]["set"] = _headers(shadow.headers.set)
-        section["match"]["headers"] = _headers(shadow.match.headers)
+        section["headers"]["set"] = shown_headers(shadow.headers.set)
+        section["match"]["headers"] = shown_headers(shadow.match.headers)
         section["rewrite"]["json"] = {
             pointer: BLANK if is_credential_parameter(pointer.rpartition("/")[2]) else value
             for pointer, value in section["rewrite"]["json"].items()
@@ -37,8 +38,23 @@ def shown(config: Config) -> dict[str, Any]:
     return told
 
 
-def _headers(values: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: BLANK if isinstance(value, FromEnvironment) or is_credential_header(name.encode()) else str(value)
-        for name, value in values.items()
-    }
+def shown_headers(values: Mapping[str, str]) -> dict[str, str]:
+    """Header fields' values, or what they are matched by, without what may be a credential."""
+    return {name: BLANK if is_credential_header(name.encode()) else shown_text(value) for name, value in values.items()}
+
+
+def shown_text(value: str) -> str:
+    """`value`, unless it came from the environment."""
+    return BLANK if isinstance(value, FROM_ENVIRONMENT) else str(value)
+
+
+def _without_environment(value: Any, told: Any) -> Any:
+    """`told`, the plain form of `value`, with a blank wherever `value` has something from the environment."""
+    if isinstance(value, FROM_ENVIRONMENT):
+        return BLANK
+    if isinstance(told, dict):
+        inner = value.__getitem__ if isinstance(value, Mapping) else partial(getattr, value)
+        return {name: _without_environment(inner(name), each) for name, each in told.items()}
+    if isinstance(told, list):
+        return [_without_environment(*pair) for pair in zip(value, told, strict=True)]
+    return told

@@ -50,6 +50,21 @@ class FromEnvironment(str):
     __slots__ = ()
 
 
+class IntFromEnvironment(int):
+    """A whole number within JSON that came from the environment: it may be a secret too."""
+
+    __slots__ = ()
+
+
+class FloatFromEnvironment(float):
+    """The same of any other number. orjson writes no subclass of float by itself: `default=float` has it do so."""
+
+    __slots__ = ()
+
+
+FROM_ENVIRONMENT = (FromEnvironment, IntFromEnvironment, FloatFromEnvironment)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """`values` is the whole as dicts, lists and scalars; `lines` tells where each key and list item stands."""

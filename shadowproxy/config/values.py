@@ -119,10 +119,14 @@ def _word(value: object) -> object:
     return str(value) if isinstance(value, FromEnvironment) else value
 
 
+# Texts are kept as they are, by a PlainValidator: whether they came from the environment is asked when they are shown.
+# Not so addresses, URLs, names and the paths of files, which an operator has to see.
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text: put it in quotes")
-    return str(value)
+    return value
 
 
 def _salt(value: object) -> str:
@@ -163,6 +167,19 @@ def _any_json(value: object) -> Any:
             plain = _plain(value)
             if isinstance(plain, float) and not math.isfinite(plain):
                 raise ValueError("cannot be sent as JSON: it has no NaN and no infinity")
+            return _marked(plain, value)
+
+
+def _marked(plain: Any, value: object) -> Any:
+    """`plain`, known again where `value` came from the environment; of true, false and null there is little to hide."""
+    if not isinstance(value, FromEnvironment) or isinstance(plain, bool):
+        return plain
+    match plain:
+        case int():
+            return source.IntFromEnvironment(plain)
+        case float():
+            return source.FloatFromEnvironment(plain)
+        case _:
             return plain
 
 
@@ -227,31 +244,31 @@ def _field_value(value: object) -> str:
 def _pointer(value: object) -> str:
     if not isinstance(value, str) or not _POINTER.fullmatch(value):
         raise ValueError('is not a JSON pointer: write "/a/b", with ~1 for a slash and ~0 for a tilde in a name')
-    return str(value)
+    return value
 
 
 def _path(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"/[\x21-\x7e]*", value) or "?" in value or "#" in value:
         raise ValueError("must be a path as it is on the wire: a slash first, percent-encoded, no query")
-    return str(value)
+    return value
 
 
 def _path_glob(value: object) -> str:
     if not isinstance(value, str) or not value.startswith(("/", "*")):
         raise ValueError('must be a glob over the path: a slash or * first, as in "/v1/*"')
-    return str(value)
+    return value
 
 
 def _method(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value) or value != value.upper():
         raise ValueError("is not a method: write it in capitals, as in POST")
-    return str(value)
+    return value
 
 
 def _host_header(value: object) -> str:
     if not isinstance(value, str) or not _HOST.fullmatch(value):
         raise ValueError("must be upstream, preserve, or the Host to send, as in model.example:8000")
-    return str(value)
+    return value
 
 
 def _sampling_key(value: object) -> str:
@@ -262,9 +279,9 @@ def _sampling_key(value: object) -> str:
         "cookie": bool(_TOKEN.fullmatch(rest)),
         "json": rest.startswith("/") and bool(_POINTER.fullmatch(rest)),
     }
-    if not sound.get(kind, False):
+    if not isinstance(value, str) or not sound.get(kind, False):
         raise ValueError("must be request_id, header:NAME, cookie:NAME or json:/pointer")
-    return str(value)
+    return value
 
 
 def _readable_file(value: object) -> Path:
@@ -359,18 +376,18 @@ Listen = Annotated[
 FieldName = Annotated[str, BeforeValidator(_field_name), _NAME]
 FieldValue = Annotated[str, PlainValidator(_field_value), _VALUE]
 Token = Annotated[str, PlainValidator(_token), _ANY_TEXT]
-Pointer = Annotated[str, BeforeValidator(_pointer), _POINTER_LIKE]
-RawPath = Annotated[str, BeforeValidator(_path), _looks(_like('/[!"$->@-~]*'))]
-PathGlob = Annotated[str, BeforeValidator(_path_glob), _looks(_like("[/*].*"))]
-Method = Annotated[str, BeforeValidator(_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]
-HostHeader = Annotated[str, BeforeValidator(_host_header), _looks(_like(_HOST_LIKE))]
+Pointer = Annotated[str, PlainValidator(_pointer), _POINTER_LIKE]
+RawPath = Annotated[str, PlainValidator(_path), _looks(_like('/[!"$->@-~]*'))]
+PathGlob = Annotated[str, PlainValidator(_path_glob), _looks(_like("[/*].*"))]
+Method = Annotated[str, PlainValidator(_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]
+HostHeader = Annotated[str, PlainValidator(_host_header), _looks(_like(_HOST_LIKE))]
 SamplingKey = Annotated[
-    str, BeforeValidator(_sampling_key), _looks(_like("(request_id|(header|cookie):[^:/ ]+|json:/.*)"))
+    str, PlainValidator(_sampling_key), _looks(_like("(request_id|(header|cookie):[^:/ ]+|json:/.*)"))
 ]
 HeaderGlob = Annotated[str, PlainValidator(_field_value), _VALUE]
 ShadowName = Annotated[str, BeforeValidator(_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))]
-Salt = Annotated[str, BeforeValidator(_salt), _looks({"type": "string", "maxLength": 64})]
-Text = Annotated[str, BeforeValidator(_text), _ANY_TEXT]
+Salt = Annotated[str, PlainValidator(_salt), _looks({"type": "string", "maxLength": 64})]
+Text = Annotated[str, PlainValidator(_text), _ANY_TEXT]
 ReadableFile = Annotated[Path, BeforeValidator(_readable_file), _looks({"type": "string", "minLength": 1})]
 LogPath = Annotated[str, BeforeValidator(_log_path), _looks({"type": "string", "minLength": 1})]
 Word = BeforeValidator(_word)

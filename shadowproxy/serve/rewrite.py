@@ -54,7 +54,7 @@ class Rewrite:
     def of(cls, paths: Mapping[str, str], values: Mapping[str, Any]) -> "Rewrite":
         return cls(
             {old.encode(): new.encode() for old, new in paths.items()},
-            tuple((pointer_tokens(pointer), orjson.dumps(value)) for pointer, value in values.items()),
+            tuple((pointer_tokens(pointer), orjson.dumps(value, default=float)) for pointer, value in values.items()),
         )
 
     def target(self, target: bytes) -> bytes:
