@@ -151,7 +151,7 @@ def _nullable(value: object) -> object:
 def _json(value: object) -> Any:
     found = _any_json(value)
     try:
-        orjson.dumps(found)
+        orjson.dumps(found, default=float)
     except TypeError as error:
         raise ValueError(f"cannot be sent as JSON: {error}") from None
     return found
