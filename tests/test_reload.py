@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -367,3 +369,44 @@ async def test_the_program_reads_its_file_again_on_sighup_and_when_it_changes(tm
             assert (await program.ask(GET)).body == b"three"
             assert await program.stop() == 0
         assert len(program.records()) == 4
+
+
+async def test_a_file_that_cannot_be_read_to_its_end_fails_that_reload_and_no_later_one(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "READING", 0.05)
+    async with Origin(answer(b"one")) as one, Origin(answer(b"two")) as two:
+        configured.values(one.url, {})
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            configured.file.unlink()
+            os.mkfifo(configured.file)
+            await configured.reload()
+            assert configured.sidecar.census().config.failures == 1
+            assert "takes longer than 0.05 s" in str(configured.sidecar.census().config.error)
+            monkeypatch.setattr(reload, "RETRY", 0.001)
+            await configured.reload()
+            await asyncio.sleep(0.05)
+            hanging = [each for each in threading.enumerate() if each.name == "shadowproxy-read"]
+            assert len(hanging) == 2, "one for each time it was asked for, none for trying again"
+            os.close(os.open(configured.file, os.O_WRONLY))  # lets the readers that were left behind end
+            configured.file.unlink()
+            monkeypatch.undo()
+            configured.values(two.url, {})
+            await configured.reload()
+            assert await configured.ask() == b"two"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_file_that_hangs_the_reader_does_not_hold_up_a_stop(tmp_path: Path, workers: int) -> None:
+    async with Origin(answer()) as live:
+        values = {"listen": "127.0.0.1:0", "admin": None, "workers": workers, "log": {"path": str(tmp_path / "log")}}
+        async with Program(tmp_path, values | {"live": {"url": live.url}}) as program:
+            file = tmp_path / "config.yaml"
+            file.unlink()
+            os.mkfifo(file)
+            program.signal(signal.SIGHUP)
+            await asyncio.sleep(0.2)  # for the reader to open it: nothing tells of that
+            program.signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                assert await program.ended() == 0

@@ -19,6 +19,7 @@ import uvloop
 from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve import census, generation, operator_log, proxy, recent, tracing
+from shadowproxy.serve.apart import apart
 from shadowproxy.serve.balance import Board
 from shadowproxy.serve.capture import Memory
 from shadowproxy.serve.census import Census
@@ -226,7 +227,7 @@ class Sidecar:
     async def _build(self, stack: AsyncExitStack) -> None:
         config = self._first
         try:
-            contexts = await asyncio.to_thread(generation.tls_contexts, config)
+            contexts = await apart(generation.tls_contexts, config)
         except GenerationError as error:
             raise StartError(str(error)) from error
         first = self._built(config, contexts, None, self._tallies)
@@ -315,7 +316,7 @@ class Sidecar:
 
         Builds it once on trial: what cannot be built after all must change nothing.
         """
-        contexts = await asyncio.to_thread(generation.tls_contexts, config)
+        contexts = await apart(generation.tls_contexts, config)
         try:
             self._built(config, contexts, None, tallies={})
         except Exception as error:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -10,12 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from shadowproxy.config import Config, ConfigError, load
+from shadowproxy.serve.apart import apart
 from shadowproxy.serve.census import ConfigCensus
 from shadowproxy.serve.generation import GenerationError, tls_files
 from shadowproxy.serve.watch import Watch
 
 RETRY = 5.0
 """Seconds until what could not be used is tried again: a certificate may come later than the file that names it."""
+
+READING = 10.0
+"""Seconds that reading the file, and those it names, may take: a pipe or a lost mount may never give them."""
 
 _log = logging.getLogger("shadowproxy")
 
@@ -35,6 +40,8 @@ class Reloads:
         self._in_force = in_force
         self._adopt = adopt
         self._asked = asyncio.Event()
+        self._reader_ended = threading.Event()
+        self._reader_ended.set()
 
     def ask(self) -> None:
         """Have the file read again. Returns at once; the operator's log says what came of it."""
@@ -74,7 +81,7 @@ class Reloads:
         told = self.told
         try:
             # Reading and validating take milliseconds, which live's callers must not feel.
-            config, kept = _startable(await asyncio.to_thread(load, file), self._in_force())
+            config, kept = _startable(await self._read(file, again=again), self._in_force())
             await self._adopt(config)
         except (ConfigError, GenerationError) as error:
             if not (again and str(error) == told.error):
@@ -95,6 +102,25 @@ class Reloads:
         number = self.told.generation
         reloaded = {"event": "reloaded", "generation": number}
         _log.info("configuration %d is in force: %s", number, endpoints(config), extra=reloaded)
+
+    async def _read(self, file: Path, *, again: bool) -> Config:
+        """Raises ConfigError, also where that takes too long. While it hangs, only who asks has it read anew."""
+        too_long = ConfigError(f"{file}: reading it, or a file it names, takes longer than {READING:g} s")
+        if again and not self._reader_ended.is_set():
+            raise too_long
+        ended = self._reader_ended = threading.Event()
+
+        def read() -> Config:
+            try:
+                return load(file)
+            finally:
+                ended.set()
+
+        try:
+            async with asyncio.timeout(READING):
+                return await apart(read)
+        except TimeoutError:
+            raise too_long from None
 
     def _tell_failed(self, error: str) -> None:
         self.told = replace(self.told, failures=self.told.failures + 1, error=error)

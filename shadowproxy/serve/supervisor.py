@@ -29,6 +29,7 @@ from typing import Any, Self
 from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve import generation, shares
+from shadowproxy.serve.apart import apart
 from shadowproxy.serve.balance import Board, shared_memory
 from shadowproxy.serve.census import Census, merge
 from shadowproxy.serve.channel import Calls, NoAnswer, Refused, Unconfirmed
@@ -267,7 +268,7 @@ class Supervisor:
 
     async def _adopt(self, config: Config) -> None:
         """Whole or not at all: every worker has read what it needs before the first of them changes over."""
-        await asyncio.to_thread(generation.tls_contexts, config)  # before any worker is bothered with it
+        await apart(generation.tls_contexts, config)  # before any worker is bothered with it
         async with self._changing:
             workers = [worker for worker in self._workers if worker.runs]
             prepared = await asyncio.gather(
