@@ -217,6 +217,19 @@ def test_a_key_at_the_wrong_level_is_told_where_it_belongs(tmp_path: Path) -> No
     assert file_fault(tmp_path, text) == 'config.yaml:3: log.size: unknown key (did you mean "log.rotate.size"?)'
 
 
+@pytest.mark.parametrize("written", ["36526d", f"1{'0' * 400}", f"{'9' * 400}d", ".inf"])
+def test_a_duration_is_at_most_100_years(tmp_path: Path, written: str) -> None:
+    text = "live: {url: http://a}\nlog: {rotate: {every: %s}}\n"
+    assert file_fault(tmp_path, text % written) == "config.yaml:2: log.rotate.every: is longer than 100 years"
+
+
+@pytest.mark.parametrize("key", ["drain", "limits: {capture"])
+def test_a_number_far_below_0_is_a_fault_like_any_other(tmp_path: Path, key: str) -> None:
+    ending = "}" if "{" in key else ""
+    text = f"live: {{url: http://a}}\n{key}: -1{'0' * 400}{ending}\n"
+    assert "must be greater than" in file_fault(tmp_path, text)
+
+
 def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     text = "live: {url: ftp://a}\ndrain: soon\nshadows: {b: {percent: 101}}\n"
     lines = file_fault(tmp_path, text).splitlines()

@@ -387,6 +387,66 @@ def test_an_encoder_that_raises_costs_one_record_not_the_journal(tmp_path: Path)
     assert re.fullmatch(r"RuntimeError at test_journal\.py:\d+", told.statistics().last_error or "")
 
 
+def test_a_write_that_fails_as_no_disk_does_costs_what_it_held_and_not_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shadowproxy.serve.journal.RETRY_MOST", 0.01)
+    words: list[str] = []
+    broken = True
+
+    def write(descriptor: int, data: bytes | memoryview) -> int:
+        if broken:
+            raise RuntimeError("s3cret of a body")
+        return os.write(descriptor, data)
+
+    with journal(tmp_path, write=write, notify=lambda word: words.append(word.line)) as told:
+        for n in range(2):
+            told.append(exchange(n), line_of)
+            wait_until(lambda: told.statistics().queued == 0)
+        broken = False
+        told.append(exchange(2), line_of)
+    assert ids(tmp_path) == ["2"]
+    assert (told.statistics().lost, balance(told.statistics())) == ({"write_error": 2}, 3)
+    assert told.statistics().queued_bytes == 0
+    assert len(words) == 3, "the 1st and the 2nd loss, and what it was, once"
+    assert all(re.search(r"RuntimeError at test_journal\.py:\d+$", line) for line in words)
+
+
+def test_a_segment_may_grow_as_old_as_one_likes(tmp_path: Path) -> None:
+    with journal(tmp_path, rotate_every=1e12, keep_age=1e12) as told:
+        for n in range(3):
+            told.append(exchange(n), line_of)
+            wait_until(lambda: told.statistics().queued == 0)
+    assert ids(tmp_path) == ["0", "1", "2"]
+
+
+def test_a_shorter_age_is_kept_to_though_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shadowproxy.serve.journal.LOOK_EVERY", 0.01)
+    with journal(tmp_path, rotate_every=None) as told:
+        told.append(exchange(0), line_of)
+        wait_until(lambda: told.statistics().written == 1)
+        told.settings = Settings(rotate_every=0.01)
+        wait_until(lambda: told.statistics().segments == 2)
+
+
+def test_closed_segments_that_fail_as_no_disk_does_are_told_of_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shadowproxy.serve.journal.TIDY_EVERY", 0.01)
+    words: list[str] = []
+    tries: list[Path] = []
+
+    def fail(directory: Path) -> Any:
+        tries.append(directory)
+        raise MemoryError
+
+    monkeypatch.setattr(segments, "kept", fail)
+    with journal(tmp_path, notify=lambda word: words.append(word.line)):
+        wait_until(lambda: len(tries) > 2)
+    [line] = words
+    assert re.fullmatch(r"closed segments cannot be compressed or removed: MemoryError at test_journal\.py:\d+", line)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0.05, 0.11, 0.17])
 def test_kill_9_tears_at_most_the_last_line(tmp_path: Path, after: float) -> None:

@@ -18,6 +18,7 @@ from shadowproxy.config import source
 from shadowproxy.config.source import FromEnvironment
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 36525 * 86400.0  # 100 years: threads wait for 292 at most (threading.TIMEOUT_MAX)
 _SIZE_UNITS = {
     "B": 1,
     "KB": 10**3,
@@ -79,15 +80,19 @@ def _quantity(value: object, units: Mapping[str, float], what: str, example: str
 
 
 def _seconds(value: object) -> float:
-    return float(_quantity(value, _DURATION_UNITS, "a duration", "250ms, 30s, 5m, 12h or 7d"))
+    seconds = _quantity(value, _DURATION_UNITS, "a duration", "250ms, 30s, 5m, 12h or 7d")
+    if seconds > _LONGEST:
+        raise ValueError("is longer than 100 years")
+    return float(max(seconds, -1.0))  # a whole number may be too far below 0 for a float
 
 
 def _bytes(value: object) -> int:
     size = _quantity(value, _SIZE_UNITS, "a size", "256KiB, 5MB or 10GiB")
-    if not math.isfinite(size) or size != int(size):
-        raise ValueError("is not a whole number of bytes")
     if size >= _MOST:
         raise ValueError("is more than 64 bits can hold")
+    size = max(size, -1)  # a whole number may be too far below 0 for a float
+    if not math.isfinite(size) or size != int(size):
+        raise ValueError("is not a whole number of bytes")
     return int(size)
 
 

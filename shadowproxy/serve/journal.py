@@ -47,6 +47,9 @@ BATCH_BYTES = 256 << 10
 RETRY_FIRST, RETRY_MOST = 0.01, 1.0
 """Seconds between attempts to write while writing fails; each failure doubles the wait."""
 
+LOOK_EVERY = 60.0
+"""Seconds at most between looks at whether the segment is old enough to be closed: how old that is may be changed."""
+
 TIDY_EVERY = 60.0
 """Seconds between looks at the ages of closed segments."""
 
@@ -153,6 +156,10 @@ class Journal:
         self._retry_at = 0.0
         self._retry_after = RETRY_FIRST
         self._rotate_after = 0.0
+        self._in_hand = 0
+        self._in_hand_weight = 0
+        self._writer_ends = False
+        self._defect: str | None = None
 
         # The keeper's own.
         self._tidy_due = True
@@ -238,26 +245,43 @@ class Journal:
     # --- the writing thread ----------------------------------------------------------------------------------------
 
     def _write_all(self) -> None:
-        while self._write_some():
-            pass
+        while not (self._writer_ends or self._abandoned):
+            try:
+                self._write_some()
+            except Exception as error:  # noqa: BLE001 - whatever it is, without this thread all that comes is lost unseen
+                self._note_defect(_defect(error))
         if self._directory is not None and self._descriptor >= 0:
             self._leave_segment()
 
-    def _write_some(self) -> bool:
-        """One batch from the queue to the log. False when it was the last."""
+    def _note_defect(self, what: str) -> None:
+        """Count what was in hand as lost, say so, and have what comes begin in a new segment after a while."""
+        self._drop(self._in_hand, self._in_hand_weight, "write_error", what)
+        if what != self._defect:
+            self._words.put(Word("log_trouble", f"writing the log failed, it is tried again: {what}"))
+        self._defect = what
+        if self._directory is not None and self._descriptor >= 0:
+            self._leave_segment()
+        self._torn = self._directory is None
+        if self._state == _OPEN:
+            time.sleep(RETRY_MOST)  # or what fails each time would keep a processor busy
+
+    def _write_some(self) -> None:
+        """One batch from the queue to the log."""
         taken: list[tuple[bytes, int]] = []
         size = 0
-        last = False
-        wait = self._until_rotation()
+        until = self._until_rotation()
+        wait = LOOK_EVERY if until is None else min(until, LOOK_EVERY)
         while len(taken) < BATCH and size < BATCH_BYTES and not self._abandoned:
             try:
                 item = self._queue.get(timeout=wait) if not taken else self._queue.get_nowait()
             except queue.Empty:
                 break
             if item is None:
-                last = True
+                self._writer_ends = True
                 break
             exchange, encode, weight = item
+            self._in_hand += 1
+            self._in_hand_weight += weight
             if self._failing is not None and time.monotonic() < self._retry_at and self._state == _OPEN:
                 self._drop(1, weight, self._failing, None)
                 continue
@@ -269,7 +293,6 @@ class Journal:
             self._write_batch(taken)
         elif self._until_rotation() == 0.0:
             self._rotate()
-        return not (last or self._abandoned)
 
     def _encoded(self, exchange: Exchange, encode: Encode, weight: int) -> bytes | None:
         try:
@@ -376,24 +399,32 @@ class Journal:
         self._segments += 1
 
     def _vanished(self) -> bool:
-        return self._directory is not None and os.fstat(self._descriptor).st_nlink == 0
+        try:
+            return self._directory is not None and os.fstat(self._descriptor).st_nlink == 0
+        except OSError as error:
+            return error.errno == errno.ESTALE  # how NFS says so
 
     def _leave_segment(self) -> None:
         _close_file(self._descriptor, self._segment, self._size)
         self._descriptor, self._size, self._torn = -1, 0, False
 
-    # --- counting, from any thread ---------------------------------------------------------------------------------
+    # --- counting: `_lose` from any thread, the others from the writing one ------------------------------------------
 
     def _keep_count(self, taken: list[tuple[bytes, int]]) -> None:
+        weight = sum(weight for _, weight in taken)
+        self._in_hand -= len(taken)
+        self._in_hand_weight -= weight
         with self._lock:
             if self._abandoned:
                 return  # close() has counted them as lost
             self._written += len(taken)
             self._bytes += sum(len(line) for line, _ in taken)
             self._queued -= len(taken)
-            self._queued_bytes -= sum(weight for _, weight in taken)
+            self._queued_bytes -= weight
 
     def _drop(self, count: int, weight: int, reason: str, why: str | None) -> None:
+        self._in_hand -= count
+        self._in_hand_weight -= weight
         with self._lock:
             if self._abandoned:
                 return
@@ -455,9 +486,10 @@ class Journal:
             files = segments.kept(self._directory)
             for path in segments.to_remove(files, settings.keep_size, settings.keep_age, time.time()):
                 segments.remove(path)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, without this thread nobody hears of a loss
             # The log itself may be well. It is tried again in a while, and said again only if the reason changes.
-            why = f"closed segments cannot be compressed or removed: {error.strerror}"
+            what = (isinstance(error, OSError) and error.strerror) or _defect(error)
+            why = f"closed segments cannot be compressed or removed: {what}"
             if why != self._tidy_trouble:
                 self._notify(Word("log_trouble", why))
             self._tidy_trouble = why
