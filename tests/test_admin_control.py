@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import Proxy, StartProxy
 from fakes import Caller, Peer, always, answer
 from test_admin import ADMIN, client, wait_written
+
+from shadowproxy.serve.admin import LIMITS
 
 MARK = {"X-Shadowproxy-Admin": "1"}
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -242,7 +247,38 @@ async def test_what_is_no_http_is_refused_as_on_the_callers_port(proxy: StartPro
             b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n",
         ):
             async with await Caller.to((host, port)) as caller:
-                assert (await caller.ask(nonsense)).status == 400
+                reply = await caller.ask(nonsense)
+                assert reply.status == 400
+                told = json.loads(reply.body)["error"]
+                assert told.keys() == {"reason", "detail"}  # the form of every other refusal here
+
+
+async def test_who_connects_and_asks_nothing_shuts_nobody_out(
+    proxy: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxy(shadows={"a": ONE}, **ADMIN) as running, AsyncExitStack() as held:
+        host, port = running.sidecar.admin_address or ("", 0)
+        first, *_ = [await held.enter_async_context(await Caller.to((host, port))) for _ in range(70)]
+        async with client(running) as admin:
+            assert (await admin.get("/healthz")).status_code == 200
+        async with asyncio.timeout(5):
+            while first.ended == "no":  # noqa: ASYNC110  # a Peer tells nobody of its end
+                await asyncio.sleep(0)
+        full = [line for line in caplog.messages if line.startswith("the admin server has 64 connections open")]
+        assert len(full) == 3  # the 1st, 2nd and 4th of seven
+
+
+async def test_listeners_are_not_closed_for_room(proxy: StartProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
+        monkeypatch.setattr("shadowproxy.serve.admin.LIMITS", replace(LIMITS, connections=1))
+        async with admin.stream("GET", "/events") as events:
+            lines = events.aiter_lines()
+            assert await anext(lines) == "event: overview"
+            with pytest.raises(httpx.TransportError):
+                async with client(running) as other:
+                    await other.get("/healthz")
+            while await anext(lines) != "event: overview":
+                pass
 
 
 async def test_every_answer_has_the_headers_that_keep_a_browser_strict(proxy: StartProxy) -> None:

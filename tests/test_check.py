@@ -299,6 +299,14 @@ def test_tls_files_that_hold_nothing_are_said_so(tmp_path: Path) -> None:
     assert second.startswith("FAIL the files of tls cannot be used: ")
 
 
+def test_a_certificate_that_is_garbled_is_said_so(tmp_path: Path) -> None:
+    pem = trustme.CA().cert_pem.bytes().decode().splitlines(keepends=True)
+    (tmp_path / "ca.pem").write_text("".join([pem[0], "AAAA" + pem[1][4:], *pem[2:]]))
+    live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
+    last = words(examine(of(tmp_path, live=live)), "live")[-1]
+    assert last == "FAIL the files of tls cannot be used: one of them holds no usable certificate or key"
+
+
 def test_a_bundle_with_an_old_authority_is_warned_of(tmp_path: Path) -> None:
     old = trustme.CA().issue_cert("a", not_before=NOW - timedelta(2), not_after=NOW - timedelta(1))
     (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes() + old.cert_chain_pems[0].bytes())
@@ -369,15 +377,17 @@ def test_standard_output_can_always_be_written(tmp_path: Path) -> None:
     assert words(examine(of(tmp_path, log={"path": "-"})), "log") == ["OK standard output"]
 
 
-@pytest.mark.parametrize(("most", "level"), [(374, OK), (373, WARN), (resource.RLIM_INFINITY, OK)])
+@pytest.mark.parametrize(("most", "level"), [(438, OK), (437, WARN), (resource.RLIM_INFINITY, OK)])
 def test_the_limit_of_open_files_is_held_against_what_may_be_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, level: Level
 ) -> None:
-    made = of(tmp_path, limits={"in_flight": 100}, shadows={"b": {"url": "http://b", "in_flight": 10}})
+    made = of(
+        tmp_path, admin="127.0.0.1:0", limits={"in_flight": 100}, shadows={"b": {"url": "http://b", "in_flight": 10}}
+    )
     monkeypatch.setattr(resource, "getrlimit", lambda which: (64, most))
     found = open_files(made)
     assert found.level is level
-    assert found.words.startswith("374 may be needed")
+    assert found.words.startswith("438 may be needed")
 
 
 def test_an_address_that_cannot_be_had_fails(tmp_path: Path) -> None:

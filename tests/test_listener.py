@@ -1,6 +1,7 @@
 """What of the caller's side shows only between two turns of the event loop."""
 
 import asyncio
+import resource
 
 import pytest
 from conftest import StartProxy
@@ -98,3 +99,26 @@ async def test_tiny_chunks_that_wait_for_live_take_little_more_memory_than_their
             while each.captures[0].size < 1000:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert len(each.captures[0]._pieces._pieces) <= 2
+
+
+async def test_it_is_told_that_no_descriptor_is_left_for_callers(
+    proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """libuv closes what comes then, and tells nobody."""
+    monkeypatch.setattr("shadowproxy.serve.server.LOOK", 0.01)
+    async with proxy(admin="127.0.0.1:0") as running:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))  # fewer than are open already
+        try:
+            async with asyncio.timeout(5):
+                while len(told := [each for each in caplog.records if "no connection can be" in each.msg]) < 3:  # noqa: ASYNC110  # lines tell nobody of themselves
+                    await asyncio.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert [each.getMessage() for each in told[:3]] == [
+            "no connection can be taken: Too many open files",
+            "no connection can be taken 2 times: Too many open files",
+            "no connection can be taken 4 times: Too many open files",
+        ]
+        assert vars(told[0])["event"] == "not_accepted"
+        assert (await running.ask(GET)).status == 200

@@ -395,6 +395,16 @@ def test_what_the_library_says_of_variables_is_not_quoted(
     assert not any("s3cret" in line for line in caplog.messages)
 
 
+def test_what_the_library_says_without_its_values_is_a_sentence(
+    collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    told(exchange())
+    library = logging.getLogger("opentelemetry.sdk.trace")
+    library.error("Unable to parse value for %s as integer, %5.1f%%", "NAME", 1.0)
+    said = [line.partition(": ")[2] for line in caplog.messages if line.startswith("OpenTelemetry said")]
+    assert "Unable to parse value for ... as integer, ...%" in said
+
+
 def test_spans_that_cannot_be_made_cost_a_line_and_nothing_else(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

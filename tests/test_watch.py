@@ -1,5 +1,6 @@
 """A file has changed when it holds something else, and then it is told once."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,3 +142,18 @@ def test_it_ends_with_its_owner(told: Told, file: Path) -> None:
     with Watch(lambda: [file], told, every=EVERY):
         pass
     assert [thread for thread in threading.enumerate() if thread.name == "shadowproxy-watch"] == []
+
+
+def test_a_file_that_cannot_be_looked_at_for_a_while_has_not_changed(
+    told: Told, file: Path, looks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", exhausted)
+        pause_for(looks, 4)
+    pause_for(looks, 4)
+    assert told.times == 0
+    file.write_text("two")
+    told.wait(1)

@@ -58,7 +58,10 @@ def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Find
         try:
             context = tls_of(section.tls)
         except (OSError, ssl.SSLError) as error:
-            yield fail(f"the files of tls cannot be used: {_tls_words(error)}")
+            why = _tls_words(error)
+            if isinstance(error, ssl.SSLError) and error.reason is None:  # of a file, and not of a peer
+                why = "one of them holds no usable certificate or key"
+            yield fail(f"the files of tls cannot be used: {why}")
             return
     began = perf_counter()
     try:

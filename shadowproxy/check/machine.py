@@ -19,6 +19,7 @@ FULL = 1 << 20
 """Bytes of free space below which a disk is as good as full."""
 
 _OTHER_FILES = 64  # the log, libraries, sockets that listen, lookups
+_ADMIN = 64  # connections that the admin server has at most
 _METRICS_TIMEOUT = 2.0
 
 
@@ -114,7 +115,7 @@ def open_files(config: Config) -> Finding:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     shadows = sum(shadow.in_flight for shadow in config.shadows.values())
     # Of each request: its caller, live, and as much again for callers that are connected and ask nothing.
-    needed = 3 * config.limits.in_flight + shadows + _OTHER_FILES
+    needed = 3 * config.limits.in_flight + shadows + _OTHER_FILES + (0 if config.admin is None else _ADMIN)
     if most == resource.RLIM_INFINITY:
         return ok(f"{needed:,} may be needed, as many as wanted may be open")
     told = f"{needed:,} may be needed, {most:,} may be open"

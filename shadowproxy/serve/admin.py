@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shadowproxy.exchange import Verdict
+from shadowproxy.exchange import Field, Verdict
 from shadowproxy.serve.access import Access, Kind, Refusal
 from shadowproxy.serve.census import Census, ShadowCensus
 from shadowproxy.serve.channel import Unconfirmed
@@ -40,8 +40,9 @@ MOST_BODY = 4 << 10
 BODY_WITHIN = 5.0
 """Bytes that what is sent here may have, and seconds that it may take to come."""
 
-LIMITS = Limits(headers=16 << 10, buffer=MOST_BODY, head_timeout=5.0, body_timeout=10.0)
-"""Of the listener. A listener of /events who takes nothing for `body_timeout` is cut off."""
+LIMITS = Limits(headers=16 << 10, buffer=MOST_BODY, head_timeout=5.0, body_timeout=10.0, connections=64)
+"""Of the listener. Without a bound, idle connections here would take the descriptors that callers need. A listener of
+/events who takes nothing for `body_timeout` is cut off."""
 
 HEADERS = {
     "cache-control": "no-store",
@@ -322,6 +323,12 @@ async def _body(request: Request) -> bytes:
     except TimeoutError:
         raise Refused(408, "too_slow", f"the body took longer than {BODY_WITHIN:g} s") from None
     return body
+
+
+def refusal(reason: str, detail: str) -> tuple[list[Field], bytes]:
+    """Fields and body of the listener's own refusals, in the form of all that are told here."""
+    answer = _refused(Refusal(400, reason, detail, HEADERS))  # the status line is the listener's
+    return answer.raw_headers, bytes(answer.body)
 
 
 def _tell_wrong_token(repeats: Repeats, request: Request) -> None:

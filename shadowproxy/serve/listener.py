@@ -22,9 +22,10 @@ import asyncio
 import logging
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -53,12 +54,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence."""
+    """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence.
+
+    `connections` bounds how many may be open at once: for one more, the oldest that asks nothing is closed, or the new
+    one where all ask. None is no bound.
+    """
 
     headers: int
     buffer: int
     head_timeout: float
     body_timeout: float
+    connections: int | None = None
 
 
 class BrokenOff(Exception):
@@ -77,8 +83,12 @@ def refusal(reason: str, detail: str, request_id: str | None = None) -> tuple[li
     return fields, body
 
 
+Refusing: TypeAlias = Callable[[str, str], tuple[list[Field], bytes]]
+"""From reason and detail to the fields and the body of a refusal."""
+
+
 class Listener(asyncio.Protocol):
-    """One caller's connection. `repeats` is for all of them together."""
+    """One caller's connection. `repeats` is for all of them together; `refusal` is the form of what it refuses."""
 
     def __init__(
         self,
@@ -89,6 +99,7 @@ class Listener(asyncio.Protocol):
         *,
         limits: Limits,
         repeats: Repeats,
+        refusal: Refusing = refusal,
     ) -> None:
         self.app = cast(ASGI3Application, config.loaded_app)
         self.app_reads_head: bool = getattr(config.loaded_app, "reads_head", False)
@@ -96,11 +107,13 @@ class Listener(asyncio.Protocol):
         self.loop = _loop or asyncio.get_running_loop()
         self.limits = limits
         self.repeats = repeats
+        self.refusal = refusal
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.writable: asyncio.Future[None] | None = None  # there while the transport holds HIGH_WATER bytes
         self.stopping = False
         self._server = server_state
         self._connections = cast("set[Listener]", server_state.connections)  # uvicorn's type names its own classes
+        self.since = self.loop.time()
         self._deadline = Deadline(self.loop, self._expired)
         self._buffer = b""
         self._call: _Call | None = None  # the request being answered, or whose body is being let by
@@ -117,6 +130,19 @@ class Listener(asyncio.Protocol):
         self.client = transport.get_extra_info("peername")
         self._connections.add(self)
         self._deadline.set(IDLE)
+        if self.limits.connections is not None and len(self._connections) > self.limits.connections:
+            self._make_room(self.limits.connections)
+
+    def _make_room(self, most: int) -> None:
+        # The oldest and not the newest: probes must be answered, however many have connected and say nothing.
+        idle = [each for each in self._connections if each._call is None and each is not self]
+        leaving = min(idle, key=lambda each: each.since, default=self)
+        self._connections.discard(leaving)  # at once: many can come before the loop has closed it
+        leaving.transport.abort()
+        if count := self.repeats.worth_telling("full"):
+            extra = {"event": "admin_full", "most": most, "count": count}
+            words = "the admin server has %d connections open, and closed one for the next%s"
+            _log.warning(words, most, times(count), extra=extra)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -282,7 +308,7 @@ class Listener(asyncio.Protocol):
         self._answer(error.status, "http_request_error", str(error))
 
     def _answer(self, status: int, reason: str, detail: str) -> None:
-        fields, body = refusal(reason, detail)
+        fields, body = self.refusal(reason, detail)
         line = b"HTTP/1.1 %d %b" % (status, framing.REASONS[status])
         if self._call is not None and self._call.head.method == "HEAD":
             body = b""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ FLUSH = 3.0
 
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _SPOKEN = "http/protobuf"
+_PLACEHOLDER = re.compile(r"%(?:%|(?:\([^)]*\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[a-zA-Z])")
 _log = logging.getLogger(__name__)
 
 
@@ -141,10 +143,15 @@ class _Library(logging.Handler):
         self._repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
-        words = record.getMessage() if record.name.endswith(".trace_exporter") else str(record.msg)
+        words = record.getMessage() if record.name.endswith(".trace_exporter") else _unquoted(str(record.msg))
         if count := self._repeats.worth_telling(record.name, str(record.msg)):
             extra = {"event": "tracing_failed", "count": count}
             _log.warning("OpenTelemetry said%s: %s", times(count), words, extra=extra)
+
+
+def _unquoted(message: str) -> str:
+    """A message without its arguments: `...` stands for each."""
+    return _PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else "...", message)
 
 
 def _caller(request: Request) -> Context | None:

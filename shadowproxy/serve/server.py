@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import importlib
+import logging
 import os
 import socket
 import stat
@@ -19,8 +20,8 @@ from shadowproxy.compare.stats import wilson
 from shadowproxy.config import Config, TcpAddress, UnixAddress, shown
 from shadowproxy.serve.access import Access
 from shadowproxy.serve.balance import Board, Taking
-from shadowproxy.serve.listener import Limits, Listener
-from shadowproxy.serve.operator_log import Repeats
+from shadowproxy.serve.listener import Limits, Listener, Refusing, refusal
+from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.overview import Overview
 from shadowproxy.serve.proxy import Proxy
 from shadowproxy.serve.reload import endpoints
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from shadowproxy.serve.admin import Operated
+
+LOOK = 1.0
+"""Seconds between looks whether there is room for another connection."""
+
+_log = logging.getLogger(__name__)
 
 
 class StartError(Exception):
@@ -65,7 +71,7 @@ async def serve_admin(
     )
     await overview.start()
     stack.push_async_callback(overview.stop)
-    server = Server(uvicorn_config(app, lambda: admin.LIMITS), drain=1.0)
+    server = Server(uvicorn_config(app, lambda: admin.LIMITS, admin.refusal), drain=1.0, tells_no_room=False)
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
 
     async def stop() -> None:
@@ -77,12 +83,12 @@ async def serve_admin(
     await server.ready.wait()
 
 
-def uvicorn_config(app: "ASGIApp | Proxy", limits: Callable[[], Limits]) -> uvicorn.Config:
-    """`limits` is asked with each connection."""
+def uvicorn_config(app: "ASGIApp | Proxy", limits: Callable[[], Limits], refusal: Refusing = refusal) -> uvicorn.Config:
+    """`limits` is asked with each connection; `refusal` is the form of what is no sound HTTP is told in."""
     repeats = Repeats()
 
     def listener(**given: Any) -> Listener:
-        return Listener(**given, limits=limits(), repeats=repeats)
+        return Listener(**given, limits=limits(), repeats=repeats, refusal=refusal)
 
     return uvicorn.Config(
         app,
@@ -110,13 +116,19 @@ class Server(uvicorn.Server):
     """uvicorn's server, told by its owner when to stop, and at once.
 
     By its own signal handling it would end by raising the signal again, and it looks for word of stopping every 0.1 s.
-    With a `part` it is one worker's, and takes that part of the connections.
+    With a `part` it is one worker's, and takes that part of the connections. With `tells_no_room` it says so when no
+    descriptor is left for one more: one server of a process does.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: float, part: Part | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain: float, part: Part | None = None, *, tells_no_room: bool = True
+    ) -> None:
         super().__init__(config)
         self._part = part
+        self._tells_no_room = tells_no_room
         self._taking: Taking | None = None
+        self._sockets: list[socket.socket] = []  # that uvicorn accepts from
+        self._repeats = Repeats()
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
@@ -129,6 +141,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self._part is None:
             await super().startup(sockets)
+            self._sockets = list(sockets or ())
         else:
             await super().startup([])
             assert sockets is not None
@@ -150,7 +163,21 @@ class Server(uvicorn.Server):
         )
 
     async def main_loop(self) -> None:
+        while self._tells_no_room and self._sockets and not self.stop.is_set():
+            self._tell_no_room(self._sockets[0])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self.stop.wait()
         await self.stop.wait()
+
+    def _tell_no_room(self, listening: socket.socket) -> None:
+        # libuv accepts and closes what comes while there is no descriptor, and tells nobody. So one is asked for.
+        try:
+            os.close(os.dup(listening.fileno()))
+        except OSError as error:
+            if count := self._repeats.worth_telling(errno.errorcode.get(error.errno or 0, "")):
+                extra = {"event": "not_accepted", "error": error.strerror, "count": count}
+                _log.error("no connection can be taken%s: %s", times(count), error.strerror, extra=extra)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, let every request under way be answered within `drain`, and cut off the rest."""

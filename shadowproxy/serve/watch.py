@@ -4,10 +4,12 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 EVERY = 1.0
 """Seconds between looks. Polled, as no notification crosses every kind of mount."""
+
+Held: TypeAlias = dict[Path, bytes | None]
 
 
 class Watch:
@@ -27,7 +29,7 @@ class Watch:
         self._thread = threading.Thread(target=self._look, name="shadowproxy-watch", daemon=True)
 
     def __enter__(self) -> Self:
-        self._told = self._now()
+        self._told = self._now({})
         self._thread.start()
         return self
 
@@ -38,20 +40,25 @@ class Watch:
     def _look(self) -> None:
         seen = self._told
         while not self._ended.wait(self._every):
-            now = self._now()
+            now = self._now(seen)
             if now == seen and any(now[path] != self._told.get(path, now[path]) for path in now):
                 self._changed()
             if now == seen:
                 self._told = now  # with files that are looked at for the first time: those have not changed
             seen = now
 
-    def _now(self) -> dict[Path, bytes | None]:
-        return {path: _held(path) for path in self._files()}
+    def _now(self, before: Held) -> Held:
+        return {path: _held(path, before.get(path)) for path in self._files()}
 
 
-def _held(path: Path) -> bytes | None:
-    """What stands for a file's contents; None where there is none, for instance between a removal and a renaming."""
+def _held(path: Path, before: bytes | None) -> bytes | None:
+    """What stands for a file's contents; None where there is none, for instance between a removal and a renaming.
+
+    Where that cannot be seen it is what it was `before`: too many open files say nothing of this one.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).digest()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return before
