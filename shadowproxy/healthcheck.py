@@ -6,11 +6,12 @@ before the command line's own library is loaded. Only `-c FILE`, which reads the
 
 import socket
 import sys
+import time
 from collections.abc import Sequence
 
 ADMIN = "127.0.0.1:9901"
 TIMEOUT = 2.0
-"""Seconds, for connecting and for each read."""
+"""Seconds, for all of it: connecting, asking and reading."""
 
 REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 STATUS_LINE = 64  # bytes; "HTTP/1.1 200 OK" and a reason phrase
@@ -32,11 +33,14 @@ def run(words: Sequence[str]) -> int | None:
 
 def ask(admin: str) -> int:
     """0 when the sidecar with its admin server at `admin` takes requests on; else 1, and why on standard error."""
+    deadline = time.monotonic() + TIMEOUT
     try:
-        with _connected(admin) as connection:
+        with _connected(admin, deadline) as connection:
+            connection.settimeout(_left(deadline))
             connection.sendall(REQUEST)
             head = b""
             while b"\r\n" not in head and len(head) < STATUS_LINE:
+                connection.settimeout(_left(deadline))
                 received = connection.recv(STATUS_LINE)
                 if not received:
                     break
@@ -49,22 +53,42 @@ def ask(admin: str) -> int:
     return 0
 
 
-def _connected(admin: str) -> socket.socket:
-    """Raises OSError, and ValueError for what is no address."""
+def _connected(admin: str, deadline: float) -> socket.socket:
+    """Raises OSError, of which TimeoutError is one, and ValueError for what is no address."""
     if admin.startswith("unix:"):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(TIMEOUT)
-        try:
-            connection.connect(admin.removeprefix("unix:"))
-        except OSError:
-            connection.close()
-            raise
-        return connection
+        return _reached(socket.AF_UNIX, admin.removeprefix("unix:"), deadline)
     host, _, port = admin.rpartition(":")
     host = WILDCARDS.get(host, host)
     if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ValueError("not host:port, [IPv6 address]:port or unix:/path")
-    return socket.create_connection((host.removeprefix("[").removesuffix("]"), int(port)), timeout=TIMEOUT)
+    failed: OSError | None = None
+    bare = host.removeprefix("[").removesuffix("]")
+    # Not create_connection: that gives each of a name's addresses the whole time.
+    for family, _, _, _, address in socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM):
+        try:
+            return _reached(family, address, deadline)
+        except OSError as error:
+            failed = error
+    raise failed or OSError("the name has no address")
+
+
+def _reached(family: int, address: object, deadline: float) -> socket.socket:
+    connection = socket.socket(family)
+    try:
+        connection.settimeout(_left(deadline))
+        connection.connect(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then. Raises TimeoutError when there are none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 def _unready(why: str) -> int:

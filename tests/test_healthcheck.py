@@ -1,6 +1,7 @@
 """`shadowproxy healthcheck`: what a supervisor learns of a sidecar, and how little it costs to ask."""
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -72,6 +73,31 @@ def test_anything_but_200_is_not_ready(raw: bytes, capsys: pytest.CaptureFixture
     with answering(raw) as address:
         assert healthcheck.ask(address) == 1
     assert capsys.readouterr().err.startswith(f"shadowproxy: not ready: {address} answers")
+
+
+def test_a_server_that_trickles_does_not_hold_it_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(healthcheck, "TIMEOUT", 0.2)
+    gone = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                while not gone.wait(0.05):
+                    connection.sendall(b"H")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        began = time.monotonic()
+        assert healthcheck.ask(address) == 1
+        took = time.monotonic() - began
+        gone.set()
+        thread.join()
+    assert took < 2, "64 bytes at this pace are 3.2 s"
+    assert capsys.readouterr().err == f"shadowproxy: not ready: no answer from {address}: timed out\n"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "unix:/nowhere/admin.sock", "9901", "127.0.0.1:http", "a:99999"])
