@@ -53,7 +53,10 @@ def lines(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = 
     """
     for path in paths:
         if str(path) == "-":
-            yield from _lines_of("-", sys.stdin.buffer, on_bytes)
+            # Not sys.stdin.buffer: Python aborts if some thread still waits for that when the program ends, as replay's
+            # reader does after Ctrl-C.
+            with open(sys.stdin.fileno(), "rb", closefd=False) as source:
+                yield from _lines_of("-", source, on_bytes)
             continue
         for file in segments(Path(path)) if Path(path).is_dir() else [Path(path)]:
             with _open(file) as source:

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import gzip
 import hashlib
-import io
 import json
 import subprocess
 import sys
@@ -774,9 +773,11 @@ def test_progress_counts_every_byte_of_the_files(tmp_path: Path) -> None:
     assert sum(seen) == len(packed)
 
 
-def test_standard_input_is_read_as_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(zstandard.compress(GOOD))))
-    assert outcome_of(["-"]) == ["record"]
+def test_standard_input_is_read_as_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log").write_bytes(zstandard.compress(GOOD))
+    with (tmp_path / "log").open() as given:
+        monkeypatch.setattr(sys, "stdin", given)
+        assert outcome_of(["-"]) == ["record"]
 
 
 def test_a_path_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:

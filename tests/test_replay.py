@@ -430,6 +430,34 @@ async def program(*words: str | Path, **environment: str) -> tuple[int, str, str
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupt_ends_it_while_a_pipe_that_it_reads_stays_open(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with Origin(OK) as origin:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "shadowproxy", "replay", "-", "--to", origin.url, "--full-speed",
+            "--log", str(tmp_path / "new"),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(b"".join(line(n) for n in range(40)))  # more than are read at once
+        async with asyncio.timeout(20):
+            while not origin.requests:  # noqa: ASYNC110  # nothing tells of one
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)  # by then it waits for more
+            process.send_signal(number)
+            status = await process.wait()
+        assert process.stderr is not None
+        said = (await process.stderr.read()).decode()
+        process.stdin.close()
+    assert "Traceback" not in said
+    assert "Fatal" not in said
+    assert status == 130, said
+    assert len(records(tmp_path / "new")) > 0
+
+
+@pytest.mark.slow
 async def test_a_proxys_log_is_replayed_and_reported_on(proxy: StartProxy, tmp_path: Path) -> None:
     body = b'{"n":1.10,"n":2}'
     async with proxy(answer(b'{"p":[0.5]}', *JSON), shadows={"old": answer(b'{"p":[0.5]}', *JSON)}) as running:

@@ -36,6 +36,7 @@ from shadowproxy.record import Record, RecordError, decode, encode_again
 from shadowproxy.replay.again import Again, Unfit, again
 from shadowproxy.replay.output import Output
 from shadowproxy.replay.plan import LATE, Plan, ReplayError, Tally
+from shadowproxy.serve.apart import apart
 from shadowproxy.serve.capture import Capture, Memory
 from shadowproxy.serve.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.identity import uuid7
@@ -142,7 +143,7 @@ class _Replay:
         first: int | None = None
         start, sent = loop.time(), 0
         try:
-            while self._failed is None and (batch := await asyncio.to_thread(_some, jobs)):
+            while self._failed is None and (batch := await apart(_some, jobs)):
                 for job in batch:
                     if first is None:
                         first, start = job.at, loop.time()
