@@ -3,15 +3,17 @@
 import asyncio
 import os
 import socket
+import ssl
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from fakes import Caller, Origin, answer, refusing_port
 
 from shadowproxy import config
-from shadowproxy.exchange import Verdict
+from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Record, read
 from shadowproxy.serve.app import Sidecar
 from shadowproxy.serve.server import StartError
@@ -141,6 +143,46 @@ async def test_each_part_of_the_configuration_reaches_its_room(tmp_path: Path) -
     (shadowed,) = one.requests
     assert (shadowed.target, shadowed.all(b"authorization"), shadowed.all(b"x-trace")) == (b"/q", [b"a"], [b"t"])
     assert two.connections == []
+
+
+async def test_each_endpoint_is_trusted_and_shown_what_its_own_tls_section_says(tmp_path: Path) -> None:
+    authority, files = trustme.CA(), {name: str(tmp_path / f"{name}.pem") for name in ("ca", "cert", "key")}
+    own = authority.issue_cert("client.example")
+    authority.cert_pem.write_to_path(files["ca"])
+    own.cert_chain_pems[0].write_to_path(files["cert"])
+    own.private_key_pem.write_to_path(files["key"])
+    serving, asking = (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(2))
+    for context in (serving, asking):
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+    asking.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(asking)
+    async with Origin(answer(), tls=serving) as plain, Origin(answer(), tls=asking) as guarded:
+        values = {
+            "live": {"url": guarded.url, "tls": files},
+            "shadows": {
+                "trusting": {"url": plain.url, "tls": {"ca": files["ca"]}},
+                "doubting": {"url": plain.url},
+                "blind": {"url": plain.url, "tls": {"verify": False}},
+                "stranger": {"url": guarded.url, "tls": {"ca": files["ca"]}},
+                "friend": {"url": guarded.url, "tls": files},
+            },
+            "control": {"percent": 100},
+        }
+        async with sidecar(tmp_path, **values) as running, await Caller.to(running.address) as caller:
+            assert (await caller.ask(GET)).status == 200
+    (told,) = read([tmp_path / "log"])
+    assert isinstance(told, Record)
+    assert told.control is not None
+    assert told.control.outcome == Outcome.OK
+    outcomes = {name: leg.outcome for name, leg in told.shadows.items()}
+    # TLS 1.3 lets a client believe that it is connected before the server has refused its missing certificate.
+    assert outcomes.pop("stranger") in (Outcome.TLS_ERROR, Outcome.INCOMPLETE)
+    assert outcomes == {
+        "trusting": Outcome.OK,
+        "doubting": Outcome.TLS_ERROR,
+        "blind": Outcome.OK,
+        "friend": Outcome.OK,
+    }
 
 
 async def test_comparing_can_be_left_to_the_report(tmp_path: Path) -> None:

@@ -488,7 +488,11 @@ def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> Non
     shadow = {
         "url": "http://127.0.0.1:1/base",
         "percent": 12.5,
-        "match": {"methods": ["POST", "PUT"], "paths": ["/v1/*"], "headers": {"X-Team": "search"}},
+        "match": {
+            "methods": ["POST", "PUT"],
+            "paths": ["/v1/*"],
+            "headers": {"X-Team": "search", "X-Api-Key": "hunter2"},
+        },
         "host": "preserve",
         "headers": {"set": {"Authorization": "Bearer hunter2"}, "remove": ["X-Trace"]},
         "rewrite": {"path": {"/v1/a": "/v2/a"}, "json": {"/model": "hunter2"}},
@@ -501,7 +505,8 @@ def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> Non
     flowing = " ".join(text.split())
     for said in (
         "shadow b: http://127.0.0.1:1/base",
-        "is sent 12.5 % of requests, where the method is POST or PUT, the path is /v1/*, X-Team is search",
+        "is sent 12.5 % of requests, where the method is POST or PUT, the path is /v1/*, X-Team is search, "
+        "X-Api-Key is [redacted]",
         "64 at once, 256 waiting, each within 30 s",
         "at most 1000 requests",
         "for 2 h",

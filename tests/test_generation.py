@@ -1,11 +1,16 @@
 """What one configuration builds."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from shadowproxy import config
 from shadowproxy.exchange import Exchange, Reply, Request, Verdict
 from shadowproxy.serve import generation
-from shadowproxy.serve.lane import Tally
+from shadowproxy.serve.generation import Generation
+from shadowproxy.serve.lane import Shadow, Tally
+from shadowproxy.serve.rewrite import Rewrite
+from shadowproxy.serve.sampling import Match, bucket
 
 REQUEST = Request("7f3c", "019c139e-6efb-7cc4-8d34-1f1f3a1f9a51", 0, "GET", b"/", (), b"", 0)
 ANSWER = Reply(200, ((b"Content-Type", b"application/json"),), b"{}", 2, 1.0, 1.0)
@@ -28,3 +33,67 @@ async def test_a_record_can_be_looked_at_before_it_is_counted() -> None:
     built.plan.append(Exchange(REQUEST, ANSWER, {"a": ANSWER}))
     assert counted == [{}]
     assert tallies["a"].verdicts == {Verdict.MATCH: 1}
+
+
+def built(lines: list[bytes] | None = None, **values: Any) -> Generation:
+    given: dict[str, Any] = {
+        "live": {"url": "http://127.0.0.1:9001"},
+        "shadows": {"a": {"url": "http://127.0.0.1:9002"}},
+    }
+    return generation.build(
+        config.from_values(given | values),
+        {},
+        writer="h/0",
+        append=lambda exchange, encode: [] if lines is None else lines.append(encode(exchange)),
+        seen=lambda line, verdicts: None,
+        tallies={},
+        now=0.0,
+    )
+
+
+def test_all_that_is_said_of_a_shadow_reaches_its_lane() -> None:
+    said = {
+        "url": "http://127.0.0.1:9002",
+        "percent": 12.5,
+        "match": {"methods": ["POST"], "paths": ["/v1/*"], "headers": {"X-Tenant": "a*"}},
+        "rewrite": {"path": {"/p": "/q"}, "json": {"/model": "new"}},
+        "timeout": "1.5s",
+        "in_flight": 3,
+        "lane": 4,
+        "breaker": {"failures": 5, "pause": "6s"},
+        "budget": {"requests": 7, "duration": "8s"},
+        "forward_credentials": True,
+    }
+    shadow = Shadow(
+        name="b",
+        percent=12.5,
+        match=Match.of(["POST"], ["/v1/*"], {"X-Tenant": "a*"}),
+        rewrite=Rewrite.of({"/p": "/q"}, {"/model": "new"}),
+        timeout=1.5,
+        in_flight=3,
+        lane=4,
+        breaker_failures=5,
+        breaker_pause=6.0,
+        budget_requests=7,
+        budget_duration=8.0,
+        forward_credentials=True,
+    )
+    plan = built(shadows={"a": {"url": "http://127.0.0.1:9002"}, "b": said}).plan
+    assert plan.lanes[1].shadow == shadow
+    untouched = plan.lanes[0].shadow
+    assert (untouched.budget_requests, untouched.budget_duration, untouched.forward_credentials) == (None, None, False)
+
+
+def test_control_is_live_asked_within_its_time_and_with_its_credentials() -> None:
+    plan = built(live={"url": "http://127.0.0.1:9001", "timeout": "7s"}, control={"percent": 2.5}).plan
+    assert plan.control is not None
+    shadow = plan.control.shadow
+    assert (shadow.percent, shadow.timeout, shadow.forward_credentials) == (2.5, 7.0, True)
+
+
+def test_the_file_says_what_of_a_request_decides_and_with_which_salt() -> None:
+    plan = built(sampling={"key": "header:X-User", "salt": "s"}).plan
+    request = replace(REQUEST, fields=((b"X-User", b"u1"),))
+    assert plan.position(request) == bucket("s", "u1")
+    # A place of its own: else a shadow's 5 % would be the very 5 % that control asks again.
+    assert plan.control_position(request) == bucket("control/s", "u1") != plan.position(request)

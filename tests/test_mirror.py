@@ -385,6 +385,21 @@ async def test_the_same_position_serves_every_shadow() -> None:
     assert {percent for percent, shadow in asked.items() if shadow.asked} == {50.1, 100.0}
 
 
+async def test_shadows_of_one_share_are_asked_the_same_requests_and_a_smaller_share_is_within() -> None:
+    shares = {"a": 20.0, "b": 20.0, "c": 5.0}
+    positions = iter(map(float, range(100)))
+    books = Books(
+        *((replace(SHADOW, name=name, percent=percent), Shadowed()) for name, percent in shares.items()),
+        position=lambda _: next(positions),
+    )
+    async with books.mirror:
+        for _ in range(100):
+            books.offer()
+            await turns()
+    asked = {name: [at for at, each in enumerate(books.appended) if name in each.shadows] for name in shares}
+    assert asked == {"a": list(range(20)), "b": list(range(20)), "c": list(range(5))}
+
+
 @pytest.mark.parametrize("unfit", [Outcome.OVERSIZE, Outcome.OVERLOAD])
 async def test_an_unfit_request_is_settled_with_its_reason_and_no_shadow_sees_it(unfit: Outcome) -> None:
     shadow = Shadowed()

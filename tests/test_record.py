@@ -194,8 +194,9 @@ def test_keys_that_come_twice_are_counted_however_colons_are_spelt(body: bytes, 
         b'{"a": 1',
         b"[" * 1010 + b"]" * 1010,
         b"not json",
+        b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--b--\r\n',
     ],
-    ids=["nan", "1e400", "bom", "surrogate", "cut", "depth-1010", "text"],
+    ids=["nan", "1e400", "bom", "surrogate", "cut", "depth-1010", "text", "multipart"],
 )
 def test_what_is_not_valid_json_is_told_as_the_text_it_is(body: bytes) -> None:
     told = asked(body)
@@ -203,7 +204,16 @@ def test_what_is_not_valid_json_is_told_as_the_text_it_is(body: bytes) -> None:
     assert "body" not in told
 
 
-@pytest.mark.parametrize("body", [b"\xff\x00\x01", b'{"a": "\xe9"}', b"--b\r\n\r\n\x89PNG\r\n--b--", b"\xed\xa0\x80"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff\x00\x01",
+        b'{"a": "\xe9"}',
+        b"--b\r\n\r\n\x89PNG\r\n--b--",
+        b"\xed\xa0\x80",
+        b'{"inputs": []}\x00\x00\x80\x3f\x00\x00\x00\x00',  # a tensor of KServe's, behind its JSON
+    ],
+)
 def test_what_is_not_utf8_is_told_as_base64(body: bytes) -> None:
     assert base64.b64decode(asked(body)["body_base64"]) == body
 
@@ -270,6 +280,29 @@ def test_a_bomb_is_told_by_its_wire_bytes(coding: str, bomb: bytes) -> None:
     assert told["body_coding"] == coding
     with pytest.raises(content.Undecodable, match="more than the limit"):
         content.decoded(bomb, coding)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("gzip", lambda raw: gzip.compress(raw[:9]) + gzip.compress(raw[9:])),
+        ("deflate", zlib.compress),
+        ("deflate", lambda raw: zlib.compress(raw)[2:-4]),
+        ("br", lambda raw: brotli.compress(raw, quality=1)),
+        ("zstd", zstandard.compress),
+    ],
+    ids=["gzip", "two-members", "deflate", "raw-deflate", "br", "zstd"],
+)
+def test_a_bomb_is_unpacked_no_further_than_the_limit(coding: str, pack: Any) -> None:
+    bomb = pack(bytes(64 << 20))
+    tracemalloc.start()
+    with pytest.raises(content.Undecodable, match="more than the limit"):
+        content.decoded(bomb, coding, 1 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 @pytest.mark.parametrize(
