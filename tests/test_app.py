@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import trustme
 from fakes import Caller, Origin, answer, refusing_port
 
 from shadowproxy import config
-from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.exchange import Exchange, Outcome, Reply, Request, Verdict
 from shadowproxy.record import Record, read
 from shadowproxy.serve.app import Sidecar
 from shadowproxy.serve.server import StartError
@@ -128,8 +129,10 @@ async def test_each_part_of_the_configuration_reaches_its_room(tmp_path: Path) -
             "request_id": {"header": "X-Trace", "respond": False},
             "forwarded": True,
             "drain": "5s",
+            "overload": {"loop_lag": "4s"},
         }
         async with sidecar(tmp_path, **values) as running, await Caller.to(running.address) as caller:
+            assert running.mirror.pulse.limit == 4.0
             fields = b"Host: h\r\nAuthorization: a\r\nX-Gone: 1\r\nX-Trace: t\r\nContent-Length: 0"
             reply = await caller.ask(b"POST /p HTTP/1.1\r\n%s\r\n\r\n" % fields)
             assert reply.all(b"x-trace") == []
@@ -143,6 +146,56 @@ async def test_each_part_of_the_configuration_reaches_its_room(tmp_path: Path) -
     (shadowed,) = one.requests
     assert (shadowed.target, shadowed.all(b"authorization"), shadowed.all(b"x-trace")) == (b"/q", [b"a"], [b"t"])
     assert two.connections == []
+
+
+async def test_while_the_logs_queue_takes_the_memory_no_shadow_is_asked(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def encode(exchange: Exchange) -> bytes:
+        assert gate.wait(20)
+        return b"{}\n"
+
+    body = bytes(60 << 10)
+    request = Request("1", "019c139e-6efb-7cc4-8d34-1f1f3a1f9a51", 0, "POST", b"/", (), body, len(body))
+    waiting = Exchange(request, Reply(200, (), b"", 0, 1.0, 1.0), {})
+    async with Origin(answer()) as live, Origin(answer()) as shadow:
+        values = {
+            "live": {"url": live.url},
+            "shadows": {"s": {"url": shadow.url}},
+            "limits": {"memory": "64KiB", "capture": "16KiB", "buffer": "16KiB"},
+        }
+        async with sidecar(tmp_path, **values) as running, await Caller.to(running.address) as caller:
+            try:
+                assert running.journal.append(waiting, encode)
+                assert (await caller.ask(GET)).status == 200
+                assert running.mirror.lanes[0].tally.outcomes == {Outcome.OVERLOAD: 1}
+            finally:
+                gate.set()
+    assert shadow.requests == []
+
+
+@pytest.mark.parametrize(
+    ("respond", "status", "body", "logged"),
+    [
+        ({"json": {"late": False}}, 200, b'{"late":false}', {"late": False}),
+        ({"text": "no", "status": 503}, 503, b"no", "no"),
+        ({}, 204, b"", None),
+    ],
+    ids=["json", "text", "nothing"],
+)
+async def test_a_fixed_answer_is_given_and_logged_and_shadows_are_asked(
+    tmp_path: Path, respond: dict[str, Any], status: int, body: bytes, logged: Any
+) -> None:
+    async with Origin(answer()) as shadow:
+        values = {"live": {"respond": respond}, "shadows": {"s": {"url": shadow.url}}}
+        async with sidecar(tmp_path, **values) as running, await Caller.to(running.address) as caller:
+            reply = await caller.ask(GET)
+    assert (reply.status, reply.body) == (status, body)
+    (told,) = read([tmp_path / "log"])
+    assert isinstance(told, Record)
+    assert (told.live.outcome, told.live.status, told.shadows["s"].outcome) == (Outcome.OK, status, Outcome.OK)
+    assert told.live.body is not None
+    assert (told.live.body.size, told.live.body.value) == (len(body), logged)
 
 
 async def test_each_endpoint_is_trusted_and_shown_what_its_own_tls_section_says(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """What one configuration builds."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from shadowproxy import config
 from shadowproxy.exchange import Exchange, Reply, Request, Verdict
+from shadowproxy.redaction import Redaction
 from shadowproxy.serve import generation
 from shadowproxy.serve.generation import Generation
 from shadowproxy.serve.lane import Shadow, Tally
@@ -97,3 +99,20 @@ def test_the_file_says_what_of_a_request_decides_and_with_which_salt() -> None:
     assert plan.position(request) == bucket("s", "u1")
     # A place of its own: else a shadow's 5 % would be the very 5 % that control asks again.
     assert plan.control_position(request) == bucket("control/s", "u1") != plan.position(request)
+
+
+def test_all_that_is_said_of_the_log_reaches_its_lines() -> None:
+    redact = {"headers": ["X-Tenant"], "query": ["user"], "json": ["/ssn"], "hash_key": "k" * 32}
+    fields = ((b"X-Tenant", b"secret"), (b"Content-Type", b"application/json"))
+    body = b'{"ssn":"secret"}'
+    request = replace(REQUEST, target=b"/?user=secret", fields=fields, body=body, body_bytes=len(body))
+    lines: list[bytes] = []
+    built(lines, log={"redact": redact}).plan.append(Exchange(request, ANSWER, {}))
+    built(lines, log={"body_limit": len(body) - 1}).plan.append(Exchange(request, ANSWER, {}))
+    built(lines, log={"bodies": "none"}).plan.append(Exchange(request, ANSWER, {}))
+    redacted, cut, without = (json.loads(line)["request"] for line in lines)
+    mark = Redaction(hash_key=b"k" * 32).mark(b"secret")
+    assert (redacted["query"], redacted["headers"]["x-tenant"]) == (f"user={mark}", mark)
+    assert redacted["body"] == {"ssn": mark}
+    assert cut["body_text"] == body[:-1].decode()
+    assert not {"body", "body_text"} & without.keys()

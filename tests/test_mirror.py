@@ -567,10 +567,11 @@ async def test_a_defect_in_choosing_does_not_reach_the_caller(caplog: pytest.Log
     assert "a defect in the proxy" in caplog.text
 
 
+@pytest.mark.parametrize("status", [401, 403])
 async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_once(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    books = Books((SHADOW, Shadowed(Answer(b"", status=401))))
+    books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
     secret = replace(REQUEST, fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
     async with books.mirror:
         for request in (REQUEST, secret, secret):
@@ -581,6 +582,18 @@ async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_o
     assert told.levelno == logging.WARNING
     assert "shadows.s.forward_credentials: true would send them" in told.getMessage()
     assert "s3cret" not in told.getMessage()
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 407, 500])
+async def test_a_shadow_that_does_without_credentials_is_not_told_of(
+    caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
+    async with books.mirror:
+        secret = replace(REQUEST, fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
+        books.mirror.offer(books.mirror.open(), secret)
+        await turns()
+    assert caplog.records == []
 
 
 async def test_a_request_that_cannot_be_rewritten_is_sent_as_it_came_and_told_of_once(
