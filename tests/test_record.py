@@ -288,12 +288,13 @@ def test_a_bomb_is_told_by_its_wire_bytes(coding: str, bomb: bytes) -> None:
     [
         ("gzip", gzip.compress),
         ("gzip", lambda raw: gzip.compress(raw[:9]) + gzip.compress(raw[9:])),
+        ("gzip", lambda raw: gzip.compress(raw[: 1 << 20]) + gzip.compress(raw[:1]) + gzip.compress(raw)),
         ("deflate", zlib.compress),
         ("deflate", lambda raw: zlib.compress(raw)[2:-4]),
         ("br", lambda raw: brotli.compress(raw, quality=1)),
         ("zstd", zstandard.compress),
     ],
-    ids=["gzip", "two-members", "deflate", "raw-deflate", "br", "zstd"],
+    ids=["gzip", "two-members", "members-to-the-limit", "deflate", "raw-deflate", "br", "zstd"],
 )
 def test_a_bomb_is_unpacked_no_further_than_the_limit(coding: str, pack: Any) -> None:
     bomb = pack(bytes(64 << 20))
@@ -303,6 +304,14 @@ def test_a_bomb_is_unpacked_no_further_than_the_limit(coding: str, pack: Any) ->
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+def test_a_zstd_frame_that_asks_for_a_large_window_is_told_by_its_wire_bytes() -> None:
+    wide = zstandard.ZstdCompressionParameters(window_log=24, write_content_size=False)
+    frame = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+    wire = frame.compress(b"small") + frame.flush()
+    told = asked(wire, ((b"content-encoding", b"zstd"),))
+    assert (base64.b64decode(told["body_base64"]), told["body_coding"]) == (wire, "zstd")
 
 
 @pytest.mark.parametrize(
@@ -447,6 +456,49 @@ def test_a_difference_that_is_not_a_number_is_named() -> None:
         "X-Reset-Token",
         "x-amzn-oidc-accesstoken",
         "X-Hub-Signature-256",
+        "Auth",
+        "X-Auth",
+        "Authentication",
+        "X-Authentication",
+        "Cookie2",
+        "Set-Cookie2",
+        "X-Key",
+        "X-RapidAPI-Key",
+        "X-Functions-Key",
+        "X-Honeycomb-Team",
+        "x-amzn-oidc-data",
+        "X-MS-CLIENT-PRINCIPAL",
+        "DPoP",
+        "Sec-WebSocket-Protocol",
+        "X-Forwarded-Client-Cert",
+        "X-Acme-Token",
+        "X-Secret",
+        "X-Password",
+        "X-Passwd",
+        "X-Passphrase",
+        "X-Passcode",
+        "X-Credential",
+        "X-Authorization-Data",
+        "X-Bearer",
+        "X-Cookie-Jar",
+        "X-JWT",
+        "X-Session",
+        "X-Signature",
+        "X-ApiKey",
+        "X-Access-Key",
+        "X-AccessKey",
+        "X-Account-Key",
+        "X-App-Key",
+        "X-Application-Key",
+        "X-Auth-Key",
+        "X-Client-Key",
+        "X-Customer-Key",
+        "X-License-Key",
+        "X-Master-Key",
+        "X-Private-Key",
+        "X-SAS-Key",
+        "X-Shared-Key",
+        "X-Subscription-Key",
     ],
 )
 def test_a_credential_is_known_by_its_name(name: str) -> None:
@@ -477,10 +529,62 @@ def test_a_credential_is_known_by_its_name(name: str) -> None:
         "OpenAI-Organization",
         "X-Author",
         "Authority",
+        "X-Tokenization",
+        "X-Token-Budget",
+        "X-Token-Latency",
+        "X-Token-Length",
+        "X-Token-Limit",
+        "X-Token-Rate",
+        "X-Token-Type",
+        "X-Token-Usage",
+        "X-First-Token-Ms",
+        "X-Max-Token",
+        "X-Num-Token",
+        "X-Ms-Per-Token",
+        "X-Total-Token",
+        "X-Signature-Name",
+        "X-Signature-Version",
     ],
 )
 def test_a_harmless_name_is_not_taken_for_a_credential(name: str) -> None:
     assert not is_credential_header(name.encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "key",
+        "api_key",
+        "token",
+        "access_token",
+        "auth",
+        "sig",
+        "signature",
+        "hmac",
+        "secret",
+        "password",
+        "passwd",
+        "pwd",
+        "pass",
+        "sid",
+        "ticket",
+        "assertion",
+        "client_assertion",
+        "code_verifier",
+        "SAMLResponse",
+        "X-Amz-Credential",
+        "X-Amz-Signature",
+        "X-Amz-Security-Token",
+        "AWSAccessKeyId",
+    ],
+)
+def test_a_parameter_that_carries_a_credential_is_known_by_its_name(name: str) -> None:
+    assert is_credential_parameter(name)
+
+
+@pytest.mark.parametrize("name", ["code", "page", "max_tokens", "keyword", "passenger", "sidebar", "author"])
+def test_a_harmless_parameter_is_not_taken_for_a_credential(name: str) -> None:
+    assert not is_credential_parameter(name)
 
 
 def test_names_of_any_length_are_judged_alike() -> None:
@@ -504,6 +608,7 @@ SECRET = "s3cr3t-v4lue"
         (exchange(fields=((b"X-Forwarded-Uri", f"/p?x=1&sig={SECRET}".encode()),)), {}),
         (exchange(fields=((b"Referer", f"https://u:{SECRET}@h/p?token={SECRET}&x=1#sig={SECRET}".encode()),)), {}),
         (exchange(target=f"/p?a=1&api%5Fkey={SECRET}&X-Amz-Signature={SECRET};sig={SECRET}".encode()), {}),
+        (exchange(target=f"/p?a=1;sig={SECRET}".encode()), {}),
         (exchange(target=f"/p?own={SECRET}".encode()), redacting(query=frozenset({"own"}))),
         (
             exchange(
@@ -530,6 +635,7 @@ SECRET = "s3cr3t-v4lue"
         "forwarded-uri",
         "url",
         "query",
+        "semicolon",
         "own-query",
         "form",
         "json",
