@@ -25,6 +25,11 @@ def main() -> None:
             status = healthcheck.run(words)
             if status is not None:
                 sys.exit(status)
+        case ["serve", *_]:
+            from signal import SIG_BLOCK, SIGHUP, pthread_sigmask
+
+            # Held back until it can be heard, in serve/app.py: by itself it ends a process that is still starting.
+            pthread_sigmask(SIG_BLOCK, {SIGHUP})
     from shadowproxy import cli
 
     cli.main()

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import Caller, Message, Origin, Peer, Script, answer, refusing_port, silent
@@ -134,6 +135,70 @@ async def test_stopping_answers_and_logs_every_request_under_way(tmp_path: Path,
         assert len(records) == len({record.record for record in records}) == 20
         assert {record.live.outcome for record in records} == {Outcome.OK}
         assert {record.shadows["s"].outcome for record in records} == {Outcome.OK}
+
+
+async def starting(tmp_path: Path, **values: Any) -> asyncio.subprocess.Process:
+    (tmp_path / "config.yaml").write_text(json.dumps({"log": {"path": str(tmp_path / "log")}, **values}))
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "shadowproxy", "serve", "-c", str(tmp_path / "config.yaml"),
+        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs to see which signals are held back")
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sighup_while_it_starts_is_a_reload_once_it_has(tmp_path: Path, workers: int) -> None:
+    async with Origin(answer()) as live:
+        process = await starting(tmp_path, listen="127.0.0.1:0", admin=None, workers=workers, live={"url": live.url})
+
+        def held_back() -> bool:
+            return "SigBlk:\t0000000000000001" in Path(f"/proc/{process.pid}/status").read_text()
+
+        async with asyncio.timeout(20):
+            while not held_back():  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.001)
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            events = []
+            while "reloaded" not in events:
+                events.append(json.loads(await process.stderr.readline())["event"])
+            process.terminate()
+            await process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_who_is_let_in_while_it_starts_is_answered_though_it_is_told_to_stop(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def waits(peer: Peer) -> None:
+        await peer.request()
+        asked.set()
+        await told.wait()
+        await peer.send(answer(b"late"))
+
+    async with Origin(waits) as live:
+        process = await starting(tmp_path, listen=f"127.0.0.1:{port}", admin="127.0.0.1:0", live={"url": live.url})
+        async with asyncio.timeout(20):
+            caller = None
+            while caller is None:
+                with contextlib.suppress(OSError):
+                    caller = await Caller.to(("127.0.0.1", port))
+                await asyncio.sleep(0.001)
+            async with caller:
+                asking = asyncio.get_running_loop().create_task(caller.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"))
+                await asked.wait()
+                process.send_signal(number)
+                await asyncio.sleep(0.1)  # for the signal to have its effect, whatever that is
+                told.set()
+                assert (await asking).body == b"late"
+            _, said = await process.communicate()
+    assert process.returncode == 0, said
+    assert json.loads(said.splitlines()[-1])["requests"] == 1
 
 
 async def test_stopping_waits_no_longer_than_drain_and_says_what_was_cut_off(tmp_path: Path) -> None:

@@ -85,10 +85,12 @@ def prepare_process() -> None:
 async def _run(serving: "Sidecar | Supervisor") -> int:
     warn(serving.config)
     loop = asyncio.get_running_loop()
+    # Before a caller is let in: whoever is, is answered. What is told to stop while it starts stops once it has.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.stop)
+    loop.add_signal_handler(signal.SIGHUP, serving.reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # held back since the program began
     async with serving:
-        loop.add_signal_handler(signal.SIGHUP, serving.reload)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, serving.stop)
         _log.info("%s", serving.describe(), extra={"event": "started", **serving.particulars()})
         await serving.wait_stopping()
         drain = serving.config.drain
@@ -153,6 +155,7 @@ class Sidecar:
         self._reloads = Reloads(file, in_force=lambda: self.config, adopt=self._adopt)
         self._retiring: set[asyncio.Task[None]] = set()
         self._server: Server
+        self._hurry = asyncio.Event()
         self._socket: socket.socket
         self._admin_socket: socket.socket | None = None
         self._listening = False
@@ -200,7 +203,7 @@ class Sidecar:
 
     def hurry(self) -> None:
         """Wait for nothing more, when it stops."""
-        self._server.hurry.set()
+        self._hurry.set()
 
     async def wait_stopping(self) -> None:
         await self._stopping.wait()
@@ -257,6 +260,7 @@ class Sidecar:
             part = Part(self._share.board, start.number)
         settings = uvicorn_config(self.proxy, lambda: generation.listener_limits(self.config))
         self._server = Server(settings, config.drain, part)
+        self._server.hurry = self._hurry  # which may be set by now
         serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
@@ -277,7 +281,7 @@ class Sidecar:
         self._server.stop.set()
         await serving
         draining = loop.create_task(self.mirror.drain(max(0.0, until - loop.time())))
-        hurrying = loop.create_task(self._server.hurry.wait())
+        hurrying = loop.create_task(self._hurry.wait())
         await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()
         if not draining.done():
