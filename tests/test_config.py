@@ -508,6 +508,14 @@ def test_a_fixed_answer_cannot_have_a_control() -> None:
             "shadows.b.headers.set.X-Api-Key is a secret written into the file",
         ),
         (
+            {"shadows": {"b": {"url": "http://b", "match": {"headers": {"X-Api-Key": "k"}}}}},
+            "shadows.b.match.headers.X-Api-Key is a secret written into the file",
+        ),
+        (
+            {"shadows": {"b": {"url": "http://b", "rewrite": {"json": {"/auth/api_key": "k"}}}}},
+            "shadows.b.rewrite.json./auth/api_key is a secret written into the file",
+        ),
+        (
             {"shadows": {"b": {"url": "http://b"}}, "log": {"redact": {"hash_key": "k"}}},
             "log.redact.hash_key is a secret written into the file",
         ),
@@ -522,7 +530,11 @@ def test_what_is_likely_not_meant_is_warned_of(values: dict[str, object], warnin
 def test_a_credential_from_the_environment_is_not_warned_of(tmp_path: Path) -> None:
     text = """
 live: {url: http://a, headers: {set: {Authorization: "Bearer ${TOKEN}"}}}
-shadows: {b: {url: http://b}}
+shadows:
+  b:
+    url: http://b
+    match: {headers: {X-Api-Key: "${KEY}", Authorization: "Bearer *", X-Tenant: a}}
+    rewrite: {json: {/api_key: "${KEY}", /token: null, /model: new}}
 log: {redact: {hash_key: "${KEY}"}}
 """
     assert config.load(written(tmp_path, text), {"TOKEN": "t", "KEY": "k"}).warnings == ()

@@ -112,6 +112,7 @@ def test_anything_else_starts_the_row_anew(outcome: Outcome) -> None:
     for _ in range(5):
         asked.ended(Outcome.TIMEOUT, 100)
         asked.ended(outcome, 100)
+    asked.ended(Outcome.TIMEOUT, 100)
     assert asked.refusal(100) is None
 
 

@@ -45,7 +45,7 @@ from shadowproxy.config.values import (
     Url,
     Word,
 )
-from shadowproxy.credentials import is_credential_header
+from shadowproxy.credentials import is_credential_header, is_credential_parameter
 from shadowproxy.exchange import Fields
 
 STRICT = ConfigDict(extra="forbid")
@@ -350,6 +350,9 @@ class Config:
         return tuple(_warnings(self))
 
 
+_WILD = frozenset("*?[")
+
+
 def _warnings(config: Config) -> Iterator[str]:
     endpoints: dict[str, Live | Shadow] = {"live": config.live}
     endpoints |= {f"shadows.{name}": shadow for name, shadow in config.shadows.items()}
@@ -372,6 +375,18 @@ def _warnings(config: Config) -> Iterator[str]:
         if config.admin is None:
             yield "admin_token has no effect: admin is off"
     for name, shadow in config.shadows.items():
+        for header, glob in shadow.match.headers.items():
+            # One with a wildcard says what kind of a secret is meant, and seldom which.
+            if (
+                is_credential_header(header.encode())
+                and not isinstance(glob, FromEnvironment)
+                and not set(glob) & _WILD
+            ):
+                yield f"shadows.{name}.match.headers.{header} {written_out}"
+        for pointer, value in shadow.rewrite.json.items():
+            literal = isinstance(value, str) and not isinstance(value, FromEnvironment)
+            if literal and is_credential_parameter(pointer.rpartition("/")[2]):
+                yield f"shadows.{name}.rewrite.json.{pointer} {written_out}"
         if shadow.timeout > config.drain:
             yield f"shadows.{name}.timeout is longer than drain: stopping may cut off an answer that was still in time"
         if shadow.url == config.live.url:
