@@ -630,6 +630,36 @@ async def test_a_rewritten_request_has_its_length() -> None:
     assert (b"Content-Length", b"8") in fields
 
 
+async def test_a_shadow_is_not_sent_what_is_between_the_caller_and_the_proxy() -> None:
+    shadow = Shadowed()
+    books = Books((SHADOW, shadow))
+    hop = ((b"Connection", b"close, X-Hop"), (b"X-Hop", b"1"), (b"Keep-Alive", b"5"), (b"TE", b"trailers"))
+    async with books.mirror:
+        books.mirror.offer(books.mirror.open(), replace(REQUEST, fields=(*hop, (b"X-End", b"1"))))
+        await turns()
+    ((_, _, fields, _),) = shadow.asked
+    assert {name for name, _ in fields} == {b"X-End", b"Via", b"X-Shadow-Request"}
+
+
+async def test_what_is_told_of_a_failure_holds_nothing_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = replace(
+        REQUEST, target=b"/p?q=s3cret", fields=((b"X-Any", b"s3cret"),), body=b'{"pin": "s3cret"}', body_bytes=17
+    )
+    refusing = Shadowed(UpstreamError(Outcome.CONNECT_ERROR, "refused", proxy_error="connection_refused"))
+    books = Books((SHADOW, refusing), (replace(SHADOW, name="t"), Shadowed(RuntimeError("a defect"))))
+    async with books.mirror:
+        for unfit in (None, Outcome.OVERSIZE):
+            books.mirror.offer(books.mirror.open(), secret, unfit)
+            await turns()
+    assert {record.__dict__.get("event") for record in caplog.records} == {
+        "shadow_failed",
+        "shadow_not_asked",
+        "defect",
+    }
+    assert not any("s3cret" in str(vars(record)) for record in caplog.records)
+
+
 async def test_control_asks_live_again_for_a_share_of_what_is_mirrored() -> None:
     live_again = Shadowed(Answer(b"again"))
     control = (replace(SHADOW, name=CONTROL, percent=50.0, forward_credentials=True), live_again)
