@@ -1,6 +1,7 @@
 """The configuration: what a file says is what the models hold, and each fault is one line that names its place."""
 
 import dataclasses
+import gc
 import re
 from pathlib import Path
 
@@ -632,3 +633,23 @@ def test_what_could_not_be_sent_or_held_is_an_error_of_the_file(text: str, tmp_p
     (line,) = str(raised.value).splitlines()
     assert re.match(rf"{tmp_path}/c.yaml:\d: ", line), line
     line.encode()
+
+
+def test_a_file_that_was_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    """It is looked at again and again; and what caught it in a frame of its own is how a thread hands it on."""
+    file = tmp_path / "config.yaml"
+    file.write_text("{live: {url: 'https://a', tls: {ca: /nowhere/at/all}}}")
+
+    def refused() -> None:
+        caught: list[ConfigError] = []
+        try:
+            config.load(file)
+        except ConfigError as error:
+            caught.append(error)
+        assert len(caught) == 1
+
+    gc.collect()
+    before = sum(isinstance(each, ConfigError) for each in gc.get_objects())
+    refused()
+    gc.collect()
+    assert sum(isinstance(each, ConfigError) for each in gc.get_objects()) == before

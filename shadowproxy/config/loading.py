@@ -112,7 +112,9 @@ def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> 
         return _config.validate_python(values)
     except ValidationError as error:
         problems = {say(*_explained(detail)) for detail in error.errors(include_url=False)}
-        raise ConfigError("\n".join(text for _, text in sorted(problems))) from None
+    # Raised out here, where it has no context: pydantic's error is unknown to the garbage collector, and with it the
+    # frames that both of them hold would stay, anew with each look at a file that cannot be used.
+    raise ConfigError("\n".join(text for _, text in sorted(problems)))
 
 
 def _torn(value: Any, location: Location = ()) -> Iterator[Location]:
