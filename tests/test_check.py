@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trustme
 from conftest import StartProxy
 from test_cli import run
 
+from shadowproxy import check as checking
 from shadowproxy import config
 from shadowproxy.check import GET, Findings, examine
 from shadowproxy.check.certificates import dated, validity
@@ -305,6 +306,22 @@ def test_a_certificate_that_is_garbled_is_said_so(tmp_path: Path) -> None:
     live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
     last = words(examine(of(tmp_path, live=live)), "live")[-1]
     assert last == "FAIL the files of tls cannot be used: one of them holds no usable certificate or key"
+
+
+def test_a_certificate_whose_text_is_damaged_is_said_so_at_once(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n")
+    live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
+    first, *_ = words(examine(of(tmp_path, live=live)), "live")
+    assert first.startswith(f"FAIL the authority {tmp_path / 'ca.pem'} is damaged: ")
+
+
+def test_a_defect_in_looking_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise KeyError("x")
+
+    monkeypatch.setattr(checking, "endpoint", lambda *_: (broken() for _ in range(1)))
+    found = words(examine(of(tmp_path)), "live")
+    assert found == ["FAIL this cannot be said, by a defect: KeyError: 'x'"]
 
 
 def test_a_bundle_with_an_old_authority_is_warned_of(tmp_path: Path) -> None:

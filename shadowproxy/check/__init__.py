@@ -63,8 +63,11 @@ def _all_of(tries: Mapping[str, Iterator[Finding]], within: float) -> dict[str, 
     ended: set[str] = set()
 
     def look(name: str) -> None:
-        for finding in tries[name]:
-            found[name].append(finding)
+        try:
+            for finding in tries[name]:
+                found[name].append(finding)
+        except Exception as error:  # noqa: BLE001  # a defect must not look like a name server that hangs
+            found[name].append(fail(f"this cannot be said, by a defect: {type(error).__name__}: {error}"))
         ended.add(name)
 
     threads = [threading.Thread(target=look, args=(name,), daemon=True) for name in tries]

@@ -92,7 +92,11 @@ def in_file(whose: str, file: Path, now: datetime) -> Iterator[Finding]:
     except OSError as error:
         yield fail(f"{whose} {file} cannot be read: {error.strerror}")
         return
-    found = [dated(f"{whose} {file}", ssl.PEM_cert_to_DER_cert(block), now) for block in blocks]
+    try:
+        found = [dated(f"{whose} {file}", ssl.PEM_cert_to_DER_cert(block), now) for block in blocks]
+    except ValueError as error:
+        yield fail(f"{whose} {file} is damaged: {error}")
+        return
     if not found:
         yield fail(f"{whose} {file} holds no certificate in PEM form")
         return
