@@ -320,7 +320,7 @@ def test_a_defect_in_looking_is_said_to_be_one(tmp_path: Path, monkeypatch: pyte
         raise KeyError("x")
 
     monkeypatch.setattr(checking, "endpoint", lambda *_: (broken() for _ in range(1)))
-    found = words(examine(of(tmp_path)), "live")
+    found = words(examine(of(tmp_path, live={"url": "http://127.0.0.1:1"})), "live")
     assert found == ["FAIL this cannot be said, by a defect: KeyError: 'x'"]
 
 
