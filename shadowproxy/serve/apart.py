@@ -18,15 +18,12 @@ async def apart(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> 
     Who is cancelled leaves the thread behind; where it hangs, it ends with the process.
     """
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[T] = loop.create_future()
+    # Not as the future's exception: Python 3.11 never frees one that is raised where its future is still known.
+    ended: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
 
     def settle(given: T | None, raised: BaseException | None) -> None:
-        if ended.done():
-            return  # nobody waits any more
-        if raised is None:
-            ended.set_result(given)  # type: ignore[arg-type]  # with nothing raised it is what was given
-        else:
-            ended.set_exception(raised)
+        if not ended.done():  # or nobody waits any more
+            ended.set_result((given, raised))
 
     def run() -> None:
         given: T | None = None
@@ -38,7 +35,12 @@ async def apart(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> 
         try:
             loop.call_soon_threadsafe(settle, given, raised)
         except RuntimeError:
-            return  # the loop was closed meanwhile: nobody waits any more
+            pass  # the loop was closed meanwhile: nobody waits any more
+        finally:
+            raised = None  # or its traceback, and all that `call` holds, would be a cycle
 
     threading.Thread(target=run, name=f"shadowproxy-{getattr(call, '__name__', 'apart')}", daemon=True).start()
-    return await ended
+    given, raised = await ended
+    if raised is not None:
+        raise raised
+    return given  # type: ignore[return-value]  # with nothing raised it is what was given

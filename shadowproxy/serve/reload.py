@@ -105,9 +105,9 @@ class Reloads:
 
     async def _read(self, file: Path, *, again: bool) -> Config:
         """Raises ConfigError, also where that takes too long. While it hangs, only who asks has it read anew."""
-        too_long = ConfigError(f"{file}: reading it, or a file it names, takes longer than {READING:g} s")
+        too_long = f"{file}: reading it, or a file it names, takes longer than {READING:g} s"
         if again and not self._reader_ended.is_set():
-            raise too_long
+            raise ConfigError(too_long)
         ended = self._reader_ended = threading.Event()
 
         def read() -> Config:
@@ -120,7 +120,7 @@ class Reloads:
             async with asyncio.timeout(READING):
                 return await apart(read)
         except TimeoutError:
-            raise too_long from None
+            raise ConfigError(too_long) from None
 
     def _tell_failed(self, error: str) -> None:
         self.told = replace(self.told, failures=self.told.failures + 1, error=error)
