@@ -167,6 +167,58 @@ def test_a_wrong_option_is_one_line_and_2(run: Run, other: Path, words: tuple[st
     assert err.startswith("shadowproxy: ")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--where", "/n=3"), "--where cannot be applied to it, give it to summarise"),
+        (("--since", "2026-01-31T12:01:40"), "--since cannot be applied to it, give it to summarise"),
+        (("--until", "2026-01-31T12:01:40"), "--until cannot be applied to it, give it to summarise"),
+        (("--path", "/q"), "--path cannot be applied to it, give it to summarise"),
+        (("--ignore", "/label"), "--ignore cannot be applied to it, give it to summarise"),
+        (("--tolerance", "/x=0.5"), "--tolerance cannot be applied to it, give it to summarise"),
+        (("--unordered", "/y"), "--unordered cannot be applied to it, give it to summarise"),
+        (("--labels", "labels.csv"), "--labels cannot be applied to it, give it to summarise"),
+        (("--field", "/x"), "--field cannot be applied to it, give it to summarise"),
+        (("--field", "/label", "--field", "/x"), "--field cannot be applied to it, give it to summarise"),
+        (
+            ("--live-field", "/label", "--shadow-field", "/x"),
+            "--live-field, --shadow-field cannot be applied to it, give them to summarise",
+        ),
+        (("-c", "rules.yaml"), "-c cannot be applied to it, give it to summarise"),
+        (("-c", "prediction.yaml"), "-c cannot be applied to it, give it to summarise"),
+        (("--where", "/n=3", "--path", "/q"), "--path, --where cannot be applied to it, give them to summarise"),
+    ],
+)
+def test_what_comes_too_late_for_a_summary_is_refused_in_one_line(
+    run: Run, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("labels.csv").write_text("id,label\nid-1,a\n")
+    Path("rules.yaml").write_text("live: {url: http://a}\ncompare: {ignore: [/label]}\n")
+    Path("prediction.yaml").write_text("live: {url: http://a}\ncompare: {prediction: /x}\n")
+    run("summarise", other, "-o", "s.json")
+    refused = (2, "", f"shadowproxy: s.json is a summary: {told}\n")
+    assert run("report", "s.json", *words) == refused
+    assert run("report", other, "s.json", "--jobs", "2", *words) == refused
+    assert run("summarise", "s.json", *words) == refused
+
+
+def test_a_summary_heeds_what_its_counts_still_tell(run: Run, other: Path, tmp_path: Path) -> None:
+    saved, plain = tmp_path / "s.json", tmp_path / "plain.yaml"
+    plain.write_text("live: {url: http://a}\n")
+    run("summarise", other, "-o", saved)
+    whole = run("report", saved, "--json")
+    assert whole[0] != 2
+    same_fields = ("--live-field", "/label", "--shadow-field", "/label")
+    for words in (("--shadow", "s"), ("--field", "/label"), same_fields, ("-c", plain), ("--max-p99", "9")):
+        assert run("report", saved, "--json", *words)[2] == ""
+    assert run("report", saved, "--json", "--field", "/label") == whole
+    empty = tmp_path / "empty.jsonl"
+    empty.write_bytes(b"")
+    run("summarise", empty, "-o", tmp_path / "empty.json")
+    assert run("report", saved, tmp_path / "empty.json", "--json", "--field", "/label") == whole
+
+
 def test_a_broken_summary_is_one_line_and_2(run: Run, other: Path, tmp_path: Path) -> None:
     saved = tmp_path / "s.json"
     run("summarise", other, "-o", saved)

@@ -12,6 +12,7 @@ from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, o
 
 if TYPE_CHECKING:
     from shadowproxy.compare.checks import Gates
+    from shadowproxy.compare.engines import Late
     from shadowproxy.compare.summary import Summary
 
 
@@ -161,6 +162,7 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
                 fields=tuple(fields),
                 slices=slices,
                 truths=truths,
+                late=_late(given, tuple(fields)),
                 jobs=given["jobs"],
                 progress=progress,
             )
@@ -168,6 +170,23 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
         raise Fault(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
     except (SummaryError, LabelError) as error:
         raise Fault(str(error)) from None
+
+
+def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Late":
+    """Which of the options a saved summary can no longer heed."""
+    from shadowproxy.compare.engines import Late
+    from shadowproxy.compare.rules import Rules
+
+    names = ("since", "until", "path", "where", "ignore", "tolerance", "unordered", "labels")
+    options = [f"--{name}" for name in names if given[name] not in (None, ())]
+    if given["file"] is not None and rules_of(given["file"]) != Rules():
+        options.append("-c")
+    by_hand = [
+        option
+        for option, name in (("--field", "both"), ("--live-field", "live_field"), ("--shadow-field", "shadow_field"))
+        if given[name] not in (None, ())
+    ]
+    return Late(tuple(options), tuple(by_hand or (["-c"] if fields else [])), fields)
 
 
 def _gates(given: Mapping[str, Any]) -> "Gates":

@@ -7,7 +7,7 @@ of a summary, with no state between. On Spark that is `parallelize(files).map(..
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from glob import glob
 from itertools import chain
@@ -16,6 +16,7 @@ from typing import Final
 
 from shadowproxy.compare.fields import MOST_FIELDS, SAMPLE, answer_value, detect, field_at
 from shadowproxy.compare.filters import EVERYTHING, Only
+from shadowproxy.compare.outputs import field_of
 from shadowproxy.compare.pair import Reading, Truth, aside_of, good
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import Readings, Summary, SummaryError, load, merge, save, summarise
@@ -35,6 +36,38 @@ _SAMPLE_BYTES: Final = 64 << 20
 _ENOUGH: Final = 100  # pairs of each shadow that a sample should hold
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What comes too late for a saved summary, whose counts cannot be chosen from or compared anew.
+
+    `options` are those that say so, by name. Fields are no news to a summary that was made with the same ones:
+    `field_options` count only where `fields` are others than its own.
+    """
+
+    options: tuple[str, ...] = ()
+    field_options: tuple[str, ...] = ()
+    fields: tuple[FieldPlaces, ...] = ()
+
+    def for_summary(self, saved: Summary, shadow: str | None = None) -> tuple[str, ...]:
+        """The options that cannot be applied to it."""
+        asked = set(self.fields[:MOST_FIELDS])
+        for name, pair in saved.shadows.items():
+            looked_at = {_places(key) for key in pair.outputs}
+            # Without an answer to look at there is none to look at elsewhere.
+            had_answers = bool(looked_at) or any(pair.json_given.values())
+            if shadow in (None, name) and had_answers and looked_at != asked:
+                return (*self.options, *self.field_options)
+        return self.options
+
+
+NOTHING_LATE: Final = Late()
+
+
+def _places(key: str) -> FieldPlaces:
+    found = field_of(key)
+    return found.live, found.shadow
+
+
 def summarise_files(
     paths: Iterable[str | Path],
     rules: Rules,
@@ -44,6 +77,7 @@ def summarise_files(
     fields: tuple[FieldPlaces, ...] = (),
     slices: tuple[str, ...] = (),
     truths: Mapping[str, Truth] | None = None,
+    late: Late = NOTHING_LATE,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Summary:
@@ -52,14 +86,14 @@ def summarise_files(
     Where the answer is (`fields`) is found out from a sample unless told; `slices` are request fields to count however
     many a request has. Lines that are no records are counted under a reason, never fatal. `jobs` above 1 reads that
     many files at once; the summary is the same. Raises OSError where a path cannot be read, SummaryError where a saved
-    summary is broken.
+    summary is broken or something of `late` cannot be applied to it.
     """
     files = [file for path in paths for file in files_of(path)]
     if jobs > 1 and len(files) > 1 and "-" not in files:
-        with_sample = _Source(files, only, None)
+        with_sample = _Source(files, only, None, shadow, late)
         readings = readings_of(with_sample.sample(), rules, shadow=shadow, fields=fields, slices=slices, truths=truths)
         with_sample.close()
-        work = partial(summarise_one, readings=readings, only=only, shadow=shadow)
+        work = partial(summarise_one, readings=readings, only=only, shadow=shadow, late=late)
         summary = Summary()
         with ProcessPoolExecutor(min(jobs, len(files))) as pool:
             for file, raw in zip(files, pool.map(work, files), strict=True):
@@ -68,15 +102,17 @@ def summarise_files(
                 if progress is not None:
                     progress(Path(file).stat().st_size, part.count)
         return summary
-    source = _Source(files, only, progress)
+    source = _Source(files, only, progress, shadow, late)
     sample = source.sample()
     readings = readings_of(sample, rules, shadow=shadow, fields=fields, slices=slices, truths=truths)
     return _folded(source, sample, readings, shadow)
 
 
-def summarise_one(file: str, readings: Readings, only: Only = EVERYTHING, shadow: str | None = None) -> bytes:
+def summarise_one(
+    file: str, readings: Readings, only: Only = EVERYTHING, shadow: str | None = None, late: Late = NOTHING_LATE
+) -> bytes:
     """One file's summary, as `save` writes it."""
-    return save(_folded(_Source([file], only, None), [], readings, shadow))
+    return save(_folded(_Source([file], only, None, shadow, late), [], readings, shadow))
 
 
 def files_of(path: str | Path) -> list[str]:
@@ -93,10 +129,12 @@ def files_of(path: str | Path) -> list[str]:
 class _Source:
     """The records of files that are asked for, in order; what is no record is counted, saved summaries are kept."""
 
-    def __init__(self, files: list[str], only: Only, progress: Progress | None) -> None:
+    def __init__(self, files: list[str], only: Only, progress: Progress | None, shadow: str | None, late: Late) -> None:
         self.unreadable: Counter[str] = Counter()
         self.saved: list[Summary] = []
         self._only = only
+        self._shadow = shadow
+        self._late = late
         self._progress = progress
         self._told = 0
         self._bytes = 0
@@ -132,10 +170,7 @@ class _Source:
                 continue
             self._bytes += len(line.raw)
             if line.raw.startswith(_SAVED):
-                try:
-                    self.saved.append(load(line.raw))
-                except SummaryError as error:
-                    raise SummaryError(f"{line.file}: {error}") from error
+                self.saved.append(self._loaded(line))
                 continue
             record = self._decoded(line)
             self._told += 1
@@ -143,6 +178,17 @@ class _Source:
                 self._progress(0, _TOLD_EVERY)
             if record is not None:
                 yield record
+
+    def _loaded(self, line: Line) -> Summary:
+        try:
+            saved = load(line.raw)
+        except SummaryError as error:
+            raise SummaryError(f"{line.file}: {error}") from error
+        if too_late := self._late.for_summary(saved, self._shadow):
+            them = "it" if len(too_late) == 1 else "them"
+            said = f"{', '.join(too_late)} cannot be applied to it, give {them} to summarise"
+            raise SummaryError(f"{line.file} is a summary: {said}")
+        return saved
 
     def _decoded(self, line: Line) -> Record | None:
         try:
