@@ -18,14 +18,10 @@ async def apart(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> 
     Who is cancelled leaves the thread behind; where it hangs, it ends with the process.
     """
     loop = asyncio.get_running_loop()
-    # Not as the future's exception: Python 3.11 never frees one that is raised where its future is still known.
+    # Not as the future's exception, and given up below: else what is raised would hold itself and its callers.
     ended: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
 
-    def settle(given: T | None, raised: BaseException | None) -> None:
-        if not ended.done():  # or nobody waits any more
-            ended.set_result((given, raised))
-
-    def run() -> None:
+    def run(ended: asyncio.Future[tuple[T | None, BaseException | None]]) -> None:
         given: T | None = None
         raised: BaseException | None = None
         try:
@@ -33,14 +29,24 @@ async def apart(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> 
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where it is waited for
             raised = error
         try:
-            loop.call_soon_threadsafe(settle, given, raised)
+            loop.call_soon_threadsafe(_settle, ended, (given, raised))
         except RuntimeError:
             pass  # the loop was closed meanwhile: nobody waits any more
         finally:
             raised = None  # or its traceback, and all that `call` holds, would be a cycle
 
-    threading.Thread(target=run, name=f"shadowproxy-{getattr(call, '__name__', 'apart')}", daemon=True).start()
+    name = f"shadowproxy-{getattr(call, '__name__', 'apart')}"
+    threading.Thread(target=run, args=(ended,), name=name, daemon=True).start()
     given, raised = await ended
-    if raised is not None:
-        raise raised
+    del ended
+    try:
+        if raised is not None:
+            raise raised
+    finally:
+        del raised
     return given  # type: ignore[return-value]  # with nothing raised it is what was given
+
+
+def _settle(ended: asyncio.Future[T], given: T) -> None:
+    if not ended.done():  # or nobody waits any more
+        ended.set_result(given)
