@@ -16,6 +16,7 @@ import pytest
 from conftest import StartProxy
 from fakes import Origin, Peer, always, answer, refusing_port, silent
 
+from shadowproxy.cli.replay import _shadow as endpoint
 from shadowproxy.compare.filters import Condition, Only
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import summarise
@@ -511,6 +512,61 @@ async def test_the_configuration_says_whom_to_ask_and_how(tmp_path: Path) -> Non
         assert status == 0
         assert out.startswith("candidate ")
         assert origin.requests[0].all(b"x-key") == [b"of now"]
+
+
+@pytest.mark.slow
+async def test_another_origin_than_the_configurations_is_not_given_its_credentials(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_bytes(line())
+    config = {
+        "live": {"url": "http://127.0.0.1:1"},
+        "shadows": {
+            "candidate": {
+                "url": "http://127.0.0.1:1",
+                "headers": {
+                    "set": {"Authorization": "Bearer ${KEY}", "X-Api-Key": "${KEY}", "X-Site": "${KEY}", "A": "b"}
+                },
+                "rewrite": {"json": {"/user": "${KEY}", "/n": 2}},
+            }
+        },
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    async with Origin(OK) as origin:
+        status, out, err = await program(
+            "replay", tmp_path / "old.jsonl", "-c", tmp_path / "config.yaml", "--to", origin.url,
+            "-o", tmp_path / "new", "--header", "X-Api-Key: ${OTHER}", KEY="s3cret", OTHER="its own",
+        )  # fmt: skip
+        request = origin.requests[0]
+    assert status == 0, out
+    assert err == (
+        f"shadowproxy: --to is not where candidate is in {tmp_path / 'config.yaml'}: held back from it: "
+        "headers.set.Authorization, headers.set.X-Site, rewrite.json./user\n"
+    )
+    assert b"s3cret" not in request.body + b"".join(value for _, value in request.fields)
+    assert (request.all(b"x-api-key"), request.all(b"a"), request.body) == ([b"its own"], [b"b"], b'{"n":2}')
+
+
+@pytest.mark.parametrize(
+    ("to", "trusted"),
+    [
+        (None, True),
+        ("https://model.internal", True),
+        ("https://MODEL.internal:443/v2", True),
+        ("https://model.internal:8443", False),
+        ("http://model.internal:443", False),
+        ("https://model.internal.example", False),
+    ],
+)
+def test_credentials_are_for_one_scheme_host_and_port(tmp_path: Path, to: str | None, trusted: bool) -> None:
+    (tmp_path / "own.pem").write_text("")
+    tls = {"ca": str(tmp_path / "own.pem"), "cert": str(tmp_path / "own.pem"), "key": str(tmp_path / "own.pem")}
+    candidate = {"url": "https://model.internal/v1", "tls": tls, "headers": {"set": {"Cookie": "a=b"}}}
+    config = from_values({"live": {"respond": {}}, "shadows": {"candidate": candidate}})
+    given = {"url": to, "headers": (), "timeout": None, "in_flight": None}
+    shadow, held_back = endpoint("candidate", config, given)
+    own = config.shadows["candidate"].tls
+    assert shadow.tls == (own if trusted else replace(own, cert=None, key=None))
+    assert shadow.headers.set == ({"Cookie": "a=b"} if trusted else {})
+    assert held_back == (() if trusted else ("headers.set.Cookie", "tls.cert", "tls.key"))
 
 
 @pytest.mark.slow

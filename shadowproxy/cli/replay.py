@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
-from shadowproxy.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DATA, Fault, examples, load_config
+from shadowproxy.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DATA, Fault, examples, load_config, say
 from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, only_of, rules_of, together
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         raise click.UsageError("--rate or --full-speed, not both")
     config = None if given["file"] is None else load_config(given["file"])
     name = given["name"] or (next(iter(config.shadows)) if config and len(config.shadows) == 1 else "challenger")
-    shadow = _shadow(name, config, given)
+    shadow, held_back = _shadow(name, config, given)
     output: Path = given["output"]
     _refuse_old(output)
     from shadowproxy.compare.progress import reading
@@ -102,6 +103,8 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     if config is not None:
         limits = config.limits
         plan = replace(plan, policy=_policy(config), capture=limits.capture, memory=limits.memory)
+    if held_back:
+        say(f"--to is not where {name} is in {given['file']}: held back from it: {', '.join(held_back)}")
     try:
         with reading(logs) as progress:
             tally = replayed(plan, progress)
@@ -113,8 +116,11 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     sys.exit(EXIT_NO_DATA if not tally.begun else 0 if tally.sound else EXIT_FAILED)
 
 
-def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> "Shadow":
-    """The endpoint: the configuration's, if it has one of that name, with what the command line says put over it."""
+def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tuple["Shadow", tuple[str, ...]]:
+    """The endpoint: the configuration's, if it has one of that name, with what the command line says put over it.
+
+    Beside it, which of the configuration's credentials it is not given, as they are another endpoint's.
+    """
     from shadowproxy.config import ConfigError, from_values
 
     base = None if config is None else config.shadows.get(name)
@@ -133,16 +139,51 @@ def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> "Sh
             if said.startswith(key):
                 said = option + said.removeprefix(key)
         raise Fault(said) from None
-    if base is None:
-        return flags
+    if config is None or base is None:
+        return flags, ()
     ours = {header.lower() for header in flags.headers.set}
+    held_back: tuple[str, ...] = ()
+    if _origin(url) != _origin(base.url):
+        base, held_back = _without_credentials(name, config, ours)
     headers = replace(
         base.headers,
         set={**{key: value for key, value in base.headers.set.items() if key.lower() not in ours}, **flags.headers.set},
         remove=tuple(header for header in base.headers.remove if header.lower() not in ours),
     )
     changes = {key: getattr(flags, key) for key in ("timeout", "in_flight") if given[key] is not None}
-    return replace(base, url=url, headers=headers, **changes)
+    return replace(base, url=url, headers=headers, **changes), held_back
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    """To whom a URL leads (RFC 6454 section 4): whom a secret is meant for, and no other."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _without_credentials(name: str, config: "Config", ours: set[str]) -> tuple["Shadow", tuple[str, ...]]:
+    """The shadow without what are secrets in the configuration, and the keys of these but for the fields `ours`."""
+    from shadowproxy.config import shown, shown_headers
+    from shadowproxy.redaction import BLANK
+
+    base = config.shadows[name]
+    fields = [key for key, value in shown_headers(base.headers.set).items() if value == BLANK]
+    values = shown(config)["shadows"][name]["rewrite"]["json"]
+    pointers = [pointer for pointer, value in values.items() if BLANK in str(value)]
+    ends = [key for key in ("cert", "key") if getattr(base.tls, key) is not None]
+    held_back = (
+        *(f"headers.set.{key}" for key in fields if key.lower() not in ours),
+        *(f"rewrite.json.{pointer}" for pointer in pointers),
+        *(f"tls.{key}" for key in ends),
+    )
+    kept = {key: value for key, value in base.headers.set.items() if key not in fields}
+    json = {pointer: value for pointer, value in base.rewrite.json.items() if pointer not in pointers}
+    base = replace(
+        base,
+        headers=replace(base.headers, set=kept),
+        rewrite=replace(base.rewrite, json=json),
+        tls=replace(base.tls, cert=None, key=None),
+    )
+    return base, held_back
 
 
 def _headers(given: tuple[str, ...]) -> dict[str, str]:
