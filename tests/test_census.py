@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.census import Census, ConfigCensus, Durations, ShadowCensus, merge
-from shadowproxy.serve.journal import LOSSES, Statistics
+from shadowproxy.serve.journal import LOSSES, WORKER_ENDED, Statistics
 from shadowproxy.serve.times import BOUNDS
 
 COUNTS = (1,) * (len(BOUNDS) + 1)
@@ -95,3 +95,18 @@ def test_those_that_ended_can_be_put_together_beforehand() -> None:
     assert merge([census(1)], [folded]) == merge([census(1)], ended)
     assert Counter(folded.outcomes) == {Outcome.OK: 9}
     assert not folded.accepts
+
+
+def test_what_was_under_way_when_a_worker_was_last_told_of_has_ended_with_it() -> None:
+    torn = replace(
+        census(0, replace(shadow(), chosen=30, outcomes={Outcome.OK: 6, Outcome.SHUTDOWN: 1})),
+        outcomes={Outcome.OK: 20, Outcome.CALLER_LEFT: 2},
+        journal=Statistics(9, 900, 4, 400, {LOSSES[0]: 1}, 1, None),
+    )
+    for both in (merge([census(0)], [torn]), merge([census(0)], [merge([], [merge([], [torn])])])):
+        (one,) = both.shadows
+        books = both.journal
+        assert (books.written, books.lost[LOSSES[0]], books.lost[WORKER_ENDED]) == (9, 1, 12)
+        assert sum(both.outcomes.values()) == books.written + sum(books.lost.values()) == 22
+        assert (one.chosen, one.outcomes) == (30, {Outcome.OK: 6, Outcome.SHUTDOWN: 24})
+    assert merge([torn]).journal.lost == {LOSSES[0]: 1}  # as long as it runs, it may come to its end

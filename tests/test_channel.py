@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import uvloop
 
 from shadowproxy.serve.channel import UNANSWERED, Answers, Calls, NoAnswer, Refused
 
@@ -111,3 +112,23 @@ async def test_one_that_has_ended_answers_nothing_more_but_its_last_word(ends: E
 async def test_the_worker_sees_that_its_caller_is_gone(ends: Ends) -> None:
     await ends.calls.aclose()
     await asyncio.wait_for(ends.serving, 5)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_worker_whose_caller_is_gone_ends_in_order(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def outlive() -> None:
+        gone = asyncio.Event()
+        both = Ends()
+        both.answers = Answers({"hang": gone.wait})
+        await both.open()
+        for _ in range(3):  # the reply to the first finds nobody; those to the others find a closed transport
+            with pytest.raises(NoAnswer):
+                await both.calls.call("hang", within=0.01)
+        await both.calls.aclose()
+        await asyncio.sleep(0.01)
+        gone.set()
+        await asyncio.wait_for(both.serving, 5)
+        await both.answers.aclose({"counted": 7})
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(outlive())

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -20,7 +20,11 @@ from fakes import Caller, CutOff, Origin, answer, silent
 from program import Program
 from prometheus_client.parser import text_string_to_metric_families
 
+from shadowproxy import config
 from shadowproxy.exchange import Outcome
+from shadowproxy.serve.channel import Refused
+from shadowproxy.serve.operator_log import Telling
+from shadowproxy.serve.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -160,7 +164,15 @@ async def test_a_worker_that_is_killed_costs_its_own_requests_and_is_started_aga
         assert len(other.requests) == other_before == 0
         assert 50 <= len(shadow.requests) - shadow_before <= 150
         assert now["shadowproxy_shadow_paused"] == 1
+        async with asyncio.timeout(10):
+            while True:
+                books = await metrics(asking)
+                kept = books["shadowproxy_records_written_total"] + books["shadowproxy_records_lost_total"]
+                if books["shadowproxy_requests_total"] == kept and not books["shadowproxy_shadow_in_flight"]:
+                    break
+        assert books["shadowproxy_shadow_chosen_total"] == books["shadowproxy_shadow_outcomes_total"]
         assert await program.stop() == 0
+        assert "stopped: at least " in program.said[-1]
         records, unreadable = program.read()
     assert len(unreadable) <= 1
     assert {record.shadows["t"].outcome for record in records if "t" in record.shadows} == {Outcome.PAUSED}
@@ -231,6 +243,42 @@ async def test_a_reload_is_of_all_workers_or_of_none(tmp_path: Path) -> None:
         await ask_often(program)
         assert len(one.requests) == asked
         assert await program.stop() == 0
+
+
+class Unwilling:
+    """A worker that is ready for a new configuration, and then cannot take it on."""
+
+    def __init__(self, number: int, *, refuses: bool) -> None:
+        self.number = number
+        self.calls = self.process = self
+        self.runs = True
+        self.refuses = refuses
+        self.killed = False
+
+    async def call(self, what: str, *_: object, **__: object) -> None:
+        if what == "adopt" and self.refuses:
+            raise Refused("adopt failed: a defect in the proxy; its log says more")
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+async def test_a_worker_that_cannot_take_a_reload_on_is_killed_to_be_started_under_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "config.yaml"
+    settings = {"workers": 2, "live": {"url": "http://127.0.0.1:9"}, "log": {"path": str(tmp_path / "log")}}
+    file.write_text(json.dumps(settings))
+    supervisor = Supervisor(config.load(file), file, Telling())
+    willing, unwilling = each = Unwilling(0, refuses=False), Unwilling(1, refuses=True)
+    for place, worker in zip(supervisor._places, each, strict=True):
+        place.worker = cast(Any, worker)
+    file.write_text(json.dumps(settings | {"drain": "7s"}))
+    await supervisor._adopt(config.load(file))
+    assert supervisor.config.drain == 7
+    assert (willing.killed, unwilling.killed) == (False, True)
+    (line,) = caplog.messages
+    assert line.startswith("worker 1 cannot take the new configuration on, it is killed: adopt failed: a defect")
 
 
 async def test_a_capture_that_no_worker_could_hold_is_not_taken_on_while_it_runs(tmp_path: Path) -> None:

@@ -170,7 +170,13 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
 
 
 def _counts(census: Census) -> Census:
-    """What outlives the worker that counted it."""
+    """What outlives the worker that counted it, which last told of it while requests and legs were under way.
+
+    What it had not told the end of by then has none: a record is lost, a shadow's leg was cut off by the end. So its
+    books balance. One that ended in order has nothing of this kind.
+    """
+    books = census.journal
+    unwritten = sum(census.outcomes.values()) - books.written - sum(books.lost.values())
     return replace(
         census,
         accepts=False,
@@ -178,14 +184,27 @@ def _counts(census: Census) -> Census:
         in_flight=0,
         shadows=tuple(
             # What is used of a budget was handed on to the worker that came after, and is told by that.
-            replace(each, breaker="closed", in_flight=0, waiting=0, begun=0, budget_requests=None, budget_left=None)
+            replace(
+                each,
+                breaker="closed",
+                in_flight=0,
+                waiting=0,
+                begun=0,
+                budget_requests=None,
+                budget_left=None,
+                outcomes=_and(each.outcomes, Outcome.SHUTDOWN, each.chosen - sum(each.outcomes.values())),
+            )
             for each in census.shadows
         ),
-        journal=replace(census.journal, queued=0, queued_bytes=0),
+        journal=replace(books, queued=0, queued_bytes=0, lost=_and(books.lost, journal.WORKER_ENDED, unwritten)),
         loop_lag=0.0,
         memory_held=0,
         memory_limit=0,
     )
+
+
+def _and(counts: Mapping[_Key, int], key: _Key, more: int) -> Mapping[_Key, int]:
+    return {**counts, key: counts.get(key, 0) + more} if more > 0 else counts
 
 
 def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:

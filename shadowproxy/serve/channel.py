@@ -129,14 +129,19 @@ class Answers:
             except Exception:  # noqa: BLE001  # one defect must not leave the supervisor without answers
                 _log.exception("a defect in the proxy, answering the supervisor", extra={"event": "defect"})
                 told, refused = None, f"{what} failed: a defect in the proxy; its log says more"
-            self._writer.write(_packed((number, told, refused)))
+            self._say((number, told, refused))
 
     async def aclose(self, last_word: object) -> None:
         """Say the last word, to a supervisor that may be gone."""
-        self._writer.write(_packed((LAST_WORD, last_word, None)))
+        self._say((LAST_WORD, last_word, None))
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+    def _say(self, message: object) -> None:
+        # uvloop raises RuntimeError on a transport that it has closed, as it does when the other end is gone.
+        with contextlib.suppress(OSError, RuntimeError):
+            self._writer.write(_packed(message))
 
 
 def _packed(message: object) -> bytes:

@@ -32,7 +32,10 @@ from shadowproxy.serve import segments
 from shadowproxy.serve.capture import EXCHANGE, fields_weight
 from shadowproxy.serve.segments import Compression
 
-LOSSES = ("journal_full", "journal_closed", "disk_full", "write_error", "encode_error")
+WORKER_ENDED = "worker_ended"
+"""Counted by those who outlive this process: a worker was killed before it had told of the line."""
+
+LOSSES = ("journal_full", "journal_closed", "disk_full", "write_error", "encode_error", WORKER_ENDED)
 """Why an exchange has no line in the log. A closed set."""
 
 BATCH = 16

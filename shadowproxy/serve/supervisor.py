@@ -8,7 +8,8 @@ The rules:
    segments carry its number. What the admin server tells is asked of all of them anew, and added up.
 3. A worker that does not answer in time is told of as it stood when it last did. Nobody waits for it any longer.
 4. A worker that ends before it is to is started again, later each time, with what operators had changed and what it had
-   used of its budgets. What it had counted when it was last asked, at most a second before, stays counted.
+   used of its budgets. What it had counted when it was last asked, at most a second before, stays counted, and what
+   was under way then counts as ended with it.
 5. Workers end with their supervisor, however that ends: their end of the connection closes.
 """
 
@@ -283,10 +284,21 @@ class Supervisor:
                     raise GenerationError(str(answer))
             self._steering = self._steering.under(config, self.config)
             self.config = config
-            for answer in await self.ask("adopt", must=True):
+            workers = [worker for worker in workers if worker.runs]
+            adopted = await asyncio.gather(
+                *(worker.calls.call("adopt", within=ANSWER, must=True) for worker in workers), return_exceptions=True
+            )
+            for worker, answer in zip(workers, adopted, strict=True):
                 if isinstance(answer, NoAnswer):
-                    extra = {"event": "worker_silent"}
+                    extra: dict[str, object] = {"event": "worker_silent"}
                     _log.warning("%s: it takes the new configuration on as soon as it does", answer, extra=extra)
+                elif isinstance(answer, Exception):
+                    # It is in force elsewhere by now. `_keep` starts this place's worker again, and under it.
+                    extra = {"event": "worker_killed", "worker": worker.number, "error": str(answer)}
+                    line = "worker %d cannot take the new configuration on, it is killed: %s"
+                    _log.error(line, worker.number, answer, extra=extra)
+                    with contextlib.suppress(ProcessLookupError):
+                        worker.process.kill()
 
     # --- the workers' lives ------------------------------------------------------------------------------------------
 
