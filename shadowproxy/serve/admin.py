@@ -29,7 +29,7 @@ from shadowproxy.serve.listener import Limits
 from shadowproxy.serve.metrics import text
 from shadowproxy.serve.openapi import document
 from shadowproxy.serve.operator_log import Repeats, times
-from shadowproxy.serve.overview import Overview, budget
+from shadowproxy.serve.overview import Overview, standing
 from shadowproxy.serve.recent import MOST
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -244,14 +244,7 @@ class _Headers:
 
 def _shadow(shadow: ShadowCensus) -> dict[str, Any]:
     return {
-        "url": shadow.url,
-        "percent": shadow.percent,
-        "configured_percent": shadow.configured_percent,
-        "paused": shadow.paused,
-        "breaker": shadow.breaker,
-        "in_flight": shadow.in_flight,
-        "waiting": shadow.waiting,
-        "budget": budget(shadow),
+        **standing(shadow),
         "begun": shadow.begun,
         "chosen": shadow.chosen,
         "outcomes": shadow.outcomes,

@@ -165,10 +165,9 @@ def _live(census: Census, trend: Trend) -> dict[str, Any]:
     }
 
 
-def _shadow(shadow: ShadowCensus, trend: Trend, interval: Interval) -> dict[str, Any]:
-    span = trend.over(WINDOW, shadow.name)
+def standing(shadow: ShadowCensus) -> dict[str, Any]:
+    """How a shadow stands now, as every answer says it."""
     return {
-        "name": shadow.name,
         "url": shadow.url,
         "percent": shadow.percent,
         "configured_percent": shadow.configured_percent,
@@ -177,6 +176,14 @@ def _shadow(shadow: ShadowCensus, trend: Trend, interval: Interval) -> dict[str,
         "in_flight": shadow.in_flight,
         "waiting": shadow.waiting,
         "budget": budget(shadow),
+    }
+
+
+def _shadow(shadow: ShadowCensus, trend: Trend, interval: Interval) -> dict[str, Any]:
+    span = trend.over(WINDOW, shadow.name)
+    return {
+        "name": shadow.name,
+        **standing(shadow),
         "rate": _rate(shadow.name, trend),
         "outcomes": span.outcomes,
         "latency": _latency(span.times),
