@@ -16,7 +16,6 @@ from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, o
 
 if TYPE_CHECKING:
     from shadowproxy.config import Config, Shadow
-    from shadowproxy.record import Policy
 
 _sending = together(
     click.option("--to", "url", metavar="URL", help="The endpoint to ask.  [default: the url of that shadow in -c]"),
@@ -102,7 +101,9 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         raise click.UsageError(str(error), click.get_current_context()) from None
     if config is not None:
         limits = config.limits
-        plan = replace(plan, policy=_policy(config), capture=limits.capture, memory=limits.memory)
+        from shadowproxy.serve.generation import recording
+
+        plan = replace(plan, policy=recording(config), capture=limits.capture, memory=limits.memory)
     if held_back:
         say(f"--to is not where {name} is in {given['file']}: held back from it: {', '.join(held_back)}")
     try:
@@ -226,23 +227,6 @@ def _filled(option: str, name: str, value: str, *, secret: bool) -> str:
         hint = "name an environment variable, as '${NAME}' in single quotes"
         raise click.UsageError(f"{option} {name}: {why}: {hint}", click.get_current_context())
     return filled
-
-
-def _policy(config: "Config") -> "Policy":
-    from shadowproxy.record import Policy
-    from shadowproxy.redaction import Redaction
-
-    log = config.log
-    return Policy(
-        bodies=log.bodies,
-        body_limit=log.body_limit,
-        redaction=Redaction(
-            headers=frozenset(name.lower() for name in log.redact.headers),
-            query=frozenset(name.lower() for name in log.redact.query),
-            json=log.redact.json,
-            hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
-        ),
-    )
 
 
 def _refuse_old(output: Path) -> None:

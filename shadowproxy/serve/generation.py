@@ -159,17 +159,10 @@ def listener_limits(config: Config) -> Limits:
     )
 
 
-def _encoder(
-    config: Config,
-    writer: str,
-    tallies: Mapping[str, Tally],
-    seen: Seen,
-    trace: Trace | None,
-    places: Mapping[str, Place],
-) -> Encode:
-    """How the journal's thread makes a record's line."""
-    log, compare = config.log, config.compare
-    policy = record.Policy(
+def recording(config: Config) -> record.Policy:
+    """What of an exchange is told in the log."""
+    log = config.log
+    return record.Policy(
         bodies=log.bodies,
         body_limit=log.body_limit,
         redaction=Redaction(
@@ -179,6 +172,18 @@ def _encoder(
             hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
         ),
     )
+
+
+def _encoder(
+    config: Config,
+    writer: str,
+    tallies: Mapping[str, Tally],
+    seen: Seen,
+    trace: Trace | None,
+    places: Mapping[str, Place],
+) -> Encode:
+    """How the journal's thread makes a record's line."""
+    policy, compare = recording(config), config.compare
     rules = Rules(
         ignore=compare.ignore,
         tolerance={pointer: Tolerance(abs=t.abs, rel=t.rel) for pointer, t in compare.tolerance.items()},
