@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import socket
 
 import pytest
 from conftest import StartProxy
@@ -101,24 +102,30 @@ async def test_tiny_chunks_that_wait_for_live_take_little_more_memory_than_their
         assert len(each.captures[0]._pieces._pieces) <= 2
 
 
-async def test_it_is_told_that_no_descriptor_is_left_for_callers(
+async def test_who_comes_while_no_descriptor_is_left_waits_and_is_answered(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """libuv closes what comes then, and tells nobody."""
-    monkeypatch.setattr("shadowproxy.serve.server.LOOK", 0.01)
-    async with proxy(admin="127.0.0.1:0") as running:
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))  # fewer than are open already
-        try:
+    monkeypatch.setattr("shadowproxy.serve.balance.AGAIN", 0.01)
+    async with proxy(admin="127.0.0.1:0") as running, await running.caller() as known:
+        assert (await known.ask(GET)).status == 200
+        with socket.socket() as late:
+            late.setblocking(False)
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))  # fewer than are open already
+            try:
+                await asyncio.get_running_loop().sock_connect(late, running.sidecar.address)
+                async with asyncio.timeout(5):
+                    while len(told := [each for each in caplog.records if "no connection can be" in each.msg]) < 3:  # noqa: ASYNC110  # lines tell nobody of themselves
+                        await asyncio.sleep(0.01)
+                assert (await known.ask(GET)).status == 200
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            await asyncio.get_running_loop().sock_sendall(late, GET)
             async with asyncio.timeout(5):
-                while len(told := [each for each in caplog.records if "no connection can be" in each.msg]) < 3:  # noqa: ASYNC110  # lines tell nobody of themselves
-                    await asyncio.sleep(0.01)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+                assert (await asyncio.get_running_loop().sock_recv(late, 65536)).startswith(b"HTTP/1.1 200 ")
         assert [each.getMessage() for each in told[:3]] == [
             "no connection can be taken: Too many open files",
             "no connection can be taken 2 times: Too many open files",
             "no connection can be taken 4 times: Too many open files",
         ]
         assert vars(told[0])["event"] == "not_accepted"
-        assert (await running.ask(GET)).status == 200

@@ -35,12 +35,17 @@ _log = logging.getLogger(__name__)
 class Board:
     """How many connections each worker has, in memory shared by whoever has `descriptor`. Owns its mapping.
 
-    The count of one that takes none is so high that nobody leaves any to it.
+    A descriptor of -1 shares it with nobody. The count of one that takes none is so high that nobody leaves any to it.
     """
 
     def __init__(self, descriptor: int, workers: int) -> None:
         self._workers = workers
         self._memory = mmap.mmap(descriptor, workers * _COUNT.size)
+
+    @classmethod
+    def of_one(cls) -> "Board":
+        """For a worker that has nobody to share with."""
+        return cls(-1, 1)
 
     def __repr__(self) -> str:
         return f"<Board {list(self.counts())}>"

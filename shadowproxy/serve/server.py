@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import errno
 import importlib
-import logging
 import os
 import socket
 import stat
@@ -21,7 +20,7 @@ from shadowproxy.config import Config, TcpAddress, UnixAddress, shown
 from shadowproxy.serve.access import Access
 from shadowproxy.serve.balance import Board, Taking
 from shadowproxy.serve.listener import Limits, Listener, Refusing, refusal
-from shadowproxy.serve.operator_log import Repeats, times
+from shadowproxy.serve.operator_log import Repeats
 from shadowproxy.serve.overview import Overview
 from shadowproxy.serve.proxy import Proxy
 from shadowproxy.serve.reload import endpoints
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from shadowproxy.serve.admin import Operated
-
-LOOK = 1.0
-"""Seconds between looks whether there is room for another connection."""
-
-_log = logging.getLogger(__name__)
 
 
 class StartError(Exception):
@@ -71,7 +65,7 @@ async def serve_admin(
     )
     await overview.start()
     stack.push_async_callback(overview.stop)
-    server = Server(uvicorn_config(app, lambda: admin.LIMITS, admin.refusal), drain=1.0, tells_no_room=False)
+    server = Server(uvicorn_config(app, lambda: admin.LIMITS, admin.refusal), drain=1.0)
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
 
     async def stop() -> None:
@@ -116,19 +110,14 @@ class Server(uvicorn.Server):
     """uvicorn's server, told by its owner when to stop, and at once.
 
     By its own signal handling it would end by raising the signal again, and it looks for word of stopping every 0.1 s.
-    With a `part` it is one worker's, and takes that part of the connections. With `tells_no_room` it says so when no
-    descriptor is left for one more: one server of a process does.
+    It takes its connections itself: while no descriptor is left for one more, libuv would accept and close what comes,
+    and who is left in the kernel's queue is answered later. With a `part` it is one worker's, and takes that part.
     """
 
-    def __init__(
-        self, config: uvicorn.Config, drain: float, part: Part | None = None, *, tells_no_room: bool = True
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, drain: float, part: Part | None = None) -> None:
         super().__init__(config)
         self._part = part
-        self._tells_no_room = tells_no_room
         self._taking: Taking | None = None
-        self._sockets: list[socket.socket] = []  # that uvicorn accepts from
-        self._repeats = Repeats()
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
@@ -139,22 +128,15 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._part is None:
-            await super().startup(sockets)
-            self._sockets = list(sockets or ())
-        else:
-            await super().startup([])
-            assert sockets is not None
-            (listening,) = sockets
-            connections = self.server_state.connections
-            self._taking = Taking(
-                listening,
-                self._part.board,
-                self._part.worker,
-                protocol=self._protocol,
-                open_now=lambda: len(connections),
-            )
-            self._taking.start()
+        await super().startup([])
+        assert sockets is not None
+        (listening,) = sockets
+        connections = self.server_state.connections
+        part = self._part or Part(Board.of_one(), 0)
+        self._taking = Taking(
+            listening, part.board, part.worker, protocol=self._protocol, open_now=lambda: len(connections)
+        )
+        self._taking.start()
         self.ready.set()
 
     def _protocol(self) -> asyncio.Protocol:
@@ -163,26 +145,10 @@ class Server(uvicorn.Server):
         )
 
     async def main_loop(self) -> None:
-        while self._tells_no_room and self._sockets and not self.stop.is_set():
-            self._tell_no_room(self._sockets[0])
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    await self.stop.wait()
         await self.stop.wait()
-
-    def _tell_no_room(self, listening: socket.socket) -> None:
-        # libuv accepts and closes what comes while there is no descriptor, and tells nobody. So one is asked for.
-        try:
-            os.close(os.dup(listening.fileno()))
-        except OSError as error:
-            if count := self._repeats.worth_telling(errno.errorcode.get(error.errno or 0, "")):
-                extra = {"event": "not_accepted", "error": error.strerror, "count": count}
-                _log.error("no connection can be taken%s: %s", times(count), error.strerror, extra=extra)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, let every request under way be answered within `drain`, and cut off the rest."""
-        for server in self.servers:
-            server.close()
         if self._taking is not None:
             await self._taking.close()
         for connection in list(self.server_state.connections):
