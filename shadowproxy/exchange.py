@@ -2,11 +2,13 @@
 
 Bytes stay bytes here: header fields are pairs exactly as they came, bodies are what was copied off the wire.
 Turning them into something to read is record.py's work, and it happens in the journal's thread.
+
+They are tuples, as several are made for each request: one of eight fields costs a third of a frozen dataclass.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 Field = tuple[bytes, bytes]
 Fields = tuple[Field, ...]
@@ -42,8 +44,7 @@ class Verdict(StrEnum):
     INCOMPARABLE = "incomparable"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The caller's request, as received. `body` may be a prefix: it is whole when it is `body_bytes` long.
 
     `record` is a UUIDv7 and unique; `id` is the request ID, which callers repeat when they retry.
@@ -60,8 +61,7 @@ class Request:
     body_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer. `body` may be a prefix: it is whole when it is `body_bytes` long. Times are from the leg's start.
 
     `began_ms` is how long after the request had come the leg began, of which the log says nothing.
@@ -76,8 +76,7 @@ class Reply:
     began_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A leg that was begun and did not end well. `reply` is what of an answer had come by then."""
 
     outcome: Outcome
@@ -87,8 +86,7 @@ class Failure:
     began_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """A leg that was chosen and never begun: its shadow saw nothing of the request."""
 
     outcome: Outcome
@@ -99,8 +97,7 @@ LiveLeg = Reply | Failure
 ShadowLeg = Reply | Failure | Skipped
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One request with live's reply and the outcome of every shadow it was chosen for. A record is one of these.
 
     `shadows` holds the chosen ones only; `control` is live's second answer, where one was asked for.

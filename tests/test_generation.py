@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from shadowproxy import config
@@ -95,7 +94,7 @@ def test_control_is_live_asked_within_its_time_and_with_its_credentials() -> Non
 
 def test_the_file_says_what_of_a_request_decides_and_with_which_salt() -> None:
     plan = built(sampling={"key": "header:X-User", "salt": "s"}).plan
-    request = replace(REQUEST, fields=((b"X-User", b"u1"),))
+    request = REQUEST._replace(fields=((b"X-User", b"u1"),))
     assert plan.position(request) == bucket("s", "u1")
     # A place of its own: else a shadow's 5 % would be the very 5 % that control asks again.
     assert plan.control_position(request) == bucket("control/s", "u1") != plan.position(request)
@@ -105,7 +104,7 @@ def test_all_that_is_said_of_the_log_reaches_its_lines() -> None:
     redact = {"headers": ["X-Tenant"], "query": ["user"], "json": ["/ssn"], "hash_key": "k" * 32}
     fields = ((b"X-Tenant", b"secret"), (b"Content-Type", b"application/json"))
     body = b'{"ssn":"secret"}'
-    request = replace(REQUEST, target=b"/?user=secret", fields=fields, body=body, body_bytes=len(body))
+    request = REQUEST._replace(target=b"/?user=secret", fields=fields, body=body, body_bytes=len(body))
     lines: list[bytes] = []
     built(lines, log={"redact": redact}).plan.append(Exchange(request, ANSWER, {}))
     built(lines, log={"body_limit": len(body) - 1}).plan.append(Exchange(request, ANSWER, {}))

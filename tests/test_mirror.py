@@ -485,7 +485,7 @@ async def test_an_answer_that_memory_has_no_room_for_is_cut_off_as_overload() ->
 
 async def test_header_fields_count_as_memory_and_there_is_an_end_of_it() -> None:
     """The caller's and live's: each may be 64 KiB, in as many exchanges as the lanes keep."""
-    live = replace(LIVE, fields=((b"A", bytes(100)),))
+    live = LIVE._replace(fields=((b"A", bytes(100)),))
     books = Books(
         (SHADOW, Shadowed(open=False)), (replace(SHADOW, name="t"), Shadowed(open=False)), memory=Memory(4 * HELD)
     )
@@ -495,7 +495,7 @@ async def test_header_fields_count_as_memory_and_there_is_an_end_of_it() -> None
         assert books.memory.used == HELD + len(REQUEST.body)  # once, though two shadows are asked
         books.mirror.answered(first, REQUEST, live)
         assert books.memory.used == HELD + len(REQUEST.body) + fields_weight(live.fields)
-        big = replace(REQUEST, fields=((b"A", bytes(2 * HELD)),))
+        big = REQUEST._replace(fields=((b"A", bytes(2 * HELD)),))
         second = books.mirror.open()
         books.mirror.offer(second, big)
         books.mirror.answered(second, big, live)
@@ -573,7 +573,7 @@ async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_o
     caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
-    secret = replace(REQUEST, fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
+    secret = REQUEST._replace(fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
     async with books.mirror:
         for request in (REQUEST, secret, secret):
             unsettled = books.mirror.open()
@@ -595,7 +595,7 @@ async def test_an_answer_that_held_back_credentials_do_not_explain_is_not_told_o
 ) -> None:
     books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
     async with books.mirror:
-        books.mirror.offer(books.mirror.open(), replace(REQUEST, fields=fields))
+        books.mirror.offer(books.mirror.open(), REQUEST._replace(fields=fields))
         await turns()
     assert caplog.records == []
 
@@ -607,7 +607,7 @@ async def test_a_request_that_cannot_be_rewritten_is_sent_as_it_came_and_told_of
     books = Books((replace(SHADOW, rewrite=Rewrite.of({}, {"/model": "new"})), shadow))
     body = b'{"model": s3cret'
     async with books.mirror:
-        for request in (replace(REQUEST, body=b"", body_bytes=0), *[replace(REQUEST, body=body)] * 2):
+        for request in (REQUEST._replace(body=b"", body_bytes=0), *[REQUEST._replace(body=body)] * 2):
             books.mirror.offer(books.mirror.open(), request)
             await turns()
     assert [asked[3] for asked in shadow.asked] == [b"", body, body]
@@ -621,7 +621,7 @@ async def test_a_rewritten_request_has_its_length() -> None:
     shadow = Shadowed()
     rewrite = Rewrite.of({"/p": "/q"}, {"": "longer"})
     books = Books((replace(SHADOW, rewrite=rewrite), shadow))
-    request = replace(REQUEST, body=b"{}")
+    request = REQUEST._replace(body=b"{}")
     async with books.mirror:
         books.mirror.offer(books.mirror.open(), request)
         await turns()
@@ -635,7 +635,7 @@ async def test_a_shadow_is_not_sent_what_is_between_the_caller_and_the_proxy() -
     books = Books((SHADOW, shadow))
     hop = ((b"Connection", b"close, X-Hop"), (b"X-Hop", b"1"), (b"Keep-Alive", b"5"), (b"TE", b"trailers"))
     async with books.mirror:
-        books.mirror.offer(books.mirror.open(), replace(REQUEST, fields=(*hop, (b"X-End", b"1"))))
+        books.mirror.offer(books.mirror.open(), REQUEST._replace(fields=(*hop, (b"X-End", b"1"))))
         await turns()
     ((_, _, fields, _),) = shadow.asked
     assert {name for name, _ in fields} == {b"X-End", b"Via", b"X-Shadow-Request"}
@@ -643,8 +643,8 @@ async def test_a_shadow_is_not_sent_what_is_between_the_caller_and_the_proxy() -
 
 async def test_what_is_told_of_a_failure_holds_nothing_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    secret = replace(
-        REQUEST, target=b"/p?q=s3cret", fields=((b"X-Any", b"s3cret"),), body=b'{"pin": "s3cret"}', body_bytes=17
+    secret = REQUEST._replace(
+        target=b"/p?q=s3cret", fields=((b"X-Any", b"s3cret"),), body=b'{"pin": "s3cret"}', body_bytes=17
     )
     refusing = Shadowed(UpstreamError(Outcome.CONNECT_ERROR, "refused", proxy_error="connection_refused"))
     books = Books((SHADOW, refusing), (replace(SHADOW, name="t"), Shadowed(RuntimeError("a defect"))))
