@@ -11,8 +11,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
 
 import uvloop
 
@@ -28,24 +26,11 @@ from shadowproxy.serve.journal import Journal, JournalError, Word
 from shadowproxy.serve.lane import Tally
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import Served, Telling
+from shadowproxy.serve.program import Program
 from shadowproxy.serve.recent import Recent
-from shadowproxy.serve.reload import Reloads, warn
-from shadowproxy.serve.server import (
-    Part,
-    Server,
-    StartError,
-    address_of,
-    bind,
-    describe,
-    particulars,
-    release,
-    serve_admin,
-    uvicorn_config,
-)
+from shadowproxy.serve.reload import warn
+from shadowproxy.serve.server import Part, Server, StartError, bind, release, serve_admin, uvicorn_config
 from shadowproxy.serve.shares import Start, Steering
-
-if TYPE_CHECKING:
-    from shadowproxy.serve.supervisor import Supervisor
 
 FLUSH = 10.0  # seconds that stopping waits for a slow disk
 SWITCH = 0.0005
@@ -82,7 +67,7 @@ def prepare_process() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(serving: "Sidecar | Supervisor") -> int:
+async def _run(serving: Program) -> int:
     warn(serving.config)
     loop = asyncio.get_running_loop()
     # Before a caller is let in: whoever is, is answered. What is told to stop while it starts stops once it has.
@@ -123,12 +108,11 @@ class Share:
     board: Board
 
 
-class Sidecar:
-    """Owns the journal, the endpoints, the mirror and the server; use as `async with`. Entering raises StartError.
+class Sidecar(Program):
+    """Owns the journal, the endpoints, the mirror and the server.
 
     Leaving stops accepting, finishes the requests under way and then the shadows, both within `drain`, and flushes the
-    journal. With a `file`, `reload` and a change of it put another configuration in force. With a `share` it is one of
-    several workers: another process has the address, the admin server and the file.
+    journal. With a `share` it is one of several workers: another process has the address, the admin server and file.
     """
 
     def __init__(
@@ -138,6 +122,7 @@ class Sidecar:
         access: Callable[[Served], object] | None = None,
         share: Share | None = None,
     ) -> None:
+        super().__init__(file)
         self._access = access
         self._share = share
         self._name = generation.proxy_name(share.start.number if share is not None else 0)
@@ -155,82 +140,25 @@ class Sidecar:
         self._tallies: dict[str, Tally] = {}
         workers = share.start.workers if share is not None else 1
         self.recent = Recent(recent.MOST // workers, recent.MOST_BYTES // workers)
-        self._reloads = Reloads(file, in_force=lambda: self.config, adopt=self._adopt)
         self._retiring: set[asyncio.Task[None]] = set()
         self._server: Server
-        self._hurry = asyncio.Event()
-        self._socket: socket.socket
-        self._admin_socket: socket.socket | None = None
-        self._listening = False
-        self._stack = AsyncExitStack()
-        self._stopping = asyncio.Event()
 
     @property
     def config(self) -> Config:
-        """The configuration in force."""
         return self._alive[-1].config if self._alive else self._first
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens, as host and port; a Unix socket's path and 0."""
-        return address_of(self.config.listen, self._socket)
-
-    @property
-    def admin_address(self) -> tuple[str, int] | None:
-        """Where the admin server listens, in the same form; None where it is off."""
-        if self.config.admin is None or self._admin_socket is None:
-            return None
-        return address_of(self.config.admin, self._admin_socket)
-
-    def particulars(self) -> dict[str, Any]:
-        """What `describe` says, by name."""
-        return particulars(self.config, self.address, self.admin_address)
-
-    def describe(self) -> str:
-        return describe(self.config, self.address, self.admin_address)
-
     def census(self) -> Census:
-        """What the rooms count, and how they stand now."""
         now = asyncio.get_running_loop().time()
-        return census.take(self.proxy, self.mirror, self.journal, self._reloads.told, accepts=self._accepts(), now=now)
+        return census.take(self.proxy, self.mirror, self.journal, self._reloads.told, accepts=self.accepts, now=now)
 
-    def reload(self) -> None:
-        """Have the configuration file read again. Returns at once; the operator's log says what came of it."""
-        self._reloads.ask()
-
-    def stop(self) -> None:
-        """Begin to stop; called again, hurry."""
-        if self._stopping.is_set():
-            self.hurry()
-        self._stopping.set()
-
-    def hurry(self) -> None:
-        """Wait for nothing more, when it stops."""
-        self._hurry.set()
-
-    async def wait_stopping(self) -> None:
-        await self._stopping.wait()
-
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            if self._tracer is not None:
-                stack.push_async_callback(asyncio.to_thread, self._tracer.close)
-            try:
-                self.journal.open()
-            except JournalError as error:
-                raise StartError(str(error)) from error
-            stack.push_async_callback(self._close_journal)
-            await self._build(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        await self._stack.aclose()
-
-    async def _build(self, stack: AsyncExitStack) -> None:
+    async def _open(self, stack: AsyncExitStack) -> None:
+        if self._tracer is not None:
+            stack.push_async_callback(asyncio.to_thread, self._tracer.close)
+        try:
+            self.journal.open()
+        except JournalError as error:
+            raise StartError(str(error)) from error
+        stack.push_async_callback(self._close_journal)
         config = self._first
         try:
             contexts = await apart(generation.tls_contexts, config)
@@ -272,10 +200,6 @@ class Sidecar:
             await serve_admin(later, self._admin_socket, _Alone(self), proxy=self._name, config=lambda: self.config)
         if self._share is None:
             self._reloads.start(stack)
-
-    def _accepts(self) -> bool:
-        """Whether callers are listened to: not before the port is bound, and no more once it is to stop."""
-        return self._listening and not self._stopping.is_set()
 
     async def _stop_serving(self, serving: asyncio.Task[None]) -> None:
         """Finish the requests under way, then the shadows, within `drain` together."""

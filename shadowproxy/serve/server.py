@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from shadowproxy import __version__
 from shadowproxy.compare.stats import wilson
 from shadowproxy.config import Config, TcpAddress, UnixAddress, shown
 from shadowproxy.serve.access import Access
@@ -23,7 +22,6 @@ from shadowproxy.serve.listener import Limits, Listener, Refusing, refusal
 from shadowproxy.serve.operator_log import Repeats
 from shadowproxy.serve.overview import Overview
 from shadowproxy.serve.proxy import Proxy
-from shadowproxy.serve.reload import endpoints
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -162,44 +160,6 @@ class Server(uvicorn.Server):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=1.0)  # each has a record to settle
-
-
-def describe(config: Config, address: tuple[str, int], admin_address: tuple[str, int] | None) -> str:
-    """Where it listens, what it forwards to, and where it logs, in one line."""
-    log = "standard output" if config.log.path == "-" else config.log.path
-    told = written(admin_address) if admin_address else "off"
-    many = f", {config.workers} workers" if config.workers > 1 else ""
-    return (
-        f"shadowproxy {__version__} listening on {written(address)}, {endpoints(config)}, log {log}, admin {told}{many}"
-    )
-
-
-def particulars(config: Config, address: tuple[str, int], admin_address: tuple[str, int] | None) -> dict[str, Any]:
-    """What `describe` says, by name."""
-    return {
-        "version": __version__,
-        "listen": written(address),
-        "live": config.live.url,
-        "shadows": {name: shadow.url for name, shadow in config.shadows.items()},
-        "log": config.log.path,
-        "admin": written(admin_address) if admin_address else None,
-        "workers": config.workers,
-    }
-
-
-def address_of(listen: TcpAddress | UnixAddress, bound: socket.socket) -> tuple[str, int]:
-    """Where a socket listens, as host and port; a Unix socket's path and 0."""
-    if isinstance(listen, UnixAddress):
-        return listen.path, 0
-    host, port = bound.getsockname()[:2]
-    return host, port
-
-
-def written(address: tuple[str, int]) -> str:
-    host, port = address
-    if not port:
-        return f"unix:{host}"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def release(listen: TcpAddress | UnixAddress, bound: socket.socket) -> None:

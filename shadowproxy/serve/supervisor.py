@@ -24,7 +24,6 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from shadowproxy.config import Config
@@ -36,8 +35,8 @@ from shadowproxy.serve.census import Census, merge
 from shadowproxy.serve.channel import Calls, NoAnswer, Refused, Unconfirmed
 from shadowproxy.serve.generation import GenerationError
 from shadowproxy.serve.operator_log import Telling
-from shadowproxy.serve.reload import Reloads
-from shadowproxy.serve.server import StartError, address_of, bind, describe, particulars, release, serve_admin
+from shadowproxy.serve.program import Program
+from shadowproxy.serve.server import StartError, bind, release, serve_admin
 from shadowproxy.serve.shares import Start, Steering, Used
 
 ANSWER = 1.0
@@ -134,47 +133,23 @@ class _Place:
             self.used = shares.used(worker.census)
 
 
-class Supervisor:
-    """Owns the listening sockets, the admin server and the workers; use as `async with`. Entering raises StartError.
-
-    Has the same promises as a Sidecar: leaving stops accepting, and waits for what is under way in every worker.
-    """
+class Supervisor(Program):
+    """Owns the listening sockets, the admin server and the workers."""
 
     def __init__(self, config: Config, file: Path | None, telling: Telling) -> None:
-        self.config = config
+        super().__init__(file)
+        self._config = config
         self._telling = telling
         self._steering = Steering()
         self._places = [_Place(number) for number in range(config.workers)]
         self._restarts = 0
-        self._reloads = Reloads(file, in_force=lambda: self.config, adopt=self._adopt)
         self._changing = asyncio.Lock()
-        self._socket: socket.socket
         self._memory: int
         self._board: Board
-        self._admin_socket: socket.socket | None = None
-        self._listening = False
-        self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._stack = AsyncExitStack()
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens, as host and port; a Unix socket's path and 0."""
-        return address_of(self.config.listen, self._socket)
-
-    @property
-    def admin_address(self) -> tuple[str, int] | None:
-        """Where the admin server listens, in the same form; None where it is off."""
-        if self.config.admin is None or self._admin_socket is None:
-            return None
-        return address_of(self.config.admin, self._admin_socket)
-
-    def particulars(self) -> dict[str, Any]:
-        """What `describe` says, by name."""
-        return particulars(self.config, self.address, self.admin_address)
-
-    def describe(self) -> str:
-        return describe(self.config, self.address, self.admin_address)
+    def config(self) -> Config:
+        return self._config
 
     def census(self) -> Census:
         """What all workers together have counted and how they stand, as they last told."""
@@ -185,57 +160,35 @@ class Supervisor:
         )
         return replace(
             merged,
-            accepts=merged.accepts and self._listening and not self._stopping.is_set(),
+            accepts=merged.accepts and self.accepts,
             paused=self._steering.paused,
             config=self._reloads.told,
             worker_restarts=self._restarts,
         )
 
-    def reload(self) -> None:
-        """Have the configuration file read again. Returns at once; the operator's log says what came of it."""
-        self._reloads.ask()
-
-    def stop(self) -> None:
-        """Begin to stop; called again, hurry."""
-        if self._stopping.is_set():
-            self._hurry.set()
-        self._stopping.set()
-
-    async def wait_stopping(self) -> None:
-        await self._stopping.wait()
-
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            config = self.config
-            if config.admin is not None:
-                self._admin_socket = bind(config.admin)
-                stack.callback(release, config.admin, self._admin_socket)
-            self._socket = bind(config.listen)
-            stack.callback(release, config.listen, self._socket)
-            self._memory = shared_memory(config.workers)
-            stack.callback(os.close, self._memory)
-            self._board = Board(self._memory, config.workers)
-            stack.callback(self._board.close)
-            for place in self._places:
-                self._board.note_gone(place.number)
-            stack.push_async_callback(self._kill_workers)
-            await self._start_first()
-            if self._admin_socket is not None:
-                host = generation.proxy_name(0).rpartition("/")[0]
-                await serve_admin(stack, self._admin_socket, _Together(self), proxy=host, config=lambda: self.config)
-            loop = asyncio.get_running_loop()
-            keeping = [loop.create_task(self._keep(place)) for place in self._places]
-            stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._look_on())])
-            self._reloads.start(stack)
-            self._listening = True
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        await self._stack.aclose()
+    async def _open(self, stack: AsyncExitStack) -> None:
+        config = self.config
+        if config.admin is not None:
+            self._admin_socket = bind(config.admin)
+            stack.callback(release, config.admin, self._admin_socket)
+        self._socket = bind(config.listen)
+        stack.callback(release, config.listen, self._socket)
+        self._memory = shared_memory(config.workers)
+        stack.callback(os.close, self._memory)
+        self._board = Board(self._memory, config.workers)
+        stack.callback(self._board.close)
+        for place in self._places:
+            self._board.note_gone(place.number)
+        stack.push_async_callback(self._kill_workers)
+        await self._start_first()
+        if self._admin_socket is not None:
+            host = generation.proxy_name(0).rpartition("/")[0]
+            await serve_admin(stack, self._admin_socket, _Together(self), proxy=host, config=lambda: self.config)
+        loop = asyncio.get_running_loop()
+        keeping = [loop.create_task(self._keep(place)) for place in self._places]
+        stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._look_on())])
+        self._reloads.start(stack)
+        self._listening = True
 
     # --- what is asked of all workers --------------------------------------------------------------------------------
 
@@ -283,7 +236,7 @@ class Supervisor:
                 if isinstance(answer, NoAnswer | Refused) and worker.runs:
                     raise GenerationError(str(answer))
             self._steering = self._steering.under(config, self.config)
-            self.config = config
+            self._config = config
             workers = [worker for worker in workers if worker.runs]
             adopted = await asyncio.gather(
                 *(worker.calls.call("adopt", within=ANSWER, must=True) for worker in workers), return_exceptions=True
