@@ -38,7 +38,9 @@ def line_of(told: Exchange) -> bytes:
 @contextmanager
 def journal(path: Path | str, **settings: Any) -> Iterator[Journal]:
     usual: dict[str, Any] = {"proxy": "host/0", "notify": lambda word: None}
-    own = {name: settings.pop(name) for name in ("notify", "write", "queue_limit", "proxy") if name in settings}
+    own = {
+        name: settings.pop(name) for name in ("notify", "write", "queue_limit", "proxy", "gather") if name in settings
+    }
     told = Journal(path, settings=Settings(**settings), **usual | own)
     told.open()
     try:
@@ -161,6 +163,31 @@ def test_a_full_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
         time.sleep(0.2)  # no gate can be put into a pipe: it must fill up, and 500 kB do not fit into 64
         assert run.stdout.read() == b"".join(line_of(exchange(n, b"x" * 5000)) for n in range(100))
     assert run.returncode == 0
+
+
+def test_what_comes_within_a_moment_is_one_write(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def write(descriptor: int, data: bytes | memoryview) -> int:
+        sizes.append(len(data))
+        return os.write(descriptor, data)
+
+    with journal(tmp_path, gather=0.1, write=write) as told:
+        for at_rest in (False, True):  # or looking for more
+            wait_until(lambda wanted=at_rest: told._resting == wanted)  # type: ignore[misc]
+            before = len(sizes)
+            for n in range(10):
+                told.append(exchange(n), line_of)
+                time.sleep(0.001)  # the writing thread has its turn, if it wants it
+            wait_until(lambda: told.statistics().queued == 0)
+            assert sizes[before:] == [10 * len(line_of(exchange(0)))]
+
+
+def test_closing_does_not_wait_for_more_to_gather(tmp_path: Path) -> None:
+    with journal(tmp_path, gather=60.0) as told:
+        for n in range(40):
+            told.append(exchange(n), line_of)
+    assert ids(tmp_path) == [str(n) for n in range(40)]
 
 
 # --- bounds
