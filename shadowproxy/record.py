@@ -1,7 +1,8 @@
 """A record: one exchange as one line of JSON, written and read (design: docs/log.md has the format field by field).
 
 `encode` runs in the journal's thread, once an exchange; `decode` and `read` are for the report, `show` and the tests.
-Both sides share the frozen nouns below, so what compares two answers is the same code before writing and after reading.
+Both sides share the nouns below, so what compares two answers is the same code before writing and after reading. They
+are tuples, as several are made for each record: one of eight fields costs a third of a frozen dataclass.
 """
 
 import base64
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
@@ -31,6 +33,8 @@ SCHEMA = 1
 Headers: TypeAlias = Mapping[str, str | list[str]]
 """Names in lower case; a field that came more than once is a list."""
 
+NO_HEADERS: Final[Headers] = MappingProxyType({})
+
 BodyKind = Literal["json", "text", "bytes", "none"]
 
 
@@ -38,8 +42,7 @@ class RecordError(Exception):
     """A line that is not a record of this schema, or a log that cannot be read. The text is one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A body as the log tells of it. `size` is bytes on the wire.
 
     `kind` is none where the body was empty, or was hashed, left out or withheld (`truncated` is true then).
@@ -60,10 +63,7 @@ class Body:
 
 
 class Difference(NamedTuple):
-    """One place where two answers differ: `path` is a JSON pointer, `kind` what sort of difference it is.
-
-    A tuple, since it is made by the hundred for one record: it costs a third of a frozen dataclass.
-    """
+    """One place where two answers differ: `path` is a JSON pointer, `kind` what sort of difference it is."""
 
     path: str
     kind: str
@@ -71,8 +71,7 @@ class Difference(NamedTuple):
     shadow: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What comparing says. `why` is given where nothing could be compared."""
 
     verdict: Verdict
@@ -80,13 +79,12 @@ class Judgement:
     why: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One leg as the log tells of it. What was never had (a status, a body, a time) is None. Milliseconds."""
 
     outcome: Outcome
     status: int | None = None
-    headers: Headers = field(default_factory=dict)
+    headers: Headers = NO_HEADERS
     body: Body | None = None
     first_byte_ms: float | None = None
     total_ms: float | None = None
@@ -94,8 +92,7 @@ class Answer:
     judgement: Judgement | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The request as the log tells of it. `path` and `query` are as sent, credentials in the query apart."""
 
     method: str
@@ -105,8 +102,7 @@ class Asked:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One line of the log. `at` is ISO 8601 in UTC with microseconds, `proxy` is host/worker."""
 
     id: str

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,7 +39,7 @@ def mixed(count: int, seed: int = 5) -> list[Record]:
             if draw < 0.1
             else answer({"class": source.choice("abc"), "p": source.random()}, ms=source.lognormvariate(1, 0.5))
             if draw < 0.5
-            else replace(live, total_ms=source.lognormvariate(2, 0.5))
+            else live._replace(total_ms=source.lognormvariate(2, 0.5))
         )
         other = {"other": answer({"class": "a"}, status=500)} if number % 3 == 0 else {}
         made.append(record(number, live, source.uniform(0, 4000), challenger=shadow, **other))
@@ -57,8 +56,8 @@ def chosen(
         live, shadow = answers(source, number)
         legs = (each if isinstance(each, Answer) else answer(each) for each in (live, shadow))
         one, other = (
-            replace(leg, total_ms=source.lognormvariate(1, 0.4)) if leg.outcome is Outcome.OK else leg for leg in legs
+            leg._replace(total_ms=source.lognormvariate(1, 0.4)) if leg.outcome is Outcome.OK else leg for leg in legs
         )
         request = Asked("POST", "/predict", "", {}, Body("json", {"n": number % 7, **more}, 8))
-        made.append(replace(record(number, one, number, s=other), request=request))
+        made.append(record(number, one, number, s=other)._replace(request=request))
     return made

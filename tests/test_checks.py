@@ -3,7 +3,6 @@
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def every(step: int, then: Callable[[random.Random], Any], kind: str = "label") 
         (every(20, lambda source: answer({"error": 1}, status=500)), "success"),
         (every(20, lambda source: failed(Outcome.TIMEOUT, 2000.0)), "success"),
         (every(20, lambda source: failed(Outcome.TIMEOUT, 2000.0)), "latency"),
-        (every(20, lambda source: replace(answer(), body=None)), None),
+        (every(20, lambda source: answer()._replace(body=None)), None),
         (every(1, lambda source: {"label": "a"}), "collapse"),
         (every(1, lambda source: {"price": 50.0}, "price"), "collapse"),
         (every(2, lambda source: {"label": "new"}), "drift"),
@@ -125,7 +124,7 @@ def test_planted_faults_fail_the_check_they_belong_to(answers: Any, check: str |
 
 
 def test_an_answer_that_is_no_json_fails_the_format() -> None:
-    broken = replace(answer(), body=replace(answer().body, kind="text", value="<html>"))  # type: ignore[type-var]
+    broken = answer()._replace(body=answer().body._replace(kind="text", value="<html>"))  # type: ignore[union-attr]
     figures = report_on(chosen(3000, 3, every(30, lambda source: broken)))
     assert results(figures)["json"] == "fail"
 
@@ -215,8 +214,7 @@ def test_a_jittering_number_whose_shift_matters_is_found_with_the_control_arm() 
     """Live wavers by 0.01 at every look, so all three differ always; only their size tells the shift of 0.05."""
     source = random.Random(8)
     records = [
-        replace(
-            record,
+        record._replace(
             live=answer({"price": base + source.gauss(0, 0.01)}),
             control=answer({"price": base + source.gauss(0, 0.01)}),
             shadows={"s": answer({"price": base + 0.05 + source.gauss(0, 0.01)})},
@@ -238,7 +236,7 @@ def test_a_shadow_as_noisy_as_live_has_no_excess_over_the_control_arm() -> None:
         return {"label": source.choices("ab", (9, 1))[0]}
 
     records = [
-        replace(record, control=answer(draw())) for record in chosen(2000, 3, lambda _, number: (draw(), draw()))
+        record._replace(control=answer(draw())) for record in chosen(2000, 3, lambda _, number: (draw(), draw()))
     ]
     excess = report_on(records)["shadows"]["s"]["control"]["excess"]
     assert excess["low"] < 0 < excess["high"]

@@ -231,7 +231,7 @@ def test_a_shadow_that_answered_nothing_is_said_to_have_no_score() -> None:
 
 
 def test_only_a_mismatch_is_an_answer_that_differs() -> None:
-    judged = [replace(answer(), judgement=Judgement(verdict)) for verdict in Verdict]
+    judged = [answer()._replace(judgement=Judgement(verdict)) for verdict in Verdict]
     assert [each.judgement for each in judged if verify.differs(each)] == [Judgement(Verdict.MISMATCH)]
     assert not verify.differs(answer())
     assert not verify.differs(None)

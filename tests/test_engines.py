@@ -119,8 +119,7 @@ def test_only_what_is_asked_for_is_counted(logs: Path, only: Only, count: int) -
 )
 def test_conditions_look_into_the_request(text: str, asked: Any, holds: bool) -> None:
     request = Asked("POST", "/", "", {}, Body("json" if asked is not None else "none", asked, 5))
-    one = record(1, answer(1))
-    object.__setattr__(one, "request", request)
+    one = record(1, answer(1))._replace(request=request)
     assert Condition.parse(text).holds(one) == holds
 
 

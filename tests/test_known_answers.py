@@ -3,7 +3,6 @@
 import csv
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,7 @@ def test_flights_all_of_september() -> None:
             shadow = says[row["shadow"]]
             made = record(n, answers[live], int(row["minute"]) * 60, s=answers[shadow])
             body = Body("json", {"instances": [{"dep_delay": delay}]}, 40)
-            records.append(replace(made, request=Asked("POST", "/invocations", "", {}, body)))
+            records.append(made._replace(request=Asked("POST", "/invocations", "", {}, body)))
             labels[made.id] = says[row["late"]]
             lates = [count + (each == flights.LATE) for count, each in zip(lates, (live, shadow), strict=True)]
             if live != shadow:

@@ -3,7 +3,6 @@
 import io
 import random
 import re
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -79,7 +78,7 @@ def test_latency_is_reported_with_its_ratio_and_interval() -> None:
 
 def test_timeouts_make_the_tail_at_least_their_limit() -> None:
     records = [
-        replace(each, shadows={"gbm": failed(Outcome.TIMEOUT, 2000.0)}) if number % 50 == 0 else each
+        each._replace(shadows={"gbm": failed(Outcome.TIMEOUT, 2000.0)}) if number % 50 == 0 else each
         for number, each in enumerate(flights())
     ]
     summary = summarise(records, Rules())

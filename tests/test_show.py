@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import subprocess
-from dataclasses import replace
 
 import pytest
 from logs import answer, failed, record
@@ -45,7 +44,7 @@ def test_the_rules_decide_what_is_marked() -> None:
 
 
 def test_every_shadow_and_the_control_are_shown_unless_one_is_named() -> None:
-    both = replace(record(1, answer(1), a=answer(1), b=answer(2)), control=answer(3))
+    both = record(1, answer(1), a=answer(1), b=answer(2))._replace(control=answer(3))
     assert "control (live again)" in shown(both)
     assert "a — " not in shown(both, shadow="b")
     assert "control" not in shown(both, shadow="b")
@@ -59,22 +58,22 @@ def test_a_leg_without_an_answer_says_why() -> None:
 
 def test_bodies_cannot_act_on_the_terminal() -> None:
     evil = "\x1b]0;owned\x07\x9b31m\u202e"
-    asked = replace(record(1, answer({evil: evil}), gbm=answer(evil)), id="x")
-    text_body = replace(answer(1), body=Body("text", f"one{evil}\ntwo", 20))
-    for text in (shown(asked), shown(replace(asked, live=text_body, shadows={"gbm": answer(1)}))):
+    asked = record(1, answer({evil: evil}), gbm=answer(evil))._replace(id="x")
+    text_body = answer(1)._replace(body=Body("text", f"one{evil}\ntwo", 20))
+    for text in (shown(asked), shown(asked._replace(live=text_body, shadows={"gbm": answer(1)}))):
         assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(text)
         assert "]0;owned" in text
 
 
 def test_bodies_that_are_not_json_are_shown_as_what_they_are() -> None:
-    live = replace(answer(1), body=Body("text", "one\ntwo", 7))
-    shadow = replace(answer(1), body=Body("text", "one\nthree", 9))
+    live = answer(1)._replace(body=Body("text", "one\ntwo", 7))
+    shadow = answer(1)._replace(body=Body("text", "one\nthree", 9))
     rows = shown(record(1, live, gbm=shadow)).splitlines()
     assert any("two" in row and "!" in row and "three" in row for row in rows)
     assert not any("!" in row for row in rows if row.split() == ["one", "one"])
-    blob = replace(answer(1), body=Body("bytes", b"\x00\xff", 2))
+    blob = answer(1)._replace(body=Body("bytes", b"\x00\xff", 2))
     assert "(2 bytes) 00 ff" in shown(record(1, blob, gbm=blob))
-    hashed = replace(answer(1), body=Body("none", None, 5, truncated=True, sha256="00"))
+    hashed = answer(1)._replace(body=Body("none", None, 5, truncated=True, sha256="00"))
     assert "(5 bytes, not in the log)" in shown(record(1, hashed, gbm=blob))
 
 
@@ -97,7 +96,7 @@ def test_a_request_without_shadows_shows_lives_answer() -> None:
 
 def asked(body: Body, **headers: str | list[str]) -> Record:
     request = Asked("POST", "/a b/../p", "q=1&r='x'", {name.replace("_", "-"): v for name, v in headers.items()}, body)
-    return replace(record(1, answer(1)), request=request)
+    return record(1, answer(1))._replace(request=request)
 
 
 def sent(command: str) -> list[str]:

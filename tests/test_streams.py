@@ -2,7 +2,6 @@
 
 import io
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,7 +66,7 @@ def test_tokens_are_counted_by_usage_or_else_by_chunk() -> None:
         (stream(chunk("a"), chunk("b"), outcome=Outcome.INCOMPLETE), (1, 0, 0)),
         (stream({"any": 1}, {"thing": 2}), (1, 1, 0)),
         (stream(chunk("a"), chunk("b", "stop"), total=100.0), (1, 1, 0)),
-        (replace(stream(chunk("a")), body=Body("text", "data: {", 900, truncated=True)), (1, 1, 0)),
+        (stream(chunk("a"))._replace(body=Body("text", "data: {", 900, truncated=True)), (1, 1, 0)),
         (stream({"choices": [None, {"delta": 3}], "usage": [1]}, {"choices": 7}, "{", "[[", 3), (1, 0, 0)),
         (answer({"choices": [{"text": "whole"}]}), (0, 0, 0)),
     ],

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ def test_what_waits_to_be_counted_is_bounded_however_wide_requests_and_differenc
     for n in range(200):
         wide = record(n, answer({f"k{at}": n for at in range(200)}), s=answer({f"k{at}": -n - 1 for at in range(200)}))
         body = Body("json", {f"f{at}": n * 64 + at for at in range(64)}, 1000)
-        wide = replace(wide, request=replace(wide.request, body=body))
+        wide = wide._replace(request=wide.request._replace(body=body))
         pair.add(0, wide, wide.shadows["s"], Reading(Rules()))
         waiting.append(len(pair._met) + sum(len(values) for values, _ in pair._differing.values()))
     assert 4000 <= max(waiting) < 4000 + 64 + 2 + 100

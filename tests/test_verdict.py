@@ -1,7 +1,6 @@
 """One answer beside live's, to a verdict."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,7 +74,7 @@ def test_ignoring_the_whole_answer_still_compares_the_status() -> None:
 
 @pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.OK])
 def test_only_two_whole_answers_are_compared(outcome: Outcome) -> None:
-    broken = replace(answer(1), outcome=outcome)
+    broken = answer(1)._replace(outcome=outcome)
     assert judge(answer(1), broken, Rules()).why == f"shadow: {outcome}"
     assert judge(broken, answer(1), Rules()).why == f"live: {outcome}"
     assert judge(broken, answer(1), Rules()).verdict is Verdict.INCOMPARABLE
@@ -91,14 +90,14 @@ def test_only_two_whole_answers_are_compared(outcome: Outcome) -> None:
     ],
 )
 def test_a_body_that_is_not_whole_is_incomparable_and_says_why(body: Body | None, why: str) -> None:
-    judgement = judge(answer(1), replace(answer(1), body=body), Rules())
+    judgement = judge(answer(1), answer(1)._replace(body=body), Rules())
     assert (judgement.verdict, judgement.why) == (Verdict.INCOMPARABLE, f"shadow: {why}")
 
 
 def test_what_could_not_be_decoded_matches_only_as_the_same_bytes() -> None:
-    live = replace(answer(), body=Body("bytes", b"\x1f\x8b\x01", 3, coding="x-odd"))
-    same = replace(answer(), body=Body("bytes", b"\x1f\x8b\x01", 3, coding="x-odd"))
-    other = replace(answer(), body=Body("bytes", b"\x1f\x8b\x02", 3, coding="x-odd"))
+    live = answer()._replace(body=Body("bytes", b"\x1f\x8b\x01", 3, coding="x-odd"))
+    same = answer()._replace(body=Body("bytes", b"\x1f\x8b\x01", 3, coding="x-odd"))
+    other = answer()._replace(body=Body("bytes", b"\x1f\x8b\x02", 3, coding="x-odd"))
     assert judge(live, same, Rules()).verdict is Verdict.MATCH
     assert judge(live, other, Rules()).verdict is Verdict.INCOMPARABLE
 
