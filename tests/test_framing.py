@@ -5,10 +5,12 @@ one of the two refuses more than framing.py is named in `h11_refuses` and `llhtt
 """
 
 import re
+import tracemalloc
 from collections.abc import Callable
 
 import h11
 import httptools
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from messages import UPGRADE, Read, read_by_h11, read_by_llhttp, replies, requests
@@ -16,6 +18,7 @@ from messages import UPGRADE, Read, read_by_h11, read_by_llhttp, replies, reques
 from shadowproxy.exchange import Fields
 from shadowproxy.serve import framing
 from shadowproxy.serve.framing import FramingError
+from shadowproxy.serve.headers import end_to_end, find, for_shadow
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n"
 """Stands behind every message of these tests: whoever reads into it disagrees about where the first one ends."""
@@ -180,3 +183,73 @@ def test_what_was_checked_before_need_not_be_checked_again(raw: bytes, sizes: li
         return False
 
     assert refused(*sizes, len(head)) == refused(len(head))
+
+
+HEADS = st.one_of(requests, replies).map(lambda raw: raw.partition(b"\r\n\r\n")[0])
+
+
+@much
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nx: 2")
+@given(HEADS)
+def test_a_head_has_the_names_of_its_fields_each_with_its_first_value(head: bytes) -> None:
+    try:
+        read = framing.reply_head(head, "GET") if head.startswith(b"HTTP/") else framing.request_head(head)
+    except FramingError:
+        return
+    assert set(read.names) == {name.lower() for name, _ in read.fields}
+    for lower, value in read.names.items():
+        assert value == find(read.fields, lower)
+    assert read.end_to_end == end_to_end(read.fields)
+
+
+@much
+@given(HEADS)
+def test_a_head_that_comes_again_is_read_as_it_was_the_first_time(head: bytes) -> None:
+    def reading() -> tuple[object, ...] | str:
+        try:
+            if head.startswith(b"HTTP/"):
+                reply = framing.reply_head(head, "GET")
+                return reply.status, reply.fields, reply.framing, reply.keep_alive
+            request = framing.request_head(head)
+        except FramingError as error:
+            return f"{error.status} {error}"
+        told = request.method, request.target, request.http10, request.expects_continue
+        return *told, request.fields, request.framing, request.keep_alive
+
+    for remembered in (framing._remembered_line, framing._remembered_request, framing._remembered_reply):
+        remembered.cache_clear()
+    first = reading()
+    assert reading() == first
+
+
+def test_an_answer_to_head_and_one_to_get_may_have_the_same_head_and_not_the_same_end() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 5"
+    for _ in range(2):
+        assert (framing.reply_head(head, "GET").framing, framing.reply_head(head, "GET").keep_alive) == (5, True)
+        assert (framing.reply_head(head, "HEAD").framing, framing.reply_head(head, "HEAD").keep_alive) == (0, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [12, 100, 1000, 30_000])
+def test_what_is_remembered_of_heads_is_bounded(size: int) -> None:
+    """Whatever callers think of: many short fields in a head, few long ones, or one that is too long."""
+
+    def head(number: int) -> bytes:
+        lines = [
+            b"%x.%x:%b" % (number, each, bytes(size - 11).replace(b"\0", b"v")) for each in range(2000 // size or 1)
+        ]
+        return b"\r\n".join([b"GET / HTTP/1.1", b"Host:", *lines])
+
+    def ask(number: int) -> None:
+        read = framing.request_head(head(number))
+        framing.reply_head(head(number).replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK"), "GET")
+        for_shadow(read.end_to_end, "s", credentials=False, record="")
+
+    tracemalloc.start()
+    try:
+        for number in range(600):
+            ask(number)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 16 * 1024 * 1024

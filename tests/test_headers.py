@@ -29,21 +29,21 @@ FIELDS = st.lists(st.tuples(NAMES, st.binary(max_size=6)), max_size=8)
 
 @pytest.mark.parametrize("name", sorted(HOP_BY_HOP))
 def test_a_field_for_this_hop_only_does_not_pass(name: bytes) -> None:
-    assert end_to_end((A, (name.title(), b"x"), HOST)) == [A, HOST]
+    assert end_to_end((A, (name.title(), b"x"), HOST)) == (A, HOST)
 
 
 @pytest.mark.parametrize("listed", [b"x-b", b"X-B", b"close, X-b", b"x-b\t ,, close", b"keep-alive,x-B"])
 def test_what_connection_lists_does_not_pass(listed: bytes) -> None:
-    assert end_to_end((A, (b"connection", listed), (b"X-B", b"2"), HOST)) == [A, HOST]
+    assert end_to_end((A, (b"connection", listed), (b"X-B", b"2"), HOST)) == (A, HOST)
 
 
 def test_what_several_connection_fields_list_does_not_pass() -> None:
-    assert end_to_end(((b"Connection", b"a"), (b"A", b""), (b"B", b""), (b"CONNECTION", b"b"), A)) == [A]
+    assert end_to_end(((b"Connection", b"a"), (b"A", b""), (b"B", b""), (b"CONNECTION", b"b"), A)) == (A,)
 
 
 @pytest.mark.parametrize("name", sorted(NOT_TO_STRIP))
 def test_connection_cannot_name_away_what_the_message_hangs_on(name: bytes) -> None:
-    assert end_to_end(((b"Connection", name), (name, b"x"))) == [(name, b"x")]
+    assert end_to_end(((b"Connection", name), (name, b"x"))) == ((name, b"x"),)
 
 
 @given(FIELDS)
@@ -51,7 +51,7 @@ def test_what_passes_is_a_subsequence_and_passing_twice_changes_nothing(fields: 
     passed = end_to_end(tuple(fields))
     came = iter(fields)
     assert all(field in came for field in passed)
-    assert end_to_end(tuple(passed)) == passed
+    assert end_to_end(passed) == passed
 
 
 def test_the_first_field_of_a_name_is_found_whatever_its_case() -> None:

@@ -16,22 +16,27 @@ forms that rule 1 forbids; h11 repairs too. tests/test_framing.py holds what is 
 
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import lru_cache
 from http import HTTPStatus
+from typing import TypeAlias
 
 from shadowproxy.exchange import Field, Fields
+from shadowproxy.serve.headers import end_to_end
 
 MAX_TARGET = 16 * 1024
 MAX_FIELDS = 200
 MAX_CHUNK_LINE = 4 * 1024
 MAX_TRAILERS = 16 * 1024
+REMEMBERED = 2 * 1024
+"""Bytes. Longer heads are read anew each time; of the others so many are remembered, with all that their fields hold,
+credentials too, that it comes to 16 MiB at the very most."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]"  # field-content with obs-text; no other control byte
 _REQUEST_LINE = re.compile(rb"(%b++) ([\x21-\x7e\x80-\xff]++) HTTP/([0-9])\.([0-9])" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: (%b*+))?" % _TEXT)
-_FIELD_LINES = re.compile(rb"(?:%b++:%b*+\r\n)*+" % (_TOKEN, _TEXT))
 _FIELD_LINE = re.compile(rb"%b++:%b*+" % (_TOKEN, _TEXT))
 _BLANK_LINES = re.compile(rb"(?:\r\n)*+")
 _UNFINISHED_HEAD = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]++|\r\n)*+\r?")
@@ -65,61 +70,108 @@ class Length(Enum):
 Framing = int | Length
 """A body's length in bytes, 0 for none; or how else its end is known."""
 
+ReadLine: TypeAlias = Callable[[bytes], tuple[Field, bytes]]
+"""From a field line to the field and its name in lower case. Raises FramingError."""
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """`target` is origin-form or `*`, and otherwise the bytes that came. `keep_alive` is the caller's wish.
 
-    `names` are those of `fields` in lower case.
+class Head:
+    """What the heads of requests and of answers have in common. Nobody changes one: it stands for all that came alike.
+
+    `names` are those of `fields` in lower case, each with the value of its first field.
     """
 
-    method: str
-    target: bytes
-    http10: bool
-    fields: Fields
-    names: frozenset[bytes]
-    framing: Framing
-    keep_alive: bool
-    expects_continue: bool
+    __slots__ = ("_end_to_end", "fields", "framing", "keep_alive", "names")
+
+    def __init__(self, fields: Fields, names: Mapping[bytes, bytes], framing: Framing, *, keep_alive: bool) -> None:
+        self.fields = fields
+        self.names = names
+        self.framing = framing
+        self.keep_alive = keep_alive
+        self._end_to_end: Fields | None = None
+
+    @property
+    def end_to_end(self) -> Fields:
+        """`fields` without those that are for this hop only."""
+        if self._end_to_end is None:
+            self._end_to_end = end_to_end(self.fields, self.names)
+        return self._end_to_end
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyHead:
-    """`names` are those of `fields` in lower case."""
+class RequestHead(Head):
+    """`target` is origin-form or `*`, and otherwise the bytes that came. `keep_alive` is the caller's wish."""
 
-    status: int
-    fields: Fields
-    names: frozenset[bytes]
-    framing: Framing
-    keep_alive: bool
+    __slots__ = ("expects_continue", "http10", "method", "target")
+
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        fields: Fields,
+        names: Mapping[bytes, bytes],
+        framing: Framing,
+        *,
+        http10: bool,
+        keep_alive: bool,
+        expects_continue: bool,
+    ) -> None:
+        super().__init__(fields, names, framing, keep_alive=keep_alive)
+        self.method = method
+        self.target = target
+        self.http10 = http10
+        self.expects_continue = expects_continue
+
+
+class ReplyHead(Head):
+    """`keep_alive` is the server's wish, of an answer to any method but HEAD."""
+
+    __slots__ = ("status",)
+
+    def __init__(
+        self, status: int, fields: Fields, names: Mapping[bytes, bytes], framing: Framing, *, keep_alive: bool
+    ) -> None:
+        super().__init__(fields, names, framing, keep_alive=keep_alive)
+        self.status = status
 
 
 def request_head(head: bytes) -> RequestHead:
     """Read a request's head, from its first byte to before its empty line. Raises FramingError."""
-    line, _, lines = head.partition(b"\r\n")
-    method, target, http10 = _request_line(line)
-    fields = _fields(lines)
-    names = [name.lower() for name, _ in fields]
-    hosts = [value for name, (_, value) in zip(names, fields, strict=True) if name == b"host"]
-    if len(hosts) > 1 or (not hosts and not http10):
-        raise FramingError(400, "two Host fields" if hosts else "no Host field")
-    if hosts and not _HOST.fullmatch(hosts[0]):
-        raise FramingError(400, "malformed Host field")
-    expects = b"expect" in names and not http10 and b"100-continue" in _tokens(names, fields, b"expect")
-    return RequestHead(
-        method=method,
-        target=target,
-        http10=http10,
-        fields=fields,
-        names=frozenset(names),
-        framing=_framing(names, fields, http10=http10, otherwise=0),
-        keep_alive=_keep_alive(names, fields, http10=http10),
-        expects_continue=expects,
-    )
+    return _remembered_request(head) if len(head) <= REMEMBERED else _request_head(head, _read_line)
 
 
 def reply_head(head: bytes, method: str) -> ReplyHead:
     """Read the head of the answer to a request with `method`, to before its empty line. Raises FramingError."""
+    read = _remembered_reply(head) if len(head) <= REMEMBERED else _reply_head(head, _read_line)
+    if method != "HEAD":
+        return read
+    # Some servers answer HEAD with a body. It may come when the next request is on its way already, as if to that one.
+    return ReplyHead(read.status, read.fields, read.names, 0, keep_alive=False)
+
+
+def _request_head(head: bytes, read_line: ReadLine) -> RequestHead:
+    line, _, lines = head.partition(b"\r\n")
+    method, target, http10 = _request_line(line)
+    fields, names = _fields(lines, read_line)
+    if b"host" in names:
+        if len(_values(fields, names, b"host")) > 1:
+            raise FramingError(400, "two Host fields")
+        if not _HOST.fullmatch(names[b"host"]):
+            raise FramingError(400, "malformed Host field")
+    elif not http10:
+        raise FramingError(400, "no Host field")
+    expects = b"expect" in names and not http10 and b"100-continue" in _tokens(fields, names, b"expect")
+    return RequestHead(
+        method,
+        target,
+        fields,
+        names,
+        _framing(fields, names, http10=http10, otherwise=0),
+        http10=http10,
+        keep_alive=_keep_alive(fields, names, http10=http10),
+        expects_continue=expects,
+    )
+
+
+def _reply_head(head: bytes, read_line: ReadLine) -> ReplyHead:
     line, _, lines = head.partition(b"\r\n")
     match = _STATUS_LINE.fullmatch(line)
     if not match:
@@ -127,23 +179,50 @@ def reply_head(head: bytes, method: str) -> ReplyHead:
     status, http10 = int(match[3]), match[2] == b"0"
     if match[1] != b"1" or not 100 <= status < 600:
         raise FramingError(502, f"unusable status line: HTTP/{match[1].decode()}.{match[2].decode()} {status}")
-    fields = _fields(lines)
-    names = [name.lower() for name, _ in fields]
     try:
-        framing = _framing(names, fields, http10=http10, otherwise=Length.UNTIL_CLOSE)
+        fields, names = _fields(lines, read_line)
+        framing = _framing(fields, names, http10=http10, otherwise=Length.UNTIL_CLOSE)
     except FramingError as error:
         raise FramingError(502, str(error)) from None
     if status == 101:
         raise FramingError(502, "an upgrade that nobody asked for")
-    if method == "HEAD" or status < 200 or status in BODYLESS_STATUSES:
+    if status < 200 or status in BODYLESS_STATUSES:
         framing = 0
-    # Some servers answer HEAD with a body. It may come when the next request is on its way already, as if to that one.
-    keep_alive = framing is not Length.UNTIL_CLOSE and method != "HEAD" and _keep_alive(names, fields, http10=http10)
-    return ReplyHead(status=status, fields=fields, names=frozenset(names), framing=framing, keep_alive=keep_alive)
+    keep_alive = framing is not Length.UNTIL_CLOSE and _keep_alive(fields, names, http10=http10)
+    return ReplyHead(status, fields, names, framing, keep_alive=keep_alive)
+
+
+def _read_line(line: bytes) -> tuple[Field, bytes]:
+    """A field line, as a field and its name in lower case."""
+    if not _FIELD_LINE.fullmatch(line):
+        name, colon, _ = line.partition(b":")
+        # Never more than a name: what is said here is logged, and what follows may be a credential.
+        where = f"at {name[:40].decode('ascii', 'replace')!r}" if colon else "without a colon"
+        raise FramingError(400, f"malformed field line {where}")
+    name, _, value = line.partition(b":")
+    return (name, value.strip(b" \t")), name.lower()
+
+
+# Callers and servers repeat themselves. What they sent before is not read again: neither a whole head, nor, where a
+# request ID or a date in it is new, the lines that are not. The one that was not met for longest is forgotten first.
+
+_remembered_line = lru_cache(1024)(_read_line)
+
+
+@lru_cache(256)
+def _remembered_request(head: bytes) -> RequestHead:
+    return _request_head(head, _remembered_line)
+
+
+@lru_cache(256)
+def _remembered_reply(head: bytes) -> ReplyHead:
+    return _reply_head(head, _remembered_line)
 
 
 def after_blank_lines(data: bytes) -> bytes:
     """RFC 9112 section 2.2: some callers end a body with a line break too many, which is passed over."""
+    if not data.startswith(b"\r\n"):
+        return data
     return data[_BLANK_LINES.match(data).end() :]  # type: ignore[union-attr]  # it matches nothing, too
 
 
@@ -340,28 +419,28 @@ def _origin_form(method: bytes, target: bytes) -> bytes:
     return path if path.startswith(b"/") else b"/" + path
 
 
-def _fields(lines: bytes) -> Fields:
+def _fields(lines: bytes, read_line: ReadLine) -> tuple[Fields, Mapping[bytes, bytes]]:
+    """The fields, and what `Head.names` is."""
     if not lines:
-        return ()
-    if not _FIELD_LINES.fullmatch(lines + b"\r\n"):
-        bad = next(line for line in lines.split(b"\r\n") if not _FIELD_LINE.fullmatch(line))
-        name, colon, _ = bad.partition(b":")
-        # Never more than a name: what is said here is logged, and what follows may be a credential.
-        where = f"at {name[:40].decode('ascii', 'replace')!r}" if colon else "without a colon"
-        raise FramingError(400, f"malformed field line {where}")
+        return (), {}
     split = lines.split(b"\r\n")
     if len(split) > MAX_FIELDS:
         raise FramingError(431, f"more than {MAX_FIELDS} fields")
-    pairs = [line.split(b":", 1) for line in split]
-    return tuple([(name, value.strip(b" \t")) for name, value in pairs])
+    read = [read_line(line) for line in split]
+    fields = tuple([each for each, _ in read])
+    names = {name: value for (_, value), name in read}
+    if len(names) < len(fields):  # some name comes again
+        for (_, value), name in reversed(read):
+            names[name] = value
+    return fields, names
 
 
-def _framing(names: list[bytes], fields: Fields, *, http10: bool, otherwise: Framing) -> Framing:
+def _framing(fields: Fields, names: Mapping[bytes, bytes], *, http10: bool, otherwise: Framing) -> Framing:
     """RFC 9112 section 6.3, without its lenient branches (rule 2)."""
     if b"transfer-encoding" in names:
         if b"content-length" in names:
             raise FramingError(400, "both Content-Length and Transfer-Encoding")
-        codings = [fields[i][1].lower() for i, name in enumerate(names) if name == b"transfer-encoding"]
+        codings = [value.lower() for value in _values(fields, names, b"transfer-encoding")]
         if http10:
             raise FramingError(400, "Transfer-Encoding in HTTP/1.0")
         if codings == [b"chunked"]:
@@ -371,26 +450,27 @@ def _framing(names: list[bytes], fields: Fields, *, http10: bool, otherwise: Fra
             raise FramingError(501, "a transfer coding other than chunked")
         raise FramingError(400, "malformed Transfer-Encoding")
     if b"content-length" in names:
-        if names.count(b"content-length") > 1:
+        if len(_values(fields, names, b"content-length")) > 1:
             raise FramingError(400, "repeated Content-Length")
-        length = fields[names.index(b"content-length")][1]
-        if not _LENGTH.fullmatch(length):
+        if not _LENGTH.fullmatch(names[b"content-length"]):
             raise FramingError(400, "malformed Content-Length")
-        return int(length)
+        return int(names[b"content-length"])
     return otherwise
 
 
-def _keep_alive(names: list[bytes], fields: Fields, *, http10: bool) -> bool:
+def _keep_alive(fields: Fields, names: Mapping[bytes, bytes], *, http10: bool) -> bool:
     if b"connection" not in names:
         return not http10
-    options = _tokens(names, fields, b"connection")
+    options = _tokens(fields, names, b"connection")
     return b"keep-alive" in options and b"close" not in options if http10 else b"close" not in options
 
 
-def _tokens(names: list[bytes], fields: Fields, wanted: bytes) -> set[bytes]:
-    return {
-        token.strip(b" \t").lower()
-        for name, (_, value) in zip(names, fields, strict=True)
-        if name == wanted
-        for token in value.split(b",")
-    }
+def _tokens(fields: Fields, names: Mapping[bytes, bytes], wanted: bytes) -> set[bytes]:
+    return {token.strip(b" \t").lower() for value in _values(fields, names, wanted) for token in value.split(b",")}
+
+
+def _values(fields: Fields, names: Mapping[bytes, bytes], wanted: bytes) -> list[bytes]:
+    """The values of all fields with a name that there is."""
+    if len(names) == len(fields):  # none comes twice
+        return [names[wanted]]
+    return [value for name, value in fields if name.lower() == wanted]

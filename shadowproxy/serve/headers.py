@@ -6,6 +6,7 @@ What the caller and live wrote passes as it is; the tables below are all that is
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Field, Fields
@@ -18,6 +19,9 @@ that framing.py lets through is `chunked`, and a chunked body is sent on chunked
 
 NOT_TO_STRIP = frozenset({b"host", b"content-length", b"transfer-encoding", b"via", b"x-shadow-request"})
 """What `Connection: <name>` cannot take out: framing, routing and loop detection hang on these."""
+
+REMEMBERED = 2 * 1024
+"""Bytes of a value. What a shadow is told of a longer one is worked out each time."""
 
 VIA = b"1.1 shadowproxy"
 SHADOW_REQUEST = b"X-Shadow-Request"
@@ -36,18 +40,18 @@ class Edits:
     set: Fields = ()
 
 
-def end_to_end(fields: Fields, names: Iterable[bytes] | None = None) -> list[Field]:
+def end_to_end(fields: Fields, names: Iterable[bytes] | None = None) -> Fields:
     """`fields` without those that are for this hop only, which `Connection` may name (RFC 9110 section 7.6.1).
 
     `names` are theirs in lower case, where they are known.
     """
     if HOP_BY_HOP.isdisjoint([name.lower() for name, _ in fields] if names is None else names):  # most messages
-        return list(fields)
+        return fields
     listed = HOP_BY_HOP
     for name, value in fields:
         if name.lower() == b"connection":
             listed = listed | {option.strip(b" \t").lower() for option in value.split(b",")} - NOT_TO_STRIP
-    return [field for field in fields if field[0].lower() not in listed]
+    return tuple([field for field in fields if field[0].lower() not in listed])
 
 
 def find(fields: Iterable[Field], lower_name: bytes) -> bytes | None:
@@ -98,7 +102,7 @@ def hops(fields: Fields) -> int:
     return sum(value.count(VIA) for name, value in fields if name.lower() == b"via")
 
 
-def for_shadow(fields: list[Field], shadow: str, *, credentials: bool, record: str) -> tuple[list[Field], bool]:
+def for_shadow(fields: Iterable[Field], shadow: str, *, credentials: bool, record: str) -> tuple[list[Field], bool]:
     """What a shadow is sent, and whether credentials were held back.
 
     The trace goes on under a new span, the one that `record` and the shadow's name make, and asks nobody to record it:
@@ -106,18 +110,32 @@ def for_shadow(fields: list[Field], shadow: str, *, credentials: bool, record: s
     """
     sent: list[Field] = []
     held_back = False
-    for name, value in fields:
-        lower = name.lower()
-        if not credentials and is_credential_header(lower):
-            held_back = True
-        elif lower == b"traceparent" and (trace := TraceParent.of(value)) is not None:
-            sent.append((name, trace.unsampled(span_id(record, shadow))))
-        elif lower != b"expect":  # the body is here already: there is nothing to ask leave for
-            told = value if credentials else _without_credentials(value)
-            held_back = held_back or told is not value
-            sent.append((name, told))
+    for field in fields:
+        told, is_less, trace = (_told if len(field[1]) <= REMEMBERED else _telling)(field, credentials)
+        held_back = held_back or is_less
+        if trace is not None:
+            sent.append((field[0], trace.unsampled(span_id(record, shadow))))
+        elif told is not None:
+            sent.append(told)
     sent += ((b"Via", VIA), (SHADOW_REQUEST, shadow.encode()))
     return sent, held_back
+
+
+def _telling(field: Field, credentials: bool) -> "tuple[Field | None, bool, TraceParent | None]":
+    """What of a field a shadow is told, whether that is less than it says, and the trace that it goes on with."""
+    name, value = field
+    lower = name.lower()
+    if not credentials and is_credential_header(lower):
+        return None, True, None
+    if lower == b"traceparent" and (trace := TraceParent.of(value)) is not None:
+        return field, False, trace
+    if lower == b"expect":  # the body is here already: there is nothing to ask leave for
+        return None, False, None
+    told = value if credentials else _without_credentials(value)
+    return (name, told), told is not value, None
+
+
+_told = lru_cache(1024)(_telling)  # callers repeat themselves, and to look for what is secret takes a microsecond
 
 
 def _without_credentials(value: bytes) -> bytes:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -17,7 +17,7 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPRequestEve
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply, Request
 from shadowproxy.serve.capture import Capture
 from shadowproxy.serve.framing import FramingError, RequestHead
-from shadowproxy.serve.headers import VIA, end_to_end, find, forwarded, hops
+from shadowproxy.serve.headers import VIA, find, forwarded, hops
 from shadowproxy.serve.identity import sound_id, uuid7
 from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, refusal
 from shadowproxy.serve.mirror import Mirror
@@ -60,16 +60,16 @@ class Service:
     respond_id: bool
     forwarded: bool
 
-    def told(self, fields: list[Field], request_id: str, names: frozenset[bytes] | None = None) -> list[Field]:
+    def told(self, fields: Fields | list[Field], request_id: str, names: Container[bytes] | None = None) -> list[Field]:
         """The answer's fields, with the request ID where live did not give one itself.
 
         `names` has theirs in lower case, where they are known.
         """
         name = self.id_header
         if not self.respond_id:
-            return fields
+            return list(fields)
         if (names is None or name.lower() in names) and find(fields, name.lower()) is not None:
-            return fields
+            return list(fields)
         return [*fields, (name, request_id.encode())]
 
 
@@ -105,7 +105,7 @@ class Proxy:
         head: RequestHead = extensions["shadowproxy"]["head"]
         service = self.service
         id_name = service.id_header.lower()
-        id_field = find(head.fields, id_name) if id_name in head.names else None
+        id_field = head.names.get(id_name)
         record = uuid7()
         request_id = sound_id(id_field) or record
         if self.in_flight >= service.in_flight:
@@ -119,7 +119,7 @@ class Proxy:
             self._note_refusal(508, detail, head, request_id)
             await self._refuse(send, service, 508, "proxy_loop_detected", detail, request_id)
             return
-        if b"upgrade" in head.names and b"websocket" in (find(head.fields, b"upgrade") or b"").lower():
+        if b"upgrade" in head.names and b"websocket" in head.names[b"upgrade"].lower():
             detail = "WebSockets are not mirrored"
             self._note_refusal(501, detail, head, request_id)
             await self._refuse(send, service, 501, "http_request_denied", detail, request_id)
@@ -159,15 +159,14 @@ class Proxy:
         upload = _Upload(self.mirror.capture(unsettled), receive)
         answer = _Answer(self.mirror.capture(unsettled))
 
-        fields = end_to_end(head.fields, head.names)
+        fields = head.end_to_end
         id_name = service.id_header.lower()
         if id_name not in head.names or find(fields, id_name) is None:  # none came, or `Connection` named it
-            fields.append((service.id_header, request_id.encode()))
-        snapshot = tuple(fields)
+            fields = (*fields, (service.id_header, request_id.encode()))
 
         def request() -> Request:
             capture = upload.capture
-            return Request(request_id, record, at_ns, head.method, head.target, snapshot, capture.body, capture.size)
+            return Request(request_id, record, at_ns, head.method, head.target, fields, capture.body, capture.size)
 
         def offer() -> None:
             if b"x-shadow-request" not in head.names:
@@ -190,7 +189,7 @@ class Proxy:
                 to_live = [*fields, (b"Via", VIA)]
                 if service.forwarded:
                     client = (scope["client"] or ("unknown", 0))[0]  # type: ignore[typeddict-item]
-                    to_live = forwarded(to_live, client, find(head.fields, b"host"))
+                    to_live = forwarded(to_live, client, head.names.get(b"host"))
                 body = upload.taken if upload.complete else upload.rest(offer)
                 answering = await service.live.ask(head.method, head.target, to_live, body)
 
