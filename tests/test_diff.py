@@ -24,7 +24,7 @@ json_values = st.recursive(
 
 
 def places(live: Any, shadow: Any, rules: Rules | None = None) -> list[tuple[str, str]]:
-    return [(each.path, each.kind) for each in diff(live, shadow, rules or Rules()).differences]
+    return [(each.path, each.kind) for each in diff(live, shadow, rules or Rules()).listed()]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_ignored_places_are_not_told_of(ignore: list[str], expected: list[str] |
             Rules(ignore=tuple(ignore))
         return
     found = diff(live, shadow, Rules(ignore=tuple(ignore)))
-    assert [each.path for each in found.differences] == expected
+    assert [each.path for each in found.listed()] == expected
     assert bool(found.ignored) == (len(expected) < 4)
 
 
@@ -162,14 +162,14 @@ def test_a_value_equals_its_copy(value: Any) -> None:
 @given(json_values, json_values)
 def test_differences_are_the_same_seen_from_the_other_side(live: Any, shadow: Any) -> None:
     mirrored = {"missing": "extra", "extra": "missing"}
-    there = sorted((each.path, mirrored.get(each.kind, each.kind)) for each in diff(live, shadow, Rules()).differences)
-    back = sorted((each.path, each.kind) for each in diff(shadow, live, Rules()).differences)
+    there = sorted((each.path, mirrored.get(each.kind, each.kind)) for each in diff(live, shadow, Rules()).listed())
+    back = sorted((each.path, each.kind) for each in diff(shadow, live, Rules()).listed())
     assert there == back
 
 
 @given(json_values, json_values)
 def test_whatever_differs_can_be_written_as_json(live: Any, shadow: Any) -> None:
-    for each in diff(live, shadow, Rules()).differences:
+    for each in diff(live, shadow, Rules()).listed():
         assert orjson.loads(orjson.dumps([each.path, each.live, each.shadow]))[0] == each.path
 
 
@@ -190,7 +190,7 @@ def test_a_pointer_names_the_keys_it_was_made_of(keys: list[str]) -> None:
 
 def test_what_is_listed_is_bounded_and_what_is_counted_is_not() -> None:
     found = diff({str(n): 1 for n in range(5000)}, {str(n): 2 for n in range(5000)}, Rules())
-    assert (len(found.differences), found.count, len(found.where)) == (KEPT, 5000, PLACES)
+    assert (len(found.listed()), found.count, len(found.where)) == (KEPT, 5000, PLACES)
 
 
 def test_array_positions_are_one_place() -> None:
@@ -205,7 +205,7 @@ def test_depth_and_length_cost_neither_recursion_nor_squares() -> None:
     for _ in range(100_000):
         deep, other = [deep], [other]
     found = diff(deep, other, Rules())
-    assert (found.count, found.differences[0].path) == (1, "/0" * 1000 + "…")
+    assert (found.count, found.listed()[0].path) == (1, "/0" * 1000 + "…")
     long = list(range(300_000))
     started = time.process_time()
     assert diff(long, [*long[:-1], -1], Rules()).count == 1
@@ -214,24 +214,24 @@ def test_depth_and_length_cost_neither_recursion_nor_squares() -> None:
 
 
 def test_long_texts_are_shown_from_where_they_part() -> None:
-    (difference,) = diff("x" * 1000 + "left" + "y" * 1000, "x" * 1000 + "right" + "y" * 1000, Rules()).differences
+    (difference,) = diff("x" * 1000 + "left" + "y" * 1000, "x" * 1000 + "right" + "y" * 1000, Rules()).listed()
     assert difference.live.startswith("…" + "x" * 40 + "left")
     assert difference.shadow.startswith("…" + "x" * 40 + "right")
     assert len(difference.live) <= 201
 
 
 def test_large_values_are_described() -> None:
-    (difference,) = diff({"a": list(range(1000))}, {}, Rules()).differences
+    (difference,) = diff({"a": list(range(1000))}, {}, Rules()).listed()
     assert difference.live == "array of 1000"
 
 
 def test_a_key_of_a_megabyte_does_not_fill_the_log() -> None:
-    (difference,) = diff({"k" * 1_000_000: 1}, {}, Rules()).differences
+    (difference,) = diff({"k" * 1_000_000: 1}, {}, Rules()).listed()
     assert difference.path == "/" + "k" * 200 + "…"
 
 
 def test_half_a_surrogate_pair_can_be_told() -> None:
-    (difference,) = diff(json.loads('{"\\ud800": "\\udc00"}'), json.loads('{"\\ud800": "x"}'), Rules()).differences
+    (difference,) = diff(json.loads('{"\\ud800": "\\udc00"}'), json.loads('{"\\ud800": "x"}'), Rules()).listed()
     assert (difference.path, difference.live) == ("/\\ud800", "\\udc00")
 
 
@@ -243,5 +243,5 @@ def test_a_senseless_tolerance_is_refused(bound: float) -> None:
 
 def test_each_difference_has_its_place_whatever_the_keys_are() -> None:
     found = diff({"0": [{"a": 1}, {"b": [2]}]}, {"0": [{"a": 2}, {"b": [3]}]}, Rules())
-    assert [each.path for each in found.differences] == ["/0/0/a", "/0/1/b/0"]
-    assert found.places == ["/0/*/a", "/0/*/b/*"]
+    assert [each.path for each in found.listed()] == ["/0/0/a", "/0/1/b/0"]
+    assert [place for place, *_ in found.found] == ["/0/*/a", "/0/*/b/*"]

@@ -13,12 +13,11 @@ The walk is one loop with its own stack, so depth costs no recursion, and what i
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
-from shadowproxy.compare.rules import FLOATS, Place, Rules, pointer_token
+from shadowproxy.compare.rules import FLOATS, Place, Rules, shown_pointer, sound
 from shadowproxy.record import Difference
 
 KEPT: Final = 100
@@ -27,153 +26,206 @@ KEPT: Final = 100
 PLACES: Final = 200
 """Distinct places counted one by one; the others are counted together."""
 
-_LONGEST: Final = 200  # characters of a value, or of one key, that a difference shows
-_LONGEST_POINTER: Final = 2000
+_LONGEST: Final = 200  # characters of a value that a difference shows
 _DEEPEST: Final = 64  # levels that the sorting key of an unordered element looks at
 _MISSING: Final = object()
+_MEMBER: Final = -1
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
 
-Where = tuple[str, str]
+Where: TypeAlias = tuple[str, str]
 """A place with every array position as `*`, and the kind of difference there."""
+
+_Way: TypeAlias = "tuple[_Way, Place, int] | None"
+"""The way to one value of a payload: the way to what holds it, its place, and its number in an array or `_MEMBER`."""
+
+Found: TypeAlias = "tuple[str, str, Any, Any, _Way | str]"
+"""A difference as it is met: its place, its kind, live's value and the shadow's, and the way there or its pointer."""
 
 
 @dataclass(slots=True)
 class Diff:
-    """What was found. `near` counts numbers that are equal only by tolerance, per place.
+    """What was found. `near` counts numbers that are equal only by tolerance, `where` the differences, per place.
 
-    `places` has for each of the differences its path with every array position as `*`.
+    `found` has the first of the differences as they were met. Of thousands that a report counts it shows a few, so the
+    words for them (`listed`) are made when they are asked for.
     """
 
-    differences: list[Difference] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
     count: int = 0
     ignored: int = 0
-    where: Counter[Where] = field(default_factory=Counter)
-    near: Counter[str] = field(default_factory=Counter)
+    where: dict[Where, int] = field(default_factory=dict)
+    near: dict[str, int] = field(default_factory=dict)
+
+    def listed(self, most: int = KEPT) -> list[Difference]:
+        """The first differences as a record tells of them."""
+        return [
+            Difference(
+                way if isinstance(way, str) else _pointer(way),
+                kind,
+                loggable(live),
+                loggable(shadow),
+            )
+            for _, kind, live, shadow, way in self.found[:most]
+        ]
 
 
-_Pair = tuple[str, Any, Any, Place]
-"""A key or position, what live and the shadow have there, and what the rules say of it."""
+_Pair: TypeAlias = tuple[int, Any, Any, Place]
+"""A number in an array or `_MEMBER`, what live and the shadow have there, and its place."""
 
-_Frame = tuple[Iterator[_Pair], str, str, bool]
-"""What is left to compare in one container, its pointer, that with `*` for positions, and whether it is an array."""
+_Frame: TypeAlias = tuple[Iterator[_Pair], _Way]
+"""What is left to compare in one container, and the way to it."""
 
 
 def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
     """Every difference between two JSON values, in the order of live's document. Bounded in memory, linear in time
     but for unordered arrays (n log n)."""
     found = Diff()
-    begun = _compare(live, shadow, rules.root, "", "", rules, found)
-    stack = [begun] if begun is not None else []
+    root = rules.root
+    stack: list[_Frame] = []
+    _met(live, shadow, root, _MEMBER, None, found, stack)
     while stack:
-        pairs, above, above_where, array = stack[-1]
-        for key, one, other, place in pairs:
-            if place.ignored and found.ignored:
-                continue  # one ignored difference is enough to know
-            # Pointers grow with the walk, a step each, and not for every difference anew: siblings have most in common.
-            if array:
-                path, where = f"{above}/{key}", above_where + "/*"
-            else:
-                token = pointer_token(key if len(key) <= _LONGEST else key[:_LONGEST] + "…")
-                path, where = f"{above}/{token}", f"{above_where}/{token}"
-            if len(path) > _LONGEST_POINTER:
-                path, where = path[: _LONGEST_POINTER + 1], where[: _LONGEST_POINTER + 1]
-            deeper = _compare(one, other, place, path, where, rules, found)
-            if deeper is not None:
-                stack.append(deeper)
+        pairs, way = stack[-1]
+        for at, one, other, place in pairs:
+            if _met(one, other, place, at, way, found, stack):
                 break
         else:
             stack.pop()
     return found
 
 
-def _compare(one: Any, other: Any, place: Place, path: str, where: str, rules: Rules, found: Diff) -> _Frame | None:
-    """Note how two values differ, or give what is to be compared below them."""
+def _met(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff, stack: list[_Frame]) -> bool:
+    """Note how two values differ; or, where there is something to compare below them, put that on the stack."""
+    kind, other_kind = type(one), type(other)
+    if kind is not other_kind or not (kind is dict or (kind is list and len(one) == len(other))):
+        _differ(one, other, place, at, above, found)
+        return False
+    if place.ignored and found.ignored:
+        return False
+    way = above, place, at
+    if kind is dict:
+        pairs = _members(one, other, place, way, found)
+    else:
+        if place.unordered:
+            one, other = _unpaired(one, other, place)
+        pairs = _elements(one, other, place, way, found)
+    if not pairs:
+        return False
+    stack.append((iter(pairs), way))
+    return True
+
+
+def _members(one: dict[str, Any], other: dict[str, Any], place: Place, way: _Way, found: Diff) -> list[_Pair]:
+    """Note how the members of two objects differ, up to the first that is to be compared deeper: it and those after it
+    are given, so that the order stays the document's."""
+    later: list[_Pair] = []
+    same_keys = len(one) == len(other)
+    for key, value in one.items():
+        beside = other.get(key, _MISSING)
+        kind = type(value)
+        if kind is type(beside):
+            if kind in _SCALARS:
+                if value == beside:
+                    continue
+            elif not later:
+                later.append((_MEMBER, value, beside, place.member(key)))
+                continue
+        elif beside is _MISSING:
+            same_keys = False
+        if later:
+            later.append((_MEMBER, value, beside, place.member(key)))
+        else:
+            _differ(value, beside, place.member(key), _MEMBER, way, found)
+    if not same_keys:
+        for key, value in other.items():
+            if key not in one:
+                if later:
+                    later.append((_MEMBER, _MISSING, value, place.member(key)))
+                else:
+                    _differ(_MISSING, value, place.member(key), _MEMBER, way, found)
+    return later
+
+
+def _elements(one: list[Any], other: list[Any], place: Place, way: _Way, found: Diff) -> list[_Pair]:
+    """The same for the elements of two arrays of one length."""
+    later: list[_Pair] = []
+    for at, value in enumerate(one):
+        beside = other[at]
+        kind = type(value)
+        if kind is type(beside):
+            if kind in _SCALARS:
+                if value == beside:
+                    continue
+            elif not later:
+                later.append((at, value, beside, place.element(at)))
+                continue
+        if later:
+            later.append((at, value, beside, place.element(at)))
+        else:
+            _differ(value, beside, place.element(at), at, way, found)
+    return later
+
+
+def _differ(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff) -> None:
+    """Note how two values differ of which not both are objects, nor arrays of one length."""
+    if place.ignored and found.ignored:
+        return  # one ignored difference is enough to know
     kind, other_kind = type(one), type(other)
     if kind in _NUMBERS and other_kind in _NUMBERS:
-        _numbers(one, other, place, path, where, found)
-    elif kind is other_kind is dict:
-        return iter(_members(one, other, place, rules)), path, where, False
+        if one == other or (one != one and other != other):  # math.isnan cannot take every integer
+            return
+        tolerance = place.tolerance or (FLOATS if kind is float or other_kind is float else None)
+        if tolerance is not None and tolerance.holds(one, other) and _finite(one) and _finite(other):
+            where = place.pointer
+            if where in found.near or len(found.near) < PLACES:
+                found.near[where] = found.near.get(where, 0) + 1
+            return
+        said = "value"
     elif one is _MISSING:
-        _note(found, place, path, where, "extra", None, shorten(other))
+        said, one, other = "extra", None, shorten(other)
     elif other is _MISSING:
-        _note(found, place, path, where, "missing", shorten(one), None)
-    elif kind is other_kind is list:
-        if len(one) == len(other):
-            if place.unordered:
-                one, other = _unpaired(one, other, place, rules)
-            return iter(_elements(one, other, place, rules)), path, where, True
-        _note(found, place, path, where, "length", len(one), len(other))
+        said, one, other = "missing", shorten(one), None
     elif kind is not other_kind:
-        _note(found, place, path, where, "type", *shorten_both(one, other))
-    elif one != other:
-        _note(found, place, path, where, "value", *shorten_both(one, other))
-    return None
+        said = "type"
+        one, other = shorten_both(one, other)
+    elif kind is list:
+        said, one, other = "length", len(one), len(other)
+    elif one == other:
+        return
+    else:
+        said = "value"
+        one, other = shorten_both(one, other)
+    if place.ignored:
+        found.ignored += 1
+        return
+    found.count += 1
+    where = place.pointer
+    if len(found.found) < KEPT:
+        found.found.append((where, said, one, other, (above, place, at)))
+    counted = found.where.get((where, said))
+    if counted is not None:
+        found.where[where, said] = counted + 1
+    elif len(found.where) < PLACES:
+        found.where[where, said] = 1
 
 
-def _numbers(one: int | float, other: int | float, place: Place, path: str, where: str, found: Diff) -> None:
-    if one == other or (one != one and other != other):  # math.isnan cannot take every integer
-        return
-    tolerance = place.tolerance or (FLOATS if type(one) is float or type(other) is float else None)
-    if tolerance is not None and tolerance.holds(one, other) and _finite(one) and _finite(other):
-        where = _shown(where)
-        if where in found.near or len(found.near) < PLACES:
-            found.near[where] += 1
-        return
-    _note(found, place, path, where, "value", one, other)
+def _pointer(way: _Way) -> str:
+    steps: list[str] = []
+    while way is not None:
+        way, place, at = way
+        steps.append(place.step if at == _MEMBER else f"/{at}")
+    return shown_pointer("".join(reversed(steps)))
 
 
 def _finite(value: int | float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def _note(found: Diff, place: Place, path: str, where: str, kind: str, live: Any, shadow: Any) -> None:
-    if place.ignored:
-        found.ignored += 1
-        return
-    found.count += 1
-    where = _shown(where)
-    if len(found.differences) < KEPT:
-        found.differences.append(Difference(_shown(path), kind, loggable(live), loggable(shadow)))
-        found.places.append(where)
-    counted = found.where.get((where, kind))
-    if counted is not None:
-        found.where[where, kind] = counted + 1
-    elif len(found.where) < PLACES:
-        found.where[where, kind] = 1
-
-
-def _members(one: Mapping[str, Any], other: Mapping[str, Any], place: Place, rules: Rules) -> list[_Pair]:
-    """The members that are not plainly the same."""
-    unlike: list[_Pair] = []
-    for key, value in one.items():
-        beside = other.get(key, _MISSING)
-        kind = type(value)
-        if kind is not type(beside) or kind not in _SCALARS or value != beside:
-            unlike.append((key, value, beside, rules.below(place, key)))
-    if not other.keys() <= one.keys():
-        unlike.extend((key, _MISSING, value, rules.below(place, key)) for key, value in other.items() if key not in one)
-    return unlike
-
-
-def _elements(one: list[Any], other: list[Any], place: Place, rules: Rules) -> list[_Pair]:
-    """The elements that are not plainly the same."""
-    unlike: list[_Pair] = []
-    below = rules.below(place, "*")
-    for at, (value, beside) in enumerate(zip(one, other, strict=True)):
-        kind = type(value)
-        if kind is not type(beside) or kind not in _SCALARS or value != beside:
-            key = str(at)
-            unlike.append((key, value, beside, rules.below(place, key) if rules.counts_elements else below))
-    return unlike
-
-
-def _unpaired(one: list[Any], other: list[Any], place: Place, rules: Rules) -> tuple[list[Any], list[Any]]:
+def _unpaired(one: list[Any], other: list[Any], place: Place) -> tuple[list[Any], list[Any]]:
     """Two arrays without the elements that both have, each sorted, so that like stands beside like."""
-    below = rules.below(place, "*")
-    lefts = sorted(((_key(value, below, rules, 0), value) for value in one), key=lambda pair: pair[0])
-    rights = sorted(((_key(value, below, rules, 0), value) for value in other), key=lambda pair: pair[0])
+    below = place.each()
+    lefts = sorted(((_key(value, below, 0), value) for value in one), key=lambda pair: pair[0])
+    rights = sorted(((_key(value, below, 0), value) for value in other), key=lambda pair: pair[0])
     only_left: list[Any] = []
     only_right: list[Any] = []
     left = right = 0
@@ -191,16 +243,16 @@ def _unpaired(one: list[Any], other: list[Any], place: Place, rules: Rules) -> t
     return only_left, only_right
 
 
-def _key(value: Any, place: Place, rules: Rules, depth: int) -> tuple[Any, ...]:
+def _key(value: Any, place: Place, depth: int) -> tuple[Any, ...]:
     """A total order over JSON values in which equal ones are equal; what is ignored or too deep has no part in it."""
     if place.ignored or depth > _DEEPEST:
         return (0,)
     if isinstance(value, dict):
-        members = ((key, _key(value[key], rules.below(place, key), rules, depth + 1)) for key in sorted(value))
+        members = ((key, _key(value[key], place.member(key), depth + 1)) for key in sorted(value))
         return (5, tuple(members))
     if isinstance(value, list):
-        below = rules.below(place, "*")
-        elements = [_key(element, below, rules, depth + 1) for element in value]
+        below = place.each()
+        elements = [_key(element, below, depth + 1) for element in value]
         return (4, tuple(sorted(elements) if place.unordered else elements))
     if isinstance(value, str):
         return (3, value)
@@ -211,12 +263,6 @@ def _key(value: Any, place: Place, rules: Rules, depth: int) -> tuple[Any, ...]:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _shown(pointer: str) -> str:
-    if len(pointer) > _LONGEST_POINTER:
-        pointer = pointer[:_LONGEST_POINTER] + "…"
-    return pointer if pointer.isascii() else _sound(pointer)
 
 
 def shorten(value: Any) -> Any:
@@ -277,17 +323,12 @@ def loggable(value: Any) -> Any:
     if isinstance(value, list):
         return [loggable(element) for element in value]
     if isinstance(value, str):
-        return _sound(value)
+        return sound(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return f"integer of {value.bit_length()} bits"
     return value
-
-
-def _sound(text: str) -> str:
-    """A text that UTF-8 can hold: JSON may spell half a surrogate pair."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 Kind = Literal["value", "type", "missing", "extra", "length", "status", "text", "bytes"]

@@ -244,7 +244,7 @@ class Pair(Whole):
         payload = asked(record)
         met = met_in(record.request.method, record.request.path, payload, differs)
         count_each(self._met, met)
-        self._put_off += len(met) + len(found.differences)
+        self._put_off += len(met) + len(found.found)
         for place in reading.slices:
             count_each(self._met_named, met_at(place, extract(payload, place), differs))
         self._differences(block, record, found, flip)
@@ -330,19 +330,19 @@ class Pair(Whole):
         for (path, kind), times in found.where.items():
             self.kinds.part(path)[kind] += times
         differing = self._differing
-        for place, (_, kind, live, shadow) in zip(found.places, found.differences, strict=True):
+        for place, kind, live, shadow, _ in found.found:
             if kind == "value":
                 values = differing.get(place)
                 if values is None:
                     values = differing[place] = ([], [])
-                values[0].append(live)
-                values[1].append(shadow)
+                values[0].append(loggable(live))
+                values[1].append(loggable(shadow))
         sample = self.examples.part(_example_key(signature, flip))
         digest = hashed(record.id, record.record)
         if sample.wants(digest):
             shown = [
                 {"path": each.path, "kind": each.kind, "live": each.live, "shadow": each.shadow}
-                for each in found.differences[:_SHOWN]
+                for each in found.listed(_SHOWN)
             ]
             sample.add(digest, example(record, shown, found.count))
 
@@ -370,9 +370,9 @@ class Pair(Whole):
         ):
             for path in {path for path, _ in each.where}:
                 places.part(path)[block] += 1
-            for place, difference in zip(each.places, each.differences, strict=True):
-                gap = gap_of(difference.live, difference.shadow)
-                if difference.kind == "value" and gap is not None:
+            for place, kind, one, other, _ in each.found:
+                gap = gap_of(loggable(one), loggable(other))
+                if kind == "value" and gap is not None:
                     gaps.part(place)[bin_of(gap)] += 1
 
 
@@ -416,9 +416,11 @@ def recompared(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, 
         return compared
     if judged.verdict is not Verdict.MISMATCH:
         return Compared(judged.verdict, None, judged.why)
-    places = [guessed_pattern(each.path) for each in judged.differences]
-    found = Diff(list(judged.differences), places, len(judged.differences))
-    found.where.update(zip(places, (each.kind for each in judged.differences), strict=True))
+    found = Diff(count=len(judged.differences))
+    for path, kind, one, other in judged.differences:
+        place = guessed_pattern(path)
+        found.found.append((place, kind, one, other, path))
+        found.where[place, kind] = found.where.get((place, kind), 0) + 1
     return Compared(Verdict.MISMATCH, found)
 
 
@@ -471,7 +473,7 @@ def asked(record: Record) -> Any:
 def tolerance_at(rules: Rules, pointer: str) -> Tolerance | None:
     place = rules.root
     for segment in pointer_segments(pointer):
-        place = rules.below(place, segment)
+        place = place.member(segment)
     return place.tolerance
 
 

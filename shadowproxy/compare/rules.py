@@ -9,8 +9,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
-_MEMO = 4096  # steps remembered: real payloads have few distinct keys, hostile ones must not grow the table
+_MOST_PLACES: Final = 4096  # remembered: real payloads have few distinct keys, hostile ones must not grow the tree
+_LONGEST_REMEMBERED: Final = 400  # characters of the pointer of one
+_LONGEST_KEY: Final = 200  # characters of a key that a pointer shows
+_LONGEST_POINTER: Final = 2000
+_EACH: Final = -1  # where a place keeps that of its elements together
 
 
 def pointer_token(text: str) -> str:
@@ -47,14 +52,83 @@ FLOATS = Tolerance()
 """What holds for numbers without a rule, as long as one of the two is a float: integers are often keys."""
 
 
-@dataclass(frozen=True, slots=True)
 class Place:
-    """What the rules say of one place in a payload, and (in `state`) what they may yet say below it."""
+    """One place in payloads, with every array position in it as `*`, and what the rules say of it.
 
-    state: tuple[tuple[int, int], ...]
-    ignored: bool
-    tolerance: Tolerance | None
-    unordered: bool
+    The places of one payload are those of the next, so what is known of one is worked out once: places are a tree, and
+    whoever walks through a payload goes from place to place. `pointer` is as it is shown, `step` its last segment, and
+    `whole` what the pointers of places below begin with. `state` is what the rules may yet say there.
+    """
+
+    __slots__ = (
+        "_elements",
+        "_members",
+        "_rules",
+        "ignored",
+        "pointer",
+        "state",
+        "step",
+        "tolerance",
+        "unordered",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        rules: "Rules",
+        state: tuple[tuple[int, int], ...],
+        whole: str,
+        step: str,
+        *,
+        ignored: bool,
+        tolerance: Tolerance | None,
+        unordered: bool,
+    ) -> None:
+        self._rules = rules
+        self._members: dict[str, Place] = {}
+        self._elements: dict[int, Place] = {}
+        self.state = state
+        self.whole = whole
+        self.pointer = shown_pointer(whole)
+        self.step = step
+        self.ignored = ignored
+        self.tolerance = tolerance
+        self.unordered = unordered
+
+    def member(self, key: str) -> "Place":
+        """The place of an object's member."""
+        found = self._members.get(key)
+        if found is None:
+            token = pointer_token(key if len(key) <= _LONGEST_KEY else key[:_LONGEST_KEY] + "…")
+            found = self._rules.below(self, key, f"/{token}")
+            if len(key) <= _LONGEST_KEY and self._rules.remembers(found):
+                self._members[key] = found
+        return found
+
+    def element(self, at: int) -> "Place":
+        """The place of one element of an array: that of each, unless some rule names elements by their numbers."""
+        if not self._rules.counts_elements:
+            at = _EACH
+        found = self._elements.get(at)
+        if found is None:
+            found = self._rules.below(self, "*" if at == _EACH else str(at), "/*")
+            if self._rules.remembers(found):
+                self._elements[at] = found
+        return found
+
+    def each(self) -> "Place":
+        """The place of all elements of an array together."""
+        found = self._elements.get(_EACH)
+        if found is None:
+            found = self._rules.below(self, "*", "/*")
+            if self._rules.remembers(found):
+                self._elements[_EACH] = found
+        return found
+
+    def forget(self) -> None:
+        """Let go of the places below."""
+        self._members.clear()
+        self._elements.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +144,7 @@ class Rules:
     root: Place = field(init=False, repr=False, compare=False)
     counts_elements: bool = field(init=False, repr=False, compare=False)
     _patterns: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
-    _memo: dict[tuple[Place, str], Place] = field(init=False, repr=False, compare=False)
+    _remembered: list[Place] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for pointer, allowed in self.tolerance.items():
@@ -79,32 +153,41 @@ class Rules:
                 raise ValueError(f"the tolerance of {pointer!r} must be a number of at least 0")
         patterns = tuple(pointer_segments(pointer) for pointer in (*self.ignore, *self.tolerance, *self.unordered))
         object.__setattr__(self, "_patterns", patterns)
-        object.__setattr__(self, "_memo", {})
+        object.__setattr__(self, "_remembered", [])
         # Elements of an array need telling apart only when a pattern names one by its number.
         object.__setattr__(self, "counts_elements", any(part.isdigit() for pattern in patterns for part in pattern))
-        nothing = Place((), False, None, False)
         start = self._closed((which, 0) for which in range(len(patterns)))
-        object.__setattr__(self, "root", self._place(start, nothing))
+        object.__setattr__(self, "root", self._place(start, "", "", ignored=False, tolerance=None))
 
-    def below(self, place: Place, key: str) -> Place:
-        """The rules for the member or element `key` of `place`."""
-        if not place.state and not place.unordered:
-            return place
-        found = self._memo.get((place, key))
-        if found is None:
-            moves = []
-            for which, at in place.state:
-                segments = self._patterns[which]
-                if at == len(segments):
-                    continue
-                if segments[at] == "**":
-                    moves.append((which, at))
-                elif segments[at] in ("*", key):
-                    moves.append((which, at + 1))
-            found = self._place(self._closed(moves), place)
-            if len(self._memo) < _MEMO:
-                self._memo[place, key] = found
-        return found
+    def __reduce__(self) -> tuple[type["Rules"], tuple[object, ...]]:
+        # Without the places: other processes find them by themselves.
+        return Rules, (self.ignore, self.tolerance, self.unordered)
+
+    def below(self, place: Place, key: str, step: str) -> Place:
+        """The place one step below another: that of the member or element `key`, shown as `step`."""
+        whole = place.whole + step
+        if len(whole) > _LONGEST_POINTER:
+            whole = whole[: _LONGEST_POINTER + 1]
+        moves = []
+        for which, at in place.state:
+            segments = self._patterns[which]
+            if at == len(segments):
+                continue
+            if segments[at] == "**":
+                moves.append((which, at))
+            elif segments[at] in ("*", key):
+                moves.append((which, at + 1))
+        return self._place(self._closed(moves), whole, step, ignored=place.ignored, tolerance=place.tolerance)
+
+    def remembers(self, place: Place) -> bool:
+        """Whether to remember a place; where there are too many, all are forgotten, as what comes now comes again."""
+        if len(place.whole) > _LONGEST_REMEMBERED:
+            return False
+        if len(self._remembered) >= _MOST_PLACES:
+            self.root.forget()
+            self._remembered.clear()
+        self._remembered.append(place)
+        return True
 
     def _closed(self, moves: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """`moves` and what they reach without a step: `**` also stands for nothing."""
@@ -116,17 +199,36 @@ class Rules:
                 state[which, at] = None
         return tuple(state)
 
-    def _place(self, state: tuple[tuple[int, int], ...], above: Place) -> Place:
-        ignored, tolerance, unordered = above.ignored, above.tolerance, False
-        allowed = list(self.tolerance.values())
-        for which, at in sorted(state):
-            if at < len(self._patterns[which]):
-                continue
-            if which < len(self.ignore):
-                ignored = True
-            elif which < len(self.ignore) + len(allowed):
-                bound = allowed[which - len(self.ignore)]
-                tolerance = bound if isinstance(bound, Tolerance) else Tolerance(bound, 0.0)
-            else:
-                unordered = True
-        return Place(state, ignored, tolerance, unordered)
+    def _place(
+        self,
+        state: tuple[tuple[int, int], ...],
+        whole: str,
+        step: str,
+        *,
+        ignored: bool,
+        tolerance: Tolerance | None,
+    ) -> Place:
+        unordered = False
+        if state:
+            allowed = list(self.tolerance.values())
+            for which, at in sorted(state):
+                if at < len(self._patterns[which]):
+                    continue
+                if which < len(self.ignore):
+                    ignored = True
+                elif which < len(self.ignore) + len(allowed):
+                    bound = allowed[which - len(self.ignore)]
+                    tolerance = bound if isinstance(bound, Tolerance) else Tolerance(bound, 0.0)
+                else:
+                    unordered = True
+        return Place(self, state, whole, step, ignored=ignored, tolerance=tolerance, unordered=unordered)
+
+
+def shown_pointer(pointer: str) -> str:
+    """A pointer that is not too long and that UTF-8 can hold."""
+    return sound(pointer if len(pointer) <= _LONGEST_POINTER else pointer[:_LONGEST_POINTER] + "…")
+
+
+def sound(text: str) -> str:
+    """A text that UTF-8 can hold: JSON may spell half a surrogate pair."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -67,7 +67,8 @@ def _pair(live: Answer, name: str, other: Answer, rules: Rules, console: Console
     table.add_column("", width=1)
     table.add_column(f"{visible(name)}: {_heading(other)}", ratio=1, overflow="fold")
     left, right = _lines(live), _lines(other)
-    differing = {difference.path for difference in compared.diff.differences} if compared.diff is not None else set()
+    differences = compared.diff.listed() if compared.diff is not None else []
+    differing = {difference.path for difference in differences}
     for (mine, here), (theirs, there) in _aligned(left, right):
         if here is None and there is None:
             marked = "" in differing and mine != theirs
@@ -77,12 +78,12 @@ def _pair(live: Answer, name: str, other: Answer, rules: Rules, console: Console
         table.add_row(Text(mine, style=style), Text("!" if marked else "", style=style), Text(theirs, style=style))
     console.print(table)
     if compared.diff is not None:
-        for difference in compared.diff.differences[:LINES]:
+        for difference in differences[:LINES]:
             place = visible(difference.path) or "the whole answer"
             line = f"  {place}  {difference.kind}: live {one_line(difference.live)}, "
             _say(console, Text(f"{line}{visible(name)} {one_line(difference.shadow)}"))
-        if compared.diff.count > len(compared.diff.differences[:LINES]):
-            _say(console, Text(f"  and {compared.diff.count - len(compared.diff.differences[:LINES]):,} more"))
+        if compared.diff.count > len(differences[:LINES]):
+            _say(console, Text(f"  and {compared.diff.count - len(differences[:LINES]):,} more"))
 
 
 def curl_command(record: Record, url: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 from shadowproxy.compare.diff import KEPT, Diff, diff, shorten_both
 from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Answer, Body, Difference, Judgement
+from shadowproxy.record import Answer, Body, Judgement
 
 __all__ = ["Compared", "Content", "Rules", "Tolerance", "compare", "content", "judge"]
 
@@ -43,8 +43,8 @@ def judge(live: Answer, shadow: Answer, rules: Rules) -> Judgement:
     if compared.diff is None:
         return Judgement(compared.verdict, (), compared.why)
     found = compared.diff
-    why = f"the first {KEPT} of {found.count} differences" if found.count > len(found.differences) else compared.why
-    return Judgement(compared.verdict, tuple(found.differences), why)
+    why = f"the first {KEPT} of {found.count} differences" if found.count > KEPT else compared.why
+    return Judgement(compared.verdict, tuple(found.listed()), why)
 
 
 def compare(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Content] | None = None) -> Compared:
@@ -119,9 +119,7 @@ def field_value(headers: Mapping[str, str | list[str]], name: str) -> str:
 
 
 def _mismatch(kind: str, live: Any, shadow: Any) -> Compared:
-    found = Diff([Difference("", kind, live, shadow)], [""], 1)
-    found.where["", kind] = 1
-    return Compared(Verdict.MISMATCH, found)
+    return Compared(Verdict.MISMATCH, Diff([("", kind, live, shadow, "")], 1, where={("", kind): 1}))
 
 
 def _described(said: Content) -> Any:
