@@ -1,17 +1,18 @@
 """The project with httpx's own transport in place of its wire, to measure what the wire saves."""
 
+import asyncio
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 
 from shadowproxy.config import load
 from shadowproxy.serve import app, upstream
+from shadowproxy.serve.connection import Asking, Message
+from shadowproxy.serve.framing import ReplyHead, request_head
 from shadowproxy.serve.wire import Statistics
-from shadowproxy.serve.wire_request import WireRequest
 
 
 class HttpxWire:
@@ -21,43 +22,46 @@ class HttpxWire:
         self._origin = f"http://{host}:{port}"
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0)
         self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def handle_async_request(self, asked: WireRequest) -> SimpleNamespace:
+    def begin(self, asking: Asking, message: Message) -> None:
+        asking.task = task = asyncio.get_running_loop().create_task(self._ask(asking, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, asking: Asking, message: Message) -> None:
+        head = request_head(message.head[:-4])
         request = httpx.Request(
-            asked.method,
-            self._origin + asked.target.decode("latin-1"),
-            headers=list(asked.fields),
-            content=asked.body,
-            extensions={"timeout": {"read": asked.silence}, "target": asked.target},
+            head.method,
+            self._origin + head.target.decode("latin-1"),
+            headers=list(head.fields),
+            content=message.body,
+            extensions={"timeout": {"read": message.silence}, "target": head.target},
         )
-        response = await self._transport.handle_async_request(request)
-        return SimpleNamespace(
-            status_code=response.status_code,
-            fields=tuple(response.headers.raw),
-            names=frozenset(name.lower() for name, _ in response.headers.raw),
-            first_byte_at=time.perf_counter(),
-            stream=_Stream(response),
-        )
+        try:
+            response = await self._transport.handle_async_request(request)
+            try:
+                asking.first_byte_at = time.perf_counter()
+                fields = tuple(response.headers.raw)
+                names = {name.lower(): value for name, value in fields}
+                asking.head = ReplyHead(response.status_code, fields, names, framing=0, keep_alive=True)
+                asking.begins(asking.head)
+                async for chunk in response.aiter_raw():
+                    asking.piece(chunk)
+            finally:
+                await response.aclose()
+        except httpx.TransportError as error:
+            asking.task = None
+            asking.fail(error)
+        else:
+            asking.over = True
+            asking.ends()
 
     def statistics(self) -> Statistics:
         return Statistics(open=0, idle=0, uploads=0)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
-
-
-class _Stream:
-    ended = False  # it does not say so before it is read on
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self._chunks = response.aiter_raw()
-
-    async def __anext__(self) -> bytes:
-        return await anext(self._chunks)
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
 
 
 if __name__ == "__main__":

@@ -165,5 +165,4 @@ async def test_an_endpoint_can_stand_on_httpx_own_transport(monkeypatch: pytest.
     monkeypatch.setattr(upstream, "Wire", on_httpx.HttpxWire)
     async with Origin(answer_of(b"hello")) as origin, Endpoint(origin.url) as endpoint:
         answering = await endpoint.ask("GET", b"/", [(b"Host", b"h")], b"")
-        assert (answering.status, b"".join([chunk async for chunk in answering.chunks()])) == (200, b"hello")
-        await answering.aclose()
+        assert (answering.status, b"".join([chunk async for chunk in answering])) == (200, b"hello")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shadowproxy.serve.deadline import Deadline
+from shadowproxy.serve.deadline import Deadline, Deadlines
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -109,3 +109,48 @@ def test_closed_it_holds_nobody_alive(clock: Clock) -> None:
     del owner, deadline
     gc.collect()
     assert gone() is None
+
+
+# Many of one length.
+
+
+def test_each_of_many_is_told_once_when_it_has_passed_and_those_dropped_are_not(clock: Clock) -> None:
+    rung: list[tuple[str, float]] = []
+    deadlines = Deadlines[str](clock, lambda whose: rung.append((whose, clock.now)))
+    for whose, at in (("a", 2), ("b", 2), ("c", 3), ("d", 5)):
+        deadlines.set(whose, at)
+    deadlines.drop("b")
+    clock.pass_on(2.9)
+    assert rung == [("a", 2)]
+    deadlines.drop("c")
+    deadlines.drop("c")
+    clock.pass_on(100)
+    assert rung == [("a", 2), ("d", 5)]
+    assert list(deadlines) == []
+
+
+def test_one_timer_serves_them_all_and_none_is_left_with_the_last(clock: Clock) -> None:
+    deadlines = Deadlines[int](clock, lambda _: None)
+    for whose in range(100):
+        deadlines.set(whose, 1 + whose / 100)
+        assert len(clock.waiting()) == 1
+        deadlines.drop(whose)
+    clock.pass_on(100)
+    assert clock.waiting() == []
+    assert len(deadlines) == 0
+
+
+def test_who_is_told_may_set_another(clock: Clock) -> None:
+    rung: list[float] = []
+
+    def expire(whose: str) -> None:
+        rung.append(clock.now)
+        if whose == "first":
+            deadlines.drop("second")
+            deadlines.set("third", clock.now + 3)
+
+    deadlines = Deadlines[str](clock, expire)
+    deadlines.set("first", 1)
+    deadlines.set("second", 2)
+    clock.pass_on(100)
+    assert rung == [1, 4]

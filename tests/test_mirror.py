@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import EXCHANGE, Memory, fields_weight
+from shadowproxy.serve.connection import Asking
+from shadowproxy.serve.framing import Length, ReplyHead
 from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unsettled
 from shadowproxy.serve.mirror import Mirror, Pulse
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.sampling import Match
-from shadowproxy.serve.upstream import Endpoint, UpstreamError
+from shadowproxy.serve.upstream import Endpoint
 
 SHADOW = Shadow(
     name="s",
@@ -253,45 +257,72 @@ TestLaneBooks: Callable[..., object] = LaneBooks.TestCase
 # The mirror with shadows that answer in memory.
 
 
-class Answer:
-    """Stands in for upstream's Answering."""
+class Gate:
+    """Lets by who comes once it is open; who came before is called in the loop's next turn."""
 
-    def __init__(
-        self, *pieces: bytes, status: int = 200, gate: asyncio.Event | None = None, fields: Fields = ()
-    ) -> None:
-        self.status = status
-        self.fields: list[Field] = list(fields)
-        self.first_byte_at = 0.0
-        self.closed = self.ended = False  # it never says so early: who reads on learns it too
+    def __init__(self) -> None:
+        self.opened = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def set(self) -> None:
+        self.opened = True
+        for each in self._waiting:
+            asyncio.get_running_loop().call_soon(each)
+
+    def pass_by(self, callback: Callable[[], None]) -> None:
+        if self.opened:
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            self._waiting.append(callback)
+
+
+class Answer:
+    """What a shadow is to answer: `pieces`, and between two of them `gate`."""
+
+    def __init__(self, *pieces: bytes, status: int = 200, gate: Gate | None = None, fields: Fields = ()) -> None:
+        names = {name.lower(): value for name, value in fields}
+        self.head = ReplyHead(status, fields, names, Length.CHUNKED, keep_alive=True)
         self._pieces = pieces
         self._gate = gate
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-            if self._gate is not None:
-                await self._gate.wait()
+    def tell(self, asking: Asking) -> None:
+        if not asking.over:
+            asking.head = self.head
+            asking.begins(self.head)
+            self._go_on(asking, list(self._pieces))
 
-    async def aclose(self) -> None:
-        self.closed = True
+    def _go_on(self, asking: Asking, left: list[bytes]) -> None:
+        while left and not asking.over:
+            asking.piece(left.pop(0))
+            if self._gate is not None and not asking.over:
+                self._gate.pass_by(lambda: self._go_on(asking, left))
+                return
+        if not asking.over:
+            asking.over = True
+            asking.ends()
 
 
 class Shadowed:
     """Stands in for upstream's Endpoint: answers, or raises, what it is told to, once its gate opens."""
 
     def __init__(self, outcome: Answer | Exception | None = None, *, open: bool = True) -> None:
-        self.gate = asyncio.Event()
+        self.gate = Gate()
         if open:
             self.gate.set()
         self.asked: list[tuple[str, bytes, list[Field], bytes]] = []
+        self.asking: list[Asking] = []
         self.outcome = outcome if outcome is not None else Answer(b"shadow")
 
-    async def ask(self, method: str, target: bytes, fields: list[Field], body: bytes) -> Answer:
+    def begin(self, asking: Asking, method: str, target: bytes, fields: list[Field], body: bytes) -> None:
         self.asked.append((method, target, fields, body))
-        await self.gate.wait()
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
+        self.asking.append(asking)
+        self.gate.pass_by(lambda: self._tell(asking))
+
+    def _tell(self, asking: Asking) -> None:
+        if isinstance(self.outcome, Answer):
+            self.outcome.tell(asking)
+        else:
+            asking.fail(self.outcome)
 
 
 class Books:
@@ -445,11 +476,24 @@ async def test_one_deadline_runs_over_the_wait_in_the_lane_and_the_answer() -> N
     books.balanced(4)
 
 
+def failed_handshake() -> httpx.ConnectError:
+    error = httpx.ConnectError("why")
+    error.__cause__ = ssl.SSLError()
+    return error
+
+
 @pytest.mark.parametrize(
-    "failure", [outcome for outcome in FAILING if outcome not in (Outcome.TIMEOUT, Outcome.ANSWER_OVERSIZE)]
+    ("error", "failure"),
+    [
+        (httpx.ReadTimeout("why"), Outcome.TIMEOUT),
+        (httpx.ConnectError("why"), Outcome.CONNECT_ERROR),
+        (failed_handshake(), Outcome.TLS_ERROR),
+        (httpx.RemoteProtocolError("why"), Outcome.PROTOCOL_ERROR),
+        (httpx.ReadError("why"), Outcome.INCOMPLETE),
+    ],
 )
-async def test_a_shadows_failure_is_its_outcome(failure: Outcome) -> None:
-    books = Books((SHADOW, Shadowed(UpstreamError(failure, "why", proxy_error="x"))))
+async def test_a_shadows_failure_is_its_outcome(error: Exception, failure: Outcome) -> None:
+    books = Books((SHADOW, Shadowed(error)))
     async with books.mirror:
         books.offer()
         await turns()
@@ -460,8 +504,8 @@ async def test_a_shadows_failure_is_its_outcome(failure: Outcome) -> None:
 
 
 async def test_an_answer_over_the_limit_is_cut_off_and_what_came_is_kept() -> None:
-    answer = Answer(b"x" * 60, b"y" * 60, b"z" * 60)
-    books = Books((SHADOW, Shadowed(answer)))
+    shadow = Shadowed(Answer(b"x" * 60, b"y" * 60, b"z" * 60))
+    books = Books((SHADOW, shadow))
     async with books.mirror:
         books.offer()
         await turns()
@@ -470,7 +514,7 @@ async def test_an_answer_over_the_limit_is_cut_off_and_what_came_is_kept() -> No
         assert leg.outcome == Outcome.ANSWER_OVERSIZE
         assert leg.reply is not None
         assert (leg.reply.body, leg.reply.body_bytes) == (b"x" * 60 + b"y" * 40, 120)
-        assert answer.closed
+        assert shadow.asking[0].over
     books.balanced(1)
 
 
@@ -505,13 +549,13 @@ async def test_header_fields_count_as_memory_and_there_is_an_end_of_it() -> None
 
 
 async def test_a_shadows_header_fields_count_too() -> None:
-    answer = Answer(b"", fields=((b"A", bytes(1000)),))
-    books = Books((SHADOW, Shadowed(answer)), memory=Memory(HELD + 500))
+    shadow = Shadowed(Answer(b"", fields=((b"A", bytes(1000)),)))
+    books = Books((SHADOW, shadow), memory=Memory(HELD + 500))
     async with books.mirror:
         books.offer()
         await turns()
         assert books.outcomes() == {Outcome.OVERLOAD: 1}
-    assert answer.closed
+    assert shadow.asking[0].over
     books.balanced(1)
 
 
@@ -545,7 +589,7 @@ async def test_the_pulse_feels_a_loop_that_was_held_up_and_one_that_is_well_agai
 
 async def test_a_defect_is_one_legs_outcome_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     """Also where it ends the one request that tries an open breaker: the shadow would never be asked again."""
-    shadow = Shadowed(UpstreamError(Outcome.INCOMPLETE, "why", proxy_error="x"))
+    shadow = Shadowed(httpx.ReadError("why"))
     books = Books((replace(SHADOW, in_flight=1, breaker_failures=2, breaker_pause=0.0), shadow))
     async with books.mirror:
         for outcome in (None, None, RuntimeError("bug"), RuntimeError("bug"), Answer(b"fine")):
@@ -646,7 +690,7 @@ async def test_what_is_told_of_a_failure_holds_nothing_of_the_request(caplog: py
     secret = REQUEST._replace(
         target=b"/p?q=s3cret", fields=((b"X-Any", b"s3cret"),), body=b'{"pin": "s3cret"}', body_bytes=17
     )
-    refusing = Shadowed(UpstreamError(Outcome.CONNECT_ERROR, "refused", proxy_error="connection_refused"))
+    refusing = Shadowed(httpx.ConnectError("refused"))
     books = Books((SHADOW, refusing), (replace(SHADOW, name="t"), Shadowed(RuntimeError("a defect"))))
     async with books.mirror:
         for unfit in (None, Outcome.OVERSIZE):
@@ -800,7 +844,7 @@ async def test_draining_lets_what_is_under_way_and_what_waits_finish() -> None:
 
 
 async def test_what_drain_has_no_time_for_is_settled_as_shutdown() -> None:
-    """Those asked, those that wait, and those whose task has not had its first turn."""
+    """Those asked, those that wait, and those that were to begin in the next turn."""
     shadow = Shadowed(open=False)
     books = Books((replace(SHADOW, in_flight=2, lane=5), shadow))
     async with books.mirror:
@@ -810,13 +854,13 @@ async def test_what_drain_has_no_time_for_is_settled_as_shutdown() -> None:
             books.offer()
         await books.mirror.drain(0)
         assert books.outcomes() == {Outcome.SHUTDOWN: 5}
-        assert sum(isinstance(leg, Failure) for leg in books.legs()) == len(shadow.asked) == 2
+        assert sum(isinstance(leg, Failure) for leg in books.legs()) == len(shadow.asked) == 1
     books.balanced(5)
 
 
 async def test_an_answer_that_drain_cuts_off_is_kept_as_far_as_it_came() -> None:
-    answer = Answer(b"begun", gate=asyncio.Event())
-    books = Books((SHADOW, Shadowed(answer)))
+    shadow = Shadowed(Answer(b"begun", gate=Gate()))
+    books = Books((SHADOW, shadow))
     async with books.mirror:
         books.offer()
         await turns()
@@ -826,7 +870,7 @@ async def test_an_answer_that_drain_cuts_off_is_kept_as_far_as_it_came() -> None
         assert leg.outcome == Outcome.SHUTDOWN
         assert leg.reply is not None
         assert leg.reply.body == b"begun"
-        assert answer.closed
+        assert shadow.asking[0].over
     books.balanced(1)
 
 

@@ -11,8 +11,9 @@ import trustme
 from fakes import Origin, Peer, Script, answer, chunked, deaf_port, refusing_port, silent, then_close, then_reset
 
 from shadowproxy.exchange import Field, Outcome
+from shadowproxy.serve.connection import Stale
 from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError, tls_context, translated
-from shadowproxy.serve.wire import Stale, Statistics
+from shadowproxy.serve.wire import Statistics
 
 FIELDS: list[Field] = [(b"Host", b"caller")]
 
@@ -50,6 +51,7 @@ def test_every_transport_error_there_is_has_its_outcome_and_one_line(
     kind: type[httpx.TransportError], words: str
 ) -> None:
     told = translated(kind(words))
+    assert told is not None
     assert told.outcome == EXPECTED[kind]
     assert len(str(told).splitlines()) == 1
     assert told.proxy_error
@@ -58,7 +60,13 @@ def test_every_transport_error_there_is_has_its_outcome_and_one_line(
 def test_a_failed_handshake_is_told_apart_from_a_failed_connection() -> None:
     error = httpx.ConnectError("certificate verify failed")
     error.__cause__ = ssl.SSLCertVerificationError()
-    assert translated(error).outcome == Outcome.TLS_ERROR
+    told = translated(error)
+    assert told is not None
+    assert told.outcome == Outcome.TLS_ERROR
+
+
+def test_what_is_no_transport_error_is_not_translated() -> None:
+    assert translated(RuntimeError("a defect")) is None
 
 
 # Asked over real sockets.
@@ -77,7 +85,7 @@ async def outcome(endpoint: Endpoint, within: float = 1.0) -> Outcome:
 
 
 async def whole(answering: Answering) -> bytes:
-    return b"".join([chunk async for chunk in answering.chunks()])
+    return b"".join([chunk async for chunk in answering])
 
 
 async def begun_and_cut(peer: Peer) -> None:

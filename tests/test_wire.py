@@ -16,10 +16,10 @@ import trustme
 import uvloop
 from fakes import Origin, Peer, answer, chunk_of, chunked, deaf_port, silent, then_close
 
-from shadowproxy.serve.wire import HIGH_WATER, MAX_INTERIM, PARTS, Stale, Statistics, Wire
-from shadowproxy.serve.wire_request import WireRequest
+from shadowproxy.serve.answer import Answer
+from shadowproxy.serve.connection import HIGH_WATER, MAX_INTERIM, PARTS, Message, Stale
+from shadowproxy.serve.wire import Statistics, Wire
 
-HOST = ((b"Host", b"h"),)
 NOTHING = Statistics(open=0, idle=0, uploads=0)
 LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")]
 ONE_IDLE = Statistics(open=1, idle=1, uploads=0)
@@ -40,22 +40,30 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     return both(run)
 
 
-def get(target: bytes = b"/", *, silence: float = 5.0, fresh: bool = False) -> WireRequest:
-    return WireRequest("GET", target, HOST, b"", silence=silence, fresh=fresh)
+def get(target: bytes = b"/", *, silence: float = 5.0, fresh: bool = False, again: bool = False) -> Message:
+    head = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target
+    return Message("GET", head, b"", chunked=False, silence=silence, again=again, fresh=fresh)
 
 
-def post(body: AsyncIterator[bytes], length: int | None = None, *, silence: float = 5.0) -> WireRequest:
-    framing = (b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length)
-    return WireRequest("POST", b"/", (*HOST, framing), body, silence=silence)
+def post(body: AsyncIterator[bytes], length: int | None = None, *, silence: float = 5.0) -> Message:
+    framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+    head = b"POST / HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n" % framing
+    return Message("POST", head, body, chunked=length is None, silence=silence)
 
 
 def to(origin: Origin, tls: ssl.SSLContext | None = None) -> Wire:
     return Wire("127.0.0.1", origin.port, tls=tls)
 
 
-async def ask(wire: Wire, request: WireRequest) -> bytes:
-    response = await wire.handle_async_request(request)
-    return b"".join([chunk async for chunk in response.stream])
+async def answer_to(wire: Wire, message: Message) -> Answer:
+    answering = Answer()
+    wire.begin(answering, message)
+    await answering.wait_head()
+    return answering
+
+
+async def ask(wire: Wire, message: Message) -> bytes:
+    return b"".join([chunk async for chunk in await answer_to(wire, message)])
 
 
 async def settled(wire: Wire, expected: Statistics) -> None:
@@ -154,6 +162,29 @@ async def test_a_reused_connection_that_ends_before_an_answer_is_stale_and_a_fre
         await settled(wire, NOTHING)
 
 
+@pytest.mark.parametrize("answered", [True, False])
+@on_both_loops
+async def test_a_request_that_may_be_sent_again_is_sent_once_more_by_a_new_connection(answered: bool) -> None:
+    async def script(peer: Peer) -> None:
+        first = len(origin.connections) == 1
+        await peer.request()
+        if first or answered:
+            await peer.send(answer(b"1" if first else b"2"))
+        if first:
+            await peer.request()  # and leaves
+
+    async with Origin(script) as origin, to(origin) as wire:
+        assert await ask(wire, get(again=True)) == b"1"
+        if answered:
+            assert await ask(wire, get(again=True)) == b"2"
+        else:
+            with pytest.raises(httpx.ReadError) as raised:
+                await ask(wire, get(again=True))
+            assert not isinstance(raised.value, Stale)
+        assert [len(each.requests) for each in origin.connections] == [2, 1]
+        await settled(wire, NOTHING)
+
+
 # Leaving, at each point where one can.
 
 
@@ -164,7 +195,7 @@ async def test_leaving_while_connecting_leaves_nothing() -> None:
             before = open_files()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
-                    await wire.handle_async_request(get())
+                    await answer_to(wire, get())
             await settled(wire, NOTHING)
             await asyncio.sleep(0.01)
             assert open_files() == before
@@ -175,7 +206,7 @@ async def test_leaving_amid_the_handshake_leaves_nothing() -> None:
     async with Origin(silent) as origin, to(origin, tls=ssl.create_default_context()) as wire:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
-                await wire.handle_async_request(get())
+                await answer_to(wire, get())
         await (await origin.connection()).wait_ended()
         await settled(wire, NOTHING)
 
@@ -185,12 +216,12 @@ async def test_leaving_before_the_answer_ends_the_connection() -> None:
     async with Origin(silent) as origin, to(origin) as wire:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
-                await wire.handle_async_request(get())
+                await answer_to(wire, get())
         await (await origin.connection()).wait_ended()
         await settled(wire, NOTHING)
 
 
-@pytest.mark.parametrize("how", ["cancel", "aclose", "forget"])
+@pytest.mark.parametrize("how", ["cancel", "abandon", "forget"])
 @on_both_loops
 async def test_leaving_in_the_middle_of_an_answer_ends_the_connection(how: str) -> None:
     async def script(peer: Peer) -> None:
@@ -199,18 +230,18 @@ async def test_leaving_in_the_middle_of_an_answer_ends_the_connection(how: str) 
         await peer.wait_ended()
 
     async with Origin(script) as origin, to(origin) as wire:
-        response = await wire.handle_async_request(get())
+        response = await answer_to(wire, get())
         tasks = asyncio.all_tasks()
-        async for chunk in response.stream:
+        async for chunk in response:
             assert chunk == b"begun"
             break
         assert asyncio.all_tasks() == tasks  # nothing was left for a task to close
         if how == "cancel":
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
-                    await anext(response.stream)
-        if how in ("cancel", "aclose"):
-            await response.stream.aclose()
+                    await anext(response)
+        if how in ("cancel", "abandon"):
+            response.abandon()
             await (await origin.connection()).wait_ended()
             await settled(wire, NOTHING)
     await settled(wire, NOTHING)  # at the latest with the wire
@@ -225,7 +256,7 @@ async def endless() -> AsyncIterator[bytes]:
 @on_both_loops
 async def test_leaving_in_the_middle_of_an_upload_ends_the_upload_too() -> None:
     async with Origin(silent) as origin, to(origin) as wire:
-        asking = asyncio.create_task(wire.handle_async_request(post(endless())))
+        asking = asyncio.create_task(answer_to(wire, post(endless())))
         connection = await origin.connection()
         await connection.wait_received(1)
         asking.cancel()
@@ -300,11 +331,11 @@ async def test_silence_is_counted_anew_with_every_byte() -> None:
         await peer.wait_ended()
 
     async with Origin(script) as origin, to(origin) as wire:
-        response = await wire.handle_async_request(get(silence=0.1))
+        response = await answer_to(wire, get(silence=0.1))
         for _ in range(6):
-            assert await anext(response.stream) == b"x"
+            assert await anext(response) == b"x"
         with pytest.raises(httpx.ReadTimeout, match=r"silent for 0\.1 s"):
-            await anext(response.stream)
+            await anext(response)
         await settled(wire, NOTHING)
 
 
@@ -317,9 +348,9 @@ async def test_time_that_we_take_ourselves_is_not_the_peers_silence() -> None:
 
     async with Origin() as origin, to(origin) as wire:
         assert await ask(wire, post(slow(), silence=0.03)) == b"ok"
-        response = await wire.handle_async_request(get(silence=0.03))
+        response = await answer_to(wire, get(silence=0.03))
         await asyncio.sleep(0.06)
-        assert await anext(response.stream) == b"ok"
+        assert await anext(response) == b"ok"
 
 
 @on_both_loops
@@ -333,13 +364,13 @@ async def test_an_answer_that_nobody_takes_stops_the_sender() -> None:
         sent = await peer.flood(bytes(65536), limit=10**8)
 
     async with Origin(script) as origin, to(origin) as wire:
-        response = await wire.handle_async_request(get())
+        response = await answer_to(wire, get())
         held = 0
         for _ in range(20):
             await asyncio.sleep(0.005)
-            held = max(held, response.stream._pieces.size)
+            held = max(held, response._pieces.size)
         assert HIGH_WATER < held <= HIGH_WATER + 256 * 1024  # one read of the loop's beyond the mark
-        await response.stream.aclose()
+        response.abandon()
         await (await origin.connection()).gone.wait()
         await asyncio.sleep(0)
     assert sent < 30_000_000  # what the kernel's buffers hold
@@ -399,7 +430,7 @@ async def test_an_upload_that_nobody_takes_stops_the_reading_of_it_and_times_out
 
     async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
         with pytest.raises(httpx.ReadTimeout):
-            await wire.handle_async_request(post(body(), silence=0.1))
+            await answer_to(wire, post(body(), silence=0.1))
         assert taken < 30_000_000
         await settled(wire, NOTHING)
 
@@ -415,7 +446,7 @@ async def test_what_the_requests_body_raises_is_raised_to_who_awaits_the_answer(
 
     async with Origin(silent) as origin, to(origin) as wire:
         with pytest.raises(Broken):
-            await wire.handle_async_request(post(body()))
+            await answer_to(wire, post(body()))
         await (await origin.connection()).wait_ended()
         assert origin.requests == []
         await settled(wire, NOTHING)
@@ -469,6 +500,30 @@ async def test_a_connection_that_ended_in_the_turn_that_opened_it_is_an_error_at
             async with asyncio.timeout(1):
                 await ask(wire, get())
         await settled(wire, NOTHING)
+
+
+@pytest.mark.parametrize("where", ["begins", "piece", "ends"])
+@on_both_loops
+async def test_what_who_is_told_raises_breaks_the_answer_and_is_told_once(where: str) -> None:
+    defect = RuntimeError("a defect")
+    told: list[Exception] = []
+
+    class Clumsy(Answer):
+        def breaks(self, error: Exception) -> None:
+            told.append(error)
+
+    def fail(*_: object) -> None:
+        raise defect
+
+    for raw in (answer(b"whole"), chunked(b"chunk"), answer(b"begun")[:-2]):
+        clumsy = Clumsy()
+        async with Origin(then_close(raw)) as origin, to(origin) as wire:
+            setattr(Clumsy, where, fail)
+            wire.begin(clumsy, get())
+            await (await origin.connection()).wait_ended()
+            await settled(wire, NOTHING)
+    assert told[: 2 if where == "ends" else 3] == [defect] * (2 if where == "ends" else 3)
+    assert len(told) == 3  # what broke off before its end is told of as that
 
 
 # The interface is httpx's.

@@ -171,12 +171,12 @@ async def _status(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLC
         answering = await endpoint.ask(ask.method, ask.path.encode(), fields, b"")
         read = 0
         try:
-            async for chunk in answering.chunks():
+            async for chunk in answering:
                 read += len(chunk)
                 if read > _READ:
                     break
         finally:
-            await answering.aclose()
+            answering.abandon()
         return answering.status
 
 

@@ -194,7 +194,7 @@ class _Replay:
         try:
             async with asyncio.timeout(timeout):
                 answering = await endpoint.ask(job.again.method, self._rewrite.target(job.again.target), fields, body)
-                async for chunk in answering.chunks():
+                async for chunk in answering:
                     capture.add(chunk)
                     if not capture.whole:
                         break
@@ -206,7 +206,7 @@ class _Replay:
             outcome, error = Outcome.SHUTDOWN, "the replay was ended"  # by us: it is recorded, and the task ends
         finally:
             if answering is not None:
-                await answering.aclose()
+                answering.abandon()
         total_ms = (perf_counter() - began) * 1000
         if capture.over:
             outcome, error = Outcome.ANSWER_OVERSIZE, "the answer is longer than limits.capture"

@@ -1,7 +1,11 @@
-"""One timer that is cheap to move: a connection sets its deadline anew with every message, and rarely meets it."""
+"""Timers that are cheap to move: of the deadlines that each message sets, hardly one is met."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Deadline:
@@ -45,3 +49,42 @@ class Deadline:
             return
         self._at = None
         self._expire()
+
+
+class Deadlines(Generic[T]):
+    """Deadlines that pass in the order in which they were set, as those of one length do: one timer serves them all.
+
+    `expire` is called with what a deadline was set for, once, unless it was dropped before. Times are the loop's.
+    """
+
+    __slots__ = ("_at", "_expire", "_loop", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[T], None]) -> None:
+        self._loop = loop
+        self._expire = expire
+        self._at: dict[T, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def set(self, whose: T, at: float) -> None:
+        self._at[whose] = at
+        if self._timer is None:  # else it rings for an earlier one, or for one that was dropped: then for what is left
+            self._timer = self._loop.call_at(at, self._ring)
+
+    def drop(self, whose: T) -> None:
+        """Nothing where it has passed."""
+        self._at.pop(whose, None)
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        past = [whose for whose, _ in takewhile(lambda each: each[1] <= now, self._at.items())]
+        for whose in past:
+            del self._at[whose]
+        self._timer = self._loop.call_at(next(iter(self._at.values())), self._ring) if self._at else None
+        for whose in past:
+            self._expire(whose)

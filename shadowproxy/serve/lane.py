@@ -111,7 +111,7 @@ class Unsettled:
         return f"<Unsettled {self.request and self.request.id} live={self.live is not None} awaited={self.awaited}>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A request for one lane. `deadline` is the loop's time."""
 

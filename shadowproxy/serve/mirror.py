@@ -6,7 +6,9 @@ The rules:
 2. Every shadow that a request is chosen for ends with one outcome. The deadline of `timeout` runs from the offer, over
    the wait in the lane and the whole answer, so every exchange settles.
 3. A lane asks at most `in_flight` requests at once and keeps at most `lane` waiting, in order.
-4. An exchange is settled when live's leg and every chosen shadow's are in: then it is appended to the journal, once,
+4. A leg needs no task: it is begun in the turn after its offer, so that live's request is written first, and goes on
+   as its connection is told of bytes.
+5. An exchange is settled when live's leg and every chosen shadow's are in: then it is appended to the journal, once,
    and its copies are given back.
 """
 
@@ -14,17 +16,17 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from time import perf_counter
 from types import TracebackType
 from typing import Self
 
-from shadowproxy.exchange import Exchange, Failure, Field, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
+from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import EXCHANGE, Capture, Memory, fields_weight
+from shadowproxy.serve.deadline import Deadlines
 from shadowproxy.serve.headers import end_to_end, for_shadow
 from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
+from shadowproxy.serve.leg import Leg
 from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.payload import NotRead
-from shadowproxy.serve.upstream import UpstreamError
 
 _WHY = {
     Outcome.OVERSIZE: "the request is longer than limits.capture",
@@ -70,7 +72,7 @@ class Pulse:
 
 
 class Mirror:
-    """Owns the tasks that ask the shadows; use as `async with`, and `drain` before leaving.
+    """Owns the legs that are under way; use as `async with`, and `drain` before leaving.
 
     `plan` is the one under which new exchanges begin; `adopt` changes it.
     """
@@ -82,9 +84,12 @@ class Mirror:
         self.paused = False
         self._repeats = Repeats()
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._offered: list[tuple[Lane, Job]] = []  # taken on in this turn, to begin in the next
+        self._legs: dict[Lane, Deadlines[Leg]] = {}  # those that are under way
+        self._running = 0  # places in lanes that are taken
+        self._drained: asyncio.Event | None = None
         self._unsettled: dict[Plan, set[Unsettled]] = {plan: set()}
-        self._ended: dict[Plan, asyncio.Event] = {}
+        self._over: dict[Plan, asyncio.Event] = {}
         self._stopping = False
 
     def __repr__(self) -> str:
@@ -114,15 +119,19 @@ class Mirror:
 
     async def drain(self, seconds: float) -> None:
         """Let the shadows finish for so long, then settle the rest as `shutdown`."""
-        if self._tasks and seconds > 0:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        if self._running and seconds > 0:
+            self._drained = self._drained or asyncio.Event()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._drained.wait()
+            except TimeoutError:
+                pass  # what follows is for what is left
         self._stopping = True
         self._clear(self._every_lane(), Outcome.SHUTDOWN)
-        await asyncio.sleep(0)  # a task that was cancelled before its first step could not settle its exchange
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        self._begin_offered()  # that is, settle them
+        for legs in self._legs.values():
+            for leg in list(legs):
+                leg.stop(Outcome.SHUTDOWN, _WHY[Outcome.SHUTDOWN])
 
     def adopt(self, plan: Plan) -> None:
         """Begin new exchanges under `plan`. Those under way end as they began; `wait_ended` tells when they have."""
@@ -130,13 +139,13 @@ class Mirror:
         if plan is before:
             return
         self._unsettled.setdefault(plan, set())
-        self._ended[before] = asyncio.Event()
+        self._over[before] = asyncio.Event()
         self.plan = plan
         self._end_if_settled(before)
 
     async def wait_ended(self, plan: Plan) -> None:
         """Until the last exchange that began under a plan, which another has followed, is settled."""
-        if (ended := self._ended.get(plan)) is not None:
+        if (ended := self._over.get(plan)) is not None:
             await ended.wait()
 
     def pause(self, name: str | None = None) -> None:
@@ -230,17 +239,20 @@ class Mirror:
             return
         job = Job(unsettled, request, now + lane.shadow.timeout)
         if lane.take(job):
-            task = self._loop.create_task(self._work(lane, job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._running += 1
+            if not self._offered:
+                self._loop.call_soon(self._begin_offered)
+            self._offered.append((lane, job))
 
     def _refusal(self) -> Outcome | None:
         """Why no shadow is asked now, if none is."""
+        return self._not_now() or (Outcome.OVERLOAD if self.pulse.late else None)
+
+    def _not_now(self) -> Outcome | None:
+        """Why nothing is begun now, though it was taken on, if nothing is."""
         if self._stopping:
             return Outcome.SHUTDOWN
-        if self.paused:
-            return Outcome.PAUSED
-        return Outcome.OVERLOAD if self.pulse.late else None
+        return Outcome.PAUSED if self.paused else None
 
     def _crowded(self, unsettled: Unsettled, request: Request) -> Outcome | None:
         """The first lane that takes a request on keeps it, with its header fields, until all have settled."""
@@ -249,30 +261,41 @@ class Mirror:
             unsettled.mirrored = self._held(unsettled).hold(besides)
         return None if unsettled.mirrored else Outcome.OVERLOAD
 
-    async def _work(self, lane: Lane, first: Job) -> None:
-        """Ask for `first`, and go on with what has waited in the lane meanwhile."""
-        job: Job | None = first
-        while job is not None:
-            leg: ShadowLeg = _skipped(Outcome.SHUTDOWN)
-            try:
-                leg = await self._ask(lane, job)
-            except Exception:  # noqa: BLE001  # one defect must not stop a lane: it is told, and the leg is settled
-                name, id = lane.shadow.name, job.request.id
-                extra = {"event": "defect", "shadow": name, "request_id": id}
-                _log.exception("a defect in the proxy, asking shadow %s for request %s", name, id, extra=extra)
-                leg = Failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more", 0.0)
-                lane.ended(leg.outcome, self._loop.time())
-            finally:
-                self._settle(job.unsettled, lane, leg)
-                job = lane.next()
+    def _begin_offered(self) -> None:
+        offered, self._offered = self._offered, []
+        for lane, job in offered:
+            if not self._begin(lane, job):
+                self._go_on(lane)
 
-    async def _ask(self, lane: Lane, job: Job) -> ShadowLeg:
-        paused = Outcome.PAUSED if self.paused else None
-        not_begun = paused or lane.begin(self._loop.time(), job.deadline)
+    def _go_on(self, lane: Lane) -> None:
+        """A place in the lane is free: begin what has waited longest."""
+        while (job := lane.next()) is not None:
+            if self._begin(lane, job):
+                return
+        self._running -= 1
+        if not self._running and self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
+    def _begin(self, lane: Lane, job: Job) -> bool:
+        """Ask for a job whose turn it is; False where that has settled it already."""
+        not_begun = self._not_now() or lane.begin(self._loop.time(), job.deadline)
         if not_begun is not None:
-            return _skipped(not_begun)
-        shadow, request = lane.shadow, job.request
-        fields, held_back = for_shadow(
+            self._settle(job.unsettled, lane, _skipped(not_begun))
+            return False
+        leg = Leg(lane, job, self.capture(job.unsettled), self._ended)
+        if (legs := self._legs.get(lane)) is None:
+            legs = self._legs[lane] = Deadlines(self._loop, self._expire)
+        legs.set(leg, job.deadline)
+        try:
+            self._ask(leg, lane, job.request)
+        except Exception as error:  # noqa: BLE001  # not swallowed: it is the leg's outcome, and told of
+            leg.defect(error)
+        return True
+
+    def _ask(self, leg: Leg, lane: Lane, request: Request) -> None:
+        shadow = lane.shadow
+        fields, leg.held_back = for_shadow(
             end_to_end(request.fields), shadow.name, credentials=shadow.forward_credentials, record=request.record
         )
         body = request.body
@@ -288,62 +311,35 @@ class Mirror:
                     why,
                     extra={"event": "not_rewritten", "shadow": shadow.name, "request_id": request.id},
                 )
-        leg = await self._leg(lane, job, shadow.rewrite.target(request.target), fields, body)
-        outcome = leg.outcome if isinstance(leg, Failure) else Outcome.OK
+        lane.endpoint.begin(leg, request.method, shadow.rewrite.target(request.target), fields, body)
+
+    def _expire(self, leg: Leg) -> None:
+        leg.stop(Outcome.TIMEOUT, f"no whole answer within {leg.lane.shadow.timeout:g} s")
+
+    def _ended(self, leg: Leg, came: Reply | Failure) -> None:
+        """A leg that was under way is over: count it, settle it, and go on with what waits."""
+        lane, job = leg.lane, leg.job
+        self._legs[lane].drop(leg)
+        if leg.defect_met is not None:
+            name, id = lane.shadow.name, job.request.id
+            extra = {"event": "defect", "shadow": name, "request_id": id}
+            words = "a defect in the proxy, asking shadow %s for request %s"
+            _log.error(words, name, id, extra=extra, exc_info=leg.defect_met)
+        outcome = came.outcome if isinstance(came, Failure) else Outcome.OK
+        lane.tally.times.add(came.total_ms / 1000)
         lane.ended(outcome, self._loop.time())
-        if held_back and isinstance(leg, Reply) and leg.status in (401, 403) and not lane.told_of_credentials:
+        if leg.held_back and isinstance(came, Reply) and came.status in (401, 403) and not lane.told_of_credentials:
             lane.told_of_credentials = True
             _log.warning(
                 "shadow %s answered %d to a request whose credentials were held back; "
                 "shadows.%s.forward_credentials: true would send them",
-                shadow.name,
-                leg.status,
-                shadow.name,
-                extra={"event": "credentials_held_back", "shadow": shadow.name, "status": leg.status},
+                lane.shadow.name,
+                came.status,
+                lane.shadow.name,
+                extra={"event": "credentials_held_back", "shadow": lane.shadow.name, "status": came.status},
             )
-        return leg
-
-    async def _leg(self, lane: Lane, job: Job, target: bytes, fields: list[Field], body: bytes) -> Reply | Failure:
-        """Ask, copy the answer, and say what came of it. Milliseconds from here."""
-        began = perf_counter()
-        capture = self.capture(job.unsettled)
-        answering = None
-        outcome, error = Outcome.OK, ""
-        try:
-            async with asyncio.timeout_at(job.deadline):
-                answering = await lane.endpoint.ask(job.request.method, target, fields, body)
-                capture.hold(fields_weight(answering.fields))
-                async for chunk in answering.chunks():
-                    capture.add(chunk)
-                    if answering.ended or capture.crowded or not capture.whole:
-                        break
-        except UpstreamError as raised:
-            outcome, error = raised.outcome, str(raised)
-        except TimeoutError:
-            outcome, error = Outcome.TIMEOUT, f"no whole answer within {lane.shadow.timeout:g} s"
-        except asyncio.CancelledError:
-            outcome, error = Outcome.SHUTDOWN, _WHY[Outcome.SHUTDOWN]
-            if not self._stopping:
-                raise
-        finally:
-            if answering is not None:
-                await answering.aclose()
-        if capture.over:
-            outcome, error = Outcome.ANSWER_OVERSIZE, "the answer is longer than limits.capture"
-        elif capture.crowded:
-            outcome, error = Outcome.OVERLOAD, "no memory was left for the answer"
-        seconds = perf_counter() - began
-        lane.tally.times.add(seconds)
-        total_ms, began_ms = seconds * 1000, (began - job.unsettled.opened_at) * 1000
-        reply = None
-        if answering is not None:
-            first_byte_ms = (answering.first_byte_at - began) * 1000
-            reply = Reply(
-                answering.status, tuple(answering.fields), capture.body, capture.size, first_byte_ms, total_ms, began_ms
-            )
-        if outcome is Outcome.OK and reply is not None:
-            return reply
-        return Failure(outcome, error, total_ms, reply, began_ms)
+        self._settle(job.unsettled, lane, came)
+        self._go_on(lane)
 
     def _settle(self, unsettled: Unsettled, lane: Lane, leg: ShadowLeg) -> None:
         lane.tally.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1
@@ -410,7 +406,9 @@ class Mirror:
     def _end_if_settled(self, plan: Plan) -> None:
         if plan is not self.plan and not self._unsettled[plan]:
             del self._unsettled[plan]
-            self._ended.pop(plan).set()
+            self._over.pop(plan).set()
+            lanes = frozenset(self._every_lane())
+            self._legs = {lane: legs for lane, legs in self._legs.items() if lane in lanes}
 
 
 def _skipped(outcome: Outcome) -> Skipped:

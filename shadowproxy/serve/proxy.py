@@ -197,7 +197,7 @@ class Proxy:
                 try:
                     await self._respond(send, service, answering, answer, request_id)
                 finally:
-                    await answering.aclose()
+                    answering.abandon()
             live = answer.reply()
         except UpstreamError as error:
             live = answer.failure(error.outcome, str(error))
@@ -269,7 +269,7 @@ class Proxy:
     ) -> None:
         answer.begin(answering.status, tuple(answering.fields), answering.first_byte_at)
         await send(_start(answering.status, service.told(answering.fields, request_id, answering.names)))
-        async for chunk in answering.chunks():
+        async for chunk in answering:
             answer.capture.add(chunk)
             if answering.ended:
                 await send({"type": "http.response.body", "body": chunk, "more_body": False})

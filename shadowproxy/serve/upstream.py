@@ -4,7 +4,7 @@ The only place that knows httpx's errors: `_FAULTS` translates them once, and no
 """
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -13,9 +13,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from shadowproxy.exchange import Field, Fields, Outcome
-from shadowproxy.serve.headers import Edits, edited, end_to_end
-from shadowproxy.serve.wire import Stale, Statistics, Wire, WireResponse
-from shadowproxy.serve.wire_request import WireRequest
+from shadowproxy.serve import framing
+from shadowproxy.serve.answer import Answer
+from shadowproxy.serve.connection import Asking, Message
+from shadowproxy.serve.framing import ReplyHead
+from shadowproxy.serve.headers import Edits, edited
+from shadowproxy.serve.wire import Statistics, Wire
 
 
 class UpstreamError(Exception):
@@ -44,8 +47,10 @@ _FAULTS: tuple[tuple[type[Exception], _Fault], ...] = (
 _TLS_FAULT = _Fault(Outcome.TLS_ERROR, "tls_protocol_error")
 
 
-def translated(error: httpx.TransportError) -> UpstreamError:
-    """What the wire raised, in the words of the log."""
+def translated(error: Exception) -> UpstreamError | None:
+    """What the wire told, in the words of the log; None where that is no error of the wire's."""
+    if not isinstance(error, httpx.TransportError):
+        return None
     fault = next(fault for kind, fault in _FAULTS if isinstance(error, kind))
     if isinstance(error.__cause__, ssl.SSLError):
         fault = _TLS_FAULT
@@ -120,58 +125,56 @@ class Endpoint:
     ) -> "Answering":
         """Send a request and return when the head of the answer is in.
 
-        Raises UpstreamError, and whatever `body` itself raises. A body held whole is sent once more where the
-        connection turns out to have been closed before (RFC 9110 section 9.2.2 leaves that to what a proxy knows: not
-        a byte of an answer on a reused connection means that the server had closed it while idle).
+        Raises UpstreamError, and whatever `body` itself raises.
+        """
+        answering = Answering()
+        self.begin(answering, method, target, fields, body)
+        await answering.wait_head()
+        return answering
+
+    def begin(
+        self, asking: Asking, method: str, target: bytes, fields: list[Field], body: bytes | AsyncIterable[bytes]
+    ) -> None:
+        """Send a request, and tell `asking` what comes of it.
+
+        A body held whole is sent once more where the connection turns out to have been closed before (RFC 9110 section
+        9.2.2 leaves that to what a proxy knows: not a byte of an answer on a reused connection means that the server
+        had closed it while idle).
         """
         if target != b"*":
             target = self._base + target
-        sent = tuple(edited(fields, self._edits))
+        sent = edited(fields, self._edits)
         if self._edits.host is None and not any(name.lower() == b"host" for name, _ in sent):
-            sent = ((b"Host", self._own_host), *sent)
-        request = WireRequest(method, target, sent, body, silence=self._silence)
-        try:
-            try:
-                response = await self._wire.handle_async_request(request)
-            except Stale:
-                if not (self._retry and isinstance(body, bytes)):
-                    raise
-                request.fresh = True
-                response = await self._wire.handle_async_request(request)
-        except httpx.TransportError as error:
-            raise translated(error) from error
-        return Answering(response)
+            sent = [(b"Host", self._own_host), *sent]
+        head = framing.write_head(b"%b %b HTTP/1.1" % (method.encode(), target), sent)
+        chunked = any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in sent)
+        again = self._retry and isinstance(body, bytes)
+        self._wire.begin(asking, Message(method, head, body, chunked, self._silence, again))
 
 
-class Answering(AsyncIterator[bytes]):
-    """An answer that is coming in. Close it, or read `chunks` to their end."""
+class Answering(Answer):
+    """An answer that is coming in, once `wait_head` has returned. What is raised of it is UpstreamError.
 
-    __slots__ = ("_response", "fields", "first_byte_at", "names", "status")
+    Only end-to-end fields are among `fields`. `names` are its head's.
+    """
 
-    def __init__(self, response: WireResponse) -> None:
-        self._response = response
-        self.status = response.status_code
-        self.names = response.names  # in lower case; those of `fields` are among them
-        self.fields = end_to_end(response.fields, response.names)
-        self.first_byte_at = response.first_byte_at
+    __slots__ = ("fields", "names", "status")
 
-    @property
-    def ended(self) -> bool:
-        """Whether `chunks` has nothing more to give: most answers are one piece, and nobody need wait for a second."""
-        return self._response.stream.ended
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = 0
+        self.fields: Fields = ()
+        self.names: Mapping[bytes, bytes] = {}
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body's bytes as they come. Raises UpstreamError when it breaks off."""
-        return self
+    def begins(self, head: ReplyHead) -> None:
+        self.status = head.status
+        self.names = head.names
+        self.fields = head.end_to_end
+        super().begins(head)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await anext(self._response.stream)
-        except httpx.TransportError as error:
-            raise translated(error) from error
-
-    async def aclose(self) -> None:
-        await self._response.stream.aclose()
+    def told(self, error: Exception) -> Exception:
+        told = translated(error)
+        if told is None:
+            return error  # what the request's own body raised
+        told.__cause__ = error
+        return told
