@@ -16,7 +16,7 @@ forms that rule 1 forbids; h11 repairs too. tests/test_framing.py holds what is 
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
@@ -46,8 +46,7 @@ _ABSOLUTE = re.compile(rb"https?://[^/?#@]++(?![^/?#])", re.IGNORECASE)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;%b*+)?" % _TEXT)
 _UNFINISHED_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*+(?:;%b*+)?)?\r?" % _TEXT)
 
-REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-"""The phrase of each registered status: live's own does not pass, since ASGI has no place for it."""
+_STATUS_LINES = {each.value: b"HTTP/1.1 %d %b" % (each.value, each.phrase.encode()) for each in HTTPStatus}
 
 BODYLESS_STATUSES = frozenset({204, 304})
 
@@ -245,7 +244,12 @@ def check_unfinished_head(head: bytes, *, request: bool, checked: int = 0) -> No
         raise FramingError(502, "malformed status line")
 
 
-def write_head(line: bytes, fields: Fields | list[Field]) -> bytes:
+def status_line(status: int) -> bytes:
+    """With the registered phrase: live's own does not pass."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+
+
+def write_head(line: bytes, fields: Sequence[Field]) -> bytes:
     """A head, with its empty line."""
     parts = [line, b"\r\n"]
     for name, value in fields:

@@ -131,6 +131,7 @@ def build(
         buffer=config.limits.buffer,
         in_flight=config.limits.in_flight,
         id_header=config.request_id.header.encode(),
+        id_name=config.request_id.header.lower().encode(),
         respond_id=config.request_id.respond,
         forwarded=config.forwarded,
     )

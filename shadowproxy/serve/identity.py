@@ -21,9 +21,9 @@ def sound_id(value: bytes | None) -> str | None:
     return value.decode("ascii")
 
 
-def uuid7() -> str:
-    """A UUIDv7 (RFC 9562 section 5.7) of now: sorts by time, to the millisecond."""
-    milliseconds = time.time_ns() // 1_000_000
+def uuid7(at_ns: int | None = None) -> str:
+    """A UUIDv7 (RFC 9562 section 5.7) of now, or of `at_ns` after the epoch: sorts by time, to the millisecond."""
+    milliseconds = (time.time_ns() if at_ns is None else at_ns) // 1_000_000
     chance = _random.getrandbits(74)
     value = (
         (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | (chance >> 62) << 64 | 0b10 << 62 | chance & (1 << 62) - 1

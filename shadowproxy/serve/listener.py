@@ -1,4 +1,4 @@
-"""The caller's side of a connection: a uvicorn protocol class that reads strictly and waits for nobody for ever.
+"""The caller's side of a connection: it reads strictly, and waits for nobody for ever.
 
 The rules:
 
@@ -6,15 +6,16 @@ The rules:
    come in order and what is wrong with the second request cannot answer for the first.
 2. A request is parsed by framing.py and nothing else. What it refuses is answered once, and the connection ends.
 3. Every wait for the caller has a deadline: for a head, for a body, for room to write to, and for the next request.
-4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `send` waits while as much is unwritten. No
-   more than `PARTS` of chunks are read in one turn of the loop: a flood of tiny ones leaves the other callers theirs.
+4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `wait_writable` waits while as much is
+   unwritten. No more than `PARTS` of chunks are read in one turn of the loop: a flood of tiny ones leaves the other
+   callers theirs.
 5. A caller who leaves before the answer is complete ends the application's task at once, by cancelling it.
 6. An answer that cannot be completed is broken off: never a last chunk, never filled up. Where only the end of the
    connection would say that it is complete, it is reset.
 7. A connection that ends with unread bytes is closed for writing first and read on for `LINGER` seconds: closed at
    once, it would be reset, and a reset can overtake the answer (RFC 9112 section 9.6).
 
-uvicorn gives the sockets, the application and the drain on shutdown: it calls `shutdown` on every member of its
+uvicorn gives the sockets and the drain on shutdown: it calls `shutdown` on every member of its
 `connections` and waits until they and its `tasks` are gone.
 """
 
@@ -22,15 +23,12 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, cast
-from urllib.parse import unquote_to_bytes
+from typing import Any, Protocol, TypeAlias, cast
 
 import orjson
-from uvicorn import Config
-from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
 from uvicorn.server import ServerState
 
 from shadowproxy.exchange import Field
@@ -48,7 +46,6 @@ LINGER = 2.0
 CALLER_LEFT = "the caller left"
 
 _RESET = struct.pack("ii", 1, 0)
-_ASGI = {"version": "3.0", "spec_version": "2.3"}
 _log = logging.getLogger(__name__)
 
 
@@ -87,24 +84,28 @@ Refusing: TypeAlias = Callable[[str, str], tuple[list[Field], bytes]]
 """From reason and detail to the fields and the body of a refusal."""
 
 
+class Application(Protocol):
+    """What answers callers."""
+
+    async def answer(self, call: "Call") -> None:
+        """Raises what reading the call's body raises, and BrokenOff. Cancelled with CALLER_LEFT when the caller has."""
+
+
 class Listener(asyncio.Protocol):
     """One caller's connection. `repeats` is for all of them together; `refusal` is the form of what it refuses."""
 
     def __init__(
         self,
-        config: Config,
+        app: Application,
         server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: Limits,
         repeats: Repeats,
         refusal: Refusing = refusal,
     ) -> None:
-        self.app = cast(ASGI3Application, config.loaded_app)
-        self.app_reads_head: bool = getattr(config.loaded_app, "reads_head", False)
+        self.app = app
         self.client: Any = None
-        self.loop = _loop or asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.repeats = repeats
         self.refusal = refusal
@@ -116,7 +117,7 @@ class Listener(asyncio.Protocol):
         self.since = self.loop.time()
         self._deadline = Deadline(self.loop, self._expired)
         self._buffer = b""
-        self._call: _Call | None = None  # the request being answered, or whose body is being let by
+        self._call: Call | None = None  # the request being answered, or whose body is being let by
         self._head_seen = 0  # bytes of a head whose end has not come; they have been checked
         self._reading = True
         self._catching_up = False  # more chunks have come than one turn may read
@@ -195,11 +196,7 @@ class Listener(asyncio.Protocol):
         self._buffer = data[end + 4 :]
         self._head_seen = 0
         self._server.total_requests += 1
-        self._call = _Call(self, head)
-        if self._call.reader.done:
-            self._deadline.clear()
-        else:
-            self._deadline.set(self.limits.body_timeout)
+        self._call = Call(self, head)
         return True
 
     def _await_head(self, data: bytes) -> None:
@@ -212,7 +209,7 @@ class Listener(asyncio.Protocol):
 
     def _feed(self) -> None:
         """Give the request what has come of its body; let by what comes of it after the answer."""
-        call = cast(_Call, self._call)
+        call = cast(Call, self._call)
         if not call.reader.done and (self._buffer or call.reader.behind):
             body, self._buffer = call.reader.feed(self._buffer, PARTS)
             if call.reader.behind and not self._catching_up:
@@ -225,6 +222,10 @@ class Listener(asyncio.Protocol):
                 self._deadline.set(self.limits.body_timeout)
             call.push(body)
         if call.task is None:
+            if call.reader.done:
+                self._deadline.clear()
+            else:
+                self._deadline.set(self.limits.body_timeout)
             call.task = self.loop.create_task(self._run(call))
             self._server.tasks.add(call.task)
             call.task.add_done_callback(self._server.tasks.discard)
@@ -265,9 +266,9 @@ class Listener(asyncio.Protocol):
 
     # Answering.
 
-    async def _run(self, call: "_Call") -> None:
+    async def _run(self, call: "Call") -> None:
         try:
-            await self.app(call.scope(), call.receive, call.send)
+            await self.app.answer(call)
         except FramingError as error:
             self._refuse(error)
         except BrokenOff:
@@ -282,7 +283,7 @@ class Listener(asyncio.Protocol):
             else:
                 self._answer(500, "proxy_internal_error", "a defect in the proxy; its log says more")
 
-    def break_off(self, call: "_Call") -> None:
+    def break_off(self, call: "Call") -> None:
         if call.framing is Length.UNTIL_CLOSE and (sock := self.transport.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
@@ -309,13 +310,13 @@ class Listener(asyncio.Protocol):
 
     def _answer(self, status: int, reason: str, detail: str) -> None:
         fields, body = self.refusal(reason, detail)
-        line = b"HTTP/1.1 %d %b" % (status, framing.REASONS[status])
+        line = framing.status_line(status)
         if self._call is not None and self._call.head.method == "HEAD":
             body = b""
         self.transport.write(framing.write_head(line, [*fields, (b"Connection", b"close")]) + body)
         self._part()
 
-    def answered(self, call: "_Call") -> None:
+    def answered(self, call: "Call") -> None:
         """The answer is out. What follows depends on what the caller still owes, and on both sides' wishes."""
         if not call.keep_alive:
             if call.reader.done and not self._buffer:
@@ -349,8 +350,8 @@ class Listener(asyncio.Protocol):
             self.transport.close()
 
 
-class _Call:
-    """One request and its answer, as ASGI's `receive` and `send` see them."""
+class Call:
+    """One request and its answer, as an application is given them."""
 
     __slots__ = (
         "_continue_wanted",
@@ -387,32 +388,17 @@ class _Call:
         self._waiter: asyncio.Future[None] | None = None
         self._continue_wanted = head.expects_continue
 
-    def scope(self) -> HTTPScope:
-        """What ASGI asks for; the head itself, with the caller's own bytes, is an extension.
+    @property
+    def client(self) -> Any:
+        """The caller's address, as its socket gives it: None where it has none."""
+        return self._listener.client
 
-        Who reads the head itself is told nothing twice: to make the rest costs as much as to parse the request.
-        """
-        extensions: dict[str, Any] = {"shadowproxy": {"head": self.head}}
-        if self._listener.app_reads_head:
-            return cast(HTTPScope, {"type": "http", "client": self._listener.client, "extensions": extensions})
-        raw_path, _, query = self.head.target.partition(b"?")
-        path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
-        return {
-            "type": "http",
-            "asgi": _ASGI,  # type: ignore[typeddict-item]
-            "http_version": "1.0" if self.head.http10 else "1.1",
-            "server": self._listener.transport.get_extra_info("sockname"),
-            "client": self._listener.client,
-            "scheme": "http",
-            "method": self.head.method,
-            "root_path": "",
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": [(name.lower(), value) for name, value in self.head.fields],
-            "state": {},
-            "extensions": extensions,
-        }
+    @property
+    def server(self) -> Any:
+        """The address that the caller asked, in the same form."""
+        return self._listener.transport.get_extra_info("sockname")
+
+    # The listener tells what comes.
 
     def push(self, body: bytes) -> None:
         self.received += len(body)
@@ -428,8 +414,24 @@ class _Call:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def receive(self) -> ASGIReceiveEvent:
-        """Raises FramingError when what came is no body, or did not come in time."""
+    # The application reads.
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the body has come and was taken. Not so after an answer that did not wait for it."""
+        return self.reader.done and not self.pieces and not self.answered
+
+    def take_nowait(self) -> bytes:
+        """What has come of the body and nobody took: nothing, maybe."""
+        body = self.pieces.take()
+        self._listener.read_on()
+        return body
+
+    async def read(self) -> bytes:
+        """What comes next of the body: nothing at its end.
+
+        Raises FramingError when what came is no body, or did not come in time.
+        """
         while not self.pieces and not (self.reader.done and not self.answered):
             if self.error is not None:
                 raise self.error
@@ -438,38 +440,49 @@ class _Call:
                 self._listener.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._waiter = self._listener.loop.create_future()
             await self._waiter
-        body = self.pieces.take()
-        self._listener.read_on()
-        return {"type": "http.request", "body": body, "more_body": not self.reader.done}
+        return self.take_nowait()
 
-    async def send(self, message: ASGISendEvent) -> None:
-        if message["type"] == "http.response.start":
-            self._start(message["status"], list(message["headers"]))
-        elif message["type"] == "http.response.body":
-            self._write(message.get("body", b""), last=not message.get("more_body", False))
-        if self._listener.writable is not None and not self.answered:
-            await self._wait_writable(self._listener.writable)
+    # The application answers.
 
-    def _start(self, status: int, fields: list[Field]) -> None:
-        """Choose how the answer's end will be known, and hold its head back until the end of this loop iteration.
+    def start(
+        self,
+        status: int,
+        fields: Sequence[Field],
+        names: Mapping[bytes, bytes] | None = None,
+        body: bytes = b"",
+        *,
+        last: bool = False,
+    ) -> None:
+        """Begin the answer, with what there is of its body; `last` says that this is all of it.
 
-        A body that is there already goes out in the same write, and one that is not holds up nothing.
+        `names` has the names of `fields` that frame a message in lower case, each with its value, where they are known.
+        Without any body the head is held back until the end of this loop iteration: what comes of it meanwhile goes out
+        in the same write.
         """
-        names = [name.lower() for name, _ in fields]
+        self._head_out = self._head(status, fields, names if names is not None else _names(fields))
+        self.started = True
+        if body or last:
+            self.write(body, last=last)
+        else:
+            self._listener.loop.call_soon(self.flush_head)
+
+    def _head(self, status: int, fields: Sequence[Field], names: Mapping[bytes, bytes]) -> bytes:
+        """Choose how the answer's end will be known, and say so."""
         http10 = self.head.http10
-        unfit = _LENGTHS if status == 204 else _NOT_FOR_HTTP10 if http10 else frozenset()
-        if not unfit.isdisjoint(names):
+        unfit = _LENGTHS if status == 204 else _NOT_FOR_HTTP10 if http10 else _NONE
+        if unfit and not unfit.isdisjoint(names):
             fields = [field for field in fields if field[0].lower() not in unfit]
-            names = [name for name in names if name not in unfit]
+            names = {name: value for name, value in names.items() if name not in unfit}
+        more: list[Field] = []
         if self.head.method == "HEAD" or status in framing.BODYLESS_STATUSES:
             self._left = 0
         elif b"content-length" in names:
-            self.framing = self._left = int(fields[names.index(b"content-length")][1])
+            self.framing = self._left = int(names[b"content-length"])
         elif http10:
             self.framing = Length.UNTIL_CLOSE
         else:
             if b"transfer-encoding" not in names:
-                fields.append((b"Transfer-Encoding", b"chunked"))
+                more.append((b"Transfer-Encoding", b"chunked"))
             self.framing = Length.CHUNKED
         # A caller that was not told to continue may send its body or not: only the connection's end tells them apart.
         in_doubt = self._continue_wanted and not self.reader.done
@@ -480,20 +493,18 @@ class _Call:
             and not in_doubt
         )
         if not self.keep_alive:
-            fields.append((b"Connection", b"close"))
+            more.append((b"Connection", b"close"))
         elif http10:
-            fields.append((b"Connection", b"keep-alive"))
-        line = b"HTTP/1.1 %d %b" % (status, framing.REASONS.get(status, b""))
-        self._head_out = framing.write_head(line, fields)
-        self.started = True
-        self._listener.loop.call_soon(self.flush_head)
+            more.append((b"Connection", b"keep-alive"))
+        return framing.write_head(framing.status_line(status), [*fields, *more] if more else fields)
 
     def flush_head(self) -> None:
         if self._head_out:
             self._listener.transport.write(self._head_out)
             self._head_out = b""
 
-    def _write(self, body: bytes, *, last: bool) -> None:
+    def write(self, body: bytes, *, last: bool) -> None:
+        """Go on with an answer that was started."""
         out, self._head_out = self._head_out, b""
         if self.head.method == "HEAD":
             body = b""  # the proxy's own answers have one; of it, its length is told
@@ -517,6 +528,11 @@ class _Call:
             self.pieces.clear()  # nobody will receive these: they must not count as unread, or reading would stop
             self._listener.answered(self)
 
+    async def wait_writable(self) -> None:
+        """Until there is room for more to be written. Who takes nothing for `body_timeout` is cut off."""
+        if self._listener.writable is not None:
+            await self._wait_writable(self._listener.writable)
+
     async def _wait_writable(self, writable: asyncio.Future[None]) -> None:
         limit = self._listener.limits.body_timeout
         ringer = self._listener.loop.call_later(limit, partial(_tell_and_abort, self._listener, limit))
@@ -528,6 +544,11 @@ class _Call:
 
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _NOT_FOR_HTTP10 = frozenset({b"transfer-encoding"})
+_NONE: frozenset[bytes] = frozenset()
+
+
+def _names(fields: Sequence[Field]) -> dict[bytes, bytes]:
+    return {name.lower(): value for name, value in fields}
 
 
 def _tell_and_abort(listener: Listener, limit: float) -> None:

@@ -7,22 +7,32 @@ SMALL = 1024
 class Pieces:
     """What came, in order. Large pieces are referred to, and joined once, when somebody takes them."""
 
-    __slots__ = ("_pieces", "size")
+    __slots__ = ("_only", "_pieces", "size")
 
     def __init__(self) -> None:
+        self._only = b""  # while there is no second one, as of most bodies there is none
         self._pieces: list[bytes | bytearray] = []
         self.size = 0
 
     def __repr__(self) -> str:
-        return f"<Pieces {self.size} bytes in {len(self._pieces)}>"
+        return f"<Pieces {self.size} bytes in {len(self._pieces) or bool(self._only)}>"
 
     def __bool__(self) -> bool:
-        return bool(self._pieces)
+        return self.size > 0
 
     def add(self, piece: bytes) -> None:
+        if not self.size:
+            self._only = piece
+        else:
+            if not self._pieces:
+                self._pieces.append(self._only)
+                self._only = b""
+            self._append(piece)
         self.size += len(piece)
+
+    def _append(self, piece: bytes) -> None:
         pieces = self._pieces
-        if len(piece) < SMALL and pieces:
+        if len(piece) < SMALL:
             last = pieces[-1]
             if isinstance(last, bytearray):
                 last += piece
@@ -34,20 +44,19 @@ class Pieces:
 
     def joined(self) -> bytes:
         """All of it. What was one piece is that piece."""
-        if not self._pieces:
-            return b""
-        whole = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        if isinstance(whole, bytearray):
-            whole = bytes(whole)
-        self._pieces = [whole]
-        return whole
+        if self._pieces:
+            self._only = b"".join(self._pieces)
+            self._pieces = []
+        return self._only
 
     def take(self) -> bytes:
         """All of it, and begin anew."""
         whole = self.joined()
-        self.clear()
+        self._only = b""
+        self.size = 0
         return whole
 
     def clear(self) -> None:
+        self._only = b""
         self._pieces = []
         self.size = 0

@@ -7,19 +7,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
-
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPRequestEvent, HTTPResponseStartEvent, Scope
 
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply, Request
 from shadowproxy.serve.capture import Capture
 from shadowproxy.serve.framing import FramingError, RequestHead
 from shadowproxy.serve.headers import VIA, find, forwarded, hops
 from shadowproxy.serve.identity import sound_id, uuid7
-from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, refusal
+from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, Call, refusal
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import Repeats, Served, times
 from shadowproxy.serve.pieces import Pieces
@@ -50,38 +47,36 @@ class FixedAnswer:
 class Service:
     """What one configuration makes of the live path: a request is served to its end by the one it began with.
 
-    `buffer` is in bytes; `in_flight` is how many requests may be under way at once.
+    `buffer` is in bytes; `in_flight` is how many requests may be under way at once; `id_name` is `id_header` in lower
+    case.
     """
 
     live: Endpoint | FixedAnswer
     buffer: int
     in_flight: int
     id_header: bytes
+    id_name: bytes
     respond_id: bool
     forwarded: bool
 
-    def told(self, fields: Fields | list[Field], request_id: str, names: Container[bytes] | None = None) -> list[Field]:
+    def told(self, fields: Sequence[Field], request_id: str, names: Container[bytes] | None = None) -> Sequence[Field]:
         """The answer's fields, with the request ID where live did not give one itself.
 
         `names` has theirs in lower case, where they are known.
         """
-        name = self.id_header
         if not self.respond_id:
-            return list(fields)
-        if (names is None or name.lower() in names) and find(fields, name.lower()) is not None:
-            return list(fields)
-        return [*fields, (name, request_id.encode())]
+            return fields
+        if (names is None or self.id_name in names) and find(fields, self.id_name) is not None:
+            return fields
+        return [*fields, (self.id_header, request_id.encode())]
 
 
 class Proxy:
-    """An ASGI application that reads the caller's own bytes from the listener's extension of the scope.
+    """Answers a listener's calls.
 
     `service` is what new requests are served by, and may be changed between two of them. `access` is told of every
     request, once it is over.
     """
-
-    reads_head = True
-    """Of the scope, it looks at the listener's extension and the caller's address alone."""
 
     def __init__(self, service: Service, mirror: Mirror, access: Callable[[Served], object] | None = None) -> None:
         self.service = service
@@ -93,47 +88,45 @@ class Proxy:
         self._access = access
         self._repeats = Repeats()
         self._failures = 0  # of live, in a row
-        self._passing: dict[str, list[int]] = {}  # by request ID: how often each had been through a shadowproxy
+        # How many are under way of each request ID that had been so often through a shadowproxy.
+        self._passing: dict[tuple[str, int], int] = {}
 
     @property
     def live_url(self) -> str | None:
         live = self.service.live
         return None if isinstance(live, FixedAnswer) else live.url
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        extensions: Any = scope["extensions"]  # type: ignore[typeddict-item]  # the listener's scopes always have it
-        head: RequestHead = extensions["shadowproxy"]["head"]
-        service = self.service
-        id_name = service.id_header.lower()
-        id_field = head.names.get(id_name)
-        record = uuid7()
-        request_id = sound_id(id_field) or record
+    async def answer(self, call: Call) -> None:
+        head, service = call.head, self.service
+        at_ns = time.time_ns()
+        record = uuid7(at_ns)
+        request_id = sound_id(head.names.get(service.id_name)) or record
         if self.in_flight >= service.in_flight:
             detail = f"more than {service.in_flight} requests at once"
             self._note_refusal(503, detail, head, request_id)
-            await self._refuse(send, service, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
+            _refuse(call, service, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
             return
         passed = hops(head.fields) if b"via" in head.names else 0
         if passed and self._comes_back(request_id, passed):
             detail = "this request has come back to the proxy that sent it: live's address leads here"
             self._note_refusal(508, detail, head, request_id)
-            await self._refuse(send, service, 508, "proxy_loop_detected", detail, request_id)
+            _refuse(call, service, 508, "proxy_loop_detected", detail, request_id)
             return
         if b"upgrade" in head.names and b"websocket" in head.names[b"upgrade"].lower():
             detail = "WebSockets are not mirrored"
             self._note_refusal(501, detail, head, request_id)
-            await self._refuse(send, service, 501, "http_request_denied", detail, request_id)
+            _refuse(call, service, 501, "http_request_denied", detail, request_id)
             return
         self.in_flight += 1
-        same_id = self._passing.setdefault(request_id, [])
-        same_id.append(passed)
+        alike = (request_id, passed)
+        self._passing[alike] = self._passing.get(alike, 0) + 1
         try:
-            await self._exchange(service, scope, head, record, request_id, receive, send)
+            await self._exchange(service, call, at_ns, record, request_id)
         finally:
             self.in_flight -= 1
-            same_id.remove(passed)
-            if not same_id:
-                del self._passing[request_id]
+            others = self._passing.pop(alike) - 1
+            if others:
+                self._passing[alike] = others
 
     def _comes_back(self, request_id: str, passed: int) -> bool:
         """Whether this is a request that is still under way here, once more.
@@ -141,93 +134,73 @@ class Proxy:
         One way round would be enough to tell, were it not for callers who ask with one request ID directly and through
         another shadowproxy at once. So it is told by the second: two earlier ones, from two distances.
         """
-        earlier = {each for each in self._passing.get(request_id, ()) if each < passed}
-        return passed > MAX_HOPS or len(earlier) > 1
+        return passed > MAX_HOPS or sum((request_id, earlier) in self._passing for earlier in range(passed)) > 1
 
-    async def _exchange(
-        self,
-        service: Service,
-        scope: Scope,
-        head: RequestHead,
-        record: str,
-        request_id: str,
-        receive: ASGIReceiveCallable,
-        send: ASGISendCallable,
-    ) -> None:
-        at_ns = time.time_ns()
-        unsettled = self.mirror.open()
-        upload = _Upload(self.mirror.capture(unsettled), receive)
-        answer = _Answer(self.mirror.capture(unsettled))
-
+    async def _exchange(self, service: Service, call: Call, at_ns: int, record: str, request_id: str) -> None:
+        head = call.head
         fields = head.end_to_end
-        id_name = service.id_header.lower()
-        if id_name not in head.names or find(fields, id_name) is None:  # none came, or `Connection` named it
+        if service.id_name not in head.names or find(fields, service.id_name) is None:  # `Connection` may have named it
             fields = (*fields, (service.id_header, request_id.encode()))
-
-        def request() -> Request:
-            capture = upload.capture
-            return Request(request_id, record, at_ns, head.method, head.target, fields, capture.body, capture.size)
-
-        def offer() -> None:
-            if b"x-shadow-request" not in head.names:
-                self.mirror.offer(unsettled, request(), _unfit(upload.capture))
-
+        under_way = _UnderWay(self.mirror, call, fields, at_ns, record, request_id)
         live: LiveLeg | None = None
         try:
             # Receive: whole, or its beginning, before live is dialled: a slow upload holds no connection to live.
-            await upload.read(service.buffer)
-            if upload.complete:
-                offer()
+            body = under_way.copied(call.take_nowait())
+            if not call.complete:
+                body = await under_way.receive(body, service.buffer)
+            if call.complete:
+                under_way.offer()
 
             # Forward.
-            answer.began = perf_counter()
+            under_way.began = perf_counter()
             if isinstance(service.live, FixedAnswer):
-                async for _ in upload.rest(offer):
-                    pass
-                await self._respond_fixed(send, service, service.live, answer, request_id)
+                if not call.complete:
+                    async for _ in _Rest(under_way, body):
+                        pass
+                self._respond_fixed(service, under_way, service.live)
             else:
                 to_live = [*fields, (b"Via", VIA)]
                 if service.forwarded:
-                    client = (scope["client"] or ("unknown", 0))[0]  # type: ignore[typeddict-item]
+                    client = (call.client or ("unknown", 0))[0]
                     to_live = forwarded(to_live, client, head.names.get(b"host"))
-                body = upload.taken if upload.complete else upload.rest(offer)
-                answering = await service.live.ask(head.method, head.target, to_live, body)
+                rest = body if call.complete else _Rest(under_way, body)
+                answering = await service.live.ask(head.method, head.target, to_live, rest)
 
                 # Respond.
                 try:
-                    await self._respond(send, service, answering, answer, request_id)
+                    await self._respond(service, under_way, answering)
                 finally:
                     answering.abandon()
-            live = answer.reply()
+            live = under_way.reply()
         except UpstreamError as error:
-            live = answer.failure(error.outcome, str(error))
-            if answer.started:
+            live = under_way.failure(error.outcome, str(error))
+            if call.started:
                 raise BrokenOff from error
-            answer.instead = 504 if error.outcome is Outcome.TIMEOUT else 502
-            await self._refuse(send, service, answer.instead, error.proxy_error, str(error), request_id)
+            under_way.status = 504 if error.outcome is Outcome.TIMEOUT else 502
+            _refuse(call, service, under_way.status, error.proxy_error, str(error), request_id)
         except FramingError as error:
-            live = answer.failure(Outcome.CALLER_LEFT, f"the request broke off: {error}")
+            live = under_way.failure(Outcome.CALLER_LEFT, f"the request broke off: {error}")
             raise
         except asyncio.CancelledError as cancelled:
             if cancelled.args == (CALLER_LEFT,):
-                live = answer.failure(Outcome.CALLER_LEFT, "the caller left before the answer was complete")
+                live = under_way.failure(Outcome.CALLER_LEFT, "the caller left before the answer was complete")
             else:
-                live = answer.failure(Outcome.SHUTDOWN, "the proxy stopped before the answer was complete")
+                live = under_way.failure(Outcome.SHUTDOWN, "the proxy stopped before the answer was complete")
             raise
         finally:
             if live is None:
-                live = answer.failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
-                answer.instead = 500  # the listener's, which also tells the operator
+                live = under_way.failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
+                under_way.status = under_way.status or 500  # the listener's, which also tells the operator
             else:
-                self._note_live(live, answer.status, request_id)
-            self.outcomes[live.outcome if isinstance(live, Failure) else Outcome.OK] += 1
-            self.times[unsettled.mirrored].add(live.total_ms / 1000)
+                self._note_live(live, under_way.status, request_id)
+            outcome = live.outcome if isinstance(live, Failure) else Outcome.OK
+            self.outcomes[outcome] += 1
+            self.times[under_way.unsettled.mirrored].add(live.total_ms / 1000)
             if self._access is not None:
-                outcome = live.outcome if isinstance(live, Failure) else Outcome.OK
-                passed = (perf_counter() - answer.came) * 1000
-                size = answer.capture.size
-                self._access(Served(request_id, head.method, head.target, answer.status, outcome, passed, size))
-            self.mirror.answered(unsettled, unsettled.request or request(), live)
+                passed = (perf_counter() - under_way.came) * 1000
+                size = under_way.answer.size
+                self._access(Served(request_id, head.method, head.target, under_way.status, outcome, passed, size))
+            self.mirror.answered(under_way.unsettled, under_way.unsettled.request or under_way.request(), live)
 
     def _note_live(self, live: LiveLeg, status: int | None, request_id: str) -> None:
         """Count how live does, and say so where it is worth a line."""
@@ -264,133 +237,150 @@ class Proxy:
             extra = {"event": "request_refused", "status": status, "count": count, "request_id": request_id}
             _log.warning("refused%s with %d: %s; request %s", times(count), status, detail, request_id, extra=extra)
 
-    async def _respond(
-        self, send: ASGISendCallable, service: Service, answering: Answering, answer: "_Answer", request_id: str
-    ) -> None:
-        answer.begin(answering.status, tuple(answering.fields), answering.first_byte_at)
-        await send(_start(answering.status, service.told(answering.fields, request_id, answering.names)))
-        async for chunk in answering:
-            answer.capture.add(chunk)
-            if answering.ended:
-                await send({"type": "http.response.body", "body": chunk, "more_body": False})
-                return
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def _respond(self, service: Service, under_way: "_UnderWay", answering: Answering) -> None:
+        call, answer = under_way.call, under_way.answer
+        under_way.begin(answering.status, answering.fields, answering.first_byte_at)
+        told = service.told(answering.fields, under_way.request_id, answering.names)
+        piece = answering.take_nowait()
+        if piece:
+            answer.add(piece)
+        call.start(answering.status, told, answering.names, piece, last=answering.ended)
+        while not call.answered:
+            await call.wait_writable()
+            piece = await anext(answering, b"")
+            answer.add(piece)
+            call.write(piece, last=answering.ended)
 
-    async def _respond_fixed(
-        self, send: ASGISendCallable, service: Service, fixed: FixedAnswer, answer: "_Answer", request_id: str
-    ) -> None:
-        answer.begin(fixed.status, fixed.fields, perf_counter())
-        answer.capture.add(fixed.body)
+    def _respond_fixed(self, service: Service, under_way: "_UnderWay", fixed: FixedAnswer) -> None:
+        under_way.begin(fixed.status, fixed.fields, perf_counter())
+        under_way.answer.add(fixed.body)
         fields = [*fixed.fields, (b"Content-Length", b"%d" % len(fixed.body))]
-        await send(_start(fixed.status, service.told(fields, request_id)))
-        await send({"type": "http.response.body", "body": fixed.body, "more_body": False})
-
-    async def _refuse(
-        self,
-        send: ASGISendCallable,
-        service: Service,
-        status: int,
-        reason: str,
-        detail: str,
-        request_id: str,
-        *more: Field,
-    ) -> None:
-        """Answer in live's stead, with a JSON body that names the reason and the request ID."""
-        fields, body = refusal(reason, detail, request_id)
-        await send(_start(status, service.told([*fields, *more], request_id)))
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        under_way.call.start(fixed.status, service.told(fields, under_way.request_id), body=fixed.body, last=True)
 
 
-class _Upload:
-    """The caller's body, copied as it is read."""
+class _UnderWay:
+    """An exchange as it comes about: bounded copies of both bodies, and what is known of live's leg so far.
 
-    def __init__(self, capture: Capture, receive: ASGIReceiveCallable) -> None:
-        self.capture = capture
-        self.complete = False
-        self.taken = b""
-        self._receive = receive
+    `came` and `began`, when live was first asked, are by time.perf_counter. `status` is what the caller was answered,
+    None while that is nothing.
+    """
 
-    async def read(self, count: int) -> None:
-        """Take the whole body, or at least its first `count` bytes, into `taken`."""
-        pieces = Pieces()
-        while not self.complete and self.capture.size <= count:
-            pieces.add(await self.next())
-        self.taken = pieces.joined()
+    __slots__ = (
+        "_at_ns",
+        "_fields",
+        "_first_byte_at",
+        "_mirror",
+        "_record",
+        "_reply_fields",
+        "_reply_status",
+        "answer",
+        "began",
+        "call",
+        "came",
+        "request_id",
+        "status",
+        "unsettled",
+        "upload",
+    )
 
-    def rest(self, at_end: Callable[[], None]) -> AsyncIterator[bytes]:
-        """What was taken, and then the rest as it comes; `at_end` is called when all of it is copied."""
-        return _Rest(self, None if self.complete else at_end)
-
-    async def next(self) -> bytes:
-        event: HTTPRequestEvent = await self._receive()  # type: ignore[assignment]  # the listener sends no other
-        self.capture.add(event["body"])
-        self.complete = not event["more_body"]
-        return event["body"]
-
-
-class _Rest(AsyncIterator[bytes]):
-    """An upload once it is begun. No generator: one left halfway would be closed by a task that nobody owns."""
-
-    def __init__(self, upload: _Upload, at_end: Callable[[], None] | None) -> None:
-        self._upload = upload
-        self._at_end = at_end
-        self._begun = False
-
-    async def __anext__(self) -> bytes:
-        if not self._begun:
-            self._begun = True
-            return self._upload.taken
-        if not self._upload.complete:
-            return await self._upload.next()
-        if self._at_end is not None:
-            self._at_end()
-        raise StopAsyncIteration
-
-
-class _Answer:
-    """Live's leg as it comes about. Milliseconds from `began`. `instead`: the status of what was answered for live."""
-
-    def __init__(self, capture: Capture) -> None:
-        self.capture = capture
+    def __init__(self, mirror: Mirror, call: Call, fields: Fields, at_ns: int, record: str, request_id: str) -> None:
+        self._mirror = mirror
+        self.call = call
+        self.unsettled = mirror.open()
+        self.upload = mirror.capture(self.unsettled)
+        self.answer = mirror.capture(self.unsettled)
+        self.request_id = request_id
         self.came = self.began = perf_counter()
-        self.started = False
-        self.instead: int | None = None
-        self._status = 0
-        self._fields: Fields = ()
+        self.status: int | None = None
+        self._fields = fields
+        self._at_ns = at_ns
+        self._record = record
+        self._reply_status: int | None = None
+        self._reply_fields: Fields = ()
         self._first_byte_at = 0.0
 
-    @property
-    def status(self) -> int | None:
-        """What the caller was answered, None where it was nothing."""
-        return self._status if self.started else self.instead
+    def copied(self, piece: bytes) -> bytes:
+        """A piece of the caller's body, as it passes."""
+        if piece:
+            self.upload.add(piece)
+        return piece
+
+    async def receive(self, body: bytes, count: int) -> bytes:
+        """`body` with what comes behind it, until that is all or more than `count` bytes."""
+        pieces = Pieces()
+        pieces.add(body)
+        while not self.call.complete and self.upload.size <= count:
+            pieces.add(self.copied(await self.call.read()))
+        return pieces.joined()
+
+    def offer(self) -> None:
+        """All of the request is in: tell the mirror of it."""
+        if b"x-shadow-request" not in self.call.head.names:
+            self._mirror.offer(self.unsettled, self.request(), _unfit(self.upload))
+
+    def request(self) -> Request:
+        head, upload = self.call.head, self.upload
+        return Request(
+            self.request_id,
+            self._record,
+            self._at_ns,
+            head.method,
+            head.target,
+            self._fields,
+            upload.body,
+            upload.size,
+        )
 
     def begin(self, status: int, fields: Fields, first_byte_at: float) -> None:
-        self.started = True
-        self._status, self._fields, self._first_byte_at = status, fields, first_byte_at
+        """Live answers."""
+        self.status = self._reply_status = status
+        self._reply_fields = fields
+        self._first_byte_at = first_byte_at
 
     def reply(self) -> Reply:
+        assert self._reply_status is not None
         return Reply(
-            self._status,
-            self._fields,
-            self.capture.body,
-            self.capture.size,
-            first_byte_ms=(self._first_byte_at - self.began) * 1000,
-            total_ms=(perf_counter() - self.began) * 1000,
-            began_ms=self._began_ms,
+            self._reply_status,
+            self._reply_fields,
+            self.answer.body,
+            self.answer.size,
+            (self._first_byte_at - self.began) * 1000,
+            (perf_counter() - self.began) * 1000,
+            (self.began - self.came) * 1000,
         )
 
     def failure(self, outcome: Outcome, error: str) -> Failure:
-        reply = self.reply() if self.started else None
-        return Failure(outcome, error, (perf_counter() - self.began) * 1000, reply, self._began_ms)
-
-    @property
-    def _began_ms(self) -> float:
-        return (self.began - self.came) * 1000
+        reply = None if self._reply_status is None else self.reply()
+        total_ms, began_ms = (perf_counter() - self.began) * 1000, (self.began - self.came) * 1000
+        return Failure(outcome, error, total_ms, reply, began_ms)
 
 
-def _start(status: int, fields: list[Field]) -> HTTPResponseStartEvent:
-    return {"type": "http.response.start", "status": status, "headers": fields, "trailers": False}
+class _Rest(AsyncIterator[bytes]):
+    """An upload that was begun: what was taken of it, and then the rest as it comes. At its end it is offered.
+
+    No generator: one left halfway would be closed by a task that nobody owns.
+    """
+
+    def __init__(self, under_way: _UnderWay, taken: bytes) -> None:
+        self._under_way = under_way
+        self._taken = taken
+        self._begun = False
+
+    async def __anext__(self) -> bytes:
+        call = self._under_way.call
+        if not self._begun:
+            self._begun = True
+            return self._taken
+        if not call.complete:
+            return self._under_way.copied(await call.read())
+        self._under_way.offer()
+        raise StopAsyncIteration
+
+
+def _refuse(call: Call, service: Service, status: int, reason: str, detail: str, request_id: str, *more: Field) -> None:
+    """Answer in live's stead, with a JSON body that names the reason and the request ID."""
+    fields, body = refusal(reason, detail, request_id)
+    call.start(status, service.told([*fields, *more], request_id), body=body, last=True)
 
 
 def _unfit(capture: Capture) -> Outcome | None:

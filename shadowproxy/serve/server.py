@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from shadowproxy.compare.stats import wilson
 from shadowproxy.config import Config, TcpAddress, UnixAddress, shown
 from shadowproxy.serve.access import Access
+from shadowproxy.serve.asgi import Asgi
 from shadowproxy.serve.balance import Board, Taking
-from shadowproxy.serve.listener import Limits, Listener, Refusing, refusal
+from shadowproxy.serve.listener import Application, Limits, Listener, Refusing, refusal
 from shadowproxy.serve.operator_log import Repeats
 from shadowproxy.serve.overview import Overview
-from shadowproxy.serve.proxy import Proxy
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from shadowproxy.serve.admin import Operated
 
 
@@ -63,7 +62,7 @@ async def serve_admin(
     )
     await overview.start()
     stack.push_async_callback(overview.stop)
-    server = Server(uvicorn_config(app, lambda: admin.LIMITS, admin.refusal), drain=1.0)
+    server = Server(uvicorn_config(Asgi(app), lambda: admin.LIMITS, admin.refusal), drain=1.0)
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
 
     async def stop() -> None:
@@ -75,15 +74,15 @@ async def serve_admin(
     await server.ready.wait()
 
 
-def uvicorn_config(app: "ASGIApp | Proxy", limits: Callable[[], Limits], refusal: Refusing = refusal) -> uvicorn.Config:
+def uvicorn_config(app: Application, limits: Callable[[], Limits], refusal: Refusing = refusal) -> uvicorn.Config:
     """`limits` is asked with each connection; `refusal` is the form of what is no sound HTTP is told in."""
     repeats = Repeats()
 
-    def listener(**given: Any) -> Listener:
-        return Listener(**given, limits=limits(), repeats=repeats, refusal=refusal)
+    def listener(*, server_state: ServerState, **_: Any) -> Listener:
+        return Listener(app, server_state, limits=limits(), repeats=repeats, refusal=refusal)
 
     return uvicorn.Config(
-        app,
+        app,  # type: ignore[arg-type]  # uvicorn only looks at it: the listeners are who ask it
         http=listener,  # type: ignore[arg-type]  # uvicorn calls it, it need not be a class
         interface="asgi3",
         lifespan="off",
