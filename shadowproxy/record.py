@@ -133,6 +133,8 @@ class Policy:
 
 # --- writing -------------------------------------------------------------------------------------------------------
 
+_OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
+
 
 def encode(
     exchange: Exchange,
@@ -152,16 +154,23 @@ def encode(
     """
     request, live = exchange.request, exchange.live
     path, _, query = request.target.partition(b"?")
+    asked: dict[str, Any] = {
+        "method": request.method,
+        "path": _text(path),
+        "query": policy.redaction.parameters(_text(query)),
+        "headers": _headers(request.fields, policy.redaction),
+    }
+    _tell_body(asked, _content(request.fields, request.body, request.body_bytes, policy.body_limit), policy)
     live_content = _content_of(live, policy.body_limit)
     live_answer = _answer(live, live_content) if judge and isinstance(live, Reply) and live_content else None
 
     def told(name: str, leg: ShadowLeg) -> dict[str, Any]:
-        content = _content_of(leg, policy.body_limit)
+        content = _content_of(leg, policy.body_limit, live_content)
         parts = _leg(leg, content, policy)
         if judge is not None and live_answer is not None and isinstance(leg, Reply) and content is not None:
             judgement = judge(live_answer, _answer(leg, content))
             tell(name, judgement.verdict)
-            parts |= _judged(judgement, policy)
+            _tell_judgement(parts, judgement, policy)
         return parts
 
     line = {
@@ -170,13 +179,7 @@ def encode(
         "record": request.record,
         "at": _iso(request.at_ns),
         "proxy": proxy,
-        "request": {
-            "method": request.method,
-            "path": _text(path),
-            "query": policy.redaction.parameters(_text(query)),
-            "headers": _headers(request.fields, policy.redaction),
-            **_body(_content(request.fields, request.body, request.body_bytes, policy.body_limit), policy),
-        },
+        "request": asked,
         "live": _leg(live, live_content, policy),
         "shadows": {name: told(name, leg) for name, leg in exchange.shadows.items()},
         "control": None if exchange.control is None else told("control", exchange.control),
@@ -207,7 +210,7 @@ def encode_again(
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
         judgement = judge(old.live, _read_answer(_exactly(_written(parts))))
-        parts |= _judged(judgement, policy)
+        _tell_judgement(parts, judgement, policy)
         verdict = judgement.verdict
     line = {
         "schema": SCHEMA,
@@ -235,7 +238,8 @@ def _written(told: dict[str, Any]) -> bytes:
 class _Content(NamedTuple):
     """A captured body, decoded as far as it could be. `raw` is what `value` was read from; `wire` is what came.
 
-    `whole`: all of `wire` was captured. `over`: there is more of it, decoded, than `raw`.
+    `whole`: all of `wire` was captured. `over`: there is more of it, decoded, than `raw`. `types` is what Content-Type
+    says of it, if anything does; `coding` is the codings that could not be undone.
     """
 
     kind: BodyKind
@@ -245,67 +249,80 @@ class _Content(NamedTuple):
     size: int
     whole: bool
     over: bool
+    types: tuple[str, ...] = ()
     coding: str | None = None
     form: bool = False
 
 
-def _content(fields: Fields, wire: bytes, size: int, limit: int) -> _Content:
-    """`wire` decoded, and cut to `limit` bytes: JSON that is longer is text."""
+def _content(fields: Fields, wire: bytes, size: int, limit: int, beside: _Content | None = None) -> _Content:
+    """`wire` decoded, and cut to `limit` bytes: JSON that is longer is text.
+
+    `beside` is another, made with this `limit`. Where its bytes are the same it says the same: what a shadow answers is
+    mostly what live did, and is not read a second time.
+    """
     whole = len(wire) == size
-    if not wire:
-        return _Content("none", None, wire, wire, size, whole, over=False)
-    content_type: str | None = None
+    types: tuple[str, ...] = ()
     codings = ""
     for name, value in fields:
         # Lengths first: they are two of a dozen fields, and the lower-casing is what costs.
-        if len(name) == 12 and name.lower() == b"content-type" and content_type is None:
-            content_type = _text(value)
-        elif len(name) == 16 and name.lower() == b"content-encoding":
+        length = len(name)
+        if length == 12 and name.lower() == b"content-type":
+            types = (*types, _text(value))
+        elif length == 16 and name.lower() == b"content-encoding":
             codings = f"{codings},{_text(value)}" if codings else _text(value)
+    if not wire:
+        return _Content("none", None, wire, wire, size, whole, False, types)
     raw = wire
     if codings:
         try:
             raw = decoded(wire, codings)
         except Undecodable:
-            return _Content("bytes", wire[:limit], wire[:limit], wire, size, whole, len(wire) > limit, codings)
+            return _Content("bytes", wire[:limit], wire[:limit], wire, size, whole, len(wire) > limit, types, codings)
+    elif (
+        beside is not None
+        and beside.raw is beside.wire == wire
+        and (beside.size, beside.types, beside.coding) == (size, types, None)
+    ):
+        return beside
     over = len(raw) > limit
     if over:
         raw = raw[:limit]
+    content_type = types[0] if types else ""
     # KServe's servers send JSON without a type. Only an object or an array is taken for it then: 42 may be anything.
     if whole and not over and (is_json_type(content_type) if content_type else raw.lstrip()[:1] in (b"{", b"[")):
         try:
-            return _Content("json", parsed(raw), raw, wire, size, whole, over)
+            return _Content("json", parsed(raw), raw, wire, size, whole, over, types)
         except ValueError:
             pass  # told as text, which is what it is
     try:
         text, _ = codecs.utf_8_decode(raw, "strict", whole and not over)
     except UnicodeDecodeError:
-        return _Content("bytes", raw, raw, wire, size, whole, over)
-    form = content_type is not None and content_type.lower().startswith("application/x-www-form-urlencoded")
-    return _Content("text", text, raw, wire, size, whole, over, form=form)
+        return _Content("bytes", raw, raw, wire, size, whole, over, types)
+    form = content_type.lower().startswith("application/x-www-form-urlencoded")
+    return _Content("text", text, raw, wire, size, whole, over, types, form=form)
 
 
-def _content_of(leg: ShadowLeg, limit: int) -> _Content | None:
+def _content_of(leg: ShadowLeg, limit: int, beside: _Content | None = None) -> _Content | None:
     reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
-    return None if reply is None else _content(reply.fields, reply.body, reply.body_bytes, limit)
+    return None if reply is None else _content(reply.fields, reply.body, reply.body_bytes, limit, beside)
 
 
 def _answer(reply: Reply, content: _Content) -> Answer:
     """For the judge, who looks at the status, the body, and of the header fields at what the body is."""
     cut = content.over or not content.whole
-    body = Body(content.kind, content.value, content.size, truncated=cut, coding=content.coding)
-    types = [_text(value) for name, value in reply.fields if len(name) == 12 and name.lower() == b"content-type"]
-    headers: Headers = {"content-type": types[0] if len(types) == 1 else types} if types else {}
-    return Answer(Outcome.OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
+    body = Body(content.kind, content.value, content.size, cut, None, content.coding)
+    types = content.types
+    headers: Headers = {"content-type": types[0] if len(types) == 1 else list(types)} if types else NO_HEADERS
+    return Answer(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
 
 
 def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, Any]:
-    parts: dict[str, Any] = {"outcome": Outcome.OK.value if isinstance(leg, Reply) else leg.outcome.value}
     reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
+    parts: dict[str, Any] = {"outcome": "ok" if isinstance(leg, Reply) else leg.outcome.value}
     if reply is not None and content is not None:
         parts["status"] = reply.status
         parts["headers"] = _headers(reply.fields, policy.redaction)
-        parts |= _body(content, policy)
+        _tell_body(parts, content, policy)
         parts["first_byte_ms"] = round(reply.first_byte_ms, 3)
     if not isinstance(leg, Skipped):
         parts["total_ms"] = round(leg.total_ms, 3)
@@ -314,37 +331,34 @@ def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, 
     return parts
 
 
-def _judged(judgement: Judgement, policy: Policy) -> dict[str, Any]:
-    parts: dict[str, Any] = {"verdict": judgement.verdict.value}
+def _tell_judgement(parts: dict[str, Any], judgement: Judgement, policy: Policy) -> None:
+    parts["verdict"] = judgement.verdict.value
     if judgement.differences:
         parts["differences"] = [_difference(each, policy) for each in judgement.differences]
     if judgement.why is not None:
         parts["why"] = judgement.why
-    return parts
 
 
 def _difference(difference: Difference, policy: Policy) -> dict[str, Any]:
-    told = {"path": difference.path, "kind": difference.kind}
+    path, kind, live, shadow = difference
     if policy.bodies != "full":
-        return told  # what is not told as a body is not told as a value out of it
-    live, shadow = difference.live, difference.shadow
+        return {"path": path, "kind": kind}  # what is not told as a body is not told as a value out of it
     if policy.redaction.json:
-        live = policy.redaction.difference(difference.path, live)
-        shadow = policy.redaction.difference(difference.path, shadow)
+        live = policy.redaction.difference(path, live)
+        shadow = policy.redaction.difference(path, shadow)
     # JSON has no NaN, and null would be another value.
-    return told | {"live": _named(live), "shadow": _named(shadow)}
+    if isinstance(live, float) and not math.isfinite(live):
+        live = str(live)
+    if isinstance(shadow, float) and not math.isfinite(shadow):
+        shadow = str(shadow)
+    return {"path": path, "kind": kind, "live": live, "shadow": shadow}
 
 
-def _named(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _body(content: _Content, policy: Policy) -> dict[str, Any]:
-    """The keys that tell of a body."""
+def _tell_body(parts: dict[str, Any], content: _Content, policy: Policy) -> None:
+    """Add the keys that tell of a body."""
     raw, withheld = _redacted(content, policy.redaction)
     told = policy.bodies == "full" and not withheld
     cut = content.over or len(raw) > policy.body_limit
-    parts: dict[str, Any] = {}
     if told and content.kind != "none":
         shown = raw[: policy.body_limit] if cut else raw
         if content.kind == "json" and not cut:
@@ -365,7 +379,6 @@ def _body(content: _Content, policy: Policy) -> dict[str, Any]:
             parts["body_sha256"] = hashlib.sha256(content.wire).hexdigest()
     if withheld:
         parts["body_redacted"] = "not JSON, so it could not be searched for what is to be redacted"
-    return parts
 
 
 def _redacted(content: _Content, redaction: Redaction) -> tuple[bytes, bool]:

@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy import content, lines
+from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.verdict import judge
 from shadowproxy.credentials import is_credential_header, is_credential_parameter
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Request, Skipped, Verdict
 from shadowproxy.record import (
@@ -779,6 +781,39 @@ def test_any_bytes_make_one_line_that_reads_back(
         assert body == (
             value if held.kind == "bytes" else value.encode() if held.kind == "text" else b"" if value is None else body
         )
+
+
+bodies_of_all_kinds = bodies_strategy | st.sampled_from(
+    [b'{"a":NaN}', b'{"a":1,"a":2}', b"[1", b"a=1&token=2", gzip.compress(b'{"a":1}', mtime=0)]
+)
+replies = st.builds(
+    lambda fields, coding, missing: (fields + coding, missing),
+    st.sampled_from([(), JSON, ((b"Content-Type", b"text/plain"),), (*JSON, *JSON)]),
+    st.sampled_from([(), (), ((b"Content-Encoding", b"gzip"),)]),
+    st.sampled_from([0, 0, 1]),
+)
+
+
+@given(
+    replies, replies, bodies_of_all_kinds, st.integers(0, 50), st.sampled_from(["full", "hash"]),
+    st.sampled_from([(), ("/a",)]), st.sampled_from([Rules(), Rules(ignore=("",)), Rules(ignore=("/a",))]),
+)  # fmt: skip
+def test_an_answer_with_lives_bytes_is_told_and_judged_as_if_it_were_read_by_itself(
+    live: Any, shadow: Any, body: bytes, limit: int, kind: Any, pointers: Any, rules: Rules
+) -> None:
+    one, other = (Reply(200, fields, body, len(body) + missing, 1.0, 1.0) for fields, missing in (live, shadow))
+    by_itself = other._replace(fields=(*other.fields, (b"Content-Encoding", b"identity")))  # which is no coding
+    line = encode(
+        Exchange(exchange().request, one, {"like": other, "alone": by_itself}),
+        proxy="p/0",
+        policy=Policy(kind, limit, Redaction(json=pointers)),
+        judge=lambda one, other: judge(one, other, rules),
+    )
+    told = json.loads(line)["shadows"]
+    for leg in told.values():
+        del leg["headers"]
+        leg.pop("body_coding", None)  # which names identity too
+    assert told["like"] == told["alone"]
 
 
 # --- reading
