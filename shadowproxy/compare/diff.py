@@ -81,6 +81,8 @@ def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
     """Every difference between two JSON values, in the order of live's document. Bounded in memory, linear in time
     but for unordered arrays (n log n)."""
     found = Diff()
+    if live is shadow:  # NaN equals NaN, so nothing differs from itself
+        return found
     root = rules.root
     stack: list[_Frame] = []
     _met(live, shadow, root, _MEMBER, None, found, stack)
@@ -269,7 +271,7 @@ def shorten(value: Any) -> Any:
     """A value as a difference shows it: scalars whole or cut, small arrays and objects whole, others described."""
     if isinstance(value, str):
         return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
-    if isinstance(value, list | dict) and not _small(value):
+    if isinstance(value, (list, dict)) and not _small(value):
         return f"array of {len(value)}" if isinstance(value, list) else f"object of {len(value)}"
     return value
 
@@ -300,7 +302,7 @@ def _small(value: Any, room: int = 20) -> bool:
     waiting = [(value, 0)]
     while waiting:
         item, depth = waiting.pop()
-        if isinstance(item, list | dict):
+        if isinstance(item, (list, dict)):
             room -= len(item)
             if room < 0 or depth > 4:
                 return False
@@ -316,16 +318,16 @@ def _small(value: Any, room: int = 20) -> bool:
 
 def loggable(value: Any) -> Any:
     """A value that any JSON writer takes: NaN, infinities, huge integers and lone surrogates become text."""
-    if type(value) is float and math.isfinite(value):
-        return value  # asked first, as the most frequent
+    if isinstance(value, float):  # asked first, with texts, as the most frequent
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, str):
+        return sound(value)
     if isinstance(value, dict):
         return {loggable(key): loggable(member) for key, member in value.items()}
     if isinstance(value, list):
         return [loggable(element) for element in value]
-    if isinstance(value, str):
-        return sound(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return f"integer of {value.bit_length()} bits"
     return value

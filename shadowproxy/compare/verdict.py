@@ -18,6 +18,7 @@ from shadowproxy.record import Answer, Body, Judgement
 __all__ = ["Compared", "Content", "Rules", "Tolerance", "compare", "content", "judge"]
 
 _SHOWN_BYTES: Final = 32
+_OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
 
 
 class Content(NamedTuple):
@@ -52,8 +53,8 @@ def compare(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Con
 
     `said` is the `content` of both, where that is known already.
     """
-    if live.outcome is not Outcome.OK or shadow.outcome is not Outcome.OK:
-        name, answer = ("shadow", shadow) if live.outcome is Outcome.OK else ("live", live)
+    if live.outcome is not _OK or shadow.outcome is not _OK:
+        name, answer = ("shadow", shadow) if live.outcome is _OK else ("live", live)
         return Compared(Verdict.INCOMPARABLE, why=f"{name}: {answer.outcome}")
     if live.status != shadow.status:
         return _mismatch("status", live.status, shadow.status)
@@ -62,14 +63,14 @@ def compare(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Con
 
 
 def _contents(one: Content, other: Content, live: Answer, shadow: Answer, rules: Rules) -> Compared:
-    if "unknown" in (one.kind, other.kind):
-        name, said = ("live", one) if one.kind == "unknown" else ("shadow", other)
-        return Compared(Verdict.INCOMPARABLE, why=f"{name}: {said.why}")
     if one.kind == other.kind == "json":
         found = diff(one.value, other.value, rules)
         if found.count:
             return Compared(Verdict.MISMATCH, found)
         return Compared(Verdict.IGNORED if found.ignored else Verdict.MATCH, found)
+    if "unknown" in (one.kind, other.kind):
+        name, said = ("live", one) if one.kind == "unknown" else ("shadow", other)
+        return Compared(Verdict.INCOMPARABLE, why=f"{name}: {said.why}")
     if rules.root.ignored:
         return Compared(Verdict.MATCH if one.value == other.value else Verdict.IGNORED, Diff())
     if one.kind == "empty" or other.kind == "empty":
@@ -95,6 +96,8 @@ def content(answer: Answer) -> Content:
         return Content("unknown", why="no body in the record")
     if body.truncated:
         return Content("unknown", why="the body was cut or left out")
+    if body.kind == "json":
+        return Content("json", body.value)
     if body.kind == "none":
         return Content("empty") if body.size == 0 else Content("unknown", why="the body was left out of the record")
     if body.kind == "text" and _looks_like_json(answer, body):
