@@ -131,20 +131,24 @@ def extract(value: Any, pointer: str) -> list[Any]:
     """What stands at a place: one value, or one for each element that a `*` stands for. Absent ones are left out."""
     found = [value]
     for segment in pointer_segments(pointer):
-        below: list[Any] = []
-        for each in found:
-            if isinstance(each, dict):
-                if segment in each:
-                    below.append(each[segment])
-                elif segment == "*":
-                    below.extend(each.values())
-            elif isinstance(each, list):
-                if segment == "*":
-                    below.extend(each)
-                elif segment.isdigit() and int(segment) < len(each):
-                    below.append(each[int(segment)])
-        found = below
+        try:
+            found = [each[segment] for each in found]  # objects that all have it, as nearly always
+        except (KeyError, TypeError):
+            found = [below for each in found for below in _below(each, segment)]
     return found
+
+
+def _below(value: Any, segment: str) -> Iterable[Any]:
+    if isinstance(value, dict):
+        if segment in value:
+            return (value[segment],)
+        return value.values() if segment == "*" else ()
+    if isinstance(value, list):
+        if segment == "*":
+            return value
+        if segment.isdigit() and int(segment) < len(value):
+            return (value[int(segment)],)
+    return ()
 
 
 @dataclass(slots=True)

@@ -77,8 +77,8 @@ class Outputs(Whole):
     live_only: Series = field(default_factory=Series)
     shadow_only: Series = field(default_factory=Series)
     errors: Sums = field(default_factory=Sums)
-    _met: dict[tuple[int, Any, Any], list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """By block, live's value and the shadow's: how often they came, and whether they differ."""
+    _met: Counter[tuple[int, Any, Any]] = field(default_factory=Counter, init=False, repr=False, compare=False)
+    """By block, live's value and the shadow's: how often they came."""
     _kind: Kind = field(default="class", init=False, repr=False, compare=False)
     _tolerance: Tolerance | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -89,53 +89,41 @@ class Outputs(Whole):
         live: Sequence[Any],
         shadow: Sequence[Any],
         tolerance: Tolerance | None,
-        label: Label | None,
-    ) -> list[bool] | None:
-        """As `add`, but what can wait is counted by `settle`."""
+    ) -> None:
+        """As `add` of an exchange without a label, but what can wait is counted by `settle`."""
         plain = _PLAIN.get(kind)
         if (
             plain is None
-            or label is not None
             or len(live) != len(shadow)
             or not plain.issuperset(map(type, live))
             or not plain.issuperset(map(type, shadow))
         ):
-            return self.add(block, kind, live, shadow, tolerance, label)
+            self.add(block, kind, live, shadow, tolerance, None)
+            return
         if kind != self._kind or tolerance is not self._tolerance or len(self._met) > _MOST_MET:
             self.settle()
             self._kind, self._tolerance = kind, tolerance
-        met = self._met
-        each: list[list[int]] = []
-        for pair in zip(repeat(block), live, shadow):
-            known = met.get(pair)
-            if known is None:
-                _, one, other = pair
-                if not (_small(one) and _small(other)):
-                    return self.add(block, kind, live, shadow, tolerance, label)
-                if kind == "class":
-                    differs = class_key(one) != class_key(other)
-                else:
-                    differs = one != other and not (tolerance or FLOATS).holds(float(one), float(other))
-                known = met[pair] = [0, differs]
-            each.append(known)
-        for known in each:
-            known[0] += 1
-        return [known[1] == 1 for known in each]
+        known = len(self._met)
+        self._met.update(zip(repeat(block), live, shadow))
+        if len(self._met) > known and not (all(map(_small, live)) and all(map(_small, shadow))):
+            self.settle()  # a long text must not wait: many would be much memory
 
     def settle(self) -> None:
         """Count what was met."""
-        met, self._met = self._met, {}
+        met, self._met = self._met, Counter()
         kind, tolerance = self._kind, self._tolerance or FLOATS
-        for (block, one, other), (times, _) in met.items():
-            if times:
-                if kind == "number":
-                    one, other = float(one), float(other)
-                self.live_odd["value"] += times
-                self.shadow_odd["value"] += times
-                self._alone(kind, block, one, self.live_classes, self.live_bins, times)
-                self._alone(kind, block, other, self.shadow_classes, self.shadow_bins, times)
-                self.pairs[block] += times
-                self.same[block] += times * self._pair(kind, block, one, other, tolerance, times)
+        for (block, one, other), times in met.items():
+            if not (_small(one) and _small(other)):
+                self.add(block, kind, [one] * times, [other] * times, self._tolerance, None)
+                continue
+            if kind == "number":
+                one, other = float(one), float(other)
+            self.live_odd["value"] += times
+            self.shadow_odd["value"] += times
+            self._alone(kind, block, one, self.live_classes, self.live_bins, times)
+            self._alone(kind, block, other, self.shadow_classes, self.shadow_bins, times)
+            self.pairs[block] += times
+            self.same[block] += times * self._pair(kind, block, one, other, tolerance, times)
 
     def add(
         self,
@@ -258,6 +246,32 @@ class Outputs(Whole):
             self.live_only[block] += rights[0] and not rights[1]
             self.shadow_only[block] += rights[1] and not rights[0]
         self.labelled[block] += 1
+
+
+def can_wait(kind: Kind) -> bool:
+    """Whether values of a kind can wait to be counted: those that come again and again."""
+    return kind in _PLAIN
+
+
+def unlike(kind: Kind, live: Sequence[Any], shadow: Sequence[Any], tolerance: Tolerance | None) -> list[bool] | None:
+    """Of a class or a number, whether each pair differs, as `Outputs.add` has it; None where they cannot be paired."""
+    if len(live) != len(shadow):
+        return None
+    allowed = tolerance or FLOATS
+    return [
+        (one != other or type(one) is not type(other)) and _differ(kind, one, other, allowed)
+        for one, other in zip(live, shadow, strict=True)
+    ]
+
+
+def _differ(kind: Kind, live: Any, shadow: Any, tolerance: Tolerance) -> bool:
+    if not (type(live) is type(shadow) is float and _small(live) and _small(shadow)):
+        live, shadow = as_kind(kind, live)[0], as_kind(kind, shadow)[0]
+        if live is None or shadow is None:
+            return live is not shadow
+    if kind == "class":
+        return class_key(live) != class_key(shadow)
+    return live != shadow and not tolerance.holds(live, shadow)
 
 
 def _small(value: str | float) -> bool:

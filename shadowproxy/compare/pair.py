@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 from shadowproxy.compare.diff import Diff, Where, loggable
 from shadowproxy.compare.fields import Field, extract, value_said, vector_of
 from shadowproxy.compare.noise import Nature, nature, shape_of
-from shadowproxy.compare.outputs import Label, OutputsByField, class_key, field_key, top_of
+from shadowproxy.compare.outputs import Label, OutputsByField, can_wait, class_key, field_key, top_of, unlike
 from shadowproxy.compare.rules import Rules, Tolerance, pointer_segments, pointer_token
 from shadowproxy.compare.sketch import (
     Bins,
@@ -26,7 +27,7 @@ from shadowproxy.compare.sketch import (
     bin_of,
     hashed,
 )
-from shadowproxy.compare.slices import Met, Slices, met_at, met_in
+from shadowproxy.compare.slices import Met, Slices, count_at, count_met
 from shadowproxy.compare.streams import Streams
 from shadowproxy.compare.verdict import Compared, Content, compare, content
 from shadowproxy.compare.visible import told
@@ -50,7 +51,9 @@ _MOST_PLACES: Final = 16  # places of one exchange that its signature names
 _ELSEWHERE: Final = "…"  # in a signature: and further places
 _SHOWN: Final = 8  # differences of an example
 _WIDEST: Final = 1 << 62
-_MOST_PUT_OFF: Final = 4000  # values, of answers and of requests, that wait to be counted
+
+MOST_PUT_OFF: Final = 8000
+"""Values, of answers and of requests, that wait to be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,34 @@ class Repeats(Table[Distinct]):
     LIMIT = 512
 
 
+_Ended = tuple[int, Outcome, int | None, Outcome, int | None, bool | None, Verdict | None, str | None]
+"""How an exchange ended: its block, live's outcome and status, the shadow's, whether the shadow's answer is JSON where
+live's is, and the verdict with its why."""
+
+_Timed = tuple[float, float, float | None, float | None]
+"""Live's whole time and the shadow's, and their first bytes'."""
+
+
+class _Waiting:
+    """What is noted of exchanges until it is counted, equal things at once with their number.
+
+    ended: how many ended so. timed: by block, and whether the shadow was too late. found: by block, how many differ at
+    these places, so often at each. differing: by place, the values that differ, live's and the shadow's. met: what
+    was asked. `size` is how many values of answers and of requests wait.
+    """
+
+    __slots__ = ("differing", "ended", "found", "met", "met_named", "size", "timed")
+
+    def __init__(self) -> None:
+        self.ended: dict[_Ended, int] = {}
+        self.timed: dict[tuple[int, bool], list[_Timed]] = {}
+        self.found: dict[tuple[int, tuple[tuple[Where, int], ...]], int] = {}
+        self.differing: dict[str, tuple[list[Any], list[Any]]] = {}
+        self.met: dict[Met, int] = {}
+        self.met_named: dict[Met, int] = {}
+        self.size = 0
+
+
 @dataclass(slots=True)
 class Pair(Whole):
     """What is counted of one shadow beside live. Series and bins are by block of time.
@@ -191,89 +222,134 @@ class Pair(Whole):
     control_shadow_gaps: Gaps = field(default_factory=Gaps)
     largest: Sample = field(default_factory=Sample)
     examples: Examples = field(default_factory=Examples)
-    _met: dict[Met, int] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _met_named: dict[Met, int] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _differing: dict[str, tuple[list[Any], list[Any]]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-    """By place, the values that differ, as they are shown: live's and the shadow's."""
-    _put_off: int = field(default=0, init=False, repr=False, compare=False)
+    _waiting: _Waiting = field(default_factory=_Waiting, init=False, repr=False, compare=False)
 
     def add(self, block: int, record: Record, shadow: Answer, reading: Reading) -> None:
         """Count one exchange. What is read of it afterwards is right once `settle` was called."""
-        if self._put_off >= _MOST_PUT_OFF:
+        if self._waiting.size >= MOST_PUT_OFF:
             self.settle()
         live = record.live
-        live_good, shadow_good = good(live), good(shadow)
-        self.chosen[block] += 1
-        self.outcomes[shadow.outcome] += 1
         if shadow.outcome in BEGUN:
-            self.begun[block] += 1
-            self.live_good[block] += live_good
-            self.shadow_good[block] += shadow_good
-            self.live_good_only[block] += live_good and not shadow_good
-            self.shadow_good_only[block] += shadow_good and not live_good
             self.live_streams.add(live)
             self.shadow_streams.add(shadow)
-        self.statuses[f"{status_of(live)} {status_of(shadow)}"] += 1
         self._time(block, live, shadow)
-        if live.outcome is not Outcome.OK or shadow.outcome is not Outcome.OK:
-            return
-        self.answered[block] += 1
-        for arm, each in (("live", live), ("shadow", shadow)):
-            if each.body is not None and each.body.repeated_keys:
-                self.repeated_keys[arm] += 1
-        said, answered = content(live), content(shadow)
-        if live_good and shadow_good and said.kind == "json" and answered.kind != "unknown":
-            self.json_asked[block] += 1
-            self.json_given[block] += answered.kind == "json" and not answered.lenient
-        compared = recompared(live, shadow, reading.rules, (said, answered))
-        self.verdicts[compared.verdict] += 1
-        if compared.verdict is Verdict.INCOMPARABLE:
-            self.whys[compared.why or "unknown"] += 1
-            return
-        self.compared[block] += 1
-        self.agreed[block] += compared.verdict is not Verdict.MISMATCH
-        found = compared.diff if compared.diff is not None else Diff()
-        differs: list[bool] | None = None
-        flip: tuple[str, str] | None = None
-        if reading.fields and live_good and shadow_good:
-            differs, flip = self._outputs(block, record, shadow, (said, answered), reading)
-        if differs is None:
-            differs = [any(place not in reading.aside for place, _ in found.where)]
-        payload = asked(record)
-        met = met_in(record.request.method, record.request.path, payload, differs)
-        count_each(self._met, met)
-        self._put_off += len(met) + len(found.found)
-        for place in reading.slices:
-            count_each(self._met_named, met_at(place, extract(payload, place), differs))
-        self._differences(block, record, found, flip)
-        if record.control is not None:
-            self._control(block, live, record.control, found, reading.rules)
+        json: bool | None = None
+        verdict: Verdict | None = None
+        why: str | None = None
+        if live.outcome is Outcome.OK and shadow.outcome is Outcome.OK:
+            for arm, each in (("live", live), ("shadow", shadow)):
+                if each.body is not None and each.body.repeated_keys:
+                    self.repeated_keys[arm] += 1
+            said, answered = content(live), content(shadow)
+            if said.kind == "json" and answered.kind != "unknown" and good(live) and good(shadow):
+                json = answered.kind == "json" and not answered.lenient
+            compared = recompared(live, shadow, reading.rules, (said, answered))
+            verdict, why = compared.verdict, compared.why
+            if verdict is not Verdict.INCOMPARABLE:
+                found = compared.diff if compared.diff is not None else Diff()
+                self._compared(block, record, shadow, (said, answered), found, reading)
+        ended = block, live.outcome, live.status, shadow.outcome, shadow.status, json, verdict, why
+        self._waiting.ended[ended] = self._waiting.ended.get(ended, 0) + 1
+        self._waiting.size += 1
 
     def settle(self) -> None:
         for counted in (*self.outputs.values(), self.outputs.other):
             counted.settle()
-        self.slices.add(self._met)
-        self.named_slices.add(self._met_named)
-        for path, (live, shadow) in self._differing.items():
+        waiting, self._waiting = self._waiting, _Waiting()
+        for ended, times in waiting.ended.items():
+            self._ended(*ended, times)
+        for (block, late), timed in waiting.timed.items():
+            self._timed(block, late, timed)
+        for (block, where), times in waiting.found.items():
+            self._differs(block, where, times)
+        for path, (live, shadow) in waiting.differing.items():
             self._values(path, live, shadow)
-        self._met, self._met_named, self._differing, self._put_off = {}, {}, {}, 0
+        self.slices.add(waiting.met)
+        self.named_slices.add(waiting.met_named)
+
+    def _ended(
+        self,
+        block: int,
+        live: Outcome,
+        live_status: int | None,
+        shadow: Outcome,
+        shadow_status: int | None,
+        json: bool | None,
+        verdict: Verdict | None,
+        why: str | None,
+        times: int,
+    ) -> None:
+        live_good, shadow_good = is_good(live, live_status), is_good(shadow, shadow_status)
+        self.chosen[block] += times
+        self.outcomes[shadow] += times
+        if shadow in BEGUN:
+            self.begun[block] += times
+            self.live_good[block] += times * live_good
+            self.shadow_good[block] += times * shadow_good
+            self.live_good_only[block] += times * (live_good and not shadow_good)
+            self.shadow_good_only[block] += times * (shadow_good and not live_good)
+        self.statuses[f"{_ending(live, live_status)} {_ending(shadow, shadow_status)}"] += times
+        if verdict is None:
+            return
+        self.answered[block] += times
+        if json is not None:
+            self.json_asked[block] += times
+            self.json_given[block] += times * json
+        self.verdicts[verdict] += times
+        if verdict is Verdict.INCOMPARABLE:
+            self.whys[why or "unknown"] += times
+        else:
+            self.compared[block] += times
+            self.agreed[block] += times * (verdict is not Verdict.MISMATCH)
 
     def _time(self, block: int, live: Answer, shadow: Answer) -> None:
         one, other = live.total_ms, shadow.total_ms
         late = shadow.outcome is Outcome.TIMEOUT
         if live.outcome is not Outcome.OK or one is None or other is None or not (late or shadow.outcome is Outcome.OK):
             return
-        self.timed[block] += 1
-        self.timeouts[block] += late
-        self.slower[block] += late or other > one
-        self.live_ms.add(block, bin_of(one))
-        self.shadow_ms.add(block, bin_of(other))
-        self.gap_ms.add(block, bin_of(other - one))
-        if live.first_byte_ms is not None and shadow.first_byte_ms is not None:
-            self.live_first_ms.add(block, bin_of(live.first_byte_ms))
-            self.shadow_first_ms.add(block, bin_of(shadow.first_byte_ms))
+        timed = one, other, live.first_byte_ms, shadow.first_byte_ms
+        before = self._waiting.timed.get((block, late))
+        if before is None:
+            self._waiting.timed[block, late] = [timed]
+        else:
+            before.append(timed)
+
+    def _timed(self, block: int, late: bool, timed: list[_Timed]) -> None:
+        self.timed[block] += len(timed)
+        self.timeouts[block] += len(timed) * late
+        self.slower[block] += sum(late or other > one for one, other, _, _ in timed)
+        self.live_ms.gather(block, [bin_of(one) for one, _, _, _ in timed])
+        self.shadow_ms.gather(block, [bin_of(other) for _, other, _, _ in timed])
+        self.gap_ms.gather(block, [bin_of(other - one) for one, other, _, _ in timed])
+        firsts = [(one, other) for _, _, one, other in timed if one is not None and other is not None]
+        if firsts:
+            self.live_first_ms.gather(block, [bin_of(one) for one, _ in firsts])
+            self.shadow_first_ms.gather(block, [bin_of(other) for _, other in firsts])
+
+    def _compared(
+        self,
+        block: int,
+        record: Record,
+        shadow: Answer,
+        said: tuple[Content, Content],
+        found: Diff,
+        reading: Reading,
+    ) -> None:
+        differs: list[bool] | None = None
+        flip: tuple[str, str] | None = None
+        if reading.fields and good(record.live) and good(shadow):
+            differs, flip = self._outputs(block, record, shadow, said, reading)
+        if differs is None:
+            differs = [any(place not in reading.aside for place, _ in found.where)]
+        payload = asked(record)
+        waiting = self._waiting
+        waiting.size += len(found.found)
+        waiting.size += count_met(waiting.met, record.request.method, record.request.path, payload, differs)
+        for place in reading.slices:
+            waiting.size += count_at(waiting.met_named, place, extract(payload, place), differs)
+        self._differences(block, record, found, flip)
+        if record.control is not None:
+            self._control(block, record.live, record.control, found, reading.rules)
 
     def _outputs(
         self, block: int, record: Record, shadow: Answer, said: tuple[Content, Content], reading: Reading
@@ -288,7 +364,14 @@ class Pair(Whole):
         for at, (each, key, tolerance) in enumerate(reading.looks):
             ones, others = extract(live_value, each.live), extract(shadow_value, each.shadow)
             label = truth.label if truth is not None and at == 0 else None
-            differs = self.outputs.part(key).meet(block, each.kind, ones, others, tolerance, label)
+            outputs = self.outputs.part(key)
+            differs: list[bool] | None = None
+            if label is not None or not can_wait(each.kind):
+                differs = outputs.add(block, each.kind, ones, others, tolerance, label)
+            else:
+                outputs.meet(block, each.kind, ones, others, tolerance)
+                if at == 0:
+                    differs = unlike(each.kind, ones, others, tolerance)
             if at == 0:
                 first = differs if differs is not None else [True]
                 if each.kind in ("class", "vector") and differs is not None and True in differs:
@@ -306,8 +389,11 @@ class Pair(Whole):
         if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in (live, shadow)):
             return
         gap = bin_of(abs(float(shadow) - float(live))) if abs(live) < 1e300 and abs(shadow) < 1e300 else 0
-        digest = (_WIDEST - gap << 64) | hashed(record.id, record.record)
-        if gap and self.largest.wants(digest):
+        rank = _WIDEST - gap << 64
+        if not gap or (len(self.largest) == self.largest.KEPT and rank > max(self.largest)):
+            return
+        digest = rank | hashed(record.id, record.record)
+        if self.largest.wants(digest):
             difference = {"path": where.live, "kind": "value", "live": loggable(live), "shadow": loggable(shadow)}
             self.largest.add(digest, example(record, [difference], 1))
 
@@ -323,21 +409,18 @@ class Pair(Whole):
             self.near.part(path)["near"] += times
         if not found.count:
             return
-        signature = signature_of(found.where)
-        self.signatures.part(signature)[block] += 1
-        for path in {path for path, _ in found.where}:
-            self.differs.part(path)[block] += 1
-        for (path, kind), times in found.where.items():
-            self.kinds.part(path)[kind] += times
-        differing = self._differing
+        waiting = self._waiting
+        where = tuple(found.where.items())
+        waiting.found[block, where] = waiting.found.get((block, where), 0) + 1
+        differing = waiting.differing
         for place, kind, live, shadow, _ in found.found:
             if kind == "value":
                 values = differing.get(place)
                 if values is None:
                     values = differing[place] = ([], [])
-                values[0].append(loggable(live))
-                values[1].append(loggable(shadow))
-        sample = self.examples.part(_example_key(signature, flip))
+                values[0].append(live)
+                values[1].append(shadow)
+        sample = self.examples.part(_example_key(tuple(found.where), flip))
         digest = hashed(record.id, record.record)
         if sample.wants(digest):
             shown = [
@@ -346,15 +429,21 @@ class Pair(Whole):
             ]
             sample.add(digest, example(record, shown, found.count))
 
+    def _differs(self, block: int, where: tuple[tuple[Where, int], ...], times: int) -> None:
+        """Count exchanges that differ in the same way."""
+        self.signatures.part(signature_of(each for each, _ in where))[block] += times
+        for path in {path for (path, _), _ in where}:
+            self.differs.part(path)[block] += times
+        for (path, kind), often in where:
+            self.kinds.part(path)[kind] += often * times
+
     def _values(self, path: str, live: list[Any], shadow: list[Any]) -> None:
         shapes = self.shapes.part(path)
         for values, part in ((live, self.live_values.part(path)), (shadow, self.shadow_values.part(path))):
-            for text, times in Counter(map(repr, values)).items():
-                part.add(hashed(text), times)
-            if {float}.issuperset(map(type, values)):
-                shapes[shape_of(path, values[0])] += len(values)
-            else:
-                shapes.update(shape_of(path, value) for value in values)
+            for value, times in _counted(values):
+                shown = loggable(value)
+                part.add(hashed(repr(shown)), times)
+                shapes[shape_of(path, shown)] += times
 
     def _control(self, block: int, live: Answer, control: Answer, found: Diff, rules: Rules) -> None:
         again = recompared(live, control, rules)
@@ -400,9 +489,13 @@ def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
     }
 
 
-def count_each(counts: dict[Met, int], met: Iterable[Met]) -> None:
-    for each in met:
-        counts[each] = counts.get(each, 0) + 1
+def _counted(values: list[Any]) -> Iterable[tuple[Any, int]]:
+    """Values with how often they came; only where Python calls none equal that JSON writes otherwise."""
+    if len(kinds := set(map(type, values))) > 1 or not kinds <= {float, int, str}:
+        return ((value, 1) for value in values)
+    counts = Counter(values)
+    zeros = [(value, 1) for value in values if value == 0] if kinds == {float} and counts.pop(0.0, 0) else []
+    return chain(counts.items(), zeros)
 
 
 def recompared(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Content] | None = None) -> Compared:
@@ -425,7 +518,11 @@ def recompared(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, 
 
 
 def good(answer: Answer) -> bool:
-    return answer.outcome is Outcome.OK and answer.status is not None and 200 <= answer.status < 300
+    return is_good(answer.outcome, answer.status)
+
+
+def is_good(outcome: Outcome, status: int | None) -> bool:
+    return outcome is Outcome.OK and status is not None and 200 <= status < 300
 
 
 def signature_of(where: Iterable[Where]) -> str:
@@ -433,17 +530,12 @@ def signature_of(where: Iterable[Where]) -> str:
     places = sorted({path for path, _ in where})
     if len(places) > _MOST_PLACES:
         places = [*places[:_MOST_PLACES], _ELSEWHERE]
-    return _signature(tuple(places))
-
-
-@lru_cache(maxsize=1024)
-def _signature(places: tuple[str, ...]) -> str:
     return orjson.dumps(places).decode()
 
 
 @lru_cache(maxsize=1024)
-def _example_key(signature: str, flip: tuple[str, str] | None) -> str:
-    return orjson.dumps([orjson.loads(signature), flip]).decode()
+def _example_key(where: tuple[Where, ...], flip: tuple[str, str] | None) -> str:
+    return orjson.dumps([orjson.loads(signature_of(where)), flip]).decode()
 
 
 def guessed_pattern(path: str) -> str:
@@ -485,7 +577,11 @@ def gap_of(live: Any, shadow: Any) -> float | None:
 
 
 def status_of(answer: Answer) -> str:
-    return str(answer.status) if answer.outcome is Outcome.OK else str(answer.outcome)
+    return _ending(answer.outcome, answer.status)
+
+
+def _ending(outcome: Outcome, status: int | None) -> str:
+    return str(status) if outcome is Outcome.OK else str(outcome)
 
 
 def _class_text(where: Field, value: Any) -> str:

@@ -8,7 +8,7 @@ with the smallest hash: such a choice does not depend on who came first, so a su
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from heapq import heapify, heapreplace
@@ -116,6 +116,12 @@ class Bins(dict[int, Counter[int]]):
         if counts is None:
             counts = self[block] = Counter()
         counts[at] = counts.get(at, 0) + times
+
+    def gather(self, block: int, bins: Iterable[int]) -> None:
+        counts = self.get(block)
+        if counts is None:
+            counts = self[block] = Counter()
+        counts.update(bins)
 
     def whole(self) -> Counter[int]:
         total: Counter[int] = Counter()

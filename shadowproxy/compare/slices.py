@@ -6,9 +6,10 @@ below 100 stay themselves.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from shadowproxy.compare.rules import pointer_token
@@ -17,6 +18,7 @@ from shadowproxy.compare.sketch import Hist, Table, Tally, Whole
 MOST_VALUES: Final = 50
 MOST_SLICES: Final = 64
 _LEAVES: Final = 64  # of one request
+_DEEPEST: Final = 8
 _LONGEST: Final = 60
 _DECADES: Final = range(-9, 16)  # numbers below and above fall in the first and last of these
 
@@ -64,58 +66,74 @@ Met: TypeAlias = tuple[str, type, Any, bool]
 """A place in a request, a value there with its type (True is not 1), and whether the answers differ."""
 
 
-def met_in(method: str, path: str, payload: Any, differs: Sequence[bool]) -> list[Met]:
-    """What one exchange is counted under: every field of its request. `differs` has an entry for each observation.
+def count_met(met: dict[Met, int], method: str, path: str, payload: Any, differs: Sequence[bool]) -> int:
+    """Note what one exchange is counted under: every field of its request. Gives how many notes that were.
 
-    A field with as many values as there are observations is counted value by value, one with a single value once, for
-    the whole exchange. Others (a history, a vector of features) are passed over.
+    `differs` has an entry for each observation. A field with as many values as there are observations is counted value
+    by value, one with a single value once, for the whole exchange. Others (a history, a vector of features) are passed
+    over.
     """
-    whole = any(differs)
-    met: list[Met] = [("@method", str, method, whole), ("@path", str, path[: _LONGEST + 1], whole)]
+    whole = (any(differs),)
+    count = count_at(met, "@method", (method,), whole) + count_at(met, "@path", (path,), whole)
     for place, values in leaves(payload).items():
-        met += met_at(place, values, differs)
-    return met
+        if len(values) == 1:
+            count += count_at(met, place, values, whole)
+        elif len(values) == len(differs):
+            count += count_at(met, place, values, differs)
+    return count
 
 
-def met_at(place: str, values: Sequence[Any], differs: Sequence[bool]) -> Iterator[Met]:
-    """What one exchange is counted under for the values that one field of its request has."""
+def count_at(met: dict[Met, int], place: str, values: Sequence[Any], differs: Sequence[bool]) -> int:
+    """The same of the values that one field of its request has."""
     if len(values) == 1:
         differs = (any(differs),)
     elif len(values) != len(differs):
-        return
+        return 0
+    count = 0
     for value, different in zip(values, differs, strict=True):
-        if isinstance(value, str):
-            yield place, str, value[: _LONGEST + 1], different
-        elif not isinstance(value, dict | list):
-            yield place, type(value), value, different
+        kind = type(value)
+        if kind is str:
+            value = value[: _LONGEST + 1]
+        elif kind is dict or kind is list:
+            continue
+        key = place, kind, value, different
+        met[key] = met.get(key, 0) + 1
+        count += 1
+    return count
 
 
 def leaves(payload: Any) -> dict[str, list[Any]]:
     """The scalars of a request by place, arrays spread out; a bounded number of both."""
     found: dict[str, list[Any]] = {}
-    for count, (place, value) in enumerate(_walk(payload)):
-        if count >= _LEAVES * 16:
-            break
+    _gather("", payload, 0, found, _LEAVES * 16)
+    return found
+
+
+def _gather(place: str, value: Any, depth: int, found: dict[str, list[Any]], room: int) -> int:
+    """Put the scalars of a value, the first `room` of them, where they belong; gives what room is left."""
+    if isinstance(value, dict):
+        if depth < _DEEPEST:
+            for key in islice(value, _LEAVES * 2):
+                if room <= 0:
+                    break
+                room = _gather(_member(place, key[:80]), value[key], depth + 1, found, room)
+    elif isinstance(value, list):
+        if depth < _DEEPEST:
+            below = f"{place}/*"
+            for each in islice(value, room):
+                room = _gather(below, each, depth + 1, found, room)
+    elif room > 0:
+        room -= 1
         if place in found:
             found[place].append(value)
         elif len(found) < _LEAVES:
             found[place] = [value]
-    return found
+    return room
 
 
-def _walk(payload: Any) -> Iterator[tuple[str, Any]]:
-    waiting: list[tuple[str, Any, int]] = [("", payload, 0)]
-    while waiting:
-        place, value, depth = waiting.pop()
-        if isinstance(value, dict):
-            if depth < 8:
-                keys = list(value)[: _LEAVES * 2]
-                waiting.extend((f"{place}/{pointer_token(key[:80])}", value[key], depth + 1) for key in reversed(keys))
-        elif isinstance(value, list):
-            if depth < 8:
-                waiting.extend((f"{place}/*", element, depth + 1) for element in reversed(value[: _LEAVES * 16]))
-        else:
-            yield place, value
+@lru_cache(maxsize=4096)
+def _member(place: str, key: str) -> str:
+    return f"{place}/{pointer_token(key)}"
 
 
 @lru_cache(maxsize=8192, typed=True)
