@@ -10,8 +10,6 @@ from shadowproxy.exchange import Field
 from shadowproxy.serve.headers import (
     HOP_BY_HOP,
     NOT_TO_STRIP,
-    Edits,
-    edited,
     end_to_end,
     find,
     for_shadow,
@@ -57,25 +55,6 @@ def test_what_passes_is_a_subsequence_and_passing_twice_changes_nothing(fields: 
 def test_the_first_field_of_a_name_is_found_whatever_its_case() -> None:
     assert find([A, (b"x-A", b"2")], b"x-a") == b"1"
     assert find([A], b"x-b") is None
-
-
-@pytest.mark.parametrize(
-    ("edits", "sent"),
-    [
-        (Edits(host=None), [HOST, A, (b"x-A", b"2")]),
-        (Edits(host=b"up"), [(b"Host", b"up"), A, (b"x-A", b"2")]),
-        (Edits(host=None, removed=frozenset({b"x-a"})), [HOST]),
-        (Edits(host=None, set=((b"X-A", b"3"),)), [HOST, (b"X-a", b"3")]),
-        (Edits(host=None, set=((b"X-New", b"3"),)), [HOST, A, (b"x-A", b"2"), (b"X-New", b"3")]),
-        (Edits(host=None, removed=frozenset({b"x-a"}), set=((b"X-a", b"3"),)), [HOST, (b"X-a", b"3")]),
-    ],
-)
-def test_an_endpoints_edits_replace_in_place_and_add_at_the_end(edits: Edits, sent: list[Field]) -> None:
-    assert edited([HOST, A, (b"x-A", b"2")], edits) == sent
-
-
-def test_a_host_that_is_missing_comes_first() -> None:
-    assert edited([A], Edits(host=b"up")) == [(b"Host", b"up"), A]
 
 
 def test_forwarding_adds_and_leaves_what_came() -> None:

@@ -28,18 +28,6 @@ SHADOW_REQUEST = b"X-Shadow-Request"
 _BLANKED = Redaction()
 
 
-@dataclass(frozen=True, slots=True)
-class Edits:
-    """What the configuration changes for one endpoint: `removed` are lower-case names, `set` replaces or adds.
-
-    `host` is the value of the Host field; None keeps the caller's.
-    """
-
-    host: bytes | None
-    removed: frozenset[bytes] = frozenset()
-    set: Fields = ()
-
-
 def end_to_end(fields: Fields, names: Iterable[bytes] | None = None) -> Fields:
     """`fields` without those that are for this hop only, which `Connection` may name (RFC 9110 section 7.6.1).
 
@@ -60,28 +48,6 @@ def find(fields: Iterable[Field], lower_name: bytes) -> bytes | None:
         if name.lower() == lower_name:
             return value
     return None
-
-
-def edited(fields: list[Field], edits: Edits) -> list[Field]:
-    """`fields` as the endpoint's configuration wants them. What is replaced keeps its place."""
-    if edits.removed:
-        fields = [field for field in fields if field[0].lower() not in edits.removed]
-    for name, value in edits.set:
-        fields = _put(fields, name, value)
-    if edits.host is not None:
-        fields = _put(fields, b"Host", edits.host, first=True)
-    return fields
-
-
-def _put(fields: list[Field], name: bytes, value: bytes, *, first: bool = False) -> list[Field]:
-    lower = name.lower()
-    names = [each.lower() for each, _ in fields]
-    if lower not in names:
-        at = 0 if first else len(fields)
-        return [*fields[:at], (name, value), *fields[at:]]
-    at = names.index(lower)
-    others = [field for field, each in zip(fields, names, strict=True) if each != lower]
-    return [*others[:at], (fields[at][0], value), *others[at:]]
 
 
 def forwarded(fields: list[Field], client: str, host: bytes | None) -> list[Field]:

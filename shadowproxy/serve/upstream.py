@@ -4,7 +4,7 @@ The only place that knows httpx's errors: `_FAULTS` translates them once, and no
 """
 
 import ssl
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from shadowproxy.exchange import Field, Fields, Outcome
-from shadowproxy.serve import framing
 from shadowproxy.serve.answer import Answer
 from shadowproxy.serve.connection import Asking, Message
+from shadowproxy.serve.edits import Edits
 from shadowproxy.serve.framing import ReplyHead
-from shadowproxy.serve.headers import Edits, edited
 from shadowproxy.serve.wire import Statistics, Wire
 
 
@@ -97,8 +96,7 @@ class Endpoint:
         self._retry = retry
         own_host = parts.netloc.rpartition("@")[2].removesuffix(":443" if secure else ":80")
         literal = {"upstream": own_host.encode(), "preserve": None}.get(host, host.encode())
-        self._own_host = own_host.encode()
-        self._edits = Edits(host=literal, removed=removed, set=put)
+        self._edits = Edits(host=literal, own_host=own_host.encode(), removed=removed, put=put)
         context = (tls or ssl.create_default_context()) if secure else None
         port = parts.port or (443 if secure else 80)
         self._wire = Wire(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, pace=pace)
@@ -121,7 +119,7 @@ class Endpoint:
         await self._wire.aclose()
 
     async def ask(
-        self, method: str, target: bytes, fields: list[Field], body: bytes | AsyncIterable[bytes]
+        self, method: str, target: bytes, fields: Iterable[Field], body: bytes | AsyncIterable[bytes]
     ) -> "Answering":
         """Send a request and return when the head of the answer is in.
 
@@ -133,7 +131,7 @@ class Endpoint:
         return answering
 
     def begin(
-        self, asking: Asking, method: str, target: bytes, fields: list[Field], body: bytes | AsyncIterable[bytes]
+        self, asking: Asking, method: str, target: bytes, fields: Iterable[Field], body: bytes | AsyncIterable[bytes]
     ) -> None:
         """Send a request, and tell `asking` what comes of it.
 
@@ -143,11 +141,7 @@ class Endpoint:
         """
         if target != b"*":
             target = self._base + target
-        sent = edited(fields, self._edits)
-        if self._edits.host is None and not any(name.lower() == b"host" for name, _ in sent):
-            sent = [(b"Host", self._own_host), *sent]
-        head = framing.write_head(b"%b %b HTTP/1.1" % (method.encode(), target), sent)
-        chunked = any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in sent)
+        head, chunked = self._edits.head(method, target, fields)
         again = self._retry and isinstance(body, bytes)
         self._wire.begin(asking, Message(method, head, body, chunked, self._silence, again))
 

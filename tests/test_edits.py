@@ -1,0 +1,72 @@
+"""What an endpoint's configuration changes in a request's head, and that nothing else of it changes."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shadowproxy.exchange import Field, Fields
+from shadowproxy.serve.edits import Edits
+
+HOST: Field = (b"Host", b"h")
+A: Field = (b"X-a", b"1")
+TWICE: Field = (b"x-A", b"2")
+
+
+def sent(fields: Fields, **edits: Any) -> tuple[Field, ...]:
+    """The fields of the head that is written, in their order."""
+    head, _ = Edits(**{"host": None, "own_host": b"own"} | edits).head("GET", b"/p", fields)
+    line, *lines, end, rest = head.split(b"\r\n")
+    assert (line, end, rest) == (b"GET /p HTTP/1.1", b"", b"")
+    return tuple((name, value) for name, _, value in (line.partition(b": ") for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ({}, (HOST, A, TWICE)),
+        ({"host": b"up"}, ((b"Host", b"up"), A, TWICE)),
+        ({"removed": {b"x-a"}}, (HOST,)),
+        ({"put": ((b"X-A", b"3"),)}, (HOST, (b"X-a", b"3"))),
+        ({"put": ((b"X-New", b"3"),)}, (HOST, A, TWICE, (b"X-New", b"3"))),
+        ({"put": ((b"X-New", b"3"), (b"X-A", b"4"))}, (HOST, (b"X-a", b"4"), (b"X-New", b"3"))),
+        ({"removed": {b"x-a"}, "put": ((b"X-a", b"3"),)}, (HOST, (b"X-a", b"3"))),
+        ({"host": b"up", "removed": {b"host"}}, ((b"Host", b"up"), A, TWICE)),
+        ({"put": ((b"host", b"put"),)}, ((b"Host", b"put"), A, TWICE)),
+        ({"host": b"up", "put": ((b"host", b"put"),)}, ((b"Host", b"up"), A, TWICE)),
+    ],
+)
+def test_what_is_put_replaces_in_place_or_is_added_at_the_end(edits: dict[str, Any], expected: Fields) -> None:
+    assert sent((HOST, A, TWICE), **edits) == expected
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ({"host": b"up"}, ((b"Host", b"up"), A)),
+        ({}, ((b"Host", b"own"), A)),
+        ({"put": ((b"host", b"put"),)}, (A, (b"host", b"put"))),
+        ({"host": b"up", "put": ((b"host", b"put"),)}, ((b"Host", b"up"), A)),
+    ],
+)
+def test_a_request_without_a_host_is_given_one_and_it_comes_first(edits: dict[str, Any], expected: Fields) -> None:
+    assert sent((A,), **edits) == expected
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"A", b"a", b"b-C", b"host"]), st.sampled_from([b"", b"1", b"x: y"]))))
+def test_without_edits_every_field_passes_as_it_came(fields: list[Field]) -> None:
+    expected = tuple(fields) if any(name == b"host" for name, _ in fields) else ((b"Host", b"own"), *fields)
+    assert sent(tuple(fields)) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "chunked"),
+    [
+        ((b"Transfer-Encoding", b"chunked"), True),
+        ((b"transfer-encoding", b"chunked"), True),
+        ((b"Content-Length", b"5"), False),
+    ],
+)
+def test_it_tells_whether_the_body_is_chunked(field: Field, chunked: bool) -> None:
+    assert Edits(host=None, own_host=b"own").head("POST", b"/", (HOST, field))[1] is chunked
