@@ -605,7 +605,7 @@ async def test_a_defect_in_choosing_does_not_reach_the_caller(caplog: pytest.Log
     def fail(_: Request) -> float:
         raise RuntimeError("bug")
 
-    books = Books((SHADOW, Shadowed()), position=fail)
+    books = Books((replace(SHADOW, percent=50.0), Shadowed()), position=fail)
     async with books.mirror:
         books.offer()
     assert len(books.appended) == 1

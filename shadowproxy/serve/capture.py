@@ -35,7 +35,7 @@ class Memory:
         return self.used + self._elsewhere()
 
     def take(self, count: int) -> bool:
-        if self.held + count > self.limit:
+        if self.used + self._elsewhere() + count > self.limit:
             return False
         self.used += count
         return True
@@ -54,22 +54,24 @@ class Capture:
     Owns what it took of `memory` until `release`.
     """
 
-    __slots__ = ("_besides", "_limit", "_memory", "_pieces", "crowded", "size")
+    __slots__ = ("_besides", "_body", "_kept", "_limit", "_memory", "_pieces", "crowded", "size")
 
     def __init__(self, limit: int, memory: Memory) -> None:
         self._limit = limit
         self._memory = memory
-        self._pieces = Pieces()
+        self._body = b""  # while there is no second piece, as of most bodies there is none
+        self._pieces: Pieces | None = None
+        self._kept = 0
         self._besides = 0
         self.size = 0  # of the whole body so far
         self.crowded = False  # memory said no
 
     def __repr__(self) -> str:
-        return f"<Capture {self._pieces.size} of {self.size} bytes, limit {self._limit}>"
+        return f"<Capture {self._kept} of {self.size} bytes, limit {self._limit}>"
 
     @property
     def whole(self) -> bool:
-        return self._pieces.size == self.size
+        return self._kept == self.size
 
     @property
     def over(self) -> bool:
@@ -78,7 +80,7 @@ class Capture:
 
     @property
     def body(self) -> bytes:
-        return self._pieces.joined()
+        return self._body if self._pieces is None else self._pieces.joined()
 
     def hold(self, count: int) -> bool:
         """Take memory for what is kept besides the body, such as its header fields; False where there is none left."""
@@ -93,22 +95,33 @@ class Capture:
         self._besides += count
 
     def add(self, chunk: bytes) -> None:
-        was_whole = self.whole
-        self.size += len(chunk)
-        if not was_whole:
+        count, before = len(chunk), self.size
+        self.size = before + count
+        if self._kept != before:
+            return  # a part is missing: what follows it is of no use
+        if self.size > self._limit:
+            count = self._limit - before
+            chunk = chunk[:count]
+        if not count:
             return
-        room = self._limit - self._pieces.size
-        kept = chunk if len(chunk) <= room else chunk[:room]
-        if not kept:
-            return
-        if not self._memory.take(len(kept)):
+        if not self._memory.take(count):
             self.crowded = True
             return
-        self._pieces.add(kept)
+        self._kept = before + count
+        if self._pieces is not None:
+            self._pieces.add(chunk)
+        elif not before:
+            self._body = chunk
+        else:
+            self._pieces = pieces = Pieces()
+            pieces.add(self._body)
+            pieces.add(chunk)
+            self._body = b""
 
     def release(self) -> int:
         """Forget the copy, and say how many bytes of memory that gave back."""
-        given, self._besides = self._pieces.size + self._besides, 0
-        self._pieces.clear()
+        given = self._kept + self._besides
+        self._kept = self._besides = 0
+        self._body, self._pieces = b"", None
         self._memory.give(given)
         return given

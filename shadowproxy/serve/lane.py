@@ -195,12 +195,8 @@ class Lane:
 
     def refusal(self, now: float) -> Outcome | None:
         """Why a request offered now is not taken on, if it is not."""
-        if self.paused:
-            return Outcome.PAUSED
-        if self._is_spent(now):
-            return Outcome.BUDGET_SPENT
-        if self._is_open(now):
-            return Outcome.BREAKER_OPEN
+        if (shut := self._is_shut(now)) is not None:
+            return shut
         if self._running >= self.shadow.in_flight and len(self._waiting) >= self.shadow.lane:
             return Outcome.LANE_FULL
         return None
@@ -224,12 +220,8 @@ class Lane:
         """Why a job is not begun after all, if it is not; else it counts as begun."""
         if now >= deadline:
             return Outcome.TIMEOUT
-        if self.paused:
-            return Outcome.PAUSED
-        if self._is_spent(now):
-            return Outcome.BUDGET_SPENT
-        if self._is_open(now):
-            return Outcome.BREAKER_OPEN
+        if (shut := self._is_shut(now)) is not None:
+            return shut
         self._probing = self._open_until is not None
         self._spent.requests += 1
         return None
@@ -269,11 +261,15 @@ class Lane:
                     },
                 )
 
-    def _is_open(self, now: float) -> bool:
-        return self._open_until is not None and (now < self._open_until or self._probing)
-
-    def _is_spent(self, now: float) -> bool:
-        budget, duration, spent = self.shadow.budget_requests, self.shadow.budget_duration, self._spent
-        return (budget is not None and spent.requests >= budget) or (
-            duration is not None and now - spent.since >= duration
-        )
+    def _is_shut(self, now: float) -> Outcome | None:
+        """Why the shadow is asked nothing now, neither what is offered nor what has waited."""
+        if self.paused:
+            return Outcome.PAUSED
+        budget, duration = self.shadow.budget_requests, self.shadow.budget_duration
+        if budget is not None and self._spent.requests >= budget:
+            return Outcome.BUDGET_SPENT
+        if duration is not None and now - self._spent.since >= duration:
+            return Outcome.BUDGET_SPENT
+        if self._open_until is not None and (now < self._open_until or self._probing):
+            return Outcome.BREAKER_OPEN
+        return None

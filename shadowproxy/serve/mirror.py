@@ -211,11 +211,16 @@ class Mirror:
 
     def _choose(self, unsettled: Unsettled, request: Request, unfit: Outcome | None) -> None:
         plan = unsettled.plan
-        position = plan.position(request)
+        position: float | None = None
         now = self._loop.time()
         chosen = False
         for lane in plan.lanes:
-            if position < lane.percent and lane.shadow.match(request):
+            if lane.percent < 100.0:  # else there is nothing to hash for
+                if position is None:
+                    position = plan.position(request)
+                if position >= lane.percent:
+                    continue
+            if lane.shadow.match(request):
                 chosen = True
                 self._offer(lane, unsettled, request, unfit, now)
         control = plan.control

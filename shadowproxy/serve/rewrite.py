@@ -59,6 +59,8 @@ class Rewrite:
 
     def target(self, target: bytes) -> bytes:
         """The target with its path replaced, if it is one of `paths`; the query stays."""
+        if not self.paths:
+            return target
         path, mark, query = target.partition(b"?")
         return self.paths.get(path, path) + mark + query
 

@@ -99,7 +99,7 @@ class Match:
             path = request.target.partition(b"?")[0].decode("utf-8", "replace")
             if not any(glob.match(path) for glob in self.paths):
                 return False
-        return all(_has(request.fields, name, glob) for name, glob in self.headers)
+        return not self.headers or all(_has(request.fields, name, glob) for name, glob in self.headers)
 
 
 def _has(fields: Sequence[Field], name: bytes, glob: re.Pattern[str]) -> bool:
