@@ -36,10 +36,11 @@ _NUMBERS: Final = frozenset({int, float})
 Where: TypeAlias = tuple[str, str]
 """A place with every array position as `*`, and the kind of difference there."""
 
-_Way: TypeAlias = "tuple[_Way, Place, int] | None"
-"""The way to one value of a payload: the way to what holds it, its place, and its number in an array or `_MEMBER`."""
+_Way: TypeAlias = tuple[Any, Place, int] | None
+"""The way to one value of a payload: the way to what holds it (`Any`, as mypyc takes no type that names itself), its
+place, and its number in an array or `_MEMBER`."""
 
-Found: TypeAlias = "tuple[str, str, Any, Any, _Way | str]"
+Found: TypeAlias = tuple[str, str, Any, Any, _Way | str]
 """A difference as it is met: its place, its kind, live's value and the shadow's, and the way there or its pointer."""
 
 

@@ -131,10 +131,13 @@ def extract(value: Any, pointer: str) -> list[Any]:
     """What stands at a place: one value, or one for each element that a `*` stands for. Absent ones are left out."""
     found = [value]
     for segment in pointer_segments(pointer):
-        try:
-            found = [each[segment] for each in found]  # objects that all have it, as nearly always
-        except (KeyError, TypeError):
-            found = [below for each in found for below in _below(each, segment)]
+        if segment != "*":
+            try:
+                found = [each[segment] for each in found]  # objects that all have it, as nearly always
+                continue
+            except (KeyError, TypeError):
+                pass  # looked at one by one
+        found = [below for each in found for below in _below(each, segment)]
     return found
 
 

@@ -40,7 +40,7 @@ class Tolerance:
     abs: float = 1e-9
     rel: float = 1e-6
 
-    def holds(self, live: float, shadow: float) -> bool:
+    def holds(self, live: int | float, shadow: int | float) -> bool:
         try:
             gap = abs(live - shadow)
             return gap <= self.abs or gap <= self.rel * max(abs(live), abs(shadow))

@@ -25,7 +25,7 @@ _LOG_GAMMA: Final = math.log(GAMMA)
 _LAST: Final = math.ceil(math.log(_LARGEST / _SMALLEST) / _LOG_GAMMA)
 
 
-def bin_of(value: float) -> int:
+def bin_of(value: int | float) -> int:
     """The bin of a finite number: 0 within 1e-9 of zero, else signed; beyond 1e18 all fall in the last."""
     size = abs(value)
     if size <= _SMALLEST:
@@ -222,19 +222,19 @@ class Distinct(Counter[int]):
     about 1 in the square root of it.
     """
 
-    KEPT = 64
-    _worst: int | None = None  # the largest hash of a full table: looking for it each time is what would cost
+    KEPT: ClassVar[int] = 64
+    _worst: list[int] | None = None  # of a full table the hashes, negative, as a heap: the largest comes first
 
     def add(self, digest: int, times: int = 1) -> None:
         if digest in self or len(self) < self.KEPT:
             self[digest] += times
             return
         if self._worst is None:
-            self._worst = max(self)
-        if digest < self._worst:
-            del self[self._worst]
+            self._worst = [-each for each in self]
+            heapify(self._worst)
+        if digest < -self._worst[0]:
+            del self[-heapreplace(self._worst, -digest)]
             self[digest] = times
-            self._worst = max(self)
 
     def estimate(self) -> float:
         if len(self) < self.KEPT:
@@ -265,13 +265,13 @@ class Distinct(Counter[int]):
 class DistinctIds(Distinct):
     """The same with room for a closer look at request IDs."""
 
-    KEPT = 1024
+    KEPT: ClassVar[int] = 1024
 
 
 class Sample(dict[int, Any]):
     """A uniform sample that is the same on every run and in every order: the items of the smallest hashes."""
 
-    KEPT = 3
+    KEPT: ClassVar[int] = 3
 
     def wants(self, digest: int) -> bool:
         return digest not in self and (len(self) < self.KEPT or digest < max(self))

@@ -64,8 +64,9 @@ class Summary:
         block = at // (1000 * self.width)
         self.first = at if self.first is None else min(self.first, at)
         self.last = at if self.last is None else max(self.last, at)
-        self.ids.add(hashed(record.id))
-        self.records.add(hashed(record.record))
+        digest = hashed(record.id)
+        self.ids.add(digest)
+        self.records.add(digest if record.record == record.id else hashed(record.record))
         self.live_outcomes[record.live.outcome] += 1
         self.live_statuses[status_of(record.live)] += 1
         for name, answer in record.shadows.items():

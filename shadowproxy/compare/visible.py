@@ -2,12 +2,17 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
 
 from shadowproxy.record import Body
 
 # C0 but tab and newline, DEL and C1 (a terminal obeys them as it does ESC [), and the marks that reorder a line.
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+# Without the search for circles, which nothing read from JSON has: told of every request, of which the report counts
+# whether it came before.
+_written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
 def visible(text: str) -> str:
@@ -34,10 +39,10 @@ def told(body: Body, longest: int = 1000) -> str | None:
         text: str = body.value
     elif body.kind == "json":
         try:
-            text = json.dumps(body.value, ensure_ascii=False, separators=(",", ":"))
+            text = _written(body.value)
         except (ValueError, RecursionError):
             return None
     else:
         return None
     text = text if len(text) <= longest else text[:longest] + "…"
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
