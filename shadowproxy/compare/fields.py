@@ -10,12 +10,13 @@ A place is a pointer with `*` for array positions, so that a batch of prediction
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from shadowproxy.compare.noise import VOLATILE_SHAPES, shape_of
-from shadowproxy.compare.rules import pointer_segments, pointer_token
+from shadowproxy.compare.rules import member_place, pointer_segments, pointer_token
+from shadowproxy.compare.sketch import counted
 from shadowproxy.compare.streams import events_of, is_stream
 from shadowproxy.compare.verdict import Content, content
 from shadowproxy.record import Answer
@@ -27,6 +28,8 @@ SAMPLE: Final = 1000
 
 MOST_FIELDS: Final = 3
 _MOST_LEAVES: Final = 200  # leaves of one payload that are looked at
+_DEEPEST: Final = 12
+_LONGEST_KEY: Final = 200  # characters of a key whose pointer is remembered
 _FEW: Final = 20  # values that whole numbers and short texts may have and still be classes
 
 ENVELOPES: Final = (
@@ -154,27 +157,49 @@ def _below(value: Any, segment: str) -> Iterable[Any]:
     return ()
 
 
-@dataclass(slots=True)
 class _Seen:
-    """What a sample showed of one place in one arm."""
+    """What a sample showed of one place in one arm. Values are gathered first and counted once, by `count`."""
 
-    payloads: int = 0
-    values: Counter[str] = field(default_factory=Counter)
-    types: Counter[str] = field(default_factory=Counter)
-    shapes: Counter[str] = field(default_factory=Counter)
-    length: int = 0
+    __slots__ = ("count", "last", "length", "met", "payloads", "shapes", "types", "values")
 
-    def add(self, place: str, value: Any, kind: str) -> None:
-        self.types[kind] += 1
-        self.values[repr(value)[:200]] += 1
-        if kind in ("string", "number"):
-            self.shapes[shape_of(place, value)] += 1
-        if isinstance(value, str):
-            self.length += len(value)
+    def __init__(self) -> None:
+        self.met: list[Any] = []
+        self.payloads = 0
+        self.last = -1  # the payload that it was met in last
+        self.count = 0
+        self.length = 0
+        self.values: Counter[str] = Counter()
+        self.types: Counter[str] = Counter()
+        self.shapes: Counter[str] = Counter()
 
-    @property
-    def count(self) -> int:
-        return self.types.total()
+    def tell(self, place: str) -> None:
+        """Count what was met at `place`."""
+        for value, times in counted(self.met):
+            kind = value.kind if isinstance(value, _Whole) else _type(value)
+            self.types[kind] += times
+            self.values[repr(value)[:200]] += times
+            if kind in ("string", "number"):
+                self.shapes[shape_of(place, value)] += times
+            if isinstance(value, str):
+                self.length += len(value) * times
+        self.count = self.types.total()
+        self.met = []
+
+
+class _Whole:
+    """Stands for a vector or a ranking among the values met."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return "None"
+
+
+_VECTOR: Final = _Whole("vector")
+_RANKING: Final = _Whole("ranking")
 
 
 def detect(pairs: Sequence[tuple[Any, Any]]) -> tuple[Field, ...]:
@@ -212,46 +237,50 @@ def field_at(pairs: Sequence[tuple[Any, Any]], live: str, shadow: str) -> Field:
         return Field(live, shadow, "vector")
     if values and rankings > len(values) / 2:
         return Field(live, shadow, "ranking")
-    for value in values:
-        seen.add(live, value, _type(value))
+    seen.met = values
+    seen.tell(live)
     return Field(live, shadow, _scalar_kind(seen) or "class")
 
 
 def _survey(payloads: Iterable[Any]) -> dict[str, _Seen]:
     survey: dict[str, _Seen] = {}
-    for payload in payloads:
-        met: set[str] = set()
-        for place, value, kind in _nodes(payload):
-            seen = survey.setdefault(place, _Seen())
-            if place not in met:
-                met.add(place)
-                seen.payloads += 1
-            seen.add(place, value, kind)
+    for number, payload in enumerate(payloads):
+        _look(payload, number, survey)
+    for place, seen in survey.items():
+        seen.tell(place)
     return survey
 
 
-def _nodes(payload: Any) -> Iterator[tuple[str, Any, str]]:
-    """Scalars, probability vectors and rankings of a payload, each with its place."""
+def _look(payload: Any, number: int, survey: dict[str, _Seen]) -> None:
+    """Gather the scalars, probability vectors and rankings of a payload, each by its place."""
     waiting: list[tuple[str, Any, int]] = [("", payload, 0)]
     left = _MOST_LEAVES
     while waiting and left > 0:
         place, value, depth = waiting.pop()
         if isinstance(value, dict | list):
-            if vector_of(value) is not None:
-                left -= 1
-                yield place, None, "vector"
-            elif ranking_of(value) is not None:
-                left -= 1
-                yield place, None, "ranking"
-            if depth > 12:
+            whole = _VECTOR if vector_of(value) is not None else _RANKING if ranking_of(value) is not None else None
+            left -= whole is not None
+            if depth <= _DEEPEST:
+                if isinstance(value, dict):
+                    waiting += [(_below_place(place, key), value[key], depth + 1) for key in list(value)[:left]]
+                else:
+                    waiting += [(f"{place}/*", element, depth + 1) for element in value[:left]]
+            if whole is None:
                 continue
-            if isinstance(value, dict):
-                waiting.extend((f"{place}/{pointer_token(key)}", value[key], depth + 1) for key in list(value)[:left])
-            else:
-                waiting.extend((f"{place}/*", element, depth + 1) for element in value[:left])
+            value = whole
         else:
             left -= 1
-            yield place, value, _type(value)
+        seen = survey.get(place)
+        if seen is None:
+            seen = survey[place] = _Seen()
+        if seen.last != number:
+            seen.last = number
+            seen.payloads += 1
+        seen.met.append(value)
+
+
+def _below_place(place: str, key: str) -> str:
+    return member_place(place, key) if len(key) <= _LONGEST_KEY else f"{place}/{pointer_token(key)}"
 
 
 def _type(value: Any) -> str:
@@ -345,10 +374,10 @@ def vector_of(value: Any) -> dict[str, float] | None:
     """A probability vector by class: an array of two or more numbers in [0, 1] that sum to 1, or an object of such
     numbers whatever their sum (several labels may hold at once)."""
     if isinstance(value, list):
-        if not 2 <= len(value) <= 10_000 or not all(_share(each) for each in value):
+        if not 2 <= len(value) <= 10_000 or not all(map(_share, value)):
             return None
         return {str(at): each for at, each in enumerate(value)} if abs(sum(value) - 1) <= 0.02 else None
-    if isinstance(value, dict) and 2 <= len(value) <= 10_000 and all(_share(each) for each in value.values()):
+    if isinstance(value, dict) and 2 <= len(value) <= 10_000 and all(map(_share, value.values())):
         return value if any(isinstance(each, float) for each in value.values()) else None
     return None
 

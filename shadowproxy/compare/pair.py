@@ -1,11 +1,9 @@
 """What is counted of one shadow beside live, exchange by exchange."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -25,6 +23,7 @@ from shadowproxy.compare.sketch import (
     Tally,
     Whole,
     bin_of,
+    counted,
     hashed,
 )
 from shadowproxy.compare.slices import Met, Slices, count_at, count_met
@@ -253,8 +252,8 @@ class Pair(Whole):
         self._waiting.size += 1
 
     def settle(self) -> None:
-        for counted in (*self.outputs.values(), self.outputs.other):
-            counted.settle()
+        for outputs in (*self.outputs.values(), self.outputs.other):
+            outputs.settle()
         waiting, self._waiting = self._waiting, _Waiting()
         for ended, times in waiting.ended.items():
             self._ended(*ended, times)
@@ -440,7 +439,7 @@ class Pair(Whole):
     def _values(self, path: str, live: list[Any], shadow: list[Any]) -> None:
         shapes = self.shapes.part(path)
         for values, part in ((live, self.live_values.part(path)), (shadow, self.shadow_values.part(path))):
-            for value, times in _counted(values):
+            for value, times in counted(values):
                 shown = loggable(value)
                 part.add(hashed(repr(shown)), times)
                 shapes[shape_of(path, shown)] += times
@@ -487,15 +486,6 @@ def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
         if nature_at(pair, path) != "real"
         and not any(path == answer or path.startswith(f"{answer}/") for answer in answers)
     }
-
-
-def _counted(values: list[Any]) -> Iterable[tuple[Any, int]]:
-    """Values with how often they came; only where Python calls none equal that JSON writes otherwise."""
-    if len(kinds := set(map(type, values))) > 1 or not kinds <= {float, int, str}:
-        return ((value, 1) for value in values)
-    counts = Counter(values)
-    zeros = [(value, 1) for value in values if value == 0] if kinds == {float} and counts.pop(0.0, 0) else []
-    return chain(counts.items(), zeros)
 
 
 def recompared(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Content] | None = None) -> Compared:

@@ -23,6 +23,12 @@ def pointer_token(text: str) -> str:
     return text.replace("~", "~0").replace("/", "~1") if "~" in text or "/" in text else text
 
 
+@lru_cache(maxsize=4096)
+def member_place(place: str, key: str) -> str:
+    """The pointer of an object's member."""
+    return f"{place}/{pointer_token(key)}"
+
+
 @lru_cache(maxsize=1024)
 def pointer_segments(pointer: str) -> tuple[str, ...]:
     """The keys that a pointer names, unescaped. Raises ValueError where it is no pointer."""

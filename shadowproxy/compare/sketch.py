@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from heapq import heapify, heapreplace
+from itertools import chain
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 GAMMA: Final = 1.02
@@ -56,6 +57,15 @@ def quantile(bins: Mapping[int, int], q: float) -> float | None:
             return low + (high - low) * min(1.0, max(0.0, (rank - below) / count))
         below += count
     return edges(max(at for at, count in bins.items() if count))[1]
+
+
+def counted(values: list[Any]) -> Iterable[tuple[Any, int]]:
+    """Values with how often they came; only where Python calls none equal that JSON writes otherwise."""
+    if len(kinds := set(map(type, values))) > 1 or not kinds <= {float, int, str}:
+        return ((value, 1) for value in values)
+    counts = Counter(values)
+    zeros = [(value, 1) for value in values if value == 0] if kinds == {float} and counts.pop(0.0, 0) else []
+    return chain(counts.items(), zeros)
 
 
 def hashed(*parts: str) -> int:

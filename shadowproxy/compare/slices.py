@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from shadowproxy.compare.rules import pointer_token
+from shadowproxy.compare.rules import member_place
 from shadowproxy.compare.sketch import Hist, Table, Tally, Whole
 
 MOST_VALUES: Final = 50
@@ -116,7 +116,7 @@ def _gather(place: str, value: Any, depth: int, found: dict[str, list[Any]], roo
             for key in islice(value, _LEAVES * 2):
                 if room <= 0:
                     break
-                room = _gather(_member(place, key[:80]), value[key], depth + 1, found, room)
+                room = _gather(member_place(place, key[:80]), value[key], depth + 1, found, room)
     elif isinstance(value, list):
         if depth < _DEEPEST:
             below = f"{place}/*"
@@ -129,11 +129,6 @@ def _gather(place: str, value: Any, depth: int, found: dict[str, list[Any]], roo
         elif len(found) < _LEAVES:
             found[place] = [value]
     return room
-
-
-@lru_cache(maxsize=4096)
-def _member(place: str, key: str) -> str:
-    return f"{place}/{pointer_token(key)}"
 
 
 @lru_cache(maxsize=8192, typed=True)
