@@ -20,38 +20,22 @@ def test_anything_else_is_none(value: bytes | None) -> None:
     assert sound_id(value) is None
 
 
-class Clock:
-    """Stands in for the module `time`."""
-
-    def __init__(self, at_ns: int) -> None:
-        self.at_ns = at_ns
-
-    def time_ns(self) -> int:
-        return self.at_ns
-
-
-def uuid7_at(at_ns: int) -> str:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(identity, "time", Clock(at_ns))
-        return identity.uuid7()
-
-
 @given(st.integers(0, (1 << 48) * 1_000_000 - 1))
 def test_a_uuid7_is_one_by_rfc_9562_and_says_its_millisecond(at_ns: int) -> None:
-    made = uuid.UUID(uuid7_at(at_ns))
+    made = uuid.UUID(identity.uuid7(at_ns))
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
     assert made.int >> 80 == at_ns // 1_000_000
 
 
 @given(st.lists(st.integers(0, 1 << 60), min_size=2, unique_by=lambda at_ns: at_ns // 1_000_000))
 def test_uuid7s_sort_as_their_times_do(times: list[int]) -> None:
-    made = [uuid7_at(at_ns) for at_ns in sorted(times)]
+    made = [identity.uuid7(at_ns) for at_ns in sorted(times)]
     assert made == sorted(made)
 
 
 def test_uuid7s_of_one_instant_differ_in_all_of_their_74_random_bits() -> None:
     """A mistake in the shifts would keep some of them at 0 or at 1 for ever."""
-    made = [uuid.UUID(uuid7_at(0)).int for _ in range(300)]
+    made = [uuid.UUID(identity.uuid7(0)).int for _ in range(300)]
     always, ever = made[0], 0
     for value in made:
         always &= value

@@ -38,6 +38,7 @@ def test_tiny_pieces_cost_little_more_than_their_bytes() -> None:
     pieces = Pieces()
     for _ in range(100_000):
         pieces.add(b"ab")
+    assert pieces._pieces is not None
     held = sum(sys.getsizeof(piece) for piece in pieces._pieces) + sys.getsizeof(pieces._pieces)
     assert held < 1.2 * 200_000  # each by itself took 56 bytes, 28 times as much
 

@@ -251,11 +251,7 @@ def status_line(status: int) -> bytes:
 
 def write_head(line: bytes, fields: Sequence[Field]) -> bytes:
     """A head, with its empty line."""
-    parts = [line, b"\r\n"]
-    for name, value in fields:
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n")
-    return b"".join(parts)
+    return b"\r\n".join([line, *[b": ".join(field) for field in fields], b"\r\n"])
 
 
 def write_chunk(data: bytes) -> bytes:

@@ -14,6 +14,10 @@ _random = random.Random()
 os.register_at_fork(after_in_child=_random.seed)
 
 
+_VERSION_7 = 0x7 << 76 | 0b10 << 62
+_CHANCE = ~(0xF << 76 | 0b11 << 62)
+
+
 def sound_id(value: bytes | None) -> str | None:
     """The caller's request ID, if it can stand in a log and a header: 1 to 128 visible ASCII characters."""
     if value is None or not _SOUND.fullmatch(value):
@@ -24,11 +28,8 @@ def sound_id(value: bytes | None) -> str | None:
 def uuid7(at_ns: int | None = None) -> str:
     """A UUIDv7 (RFC 9562 section 5.7) of now, or of `at_ns` after the epoch: sorts by time, to the millisecond."""
     milliseconds = (time.time_ns() if at_ns is None else at_ns) // 1_000_000
-    chance = _random.getrandbits(74)
-    value = (
-        (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | (chance >> 62) << 64 | 0b10 << 62 | chance & (1 << 62) - 1
-    )
-    digits = f"{value:032x}"
+    value = (milliseconds << 80 | _random.getrandbits(80)) & _CHANCE | _VERSION_7
+    digits = value.to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

@@ -419,7 +419,7 @@ class Call:
     @property
     def complete(self) -> bool:
         """Whether all of the body has come and was taken. Not so after an answer that did not wait for it."""
-        return self.reader.done and not self.pieces and not self.answered
+        return self.reader.done and not self.pieces.size and not self.answered
 
     def take_nowait(self) -> bytes:
         """What has come of the body and nobody took: nothing, maybe."""
@@ -432,7 +432,7 @@ class Call:
 
         Raises FramingError when what came is no body, or did not come in time.
         """
-        while not self.pieces and not (self.reader.done and not self.answered):
+        while not self.pieces.size and not (self.reader.done and not self.answered):
             if self.error is not None:
                 raise self.error
             if self._continue_wanted and not self.started:

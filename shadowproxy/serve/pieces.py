@@ -11,11 +11,11 @@ class Pieces:
 
     def __init__(self) -> None:
         self._only = b""  # while there is no second one, as of most bodies there is none
-        self._pieces: list[bytes | bytearray] = []
+        self._pieces: list[bytes | bytearray] | None = None
         self.size = 0
 
     def __repr__(self) -> str:
-        return f"<Pieces {self.size} bytes in {len(self._pieces) or bool(self._only)}>"
+        return f"<Pieces {self.size} bytes in {len(self._pieces or [self._only])}>"
 
     def __bool__(self) -> bool:
         return self.size > 0
@@ -24,29 +24,17 @@ class Pieces:
         if not self.size:
             self._only = piece
         else:
-            if not self._pieces:
-                self._pieces.append(self._only)
+            if self._pieces is None:
+                self._pieces = [self._only]
                 self._only = b""
-            self._append(piece)
+            _append(self._pieces, piece)
         self.size += len(piece)
-
-    def _append(self, piece: bytes) -> None:
-        pieces = self._pieces
-        if len(piece) < SMALL:
-            last = pieces[-1]
-            if isinstance(last, bytearray):
-                last += piece
-                return
-            if len(last) < SMALL:
-                pieces[-1] = bytearray(last) + piece
-                return
-        pieces.append(piece)
 
     def joined(self) -> bytes:
         """All of it. What was one piece is that piece."""
-        if self._pieces:
+        if self._pieces is not None:
             self._only = b"".join(self._pieces)
-            self._pieces = []
+            self._pieces = None
         return self._only
 
     def take(self) -> bytes:
@@ -58,5 +46,17 @@ class Pieces:
 
     def clear(self) -> None:
         self._only = b""
-        self._pieces = []
+        self._pieces = None
         self.size = 0
+
+
+def _append(pieces: list[bytes | bytearray], piece: bytes) -> None:
+    if len(piece) < SMALL:
+        last = pieces[-1]
+        if isinstance(last, bytearray):
+            last += piece
+            return
+        if len(last) < SMALL:
+            pieces[-1] = bytearray(last) + piece
+            return
+    pieces.append(piece)

@@ -148,13 +148,14 @@ class Proxy:
             body = under_way.copied(call.take_nowait())
             if not call.complete:
                 body = await under_way.receive(body, service.buffer)
-            if call.complete:
+            whole = call.complete
+            if whole:
                 under_way.offer()
 
             # Forward.
             under_way.began = perf_counter()
             if isinstance(service.live, FixedAnswer):
-                if not call.complete:
+                if not whole:
                     async for _ in _Rest(under_way, body):
                         pass
                 self._respond_fixed(service, under_way, service.live)
@@ -163,7 +164,7 @@ class Proxy:
                 if service.forwarded:
                     client = (call.client or ("unknown", 0))[0]
                     to_live = forwarded(to_live, client, head.names.get(b"host"))
-                rest = body if call.complete else _Rest(under_way, body)
+                rest = body if whole else _Rest(under_way, body)
                 answering = await service.live.ask(head.method, head.target, to_live, rest)
 
                 # Respond.
