@@ -19,13 +19,14 @@ class HttpxWire:
     """What `Endpoint` asks of a wire, by httpx.AsyncHTTPTransport."""
 
     def __init__(self, host: str, port: int, **_: Any) -> None:
+        self.loop = asyncio.get_running_loop()
         self._origin = f"http://{host}:{port}"
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0)
         self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, asking: Asking, message: Message) -> None:
-        asking.task = task = asyncio.get_running_loop().create_task(self._ask(asking, message))
+        asking.task = task = self.loop.create_task(self._ask(asking, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -116,7 +116,7 @@ def test_closed_it_holds_nobody_alive(clock: Clock) -> None:
 
 def test_each_of_many_is_told_once_when_it_has_passed_and_those_dropped_are_not(clock: Clock) -> None:
     rung: list[tuple[str, float]] = []
-    deadlines = Deadlines[str](clock, lambda whose: rung.append((whose, clock.now)))
+    deadlines = Deadlines[str](lambda whose: rung.append((whose, clock.now)), lambda: clock)
     for whose, at in (("a", 2), ("b", 2), ("c", 3), ("d", 5)):
         deadlines.set(whose, at)
     deadlines.drop("b")
@@ -130,7 +130,7 @@ def test_each_of_many_is_told_once_when_it_has_passed_and_those_dropped_are_not(
 
 
 def test_one_timer_serves_them_all_and_none_is_left_with_the_last(clock: Clock) -> None:
-    deadlines = Deadlines[int](clock, lambda _: None)
+    deadlines = Deadlines[int](lambda _: None, lambda: clock)
     for whose in range(100):
         deadlines.set(whose, 1 + whose / 100)
         assert len(clock.waiting()) == 1
@@ -138,6 +138,18 @@ def test_one_timer_serves_them_all_and_none_is_left_with_the_last(clock: Clock) 
     clock.pass_on(100)
     assert clock.waiting() == []
     assert len(deadlines) == 0
+
+
+def test_the_last_one_can_be_taken_and_its_deadline_with_it(clock: Clock) -> None:
+    rung: list[str] = []
+    deadlines = Deadlines[str](rung.append, lambda: clock)
+    deadlines.set("a", 1)
+    deadlines.set("b", 2)
+    assert deadlines.take_last() == "b"
+    clock.pass_on(100)
+    assert rung == ["a"]
+    with pytest.raises(KeyError):
+        deadlines.take_last()
 
 
 def test_who_is_told_may_set_another(clock: Clock) -> None:
@@ -149,7 +161,7 @@ def test_who_is_told_may_set_another(clock: Clock) -> None:
             deadlines.drop("second")
             deadlines.set("third", clock.now + 3)
 
-    deadlines = Deadlines[str](clock, expire)
+    deadlines = Deadlines[str](expire, lambda: clock)
     deadlines.set("first", 1)
     deadlines.set("second", 2)
     clock.pass_on(100)

@@ -674,17 +674,6 @@ async def test_a_rewritten_request_has_its_length() -> None:
     assert (b"Content-Length", b"8") in fields
 
 
-async def test_a_shadow_is_not_sent_what_is_between_the_caller_and_the_proxy() -> None:
-    shadow = Shadowed()
-    books = Books((SHADOW, shadow))
-    hop = ((b"Connection", b"close, X-Hop"), (b"X-Hop", b"1"), (b"Keep-Alive", b"5"), (b"TE", b"trailers"))
-    async with books.mirror:
-        books.mirror.offer(books.mirror.open(), REQUEST._replace(fields=(*hop, (b"X-End", b"1"))))
-        await turns()
-    ((_, _, fields, _),) = shadow.asked
-    assert {name for name, _ in fields} == {b"X-End", b"Via", b"X-Shadow-Request"}
-
-
 async def test_what_is_told_of_a_failure_holds_nothing_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = REQUEST._replace(

@@ -115,6 +115,15 @@ async def test_fields_for_the_next_hop_only_do_not_pass(proxy: StartProxy, lines
         assert passed(running.live.requests[0])[1:] == ((b"A", b"1"), (b"B", b"2"))
 
 
+@pytest.mark.parametrize("lines", HOP_BY_HOP)
+async def test_nor_does_a_shadow_get_them(proxy: StartProxy, lines: bytes) -> None:
+    async with proxy(shadows={"s": answer()}) as running:
+        await running.ask(get(b"/", b"A: 1", lines, b"B: 2"))
+        await running.records()
+        (sent,) = running.shadows["s"].requests
+    assert [name for name, _ in sent.fields] == [b"Host", b"A", b"B", b"X-Request-ID", b"Via", b"X-Shadow-Request"]
+
+
 async def test_connection_cannot_name_away_what_the_message_hangs_on(proxy: StartProxy) -> None:
     raw = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: host, content-length, Via\r\nContent-Length: 3\r\n\r\nabc"
     async with proxy() as running:

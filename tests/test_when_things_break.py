@@ -29,7 +29,7 @@ from fakes import (
 )
 
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve import connection
+from shadowproxy.serve import wire
 from shadowproxy.serve.upstream import Endpoint
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -155,8 +155,8 @@ async def test_a_connection_that_live_closed_idle_never_surfaces(proxy: StartPro
 async def test_no_connection_is_kept_until_servers_close_it_at_5_seconds(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert connection.IDLE_EXPIRY < 5.0
-    monkeypatch.setattr(connection, "IDLE_EXPIRY", 0.02)
+    assert wire.IDLE_EXPIRY < 5.0
+    monkeypatch.setattr(wire, "IDLE_EXPIRY", 0.02)
     async with proxy() as running:
         assert (await running.ask(GET)).status == 200
         await (await running.live.connection()).wait_ended(1)

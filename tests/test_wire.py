@@ -56,7 +56,7 @@ def to(origin: Origin, tls: ssl.SSLContext | None = None) -> Wire:
 
 
 async def answer_to(wire: Wire, message: Message) -> Answer:
-    answering = Answer()
+    answering = Answer(wire.loop)
     wire.begin(answering, message)
     await answering.wait_head()
     return answering
@@ -517,8 +517,8 @@ async def test_what_who_is_told_raises_breaks_the_answer_and_is_told_once(where:
         raise defect
 
     for raw in (answer(b"whole"), chunked(b"chunk"), answer(b"begun")[:-2]):
-        clumsy = Clumsy()
         async with Origin(then_close(raw)) as origin, to(origin) as wire:
+            clumsy = Clumsy(wire.loop)
             setattr(Clumsy, where, fail)
             wire.begin(clumsy, get())
             await (await origin.connection()).wait_ended()

@@ -20,9 +20,9 @@ class Answer(Asking):
 
     __slots__ = ("_error", "_loop", "_pieces", "_waiter", "_whole")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._pieces = Pieces()
         self._whole = False
         self._error: Exception | None = None

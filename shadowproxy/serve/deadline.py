@@ -54,14 +54,17 @@ class Deadline:
 class Deadlines(Generic[T]):
     """Deadlines that pass in the order in which they were set, as those of one length do: one timer serves them all.
 
-    `expire` is called with what a deadline was set for, once, unless it was dropped before. Times are the loop's.
+    `expire` is called with what a deadline was set for, once, unless it was dropped before. Times are the loop's, which
+    `loop` gives when one is set.
     """
 
     __slots__ = ("_at", "_expire", "_loop", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[T], None]) -> None:
-        self._loop = loop
+    def __init__(
+        self, expire: Callable[[T], None], loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop
+    ) -> None:
         self._expire = expire
+        self._loop = loop
         self._at: dict[T, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -74,17 +77,22 @@ class Deadlines(Generic[T]):
     def set(self, whose: T, at: float) -> None:
         self._at[whose] = at
         if self._timer is None:  # else it rings for an earlier one, or for one that was dropped: then for what is left
-            self._timer = self._loop.call_at(at, self._ring)
+            self._timer = self._loop().call_at(at, self._ring)
+
+    def take_last(self) -> T:
+        """The one that was set last, which it is dropped for. Raises KeyError where there is none."""
+        return self._at.popitem()[0]
 
     def drop(self, whose: T) -> None:
         """Nothing where it has passed."""
         self._at.pop(whose, None)
 
     def _ring(self) -> None:
-        now = self._loop.time()
+        loop = self._loop()
+        now = loop.time()
         past = [whose for whose, _ in takewhile(lambda each: each[1] <= now, self._at.items())]
         for whose in past:
             del self._at[whose]
-        self._timer = self._loop.call_at(next(iter(self._at.values())), self._ring) if self._at else None
+        self._timer = loop.call_at(next(iter(self._at.values())), self._ring) if self._at else None
         for whose in past:
             self._expire(whose)

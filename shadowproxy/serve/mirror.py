@@ -22,7 +22,7 @@ from typing import Self
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import EXCHANGE, Capture, Memory, fields_weight
 from shadowproxy.serve.deadline import Deadlines
-from shadowproxy.serve.headers import end_to_end, for_shadow
+from shadowproxy.serve.headers import for_shadow
 from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
 from shadowproxy.serve.leg import Leg
 from shadowproxy.serve.operator_log import Repeats, times
@@ -201,7 +201,10 @@ class Mirror:
         return unsettled.captures[0] if unsettled.captures else self.capture(unsettled)
 
     def offer(self, unsettled: Unsettled, request: Request, unfit: Outcome | None = None) -> None:
-        """Ask every shadow that `request` is chosen for, or settle it as `unfit`. Returns at once."""
+        """Ask every shadow that `request`, of end-to-end fields, is chosen for, or settle it as `unfit`.
+
+        Returns at once.
+        """
         unsettled.request = request
         try:
             self._choose(unsettled, request, unfit)
@@ -290,7 +293,7 @@ class Mirror:
             return False
         leg = Leg(lane, job, self.capture(job.unsettled), self._ended)
         if (legs := self._legs.get(lane)) is None:
-            legs = self._legs[lane] = Deadlines(self._loop, self._expire)
+            legs = self._legs[lane] = Deadlines(self._expire)
         legs.set(leg, job.deadline)
         try:
             self._ask(leg, lane, job.request)
@@ -301,7 +304,7 @@ class Mirror:
     def _ask(self, leg: Leg, lane: Lane, request: Request) -> None:
         shadow = lane.shadow
         fields, leg.held_back = for_shadow(
-            end_to_end(request.fields), shadow.name, credentials=shadow.forward_credentials, record=request.record
+            request.fields, shadow.name, credentials=shadow.forward_credentials, record=request.record
         )
         body = request.body
         try:

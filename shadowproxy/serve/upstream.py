@@ -3,6 +3,7 @@
 The only place that knows httpx's errors: `_FAULTS` translates them once, and nothing else gets out.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ class Endpoint:
 
         Raises UpstreamError, and whatever `body` itself raises.
         """
-        answering = Answering()
+        answering = Answering(self._wire.loop)
         self.begin(answering, method, target, fields, body)
         await answering.wait_head()
         return answering
@@ -154,8 +155,8 @@ class Answering(Answer):
 
     __slots__ = ("fields", "names", "status")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self.status = 0
         self.fields: Fields = ()
         self.names: Mapping[bytes, bytes] = {}

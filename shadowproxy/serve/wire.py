@@ -36,8 +36,11 @@ import httpx
 from shadowproxy.serve import framing
 from shadowproxy.serve.answer import Answer
 from shadowproxy.serve.connection import Asking, Connection, Message
+from shadowproxy.serve.deadline import Deadlines
 from shadowproxy.serve.dial import Dialler
 from shadowproxy.serve.pace import Pace
+
+IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,20 @@ class Wire(httpx.AsyncBaseTransport):
         self.pace = Pace(pace)
         self._dialler = Dialler(host, port)
         self._open: set[Connection] = set()
-        self._idle: dict[Connection, None] = {}  # the last one in is the first one out
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle = Deadlines[Connection](Connection.close)  # the last one in is the first one out
         self._dials: dict[asyncio.Task[None], Asking] = {}
         self._uploads: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Wire {self.host}:{self.port} {self.statistics()}>"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # asked for once: in Python 3.11 that is a system call
+        return self._loop
 
     def statistics(self) -> Statistics:
         return Statistics(open=len(self._open), idle=len(self._idle), uploads=len(self._uploads))
@@ -109,7 +119,7 @@ class Wire(httpx.AsyncBaseTransport):
         """Send `message`, and tell `asking` of the answer; of a failure too, and in a later turn."""
         asking.sent_by(self, message)
         while self._idle and not message.fresh:
-            connection, _ = self._idle.popitem()
+            connection = self._idle.take_last()
             if not connection.transport.is_closing():
                 asking.send(connection, message)
                 return
@@ -131,7 +141,7 @@ class Wire(httpx.AsyncBaseTransport):
             chunked=any(name.lower() == b"transfer-encoding" for name, _ in fields),
             silence=timeouts.get("read") or 60.0,
         )
-        answer = Answer()
+        answer = Answer(self.loop)
         self.begin(answer, message)
         head = await answer.wait_head()
         return httpx.Response(head.status, headers=list(head.fields), stream=_Stream(answer))
@@ -140,13 +150,13 @@ class Wire(httpx.AsyncBaseTransport):
 
     def dial(self, asking: Asking, message: Message) -> None:
         """Send by a new connection."""
-        task = asyncio.get_running_loop().create_task(self._dial(asking, message))
+        task = self.loop.create_task(self._dial(asking, message))
         asking.task = task
         self._dials[task] = asking
         task.add_done_callback(self._dials.pop)
 
     def upload(self, asking: Asking, sending: Coroutine[None, None, None]) -> None:
-        asking.task = task = asyncio.get_running_loop().create_task(sending)
+        asking.task = task = self.loop.create_task(sending)
         self._uploads.add(task)
         task.add_done_callback(self._uploads.discard)
 
@@ -155,13 +165,13 @@ class Wire(httpx.AsyncBaseTransport):
 
     def lost(self, connection: "Connection") -> None:
         self._open.discard(connection)
-        self._idle.pop(connection, None)
+        self._idle.drop(connection)
 
     def keep(self, connection: "Connection") -> bool:
         """Take back a connection whose exchange is complete, if there is still use for it."""
         if self._closed or connection.transport.is_closing():
             return False
-        self._idle[connection] = None
+        self._idle.set(connection, self.loop.time() + IDLE_EXPIRY)
         return True
 
     async def _dial(self, asking: Asking, message: Message) -> None:
@@ -176,14 +186,17 @@ class Wire(httpx.AsyncBaseTransport):
     async def _connect(self) -> "Connection":
         if self._closed:
             raise httpx.ConnectError("the endpoint was closed")
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         try:
             async with asyncio.timeout(self._connect_timeout):
                 sock = await self._dialler.connect()
                 connection = Connection(self, loop)
                 try:
                     await loop.create_connection(
-                        lambda: connection, sock=sock, ssl=self._tls, server_hostname=self.host if self._tls else None
+                        lambda: cast(asyncio.Protocol, connection),
+                        sock=sock,
+                        ssl=self._tls,
+                        server_hostname=self.host if self._tls else None,
                     )
                 except BaseException:
                     connection.abort()
