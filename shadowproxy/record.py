@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -129,6 +130,7 @@ class Policy:
     bodies: Literal["full", "hash", "none"] = "full"
     body_limit: int = 256 << 10
     redaction: Redaction = field(default_factory=Redaction)
+    heads: "Heads" = field(default_factory=lambda: Heads(), init=False, repr=False, compare=False)
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
@@ -158,14 +160,15 @@ def encode(
         "method": request.method,
         "path": _text(path),
         "query": policy.redaction.parameters(_text(query)),
-        "headers": _headers(request.fields, policy.redaction),
     }
-    _tell_body(asked, _content(request.fields, request.body, request.body_bytes, policy.body_limit), policy)
-    live_content = _content_of(live, policy.body_limit)
+    head = _read_head(request.fields, policy.redaction)  # not looked for: each has a request ID of its own
+    asked["headers"] = head.told
+    _tell_body(asked, _content(head, request.body, request.body_bytes, policy.body_limit), policy)
+    live_content = _content_of(live, policy)
     live_answer = _answer(live, live_content) if judge and isinstance(live, Reply) and live_content else None
 
     def told(name: str, leg: ShadowLeg) -> dict[str, Any]:
-        content = _content_of(leg, policy.body_limit, live_content)
+        content = _content_of(leg, policy, live_content)
         parts = _leg(leg, content, policy)
         if judge is not None and live_answer is not None and isinstance(leg, Reply) and content is not None:
             judgement = judge(live_answer, _answer(leg, content))
@@ -206,7 +209,7 @@ def encode_again(
     names the old record and tells when the request was sent again. `judge` sees what the log has of both answers, the
     new one redacted by `policy` as the old one was by its own: what a report makes of the new log is the same.
     """
-    parts = _leg(leg, _content_of(leg, policy.body_limit), policy)
+    parts = _leg(leg, _content_of(leg, policy), policy)
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
         judgement = judge(old.live, _read_answer(_exactly(_written(parts))))
@@ -235,13 +238,122 @@ def _written(told: dict[str, Any]) -> bytes:
         return orjson.dumps(_storable(told), option=orjson.OPT_APPEND_NEWLINE)
 
 
+class _Head(NamedTuple):
+    """Header fields as they are `told`, and what they say of the body: its `types`, of which the first counts, whether
+    that names JSON or a form, and its `codings`. `hides`: some value is a secret.
+    """
+
+    told: dict[str, str | list[str]]
+    types: tuple[str, ...]
+    names_json: bool
+    names_form: bool
+    codings: str
+    hides: bool
+
+
+_HEADS: Final = 256
+_LONGEST_HEAD: Final = 2048
+"""Heads remembered, and bytes of the longest: servers choose them, and what is remembered must stay small."""
+
+_REST: Final = 20_000
+"""Heads after which remembering is tried again, where a server has an ID in each and so never says the same."""
+
+
+class Heads:
+    """The heads of the latest answers: most servers say the same again, but for the Date, and reading them anew was a
+    tenth of what a record costs. One with a secret in it is not remembered.
+    """
+
+    __slots__ = ("_found", "_known", "_rest")
+
+    def __init__(self) -> None:
+        self._known: dict[Fields, _Head] = {}
+        self._found = 0
+        self._rest = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def read(self, fields: Fields, redaction: Redaction) -> _Head:
+        if self._rest:
+            self._rest -= 1
+            return _read_head(fields, redaction)
+        head = self._known.get(fields)
+        if head is not None:
+            self._found += 1
+            return head
+        head = _read_head(fields, redaction)
+        if not head.hides and sum(map(len, chain.from_iterable(fields))) <= _LONGEST_HEAD:
+            if len(self._known) >= _HEADS:
+                self._rest = _REST if self._found < _HEADS else 0
+                self._known.clear()
+                self._found = 0
+            self._known[fields] = head
+        return head
+
+
+def _read_head(fields: Fields, redaction: Redaction) -> _Head:
+    told: dict[str, str | list[str]] = {}
+    types: tuple[str, ...] = ()
+    codings = ""
+    hides = False
+    for raw_name, raw_value in fields:
+        if len(raw_name) <= _KNOWN:
+            name, hidden, of_body = _known(raw_name, redaction.headers)
+        else:
+            name, hidden, of_body = _known.__wrapped__(raw_name, redaction.headers)
+        try:
+            text = raw_value.decode()
+        except UnicodeDecodeError:
+            text = raw_value.decode("latin-1")
+        if of_body:
+            if name == "content-type":
+                types = (*types, text)
+            else:
+                codings = f"{codings},{text}" if codings else text
+        if hidden:
+            hides = True
+            text = redaction.mark(raw_value)
+        elif "@" in text or "=" in text:  # without either, no URL in it has a credential
+            text = redaction.urls(text)
+        before = told.get(name)
+        if before is None:
+            told[name] = text
+        elif isinstance(before, list):
+            before.append(text)
+        else:
+            told[name] = [before, text]
+    json_type = form_type = False
+    if types:
+        json_type, form_type = (_named if len(types[0]) <= _KNOWN else _named.__wrapped__)(types[0])
+    return _Head(told, types, json_type, form_type, codings, hides)
+
+
+_KNOWN = 64
+"""Bytes of the longest field name or type remembered: peers choose them, and what is remembered must stay small."""
+
+
+@lru_cache(maxsize=1024)
+def _known(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool, bool]:
+    """A field's name as it is told, whether its value is hidden, and whether it says what the body is."""
+    name = _text(raw_name).lower()
+    return name, Redaction(headers=redacted).hides_header(raw_name), name in ("content-type", "content-encoding")
+
+
+@lru_cache(maxsize=256)
+def _named(content_type: str) -> tuple[bool, bool]:
+    """Whether a Content-Type names JSON, and whether a form."""
+    return is_json_type(content_type), content_type.lower().startswith("application/x-www-form-urlencoded")
+
+
 class _Content(NamedTuple):
     """A captured body, decoded as far as it could be. `raw` is what `value` was read from; `wire` is what came.
 
-    `whole`: all of `wire` was captured. `over`: there is more of it, decoded, than `raw`. `types` is what Content-Type
-    says of it, if anything does; `coding` is the codings that could not be undone.
+    `whole`: all of `wire` was captured. `over`: there is more of it, decoded, than `raw`. `coding` is the codings that
+    could not be undone.
     """
 
+    head: _Head
     kind: BodyKind
     value: Any
     raw: bytes
@@ -249,69 +361,65 @@ class _Content(NamedTuple):
     size: int
     whole: bool
     over: bool
-    types: tuple[str, ...] = ()
     coding: str | None = None
-    form: bool = False
+
+    @property
+    def form(self) -> bool:
+        return self.kind == "text" and self.head.names_form
 
 
-def _content(fields: Fields, wire: bytes, size: int, limit: int, beside: _Content | None = None) -> _Content:
+def _content(head: _Head, wire: bytes, size: int, limit: int, beside: _Content | None = None) -> _Content:
     """`wire` decoded, and cut to `limit` bytes: JSON that is longer is text.
 
     `beside` is another, made with this `limit`. Where its bytes are the same it says the same: what a shadow answers is
     mostly what live did, and is not read a second time.
     """
     whole = len(wire) == size
-    types: tuple[str, ...] = ()
-    codings = ""
-    for name, value in fields:
-        # Lengths first: they are two of a dozen fields, and the lower-casing is what costs.
-        length = len(name)
-        if length == 12 and name.lower() == b"content-type":
-            types = (*types, _text(value))
-        elif length == 16 and name.lower() == b"content-encoding":
-            codings = f"{codings},{_text(value)}" if codings else _text(value)
     if not wire:
-        return _Content("none", None, wire, wire, size, whole, False, types)
+        return _Content(head, "none", None, wire, wire, size, whole, False)
     raw = wire
-    if codings:
+    if head.codings:
         try:
-            raw = decoded(wire, codings)
+            raw = decoded(wire, head.codings)
         except Undecodable:
-            return _Content("bytes", wire[:limit], wire[:limit], wire, size, whole, len(wire) > limit, types, codings)
+            over, raw = len(wire) > limit, wire[:limit]
+            return _Content(head, "bytes", raw, raw, wire, size, whole, over, head.codings)
     elif (
         beside is not None
         and beside.raw is beside.wire == wire
-        and (beside.size, beside.types, beside.coding) == (size, types, None)
+        and (beside.size, beside.head.types, beside.coding) == (size, head.types, None)
     ):
-        return beside
+        return beside._replace(head=head)
     over = len(raw) > limit
     if over:
         raw = raw[:limit]
-    content_type = types[0] if types else ""
     # KServe's servers send JSON without a type. Only an object or an array is taken for it then: 42 may be anything.
-    if whole and not over and (is_json_type(content_type) if content_type else raw.lstrip()[:1] in (b"{", b"[")):
+    typed = head.types and head.types[0]
+    if whole and not over and (head.names_json if typed else raw.lstrip()[:1] in (b"{", b"[")):
         try:
-            return _Content("json", parsed(raw), raw, wire, size, whole, over, types)
+            return _Content(head, "json", parsed(raw), raw, wire, size, whole, over)
         except ValueError:
             pass  # told as text, which is what it is
     try:
         text, _ = codecs.utf_8_decode(raw, "strict", whole and not over)
     except UnicodeDecodeError:
-        return _Content("bytes", raw, raw, wire, size, whole, over, types)
-    form = content_type.lower().startswith("application/x-www-form-urlencoded")
-    return _Content("text", text, raw, wire, size, whole, over, types, form=form)
+        return _Content(head, "bytes", raw, raw, wire, size, whole, over)
+    return _Content(head, "text", text, raw, wire, size, whole, over)
 
 
-def _content_of(leg: ShadowLeg, limit: int, beside: _Content | None = None) -> _Content | None:
+def _content_of(leg: ShadowLeg, policy: Policy, beside: _Content | None = None) -> _Content | None:
     reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
-    return None if reply is None else _content(reply.fields, reply.body, reply.body_bytes, limit, beside)
+    if reply is None:
+        return None
+    head = policy.heads.read(reply.fields, policy.redaction)
+    return _content(head, reply.body, reply.body_bytes, policy.body_limit, beside)
 
 
 def _answer(reply: Reply, content: _Content) -> Answer:
     """For the judge, who looks at the status, the body, and of the header fields at what the body is."""
     cut = content.over or not content.whole
     body = Body(content.kind, content.value, content.size, cut, None, content.coding)
-    types = content.types
+    types = content.head.types
     headers: Headers = {"content-type": types[0] if len(types) == 1 else list(types)} if types else NO_HEADERS
     return Answer(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
 
@@ -321,7 +429,7 @@ def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, 
     parts: dict[str, Any] = {"outcome": "ok" if isinstance(leg, Reply) else leg.outcome.value}
     if reply is not None and content is not None:
         parts["status"] = reply.status
-        parts["headers"] = _headers(reply.fields, policy.redaction)
+        parts["headers"] = content.head.told
         _tell_body(parts, content, policy)
         parts["first_byte_ms"] = round(reply.first_byte_ms, 3)
     if not isinstance(leg, Skipped):
@@ -395,37 +503,6 @@ def _redacted(content: _Content, redaction: Redaction) -> tuple[bytes, bool]:
     else:
         return raw, False
     return (raw if after == raw else after), False
-
-
-def _headers(fields: Fields, redaction: Redaction) -> Headers:
-    told: dict[str, str | list[str]] = {}
-    for raw_name, raw_value in fields:
-        known = _known if len(raw_name) <= _KNOWN_NAME else _known.__wrapped__
-        name, hidden = known(raw_name, redaction.headers)
-        if hidden:
-            text = redaction.mark(raw_value)
-        else:
-            text = _text(raw_value)
-            if "@" in text or "=" in text:  # without either, no URL in it has a credential
-                text = redaction.urls(text)
-        before = told.get(name)
-        if before is None:
-            told[name] = text
-        elif isinstance(before, list):
-            before.append(text)
-        else:
-            told[name] = [before, text]
-    return told
-
-
-_KNOWN_NAME = 64
-"""Bytes of the longest field name remembered: peers choose them, and what is remembered must stay small."""
-
-
-@lru_cache(maxsize=1024)
-def _known(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool]:
-    """A field's name as it is told, and whether its value is hidden."""
-    return _text(raw_name).lower(), Redaction(headers=redacted).hides_header(raw_name)
 
 
 def _text(raw: bytes) -> str:

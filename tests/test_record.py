@@ -25,6 +25,7 @@ from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Requ
 from shadowproxy.record import (
     Answer,
     Difference,
+    Heads,
     Judgement,
     Policy,
     Record,
@@ -814,6 +815,27 @@ def test_an_answer_with_lives_bytes_is_told_and_judged_as_if_it_were_read_by_its
         del leg["headers"]
         leg.pop("body_coding", None)  # which names identity too
     assert told["like"] == told["alone"]
+
+
+@given(st.lists(fields_strategy | st.sampled_from([JSON, PACKED, (*JSON, (b"Set-Cookie", b"a=s3cret"))]), max_size=6))
+def test_a_head_that_came_before_is_told_as_a_new_one(heads: list[Any]) -> None:
+    policy = Policy()
+    for fields in heads * 2:
+        reply = Reply(200, fields, b"{}", 2, 1.0, 1.0)
+        told = Exchange(exchange().request, reply, {"a": reply})
+        line = encode(told, proxy="p/0", policy=policy, judge=mismatch)
+        assert line == encode(told, proxy="p/0", policy=Policy(), judge=mismatch)
+
+
+def test_what_is_remembered_of_heads_is_bounded_and_no_secret() -> None:
+    heads = Heads()
+    for fields in ((*JSON, (b"Set-Cookie", b"a=s3cret")), (*JSON, (b"X-Long", bytes(2100)))):
+        assert heads.read(fields, Redaction()) is not heads.read(fields, Redaction())
+    assert heads.read(JSON, Redaction()) is heads.read(JSON, Redaction())
+    for number in range(1000):
+        heads.read(((b"X-Request-ID", b"%d" % number),), Redaction())
+        assert len(heads) <= 256
+    assert heads.read(JSON, Redaction()) is not heads.read(JSON, Redaction()), "given up: no two were alike"
 
 
 # --- reading
