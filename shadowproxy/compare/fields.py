@@ -23,6 +23,9 @@ from shadowproxy.record import Answer
 
 Kind = Literal["class", "number", "vector", "ranking", "text"]
 
+Vector = dict[str, int | float]
+"""Shares by class."""
+
 SAMPLE: Final = 1000
 """Pairs that are looked at to find the answer."""
 
@@ -370,13 +373,13 @@ def _said(seen: _Seen) -> bool:
     return seen.types["null"] < seen.count
 
 
-def vector_of(value: Any) -> dict[str, float] | None:
+def vector_of(value: Any) -> Vector | None:
     """A probability vector by class: an array of two or more numbers in [0, 1] that sum to 1, or an object of such
     numbers whatever their sum (several labels may hold at once)."""
     if isinstance(value, list):
         if not 2 <= len(value) <= 10_000 or not all(map(_share, value)):
             return None
-        return {str(at): each for at, each in enumerate(value)} if abs(sum(value) - 1) <= 0.02 else None
+        return {str(at): each for at, each in enumerate(value)} if abs(sum(value, 0.0) - 1) <= 0.02 else None
     if isinstance(value, dict) and 2 <= len(value) <= 10_000 and all(map(_share, value.values())):
         return value if any(isinstance(each, float) for each in value.values()) else None
     return None

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import repeat
 from typing import Any, Final
 
-from shadowproxy.compare.fields import Field, Kind, ranking_of, vector_of
+from shadowproxy.compare.fields import Field, Kind, Vector, ranking_of, vector_of
 from shadowproxy.compare.rules import FLOATS, Tolerance
 from shadowproxy.compare.sketch import Bins, Series, Sums, Table, Tally, Whole, bin_of
 
@@ -27,7 +27,7 @@ _PLAIN: Final[dict[str, frozenset[type]]] = {"number": frozenset({int, float}), 
 """Types whose values are one value where Python calls them equal: 1 is not True, and as a class 2**60 not 2.0**60."""
 MILLION: Final = 1_000_000
 
-Label = str | float | bool
+Label = str | int | float | bool
 
 
 class Classes(Table[Series]):
@@ -200,10 +200,10 @@ class Outputs(Whole):
             self.flips[block] += times * ((one >= 0.5) != (other >= 0.5))
         return one == other or tolerance.holds(one, other)
 
-    def _vectors(self, block: int, one: dict[str, float], other: dict[str, float]) -> bool:
+    def _vectors(self, block: int, one: Vector, other: Vector) -> bool:
         tops = top_of(one), top_of(other)
         self._confuse(block, class_key(tops[0]), class_key(tops[1]))
-        distance = sum(abs(one.get(key, 0.0) - other.get(key, 0.0)) for key in {*one, *other}) / 2
+        distance = sum((abs(one.get(key, 0.0) - other.get(key, 0.0)) for key in {*one, *other}), 0.0) / 2
         self._score("total variation", block, min(1.0, distance))
         return tops[0] == tops[1]
 
@@ -274,7 +274,7 @@ def _differ(kind: Kind, live: Any, shadow: Any, tolerance: Tolerance) -> bool:
     return live != shadow and not tolerance.holds(live, shadow)
 
 
-def _small(value: str | float) -> bool:
+def _small(value: str | int | float) -> bool:
     """Whether a value can wait: a short text, or a number whose square is one too. NaN is neither."""
     return len(value) <= _LONGEST_CLASS if isinstance(value, str) else abs(value) < _HUGE
 
@@ -329,7 +329,7 @@ def _both(live: str, shadow: str) -> str:
 
 
 @lru_cache(maxsize=4096, typed=True)
-def class_key(value: str | float | None) -> str:
+def class_key(value: str | int | float | None) -> str:
     """A class as text: JSON, so that "1" and 1 are two classes, while 1 and 1.0 are one."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
@@ -338,7 +338,7 @@ def class_key(value: str | float | None) -> str:
     return text if len(text) <= _LONGEST_CLASS else text[:_LONGEST_CLASS] + "…"
 
 
-def top_of(vector: dict[str, float]) -> str:
+def top_of(vector: Vector) -> str:
     """The class of the largest share; of equals the first."""
     return max(vector, key=vector.__getitem__)
 

@@ -43,8 +43,8 @@ def pointer_segments(pointer: str) -> tuple[str, ...]:
 class Tolerance:
     """Two numbers are equal when |a - b| <= max(abs, rel * max(|a|, |b|))."""
 
-    abs: float = 1e-9
-    rel: float = 1e-6
+    abs: int | float = 1e-9
+    rel: int | float = 1e-6
 
     def holds(self, live: int | float, shadow: int | float) -> bool:
         try:

@@ -233,13 +233,16 @@ class Distinct(Counter[int]):
     """
 
     KEPT: ClassVar[int] = 64
-    _worst: list[int] | None = None  # of a full table the hashes, negative, as a heap: the largest comes first
+
+    def __init__(self, digests: Mapping[int, int] | None = None) -> None:
+        super().__init__(digests)
+        self._worst: list[int] = []  # of a full table the hashes, negative, as a heap: the largest comes first
 
     def add(self, digest: int, times: int = 1) -> None:
         if digest in self or len(self) < self.KEPT:
             self[digest] += times
             return
-        if self._worst is None:
+        if not self._worst:
             self._worst = [-each for each in self]
             heapify(self._worst)
         if digest < -self._worst[0]:

@@ -132,7 +132,7 @@ def _gather(place: str, value: Any, depth: int, found: dict[str, list[Any]], roo
 
 
 @lru_cache(maxsize=8192, typed=True)
-def digits_of(value: float) -> int | None:
+def digits_of(value: int | float) -> int | None:
     """A number's bin: sign, power of ten and first two digits in one integer that sorts as the numbers do."""
     try:
         number = float(value)
