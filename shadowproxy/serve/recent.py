@@ -10,8 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from shadowproxy.exchange import Verdict
 
@@ -26,17 +26,18 @@ _ID_WITHIN = 512
 _Place = tuple[str, Verdict | None] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     at: int  # nanoseconds of the clock that all processes of a machine share
     line: bytes
     verdicts: Mapping[str, Verdict | None]
 
 
-@dataclass(slots=True)
 class _Shelf:
-    records: deque[_Kept] = field(default_factory=deque)
-    bytes: int = 0
+    __slots__ = ("bytes", "records")
+
+    def __init__(self) -> None:
+        self.records: deque[_Kept] = deque()
+        self.bytes = 0
 
 
 class Recent:
@@ -64,9 +65,9 @@ class Recent:
         with self._lock:
             self._put(self._emptiest(verdicts), _Kept(time.monotonic_ns(), line, verdicts))
             while self._bytes > self._most_bytes:
-                self._give_way(max(self._shelves, key=lambda place: self._shelves[place].bytes))
+                self._give_way(max(self._shelves, key=self._size))
             while self._count > self._most:
-                self._give_way(max(self._shelves, key=lambda place: len(self._shelves[place].records)))
+                self._give_way(max(self._shelves, key=self._height))
 
     def latest(self, limit: int, verdict: Verdict | None = None, shadow: str | None = None) -> list[bytes]:
         """The latest lines, newest first: those that tell of `shadow`, have `verdict`, or have it of that shadow."""
@@ -98,14 +99,21 @@ class Recent:
 
     def _emptiest(self, verdicts: Mapping[str, Verdict | None]) -> _Place:
         """Of a record's places the one where it may stay longest: what is rare of it counts."""
+        if len(verdicts) == 1:  # the most frequent, and then there is nothing to choose
+            return next(iter(verdicts.items()))
         return min(verdicts.items(), key=self._height, default=None)
 
     def _height(self, place: _Place) -> int:
         shelf = self._shelves.get(place)
         return 0 if shelf is None else len(shelf.records)
 
+    def _size(self, place: _Place) -> int:
+        return self._shelves[place].bytes
+
     def _put(self, place: _Place, kept: _Kept) -> None:
-        shelf = self._shelves.setdefault(place, _Shelf())
+        shelf = self._shelves.get(place)
+        if shelf is None:
+            shelf = self._shelves[place] = _Shelf()
         shelf.records.append(kept)
         shelf.bytes += len(kept.line)
         self._count += 1
