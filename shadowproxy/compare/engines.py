@@ -4,24 +4,36 @@ A saved summary may stand wherever a log may. `summarise_one` is what runs elsew
 of a summary, with no state between. On Spark that is `parallelize(files).map(...).treeReduce(...)`.
 """
 
+import copyreg
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from functools import partial
 from glob import glob
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from shadowproxy.compare.fields import MOST_FIELDS, SAMPLE, answer_value, detect, field_at
+from shadowproxy.compare.fields import MOST_FIELDS, SAMPLE, Field, answer_value, detect, field_at
 from shadowproxy.compare.filters import EVERYTHING, Only
 from shadowproxy.compare.outputs import field_of
 from shadowproxy.compare.pair import Reading, Truth, aside_of, good
-from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.compare.summary import Readings, Summary, SummaryError, load, merge, save, summarise
 from shadowproxy.lines import Line, Unreadable, lines, segments
 from shadowproxy.record import Record, RecordError, decode
+
+
+def _given(noun: Any) -> tuple[type[Any], tuple[Any, ...]]:
+    return type(noun), tuple(getattr(noun, each.name) for each in fields_of(noun) if each.init)
+
+
+# Other processes are sent what these were made of. Compiled, a frozen dataclass is none that pickle can fill again; and
+# what rules and readings work out of it is larger than what was given.
+for each in (Field, Reading, Readings, Rules, Tolerance, Truth):
+    copyreg.pickle(each, _given)
 
 Progress = Callable[[int, int], None]
 """Told of bytes and records read since it was last told."""

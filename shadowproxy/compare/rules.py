@@ -165,10 +165,6 @@ class Rules:
         start = self._closed((which, 0) for which in range(len(patterns)))
         object.__setattr__(self, "root", self._place(start, "", "", ignored=False, tolerance=None))
 
-    def __reduce__(self) -> tuple[type["Rules"], tuple[object, ...]]:
-        # Without the places: other processes find them by themselves.
-        return Rules, (self.ignore, self.tolerance, self.unordered)
-
     def below(self, place: Place, key: str, step: str) -> Place:
         """The place one step below another: that of the member or element `key`, shown as `step`."""
         whole = place.whole + step
