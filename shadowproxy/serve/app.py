@@ -166,7 +166,7 @@ class Sidecar(Program):
             raise StartError(str(error)) from error
         first = self._built(config, contexts, None, self._tallies)
         stack.push_async_callback(self._close_endpoints)
-        memory = Memory(config.limits.memory, elsewhere=lambda: self.journal.queued_bytes)
+        memory = Memory(config.limits.memory, elsewhere=self.journal.queued_bytes)
         self.mirror = await stack.enter_async_context(
             Mirror(first.plan, memory=memory, loop_lag=config.overload.loop_lag)
         )

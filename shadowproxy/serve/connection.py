@@ -5,7 +5,6 @@ The rules are wire.py's.
 
 import asyncio
 from collections.abc import AsyncIterable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
@@ -28,7 +27,6 @@ class Stale(httpx.ReadError):
     """A reused connection ended before a byte of the answer: the server had closed it while it was idle."""
 
 
-@dataclass(slots=True, eq=False)
 class Message:
     """A request as it is sent: `head` ends with its empty line and says how `body` is framed.
 
@@ -36,13 +34,28 @@ class Message:
     `fresh` asks for a new connection.
     """
 
-    method: str
-    head: bytes
-    body: bytes | AsyncIterable[bytes]
-    chunked: bool
-    silence: float
-    again: bool = False
-    fresh: bool = False
+    # No dataclass: what makes one of those stays interpreted where the module is compiled.
+
+    __slots__ = ("again", "body", "chunked", "fresh", "head", "method", "silence")
+
+    def __init__(
+        self,
+        method: str,
+        head: bytes,
+        body: bytes | AsyncIterable[bytes],
+        *,
+        chunked: bool,
+        silence: float,
+        again: bool = False,
+        fresh: bool = False,
+    ) -> None:
+        self.method = method
+        self.head = head
+        self.body = body
+        self.chunked = chunked
+        self.silence = silence
+        self.again = again
+        self.fresh = fresh
 
 
 class Asking:
@@ -141,7 +154,7 @@ class Asking:
         self._message = message
 
     def send(self, connection: "Connection", message: Message) -> None:
-        """Raises httpx.ReadError where the connection is closed already."""
+        """The connection is open, and carries nothing."""
         connection.begin(self)
         self._connection = connection
         body = message.body
@@ -334,8 +347,6 @@ class Connection:
             self.wire.opened(self)
 
     def begin(self, asking: Asking) -> None:
-        if self.transport.is_closing():  # it may have ended in the turn that opened it, and nobody would say so again
-            raise httpx.ReadError("the connection was closed before the request")
         self._asking = asking
 
     def end(self, *, reusable: bool) -> None:

@@ -14,21 +14,23 @@ class Deadline:
     Moving it costs an assignment: the loop's timer is left to ring early and is set again for what remains.
     """
 
-    __slots__ = ("_at", "_expire", "_loop", "_timer")
+    __slots__ = ("_at", "_expire", "_loop", "_rings_at", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[], None]) -> None:
         self._loop = loop
         self._expire = expire
         self._at: float | None = None
+        self._rings_at = 0.0  # what `_timer` was set for
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, seconds: float) -> None:
-        self._at = self._loop.time() + seconds
-        if self._timer is not None and self._timer.when() > self._at:
+        at = self._at = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._rings_at <= at:
+                return
             self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._at, self._ring)
+        self._rings_at = at
+        self._timer = self._loop.call_at(at, self._ring)
 
     def clear(self) -> None:
         self._at = None
@@ -45,6 +47,7 @@ class Deadline:
         if self._at is None:
             return
         if self._loop.time() < self._at:
+            self._rings_at = self._at
             self._timer = self._loop.call_at(self._at, self._ring)
             return
         self._at = None

@@ -222,7 +222,6 @@ class Journal:
             self._woken.set()
         return True
 
-    @property
     def queued_bytes(self) -> int:
         """As in `statistics`, without the rest of it: it is asked for with every chunk that is copied."""
         return self._queued_bytes

@@ -111,13 +111,15 @@ class Unsettled:
         return f"<Unsettled {self.request and self.request.id} live={self.live is not None} awaited={self.awaited}>"
 
 
-@dataclass(slots=True, eq=False)
 class Job:
     """A request for one lane. `deadline` is the loop's time."""
 
-    unsettled: Unsettled
-    request: Request
-    deadline: float
+    __slots__ = ("deadline", "request", "unsettled")
+
+    def __init__(self, unsettled: Unsettled, request: Request, deadline: float) -> None:
+        self.unsettled = unsettled
+        self.request = request
+        self.deadline = deadline
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ class Endpoint:
             target = self._base + target
         head, chunked = self._edits.head(method, target, fields)
         again = self._retry and isinstance(body, bytes)
-        self._wire.begin(asking, Message(method, head, body, chunked, self._silence, again))
+        self._wire.begin(asking, Message(method, head, body, chunked=chunked, silence=self._silence, again=again))
 
 
 class Answering(Answer):

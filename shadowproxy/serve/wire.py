@@ -169,7 +169,7 @@ class Wire(httpx.AsyncBaseTransport):
 
     def keep(self, connection: "Connection") -> bool:
         """Take back a connection whose exchange is complete, if there is still use for it."""
-        if self._closed or connection.transport.is_closing():
+        if self._closed:
             return False
         self._idle.set(connection, self.loop.time() + IDLE_EXPIRY)
         return True
@@ -178,6 +178,8 @@ class Wire(httpx.AsyncBaseTransport):
         try:
             connection = await self._connect()
             asking.task = None  # from here on there is nothing to cancel
+            if connection.transport.is_closing():  # it ended in the turn that opened it, and nobody says so again
+                raise httpx.ReadError("the connection was closed before the request")
             asking.send(connection, message)
         except Exception as error:  # noqa: BLE001  # not swallowed: whoever asks is told
             asking.task = None
