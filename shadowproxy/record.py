@@ -587,8 +587,8 @@ def read(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = N
                 continue
             try:
                 yield decode(line.raw)
-            except RecordError as error:
-                yield Unreadable(line.file, line.line, f"torn: {error}" if line.torn else str(error))
+            except RecordError as why:
+                yield Unreadable(line.file, line.line, f"torn: {why}" if line.torn else str(why))
     except OSError as error:
         raise RecordError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from error
 

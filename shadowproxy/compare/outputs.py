@@ -274,7 +274,7 @@ def _differ(kind: Kind, live: Any, shadow: Any, tolerance: Tolerance) -> bool:
     return live != shadow and not tolerance.holds(live, shadow)
 
 
-def _small(value: str | int | float) -> bool:
+def _small(value: Any) -> bool:
     """Whether a value can wait: a short text, or a number whose square is one too. NaN is neither."""
     return len(value) <= _LONGEST_CLASS if isinstance(value, str) else abs(value) < _HUGE
 
