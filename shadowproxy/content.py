@@ -111,7 +111,7 @@ def parsed(raw: bytes) -> object:
     Strict: NaN, numbers beyond a double, lone surrogates, a byte order mark and bad UTF-8 are refused.
     """
     value: object = orjson.loads(raw)
-    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+    if len(raw) > _DEEPEST and raw.count(b"[") + raw.count(b"{") > _DEEPEST:
         # orjson reads 1024 levels, and a body stands some levels down in its record: it must be readable there too.
         orjson.loads(b"[" * _DEPTH_LEFT + raw + b"]" * _DEPTH_LEFT)
     return value

@@ -288,21 +288,26 @@ class Journal:
         """One batch from the queue to the log."""
         if not self._queue:
             self._rest()
-        taken: list[tuple[bytes, int]] = []
+        lines: list[bytes] = []
+        weights: list[int] = []
         size = 0
-        while self._queue and len(taken) < BATCH and size < BATCH_BYTES and not self._abandoned:
+        while self._queue and len(lines) < BATCH and size < BATCH_BYTES and not self._abandoned:
             exchange, encode, weight = self._queue.popleft()
             self._in_hand += 1
             self._in_hand_weight += weight
             if self._failing is not None and time.monotonic() < self._retry_at and self._state == _OPEN:
                 self._drop(1, weight, self._failing, None)
                 continue
-            line = self._encoded(exchange, encode, weight)
-            if line is not None:
-                taken.append((line, weight))
-                size += len(line)
-        if taken:
-            self._write_batch(taken)
+            try:
+                line = encode(exchange)
+            except Exception as error:  # noqa: BLE001 - encode's promise broken: one line lost, not the log
+                self._drop(1, weight, "encode_error", _defect(error))
+                continue
+            lines.append(line)
+            weights.append(weight)
+            size += len(line)
+        if lines:
+            self._write_batch(lines, weights, size)
         elif self._until_rotation() == 0.0:
             self._rotate()
 
@@ -321,16 +326,7 @@ class Journal:
         closed = self._state == _CLOSED  # asked first: once it is, nothing more comes
         self._writer_ends = closed and not self._queue
 
-    def _encoded(self, exchange: Exchange, encode: Encode, weight: int) -> bytes | None:
-        try:
-            return encode(exchange)
-        except Exception as error:  # noqa: BLE001 - encode's promise broken: one line lost, not the log
-            self._drop(1, weight, "encode_error", _defect(error))
-            return None
-
-    def _write_batch(self, taken: list[tuple[bytes, int]]) -> None:
-        lines = [line for line, _ in taken]
-        size = sum(map(len, lines))
+    def _write_batch(self, lines: list[bytes], weights: list[int], size: int) -> None:
         limit = self.settings.rotate_size
         full = limit is not None and self._size > 0 and self._size + size > limit
         if full or self._until_rotation() == 0.0:
@@ -340,7 +336,7 @@ class Journal:
             # The file was removed under us, and these lines with it. What stood there before is its remover's doing.
             self._leave_segment()
             done, error = self._write_lines(lines)
-        self._keep_count(taken[:done])
+        self._keep_count(lines[:done], sum(weights[:done]))
         if error is None:
             if self._failing is not None:
                 self._words.put(Word("log_recovered", "the log is being written again"))
@@ -349,8 +345,7 @@ class Journal:
         self._failing = "disk_full" if error.errno in _FULL else "write_error"
         self._retry_at = time.monotonic() + self._retry_after
         self._retry_after = min(2 * self._retry_after, RETRY_MOST)
-        left = taken[done:]
-        self._drop(len(left), sum(weight for _, weight in left), self._failing, error.strerror or str(error))
+        self._drop(len(lines) - done, sum(weights[done:]), self._failing, error.strerror or str(error))
         if self._failing != "disk_full" and self._directory is not None:
             # A full disk takes the file again once there is room; any other trouble may be this descriptor's own.
             self._leave_segment()
@@ -363,7 +358,8 @@ class Journal:
             data = b"".join((b"\n" if self._torn else b"", *lines))
             rest = memoryview(data)
             while rest:
-                rest = rest[self._write_once(rest) :]
+                size = self._write_once(rest)
+                rest = rest[size:]
             self._torn = False
             return len(lines), None
         except OSError as error:
@@ -437,16 +433,15 @@ class Journal:
 
     # --- counting: `_lose` from any thread, the others from the writing one ------------------------------------------
 
-    def _keep_count(self, taken: list[tuple[bytes, int]]) -> None:
-        weight = sum(weight for _, weight in taken)
-        self._in_hand -= len(taken)
+    def _keep_count(self, lines: list[bytes], weight: int) -> None:
+        self._in_hand -= len(lines)
         self._in_hand_weight -= weight
         with self._lock:
             if self._abandoned:
                 return  # close() has counted them as lost
-            self._written += len(taken)
-            self._bytes += sum(len(line) for line, _ in taken)
-            self._queued -= len(taken)
+            self._written += len(lines)
+            self._bytes += sum(map(len, lines))
+            self._queued -= len(lines)
             self._queued_bytes -= weight
 
     def _drop(self, count: int, weight: int, reason: str, why: str | None) -> None:
