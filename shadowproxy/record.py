@@ -154,39 +154,37 @@ def encode(
     answers of 4 MiB made live's median latency 150 ms). `tell` is told each verdict, with the shadow's name or
     `control`.
     """
-    request, live = exchange.request, exchange.live
+    request, live, shadows, control = exchange
     path, _, query = request.target.partition(b"?")
+    head = _read_head(request.fields, policy.redaction)  # not looked for: each has a request ID of its own
     asked: dict[str, Any] = {
         "method": request.method,
         "path": _text(path),
-        "query": policy.redaction.parameters(_text(query)),
+        "query": policy.redaction.parameters(_text(query)) if query else "",
+        "headers": head.told,
     }
-    head = _read_head(request.fields, policy.redaction)  # not looked for: each has a request ID of its own
-    asked["headers"] = head.told
     _tell_body(asked, _content(head, request.body, request.body_bytes, policy.body_limit), policy)
-    live_content = _content_of(live, policy)
-    live_answer = _answer(live, live_content) if judge and isinstance(live, Reply) and live_content else None
-
-    def told(name: str, leg: ShadowLeg) -> dict[str, Any]:
-        content = _content_of(leg, policy, live_content)
-        parts = _leg(leg, content, policy)
-        if judge is not None and live_answer is not None and isinstance(leg, Reply) and content is not None:
-            judgement = judge(live_answer, _answer(leg, content))
-            tell(name, judgement.verdict)
-            _tell_judgement(parts, judgement, policy)
-        return parts
-
-    line = {
+    content = _content_of(live, policy)
+    answer = _answer(live, content) if judge is not None and isinstance(live, Reply) and content is not None else None
+    line: dict[str, Any] = {
         "schema": SCHEMA,
         "id": request.id,
         "record": request.record,
         "at": _iso(request.at_ns),
         "proxy": proxy,
         "request": asked,
-        "live": _leg(live, live_content, policy),
-        "shadows": {name: told(name, leg) for name, leg in exchange.shadows.items()},
-        "control": None if exchange.control is None else told("control", exchange.control),
+        "live": _leg(live, content, policy),
+        "shadows": {},
+        "control": None,
     }
+    for name, leg in shadows.items():
+        line["shadows"][name], verdict = _beside(content, answer, leg, policy, judge)
+        if verdict is not None:
+            tell(name, verdict)
+    if control is not None:
+        line["control"], verdict = _beside(content, answer, control, policy, judge)
+        if verdict is not None:
+            tell("control", verdict)
     return _written(line)
 
 
@@ -417,9 +415,9 @@ def _content_of(leg: ShadowLeg, policy: Policy, beside: _Content | None = None) 
 
 def _answer(reply: Reply, content: _Content) -> Answer:
     """For the judge, who looks at the status, the body, and of the header fields at what the body is."""
-    cut = content.over or not content.whole
-    body = Body(content.kind, content.value, content.size, cut, None, content.coding)
-    types = content.head.types
+    head, kind, value, _, _, size, whole, over, coding = content
+    body = Body(kind, value, size, over or not whole, None, coding)
+    types = head.types
     headers: Headers = {"content-type": types[0] if len(types) == 1 else list(types)} if types else NO_HEADERS
     return Answer(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
 
@@ -437,6 +435,19 @@ def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, 
     if not isinstance(leg, Reply):
         parts["error"] = policy.redaction.error(leg.error)
     return parts
+
+
+def _beside(
+    content: _Content | None, answer: Answer | None, leg: ShadowLeg, policy: Policy, judge: Judge | None
+) -> tuple[dict[str, Any], Verdict | None]:
+    """A leg beside live's `content`; with the verdict on it, where live gave an `answer` for it to be compared with."""
+    own = _content_of(leg, policy, content)
+    parts = _leg(leg, own, policy)
+    if judge is None or answer is None or own is None or not isinstance(leg, Reply):
+        return parts, None
+    judgement = judge(answer, _answer(leg, own))
+    _tell_judgement(parts, judgement, policy)
+    return parts, judgement.verdict
 
 
 def _tell_judgement(parts: dict[str, Any], judgement: Judgement, policy: Policy) -> None:
@@ -464,27 +475,31 @@ def _difference(difference: Difference, policy: Policy) -> dict[str, Any]:
 
 def _tell_body(parts: dict[str, Any], content: _Content, policy: Policy) -> None:
     """Add the keys that tell of a body."""
-    raw, withheld = _redacted(content, policy.redaction)
+    head, kind, _, raw, wire, size, whole, over, coding = content
+    searched, withheld = raw, False
+    if policy.redaction.json or head.names_form:
+        searched, withheld = _redacted(content, policy.redaction)
+    limit = policy.body_limit
     told = policy.bodies == "full" and not withheld
-    cut = content.over or len(raw) > policy.body_limit
-    if told and content.kind != "none":
-        shown = raw[: policy.body_limit] if cut else raw
-        if content.kind == "json" and not cut:
+    cut = over or len(searched) > limit
+    if told and kind != "none":
+        shown = searched[:limit] if cut else searched
+        if kind == "json" and not cut:
             # CR and LF are nothing but white space in valid JSON, and a record is one line.
             parts["body"] = orjson.Fragment(shown.replace(b"\n", b" ").replace(b"\r", b" "))
-        elif content.kind == "bytes":
+        elif kind == "bytes":
             parts["body_base64"] = base64.b64encode(shown).decode()
-            if content.coding is not None:
-                parts["body_coding"] = content.coding
+            if coding is not None:
+                parts["body_coding"] = coding
         else:
             parts["body_text"] = codecs.utf_8_decode(shown, "strict", False)[0]
-    parts["body_bytes"] = content.size
-    if content.size and (cut or not told or not content.whole):
+    parts["body_bytes"] = size
+    if size and (cut or not told or not whole):
         parts["body_truncated"] = True
         # The hash is of the bytes on the wire, all of them; of a body with a secret in it, it would let one be guessed.
-        unsearched = withheld or (content.form and content.over)
-        if policy.bodies != "none" and content.whole and raw is content.raw and not unsearched:
-            parts["body_sha256"] = hashlib.sha256(content.wire).hexdigest()
+        unsearched = withheld or (content.form and over)
+        if policy.bodies != "none" and whole and searched is raw and not unsearched:
+            parts["body_sha256"] = hashlib.sha256(wire).hexdigest()
     if withheld:
         parts["body_redacted"] = "not JSON, so it could not be searched for what is to be redacted"
 
