@@ -7,7 +7,6 @@ of a summary, with no state between. On Spark that is `parallelize(files).map(..
 import copyreg
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from functools import partial
@@ -102,6 +101,8 @@ def summarise_files(
     """
     files = [file for path in paths for file in files_of(path)]
     if jobs > 1 and len(files) > 1 and "-" not in files:
+        from concurrent.futures import ProcessPoolExecutor  # only here: it takes 13 ms to load
+
         with_sample = _Source(files, only, None, shadow, late)
         readings = readings_of(with_sample.sample(), rules, shadow=shadow, fields=fields, slices=slices, truths=truths)
         with_sample.close()
