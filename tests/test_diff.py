@@ -245,3 +245,12 @@ def test_each_difference_has_its_place_whatever_the_keys_are() -> None:
     found = diff({"0": [{"a": 1}, {"b": [2]}]}, {"0": [{"a": 2}, {"b": [3]}]}, Rules())
     assert [each.path for each in found.listed()] == ["/0/0/a", "/0/1/b/0"]
     assert [place for place, *_ in found.found] == ["/0/*/a", "/0/*/b/*"]
+
+
+@given(st.lists(st.sampled_from(["a" * 150, "~/x", "*", "é" * 210]), max_size=20))
+def test_the_pointer_of_a_difference_outside_of_arrays_is_its_places(keys: list[str]) -> None:
+    live, shadow = 1, 2
+    for key in keys:
+        live, shadow = {key: live}, {key: shadow}  # type: ignore[assignment]
+    found = diff(live, shadow, Rules())
+    assert [each.path for each in found.listed()] == [where for where, _ in found.where]

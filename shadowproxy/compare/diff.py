@@ -62,12 +62,13 @@ class Diff:
         """The first differences as a record tells of them."""
         return [
             Difference(
-                way if isinstance(way, str) else _pointer(way),
+                # Outside of arrays a value's pointer is its place's.
+                way if isinstance(way, str) else _pointer(way) if "*" in where else where,
                 kind,
                 loggable(live),
                 loggable(shadow),
             )
-            for _, kind, live, shadow, way in self.found[:most]
+            for where, kind, live, shadow, way in self.found[:most]
         ]
 
 
