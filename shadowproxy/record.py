@@ -582,10 +582,10 @@ def decode(line: bytes) -> Record:
             shadows={name: _read_answer(leg) for name, leg in whole["shadows"].items()},
             control=None if control is None else _read_answer(control),
         )
-    except KeyError as error:
-        raise RecordError(f"not a record: {error.args[0]!r:.40} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RecordError(f"not a record: {error!s:.120}") from error
+    except KeyError as missing:
+        raise RecordError(f"not a record: {missing.args[0]!r:.40} is missing") from missing
+    except (ValueError, TypeError, AttributeError) as wrong:
+        raise RecordError(f"not a record: {wrong!s:.120}") from wrong
 
 
 def read(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = None) -> Iterator[Record | Unreadable]:

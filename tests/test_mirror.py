@@ -19,7 +19,7 @@ from shadowproxy.serve.capture import EXCHANGE, Memory, fields_weight
 from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.framing import Length, ReplyHead
 from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unsettled
-from shadowproxy.serve.mirror import Mirror, Pulse
+from shadowproxy.serve.mirror import BEAT, Mirror, Pulse
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.sampling import Match
 from shadowproxy.serve.upstream import Endpoint
@@ -305,6 +305,8 @@ class Answer:
 class Shadowed:
     """Stands in for upstream's Endpoint: answers, or raises, what it is told to, once its gate opens."""
 
+    url = "http://shadow"
+
     def __init__(self, outcome: Answer | Exception | None = None, *, open: bool = True) -> None:
         self.gate = Gate()
         if open:
@@ -334,7 +336,7 @@ class Books:
         now = asyncio.get_running_loop().time()
 
         def lane(shadow: Shadow, endpoint: Shadowed) -> Lane:
-            return Lane(shadow, cast(Any, endpoint), Tally(), now)
+            return Lane(shadow, endpoint, Tally(), now)
 
         control = options.pop("control", None)
         loop_lag = options.pop("loop_lag", 1e9)
@@ -576,13 +578,13 @@ async def test_the_pulse_feels_a_loop_that_was_held_up_and_one_that_is_well_agai
     pulse = Pulse(limit=0.02)
     pulse.start()
     loop = asyncio.get_running_loop()
-    until = loop.time() + Pulse.INTERVAL + 0.05
+    until = loop.time() + BEAT + 0.05
     while loop.time() < until:  # held up
         pass
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert pulse.late
-    await asyncio.sleep(Pulse.INTERVAL * 2)
+    await asyncio.sleep(BEAT * 2)
     assert not pulse.late
     pulse.stop()
 

@@ -8,7 +8,7 @@ refused before anything of its body is read, every answer that is not the page i
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import orjson
@@ -118,7 +118,7 @@ def build(sources: Sources) -> ASGIApp:
     async def shadows(_: Request) -> Response:
         now = await operated.census()
         told = {each.name: _shadow(each) for each in now.shadows}
-        return _json({"paused": now.paused, "shadows": told, "journal": asdict(now.journal)})
+        return _json({"paused": now.paused, "shadows": told, "journal": now.journal._asdict()})
 
     def configuration(_: Request) -> Response:
         return _json(sources.configuration())

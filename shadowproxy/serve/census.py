@@ -196,7 +196,7 @@ def _counts(census: Census) -> Census:
             )
             for each in census.shadows
         ),
-        journal=replace(books, queued=0, queued_bytes=0, lost=_and(books.lost, journal.WORKER_ENDED, unwritten)),
+        journal=books._replace(queued=0, queued_bytes=0, lost=_and(books.lost, journal.WORKER_ENDED, unwritten)),
         loop_lag=0.0,
         memory_held=0,
         memory_limit=0,

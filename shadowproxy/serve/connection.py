@@ -380,8 +380,8 @@ class Connection:
             return
         try:
             asking.feed(data)
-        except FramingError as error:
-            asking.fail(httpx.RemoteProtocolError(str(error)))
+        except FramingError as wrong:
+            asking.fail(httpx.RemoteProtocolError(str(wrong)))
         except Exception as error:  # noqa: BLE001  # not swallowed: whoever asked is told
             asking.defect(error)
 

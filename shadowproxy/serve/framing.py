@@ -222,7 +222,8 @@ def after_blank_lines(data: bytes) -> bytes:
     """RFC 9112 section 2.2: some callers end a body with a line break too many, which is passed over."""
     if not data.startswith(b"\r\n"):
         return data
-    return data[_BLANK_LINES.match(data).end() :]  # type: ignore[union-attr]  # it matches nothing, too
+    begins = _BLANK_LINES.match(data).end()  # type: ignore[union-attr]  # it matches nothing, too
+    return data[begins:]
 
 
 def check_unfinished_head(head: bytes, *, request: bool, checked: int = 0) -> None:
@@ -230,7 +231,7 @@ def check_unfinished_head(head: bytes, *, request: bool, checked: int = 0) -> No
 
     The first `checked` bytes were good before: a head that comes byte by byte is not read from its beginning each time.
     """
-    unchecked = checked - 1 if head[checked - 1 : checked] == b"\r" else checked
+    unchecked = checked - 1 if checked and head[checked - 1] == 13 else checked  # a CR may have its LF yet to come
     if not _UNFINISHED_HEAD.fullmatch(head, unchecked):
         raise FramingError(400 if request else 502, "a control byte, bare CR or bare LF in the head")
     end = head.find(b"\r\n", 0, MAX_TARGET + 2)
@@ -413,7 +414,8 @@ def _origin_form(method: bytes, target: bytes) -> bytes:
     authority = _ABSOLUTE.match(target)
     if not authority:
         raise FramingError(400, "a request target has to begin with a slash")
-    path = target[authority.end() :]
+    begins = authority.end()
+    path = target[begins:]
     if not path and method == b"OPTIONS":
         return b"*"
     return path if path.startswith(b"/") else b"/" + path

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from shadowproxy.exchange import Exchange, Failure, Reply
 from shadowproxy.serve import segments
@@ -86,9 +86,11 @@ class JournalError(Exception):
     """The log cannot be opened. The text is one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """The journal at one moment. `queued` and `queued_bytes` include what is being written now."""
+class Statistics(NamedTuple):
+    """The journal at one moment. `queued` and `queued_bytes` include what is being written now.
+
+    A tuple, as workers send it to their supervisor: a frozen dataclass that is compiled cannot be unpickled.
+    """
 
     written: int
     bytes: int

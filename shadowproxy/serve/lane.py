@@ -8,13 +8,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
-from shadowproxy.exchange import Exchange, LiveLeg, Outcome, Request, ShadowLeg, Verdict
+from shadowproxy.exchange import Exchange, Field, LiveLeg, Outcome, Request, ShadowLeg, Verdict
 from shadowproxy.serve.capture import Capture
+from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.sampling import Match
 from shadowproxy.serve.times import Times
-from shadowproxy.serve.upstream import Endpoint
 
 CONTROL = "control"
 """The lane that asks live itself a second time."""
@@ -138,10 +139,19 @@ class LaneStatistics:
     outcomes: Mapping[Outcome, int]
 
 
+class Asked(Protocol):
+    """What a lane needs of its endpoint (`upstream.Endpoint`)."""
+
+    @property
+    def url(self) -> str: ...
+
+    def begin(self, asking: Asking, method: str, target: bytes, fields: list[Field], body: bytes, /) -> None: ...
+
+
 class Lane:
     """One shadow's queue and state. Times are the loop's. `percent` and `paused` are the operator's to change."""
 
-    def __init__(self, shadow: Shadow, endpoint: Endpoint, tally: Tally, started: float) -> None:
+    def __init__(self, shadow: Shadow, endpoint: Asked, tally: Tally, started: float) -> None:
         self.shadow = shadow
         self.endpoint = endpoint
         self.tally = tally

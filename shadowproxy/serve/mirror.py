@@ -17,7 +17,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import EXCHANGE, Capture, Memory, fields_weight
@@ -44,15 +44,16 @@ _TOLD_OTHERWISE = frozenset({Outcome.BREAKER_OPEN, Outcome.PAUSED, Outcome.SHUTD
 _log = logging.getLogger(__name__)
 
 
+BEAT: Final = 0.02
+
+
 @dataclass(slots=True)
 class Pulse:
-    """How late the event loop runs, felt every `INTERVAL` seconds. Owns its timer, from `start` to `stop`."""
+    """How late the event loop runs, felt every `BEAT` seconds. Owns its timer, from `start` to `stop`."""
 
     limit: float
     lag: float = 0.0
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
-
-    INTERVAL = 0.02
 
     @property
     def late(self) -> bool:
@@ -60,7 +61,7 @@ class Pulse:
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self.INTERVAL, self._beat, loop, loop.time() + self.INTERVAL)
+        self._timer = loop.call_later(BEAT, self._beat, loop, loop.time() + BEAT)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -68,7 +69,7 @@ class Pulse:
 
     def _beat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         self.lag = max(0.0, loop.time() - due)
-        self._timer = loop.call_later(self.INTERVAL, self._beat, loop, loop.time() + self.INTERVAL)
+        self._timer = loop.call_later(BEAT, self._beat, loop, loop.time() + BEAT)
 
 
 class Mirror:

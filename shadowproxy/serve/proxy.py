@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Final
 
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply, Request
 from shadowproxy.serve.capture import Capture
@@ -28,6 +29,8 @@ REFUSALS = (501, 503, 508)
 
 _NOT_LIVES = frozenset({Outcome.CALLER_LEFT, Outcome.SHUTDOWN})
 """How live's leg may end that says nothing of live."""
+
+_DEFECT: Final = Failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more", 0.0)
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +145,7 @@ class Proxy:
         if service.id_name not in head.names or find(fields, service.id_name) is None:  # `Connection` may have named it
             fields = (*fields, (service.id_header, request_id.encode()))
         under_way = _UnderWay(self.mirror, call, fields, at_ns, record, request_id)
-        live: LiveLeg | None = None
+        live: LiveLeg = _DEFECT
         try:
             # Receive: whole, or its beginning, before live is dialled: a slow upload holds no connection to live.
             body = under_way.copied(call.take_nowait())
@@ -179,8 +182,8 @@ class Proxy:
                 raise BrokenOff from error
             under_way.status = 504 if error.outcome is Outcome.TIMEOUT else 502
             _refuse(call, service, under_way.status, error.proxy_error, str(error), request_id)
-        except FramingError as error:
-            live = under_way.failure(Outcome.CALLER_LEFT, f"the request broke off: {error}")
+        except FramingError as broken:
+            live = under_way.failure(Outcome.CALLER_LEFT, f"the request broke off: {broken}")
             raise
         except asyncio.CancelledError as cancelled:
             if cancelled.args == (CALLER_LEFT,):
@@ -189,8 +192,8 @@ class Proxy:
                 live = under_way.failure(Outcome.SHUTDOWN, "the proxy stopped before the answer was complete")
             raise
         finally:
-            if live is None:
-                live = under_way.failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
+            if live is _DEFECT:
+                live = under_way.failure(_DEFECT.outcome, _DEFECT.error)
                 under_way.status = under_way.status or 500  # the listener's, which also tells the operator
             else:
                 self._note_live(live, under_way.status, request_id)

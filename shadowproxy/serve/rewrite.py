@@ -78,7 +78,8 @@ class Rewrite:
             # Replaced, never added: a request without the field is not the one that was meant.
             begin = _find(changed, tokens)
             if begin is not None:
-                changed = changed[:begin] + replacement + changed[_end(changed, begin) :]
+                end = _end(changed, begin)
+                changed = changed[:begin] + replacement + changed[end:]
         if changed == text:
             return fields, body
         kept = [field for field in fields if field[0].lower() not in OF_THE_BODY]
@@ -91,7 +92,10 @@ def located(text: bytes, tokens: Sequence[str]) -> bytes | None:
     The text is one that a parser has accepted. Of a key that comes twice the last is meant, as parsers mean it.
     """
     begin = _find(text, tokens)
-    return None if begin is None else text[begin : _end(text, begin)]
+    if begin is None:
+        return None
+    end = _end(text, begin)
+    return text[begin:end]
 
 
 def _find(body: bytes, tokens: Sequence[str]) -> int | None:

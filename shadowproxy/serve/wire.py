@@ -206,7 +206,9 @@ class Wire(httpx.AsyncBaseTransport):
         except TimeoutError:
             raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except OSError as error:
-            raise httpx.ConnectError(_reason(error)) from error
+            refused = httpx.ConnectError(_reason(error))
+            refused.__cause__ = error  # which `from` does too, but not where mypyc has compiled it
+            raise refused from error
         return connection
 
 
