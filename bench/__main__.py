@@ -24,6 +24,7 @@ from bench.processes import BenchError
 
 RESULTS = Path(__file__).with_name("results")
 ENVOY = Path(__file__).parent.parent / ".bench"
+COMPILED = Path(__file__).parent.parent / ".compiled"
 
 
 def main() -> int:
@@ -66,7 +67,7 @@ def main() -> int:
 def _bench(stack: ExitStack, scale: goals.Scale) -> goals.Bench:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shadowproxy-bench-")))
     directory.chmod(0o755)  # nginx's workers are another user where it is started as root
-    place = contenders.Place(directory, contenders.find_envoy(ENVOY))
+    place = contenders.Place(directory, contenders.find_envoy(ENVOY), contenders.find_compiled(COMPILED))
     body = directory / "predict.json"
     body.write_bytes(goals.predict_body())
     live = stack.enter_context(contenders.origin(place, "live", contenders.answer("v1", 0.75)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -27,10 +28,11 @@ def answer(model: str, score: float) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the run keeps its files, and Envoy's binary."""
+    """Where the run keeps its files, Envoy's binary, and the Python that has the program as it ships: compiled."""
 
     directory: Path
     envoy: Path
+    python: Path
 
     def file(self, name: str, text: str) -> Path:
         path = self.directory / name
@@ -181,10 +183,14 @@ def shadowproxy(
     shadow: int | None,
     *,
     full_disk: bool = False,
+    interpreted: bool = False,
     on_httpx: bool = False,
     workers: int = 1,
 ) -> Start:
-    """The project with its defaults: full records with bodies and verdicts, redaction on. No shadow if None."""
+    """The project with its defaults: full records with bodies and verdicts, redaction on. No shadow if None.
+
+    It is the compiled program unless it is to be `interpreted`, as it is `on_httpx`.
+    """
     port = free_port()
     config = {
         "listen": f"{HOST}:{port}",
@@ -195,8 +201,14 @@ def shadowproxy(
         "log": {"path": "-" if full_disk else str(place.directory / f"{name}-log")},
     }
     file = place.file(f"{name}.yaml", json.dumps(config))
-    program = ["bench.on_httpx", str(file)] if on_httpx else ["shadowproxy", "serve", "-c", str(file)]
-    return place.run(name, [sys.executable, "-m", *program], port, stdout=Path("/dev/full") if full_disk else None)
+    words = ["bench.on_httpx", str(file)] if on_httpx else ["shadowproxy", "serve", "-c", str(file)]
+    python: str | Path = sys.executable if interpreted or on_httpx else place.python
+    return place.run(
+        name,
+        [python, *([] if on_httpx else ["-P"]), "-m", *words],
+        port,
+        stdout=Path("/dev/full") if full_disk else None,
+    )
 
 
 @contextlib.contextmanager
@@ -205,6 +217,18 @@ def events(place: Place) -> Iterator[Running]:
     port = free_port()
     with place.run("events", [sys.executable, "-m", "bench.events", str(port)], port) as started:
         yield started
+
+
+def find_compiled(directory: Path) -> Path:
+    """The Python of the environment that `make` built there. Raises BenchError where its program is not compiled."""
+    python = directory / "bin/python"
+    try:
+        told = subprocess.check_output([python, "-P", "-m", "shadowproxy", "--version"], text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BenchError(f"no program in {directory}, `make bench` builds it: {error}") from error
+    if "(compiled)" not in told:
+        raise BenchError(f"the program in {directory} is not compiled: {told.strip()}")
+    return python
 
 
 def find_envoy(directory: Path) -> Path:

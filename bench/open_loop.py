@@ -9,6 +9,7 @@ import re
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,11 +49,14 @@ class _Connection:
         return bool(end and length and len(body) >= int(length[1]))
 
 
-def steady(port: int, request: bytes, *, rate: float, seconds: float) -> Timings:
-    """Send `request` `rate` times a second. Raises BenchError where any is not answered 200."""
+def steady(port: int, request: bytes, *, rate: float, seconds: float, connections: int = 0) -> Timings:
+    """Send `request` `rate` times a second. Raises BenchError where any is not answered 200.
+
+    `connections` are opened beforehand and used in turn; where all are busy, more are opened.
+    """
     latency: list[float] = []
     lateness: list[float] = []
-    free: list[_Connection] = []
+    free = deque(_connect(port) for _ in range(connections))
     busy: dict[int, _Connection] = {}
     began = time.perf_counter() + 0.05
     due_times = iter([began + number / rate for number in range(int(rate * seconds))])
@@ -61,7 +65,7 @@ def steady(port: int, request: bytes, *, rate: float, seconds: float) -> Timings
         while due is not None or busy:
             now = time.perf_counter()
             while due is not None and due <= now and (free or len(busy) < MOST_CONNECTIONS):
-                connection = free.pop() if free else _connect(port)
+                connection = free.popleft() if free else _connect(port)
                 connection.due, connection.answer = due, b""
                 connection.socket.sendall(request)
                 busy[connection.socket.fileno()] = connection
