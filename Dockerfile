@@ -1,21 +1,23 @@
 # The sidecar as an image: `docker build -t shadowproxy:0.1.0 .` (deploy/README.md says how to run it).
 # No "# syntax=" line: nothing here needs more than the builder's own grammar, and that line is a download at each build.
 
-FROM python:3.13-slim AS build
+# Not the slim one: it has a C compiler.
+FROM python:3.13 AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv --without-pip /opt/shadowproxy
 WORKDIR /src
 COPY deploy/image/requirements.lock deploy/image/build.lock ./
-# Wheels only: a source archive would run its own code here, and would want a compiler.
+# Wheels only: a source archive would run its own code here.
 RUN pip --python /opt/shadowproxy/bin/python3 install --no-compile --require-hashes --only-binary :all: -r requirements.lock \
     && pip install --require-hashes --only-binary :all: -r build.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY shadowproxy ./shadowproxy
 ARG VERSION=0.1.0
-# The label below and the program must say the same.
-RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist . \
+# Compiling asks for the types of what the program imports. The label below and the program must say the same.
+RUN HATCH_BUILD_HOOKS_ENABLE=1 PYTHONPATH=/opt/shadowproxy/lib/python3.13/site-packages \
+        pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist . \
     && pip --python /opt/shadowproxy/bin/python3 install --no-compile --no-deps --no-index /dist/*.whl \
-    && test "$(/opt/shadowproxy/bin/shadowproxy --version)" = "shadowproxy ${VERSION}"
+    && test "$(/opt/shadowproxy/bin/shadowproxy --version)" = "shadowproxy ${VERSION} (compiled)"
 # Nothing can write byte code on a read-only root; and what never changes need not be compared with its source.
 RUN /opt/shadowproxy/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/shadowproxy/lib
 

@@ -8,11 +8,16 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
 
-.PHONY: help demo test soak chaos check format schema bench dist sbom clean
+# The same program with its hot modules compiled, as the image ships it.
+COMPILED := .compiled
+SOURCES := $(shell find shadowproxy -type f ! -name '*.pyc')
+
+.PHONY: help demo test test-compiled soak chaos check format schema bench dist sbom clean
 
 help:
 	@echo "make demo    see it at work on real flights"
 	@echo "make test    run the tests"
+	@echo "make test-compiled   run them against the compiled program, which it builds"
 	@echo "make soak    run the long tests, with real callers, servers and containers, which it installs"
 	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
 	@echo "make check   formatting, lint and types"
@@ -28,6 +33,10 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	@$(BIN)/pytest
+
+# Safe path: the sources in the working directory must not be found before what is installed.
+test-compiled: $(COMPILED)/ready
+	@PYTHONSAFEPATH=1 $(COMPILED)/bin/python -m pytest -o cache_dir=$(COMPILED)/pytest_cache $(AGAIN)
 
 soak: $(VENV)/ready
 	@tests/parties/install $(abspath $(BIN)/python)
@@ -51,7 +60,7 @@ chaos: $(VENV)/ready
 	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }
 	@$(BIN)/pytest -m soak tests/chaos.py
 
-bench: $(VENV)/ready
+bench: $(COMPILED)/ready
 	@bench/setup
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
@@ -62,7 +71,7 @@ sbom: $(VENV)/ready
 	@deploy/image/sbom.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) .parties .ship .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(COMPILED) .parties .ship .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 # The stamp is newer than what it was made from, or it is made again. Without build isolation the build backend is
 # one of the exact versions too.
@@ -73,4 +82,17 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV) || { echo "make: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+# An environment with nothing of its own but the compiled program: all else, and the tests, it finds in $(VENV) and here.
+$(COMPILED)/ready: $(VENV)/ready hatch_build.py $(SOURCES)
+	@echo "compiling the program into $(COMPILED)"
+	@rm -rf $(COMPILED)
+	@$(BIN)/python -m venv --without-pip $(COMPILED)
+	@HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+		--wheel-dir $(COMPILED)/wheel .
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check --python $(COMPILED)/bin/python install --no-deps --no-index \
+		$(COMPILED)/wheel/*.whl
+	@$(BIN)/python -c 'import site; print(*site.getsitepackages(), "$(CURDIR)", sep="\n")' \
+		>$$($(COMPILED)/bin/python -c 'import site; print(*site.getsitepackages())')/shared.pth
 	@touch $@

@@ -322,6 +322,12 @@ def test_the_lock_has_every_dependency_of_the_program() -> None:
     assert names <= set(pins(DEPLOY / "image/requirements.lock"))
 
 
+def test_the_lock_has_what_compiles_the_program() -> None:
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]
+    names = {each.partition(">")[0] for each in hook["custom"]["dependencies"]}
+    assert names == {"mypy", "setuptools"} == names & set(pins(DEPLOY / "image/build.lock"))
+
+
 @pytest.mark.parametrize("name", ["requirements.lock", "build.lock"])
 def test_every_locked_distribution_has_hashes_and_no_index_is_named(name: str) -> None:
     text = (DEPLOY / "image" / name).read_text()

@@ -16,6 +16,7 @@ from conftest import Proxy, StartProxy
 from fakes import Origin, Peer, answer, refusing_port, silent, strict_ok, then_close
 from program import Program
 
+from shadowproxy import __version__, compiled
 from shadowproxy.serve.operator_log import (
     ACCESS_WAITING,
     PATH_MOST,
@@ -360,6 +361,7 @@ async def test_a_caller_that_leaves_is_no_failure_of_live(proxy: StartProxy, cap
     assert told(caplog, "live_failed") == []
 
 
+@pytest.mark.source
 async def test_a_defect_of_the_proxy_is_no_failure_of_live(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,6 +477,8 @@ async def test_the_program_says_its_beginning_and_its_end_as_json_and_no_request
     events = [json.loads(line)["event"] for line in program.said]
     assert events == ["started", "stopping", "stopped"]
     (started,), (stopped,) = program.told("started"), program.told("stopped")
+    assert (started["version"], started["compiled"]) == (__version__, compiled())
+    assert started["message"].endswith(", compiled") is compiled()
     assert started["listen"] == f"http://127.0.0.1:{program.address[1]}"
     assert (started["live"], started["shadows"], started["admin"]) == (live.url, {"a": UNUSED}, None)
     assert (stopped["requests"], stopped["written"], stopped["lost"]) == (1, 1, 0)

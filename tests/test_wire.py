@@ -485,6 +485,7 @@ async def test_a_server_that_closes_as_soon_as_it_is_connected_is_an_error_at_on
             await settled(wire, NOTHING)
 
 
+@pytest.mark.source
 @on_both_loops
 async def test_a_connection_that_ended_in_the_turn_that_opened_it_is_an_error_at_once() -> None:
     async with Origin() as origin, to(origin) as wire:
@@ -503,6 +504,7 @@ async def test_a_connection_that_ended_in_the_turn_that_opened_it_is_an_error_at
         await settled(wire, NOTHING)
 
 
+@pytest.mark.source
 @pytest.mark.parametrize("where", ["begins", "piece", "ends"])
 @on_both_loops
 async def test_what_who_is_told_raises_breaks_the_answer_and_is_told_once(where: str) -> None:

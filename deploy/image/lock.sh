@@ -17,5 +17,5 @@ lock() { # lock SOURCE OUTPUT WHAT [OPTIONS]
 
 # With the extra for traces: nothing can be installed in the image later.
 lock pyproject.toml deploy/image/requirements.lock "What the sidecar runs on." "--extra otel"
-echo hatchling >"$new/build.in"
-lock "$new/build.in" deploy/image/build.lock "What builds the wheel, in a stage that does not ship."
+printf '%s\n' hatchling mypy setuptools >"$new/build.in"
+lock "$new/build.in" deploy/image/build.lock "What builds and compiles the wheel, in a stage that does not ship."

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from shadowproxy import __version__
+from shadowproxy import __version__, compiled
 from shadowproxy.config import Config, TcpAddress, UnixAddress
 from shadowproxy.serve.census import Census
 from shadowproxy.serve.reload import Reloads, endpoints
@@ -69,9 +69,10 @@ class Program(ABC):
         config, told = self.config, self.particulars()
         log = "standard output" if config.log.path == "-" else config.log.path
         many = f", {config.workers} workers" if config.workers > 1 else ""
+        built = ", compiled" if told["compiled"] else ""
         return (
             f"shadowproxy {__version__} listening on {told['listen']}, {endpoints(config)}, log {log}, "
-            f"admin {told['admin'] or 'off'}{many}"
+            f"admin {told['admin'] or 'off'}{many}{built}"
         )
 
     def particulars(self) -> dict[str, Any]:
@@ -79,6 +80,7 @@ class Program(ABC):
         config = self.config
         return {
             "version": __version__,
+            "compiled": compiled(),
             "listen": _written(self.address),
             "live": config.live.url,
             "shadows": {name: shadow.url for name, shadow in config.shadows.items()},

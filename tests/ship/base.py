@@ -1,7 +1,8 @@
-"""`python:3.13-slim`, near enough, out of this machine's own files: for machines that reach no image registry.
+"""`python:3.13-slim` and `python:3.13`, near enough, of this machine's own files: it may reach no image registry.
 
-It holds what the Dockerfile's commands need and what an official image has that they take away: a CPython 3.13 with pip
-under /usr/local, a shell and a few tools, the libraries that these load, and the certificates that this machine trusts.
+They hold what the Dockerfile's commands need and what official images have that they take away: a CPython 3.13 with pip
+under /usr/local, a shell and a few tools, the libraries that these load, and the certificates that this machine trusts;
+the one that is not slim also has a C compiler and Python's headers.
 """
 
 import os
@@ -29,11 +30,15 @@ LEFT_OUT = shutil.ignore_patterns(
 )
 ENVIRONMENT = ("SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt", "PATH=/usr/local/bin:/usr/bin:/bin")
 
+COMPILER = ("gcc", "libc6-dev")
+"""Debian's packages, which bring in all that compiling an extension takes."""
+
+_DEPENDENCY = re.compile(r"(?:^|, )([a-z0-9.+-]+)")
 _LOADED = re.compile(r"(/\S+) \(0x")
 _CACHED = re.compile(r"^\t(\S+) .* => (\S+)$", re.MULTILINE)
 
 
-def make(root: Path) -> None:
+def make(root: Path, *, slim: bool) -> None:
     """Lay the file system out in `root`, which is new. Raises FileNotFoundError where there is no CPython 3.13."""
     for directory in ("usr/bin", "usr/lib", "usr/lib64", "usr/local", "etc/ssl/certs", "proc", "sys", "dev", "root"):
         (root / directory).mkdir(parents=True)
@@ -51,12 +56,32 @@ def make(root: Path) -> None:
         into = root / "usr" / library.relative_to("/usr" if library.is_relative_to("/usr") else "/")
         into.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(library.resolve(), into)
+    if not slim:
+        shutil.copytree(python_3_13() / "include/python3.13", root / "usr/local/include/python3.13")
+        _copy_packages(COMPILER, root)
     shutil.copy2(CERTIFICATES, root / "etc/ssl/certs")
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     (root / "etc/ld.so.conf").write_text("/usr/local/lib\n/usr/lib/x86_64-linux-gnu\n/usr/lib/aarch64-linux-gnu\n")
     subprocess.run(["/sbin/ldconfig", "-r", root], check=True)
+
+
+def _copy_packages(names: Iterable[str], root: Path) -> None:
+    """The files of these packages of Debian and of all that they depend on, without their documentation."""
+    waiting, known = [*names], {*names}
+    while waiting:
+        asked = ["dpkg-query", "--show", "--showformat=${Depends}", waiting.pop()]
+        needed = {*_DEPENDENCY.findall(subprocess.run(asked, capture_output=True, text=True).stdout)} - known
+        known |= needed
+        waiting += needed
+    # Of what can be provided by several packages one is installed, and the others are not known here.
+    listed = subprocess.run(["dpkg-query", "--listfiles", *sorted(known)], capture_output=True, text=True).stdout
+    for path in map(Path, listed.split("\n")):
+        into = root / path.relative_to("/") if path.is_absolute() else root
+        if not (into.exists() or into.is_symlink() or path.is_relative_to("/usr/share") or path.is_dir()):
+            into.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, into, follow_symlinks=False)
 
 
 def python_3_13() -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shadowproxy import __version__
-from ship.engine import ROOT, Engine, alone, environment, provide_base, running
+from ship.engine import ROOT, Engine, alone, environment, provide_bases, running
 
 IMAGE = f"shadowproxy:{__version__}"
 PARTS: list[tuple[str, float]] = []
@@ -67,8 +67,8 @@ def engine(the_ports: None) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def image(engine: Engine) -> str:
     """The image, built from the checkout as it is."""
-    with part("the base image"):
-        provide_base(engine)
+    with part("the base images"):
+        provide_bases(engine)
     with part("the image"):
         engine("buildx", "build", "--network=host", "--tag", IMAGE, ROOT)
     return IMAGE

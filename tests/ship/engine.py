@@ -17,7 +17,7 @@ from ship import base
 
 ROOT = Path(__file__).parents[2]
 SHIP = ROOT / ".ship"
-BASE = "python:3.13-slim"
+BASE, BUILD = "python:3.13-slim", "python:3.13"
 
 START_DEADLINE = 60.0  # seconds, for the engine
 POLL = 0.05
@@ -107,16 +107,27 @@ def _started() -> Iterator[Engine]:
         shutil.rmtree(place)
 
 
-def provide_base(engine: Engine) -> None:
-    """Have BASE: here already, from a registry, or made of this machine's own files."""
-    if engine.run("image", "inspect", BASE, check=False).returncode == 0:
-        return
-    if engine.run("pull", "--quiet", BASE, check=False).returncode == 0:
-        return
-    with tempfile.TemporaryDirectory(prefix="ship.", dir=SHIP) as directory:
-        base.make(Path(directory) / "root")
-        archive = Path(directory) / "base.tar"
-        tar = ["tar", "-C", f"{directory}/root", "--owner=0", "--group=0", "--numeric-owner", "-cf", str(archive), "."]
-        subprocess.run(tar, check=True)
-        changes = [word for each in base.ENVIRONMENT for word in ("--change", f"ENV {each}")]
-        engine("import", *changes, "--change", 'CMD ["python3"]', archive, BASE)
+def provide_bases(engine: Engine) -> None:
+    """Have BASE and BUILD: here already, from a registry, or made of this machine's own files."""
+    for name in (BASE, BUILD):
+        if engine.run("image", "inspect", name, check=False).returncode == 0:
+            continue
+        if engine.run("pull", "--quiet", name, check=False).returncode == 0:
+            continue
+        with tempfile.TemporaryDirectory(prefix="ship.", dir=SHIP) as directory:
+            base.make(Path(directory) / "root", slim=name == BASE)
+            archive = Path(directory) / "base.tar"
+            tar = [
+                "tar",
+                "-C",
+                f"{directory}/root",
+                "--owner=0",
+                "--group=0",
+                "--numeric-owner",
+                "-cf",
+                str(archive),
+                ".",
+            ]
+            subprocess.run(tar, check=True)
+            changes = [word for each in base.ENVIRONMENT for word in ("--change", f"ENV {each}")]
+            engine("import", *changes, "--change", 'CMD ["python3"]', archive, name)
