@@ -23,17 +23,18 @@ class Edits:
         self._values = values
         self._lines = tuple(lines.items())
         self._removed = removed
-        # Of most requests this pass touches nothing but these two, and reads one of them.
+        # Of most requests this pass touches nothing but these two, and reads one of them. A name of another length is
+        # none of them: to make it lower and hash it costs as much as to write it.
         self._touched = frozenset({b"host", b"transfer-encoding", *values, *removed})
+        self._lengths = frozenset(map(len, self._touched))
 
     def head(self, method: str, target: bytes, fields: Iterable[Field]) -> tuple[bytes, bool]:
         """A request's head with its empty line, and whether it says that the body is chunked."""
         parts = [method.encode(), b" ", target, b" HTTP/1.1\r\n", b""]
         seen: set[bytes] = set()
-        touched = self._touched
+        touched, lengths = self._touched, self._lengths
         for name, value in fields:
-            lower = name.lower()
-            if lower in touched:
+            if len(name) in lengths and (lower := name.lower()) in touched:
                 put = self._values.get(lower)
                 if lower in self._removed or (put is not None and lower in seen):
                     continue

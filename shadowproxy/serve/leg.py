@@ -46,6 +46,8 @@ class Leg(Asking):
 
     def breaks(self, error: Exception) -> None:
         told = translated(error)
+        if told is None and self._settled:
+            raise error  # by who was told of the end: the loop tells of it
         if told is None:  # one defect must not stop a lane: the mirror tells of it, and the leg is settled
             self.defect_met = error
             self._settle(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
