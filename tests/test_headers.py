@@ -6,17 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.exchange import Field
+from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.headers import (
     HOP_BY_HOP,
     NOT_TO_STRIP,
     end_to_end,
     find,
     for_shadow,
-    forwarded,
+    forwarding,
     hops,
+    section_for_shadow,
     with_length,
 )
+from shadowproxy.serve.section import Section
 
 A: Field = (b"X-a", b"1")
 HOST: Field = (b"Host", b"caller:1")
@@ -57,10 +59,9 @@ def test_the_first_field_of_a_name_is_found_whatever_its_case() -> None:
     assert find([A], b"x-b") is None
 
 
-def test_forwarding_adds_and_leaves_what_came() -> None:
-    came: list[Field] = [(b"X-Forwarded-For", b"10.0.0.1"), A]
-    assert forwarded(came, "192.0.2.1", b"h:1") == [
-        *came,
+def test_forwarding_adds_what_nobody_has_told() -> None:
+    came: Fields = ((b"X-Forwarded-For", b"10.0.0.1"), A)
+    assert forwarding(came, "192.0.2.1", b"h:1") == [
         (b"X-Forwarded-For", b"192.0.2.1"),
         (b"X-Forwarded-Proto", b"http"),
         (b"X-Forwarded-Host", b"h:1"),
@@ -68,12 +69,12 @@ def test_forwarding_adds_and_leaves_what_came() -> None:
 
 
 def test_what_a_proxy_before_us_said_of_scheme_and_host_stands() -> None:
-    came: list[Field] = [(b"x-forwarded-PROTO", b"https"), (b"x-forwarded-host", b"public")]
-    assert forwarded(came, "192.0.2.1", b"h") == [*came, (b"X-Forwarded-For", b"192.0.2.1")]
+    came: Fields = ((b"x-forwarded-PROTO", b"https"), (b"x-forwarded-host", b"public"))
+    assert forwarding(came, "192.0.2.1", b"h") == [(b"X-Forwarded-For", b"192.0.2.1")]
 
 
 def test_http_1_0_without_a_host_forwards_none() -> None:
-    assert find(forwarded([], "192.0.2.1", None), b"x-forwarded-host") is None
+    assert find(forwarding((), "192.0.2.1", None), b"x-forwarded-host") is None
 
 
 SECRETS = [
@@ -148,6 +149,23 @@ def test_two_shadows_of_a_request_have_spans_of_their_own() -> None:
     again = {for_shadow([(b"traceparent", TRACE)], name, credentials=False, record=RECORD)[0][0][1] for name in "ab"}
     assert len(spans) == 2
     assert spans == again
+
+
+REPEATED = st.lists(
+    st.sampled_from([A, HOST, (b"Authorization", b"secret"), (b"traceparent", TRACE), (b"Referer", b"http://u:p@h/")])
+)
+
+
+@given(REPEATED, st.sampled_from([(), ((b"X-Request-ID", b"1"),)]), st.booleans())
+def test_a_shadow_is_sent_the_same_of_what_came_before(fields: list[Field], own: Fields, credentials: bool) -> None:
+    section = Section(tuple(fields))
+    for number in range(4):
+        section.came += 1
+        record = f"{RECORD[:-1]}{number}"
+        sent, held_back = for_shadow([*fields, *own], "s", credentials=credentials, record=record)
+        before, more, is_less = section_for_shadow(section, own, "s", credentials=credentials, record=record)
+        assert ([*before.fields, *more] if before is not None else more, is_less) == (sent, held_back)
+        assert section.fields == tuple(fields)
 
 
 NO_TRACES = [

@@ -22,6 +22,7 @@ from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unse
 from shadowproxy.serve.mirror import BEAT, Mirror, Pulse
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.sampling import Match
+from shadowproxy.serve.section import Section
 from shadowproxy.serve.upstream import Endpoint
 
 SHADOW = Shadow(
@@ -315,8 +316,16 @@ class Shadowed:
         self.asking: list[Asking] = []
         self.outcome = outcome if outcome is not None else Answer(b"shadow")
 
-    def begin(self, asking: Asking, method: str, target: bytes, fields: list[Field], body: bytes) -> None:
-        self.asked.append((method, target, fields, body))
+    def begin(
+        self,
+        asking: Asking,
+        method: str,
+        target: bytes,
+        fields: list[Field],
+        body: bytes,
+        section: Section | None = None,
+    ) -> None:
+        self.asked.append((method, target, [*section.fields, *fields] if section else fields, body))
         self.asking.append(asking)
         self.gate.pass_by(lambda: self._tell(asking))
 

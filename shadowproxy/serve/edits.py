@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from shadowproxy.exchange import Field, Fields
+from shadowproxy.serve.section import Section
 
 
 class Edits:
@@ -23,33 +24,59 @@ class Edits:
         self._values = values
         self._lines = tuple(lines.items())
         self._removed = removed
-        # Of most requests this pass touches nothing but these two, and reads one of them. A name of another length is
-        # none of them: to make it lower and hash it costs as much as to write it.
+        # Of most requests this pass touches nothing but these two, and reads one of them.
         self._touched = frozenset({b"host", b"transfer-encoding", *values, *removed})
-        self._lengths = frozenset(map(len, self._touched))
 
-    def head(self, method: str, target: bytes, fields: Iterable[Field]) -> tuple[bytes, bool]:
-        """A request's head with its empty line, and whether it says that the body is chunked."""
-        parts = [method.encode(), b" ", target, b" HTTP/1.1\r\n", b""]
-        seen: set[bytes] = set()
-        touched, lengths = self._touched, self._lengths
-        for name, value in fields:
-            if len(name) in lengths and (lower := name.lower()) in touched:
-                put = self._values.get(lower)
-                if lower in self._removed or (put is not None and lower in seen):
-                    continue
-                seen.add(lower)
-                if put is not None:
-                    value = put  # the name stays as it came
-            parts += (name, b": ", value, b"\r\n")
-        if b"host" not in seen:
-            parts[4] = self._first
+    def head(
+        self, method: str, target: bytes, fields: Iterable[Field], section: Section | None = None
+    ) -> tuple[bytes, bool]:
+        """A request's head with its empty line, and whether it says that the body is chunked.
+
+        `section` comes before `fields`, and is written once for all requests that have it.
+        """
+        lines = [b"%b %b HTTP/1.1" % (method.encode(), target)]
+        met: set[bytes] = set()
+        if section is not None and section.came > 1:
+            written, met_there = self._written(section)
+            if written:
+                lines.append(written)
+            met.update(met_there)
+        elif section is not None:
+            self._write(section.fields, lines, met)
+        self._write(fields, lines, met)
+        if self._first and b"host" not in met:
+            lines.insert(1, self._first)
         for lower, line in self._lines:
-            if lower not in seen:
-                parts.append(line)
-        parts.append(b"\r\n")
-        return b"".join(parts), b"transfer-encoding" in seen
+            if lower not in met:
+                lines.append(line)
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines), b"transfer-encoding" in met
+
+    def _written(self, section: Section) -> tuple[bytes, frozenset[bytes]]:
+        if section.written is None:
+            section.written = {}
+        written = section.written.get(self)
+        if written is None:
+            lines: list[bytes] = []
+            met: set[bytes] = set()
+            self._write(section.fields, lines, met)
+            written = section.written[self] = b"\r\n".join(lines), frozenset(met)
+        return written
+
+    def _write(self, fields: Iterable[Field], lines: list[bytes], met: set[bytes]) -> None:
+        """Add the lines of `fields`, and those of their names that are of interest to the ones that were met before."""
+        touched = self._touched
+        for field in fields:
+            lower = field[0].lower()
+            if lower in touched:
+                put = self._values.get(lower)
+                if lower in self._removed or (put is not None and lower in met):
+                    continue
+                met.add(lower)
+                if put is not None:
+                    field = (field[0], put)  # the name stays as it came
+            lines.append(b": ".join(field))
 
 
 def _line(name: bytes, value: bytes) -> bytes:
-    return b"%b: %b\r\n" % (name, value)
+    return b"%b: %b" % (name, value)

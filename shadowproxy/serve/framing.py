@@ -24,6 +24,7 @@ from typing import TypeAlias
 
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.headers import end_to_end
+from shadowproxy.serve.section import Section
 
 MAX_TARGET = 16 * 1024
 MAX_FIELDS = 200
@@ -79,21 +80,22 @@ class Head:
     `names` are those of `fields` in lower case, each with the value of its first field.
     """
 
-    __slots__ = ("_end_to_end", "fields", "framing", "keep_alive", "names")
+    __slots__ = ("_section", "fields", "framing", "keep_alive", "names")
 
     def __init__(self, fields: Fields, names: Mapping[bytes, bytes], framing: Framing, *, keep_alive: bool) -> None:
         self.fields = fields
         self.names = names
         self.framing = framing
         self.keep_alive = keep_alive
-        self._end_to_end: Fields | None = None
+        self._section: Section | None = None
 
     @property
-    def end_to_end(self) -> Fields:
+    def section(self) -> Section:
         """`fields` without those that are for this hop only."""
-        if self._end_to_end is None:
-            self._end_to_end = end_to_end(self.fields, self.names)
-        return self._end_to_end
+        section = self._section
+        if section is None:
+            section = self._section = Section(end_to_end(self.fields, self.names))
+        return section
 
 
 class RequestHead(Head):

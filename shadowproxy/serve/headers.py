@@ -3,15 +3,15 @@
 What the caller and live wrote passes as it is; the tables below are all that is taken out or put in.
 """
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.identity import span_id
+from shadowproxy.serve.section import Section
+from shadowproxy.serve.traceparent import TraceParent
 
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"})
 """Between two neighbours only (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but it stays in its place: all
@@ -50,8 +50,8 @@ def find(fields: Iterable[Field], lower_name: bytes) -> bytes | None:
     return None
 
 
-def forwarded(fields: list[Field], client: str, host: bytes | None) -> list[Field]:
-    """Add X-Forwarded-For, and -Proto and -Host unless the caller was told by someone before us.
+def forwarding(fields: Fields, client: str, host: bytes | None) -> list[Field]:
+    """X-Forwarded-For, and -Proto and -Host unless the caller was told by someone before us: to go behind `fields`.
 
     A second X-Forwarded-For field is one list with the first (RFC 9110 section 5.3): nothing of the caller's changes.
     """
@@ -60,7 +60,7 @@ def forwarded(fields: list[Field], client: str, host: bytes | None) -> list[Fiel
         added.append((b"X-Forwarded-Proto", b"http"))
     if host is not None and find(fields, b"x-forwarded-host") is None:
         added.append((b"X-Forwarded-Host", host))
-    return fields + added
+    return added
 
 
 def hops(fields: Fields) -> int:
@@ -74,17 +74,47 @@ def for_shadow(fields: Iterable[Field], shadow: str, *, credentials: bool, recor
     The trace goes on under a new span, the one that `record` and the shadow's name make, and asks nobody to record it:
     the shadow's work is not the caller's.
     """
+    sent, held_back, _ = _passed(fields, shadow, credentials, record)
+    sent += _said_to(shadow)
+    return sent, held_back
+
+
+def section_for_shadow(
+    section: Section, own: Fields, shadow: str, *, credentials: bool, record: str
+) -> tuple[Section | None, list[Field], bool]:
+    """As `for_shadow`, of what the caller sent and what the proxy has added: a section, if any, and what comes behind.
+
+    It is found out once for all requests that have the section, unless it carries a trace.
+    """
+    told = section.told.get(credentials) if section.told is not None else None
+    if told is None:
+        sent, held_back, is_traced = _passed(section.fields, shadow, credentials, record)
+        if is_traced or section.came < 2:
+            sent += own
+            sent += _said_to(shadow)
+            return None, sent, held_back
+        told = Section(tuple(sent), section.came), held_back
+        section.told = {**(section.told or {}), credentials: told}
+    return told[0], [*own, *_said_to(shadow)], told[1]
+
+
+def _said_to(shadow: str) -> Fields:
+    return (b"Via", VIA), (SHADOW_REQUEST, shadow.encode())
+
+
+def _passed(fields: Iterable[Field], shadow: str, credentials: bool, record: str) -> tuple[list[Field], bool, bool]:
+    """What of the fields a shadow is sent, whether that is less than they say, and whether there is a trace in them."""
     sent: list[Field] = []
-    held_back = False
+    held_back = is_traced = False
     for field in fields:
-        told, is_less, trace = (_told if len(field[1]) <= REMEMBERED else _telling)(field, credentials)
+        passed, is_less, trace = (_remembered if len(field[1]) <= REMEMBERED else _telling)(field, credentials)
         held_back = held_back or is_less
         if trace is not None:
+            is_traced = True
             sent.append((field[0], trace.unsampled(span_id(record, shadow))))
-        elif told is not None:
-            sent.append(told)
-    sent += ((b"Via", VIA), (SHADOW_REQUEST, shadow.encode()))
-    return sent, held_back
+        elif passed is not None:
+            sent.append(passed)
+    return sent, held_back, is_traced
 
 
 def _telling(field: Field, credentials: bool) -> "tuple[Field | None, bool, TraceParent | None]":
@@ -101,7 +131,7 @@ def _telling(field: Field, credentials: bool) -> "tuple[Field | None, bool, Trac
     return (name, told), told is not value, None
 
 
-_told = lru_cache(1024)(_telling)  # callers repeat themselves, and to look for what is secret takes a microsecond
+_remembered = lru_cache(1024)(_telling)  # where a request ID is new, the fields beside it are not
 
 
 def _without_credentials(value: bytes) -> bytes:
@@ -111,40 +141,6 @@ def _without_credentials(value: bytes) -> bytes:
     text = value.decode("latin-1")  # takes any byte, and gives it back
     told = _BLANKED.urls(text)
     return value if told == text else told.encode("latin-1")
-
-
-_TRACE_PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
-_SAMPLED = 1
-
-
-@dataclass(frozen=True, slots=True)
-class TraceParent:
-    """A `traceparent` field: which trace a request belongs to, and which span of it sent it. Hexadecimal digits."""
-
-    version: bytes
-    trace: bytes
-    span: bytes
-    flags: int
-    more: bytes
-
-    @classmethod
-    def of(cls, value: bytes) -> "TraceParent | None":
-        """None where it is none (W3C Trace Context section 3.2.2): then nobody may go on with it."""
-        match = _TRACE_PARENT.fullmatch(value)
-        if match is None:
-            return None
-        version, trace, span, flags, more = match.groups(b"")
-        if version == b"ff" or (version == b"00" and more) or not trace.strip(b"0") or not span.strip(b"0"):
-            return None
-        return cls(version, trace, span, int(flags, 16), more)
-
-    @property
-    def sampled(self) -> bool:
-        return bool(self.flags & _SAMPLED)
-
-    def unsampled(self, span: str) -> bytes:
-        """The same trace as another span passes it on, without asking anybody to record it."""
-        return b"%b-%b-%b-%02x%b" % (self.version, self.trace, span.encode(), self.flags & ~_SAMPLED, self.more)
 
 
 def with_length(fields: list[Field], length: int) -> list[Field]:

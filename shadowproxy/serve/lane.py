@@ -15,6 +15,7 @@ from shadowproxy.serve.capture import Capture
 from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.sampling import Match
+from shadowproxy.serve.section import Section
 from shadowproxy.serve.times import Times
 
 CONTROL = "control"
@@ -93,12 +94,27 @@ class Plan:
 
 
 class Unsettled:
-    """An exchange of which some leg is still to come. It ends under the plan that it began with."""
+    """An exchange of which some leg is still to come. It ends under the plan that it began with.
 
-    __slots__ = ("awaited", "captures", "control", "live", "mirrored", "opened_at", "plan", "request", "shadows")
+    `section` is the request's fields as far as they are the caller's; None where all of them may be.
+    """
 
-    def __init__(self, plan: Plan) -> None:
+    __slots__ = (
+        "awaited",
+        "captures",
+        "control",
+        "live",
+        "mirrored",
+        "opened_at",
+        "plan",
+        "request",
+        "section",
+        "shadows",
+    )
+
+    def __init__(self, plan: Plan, section: Section | None = None) -> None:
         self.plan = plan
+        self.section = section
         self.opened_at = perf_counter()
         self.request: Request | None = None
         self.live: LiveLeg | None = None
@@ -145,7 +161,16 @@ class Asked(Protocol):
     @property
     def url(self) -> str: ...
 
-    def begin(self, asking: Asking, method: str, target: bytes, fields: list[Field], body: bytes, /) -> None: ...
+    def begin(
+        self,
+        asking: Asking,
+        method: str,
+        target: bytes,
+        fields: list[Field],
+        body: bytes,
+        section: Section | None = None,
+        /,
+    ) -> None: ...
 
 
 class Lane:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from shadowproxy.exchange import Failure, Fields, Outcome, Reply
-from shadowproxy.serve.capture import Capture, fields_weight
+from shadowproxy.serve.capture import Capture
 from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.framing import ReplyHead
 from shadowproxy.serve.lane import Job, Lane
@@ -31,8 +31,8 @@ class Leg(Asking):
     # The connection calls these.
 
     def begins(self, head: ReplyHead) -> None:
-        self._fields = head.end_to_end
-        if not self._capture.hold(fields_weight(self._fields)):
+        self._fields = head.section.fields
+        if not self._capture.hold(head.section.weight):
             self.stop(Outcome.OVERLOAD, "")
 
     def piece(self, data: bytes) -> None:
@@ -46,8 +46,6 @@ class Leg(Asking):
 
     def breaks(self, error: Exception) -> None:
         told = translated(error)
-        if told is None and self._settled:
-            raise error  # by who was told of the end: the loop tells of it
         if told is None:  # one defect must not stop a lane: the mirror tells of it, and the leg is settled
             self.defect_met = error
             self._settle(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")

@@ -22,11 +22,12 @@ from typing import Final, Self
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import EXCHANGE, Capture, Memory, fields_weight
 from shadowproxy.serve.deadline import Deadlines
-from shadowproxy.serve.headers import for_shadow
+from shadowproxy.serve.headers import section_for_shadow
 from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
 from shadowproxy.serve.leg import Leg
 from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.payload import NotRead
+from shadowproxy.serve.section import Section
 
 _WHY = {
     Outcome.OVERSIZE: "the request is longer than limits.capture",
@@ -185,9 +186,10 @@ class Mirror:
         """The lane of that name, `control` among them. Raises KeyError where there is none."""
         return {lane.shadow.name: lane for lane in self.plan.all_lanes}[name]
 
-    def open(self) -> Unsettled:
+    def open(self, section: Section | None = None) -> Unsettled:
+        """Begin an exchange. `section` is what the request's fields will begin with: the rest are the proxy's own."""
         plan = self.plan
-        unsettled = Unsettled(plan)
+        unsettled = Unsettled(plan, section)
         self._unsettled[plan].add(unsettled)
         return unsettled
 
@@ -266,7 +268,9 @@ class Mirror:
     def _crowded(self, unsettled: Unsettled, request: Request) -> Outcome | None:
         """The first lane that takes a request on keeps it, with its header fields, until all have settled."""
         if not unsettled.mirrored:
-            besides = EXCHANGE + len(request.target) + fields_weight(request.fields)
+            section = unsettled.section
+            weight = fields_weight(request.fields) if section is None else section.weight
+            besides = EXCHANGE + len(request.target) + weight
             unsettled.mirrored = self._held(unsettled).hold(besides)
         return None if unsettled.mirrored else Outcome.OVERLOAD
 
@@ -303,13 +307,20 @@ class Mirror:
         return True
 
     def _ask(self, leg: Leg, lane: Lane, request: Request) -> None:
-        shadow = lane.shadow
-        fields, leg.held_back = for_shadow(
-            request.fields, shadow.name, credentials=shadow.forward_credentials, record=request.record
+        shadow, came = lane.shadow, leg.job.unsettled.section
+        own = request.fields[len(came.fields) :] if came is not None else ()
+        section, fields, leg.held_back = section_for_shadow(
+            came or Section(request.fields),
+            own,
+            shadow.name,
+            credentials=shadow.forward_credentials,
+            record=request.record,
         )
         body = request.body
         try:
-            fields, body = shadow.rewrite.message(fields, body)
+            if shadow.rewrite.values:
+                fields, body = shadow.rewrite.message([*section.fields, *fields] if section else fields, body)
+                section = None
         except NotRead as why:
             if not lane.told_of_rewrite:
                 lane.told_of_rewrite = True
@@ -320,7 +331,7 @@ class Mirror:
                     why,
                     extra={"event": "not_rewritten", "shadow": shadow.name, "request_id": request.id},
                 )
-        lane.endpoint.begin(leg, request.method, shadow.rewrite.target(request.target), fields, body)
+        lane.endpoint.begin(leg, request.method, shadow.rewrite.target(request.target), fields, body, section)
 
     def _expire(self, leg: Leg) -> None:
         leg.stop(Outcome.TIMEOUT, f"no whole answer within {leg.lane.shadow.timeout:g} s")

@@ -26,9 +26,9 @@ from opentelemetry.trace import (
 
 from shadowproxy import __version__
 from shadowproxy.exchange import Exchange, Request, Verdict
-from shadowproxy.serve.headers import TraceParent
 from shadowproxy.serve.identity import trace_id
 from shadowproxy.serve.operator_log import Repeats, times
+from shadowproxy.serve.traceparent import TraceParent
 from shadowproxy.serve.tracing import ENDPOINTS, Place, spans
 
 FLUSH = 3.0

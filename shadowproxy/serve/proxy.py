@@ -15,7 +15,7 @@ from typing import Final
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply, Request
 from shadowproxy.serve.capture import Capture
 from shadowproxy.serve.framing import FramingError, RequestHead
-from shadowproxy.serve.headers import VIA, find, forwarded, hops
+from shadowproxy.serve.headers import VIA, find, forwarding, hops
 from shadowproxy.serve.identity import sound_id, uuid7
 from shadowproxy.serve.listener import CALLER_LEFT, BrokenOff, Call, refusal
 from shadowproxy.serve.mirror import Mirror
@@ -141,10 +141,12 @@ class Proxy:
 
     async def _exchange(self, service: Service, call: Call, at_ns: int, record: str, request_id: str) -> None:
         head = call.head
-        fields = head.end_to_end
-        if service.id_name not in head.names or find(fields, service.id_name) is None:  # `Connection` may have named it
-            fields = (*fields, (service.id_header, request_id.encode()))
-        under_way = _UnderWay(self.mirror, call, fields, at_ns, record, request_id)
+        section = head.section
+        section.came += 1
+        own: Fields = ()
+        if service.id_name not in head.names or find(section.fields, service.id_name) is None:  # `Connection` named it
+            own = ((service.id_header, request_id.encode()),)
+        under_way = _UnderWay(self.mirror, call, own, at_ns, record, request_id)
         live: LiveLeg = _DEFECT
         try:
             # Receive: whole, or its beginning, before live is dialled: a slow upload holds no connection to live.
@@ -163,12 +165,12 @@ class Proxy:
                         pass
                 self._respond_fixed(service, under_way, service.live)
             else:
-                to_live = [*fields, (b"Via", VIA)]
+                more = [*own, (b"Via", VIA)]
                 if service.forwarded:
                     client = (call.client or ("unknown", 0))[0]
-                    to_live = forwarded(to_live, client, head.names.get(b"host"))
+                    more += forwarding(section.fields, client, head.names.get(b"host"))
                 rest = body if whole else _Rest(under_way, body)
-                answering = await service.live.ask(head.method, head.target, to_live, rest)
+                answering = await service.live.ask(head.method, head.target, more, rest, section)
 
                 # Respond.
                 try:
@@ -287,16 +289,17 @@ class _UnderWay:
         "upload",
     )
 
-    def __init__(self, mirror: Mirror, call: Call, fields: Fields, at_ns: int, record: str, request_id: str) -> None:
+    def __init__(self, mirror: Mirror, call: Call, own: Fields, at_ns: int, record: str, request_id: str) -> None:
+        section = call.head.section
         self._mirror = mirror
         self.call = call
-        self.unsettled = mirror.open()
+        self.unsettled = mirror.open(section)
         self.upload = mirror.capture(self.unsettled)
         self.answer = mirror.capture(self.unsettled)
         self.request_id = request_id
         self.came = self.began = perf_counter()
         self.status: int | None = None
-        self._fields = fields
+        self._fields = section.fields + own
         self._at_ns = at_ns
         self._record = record
         self._reply_status: int | None = None

@@ -18,6 +18,7 @@ from shadowproxy.serve.answer import Answer
 from shadowproxy.serve.connection import Asking, Message
 from shadowproxy.serve.edits import Edits
 from shadowproxy.serve.framing import ReplyHead
+from shadowproxy.serve.section import Section
 from shadowproxy.serve.wire import Statistics, Wire
 
 
@@ -120,21 +121,32 @@ class Endpoint:
         await self._wire.aclose()
 
     async def ask(
-        self, method: str, target: bytes, fields: Iterable[Field], body: bytes | AsyncIterable[bytes]
+        self,
+        method: str,
+        target: bytes,
+        fields: Iterable[Field],
+        body: bytes | AsyncIterable[bytes],
+        section: Section | None = None,
     ) -> "Answering":
-        """Send a request and return when the head of the answer is in.
+        """Send a request and return when the head of the answer is in. `fields` come behind those of `section`.
 
         Raises UpstreamError, and whatever `body` itself raises.
         """
         answering = Answering(self._wire.loop)
-        self.begin(answering, method, target, fields, body)
+        self.begin(answering, method, target, fields, body, section)
         await answering.wait_head()
         return answering
 
     def begin(
-        self, asking: Asking, method: str, target: bytes, fields: Iterable[Field], body: bytes | AsyncIterable[bytes]
+        self,
+        asking: Asking,
+        method: str,
+        target: bytes,
+        fields: Iterable[Field],
+        body: bytes | AsyncIterable[bytes],
+        section: Section | None = None,
     ) -> None:
-        """Send a request, and tell `asking` what comes of it.
+        """Send a request, and tell `asking` what comes of it. `fields` come behind those of `section`.
 
         A body held whole is sent once more where the connection turns out to have been closed before (RFC 9110 section
         9.2.2 leaves that to what a proxy knows: not a byte of an answer on a reused connection means that the server
@@ -142,7 +154,7 @@ class Endpoint:
         """
         if target != b"*":
             target = self._base + target
-        head, chunked = self._edits.head(method, target, fields)
+        head, chunked = self._edits.head(method, target, fields, section)
         again = self._retry and isinstance(body, bytes)
         self._wire.begin(asking, Message(method, head, body, chunked=chunked, silence=self._silence, again=again))
 
@@ -164,7 +176,7 @@ class Answering(Answer):
     def begins(self, head: ReplyHead) -> None:
         self.status = head.status
         self.names = head.names
-        self.fields = head.end_to_end
+        self.fields = head.section.fields
         super().begins(head)
 
     def told(self, error: Exception) -> Exception:

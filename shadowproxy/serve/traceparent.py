@@ -1,0 +1,37 @@
+"""The field that carries a trace from one program to the next (W3C Trace Context)."""
+
+import re
+from dataclasses import dataclass
+
+_TRACE_PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_SAMPLED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TraceParent:
+    """A `traceparent` field: which trace a request belongs to, and which span of it sent it. Hexadecimal digits."""
+
+    version: bytes
+    trace: bytes
+    span: bytes
+    flags: int
+    more: bytes
+
+    @classmethod
+    def of(cls, value: bytes) -> "TraceParent | None":
+        """None where it is none (W3C Trace Context section 3.2.2): then nobody may go on with it."""
+        match = _TRACE_PARENT.fullmatch(value)
+        if match is None:
+            return None
+        version, trace, span, flags, more = match.groups(b"")
+        if version == b"ff" or (version == b"00" and more) or not trace.strip(b"0") or not span.strip(b"0"):
+            return None
+        return cls(version, trace, span, int(flags, 16), more)
+
+    @property
+    def sampled(self) -> bool:
+        return bool(self.flags & _SAMPLED)
+
+    def unsampled(self, span: str) -> bytes:
+        """The same trace as another span passes it on, without asking anybody to record it."""
+        return b"%b-%b-%b-%02x%b" % (self.version, self.trace, span.encode(), self.flags & ~_SAMPLED, self.more)
