@@ -70,8 +70,13 @@ def counted(values: list[Any]) -> Iterable[tuple[Any, int]]:
 
 def hashed(*parts: str) -> int:
     """64 bits that look random and are the same everywhere: they decide what is kept as an example."""
-    whole = "\0".join(parts).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(whole, digest_size=8).digest(), "big")
+    digest = _NOTHING_HASHED.copy()
+    digest.update("\0".join(parts).encode("utf-8", "surrogatepass"))
+    return int.from_bytes(digest.digest(), "big")
+
+
+_NOTHING_HASHED: Final = blake2b(digest_size=8)
+"""Copied for every hash, which takes two thirds of the time of setting one up."""
 
 
 W = TypeVar("W", str, int)

@@ -73,11 +73,11 @@ def count_met(met: dict[Met, int], method: str, path: str, payload: Any, differs
     by value, one with a single value once, for the whole exchange. Others (a history, a vector of features) are passed
     over.
     """
-    whole = (any(differs),)
-    count = count_at(met, "@method", (method,), whole) + count_at(met, "@path", (path,), whole)
+    whole = any(differs)
+    count = _note(met, "@method", method, whole) + _note(met, "@path", path, whole)
     for place, values in leaves(payload).items():
         if len(values) == 1:
-            count += count_at(met, place, values, whole)
+            count += _note(met, place, values[0], whole)
         elif len(values) == len(differs):
             count += count_at(met, place, values, differs)
     return count
@@ -86,20 +86,24 @@ def count_met(met: dict[Met, int], method: str, path: str, payload: Any, differs
 def count_at(met: dict[Met, int], place: str, values: Sequence[Any], differs: Sequence[bool]) -> int:
     """The same of the values that one field of its request has."""
     if len(values) == 1:
-        differs = (any(differs),)
-    elif len(values) != len(differs):
+        return _note(met, place, values[0], any(differs))
+    if len(values) != len(differs):
         return 0
     count = 0
     for value, different in zip(values, differs, strict=True):
-        kind = type(value)
-        if kind is str:
-            value = value[: _LONGEST + 1]
-        elif kind is dict or kind is list:
-            continue
-        key = place, kind, value, different
-        met[key] = met.get(key, 0) + 1
-        count += 1
+        count += _note(met, place, value, different)
     return count
+
+
+def _note(met: dict[Met, int], place: str, value: Any, differs: bool) -> int:
+    kind = type(value)
+    if kind is str:
+        value = value[: _LONGEST + 1]
+    elif kind is dict or kind is list:
+        return 0
+    key = place, kind, value, differs
+    met[key] = met.get(key, 0) + 1
+    return 1
 
 
 def leaves(payload: Any) -> dict[str, list[Any]]:
@@ -116,7 +120,13 @@ def _gather(place: str, value: Any, depth: int, found: dict[str, list[Any]], roo
             for key in islice(value, _LEAVES * 2):
                 if room <= 0:
                     break
-                room = _gather(member_place(place, key[:80]), value[key], depth + 1, found, room)
+                below = member_place(place, key[:80])
+                each = value[key]
+                if isinstance(each, dict | list):
+                    room = _gather(below, each, depth + 1, found, room)
+                else:
+                    room -= 1
+                    _put(below, each, found)
     elif isinstance(value, list):
         if depth < _DEEPEST:
             below = f"{place}/*"
@@ -124,11 +134,16 @@ def _gather(place: str, value: Any, depth: int, found: dict[str, list[Any]], roo
                 room = _gather(below, each, depth + 1, found, room)
     elif room > 0:
         room -= 1
-        if place in found:
-            found[place].append(value)
-        elif len(found) < _LEAVES:
-            found[place] = [value]
+        _put(place, value, found)
     return room
+
+
+def _put(place: str, value: Any, found: dict[str, list[Any]]) -> None:
+    values = found.get(place)
+    if values is not None:
+        values.append(value)
+    elif len(found) < _LEAVES:
+        found[place] = [value]
 
 
 @lru_cache(maxsize=8192, typed=True)
