@@ -9,9 +9,8 @@ import io
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import zstandard
 
@@ -26,8 +25,7 @@ _ZSTD_SLICE = 1 << 10
 """zstd expands four bytes to 128 KiB at most, so a slice to 32 MiB; its decoder takes no bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     """A line (counted from 1) of a log that is no record, and why not."""
 
     file: str
@@ -35,8 +33,7 @@ class Unreadable:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line's bytes, without its newline, and where it stood. `torn` is the last of a file that ends without one."""
 
     file: str

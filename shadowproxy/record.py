@@ -618,12 +618,16 @@ def _read_asked(asked: dict[str, Any]) -> Asked:
     )
 
 
+_OUTCOMES: Final = {each.value: each for each in Outcome}
+
+
 def _read_answer(leg: dict[str, Any]) -> Answer:
     told = leg.get
     error = told("error")
     status = told("status")
+    outcome = leg["outcome"]
     return Answer(
-        Outcome(leg["outcome"]),
+        _OUTCOMES.get(outcome) or Outcome(outcome),
         None if status is None else _int(status),
         _read_headers(told("headers", {})),
         _read_body(leg) if "body_bytes" in leg else None,
@@ -653,14 +657,14 @@ def _read_body(parts: dict[str, Any]) -> Body:
     else:
         kind, value = "none", None
     return Body(
-        kind=kind,
-        value=value,
-        size=_int(parts["body_bytes"]),
-        truncated=parts.get("body_truncated", False) is True,
-        sha256=parts.get("body_sha256"),
-        coding=parts.get("body_coding"),
-        redacted=parts.get("body_redacted"),
-        repeated_keys=parts.get("body_repeated_keys", 0),
+        kind,
+        value,
+        _int(parts["body_bytes"]),
+        parts.get("body_truncated", False) is True,
+        parts.get("body_sha256"),
+        parts.get("body_coding"),
+        parts.get("body_redacted"),
+        parts.get("body_repeated_keys", 0),
     )
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import pickle
 import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,15 @@ import orjson
 import pytest
 from logs import answer, record
 
+from shadowproxy.compare.diff import diff
 from shadowproxy.compare.engines import files_of, summarise_files
+from shadowproxy.compare.fields import Field
 from shadowproxy.compare.filters import Condition, Only, parse_moment
 from shadowproxy.compare.labels import LabelError, read_labels
-from shadowproxy.compare.pair import Truth
+from shadowproxy.compare.pair import Reading, Truth
 from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import merge, save
+from shadowproxy.compare.rules import Rules, Tolerance
+from shadowproxy.compare.summary import Readings, merge, save
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.lines import LINE_LIMIT
 from shadowproxy.record import Asked, Body, Policy, decode, encode
@@ -121,6 +124,18 @@ def test_conditions_look_into_the_request(text: str, asked: Any, holds: bool) ->
     request = Asked("POST", "/", "", {}, Body("json" if asked is not None else "none", asked, 5))
     one = record(1, answer(1))._replace(request=request)
     assert Condition.parse(text).holds(one) == holds
+
+
+def test_other_processes_are_sent_what_readings_were_made_of_and_not_what_was_worked_out_since() -> None:
+    rules = Rules(ignore=("/id",), tolerance={"/price": Tolerance(0.5, 0.0)}, unordered=("/tags",))
+    readings = Readings(Reading(rules, fields=(Field("/price", "/cost", "number"),), truths={"1": Truth("late", 5)}))
+    fresh = pickle.dumps(readings)
+    diff({f"k{n}": n for n in range(1000)}, {}, rules)
+    assert pickle.dumps(readings) == fresh
+    again = pickle.loads(fresh)
+    assert again == readings
+    assert again.of("any").looks == readings.other.looks
+    assert diff({"price": 1.0}, {"price": 1.4}, again.other.rules).near == {"/price": 1}
 
 
 @pytest.mark.parametrize("text", ["", "a=b", "/a", "/a~b", "@path"])

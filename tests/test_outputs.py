@@ -197,6 +197,14 @@ def test_what_is_met_and_settled_is_what_is_added_one_by_one(
     assert met.to_json() == added.to_json()
 
 
+def test_a_long_text_does_not_wait_to_be_counted() -> None:
+    outputs = Outputs()
+    outputs.meet(0, "class", ["a" * 90], ["b"], None)
+    assert outputs.pairs == {}
+    outputs.meet(0, "class", ["a" * 101], ["b"], None)
+    assert outputs.pairs == {0: 2}
+
+
 def test_what_waits_to_be_counted_is_counted_before_it_is_merged_or_widened() -> None:
     def met() -> Outputs:
         outputs = Outputs()

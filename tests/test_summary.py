@@ -1,7 +1,10 @@
 """Records folded into counts: exact ones, bounded ones, and the same ones in any order and grouping."""
 
+import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from logs import START, answer, failed, mixed, record
 from shadowproxy.compare.engines import readings_of, summarise_files
 from shadowproxy.compare.pair import MOST_PUT_OFF, Pair, Reading
 from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.sketch import Distinct, Sample, Series, Table, hashed
+from shadowproxy.compare.sketch import Distinct, Sample, Series, Table, counted, hashed
 from shadowproxy.compare.summary import (
     MOST_BLOCKS,
     NARROWEST,
@@ -116,6 +119,41 @@ def test_what_waits_to_be_counted_is_bounded_however_wide_requests_and_differenc
     assert MOST_PUT_OFF / 2 < max(waiting) < MOST_PUT_OFF + 64 + 2 + 100 + 1
     pair.settle()
     assert pair.slices["@method"].values["POST"]["n"] == pair.compared[0] == 200
+
+
+@given(
+    st.lists(st.sampled_from([0.0, -0.0, 1.5, math.nan, math.inf]) | st.integers(-2, 2) | st.booleans() | st.text("ab"))
+)
+def test_values_are_counted_apart_where_they_are_written_apart(values: list[Any]) -> None:
+    for alike in (values, *(list(each) for _, each in groupby(sorted(values, key=_kind), key=_kind))):
+        told: Counter[str] = Counter()
+        for value, times in counted(alike):
+            told[repr(value)] += times
+        assert told == Counter(map(repr, alike))
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_many_hashes_the_smallest_are_kept_with_their_number(seed: int) -> None:
+    source = random.Random(seed)
+    digests = [source.randrange(300) for _ in range(source.choice([50, 400, 1000]))]
+    distinct = Distinct()
+    for digest in digests:
+        distinct.add(digest)
+    kept = sorted(set(digests))[: Distinct.KEPT]
+    assert sorted(distinct) == kept
+    # One that gave way and came again would be counted from then on: but what gave way never comes back.
+    assert distinct == {digest: digests.count(digest) for digest in kept}
+
+
+def test_the_largest_differences_are_kept_whichever_come_first() -> None:
+    for numbers in (range(1, 40), range(39, 0, -1)):
+        records = [record(n, answer({"price": 100.0}), n, s=answer({"price": 100.0 + n})) for n in numbers]
+        largest = summarise(records, readings_of(records, Rules())).shadows["s"].largest
+        assert sorted(kept["differences"][0]["shadow"] for kept in largest.values()) == [137.0, 138.0, 139.0]
 
 
 def test_merging_changes_neither_part() -> None:

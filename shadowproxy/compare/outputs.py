@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Final
 
 from shadowproxy.compare.fields import Field, Kind, Vector, ranking_of, vector_of
@@ -105,7 +105,7 @@ class Outputs(Whole):
             self._kind, self._tolerance = kind, tolerance
         known = len(self._met)
         self._met.update(zip(repeat(block), live, shadow))
-        if len(self._met) > known and not (all(map(_small, live)) and all(map(_small, shadow))):
+        if kind == "class" and len(self._met) > known and any(map(_long, chain(live, shadow))):
             self.settle()  # a long text must not wait: many would be much memory
 
     def settle(self) -> None:
@@ -272,6 +272,10 @@ def _differ(kind: Kind, live: Any, shadow: Any, tolerance: Tolerance) -> bool:
     if kind == "class":
         return class_key(live) != class_key(shadow)
     return live != shadow and not tolerance.holds(live, shadow)
+
+
+def _long(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > _LONGEST_CLASS
 
 
 def _small(value: Any) -> bool:
