@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from conftest import StartProxy
-from fakes import CutOff, always, chunk_of, silent
+from fakes import CutOff, Peer, always, answer, chunk_of, silent
 
 from shadowproxy.serve.listener import PARTS
 
@@ -24,6 +24,20 @@ async def test_an_answer_that_was_broken_in_its_first_packet_is_broken_off_after
         with pytest.raises(CutOff):
             await caller.answer()
         assert len(running.live.requests) == 1
+
+
+async def test_a_caller_that_takes_no_answer_has_no_further_request_answered_and_is_given_up(proxy: StartProxy) -> None:
+    """Each answer was whole in its first piece, and 55 MB of them waited for one caller within three seconds."""
+
+    async def script(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.send(answer(bytes(50_000)))
+
+    async with proxy(script, limits={"body_timeout": "200ms"}) as running:
+        async with await running.caller(receive_buffer=4096) as caller:
+            caller.stop_reading()
+            assert await caller.flood(GET * 100, limit=10**7) < 10**7
+        assert len(running.live.requests) < 400  # what the kernel's buffers hold
 
 
 MANY = 40_000

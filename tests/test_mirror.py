@@ -612,6 +612,22 @@ async def test_a_defect_is_one_legs_outcome_and_the_lane_goes_on(caplog: pytest.
     books.balanced(5)
 
 
+async def test_a_defect_met_by_all_that_wait_settles_each_of_them() -> None:
+    """Each ended in the turn that began it, and began the next: of 200 that was too deep for the interpreter."""
+
+    class Refusing(Shadowed):
+        def begin(self, *_: object) -> None:
+            raise RuntimeError("bug")
+
+    books = Books((replace(SHADOW, in_flight=1, lane=200, breaker_failures=999), Refusing()))
+    async with books.mirror:
+        for _ in range(201):
+            books.offer()
+        await turns(402)
+        assert books.outcomes() == {Outcome.PROTOCOL_ERROR: 201}
+    books.balanced(201)
+
+
 async def test_a_defect_in_choosing_does_not_reach_the_caller(caplog: pytest.LogCaptureFixture) -> None:
     def fail(_: Request) -> float:
         raise RuntimeError("bug")

@@ -268,6 +268,8 @@ class Listener(asyncio.Protocol):
 
     async def _run(self, call: "Call") -> None:
         try:
+            if self.writable is not None:  # what was answered before is not taken yet: rule 4 holds over all answers
+                await call.wait_writable()
             await self.app.answer(call)
         except FramingError as error:
             self._refuse(error)

@@ -303,7 +303,8 @@ class Mirror:
         try:
             self._ask(leg, lane, job.request)
         except Exception as error:  # noqa: BLE001  # not swallowed: it is the leg's outcome, and told of
-            leg.defect(error)
+            # In a later turn: at once it would begin what waits, from within itself, and that may end the same way.
+            self._loop.call_soon(leg.defect, error)
         return True
 
     def _ask(self, leg: Leg, lane: Lane, request: Request) -> None:
