@@ -3,12 +3,16 @@
 import asyncio
 import resource
 import socket
+from pathlib import Path
 
 import pytest
+import uvloop
 from conftest import StartProxy
-from fakes import CutOff, Peer, always, answer, chunk_of, silent
+from fakes import CutOff, Peer, always, answer, chunk_of, silent, strict_ok
+from uvicorn.server import ServerState
 
-from shadowproxy.serve.listener import PARTS
+from shadowproxy.serve.listener import PARTS, Call, Limits, Listener
+from shadowproxy.serve.operator_log import Repeats
 
 GET = b"GET /predict HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -38,6 +42,74 @@ async def test_a_caller_that_takes_no_answer_has_no_further_request_answered_and
             caller.stop_reading()
             assert await caller.flood(GET * 100, limit=10**7) < 10**7
         assert len(running.live.requests) < 400  # what the kernel's buffers hold
+
+
+async def test_an_early_answer_that_ends_with_its_connection_is_reset_when_the_upload_breaks_off(
+    proxy: StartProxy,
+) -> None:
+    """Ended politely, it would look whole."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk_of(b"early"))
+        await peer.wait_ended()
+
+    limits = {"buffer": 3, "body_timeout": "100ms"}
+    async with proxy(script, limits=limits) as running, await running.caller() as caller:
+        await caller.send(b"POST / HTTP/1.0\r\nHost: h\r\nContent-Length: 10\r\n\r\nabcde")
+        await caller.wait_ended()
+        assert caller.received.endswith(b"\r\n\r\nearly")
+        assert caller.ended == "reset"
+
+
+def test_an_answer_begun_as_its_caller_leaves_is_nobodys_defect() -> None:
+    """On uvloop, which refuses to write to what is closed."""
+    said: list[dict[str, object]] = []
+    begun = asyncio.Event()
+
+    class Left:
+        listener: Listener
+
+        async def answer(self, call: Call) -> None:
+            self.listener.transport.abort()
+            call.start(200, [])  # its head is to be written in the turn in which the connection is lost
+            begun.set()
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, what: said.append(what))
+        ours, callers = socket.socketpair()
+        with callers:
+            ours.setblocking(False)
+            limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=5.0)
+            app.listener = listener = Listener(app, state := ServerState(), limits=limits, repeats=Repeats())
+            await loop.connect_accepted_socket(lambda: listener, ours)
+            callers.send(GET)
+            await begun.wait()
+            await asyncio.wait(state.tasks)
+
+    app = Left()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    assert said == []
+
+
+@pytest.mark.parametrize("name", ["\0shadowproxy-caller", "{}/caller"], ids=["abstract", "a path"])
+async def test_a_caller_with_a_unix_socket_of_its_own_name_is_forwarded_as_unknown(
+    proxy: StartProxy, tmp_path: Path, name: str
+) -> None:
+    path = str(tmp_path / "listen")
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.setblocking(False)
+        caller.bind(name.format(tmp_path))
+        async with proxy(strict_ok, listen=f"unix:{path}", forwarded=True) as running:
+            await loop.sock_connect(caller, path)
+            await loop.sock_sendall(caller, GET)
+            assert (await loop.sock_recv(caller, 1000)).startswith(b"HTTP/1.1 200 OK\r\n")
+            (asked,) = running.live.requests
+            assert asked.all(b"X-Forwarded-For") == [b"unknown"]
 
 
 MANY = 40_000

@@ -128,7 +128,8 @@ class Listener(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.client = transport.get_extra_info("peername")
+        peer = transport.get_extra_info("peername")
+        self.client = peer if isinstance(peer, tuple) else None  # a Unix socket's is a path, or bytes without one
         self._connections.add(self)
         self._deadline.set(IDLE)
         if self.limits.connections is not None and len(self._connections) > self.limits.connections:
@@ -301,9 +302,11 @@ class Listener(asyncio.Protocol):
             call.fail(error)  # the application learns of it first, and raises it back to `_run`
             return
         if call is not None and call.started:
-            if not call.answered:
+            if call.answered:
+                self._part()
+            else:
                 call.fail(error)
-            self._part()
+                self.break_off(call)
             return
         if count := self.repeats.worth_telling("refused", str(error.status)):
             extra = {"event": "request_refused", "status": error.status, "count": count}
@@ -392,7 +395,7 @@ class Call:
 
     @property
     def client(self) -> Any:
-        """The caller's address, as its socket gives it: None where it has none."""
+        """The caller's address and port: None where it has none, as by a Unix socket."""
         return self._listener.client
 
     @property
@@ -501,7 +504,7 @@ class Call:
         return framing.write_head(framing.status_line(status), [*fields, *more] if more else fields)
 
     def flush_head(self) -> None:
-        if self._head_out:
+        if self._head_out and not self._listener.transport.is_closing():  # the caller may have left in this turn
             self._listener.transport.write(self._head_out)
             self._head_out = b""
 
