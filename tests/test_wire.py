@@ -504,31 +504,6 @@ async def test_a_connection_that_ended_in_the_turn_that_opened_it_is_an_error_at
         await settled(wire, NOTHING)
 
 
-@pytest.mark.source
-@pytest.mark.parametrize("where", ["begins", "piece", "ends"])
-@on_both_loops
-async def test_what_who_is_told_raises_breaks_the_answer_and_is_told_once(where: str) -> None:
-    defect = RuntimeError("a defect")
-    told: list[Exception] = []
-
-    class Clumsy(Answer):
-        def breaks(self, error: Exception) -> None:
-            told.append(error)
-
-    def fail(*_: object) -> None:
-        raise defect
-
-    for raw in (answer(b"whole"), chunked(b"chunk"), answer(b"begun")[:-2]):
-        async with Origin(then_close(raw)) as origin, to(origin) as wire:
-            clumsy = Clumsy(wire.loop)
-            setattr(Clumsy, where, fail)
-            wire.begin(clumsy, get())
-            await (await origin.connection()).wait_ended()
-            await settled(wire, NOTHING)
-    assert told[: 2 if where == "ends" else 3] == [defect] * (2 if where == "ends" else 3)
-    assert len(told) == 3  # what broke off before its end is told of as that
-
-
 # The interface is httpx's.
 
 

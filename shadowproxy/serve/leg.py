@@ -5,7 +5,7 @@ from time import perf_counter
 
 from shadowproxy.exchange import Failure, Fields, Outcome, Reply
 from shadowproxy.serve.capture import Capture
-from shadowproxy.serve.connection import Asking
+from shadowproxy.serve.connection import HIGH_WATER, Asking
 from shadowproxy.serve.framing import ReplyHead
 from shadowproxy.serve.lane import Job, Lane
 from shadowproxy.serve.upstream import translated
@@ -40,12 +40,16 @@ class Leg(Asking):
         capture.add(data)
         if not capture.whole:
             self.stop(Outcome.OVERLOAD, "")
+        elif len(data) > HIGH_WATER:
+            self.pass_turn()
 
     def ends(self) -> None:
         self._settle(Outcome.OK, "")
 
     def breaks(self, error: Exception) -> None:
         told = translated(error)
+        if told is None and self._settled:
+            raise error  # by who was told of the end: the loop tells of it
         if told is None:  # one defect must not stop a lane: the mirror tells of it, and the leg is settled
             self.defect_met = error
             self._settle(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
