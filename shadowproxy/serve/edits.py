@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.section import Section
 
+WRITERS = 8
+"""For how many endpoints it is kept how a section is written: each reload may make others, and callers go on."""
+
 
 class Edits:
     """`removed` are lower-case names; each of `put` replaces the fields of its name in place, or is added at the end.
@@ -57,6 +60,8 @@ class Edits:
             section.written = {}
         written = section.written.get(self)
         if written is None:
+            if len(section.written) >= WRITERS:
+                section.written.clear()
             lines: list[bytes] = []
             met: set[bytes] = set()
             self._write(section.fields, lines, met)

@@ -32,7 +32,7 @@ MAX_CHUNK_LINE = 4 * 1024
 MAX_TRAILERS = 16 * 1024
 REMEMBERED = 2 * 1024
 """Bytes. Longer heads are read anew each time; of the others so many are remembered, with all that their fields hold,
-credentials too, that it comes to 16 MiB at the very most."""
+credentials too, that it comes to 32 MiB at the very most: measured, with 200 fields in each of them."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]"  # field-content with obs-text; no other control byte
