@@ -1,21 +1,22 @@
 """The field that carries a trace from one program to the next (W3C Trace Context)."""
 
 import re
-from dataclasses import dataclass
 
 _TRACE_PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _SAMPLED = 1
 
 
-@dataclass(frozen=True, slots=True)
 class TraceParent:
     """A `traceparent` field: which trace a request belongs to, and which span of it sent it. Hexadecimal digits."""
 
-    version: bytes
-    trace: bytes
-    span: bytes
-    flags: int
-    more: bytes
+    __slots__ = ("flags", "more", "span", "trace", "version")
+
+    def __init__(self, version: bytes, trace: bytes, span: bytes, flags: int, more: bytes) -> None:
+        self.version = version
+        self.trace = trace
+        self.span = span
+        self.flags = flags
+        self.more = more
 
     @classmethod
     def of(cls, value: bytes) -> "TraceParent | None":
