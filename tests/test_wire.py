@@ -466,6 +466,23 @@ async def test_an_early_answer_ends_the_upload_and_the_connection() -> None:
 
 
 @on_both_loops
+async def test_an_early_answer_to_a_whole_body_that_is_not_sent_yet_ends_the_connection() -> None:
+    """What was asked next went by it, behind megabytes that nobody read, and had no answer."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.stop_reading()
+        await peer.send(answer(b"too much", status=413))
+        await peer.gone.wait()
+
+    whole = bytes(10_000_000)
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(whole)
+    async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
+        assert await ask(wire, Message("POST", head, whole, chunked=False, silence=5.0)) == b"too much"
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
 async def test_a_server_that_closes_as_soon_as_it_is_connected_is_an_error_at_once() -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -361,11 +361,11 @@ class Connection:
         self._asking = None
         self.used = True
         self.deadline.clear()
-        if reusable and self.wire.keep(self):
-            return
         if self.transport.get_write_buffer_size():
-            self.abort()  # an upload that the answer made pointless: to close politely would be to send it
-        else:
+            # An upload that the answer made pointless: to close politely would be to send it, and what is asked next
+            # would wait behind it.
+            self.abort()
+        elif not (reusable and self.wire.keep(self)):
             self.close()
 
     def close(self) -> None:
