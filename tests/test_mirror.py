@@ -379,6 +379,7 @@ class Books:
             assert dict(told.outcomes) == dict(self.outcomes(each.shadow.name))
             assert (told.in_flight, told.waiting, told.chosen) == (0, 0, sum(told.outcomes.values()))
         assert self.memory.used == 0
+        assert not any(self.mirror._legs.values())
         assert len(asyncio.all_tasks()) == 1
 
 

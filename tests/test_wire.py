@@ -189,6 +189,38 @@ async def test_a_request_that_may_be_sent_again_is_sent_once_more_by_a_new_conne
 
 
 @on_both_loops
+async def test_what_was_abandoned_is_not_sent_again_though_it_might_have_been() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await peer.request()
+        await peer.wait_ended()
+
+    async with Origin(script) as origin, to(origin) as wire:
+        await ask(wire, get(again=True))
+        answering = Answer(wire.loop)
+        wire.begin(answering, get(again=True))
+        answering.abandon()
+        await (await origin.connection()).wait_ended()
+        await settled(wire, NOTHING)
+        await asyncio.sleep(0.01)
+        assert len(origin.connections) == 1
+
+
+@on_both_loops
+async def test_closing_the_wire_ends_what_is_dialled() -> None:
+    with deaf_port() as port:
+        async with Wire("127.0.0.1", port) as wire:
+            asking = asyncio.create_task(ask(wire, get()))
+            await asyncio.sleep(0.01)
+            await wire.aclose()
+            with pytest.raises(httpx.ConnectError, match="closed"):
+                await asking
+            with pytest.raises(httpx.ConnectError, match="closed"):
+                await ask(wire, get())
+
+
+@on_both_loops
 async def test_leaving_while_connecting_leaves_nothing() -> None:
     with deaf_port() as port:
         async with Wire("127.0.0.1", port) as wire:
