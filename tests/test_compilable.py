@@ -88,18 +88,6 @@ def of_the_same(node: ast.AST, attribute: str) -> bool:
     )
 
 
-def has_a_constant_in_a_class(tree: ast.AST) -> Found:
-    """Without an annotation it is a field of each object, and in a dataclass as ClassVar too."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and not {ast.unparse(base) for base in node.bases} & {"StrEnum", "Enum"}:
-            plain = not any("dataclass" in ast.unparse(each) for each in node.decorator_list)
-            for each in node.body:
-                if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) != "__slots__":
-                    yield each
-                if isinstance(each, ast.AnnAssign) and "ClassVar" in ast.unparse(each.annotation) and not plain:
-                    yield each
-
-
 RULES: dict[Callable[[ast.AST], Found], tuple[str, str]] = {
     acts_in_a_slice: ("rest = rest[self.write(rest) :]", "size = self.write(rest)\nrest = rest[size : len(rest)]"),
     two_kinds_of_error_by_one_name: (
@@ -113,10 +101,6 @@ RULES: dict[Callable[[ast.AST], Found], tuple[str, str]] = {
     believes_an_attribute_after_a_call: (
         "if self.head is None:\n  data = self.read(data)\n  if self.head is None:\n    return",
         "if self.head is None:\n  self.head = self.read(data)\n  g(self.head)",
-    ),
-    has_a_constant_in_a_class: (
-        "@dataclass\nclass A:\n  every: ClassVar[float] = 0.2",
-        "class A(Counter):\n  __slots__ = ('a',)\n  kept: ClassVar[int] = 2",
     ),
 }
 """Each with what it is about, and with how that can be said instead."""
