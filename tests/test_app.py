@@ -148,6 +148,18 @@ async def test_each_part_of_the_configuration_reaches_its_room(tmp_path: Path) -
     assert two.connections == []
 
 
+async def test_a_hurried_stop_ends_idle_connections_too(tmp_path: Path) -> None:
+    """What came by one was still asked of live, and its record came when the log was closed."""
+    async with Origin(answer()) as live, Origin(answer()) as shadow:
+        values = {"live": {"url": live.url}, "shadows": {"s": {"url": shadow.url}}}
+        async with sidecar(tmp_path, **values) as running:
+            caller = await Caller.to(running.address)
+            assert (await caller.ask(GET)).status == 200
+            running.hurry()
+        async with caller:
+            await caller.wait_ended(0.1)
+
+
 async def test_while_the_logs_queue_takes_the_memory_no_shadow_is_asked(tmp_path: Path) -> None:
     gate = threading.Event()
 

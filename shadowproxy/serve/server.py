@@ -155,9 +155,12 @@ class Server(uvicorn.Server):
                 # uvicorn's two sets tell nobody when they become empty.
                 while (self.server_state.connections or self.server_state.tasks) and not self.hurry.is_set():  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
-        if tasks := list(self.server_state.tasks):
-            for task in tasks:
-                task.cancel()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # or it might bring another request, for which there is no log any more
+        if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # each has a record to settle
 
 
