@@ -1,8 +1,10 @@
 """What of the caller's side shows only between two turns of the event loop."""
 
 import asyncio
+import contextlib
 import resource
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,43 @@ def test_an_answer_begun_as_its_caller_leaves_is_nobodys_defect() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
     assert said == []
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_last_answer_that_nobody_takes_is_given_up_and_one_that_is_taken_slowly_comes_whole(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Closed politely, a connection stays until all of it is sent: for ever, where the caller only keeps it open."""
+
+    class Long:
+        async def answer(self, call: Call) -> None:
+            call.start(200, [], body=bytes(300_000), last=True)
+
+    async def ask(takes: bool) -> int:
+        loop = asyncio.get_running_loop()
+        ours, callers = socket.socketpair()
+        with callers:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            ours.setblocking(False)
+            callers.setblocking(False)
+            limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=0.05)
+            state = ServerState()
+            listener = Listener(Long(), state, limits=limits, repeats=Repeats())
+            await loop.connect_accepted_socket(lambda: listener, ours)
+            callers.send(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            taken = 0
+            async with asyncio.timeout(5):
+                while not state.total_requests or state.connections:
+                    await asyncio.sleep(0.01)
+                    with contextlib.suppress(BlockingIOError):
+                        taken += len(callers.recv(20_000)) if takes else 0
+                while takes and (piece := callers.recv(1 << 20)):
+                    taken += len(piece)
+            return taken
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(ask(takes=False)) == 0
+        assert runner.run(ask(takes=True)) > 300_000
 
 
 @pytest.mark.parametrize("name", ["\0shadowproxy-caller", "{}/caller"], ids=["abstract", "a path"])

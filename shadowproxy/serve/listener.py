@@ -122,6 +122,7 @@ class Listener(asyncio.Protocol):
         self._reading = True
         self._catching_up = False  # more chunks have come than one turn may read
         self._lingering = False
+        self._unsent = 0  # bytes, when it was last seen to while the connection closes
 
     # uvicorn and the transport call these.
 
@@ -258,8 +259,10 @@ class Listener(asyncio.Protocol):
                 self._deadline.set(self.limits.body_timeout)
 
     def _expired(self) -> None:
-        if self._lingering or (self._call is None and not self._head_seen):
-            self.transport.close()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size() >= self._unsent:
+            self.transport.abort()  # the caller took nothing of what is left
+        elif self._lingering or self.transport.is_closing() or (self._call is None and not self._head_seen):
+            self._close()
         elif self._call is not None and self._call.answered:
             self._part()
         else:
@@ -293,7 +296,7 @@ class Listener(asyncio.Protocol):
         else:
             # Without its head, it would look as if the connection had been idle: callers send such a request again.
             call.flush_head()
-            self.transport.close()
+            self._close()
 
     def _refuse(self, error: FramingError) -> None:
         """Answer a message that is not one, if nobody else is answering, and end the connection."""
@@ -325,7 +328,7 @@ class Listener(asyncio.Protocol):
         """The answer is out. What follows depends on what the caller still owes, and on both sides' wishes."""
         if not call.keep_alive:
             if call.reader.done and not self._buffer:
-                self.transport.close()
+                self._close()
             else:
                 self._part()
         elif call.reader.done:
@@ -340,6 +343,13 @@ class Listener(asyncio.Protocol):
         self._deadline.set(PARTING if self.stopping else IDLE)
         if self._buffer:
             self._advance()
+
+    def _close(self) -> None:
+        """Once what is written has been sent, of which the caller has to take some within each `body_timeout`."""
+        self.transport.close()
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._unsent:
+            self._deadline.set(self.limits.body_timeout)
 
     def _part(self) -> None:
         """Close for writing, let by what still comes, and close (rule 7)."""
