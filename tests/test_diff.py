@@ -115,6 +115,8 @@ def test_a_missing_member_at_an_ignored_place_is_ignored_too() -> None:
         ({"/n": 1}, {"n": 100}, {"n": 101}, True),
         ({"/n": 0}, {"n": 0.1 + 0.2}, {"n": 0.3}, False),
         ({"/n": 1e300}, {"n": INF}, {"n": 1.0}, False),
+        ({"/n": Tolerance(1, 0.5)}, {"n": 10**400}, {"n": 1}, False),
+        ({"/n": Tolerance(1, 0.5)}, {"n": 10**400}, {"n": 10**400 + 1}, True),
     ],
 )
 def test_a_tolerance_holds_at_its_place_and_below(

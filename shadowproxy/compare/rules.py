@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 _MOST_PLACES: Final = 4096  # remembered: real payloads have few distinct keys, hostile ones must not grow the tree
 _LONGEST_REMEMBERED: Final = 400  # characters of the pointer of one
@@ -48,8 +48,12 @@ class Tolerance:
 
     def holds(self, live: int | float, shadow: int | float) -> bool:
         try:
-            gap = abs(live - shadow)
-            return gap <= self.abs or gap <= self.rel * max(abs(live), abs(shadow))
+            # Of any type: compiled, what is called a number here is made a C double, and an integer that is too large
+            # for one is a TypeError.
+            one: Any = live
+            other: Any = shadow
+            gap = abs(one - other)
+            return bool(gap <= self.abs or gap <= self.rel * max(abs(one), abs(other)))
         except OverflowError:  # an integer of more than 308 digits beside a float
             return False
 
