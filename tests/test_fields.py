@@ -188,6 +188,7 @@ def test_an_answer_that_is_no_json_has_no_value() -> None:
         ("/a/*/b", [1, 2]),
         ("/a/1/b", [2]),
         ("/a/9/b", []),
+        ("/a/²/b", []),
         ("/c/*", [5, 6]),
         ("/nowhere/x", []),
         ("/c/x/deeper", []),

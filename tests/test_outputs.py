@@ -147,7 +147,7 @@ def test_labels_from_a_file_fit_the_answers_they_are_for(value: Any, label: Any,
 
 
 def test_a_label_that_is_no_number_is_none_for_numbers() -> None:
-    assert (number_of("2.5"), number_of("n/a"), number_of("inf")) == (2.5, None, None)
+    assert (number_of("2.5"), number_of("n/a"), number_of("inf"), number_of(10**400)) == (2.5, None, None, None)
     assert counted("number", (1.0, 2.0), label="n/a").labelled.total() == 0
 
 

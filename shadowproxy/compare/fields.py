@@ -155,7 +155,7 @@ def _below(value: Any, segment: str) -> Iterable[Any]:
     if isinstance(value, list):
         if segment == "*":
             return value
-        if segment.isdigit() and int(segment) < len(value):
+        if segment.isascii() and segment.isdigit() and int(segment) < len(value):  # ² is a digit, and no number
             return (value[int(segment)],)
     return ()
 

@@ -393,7 +393,7 @@ def rank_biased_overlap(one: list[str], other: list[str], p: float = 0.9) -> flo
 def number_of(label: Label) -> float | None:
     try:
         number = float(label)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
