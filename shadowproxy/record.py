@@ -313,7 +313,9 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
             hides = True
             text = redaction.mark(raw_value)
         elif "@" in text or "=" in text:  # without either, no URL in it has a credential
-            text = redaction.urls(text)
+            shown = redaction.urls(text)
+            hides = hides or shown != text
+            text = shown
         before = told.get(name)
         if before is None:
             told[name] = text

@@ -829,7 +829,8 @@ def test_a_head_that_came_before_is_told_as_a_new_one(heads: list[Any]) -> None:
 
 def test_what_is_remembered_of_heads_is_bounded_and_no_secret() -> None:
     heads = Heads()
-    for fields in ((*JSON, (b"Set-Cookie", b"a=s3cret")), (*JSON, (b"X-Long", bytes(2100)))):
+    secrets = ((*JSON, (b"Set-Cookie", b"a=s3cret")), (*JSON, (b"Location", b"http://me:s3cret@host/")))
+    for fields in (*secrets, (*JSON, (b"X-Long", bytes(2100)))):
         assert heads.read(fields, Redaction()) is not heads.read(fields, Redaction())
     assert heads.read(JSON, Redaction()) is heads.read(JSON, Redaction())
     for number in range(1000):
