@@ -24,7 +24,8 @@ from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.compare.summary import Readings, merge, save
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.lines import LINE_LIMIT
-from shadowproxy.record import Asked, Body, Policy, decode, encode
+from shadowproxy.record import Asked, Body, decode
+from shadowproxy.recorder import Policy, encode
 
 JSON = ((b"Content-Type", b"application/json"),)
 

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from shadowproxy.exchange import Exchange, Reply, Request
-from shadowproxy.record import Policy, Record, Unreadable, encode, read
+from shadowproxy.record import Record, Unreadable, read
+from shadowproxy.recorder import Policy, encode
 from shadowproxy.serve import segments
 from shadowproxy.serve.journal import LOSSES, Journal, JournalError, Settings, Statistics
 

@@ -25,16 +25,14 @@ from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Requ
 from shadowproxy.record import (
     Answer,
     Difference,
-    Heads,
     Judgement,
-    Policy,
     Record,
     RecordError,
     Unreadable,
     decode,
-    encode,
     read,
 )
+from shadowproxy.recorder import Heads, Policy, encode
 from shadowproxy.redaction import BLANK, Redaction
 
 JSON = ((b"Content-Type", b"application/json"),)

@@ -22,7 +22,8 @@ from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import summarise
 from shadowproxy.config import Shadow, from_values
 from shadowproxy.exchange import Exchange, Fields, Outcome, Reply, Request, Verdict
-from shadowproxy.record import Policy, Record, decode, encode, read
+from shadowproxy.record import Record, decode, read
+from shadowproxy.recorder import Policy, encode
 from shadowproxy.redaction import Redaction
 from shadowproxy.replay.again import Again, Unfit, again
 from shadowproxy.replay.plan import Plan, ReplayError

@@ -30,7 +30,8 @@ from shadowproxy.compare.summary import (
 )
 from shadowproxy.compare.verdict import judge
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped
-from shadowproxy.record import Body, Policy, Record, decode, encode
+from shadowproxy.record import Body, Record, decode
+from shadowproxy.recorder import Policy, encode
 from shadowproxy.redaction import Redaction
 
 

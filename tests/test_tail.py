@@ -12,7 +12,8 @@ from rich.console import Console
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.tail import follow, print_line
 from shadowproxy.exchange import Exchange, Outcome, Reply, Request
-from shadowproxy.record import Policy, Record, encode
+from shadowproxy.record import Record
+from shadowproxy.recorder import Policy, encode
 
 
 def line(number: int) -> bytes:

@@ -10,7 +10,7 @@ from shadowproxy.compare.filters import EVERYTHING, Only
 from shadowproxy.compare.rules import Rules
 from shadowproxy.config import Shadow
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Policy
+from shadowproxy.recorder import Policy
 from shadowproxy.replay.again import Unfit
 
 LATE: Final = 0.1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from shadowproxy import record
+from shadowproxy import recorder
 from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.compare.verdict import judge
 from shadowproxy.config import Config, Live, Shadow, Tls
@@ -160,10 +160,10 @@ def listener_limits(config: Config) -> Limits:
     )
 
 
-def recording(config: Config) -> record.Policy:
+def recording(config: Config) -> recorder.Policy:
     """What of an exchange is told in the log."""
     log = config.log
-    return record.Policy(
+    return recorder.Policy(
         bodies=log.bodies,
         body_limit=log.body_limit,
         redaction=Redaction(
@@ -198,7 +198,7 @@ def _encoder(
 
     def encode(exchange: Exchange) -> bytes:
         verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
-        line = record.encode(exchange, proxy=writer, policy=policy, judge=judging, tell=verdicts.__setitem__)
+        line = recorder.encode(exchange, proxy=writer, policy=policy, judge=judging, tell=verdicts.__setitem__)
         seen(line, verdicts)  # first: whoever sees that it was counted can look at it
         for name, verdict in verdicts.items():
             if verdict is not None:

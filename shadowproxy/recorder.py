@@ -1,0 +1,474 @@
+"""Writes a record: an exchange to one line of JSON, redacted (docs/log.md has the format field by field).
+
+`encode` runs in the journal's thread, once an exchange.
+"""
+
+import base64
+import codecs
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import orjson
+
+from shadowproxy.content import Undecodable, decoded, is_json_type, parsed
+from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
+from shadowproxy.record import (
+    NO_HEADERS,
+    SCHEMA,
+    Answer,
+    Body,
+    BodyKind,
+    Difference,
+    Headers,
+    Judgement,
+    Record,
+    answer_in,
+)
+from shadowproxy.redaction import Redaction
+
+Judge: TypeAlias = Callable[[Answer, Answer], Judgement]
+"""Live's answer and a shadow's (or the control's), whole as captured and decoded, to a judgement.
+
+Before writing, the only header field they have is Content-Type.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How much of a body is told and compared (`body_limit` in bytes once decoded), and what is redacted."""
+
+    bodies: Literal["full", "hash", "none"] = "full"
+    body_limit: int = 256 << 10
+    redaction: Redaction = field(default_factory=Redaction)
+    heads: "Heads" = field(default_factory=lambda: Heads(), init=False, repr=False, compare=False)
+
+
+_OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
+
+
+def encode(
+    exchange: Exchange,
+    *,
+    proxy: str,
+    policy: Policy,
+    judge: Judge | None,
+    tell: Callable[[str, Verdict], object] = lambda name, verdict: None,
+) -> bytes:
+    """The record of an exchange: one line of UTF-8 that ends in a newline. Raises for no bytes a peer can send.
+
+    `judge` is asked about each shadow's answer, and the control's, where both it and live's came to a good end. It
+    sees bodies before they are redacted; its differences are then redacted as the bodies are. A body over `body_limit`
+    is not compared, and not even parsed: orjson holds the interpreter for a whole one, and so the event loop (eight
+    answers of 4 MiB made live's median latency 150 ms). `tell` is told each verdict, with the shadow's name or
+    `control`.
+    """
+    request, live, shadows, control = exchange
+    path, _, query = request.target.partition(b"?")
+    head = _read_head(request.fields, policy.redaction)  # not looked for: each has a request ID of its own
+    asked: dict[str, Any] = {
+        "method": request.method,
+        "path": _text(path),
+        "query": policy.redaction.parameters(_text(query)) if query else "",
+        "headers": head.told,
+    }
+    _tell_body(asked, _content(head, request.body, request.body_bytes, policy.body_limit), policy)
+    content = _content_of(live, policy)
+    answer = _answer(live, content) if judge is not None and isinstance(live, Reply) and content is not None else None
+    line: dict[str, Any] = {
+        "schema": SCHEMA,
+        "id": request.id,
+        "record": request.record,
+        "at": _iso(request.at_ns),
+        "proxy": proxy,
+        "request": asked,
+        "live": _leg(live, content, policy),
+        "shadows": {},
+        "control": None,
+    }
+    for name, leg in shadows.items():
+        line["shadows"][name], verdict = _beside(content, answer, leg, policy, judge)
+        if verdict is not None:
+            tell(name, verdict)
+    if control is not None:
+        line["control"], verdict = _beside(content, answer, control, policy, judge)
+        if verdict is not None:
+            tell("control", verdict)
+    return _written(line)
+
+
+def encode_again(
+    old: Record,
+    leg: ShadowLeg,
+    *,
+    request: bytes,
+    live: bytes,
+    shadow: str,
+    record_id: str,
+    sent_ns: int,
+    proxy: str,
+    policy: Policy,
+    judge: Judge,
+) -> tuple[bytes, Verdict | None]:
+    """The record of a logged request that was asked again later, of `shadow` alone; and the verdict on its answer.
+
+    `request` and `live` are the old record's, as JSON, and stay byte for byte; so do its `id` and its time. `replay`
+    names the old record and tells when the request was sent again. `judge` sees what the log has of both answers, the
+    new one redacted by `policy` as the old one was by its own: what a report makes of the new log is the same.
+    """
+    parts = _leg(leg, _content_of(leg, policy), policy)
+    verdict = None
+    if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
+        judgement = judge(old.live, answer_in(_written(parts)))
+        _tell_judgement(parts, judgement, policy)
+        verdict = judgement.verdict
+    line = {
+        "schema": SCHEMA,
+        "id": old.id,
+        "record": record_id,
+        "at": old.at,
+        "proxy": proxy,
+        "request": orjson.Fragment(request),
+        "live": orjson.Fragment(live),
+        "shadows": {shadow: parts},
+        "control": None,
+        "replay": {"of": old.record, "at": _iso(sent_ns)},
+    }
+    return _written(line), verdict
+
+
+def _written(told: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        # A lone surrogate in a text, or in a difference a value that orjson has no form for: rare, so only now.
+        return orjson.dumps(_storable(told), option=orjson.OPT_APPEND_NEWLINE)
+
+
+class _Head(NamedTuple):
+    """Header fields as they are `told`, and what they say of the body: its `types`, of which the first counts, whether
+    that names JSON or a form, and its `codings`. `hides`: some value is a secret.
+    """
+
+    told: dict[str, str | list[str]]
+    types: tuple[str, ...]
+    names_json: bool
+    names_form: bool
+    codings: str
+    hides: bool
+
+
+_HEADS: Final = 256
+_LONGEST_HEAD: Final = 2048
+"""Heads remembered, and bytes of the longest: servers choose them, and what is remembered must stay small."""
+
+_REST: Final = 20_000
+"""Heads after which remembering is tried again, where a server has an ID in each and so never says the same."""
+
+
+class Heads:
+    """The heads of the latest answers: most servers say the same again, but for the Date, and reading them anew was a
+    tenth of what a record costs. One with a secret in it is not remembered.
+    """
+
+    __slots__ = ("_found", "_known", "_rest")
+
+    def __init__(self) -> None:
+        self._known: dict[Fields, _Head] = {}
+        self._found = 0
+        self._rest = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def read(self, fields: Fields, redaction: Redaction) -> _Head:
+        if self._rest:
+            self._rest -= 1
+            return _read_head(fields, redaction)
+        head = self._known.get(fields)
+        if head is not None:
+            self._found += 1
+            return head
+        head = _read_head(fields, redaction)
+        if not head.hides and sum(map(len, chain.from_iterable(fields))) <= _LONGEST_HEAD:
+            if len(self._known) >= _HEADS:
+                self._rest = _REST if self._found < _HEADS else 0
+                self._known.clear()
+                self._found = 0
+            self._known[fields] = head
+        return head
+
+
+def _read_head(fields: Fields, redaction: Redaction) -> _Head:
+    told: dict[str, str | list[str]] = {}
+    types: tuple[str, ...] = ()
+    codings = ""
+    hides = False
+    for raw_name, raw_value in fields:
+        if len(raw_name) <= _KNOWN:
+            name, hidden, of_body = _known(raw_name, redaction.headers)
+        else:
+            name, hidden, of_body = _known.__wrapped__(raw_name, redaction.headers)
+        try:
+            text = raw_value.decode()
+        except UnicodeDecodeError:
+            text = raw_value.decode("latin-1")
+        if of_body:
+            if name == "content-type":
+                types = (*types, text)
+            else:
+                codings = f"{codings},{text}" if codings else text
+        if hidden:
+            hides = True
+            text = redaction.mark(raw_value)
+        elif "@" in text or "=" in text:  # without either, no URL in it has a credential
+            shown = redaction.urls(text)
+            hides = hides or shown != text
+            text = shown
+        before = told.get(name)
+        if before is None:
+            told[name] = text
+        elif isinstance(before, list):
+            before.append(text)
+        else:
+            told[name] = [before, text]
+    json_type = form_type = False
+    if types:
+        json_type, form_type = (_named if len(types[0]) <= _KNOWN else _named.__wrapped__)(types[0])
+    return _Head(told, types, json_type, form_type, codings, hides)
+
+
+_KNOWN = 64
+"""Bytes of the longest field name or type remembered: peers choose them, and what is remembered must stay small."""
+
+
+@lru_cache(maxsize=1024)
+def _known(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool, bool]:
+    """A field's name as it is told, whether its value is hidden, and whether it says what the body is."""
+    name = _text(raw_name).lower()
+    return name, Redaction(headers=redacted).hides_header(raw_name), name in ("content-type", "content-encoding")
+
+
+@lru_cache(maxsize=256)
+def _named(content_type: str) -> tuple[bool, bool]:
+    """Whether a Content-Type names JSON, and whether a form."""
+    return is_json_type(content_type), content_type.lower().startswith("application/x-www-form-urlencoded")
+
+
+class _Content(NamedTuple):
+    """A captured body, decoded as far as it could be. `raw` is what `value` was read from; `wire` is what came.
+
+    `whole`: all of `wire` was captured. `over`: there is more of it, decoded, than `raw`. `coding` is the codings that
+    could not be undone.
+    """
+
+    head: _Head
+    kind: BodyKind
+    value: Any
+    raw: bytes
+    wire: bytes
+    size: int
+    whole: bool
+    over: bool
+    coding: str | None = None
+
+    @property
+    def form(self) -> bool:
+        return self.kind == "text" and self.head.names_form
+
+
+def _content(head: _Head, wire: bytes, size: int, limit: int, beside: _Content | None = None) -> _Content:
+    """`wire` decoded, and cut to `limit` bytes: JSON that is longer is text.
+
+    `beside` is another, made with this `limit`. Where its bytes are the same it says the same: what a shadow answers is
+    mostly what live did, and is not read a second time.
+    """
+    whole = len(wire) == size
+    if not wire:
+        return _Content(head, "none", None, wire, wire, size, whole, False)
+    raw = wire
+    if head.codings:
+        try:
+            raw = decoded(wire, head.codings)
+        except Undecodable:
+            over, raw = len(wire) > limit, wire[:limit]
+            return _Content(head, "bytes", raw, raw, wire, size, whole, over, head.codings)
+    elif (
+        beside is not None
+        and beside.raw is beside.wire == wire
+        and (beside.size, beside.head.types, beside.coding) == (size, head.types, None)
+    ):
+        return beside._replace(head=head)
+    over = len(raw) > limit
+    if over:
+        raw = raw[:limit]
+    # KServe's servers send JSON without a type. Only an object or an array is taken for it then: 42 may be anything.
+    typed = head.types and head.types[0]
+    if whole and not over and (head.names_json if typed else raw.lstrip()[:1] in (b"{", b"[")):
+        try:
+            return _Content(head, "json", parsed(raw), raw, wire, size, whole, over)
+        except ValueError:
+            pass  # told as text, which is what it is
+    try:
+        text, _ = codecs.utf_8_decode(raw, "strict", whole and not over)
+    except UnicodeDecodeError:
+        return _Content(head, "bytes", raw, raw, wire, size, whole, over)
+    return _Content(head, "text", text, raw, wire, size, whole, over)
+
+
+def _content_of(leg: ShadowLeg, policy: Policy, beside: _Content | None = None) -> _Content | None:
+    reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
+    if reply is None:
+        return None
+    head = policy.heads.read(reply.fields, policy.redaction)
+    return _content(head, reply.body, reply.body_bytes, policy.body_limit, beside)
+
+
+def _answer(reply: Reply, content: _Content) -> Answer:
+    """For the judge, who looks at the status, the body, and of the header fields at what the body is."""
+    head, kind, value, _, _, size, whole, over, coding = content
+    body = Body(kind, value, size, over or not whole, None, coding)
+    types = head.types
+    headers: Headers = {"content-type": types[0] if len(types) == 1 else list(types)} if types else NO_HEADERS
+    return Answer(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
+
+
+def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, Any]:
+    reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
+    parts: dict[str, Any] = {"outcome": "ok" if isinstance(leg, Reply) else leg.outcome.value}
+    if reply is not None and content is not None:
+        parts["status"] = reply.status
+        parts["headers"] = content.head.told
+        _tell_body(parts, content, policy)
+        parts["first_byte_ms"] = round(reply.first_byte_ms, 3)
+    if not isinstance(leg, Skipped):
+        parts["total_ms"] = round(leg.total_ms, 3)
+    if not isinstance(leg, Reply):
+        parts["error"] = policy.redaction.error(leg.error)
+    return parts
+
+
+def _beside(
+    content: _Content | None, answer: Answer | None, leg: ShadowLeg, policy: Policy, judge: Judge | None
+) -> tuple[dict[str, Any], Verdict | None]:
+    """A leg beside live's `content`; with the verdict on it, where live gave an `answer` for it to be compared with."""
+    own = _content_of(leg, policy, content)
+    parts = _leg(leg, own, policy)
+    if judge is None or answer is None or own is None or not isinstance(leg, Reply):
+        return parts, None
+    judgement = judge(answer, _answer(leg, own))
+    _tell_judgement(parts, judgement, policy)
+    return parts, judgement.verdict
+
+
+def _tell_judgement(parts: dict[str, Any], judgement: Judgement, policy: Policy) -> None:
+    parts["verdict"] = judgement.verdict.value
+    if judgement.differences:
+        parts["differences"] = [_difference(each, policy) for each in judgement.differences]
+    if judgement.why is not None:
+        parts["why"] = judgement.why
+
+
+def _difference(difference: Difference, policy: Policy) -> dict[str, Any]:
+    path, kind, live, shadow = difference
+    if policy.bodies != "full":
+        return {"path": path, "kind": kind}  # what is not told as a body is not told as a value out of it
+    if policy.redaction.json:
+        live = policy.redaction.difference(path, live)
+        shadow = policy.redaction.difference(path, shadow)
+    # JSON has no NaN, and null would be another value.
+    if isinstance(live, float) and not math.isfinite(live):
+        live = str(live)
+    if isinstance(shadow, float) and not math.isfinite(shadow):
+        shadow = str(shadow)
+    return {"path": path, "kind": kind, "live": live, "shadow": shadow}
+
+
+def _tell_body(parts: dict[str, Any], content: _Content, policy: Policy) -> None:
+    """Add the keys that tell of a body."""
+    head, kind, _, raw, wire, size, whole, over, coding = content
+    searched, withheld = raw, False
+    if policy.redaction.json or head.names_form:
+        searched, withheld = _redacted(content, policy.redaction)
+    limit = policy.body_limit
+    told = policy.bodies == "full" and not withheld
+    cut = over or len(searched) > limit
+    if told and kind != "none":
+        shown = searched[:limit] if cut else searched
+        if kind == "json" and not cut:
+            # CR and LF are nothing but white space in valid JSON, and a record is one line.
+            parts["body"] = orjson.Fragment(shown.replace(b"\n", b" ").replace(b"\r", b" "))
+        elif kind == "bytes":
+            parts["body_base64"] = base64.b64encode(shown).decode()
+            if coding is not None:
+                parts["body_coding"] = coding
+        else:
+            parts["body_text"] = codecs.utf_8_decode(shown, "strict", False)[0]
+    parts["body_bytes"] = size
+    if size and (cut or not told or not whole):
+        parts["body_truncated"] = True
+        # The hash is of the bytes on the wire, all of them; of a body with a secret in it, it would let one be guessed.
+        unsearched = withheld or (content.form and over)
+        if policy.bodies != "none" and whole and searched is raw and not unsearched:
+            parts["body_sha256"] = hashlib.sha256(wire).hexdigest()
+    if withheld:
+        parts["body_redacted"] = "not JSON, so it could not be searched for what is to be redacted"
+
+
+def _redacted(content: _Content, redaction: Redaction) -> tuple[bytes, bool]:
+    """The body's text with its secrets marked (the same object where there are none), and whether to leave it out."""
+    raw = content.raw
+    if content.kind == "none":
+        return raw, False
+    if redaction.json:
+        if content.kind != "json":
+            return raw, True
+        after = redaction.body(raw)
+    elif content.form:
+        after = redaction.parameters(content.value).encode()
+    else:
+        return raw, False
+    return (raw if after == raw else after), False
+
+
+def _text(raw: bytes) -> str:
+    """Header and target bytes as text: UTF-8 where they are that, else Latin-1, which takes any byte."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _iso(at_ns: int) -> str:
+    seconds, rest = divmod(at_ns, 1_000_000_000)
+    # Six digits: a format that fills up with zeros takes twice as long.
+    return f"{_second(seconds)}.{str(1_000_000 + rest // 1000)[1:]}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _storable(value: Any, depth: int = 0) -> Any:
+    """`value` with what orjson refuses put otherwise: lone surrogates, integers beyond 64 bits, bytes, deep nesting."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return orjson.Fragment(str(value)) if value.bit_length() < 10_000 else "an integer of over 3000 digits"
+    if isinstance(value, dict | list | tuple):
+        if depth > _NESTED:
+            return f"nested more than {_NESTED} levels deep"
+        if isinstance(value, dict):
+            return {_storable(str(key)): _storable(each, depth + 1) for key, each in value.items()}
+        return [_storable(each, depth + 1) for each in value]
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+_NESTED = 200
+"""orjson writes at most 254 levels of Python objects (what is embedded raw does not count)."""
