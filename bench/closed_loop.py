@@ -28,10 +28,23 @@ class Load:
         return self.requests / self.seconds
 
 
-def burst(proxy: Running, *, callers: int, seconds: int, path: str = "/predict", body: Path | None = None) -> Load:
-    """Load `proxy` and account for all it did, what came after the last answer too. Raises BenchError."""
+def burst(
+    proxy: Running,
+    *,
+    callers: int,
+    seconds: int,
+    path: str = "/predict",
+    body: Path | None = None,
+    unlike: bool = False,
+) -> Load:
+    """Load `proxy` and account for all it did, what came after the last answer too. Raises BenchError.
+
+    With `unlike` every request has an X-Request-ID and a traceparent of its own, so that no two heads are the same.
+    """
     before = proxy.settled_cpu_seconds()
     environment = os.environ | {"BENCH_METHOD": "POST" if body else "GET"} | ({"BENCH_BODY": str(body)} if body else {})
+    if unlike:
+        environment["BENCH_UNLIKE"] = "1"
     url = f"http://{HOST}:{proxy.port}{path}"
     done = subprocess.run(
         ["wrk", "-t1", f"-c{callers}", f"-d{seconds}s", "--timeout", "10s", "-s", SCRIPT, url],

@@ -61,17 +61,34 @@ class Bench:
     def rounds(self) -> range:
         return range(self.scale.rounds)
 
-    def burst(self, proxy: Running, *, callers: int = 16, seconds: int | None = None) -> closed_loop.Load:
-        return closed_loop.burst(proxy, callers=callers, seconds=seconds or self.scale.seconds, body=self.body)
+    def burst(
+        self, proxy: Running, *, callers: int = 16, seconds: int | None = None, unlike: bool = False
+    ) -> closed_loop.Load:
+        seconds = seconds or self.scale.seconds
+        return closed_loop.burst(proxy, callers=callers, seconds=seconds, body=self.body, unlike=unlike)
 
     def mirrored_burst(self, proxy: Running, *, callers: int = 16) -> tuple[closed_loop.Load, float]:
         """The load, and the share of its requests that reached the shadow."""
+        return self._mirrored(lambda: self.burst(proxy, callers=callers))
+
+    def _mirrored(self, burst: Callable[[], closed_loop.Load]) -> tuple[closed_loop.Load, float]:
         before = _asked(self.shadow)
-        load = self.burst(proxy, callers=callers)
+        load = burst()
         return load, (_asked(self.shadow) - before - 1) / load.requests  # asking how many counts as one
 
+    # Each of these gives CPU microseconds a request, and the share of the requests that was mirrored.
+
+    def alike(self, proxy: Running) -> tuple[float, float]:
+        load, share = self.mirrored_burst(proxy)
+        return load.cpu_us, share
+
+    def unlike(self, proxy: Running) -> tuple[float, float]:
+        """Every request with an ID and a trace of its own."""
+        load, share = self._mirrored(lambda: self.burst(proxy, unlike=True))
+        return load.cpu_us, share
+
     def equal_load(self, proxy: Running) -> tuple[float, float]:
-        """CPU microseconds a request under a load that is the same for every proxy, and the share that was mirrored."""
+        """Under a load that is the same for every proxy."""
         asked, spent = _asked(self.shadow), proxy.settled_cpu_seconds()
         request, seconds = self.request(), 2 * self.scale.seconds  # twice: the kernel accounts in steps of 10 ms
         timings = open_loop.steady(proxy.port, request, rate=EQUAL_RATE, seconds=seconds, connections=EQUAL_CONNECTIONS)
@@ -111,35 +128,38 @@ def cpu(bench: Bench) -> Iterator[Row]:
             "no shadow": start(contenders.shadowproxy(bench.place, "alone", live, None)),
             "on httpx": start(contenders.shadowproxy(bench.place, "httpx", live, shadow, on_httpx=True)),
         }
-        spent: dict[str, list[float]] = {name: [] for name in proxies}
         for proxy in proxies.values():
             bench.burst(proxy, seconds=1)
-        steady: dict[str, list[float]] = {name: [] for name in ("nginx mirror", "Envoy mirror", "shadowproxy")}
-        for _ in bench.rounds():
-            for name, proxy in proxies.items():
-                for _ in range(TRIES):
-                    load, share = bench.mirrored_burst(proxy)
-                    if share >= MIRRORED or name == "no shadow":
-                        break
-                else:
-                    raise BenchError(f"{name} mirrored only {share:.1%} of its requests: is the machine busy?")
-                spent[name].append(load.cpu_us)
-        for _ in bench.rounds():
-            for name, each in steady.items():
-                for _ in range(TRIES):
-                    cost, share = bench.equal_load(proxies[name])
-                    if share >= MIRRORED:
-                        break
-                else:
-                    raise BenchError(f"{name} mirrored only {share:.1%} of its requests: is the machine busy?")
-                each.append(cost)
+        spent = _in_turn(bench, proxies, bench.alike)
+        peers = {name: proxies[name] for name in ("nginx mirror", "Envoy mirror", "shadowproxy")}
+        unlike = _in_turn(bench, peers, bench.unlike)
+        steady = _in_turn(bench, peers, bench.equal_load)
     what = "CPU a mirrored request, 16 callers"
     yield Row(1, what, "µs", spent, _own_by_envoy(spent), "shadowproxy / Envoy", Bound("at most", 1.0))
     # Nothing of the one on httpx is compiled: like is set beside like.
     saved = ratios(spent["on httpx"], spent["interpreted"])
     yield Row(1, what, "µs", {}, saved, "on httpx / interpreted", Bound("at least", 15))
+    what = "the same, each with an ID and a trace of its own"
+    yield Row(1, what, "µs", unlike, _own_by_envoy(unlike), "shadowproxy / Envoy", Bound("at most", 1.0))
     what = f"the same at {EQUAL_RATE:g} requests a second, open loop"
     yield Row(1, what, "µs", steady, _own_by_envoy(steady), "shadowproxy / Envoy", Bound("at most", 1.0))
+
+
+def _in_turn(
+    bench: Bench, proxies: Mapping[str, Running], measure: Callable[[Running], tuple[float, float]]
+) -> dict[str, list[float]]:
+    """What `measure` gives of each proxy, round by round. Raises BenchError where one mirrors too few."""
+    taken: dict[str, list[float]] = {name: [] for name in proxies}
+    for _ in bench.rounds():
+        for name, proxy in proxies.items():
+            for _ in range(TRIES):
+                cost, share = measure(proxy)
+                if share >= MIRRORED or name == "no shadow":
+                    break
+            else:
+                raise BenchError(f"{name} mirrored only {share:.1%} of its requests: is the machine busy?")
+            taken[name].append(cost)
+    return taken
 
 
 def _own_by_envoy(spent: Mapping[str, Sequence[float]]) -> list[float]:

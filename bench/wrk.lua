@@ -11,6 +11,16 @@ if file then
   opened:close()
 end
 
+if os.getenv("BENCH_UNLIKE") then
+  local count = 0
+  function request()
+    count = count + 1
+    wrk.headers["X-Request-ID"] = string.format("bench-%012d", count)
+    wrk.headers["Traceparent"] = string.format("00-%032x-%016x-01", count, count)
+    return wrk.format()
+  end
+end
+
 function done(summary, latency, requests)
   local failed = summary.errors
   io.write(string.format(
