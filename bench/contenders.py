@@ -186,18 +186,21 @@ def shadowproxy(
     interpreted: bool = False,
     on_httpx: bool = False,
     workers: int = 1,
+    at_once: int | None = None,
 ) -> Start:
     """The project with its defaults: full records with bodies and verdicts, redaction on. No shadow if None.
 
-    It is the compiled program unless it is to be `interpreted`, as it is `on_httpx`.
+    It is the compiled program unless it is to be `interpreted`, as it is `on_httpx`. With `at_once` the shadow is asked
+    so many requests at once.
     """
     port = free_port()
+    challenger = {"url": f"http://{HOST}:{shadow}"} | ({} if at_once is None else {"in_flight": at_once})
     config = {
         "listen": f"{HOST}:{port}",
         "admin": f"{HOST}:{free_port()}",
         "workers": workers,
         "live": {"url": f"http://{HOST}:{live}"},
-        "shadows": {} if shadow is None else {"challenger": {"url": f"http://{HOST}:{shadow}"}},
+        "shadows": {} if shadow is None else {"challenger": challenger},
         "log": {"path": "-" if full_disk else str(place.directory / f"{name}-log")},
     }
     file = place.file(f"{name}.yaml", json.dumps(config))
