@@ -23,7 +23,7 @@ help:
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
 	@echo "make schema  write the configuration's schema anew, after a change of its keys or their page"
-	@echo "make bench   measure it beside nginx and Envoy, about 6 minutes; QUICK=1 for a look"
+	@echo "make bench   measure it beside nginx and Envoy, about 8 minutes; QUICK=1 for a look"
 	@echo "make dist    build the wheel and the source archive into dist/"
 	@echo "make sbom    write a bill of what ships, in CycloneDX's JSON, into dist/"
 	@echo "make clean   take away what the other targets made"
