@@ -30,6 +30,8 @@ def main() -> None:
 
             # Held back until it can be heard, in serve/app.py: by itself it ends a process that is still starting.
             pthread_sigmask(SIG_BLOCK, {SIGHUP})
+            # httpx brings its own command line along, and that rich: an eighth of the time until callers are let in.
+            sys.modules["httpx._main"] = None  # type: ignore[assignment]  # to Python: not to be imported
     from shadowproxy import cli
 
     cli.main()

@@ -114,6 +114,18 @@ def test_output_that_cannot_be_written_is_one_line(command: str) -> None:
     assert done.stderr == "shadowproxy: cannot write to standard output: No space left on device\n"
 
 
+def test_serving_loads_no_command_line_of_httpx() -> None:
+    script = (
+        "import sys; sys.argv = ['shadowproxy', 'serve', '-c', '/nowhere']\n"
+        "from shadowproxy.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "import httpx; print('rich' in sys.modules, httpx.Request('GET', 'http://a').method)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False GET\n"
+
+
 def test_the_console_script_is_the_same_program() -> None:
     script = Path(sys.executable).with_name("shadowproxy")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
