@@ -7,28 +7,15 @@ from typing import Any
 import pytest
 import uvloop
 from fakes import Origin, answer, chunked, silent, then_close
+from shadows import REQUEST, SHADOW
 
-from shadowproxy.exchange import Failure, Outcome, Reply, Request
+from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.serve.capture import Capture, Memory
-from shadowproxy.serve.lane import Job, Lane, Plan, Shadow, Tally, Unsettled
+from shadowproxy.serve.lane import Job, Lane, Plan, Tally, Unsettled
 from shadowproxy.serve.leg import Leg
-from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.sampling import Match
 from shadowproxy.serve.upstream import Endpoint
 from shadowproxy.serve.wire import Statistics
 
-REQUEST = Request("r", "record", 0, "POST", b"/p", ((b"Host", b"h"), (b"Content-Length", b"2")), b"hi", 2)
-SHADOW = Shadow(
-    name="s",
-    percent=100.0,
-    match=Match.of([], [], {}),
-    rewrite=Rewrite.of({}, {}),
-    timeout=10.0,
-    in_flight=2,
-    lane=3,
-    breaker_failures=3,
-    breaker_pause=30.0,
-)
 PLAN = Plan((), None, append=lambda _: None, position=lambda _: 0.0, control_position=lambda _: 0.0, capture=100)
 NOTHING = Statistics(open=0, idle=0, uploads=0)
 

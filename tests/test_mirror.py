@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from shadows import REQUEST, SHADOW
 
 from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import EXCHANGE, Memory, fields_weight
@@ -21,22 +22,9 @@ from shadowproxy.serve.framing import Length, ReplyHead
 from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unsettled
 from shadowproxy.serve.mirror import BEAT, Mirror, Pulse
 from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.sampling import Match
 from shadowproxy.serve.section import Section
 from shadowproxy.serve.upstream import Endpoint
 
-SHADOW = Shadow(
-    name="s",
-    percent=100.0,
-    match=Match.of([], [], {}),
-    rewrite=Rewrite.of({}, {}),
-    timeout=10.0,
-    in_flight=2,
-    lane=3,
-    breaker_failures=3,
-    breaker_pause=30.0,
-)
-REQUEST = Request("r", "record", 0, "POST", b"/p", ((b"Host", b"h"), (b"Content-Length", b"2")), b"hi", 2)
 LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
 HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)
 """Bytes that REQUEST counts besides its body, from when it is mirrored."""

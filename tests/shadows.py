@@ -1,0 +1,19 @@
+"""A shadow as the configuration describes one, and a request for it: tests replace what they are about."""
+
+from shadowproxy.exchange import Request
+from shadowproxy.serve.lane import Shadow
+from shadowproxy.serve.rewrite import Rewrite
+from shadowproxy.serve.sampling import Match
+
+SHADOW = Shadow(
+    name="s",
+    percent=100.0,
+    match=Match.of([], [], {}),
+    rewrite=Rewrite.of({}, {}),
+    timeout=10.0,
+    in_flight=2,
+    lane=3,
+    breaker_failures=3,
+    breaker_pause=30.0,
+)
+REQUEST = Request("r", "record", 0, "POST", b"/p", ((b"Host", b"h"), (b"Content-Length", b"2")), b"hi", 2)
