@@ -91,7 +91,7 @@ def _machine() -> dict[str, Any]:
         "processor": cpu.partition(":")[2].strip() or platform.machine(),
         "kernel": platform.release(),
         "Python": platform.python_version(),
-        "shadowproxy": version("shadowproxy"),
+        "shadowproxy": version("shadowproxy-sidecar"),
         "nginx": nginx.rpartition("/")[2].strip(),
         "Envoy": envoy.strip().split("/")[-4],
     }

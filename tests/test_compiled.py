@@ -95,7 +95,8 @@ def project(tmp_path: Path) -> Path:
     (package / "other.py").write_text("THREE = 3\n")
     (tmp_path / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "shadowproxy"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        '[project]\nname = "shadowproxy-sidecar"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        '[tool.hatch.build.targets.wheel]\npackages = ["shadowproxy"]\n'
         "[tool.hatch.build.targets.wheel.hooks.custom]\nenable-by-default = false\n"
         'modules = ["shadowproxy/exchange.py", "shadowproxy/record.py"]\n'
     )
@@ -121,7 +122,7 @@ NO_COMPILER = shutil.which("cc") is None
 
 def test_a_wheel_is_pure_python_unless_compiling_is_asked_for(project: Path) -> None:
     assert build(project, CC="no-such-compiler").returncode == 0
-    assert contents(project) == ("shadowproxy-1-py3-none-any.whl", SOURCES)
+    assert contents(project) == ("shadowproxy_sidecar-1-py3-none-any.whl", SOURCES)
 
 
 @pytest.mark.slow
@@ -132,7 +133,7 @@ def test_a_compiled_wheel_has_sources_and_extensions_and_nothing_of_the_build(pr
     assert done.returncode == 0, done.stdout + done.stderr
     name, held = contents(project)
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    assert name.startswith(f"shadowproxy-1-{python}-{python}-")
+    assert name.startswith(f"shadowproxy_sidecar-1-{python}-{python}-")
     added = sorted({*held} - {*SOURCES})
     assert {*SOURCES} <= {*held}
     assert len(added) == 3  # one for each module, and the one with the code of both

@@ -172,7 +172,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     assert opened("host/0") is None
     (line,) = caplog.messages
-    assert line.endswith("pip install 'shadowproxy[otel]' installs it")
+    assert line.endswith("pip install '.[otel]' in a checkout installs it")
 
 
 def test_what_cannot_be_set_up_is_said_and_stops_nothing(

@@ -22,7 +22,7 @@ WITHIN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found, by section: listen, admin, live, shadows by name, log, files. A section may have none."""
+    """What was found, by section: listen, admin, live, shadows by name, log, files, installed. One may have none."""
 
     sections: Mapping[str, tuple[Finding, ...]]
 
@@ -50,6 +50,7 @@ def examine(config: Config, ask: Ask | None = GET, within: float = WITHIN) -> Fi
     found |= _all_of(tries, within)
     found["log"] = tuple(machine.log(config.log))
     found["open files"] = (machine.open_files(config),)
+    found["installed"] = tuple(machine.installed())
     return Findings(found)
 
 

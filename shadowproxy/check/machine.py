@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from http.client import HTTPException
+from importlib.metadata import distributions
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
@@ -122,6 +123,20 @@ def open_files(config: Config) -> Finding:
     if most >= needed:
         return ok(told)
     return warn(f"{told}: raise the limit (ulimit -Hn, LimitNOFILE) or lower limits.in_flight")
+
+
+OURS, STRANGERS = "shadowproxy-sidecar", "shadowproxy"
+"""The names of distributions: what this program is, and whose files lie over it (SECURITY.md)."""
+
+
+def installed() -> Iterator[Finding]:
+    """A warning where another distribution owns files of this one: nothing where all is as it should be."""
+    names = {(each.name or "").lower().replace("_", "-") for each in distributions()}
+    if {OURS, STRANGERS} <= names:
+        yield warn(
+            f"another distribution, called {STRANGERS}, owns the same command and files: uninstall both, and install "
+            f"{OURS} again"
+        )
 
 
 def size(count: int) -> str:

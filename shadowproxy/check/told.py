@@ -35,6 +35,9 @@ def lines(config: Config, found: Findings) -> Iterator[str]:
     yield from _titled("log", "" if config.log.path == "-" else config.log.path, found.of("log"), *_log(config))
     yield ""
     yield from _titled("open files", "", found.of("open files"))
+    if found.of("installed"):
+        yield ""
+        yield from _titled("installed", "", found.of("installed"))
     if config.warnings:
         yield ""
     for warning in config.warnings:

@@ -24,7 +24,7 @@ try:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.preprocessing import OrdinalEncoder
 except ImportError:
-    sys.exit("training needs scikit-learn: pip install 'shadowproxy[demo-train]'")
+    sys.exit("training needs scikit-learn: pip install '.[demo-train]' in a checkout")
 
 from shadowproxy.demo.flights import FEATURES, LATE, ON_TIME, SAMPLE
 from shadowproxy.demo.model import UNKNOWN, Model, Tree, model_from

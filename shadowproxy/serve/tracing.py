@@ -154,7 +154,7 @@ def opened(instance: str) -> "Tracer | None":
 
         return open_tracer(instance)
     except ImportError:
-        _say("no spans are told: OpenTelemetry is not installed; pip install 'shadowproxy[otel]' installs it")
+        _say("no spans are told: OpenTelemetry is not installed; pip install '.[otel]' in a checkout installs it")
     except Exception as error:  # noqa: BLE001  # a certificate that cannot be read, for one; requests are served all the same
         _say(f"no spans are told: OpenTelemetry cannot be set up ({type(error).__name__})")
     return None

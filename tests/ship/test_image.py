@@ -204,7 +204,7 @@ def test_the_bill_of_materials_lists_what_is_in_the_image(engine: Engine, image:
     said = engine("run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", ask)
     held = {(canonical(name), version) for name, _, version in (each.partition("==") for each in said.split())}
     locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "deploy/image/requirements.lock").read_text(), re.MULTILINE)
-    assert listed == held == {*locked, ("shadowproxy", __version__)}
+    assert listed == held == {*locked, ("shadowproxy-sidecar", __version__)}
     assert [each["name"] for each in components if not each.get("licenses")] == []
     needs = {each["ref"]: each.get("dependsOn", []) for each in bill["dependencies"]}
     assert len(needs[bill["metadata"]["component"]["bom-ref"]]) > 10

@@ -35,8 +35,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_version_is_written_in_one_place(dist: Path) -> None:
     assert {path.name for path in dist.iterdir()} == {
-        f"shadowproxy-{__version__}-py3-none-any.whl",
-        f"shadowproxy-{__version__}.tar.gz",
+        f"shadowproxy_sidecar-{__version__}-py3-none-any.whl",
+        f"shadowproxy_sidecar-{__version__}.tar.gz",
     }
     assert re.search(r"^version", (ROOT / "pyproject.toml").read_text(), re.MULTILINE) is None
 
@@ -45,9 +45,9 @@ def test_the_wheel_is_the_package_and_nothing_else(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    about = {name for name in names if name.startswith(f"shadowproxy-{__version__}.dist-info/")}
+    about = {name for name in names if name.startswith(f"shadowproxy_sidecar-{__version__}.dist-info/")}
     assert names - about == committed("shadowproxy")
-    assert f"shadowproxy-{__version__}.dist-info/licenses/LICENSE" in about
+    assert f"shadowproxy_sidecar-{__version__}.dist-info/licenses/LICENSE" in about
 
 
 def test_the_source_archive_is_what_is_committed(dist: Path) -> None:
