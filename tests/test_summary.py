@@ -107,6 +107,30 @@ def test_merging_in_any_order_and_grouping_gives_the_identical_summary(source: r
     assert save(pieces[0]) == whole
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.randoms(use_true_random=False), st.integers(1, 8))
+def test_absorbing_gives_what_merging_gives(source: random.Random, parts: int) -> None:
+    records = mixed(200)
+    source.shuffle(records)
+    cuts = sorted(source.randrange(len(records)) for _ in range(parts))
+    spans = list(zip([0, *cuts], [*cuts, len(records)], strict=True))
+    merged = Pair()
+    for low, high in spans:
+        merged = merged.merged(counted_at_once(records[low:high]))
+    absorbed = Pair()
+    for low, high in spans:
+        absorbed.absorb(counted_at_once(records[low:high]))
+    assert orjson.dumps(absorbed.to_json()) == orjson.dumps(merged.to_json())
+
+
+def counted_at_once(records: Iterable[Record]) -> Pair:
+    """Records as they are counted in one block of time."""
+    pair = Pair()
+    for each in records:
+        pair.add(0, each, each.shadows["challenger"], Reading(Rules()))
+    return pair
+
+
 def test_what_waits_to_be_counted_is_bounded_however_wide_requests_and_differences_are() -> None:
     pair = Pair()
     waiting = []

@@ -90,6 +90,9 @@ class _Added(Counter[W]):
         total.update(other)
         return total
 
+    def absorb(self, other: Self) -> None:
+        self.update(other)
+
     def widened(self) -> Self:
         return self
 
@@ -150,6 +153,14 @@ class Bins(dict[int, Counter[int]]):
             total.setdefault(block, Counter()).update(counts)
         return total
 
+    def absorb(self, other: Self) -> None:
+        for block, counts in other.items():
+            mine = self.get(block)
+            if mine is None:
+                self[block] = counts
+            else:
+                mine.update(counts)
+
     def widened(self) -> Self:
         wider = type(self)()
         for block, counts in self.items():
@@ -191,6 +202,10 @@ class Sums(dict[int, list[int]]):
         for block, sums in other.items():
             total._gather(block, sums)
         return total
+
+    def absorb(self, other: Self) -> None:
+        for block, sums in other.items():
+            self._gather(block, sums)
 
     def widened(self) -> Self:
         wider = type(self)()
@@ -269,6 +284,12 @@ class Distinct(Counter[int]):
         total.update(other)
         return type(self)({digest: total[digest] for digest in sorted(total)[: self.KEPT]})
 
+    def absorb(self, other: Self) -> None:
+        self.update(other)
+        for digest in sorted(self)[self.KEPT :]:
+            del self[digest]
+        self._worst = []
+
     def widened(self) -> Self:
         return self
 
@@ -304,6 +325,11 @@ class Sample(dict[int, Any]):
         both = {**self, **other}
         return type(self)({digest: both[digest] for digest in sorted(both)[: self.KEPT]})
 
+    def absorb(self, other: Self) -> None:
+        self.update(other)
+        for digest in sorted(self)[self.KEPT :]:
+            del self[digest]
+
     def widened(self) -> Self:
         return self
 
@@ -316,9 +342,14 @@ class Sample(dict[int, Any]):
 
 
 class Part(Protocol):
-    """Something that adds up exactly, and knows how to be counted in blocks twice as wide."""
+    """Something that adds up exactly, and knows how to be counted in blocks twice as wide.
+
+    `merged` changes neither part. `absorb` adds the other to this one in place and may keep what the other is made of:
+    who called it no longer uses the other. A thousand summaries add up in the memory of two that way.
+    """
 
     def merged(self, other: Self) -> Self: ...
+    def absorb(self, other: Self) -> None: ...
     def widened(self) -> Self: ...
     def to_json(self) -> Any: ...
     @classmethod
@@ -360,7 +391,7 @@ class Table(dict[str, P], Generic[P]):
             if entry < self._heap[0]:
                 return self.other
             _, _, worst = heapreplace(self._heap, entry)
-            self.other = self.other.merged(self.pop(worst))
+            self.other.absorb(self.pop(worst))
         made: P = self.INNER()
         self[key] = made
         return made
@@ -385,6 +416,19 @@ class Table(dict[str, P], Generic[P]):
             for key in ranked[self.LIMIT :]:
                 rest = rest.merged(both.pop(key))
         return type(self)(both, rest)
+
+    def absorb(self, other: Self) -> None:
+        for key, part in other.items():
+            mine = self.get(key)
+            if mine is None:
+                self[key] = part
+            else:
+                mine.absorb(part)
+        self.other.absorb(other.other)
+        self._heap = None
+        if len(self) > self.LIMIT:
+            for key in sorted(self, key=self.rank)[self.LIMIT :]:
+                self.other.absorb(self.pop(key))
 
     def widened(self) -> Self:
         return type(self)({key: part.widened() for key, part in self.items()}, self.other.widened())
@@ -413,6 +457,12 @@ class Whole:
         self.settle()
         other.settle()
         return type(self)(**{name: getattr(self, name).merged(getattr(other, name)) for name in self._names()})
+
+    def absorb(self, other: Self) -> None:
+        self.settle()
+        other.settle()
+        for name in self._names():
+            getattr(self, name).absorb(getattr(other, name))
 
     def widened(self) -> Self:
         self.settle()
