@@ -1,352 +1,351 @@
-"""From figures to one verdict: what passes, what fails, what cannot be said; planted faults are found by kind."""
+"""Figures to checks, and checks to a word: each check alone, on figures made by hand."""
 
-import random
-import uuid
+import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import answer, chosen, failed
 
-from shadowproxy.compare.checks import GateError, Gates, load_gates
-from shadowproxy.compare.engines import readings_of
-from shadowproxy.compare.figures import Figures
-from shadowproxy.compare.pair import Truth
-from shadowproxy.compare.report import exit_code, to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
-from shadowproxy.exchange import Outcome
-from shadowproxy.record import Record
+from shadowproxy.compare.checks import Check, Result, checks_of
+from shadowproxy.compare.conclusion import verdict_of
+from shadowproxy.compare.gates import Gates
 
-Answers = Callable[[random.Random, int], tuple[Any, Any]]
+Figures = dict[str, Any]
+N = 4000
 
 
-def report_on(
-    records: list[Record], gates: Gates | None = None, truths: dict[str, Truth] | None = None, **fields: Any
-) -> Figures:
-    readings = readings_of(records[:1000], Rules(), truths=truths or {}, **fields)
-    return to_json(summarise(records, readings), gates)
+def estimate(value: float, n: int = N, *, low: float | None = None, high: float | None = None) -> Figures:
+    return {"value": value, "low": low, "high": high, "n": n, "method": "blocks", "design_effect": 1.0}
 
 
-def results(figures: Figures) -> dict[str, str]:
-    return {check["name"]: check["result"] for check in figures["shadows"]["s"]["checks"]}
+def net(n: int, plus: str, minus: str, **counts: int) -> Figures:
+    value = (counts[plus] - counts[minus]) / n if n else 0.0
+    return {"n": n, "difference": estimate(value, n) if n else None, "anytime": None, **counts}
 
 
-def classes(source: random.Random, number: int) -> tuple[Any, Any]:
-    label = source.choices("abc", (6, 3, 1))[0]
-    return {"label": label}, {"label": label}
+def answered(n: int = N, lost: int = 0, gained: int = 0) -> Figures:
+    return net(n, "gained", "lost", lost=lost, gained=gained) | {"missing": {"null": lost} if lost else {}}
 
 
-def test_a_twin_with_enough_requests_passes_everything() -> None:
-    figures = report_on(chosen(9000, 1, classes))
-    assert set(results(figures).values()) == {"pass"}
-    assert figures["result"] == "pass"
-    assert exit_code(figures) == 0
-    verdict = figures["shadows"]["s"]["verdict"]
-    assert verdict["headline"] == "READY"
-    assert verdict["questions"]["performance"] == "no data"
-    assert "without labels" in verdict["sentence"]
+def errors(n: int = N, shadow: int = 0, live: int = 0) -> Figures:
+    found = net(n, "shadow_only", "live_only", shadow_only=shadow, live_only=live)
+    reasons = {"live": [], "shadow": [{"reason": "500 boom", "count": shadow}] if shadow else []}
+    return found | {"live": estimate(live / n), "shadow": estimate(shadow / n), "reasons": reasons}
 
 
-def twins(numbers: bool) -> Answers:
-    """Two draws from one noisy model."""
-
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        if numbers:
-            return {"price": source.gauss(50, 10)}, {"price": source.gauss(50, 10)}
-        return {"label": source.choices("abc", (6, 3, 1))[0]}, {"label": source.choices("abc", (6, 3, 1))[0]}
-
-    return answers
+def flips(n: int = N, to_4xx: int = 0, to_2xx: int = 0) -> Figures:
+    ways = {name: {"count": k, "share": estimate(k / n, n)} for name, k in (("to_4xx", to_4xx), ("to_2xx", to_2xx))}
+    return {"n": n, "net": {"difference": estimate((to_4xx - to_2xx) / n, n)}, **ways}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("numbers", [False, True])
-def test_the_same_model_twice_does_not_fail(numbers: bool) -> None:
-    for seed in range(5):
-        assert "fail" not in results(report_on(chosen(200, seed, twins(numbers)))).values()
+def structure(n: int = N, lost: int = 0) -> Figures:
+    return {"n": n, "lost": lost, "share": estimate(lost / n, n), "places": [{"path": "/p", "lost": lost}], "always": 1}
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("numbers", [False, True])
-def test_the_same_model_twice_never_fails_in_a_hundred_runs(numbers: bool) -> None:
-    for seed in range(100):
-        assert "fail" not in results(report_on(chosen(400, seed, twins(numbers)))).values()
+def output(kind: str = "number", **changes: Any) -> Figures:
+    return {
+        "live_path": "/p",
+        "shadow_path": "/p",
+        "kind": kind,
+        "pairs": N,
+        "agreement": estimate(1.0),
+        "answered": answered(),
+        "related": {"judged": True, "why": None, "value": 0.9, "low": 0.85, "high": 0.95, "n": N},
+        "range": {"low": -1.0, "high": 2.0, "given": False, "outside": 0, "share": estimate(0.0), "smallest": 0.0}
+        | {"largest": 1.0},
+        "drift": {"jensen_shannon": estimate(0.02, low=0.01, high=0.03), "cells": 20, "effective": 4000.0, "why": None},
+        "collapse": None,
+        "labels": None,
+        "odd": {"live": {}, "shadow": {}},
+    } | changes
 
 
-def test_too_few_requests_are_inconclusive_and_say_how_many_more() -> None:
-    figures = report_on(chosen(50, 1, classes))
-    checks = {check["name"]: check for check in figures["shadows"]["s"]["checks"]}
-    assert checks["json"]["result"] == "inconclusive"
-    assert 5_000 < checks["json"]["more"] < 12_000
-    assert figures["shadows"]["s"]["verdict"]["headline"] == "NOT SURE YET"
-    assert (exit_code(figures), exit_code(figures, fail_on="fail")) == (3, 0)
+def latency(ratio: float = 1.0, low: float | None = 0.95, high: float | None = 1.05) -> Figures:
+    found = estimate(ratio, 2 * N, low=low, high=high)
+    return {"ratio": {"p99": found}, "live": {"p99": 10.0}, "shadow": {"p99": 10.0 * ratio}, "at_least": []}
 
 
-def test_no_data_is_never_a_pass() -> None:
-    figures = report_on(chosen(50, 1, lambda source, number: ({"label": "a"}, failed(Outcome.LANE_FULL))))
-    assert results(figures)["success"] == "no data"
-    assert "pass" not in results(figures).values()
-    assert exit_code(figures) == 3
-    assert exit_code(report_on([])) == 3
+def figures(**changes: Any) -> Figures:
+    """Those of a shadow that is live's twin, but for `changes`."""
+    return {
+        "pairs": {"n": N, "live_2xx": N},
+        "coverage": {"chosen": N, "answered": N, "share": 1.0},
+        "answered": answered(),
+        "structure": structure(),
+        "errors": errors(),
+        "flips": flips(),
+        "latency": latency(),
+        "outputs": [output()],
+        "agreement": {"settled": None, "whole": estimate(1.0)},
+        "slices": [],
+        "fields": [],
+        "repeats": None,
+        "control": None,
+        "repeated_keys": {},
+        "routes": [],
+    } | changes
 
 
-def every(step: int, then: Callable[[random.Random], Any], kind: str = "label") -> Any:
-    """Answers like live's, but for one in `step`."""
+def judged(shadow: Figures, gates: Gates | None = None) -> tuple[dict[str, Check], Figures]:
+    checks = checks_of(shadow, gates or Gates())
+    return {check.name: check for check in checks}, verdict_of(shadow, checks)
 
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        live = {"label": source.choice("ab")} if kind == "label" else {"price": source.gauss(50, 10)}
-        return live, then(source) if number % step == 0 else live
 
-    return answers
+def test_a_twin_is_ready_and_every_check_names_what_it_judged() -> None:
+    checks, verdict = judged(figures())
+    assert {check.result for check in checks.values()} == {Result.PASS}
+    assert list(checks) == [
+        "answered",
+        "structure",
+        "errors",
+        "flips",
+        "latency",
+        "related",
+        "range",
+        "collapse",
+        "drift",
+        "unexplained",
+        "slices",
+    ]
+    assert {checks[name].field for name in ("answered", "related", "range", "collapse", "drift")} == {"/p"}
+    assert (verdict["headline"], verdict["questions"]["performance"]) == ("READY", "no data")
+    assert "cannot be said without labels" in verdict["sentence"]
+
+
+FAULTS: list[tuple[str, Figures]] = [
+    ("answered", {"outputs": [output(answered=answered(lost=120))]}),
+    ("structure", {"structure": structure(lost=120)}),
+    ("errors", {"errors": errors(shadow=120)}),
+    ("flips", {"flips": flips(to_4xx=160)}),
+    ("flips", {"flips": flips(to_2xx=160)}),
+    ("latency", {"latency": latency(1.5, 1.4, 1.6)}),
+    ("related", {"outputs": [output(related={"judged": True, "value": 0.0, "low": -0.02, "high": 0.02, "n": N})]}),
+    ("collapse", {"outputs": [output(collapse="it says the same")]}),
+    (
+        "range",
+        {"outputs": [output(range=output()["range"] | {"outside": 120, "share": estimate(0.03), "largest": 1000.0})]},
+    ),
+    (
+        "drift",
+        {
+            "outputs": [
+                output(drift={"jensen_shannon": estimate(0.3, low=0.2, high=0.4), "cells": 20, "effective": 4000.0})
+            ]
+        },
+    ),
+    (
+        "slices",
+        {
+            "slices": [
+                {"path": "/carrier", "value": '"UA"', "requests": 200, "fails": True, "significant": False}
+                | {"lost": {"count": 80, "points": 0.4, "low": 0.2}, "errors": {"count": 0, "points": 0.0, "low": 0.0}}
+                | {"share_of_all": 0.0, "lift": 0.0}
+            ]
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), FAULTS)
+def test_a_figure_that_is_surely_outside_fails_its_check_alone(name: str, changes: Figures) -> None:
+    checks, verdict = judged(figures(**changes))
+    assert {each.name for each in checks.values() if each.result is Result.FAIL} == {name}
+    assert verdict["headline"] == "NOT READY"
+    assert checks[name].said in verdict["sentence"]
 
 
 @pytest.mark.parametrize(
-    ("answers", "check"),
+    ("name", "off"),
+    [(name, {"p99_ratio" if name == "latency" else name: False if name == "collapse" else None}) for name, _ in FAULTS],
+)
+def test_a_gate_of_null_takes_its_check_away(name: str, off: dict[str, Any]) -> None:
+    checks, _ = judged(figures(), Gates(**off))
+    assert name not in checks
+
+
+def test_what_live_loses_as_often_is_not_held_against_the_shadow() -> None:
+    alike = figures(outputs=[output(answered=answered(lost=80, gained=80))], errors=errors(shadow=80, live=80))
+    checks, _ = judged(alike)
+    assert Result.FAIL not in {check.result for check in checks.values()}
+    assert checks["errors"].value == checks["answered"].value == 0
+
+
+def test_requests_rejected_by_turns_are_not_ready_and_not_failed() -> None:
+    checks, verdict = judged(figures(flips=flips(to_4xx=200, to_2xx=200)))
+    assert checks["flips"].result is Result.INCONCLUSIVE
+    assert verdict["headline"] == "NOT SURE YET"
+
+
+@pytest.mark.parametrize(
+    ("n", "good", "said"),
     [
-        (every(20, lambda source: answer({"error": 1}, status=500)), "success"),
-        (every(20, lambda source: failed(Outcome.TIMEOUT, 2000.0)), "success"),
-        (every(20, lambda source: failed(Outcome.TIMEOUT, 2000.0)), "latency"),
-        (every(20, lambda source: answer()._replace(body=None)), None),
-        (every(1, lambda source: {"label": "a"}), "collapse"),
-        (every(1, lambda source: {"price": 50.0}, "price"), "collapse"),
-        (every(2, lambda source: {"label": "new"}), "drift"),
+        (N, 0, "live hardly answered: 0 of 4,000"),
+        (N, 1999, "live hardly answered: 1,999 of 4,000"),
+        (40, 40, "live answered only 40 requests with a 2xx so far"),
+        (0, 0, "no request that live answered was sent to the shadow"),
     ],
 )
-def test_planted_faults_fail_the_check_they_belong_to(answers: Any, check: str | None) -> None:
-    figures = report_on(chosen(4000, 3, answers))
-    if check is None:
-        assert figures["shadows"]["s"]["agreement"]["incomparable"] == {"shadow: no body in the record": 200}
-        return
-    assert results(figures)[check] == "fail"
-    assert figures["shadows"]["s"]["verdict"]["headline"] == "NOT READY"
-    assert exit_code(figures) == 1
+def test_where_live_hardly_answered_there_is_no_data_whatever_else_fails(n: int, good: int, said: str) -> None:
+    shadow = figures(pairs={"n": n, "live_2xx": good}, errors=errors(shadow=2000))
+    checks, verdict = judged(shadow)
+    assert checks["live"].result is Result.NO_DATA
+    assert (verdict["headline"], verdict["result"]) == ("NO DATA", "no data")
+    assert verdict["sentence"].startswith(said)
 
 
-def test_an_answer_that_is_no_json_fails_the_format() -> None:
-    broken = answer()._replace(body=answer().body._replace(kind="text", value="<html>"))  # type: ignore[union-attr]
-    figures = report_on(chosen(3000, 3, every(30, lambda source: broken)))
-    assert results(figures)["json"] == "fail"
-
-
-def test_planted_counts_are_found_exactly() -> None:
-    """Of 3000: 30 timeouts, 60 NaN, 100 nulls, 50 other types; and permuted probability vectors."""
-
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        price = source.gauss(50, 10)
-        odd = {0: failed(Outcome.TIMEOUT, 900.0), 1: float("nan"), 2: float("nan"), 3: None, 5: "n/a"}
-        at = number % 100
-        if at in odd and not (at == 5 and number % 200 == 5):
-            return {"price": price}, odd[at] if at == 0 else {"price": odd[at]}
-        return {"price": price}, {"price": price}
-
-    shadow = report_on(chosen(3000, 3, answers))["shadows"]["s"]
-    assert shadow["coverage"]["outcomes"] == {"ok": 2970, "timeout": 30}
-    assert shadow["outputs"][0]["odd"] == {
-        "live": {},
-        "shadow": {"NaN": 60, "null": 30, "another type": 15},
-    }
-    assert shadow["outputs"][0]["pairs"] == 2970 - 105
-    assert any("NaN 60 times" in warning for warning in shadow["verdict"]["warnings"])
-
-
-def test_a_permuted_probability_vector_is_a_flip() -> None:
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        low = source.uniform(0.01, 0.3)
-        vector = [low, 1 - low]
-        return {"probs": vector}, {"probs": vector[::-1] if number % 10 == 0 else vector}
-
-    output = report_on(chosen(1000, 3, answers))["shadows"]["s"]["outputs"][0]
-    assert output["kind"] == "vector"
-    assert output["agreement"]["value"] == pytest.approx(0.9)
-    assert output["flips"][0] == {"live": '"1"', "shadow": '"0"', "count": 100, "net": 100}
-    assert 0.04 < output["scores"]["total variation"]["value"] < 0.1
-
-
-def test_timestamps_and_ids_do_not_drown_the_rest() -> None:
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        label = source.choice("ab")
-
-        def dressed(value: str) -> dict[str, Any]:
-            trace = str(uuid.UUID(int=source.getrandbits(128)))
-            return {"label": value, "request": {"trace": trace, "at": f"2026-01-31T12:00:00.{number:06d}{value}Z"}}
-
-        return dressed(label), dressed(label if number % 25 else "c")
-
-    shadow = report_on(chosen(1000, 3, answers))["shadows"]["s"]
-    assert shadow["agreement"]["set_aside"] == ["/request/at", "/request/trace"]
-    assert shadow["agreement"]["settled"]["value"] == pytest.approx(0.96)
-    assert shadow["outputs"][0]["live_path"] == "/label"
-    assert {example["differences"][0]["path"] for example in shadow["examples"]} == {"/label"}
-
-
-def test_a_small_mean_difference_that_hides_everything_is_seen_through() -> None:
-    """A regression: the two have the same mean, and hardly a number in common."""
-
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        return {"price": source.gauss(50, 10)}, {"price": source.gauss(50, 10)}
-
-    output = report_on(chosen(3000, 3, answers))["shadows"]["s"]["outputs"][0]
-    assert abs(output["bias"]["value"]) < 1
-    assert output["bias"]["high"] - output["bias"]["low"] < 2
-    assert abs(output["concordance"]["value"]) < 0.1
-    assert 8 < output["median_delta"] < 11
-    assert output["agreement"]["value"] < 0.01
-    assert output["limits"][0] == pytest.approx(-27.7, abs=3)
-    assert output["limits"][1] == pytest.approx(27.7, abs=3)
-    assert results(report_on(chosen(3000, 3, answers)))["drift"] != "fail"
-
-
-def test_rankings_are_compared_by_overlap_order_and_top() -> None:
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        items = [{"id": n, "score": source.random()} for n in source.sample(range(100), 10)]
-        swapped = [items[1], items[0], *items[2:]]
-        return {"items": items}, {"items": swapped if number % 4 == 0 else items}
-
-    output = report_on(chosen(400, 3, answers))["shadows"]["s"]["outputs"][0]
-    assert output["kind"] == "ranking"
-    assert output["scores"]["top 1"]["value"] == pytest.approx(0.75)
-    assert output["scores"]["overlap at 10"]["value"] == 1
-    assert 0.9 < output["scores"]["rank-biased overlap"]["value"] < 1
-
-
-def test_a_jittering_number_whose_shift_matters_is_found_with_the_control_arm() -> None:
-    """Live wavers by 0.01 at every look, so all three differ always; only their size tells the shift of 0.05."""
-    source = random.Random(8)
-    records = [
-        record._replace(
-            live=answer({"price": base + source.gauss(0, 0.01)}),
-            control=answer({"price": base + source.gauss(0, 0.01)}),
-            shadows={"s": answer({"price": base + 0.05 + source.gauss(0, 0.01)})},
-        )
-        for record in chosen(400, 3, classes)
-        for base in [source.uniform(10, 90)]
-    ]
-    control = report_on(records)["shadows"]["s"]["control"]
-    (field,) = control["fields"]
-    assert min(field["shadow_differs"], field["live_differs"]) > 0.99
-    assert abs(field["excess"]["value"]) < 0.01
-    assert field["gap_ratio"] > 4
-
-
-def test_a_shadow_as_noisy_as_live_has_no_excess_over_the_control_arm() -> None:
-    source = random.Random(8)
-
-    def draw() -> dict[str, str]:
-        return {"label": source.choices("ab", (9, 1))[0]}
-
-    records = [
-        record._replace(control=answer(draw())) for record in chosen(2000, 3, lambda _, number: (draw(), draw()))
-    ]
-    excess = report_on(records)["shadows"]["s"]["control"]["excess"]
-    assert excess["low"] < 0 < excess["high"]
-
-
-def test_the_slice_with_the_disagreement_is_named() -> None:
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        label = source.choice("ab")
-        flipped = "b" if label == "a" else "a"
-        return {"label": label}, {"label": flipped if number % 7 == 3 and source.random() < 0.5 else label}
-
-    (row,) = report_on(chosen(3000, 3, answers, country="NL"))["shadows"]["s"]["slices"]
-    assert (row["path"], row["value"]) == ("/n", "3")
-    assert row["share_of_all"] == 1
-    assert row["lift"] == pytest.approx(7, rel=0.01)
-
-
-def test_slices_are_seldom_named_where_none_stands_out() -> None:
-    """Seven values, one in ten answers another by chance: without a correction half of the runs would name some."""
-
-    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
-        return {"label": "a"}, {"label": "a" if source.random() < 0.9 else "c"}
-
-    named = [seed for seed in range(8) if report_on(chosen(500, seed, answers))["shadows"]["s"]["slices"]]
-    assert len(named) <= 1
-
-
-def labelled(shadow_right: float) -> tuple[list[Record], dict[str, Truth]]:
-    source = random.Random(6)
-    truths: dict[str, Truth] = {}
-
-    def answers(_: random.Random, number: int) -> tuple[Any, Any]:
-        truth = source.choice("ab")
-        wrong = "b" if truth == "a" else "a"
-        truths[f"id-{number}"] = Truth(truth)
-        live, shadow = (truth if source.random() < right else wrong for right in (0.9, shadow_right))
-        return {"label": live}, {"label": shadow}
-
-    return chosen(4000, 3, answers), truths
-
-
-@pytest.mark.parametrize(("shadow_right", "result"), [(0.95, "pass"), (0.8, "fail"), (0.895, "inconclusive")])
-def test_labels_decide_whether_answers_are_as_good(shadow_right: float, result: str) -> None:
-    records, truths = labelled(shadow_right)
-    figures = report_on(records, truths=truths)
-    assert results(figures)["labels"] == result
-    assert figures["shadows"]["s"]["verdict"]["questions"]["performance"] == result
-    labels = figures["shadows"]["s"]["outputs"][0]["labels"]
-    assert labels["labelled"] == 4000
-    assert labels["shadow"]["value"] == pytest.approx(shadow_right, abs=0.02)
-    right = {name: labels[name]["value"] * 4000 for name in ("live", "shadow")}
-    assert right["shadow"] - right["live"] == pytest.approx(labels["shadow_only"] - labels["live_only"])
-
-
-def test_numbers_are_held_to_their_mean_absolute_error() -> None:
-    source = random.Random(6)
-    truths = {f"id-{n}": Truth(source.uniform(0, 100)) for n in range(1000)}
-
-    def answers(_: random.Random, number: int) -> tuple[Any, Any]:
-        truth = float(truths[f"id-{number}"].label)
-        return {"price": truth + source.gauss(0, 1)}, {"price": truth + source.gauss(0, 5)}
-
-    figures = report_on(chosen(1000, 3, answers), truths=truths)
-    labels = figures["shadows"]["s"]["outputs"][0]["labels"]
-    assert labels["live"]["value"] == pytest.approx(0.8, abs=0.1)
-    assert labels["shadow"]["value"] == pytest.approx(4, abs=0.4)
-    assert results(figures)["labels"] == "fail"
-
-
-def test_agreement_is_a_gate_only_when_asked() -> None:
-    records = chosen(2000, 3, every(10, lambda source: {"label": "c"}))
-    summary = summarise(records, readings_of(records[:1000], Rules()))
-    assert "agreement" not in results(to_json(summary))
-    assert results(to_json(summary, Gates(min_agreement=0.95)))["agreement"] == "fail"
-    assert results(to_json(summary, Gates(min_agreement=0.8)))["agreement"] == "pass"
-    assert results(to_json(summary, Gates(min_agreement=0.9)))["agreement"] == "inconclusive"
-
-
-def test_the_moment_of_decision_is_the_first_at_which_the_sequence_clears_the_line() -> None:
-    records = chosen(3000, 3, every(10, lambda source: {"label": "c"}))
-    shadow = report_on(records, Gates(min_agreement=0.95))["shadows"]["s"]
-    at = shadow["decided"]["at"]
-    assert shadow["over_time"][at]["high"] < 0.95 <= shadow["over_time"][at - 1]["high"]
-
-
-def test_low_coverage_is_warned_of() -> None:
-    figures = report_on(chosen(300, 3, every(5, lambda source: failed(Outcome.LANE_FULL))))
-    assert any("80 %" in warning for warning in figures["shadows"]["s"]["verdict"]["warnings"])
-
-
-def gates_of(tmp_path: Path, text: str) -> Gates:
-    (tmp_path / "gates.yaml").write_text(text)
-    return load_gates(tmp_path / "gates.yaml")
-
-
-def test_gates_come_from_a_file(tmp_path: Path) -> None:
-    assert gates_of(tmp_path, "p99_ratio: 1.5\nmin_agreement: 0.9\ndrift: null\n") == Gates(
-        p99_ratio=1.5, min_agreement=0.9, drift=None
+def test_an_undecided_report_says_what_is_missing_and_how_much_and_no_certainty() -> None:
+    few = figures(
+        pairs={"n": 400, "live_2xx": 400},
+        outputs=[output(answered=answered(400))],
+        structure=structure(400),
+        errors=errors(400),
+        flips=flips(400),
     )
+    checks, verdict = judged(few)
+    assert verdict["headline"] == "NOT SURE YET"
+    assert verdict["sentence"].startswith("400 requests so far; ")
+    assert "answered needs about " in verdict["sentence"]
+    assert "100 %" not in verdict["sentence"]
+    assert 500 < (checks["structure"].more or 0) < 2500
+    settled = 400 + (checks["structure"].more or 0)
+    again, _ = judged(figures(structure=structure(settled)))
+    assert again["structure"].result is Result.PASS
 
 
-@pytest.mark.parametrize(
-    "text", ["p99: 1.5", "- 1", "p99_ratio: fast", "p99_ratio: true", "p99_ratio: -1", "collapse: 1", "a: [", "\x00"]
-)
-def test_senseless_gates_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    with pytest.raises(GateError) as refused:
-        gates_of(tmp_path, text)
-    assert len(str(refused.value).splitlines()) == 1
+def test_answers_that_differ_need_somebody_who_says_which_is_right() -> None:
+    differing = figures(outputs=[output(agreement=estimate(0.87))])
+    checks, verdict = judged(differing)
+    assert checks["unexplained"].result is Result.INCONCLUSIVE
+    assert "13 % of answers differ and nothing here says who is right" in verdict["sentence"]
+    for gates in (Gates(unexplained=None), Gates(min_agreement=0.8)):
+        checks, verdict = judged(differing, gates)
+        assert "unexplained" not in checks
+        assert verdict["headline"] == "READY"
 
 
-def test_gates_that_are_off_are_not_checked() -> None:
-    off = Gates(None, None, None, None, False, None, None)
-    assert results(report_on(chosen(60, 1, classes), off)) == {}
+def labels(**changes: Any) -> Figures:
+    return {
+        "measure": "accuracy",
+        "labelled": N,
+        "live": estimate(0.9),
+        "shadow": estimate(0.93),
+        "difference": estimate(0.03, low=0.02, high=0.04),
+        "shadow_only": 200,
+        "live_only": 80,
+        "anytime": [0.02, 0.04],
+    } | changes
+
+
+def test_a_better_model_with_labels_is_ready_though_it_differs() -> None:
+    better = output(
+        agreement=estimate(0.5),
+        labels=labels(),
+        related={"judged": True, "value": 0.01, "low": 0.0, "high": 0.02, "n": N},
+        drift={"jensen_shannon": None, "cells": 0, "effective": 0.0, "why": "live has only two values"},
+    )
+    checks, verdict = judged(figures(outputs=[better]))
+    assert checks["labels"].result is Result.PASS
+    assert "related" not in checks
+    assert checks["drift"].result is Result.NO_DATA
+    assert (verdict["headline"], verdict["questions"]["performance"]) == ("READY", "pass")
+    without = {**better, "labels": None}
+    assert judged(figures(outputs=[without]))[1]["headline"] == "NOT READY"
+
+
+def test_a_worse_model_with_labels_is_not_ready() -> None:
+    worse = labels(shadow=estimate(0.87), difference=estimate(-0.03), shadow_only=80, live_only=200)
+    checks, verdict = judged(figures(outputs=[output(labels=worse)]))
+    assert checks["labels"].result is Result.FAIL
+    assert verdict["headline"] == "NOT READY"
+
+
+def test_an_error_of_the_answers_that_are_left_is_not_enough() -> None:
+    closer = labels(
+        measure="mean absolute error",
+        live=estimate(2.0),
+        shadow=estimate(1.0),
+        difference=estimate(-1.0, low=-1.1, high=-0.9),
+        anytime=None,
+    )
+    assert judged(figures(outputs=[output(labels=closer)]))[0]["labels"].result is Result.PASS
+    missing = figures(outputs=[output(labels=closer, answered=answered(lost=30))])
+    assert judged(missing)[0]["labels"].result is Result.INCONCLUSIVE
+
+
+def test_labels_of_which_none_matches_are_no_data() -> None:
+    checks, verdict = judged(figures(labels_supplied=6000))
+    assert checks["labels"].said == "0 of 6,000 labels matched a request that could be judged"
+    assert verdict["headline"] == "NO DATA"
+
+
+def test_a_live_that_does_not_repeat_itself_cannot_show_that_the_shadow_is_unrelated() -> None:
+    unrelated = output(
+        agreement=estimate(0.1), related={"judged": True, "value": 0.0, "low": -0.02, "high": 0.02, "n": N}
+    )
+    assert judged(figures(outputs=[unrelated]))[0]["related"].result is Result.FAIL
+    noisy = figures(outputs=[unrelated], repeats={"pairs": 500, "differing": 0.9})
+    assert judged(noisy)[0]["related"].result is Result.INCONCLUSIVE
+    steady = figures(outputs=[unrelated], repeats={"pairs": 500, "differing": 0.0})
+    assert judged(steady)[0]["related"].result is Result.FAIL
+
+
+def route(name: str, gated: bool = True, **changes: Any) -> Figures:
+    return {"route": name, "requests": N, "share": 0.5, "gated": gated, "figures": figures(**changes)}
+
+
+def test_the_whole_is_its_worst_route() -> None:
+    bad: Any = {"errors": errors(shadow=200)}
+    checks, verdict = judged(figures(routes=[route("POST /a"), route("POST /b", **bad)]))
+    assert checks["errors"].result is Result.FAIL
+    assert checks["errors"].route == "POST /b"
+    assert checks["errors"].said.endswith("on POST /b")
+    assert verdict["headline"] == "NOT READY"
+    small = figures(routes=[route("POST /a"), route("POST /b", gated=False, **bad)])
+    assert judged(small)[1]["headline"] == "READY"
+
+
+def test_a_route_that_live_hardly_answers_is_held_to_fail_no_more() -> None:
+    gone: Any = {"pairs": {"n": N, "live_2xx": 0}, "outputs": [], "structure": None}
+    checks, verdict = judged(figures(routes=[route("POST /a"), route("GET /gone", **gone)]))
+    assert verdict["headline"] == "READY"
+    gone |= {"errors": errors(shadow=300)}
+    checks, verdict = judged(figures(routes=[route("POST /a"), route("GET /gone", **gone)]))
+    assert checks["errors"].route == "GET /gone"
+
+
+def test_counts_of_an_earlier_version_are_no_data_for_the_new_checks() -> None:
+    old = "this summary was saved by an earlier version, which did not count it"
+    shadow = figures(legacy=old, structure=None, errors=None, flips=None, answered=None, outputs=[])
+    checks, verdict = judged(shadow)
+    for name in ("answered", "structure", "errors", "flips", "slices"):
+        assert checks[name].result is Result.NO_DATA, name
+        assert old in checks[name].said
+    assert verdict["headline"] == "NO DATA"
+
+
+def test_answers_without_a_field_are_vouched_for_only_by_being_the_same() -> None:
+    same = figures(outputs=[])
+    assert judged(same)[1]["headline"] == "READY"
+    other = figures(outputs=[], agreement={"settled": None, "whole": estimate(0.5)})
+    checks, verdict = judged(other)
+    assert checks["collapse"].result is Result.NO_DATA
+    assert verdict["headline"] == "NOT SURE YET"
+
+
+def test_ready_never_stands_beside_a_share_of_answers_that_differ() -> None:
+    for gates in (Gates(unexplained=None), Gates(min_agreement=0.0)):
+        _, verdict = judged(figures(outputs=[output(agreement=estimate(0.0))]), gates)
+        assert verdict["headline"] == "READY"
+        assert "differ" not in verdict["sentence"]
+
+
+@pytest.mark.parametrize("changed", [figures, lambda: figures(outputs=[output(range=None)])])
+def test_a_class_has_no_range(changed: Callable[[], Figures]) -> None:
+    checks, verdict = judged(changed())
+    assert verdict["headline"] == "READY"
+    assert ("range" in checks) == (changed is figures)
+
+
+def test_gates_that_are_all_off_check_nothing() -> None:
+    off: dict[str, Any] = {each.name: None for each in dataclasses.fields(Gates)} | {"collapse": False}
+    assert judged(figures(), Gates(**off))[0] == {}

@@ -9,9 +9,10 @@ import pytest
 from logs import answer, failed, mixed, record
 from rich.console import Console
 
-from shadowproxy.compare.report import percent, print_text, to_json
+from shadowproxy.compare.report import print_text, to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import Summary, merge, summarise
+from shadowproxy.compare.words import percent
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 

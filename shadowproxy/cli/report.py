@@ -11,8 +11,8 @@ from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, load_config, sa
 from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, only_of, rules_of, together
 
 if TYPE_CHECKING:
-    from shadowproxy.compare.checks import Gates
     from shadowproxy.compare.engines import Late
+    from shadowproxy.compare.gates import Gates
     from shadowproxy.compare.summary import Summary
 
 
@@ -192,7 +192,7 @@ def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Lat
 def _gates(given: Mapping[str, Any]) -> "Gates":
     from dataclasses import replace
 
-    from shadowproxy.compare.checks import GateError, Gates, load_gates
+    from shadowproxy.compare.gates import GateError, Gates, load_gates
 
     try:
         gates = Gates() if given["gates"] is None else load_gates(given["gates"])

@@ -1,17 +1,25 @@
-"""A report's figures to checks, and checks to one sentence: can the shadow be promoted, and if not, why not?
+"""A report's figures to checks: each holds one figure of the shadow to what is allowed.
 
 A check passes when the whole interval lies within what is allowed, fails when the whole of it lies outside, and is
 inconclusive when it straddles the line; no data is never a pass. Shares are held by the confidence sequence, so that
 looking at the report every hour does not find by chance what one look would not.
+
+The rules that the checks share:
+
+1. Pairs are the requests that live answered and that the shadow was really sent. An answer that is missing, unrelated,
+   out of range or an error counts against the shadow, never for it.
+2. What happens as often in live on the same requests is not held against the shadow: losses are net.
+3. Every check names the place in the answers that it judged, and the route where only one route is meant.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from shadowproxy.compare.stats import confidence_sequence
+from shadowproxy.compare.gates import Gates
+from shadowproxy.compare.stats import anytime_difference, confidence_sequence
+from shadowproxy.compare.words import change, milliseconds, number, percent, points
 
 Figures = dict[str, Any]
 Question = Literal["engineering", "outputs", "performance"]
@@ -24,32 +32,21 @@ class Result(StrEnum):
     NO_DATA = "no data"
 
 
-class GateError(Exception):
-    """A file of gates that cannot be used. The text is one line."""
+WORST_FIRST: Final = (Result.FAIL, Result.INCONCLUSIVE, Result.NO_DATA, Result.PASS)
 
+FEWEST_PAIRS: Final = 50
+"""Requests that live must have answered with a 2xx before anything is said of the shadow."""
 
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """What is allowed. None takes a check away; `min_agreement` has none unless asked, as a better model must differ.
-
-    success_loss: points (of 1) that the shadow's share of 2xx may lie below live's. json: least share of valid JSON.
-    p99_ratio: shadow's p99 by live's. drift: Jensen-Shannon distance. accuracy_loss: points below live against labels;
-    for numbers, the part by which the mean absolute error may grow.
-    """
-
-    success_loss: float | None = 0.005
-    json: float | None = 0.999
-    p99_ratio: float | None = 1.2
-    drift: float | None = 0.1
-    collapse: bool = True
-    accuracy_loss: float | None = 0.005
-    min_agreement: float | None = None
+_MOST_LOOKED: Final = 1_000_000_000
+_NOISE: Final = 0.9
+"""Live differs from itself so nearly as often as the shadow does from live that the two cannot be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line of the verdict. `value`, `low` and `high` are in the unit that `allowed` is in; `more` requests, at the
-    same rates, would settle an inconclusive one."""
+    same rates, would settle an inconclusive one. `field` is the place in live's answers that was judged, and `route`
+    the only route that the line is about, if it is not about all of them."""
 
     name: str
     question: Question
@@ -60,100 +57,94 @@ class Check:
     high: float | None = None
     allowed: float | None = None
     more: int | None = None
-
-
-_FEWEST_FOR_DRIFT: Final = 1000
-_COVERED: Final = 0.95
-_ORDER: Final = (Result.FAIL, Result.INCONCLUSIVE, Result.NO_DATA, Result.PASS)
-_HEADLINES: Final[Mapping[Result, str]] = {
-    Result.PASS: "READY",
-    Result.FAIL: "NOT READY",
-    Result.INCONCLUSIVE: "NOT SURE YET",
-    Result.NO_DATA: "NO DATA",
-}
-
-
-def load_gates(path: str | Path) -> Gates:
-    """Gates from a YAML file whose keys are those of `Gates`. Raises GateError."""
-    import yaml  # only here: it takes 9 ms to load
-
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise GateError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        raise GateError(f"{path}: not YAML: {' '.join(str(error).split()):.120}") from error
-    known = {each.name for each in fields(Gates)}
-    if not isinstance(raw, dict):
-        raise GateError(f"{path}: a mapping is needed, of {', '.join(sorted(known))}")
-    for key, value in raw.items():
-        if key not in known:
-            raise GateError(f"{path}: unknown key {key!r}; there are {', '.join(sorted(known))}")
-        if key == "collapse":
-            if not isinstance(value, bool):
-                raise GateError(f"{path}: collapse is true or false")
-        elif value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
-            raise GateError(f"{path}: {key} is a number of at least 0, or null")
-    return Gates(**raw)
+    field: str | None = None
+    route: str | None = None
 
 
 def checks_of(shadow: Figures, gates: Gates) -> list[Check]:
-    """The checks of one shadow's figures, in the order of the report."""
-    found = [_success(shadow["success"], gates), _json(shadow["json"], gates), _latency(shadow["latency"], gates)]
-    primary = next((each for each in shadow["outputs"] if each["pairs"]), None)
-    found.append(_collapse(shadow["outputs"], gates))
-    found.append(_drift(primary, gates))
-    found.append(_agreement(shadow, primary, gates))
-    found.append(_labels(primary, gates))
+    """The checks of one shadow's figures, in the order of the report: each route's worst, where routes are judged."""
+    hardly = _hardly_answered(shadow["pairs"])
+    whole = _checks(shadow, gates)
+    judged = [route for route in shadow.get("routes", ()) if route["gated"]]
+    if len(judged) > 1 or (judged and judged[0].get("figures") is not None):
+        by_route = [(route["route"], _checks_of_route(route["figures"], gates)) for route in judged]
+        whole = [_worst(name, by_route, whole) for name in dict.fromkeys(each.name for _, c in by_route for each in c)]
+    return [*([hardly] if hardly is not None else []), *whole]
+
+
+def _worst(name: str, by_route: list[tuple[str, list[Check]]], pooled: list[Check]) -> Check:
+    """The worst of the routes' checks of one name. Where all pass, what the pooled figures say is what is told."""
+    rows = [(route, each) for route, checks in by_route for each in checks if each.name == name]
+    route, worst = min(rows, key=lambda row: WORST_FIRST.index(row[1].result))
+    if worst.result is Result.PASS:
+        same = next((each for each in pooled if each.name == name and each.result is Result.PASS), None)
+        return same if same is not None else replace(worst, route=route)
+    return replace(worst, said=f"{worst.said}, on {route}", route=route)
+
+
+def _checks_of_route(figures: Figures, gates: Gates) -> list[Check]:
+    """A route that live hardly answers (scanners, a route that is gone) can only be held to fail no more than live."""
+    checks = _checks(figures, gates)
+    if _hardly_answered(figures["pairs"]) is None:
+        return checks
+    return [each for each in checks if each.name in ("errors", "flips", "latency")]
+
+
+def _checks(figures: Figures, gates: Gates) -> list[Check]:
+    judged = judged_output(figures)
+    labels = _labels(figures, judged, gates)
+    decided = labels is not None and labels.result in (Result.PASS, Result.FAIL)
+    found: Iterable[Check | None] = (
+        _answered(figures, gates),
+        _structure(figures, gates),
+        _errors(figures, gates),
+        _flips(figures, gates),
+        _latency(figures["latency"], gates),
+        None if decided else _related(figures, judged, gates),
+        _range(figures, gates),
+        _collapse(figures, gates),
+        _drift(judged, gates),
+        _agreement(figures, judged, gates),
+        _unexplained(figures, judged, gates),
+        _slices(figures, gates),
+        labels,
+    )
     return [each for each in found if each is not None]
 
 
-def verdict_of(shadow: Figures, checks: list[Check]) -> Figures:
-    """The verdict: a word, a sentence with the worst reasons, one result for each question, and what to be wary of."""
-    worst = next((result for result in _ORDER if any(each.result is result for each in checks)), Result.NO_DATA)
-    questions = {
-        question: str(
-            next(
-                (
-                    result
-                    for result in _ORDER
-                    if any(each.result is result for each in checks if each.question == question)
-                ),
-                Result.NO_DATA,
-            )
-        )
-        for question in ("engineering", "outputs", "performance")
-    }
-    reasons = [each.said for each in checks if each.result is worst and worst is not Result.PASS]
-    where = _where(shadow)
-    if worst is Result.PASS:
-        sentence = "every check passes"
-        if questions["performance"] == Result.NO_DATA:
-            sentence += "; whether its answers are better cannot be said without labels"
-    else:
-        sentence = "; ".join(reasons[:3])
-    disagreement = _disagreement(shadow)
-    if disagreement:
-        sentence += f"; {disagreement}{where}"
-    return {
-        "result": str(worst),
-        "headline": _HEADLINES[worst],
-        "sentence": sentence,
-        "questions": questions,
-        "warnings": _warnings(shadow),
-    }
+def judged_output(figures: Figures) -> Figures | None:
+    """The field that the answers are judged by: the first in the detector's order that has values."""
+    return next((each for each in figures["outputs"] if each["pairs"]), None)
 
 
-def decided(over_time: list[Figures], line: float | None) -> Figures:
-    """The first block of time from which on the agreement was known to lie above or below `line`, if there is one."""
-    rows = [row for row in over_time if row["so_far"] is not None]
-    at = None
-    if line is not None:
-        at = next((at for at, row in enumerate(rows) if row["low"] >= line or row["high"] < line), None)
-    return {"line": line, "at": at}
+def agreement_of(figures: Figures) -> Figures | None:
+    """How often the two agree: at the judged field, or else as whole answers without what is noise."""
+    judged = judged_output(figures)
+    if judged is not None:
+        estimate: Figures | None = judged["agreement"]
+        return estimate
+    whole: Figures | None = figures["agreement"]["settled"] or figures["agreement"]["whole"]
+    return whole
 
 
-def _within(value: float, low: float, high: float, least: float | None, most: float | None) -> Result:
+def _hardly_answered(pairs: Figures) -> Check | None:
+    """Live itself must have answered: what two systems refuse alike says nothing of either."""
+    n, good = pairs["n"], pairs["live_2xx"]
+    if not n:
+        return Check("live", "engineering", Result.NO_DATA, "no request that live answered was sent to the shadow")
+    if good * 2 < n:
+        said = f"live hardly answered: {good:,} of {n:,} requests have a 2xx from live, so there is little to hold to"
+        return Check("live", "engineering", Result.NO_DATA, said, good / n, None, None, 0.5)
+    if good < FEWEST_PAIRS:
+        said = f"live answered only {good:,} requests with a 2xx so far; {FEWEST_PAIRS} are the least to judge by"
+        return Check("live", "engineering", Result.NO_DATA, said, more=FEWEST_PAIRS - good)
+    return None
+
+
+# --- how much is enough ----------------------------------------------------------------------------------------------
+
+
+def _lies(low: float, high: float, least: float | None, most: float | None) -> Result:
     """Where an interval lies: inside, outside or across what is allowed."""
     if (least is None or low >= least) and (most is None or high <= most):
         return Result.PASS
@@ -162,53 +153,175 @@ def _within(value: float, low: float, high: float, least: float | None, most: fl
     return Result.INCONCLUSIVE
 
 
-def _more(n: int, value: float, low: float, high: float, line: float) -> int | None:
-    """How many more requests bring the line out of the interval, which narrows with the root of their number."""
-    gap = abs(value - line)
-    width = max(high - value, value - low)
+def _until(n: int, settled: Callable[[float], bool]) -> int | None:
+    """How many more requests at the same rates settle a check: `settled` is asked for multiples of what there is."""
+    times = 1.0
+    while not settled(times):
+        times *= 1.05
+        if n * times > _MOST_LOOKED:
+            return None
+    return max(1, round(n * (times - 1)))
+
+
+def _until_narrow(n: int, value: float, low: float, high: float, line: float) -> int | None:
+    """The same for an interval whose width falls with the root of the number of requests."""
+    gap, width = abs(value - line), max(high - value, value - low)
     if gap <= 0 or width <= 0:
         return None
     more = n * ((width / gap) ** 2 - 1)
-    return round(more) if 0 < more < 1e9 else None
+    return round(more) if 0 < more < _MOST_LOOKED else None
 
 
-def _until_sure(n: int, least: float) -> int | None:
-    """How many more faultless requests bring the lower end of n of n up to `least`."""
-    size = n
-    while confidence_sequence(size, size)[0] < least:
-        size = size * 5 // 4 + 1
-        if size > 1e9:
-            return None
-    return size - n
+def _anytime_share(estimate: Figures, times: float = 1.0) -> tuple[float, float]:
+    n = estimate["n"] * times / max(1.0, estimate["design_effect"])
+    return confidence_sequence(estimate["value"] * n, n)
 
 
-def _success(success: Figures, gates: Gates) -> Check | None:
-    if gates.success_loss is None:
+def _net(
+    figures: Figures, plus: str, minus: str, least: float | None, most: float | None
+) -> tuple[Result, float, float, float, int | None]:
+    """Where (plus - minus) / n lies, with how many more requests would tell."""
+    n, difference = figures["n"], figures["difference"]
+    effect = difference["design_effect"]
+
+    def interval(times: float) -> tuple[float, float]:
+        return anytime_difference(figures[plus] * times, figures[minus] * times, n * times, effect)
+
+    low, high = interval(1.0)
+    result = _lies(low, high, least, most)
+    more = None
+    if result is Result.INCONCLUSIVE:
+        more = _until(n, lambda times: _lies(*interval(times), least, most) is not Result.INCONCLUSIVE)
+    return result, difference["value"], low, high, more
+
+
+def _at_most(estimate: Figures, most: float) -> tuple[Result, float, float, int | None]:
+    """Where a share lies beside the most that is allowed."""
+    low, high = _anytime_share(estimate)
+    result = _lies(low, high, None, most)
+    more = None
+    if result is Result.INCONCLUSIVE:
+        more = _until(
+            estimate["n"],
+            lambda times: _lies(*_anytime_share(estimate, times), None, most) is not Result.INCONCLUSIVE,
+        )
+    return result, low, high, more
+
+
+def _not_counted(name: str, question: Question, figures: Figures) -> Check | None:
+    """Of a summary saved by an earlier version, which did not count what the check needs."""
+    why = figures.get("legacy")
+    return Check(name, question, Result.NO_DATA, f"{name}: {why}") if why else None
+
+
+# --- engineering -----------------------------------------------------------------------------------------------------
+
+
+def _answered(figures: Figures, gates: Gates) -> Check | None:
+    if gates.answered is None:
         return None
-    difference = success["difference"]
-    if difference is None:
-        return Check("success", "engineering", Result.NO_DATA, "no request was sent to the shadow")
-    value, (low, high), line = difference["value"], success["anytime"], -gates.success_loss
-    result = _within(value, low, high, line, None)
-    live, shadow = success["live"]["value"], success["shadow"]["value"]
-    said = (
-        f"2xx answers: shadow {_percent(shadow)}, live {_percent(live)} ({_points(value)} points, "
-        f"allowed {_points(line)})"
-    )
-    more = _more(difference["n"], value, low, high, line) if result is Result.INCONCLUSIVE else None
-    return Check("success", "engineering", result, said, value, low, high, line, more)
+    judged = judged_output(figures)
+    found = judged["answered"] if judged is not None and judged.get("answered") else figures.get("answered")
+    place = judged["live_path"] if judged is not None else None
+    if not found or not found["n"] or found["difference"] is None:
+        return _not_counted("answered", "engineering", figures) or Check(
+            "answered", "engineering", Result.NO_DATA, "live gave no answer that the shadow could be held to"
+        )
+    allowed = gates.answered
+    result, value, low, high, more = _net(found, "gained", "lost", -allowed, None)
+    lost, n = found["lost"], found["n"]
+    why = ", ".join(f"{word} {count:,}" for word, count in list(found["missing"].items())[:4])
+    if result is Result.PASS:
+        said = f"the shadow answers where live does: {percent(lost / n)} of {n:,} are missing"
+    elif not lost:
+        said = f"no answer of {n:,} is missing so far, too few to be sure of at most {points(allowed)}"
+    else:
+        said = f"{percent(lost / n)} of {n:,} answers are missing where live has one (allowed {points(allowed)}): {why}"
+    return Check("answered", "engineering", result, said, value, low, high, -allowed, more, place)
 
 
-def _json(estimate: Figures | None, gates: Gates) -> Check | None:
-    if gates.json is None or estimate is None:
-        return None  # live does not answer in JSON: no format to hold the shadow to
-    low, high = _anytime(estimate)
-    result = _within(estimate["value"], low, high, gates.json, None)
-    said = f"valid JSON where live's is: {_percent(estimate['value'])} (at least {_percent(gates.json)})"
-    more = _more(estimate["n"], estimate["value"], low, high, gates.json) if result is Result.INCONCLUSIVE else None
-    if result is Result.INCONCLUSIVE and estimate["value"] == 1:
-        more = _until_sure(estimate["n"], gates.json)
-    return Check("json", "engineering", result, said, estimate["value"], low, high, gates.json, more)
+def _structure(figures: Figures, gates: Gates) -> Check | None:
+    if gates.structure is None:
+        return None
+    found = figures.get("structure")
+    if not found or not found["n"]:
+        return _not_counted("structure", "engineering", figures)  # live's answers have no structure to hold to
+    share = found["share"]
+    result, low, high, more = _at_most(share, gates.structure)
+    places = ", ".join(each["path"] or "the whole answer" for each in found["places"][:3])
+    if result is Result.PASS:
+        said = f"its answers have what live's always have ({percent(found['lost'] / found['n'])} lack some of it)"
+    elif not found["lost"]:
+        said = (
+            f"no answer of {found['n']:,} lacks what live's always have so far, "
+            f"too few to be sure of at most {points(gates.structure)}"
+        )
+    else:
+        said = (
+            f"{percent(share['value'])} of its answers lack what live's always have "
+            f"(allowed {points(gates.structure)}): {places}"
+        )
+    return Check("structure", "engineering", result, said, share["value"], low, high, gates.structure, more)
+
+
+def _errors(figures: Figures, gates: Gates) -> Check | None:
+    if gates.errors is None:
+        return None
+    found = figures.get("errors")
+    if not found or not found["n"] or found["difference"] is None:
+        return _not_counted("errors", "engineering", figures) or Check(
+            "errors", "engineering", Result.NO_DATA, "no request that live answered was sent to the shadow"
+        )
+    result, value, low, high, more = _net(found, "shadow_only", "live_only", None, gates.errors)
+    live, shadow = found["live"]["value"], found["shadow"]["value"]
+    if result is Result.PASS:
+        said = f"it fails no more than live: {percent(shadow)} beside {percent(live)}"
+    elif not found["shadow_only"]:
+        said = (
+            f"no answer of {found['n']:,} failed where live's did not, "
+            f"too few to be sure of at most {points(gates.errors)} more"
+        )
+    else:
+        reasons = found["reasons"]["shadow"]
+        why = f", mostly: {reasons[0]['reason']}" if reasons else ""
+        said = (
+            f"{percent(shadow)} of its answers failed, {percent(live)} of live's "
+            f"(allowed {points(gates.errors)} more){why}"
+        )
+    return Check("errors", "engineering", result, said, value, low, high, gates.errors, more)
+
+
+def _flips(figures: Figures, gates: Gates) -> Check | None:
+    """Turned one way more than the other is a difference of the two; as often both ways it may be chance in both."""
+    if gates.flips is None:
+        return None
+    found = figures.get("flips")
+    if not found or not found["n"]:
+        return _not_counted("flips", "engineering", figures)
+    n, allowed = found["n"], gates.flips
+    net = {
+        "n": n,
+        "difference": found["net"]["difference"],
+        "to_4xx": found["to_4xx"]["count"],
+        "to_2xx": found["to_2xx"]["count"],
+    }
+    result, value, low, high, more = _net(net, "to_4xx", "to_2xx", -allowed, allowed)
+    ways = [_at_most(found[way]["share"], allowed) for way in ("to_4xx", "to_2xx")]
+    if result is Result.PASS and any(each[0] is not Result.PASS for each in ways):
+        result, more = Result.INCONCLUSIVE, max((each[3] for each in ways if each[3] is not None), default=None)
+    counts = []
+    if net["to_4xx"]:
+        counts.append(f"{net['to_4xx']:,} that live answered with 2xx it rejects with 4xx")
+    if net["to_2xx"]:
+        counts.append(f"{net['to_2xx']:,} that live rejects with 4xx it answers with 2xx")
+    told = " and ".join(counts)
+    if result is Result.PASS:
+        said = f"it rejects the requests that live rejects{f' (but {told})' if told else ''}"
+    elif not counts:
+        said = f"none of {n:,} requests is rejected by one of the two only, too few to be sure of at most 1 point"
+    else:
+        said = f"of {n:,} requests, {told} (allowed {points(allowed)} each way)"
+    return Check("flips", "engineering", result, said, value, low, high, allowed, more)
 
 
 def _latency(latency: Figures, gates: Gates) -> Check | None:
@@ -221,158 +334,271 @@ def _latency(latency: Figures, gates: Gates) -> Check | None:
     lives, shadows = latency["live"]["p99"], latency["shadow"]["p99"]
     bound = "≥ " if "p99" in latency["at_least"] else ""
     said = (
-        f"p99 latency {bound}{_ms(shadows)} against {_ms(lives)} ms ({bound}{_change(value)}, "
-        f"allowed {_change(gates.p99_ratio)})"
+        f"p99 latency {bound}{milliseconds(shadows)} against {milliseconds(lives)} ms ({bound}{change(value)}, "
+        f"allowed {change(gates.p99_ratio)})"
     )
     if low is None or high is None:
+        said += "; the log spans too little time to say how sure that is"
         return Check("latency", "engineering", Result.INCONCLUSIVE, said, value, None, None, gates.p99_ratio)
-    result = _within(value, low, high, None, gates.p99_ratio)
-    more = _more(ratio["n"] // 2, value, low, high, gates.p99_ratio) if result is Result.INCONCLUSIVE else None
+    result = _lies(low, high, None, gates.p99_ratio)
+    more = None
+    if result is Result.INCONCLUSIVE:
+        more = _until_narrow(ratio["n"] // 2, value, low, high, gates.p99_ratio)
     return Check("latency", "engineering", result, said, value, low, high, gates.p99_ratio, more)
 
 
-def _collapse(outputs: list[Figures], gates: Gates) -> Check | None:
+# --- outputs ---------------------------------------------------------------------------------------------------------
+
+
+def _place(output: Figures) -> str:
+    return output["live_path"] or "the answer"
+
+
+def _related(figures: Figures, judged: Figures | None, gates: Gates) -> Check | None:
+    if gates.related is None or judged is None:
+        return None
+    found = judged.get("related")
+    if found is None:
+        return _not_counted("related", "outputs", figures)
+    if not found["judged"] or found["value"] is None:
+        return None
+    value, low, high = found["value"], found["low"], found["high"]
+    place = judged["live_path"]
+    if low is None or high is None:
+        result, low, high = Result.INCONCLUSIVE, None, None
+    elif high < gates.related:
+        result = Result.FAIL
+    else:
+        result = Result.PASS if low > gates.related else Result.INCONCLUSIVE
+    if result is Result.PASS:
+        said = f"the two answers to a request belong together: relatedness {value:.2f} of 1 at {_place(judged)}"
+    else:
+        said = (
+            f"the shadow's answers are hardly related to live's at {_place(judged)}: relatedness {value:.2f} of 1 "
+            f"(above {gates.related:g} needed; answers paired at random have 0)"
+        )
+    if result is Result.FAIL and _live_differs_as_much(figures, judged):
+        result, said = Result.INCONCLUSIVE, f"{said}; live's own answers to equal requests are no more alike"
+    more = None
+    if result is Result.INCONCLUSIVE and low is not None and high is not None:
+        more = _until_narrow(found["n"], value, low, high, gates.related)
+    return Check("related", "outputs", result, said, value, low, high, gates.related, more, place)
+
+
+def _live_differs_as_much(figures: Figures, judged: Figures) -> bool:
+    """Whether live, asked the same again, differs from itself about as often as the shadow differs from live."""
+    agreement = judged["agreement"]
+    if agreement is None:
+        return False
+    differing = _NOISE * (1 - agreement["value"])
+    repeats, control = figures["repeats"], figures["control"]
+    if repeats is not None and repeats["differing"] >= differing > 0:
+        return True
+    return bool(control is not None and control["live_differs"] and control["live_differs"]["value"] >= differing > 0)
+
+
+def _range(figures: Figures, gates: Gates) -> Check | None:
+    """Of all fields of numbers the one with most answers outside: a unit may be wrong beside a sound class."""
+    allowed = gates.outside
+    if allowed is None:
+        return None
+    rows = [(each, each["range"]) for each in figures["outputs"] if each["pairs"] and each.get("range")]
+    if not rows:
+        return _not_counted("range", "outputs", figures) if judged_output(figures) is not None else None
+    judged = [(output, found, *_at_most(found["share"], allowed)) for output, found in rows]
+    output, found, result, low, high, more = min(judged, key=lambda row: WORST_FIRST.index(row[2]))
+    of = f"{number(found['low'])} to {number(found['high'])}"
+    whose = "the range given" if found["given"] else "live's range, widened by its own width"
+    if result is Result.PASS:
+        said = f"{_place(output)} stays within {whose} ({of})"
+    elif not found["outside"]:
+        said = f"none of {found['share']['n']:,} answers leaves {whose} so far, too few to be sure"
+    else:
+        said = (
+            f"{percent(found['share']['value'])} of the answers at {_place(output)} lie outside {whose} ({of}): "
+            f"from {number(found['smallest'])} to {number(found['largest'])} (allowed {percent(allowed)})"
+        )
+    return Check(
+        "range", "outputs", result, said, found["share"]["value"], low, high, allowed, more, output["live_path"]
+    )
+
+
+def _collapse(figures: Figures, gates: Gates) -> Check | None:
     if not gates.collapse:
         return None
-    if not any(each["pairs"] for each in outputs):
-        return Check("collapse", "outputs", Result.NO_DATA, "no field was found that holds the answer")
-    for each in outputs:
+    judged = judged_output(figures)
+    if judged is None:
+        return _whole_answers(figures, gates)
+    for each in figures["outputs"]:
         if each["collapse"]:
             said = f"{each['shadow_path'] or 'the answer'} has collapsed: {each['collapse']}"
-            return Check("collapse", "outputs", Result.FAIL, said)
-    return Check("collapse", "outputs", Result.PASS, "answers vary as live's do")
+            return Check("collapse", "outputs", Result.FAIL, said, field=each["live_path"])
+    said = f"answers vary as live's do at {_place(judged)}"
+    return Check("collapse", "outputs", Result.PASS, said, field=judged["live_path"])
 
 
-def _drift(primary: Figures | None, gates: Gates) -> Check | None:
-    if gates.drift is None or primary is None:
+def _whole_answers(figures: Figures, gates: Gates) -> Check:
+    """Answers without a field to judge them by can only be vouched for by being the same."""
+    estimate = agreement_of(figures)
+    if estimate is not None and _anytime_share(estimate)[0] >= 1 - (gates.unexplained or 0.05):
+        return Check("collapse", "outputs", Result.PASS, f"{percent(estimate['value'])} of whole answers are the same")
+    return Check("collapse", "outputs", Result.NO_DATA, "no field was found that holds the answer; name it by --field")
+
+
+def _drift(judged: Figures | None, gates: Gates) -> Check | None:
+    if gates.drift is None or judged is None:
         return None
-    distance = primary["drift"]["jensen_shannon"]
-    place = primary["live_path"] or "the answer"
+    drift, place = judged["drift"], judged["live_path"]
+    distance = drift["jensen_shannon"]
     if distance is None:
-        return Check("drift", "outputs", Result.NO_DATA, f"{place} has no values in both arms")
+        why = drift.get("why") or f"{_place(judged)} has no values in both arms"
+        return Check("drift", "outputs", Result.NO_DATA, f"how it is spread cannot be compared: {why}", field=place)
     value, low, high = distance["value"], distance["low"], distance["high"]
-    said = f"{place} is spread differently: distance {value:.3f} of 1 (allowed {gates.drift:g})"
     if value <= gates.drift and (high is None or high <= gates.drift):
-        return Check(
-            "drift",
-            "outputs",
-            Result.PASS,
-            f"{place} is spread as live's: distance {value:.3f}",
-            value,
-            low,
-            high,
-            gates.drift,
-        )
-    # With no change at all this distance is .35 at 100 requests and .1 at 1000: it is always above 0.
-    if primary["drift"]["effective"] >= _FEWEST_FOR_DRIFT and low is not None and low > gates.drift:
-        return Check("drift", "outputs", Result.FAIL, said, value, low, high, gates.drift)
-    more = max(0, round(_FEWEST_FOR_DRIFT - primary["drift"]["effective"])) or None
-    return Check("drift", "outputs", Result.INCONCLUSIVE, said, value, low, high, gates.drift, more)
+        said = f"{_place(judged)} is spread as live's: distance {value:.3f}"
+        return Check("drift", "outputs", Result.PASS, said, value, low, high, gates.drift, field=place)
+    said = f"{_place(judged)} is spread differently: distance {value:.3f} of 1 (allowed {gates.drift:g})"
+    # With no change at all the distance is above 0, and the more so the fewer requests there are for each cell.
+    missing = FEWEST_PER_CELL * drift["cells"] - drift["effective"]
+    if missing <= 0 and low is not None and low > gates.drift:
+        return Check("drift", "outputs", Result.FAIL, said, value, low, high, gates.drift, field=place)
+    more = round(missing) if missing > 0 else None
+    if more is None and low is not None and high is not None:
+        more = _until_narrow(distance["n"] // 2, value, low, high, gates.drift)
+    return Check("drift", "outputs", Result.INCONCLUSIVE, said, value, low, high, gates.drift, more, place)
 
 
-def _agreement(shadow: Figures, primary: Figures | None, gates: Gates) -> Check | None:
+FEWEST_PER_CELL: Final = 50
+"""Independent requests for each cell of the distribution before its drift can fail."""
+
+
+def _agreement(figures: Figures, judged: Figures | None, gates: Gates) -> Check | None:
     if gates.min_agreement is None:
         return None
-    estimate = (
-        primary["agreement"] if primary is not None else shadow["agreement"]["settled"] or shadow["agreement"]["whole"]
-    )
+    estimate = agreement_of(figures)
+    place = judged["live_path"] if judged is not None else None
     if estimate is None:
         return Check("agreement", "outputs", Result.NO_DATA, "nothing could be compared")
-    low, high = _anytime(estimate)
-    result = _within(estimate["value"], low, high, gates.min_agreement, None)
-    said = f"{_percent(estimate['value'])} of answers agree (at least {_percent(gates.min_agreement)})"
-    more = _more(estimate["n"], estimate["value"], low, high, gates.min_agreement)
+    least = gates.min_agreement
+    low, high = _anytime_share(estimate)
+    result = _lies(low, high, least, None)
+    more = None
+    if result is Result.INCONCLUSIVE:
+        more = _until(
+            estimate["n"],
+            lambda times: _lies(*_anytime_share(estimate, times), least, None) is not Result.INCONCLUSIVE,
+        )
+    at = f" at {_place(judged)}" if judged is not None else ""
+    said = f"{percent(estimate['value'])} of answers agree{at} (at least {percent(least)} asked)"
+    if result is Result.INCONCLUSIVE and estimate["value"] >= least:
+        said = f"{percent(estimate['value'])} of answers agree{at}, too few to be sure of the {percent(least)} asked"
+    return Check("agreement", "outputs", result, said, estimate["value"], low, high, least, more, place)
+
+
+def _unexplained(figures: Figures, judged: Figures | None, gates: Gates) -> Check | None:
+    """What differs needs somebody to say who is right: a label, or a share of agreement that is enough."""
+    if gates.unexplained is None or gates.min_agreement is not None or (judged is not None and judged["labels"]):
+        return None
+    estimate = agreement_of(figures)
+    if estimate is None:
+        return None
+    place = judged["live_path"] if judged is not None else None
+    differing = {**estimate, "value": 1 - estimate["value"]}
+    result, low, high, more = _at_most(differing, gates.unexplained)
+    share = percent(differing["value"])
+    if result is Result.PASS:
+        said = f"{share} of answers differ"
+        return Check(
+            "unexplained", "outputs", result, said, differing["value"], low, high, gates.unexplained, field=place
+        )
+    if differing["value"] > gates.unexplained:
+        # That so many differ is no fault: a better model must. More requests would not say who is right.
+        said = (
+            f"{share} of answers differ and nothing here says who is right: "
+            "give --labels, --min-agreement, or `unexplained: null` in a gates file"
+        )
+        more = None
+    else:
+        said = f"{share} of answers differ so far, too few to be sure of at most {percent(gates.unexplained)}"
     return Check(
-        "agreement",
+        "unexplained",
         "outputs",
-        result,
+        Result.INCONCLUSIVE,
         said,
-        estimate["value"],
+        differing["value"],
         low,
         high,
-        gates.min_agreement,
-        more if result is Result.INCONCLUSIVE else None,
+        gates.unexplained,
+        more,
+        place,
     )
 
 
-def _labels(primary: Figures | None, gates: Gates) -> Check | None:
-    labels = primary["labels"] if primary is not None else None
-    if labels is None or gates.accuracy_loss is None:
+def _slices(figures: Figures, gates: Gates) -> Check | None:
+    if gates.slices is None:
         return None
+    if (old := _not_counted("slices", "outputs", figures)) is not None:
+        return old
+    failing = [row for row in figures["slices"] if row.get("fails")]
+    if not failing:
+        return Check("slices", "outputs", Result.PASS, "no part of the requests loses more answers than is allowed")
+    row = max(failing, key=lambda row: max(row["lost"]["points"], row["errors"]["points"]))
+    lost = row["lost"]["points"] >= row["errors"]["points"]
+    worst = row["lost"] if lost else row["errors"]
+    what = "are missing" if lost else "fail"
+    said = (
+        f"where {row['path']} is {row['value']}, {percent(worst['points'])} of {row['requests']:,} answers {what} "
+        f"beyond live's (allowed {points(gates.slices)} in any part)"
+    )
+    return Check(
+        "slices", "outputs", Result.FAIL, said, worst["points"], worst["low"], None, gates.slices, field=row["path"]
+    )
+
+
+# --- performance -----------------------------------------------------------------------------------------------------
+
+
+def _labels(figures: Figures, judged: Figures | None, gates: Gates) -> Check | None:
+    if gates.accuracy_loss is None:
+        return None
+    supplied = figures.get("labels_supplied") or 0
+    labels = judged["labels"] if judged is not None else None
+    if labels is None:
+        if not supplied:
+            return None
+        said = f"0 of {supplied:,} labels matched a request that could be judged"
+        return Check("labels", "performance", Result.NO_DATA, said)
+    place = judged["live_path"] if judged is not None else None
     difference, live, shadow = labels["difference"], labels["live"], labels["shadow"]
     if difference is None or live is None or shadow is None:
-        return None
+        return Check("labels", "performance", Result.NO_DATA, "no label could be held against an answer", field=place)
     value = difference["value"]
     if labels["measure"] == "accuracy":
-        (low, high), line = labels["anytime"], -gates.accuracy_loss
-        said = f"accuracy: shadow {_percent(shadow['value'])}, live {_percent(live['value'])} ({_points(value)} points)"
-        result = _within(value, low, high, line, None)
-    else:
-        low, high, line = difference["low"], difference["high"], gates.accuracy_loss * live["value"]
-        said = f"mean absolute error: shadow {shadow['value']:.4g}, live {live['value']:.4g}"
-        result = Result.INCONCLUSIVE if low is None else _within(value, low, high, None, line)
-    more = _more(difference["n"], value, low, high, line) if result is Result.INCONCLUSIVE and low is not None else None
-    return Check("labels", "performance", result, said, value, low, high, line, more)
-
-
-def _anytime(estimate: Figures) -> tuple[float, float]:
-    n = estimate["n"] / max(1.0, estimate["design_effect"])
-    return confidence_sequence(estimate["value"] * n, n)
-
-
-def _disagreement(shadow: Figures) -> str:
-    primary = next((each for each in shadow["outputs"] if each["pairs"]), None)
-    if primary is not None:
-        estimate = primary["agreement"]
-    else:
-        estimate = shadow["agreement"]["settled"] or shadow["agreement"]["whole"]
-    if estimate is None or estimate["value"] == 1:
-        return ""
-    return f"{_percent(1 - estimate['value'])} of answers differ"
-
-
-def _where(shadow: Figures) -> str:
-    """The slice with most of the disagreement, if one stands out."""
-    for row in shadow["slices"]:
-        if row["significant"] and row["share_of_all"] >= 0.3 and row["lift"] >= 1.5:
-            place = row["path"].rpartition("/")[2] or row["path"]
-            return f", {row['share_of_all'] * 100:.0f} % of them where {place} is {row['value']}"
-    return ""
-
-
-def _warnings(shadow: Figures) -> list[str]:
-    found = []
-    coverage = shadow["coverage"]
-    if coverage["share"] is not None and coverage["share"] < _COVERED:
-        found.append(
-            f"only {_percent(coverage['share'])} of the chosen requests were answered by both: what is missing is "
-            "seldom a fair sample (load drops the busy hours), so all that follows holds for what was answered"
+        line = -gates.accuracy_loss
+        found = {
+            "n": labels["labelled"],
+            "difference": difference,
+            "plus": labels["shadow_only"],
+            "minus": labels["live_only"],
+        }
+        result, value, low, high, more = _net(found, "plus", "minus", line, None)
+        said = (
+            f"accuracy: shadow {percent(shadow['value'])}, live {percent(live['value'])} ({value * 100:+.2f} points) "
+            f"on {labels['labelled']:,} labels"
         )
-    for arm, count in shadow["repeated_keys"].items():
-        if count:
-            have = "1 answer of {} has" if count == 1 else f"{count:,} answers of {{}} have"
-            found.append(f"{have.format(arm)} a key twice; the last one counts")
-    for each in shadow["outputs"]:
-        for arm in ("live", "shadow"):
-            for word, count in each["odd"][arm].items():
-                found.append(f"{each[f'{arm}_path']} of {arm} is {word} {count:,} time{'' if count == 1 else 's'}")
-    return found
-
-
-def _percent(share: float) -> str:
-    text = f"{share * 100:.1f}" if 0.01 <= share <= 0.99 else f"{share * 100:.2f}"
-    if share < 1 and float(text) == 100:
-        return "> 99.99 %"
-    return f"{text.removesuffix('.00').removesuffix('.0')} %"
-
-
-def _points(value: float) -> str:
-    return f"{value * 100:+.2f}"
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _change(ratio: float) -> str:
-    return f"{(ratio - 1) * 100:+.0f} %"
+        return Check("labels", "performance", result, said, value, low, high, line, more, place)
+    low, high, line = difference["low"], difference["high"], gates.accuracy_loss * live["value"]
+    said = (
+        f"mean absolute error: shadow {number(shadow['value'])}, live {number(live['value'])} "
+        f"on {labels['labelled']:,} labels"
+    )
+    result = Result.INCONCLUSIVE if low is None or high is None else _lies(low, high, None, line)
+    answered = _answered(figures, replace(gates, answered=gates.answered or 0.005))
+    if result is Result.PASS and answered is not None and answered.result is not Result.PASS:
+        # Of a missing answer there is no error to be averaged: an error of those that are left says too little.
+        result, said = Result.INCONCLUSIVE, f"{said}, which leaves out what is missing: {answered.said}"
+        return Check("labels", "performance", result, said, value, low, high, line, None, place)
+    more = None
+    if result is Result.INCONCLUSIVE and low is not None and high is not None:
+        more = _until_narrow(difference["n"], value, low, high, line)
+    return Check("labels", "performance", result, said, value, low, high, line, more, place)

@@ -5,8 +5,9 @@ from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
 from shadowproxy.compare.figures import Figures
-from shadowproxy.compare.report import answers, milliseconds, opening, percent, slice_line, with_interval
+from shadowproxy.compare.report import answers, opening, slice_line, with_interval
 from shadowproxy.compare.visible import one_line, visible
+from shadowproxy.compare.words import milliseconds, percent
 
 _FIELDS: Final = 8
 _SLICES: Final = 5

@@ -9,17 +9,15 @@ from html import escape
 from typing import Any, Final
 
 from shadowproxy.compare import charts
-from shadowproxy.compare.figures import DECILES, Figures, number
+from shadowproxy.compare.figures import DECILES, Figures
 from shadowproxy.compare.report import (
     QUESTIONS,
     STREAM_HEADS,
     answers,
     assumption,
     label_line,
-    milliseconds,
     opening,
     output_line,
-    percent,
     short_class,
     slice_line,
     status_table,
@@ -27,6 +25,7 @@ from shadowproxy.compare.report import (
     with_interval,
 )
 from shadowproxy.compare.visible import one_line, visible
+from shadowproxy.compare.words import milliseconds, number, percent
 from shadowproxy.exchange import Outcome
 
 _FIELDS: Final = 20

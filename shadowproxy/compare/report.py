@@ -12,10 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.compare.checks import Check, Gates, Result, checks_of, decided, verdict_of
-from shadowproxy.compare.figures import Figures, figures_of, number
+from shadowproxy.compare.checks import WORST_FIRST, Check, Result, checks_of
+from shadowproxy.compare.conclusion import about, decided, verdict_of
+from shadowproxy.compare.figures import Figures, figures_of
+from shadowproxy.compare.gates import Gates
 from shadowproxy.compare.summary import Summary
 from shadowproxy.compare.visible import one_line, visible
+from shadowproxy.compare.words import milliseconds, number, percent
 from shadowproxy.exchange import Outcome
 
 EXIT_CODES: Final = {
@@ -56,8 +59,7 @@ def to_json(summary: Summary, gates: Gates | None = None, *, slices: tuple[str, 
         shadow["verdict"] = verdict_of(shadow, checks)
         shadow["decided"] = decided(shadow["over_time"], gates.min_agreement)
     results = [shadow["verdict"]["result"] for shadow in figures["shadows"].values()]
-    order = (Result.FAIL, Result.INCONCLUSIVE, Result.NO_DATA, Result.PASS)
-    figures["result"] = str(next((result for result in order if result in results), Result.NO_DATA))
+    figures["result"] = str(next((result for result in WORST_FIRST if result in results), Result.NO_DATA))
     figures["gates"] = asdict(gates)
     return figures
 
@@ -118,7 +120,7 @@ def answers(shadow: Figures) -> dict[str, str]:
         text = "; ".join(check["said"] for check in deciding[:2])
         more = max((check["more"] for check in deciding if check["more"]), default=None)
         if more and result == Result.INCONCLUSIVE:
-            text += f"; about {more:,} more requests would settle it"
+            text += f"; about {about(more)} more requests would settle it"
         said[question] = text or ("no labels supplied" if question == "performance" else "nothing to go by")
     return said
 
@@ -347,25 +349,6 @@ def with_interval(estimate: Figures) -> str:
     if estimate["low"] is None:
         return percent(estimate["value"])
     return f"{percent(estimate['value'])} (95 % interval {percent(estimate['low'])} to {percent(estimate['high'])})"
-
-
-def percent(share: float | None) -> str:
-    """A share as per cent, with a digit more where it is near nothing or everything."""
-    if share is None:
-        return "–"
-    if share in (0.0, 1.0):
-        return f"{share * 100:.0f} %"
-    digits = 1 if 0.01 <= share <= 0.99 else 2
-    text = f"{share * 100:.{digits}f}"
-    if 0.99 < share < 1 and float(text) == 100:
-        return "> 99.99 %"
-    return "< 0.01 %" if 0 < share < 0.00005 else f"{text} %"
-
-
-def milliseconds(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def short_class(key: str) -> str:

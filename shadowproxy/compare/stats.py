@@ -193,7 +193,9 @@ def anytime_share(estimate: Estimate) -> tuple[float, float]:
     return confidence_sequence(estimate.value * n, n)
 
 
-def anytime_difference(plus: int, minus: int, n: int, design_effect: float) -> tuple[float, float]:
+def anytime_difference(
+    plus: int | float, minus: int | float, n: int | float, design_effect: float
+) -> tuple[float, float]:
     """As `confidence_sequence`, for (plus - minus) / n: plus and minus count the pairs that came out for one arm only.
 
     It is d (2q - 1) with d the share of such pairs and q the share of plus among them. Each has a sequence of its own,

@@ -1,0 +1,42 @@
+"""Figures as people read them: shares, points, milliseconds, counts."""
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent, with a digit more where it is near nothing or everything."""
+    if share is None:
+        return "–"
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f} %"
+    digits = 1 if 0.01 <= share <= 0.99 else 2
+    text = f"{share * 100:.{digits}f}"
+    if 0.99 < share < 1 and float(text) == 100:
+        return "> 99.99 %"
+    if 0 < share < 0.00005:
+        return "< 0.01 %"
+    return f"{text.removesuffix('.00').removesuffix('.0')} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares, in points of a hundred, without a sign."""
+    return f"{number(abs(difference) * 100)} point{'' if round(abs(difference) * 100, 6) == 1 else 's'}"
+
+
+def number(value: float) -> str:
+    """A number for reading: four digits, no trailing zeros."""
+    text = f"{value:,.4g}" if abs(value) < 1e6 else f"{value:.3e}"
+    return text if "e" in text else f"{value:,.0f}" if abs(value) >= 1000 else text
+
+
+def milliseconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def change(ratio: float) -> str:
+    """A ratio as the change that it is: 1.2 is +20 %."""
+    return f"{(ratio - 1) * 100:+.0f} %"
+
+
+def requests(count: int) -> str:
+    return f"{count:,} request{'' if count == 1 else 's'}"
