@@ -7,6 +7,7 @@ with the smallest hash: such a choice does not depend on who came first, so a su
 """
 
 import math
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -372,10 +373,11 @@ class Table(dict[str, P], Generic[P]):
     def __init__(self, parts: Mapping[str, P] | None = None, other: P | None = None) -> None:
         super().__init__(parts or {})
         self.other: P = other if other is not None else self.INNER()
-        self._heap: list[tuple[int, int, str]] | None = None  # the worst rank first; made when the table is full
+        self._ranked: list[tuple[tuple[Any, ...], str]] | None = None  # best first; made when the table is full
 
     @classmethod
-    def rank(cls, key: str) -> tuple[int, int]:
+    def rank(cls, key: str) -> tuple[Any, ...]:
+        """Where a key stands among all; a pure function of it, so that any part of a log keeps the same keys."""
         return (key.count("/") if cls.SHALLOW else 0, hashed(key))
 
     def part(self, key: str) -> P:
@@ -384,22 +386,17 @@ class Table(dict[str, P], Generic[P]):
         if found is not None:
             return found
         if len(self) >= self.LIMIT:
-            if self._heap is None:
-                self._heap = [self._entry(each) for each in self]
-                heapify(self._heap)
-            entry = self._entry(key)
-            if entry < self._heap[0]:
+            if self._ranked is None:
+                self._ranked = sorted((self.rank(each), each) for each in self)
+            entry = self.rank(key), key
+            if entry > self._ranked[-1]:
                 return self.other
-            _, _, worst = heapreplace(self._heap, entry)
+            _, worst = self._ranked.pop()
+            insort(self._ranked, entry)
             self.other.absorb(self.pop(worst))
         made: P = self.INNER()
         self[key] = made
         return made
-
-    @classmethod
-    def _entry(cls, key: str) -> tuple[int, int, str]:
-        depth, digest = cls.rank(key)
-        return (-depth, -digest, key)
 
     @property
     def cut(self) -> bool:
@@ -412,8 +409,7 @@ class Table(dict[str, P], Generic[P]):
             both[key] = both[key].merged(part) if key in both else part
         rest = self.other.merged(other.other)
         if len(both) > self.LIMIT:
-            ranked = sorted(both, key=self.rank)
-            for key in ranked[self.LIMIT :]:
+            for key in sorted(both, key=lambda each: (self.rank(each), each))[self.LIMIT :]:
                 rest = rest.merged(both.pop(key))
         return type(self)(both, rest)
 
@@ -425,9 +421,9 @@ class Table(dict[str, P], Generic[P]):
             else:
                 mine.absorb(part)
         self.other.absorb(other.other)
-        self._heap = None
+        self._ranked = None
         if len(self) > self.LIMIT:
-            for key in sorted(self, key=self.rank)[self.LIMIT :]:
+            for key in sorted(self, key=lambda each: (self.rank(each), each))[self.LIMIT :]:
                 self.other.absorb(self.pop(key))
 
     def widened(self) -> Self:
