@@ -9,17 +9,9 @@ from typing import Any
 import pytest
 from logs import answer
 
-from shadowproxy.compare.fields import (
-    Field,
-    answer_value,
-    detect,
-    extract,
-    field_at,
-    ranking_of,
-    reshaped,
-    unwrapped,
-    vector_of,
-)
+from shadowproxy.compare.answers import answer_value, unwrapped
+from shadowproxy.compare.answers.value import reshaped
+from shadowproxy.compare.fields import Field, detect, extract, field_at, ranking_of, vector_of
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer, Body
 
@@ -163,11 +155,13 @@ def test_a_stream_is_put_together_to_the_completion_it_makes_up() -> None:
     assert extract(value, "/choices/*/message/content") == ["Hello"]
     assert extract(value, "/choices/*/finish_reason") == ["stop"]
     assert extract(value, "/usage/completion_tokens") == [2]
-    assert answer_value(sse(delta("Hello"), delta(None, "stop"))) == {**value, "usage": None}
+    assert answer_value(sse(delta("Hello"), delta(None, "stop"))) == {
+        name: each for name, each in value.items() if name != "usage"
+    }
 
 
 def test_a_stream_of_anything_else_is_its_events() -> None:
-    assert answer_value(sse({"token": 1}, {"token": 2})) == {"events": [{"token": 1}, {"token": 2}]}
+    assert answer_value(sse({"token": 1}, {"token": 2})) == [{"token": 1}, {"token": 2}]
 
 
 @pytest.mark.parametrize("event", [{"choices": None}, {"choices": [None]}, {"choices": [{"delta": 3}]}, [], 3, None])
@@ -175,9 +169,9 @@ def test_odd_events_do_no_harm(event: Any) -> None:
     assert answer_value(sse(event)) is not None
 
 
-def test_an_answer_that_is_no_json_has_no_value() -> None:
+def test_a_plain_text_is_the_answer_itself() -> None:
     plain = Answer(Outcome.OK, 200, {}, Body("text", "hello", 5), 1.0, 2.0)
-    assert answer_value(plain) is None
+    assert answer_value(plain) == "hello"
     assert answer_value(answer({"x": 1})) == {"x": 1}
 
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shadowproxy.compare.answers import content
 from shadowproxy.compare.diff import KEPT
-from shadowproxy.compare.verdict import Rules, compare, content, judge
+from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.verdict import compare, judge
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Answer, Body, BodyKind
 
@@ -110,7 +112,7 @@ def test_json_with_nan_in_it_is_read_as_python_writes_it() -> None:
 
 
 def test_text_that_is_not_said_to_be_json_stays_text() -> None:
-    assert content(answer("[1, 2]", kind="text", content_type="text/plain")).kind == "text"
+    assert content(answer("42", kind="text", content_type="text/plain")).kind == "text"
     assert content(answer("{nonsense", kind="text")).kind == "text"
     assert content(answer("[" * 100_000, kind="text", content_type="application/json")).kind == "text"
 

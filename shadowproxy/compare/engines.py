@@ -15,7 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from shadowproxy.compare.fields import MOST_FIELDS, SAMPLE, Field, answer_value, detect, field_at
+from shadowproxy.compare.answers import answer_value
+from shadowproxy.compare.fields import MOST_FIELDS, SAMPLE, Field, detect, field_at
 from shadowproxy.compare.filters import EVERYTHING, Only
 from shadowproxy.compare.outputs import field_of
 from shadowproxy.compare.pair import Reading, Truth, aside_of, good

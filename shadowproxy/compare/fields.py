@@ -7,7 +7,6 @@ nothing when it holds IDs, times or versions. At most three places are taken, an
 A place is a pointer with `*` for array positions, so that a batch of predictions is as many observations.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +16,6 @@ from typing import Any, Final, Literal
 from shadowproxy.compare.noise import VOLATILE_SHAPES, shape_of
 from shadowproxy.compare.rules import member_place, pointer_segments, pointer_token
 from shadowproxy.compare.sketch import counted
-from shadowproxy.compare.streams import events_of, is_stream
-from shadowproxy.compare.verdict import Content, content
-from shadowproxy.record import Answer
 
 Kind = Literal["class", "number", "vector", "ranking", "text"]
 
@@ -64,73 +60,6 @@ class Field:
     @property
     def name(self) -> str:
         return self.live if self.live == self.shadow else f"{self.live} | {self.shadow}"
-
-
-def answer_value(answer: Answer) -> Any:
-    """The JSON that an answer says, its envelope spread out; None where it says none. An SSE stream is put together."""
-    return value_said(answer, content(answer))
-
-
-def value_said(answer: Answer, said: Content) -> Any:
-    """The same, of an answer whose content is known already."""
-    if said.kind == "json":
-        return unwrapped(said.value)
-    if said.kind == "text" and is_stream(answer):
-        return assembled(said)
-    return None
-
-
-def unwrapped(value: Any) -> Any:
-    """A payload with the tensors of the Open Inference Protocol and of Seldon as nested arrays, by name."""
-    if not isinstance(value, dict):
-        return value
-    outputs = value.get("outputs")
-    if isinstance(outputs, list) and outputs and all(isinstance(each, dict) and "data" in each for each in outputs):
-        named = {
-            str(each.get("name", at)): reshaped(each["data"], each.get("shape")) for at, each in enumerate(outputs)
-        }
-        return {**value, "outputs": named}
-    data = value.get("data")
-    if isinstance(data, dict) and isinstance(tensor := data.get("tensor"), dict) and "values" in tensor:
-        return {**value, "data": {**data, "tensor": reshaped(tensor["values"], tensor.get("shape"))}}
-    return value
-
-
-def reshaped(data: Any, shape: Any) -> Any:
-    """Flat row-major data as nested arrays; as it is where the shape does not fit."""
-    fits = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
-    if not fits or not isinstance(data, list) or len(shape) < 2 or len(shape) > 8 or math.prod(shape) != len(data):
-        return data
-    for size in reversed(shape[1:]):
-        data = [data[start : start + size] for start in range(0, len(data), size)]
-    return data
-
-
-def assembled(said: Content) -> Any:
-    """A stream of chat chunks as the one completion that it makes up: content joined, the last finish reason, usage.
-
-    Other streams give the list of their events' data. The end mark `[DONE]` is passed over, and so is a last chunk
-    without choices, which carries the usage only.
-    """
-    events = [event for event in events_of(said.value) if event != "[DONE]"]
-    texts: dict[int, list[str]] = {}
-    reasons: dict[int, Any] = {}
-    usage = None
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        usage = event.get("usage") or usage
-        for choice in event.get("choices") or ():
-            if isinstance(choice, dict):
-                at = choice.get("index", 0) if isinstance(choice.get("index", 0), int) else 0
-                delta = choice.get("delta")
-                text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
-                texts.setdefault(at, []).append(text if isinstance(text, str) else "")
-                reasons[at] = choice.get("finish_reason") or reasons.get(at)
-    if not texts:
-        return {"events": events}
-    choices = [{"message": {"content": "".join(texts[at])}, "finish_reason": reasons[at]} for at in sorted(texts)]
-    return {"choices": choices, "usage": usage}
 
 
 def extract(value: Any, pointer: str) -> list[Any]:

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import orjson
 
+from shadowproxy.compare.answers import Content, content, value_said
 from shadowproxy.compare.diff import Diff, Where, loggable
-from shadowproxy.compare.fields import Field, extract, value_said, vector_of
+from shadowproxy.compare.fields import Field, extract, vector_of
 from shadowproxy.compare.noise import Nature, nature, shape_of
 from shadowproxy.compare.outputs import Label, OutputsByField, can_wait, class_key, field_key, top_of, unlike
 from shadowproxy.compare.rules import Rules, Tolerance, pointer_segments, pointer_token
@@ -28,7 +29,7 @@ from shadowproxy.compare.sketch import (
 )
 from shadowproxy.compare.slices import Met, Slices, count_at, count_met
 from shadowproxy.compare.streams import Streams
-from shadowproxy.compare.verdict import Compared, Content, compare, content
+from shadowproxy.compare.verdict import Compared, compare
 from shadowproxy.compare.visible import told
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Answer, Body, Record

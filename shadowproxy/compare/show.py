@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shadowproxy.compare.answers import content
 from shadowproxy.compare.pair import recompared
 from shadowproxy.compare.rules import Rules, pointer_token
-from shadowproxy.compare.verdict import content
 from shadowproxy.compare.visible import one_line, visible
 from shadowproxy.exchange import Verdict
 from shadowproxy.record import Answer, Body, Record

@@ -6,28 +6,16 @@ in place of a prediction is not a list of missing fields. Bodies of the same kin
 diff.py's rules, text and bytes by being the same. What cannot be compared says why, and is never called a mismatch.
 """
 
-import json
-from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from shadowproxy.compare.answers.body import Content, content
 from shadowproxy.compare.diff import KEPT, Diff, diff, shorten_both
-from shadowproxy.compare.rules import Rules, Tolerance
+from shadowproxy.compare.rules import Rules
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Answer, Body, Judgement
-
-__all__ = ["Compared", "Content", "Rules", "Tolerance", "compare", "content", "judge"]
+from shadowproxy.record import Answer, Judgement
 
 _SHOWN_BYTES: Final = 32
 _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
-
-
-class Content(NamedTuple):
-    """What an answer says. `lenient` marks JSON that only Python reads, with NaN or Infinity in it."""
-
-    kind: Literal["json", "text", "bytes", "empty", "unknown"]
-    value: Any = None
-    lenient: bool = False
-    why: str | None = None
 
 
 class Compared(NamedTuple):
@@ -87,38 +75,6 @@ def _contents(one: Content, other: Content, live: Answer, shadow: Answer, rules:
             return Compared(Verdict.INCOMPARABLE, why="the content encoding could not be undone")
         return _mismatch("bytes", _described(one), _described(other))
     return _mismatch("text", *shorten_both(one.value, other.value))
-
-
-def content(answer: Answer) -> Content:
-    """What an answer's body says, as far as it was kept whole."""
-    body = answer.body
-    if body is None:
-        return Content("unknown", why="no body in the record")
-    if body.truncated:
-        return Content("unknown", why="the body was cut or left out")
-    if body.kind == "json":
-        return Content("json", body.value)
-    if body.kind == "none":
-        return Content("empty") if body.size == 0 else Content("unknown", why="the body was left out of the record")
-    if body.kind == "text" and _looks_like_json(answer, body):
-        # orjson refuses the NaN that Python servers send; json.loads takes it, and what it says can then be compared.
-        try:
-            return Content("json", json.loads(body.value), lenient=True)
-        except (ValueError, RecursionError):
-            return Content("text", body.value)
-    if body.kind in ("text", "bytes") and not body.value:
-        return Content("empty")
-    return Content(body.kind, body.value)
-
-
-def _looks_like_json(answer: Answer, body: Body) -> bool:
-    named = field_value(answer.headers, "content-type")
-    return "json" in named.lower() if named else body.value.lstrip()[:1] in ("{", "[")
-
-
-def field_value(headers: Mapping[str, str | list[str]], name: str) -> str:
-    value = headers.get(name, "")
-    return value if isinstance(value, str) else ", ".join(value)
 
 
 def _mismatch(kind: str, live: Any, shadow: Any) -> Compared:

@@ -1,0 +1,87 @@
+"""JSON out of text that a server sent, and numbers out of plain text."""
+
+import json
+import re
+from typing import Any, Final
+
+UNREADABLE: Final = object()
+"""What `json_in` gives for a text that is no JSON, as null is a value."""
+
+_NUMBER: Final = re.compile(
+    r"[-+]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)\Z", re.ASCII | re.IGNORECASE
+)
+_LONGEST_NUMBER: Final = 64
+_CONSTANT: Final = re.compile(r"\b(?:NaN|Infinity)\b")
+
+
+def json_in(text: str) -> Any:
+    """The JSON value that a text is, or UNREADABLE. Integers are exact, and Python's NaN and Infinity are read."""
+    try:
+        return json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return UNREADABLE
+
+
+def names_constants(text: str) -> bool:
+    """Whether NaN or Infinity stands in a JSON text outside of its strings: what only Python reads."""
+    return _CONSTANT.search(text) is not None and _CONSTANT.search(_STRINGS.sub("", text)) is not None
+
+
+_STRINGS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+
+
+def plain_value(text: str) -> Any:
+    """What a plain text body says: a number where it is nothing but one, else the text without the blanks around it.
+
+    `007` stays text: it is a code, not the number 7.
+    """
+    stripped = text.strip()
+    if len(stripped) <= _LONGEST_NUMBER and _NUMBER.match(stripped):
+        try:
+            return int(stripped)
+        except ValueError:
+            return float(stripped)
+    return stripped
+
+
+_LINE_ENDS: Final = re.compile(r"\r\n|\n|\r")
+_RECORD_SEPARATOR: Final = "\x1e"  # RFC 7464, application/json-seq
+
+
+def lines_in(text: str, *, strict: bool) -> list[Any]:
+    """The JSON values that stand one a line. A line that is none makes it no such text at all, so that there are no
+    values; unless not `strict`, which takes such a line for the text that it is where the first line is JSON."""
+    values: list[Any] = []
+    for line in _LINE_ENDS.split(text.removeprefix("\ufeff")):
+        stripped = line.strip().strip(_RECORD_SEPARATOR)
+        if not stripped:
+            continue
+        value = json_in(stripped)
+        if value is UNREADABLE:
+            if strict or not values:
+                return []
+            value = stripped
+        values.append(value)
+    return values
+
+
+def dumped(value: Any) -> str:
+    """A value as JSON that is the same for equal values: sorted, without blanks, 1.0 as 1."""
+    try:
+        return json.dumps(_plain(value, 0), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    except (ValueError, TypeError, RecursionError):
+        return "…"
+
+
+_DEEPEST: Final = 64
+_EXACT: Final = 1e15  # up to here a whole float is written as its integer
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if isinstance(value, float) and abs(value) < _EXACT and value == int(value):
+        return int(value)
+    if isinstance(value, dict) and depth < _DEEPEST:
+        return {key: _plain(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list) and depth < _DEEPEST:
+        return [_plain(each, depth + 1) for each in value]
+    return value
