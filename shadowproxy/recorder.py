@@ -30,7 +30,7 @@ from shadowproxy.record import (
     Record,
     answer_in,
 )
-from shadowproxy.redaction import Redaction
+from shadowproxy.redaction import BLANK, Redaction
 
 Judge: TypeAlias = Callable[[Answer, Answer], Judgement]
 """Live's answer and a shadow's (or the control's), whole as captured and decoded, to a judgement.
@@ -362,23 +362,28 @@ def _beside(
     if judge is None or answer is None or own is None or not isinstance(leg, Reply):
         return parts, None
     judgement = judge(answer, _answer(leg, own))
-    _tell_judgement(parts, judgement, policy)
+    searchable = content is not None and content.kind == own.kind == "json"
+    _tell_judgement(parts, judgement, policy, searchable=searchable)
     return parts, judgement.verdict
 
 
-def _tell_judgement(parts: dict[str, Any], judgement: Judgement, policy: Policy) -> None:
+def _tell_judgement(parts: dict[str, Any], judgement: Judgement, policy: Policy, *, searchable: bool = True) -> None:
+    """Add the verdict and its differences. `searchable`: both bodies are JSON as they came, in which the pointers to
+    redact name what they do in a difference's path. In a stream, put together for comparing, they do not."""
     parts["verdict"] = judgement.verdict.value
     if judgement.differences:
-        parts["differences"] = [_difference(each, policy) for each in judgement.differences]
+        parts["differences"] = [_difference(each, policy, searchable) for each in judgement.differences]
     if judgement.why is not None:
         parts["why"] = judgement.why
 
 
-def _difference(difference: Difference, policy: Policy) -> dict[str, Any]:
+def _difference(difference: Difference, policy: Policy, searchable: bool) -> dict[str, Any]:
     path, kind, live, shadow = difference
     if policy.bodies != "full":
         return {"path": path, "kind": kind}  # what is not told as a body is not told as a value out of it
-    if policy.redaction.json:
+    if policy.redaction.json and not searchable and kind != "status":
+        live = shadow = BLANK
+    elif policy.redaction.json:
         live = policy.redaction.difference(path, live)
         shadow = policy.redaction.difference(path, shadow)
     # JSON has no NaN, and null would be another value.

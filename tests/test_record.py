@@ -738,6 +738,28 @@ def test_differences_are_redacted_as_bodies_are(path: str, shown: bool) -> None:
     assert SECRET.encode() not in line_of(exchange(), judge=judge, bodies="none")
 
 
+def test_a_stream_that_could_not_be_searched_shows_no_value_out_of_it() -> None:
+    def streamed(name: str) -> Reply:
+        body = f'data: {{"user": {{"pin": "{SECRET}-{name}"}}, "n": "{name}"}}\n\n'.encode()
+        return Reply(200, ((b"Content-Type", b"text/event-stream"),), body, len(body), 1.0, 2.0)
+
+    request = Request("id", "rec", 0, "POST", b"/", (), b"", 0)
+    told = Exchange(request, streamed("one"), {"s": streamed("two")}, None)
+
+    def judged(live: Answer, shadow: Answer) -> Judgement:
+        return judge(live, shadow, Rules())
+
+    line = line_of(told, judge=judged, **redacting(json=("/user/pin",)))
+    assert SECRET.encode() not in line
+    judgement = decode(line).shadows["s"].judgement
+    assert judgement is not None
+    assert [(each.path, each.live) for each in judgement.differences] == [
+        ("/0/user/pin", "[redacted]"),
+        ("/0/n", "[redacted]"),
+    ]
+    assert SECRET.encode() in line_of(told, judge=judged)
+
+
 def test_a_long_query_without_a_value_takes_no_quadratic_time() -> None:
     hostile = ("a" * 200_000) + "&" + "?" * 200_000 + "=" + "//" * 100_000 + "@"
     assert Redaction().urls(Redaction().parameters(hostile))
