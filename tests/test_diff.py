@@ -149,6 +149,53 @@ def test_unordered_arrays_pair_equal_elements_first(live: Any, shadow: Any, coun
     assert diff({"tags": live}, {"tags": shadow}, Rules(unordered=("/tags",))).count == count
 
 
+@pytest.mark.parametrize(
+    ("live", "shadow", "rules"),
+    [
+        ([1.0, 1.001, 5.0], [5.004, 1.002, 0.999], Rules(unordered=("",), tolerance={"/*": 0.01})),
+        ([10, 20, 30], [31, 9, 21], Rules(unordered=("",), tolerance={"/*": 1})),
+        (
+            [{"p": 0.5000001, "name": "a"}, {"p": 0.5, "name": "b"}],
+            [{"p": 0.5000002, "name": "b"}, {"p": 0.4999999, "name": "a"}],
+            Rules(unordered=("",)),
+        ),
+        (
+            [{"p": 0.31, "q": [1.0]}, {"p": 0.3, "q": [2.0]}],
+            [{"p": 0.305, "q": [2.0]}, {"p": 0.306, "q": [1.0]}],
+            Rules(unordered=("/x",), tolerance={"/x/*/p": 0.02}),
+        ),
+        ([[0.1, 0.2], [0.1000001, 0.3]], [[0.1000001, 0.3], [0.09999995, 0.2]], Rules(unordered=("",))),
+    ],
+)
+def test_unordered_elements_that_are_equal_within_tolerance_find_each_other(
+    live: Any, shadow: Any, rules: Rules
+) -> None:
+    if rules.unordered == ("/x",):
+        live, shadow = {"x": live}, {"x": shadow}
+    found = diff(live, shadow, rules)
+    assert found.count == 0
+    assert found.near
+
+
+def test_a_difference_in_an_unordered_array_names_the_element_of_live() -> None:
+    live = [{"id": "c", "p": 3}, {"id": "a", "p": 1}, {"id": "b", "p": 2}]
+    shadow = [{"id": "a", "p": 1}, {"id": "b", "p": 9}, {"id": "c", "p": 3}]
+    (found,) = diff({"rows": live}, {"rows": shadow}, Rules(unordered=("/rows",))).listed()
+    assert (found.path, found.live, found.shadow) == ("/rows/2/p", 2, 9)
+    (found,) = diff([7, 5, 6], [5, 7, 8], Rules(unordered=("",))).listed()
+    assert (found.path, found.live, found.shadow) == ("/2", 6, 8)
+
+
+def test_pairing_an_unordered_array_of_unlike_numbers_is_bounded() -> None:
+    count = 3000
+    numbers = [float(n) for n in range(count)], [n + 0.5 for n in range(count)]
+    assert diff(*numbers, rules=Rules(unordered=("",))).count == count
+    near = [n + 1e-7 for n in range(count, 0, -1)]
+    assert diff([0.5, *map(float, range(1, count + 1))], [*near, -3.0], Rules(unordered=("",))).count == 1
+    objects = [[{"p": n} for n in array] for array in numbers]
+    assert diff(objects[0], objects[1], Rules(unordered=("",))).count == count
+
+
 def test_what_is_ignored_does_not_decide_who_pairs_with_whom() -> None:
     live = [{"id": 9, "name": "a"}, {"id": 8, "name": "b"}]
     shadow = [{"id": 1, "name": "b"}, {"id": 2, "name": "a"}]

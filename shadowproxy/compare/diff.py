@@ -13,11 +13,12 @@ The walk is one loop with its own stack, so depth costs no recursion, and what i
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from shadowproxy.compare.rules import FLOATS, Place, Rules, shown_pointer, sound
+from shadowproxy.compare.unordered import paired
 from shadowproxy.record import Difference
 
 KEPT: Final = 100
@@ -27,7 +28,6 @@ PLACES: Final = 200
 """Distinct places counted one by one; the others are counted together."""
 
 _LONGEST: Final = 200  # characters of a value that a difference shows
-_DEEPEST: Final = 64  # levels that the sorting key of an unordered element looks at
 _MISSING: Final = object()
 _MEMBER: Final = -1
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
@@ -110,9 +110,10 @@ def _met(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff, 
     if kind is dict:
         pairs = _members(one, other, place, way, found)
     else:
+        numbers: Sequence[int] = range(len(one))
         if place.unordered:
-            one, other = _unpaired(one, other, place)
-        pairs = _elements(one, other, place, way, found)
+            one, other, numbers = paired(one, other, place, alike)
+        pairs = _elements(one, other, numbers, place, way, found)
     if not pairs:
         return False
     stack.append((iter(pairs), way))
@@ -150,8 +151,10 @@ def _members(one: dict[str, Any], other: dict[str, Any], place: Place, way: _Way
     return later
 
 
-def _elements(one: list[Any], other: list[Any], place: Place, way: _Way, found: Diff) -> list[_Pair]:
-    """The same for the elements of two arrays of one length."""
+def _elements(
+    one: list[Any], other: list[Any], numbers: Sequence[int], place: Place, way: _Way, found: Diff
+) -> list[_Pair]:
+    """The same for the elements of two arrays of one length; `numbers` are their places in live's array."""
     later: list[_Pair] = []
     for at, value in enumerate(one):
         beside = other[at]
@@ -161,12 +164,12 @@ def _elements(one: list[Any], other: list[Any], place: Place, way: _Way, found: 
                 if value == beside:
                     continue
             elif not later:
-                later.append((at, value, beside, place.element(at)))
+                later.append((numbers[at], value, beside, place.element(numbers[at])))
                 continue
         if later:
-            later.append((at, value, beside, place.element(at)))
+            later.append((numbers[at], value, beside, place.element(numbers[at])))
         else:
-            _differ(value, beside, place.element(at), at, way, found)
+            _differ(value, beside, place.element(numbers[at]), numbers[at], way, found)
     return later
 
 
@@ -225,48 +228,19 @@ def _finite(value: int | float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def _unpaired(one: list[Any], other: list[Any], place: Place) -> tuple[list[Any], list[Any]]:
-    """Two arrays without the elements that both have, each sorted, so that like stands beside like."""
-    below = place.each()
-    lefts = sorted(((_key(value, below, 0), value) for value in one), key=lambda pair: pair[0])
-    rights = sorted(((_key(value, below, 0), value) for value in other), key=lambda pair: pair[0])
-    only_left: list[Any] = []
-    only_right: list[Any] = []
-    left = right = 0
-    while left < len(lefts) and right < len(rights):
-        if lefts[left][0] == rights[right][0]:
-            left, right = left + 1, right + 1
-        elif lefts[left][0] < rights[right][0]:
-            only_left.append(lefts[left][1])
-            left += 1
+def alike(live: Any, shadow: Any, place: Place) -> bool:
+    """Whether two values at `place` are equal by the rules: within tolerance, and where nothing is ignored."""
+    found = Diff()
+    stack: list[_Frame] = []
+    _met(live, shadow, place, _MEMBER, None, found, stack)
+    while stack and not found.count:
+        pairs, way = stack[-1]
+        for at, one, other, below in pairs:
+            if _met(one, other, below, at, way, found, stack):
+                break
         else:
-            only_right.append(rights[right][1])
-            right += 1
-    only_left.extend(value for _, value in lefts[left:])
-    only_right.extend(value for _, value in rights[right:])
-    return only_left, only_right
-
-
-def _key(value: Any, place: Place, depth: int) -> tuple[Any, ...]:
-    """A total order over JSON values in which equal ones are equal; what is ignored or too deep has no part in it."""
-    if place.ignored or depth > _DEEPEST:
-        return (0,)
-    if isinstance(value, dict):
-        members = ((key, _key(value[key], place.member(key), depth + 1)) for key in sorted(value))
-        return (5, tuple(members))
-    if isinstance(value, list):
-        below = place.each()
-        elements = [_key(element, below, depth + 1) for element in value]
-        return (4, tuple(sorted(elements) if place.unordered else elements))
-    if isinstance(value, str):
-        return (3, value)
-    if _number(value):
-        return (1, "NaN") if value != value else (2, value)
-    return (1, repr(value))
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+            stack.pop()
+    return not found.count
 
 
 def shorten(value: Any) -> Any:
