@@ -4,13 +4,17 @@ Decoding is for the log and for comparing only; on the wire nothing is ever deco
 or expands beyond the bound leaves the bytes as they are: such a body is told of by its wire bytes.
 """
 
+import contextlib
 import io
+import json
 import zlib
 from collections.abc import Callable
 
 import brotli  # type: ignore[import-untyped]  # it ships no types
 import orjson
 import zstandard
+
+from shadowproxy.exact import may_hold_long_integer
 
 DECODED_LIMIT = 16 << 20
 """Bytes that one body may expand to. Twice the default capture limit; gzip reaches 1000 times, brotli and zstd more."""
@@ -108,10 +112,14 @@ def is_json_type(content_type: str) -> bool:
 def parsed(raw: bytes) -> object:
     """The value of a JSON text that may stand in a record as it is. Raises ValueError (orjson's) for any other.
 
-    Strict: NaN, numbers beyond a double, lone surrogates, a byte order mark and bad UTF-8 are refused.
+    Strict: NaN, numbers beyond a double, lone surrogates, a byte order mark and bad UTF-8 are refused. Integers are
+    exact, whatever their size, as they are where the record is read again.
     """
     value: object = orjson.loads(raw)
     if len(raw) > _DEEPEST and raw.count(b"[") + raw.count(b"{") > _DEEPEST:
         # orjson reads 1024 levels, and a body stands some levels down in its record: it must be readable there too.
         orjson.loads(b"[" * _DEPTH_LEFT + raw + b"]" * _DEPTH_LEFT)
+    if may_hold_long_integer(raw):
+        with contextlib.suppress(ValueError, RecursionError):  # over 4300 digits, or nested too deeply for it
+            return json.loads(raw)
     return value

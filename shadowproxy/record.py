@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
+from shadowproxy.exact import may_hold_long_integer
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.lines import Unreadable as Unreadable
 from shadowproxy.lines import lines
@@ -252,21 +253,10 @@ def _exactly(raw: bytes) -> Any:
     value = orjson.loads(raw)
     # orjson reads an integer beyond 64 bits as a float, and of a key that comes twice it tells the last only. Python's
     # own reader is exact, and five times slower.
-    if _may_hold_long_integer(raw) or _may_repeat(raw, value):
+    if may_hold_long_integer(raw) or _may_repeat(raw, value):
         with contextlib.suppress(ValueError, RecursionError):
             return _read_by_python(raw)
     return value
-
-
-def _may_hold_long_integer(raw: bytes) -> bool:
-    """Whether a line has 19 digits in a row where a number may begin: a trace ID of digits stands behind a quote."""
-    digits = raw.translate(_DIGIT_MAP)
-    at = digits.find(_LONG)
-    while at >= 0:
-        if raw[at - 1] in b":,[- \t\r":
-            return True
-        at = digits.find(_LONG, digits.find(b" ", at))
-    return False
 
 
 def _may_repeat(raw: bytes, value: Any) -> bool:
@@ -311,7 +301,3 @@ def _objects(value: Any) -> Iterator[int]:
             waiting.extend(each.values())
         elif isinstance(each, list):
             waiting.extend(each)
-
-
-_LONG = b"0" * 19
-_DIGIT_MAP = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))

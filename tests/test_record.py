@@ -170,6 +170,20 @@ def test_an_integer_beyond_64_bits_is_exact_wherever_it_stands(body: bytes) -> N
     assert decode(line_of(exchange(body))).request.body.value == json.loads(body)
 
 
+@pytest.mark.parametrize("one", [123456789012345678901, 2**64, -(2**63) - 1, 10**30])
+def test_integers_beyond_64_bits_are_judged_as_the_report_judges_the_line(one: int) -> None:
+    rules = Rules()
+    bodies = [f'{{"n":\n{number}}}'.encode() for number in (one, one + 1)]
+    shadow = Reply(200, JSON, bodies[1], len(bodies[1]), 3.1, 3.4)
+    line = line_of(exchange(answer=bodies[0], shadow=shadow), judge=lambda live, shadow: judge(live, shadow, rules))
+    told = decode(line)
+    assert judge(told.live, told.shadows["challenger"], rules).verdict is Verdict.MISMATCH
+    judgement = told.shadows["challenger"].judgement
+    assert judgement is not None
+    assert judgement.verdict is Verdict.MISMATCH
+    assert [(each.path, each.live, each.shadow) for each in judgement.differences] == [("/n", str(one), str(one + 1))]
+
+
 @pytest.mark.parametrize(
     ("body", "repeated"),
     [

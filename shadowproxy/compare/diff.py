@@ -28,6 +28,7 @@ PLACES: Final = 200
 """Distinct places counted one by one; the others are counted together."""
 
 _LONGEST: Final = 200  # characters of a value that a difference shows
+_WIDEST: Final = 200  # bits of an integer that is shown digit by digit, as a text
 _MISSING: Final = object()
 _MEMBER: Final = -1
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
@@ -305,7 +306,7 @@ def loggable(value: Any) -> Any:
     if isinstance(value, list):
         return [loggable(element) for element in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return f"integer of {value.bit_length()} bits"
+        return str(value) if value.bit_length() <= _WIDEST else f"integer of {value.bit_length()} bits"
     return value
 
 
