@@ -181,7 +181,9 @@ def test_integers_beyond_64_bits_are_judged_as_the_report_judges_the_line(one: i
     judgement = told.shadows["challenger"].judgement
     assert judgement is not None
     assert judgement.verdict is Verdict.MISMATCH
-    assert [(each.path, each.live, each.shadow) for each in judgement.differences] == [("/n", str(one), str(one + 1))]
+    assert [(each.path, str(each.live), str(each.shadow)) for each in judgement.differences] == [
+        ("/n", str(one), str(one + 1))
+    ]
 
 
 @pytest.mark.parametrize(

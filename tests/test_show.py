@@ -132,3 +132,52 @@ def test_a_body_that_is_not_whole_is_said_to_be_missing() -> None:
 def test_a_body_is_never_taken_for_the_name_of_a_file() -> None:
     words = sent(curl_command(asked(Body("text", "@/etc/hostname", 14)), "http://h"))
     assert words[words.index("@/etc/hostname") - 1] == "--data-raw"
+
+
+def long_text(end: str) -> str:
+    return "the same words again and again, " * 60 + end + " and the same to the end" * 30
+
+
+def test_what_differs_far_into_a_long_text_is_shown() -> None:
+    live, shadow = long_text("LEFT"), long_text("RIGHT")
+    text = shown(record(1, answer({"text": live}), gbm=answer({"text": shadow})))
+    table, _, listed = text.partition("verdict")[2].partition("/text  value:")
+    assert "LEFT" in listed
+    assert "RIGHT" in listed
+    assert "LEFT" in "".join(table.split())
+    assert "RIGHT" in "".join(table.split())
+
+
+def test_what_differs_in_the_last_of_many_lines_is_shown_with_what_stands_around_it() -> None:
+    many = {"rows": list(range(3000)), "z": 1}
+    text = shown(record(1, answer(many), gbm=answer({**many, "z": 2})))
+    row = next(row for row in text.splitlines() if '"z": 1' in row)
+    assert "!" in row
+    assert '"z": 2' in row
+    assert "3,000 more lines" in text
+    assert len(text.splitlines()) < 40
+
+
+def test_texts_of_many_lines_are_shown_where_they_part() -> None:
+    lines = [f"line {number}" for number in range(1000)]
+    legs = []
+    for last in ("one end", "another end"):
+        body = Body("text", "\n".join([*lines, last]), 9)
+        legs.append(answer()._replace(body=body))
+    text = shown(record(1, legs[0], gbm=legs[1]))
+    row = next(row for row in text.splitlines() if row.startswith("one end"))
+    assert "another end" in row
+    assert "line 999" in text
+    assert "line 500" not in text
+
+
+def test_a_missing_member_is_missing_and_null_is_null() -> None:
+    text = shown(record(1, answer({"a": None, "b": 1}), gbm=answer({"b": None, "c": None})))
+    assert "/a  missing: live null, gbm missing" in text
+    assert "/b  type: live 1, gbm null" in text
+    assert "/c  extra: live missing, gbm null" in text
+
+
+def test_numbers_say_how_far_apart_they_are() -> None:
+    text = shown(record(1, answer({"p": 0.5}), gbm=answer({"p": 0.500002})))
+    assert "/p  value: live 0.5, gbm 0.500002 (4.0e-06 of it apart)" in text

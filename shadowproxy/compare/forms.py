@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from shadowproxy.compare.figures import Figures
 from shadowproxy.compare.report import answers, opening, slice_line, with_interval
-from shadowproxy.compare.visible import one_line, visible
+from shadowproxy.compare.visible import sides, visible
 from shadowproxy.compare.words import milliseconds, percent
 
 _FIELDS: Final = 8
@@ -52,7 +52,8 @@ def to_markdown(figures: Figures) -> str:
         ]
         for example in shadow["examples"][:3]:
             first = example["differences"][0] if example["differences"] else None
-            said = f"live {one_line(first['live'], 40)}, shadow {one_line(first['shadow'], 40)}" if first else ""
+            shown = sides(first["kind"], first["live"], first["shadow"], 40) if first else ("", "")
+            said = f"live {shown[0]}, shadow {shown[1]}" if first else ""
             lines.append(f"- example {_code(example['id'])}: {_code(said)}")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"

@@ -24,7 +24,7 @@ from shadowproxy.compare.report import (
     stream_rows,
     with_interval,
 )
-from shadowproxy.compare.visible import one_line, visible
+from shadowproxy.compare.visible import sides, visible
 from shadowproxy.compare.words import milliseconds, number, percent
 from shadowproxy.exchange import Outcome
 
@@ -575,13 +575,12 @@ def _example(example: Figures) -> str:
         (
             _code(each["path"] or "(the whole answer)"),
             _e(each["kind"]),
-            _code(one_line(each["live"], 200)),
-            _code(one_line(each["shadow"], 200)),
+            *map(_code, sides(each["kind"], each["live"], each["shadow"], 200)),
         )
         for each in example["differences"]
     ]
     first = example["differences"][0] if example["differences"] else None
-    short = f": live {one_line(first['live'], 40)}, shadow {one_line(first['shadow'], 40)}" if first else ""
+    short = ": live {}, shadow {}".format(*sides(first["kind"], first["live"], first["shadow"], 40)) if first else ""
     request = (
         f"<pre>{_e(example['request'])}</pre>" if example["request"] else "<p class='soft'>No body in the log.</p>"
     )

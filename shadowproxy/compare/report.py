@@ -17,7 +17,7 @@ from shadowproxy.compare.conclusion import about, decided, verdict_of
 from shadowproxy.compare.figures import Figures, figures_of
 from shadowproxy.compare.gates import Gates
 from shadowproxy.compare.summary import Summary
-from shadowproxy.compare.visible import one_line, visible
+from shadowproxy.compare.visible import sides, visible
 from shadowproxy.compare.words import milliseconds, number, percent
 from shadowproxy.exchange import Outcome
 
@@ -329,7 +329,8 @@ def _print_examples(examples: list[Figures], console: Console) -> None:
         said = ""
         if difference is not None:
             place = visible(difference["path"]) or difference["kind"]
-            said = f"{place}: live {one_line(difference['live'], 40)}, shadow {one_line(difference['shadow'], 40)}"
+            live, other = sides(difference["kind"], difference["live"], difference["shadow"], 40)
+            said = f"{place}: live {live}, shadow {other}"
         more = f", and {example['count'] - 1:,} more" if example["count"] > 1 else ""
         _say(console, f"  {visible(example['id'])}  {said}{more}")
 

@@ -4,7 +4,7 @@ import base64
 import json
 import shlex
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -13,16 +13,36 @@ from rich.text import Text
 from shadowproxy.compare.answers import content
 from shadowproxy.compare.pair import recompared
 from shadowproxy.compare.rules import Rules, pointer_token
-from shadowproxy.compare.visible import one_line, visible
+from shadowproxy.compare.visible import cut_together, one_line, sides, visible
 from shadowproxy.exchange import Verdict
 from shadowproxy.record import Answer, Body, Record
 
 LINES: Final = 200
-"""Lines of a body that are shown, and differences that are listed."""
+"""Lines of a body that are shown whole, and differences that are listed."""
+
+_AROUND: Final = 3  # lines shown before and after one that differs, in a body that is longer
+_MOST_LINES: Final = 10_000  # lines of a body that are looked at
+_LONGEST: Final = 400  # characters of a line
 
 _PER_CONNECTION: Final = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade", "via"}
 )
+
+_NOTHING: Final = object()
+
+
+class Line(NamedTuple):
+    """A line of a body: its text, the pointer of what stands on it, and the scalar that it ends with."""
+
+    text: str
+    pointer: str | None = None
+    item: Any = _NOTHING
+
+
+_GAP: Final = Line("")
+
+Row: TypeAlias = tuple[str, bool, str]
+"""Live's line and the other's as they are shown, and between them whether they differ."""
 
 STYLES: Final = {
     Verdict.MATCH: "green",
@@ -49,8 +69,8 @@ def print_exchange(record: Record, console: Console, *, rules: Rules | None = No
         others.append(("control (live again)", record.control))
     if not others:
         _say(console, Text(f"\nlive: {_heading(record.live)}"))
-        for line, _ in _lines(record.live):
-            _say(console, Text(f"  {line}"))
+        for text, _, _ in _near_differences([(_whole_line(line), False, "") for line in _lines(record.live)]):
+            _say(console, Text(f"  {text}"))
     for name, answer in others:
         console.print()
         _pair(record.live, name, answer, rules or Rules(), console)
@@ -66,24 +86,77 @@ def _pair(live: Answer, name: str, other: Answer, rules: Rules, console: Console
     table.add_column(f"live: {_heading(live)}", ratio=1, overflow="fold")
     table.add_column("", width=1)
     table.add_column(f"{visible(name)}: {_heading(other)}", ratio=1, overflow="fold")
-    left, right = _lines(live), _lines(other)
     differences = compared.diff.listed() if compared.diff is not None else []
     differing = {difference.path for difference in differences}
-    for (mine, here), (theirs, there) in _aligned(left, right):
-        if here is None and there is None:
-            marked = "" in differing and mine != theirs
-        else:
-            marked = _marks(here, differing) or _marks(there, differing)
+    rows = [_row(mine, theirs, differing) for mine, theirs in _aligned(_lines(live), _lines(other))]
+    for mine, marked, theirs in _near_differences(rows):
         style = "bold red" if marked else ""
         table.add_row(Text(mine, style=style), Text("!" if marked else "", style=style), Text(theirs, style=style))
     console.print(table)
     if compared.diff is not None:
         for difference in differences[:LINES]:
             place = visible(difference.path) or "the whole answer"
-            line = f"  {place}  {difference.kind}: live {one_line(difference.live)}, "
-            _say(console, Text(f"{line}{visible(name)} {one_line(difference.shadow)}"))
+            one, two = sides(difference.kind, difference.live, difference.shadow, 120)
+            size = _apart(difference.live, difference.shadow)
+            _say(console, Text(f"  {place}  {difference.kind}: live {one}, {visible(name)} {two}{size}"))
         if compared.diff.count > len(differences[:LINES]):
             _say(console, Text(f"  and {compared.diff.count - len(differences[:LINES]):,} more"))
+
+
+def _apart(live: Any, shadow: Any) -> str:
+    """How far two numbers lie apart, relative to the larger: what a tolerance would have to be."""
+    if any(isinstance(each, bool) or not isinstance(each, int | float) for each in (live, shadow)):
+        return ""
+    largest = max(abs(live), abs(shadow))
+    return f" ({abs(live - shadow) / largest:.1e} of it apart)" if largest else ""
+
+
+def _row(mine: Line, theirs: Line, differing: set[str]) -> Row:
+    """Two lines beside each other as they are shown, and whether they differ."""
+    if mine.pointer is None and theirs.pointer is None:
+        marked = "" in differing and mine != theirs
+    else:
+        marked = _marks(mine.pointer, differing) or _marks(theirs.pointer, differing)
+    if marked and mine.item is not _NOTHING and theirs.item is not _NOTHING:
+        one, other = sides("value", mine.item, theirs.item, _LONGEST)
+        return mine.text + one, marked, theirs.text + other
+    if marked and mine.item is theirs.item is _NOTHING:
+        one, other = cut_together(mine.text, theirs.text, _LONGEST)
+        return one, marked, other
+    return _whole_line(mine), marked, _whole_line(theirs)
+
+
+def _whole_line(line: Line) -> str:
+    if line.item is not _NOTHING:
+        return line.text + one_line(line.item, _LONGEST)
+    return line.text if len(line.text) <= _LONGEST else line.text[: _LONGEST - 1] + "…"
+
+
+def _near_differences(rows: list[Row]) -> list[Row]:
+    """All rows of two short bodies; of long ones those that differ, with some around them and how many lie between."""
+    if len(rows) <= LINES:
+        return rows
+    shown: list[Row] = []
+    last = -1
+    near = {
+        at
+        for number, (_, marked, _) in enumerate(rows)
+        if marked
+        for at in range(number - _AROUND, number + _AROUND + 1)
+    } or set(range(LINES))
+    for at in sorted(near.intersection(range(len(rows))))[: 2 * LINES]:
+        if at > last + 1:
+            shown.append(_between(at - last - 1))
+        shown.append(rows[at])
+        last = at
+    if last < len(rows) - 1:
+        shown.append(_between(len(rows) - 1 - last))
+    return shown
+
+
+def _between(count: int) -> Row:
+    said = f"… {count:,} more line{'' if count == 1 else 's'}"
+    return said, False, said
 
 
 def curl_command(record: Record, url: str) -> str:
@@ -128,26 +201,22 @@ def _words(parts: list[str]) -> str:
     return " ".join(words)
 
 
-Line = tuple[str, str | None]
-"""A line of a body, and the pointer of what stands on it."""
-
-
 def _aligned(left: list[Line], right: list[Line]) -> list[tuple[Line, Line]]:
     """The two bodies' lines beside each other, by pointer where both are JSON: a missing member leaves a gap."""
-    order = {pointer: at for at, (_, pointer) in enumerate(right) if pointer is not None}
-    if not order or not any(pointer in order for _, pointer in left if pointer is not None):
-        return list(zip_longest(left, right, fillvalue=("", None)))
+    order = {line.pointer: at for at, line in enumerate(right) if line.pointer is not None}
+    if not order or not any(line.pointer in order for line in left if line.pointer is not None):
+        return list(zip_longest(left, right, fillvalue=_GAP))
     rows: list[tuple[Line, Line]] = []
     taken = 0
     for line in left:
-        at = order.get(line[1]) if line[1] is not None else None
+        at = order.get(line.pointer) if line.pointer is not None else None
         if at is None or at < taken:
-            rows.append((line, ("", None)))
+            rows.append((line, _GAP))
             continue
-        rows.extend((("", None), extra) for extra in right[taken:at])
+        rows.extend((_GAP, extra) for extra in right[taken:at])
         rows.append((line, right[at]))
         taken = at + 1
-    rows.extend((("", None), extra) for extra in right[taken:])
+    rows.extend((_GAP, extra) for extra in right[taken:])
     return rows
 
 
@@ -157,35 +226,36 @@ def _marks(pointer: str | None, differing: set[str]) -> bool:
 
 def _lines(answer: Answer) -> list[Line]:
     if answer.body is None:
-        return [(visible(answer.error or "no answer"), None)]
+        return [Line(visible(answer.error or "no answer"))]
     said = content(answer)
-    if said.kind != "json":
-        return [(line, None) for line in _body_lines(answer.body)]
-    lines = list(_json_lines(said.value))
-    return [*lines[:LINES], (f"… {len(lines) - LINES:,} more lines", None)] if len(lines) > LINES else lines
+    if said.kind == "json":
+        return list(_json_lines(said.value))
+    if said.kind == "text" and not answer.body.truncated:
+        return [Line(visible(line)) for line in said.value.split("\n")[:_MOST_LINES]]
+    return [Line(line) for line in _body_lines(answer.body)]
 
 
 def _json_lines(value: Any) -> list[Line]:
     """JSON indented, one scalar a line, members in the order of their names so that two answers line up."""
     lines: list[Line] = []
     waiting: list[tuple[int, str, str, Any]] = [(0, "", "", value)]
-    while waiting and len(lines) <= LINES * 50:
+    while waiting and len(lines) <= _MOST_LINES:
         depth, pointer, label, item = waiting.pop()
         indent = "  " * min(depth, 20)
         if isinstance(item, dict) and item:
-            lines.append((f"{indent}{label}{{", pointer))
+            lines.append(Line(f"{indent}{label}{{", pointer))
             waiting.append((depth, f"{pointer}#end", "", "}"))
             for key in sorted(item, reverse=True):
                 shown = f"{one_line(key)}: "
                 waiting.append((depth + 1, f"{pointer}/{pointer_token(key)}", shown, item[key]))
         elif isinstance(item, list) and item:
-            lines.append((f"{indent}{label}[", pointer))
+            lines.append(Line(f"{indent}{label}[", pointer))
             waiting.append((depth, f"{pointer}#end", "", "]"))
             waiting.extend((depth + 1, f"{pointer}/{at}", "", item[at]) for at in reversed(range(len(item))))
         elif pointer.endswith("#end"):
-            lines.append((f"{indent}{item}", pointer))
+            lines.append(Line(f"{indent}{item}", pointer))
         else:
-            lines.append((f"{indent}{label}{one_line(item, 400)}", pointer))
+            lines.append(Line(f"{indent}{label}", pointer, item))
     return lines
 
 

@@ -15,6 +15,9 @@ _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 _written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
+_UNCUT: Final = 1_000_000  # longer than what a difference or a line of a body holds
+
+
 def visible(text: str) -> str:
     """`text` with every acting character as its escape, such as \\x1b or \\u202e. Tabs and newlines stay."""
     return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
@@ -30,6 +33,37 @@ def one_line(value: Any, longest: int = 60) -> str:
         except (ValueError, RecursionError):
             text = f"{type(value).__name__} too deep to show"
     text = visible(text.replace("\t", "\\t"))
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+MISSING: Final = "missing"
+"""What stands for a member that one of two answers lacks: `null` is a value, which it may have."""
+
+
+def sides(kind: str, live: Any, shadow: Any, longest: int = 60) -> tuple[str, str]:
+    """What a difference of this kind shows of both, each on one line and in at most `longest` characters.
+
+    Where they are cut, it is around the character at which they part, which both therefore show.
+    """
+    if kind == "missing":
+        return one_line(live, longest), MISSING
+    if kind == "extra":
+        return MISSING, one_line(shadow, longest)
+    return cut_together(one_line(live, _UNCUT), one_line(shadow, _UNCUT), longest)
+
+
+def cut_together(one: str, other: str, longest: int) -> tuple[str, str]:
+    """Two texts in at most `longest` characters each, cut around the character at which they part."""
+    if max(len(one), len(other)) <= longest:
+        return one, other
+    part = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    start = max(0, part - longest // 3)
+    return _window(one, start, longest), _window(other, start, longest)
+
+
+def _window(text: str, start: int, longest: int) -> str:
+    if start:
+        text = "…" + text[start + 1 :]
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
