@@ -17,7 +17,6 @@ from shadowproxy.compare.diff import diff
 from shadowproxy.compare.engines import files_of, summarise_files
 from shadowproxy.compare.fields import Field
 from shadowproxy.compare.filters import Condition, Only, parse_moment
-from shadowproxy.compare.labels import LabelError, read_labels
 from shadowproxy.compare.pair import Reading, Truth
 from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules, Tolerance
@@ -156,42 +155,6 @@ def test_moments_are_times_or_ages() -> None:
 
 
 # --- labels --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "truths"),
-    [
-        ("id,label\na,x\nb,2\n", {"a": Truth("x"), "b": Truth("2")}),
-        ("request_id;label\n", None),
-        ("label,id,more\nx,a,3\n", {"a": Truth("x")}),
-        ("\ufeffID, Label \na,x\n", {"a": Truth("x")}),
-        ("id,label\na,\nb,x\n", {"b": Truth("x")}),
-        ("id,label\na,x\na,y\n", {"a": Truth("y")}),
-        ("id,label,at\na,x,1970-01-01T00:00:01Z\n", {"a": Truth("x", 1_000_000)}),
-        ('{"id": "a", "label": true}\n\n{"id": "b", "label": 2.5}\n', {"a": Truth(True), "b": Truth(2.5)}),
-        ('{"id": "a"}\n', None),
-        ('{"label": "a"}\n', None),
-        ('{"id": "a", "label": []}\n', None),
-        ('{"id": "a", "label"\n', None),
-        ("", None),
-        ("name,value\na,x\n", None),
-        ("id,label,at\na,x,soon\n", None),
-    ],
-)
-def test_labels_come_from_csv_and_json_lines(tmp_path: Path, text: str, truths: dict[str, Truth] | None) -> None:
-    file = tmp_path / "labels"
-    file.write_text(text, encoding="utf-8")
-    if truths is None:
-        with pytest.raises(LabelError) as refused:
-            read_labels(file)
-        assert len(str(refused.value).splitlines()) == 1
-    else:
-        assert read_labels(file) == truths
-
-
-def test_labels_that_cannot_be_opened_say_so(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match="cannot read"):
-        read_labels(tmp_path / "nowhere")
 
 
 def test_labels_are_joined_by_request_id(logs: Path, tmp_path: Path) -> None:

@@ -26,8 +26,12 @@ _reading = together(
     click.option("--live-field", metavar="POINTER", help="Where live's answer is, if not where the shadow's is."),
     click.option("--shadow-field", metavar="POINTER", help="Where the shadow's answer is."),
     click.option(
-        "--labels", metavar="FILE", type=click.Path(), help="What was right: CSV or JSON lines with id and label."
+        "--labels",
+        metavar="FILE",
+        type=click.Path(),
+        help="What was right: CSV, TSV, JSON lines or Parquet with id and label (and row, at), also compressed.",
     ),
+    click.option("--label-key", metavar="POINTER", help="Join labels by this field of the request, not by its ID."),
     by_which_rules,
     click.option("--slice", "slices", metavar="POINTER", multiple=True, help="Look at this field of the requests."),
     click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Files read at once."),
@@ -149,10 +153,13 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
         for pointer in (*(each for pair in fields for each in pair), *slices):
             pointer_segments(pointer)
         only = only_of(given)
+        if given["label_key"] is not None and given["labels"] is None:
+            raise ValueError("--label-key goes with --labels")
+        pointer_segments(given["label_key"] or "")
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
     try:
-        truths = None if given["labels"] is None else read_labels(given["labels"])
+        truths = None if given["labels"] is None else read_labels(given["labels"], given["label_key"])
         with reading(logs) as progress:
             return summarise_files(
                 logs,
