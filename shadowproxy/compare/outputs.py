@@ -1,40 +1,95 @@
-"""What one field of the answers says: each arm alone, the pairs, and how both do against the truth, as counts.
+"""What is counted of one place of the answers: each arm alone, the pairs, and how both do against the truth.
 
-An observation is one value of the field; a batch has several. Where the two arms give equally many they are paired
-in order, else each arm is counted alone. What is no value of the field's kind (null, NaN, another type) is counted by
-what it is and takes no part in the rest.
+Nothing here knows what kind of answer the place holds. Every value is counted by its form (`values.Form`), every pair
+of values by both forms, and what is measured on a pair depends on the forms of these two alone. Which forms are answers
+and which are none, whether rows of a batch or whole answers are looked at: that is decided from the sums (`kinds`), so
+that logs counted apart add up to the one report.
+
+What an answer does not have is counted as well: `absent` where the shadow says nothing at the place, `fewer rows` for
+the rows of a batch that it leaves out, `failed` where it was asked and failed.
 """
 
-import json
-import math
-import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal, Self
 
-from shadowproxy.compare.fields import Field, Kind, Vector, ranking_of, vector_of
-from shadowproxy.compare.rules import FLOATS, Tolerance
-from shadowproxy.compare.sketch import Bins, Series, Sums, Table, Tally, Whole, bin_of
+from shadowproxy.compare.cells import BlockCells, Cells, cells_of
+from shadowproxy.compare.places import MOST_PLACES, field_key, places_of, static_rank
+from shadowproxy.compare.related import AXES, Prints, print_of_numbers, print_of_ranking, print_of_text, projected
+from shadowproxy.compare.rules import Tolerance
+from shadowproxy.compare.sketch import Sample, Series, Sums, Table, Tally, Whole
+from shadowproxy.compare.values import (
+    LONGEST_CLASS,
+    Label,
+    class_key,
+    cosine,
+    form_of,
+    is_json,
+    number_of,
+    overlap,
+    rank_biased_overlap,
+    ranking_of,
+    same_class,
+    token_f1,
+    top_of,
+    vector_of,
+    words_of,
+)
 
-MOST_CLASSES: Final = 1000
-_HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums
-_LONGEST_CLASS: Final = 100
-_MOST_MET: Final = 4096  # pairs of values that wait to be counted
-_PLAIN: Final[dict[str, frozenset[type]]] = {"number": frozenset({int, float}), "class": frozenset({int, str})}
-"""Types whose values are one value where Python calls them equal: 1 is not True, and as a class 2**60 not 2.0**60."""
+__all__ = ["ABSENT", "EXTRA", "FAILED", "FEWER", "MILLION", "Outputs", "OutputsByField", "field_key", "places_of"]
+
+ABSENT: Final = "absent"
+FEWER: Final = "fewer rows"
+EXTRA: Final = "more rows"
+"""Live's form where the shadow has rows beyond live's last: nobody asked for them, so nothing is gained by them."""
+FAILED: Final = "failed"
 MILLION: Final = 1_000_000
 
-Label = str | int | float | bool
+MOST_CLASSES: Final = 1000
+MOST_WHOLE: Final = 64
+"""Different whole numbers that may be classes."""
+
+Mark = Literal["", "differs", "spelled", "lost", "gained"]
+"""What befell one row: `spelled` are texts of the same words and whole numbers that differ by next to nothing, which
+are the same as texts and numbers and not as classes."""
+
+_SAME: Final[tuple[Mark, ...]] = ("",)
+_DIFFERS: Final[tuple[Mark, ...]] = ("differs",)
+_SPELLED: Final[tuple[Mark, ...]] = ("spelled",)
+
+_HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums
+_MOST_MET: Final = 4096  # pairs of values that wait to be counted
+_RELATIVE: Final = 1e-5  # within which numbers are equal: one model in two runtimes is up to 1e-6 apart, and often more
+_ABSOLUTE: Final = 1e-6  # the same for shares, of which those near zero differ relatively by much
+_EQUAL_ANGLE: Final = 1e-5
+
+_CODES: Final[Mapping[type, int]] = {type(None): 0, bool: 1, int: 2, float: 2, str: 3}
+"""Types whose values are one value where Python calls them equal and their codes are the same: 1 is not True."""
+_NUMBERS: Final = 22
+_TEXTS: Final = 33
+_BOOLEANS: Final = 11
+
+_FAMILIES: Final[Mapping[str, str]] = {
+    "boolean": "boolean",
+    "whole": "number",
+    "real": "number",
+    "text": "text",
+    "token": "text",
+    "volatile": "text",
+    "vector": "vector",
+    "numbers": "numbers",
+    "ranking": "ranking",
+}
+"""Forms that can be answers, by what is measured on two of a family."""
+
+_NOTHING: Final = object()
 
 
-class Classes(Table[Series]):
-    """Observations by class and block. A class is its JSON text."""
+class Forms(Table[Series]):
+    """Counts by forms and block. The key of a pair is `live shadow`, that of a batch all its pairs, joined by `|`."""
 
     INNER = Series
-    LIMIT = MOST_CLASSES
+    LIMIT = 512
 
 
 class Scores(Table[Series]):
@@ -43,384 +98,662 @@ class Scores(Table[Series]):
     INNER = Series
 
 
+class Few(dict[str, Series]):
+    """Counts by class and block while there are few: with one more than `LIMIT` classes, all are given up for good."""
+
+    LIMIT: ClassVar[int] = MOST_CLASSES
+
+    def __init__(self, counts: Mapping[str, Series] | None = None, *, many: bool = False) -> None:
+        super().__init__(counts or {})
+        self.many = many
+        self._fit()
+
+    def add(self, block: int, key: str, times: int = 1) -> None:
+        series = self.get(key)
+        if series is None:
+            if self.many:
+                return
+            series = self[key] = Series()
+            self._fit()
+        series[block] += times
+
+    def _fit(self) -> None:
+        if self.many or len(self) > self.LIMIT:
+            self.many = True
+            self.clear()
+
+    def __bool__(self) -> bool:
+        return self.many or len(self) > 0
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)({key: Series(series) for key, series in self.items()}, many=self.many)
+        total.absorb(other)
+        return total
+
+    def absorb(self, other: Self) -> None:
+        self.many = self.many or other.many
+        for key, series in other.items():
+            mine = self.get(key)
+            if mine is None:
+                self[key] = Series(series)
+            else:
+                mine.absorb(series)
+        self._fit()
+
+    def widened(self) -> Self:
+        return type(self)({key: series.widened() for key, series in self.items()}, many=self.many)
+
+    def to_json(self) -> Any:
+        return None if self.many else {key: series.to_json() for key, series in sorted(self.items())}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        if raw is None:
+            return cls(many=True)
+        return cls({str(key): Series.from_json(series) for key, series in raw.items()})
+
+
+class FewWhole(Few):
+    """The same of whole numbers, which are classes only where they are fewer still."""
+
+    LIMIT = MOST_WHOLE
+
+
+class Pairs(dict[str, int]):
+    """How often two classes met, likewise given up where there are too many."""
+
+    LIMIT: ClassVar[int] = 4096
+
+    def __init__(self, counts: Mapping[str, int] | None = None, *, many: bool = False) -> None:
+        super().__init__(counts or {})
+        self.many = many
+        self._fit()
+
+    def add(self, key: str, times: int) -> None:
+        if not self.many:
+            self[key] = self.get(key, 0) + times
+            if len(self) > self.LIMIT:
+                self._fit()
+
+    def _fit(self) -> None:
+        if self.many or len(self) > self.LIMIT:
+            self.many = True
+            self.clear()
+
+    def __bool__(self) -> bool:
+        return self.many or len(self) > 0
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)(self, many=self.many)
+        total.absorb(other)
+        return total
+
+    def absorb(self, other: Self) -> None:
+        self.many = self.many or other.many
+        for key, count in other.items():
+            self[key] = self.get(key, 0) + count
+        self._fit()
+
+    def widened(self) -> Self:
+        return self
+
+    def to_json(self) -> Any:
+        return None if self.many else dict(sorted(self.items()))
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls(many=True) if raw is None else cls({str(key): int(count) for key, count in raw.items()})
+
+
+class Deltas(Cells):
+    """By how much the shadow's numbers lie above live's."""
+
+    LIMIT = 256
+
+
 @dataclass(slots=True)
-class Outputs(Whole):
-    """What is counted of one field. Series, bins and sums are by block of time.
+class Parts(Whole):
+    """Several parts that add up together, of which the empty ones are not written down."""
 
-    The same pair of values comes again and again. So `meet` only notes that it came, and `settle` counts what it says,
-    once with its number.
+    def to_json(self) -> Any:
+        self.settle()
+        return {name: part.to_json() for name in self._names() if (part := getattr(self, name))}
 
-    pairs, same: observations paired, and those of them that are equal as their kind counts it. flips: probabilities
-    on different sides of one half. sums: of live, shadow, their squares, their product and |difference|.
-    labelled and what follows: pairs with a known truth, and who was right; `nearer` for numbers. errors: of live's
-    and the shadow's |error|.
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        empty = cls()
+        if not isinstance(raw, dict) or not raw.keys() <= set(cls._names()):
+            raise ValueError("counts of an unknown name")
+        return cls(**{name: type(getattr(empty, name)).from_json(part) for name, part in raw.items()})
+
+
+@dataclass(slots=True)
+class Spread(Parts):
+    """How the numbers of both arms are spread: all, and by block in wider cells."""
+
+    live: Cells = field(default_factory=Cells)
+    shadow: Cells = field(default_factory=Cells)
+    live_blocks: BlockCells = field(default_factory=BlockCells)
+    shadow_blocks: BlockCells = field(default_factory=BlockCells)
+
+    def add(self, block: int, values: Sequence[float], times: Sequence[int], *, shadow: bool) -> None:
+        cells = list(zip(cells_of(values), times, strict=True))
+        if shadow:
+            self.shadow.add(cells)
+            self.shadow_blocks.add(block, cells)
+        else:
+            self.live.add(cells)
+            self.live_blocks.add(block, cells)
+
+
+class _Waiting:
+    """Numbers of one block that wait for their cells: live's, the shadow's and by how much they differ."""
+
+    __slots__ = ("apart", "live", "shadow", "times_apart", "times_live", "times_shadow")
+
+    def __init__(self) -> None:
+        self.live: list[float] = []
+        self.times_live: list[int] = []
+        self.shadow: list[float] = []
+        self.times_shadow: list[int] = []
+        self.apart: list[float] = []
+        self.times_apart: list[int] = []
+
+
+@dataclass(slots=True)
+class Outputs(Parts):
+    """What is counted of one place. Series are by block of time.
+
+    single: exchanges with one value at most in each arm, by form; rows: every value of the others, batches: those
+    exchanges. Of each, `same` are those that are equal, and `spelled` those among them that are not quite (see `Mark`);
+    a batch is equal when all its rows are and none is without its partner.
+    batched: `many` are live's answers of several rows or that are arrays, `asked` those where the request has an array
+    as long.
+    classes, whole: of each arm, texts, booleans and what is first in vectors and rankings; whole numbers.
+    sums: of live's and the shadow's numbers, their squares, their product, |difference| and their number.
+    labelled: rows with a known truth by form, and who was right. errors: sums of live's and the shadow's |error|.
+    means: embeddings of both arms in sum, projected.
     """
 
-    pairs: Series = field(default_factory=Series)
-    same: Series = field(default_factory=Series)
-    unequal_batches: Series = field(default_factory=Series)
-    live_odd: Tally = field(default_factory=Tally)
-    shadow_odd: Tally = field(default_factory=Tally)
-    live_classes: Classes = field(default_factory=Classes)
-    shadow_classes: Classes = field(default_factory=Classes)
-    confusion: Classes = field(default_factory=Classes)
-    live_bins: Bins = field(default_factory=Bins)
-    shadow_bins: Bins = field(default_factory=Bins)
-    delta_bins: Bins = field(default_factory=Bins)
+    single: Forms = field(default_factory=Forms)
+    single_same: Forms = field(default_factory=Forms)
+    single_spelled: Forms = field(default_factory=Forms)
+    rows: Forms = field(default_factory=Forms)
+    rows_same: Forms = field(default_factory=Forms)
+    rows_spelled: Forms = field(default_factory=Forms)
+    batches: Forms = field(default_factory=Forms)
+    batches_same: Forms = field(default_factory=Forms)
+    batches_spelled: Forms = field(default_factory=Forms)
+    batched: Tally = field(default_factory=Tally)
+    live_classes: Few = field(default_factory=Few)
+    shadow_classes: Few = field(default_factory=Few)
+    live_whole: FewWhole = field(default_factory=FewWhole)
+    shadow_whole: FewWhole = field(default_factory=FewWhole)
+    confusion: Pairs = field(default_factory=Pairs)
+    numbers: Spread = field(default_factory=Spread)
+    lengths: Spread = field(default_factory=Spread)
+    norms: Spread = field(default_factory=Spread)
+    deltas: Deltas = field(default_factory=Deltas)
     sums: Sums = field(default_factory=Sums)
     probabilities: Series = field(default_factory=Series)
     flips: Series = field(default_factory=Series)
     scores: Scores = field(default_factory=Scores)
-    labelled: Series = field(default_factory=Series)
-    live_right: Series = field(default_factory=Series)
-    shadow_right: Series = field(default_factory=Series)
-    live_only: Series = field(default_factory=Series)
-    shadow_only: Series = field(default_factory=Series)
+    dimensions: Tally = field(default_factory=Tally)
+    angles: Deltas = field(default_factory=Deltas)
+    means: Sums = field(default_factory=Sums)
+    prints: Prints = field(default_factory=Prints)
+    label_requests: Series = field(default_factory=Series)
+    labelled: Forms = field(default_factory=Forms)
+    live_right: Forms = field(default_factory=Forms)
+    shadow_right: Forms = field(default_factory=Forms)
+    both_right: Forms = field(default_factory=Forms)
     errors: Sums = field(default_factory=Sums)
-    _met: Counter[tuple[int, Any, Any]] = field(default_factory=Counter, init=False, repr=False, compare=False)
-    """By block, live's value and the shadow's: how often they came."""
-    _kind: Kind = field(default="class", init=False, repr=False, compare=False)
+    live_nearer: Series = field(default_factory=Series)
+    shadow_nearer: Series = field(default_factory=Series)
+    largest: Sample = field(default_factory=Sample)
+    _met: dict[tuple[int, int, Any, Any], int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Pairs of single values by block and type: how often they came."""
+    _met_rows: dict[tuple[int, int, Any, Any], int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The same of rows of batches."""
+    _waiting: dict[int, _Waiting] = field(default_factory=dict, init=False, repr=False, compare=False)
     _tolerance: Tolerance | None = field(default=None, init=False, repr=False, compare=False)
-
-    def meet(
-        self,
-        block: int,
-        kind: Kind,
-        live: Sequence[Any],
-        shadow: Sequence[Any],
-        tolerance: Tolerance | None,
-    ) -> None:
-        """As `add` of an exchange without a label, but what can wait is counted by `settle`."""
-        plain = _PLAIN.get(kind)
-        if (
-            plain is None
-            or len(live) != len(shadow)
-            or not plain.issuperset(map(type, live))
-            or not plain.issuperset(map(type, shadow))
-        ):
-            self.add(block, kind, live, shadow, tolerance, None)
-            return
-        if kind != self._kind or tolerance is not self._tolerance or len(self._met) > _MOST_MET:
-            self.settle()
-            self._kind, self._tolerance = kind, tolerance
-        known = len(self._met)
-        self._met.update(zip(repeat(block), live, shadow))
-        if kind == "class" and len(self._met) > known and any(map(_long, chain(live, shadow))):
-            self.settle()  # a long text must not wait: many would be much memory
-
-    def settle(self) -> None:
-        """Count what was met."""
-        met, self._met = self._met, Counter()
-        kind, tolerance = self._kind, self._tolerance or FLOATS
-        for (block, one, other), times in met.items():
-            if not (_small(one) and _small(other)):
-                self.add(block, kind, [one] * times, [other] * times, self._tolerance, None)
-                continue
-            if kind == "number":
-                one, other = float(one), float(other)
-            self.live_odd["value"] += times
-            self.shadow_odd["value"] += times
-            self._alone(kind, block, one, self.live_classes, self.live_bins, times)
-            self._alone(kind, block, other, self.shadow_classes, self.shadow_bins, times)
-            self.pairs[block] += times
-            self.same[block] += times * self._pair(kind, block, one, other, tolerance, times)
 
     def add(
         self,
         block: int,
-        kind: Kind,
         live: Sequence[Any],
-        shadow: Sequence[Any],
-        tolerance: Tolerance | None,
-        label: Label | None,
-    ) -> list[bool] | None:
-        """Count one exchange; gives whether each pair differs, or None where the two cannot be paired."""
-        ones = [self._value(kind, value, self.live_odd) for value in live]
-        others = [self._value(kind, value, self.shadow_odd) for value in shadow]
-        for value in ones:
-            self._alone(kind, block, value, self.live_classes, self.live_bins)
-        for value in others:
-            self._alone(kind, block, value, self.shadow_classes, self.shadow_bins)
-        if len(ones) != len(others):
-            self.unequal_batches[block] += 1
-            return None
-        differs = []
-        for one, other in zip(ones, others, strict=True):
-            if one is None or other is None:
-                differs.append(one is not other)
-                continue
-            self.pairs[block] += 1
-            equal = self._pair(kind, block, one, other, tolerance or FLOATS)
-            self.same[block] += equal
-            differs.append(not equal)
-            if label is not None and len(ones) == 1:
-                self._truth(kind, block, one, other, label)
-        return differs
+        shadow: Sequence[Any] | None,
+        *,
+        tolerance: Tolerance | None = None,
+        labels: Sequence[Label | None] = (),
+        rows: int | None = None,
+        digest: int = 0,
+    ) -> Sequence[Mark]:
+        """Count one exchange; gives what befell each row.
 
-    def _value(self, kind: Kind, value: Any, odd: Tally) -> Any:
-        """A value as its kind takes it, or None for what is no such value; every one is counted by what it was."""
-        made, word = as_kind(kind, value)
-        odd[word] += 1
-        return made
+        `shadow` is None where the shadow failed. `rows` is how many rows live's answer has, or the one array that it
+        is, if the request has an array as long. `labels` are the truths, one for each row, or one for the one row; None
+        where it is not known. `digest` is the hash of the exchange's ID. What is read of the counts afterwards is right
+        once `settle` was called.
+        """
+        if tolerance is not self._tolerance:
+            self.settle()
+            self._tolerance = tolerance
+        if any(label is not None for label in labels):
+            self.label_requests[block] += 1
+        if shadow is not None and len(live) == 1 and len(shadow) == 1:
+            one, other = live[0], shadow[0]
+            code = _CODES.get(type(one), 4) * 10 + _CODES.get(type(other), 4)
+            if self._waits(self._met, block, code, one, other):
+                if not labels and code != _TEXTS:
+                    if code == _NUMBERS:
+                        if one == other:
+                            return _SAME
+                    elif one == other and code in (0, _BOOLEANS):
+                        return _SAME
+                return self._looked_at(block, one, other, labels, digest)
+        return self._several(block, live, shadow, labels, rows, digest)
 
-    def _alone(self, kind: Kind, block: int, value: Any, classes: Classes, bins: Bins, times: int = 1) -> None:
-        if value is None:
-            return
-        if kind == "number":
-            bins.add(block, bin_of(value), times)
-        elif kind == "text":
-            bins.add(block, bin_of(float(len(value))))
-        elif kind == "vector":
-            classes.part(class_key(top_of(value)))[block] += 1
+    def _waits(self, met: dict[tuple[int, int, Any, Any], int], block: int, code: int, one: Any, other: Any) -> bool:
+        """Whether a pair of values could be put off; then it was."""
+        if code % 10 == 4 or code >= 40:
+            return False
+        if (code >= 30 and len(one) > LONGEST_CLASS) or (code % 10 == 3 and len(other) > LONGEST_CLASS):
+            return False
+        key = block, code, one, other
+        met[key] = met.get(key, 0) + 1
+        if len(met) >= _MOST_MET:
+            self.settle()
+        return True
+
+    def _looked_at(
+        self, block: int, one: Any, other: Any, labels: Sequence[Label | None], digest: int
+    ) -> Sequence[Mark]:
+        """What befell a single pair whose counting waits; what is counted exchange by exchange is counted now."""
+        form, other_form = form_of(one), form_of(other)
+        self._keep_print(block, digest, one, form, other, other_form)
+        if labels and (label := labels[0]) is not None and len(labels) == 1:
+            self._truth(block, one, form, other, other_form, label)
+        return (_mark(form, other_form, _likeness(one, form, other, other_form, self._tolerance)),)
+
+    def _several(
+        self,
+        block: int,
+        live: Sequence[Any],
+        shadow: Sequence[Any] | None,
+        labels: Sequence[Label | None],
+        rows: int | None,
+        digest: int,
+    ) -> Sequence[Mark]:
+        """Count an exchange value by value. Rows are paired in order; what the shorter arm has not is absent there."""
+        others: Sequence[Any] = () if shadow is None else shadow
+        single = len(live) <= 1 and len(others) <= 1
+        nothing = FAILED if shadow is None else ABSENT if not others else FEWER
+        size = max(len(live), len(others))
+        marks: list[Mark] = []
+        keys: set[str] = set()
+        worst = 1
+        for at in range(size):
+            one = live[at] if at < len(live) else _NOTHING
+            other = others[at] if at < len(others) else _NOTHING
+            form: str = (ABSENT if not live else EXTRA) if one is _NOTHING else form_of(one)
+            other_form: str = nothing if other is _NOTHING else form_of(other)
+            if at == 0:
+                self._keep_print(block, digest, one, form, other, other_form)
+            if single:
+                found = self._count(block, one, form, other, other_form, 1, single=True)
+            else:
+                code = _CODES.get(type(one), 4) * 10 + _CODES.get(type(other), 4)
+                if self._waits(self._met_rows, block, code, one, other):
+                    found = _likeness(one, form, other, other_form, self._tolerance)
+                else:
+                    found = self._count(block, one, form, other, other_form, 1, single=False)
+                keys.add(f"{form} {other_form}")
+                worst = 0 if found == 0 or worst == 0 else max(worst, found)
+            if at < len(live):
+                marks.append(_mark(form, other_form, found))
+                if len(labels) == len(live) and (label := labels[at]) is not None:
+                    self._truth(block, one, form, other, other_form, label)
+        if not single:
+            key = "|".join(sorted(keys))
+            self.batches.part(key)[block] += 1
+            if worst:
+                self.batches_same.part(key)[block] += 1
+            if worst == 2:
+                self.batches_spelled.part(key)[block] += 1
+            self._batch(live, rows)
+        elif live and isinstance(live[0], list):
+            self._batch(live[0], rows)
+        if not live:
+            return ("gained",) if any(form_of(each) in _FAMILIES for each in others) else _SAME
+        return marks
+
+    def _batch(self, answers: Sequence[Any], rows: int | None) -> None:
+        if len(answers) > 1:
+            self.batched["many"] += 1
+            if len(answers) == rows:
+                self.batched["asked"] += 1
+
+    def settle(self) -> None:
+        """Count what was put off."""
+        if self._met:
+            met, self._met = self._met, {}
+            for (block, _, one, other), times in met.items():
+                self._count(block, one, form_of(one), other, form_of(other), times, single=True)
+        if self._met_rows:
+            met, self._met_rows = self._met_rows, {}
+            for (block, _, one, other), times in met.items():
+                self._count(block, one, form_of(one), other, form_of(other), times, single=False)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for block, each in waiting.items():
+                self.numbers.add(block, each.live, each.times_live, shadow=False)
+                self.numbers.add(block, each.shadow, each.times_shadow, shadow=True)
+                self.deltas.add(zip(cells_of(each.apart), each.times_apart, strict=True))
+
+    def _count(self, block: int, one: Any, form: str, other: Any, other_form: str, times: int, *, single: bool) -> int:
+        """Count a pair of values that came so often, and say whether they are the same as `_likeness` does."""
+        self._alone(block, one, form, times, shadow=False)
+        self._alone(block, other, other_form, times, shadow=True)
+        found = 0
+        family = _FAMILIES.get(form)
+        if family is None:
+            found = int(form == other_form)
+        elif family == _FAMILIES.get(other_form):
+            found = self._pair(block, family, one, form, other, other_form, times)
+        key = f"{form} {other_form}"
+        if single:
+            self.single.part(key)[block] += times
+            if found:
+                self.single_same.part(key)[block] += times
+                if found == 2:
+                    self.single_spelled.part(key)[block] += times
         else:
-            classes.part(class_key(value[0] if kind == "ranking" else value))[block] += times
+            self.rows.part(key)[block] += times
+            if found:
+                self.rows_same.part(key)[block] += times
+                if found == 2:
+                    self.rows_spelled.part(key)[block] += times
+        return found
 
-    def _pair(self, kind: Kind, block: int, one: Any, other: Any, tolerance: Tolerance, times: int = 1) -> bool:
-        if kind == "number":
-            return self._numbers(block, one, other, tolerance, times)
-        if kind == "vector":
-            return self._vectors(block, one, other)
-        if kind == "text":
-            return self._texts(block, one, other)
-        if kind == "ranking":
-            return self._rankings(block, one, other)
-        self._confuse(block, class_key(one), class_key(other), times)
-        return class_key(one) == class_key(other)
+    def _alone(self, block: int, value: Any, form: str, times: int, *, shadow: bool) -> None:
+        if form in ("whole", "real"):
+            waiting = self._waiting.get(block)
+            if waiting is None:
+                waiting = self._waiting[block] = _Waiting()
+            if shadow:
+                waiting.shadow.append(float(value))
+                waiting.times_shadow.append(times)
+            else:
+                waiting.live.append(float(value))
+                waiting.times_live.append(times)
+            wholes = self.shadow_whole if shadow else self.live_whole
+            if form == "whole" and not wholes.many:
+                wholes.add(block, class_key(value), times)
+            return
+        classes = self.shadow_classes if shadow else self.live_classes
+        if form in ("text", "token", "empty", "volatile"):
+            if isinstance(value, str):
+                self.lengths.add(block, (float(len(value)),), (times,), shadow=shadow)
+                if form != "volatile" and not classes.many:
+                    classes.add(block, class_key(value), times)
+        elif form == "boolean":
+            classes.add(block, class_key(value), times)
+        elif form in ("vector", "ranking"):
+            classes.add(block, class_key(_first_of(value, form)), times)
+        elif form == "numbers":
+            self.dimensions[str(len(value))] += times
+            norm = _norm(value)
+            if norm is not None:
+                self.norms.add(block, (norm,), (times,), shadow=shadow)
 
-    def _confuse(self, block: int, live: str, shadow: str, times: int = 1) -> None:
-        self.confusion.part(_both(live, shadow))[block] += times
+    def _pair(self, block: int, family: str, one: Any, form: str, other: Any, other_form: str, times: int) -> int:
+        if family == "number":
+            self._numbers(block, float(one), float(other), times)
+            if form == other_form == "whole":
+                self._confuse(one, other, times)
+        elif family == "text":
+            if form != "volatile" or other_form != "volatile":
+                self._confuse(one, other, times)
+                self._texts(block, one, other, times)
+        elif family == "boolean":
+            self._confuse(one, other, times)
+        elif family == "vector":
+            self._vectors(block, one, other, times)
+        elif family == "ranking":
+            self._rankings(block, one, other, times)
+        else:
+            self._embeddings(block, one, other, times)
+        return _likeness(one, form, other, other_form, self._tolerance)
 
-    def _numbers(self, block: int, one: float, other: float, tolerance: Tolerance, times: int) -> bool:
-        self.delta_bins.add(block, bin_of(other - one), times)
+    def _confuse(self, one: Any, other: Any, times: int) -> None:
+        if not self.confusion.many:
+            self.confusion.add(field_key(class_key(one), class_key(other)), times)
+
+    def _numbers(self, block: int, one: float, other: float, times: int) -> None:
+        apart = other - one
+        if abs(apart) <= _HUGE:
+            waiting = self._waiting[block]
+            waiting.apart.append(apart)
+            waiting.times_apart.append(times)
         if max(abs(one), abs(other)) < _HUGE:
-            values = (one, other, one * one, other * other, one * other, abs(other - one), 1.0)
-            self.sums.add(block, *values, times=times)
+            self.sums.add(block, one, other, one * one, other * other, one * other, abs(apart), 1.0, times=times)
         if 0 <= one <= 1 and 0 <= other <= 1:
             self.probabilities[block] += times
-            self.flips[block] += times * ((one >= 0.5) != (other >= 0.5))
-        return one == other or tolerance.holds(one, other)
+            if (one >= 0.5) != (other >= 0.5):
+                self.flips[block] += times
 
-    def _vectors(self, block: int, one: Vector, other: Vector) -> bool:
-        tops = top_of(one), top_of(other)
-        self._confuse(block, class_key(tops[0]), class_key(tops[1]))
-        distance = sum((abs(one.get(key, 0.0) - other.get(key, 0.0)) for key in {*one, *other}), 0.0) / 2
-        self._score("total variation", block, min(1.0, distance))
-        return tops[0] == tops[1]
+    def _vectors(self, block: int, one: Any, other: Any, times: int) -> None:
+        left, right = vector_of(one), vector_of(other)
+        if left is None or right is None:
+            return
+        self._confuse(top_of(left), top_of(right), times)
+        keys = left.keys() | right.keys()
+        distance = sum((abs(left.get(key, 0.0) - right.get(key, 0.0)) for key in keys), 0.0) / 2
+        self._score("total variation", block, min(1.0, distance), times)
+        equal = left.keys() == right.keys() and all(close(left[key], right[key], self._tolerance) for key in keys)
+        self._score("equal", block, float(equal), times)
 
-    def _texts(self, block: int, one: str, other: str) -> bool:
-        left, right = words_of(one), words_of(other)
-        self._score("exact", block, float(one == other))
-        self._score("token F1", block, token_f1(left, right))
+    def _texts(self, block: int, one: str, other: str, times: int) -> None:
+        self._score("exact", block, float(one == other), times)
+        left = words_of(one)
+        self._score("token F1", block, 1.0 if one == other else token_f1(left, words_of(other)), times)
         longer = max(len(one), len(other))
-        self._score("length ratio", block, min(len(one), len(other)) / longer if longer else 1.0)
+        self._score("length ratio", block, min(len(one), len(other)) / longer if longer else 1.0, times)
         if one.lstrip()[:1] in ("{", "["):
-            self._score("valid JSON in live", block, float(_is_json(one)))
-            self._score("valid JSON in shadow", block, float(_is_json(other)))
-        return left == right
+            self._score("valid JSON in live", block, float(is_json(one)), times)
+            self._score("valid JSON in shadow", block, float(is_json(other)), times)
 
-    def _rankings(self, block: int, one: list[str], other: list[str]) -> bool:
-        self._score("top 1", block, float(one[0] == other[0]))
-        self._score("overlap at 10", block, overlap(one, other, 10))
-        self._score("rank-biased overlap", block, rank_biased_overlap(one, other))
-        return one == other
+    def _rankings(self, block: int, one: Any, other: Any, times: int) -> None:
+        left, right = ranking_of(one), ranking_of(other)
+        if not left or not right:
+            return
+        self._confuse(left[0], right[0], times)
+        self._score("top 1", block, float(left[0] == right[0]), times)
+        self._score("overlap at 10", block, overlap(left, right, 10), times)
+        self._score("rank-biased overlap", block, rank_biased_overlap(left, right), times)
 
-    def _score(self, name: str, block: int, value: float) -> None:
-        self.scores.part(name)[block] += round(value * MILLION)
-        self.scores.part(f"{name}, pairs")[block] += 1
+    def _embeddings(self, block: int, one: Any, other: Any, times: int) -> None:
+        found = cosine(one, other)
+        if found is None:
+            return
+        self.angles.add(((cells_of((1 - found,))[0], times),))
+        try:
+            self.means.add(block, *projected(one, AXES, 3), *projected(other, AXES, 3), 1.0, times=times)
+        except OverflowError:
+            return
 
-    def _truth(self, kind: Kind, block: int, one: Any, other: Any, label: Label) -> None:
-        if kind == "number":
+    def _score(self, name: str, block: int, value: float, times: int) -> None:
+        self.scores.part(name)[block] += round(value * MILLION) * times
+        self.scores.part(f"{name}, pairs")[block] += times
+
+    def _keep_print(self, block: int, digest: int, one: Any, form: str, other: Any, other_form: str) -> None:
+        """Keep the fingerprints of an exchange if its ID is among the block's smallest."""
+        family = _FAMILIES.get(form)
+        if family not in ("text", "ranking", "numbers") or form == "volatile" or not self.prints.wants(block, digest):
+            return
+        theirs = b"" if _FAMILIES.get(other_form) != family else _print(other, family)
+        self.prints.add(block, digest, (_print(one, family), theirs))
+
+    def _truth(self, block: int, one: Any, form: str, other: Any, other_form: str, label: Label) -> None:
+        """Count who was right of one row. What is absent is wrong, and what kind of answer it should be is not known
+        yet: both are counted by form."""
+        if form not in _FAMILIES:
+            return
+        key = f"{form} {other_form}"
+        self.labelled.part(key)[block] += 1
+        rights = _right(one, form, label), _right(other, other_form, label)
+        if rights[0]:
+            self.live_right.part(key)[block] += 1
+        if rights[1]:
+            self.shadow_right.part(key)[block] += 1
+        if rights[0] and rights[1]:
+            self.both_right.part(key)[block] += 1
+        if _FAMILIES[form] == _FAMILIES.get(other_form) == "number":
             truth = number_of(label)
-            if truth is None or not all(abs(each) < _HUGE for each in (one, other, truth)):
+            if truth is None or not max(abs(float(one)), abs(float(other)), abs(truth)) < _HUGE:
                 return
-            wrong = abs(one - truth), abs(other - truth)
+            wrong = abs(float(one) - truth), abs(float(other) - truth)
             self.errors.add(block, *wrong, 1.0)
-            self.live_only[block] += wrong[0] < wrong[1]
-            self.shadow_only[block] += wrong[1] < wrong[0]
-        else:
-            one, other = (top_of(one), top_of(other)) if kind == "vector" else (one, other)
-            one, other = (one[0], other[0]) if kind == "ranking" else (one, other)
-            rights = same_class(one, label), same_class(other, label)
-            self.live_right[block] += rights[0]
-            self.shadow_right[block] += rights[1]
-            self.live_only[block] += rights[0] and not rights[1]
-            self.shadow_only[block] += rights[1] and not rights[0]
-        self.labelled[block] += 1
+            if wrong[0] < wrong[1]:
+                self.live_nearer[block] += 1
+            elif wrong[1] < wrong[0]:
+                self.shadow_nearer[block] += 1
 
 
-def can_wait(kind: Kind) -> bool:
-    """Whether values of a kind can wait to be counted: those that come again and again."""
-    return kind in _PLAIN
+class Rest(Outputs):
+    """Stands for the places beyond those that are counted: of these it is known only that there were some."""
 
+    def add(
+        self,
+        block: int,
+        live: Sequence[Any],
+        shadow: Sequence[Any] | None,
+        *,
+        tolerance: Tolerance | None = None,
+        labels: Sequence[Label | None] = (),
+        rows: int | None = None,
+        digest: int = 0,
+    ) -> Sequence[Mark]:
+        self._note()
+        return _SAME * max(1, len(live))
 
-def unlike(kind: Kind, live: Sequence[Any], shadow: Sequence[Any], tolerance: Tolerance | None) -> list[bool] | None:
-    """Of a class or a number, whether each pair differs, as `Outputs.add` has it; None where they cannot be paired."""
-    if len(live) != len(shadow):
-        return None
-    allowed = tolerance or FLOATS
-    return [
-        (one != other or type(one) is not type(other)) and _differ(kind, one, other, allowed)
-        for one, other in zip(live, shadow, strict=True)
-    ]
+    def absorb(self, other: Outputs) -> None:
+        if other:
+            self._note()
 
+    def merged(self, other: Outputs) -> "Rest":
+        total = Rest()
+        if self or other:
+            total._note()
+        return total
 
-def _differ(kind: Kind, live: Any, shadow: Any, tolerance: Tolerance) -> bool:
-    if not (type(live) is type(shadow) is float and _small(live) and _small(shadow)):
-        live, shadow = as_kind(kind, live)[0], as_kind(kind, shadow)[0]
-        if live is None or shadow is None:
-            return live is not shadow
-    if kind == "class":
-        return class_key(live) != class_key(shadow)
-    return live != shadow and not tolerance.holds(live, shadow)
+    def widened(self) -> "Rest":
+        return self
 
-
-def _long(value: Any) -> bool:
-    return isinstance(value, str) and len(value) > _LONGEST_CLASS
-
-
-def _small(value: Any) -> bool:
-    """Whether a value can wait: a short text, or a number whose square is one too. NaN is neither."""
-    return len(value) <= _LONGEST_CLASS if isinstance(value, str) else abs(value) < _HUGE
+    def _note(self) -> None:
+        self.batched["cut"] = 1
 
 
 class OutputsByField(Table[Outputs]):
-    """What is counted of each field, by the field's key."""
+    """What is counted of each pair of places, by their key; of many those whose names rank best."""
 
     INNER = Outputs
-    LIMIT = 16
+    LIMIT = MOST_PLACES
+
+    def __init__(self, parts: Mapping[str, Outputs] | None = None, other: Outputs | None = None) -> None:
+        super().__init__(parts, Rest().merged(other) if other is not None else Rest())
+
+    @classmethod
+    def rank(cls, key: str) -> tuple[Any, ...]:
+        live, shadow = places_of(key)
+        return (*static_rank(live), shadow)
 
 
-def field_key(found: Field) -> str:
-    return json.dumps([found.live, found.shadow, found.kind], ensure_ascii=False)
-
-
-def field_of(key: str) -> Field:
-    live, shadow, kind = json.loads(key)
-    return Field(live, shadow, kind)
-
-
-def as_kind(kind: Kind, value: Any) -> tuple[Any, str]:
-    """A value as its kind takes it with the word "value", or None with the word for what it is instead."""
-    if value is None:
-        return None, "null"
-    if kind == "number":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None, "another type"
-        try:
-            number = float(value)
-        except OverflowError:
-            return None, "infinite"
-        return (number, "value") if math.isfinite(number) else (None, "NaN" if math.isnan(number) else "infinite")
-    if kind == "class":
-        if isinstance(value, float) and math.isnan(value):
-            return None, "NaN"
-        return (None, "another type") if isinstance(value, dict | list) else (value, "value")
-    made: Any = None
-    if kind == "vector":
-        made = vector_of(value)
-        if made is None and isinstance(value, list) and any(isinstance(each, float) and each != each for each in value):
-            return None, "NaN"
-    elif kind == "ranking":
-        made = ranking_of(value)
-    elif isinstance(value, str):
-        made = value
-    return (made, "value") if made is not None else (None, "another type")
-
-
-@lru_cache(maxsize=4096)
-def _both(live: str, shadow: str) -> str:
-    return json.dumps([live, shadow], ensure_ascii=False)
-
-
-@lru_cache(maxsize=4096, typed=True)
-def class_key(value: str | int | float | None) -> str:
-    """A class as text: JSON, so that "1" and 1 are two classes, while 1 and 1.0 are one."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)
-    text = json.dumps(value) if not isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= _LONGEST_CLASS else text[:_LONGEST_CLASS] + "…"
-
-
-def top_of(vector: Vector) -> str:
-    """The class of the largest share; of equals the first."""
-    return max(vector, key=vector.__getitem__)
-
-
-def words_of(text: str) -> list[str]:
-    """A text for comparing words: lower case, white space and punctuation apart."""
-    return re.findall(r"\w+", text.lower())
-
-
-def token_f1(one: list[str], other: list[str]) -> float:
-    """The harmonic mean of the shares of words in common: SQuAD's F1, P. Rajpurkar and others, EMNLP 2016."""
-    if not one or not other:
-        return float(one == other)
-    common = (Counter(one) & Counter(other)).total()
-    return 2 * common / (len(one) + len(other))
-
-
-def overlap(one: list[str], other: list[str], depth: int) -> float:
-    """The share of the first `depth` that both have."""
-    first, second = set(one[:depth]), set(other[:depth])
-    return len(first & second) / max(len(first), len(second))
-
-
-def rank_biased_overlap(one: list[str], other: list[str], p: float = 0.9) -> float:
-    """RBO, extrapolated from what is seen: W. Webber, A. Moffat and J. Zobel, ACM TOIS 28 (2010) 20, equation 32."""
-    short, long = sorted((one, other), key=len)
-    s, length = len(short), len(long)
-    seen_short: set[str] = set()
-    seen_long: set[str] = set()
-    common = common_at_s = 0
-    total = 0.0
-    for depth in range(1, length + 1):
-        item = long[depth - 1]
-        common += item in seen_short
-        seen_long.add(item)
-        if depth <= s:
-            mine = short[depth - 1]
-            common += mine in seen_long
-            seen_short.add(mine)
-            common_at_s = common
-        total += common / depth * p**depth
-        if depth > s:
-            total += common_at_s * (depth - s) / (s * depth) * p**depth
-    ends = (common - common_at_s) / length + common_at_s / s
-    return min(1.0, (1 - p) / p * total + ends * p**length)
-
-
-def number_of(label: Label) -> float | None:
-    try:
-        number = float(label)
-    except (ValueError, OverflowError):
+def flip_of(live: Any, shadow: Any) -> tuple[str, str] | None:
+    """How an answer changed, as classes; None where it did not or the two are no classes."""
+    form, other_form = form_of(live), form_of(shadow)
+    if form not in _CLASS_LIKE or other_form not in _CLASS_LIKE:
         return None
-    return number if math.isfinite(number) else None
+    pair = class_key(_first_of(live, form)), class_key(_first_of(shadow, other_form))
+    return pair if pair[0] != pair[1] else None
 
 
-_TRUE: Final = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+_CLASS_LIKE: Final = frozenset({"boolean", "whole", "text", "token", "vector", "ranking"})
 
 
-def same_class(value: Any, label: Label) -> bool:
-    """Whether an answer is the label, which a CSV file gives as text: `true` is "True" and "1", 3 is "3" and "3.0"."""
-    return _plain(value) == _plain(label)
+def close(one: Any, other: Any, tolerance: Tolerance | None) -> bool:
+    """Whether two finite numbers are equal: by the tolerance that the rules give, else as the judged field's are."""
+    if one == other:
+        return True
+    if tolerance is not None:
+        return tolerance.holds(one, other)
+    left, right = float(one), float(other)
+    gap = abs(left - right)
+    if gap <= _RELATIVE * max(abs(left), abs(right)):
+        return True
+    return gap <= _ABSOLUTE and min(left, right) >= -_ABSOLUTE and max(left, right) <= 1 + _ABSOLUTE
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(int(value))
-    text = str(value).strip().lower()
-    text = _TRUE.get(text, text)
+def _likeness(one: Any, form: str, other: Any, other_form: str, tolerance: Tolerance | None) -> int:
+    """0 where two values differ, 1 where they are the same, 2 where that is so but for how they are written."""
+    family = _FAMILIES.get(form)
+    if family is None:
+        return int(form == other_form)
+    if family != _FAMILIES.get(other_form):
+        return 0
+    if family == "number":
+        if one == other:
+            return 1
+        return (2 if form == other_form == "whole" else 1) if close(one, other, tolerance) else 0
+    if one == other:
+        return 1
+    if family == "text":
+        return 2 if words_of(one) == words_of(other) != [] else 0
+    if family == "vector":
+        return int(_first_of(one, form) == _first_of(other, other_form))
+    if family == "ranking":
+        return int(ranking_of(one) == ranking_of(other))
+    if family == "numbers":
+        found = cosine(one, other)
+        return int(found is not None and 1 - found <= _EQUAL_ANGLE)
+    return 0
+
+
+def _mark(form: str, other_form: str, likeness: int) -> Mark:
+    if form in _FAMILIES:
+        if _FAMILIES.get(other_form) != _FAMILIES[form]:
+            return "lost"
+        return "differs" if likeness == 0 else "spelled" if likeness == 2 else ""
+    return "gained" if other_form in _FAMILIES else ""
+
+
+def _first_of(value: Any, form: str) -> Any:
+    """The class of a value: the largest share's, the first of a ranking, else the value."""
+    if form == "vector":
+        vector = vector_of(value)
+        return top_of(vector) if vector is not None else None
+    if form == "ranking":
+        ranking = ranking_of(value)
+        return ranking[0] if ranking else None
+    return value
+
+
+def _right(value: Any, form: str, label: Label) -> bool:
+    return form in _CLASS_LIKE and same_class(_first_of(value, form), label)
+
+
+def _print(value: Any, family: str) -> bytes:
+    if family == "text":
+        return print_of_text(value)
+    if family == "ranking":
+        return print_of_ranking(ranking_of(value) or ())
+    return print_of_numbers(value)
+
+
+def _norm(values: Iterable[Any]) -> float | None:
     try:
-        number = float(text)
-    except ValueError:
-        return text
-    return str(int(number)) if math.isfinite(number) and number == int(number) else repr(number)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        total = sum(each * each for each in values)
+        return number_of(float(total) ** 0.5)
+    except OverflowError:
+        return None

@@ -1,0 +1,263 @@
+"""Where in a payload an answer may be.
+
+The envelopes of the common model servers are known by name (`ENVELOPES`, and those of language models). Any other
+payload is looked through leaf by leaf. A place is a pointer with `*` for array positions, so that a batch of
+predictions is as many values. An array or object that is one answer (a probability vector, a ranking, an embedding) is
+a place of its own beside the leaves in it.
+
+What is looked at in one payload depends on that payload alone, and how a place ranks on its name alone: so any part of
+a log counts the same places as the whole. Which of them holds the answer is decided at the end (`kinds`).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from shadowproxy.compare.answers import ANSWER_PARTS, ENVELOPE_PLACES
+from shadowproxy.compare.rules import member_place, pointer_segments, pointer_token
+from shadowproxy.compare.sketch import hashed
+from shadowproxy.compare.values import is_vector, ranking_of, vector_of
+
+ENVELOPES: Final = (
+    "/predictions",  # MLflow, TensorFlow Serving, KServe v1, SageMaker
+    "/outputs",  # Open Inference Protocol (as `answers` spreads it) and TensorFlow Serving's columns
+    "/results",
+    "/data/ndarray",  # Seldon
+    "/data/tensor",
+)
+
+MOST_PLACES: Final = 24
+"""Places that are counted."""
+
+FAILED: Final = object()
+"""What a shadow says that was asked and failed."""
+
+_MOST_LEAVES: Final = 200  # of one payload that are looked at to find its places
+_MOST_GAINED: Final = 8  # places of one payload that only the shadow has
+_DEEPEST: Final = 12
+_LONGEST_KEY: Final = 200  # characters of a key whose pointer is remembered
+_MANY: Final = 64  # numbers in an array that are one answer rather than several, unless an envelope says otherwise
+_FEWEST_NUMBERS: Final = 8  # of an embedding
+
+_CALLED: Final = re.compile(
+    r"(?i)predict|label|class|score|prob|output|result|answer|content|text|categor|decision|rank|recommend|value|price"
+    r"|embedding|response"
+)
+_NOT_CALLED: Final = re.compile(
+    r"(?i)(?:\A|_)(?:id|ids|uuid|model|version|trace|span|request|created|object|usage|tokens|time|timestamp|ms|latency"
+    r"|duration|took|elapsed|fingerprint|role|index|shape|datatype|meta|metadata)(?:\Z|_)|(?:name|tokens)\Z"
+)
+
+Rank = tuple[int, int, str]
+
+
+class Look(NamedTuple):
+    """What both arms have at one place, or at two places that answer each other.
+
+    `shadow` is None where the shadow failed. A value that an answer does not have is left out.
+    """
+
+    key: str
+    live_place: str
+    shadow_place: str
+    live: Sequence[Any]
+    shadow: Sequence[Any] | None
+
+
+@lru_cache(maxsize=4096)
+def field_key(live: str, shadow: str) -> str:
+    """The key that a pair of places is counted under."""
+    return json.dumps([live, shadow], ensure_ascii=False)
+
+
+@lru_cache(maxsize=4096)
+def places_of(key: str) -> tuple[str, str]:
+    live, shadow = json.loads(key)
+    return live, shadow
+
+
+@lru_cache(maxsize=4096)
+def static_rank(place: str) -> Rank:
+    """Where a place stands among all by its name: the lowest first. Names that say equally much come in no order of
+    theirs, but in that of a hash, as the alphabet knows nothing of answers."""
+    return (-static_score(place), hashed(place), place)
+
+
+@lru_cache(maxsize=4096)
+def static_score(place: str) -> int:
+    """How much the name of a place speaks for an answer, in tenths."""
+    if place in ENVELOPE_PLACES:
+        return 120 - 10 * ENVELOPE_PLACES.index(place)
+    names = [segment for segment in pointer_segments(place) if segment != "*"]
+    score = 20 * bool(names and _CALLED.search(names[-1])) - 4 * max(0, len(names) - 1)
+    if any(place == root or place.startswith(f"{root}/") for root in ENVELOPES):
+        score += 30
+    if any(_NOT_CALLED.search(name) for name in names):
+        score -= 40
+    return score
+
+
+def looks(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list[Look]:
+    """What is counted of one exchange, the place that ranks best first.
+
+    `live` and `shadow` are what the answers say; a `shadow` that is `FAILED` was asked and gave no answer. With `given`
+    only these pairs of places are looked at. Places that only the shadow has are few: its additions must not push out
+    what live answers.
+    """
+    if given:
+        return [
+            Look(field_key(one, other), one, other, extract(live, one), _of_shadow(shadow, other))
+            for one, other in given
+        ]
+    ones = candidates(live)
+    if shadow is FAILED:
+        return [Look(field_key(place, place), place, place, values, None) for place, values in ones.items()]
+    others = candidates(shadow)
+    found: list[Look] = []
+    for place, values in ones.items():
+        theirs = others.get(place)
+        found.append(
+            Look(field_key(place, place), place, place, values, extract(shadow, place) if theirs is None else theirs)
+        )
+    gained = 0
+    for place, values in others.items():
+        if place not in ones:
+            gained += 1
+            if gained > _MOST_GAINED:
+                break
+            found.append(Look(field_key(place, place), place, place, extract(live, place), values))
+    if gained:
+        found.sort(key=_rank_of_look)
+        if ones and others and (cross := _across(live, shadow, next(iter(ones)), next(iter(others)))) is not None:
+            found.append(cross)
+    return found
+
+
+def _rank_of_look(look: Look) -> Rank:
+    return static_rank(look.live_place)
+
+
+def _of_shadow(shadow: Any, place: str) -> list[Any] | None:
+    return None if shadow is FAILED else extract(shadow, place)
+
+
+def _across(live: Any, shadow: Any, one: str, other: str) -> Look | None:
+    """The best places of both arms as one field, where neither payload has the other's."""
+    if one == other or extract(shadow, one) or extract(live, other):
+        return None
+    return Look(field_key(one, other), one, other, extract(live, one), extract(shadow, other))
+
+
+def candidates(value: Any) -> dict[str, list[Any]]:
+    """The values of one payload by place: the `MOST_PLACES` places that rank best, in that order."""
+    survey = _Survey()
+    survey.look("", value, 0)
+    found = survey.found
+    if len(found) > 1:
+        best = sorted(found, key=static_rank)[:MOST_PLACES]
+        found = {place: found[place] for place in best}
+    if survey.cut:
+        for place in found:
+            if any(place == cut or place.startswith(f"{cut}/") for cut in survey.cut):
+                found[place] = extract(value, place)
+    return found
+
+
+class _Survey:
+    """A walk through one payload. `cut` are arrays of which only the first elements were looked at."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[Any]] = {}
+        self.cut: list[str] = []
+        self.room = _MOST_LEAVES
+
+    def look(self, place: str, value: Any, depth: int) -> None:
+        if isinstance(value, dict):
+            if vector_of(value) is not None:
+                self.put(place, value)
+            if depth < _DEEPEST:
+                self._members(place, value, depth)
+        elif isinstance(value, list):
+            if value and depth < _DEEPEST:
+                self._elements(place, value, depth)
+        else:
+            self.put(place, value)
+
+    def put(self, place: str, value: Any) -> None:
+        values = self.found.get(place)
+        if values is not None:
+            values.append(value)
+        else:
+            self.found[place] = [value]
+        self.room -= 1
+
+    def _members(self, place: str, value: dict[str, Any], depth: int) -> None:
+        answered = "answer" in value
+        for key, member in value.items():
+            if self.room <= 0:
+                return
+            below = member_place(place, key) if len(key) <= _LONGEST_KEY else f"{place}/{pointer_token(key)}"
+            if answered and below in ANSWER_PARTS:
+                continue
+            self.look(below, member, depth + 1)
+
+    def _elements(self, place: str, value: list[Any], depth: int) -> None:
+        rows = is_envelope(place)
+        first = value[0]
+        below = f"{place}/*"
+        if isinstance(first, dict | list):
+            if not isinstance(first, list) and len(value) > 1 and ranking_of(value) is not None:
+                self.put(place, value)
+            for element in value:
+                if self.room <= 0:
+                    break
+                self.look(below, element, depth + 1)
+            if self.room <= 0:
+                self.cut.append(below)
+            return
+        numbers = isinstance(first, int | float) and not isinstance(first, bool)
+        vector = numbers and is_vector(value)
+        many = numbers and len(value) >= (_MANY if rows else _FEWEST_NUMBERS)
+        if vector or many or (not rows and len(value) > 1 and ranking_of(value) is not None):
+            self.put(place, value)
+        if rows or not (vector or (numbers and len(value) > _MANY)):
+            if below in self.found:
+                self.found[below] += value
+            else:
+                self.found[below] = list(value)
+            self.room -= 1
+
+
+@lru_cache(maxsize=1024)
+def is_envelope(place: str) -> bool:
+    """Whether an array at this place is a batch, whose elements are the answers to as many questions."""
+    return place == "" or place in ENVELOPES or (place.startswith("/outputs/") and place.count("/") == 2)
+
+
+def extract(value: Any, pointer: str) -> list[Any]:
+    """What stands at a place: one value, or one for each element that a `*` stands for. Absent ones are left out."""
+    found = [value]
+    for segment in pointer_segments(pointer):
+        if segment != "*":
+            try:
+                found = [each[segment] for each in found]  # objects that all have it, as nearly always
+                continue
+            except (KeyError, TypeError):
+                pass  # looked at one by one
+        found = [below for each in found for below in _below(each, segment)]
+    return found
+
+
+def _below(value: Any, segment: str) -> Iterable[Any]:
+    if isinstance(value, dict):
+        if segment in value:
+            return (value[segment],)
+        return value.values() if segment == "*" else ()
+    if isinstance(value, list):
+        if segment == "*":
+            return value
+        if segment.isascii() and segment.isdigit() and int(segment) < len(value):  # ² is a digit, and no number
+            return (value[int(segment)],)
+    return ()
