@@ -1,5 +1,6 @@
 """Records made up for the tests of what reads a log."""
 
+import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,13 @@ START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 def answer(value: Any = None, status: int = 200, ms: float = 5.0) -> Answer:
     return Answer(Outcome.OK, status, {}, Body("json", value, 10), ms / 2, ms)
+
+
+def said(value: Any, content_type: str = "application/json", status: int | None = 200) -> Answer:
+    """An answer as the log has it: a text is a body of text, anything else is JSON."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    body = Body("text" if isinstance(value, str) else "json", value, len(text))
+    return Answer(Outcome.OK, status, {"content-type": content_type} if content_type else {}, body, 1.0, 2.0)
 
 
 def failed(outcome: Outcome, ms: float | None = None) -> Answer:

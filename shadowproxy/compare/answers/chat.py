@@ -19,7 +19,7 @@ def knows(event: Any) -> bool:
     """Whether an event is a chunk of a completion."""
     if not isinstance(event, dict):
         return False
-    return any(map(_is_choice, objects(event.get("choices")))) or event.get("object") in _WHOLE
+    return any(map(_is_choice, objects(event.get("choices")))) or event.get("object") == "chat.completion.chunk"
 
 
 def _is_choice(choice: dict[str, Any]) -> bool:

@@ -62,6 +62,8 @@ def failure_of(said: Content) -> Any:
         value = said.value
         if isinstance(value, dict) and isinstance(choices := value.get("choices"), list) and choices:
             return _failed_choice(choices)
+        if isinstance(value, dict) and value.get("object") == "response" and value.get("status") == "failed":
+            return {"error": value.get("error")}
         return error_in(value)
     if said.kind == "text":
         start: str = said.value[:_LOOKED_AT]

@@ -81,7 +81,7 @@ def _label(value: Any) -> str:
     """A class of errors, named in few letters: not a number, which is mostly the status again."""
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_LABEL or value.isdigit():
         return ""
-    return value if value not in ("error", "about:blank") else ""
+    return "" if value in ("error", "about:blank") or "://" in value else value
 
 
 def _place(where: list[Any] | str) -> str:

@@ -17,7 +17,7 @@ def reason_of(answer: Answer, said: Content | None = None) -> str:
         why = masked(answer.error or "")
         return _joined(str(answer.outcome), "" if why == answer.outcome else why)
     said = content(answer) if said is None else said
-    return _joined(_status(answer.status), masked(_message(answer, said)))
+    return _joined(_status(answer.status), masked(_message(answer, said)) or _unsaid(answer))
 
 
 def _status(status: int | None) -> str:
@@ -27,15 +27,13 @@ def _status(status: int | None) -> str:
 def _message(answer: Answer, said: Content) -> str:
     if said.kind == "json":
         failure = failure_of(said)
-        return message_in(said.value if failure is None else failure) or _unsaid(answer)
+        return message_in(said.value if failure is None else failure)
     if said.kind == "text":
-        return message_of_text(said.value) or _unsaid(answer)
-    if said.kind == "empty":
-        return _unsaid(answer)
+        return message_of_text(said.value)
     body = answer.body
     if body is not None and body.kind == "text" and body.value:  # its beginning is in the log
         return message_of_text(body.value)
-    return "its body is not in the log" if said.kind == "unknown" else _unsaid(answer)
+    return "its body is not in the log" if said.kind == "unknown" else ""
 
 
 def _unsaid(answer: Answer) -> str:
