@@ -12,6 +12,7 @@ the rows of a batch that it leaves out, `failed` where it was asked and failed.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, Self
+from zlib import crc32
 
 from shadowproxy.compare.cells import BlockCells, Cells, cells_of
 from shadowproxy.compare.places import MOST_PLACES, field_key, places_of, static_rank
@@ -99,28 +100,50 @@ class Scores(Table[Series]):
 
 
 class Few(dict[str, Series]):
-    """Counts by class and block while there are few: with one more than `LIMIT` classes, all are given up for good."""
+    """Counts by class and block while there are few.
+
+    With one more than `LIMIT` classes they are given up for good, whoever came first: from then on they are counted
+    in `BUCKETS` by the hash of their name, which still tells whether two arms have them equally often.
+    """
 
     LIMIT: ClassVar[int] = MOST_CLASSES
+    BUCKETS: ClassVar[int] = 16
 
     def __init__(self, counts: Mapping[str, Series] | None = None, *, many: bool = False) -> None:
         super().__init__(counts or {})
         self.many = many
-        self._fit()
 
     def add(self, block: int, key: str, times: int = 1) -> None:
+        if self.many:
+            if not self.BUCKETS:
+                return
+            key = self._bucket(key)
         series = self.get(key)
         if series is None:
-            if self.many:
-                return
             series = self[key] = Series()
-            self._fit()
-        series[block] += times
+            series[block] += times
+            if len(self) > self.LIMIT:
+                self._give_up()
+        else:
+            series[block] += times
 
-    def _fit(self) -> None:
-        if self.many or len(self) > self.LIMIT:
-            self.many = True
-            self.clear()
+    def _bucket(self, key: str) -> str:
+        return f"#{crc32(key.encode('utf-8', 'surrogatepass')) % self.BUCKETS}"
+
+    def _give_up(self) -> None:
+        counts = dict(self)
+        self.clear()
+        self.many = True
+        if self.BUCKETS:
+            for key, series in counts.items():
+                self._gather(self._bucket(key), series)
+
+    def _gather(self, key: str, series: Series) -> None:
+        mine = self.get(key)
+        if mine is None:
+            self[key] = Series(series)
+        else:
+            mine.absorb(series)
 
     def __bool__(self) -> bool:
         return self.many or len(self) > 0
@@ -131,32 +154,34 @@ class Few(dict[str, Series]):
         return total
 
     def absorb(self, other: Self) -> None:
-        self.many = self.many or other.many
+        if other.many and not self.many:
+            self._give_up()
         for key, series in other.items():
-            mine = self.get(key)
-            if mine is None:
-                self[key] = Series(series)
-            else:
-                mine.absorb(series)
-        self._fit()
+            if self.many and not other.many:
+                if not self.BUCKETS:
+                    break
+                key = self._bucket(key)
+            self._gather(key, series)
+        if not self.many and len(self) > self.LIMIT:
+            self._give_up()
 
     def widened(self) -> Self:
         return type(self)({key: series.widened() for key, series in self.items()}, many=self.many)
 
     def to_json(self) -> Any:
-        return None if self.many else {key: series.to_json() for key, series in sorted(self.items())}
+        return {"many": self.many, "classes": {key: series.to_json() for key, series in sorted(self.items())}}
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        if raw is None:
-            return cls(many=True)
-        return cls({str(key): Series.from_json(series) for key, series in raw.items()})
+        counts = {str(key): Series.from_json(series) for key, series in raw["classes"].items()}
+        return cls(counts, many=bool(raw["many"]))
 
 
 class FewWhole(Few):
-    """The same of whole numbers, which are classes only where they are fewer still."""
+    """The same of whole numbers, which are classes only where they are fewer still; many are numbers, and not kept."""
 
     LIMIT = MOST_WHOLE
+    BUCKETS = 0
 
 
 class Pairs(dict[str, int]):
@@ -488,14 +513,14 @@ class Outputs(Parts):
                 waiting.live.append(float(value))
                 waiting.times_live.append(times)
             wholes = self.shadow_whole if shadow else self.live_whole
-            if form == "whole" and not wholes.many:
+            if form == "whole":
                 wholes.add(block, class_key(value), times)
             return
         classes = self.shadow_classes if shadow else self.live_classes
         if form in ("text", "token", "empty", "volatile"):
             if isinstance(value, str):
                 self.lengths.add(block, (float(len(value)),), (times,), shadow=shadow)
-                if form != "volatile" and not classes.many:
+                if form != "volatile":
                     classes.add(block, class_key(value), times)
         elif form == "boolean":
             classes.add(block, class_key(value), times)

@@ -268,6 +268,55 @@ def wasserstein(one: Mapping[float, int], other: Mapping[float, int]) -> float |
     return area
 
 
+def mean_distance(one: Mapping[float, int], other: Mapping[float, int]) -> float | None:
+    """The mean of |x - y| for x and y drawn apart from two sets of weighted points.
+
+    The integral of F (1 - G) + G (1 - F): C. Gini, Variabilità e mutabilità (1912), of two distributions as in
+    G. J. Székely and M. L. Rizzo, Journal of Statistical Planning and Inference 143 (2013) 1249-1272.
+    """
+    n, m = sum(one.values()), sum(other.values())
+    if n <= 0 or m <= 0:
+        return None
+    total: list[float] = []
+    below = other_below = 0
+    for at, following in pairwise(sorted({*one, *other})):
+        below += one.get(at, 0)
+        other_below += other.get(at, 0)
+        p, q = below / n, other_below / m
+        total.append((p * (1 - q) + q * (1 - p)) * (following - at))
+    return math.fsum(total)
+
+
+def chance_agreement(one: Mapping[Any, int], other: Mapping[Any, int]) -> float:
+    """How often two draws, one from each set of counts, are of one class."""
+    n, m = sum(one.values()), sum(other.values())
+    if n <= 0 or m <= 0:
+        return 0.0
+    return sum(count * other.get(key, 0) for key, count in one.items()) / (n * m)
+
+
+def beyond_chance(observed: float, chance: float) -> float | None:
+    """(S - C) / (1 - C): Cohen's kappa, and the same of any mean likeness. None where chance alone gives all."""
+    return (observed - chance) / (1 - chance) if chance < 1 - 1e-12 else None
+
+
+def leaving_out(
+    blocks: Iterable[int], figure: Callable[[int | None], float | None], n: int, *, least: float = -math.inf
+) -> Estimate | None:
+    """A figure of all blocks (`figure(None)`) with its interval from its values without each. None without a value.
+
+    Below `FEWEST_BLOCKS` blocks the interval is everything: (-inf, inf), "independent".
+    """
+    theta = figure(None)
+    if theta is None:
+        return None
+    left = [value for block in blocks if (value := figure(block)) is not None]
+    if len(left) < FEWEST_BLOCKS:
+        return Estimate(theta, -math.inf, math.inf, n, "independent")
+    low, high, _ = jackknife(theta, left)
+    return Estimate(theta, max(low, least), high, n, "blocks")
+
+
 def kappa(confusion: Mapping[tuple[str, str], int]) -> float | None:
     """Cohen's kappa, agreement beyond chance: J. Cohen, Educational and Psychological Measurement 20 (1960) 37-46.
 
