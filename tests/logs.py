@@ -6,6 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from shadowproxy.compare.pair import Pair
+from shadowproxy.compare.routes import pooled
+from shadowproxy.compare.summary import Summary
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer, Asked, Body, Record
 
@@ -25,6 +28,11 @@ def said(value: Any, content_type: str = "application/json", status: int | None 
 
 def failed(outcome: Outcome, ms: float | None = None) -> Answer:
     return Answer(outcome, error=str(outcome), total_ms=ms)
+
+
+def pair_of(summary: Summary, shadow: str = "s") -> Pair:
+    """What is counted of one shadow on all routes."""
+    return pooled(summary.shadows[shadow])
 
 
 def record(number: int, live: Answer, seconds: float = 0.0, **shadows: Answer) -> Record:

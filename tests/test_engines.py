@@ -15,12 +15,12 @@ from logs import answer, record
 
 from shadowproxy.compare.diff import diff
 from shadowproxy.compare.engines import files_of, summarise_files
-from shadowproxy.compare.fields import Field
 from shadowproxy.compare.filters import Condition, Only, parse_moment
-from shadowproxy.compare.pair import Reading, Truth
+from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules, Tolerance
-from shadowproxy.compare.summary import Readings, merge, save
+from shadowproxy.compare.summary import merge, save
+from shadowproxy.compare.truths import Truth, Truths
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.lines import LINE_LIMIT
 from shadowproxy.record import Asked, Body, decode
@@ -126,16 +126,17 @@ def test_conditions_look_into_the_request(text: str, asked: Any, holds: bool) ->
     assert Condition.parse(text).holds(one) == holds
 
 
-def test_other_processes_are_sent_what_readings_were_made_of_and_not_what_was_worked_out_since() -> None:
+def test_other_processes_are_sent_what_a_reading_was_made_of_and_not_what_was_worked_out_since() -> None:
     rules = Rules(ignore=("/id",), tolerance={"/price": Tolerance(0.5, 0.0)}, unordered=("/tags",))
-    readings = Readings(Reading(rules, fields=(Field("/price", "/cost", "number"),), truths={"1": Truth("late", 5)}))
-    fresh = pickle.dumps(readings)
+    reading = Reading(rules, fields=(("/price", "/cost"),), truths=Truths({"1": Truth(("late",), 5)}))
+    fresh = pickle.dumps(reading)
     diff({f"k{n}": n for n in range(1000)}, {}, rules)
-    assert pickle.dumps(readings) == fresh
+    assert reading.at("/price").tolerance == Tolerance(0.5, 0.0)
+    assert pickle.dumps(reading) == fresh
     again = pickle.loads(fresh)
-    assert again == readings
-    assert again.of("any").looks == readings.other.looks
-    assert diff({"price": 1.0}, {"price": 1.4}, again.other.rules).near == {"/price": 1}
+    assert again == reading
+    assert again.keys == reading.keys
+    assert diff({"price": 1.0}, {"price": 1.4}, again.rules).near == {"/price": 1}
 
 
 @pytest.mark.parametrize("text", ["", "a=b", "/a", "/a~b", "@path"])
@@ -158,7 +159,8 @@ def test_moments_are_times_or_ages() -> None:
 
 
 def test_labels_are_joined_by_request_id(logs: Path, tmp_path: Path) -> None:
-    truths = {f"id-{n}": Truth("ab"[n % 2], 1_769_860_800_000_000 + (n + 3600) * 1_000_000) for n in range(0, 1600, 2)}
+    times = {n: 1_769_860_800_000_000 + (n + 3600) * 1_000_000 for n in range(0, 1600, 2)}
+    truths = Truths({f"id-{n}": Truth(("ab"[n % 2],), at) for n, at in times.items()})
     labels = to_json(summarise_files([logs], Rules(), truths=truths))["shadows"]["s"]["outputs"][0]["labels"]
     assert (labels["labelled"], labels["coverage"], labels["live"]["value"]) == (800, 0.5, 1)
     assert (labels["live_only"], labels["shadow_only"]) == (160, 0)

@@ -11,14 +11,14 @@ import pytest
 from logs import answer, chosen, failed, mixed
 from test_streams import chunk, stream
 
-from shadowproxy.compare.engines import readings_of
-from shadowproxy.compare.figures import Figures
+from shadowproxy.compare.figures.shown import Figures
 from shadowproxy.compare.forms import to_junit, to_markdown
 from shadowproxy.compare.html import to_html
-from shadowproxy.compare.pair import Truth
+from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.truths import Truth, Truths
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 
@@ -27,7 +27,7 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m`*
 
 
 def figures_of(records: list[Record], truths: dict[str, Truth] | None = None) -> Figures:
-    return to_json(summarise(records, readings_of(records[:1000], Rules(), truths=truths or {})))
+    return to_json(summarise(records, Reading(Rules(), truths=Truths(truths or {}))))
 
 
 def classes(count: int = 600) -> list[Record]:
@@ -57,9 +57,9 @@ def hostile() -> list[Record]:
 
 SETS = {
     "classes": lambda: figures_of(classes()),
-    "labels": lambda: figures_of(classes(), {f"id-{n}": Truth("a", 1_770_000_000_000_000) for n in range(600)}),
+    "labels": lambda: figures_of(classes(), {f"id-{n}": Truth(("a",), 1_770_000_000_000_000) for n in range(600)}),
     "numbers": lambda: figures_of(numbers()),
-    "numbers with labels": lambda: figures_of(numbers(), {f"id-{n}": Truth(5.5) for n in range(600)}),
+    "numbers with labels": lambda: figures_of(numbers(), {f"id-{n}": Truth((5.5,)) for n in range(600)}),
     "hostile": lambda: figures_of(hostile()),
     "mixed": lambda: figures_of(mixed(300)),
     "streams": lambda: figures_of(

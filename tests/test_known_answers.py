@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from logs import answer, record
 
-from shadowproxy.compare.engines import readings_of
-from shadowproxy.compare.figures import Figures
-from shadowproxy.compare.pair import Truth
+from shadowproxy.compare.figures.shown import Figures
+from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.slices import digits_of
 from shadowproxy.compare.summary import Summary, summarise
+from shadowproxy.compare.truths import by_request
 from shadowproxy.demo import flights, model, rule
 from shadowproxy.record import Asked, Body, Record
 
@@ -24,8 +24,7 @@ KNOWN = json.loads(gzip.decompress((DATA / "known.json.gz").read_bytes()))
 
 
 def summary_of(records: list[Record], labels: dict[str, Any]) -> Summary:
-    truths = {name: Truth(label) for name, label in labels.items()}
-    return summarise(records, readings_of(records[:1000], Rules(), truths=truths))
+    return summarise(records, Reading(Rules(), truths=by_request(labels)))
 
 
 def output_of(records: list[Record], labels: dict[str, Any]) -> Figures:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from logs import answer, chosen, failed
 
-from shadowproxy.compare.engines import readings_of
-from shadowproxy.compare.figures import Figures
+from shadowproxy.compare.figures.shown import Figures
 from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.pair import Truth
+from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.report import exit_code, to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.truths import Truth, Truths
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 
@@ -24,8 +24,8 @@ Answers = Callable[[random.Random, int], tuple[Any, Any]]
 def report_on(
     records: list[Record], gates: Gates | None = None, truths: dict[str, Truth] | None = None, **fields: Any
 ) -> Figures:
-    readings = readings_of(records[:1000], Rules(), truths=truths or {}, **fields)
-    return to_json(summarise(records, readings), gates)
+    reading = Reading(Rules(), truths=Truths(truths or {}), **fields)
+    return to_json(summarise(records, reading), gates)
 
 
 def results(figures: Figures) -> dict[str, str]:
@@ -270,7 +270,7 @@ def labelled(shadow_right: float) -> tuple[list[Record], dict[str, Truth]]:
     def answers(_: random.Random, number: int) -> tuple[Any, Any]:
         truth = source.choice("ab")
         wrong = "b" if truth == "a" else "a"
-        truths[f"id-{number}"] = Truth(truth)
+        truths[f"id-{number}"] = Truth((truth,))
         live, shadow = (truth if source.random() < right else wrong for right in (0.9, shadow_right))
         return {"label": live}, {"label": shadow}
 
@@ -292,10 +292,10 @@ def test_labels_decide_whether_answers_are_as_good(shadow_right: float, result: 
 
 def test_numbers_are_held_to_their_mean_absolute_error() -> None:
     source = random.Random(6)
-    truths = {f"id-{n}": Truth(source.uniform(0, 100)) for n in range(1000)}
+    truths = {f"id-{n}": Truth((source.uniform(0, 100),)) for n in range(1000)}
 
     def answers(_: random.Random, number: int) -> tuple[Any, Any]:
-        truth = float(truths[f"id-{number}"].label)
+        truth = float(truths[f"id-{number}"].labels[0] or 0)
         return {"price": truth + source.gauss(0, 1)}, {"price": truth + source.gauss(0, 5)}
 
     figures = report_on(chosen(1000, 3, answers), truths=truths)
@@ -307,7 +307,7 @@ def test_numbers_are_held_to_their_mean_absolute_error() -> None:
 
 def test_agreement_is_a_gate_only_when_asked() -> None:
     records = chosen(2000, 3, every(10, lambda source: {"label": "c"}))
-    summary = summarise(records, readings_of(records[:1000], Rules()))
+    summary = summarise(records, Rules())
     assert "agreement" not in results(to_json(summary))
     assert results(to_json(summary, Gates(min_agreement=0.95)))["agreement"] == "fail"
     assert results(to_json(summary, Gates(min_agreement=0.8)))["agreement"] == "pass"

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from conftest import StartProxy
 from fakes import Origin, Peer, always, answer, refusing_port, silent
+from logs import pair_of
 
 from shadowproxy.cli.replay import _shadow as endpoint
 from shadowproxy.compare.filters import Condition, Only
@@ -210,7 +211,7 @@ async def test_the_verdict_of_a_new_record_is_what_a_report_makes_of_it(tmp_path
         tally = await send_all(
             plan(tmp_path, origin.url, *(line(n, live=live) for n, live in enumerate(bodies)), rules=rules)
         )
-    pair = summarise(records(tmp_path / "new"), rules).shadows["new"]
+    pair = pair_of(summarise(records(tmp_path / "new"), rules), "new")
     assert tally.verdicts == {Verdict.IGNORED: 1, Verdict.MATCH: 1, Verdict.MISMATCH: 2, Verdict.INCOMPARABLE: 1}
     assert dict(pair.verdicts) == {str(verdict): count for verdict, count in tally.verdicts.items()}
 

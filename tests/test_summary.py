@@ -12,10 +12,12 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logs import START, answer, failed, mixed, record
+from logs import START, answer, failed, mixed, pair_of, record
 
-from shadowproxy.compare.engines import readings_of, summarise_files
-from shadowproxy.compare.pair import MOST_PUT_OFF, Pair, Reading
+from shadowproxy.compare.engines import summarise_files
+from shadowproxy.compare.pair import MOST_PUT_OFF, Pair
+from shadowproxy.compare.places import field_key
+from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.sketch import Distinct, Sample, Series, Table, counted, hashed
 from shadowproxy.compare.summary import (
@@ -40,10 +42,10 @@ def summary_of(records: Iterable[Record]) -> Summary:
 
 
 def test_every_chosen_request_has_one_outcome() -> None:
-    pair = summary_of(mixed(500)).shadows["challenger"]
+    pair = pair_of(summary_of(mixed(500)), "challenger")
     assert sum(pair.chosen.values()) == sum(pair.outcomes.values()) == 500
     assert pair.outcomes["timeout"] > 0
-    assert sum(pair.begun.values()) == 500 - pair.outcomes["lane_full"]
+    assert pair.pairs.total() == 500 - pair.outcomes["lane_full"]
     assert sum(pair.answered.values()) == pair.outcomes["ok"] == sum(pair.verdicts.values())
 
 
@@ -59,7 +61,7 @@ def test_counts_are_those_of_the_records() -> None:
             record(6, failed(Outcome.CONNECT_ERROR), challenger=same),
         ]
     )
-    pair = summary.shadows["challenger"]
+    pair = pair_of(summary, "challenger")
     assert summary.count == 6
     assert dict(summary.live_outcomes) == {"ok": 5, "connect_error": 1}
     assert dict(pair.outcomes) == {"ok": 4, "timeout": 1, "oversize": 1}
@@ -73,12 +75,13 @@ def test_counts_are_those_of_the_records() -> None:
     assert dict(pair.verdicts) == {"match": 1, "mismatch": 2}
     assert (sum(pair.compared.values()), sum(pair.agreed.values())) == (3, 1)
     assert {path: sum(series.values()) for path, series in pair.differs.items()} == {"/class": 1, "": 1}
-    assert (sum(pair.begun.values()), sum(pair.live_good.values()), sum(pair.shadow_good.values())) == (5, 4, 3)
+    assert (pair.pairs.total(), pair.live_good.total(), pair.shadow_good.total()) == (4, 4, 2)
+    assert (pair.shadow_failed_only.total(), pair.live_failed_only.total()) == (2, 0)
     assert (sum(pair.timed.values()), sum(pair.timeouts.values())) == (4, 1)
 
 
 def test_a_timeout_counts_as_the_time_it_was_given() -> None:
-    pair = summary_of([record(1, answer(1), challenger=failed(Outcome.TIMEOUT, 30_000.0))]).shadows["challenger"]
+    pair = pair_of(summary_of([record(1, answer(1), challenger=failed(Outcome.TIMEOUT, 30_000.0))]), "challenger")
     ((at, _),) = pair.shadow_ms.whole().items()
     assert at > max(pair.live_ms.whole())
     assert sum(pair.slower.values()) == 1
@@ -140,7 +143,9 @@ def test_what_waits_to_be_counted_is_bounded_however_wide_requests_and_differenc
         wide = wide._replace(request=wide.request._replace(body=body))
         pair.add(0, wide, wide.shadows["s"], Reading(Rules()))
         held = pair._waiting
-        waiting.append(len(held.met) + sum(len(values) for values, _ in held.differing.values()) + len(held.ended))
+        waiting.append(
+            len(held.met.counts) + sum(len(values) for values, _ in held.differing.values()) + len(held.ended)
+        )
     assert MOST_PUT_OFF / 2 < max(waiting) < MOST_PUT_OFF + 64 + 2 + 100 + 1
     pair.settle()
     assert pair.slices["@method"].values["POST"]["n"] == pair.compared[0] == 200
@@ -177,7 +182,7 @@ def test_of_many_hashes_the_smallest_are_kept_with_their_number(seed: int) -> No
 def test_the_largest_differences_are_kept_whichever_come_first() -> None:
     for numbers in (range(1, 40), range(39, 0, -1)):
         records = [record(n, answer({"price": 100.0}), n, s=answer({"price": 100.0 + n})) for n in numbers]
-        largest = summarise(records, readings_of(records, Rules())).shadows["s"].largest
+        largest = pair_of(summarise(records, Rules())).outputs[field_key("/price", "/price")].largest
         assert sorted(kept["differences"][0]["shadow"] for kept in largest.values()) == [137.0, 138.0, 139.0]
 
 
@@ -241,8 +246,8 @@ def test_blocks_of_time_are_bounded_and_as_narrow_as_that_allows(seconds: list[i
     start = int(START.timestamp())
     if summary.width > NARROWEST:
         assert len({(start + at) * 1000 // (summary.width // 2) for at in seconds}) > MOST_BLOCKS
-    assert sum(summary.shadows["s"].chosen.values()) == len(seconds)
-    assert set(summary.shadows["s"].chosen) == set(summary.blocks)
+    assert sum(pair_of(summary, "s").chosen.values()) == len(seconds)
+    assert set(pair_of(summary, "s").chosen) == set(summary.blocks)
 
 
 class Few(Table[Series]):
@@ -277,7 +282,7 @@ def test_shallow_places_are_kept_before_deep_ones() -> None:
             for side in (live, shadow)
         ]
         records.append(record(number, answer(renamed[0]), challenger=answer(renamed[1])))
-    pair = summary_of(records).shadows["challenger"]
+    pair = pair_of(summary_of(records), "challenger")
     assert sum(pair.differs["/class"].values()) == 10
     assert len(pair.differs) == pair.differs.LIMIT
     assert pair.differs.cut
@@ -286,8 +291,8 @@ def test_shallow_places_are_kept_before_deep_ones() -> None:
 
 def test_examples_are_the_same_whoever_reads_first_and_drawn_evenly() -> None:
     records = [record(n, answer({"x": 1}), n, challenger=answer({"x": 2})) for n in range(300)]
-    forwards = summary_of(records).shadows["challenger"].examples
-    backwards = summary_of(reversed(records)).shadows["challenger"].examples
+    forwards = pair_of(summary_of(records), "challenger").examples
+    backwards = pair_of(summary_of(reversed(records)), "challenger").examples
     assert forwards.to_json() == backwards.to_json()
     ((_, sample),) = forwards.items()
     smallest = sorted(hashed(f"id-{n}", f"record-{n}") for n in range(300))[: Sample.KEPT]
@@ -357,8 +362,8 @@ def test_progress_tells_of_every_byte_and_record(tmp_path: Path) -> None:
 
 def test_a_log_is_judged_anew_by_other_rules(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(line(1, {"x": 1, "id": 1}, {"x": 1, "id": 2}))
-    strict = summarise_files([tmp_path / "a.jsonl"], Rules()).shadows["challenger"]
-    lenient = summarise_files([tmp_path / "a.jsonl"], Rules(ignore=("/id",))).shadows["challenger"]
+    strict = pair_of(summarise_files([tmp_path / "a.jsonl"], Rules()), "challenger")
+    lenient = pair_of(summarise_files([tmp_path / "a.jsonl"], Rules(ignore=("/id",))), "challenger")
     assert (dict(strict.verdicts), dict(lenient.verdicts)) == ({"mismatch": 1}, {"ignored": 1})
 
 
@@ -367,7 +372,7 @@ def test_where_the_log_has_no_bodies_the_recorded_verdict_counts(tmp_path: Path,
     (tmp_path / "a.jsonl").write_bytes(
         line(1, {"x": [1, 2]}, {"x": [1, 2]}, policy) + line(2, {"x": [1, 2]}, {"x": [1, 3]}, policy)
     )
-    pair = summarise_files([tmp_path / "a.jsonl"], Rules()).shadows["challenger"]
+    pair = pair_of(summarise_files([tmp_path / "a.jsonl"], Rules()), "challenger")
     assert dict(pair.verdicts) == {"match": 1, "mismatch": 1}
     assert list(pair.differs) == ["/x/*"]
 
@@ -379,7 +384,7 @@ def test_a_failed_leg_with_part_of_an_answer_is_not_compared() -> None:
         request, Reply(200, (), b"{}", 2, 1.0, 2.0), {"s": Failure(Outcome.INCOMPLETE, "cut", 3.0, reply)}
     )
     raw = encode(exchange, proxy="h/1", policy=Policy(redaction=Redaction()), judge=None)
-    pair = summary_of([decode(raw)]).shadows["s"]
+    pair = pair_of(summary_of([decode(raw)]), "s")
     assert (dict(pair.outcomes), dict(pair.verdicts), dict(pair.statuses)) == (
         {"incomplete": 1},
         {},
@@ -393,6 +398,6 @@ def test_an_answer_unlike_the_others_is_counted_and_can_be_saved(usual: Any, odd
     records = [record(n, answer({"p": usual}), s=answer({"p": usual})) for n in range(30)]
     records.append(record(30, answer({"p": odd}), s=answer({"p": usual})))
     records.append(record(31, answer({"p": usual}), s=answer({"p": odd})))
-    summary = summarise(records, readings_of(records, Rules()))
+    summary = summarise(records, Rules())
     assert load(save(summary)).to_json() == summary.to_json()
-    assert sum(summary.shadows["s"].answered.values()) == 32
+    assert sum(pair_of(summary, "s").answered.values()) == 32

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from shadowproxy.compare.fields import extract
+from shadowproxy.compare.places import extract
 from shadowproxy.compare.pair import asked
 from shadowproxy.compare.summary import micros
 from shadowproxy.record import Record

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
-from shadowproxy.compare.figures import Figures
+from shadowproxy.compare.figures.shown import Figures
 from shadowproxy.compare.report import answers, opening, slice_line, with_interval
 from shadowproxy.compare.visible import sides, visible
 from shadowproxy.compare.words import milliseconds, percent

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, Final
 
 from shadowproxy.compare import charts
-from shadowproxy.compare.figures import DECILES, Figures
+from shadowproxy.compare.figures.shown import DECILES, Figures
 from shadowproxy.compare.report import (
     QUESTIONS,
     STREAM_HEADS,

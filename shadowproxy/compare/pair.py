@@ -1,6 +1,13 @@
-"""What is counted of one shadow beside live, exchange by exchange."""
+"""What is counted of one shadow beside live, exchange by exchange.
 
-from collections.abc import Collection, Iterable, Mapping
+Every exchange is counted in a way that depends on it alone. What it means, which place is judged and which differences
+are noise, is decided when the report is made: so any parts of a log add up to the whole.
+
+The *pairs* are the requests that live answered and that the shadow was really sent. A live that timed out, or whose
+caller left, is in neither arm of them.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -8,12 +15,16 @@ from typing import Any, Final
 
 import orjson
 
-from shadowproxy.compare.answers import Content, content, value_said
+from shadowproxy.compare.answers import Content, content, reason_of, value_said
 from shadowproxy.compare.diff import Diff, Where, loggable
-from shadowproxy.compare.fields import Field, extract, vector_of
-from shadowproxy.compare.noise import Nature, nature, shape_of
-from shadowproxy.compare.outputs import Label, OutputsByField, can_wait, class_key, field_key, top_of, unlike
-from shadowproxy.compare.rules import Rules, Tolerance, pointer_segments, pointer_token
+from shadowproxy.compare.noise import VOLATILE_SHAPES, shape_of
+from shadowproxy.compare.outputs import OutputsByField, flip_of
+from shadowproxy.compare.places import FAILED as NO_ANSWER
+from shadowproxy.compare.places import Look, extract, looks
+from shadowproxy.compare.reading import Reading
+from shadowproxy.compare.reasons import Reasons
+from shadowproxy.compare.recompare import recompared
+from shadowproxy.compare.rows import Rows, lengths_of, marks_by_row
 from shadowproxy.compare.sketch import (
     Bins,
     Distinct,
@@ -27,12 +38,34 @@ from shadowproxy.compare.sketch import (
     counted,
     hashed,
 )
-from shadowproxy.compare.slices import Met, Slices, count_at, count_met
+from shadowproxy.compare.slices import (
+    BACK,
+    BLIND,
+    FAILED,
+    GONE,
+    LIVE_FAILED,
+    WHOLE,
+    Met,
+    Slices,
+    leaves,
+    mark_at,
+)
+from shadowproxy.compare.standing import Standing, standing_of
 from shadowproxy.compare.streams import Streams
-from shadowproxy.compare.verdict import Compared, compare
+from shadowproxy.compare.structure import (
+    Lacking,
+    PresentAt,
+    Shape,
+    has_structure,
+    lacking,
+    lacking_key,
+    places_in,
+)
+from shadowproxy.compare.structure import shape_of as shape_of_answer
+from shadowproxy.compare.truths import Truth
 from shadowproxy.compare.visible import told
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Answer, Body, Record
+from shadowproxy.record import Answer, Record
 
 BEGUN: Final = frozenset(
     {
@@ -47,42 +80,21 @@ BEGUN: Final = frozenset(
 )
 """Outcomes of a request that a shadow was really sent. The others say nothing of the shadow, only of what we asked."""
 
+_OK: Final = Outcome.OK
+_MISMATCH: Final = Verdict.MISMATCH
+_INCOMPARABLE: Final = Verdict.INCOMPARABLE
 _MOST_PLACES: Final = 16  # places of one exchange that its signature names
 _ELSEWHERE: Final = "…"  # in a signature: and further places
 _SHOWN: Final = 8  # differences of an example
+_NOT_LACKING: Final = ("value", "extra")  # kinds of difference
 _WIDEST: Final = 1 << 62
+_EMPTY: Final[dict[str, Any]] = {}
 
 MOST_PUT_OFF: Final = 8000
 """Values, of answers and of requests, that wait to be counted."""
 
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What was right, learnt later; `at` is when, in microseconds since the epoch, where that is known."""
-
-    label: Label
-    at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a shadow's answers are looked at: by which rules, for which fields, and with which truths by request ID.
-
-    `aside` are the places that are noise: where no field is known, an exchange disagrees when it differs elsewhere.
-    `slices` are fields of the request that are counted however many it has.
-    """
-
-    rules: Rules
-    fields: tuple[Field, ...] = ()
-    aside: frozenset[str] = frozenset()
-    truths: Mapping[str, Truth] = field(default_factory=dict)
-    slices: tuple[str, ...] = ()
-    looks: tuple[tuple[Field, str, Tolerance | None], ...] = field(init=False, repr=False, compare=False)
-    """The fields, each with the key that it is counted under and the tolerance that the rules have for it."""
-
-    def __post_init__(self) -> None:
-        looks = tuple((each, field_key(each), tolerance_at(self.rules, each.live)) for each in self.fields)
-        object.__setattr__(self, "looks", looks)
+Flip = tuple[str, str, str]
+"""The key of the likeliest place that may hold a class, with live's class there and the shadow's."""
 
 
 class BySignature(Table[Series]):
@@ -134,9 +146,22 @@ class Repeats(Table[Distinct]):
     LIMIT = 512
 
 
-_Ended = tuple[int, Outcome, int | None, Outcome, int | None, bool | None, Verdict | None, str | None]
-"""How an exchange ended: its block, live's outcome and status, the shadow's, whether the shadow's answer is JSON where
-live's is, and the verdict with its why."""
+_Ended = tuple[
+    int,
+    Outcome,
+    int | None,
+    Outcome,
+    int | None,
+    Standing | None,
+    Standing | None,
+    str | None,
+    str | None,
+    Verdict | None,
+    str | None,
+]
+"""How an exchange ended: its block, live's outcome and status, the shadow's, how both answers stand if it is a pair,
+why the shadow's answer is missing where live has one, why live's is where the shadow has one, the verdict with its
+why."""
 
 _Timed = tuple[float, float, float | None, float | None]
 """Live's whole time and the shadow's, and their first bytes'."""
@@ -146,19 +171,22 @@ class _Waiting:
     """What is noted of exchanges until it is counted, equal things at once with their number.
 
     ended: how many ended so. timed: by block, and whether the shadow was too late. found: by block, how many differ at
-    these places, so often at each. differing: by place, the values that differ, live's and the shadow's. met: what
-    was asked. `size` is how many values of answers and of requests wait.
+    these places, so often at each. differing: by place, the values that differ, live's and the shadow's. built: by
+    block, how many of live's answers have this shape. lacking: by block, how many answers lack these places. met: what
+    was asked, and what befell it. `size` is how many values of answers and of requests wait.
     """
 
-    __slots__ = ("differing", "ended", "found", "met", "met_named", "size", "timed")
+    __slots__ = ("built", "differing", "ended", "found", "lacking", "met", "met_named", "size", "timed")
 
     def __init__(self) -> None:
         self.ended: dict[_Ended, int] = {}
         self.timed: dict[tuple[int, bool], list[_Timed]] = {}
         self.found: dict[tuple[int, tuple[tuple[Where, int], ...]], int] = {}
         self.differing: dict[str, tuple[list[Any], list[Any]]] = {}
-        self.met: dict[Met, int] = {}
-        self.met_named: dict[Met, int] = {}
+        self.built: dict[tuple[int, Shape], int] = {}
+        self.lacking: dict[tuple[int, tuple[str, ...]], int] = {}
+        self.met = Met()
+        self.met_named = Met()
         self.size = 0
 
 
@@ -166,26 +194,26 @@ class _Waiting:
 class Pair(Whole):
     """What is counted of one shadow beside live. Series and bins are by block of time.
 
-    chosen: requests chosen for the shadow. begun: those it was really sent. live_good, shadow_good: 2xx among begun.
-    answered: both came whole. compared: a verdict other than incomparable; agreed: match or ignored.
-    repeated_keys: by arm, the answers among those with an object in which a key comes twice.
+    chosen: requests chosen for the shadow. answered: both came whole. compared: a verdict other than incomparable;
+    agreed: match or ignored. repeated_keys: by arm, the answers among those with an object in which a key comes twice.
     timed: both have a time, a shadow's timeout counting as the time it was given. Latency is in bins of milliseconds.
-    json_asked, json_given: live's good answers that are JSON, and the shadow's among them that are valid JSON too.
+
+    pairs: see above; good, failed and refused are how an answer stands (standing.py), and `to_4xx`, `to_2xx` what live
+    answers well and the shadow refuses, and the other way round. lost and gained: pairs in which only live, or only the
+    shadow, has an answer at all; missing: why. structured: pairs of two good answers of which live's has structure;
+    present: its places; lacking: those that the shadow's lacks. labelled: pairs for which a truth is known. named: by
+    which fields, where they were named.
+
+    apart, apart_in_part: of numbers that differ, by how much, and by which part of the larger.
     control_pairs: exchanges where live was asked twice and all three answers could be compared; control_differs and
     control_shadow_differs: those of them where live differs from itself, and the shadow from live.
+    legacy: how much was counted by an earlier version, which did not count all of this.
     """
 
     chosen: Series = field(default_factory=Series)
-    begun: Series = field(default_factory=Series)
-    live_good: Series = field(default_factory=Series)
-    shadow_good: Series = field(default_factory=Series)
-    live_good_only: Series = field(default_factory=Series)
-    shadow_good_only: Series = field(default_factory=Series)
     answered: Series = field(default_factory=Series)
     compared: Series = field(default_factory=Series)
     agreed: Series = field(default_factory=Series)
-    json_asked: Series = field(default_factory=Series)
-    json_given: Series = field(default_factory=Series)
     timed: Series = field(default_factory=Series)
     slower: Series = field(default_factory=Series)
     timeouts: Series = field(default_factory=Series)
@@ -194,6 +222,25 @@ class Pair(Whole):
     verdicts: Tally = field(default_factory=Tally)
     repeated_keys: Tally = field(default_factory=Tally)
     whys: Tally = field(default_factory=Tally)
+    pairs: Series = field(default_factory=Series)
+    live_good: Series = field(default_factory=Series)
+    shadow_good: Series = field(default_factory=Series)
+    live_failed: Series = field(default_factory=Series)
+    shadow_failed: Series = field(default_factory=Series)
+    live_failed_only: Series = field(default_factory=Series)
+    shadow_failed_only: Series = field(default_factory=Series)
+    to_4xx: Series = field(default_factory=Series)
+    to_2xx: Series = field(default_factory=Series)
+    lost: Series = field(default_factory=Series)
+    gained: Series = field(default_factory=Series)
+    missing: Tally = field(default_factory=Tally)
+    structured: Series = field(default_factory=Series)
+    present: PresentAt = field(default_factory=PresentAt)
+    lacking: Lacking = field(default_factory=Lacking)
+    live_reasons: Reasons = field(default_factory=Reasons)
+    shadow_reasons: Reasons = field(default_factory=Reasons)
+    labelled: Series = field(default_factory=Series)
+    named: Tally = field(default_factory=Tally)
     live_ms: Bins = field(default_factory=Bins)
     shadow_ms: Bins = field(default_factory=Bins)
     gap_ms: Bins = field(default_factory=Bins)
@@ -220,8 +267,10 @@ class Pair(Whole):
     control_shadow_places: ByPath = field(default_factory=ByPath)
     control_gaps: Gaps = field(default_factory=Gaps)
     control_shadow_gaps: Gaps = field(default_factory=Gaps)
-    largest: Sample = field(default_factory=Sample)
+    apart: Gaps = field(default_factory=Gaps)
+    apart_in_part: Gaps = field(default_factory=Gaps)
     examples: Examples = field(default_factory=Examples)
+    legacy: Tally = field(default_factory=Tally)
     _waiting: _Waiting = field(default_factory=_Waiting, init=False, repr=False, compare=False)
 
     def add(self, block: int, record: Record, shadow: Answer, reading: Reading) -> None:
@@ -229,28 +278,44 @@ class Pair(Whole):
         if self._waiting.size >= MOST_PUT_OFF:
             self.settle()
         live = record.live
-        if shadow.outcome in BEGUN:
-            self.live_streams.add(live)
-            self.shadow_streams.add(shadow)
+        begun = shadow.outcome in BEGUN
+        said = content(live) if live.outcome is _OK else None
+        answered = content(shadow) if shadow.outcome is _OK else None
+        if begun:
+            self.live_streams.add(live, said)
+            self.shadow_streams.add(shadow, answered)
         self._time(block, live, shadow)
-        json: bool | None = None
         verdict: Verdict | None = None
         why: str | None = None
-        if live.outcome is Outcome.OK and shadow.outcome is Outcome.OK:
+        found: Diff | None = None
+        if said is not None and answered is not None:
             for arm, each in (("live", live), ("shadow", shadow)):
                 if each.body is not None and each.body.repeated_keys:
                     self.repeated_keys[arm] += 1
-            said, answered = content(live), content(shadow)
-            if said.kind == "json" and answered.kind != "unknown" and good(live) and good(shadow):
-                json = answered.kind == "json" and not answered.lenient
             compared = recompared(live, shadow, reading.rules, (said, answered))
             verdict, why = compared.verdict, compared.why
-            if verdict is not Verdict.INCOMPARABLE:
+            if verdict is not _INCOMPARABLE:
                 found = compared.diff if compared.diff is not None else Diff()
-                self._compared(block, record, shadow, (said, answered), found, reading)
-        ended = block, live.outcome, live.status, shadow.outcome, shadow.status, json, verdict, why
-        self._waiting.ended[ended] = self._waiting.ended.get(ended, 0) + 1
-        self._waiting.size += 1
+        one: Standing | None = None
+        other: Standing | None = None
+        lost: str | None = None
+        gained: str | None = None
+        flip: Flip | None = None
+        if begun and said is not None and live.status is not None:
+            one, other = standing_of(live, said), standing_of(shadow, answered)
+            if one == "good":
+                lost = _missing(said, other, answered)
+            if other == "good" and answered is not None:
+                gained = _missing(answered, one, said)
+            flip = self._paired(block, record, shadow, said, answered, one, other, verdict, found, reading)
+        if found is not None:
+            self._differences(block, record, found, flip)
+            if record.control is not None:
+                self._control(block, live, record.control, found, reading)
+        waiting = self._waiting
+        ended = block, live.outcome, live.status, shadow.outcome, shadow.status, one, other, lost, gained, verdict, why
+        waiting.ended[ended] = waiting.ended.get(ended, 0) + 1
+        waiting.size += 1
 
     def settle(self) -> None:
         for outputs in (*self.outputs.values(), self.outputs.other):
@@ -264,6 +329,12 @@ class Pair(Whole):
             self._differs(block, where, times)
         for path, (live, shadow) in waiting.differing.items():
             self._values(path, live, shadow)
+        for (block, shape), times in waiting.built.items():
+            self.structured[block] += times
+            for place in places_in(shape):
+                self.present.part(place)["n"] += times
+        for (block, places), times in waiting.lacking.items():
+            self.lacking.part(lacking_key(places))[block] += times
         self.slices.add(waiting.met)
         self.named_slices.add(waiting.met_named)
 
@@ -274,38 +345,46 @@ class Pair(Whole):
         live_status: int | None,
         shadow: Outcome,
         shadow_status: int | None,
-        json: bool | None,
+        one: Standing | None,
+        other: Standing | None,
+        lost: str | None,
+        gained: str | None,
         verdict: Verdict | None,
         why: str | None,
         times: int,
     ) -> None:
-        live_good, shadow_good = is_good(live, live_status), is_good(shadow, shadow_status)
         self.chosen[block] += times
         self.outcomes[shadow] += times
-        if shadow in BEGUN:
-            self.begun[block] += times
-            self.live_good[block] += times * live_good
-            self.shadow_good[block] += times * shadow_good
-            self.live_good_only[block] += times * (live_good and not shadow_good)
-            self.shadow_good_only[block] += times * (shadow_good and not live_good)
         self.statuses[f"{_ending(live, live_status)} {_ending(shadow, shadow_status)}"] += times
+        if one is not None:
+            self.pairs[block] += times
+            self.live_good[block] += times * (one == "good")
+            self.shadow_good[block] += times * (other == "good")
+            self.live_failed[block] += times * (one == "failed")
+            self.shadow_failed[block] += times * (other == "failed")
+            self.live_failed_only[block] += times * (one == "failed" != other)
+            self.shadow_failed_only[block] += times * (other == "failed" != one)
+            self.to_4xx[block] += times * (one == "good" and other == "refused")
+            self.to_2xx[block] += times * (one == "refused" and other == "good")
+            if lost is not None:
+                self.lost[block] += times
+                self.missing[lost] += times
+            if gained is not None:
+                self.gained[block] += times
         if verdict is None:
             return
         self.answered[block] += times
-        if json is not None:
-            self.json_asked[block] += times
-            self.json_given[block] += times * json
         self.verdicts[verdict] += times
-        if verdict is Verdict.INCOMPARABLE:
+        if verdict is _INCOMPARABLE:
             self.whys[why or "unknown"] += times
         else:
             self.compared[block] += times
-            self.agreed[block] += times * (verdict is not Verdict.MISMATCH)
+            self.agreed[block] += times * (verdict is not _MISMATCH)
 
     def _time(self, block: int, live: Answer, shadow: Answer) -> None:
         one, other = live.total_ms, shadow.total_ms
         late = shadow.outcome is Outcome.TIMEOUT
-        if live.outcome is not Outcome.OK or one is None or other is None or not (late or shadow.outcome is Outcome.OK):
+        if live.outcome is not _OK or one is None or other is None or not (late or shadow.outcome is _OK):
             return
         timed = one, other, live.first_byte_ms, shadow.first_byte_ms
         before = self._waiting.timed.get((block, late))
@@ -326,90 +405,169 @@ class Pair(Whole):
             self.live_first_ms.gather(block, [bin_of(one) for one, _ in firsts])
             self.shadow_first_ms.gather(block, [bin_of(other) for _, other in firsts])
 
-    def _compared(
+    def _paired(
         self,
         block: int,
         record: Record,
         shadow: Answer,
-        said: tuple[Content, Content],
-        found: Diff,
+        said: Content,
+        answered: Content | None,
+        one: Standing,
+        other: Standing,
+        verdict: Verdict | None,
+        found: Diff | None,
         reading: Reading,
-    ) -> None:
-        differs: list[bool] | None = None
-        flip: tuple[str, str] | None = None
-        if reading.fields and good(record.live) and good(shadow):
-            differs, flip = self._outputs(block, record, shadow, said, reading)
-        if differs is None:
-            differs = [any(place not in reading.aside for place, _ in found.where)]
+    ) -> Flip | None:
+        """Count a pair: what stands where, what is lacking, why it failed, and all of it by what was asked."""
+        live_good, shadow_good = one == "good", other == "good"
+        marks: list[str] = []
+        if live_good != shadow_good:
+            marks.append(GONE if live_good else BACK)
+        if (one == "failed") != (other == "failed"):
+            marks.append(LIVE_FAILED if one == "failed" else FAILED)
+        if found is None:
+            marks.append(BLIND)
+        elif verdict is _MISMATCH and _is_news(found):
+            marks.append(WHOLE)
         payload = asked(record)
+        rows: Rows = {}
+        flip: Flip | None = None
+        if reading.named:
+            self.named[reading.named] += 1
+        truth = reading.truths.of(record)
+        if truth is not None:
+            self.labelled[block] += 1
+            if truth.at is not None:
+                self.label_delay[bin_of(max(0.0, truth.at / 1e6 - _seconds(record.at)))] += 1
+        if (
+            (live_good or shadow_good)
+            and not (live_good and _unknown(said))
+            and not (shadow_good and _unknown(answered))
+        ):
+            # An object without members says nothing, as null does, and has no place to look at.
+            mine = (value_said(record.live, said) if live_good else None) or _EMPTY
+            theirs = (value_said(shadow, answered) or _EMPTY) if shadow_good and answered is not None else NO_ANSWER
+            places = looks(mine, theirs, reading.fields)
+            rows, flip = self._outputs(block, record, places, payload, marks, truth, reading)
+            if live_good and shadow_good and answered is not None and has_structure(mine):
+                self._built(block, mine, theirs, said, answered, found, reading)
+        fields: dict[str, list[Any]] = leaves(payload)
+        fields["@method"] = [record.request.method]
+        fields["@path"] = [record.request.path]
+        if one in ("failed", "refused") or other in ("failed", "refused"):
+            digest = hashed(record.id, record.record)
+            if one in ("failed", "refused"):
+                self.live_reasons.part(reason_of(record.live, said)).add(digest, record.id, fields)
+            if other in ("failed", "refused"):
+                self.shadow_reasons.part(reason_of(shadow, answered)).add(digest, record.id, fields)
         waiting = self._waiting
-        waiting.size += len(found.found)
-        waiting.size += count_met(waiting.met, record.request.method, record.request.path, payload, differs)
-        for place in reading.slices:
-            waiting.size += count_at(waiting.met_named, place, extract(payload, place), differs)
-        self._differences(block, record, found, flip)
-        if record.control is not None:
-            self._control(block, record.live, record.control, found, reading.rules)
+        befell = tuple(marks)
+        waiting.size += waiting.met.add(fields, befell, rows)
+        if reading.slices:
+            asked_for = {place: extract(payload, place) for place in reading.slices}
+            waiting.size += waiting.met_named.add(asked_for, befell, rows)
+        return flip
 
     def _outputs(
-        self, block: int, record: Record, shadow: Answer, said: tuple[Content, Content], reading: Reading
-    ) -> tuple[list[bool] | None, tuple[str, str] | None]:
-        """Count what the fields say. Gives where the first of them differs, and how if it is a class that flipped."""
-        live_value, shadow_value = value_said(record.live, said[0]), value_said(shadow, said[1])
-        if live_value is None or shadow_value is None:
-            return None, None
-        truth = reading.truths.get(record.id)
-        first: list[bool] | None = None
-        flip: tuple[str, str] | None = None
-        for at, (each, key, tolerance) in enumerate(reading.looks):
-            ones, others = extract(live_value, each.live), extract(shadow_value, each.shadow)
-            label = truth.label if truth is not None and at == 0 else None
+        self,
+        block: int,
+        record: Record,
+        places: Sequence[Look],
+        payload: Any,
+        marks: list[str],
+        truth: Truth | None,
+        reading: Reading,
+    ) -> tuple[Rows, Flip | None]:
+        """Count what stands at each place; adds to `marks`. Gives the marks row by row, and how a class flipped."""
+        labels = () if truth is None else truth.labels
+        lengths: set[int] | None = None
+        flip: Flip | None = None
+        first = True
+        by_row: dict[int, list[list[str]]] = {}
+        of_rows: list[str] = []
+        digest = hashed(record.id)
+        for key, place, beside, live, shadow in places:
+            ignored, tolerance = reading.at(place)
+            if (ignored or reading.at(beside).ignored) and not reading.fields:
+                continue
+            rows: int | None = None
+            size = len(live) if len(live) != 1 else len(live[0]) if isinstance(live[0], list) else 0
+            if size > 1:
+                if lengths is None:
+                    lengths = lengths_of(payload)
+                rows = size if size in lengths else None
             outputs = self.outputs.part(key)
-            differs: list[bool] | None = None
-            if label is not None or not can_wait(each.kind):
-                differs = outputs.add(block, each.kind, ones, others, tolerance, label)
-            else:
-                outputs.meet(block, each.kind, ones, others, tolerance)
-                if at == 0:
-                    differs = unlike(each.kind, ones, others, tolerance)
-            if at == 0:
-                first = differs if differs is not None else [True]
-                if each.kind in ("class", "vector") and differs is not None and True in differs:
-                    where = differs.index(True)
-                    flip = _class_text(each, ones[where]), _class_text(each, others[where])
-                elif each.kind == "number" and len(ones) == len(others) == 1:
-                    self._large(record, each, ones[0], others[0])
-                self._again(record, ones)
-        if truth is not None and truth.at is not None:
-            self.label_delay[bin_of(max(0.0, truth.at / 1e6 - _seconds(record.at)))] += 1
-        return first, flip
+            words = outputs.add(block, live, shadow, tolerance=tolerance, labels=labels, rows=rows, digest=digest)
+            if len(live) > 1:
+                told_by_row = by_row.setdefault(len(live), [])
+                if shadow is not None and any(words):
+                    told_by_row.append([mark_at(word, key) if word else "" for word in words])
+                    of_rows.extend(mark_at(word, key) for word in sorted(set(words)) if word)
+            elif words[0] and shadow is not None:
+                marks.append(mark_at(words[0], key))
+            if first and live:
+                self._again(record, live)
+                first = False
+            if shadow is not None and len(live) == len(shadow) and any(words):
+                if flip is None:
+                    flip = _flip_of(key, live, shadow, words)
+                if len(live) == 1 and words[0] == "differs":
+                    self._large(record, place, outputs.largest, live[0], shadow[0])
+        found = marks_by_row(by_row, marks)
+        marks.extend(of_rows)
+        return found, flip
 
-    def _large(self, record: Record, where: Field, live: Any, shadow: Any) -> None:
+    def _built(
+        self,
+        block: int,
+        live: Any,
+        shadow: Any,
+        said: Content,
+        answered: Content,
+        found: Diff | None,
+        reading: Reading,
+    ) -> None:
+        """Count what live's answer has, and what of it the shadow's lacks."""
+        waiting = self._waiting
+        shape = shape_of_answer(live)
+        known = waiting.built.get((block, shape))
+        if known is None:
+            waiting.size += len(places_in(shape))
+        waiting.built[block, shape] = (known or 0) + 1
+        if found is not None and _lacks_nothing(found, said, answered):
+            return
+        places = lacking(live, shadow, reading.rules)
+        if places:
+            waiting.lacking[block, places] = waiting.lacking.get((block, places), 0) + 1
+            waiting.size += 1
+
+    def _large(self, record: Record, place: str, largest: Sample, live: Any, shadow: Any) -> None:
         """Keep the exchange if its numbers are among the furthest apart."""
         if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in (live, shadow)):
             return
         gap = bin_of(abs(float(shadow) - float(live))) if abs(live) < 1e300 and abs(shadow) < 1e300 else 0
         rank = _WIDEST - gap << 64
-        if not gap or (len(self.largest) == self.largest.KEPT and rank > max(self.largest)):
+        if not gap or (len(largest) == largest.KEPT and rank > max(largest)):
             return
         digest = rank | hashed(record.id, record.record)
-        if self.largest.wants(digest):
-            difference = {"path": where.live, "kind": "value", "live": loggable(live), "shadow": loggable(shadow)}
-            self.largest.add(digest, example(record, [difference], 1))
+        if largest.wants(digest):
+            difference = {"path": place, "kind": "value", "live": loggable(live), "shadow": loggable(shadow)}
+            largest.add(digest, example(record, [difference], 1))
 
-    def _again(self, record: Record, ones: list[Any]) -> None:
+    def _again(self, record: Record, ones: Sequence[Any]) -> None:
         """Count live's answer under its request: the same request twice shows how far live agrees with itself."""
         body = told(record.request.body, 100_000)
         if body is not None:
             key = f"{hashed(record.request.method, record.request.path, record.request.query, body):016x}"
             self.repeats.part(key).add(hashed(repr(ones)))
 
-    def _differences(self, block: int, record: Record, found: Diff, flip: tuple[str, str] | None) -> None:
+    def _differences(self, block: int, record: Record, found: Diff, flip: Flip | None) -> None:
         for path, times in found.near.items():
             self.near.part(path)["near"] += times
         if not found.count:
             return
         waiting = self._waiting
+        waiting.size += len(found.found)
         where = tuple(found.where.items())
         waiting.found[block, where] = waiting.found.get((block, where), 0) + 1
         differing = waiting.differing
@@ -438,6 +596,7 @@ class Pair(Whole):
             self.kinds.part(path)[kind] += often * times
 
     def _values(self, path: str, live: list[Any], shadow: list[Any]) -> None:
+        self._apart(path, live, shadow)
         shapes = self.shapes.part(path)
         for values, part in ((live, self.live_values.part(path)), (shadow, self.shadow_values.part(path))):
             for value, times in counted(values):
@@ -445,9 +604,22 @@ class Pair(Whole):
                 part.add(hashed(repr(shown)), times)
                 shapes[shape_of(path, shown)] += times
 
-    def _control(self, block: int, live: Answer, control: Answer, found: Diff, rules: Rules) -> None:
-        again = recompared(live, control, rules)
-        if again.verdict is Verdict.INCOMPARABLE:
+    def _apart(self, path: str, live: list[Any], shadow: list[Any]) -> None:
+        """Count how far apart numbers are that differ, and that as a part of the larger."""
+        gaps: list[int] = []
+        parts: list[int] = []
+        for one, other in zip(live, shadow, strict=True):
+            gap = gap_of(one, other)
+            if gap is not None:
+                gaps.append(bin_of(gap))
+                parts.append(bin_of(gap / max(abs(one), abs(other))) if gap else 0)
+        if gaps:
+            self.apart.part(path).update(gaps)
+            self.apart_in_part.part(path).update(parts)
+
+    def _control(self, block: int, live: Answer, control: Answer, found: Diff, reading: Reading) -> None:
+        again = recompared(live, control, reading.rules)
+        if again.verdict is _INCOMPARABLE:
             return
         noise = again.diff if again.diff is not None else Diff()
         self.control_pairs[block] += 1
@@ -465,55 +637,46 @@ class Pair(Whole):
                     gaps.part(place)[bin_of(gap)] += 1
 
 
-def nature_at(pair: Pair, path: str) -> Nature:
-    """What sort of place one of `pair.differs` is."""
-    if path not in pair.live_values or path not in pair.shapes or path not in pair.kinds:
-        return "real"
-    return nature(
-        pair.kinds[path],
-        pair.shapes[path],
-        pair.live_values[path],
-        pair.shadow_values[path],
-        differing=pair.differs[path].total(),
-        compared=pair.compared.total(),
+def _missing(said: Content, other: Standing, answered: Content | None) -> str | None:
+    """Why one arm's answer is missing where the other has one; None where it is not, or where neither has any."""
+    if said.kind == "empty" or (said.kind == "json" and said.value is None):
+        return None
+    if other != "good" or answered is None:
+        return "failed" if other == "failed" else "not a 2xx"
+    if answered.kind == "empty":
+        return "absent"
+    return "null" if answered.kind == "json" and answered.value is None else None
+
+
+def _lacks_nothing(found: Diff, said: Content, answered: Content) -> bool:
+    """Whether the differences tell that nothing is lacking, as most often: then there is no need to look again."""
+    if not found.count and not found.ignored:
+        return True
+    plain = said.kind == "json" and answered.kind == "json" and not answered.lenient
+    return plain and found.count <= len(found.found) and all(kind in _NOT_LACKING for _, kind in found.where)
+
+
+def _unknown(said: Content | None) -> bool:
+    return said is None or said.kind == "unknown"
+
+
+def _is_news(found: Diff) -> bool:
+    """Whether two answers differ in more than IDs, times and digests, as far as their look tells."""
+    if found.count > len(found.found):
+        return True
+    return any(
+        kind != "value" or shape_of(place, loggable(live)) not in VOLATILE_SHAPES
+        for place, kind, live, _, _ in found.found
     )
 
 
-def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
-    """The places that are noise, none of which is or is in one of the places in `answers`."""
-    return {
-        path
-        for path in pair.differs
-        if nature_at(pair, path) != "real"
-        and not any(path == answer or path.startswith(f"{answer}/") for answer in answers)
-    }
-
-
-def recompared(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Content] | None = None) -> Compared:
-    """The two answers compared by `rules`, or, where the log did not keep their bodies, as they were when they came.
-
-    `said` is what they say, where that is known already.
-    """
-    compared = compare(live, shadow, rules, said)
-    judged = shadow.judgement
-    if compared.verdict is not Verdict.INCOMPARABLE or judged is None or (_kept(live.body) and _kept(shadow.body)):
-        return compared
-    if judged.verdict is not Verdict.MISMATCH:
-        return Compared(judged.verdict, None, judged.why)
-    found = Diff(count=len(judged.differences))
-    for path, kind, one, other in judged.differences:
-        place = guessed_pattern(path)
-        found.found.append((place, kind, one, other, path))
-        found.where[place, kind] = found.where.get((place, kind), 0) + 1
-    return Compared(Verdict.MISMATCH, found)
-
-
-def good(answer: Answer) -> bool:
-    return is_good(answer.outcome, answer.status)
-
-
-def is_good(outcome: Outcome, status: int | None) -> bool:
-    return outcome is Outcome.OK and status is not None and 200 <= status < 300
+def _flip_of(key: str, live: Sequence[Any], shadow: Sequence[Any], words: Sequence[str]) -> Flip | None:
+    """How the first row that differs flipped, if it may be a class."""
+    for one, other, word in zip(live, shadow, words, strict=False):
+        if word == "differs":
+            classes = flip_of(one, other)
+            return (key, *classes) if classes is not None else None
+    return None
 
 
 def signature_of(where: Iterable[Where]) -> str:
@@ -525,13 +688,8 @@ def signature_of(where: Iterable[Where]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _example_key(where: tuple[Where, ...], flip: tuple[str, str] | None) -> str:
+def _example_key(where: tuple[Where, ...], flip: Flip | None) -> str:
     return orjson.dumps([orjson.loads(signature_of(where)), flip]).decode()
-
-
-def guessed_pattern(path: str) -> str:
-    """A pointer with its numbers as `*`: the best to be had where what it points into is not known."""
-    return "".join("/*" if part.isdigit() else f"/{pointer_token(part)}" for part in pointer_segments(path))
 
 
 def example(record: Record, differences: list[dict[str, Any]], count: int) -> dict[str, Any]:
@@ -553,13 +711,6 @@ def asked(record: Record) -> Any:
     return body.value if body.kind == "json" and not body.truncated else None
 
 
-def tolerance_at(rules: Rules, pointer: str) -> Tolerance | None:
-    place = rules.root
-    for segment in pointer_segments(pointer):
-        place = place.member(segment)
-    return place.tolerance
-
-
 def gap_of(live: Any, shadow: Any) -> float | None:
     for each in (live, shadow):
         if isinstance(each, bool) or not isinstance(each, int | float) or not abs(each) < 1e300:
@@ -572,18 +723,8 @@ def status_of(answer: Answer) -> str:
 
 
 def _ending(outcome: Outcome, status: int | None) -> str:
-    return str(status) if outcome is Outcome.OK else str(outcome)
-
-
-def _class_text(where: Field, value: Any) -> str:
-    if where.kind == "vector" and (vector := vector_of(value)) is not None:
-        return class_key(top_of(vector))
-    return class_key(value) if not isinstance(value, dict | list) else "?"
+    return str(status) if outcome is _OK else str(outcome)
 
 
 def _seconds(at: str) -> float:
     return datetime.fromisoformat(at).timestamp()
-
-
-def _kept(body: Body | None) -> bool:
-    return body is not None and not body.truncated

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from shadowproxy.compare.checks import WORST_FIRST, Check, Result, checks_of
 from shadowproxy.compare.conclusion import about, decided, verdict_of
-from shadowproxy.compare.figures import Figures, figures_of
+from shadowproxy.compare.figures.shown import Figures
+from shadowproxy.compare.figures.whole import figures_of
 from shadowproxy.compare.gates import Gates
 from shadowproxy.compare.summary import Summary
 from shadowproxy.compare.visible import sides, visible
@@ -52,7 +53,7 @@ _EXAMPLE_ROWS: Final = 3
 def to_json(summary: Summary, gates: Gates | None = None, *, slices: tuple[str, ...] = ()) -> Figures:
     """Every figure of the report, the checks and the verdict, as plain JSON values. A pure function."""
     gates = gates or Gates()
-    figures = figures_of(summary, slices=slices)
+    figures = figures_of(summary, slices=slices, bounds=gates.bounds)
     for shadow in figures["shadows"].values():
         checks = checks_of(shadow, gates)
         shadow["checks"] = [_plain(check) for check in checks]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shadowproxy.compare.answers import content
-from shadowproxy.compare.pair import recompared
+from shadowproxy.compare.recompare import recompared
 from shadowproxy.compare.rules import Rules, pointer_token
 from shadowproxy.compare.visible import cut_together, one_line, sides, visible
 from shadowproxy.exchange import Verdict

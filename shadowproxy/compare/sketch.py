@@ -404,9 +404,11 @@ class Table(dict[str, P], Generic[P]):
         return bool(self.other)
 
     def merged(self, other: Self) -> Self:
-        both = dict(self)
+        # Not shared with either: what is made may be added to in place.
+        both: dict[str, P] = {key: part.merged(other.get(key) or self.INNER()) for key, part in self.items()}
         for key, part in other.items():
-            both[key] = both[key].merged(part) if key in both else part
+            if key not in both:
+                both[key] = part.merged(self.INNER())
         rest = self.other.merged(other.other)
         if len(both) > self.LIMIT:
             for key in sorted(both, key=lambda each: (self.rank(each), each))[self.LIMIT :]:

@@ -1,4 +1,7 @@
-"""Where the two arms part: disagreement by what was asked, for every field of the request that takes few values.
+"""Where the two arms part: what befell the answers, by what was asked, for every field of the request with few values.
+
+What befell an exchange is a few words, its marks: that the shadow's answer is gone, that the whole of it differs, that
+it differs at one place. Which of them is looked at is decided when the report is made, so a cell counts them all.
 
 Text and booleans are counted by value up to `MOST_VALUES`, numbers by their first two digits (11, 12, .. 99, 100, 110,
 120 ..): narrow enough to be gathered into ten bins of equal weight afterwards, whoever counted, and whole numbers
@@ -6,49 +9,128 @@ below 100 stay themselves.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
+from shadowproxy.compare.outputs import OutputsByField
 from shadowproxy.compare.rules import member_place
 from shadowproxy.compare.sketch import Hist, Table, Tally, Whole
 
 MOST_VALUES: Final = 50
 MOST_SLICES: Final = 64
+MOST_MARKS: Final = 120
+"""Marks of one cell: four of each of the 24 places that are counted, and those of the exchange."""
+
+GONE: Final = "gone"
+"""Live has an answer and the shadow has none, so that what live says at any place is lost."""
+BACK: Final = "back"
+"""The shadow has an answer where live has none."""
+FAILED: Final = "failed"
+"""The shadow failed and live did not."""
+LIVE_FAILED: Final = "live failed"
+"""Live failed and the shadow did not."""
+WHOLE: Final = "whole"
+"""The answers differ somewhere."""
+BLIND: Final = "blind"
+"""The two answers could not be compared as wholes."""
+
 _LEAVES: Final = 64  # of one request
 _DEEPEST: Final = 8
 _LONGEST: Final = 60
+_WHOLE: Final = re.compile(r"-?\d{1,9}")
 _DECADES: Final = range(-9, 16)  # numbers below and above fall in the first and last of these
 
+Marks: TypeAlias = tuple[str, ...]
+"""What befell one exchange, or one row of it."""
 
-class ByValue(Table[Tally]):
-    INNER = Tally
+
+def mark_at(word: str, key: str) -> str:
+    """The mark of a word at one place, which is given by its field's key."""
+    return f"{word}\0{key}"
+
+
+@lru_cache(maxsize=4096)
+def _rank(mark: str) -> tuple[Any, ...]:
+    """The order of marks: those of the exchange first, then those of places as places are ranked."""
+    word, at, key = mark.partition("\0")
+    return (1, OutputsByField.rank(key), word) if at else (0, word)
+
+
+class Cell(Tally):
+    """How many there were (`n`), and how many of them had each mark; of many marks those of the lowest rank."""
+
+    def trim(self) -> None:
+        if len(self) > MOST_MARKS:
+            for mark in sorted(self, key=_rank)[MOST_MARKS:]:
+                del self[mark]
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)(self)
+        total.absorb(other)
+        return total
+
+    def absorb(self, other: Self) -> None:
+        self.update(other)
+        self.trim()
+
+    def to_json(self) -> Any:
+        self.trim()
+        return {str(word): count for word, count in sorted(self.items())}
+
+
+class ByValue(Table[Cell]):
+    INNER = Cell
     LIMIT = MOST_VALUES + 1  # one more than is shown tells "many" from "just so many"
+
+
+class ByMark(Table[Hist]):
+    """By mark, and `n` for all, how many numbers fell in each bin."""
+
+    INNER = Hist
+    LIMIT = MOST_MARKS
+
+    @classmethod
+    def rank(cls, key: str) -> tuple[Any, ...]:
+        return _rank(key)
 
 
 @dataclass(slots=True)
 class Slice(Whole):
-    """Requests and disagreements by the value of one field of the request; `fractions` counts numbers not whole."""
+    """Requests and what befell them by the value of one field; `fractions` counts numbers that are not whole."""
 
     values: ByValue = field(default_factory=ByValue)
-    numbers: Hist = field(default_factory=Hist)
-    number_differs: Hist = field(default_factory=Hist)
+    numbers: ByMark = field(default_factory=ByMark)
     fractions: Tally = field(default_factory=Tally)
 
-    def add(self, value: Any, differs: bool, times: int = 1) -> None:
+    def add(self, value: Any, marks: Marks, times: int = 1) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             at = digits_of(value)
             if at is not None:
-                self.numbers[at] += times
-                self.number_differs[at] += differs * times
-                self.fractions["n"] += (value % 1 != 0) * times
-        elif isinstance(value, str | bool) or value is None:
-            text = value if isinstance(value, str) else {True: "true", False: "false", None: "null"}[value]
-            counts = self.values.part(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
-            counts["n"] += times
-            counts["differs"] += differs * times
+                self.numbers.part("n")[at] += times
+                for mark in marks:
+                    self.numbers.part(mark)[at] += times
+                if value % 1 != 0:
+                    self.fractions["n"] += times
+            return
+        text = text_of(value)
+        if text is not None:
+            cell = self.values.part(text)
+            cell["n"] += times
+            for mark in marks:
+                cell[mark] += times
+            if len(cell) > 2 * MOST_MARKS:
+                cell.trim()
+
+    def count_of_whole(self, text: str) -> int:
+        """How many requests had a whole number; 0 where others were counted with it."""
+        at = digits_of(int(text)) if _WHOLE.fullmatch(text) else None
+        if at is None or self.fractions["n"] or whole_edges(at)[0] != whole_edges(at)[1]:
+            return 0
+        return self.numbers.part("n")[at] if "n" in self.numbers else 0
 
 
 class Slices(Table[Slice]):
@@ -56,54 +138,66 @@ class Slices(Table[Slice]):
     LIMIT = MOST_SLICES
     SHALLOW = True
 
-    def add(self, met: "Mapping[Met, int]") -> None:
+    def add(self, met: "Met") -> None:
         """Count each as often as it came."""
-        for (place, _, value, differs), times in met.items():
-            self.part(place).add(value, differs, times)
+        marks = list(met.marks)
+        for (place, _, value, which), times in met.counts.items():
+            self.part(place).add(value, marks[which], times)
 
 
-Met: TypeAlias = tuple[str, type, Any, bool]
-"""A place in a request, a value there with its type (True is not 1), and whether the answers differ."""
+class Met:
+    """What was asked and what befell it, each with how often it came, until it is counted.
 
-
-def count_met(met: dict[Met, int], method: str, path: str, payload: Any, differs: Sequence[bool]) -> int:
-    """Note what one exchange is counted under: every field of its request. Gives how many notes that were.
-
-    `differs` has an entry for each observation. A field with as many values as there are observations is counted value
-    by value, one with a single value once, for the whole exchange. Others (a history, a vector of features) are passed
-    over.
+    `marks` numbers the marks that came, so that hashing an observation does not hash all its words.
     """
-    whole = any(differs)
-    count = _note(met, "@method", method, whole) + _note(met, "@path", path, whole)
-    for place, values in leaves(payload).items():
-        if len(values) == 1:
-            count += _note(met, place, values[0], whole)
-        elif len(values) == len(differs):
-            count += count_at(met, place, values, differs)
-    return count
+
+    __slots__ = ("counts", "marks")
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, type, Any, int], int] = {}
+        self.marks: dict[Marks, int] = {}
+
+    def add(self, asked: Mapping[str, Sequence[Any]], marks: Marks, rows: Mapping[int, Sequence[Marks]]) -> int:
+        """Note what one exchange is counted under: every field of its request. Gives how many notes that were.
+
+        `asked` has the values of each field, `rows` the marks row by row of the places that have so many rows. A field
+        with a single value counts for the whole exchange, one with as many values as there are rows row by row. Others
+        (a history, a vector of features) are passed over.
+        """
+        count = 0
+        whole = self._number(marks)
+        for place, values in asked.items():
+            if len(values) == 1:
+                count += self._note(place, values[0], whole)
+            elif (by_row := rows.get(len(values))) is not None:
+                for value, each in zip(values, by_row, strict=True):
+                    count += self._note(place, value, self._number(each))
+        return count
+
+    def _number(self, marks: Marks) -> int:
+        found = self.marks.get(marks)
+        if found is None:
+            found = self.marks[marks] = len(self.marks)
+        return found
+
+    def _note(self, place: str, value: Any, marks: int) -> int:
+        kind = type(value)
+        if kind is str:
+            value = value[: _LONGEST + 1]
+        elif kind is dict or kind is list:
+            return 0
+        key = place, kind, value, marks  # with its type: True is not 1
+        self.counts[key] = self.counts.get(key, 0) + 1
+        return 1
 
 
-def count_at(met: dict[Met, int], place: str, values: Sequence[Any], differs: Sequence[bool]) -> int:
-    """The same of the values that one field of its request has."""
-    if len(values) == 1:
-        return _note(met, place, values[0], any(differs))
-    if len(values) != len(differs):
-        return 0
-    count = 0
-    for value, different in zip(values, differs, strict=True):
-        count += _note(met, place, value, different)
-    return count
-
-
-def _note(met: dict[Met, int], place: str, value: Any, differs: bool) -> int:
-    kind = type(value)
-    if kind is str:
-        value = value[: _LONGEST + 1]
-    elif kind is dict or kind is list:
-        return 0
-    key = place, kind, value, differs
-    met[key] = met.get(key, 0) + 1
-    return 1
+def text_of(value: Any) -> str | None:
+    """A text, boolean or null as cells are named by it; None for what is neither."""
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    return None
 
 
 def leaves(payload: Any) -> dict[str, list[Any]]:

@@ -165,6 +165,7 @@ def confidence_sequence(k: float, n: float, alpha: float = 0.05) -> tuple[float,
     """
     if n <= 0:
         return 0.0, 1.0
+    k = min(k, n)  # a share of 1 times n may be more by a bit
     rest = n - k
     mixture = math.lgamma(k + 0.5) + math.lgamma(rest + 0.5) - math.lgamma(n + 1) - math.log(math.pi)
     limit = mixture + math.log(alpha)

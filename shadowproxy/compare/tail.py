@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.text import Text
 
-from shadowproxy.compare.pair import recompared
+from shadowproxy.compare.recompare import recompared
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.show import STYLES
 from shadowproxy.compare.visible import visible

@@ -19,9 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from shadowproxy.compare.engines import summarise_files
 from shadowproxy.compare.html import to_html
-from shadowproxy.compare.pair import Truth
 from shadowproxy.compare.report import print_figures, to_json
 from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.truths import by_request
 from shadowproxy.demo import flights
 from shadowproxy.demo.client import Heard, ask_all
 from shadowproxy.demo.flights import Flight
@@ -192,7 +192,7 @@ def _tell(console: Console, place: Place, conversation: Conversation) -> int:
         *([f"the proxy ended with exit status {conversation.proxy_status}"] if conversation.proxy_status else []),
     ]
     _say(console)
-    landed = {flight: Truth(label) for flight, label in flights.labels().items()}
+    landed = by_request(flights.labels())
     figures = to_json(summarise_files([place.log], Rules(), truths=landed))
     print_figures(figures, console)
     place.page.write_text(

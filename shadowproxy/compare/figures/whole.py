@@ -1,0 +1,121 @@
+"""The report without its verdict: the log's figures, and each shadow's, as a whole and by route."""
+
+from typing import Final
+
+from shadowproxy import __version__
+from shadowproxy.compare.figures import agreement, latency, noise, pairs
+from shadowproxy.compare.figures.shown import Figures, moment, ranked
+from shadowproxy.compare.figures.slices import slices as slices_of
+from shadowproxy.compare.kinds import Decided, decided
+from shadowproxy.compare.output_figures import output_figures
+from shadowproxy.compare.pair import Pair
+from shadowproxy.compare.reading import keys_of
+from shadowproxy.compare.routes import Route, Routes, judged, pooled
+from shadowproxy.compare.summary import Summary
+
+FORMAT: Final = 2
+"""The version of the report's JSON. Keys are added within a version, never changed or taken away."""
+
+LEGACY: Final = "this summary was saved by an earlier version, which did not count it; summarise its log again"
+
+Bounds = tuple[float, float]
+
+
+def figures_of(summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds | None = None) -> Figures:
+    """The report without its verdict. A pure function: equal summaries give equal figures, digit for digit.
+
+    `slices` names the request fields to look at; without it, all that were counted are, and the most telling shown.
+    `bounds` are those within which the answers' numbers must lie, where they are known.
+    """
+    # As it would be saved, where all has its one order: what was counted first would else show in a sum's last digit.
+    summary = Summary.from_json(summary.to_json())
+    return {
+        "shadowproxy_report": FORMAT,
+        "version": __version__,
+        "log": _log(summary),
+        "shadows": {name: _shadow(routes, summary, slices, bounds) for name, routes in sorted(summary.shadows.items())},
+    }
+
+
+def _log(summary: Summary) -> Figures:
+    return {
+        "records": summary.count,
+        "first": moment(summary.first),
+        "last": moment(summary.last),
+        "unreadable": dict(sorted(summary.unreadable.items())),
+        "repeated_ids": summary.ids.repeats(),
+        "repeated_records": summary.records.repeats(),
+        "live_outcomes": ranked(summary.live_outcomes),
+        "live_statuses": ranked(summary.live_statuses),
+        "block_seconds": summary.width / 1000,
+        "blocks": len(summary.blocks),
+    }
+
+
+def _shadow(routes: Routes, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
+    rows = judged(routes)
+    alone = len(rows) == 1
+    return {
+        **_pair(pooled(routes), summary, slices, bounds),
+        "routes": [_route(route, alone, summary, slices, bounds) for route in rows],
+    }
+
+
+def _route(route: Route, alone: bool, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
+    """A route; its figures only where it is judged, and where there is another: with one they are the whole's."""
+    return {
+        "route": route.name,
+        "requests": route.pair.pairs.total(),
+        "share": route.share,
+        "gated": route.gated,
+        "figures": _pair(route.pair, summary, slices, bounds) if route.gated and not alone else None,
+    }
+
+
+def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
+    outputs = decided(pair.outputs, pair.live_good.total(), _named(pair))
+    first: Decided | None = outputs[0] if outputs else None
+    aside = noise.aside_of(pair, {each.live for each in outputs})
+    fields = agreement.differing_fields(pair, aside)
+    chosen, answered = pair.chosen.total(), pair.answered.total()
+    return {
+        "coverage": {
+            "chosen": chosen,
+            "answered": answered,
+            "share": answered / chosen if chosen else None,
+            "outcomes": ranked(pair.outcomes),
+        },
+        "pairs": pairs.pairs(pair),
+        "statuses": [
+            {"live": key.partition(" ")[0], "shadow": key.partition(" ")[2], "count": count}
+            for key, count in sorted(pair.statuses.items(), key=lambda each: (-each[1], each[0]))
+        ],
+        "errors": pairs.errors(pair),
+        "flips": pairs.flips(pair),
+        "structure": pairs.structure(pair, aside),
+        "answered": pairs.answered(pair),
+        "repeated_keys": {arm: pair.repeated_keys[arm] for arm in ("live", "shadow")},
+        "latency": latency.latency(pair),
+        "streams": latency.streams(pair),
+        "agreement": agreement.agreement(pair, aside),
+        "outputs": [output_figures(each, bounds=bounds, label_delay=pair.label_delay) for each in outputs],
+        "fields": fields[: agreement.FIELDS_SHOWN],
+        "fields_cut": pair.differs.cut or len(fields) > agreement.FIELDS_SHOWN,
+        "near": {path: tally.total() for path, tally in sorted(pair.near.items())},
+        "slices": slices_of(pair, first, slices),
+        "slices_cut": pair.slices.cut,
+        "control": noise.control(pair, first.live if first is not None else None),
+        "repeats": noise.repeats(pair),
+        "over_time": agreement.over_time(pair, first, aside, summary.width),
+        "examples": agreement.examples(pair, aside, first),
+        "largest": [first.counted.largest[digest] for digest in sorted(first.counted.largest)] if first else [],
+        "labels_supplied": summary.labels,
+        "legacy": LEGACY if pair.legacy else None,
+    }
+
+
+def _named(pair: Pair) -> tuple[str, ...]:
+    """The fields that were named, in their order: of parts that named others, those of most requests."""
+    if not pair.named:
+        return ()
+    return keys_of(max(sorted(pair.named), key=lambda key: pair.named[key]))
