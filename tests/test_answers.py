@@ -11,7 +11,7 @@ from logs import said
 
 from shadowproxy.compare.answers import ENVELOPE_PLACES, answer_value, content
 from shadowproxy.compare.answers.sse import Event, events_of
-from shadowproxy.compare.fields import extract
+from shadowproxy.compare.places import extract
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.verdict import compare
 from shadowproxy.exchange import Verdict

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from shadowproxy.compare.places import extract
 from shadowproxy.compare.pair import asked
+from shadowproxy.compare.places import extract
 from shadowproxy.compare.summary import micros
 from shadowproxy.record import Record
 
