@@ -453,6 +453,49 @@ def test_ollamas_chat_and_generate_say_the_same_streamed_and_whole() -> None:
     assert (expected["answer"], expected["done_reason"]) == ("Hello", "stop")
 
 
+# --- how streams went
+
+
+def generated(piece: str, tokens: int | None) -> dict[str, list[dict[str, Any]]]:
+    """By API, a stream of three pieces, of which the last is empty, with its usage or without."""
+    usage = {} if tokens is None else {"usage": {"completion_tokens": tokens, "output_tokens": tokens}}
+    text = [chunk({"content": each}) for each in (piece, piece, "")]
+    items = [{"type": "response.output_text.delta", "output_index": 0, "delta": each} for each in (piece, piece, "")]
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, **usage}
+    return {
+        "chat": [*text, chunk({}, "stop", **usage)],
+        "messages": [
+            {"type": "message_start", "message": {}},
+            *({"type": "content_block_delta", "index": 0, "delta": each} for each in texts(piece, piece, "")[1]),
+            end,
+            {"type": "message_stop"},
+        ],
+        "responses": [*items, {"type": "response.completed", "response": {"object": "response", **usage}}],
+    }
+
+
+@pytest.mark.parametrize("api", ["chat", "messages", "responses"])
+@pytest.mark.parametrize(("given", "tokens"), [(7, 7), (None, 2), (-1, 2), (10**12, 2)])
+def test_tokens_are_those_of_the_usage_or_else_the_pieces(api: str, given: int | None, tokens: int) -> None:
+    stream = content(sse(*generated("a", given)[api])).stream
+    assert stream is not None
+    assert (stream.api, stream.ended, stream.failed, stream.tokens) == (api, True, False, tokens)
+
+
+@pytest.mark.parametrize("api", ["chat", "messages", "responses"])
+def test_a_stream_that_was_cut_has_not_ended(api: str) -> None:
+    stream = content(sse(*generated("a", None)[api][:-1])).stream
+    assert stream is not None
+    assert (stream.ended, stream.failed) == (False, False)
+
+
+def test_reasoning_and_calls_are_generated_too() -> None:
+    pieces = [{"reasoning_content": "a"}, {"refusal": "b"}, *call_pieces(0, "f", "{", "}"), {"content": ""}]
+    stream = content(sse(*map(chunk, pieces))).stream
+    assert stream is not None
+    assert stream.tokens == 5
+
+
 # --- anything else
 
 

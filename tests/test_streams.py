@@ -29,6 +29,13 @@ def chunk(text: str | None, reason: str | None = None) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {} if text is None else {"content": text}, "finish_reason": reason}]}
 
 
+def lines(*values: Any) -> Answer:
+    text = "".join(json.dumps(each) + "\n" for each in values)
+    return Answer(
+        Outcome.OK, 200, {"content-type": "application/x-ndjson"}, Body("text", text, len(text)), 100.0, 1100.0
+    )
+
+
 def counted(each: Answer) -> tuple[int, int, int]:
     """How many streams, how many came to their end, and how many have a rate."""
     streams = Streams()
@@ -69,8 +76,25 @@ def test_tokens_are_counted_by_usage_or_else_by_chunk() -> None:
         (stream(chunk("a"))._replace(body=Body("text", "data: {", 900, truncated=True)), (1, 1, 0)),
         (stream({"choices": [None, {"delta": 3}], "usage": [1]}, {"choices": 7}, "{", "[[", 3), (1, 0, 0)),
         (answer({"choices": [{"text": "whole"}]}), (0, 0, 0)),
+        # what tells of an error has not come to its end, whatever follows
+        (stream(chunk("a"), chunk("b"), {"error": {"message": "boom"}}, "[DONE]"), (1, 0, 1)),
+        (stream({"error": "boom"}, "[DONE]"), (1, 0, 0)),
+        (stream({"any": 1}, {"error": "boom"}), (1, 0, 0)),
+        (stream({"type": "message_start", "message": {}}, {"type": "error", "error": {}}), (1, 0, 0)),
+        (stream({"type": "message_start", "message": {"usage": {"output_tokens": 1}}},
+                {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 9}}, {"type": "message_stop"}),
+         (1, 1, 1)),
+        (stream({"type": "message_start", "message": {}}), (1, 0, 0)),
+        (stream({"type": "response.output_text.delta", "delta": "a"},
+                {"type": "response.output_text.delta", "delta": "b"}, {"type": "response.incomplete", "response": {}}),
+         (1, 1, 1)),
+        (stream({"type": "response.created", "response": {}},
+                {"type": "response.failed", "response": {"error": {"message": "boom"}}}), (1, 0, 0)),
+        (lines({"response": "a", "done": False}, {"response": "b", "done": True, "eval_count": 2}), (1, 1, 1)),
+        (lines({"response": "a", "done": False}, {"error": "boom"}), (1, 0, 0)),
+        (lines({"prediction": 1}, {"prediction": 2}), (0, 0, 0)),  # rows of a batch, and no stream
     ],
-)
+)  # fmt: skip
 def test_the_end_of_a_stream_is_what_it_says_or_else_that_of_its_connection(
     each: Answer, expected: tuple[int, int, int]
 ) -> None:

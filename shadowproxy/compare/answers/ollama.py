@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from shadowproxy.compare.answers.pieces import Assembled, Texts, objects, tokens_in
 
-_TEXTS: Final = frozenset({"content", "thinking"})
+_JOINED: Final = frozenset({"content", "thinking", "tool_calls"})
 
 
 def knows(line: Any) -> bool:
@@ -28,9 +28,10 @@ def assembled(lines: Iterable[Any]) -> Assembled:
             elif name == "message" and isinstance(value, dict):
                 message = message or {}
                 calls += objects(value.get("tool_calls"))
-                message.update({key: each for key, each in value.items() if key not in _TEXTS and key != "tool_calls"})
-                for key in _TEXTS & value.keys():
-                    pieces += said.add(key, value[key])
+                message.update({key: each for key, each in value.items() if key not in _JOINED})
+                for key in ("content", "thinking"):
+                    if key in value:
+                        pieces += said.add(key, value[key])
             elif value is not None or name not in made:
                 made[name] = value
     made.update(texts.said())

@@ -38,7 +38,8 @@ def events_of(text: str) -> Iterator[Event]:
     """The events of a stream in order, without those that have no data."""
     name = ""
     data: list[str] = []
-    for line in _ENDS.split(text.removeprefix("\ufeff")):
+    text = text.removeprefix("\ufeff")
+    for line in _ENDS.split(text) if "\r" in text else text.split("\n"):
         if not line:
             if data:
                 yield _event(name, data)

@@ -4,9 +4,12 @@ import json
 import re
 from typing import Any, Final
 
+import orjson
+
 UNREADABLE: Final = object()
 """What `json_in` gives for a text that is no JSON, as null is a value."""
 
+_LONG_INTEGER: Final = re.compile(r"\d{19}", re.ASCII)
 _NUMBER: Final = re.compile(
     r"[-+]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)\Z", re.ASCII | re.IGNORECASE
 )
@@ -16,8 +19,14 @@ _CONSTANT: Final = re.compile(r"\b(?:NaN|Infinity)\b")
 
 def json_in(text: str) -> Any:
     """The JSON value that a text is, or UNREADABLE. Integers are exact, and Python's NaN and Infinity are read."""
+    text = text.removeprefix("\ufeff")
+    if _LONG_INTEGER.search(text) is None:  # which orjson, five times as fast, reads as a float
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            pass
     try:
-        return json.loads(text.removeprefix("\ufeff"))
+        return json.loads(text)
     except (ValueError, RecursionError):
         return UNREADABLE
 
