@@ -80,6 +80,11 @@ ENDED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         (events("null", name="error"), "says only that it failed"),
         (events('"404: Not Found"', name="error"), "#: Not Found"),
         (events({"token": "a"}, {"error": "boom", "error_type": "generation"}), "boom"),
+        # cut short without a word
+        (events(CHUNK, CHUNK), "the stream ended before it was complete"),
+        (events({"type": "message_start", "message": {}}), "the stream ended before it was complete"),
+        (events({"type": "response.created", "response": {}}), "the stream ended before it was complete"),
+        (lines({"response": "a", "done": False}), "the stream ended before it was complete"),
         # lines: Ollama's, and others'
         (lines({"message": {"content": "a"}, "done": False}, {"error": "boom"}), "boom"),
         (lines({"error": "boom"}), "boom"),

@@ -79,6 +79,7 @@ def test_tokens_are_counted_by_usage_or_else_by_chunk() -> None:
         # what tells of an error has not come to its end, whatever follows
         (stream(chunk("a"), chunk("b"), {"error": {"message": "boom"}}, "[DONE]"), (1, 0, 1)),
         (stream({"error": "boom"}, "[DONE]"), (1, 0, 0)),
+        (stream()._replace(body=Body("text", '{"error": "boom"}', 17)), (1, 0, 0)),
         (stream({"any": 1}, {"error": "boom"}), (1, 0, 0)),
         (stream({"type": "message_start", "message": {}}, {"type": "error", "error": {}}), (1, 0, 0)),
         (stream({"type": "message_start", "message": {"usage": {"output_tokens": 1}}},

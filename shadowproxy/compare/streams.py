@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from shadowproxy.compare.answers import Content, content, field_value
+from shadowproxy.compare.answers.failed import failure_of
 from shadowproxy.compare.sketch import Hist, Tally, Whole, bin_of
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer
@@ -42,7 +43,7 @@ class Streams(Whole):
         if answer.outcome is not Outcome.OK or answer.body is None:
             return
         stream = said.stream
-        self.counts["finished"] += stream is None or stream.ended
+        self.counts["finished"] += failure_of(said) is None
         tokens = None if stream is None else stream.tokens
         if tokens is not None and tokens > 1 and first is not None and total is not None and total > first:
             self.rates[bin_of((tokens - 1) * 1000 / (total - first))] += 1

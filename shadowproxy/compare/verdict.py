@@ -2,8 +2,9 @@
 
 Only two answers that both came whole (`ok`) are compared, by status and by content; header fields are not, since
 dates, servers and request IDs differ by nature. Another status is one difference and the end of it: what a 500 says
-in place of a prediction is not a list of missing fields. Bodies of the same kind are compared as that kind: JSON by
-diff.py's rules, text and bytes by being the same. What cannot be compared says why, and is never called a mismatch.
+in place of a prediction is not a list of missing fields. What a body is, and what answer a stream makes
+up, is said in one place (`answers`). Bodies of the same kind are compared as that kind: JSON by diff.py's rules, text
+and bytes by being the same. What cannot be compared says why, and is never called a mismatch.
 """
 
 from typing import Any, Final, NamedTuple

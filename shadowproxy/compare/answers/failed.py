@@ -4,6 +4,7 @@
 |---|---|
 | a stream with an event named `error`, with `{"type": "error"}`, with a non-empty `error`, or `response.failed` | yes |
 | a chat whose `finish_reason` is `error` | yes |
+| a stream of a known API that ended before it said that it is complete: what the caller got was cut short | yes |
 | an Ollama line with `error`; a last line that does nothing but tell of a failure | yes |
 | `{"error": "boom"}`, `{"error": {"message": …}}`, `{"errors": […]}`, `{"data": null, "errors": […]}` | yes |
 | `{"error_code": "…", "message": …}` (MLflow), `{"errorMessage": …, "errorType": …}` (Lambda) | yes |
@@ -56,6 +57,8 @@ def failure_of(said: Content) -> Any:
     if stream is not None:
         if stream.failed:
             return {"error": stream.error} if stream.error is not None else {}
+        if not stream.ended:
+            return {"error": "the stream ended before it was complete"}
         if stream.api == "lines" and stream.value and error_in(stream.value[-1]) is not None:
             return stream.value[-1]
     if said.kind == "json":
