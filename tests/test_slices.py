@@ -1,5 +1,6 @@
 """Disagreement by what was asked: which requests count where, and into which bin a number falls."""
 
+import random
 import sys
 from typing import Any
 
@@ -7,57 +8,97 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shadowproxy.compare.places import field_key
 from shadowproxy.compare.slices import (
+    GONE,
+    MOST_MARKS,
     MOST_SLICES,
+    Cell,
     Met,
+    Slice,
     Slices,
-    count_met,
     digits_edges,
     digits_of,
     leaves,
+    mark_at,
     whole_edges,
 )
 
+DIFFERS = mark_at("differs", field_key("/label", "/label"))
 
-def sliced(payload: Any, *differs: bool) -> Slices:
+
+def sliced(payload: Any, marks: tuple[str, ...], rows: dict[int, list[tuple[str, ...]]] | None = None) -> Slices:
     slices = Slices()
-    met: dict[Met, int] = {}
-    count_met(met, "POST", "/p", payload, differs)
+    met = Met()
+    met.add(leaves(payload), marks, rows or {})
     slices.add(met)
     return slices
 
 
 def test_a_single_value_counts_for_the_whole_exchange() -> None:
-    slices = sliced({"country": "NL", "vip": True, "note": None}, False, True)
+    slices = sliced({"country": "NL", "vip": True, "note": None}, (GONE, DIFFERS), {2: [(), (DIFFERS,)]})
     assert {path: dict(part.values) for path, part in slices.items()} == {
-        "@method": {"POST": {"n": 1, "differs": 1}},
-        "@path": {"/p": {"n": 1, "differs": 1}},
-        "/country": {"NL": {"n": 1, "differs": 1}},
-        "/vip": {"true": {"n": 1, "differs": 1}},
-        "/note": {"null": {"n": 1, "differs": 1}},
+        "/country": {"NL": {"n": 1, GONE: 1, DIFFERS: 1}},
+        "/vip": {"true": {"n": 1, GONE: 1, DIFFERS: 1}},
+        "/note": {"null": {"n": 1, GONE: 1, DIFFERS: 1}},
     }
 
 
 def test_a_batch_counts_item_by_item() -> None:
-    slices = sliced({"rows": [{"c": "a"}, {"c": "b"}, {"c": "b"}]}, False, True, False)
-    assert dict(slices["/rows/*/c"].values) == {"a": {"n": 1, "differs": 0}, "b": {"n": 2, "differs": 1}}
+    rows = {3: [(), (DIFFERS,), ()]}
+    slices = sliced({"rows": [{"c": "a"}, {"c": "b"}, {"c": "b"}]}, (DIFFERS,), rows)
+    assert dict(slices["/rows/*/c"].values) == {"a": {"n": 1}, "b": {"n": 2, DIFFERS: 1}}
 
 
 def test_true_is_not_one_and_one_is_one_however_it_is_written() -> None:
-    slices = sliced({"rows": [{"c": 1}, {"c": True}, {"c": 1.0}]}, False, False, True)
-    assert dict(slices["/rows/*/c"].values) == {"true": {"n": 1, "differs": 0}}
-    assert (dict(slices["/rows/*/c"].numbers), slices["/rows/*/c"].number_differs.total()) == ({digits_of(1): 2}, 1)
+    part = sliced({"rows": [{"c": 1}, {"c": True}, {"c": 1.0}]}, (), {3: [(), (), (DIFFERS,)]})["/rows/*/c"]
+    assert dict(part.values) == {"true": {"n": 1}}
+    assert {mark: dict(bins) for mark, bins in part.numbers.items()} == {
+        "n": {digits_of(1): 2},
+        DIFFERS: {digits_of(1): 1},
+    }
 
 
 def test_what_came_often_counts_as_often() -> None:
-    slices = sliced({"rows": [{"c": "a", "n": 7.5}] * 3}, True, True, False)
-    assert dict(slices["/rows/*/c"].values) == {"a": {"n": 3, "differs": 2}}
+    slices = sliced({"rows": [{"c": "a", "n": 7.5}] * 3}, (), {3: [(DIFFERS,), (DIFFERS,), ()]})
+    assert dict(slices["/rows/*/c"].values) == {"a": {"n": 3, DIFFERS: 2}}
     numbers = slices["/rows/*/n"]
-    assert (numbers.numbers.total(), numbers.number_differs.total(), numbers.fractions["n"]) == (3, 2, 3)
+    assert (numbers.numbers["n"].total(), numbers.numbers[DIFFERS].total(), numbers.fractions["n"]) == (3, 2, 3)
 
 
 def test_arrays_that_do_not_fit_the_answers_are_passed_over() -> None:
-    assert set(sliced({"history": [1, 2, 3]}, True)) == {"@method", "@path"}
+    assert not sliced({"history": [1, 2, 3]}, (DIFFERS,), {2: [(), ()]})
+
+
+def test_how_often_a_whole_number_came_is_known_where_it_is_counted_alone() -> None:
+    part = Slice()
+    for value in (7, 7, 1234, -5):
+        part.add(value, ())
+    assert [part.count_of_whole(text) for text in ("7", "-5", "8", "1234", "x", "7.5")] == [2, 1, 0, 0, 0, 0]
+    part.add(7.5, ())
+    assert part.count_of_whole("7") == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from(["differs", "lost"])), max_size=400), st.randoms())
+def test_a_cell_keeps_the_marks_of_the_likeliest_places_in_any_order_and_grouping(
+    marks: list[tuple[int, str]], source: random.Random
+) -> None:
+    def cell(some: list[tuple[int, str]]) -> Cell:
+        part = Slice()
+        for number, word in some:
+            part.add("a", (GONE, mark_at(word, field_key(f"/f{number}", f"/f{number}"))))
+        return part.values["a"] if some else Cell()
+
+    whole = cell(marks)
+    shuffled = list(marks)
+    source.shuffle(shuffled)
+    at = len(shuffled) // 3
+    one, other = cell(shuffled[:at]), cell(shuffled[at:])
+    assert one.merged(other).to_json() == whole.to_json()
+    one.absorb(other)
+    assert one.to_json() == whole.to_json()
+    assert len(whole) <= MOST_MARKS
+    assert whole["n"] == whole[GONE] == len(marks)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**6), 10**6))
@@ -104,8 +145,9 @@ def test_a_hostile_request_is_looked_at_within_bounds() -> None:
     assert len(leaves({"k": list(range(100_000))})["/k/*"]) <= 1024
     slices = Slices()
     for number in range(100):
-        met: dict[Met, int] = {}
-        assert count_met(met, "POST", "/p", {f"k{number}-{n}": n for n in range(20)}, [False]) == 22
+        met = Met()
+        asked = {"@path": ["/p"], "@method": ["GET"], **leaves({f"k{number}-{n}": n for n in range(20)})}
+        assert met.add(asked, (), {}) == 22
         slices.add(met)
     assert len(slices) == MOST_SLICES
     assert slices.cut
