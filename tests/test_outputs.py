@@ -1,215 +1,385 @@
-"""What one field says, pair by pair: how each kind is measured, and what is no value of its kind."""
+"""What is counted of one place: every value by what it is, absent ones too, and the same in any order and cut."""
 
 import math
+import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.fields import Kind
 from shadowproxy.compare.outputs import (
     MILLION,
+    MOST_CLASSES,
+    Few,
+    FewWhole,
     Outputs,
-    as_kind,
-    class_key,
-    number_of,
-    overlap,
-    rank_biased_overlap,
-    same_class,
-    token_f1,
-    unlike,
-    words_of,
+    OutputsByField,
+    Pairs,
+    field_key,
+    flip_of,
 )
+from shadowproxy.compare.places import MOST_PLACES
 from shadowproxy.compare.rules import Tolerance
 
+UUID = "123e4567-e89b-12d3-a456-426614174000"
 
-def counted(kind: Kind, *pairs: tuple[Any, Any], label: Any = None, tolerance: Tolerance | None = None) -> Outputs:
+
+def counted(*pairs: tuple[Any, Any], tolerance: Tolerance | None = None, labels: tuple[Any, ...] = ()) -> Outputs:
     outputs = Outputs()
-    for live, shadow in pairs:
-        outputs.add(0, kind, [live], [shadow], tolerance, label)
+    for number, (live, shadow) in enumerate(pairs):
+        outputs.add(0, [live], [shadow], tolerance=tolerance, labels=labels, digest=number)
+    outputs.settle()
     return outputs
+
+
+def mark(live: Any, shadow: Any, tolerance: Tolerance | None = None) -> str:
+    (found,) = Outputs().add(0, [live], [shadow], tolerance=tolerance)
+    return found
 
 
 def score(outputs: Outputs, name: str) -> float:
     return outputs.scores[name][0] / outputs.scores[f"{name}, pairs"][0] / MILLION
 
 
+def totals(table: Any) -> dict[str, int]:
+    return {key: series.total() for key, series in table.items()}
+
+
 @pytest.mark.parametrize(
-    ("kind", "value", "word"),
+    ("live", "shadow", "expected"),
     [
-        ("class", "a", "value"),
-        ("class", None, "null"),
-        ("class", math.nan, "NaN"),
-        ("class", ["a"], "another type"),
-        ("number", 3, "value"),
-        ("number", True, "another type"),
-        ("number", "3", "another type"),
-        ("number", math.inf, "infinite"),
-        ("number", 10**400, "infinite"),
-        ("vector", [0.5, 0.5], "value"),
-        ("vector", [0.5, math.nan], "NaN"),
-        ("vector", [0.5, 0.9], "another type"),
-        ("ranking", [{"id": 1}, {"id": 2}], "value"),
-        ("ranking", [], "another type"),
-        ("text", "a", "value"),
-        ("text", 3, "another type"),
+        (1, 1.0, ""),
+        (1, 2, "differs"),
+        (1.5, 1.5 * (1 + 9e-6), ""),
+        (1.5, 1.5 * (1 + 2e-5), "differs"),
+        (1e-9, 5e-7, ""),
+        (1e-9, 5e-6, "differs"),
+        (3.0000001e6, 3e6, ""),
+        (1_000_000, 1_000_001, "spelled"),
+        (2**70, 2**70 + 1, "spelled"),
+        (math.nan, math.nan, ""),
+        (math.nan, 1.5, "gained"),
+        (1.5, math.nan, "lost"),
+        (1.5, math.inf, "lost"),
+        (1.5, None, "lost"),
+        (1.5, "1.5", "lost"),
+        (1, True, "lost"),
+        (True, 1, "lost"),
+        (True, False, "differs"),
+        (None, None, ""),
+        (None, 0, "gained"),
+        ("late", "late", ""),
+        ("Late.", "late", "spelled"),
+        ("late", "on time", "differs"),
+        ("late", "", "lost"),
+        ("", " ", ""),
+        (UUID, UUID[::-1], "differs"),
+        ("x" * 200, "x" * 200, ""),
+        ("x " * 200, "x" * 200, "differs"),
+        ([0.1, 0.9], [0.2, 0.8], ""),
+        ([0.1, 0.9], [0.8, 0.2], "differs"),
+        ([0.1, 0.9], [0.1], "lost"),
+        ([0.1, 0.9], [-1e-7, 1.0000001], ""),
+        ([{"id": 1}, {"id": 2}], [{"id": 2}, {"id": 1}], "differs"),
+        ([{"id": 1}, {"id": 2}], [], "lost"),
+        ([3.0, 4.0, 5.0], [6.0, 8.0, 10.0], ""),
+        ([3.0, 4.0, 5.0], [6.0, 8.0], "differs"),
+        ([3.0, 4.0, 5.0], [3.5, 4.0, 5.0], "differs"),
+        ({"x": 1}, {"x": 2}, ""),
     ],
 )
-def test_what_is_no_value_of_its_kind_is_called_what_it_is(kind: Kind, value: Any, word: str) -> None:
-    made, said = as_kind(kind, value)
-    assert said == word
-    assert (made is None) == (word != "value")
+def test_what_befell_an_answer(live: Any, shadow: Any, expected: str) -> None:
+    assert mark(live, shadow) == expected
 
 
-def test_batches_are_paired_in_order_and_only_when_equally_long() -> None:
+def test_a_tolerance_of_the_rules_holds_instead_of_the_one_that_is_known() -> None:
+    assert mark(1.0, 1.1, Tolerance(0.2, 0)) == ""
+    assert mark(1.0, 1.3, Tolerance(0.2, 0)) == "differs"
+    assert mark(1.0, 1.0 + 1e-7, Tolerance(1e-9, 0)) == "differs"
+
+
+def test_what_is_missing_is_counted_by_how_it_is_missing() -> None:
     outputs = Outputs()
-    assert outputs.add(0, "class", ["a", "b", "c"], ["a", "x", "c"], None, None) == [False, True, False]
-    assert outputs.add(0, "class", ["a"], ["a", "b"], None, None) is None
-    assert (outputs.pairs[0], outputs.same[0], outputs.unequal_batches[0]) == (3, 2, 1)
-    assert sum(series[0] for series in outputs.shadow_classes.values()) == 5
+    assert outputs.add(0, [1.5], []) == ["lost"]
+    assert outputs.add(0, [1.5], None) == ["lost"]
+    assert outputs.add(0, [], [1.5]) == ("gained",)
+    assert outputs.add(0, [1.5], [None]) == ("lost",)
+    outputs.settle()
+    assert totals(outputs.single) == {"real absent": 1, "real failed": 1, "absent real": 1, "real null": 1}
+    assert outputs.single_same == {}
 
 
-def test_a_value_beside_none_differs_and_is_no_pair() -> None:
+def test_rows_are_paired_in_order_and_what_the_shorter_arm_has_not_is_missing() -> None:
     outputs = Outputs()
-    assert outputs.add(0, "number", [1.0, None], [None, None], None, None) == [True, False]
-    assert outputs.pairs[0] == 0
+    assert outputs.add(0, ["a", "b", "c"], ["a", "x", "c"]) == ["", "differs", ""]
+    assert outputs.add(0, ["a", "b", "c"], ["a"]) == ["", "lost", "lost"]
+    assert outputs.add(0, ["a"], ["a", "b"]) == [""]
+    assert outputs.add(0, ["a", "b"], None) == ["lost", "lost"]
+    assert outputs.add(0, ["a", "b"], ["a", "b"]) == ["", ""]
+    outputs.settle()
+    assert totals(outputs.rows) == {
+        "text text": 7,
+        "text fewer rows": 2,
+        "more rows text": 1,
+        "text failed": 2,
+    }
+    assert totals(outputs.rows_same) == {"text text": 6}
+    assert totals(outputs.batches) == {
+        "text text": 2,
+        "text fewer rows|text text": 1,
+        "more rows text|text text": 1,
+        "text failed": 1,
+    }
+    assert totals(outputs.batches_same) == {"text text": 1}
 
 
-@pytest.mark.parametrize(
-    ("live", "shadow", "tolerance", "same"),
-    [(1.0, 1.0 + 1e-9, None, 1), (1.0, 1.1, None, 0), (1.0, 1.1, Tolerance(0.2, 0), 1), (1, 2, Tolerance(0.2, 0), 0)],
-)
-def test_numbers_are_equal_within_the_tolerance(live: float, shadow: float, tolerance: Tolerance, same: int) -> None:
-    assert counted("number", (live, shadow), tolerance=tolerance).same[0] == same
+def test_rows_without_an_answer_in_both_make_no_difference_to_a_batch() -> None:
+    outputs = Outputs()
+    outputs.add(0, [1.5, None, math.nan], [1.5, None, math.nan])
+    outputs.add(0, [1.5, None], [1.5, 2.5])
+    assert totals(outputs.batches_same) == {"NaN NaN|null null|real real": 1}
+
+
+def test_a_batch_of_which_a_row_is_spelled_otherwise_is_spelled() -> None:
+    outputs = Outputs()
+    outputs.add(0, ["a b", "c"], ["A b", "c"])
+    outputs.add(0, ["a b", "c"], ["A b", "d"])
+    assert totals(outputs.batches_same) == totals(outputs.batches_spelled) == {"text text": 1}
+
+
+def test_answers_as_long_as_an_array_of_the_request_are_counted() -> None:
+    outputs = Outputs()
+    outputs.add(0, [1, 2], [1, 2], rows=2)
+    outputs.add(0, [1, 2], [1, 2])
+    outputs.add(0, [[{"id": 1}, {"id": 2}]], [[]], rows=2)
+    outputs.add(0, [[{"id": 1}, {"id": 2}]], [[]])
+    outputs.add(0, [1], [1], rows=1)
+    assert outputs.batched == {"many": 4, "asked": 2}
 
 
 def test_probabilities_on_different_sides_of_one_half_are_flips() -> None:
-    outputs = counted("number", (0.4, 0.6), (0.6, 0.7), (0.5, 0.49), (3.0, 0.1))
+    outputs = counted((0.4, 0.6), (0.6, 0.7), (0.5, 0.49), (3.0, 0.1))
     assert (outputs.probabilities[0], outputs.flips[0]) == (3, 2)
 
 
 def test_texts_are_measured_by_their_words() -> None:
-    assert words_of("It's 3 o'clock, é!") == ["it", "s", "3", "o", "clock", "é"]
-    outputs = counted("text", ("The cat sat.", "the cat sat"), ("a b c d", "a b x y"), ('{"a": 1}', '{"a": '))
-    assert outputs.same[0] == 1
+    outputs = counted(("The cat sat.", "the cat sat"), ("a b c d", "a b x y"), ('{"a": 1}', '{"a": '))
     assert score(outputs, "exact") == 0
     assert score(outputs, "token F1") == pytest.approx((1 + 0.5 + 2 / 3) / 3, abs=1e-6)
     assert score(outputs, "valid JSON in live") == 1
     assert score(outputs, "valid JSON in shadow") == 0
 
 
+def test_vectors_are_measured_share_by_share() -> None:
+    outputs = counted(([0.5, 0.5], [0.5 + 1e-7, 0.5 - 1e-7]), ([0.25, 0.75], [0.5, 0.5]))
+    assert score(outputs, "total variation") == pytest.approx(0.125, abs=1e-6)
+    assert score(outputs, "equal") == 0.5
+
+
+def test_whole_numbers_are_classes_while_they_are_few_and_texts_for_longer() -> None:
+    outputs = counted(*((n, n % 40) for n in range(65)))
+    assert (outputs.live_whole.many, len(outputs.live_whole)) == (True, 0)
+    assert (outputs.shadow_whole.many, len(outputs.shadow_whole)) == (False, 40)
+    assert (outputs.live_classes, outputs.shadow_classes) == ({}, {})
+
+
+def test_many_classes_are_still_counted_by_their_hash() -> None:
+    source = random.Random(1)
+    names = [f"x{n}" for n in range(MOST_CLASSES + 200)]
+    tables = []
+    for _ in range(2):
+        source.shuffle(names)
+        table = Few()
+        for at, name in enumerate(names):
+            table.add(at % 7 % 2, name)
+        tables.append(table)
+    assert tables[0].many
+    assert len(tables[0]) <= Few.BUCKETS
+    assert sum(series.total() for series in tables[0].values()) == len(names)
+    assert {key: series.total() for key, series in tables[0].items()} == {
+        key: series.total() for key, series in tables[1].items()
+    }
+
+
+@given(st.lists(st.lists(st.integers(0, 12), max_size=12), max_size=5), st.randoms())
+def test_few_classes_add_up_in_any_order_also_when_they_are_many(parts: list[list[int]], source: random.Random) -> None:
+    class Three(Few):
+        LIMIT = 3
+        BUCKETS = 2
+
+    class ThreeWhole(FewWhole):
+        LIMIT = 3
+
+    class ThreePairs(Pairs):
+        LIMIT = 3
+
+    kinds: tuple[type[Few], ...] = (Three, ThreeWhole)
+    for kind in kinds:
+        whole = kind()
+        for part in parts:
+            for value in part:
+                whole.add(value % 2, str(value))
+        counts = []
+        for part in parts:
+            made = kind()
+            for value in part:
+                made.add(value % 2, str(value))
+            counts.append(made)
+        source.shuffle(counts)
+        total = kind()
+        for made in counts:
+            total = total.merged(made)
+        assert total.to_json() == whole.to_json() == kind.from_json(whole.to_json()).to_json()
+    pairs = [ThreePairs() for _ in parts]
+    all_pairs = ThreePairs()
+    for part, made_pairs in zip(parts, pairs, strict=True):
+        for value in part:
+            made_pairs.add(str(value), 1)
+            all_pairs.add(str(value), 1)
+    source.shuffle(pairs)
+    total_pairs = ThreePairs()
+    for made_pairs in pairs:
+        total_pairs.absorb(made_pairs)
+    assert total_pairs.to_json() == all_pairs.to_json() == ThreePairs.from_json(all_pairs.to_json()).to_json()
+
+
 @pytest.mark.parametrize(
-    ("one", "other", "f1"),
-    [(["a"], ["a"], 1), (["a"], ["b"], 0), ([], [], 1), ([], ["a"], 0), (["a", "a"], ["a"], 2 / 3)],
-)
-def test_token_f1_counts_words_as_often_as_they_come(one: list[str], other: list[str], f1: float) -> None:
-    assert token_f1(one, other) == pytest.approx(f1)
-
-
-def test_rank_biased_overlap_has_its_known_values() -> None:
-    # W. Webber and others (2010): with everything in common it is 1, with nothing 0, and it weighs the top most.
-    items = list("abcdefghij")
-    assert rank_biased_overlap(items, items) == pytest.approx(1)
-    assert rank_biased_overlap(items, list("qrstuvwxyz")) == 0
-    top, bottom = ["b", "a", *items[2:]], [*items[:8], "j", "i"]
-    assert rank_biased_overlap(items, top) < rank_biased_overlap(items, bottom) < 1
-    # Equation 32 by hand for <a, b> and <b, a> at p = .9: 0.1/0.9 * (1 * .81) + 1 * .81 = 0.9
-    assert rank_biased_overlap(["a", "b"], ["b", "a"]) == pytest.approx(0.9)
-
-
-@given(st.permutations(list("abcdef")), st.integers(1, 6), st.integers(1, 6))
-def test_rank_biased_overlap_is_a_share_and_the_same_from_both_sides(order: list[str], n: int, m: int) -> None:
-    one, other = list("abcdef")[:n], order[:m]
-    assert 0 <= rank_biased_overlap(one, other) <= 1
-    assert rank_biased_overlap(one, other) == pytest.approx(rank_biased_overlap(other, one))
-    assert rank_biased_overlap(one, one) == pytest.approx(1)
-    assert overlap(one, other, 10) == overlap(other, one, 10)
-
-
-@pytest.mark.parametrize(
-    ("value", "label", "right"),
+    ("live", "shadow", "label"),
     [
-        ("a", "a", True),
-        ("A ", "a", True),
-        (True, "true", True),
-        (True, "1", True),
-        (False, "no", True),
-        (True, False, False),
-        (3, "3.0", True),
-        (3.5, "3.5", True),
-        ("3", 3, True),
-        ("a", "b", False),
+        ({"cat": 0.9, "dog": 0.2}, {"cat": 0.1, "dog": 0.2}, "cat"),
+        ([{"id": 1}, {"id": 2}], [{"id": 2}, {"id": 1}], "1"),
+        (1, 2, "1"),
+        ("a", None, "a"),
+        (True, [], "true"),
     ],
 )
-def test_labels_from_a_file_fit_the_answers_they_are_for(value: Any, label: Any, right: bool) -> None:
-    assert same_class(value, label) == right
-
-
-def test_a_label_that_is_no_number_is_none_for_numbers() -> None:
-    assert (number_of("2.5"), number_of("n/a"), number_of("inf"), number_of(10**400)) == (2.5, None, None, None)
-    assert counted("number", (1.0, 2.0), label="n/a").labelled.total() == 0
+def test_the_first_of_a_vector_or_ranking_is_held_to_the_label_and_nothing_is_wrong(
+    live: Any, shadow: Any, label: Any
+) -> None:
+    outputs = counted((live, shadow), labels=(label,))
+    assert totals(outputs.labelled) == totals(outputs.live_right)
+    assert (outputs.labelled, outputs.shadow_right, outputs.both_right) != ({}, {}, {})
+    assert outputs.shadow_right == {}
+    assert outputs.label_requests == {0: 1}
 
 
 def test_who_was_nearer_is_counted_for_numbers() -> None:
-    outputs = counted("number", (1.0, 3.0), (2.0, 2.0), (5.0, 2.5), label=2)
-    assert (outputs.labelled[0], outputs.live_only[0], outputs.shadow_only[0]) == (3, 0, 1)
+    outputs = counted((1.0, 3.0), (2.0, 2.0), (5.0, 2.5), labels=(2,))
+    assert (outputs.live_nearer.total(), outputs.shadow_nearer.total()) == (0, 1)
+    assert outputs.errors.floats() == {0: [4.0, 1.5, 3.0]}
+    assert counted((1.0, 2.0), labels=("n/a",)).errors == {}
 
 
-@pytest.mark.parametrize(
-    ("kind", "live", "shadow", "label"),
-    [
-        ("vector", {"cat": 0.9, "dog": 0.2}, {"cat": 0.1, "dog": 0.2}, "cat"),
-        ("ranking", [{"id": 1}, {"id": 2}], [{"id": 2}, {"id": 1}], "1"),
-        ("class", 1, 2, "1"),
-    ],
-)
-def test_the_first_of_a_vector_or_ranking_is_held_to_the_label(kind: Kind, live: Any, shadow: Any, label: Any) -> None:
-    outputs = counted(kind, (live, shadow), label=label)
-    assert (outputs.live_right[0], outputs.shadow_right[0], outputs.live_only[0]) == (1, 0, 1)
-
-
-def test_classes_are_told_apart_by_type_but_not_by_how_a_number_is_written() -> None:
-    assert class_key(1) == class_key(1.0) == "1"
-    assert len({class_key(1), class_key("1"), class_key(True), class_key(None)}) == 4
-    assert len(class_key("x" * 1000)) < 110
-
-
-values = (
-    st.none() | st.booleans() | st.integers(-3, 3) | st.integers() | st.floats() | st.sampled_from([0.25, 0.5, 2.0**60])
-)
-texts = st.sampled_from(["a", "b", "1", "x" * 99 + "y", "x" * 99 + "z", "\n" * 90 + "a", "\n" * 90 + "b"])
-
-
-@given(
-    st.sampled_from(["number", "class"]),
-    st.lists(st.tuples(st.integers(0, 3), st.lists(st.tuples(values | texts, values | texts), max_size=4))),
-    st.sampled_from([None, Tolerance(0.3, 0)]),
-)
-def test_what_is_met_and_settled_is_what_is_added_one_by_one(
-    kind: Kind, exchanges: list[tuple[int, list[tuple[Any, Any]]]], tolerance: Tolerance | None
-) -> None:
-    met, added = Outputs(), Outputs()
-    for block, pairs in exchanges * 2:
-        live, shadow = [one for one, _ in pairs], [other for _, other in pairs]
-        met.meet(block, kind, live, shadow, tolerance)
-        assert unlike(kind, live, shadow, tolerance) == added.add(block, kind, live, shadow, tolerance, None)
-    assert met.to_json() == added.to_json()
-
-
-def test_a_long_text_does_not_wait_to_be_counted() -> None:
+def test_every_row_is_held_to_its_own_label_where_it_is_known() -> None:
     outputs = Outputs()
-    outputs.meet(0, "class", ["a" * 90], ["b"], None)
-    assert outputs.pairs == {}
-    outputs.meet(0, "class", ["a" * 101], ["b"], None)
-    assert outputs.pairs == {0: 2}
+    outputs.add(0, ["a", "b", "c"], ["a", "x"], labels=("a", None, "c"))
+    assert totals(outputs.labelled) == {"text text": 1, "text fewer rows": 1}
+    assert totals(outputs.live_right) == {"text text": 1, "text fewer rows": 1}
+    assert totals(outputs.shadow_right) == {"text text": 1}
+    outputs.add(0, ["a", "b"], ["a", "x"], labels=("a",))  # one label for two rows is for neither
+    assert sum(totals(outputs.labelled).values()) == 2
 
 
-def test_what_waits_to_be_counted_is_counted_before_it_is_merged_or_widened() -> None:
-    def met() -> Outputs:
-        outputs = Outputs()
-        outputs.meet(3, "class", ["a", "a"], ["a", "b"], None)
-        return outputs
+def test_a_flip_is_told_of_classes_alone() -> None:
+    assert flip_of("a", "b") == ('"a"', '"b"')
+    assert flip_of([0.1, 0.9], [0.9, 0.1]) == ('"1"', '"0"')
+    assert flip_of(1, 2) == ("1", "2")
+    assert flip_of(1.5, 2.5) is None
+    assert flip_of("a", None) is None
+    assert flip_of("a", "a") is None
 
-    assert met().merged(met()).pairs == {3: 4}
-    assert met().widened().pairs == {1: 2}
+
+def test_of_many_places_those_are_counted_whose_names_rank_best_whoever_came_first() -> None:
+    keys = [field_key(f"/x{n}", f"/x{n}") for n in range(40)] + [field_key("/prediction", "/prediction")]
+    tables = []
+    for seed in (1, 2):
+        random.Random(seed).shuffle(keys)
+        table = OutputsByField()
+        for key in keys:
+            table.part(key).add(0, [1], [1])
+        tables.append(table.to_json())
+    assert tables[0] == tables[1]
+    assert len(tables[0]["kept"]) == MOST_PLACES
+    assert field_key("/prediction", "/prediction") in tables[0]["kept"]
+    again = OutputsByField.from_json(tables[0])
+    assert again.cut
+    assert again.to_json() == tables[0]
+    assert again.part('["/request_id", "/request_id"]').add(0, [1, 2], [1]) == ("", "")
+    assert len(again) == MOST_PLACES
+    assert not OutputsByField().cut
+
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.integers(),
+    st.floats(),
+    st.sampled_from([0.25, 0.5, 2.0**60, 1.0, 10**400]),
+    st.sampled_from(["a", "b", "1", "", "It is so.", "it is so", UUID, "x" * 99 + "y", "x" * 150, "long words " * 20]),
+    st.sampled_from([[0.5, 0.5], [0.1, 0.9], {"a": 0.5, "b": 0.25}, [], {}, [{"id": 1}, {"id": 2}], [{"id": 2}]]),
+    st.lists(st.floats(-5, 5), min_size=2, max_size=4),
+)
+exchanges = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.lists(values, max_size=3),
+        st.none() | st.lists(values, max_size=3),
+        st.sampled_from([(), ("a",), (1,), ("a", None, 2.5)]),
+    ),
+    max_size=12,
+)
+
+
+def of_exchanges(found: list[tuple[int, Any]]) -> Outputs:
+    outputs = Outputs()
+    for digest, (block, live, shadow, labels) in found:
+        outputs.add(block, live, shadow, labels=labels, digest=digest, rows=len(live))
+    return outputs
+
+
+@given(exchanges, st.randoms(), st.integers(1, 4))
+def test_any_cut_and_order_of_a_log_counts_the_same(found: list[Any], source: random.Random, cuts: int) -> None:
+    numbered = list(enumerate(found))
+    whole = of_exchanges(numbered).to_json()
+    source.shuffle(numbered)
+    parts = [of_exchanges(numbered[at::cuts]) for at in range(cuts)]
+    merged = Outputs()
+    for part in parts:
+        merged = merged.merged(Outputs.from_json(part.to_json()))
+    absorbed = Outputs()
+    for part in parts:
+        absorbed.absorb(part)
+    assert merged.to_json() == absorbed.to_json() == whole
+    halves = of_exchanges([(digest, (each[0] >> 1, *each[1:])) for digest, each in numbered])
+    assert merged.widened().to_json() == halves.to_json()
+
+
+@given(exchanges)
+def test_marks_are_those_of_what_is_counted(found: list[Any]) -> None:
+    lost = gained = differs = 0
+    outputs = Outputs()
+    for digest, (block, live, shadow, labels) in enumerate(found):
+        words = outputs.add(block, live, shadow, labels=labels, digest=digest)
+        if len(live) == 1 and (shadow is None or len(shadow) <= 1):
+            lost += words[0] == "lost"
+            gained += words[0] == "gained"
+            differs += words[0] == "differs"
+    outputs.settle()
+    nothing = {"null", "empty", "NaN", "infinite", "other", "absent", "failed"}
+    singles = {key: series.total() for key, series in outputs.single.items() if not key.startswith("absent ")}
+    assert gained == sum(
+        n for key, n in singles.items() if key.split(" ")[0] in nothing and key.split(" ")[1] not in nothing
+    )
+    answered = sum(n for key, n in singles.items() if key.split(" ")[0] not in nothing)
+    same = sum(series.total() for key, series in outputs.single_same.items() if key.split(" ")[0] not in nothing)
+    assert answered == lost + differs + same
+
+
+def test_long_texts_do_not_wait_to_be_counted_as_many_would_be_much_memory() -> None:
+    outputs = Outputs()
+    outputs.add(0, ["a" * 100], ["b"])
+    assert outputs.single == {}
+    outputs.add(0, ["a" * 101], ["b"])
+    assert totals(outputs.single) == {"text text": 1}

@@ -229,7 +229,7 @@ def _decided(key: str, counted: Outputs) -> Decided | None:
     if found is None:
         return None
     kind, forms = found
-    return Decided(key, kind, _unit(places_of(key)[0], counted), forms, counted)
+    return Decided(key, kind, _unit(kind, places_of(key)[0], counted), forms, counted)
 
 
 def form_totals(counted: Outputs, arm: Literal["live", "shadow"]) -> Counter[str]:
@@ -314,13 +314,13 @@ def _is_batch(counted: Outputs) -> bool:
     return counted.batched["asked"] > counted.batched["many"] / 2
 
 
-def _unit(place: str, counted: Outputs) -> Unit:
+def _unit(kind: Kind, place: str, counted: Outputs) -> Unit:
     if any(place.startswith(f"{root}/*") for root in ENVELOPES if root != "/outputs") or place.startswith("/*"):
         return "rows"
     head, star, _ = place.partition("/*")
     if star and is_envelope(head):
         return "rows"
-    return "rows" if _is_batch(counted) else "answers"
+    return "rows" if kind in ("class", "number", "text") and _is_batch(counted) else "answers"
 
 
 def _score(each: Decided) -> float:

@@ -56,7 +56,6 @@ are the same as texts and numbers and not as classes."""
 
 _SAME: Final[tuple[Mark, ...]] = ("",)
 _DIFFERS: Final[tuple[Mark, ...]] = ("differs",)
-_SPELLED: Final[tuple[Mark, ...]] = ("spelled",)
 
 _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums
 _MOST_MET: Final = 4096  # pairs of values that wait to be counted
@@ -65,10 +64,9 @@ _ABSOLUTE: Final = 1e-6  # the same for shares, of which those near zero differ 
 _EQUAL_ANGLE: Final = 1e-5
 
 _CODES: Final[Mapping[type, int]] = {type(None): 0, bool: 1, int: 2, float: 2, str: 3}
-"""Types whose values are one value where Python calls them equal and their codes are the same: 1 is not True."""
-_NUMBERS: Final = 22
+"""Types whose values are one value where Python calls them equal and their codes are the same: 1 is not True. The code
+of a pair is both digits."""
 _TEXTS: Final = 33
-_BOOLEANS: Final = 11
 
 _FAMILIES: Final[Mapping[str, str]] = {
     "boolean": "boolean",
@@ -252,37 +250,44 @@ class Parts(Whole):
         return cls(**{name: type(getattr(empty, name)).from_json(part) for name, part in raw.items()})
 
 
+_Noted = tuple[list[float], list[int]]
+"""Numbers that wait to be put into cells, and how often each came."""
+
+
 @dataclass(slots=True)
 class Spread(Parts):
-    """How the numbers of both arms are spread: all, and by block in wider cells."""
+    """How the numbers of both arms are spread: all, and by block in wider cells. `note` counts with the next `settle`,
+    as many numbers at once are put into cells in a third of the time."""
 
     live: Cells = field(default_factory=Cells)
     shadow: Cells = field(default_factory=Cells)
     live_blocks: BlockCells = field(default_factory=BlockCells)
     shadow_blocks: BlockCells = field(default_factory=BlockCells)
+    _live_noted: dict[int, _Noted] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _shadow_noted: dict[int, _Noted] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def add(self, block: int, values: Sequence[float], times: Sequence[int], *, shadow: bool) -> None:
-        cells = list(zip(cells_of(values), times, strict=True))
-        if shadow:
-            self.shadow.add(cells)
-            self.shadow_blocks.add(block, cells)
-        else:
-            self.live.add(cells)
-            self.live_blocks.add(block, cells)
+    def note(self, block: int, value: float, times: int, shadow: bool) -> None:
+        waiting = self._shadow_noted if shadow else self._live_noted
+        noted = waiting.get(block)
+        if noted is None:
+            noted = waiting[block] = ([], [])
+        noted[0].append(value)
+        noted[1].append(times)
+
+    def settle(self) -> None:
+        if self._live_noted:
+            waiting, self._live_noted = self._live_noted, {}
+            _put(waiting, self.live, self.live_blocks)
+        if self._shadow_noted:
+            waiting, self._shadow_noted = self._shadow_noted, {}
+            _put(waiting, self.shadow, self.shadow_blocks)
 
 
-class _Waiting:
-    """Numbers of one block that wait for their cells: live's, the shadow's and by how much they differ."""
-
-    __slots__ = ("apart", "live", "shadow", "times_apart", "times_live", "times_shadow")
-
-    def __init__(self) -> None:
-        self.live: list[float] = []
-        self.times_live: list[int] = []
-        self.shadow: list[float] = []
-        self.times_shadow: list[int] = []
-        self.apart: list[float] = []
-        self.times_apart: list[int] = []
+def _put(waiting: Mapping[int, _Noted], cells: Cells, blocks: BlockCells) -> None:
+    for block, (values, times) in waiting.items():
+        found = list(zip(cells_of(values), times, strict=True))
+        cells.add(found)
+        blocks.add(block, found)
 
 
 @dataclass(slots=True)
@@ -340,7 +345,8 @@ class Outputs(Parts):
     """Pairs of single values by block and type: how often they came."""
     _met_rows: dict[tuple[int, int, Any, Any], int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The same of rows of batches."""
-    _waiting: dict[int, _Waiting] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _apart: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+    _times_apart: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
     _tolerance: Tolerance | None = field(default=None, init=False, repr=False, compare=False)
 
     def add(
@@ -370,12 +376,16 @@ class Outputs(Parts):
             one, other = live[0], shadow[0]
             code = _CODES.get(type(one), 4) * 10 + _CODES.get(type(other), 4)
             if self._waits(self._met, block, code, one, other):
-                if not labels and code != _TEXTS:
-                    if code == _NUMBERS:
-                        if one == other:
-                            return _SAME
-                    elif one == other and code in (0, _BOOLEANS):
+                if not labels:
+                    if code % 11 == 0 and one == other:
+                        if code == _TEXTS and self.prints.wants(block, digest):
+                            form = form_of(one)
+                            self._keep_print(block, digest, one, form, other, form)
                         return _SAME
+                    # The most frequent by far: two finite numbers, as infinity less itself is no number.
+                    floats = type(one) is float and type(other) is float and one - one == other - other == 0.0
+                    if floats and not close(one, other, tolerance):
+                        return _DIFFERS
                 return self._looked_at(block, one, other, labels, digest)
         return self._several(block, live, shadow, labels, rows, digest)
 
@@ -469,12 +479,12 @@ class Outputs(Parts):
             met, self._met_rows = self._met_rows, {}
             for (block, _, one, other), times in met.items():
                 self._count(block, one, form_of(one), other, form_of(other), times, single=False)
-        if self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            for block, each in waiting.items():
-                self.numbers.add(block, each.live, each.times_live, shadow=False)
-                self.numbers.add(block, each.shadow, each.times_shadow, shadow=True)
-                self.deltas.add(zip(cells_of(each.apart), each.times_apart, strict=True))
+        if self._apart:
+            apart, times_apart, self._apart, self._times_apart = self._apart, self._times_apart, [], []
+            self.deltas.add(zip(cells_of(apart), times_apart, strict=True))
+        self.numbers.settle()
+        self.lengths.settle()
+        self.norms.settle()
 
     def _count(self, block: int, one: Any, form: str, other: Any, other_form: str, times: int, *, single: bool) -> int:
         """Count a pair of values that came so often, and say whether they are the same as `_likeness` does."""
@@ -502,26 +512,22 @@ class Outputs(Parts):
         return found
 
     def _alone(self, block: int, value: Any, form: str, times: int, *, shadow: bool) -> None:
-        if form in ("whole", "real"):
-            waiting = self._waiting.get(block)
-            if waiting is None:
-                waiting = self._waiting[block] = _Waiting()
-            if shadow:
-                waiting.shadow.append(float(value))
-                waiting.times_shadow.append(times)
-            else:
-                waiting.live.append(float(value))
-                waiting.times_live.append(times)
+        if form == "real":
+            self.numbers.note(block, value, times, shadow)
+            return
+        if form == "whole":
+            self.numbers.note(block, float(value), times, shadow)
             wholes = self.shadow_whole if shadow else self.live_whole
-            if form == "whole":
+            if not wholes.many:
                 wholes.add(block, class_key(value), times)
             return
         classes = self.shadow_classes if shadow else self.live_classes
-        if form in ("text", "token", "empty", "volatile"):
+        if form in ("text", "token"):
+            self.lengths.note(block, float(len(value)), times, shadow)
+            classes.add(block, class_key(value), times)
+        elif form == "empty":
             if isinstance(value, str):
-                self.lengths.add(block, (float(len(value)),), (times,), shadow=shadow)
-                if form != "volatile":
-                    classes.add(block, class_key(value), times)
+                classes.add(block, class_key(value), times)
         elif form == "boolean":
             classes.add(block, class_key(value), times)
         elif form in ("vector", "ranking"):
@@ -530,7 +536,7 @@ class Outputs(Parts):
             self.dimensions[str(len(value))] += times
             norm = _norm(value)
             if norm is not None:
-                self.norms.add(block, (norm,), (times,), shadow=shadow)
+                self.norms.note(block, norm, times, shadow)
 
     def _pair(self, block: int, family: str, one: Any, form: str, other: Any, other_form: str, times: int) -> int:
         if family == "number":
@@ -558,9 +564,8 @@ class Outputs(Parts):
     def _numbers(self, block: int, one: float, other: float, times: int) -> None:
         apart = other - one
         if abs(apart) <= _HUGE:
-            waiting = self._waiting[block]
-            waiting.apart.append(apart)
-            waiting.times_apart.append(times)
+            self._apart.append(apart)
+            self._times_apart.append(times)
         if max(abs(one), abs(other)) < _HUGE:
             self.sums.add(block, one, other, one * one, other * other, one * other, abs(apart), 1.0, times=times)
         if 0 <= one <= 1 and 0 <= other <= 1:
@@ -734,6 +739,8 @@ def _likeness(one: Any, form: str, other: Any, other_form: str, tolerance: Toler
     if one == other:
         return 1
     if family == "text":
+        if form == other_form == "volatile":
+            return 0
         return 2 if words_of(one) == words_of(other) != [] else 0
     if family == "vector":
         return int(_first_of(one, form) == _first_of(other, other_form))

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from shadowproxy.compare.answers import ANSWER_PARTS, ENVELOPE_PLACES
 from shadowproxy.compare.rules import member_place, pointer_segments, pointer_token
 from shadowproxy.compare.sketch import hashed
-from shadowproxy.compare.values import is_vector, ranking_of, vector_of
+from shadowproxy.compare.values import is_vector, ranking_of, sums_to_one, vector_of
 
 ENVELOPES: Final = (
     "/predictions",  # MLflow, TensorFlow Serving, KServe v1, SageMaker
@@ -45,6 +45,7 @@ _CALLED: Final = re.compile(
     r"(?i)predict|label|class|score|prob|output|result|answer|content|text|categor|decision|rank|recommend|value|price"
     r"|embedding|response"
 )
+_DECISION: Final = re.compile(r"(?i)predict|label|class|categor|decision|answer")  # rather than how sure one is of it
 _NOT_CALLED: Final = re.compile(
     r"(?i)(?:\A|_)(?:id|ids|uuid|model|version|trace|span|request|created|object|usage|tokens|time|timestamp|ms|latency"
     r"|duration|took|elapsed|fingerprint|role|index|shape|datatype|meta|metadata)(?:\Z|_)|(?:name|tokens)\Z"
@@ -91,7 +92,9 @@ def static_score(place: str) -> int:
     if place in ENVELOPE_PLACES:
         return 120 - 10 * ENVELOPE_PLACES.index(place)
     names = [segment for segment in pointer_segments(place) if segment != "*"]
-    score = 20 * bool(names and _CALLED.search(names[-1])) - 4 * max(0, len(names) - 1)
+    score = -4 * max(0, len(names) - 1)
+    if names and _CALLED.search(names[-1]):
+        score += 20 + bool(_DECISION.search(names[-1]))
     if any(place == root or place.startswith(f"{root}/") for root in ENVELOPES):
         score += 30
     if any(_NOT_CALLED.search(name) for name in names):
@@ -175,7 +178,8 @@ class _Survey:
 
     def look(self, place: str, value: Any, depth: int) -> None:
         if isinstance(value, dict):
-            if vector_of(value) is not None:
+            vector = vector_of(value)
+            if vector is not None and (place or sums_to_one(vector)):
                 self.put(place, value)
             if depth < _DEEPEST:
                 self._members(place, value, depth)

@@ -47,6 +47,11 @@ WHOLE_FORMS: Final = frozenset({"vector", "numbers", "ranking"})
 _SLACK: Final = 1e-6  # by which a share may leave [0, 1]: what a sum of single-precision floats does
 _OFF_ONE: Final = 0.02  # by which the shares of a vector may miss 1 in sum
 _LARGEST_VECTOR: Final = 10_000
+_QUANTITY: Final = re.compile(
+    r"(?i)(?:\A|_)(?:score|prob|probability|proba|prediction|confidence|value|threshold|output|result|price|amount|rate"
+    r"|weight|p|latency|ms|seconds|time|version|alpha|beta|mean|std|min|max|low|high|lower|upper)\Z"
+)
+_WORD: Final = re.compile(r"\w+")
 _ID_NAMES: Final = ("id", "item_id", "doc_id", "document_id", "product_id", "item", "asin", "sku", "key")
 
 
@@ -109,12 +114,25 @@ def _array_form(value: Any) -> Form:
 
 def vector_of(value: Any) -> Vector | None:
     """A probability vector by class: an array of two or more numbers in [0, 1] that sum to 1, or an object of such
-    numbers whatever their sum (several labels may hold at once)."""
+    numbers whatever their sum (several labels may hold at once), unless its names are not those of classes."""
     if isinstance(value, list):
         return {str(at): each for at, each in enumerate(value)} if is_vector(value) else None
     if isinstance(value, dict) and 2 <= len(value) <= _LARGEST_VECTOR and all(map(_share, value.values())):
-        return value if any(isinstance(each, float) for each in value.values()) else None
+        if not any(isinstance(each, float) for each in value.values()):
+            return None
+        return value if sums_to_one(value) or not any(map(_names_a_quantity, value)) else None
     return None
+
+
+def sums_to_one(vector: Vector) -> bool:
+    """Whether shares are those of classes of which one holds."""
+    return abs(sum(vector.values(), 0.0) - 1) <= _OFF_ONE
+
+
+@lru_cache(maxsize=4096)
+def _names_a_quantity(name: str) -> bool:
+    """Whether a name is that of one number beside others, and no class's."""
+    return _QUANTITY.search(name) is not None
 
 
 def is_vector(value: list[Any]) -> bool:
@@ -169,7 +187,7 @@ def class_key(value: str | int | float | None) -> str:
 
 def words_of(text: str) -> list[str]:
     """A text for comparing words: lower case, white space and punctuation apart."""
-    return re.findall(r"\w+", text.lower())
+    return _WORD.findall(text.lower())
 
 
 def token_f1(one: list[str], other: list[str]) -> float:
