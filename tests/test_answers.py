@@ -128,7 +128,7 @@ def test_the_same_nan_on_both_sides_is_equal(content_type: str) -> None:
         ("1_000", "1_000"),
         ("²", "²"),
         ("9" * 65, "9" * 65),
-        (" ", ""),
+        (" ", None),
     ],
 )
 def test_a_plain_text_is_itself_or_the_number_that_it_is(text: str, value: Any) -> None:

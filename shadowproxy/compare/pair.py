@@ -444,9 +444,8 @@ class Pair(Whole):
             and not (live_good and _unknown(said))
             and not (shadow_good and _unknown(answered))
         ):
-            # An object without members says nothing, as null does, and has no place to look at.
-            mine = (value_said(record.live, said) if live_good else None) or _EMPTY
-            theirs = (value_said(shadow, answered) or _EMPTY) if shadow_good and answered is not None else NO_ANSWER
+            mine = _something(value_said(record.live, said)) if live_good else _EMPTY
+            theirs = _something(value_said(shadow, answered)) if shadow_good and answered is not None else NO_ANSWER
             places = looks(mine, theirs, reading.fields)
             rows, flip = self._outputs(block, record, places, payload, marks, truth, reading)
             if live_good and shadow_good and answered is not None and has_structure(mine):
@@ -635,6 +634,12 @@ class Pair(Whole):
                 gap = gap_of(loggable(one), loggable(other))
                 if kind == "value" and gap is not None:
                     gaps.part(place)[bin_of(gap)] += 1
+
+
+def _something(value: Any) -> Any:
+    """What an answer says; null says nothing and has no place to look at, as an object without members has none. 0,
+    false and an empty text are answers."""
+    return _EMPTY if value is None else value
 
 
 def _missing(said: Content, other: Standing, answered: Content | None) -> str | None:

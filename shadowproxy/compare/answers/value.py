@@ -30,7 +30,6 @@ ENVELOPE_PLACES: Final = (
     "/choices/*/finish_reason",
     "/stop_reason",
     "/done_reason",
-    "/status",
     "/usage/completion_tokens",
     "/usage/output_tokens",
     "/eval_count",
@@ -58,7 +57,8 @@ def value_said(answer: Answer, said: Content) -> Any:
     if said.kind == "json":
         return in_one_form(said.value)
     if said.kind == "text":
-        return plain_value(said.value)
+        found = plain_value(said.value)
+        return None if found == "" else found
     return None
 
 
