@@ -439,6 +439,9 @@ def _collapse(figures: Figures, gates: Gates) -> Check | None:
 
 def _whole_answers(figures: Figures, gates: Gates) -> Check:
     """Answers without a field to judge them by can only be vouched for by being the same."""
+    if figures["outputs"]:
+        place = figures["outputs"][0]["live_path"] or "the answer"
+        return Check("collapse", "outputs", Result.NO_DATA, f"live has no answer at {place}, which was named")
     estimate = agreement_of(figures)
     if estimate is not None and _anytime_share(estimate)[0] >= 1 - (gates.unexplained or 0.05):
         return Check("collapse", "outputs", Result.PASS, f"{percent(estimate['value'])} of whole answers are the same")
@@ -539,6 +542,8 @@ def _slices(figures: Figures, gates: Gates) -> Check | None:
         return None
     if (old := _not_counted("slices", "outputs", figures)) is not None:
         return old
+    if not figures["pairs"]["n"]:
+        return Check("slices", "outputs", Result.NO_DATA, "no request that live answered was sent to the shadow")
     failing = [row for row in figures["slices"] if row.get("fails")]
     if not failing:
         return Check("slices", "outputs", Result.PASS, "no part of the requests loses more answers than is allowed")

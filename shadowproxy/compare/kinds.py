@@ -180,8 +180,8 @@ def decided(outputs: Mapping[str, Outputs], n: int, given: Sequence[str] = ()) -
     With `given`, keys in the order in which they were asked for, these are taken, whatever they hold.
     """
     if given:
-        found = [_decided(key, outputs[key]) for key in given if key in outputs]
-        return [each for each in found if each is not None][:MOST_FIELDS]
+        found = [(key, outputs[key]) for key in given if key in outputs]
+        return [_decided(key, counted) or _without_answers(key, counted) for key, counted in found][:MOST_FIELDS]
     ranked: list[tuple[float, tuple[int, int, str], Decided]] = []
     across: dict[str, list[Decided]] = {}
     for key in sorted(outputs):
@@ -230,6 +230,11 @@ def _decided(key: str, counted: Outputs) -> Decided | None:
         return None
     kind, forms = found
     return Decided(key, kind, _unit(kind, places_of(key)[0], counted), forms, counted)
+
+
+def _without_answers(key: str, counted: Outputs) -> Decided:
+    """A place that was named and at which live has no answer: that must be said, not passed over."""
+    return Decided(key, "class", "answers", frozenset(), counted)
 
 
 def form_totals(counted: Outputs, arm: Literal["live", "shadow"]) -> Counter[str]:

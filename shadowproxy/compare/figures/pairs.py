@@ -5,7 +5,7 @@ from typing import Final
 
 from shadowproxy.compare import stats
 from shadowproxy.compare.figures.shown import Figures, estimated, ranked
-from shadowproxy.compare.pair import Pair
+from shadowproxy.compare.pair import BEGUN, Pair
 from shadowproxy.compare.reasons import Reason, Reasons
 from shadowproxy.compare.slices import Cell, Slices
 from shadowproxy.compare.structure import always_there, places_of_lacking
@@ -18,8 +18,22 @@ _LIFT: Final = 1.5
 
 
 def pairs(pair: Pair) -> Figures:
-    n, good = pair.pairs.total(), pair.live_good.total()
+    n, good = number_of_pairs(pair)
     return {"n": n, "live_2xx": good, "live_2xx_share": good / n if n else None}
+
+
+def number_of_pairs(pair: Pair) -> tuple[int, int]:
+    """How many pairs there are, and in how many of them live's answer is a good one."""
+    if not pair.legacy:
+        return pair.pairs.total(), pair.live_good.total()
+    # An earlier version counted them only by how both ended; a 2xx that says that it failed was no failure to it.
+    n = good = 0
+    for key, count in pair.statuses.items():
+        live, _, shadow = key.partition(" ")
+        if live.isdigit() and (shadow.isdigit() or shadow in BEGUN):
+            n += count
+            good += count * (live.startswith("2") and len(live) == 3)
+    return n, good
 
 
 def errors(pair: Pair) -> Figures:

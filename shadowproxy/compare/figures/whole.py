@@ -65,7 +65,7 @@ def _route(route: Route, alone: bool, summary: Summary, slices: tuple[str, ...],
     """A route; its figures only where it is judged, and where there is another: with one they are the whole's."""
     return {
         "route": route.name,
-        "requests": route.pair.pairs.total(),
+        "requests": pairs.number_of_pairs(route.pair)[0],
         "share": route.share,
         "gated": route.gated,
         "figures": _pair(route.pair, summary, slices, bounds) if route.gated and not alone else None,
@@ -73,7 +73,7 @@ def _route(route: Route, alone: bool, summary: Summary, slices: tuple[str, ...],
 
 
 def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
-    outputs = decided(pair.outputs, pair.live_good.total(), _named(pair))
+    outputs = decided(pair.outputs, pair.live_good.total(), _named(pair)) if not pair.legacy else []
     first: Decided | None = outputs[0] if outputs else None
     aside = noise.aside_of(pair, {each.live for each in outputs})
     fields = agreement.differing_fields(pair, aside)
@@ -90,10 +90,11 @@ def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds 
             {"live": key.partition(" ")[0], "shadow": key.partition(" ")[2], "count": count}
             for key, count in sorted(pair.statuses.items(), key=lambda each: (-each[1], each[0]))
         ],
-        "errors": pairs.errors(pair),
-        "flips": pairs.flips(pair),
-        "structure": pairs.structure(pair, aside),
-        "answered": pairs.answered(pair),
+        # What a part of the log was not counted for is not told of the rest, as if that were all.
+        "errors": pairs.errors(pair) if not pair.legacy else None,
+        "flips": pairs.flips(pair) if not pair.legacy else None,
+        "structure": pairs.structure(pair, aside) if not pair.legacy else None,
+        "answered": pairs.answered(pair) if not pair.legacy else None,
         "repeated_keys": {arm: pair.repeated_keys[arm] for arm in ("live", "shadow")},
         "latency": latency.latency(pair),
         "streams": latency.streams(pair),
