@@ -4,13 +4,18 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from logs import record
 
 from shadowproxy.compare.answers import answer_value, failed_reason, reason_of
 from shadowproxy.compare.answers.masking import LONGEST
+from shadowproxy.compare.forms import to_markdown
+from shadowproxy.compare.html import to_html
+from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.streams import Streams
+from shadowproxy.compare.summary import load, save, summarise
 from shadowproxy.compare.verdict import compare
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer, Body
@@ -137,3 +142,27 @@ def test_any_text(text: str, content_type: str, status: int) -> None:
 def test_any_error_of_a_leg(outcome: Outcome, error: str | None) -> None:
     line = reason_of(Answer(outcome, error=error))
     assert 0 < len(line) <= LONGEST
+
+
+@given(
+    st.lists(
+        st.tuples(values, st.sampled_from(["json", "events", "lines", "text"]), st.sampled_from([200, 200, 400, 500])),
+        min_size=2,
+        max_size=12,
+    )
+)
+@settings(max_examples=60)
+def test_any_answers_make_a_report(drawn: list[tuple[Any, str, int]]) -> None:
+    made = []
+    for value, form, status in drawn:
+        text = text_of(form, value if isinstance(value, list) else [value])
+        body = Body("json", value, 9) if form == "json" else Body("text", text, len(text))
+        kind = {"events": "text/event-stream", "lines": "application/x-ndjson", "text": "text/plain"}.get(form, "")
+        made.append(said(body, kind, status))
+    records = [record(n, one, n, s=other) for n, (one, other) in enumerate(zip(made, reversed(made), strict=True))]
+    summary = summarise(records, Rules())
+    figures = to_json(summary)
+    assert to_json(load(save(summary))) == figures
+    json.dumps(figures)
+    to_markdown(figures)
+    to_html(figures)
