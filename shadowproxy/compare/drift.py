@@ -12,10 +12,11 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from shadowproxy.compare import stats
-from shadowproxy.compare.cells import BlockCells, Cells, cell_of, cell_quantile, ends, joined, middle
+from shadowproxy.compare.cells import Cells, cell_of, cell_quantile, ends, joined
 from shadowproxy.compare.outputs import Few, Spread
 from shadowproxy.compare.sketch import Series
 from shadowproxy.compare.stats import Estimate
@@ -85,9 +86,11 @@ def _grouping(live: Counter[int], width: int) -> Callable[[int], Any]:
     """Which group a cell belongs to, by live's cells."""
     if not live:
         return lambda cell: 0
-    least, most = min(live), max(live)
-    shares = middle(least, width) >= -_NEAR_ZERO * 2 and middle(most, width) <= 1 + _NEAR_ZERO * 2
-    zero = joined(cell_of(_NEAR_ZERO), width) if shares else 0
+    # As equality has it: what is within a millionth of zero is zero, among shares and where numbers are not that small.
+    lowest, highest = ends(min(live), width), ends(max(live), width)
+    shares = lowest[1] >= -_NEAR_ZERO * 2 and highest[0] <= 1 + _NEAR_ZERO * 2
+    large = max(-lowest[0], highest[1]) * _NEAR >= _NEAR_ZERO
+    zero = joined(cell_of(_NEAR_ZERO), width) if shares or large else 0
     # Where cells are narrower than what counts as equal, a value beside an atom is that atom.
     reach = math.ceil(_NEAR * 2**20 / 2**width) if width <= 4 else 0
 
@@ -170,22 +173,33 @@ def live_range(spread: Spread) -> tuple[float, float] | None:
     width = most - least
     if not width > _NEAR * max(abs(least), abs(most)):
         width = max(abs(least), abs(most))
-    if width <= 0 or not math.isfinite(width):
-        return None
-    return least - width, most + width
+    low, high = least - width, most + width
+    return (low, high) if width > 0 and math.isfinite(low) and math.isfinite(high) else None
 
 
-def outside(blocks: BlockCells, low: float, high: float) -> tuple[Series, Series]:
-    """By block, how many numbers lie below `low` or above `high`, and how many there are."""
-    beyond, n = Series(), Series()
+def outside(spread: Spread, low: float, high: float) -> tuple[int, Estimate | None]:
+    """How many of the shadow's numbers lie below `low` or above `high`, and what share that is.
+
+    They are counted in the narrowest cells that there are; how far the share may be off, in those by block.
+    """
+    slack = _NEAR * max(abs(low), abs(high))
+
+    def beyond(cell: int, width: int) -> bool:
+        inner, outer = ends(cell, width)
+        return inner > high + slack or outer < low - slack
+
+    blocks = spread.shadow_blocks
+    by_block, n = Series(), Series()
     for block, counts in blocks.items():
-        for cell, count in counts.items():
-            n[block] += count
-            inner = ends(cell, blocks.width)
-            slack = _NEAR * max(abs(low), abs(high))
-            if inner[0] > high + slack or inner[1] < low - slack:
-                beyond[block] += count
-    return beyond, n
+        n[block] = sum(counts.values())
+        by_block[block] = sum(count for cell, count in counts.items() if beyond(cell, blocks.width))
+    found = sum(count for cell, count in spread.shadow.items() if beyond(cell, spread.shadow.width))
+    share = stats.proportion(by_block, n)
+    if share is not None and found != by_block.total():
+        value = found / share.n
+        moved = value - share.value
+        share = replace(share, value=value, low=max(0.0, share.low + moved), high=min(1.0, share.high + moved))
+    return found, share
 
 
 def histogram(cells: Counts, width: int, most: int = 40) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from shadowproxy.compare.outputs import EXTRA, Few, Forms, Outputs
 from shadowproxy.compare.places import ENVELOPES, is_envelope, places_of, static_rank, static_score
 from shadowproxy.compare.rules import pointer_segments
 from shadowproxy.compare.sketch import Series
+from shadowproxy.compare.values import LONG_TEXT
 
 Kind = Literal["class", "number", "vector", "ranking", "text", "embedding"]
 Unit = Literal["rows", "answers"]
@@ -340,7 +341,7 @@ def _score(each: Decided) -> float:
 
 
 def _constant(counted: Outputs, arm: Literal["live", "shadow"]) -> bool:
-    """Whether an arm has one value at most."""
+    """Whether an arm has one value at most; long texts, which are one class, are many."""
     classes: Few = getattr(counted, f"{arm}_classes")
     cells = getattr(counted.numbers, arm)
-    return not classes.many and len(classes) + len(cells) <= 1
+    return not classes.many and LONG_TEXT not in classes and len(classes) + len(cells) <= 1

@@ -98,13 +98,12 @@ def _range(judged: Decided, bounds: Bounds | None) -> Figures | None:
     allowed = bounds or drift.live_range(spread)
     if allowed is None or not spread.shadow:
         return None
-    beyond, n = drift.outside(spread.shadow_blocks, *allowed)
-    share = stats.proportion(beyond, n)
+    outside, share = drift.outside(spread, *allowed)
     return {
         "low": allowed[0],
         "high": allowed[1],
         "given": bounds is not None,
-        "outside": beyond.total(),
+        "outside": outside,
         "share": estimated(share),
         "anytime": list(stats.anytime_share(share)) if share is not None else None,
         "smallest": ends(min(spread.shadow), spread.shadow.width)[0],

@@ -31,7 +31,7 @@ _WORDS: Final = 16
 _ITEMS: Final = 10
 _MASK: Final = 0xFFFFFFFF
 _MIXED: Final = 2654435761  # 2^32 by the golden ratio: crc32 alone keeps words that differ little close together
-_MOST_COMPARED: Final = 20_000  # pairs of answers that do not belong together
+_MOST_COMPARED: Final = 8192  # pairs of answers that do not belong together
 
 Print = tuple[bytes, bytes]
 """The fingerprints of live's answer and of the shadow's, which is empty where there is no answer."""
