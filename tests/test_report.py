@@ -90,14 +90,15 @@ def test_timeouts_make_the_tail_at_least_their_limit() -> None:
     assert "40 timed out" in text_of(summary)
 
 
-def test_success_and_json_are_paired_with_live() -> None:
+def test_errors_are_paired_with_live() -> None:
     good = answer({"x": 1})
     records = [record(n, good, n * 60, s=good if n % 10 else answer({"x": 1}, status=500)) for n in range(600)]
     figures = to_json(summarise(records, Rules()))["shadows"]["s"]
-    assert figures["success"]["live"]["value"] == 1
-    assert figures["success"]["shadow"]["value"] == 0.9
-    assert figures["success"]["difference"]["value"] == pytest.approx(-0.1)
-    assert figures["json"]["value"] == 1
+    assert figures["errors"]["live"]["value"] == 0
+    assert figures["errors"]["shadow"]["value"] == 0.1
+    assert figures["errors"]["difference"]["value"] == pytest.approx(0.1)
+    assert figures["structure"]["n"] == 540
+    assert figures["structure"]["lost"] == 0
 
 
 def test_the_figures_are_the_same_however_the_log_was_divided() -> None:
@@ -152,7 +153,7 @@ def test_a_shadow_that_never_answered_is_reported_without_figures() -> None:
         (None, "–"),
         (0.0, "0 %"),
         (1.0, "100 %"),
-        (0.5, "50.0 %"),
+        (0.5, "50 %"),
         (0.00001, "< 0.01 %"),
         (0.005, "0.50 %"),
         (0.9999, "99.99 %"),

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from shadowproxy.compare.filters import EVERYTHING, Only
+from shadowproxy.compare.outputs import OutputsByField
 from shadowproxy.compare.pair import Pair
-from shadowproxy.compare.reading import FieldPlaces, Reading, named_by
+from shadowproxy.compare.reading import FieldPlaces, Reading, keys_of, named_by
 from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.compare.summary import Summary, SummaryError, load, save, summarise
 from shadowproxy.compare.truths import NONE as NO_TRUTHS
@@ -47,10 +48,10 @@ _AHEAD: Final = 2  # files a job that are read before their turn: their summarie
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """What comes too late for a saved summary, whose counts cannot be chosen from or compared anew.
+    """What comes too late for a saved summary, whose records cannot be chosen from or compared anew.
 
-    `options` are those that say so, by name. Fields are no news to a summary that was made with the same ones:
-    `field_options` count only where `fields` are others than its own.
+    `options` are those that say so, by name. Fields can still be chosen from those that were counted: `field_options`
+    count only where one of `fields` was not.
     """
 
     options: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ class Late:
         asked = self.fields[:MOST_FIELDS]
         for name, routes in saved.shadows.items():
             if shadow in (None, name) and any(
-                not _same_fields(pair, asked) for pair in (*routes.values(), routes.other)
+                not _has_counted(pair, asked) for pair in (*routes.values(), routes.other)
             ):
                 return (*self.options, *self.field_options)
         return self.options
@@ -71,12 +72,20 @@ class Late:
 NOTHING_LATE: Final = Late()
 
 
-def _same_fields(pair: Pair, asked: tuple[FieldPlaces, ...]) -> bool:
-    """Whether all that was counted was counted at the fields that are asked for."""
-    if not pair.pairs:
-        return True
+def _has_counted(pair: Pair, asked: tuple[FieldPlaces, ...]) -> bool:
+    """Whether what was counted tells of the fields that are asked for."""
     wanted = named_by(asked)
-    return set(pair.named) == ({wanted} if wanted else set())
+    if not pair.pairs or not wanted or set(pair.named) == {wanted}:
+        return True
+    return not pair.named and all(key in pair.outputs for key in keys_of(wanted))
+
+
+def _choose(pair: Pair, asked: tuple[FieldPlaces, ...]) -> None:
+    """Leave of the places that were counted those that are asked for, as if they had been named from the beginning."""
+    if asked and pair.pairs and not pair.named:
+        wanted = named_by(asked)
+        pair.named[wanted] = pair.pairs.total()
+        pair.outputs = OutputsByField({key: pair.outputs[key] for key in keys_of(wanted)})
 
 
 def summarise_files(
@@ -196,6 +205,9 @@ class _Source:
             raise SummaryError(f"{line.file} is a summary: {said}")
         if self._shadow is not None:
             saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == self._shadow}
+        for routes in saved.shadows.values():
+            for pair in (*routes.values(), routes.other):
+                _choose(pair, self._late.fields[:MOST_FIELDS])
         return saved
 
     def _decoded(self, line: Line) -> Record | None:
