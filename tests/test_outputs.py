@@ -116,7 +116,7 @@ def test_rows_are_paired_in_order_and_what_the_shorter_arm_has_not_is_missing() 
     assert outputs.add(0, ["a", "b", "c"], ["a"]) == ["", "lost", "lost"]
     assert outputs.add(0, ["a"], ["a", "b"]) == [""]
     assert outputs.add(0, ["a", "b"], None) == ["lost", "lost"]
-    assert outputs.add(0, ["a", "b"], ["a", "b"]) == ["", ""]
+    assert list(outputs.add(0, ["a", "b"], ["a", "b"])) == ["", ""]
     outputs.settle()
     assert totals(outputs.rows) == {
         "text text": 7,
@@ -354,6 +354,36 @@ def test_any_cut_and_order_of_a_log_counts_the_same(found: list[Any], source: ra
     assert merged.to_json() == absorbed.to_json() == whole
     halves = of_exchanges([(digest, (each[0] >> 1, *each[1:])) for digest, each in numbered])
     assert merged.widened().to_json() == halves.to_json()
+
+
+alike = st.one_of(
+    *(
+        st.lists(st.tuples(one, other), min_size=2, max_size=5)
+        for one, other in (
+            (st.floats(), st.floats()),
+            (st.integers(), st.integers()),
+            (st.sampled_from([0.25, 0.5, 1.5]), st.sampled_from([0.25, 0.5])),
+            (st.sampled_from([1, 2]), st.sampled_from([0.25, 0.5])),
+            (st.booleans(), st.booleans()),
+            (st.sampled_from(["a b", "A b", "c", UUID]), st.sampled_from(["a b", "A b", "c", "", "x" * 150])),
+            (st.none(), st.booleans()),
+        )
+    )
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), alike), max_size=6), st.sampled_from([None, Tolerance(0.3, 0)]))
+def test_batches_of_rows_that_are_alike_are_counted_as_row_by_row(
+    batches: list[tuple[int, list[tuple[Any, Any]]]], tolerance: Tolerance | None
+) -> None:
+    at_once, one_by_one = Outputs(), Outputs()
+    for digest, (block, pairs) in enumerate(batches * 2):
+        live, shadow = [one for one, _ in pairs], [other for _, other in pairs]
+        marks = at_once.add(block, live, shadow, tolerance=tolerance, digest=digest, rows=2)
+        labels = (None,) * len(live)  # with labels, every row is looked at alone
+        again = one_by_one.add(block, live, shadow, tolerance=tolerance, digest=digest, rows=2, labels=labels)
+        assert list(marks) == list(again)
+    assert at_once.to_json() == one_by_one.to_json()
 
 
 @given(exchanges)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shadowproxy.compare.answers import unwrapped
 from shadowproxy.compare.answers.value import reshaped
+from shadowproxy.compare.outputs import Outputs
 from shadowproxy.compare.places import (
     FAILED,
     MOST_PLACES,
@@ -18,7 +19,9 @@ from shadowproxy.compare.places import (
     looks,
     places_of,
     static_rank,
+    values_at,
 )
+from shadowproxy.compare.values import MISSING
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,19 @@ def test_all_rows_of_a_large_batch_are_counted_though_only_some_are_looked_at() 
     payload = {"predictions": [{"label": n, "score": n / 7} for n in range(1000)]}
     assert candidates(payload)["/predictions/*/label"] == list(range(1000))
     assert candidates({"predictions": list(range(5000))})["/predictions/*"] == list(range(5000))
+
+
+def test_rows_stay_beside_each_other_where_one_of_them_lacks_a_member() -> None:
+    rows = [{"label": "a", "score": 1}, {"label": "b", "score": 2}, {"label": "c", "score": 3}]
+    lacking = [rows[0], {"score": 2}, rows[2]]
+    found = {each.live_place: each for each in looks({"predictions": rows}, {"predictions": lacking})}
+    assert found["/predictions/*/label"].live == ["a", "b", "c"]
+    assert found["/predictions/*/label"].shadow == ["a", MISSING, "c"]
+    assert found["/predictions/*/score"].shadow == [1, 2, 3]
+    assert values_at({"predictions": lacking}, "/predictions/*/label") == ["a", MISSING, "c"]
+    assert values_at({"predictions": lacking}, "/predictions/*/other") == []
+    assert extract({"predictions": lacking}, "/predictions/*/label") == ["a", "c"]
+    assert Outputs().add(0, ["a", "b", "c"], ["a", MISSING, "c"]) == ["", "lost", ""]
 
 
 def test_the_places_kept_of_a_wide_payload_are_the_best_of_all_and_never_the_first() -> None:

@@ -11,6 +11,7 @@ the rows of a batch that it leaves out, `failed` where it was asked and failed.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, ClassVar, Final, Literal, Self
 from zlib import crc32
 
@@ -31,6 +32,7 @@ from shadowproxy.compare.values import (
     rank_biased_overlap,
     ranking_of,
     same_class,
+    same_words,
     token_f1,
     top_of,
     vector_of,
@@ -58,6 +60,7 @@ _SAME: Final[tuple[Mark, ...]] = ("",)
 _DIFFERS: Final[tuple[Mark, ...]] = ("differs",)
 
 _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums
+_PLAIN: Final = 1 << 53  # below it every whole number is a float
 _MOST_MET: Final = 4096  # pairs of values that wait to be counted
 _RELATIVE: Final = 1e-5  # within which numbers are equal: one model in two runtimes is up to 1e-6 apart, and often more
 _ABSOLUTE: Final = 1e-6  # the same for shares, of which those near zero differ relatively by much
@@ -387,6 +390,10 @@ class Outputs(Parts):
                     if floats and not close(one, other, tolerance):
                         return _DIFFERS
                 return self._looked_at(block, one, other, labels, digest)
+        if shadow is not None and len(live) == len(shadow) > 1 and not labels:
+            marks = self._alike(block, live, shadow, rows, digest)
+            if marks is not None:
+                return marks
         return self._several(block, live, shadow, labels, rows, digest)
 
     def _waits(self, met: dict[tuple[int, int, Any, Any], int], block: int, code: int, one: Any, other: Any) -> bool:
@@ -450,18 +457,54 @@ class Outputs(Parts):
                 if len(labels) == len(live) and (label := labels[at]) is not None:
                     self._truth(block, one, form, other, other_form, label)
         if not single:
-            key = "|".join(sorted(keys))
-            self.batches.part(key)[block] += 1
-            if worst:
-                self.batches_same.part(key)[block] += 1
-            if worst == 2:
-                self.batches_spelled.part(key)[block] += 1
+            self._batches(block, "|".join(sorted(keys)), worst)
             self._batch(live, rows)
         elif live and isinstance(live[0], list):
             self._batch(live[0], rows)
         if not live:
             return ("gained",) if any(form_of(each) in _FAMILIES for each in others) else _SAME
         return marks
+
+    def _alike(
+        self, block: int, live: Sequence[Any], shadow: Sequence[Any], rows: int | None, digest: int
+    ) -> Sequence[Mark] | None:
+        """Count a batch of two arms with as many rows, if those of each arm are scalars of one form; else None.
+
+        The most frequent sort of batch, and the rows of one are many: what can be is done for all of them at once.
+        """
+        form, other_form = _form_of_all(live), _form_of_all(shadow)
+        if form is None or other_form is None:
+            return None
+        code = _CODES[type(live[0])] * 10 + _CODES[type(shadow[0])]
+        met = self._met_rows
+        for one, other in zip(live, shadow, strict=True):
+            key = block, code, one, other
+            met[key] = met.get(key, 0) + 1
+        if len(met) >= _MOST_MET:
+            self.settle()
+        self._keep_print(block, digest, live[0], form, shadow[0], other_form)
+        marks: Sequence[Mark]
+        if form == other_form and live == shadow:
+            worst = 1
+            marks = _SAME * len(live)
+        else:
+            tolerance = self._tolerance
+            likes = [
+                _likeness(one, form, other, other_form, tolerance) for one, other in zip(live, shadow, strict=True)
+            ]
+            worst = 0 if 0 in likes else max(likes)
+            marks = [_mark(form, other_form, like) for like in likes]
+        self._batches(block, f"{form} {other_form}", worst)
+        self._batch(live, rows)
+        return marks
+
+    def _batches(self, block: int, key: str, worst: int) -> None:
+        """Count a batch whose rows are all the same (1), the same but spelled otherwise (2), or not (0)."""
+        self.batches.part(key)[block] += 1
+        if worst:
+            self.batches_same.part(key)[block] += 1
+        if worst == 2:
+            self.batches_spelled.part(key)[block] += 1
 
     def _batch(self, answers: Sequence[Any], rows: int | None) -> None:
         if len(answers) > 1:
@@ -586,8 +629,8 @@ class Outputs(Parts):
 
     def _texts(self, block: int, one: str, other: str, times: int) -> None:
         self._score("exact", block, float(one == other), times)
-        left = words_of(one)
-        self._score("token F1", block, 1.0 if one == other else token_f1(left, words_of(other)), times)
+        alike = 1.0 if one == other else token_f1(words_of(one), words_of(other))
+        self._score("token F1", block, alike, times)
         longer = max(len(one), len(other))
         self._score("length ratio", block, min(len(one), len(other)) / longer if longer else 1.0, times)
         if one.lstrip()[:1] in ("{", "["):
@@ -741,7 +784,7 @@ def _likeness(one: Any, form: str, other: Any, other_form: str, tolerance: Toler
     if family == "text":
         if form == other_form == "volatile":
             return 0
-        return 2 if words_of(one) == words_of(other) != [] else 0
+        return 2 if same_words(one, other) else 0
     if family == "vector":
         return int(_first_of(one, form) == _first_of(other, other_form))
     if family == "ranking":
@@ -750,6 +793,22 @@ def _likeness(one: Any, form: str, other: Any, other_form: str, tolerance: Toler
         found = cosine(one, other)
         return int(found is not None and 1 - found <= _EQUAL_ANGLE)
     return 0
+
+
+def _form_of_all(values: Sequence[Any]) -> str | None:
+    """The form of scalars that all have the same and can wait to be counted; None where they do not."""
+    kinds = set(map(type, values))
+    if len(kinds) != 1:
+        return None
+    if float in kinds:
+        # Infinity and NaN leave no finite sum, and so does what is too large to be put into one.
+        return "real" if not any(map(float.is_integer, values)) and isfinite(sum(values)) else None
+    if int in kinds:
+        return "whole" if min(values) > -_PLAIN and max(values) < _PLAIN else None
+    if str in kinds:
+        forms = {form_of(value) for value in set(values)}
+        return forms.pop() if len(forms) == 1 and max(map(len, values)) <= LONGEST_CLASS else None
+    return "boolean" if bool in kinds else None
 
 
 def _mark(form: str, other_form: str, likeness: int) -> Mark:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from shadowproxy.compare.answers import ANSWER_PARTS, ENVELOPE_PLACES
 from shadowproxy.compare.rules import member_place, pointer_segments, pointer_token
 from shadowproxy.compare.sketch import hashed
-from shadowproxy.compare.values import is_vector, ranking_of, sums_to_one, vector_of
+from shadowproxy.compare.values import MISSING, is_vector, ranking_of, sums_to_one, vector_of
 
 ENVELOPES: Final = (
     "/predictions",  # MLflow, TensorFlow Serving, KServe v1, SageMaker
@@ -34,6 +34,7 @@ MOST_PLACES: Final = 24
 FAILED: Final = object()
 """What a shadow says that was asked and failed."""
 
+_SCALARS: Final = frozenset({type(None), bool, int, float, str})
 _MOST_LEAVES: Final = 200  # of one payload that are looked at to find its places
 _MOST_GAINED: Final = 8  # places of one payload that only the shadow has
 _DEEPEST: Final = 12
@@ -111,7 +112,7 @@ def looks(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list
     """
     if given:
         return [
-            Look(field_key(one, other), one, other, extract(live, one), _of_shadow(shadow, other))
+            Look(field_key(one, other), one, other, values_at(live, one), _of_shadow(shadow, other))
             for one, other in given
         ]
     ones = candidates(live)
@@ -122,7 +123,7 @@ def looks(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list
     for place, values in ones.items():
         theirs = others.get(place)
         found.append(
-            Look(field_key(place, place), place, place, values, extract(shadow, place) if theirs is None else theirs)
+            Look(field_key(place, place), place, place, values, values_at(shadow, place) if theirs is None else theirs)
         )
     gained = 0
     for place, values in others.items():
@@ -130,7 +131,7 @@ def looks(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list
             gained += 1
             if gained > _MOST_GAINED:
                 break
-            found.append(Look(field_key(place, place), place, place, extract(live, place), values))
+            found.append(Look(field_key(place, place), place, place, values_at(live, place), values))
     if gained:
         found.sort(key=_rank_of_look)
         if ones and others and (cross := _across(live, shadow, next(iter(ones)), next(iter(others)))) is not None:
@@ -143,14 +144,14 @@ def _rank_of_look(look: Look) -> Rank:
 
 
 def _of_shadow(shadow: Any, place: str) -> list[Any] | None:
-    return None if shadow is FAILED else extract(shadow, place)
+    return None if shadow is FAILED else values_at(shadow, place)
 
 
 def _across(live: Any, shadow: Any, one: str, other: str) -> Look | None:
     """The best places of both arms as one field, where neither payload has the other's."""
-    if one == other or extract(shadow, one) or extract(live, other):
+    if one == other or values_at(shadow, one) or values_at(live, other):
         return None
-    return Look(field_key(one, other), one, other, extract(live, one), extract(shadow, other))
+    return Look(field_key(one, other), one, other, values_at(live, one), values_at(shadow, other))
 
 
 def candidates(value: Any) -> dict[str, list[Any]]:
@@ -161,19 +162,20 @@ def candidates(value: Any) -> dict[str, list[Any]]:
     if len(found) > 1:
         best = sorted(found, key=static_rank)[:MOST_PLACES]
         found = {place: found[place] for place in best}
-    if survey.cut:
+    if survey.ragged:
         for place in found:
-            if any(place == cut or place.startswith(f"{cut}/") for cut in survey.cut):
-                found[place] = extract(value, place)
+            if any(place == ragged or place.startswith(f"{ragged}/") for ragged in survey.ragged):
+                found[place] = values_at(value, place)
     return found
 
 
 class _Survey:
-    """A walk through one payload. `cut` are arrays of which only the first elements were looked at."""
+    """A walk through one payload. `ragged` are the elements of arrays that are not alike, or of which only the first
+    were looked at: what is at a place in these is gathered once it is known which places there are."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[Any]] = {}
-        self.cut: list[str] = []
+        self.ragged: list[str] = []
         self.room = _MOST_LEAVES
 
     def look(self, place: str, value: Any, depth: int) -> None:
@@ -214,12 +216,14 @@ class _Survey:
         if isinstance(first, dict | list):
             if not isinstance(first, list) and len(value) > 1 and ranking_of(value) is not None:
                 self.put(place, value)
+            if len(value) > 1:
+                if isinstance(first, dict) and self._columns(below, first, value):
+                    return
+                self.ragged.append(below)
             for element in value:
                 if self.room <= 0:
                     break
                 self.look(below, element, depth + 1)
-            if self.room <= 0:
-                self.cut.append(below)
             return
         numbers = isinstance(first, int | float) and not isinstance(first, bool)
         vector = numbers and is_vector(value)
@@ -232,6 +236,25 @@ class _Survey:
             else:
                 self.found[below] = list(value)
             self.room -= 1
+
+    def _columns(self, place: str, first: dict[str, Any], rows: list[Any]) -> bool:
+        """Gather the rows of a table column by column, if they are alike: objects of the same scalars."""
+        keys = first.keys()
+        if len(keys) > self.room or place in self.found or set(map(type, rows)) != {dict}:
+            return False
+        if any(row.keys() != keys for row in rows):
+            return False
+        columns = [[row[key] for row in rows] for key in keys]
+        if any(not _SCALARS.issuperset(map(type, column)) for column in columns) or vector_of(first) is not None:
+            return False
+        for key, column in zip(keys, columns, strict=True):
+            below = member_place(place, key) if len(key) <= _LONGEST_KEY else f"{place}/{pointer_token(key)}"
+            if below in self.found:
+                self.found[below] += column
+            else:
+                self.found[below] = column
+        self.room -= len(keys)
+        return True
 
 
 @lru_cache(maxsize=1024)
@@ -252,6 +275,23 @@ def extract(value: Any, pointer: str) -> list[Any]:
                 pass  # looked at one by one
         found = [below for each in found for below in _below(each, segment)]
     return found
+
+
+def values_at(value: Any, place: str) -> list[Any]:
+    """The values at a place, with `MISSING` for the elements of an array that do not have it. Empty where none has it.
+
+    So the rows of two batches stay beside each other where one of them lacks a member.
+    """
+    found = [value]
+    for segment in pointer_segments(place):
+        if segment == "*":
+            found = [below for each in found for below in _below(each, segment)]
+            continue
+        try:
+            found = [each[segment] for each in found]
+        except (KeyError, TypeError):
+            found = [next(iter(_below(each, segment)), MISSING) for each in found]
+    return found if any(each is not MISSING for each in found) else []
 
 
 def _below(value: Any, segment: str) -> Iterable[Any]:

@@ -42,9 +42,18 @@ class Prints(dict[int, dict[int, Print]]):
 
     KEPT: ClassVar[int] = 64
 
+    def __init__(self, kept: Mapping[int, dict[int, Print]] | None = None) -> None:
+        super().__init__(kept or {})
+        self._largest: dict[int, int] = {}  # of the blocks that are full; worked out when it is asked for
+
     def wants(self, block: int, digest: int) -> bool:
-        kept = self.get(block)
-        return kept is None or len(kept) < self.KEPT or digest < max(kept)
+        largest = self._largest.get(block)
+        if largest is None:
+            kept = self.get(block)
+            if kept is None or len(kept) < self.KEPT:
+                return True
+            largest = self._largest[block] = max(kept)
+        return digest < largest
 
     def add(self, block: int, digest: int, prints: Print) -> None:
         kept = self.get(block)
@@ -55,6 +64,7 @@ class Prints(dict[int, dict[int, Print]]):
         kept[digest] = prints if before is None else min(before, prints)
         if len(kept) > self.KEPT:
             del kept[max(kept)]
+        self._largest.pop(block, None)
 
     def merged(self, other: Self) -> Self:
         total = type(self)({block: dict(kept) for block, kept in self.items()})
@@ -62,6 +72,7 @@ class Prints(dict[int, dict[int, Print]]):
         return total
 
     def absorb(self, other: Self) -> None:
+        self._largest = {}
         for block, kept in other.items():
             self._gather(block, kept)
 

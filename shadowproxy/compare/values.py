@@ -26,11 +26,22 @@ Form = Literal[
     "numbers",
     "ranking",
     "other",
+    "absent",
 ]
 """What a JSON value can be. `whole` and `real` are finite numbers without and with a fraction, so that 1 and 1.0 are of
 one form; `token` is a text that looks like an ID and `volatile` one that looks like a UUID, a time or a digest;
 `vector` is a probability vector, `numbers` another array of numbers, `ranking` an array of things with an ID each;
-`empty` is an empty text or array."""
+`empty` is an empty text or array, and `absent` a member that an element of an array lacks."""
+
+
+class Missing:
+    """Stands for what an element of an array does not have and others beside it do."""
+
+    def __repr__(self) -> str:
+        return "missing"
+
+
+MISSING: Final = Missing()
 
 Label = str | int | float | bool
 
@@ -93,6 +104,8 @@ def _short_text_form(value: str) -> Form:
 
 
 def _array_form(value: Any) -> Form:
+    if value is MISSING:
+        return "absent"
     if not value:
         return "empty"
     if vector_of(value) is not None:
@@ -188,6 +201,18 @@ def class_key(value: str | int | float | None) -> str:
 def words_of(text: str) -> list[str]:
     """A text for comparing words: lower case, white space and punctuation apart."""
     return _WORD.findall(text.lower())
+
+
+def same_words(one: str, other: str) -> bool:
+    """Whether two texts have the same words, and any."""
+    if len(one) > LONGEST_CLASS or len(other) > LONGEST_CLASS:
+        return words_of(one) == words_of(other) != []
+    return _same_words(one, other)
+
+
+@lru_cache(maxsize=4096)
+def _same_words(one: str, other: str) -> bool:
+    return words_of(one) == words_of(other) != []
 
 
 def token_f1(one: list[str], other: list[str]) -> float:
