@@ -7,11 +7,12 @@ The *pairs* are the requests that live answered and that the shadow was really s
 caller left, is in neither arm of them.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 
@@ -125,6 +126,17 @@ class Values(Table[Distinct]):
     SHALLOW = True
 
 
+class _Largest(Sample):
+    KEPT: ClassVar[int] = 1
+
+
+class Furthest(Table[_Largest]):
+    """The bin of the largest difference of numbers at a place, under its rank from above."""
+
+    INNER = _Largest
+    SHALLOW = True
+
+
 class Gaps(Table[Hist]):
     """By how much numbers differ at a place, in bins."""
 
@@ -204,7 +216,8 @@ class Pair(Whole):
     present: its places; lacking: those that the shadow's lacks. labelled: pairs for which a truth is known. named: by
     which fields, where they were named.
 
-    apart, apart_in_part: of numbers that differ, by how much, and by which part of the larger.
+    apart, apart_in_part: of numbers that differ, by how much at most, and by which part of the larger: below 2 to which
+    power.
     control_pairs: exchanges where live was asked twice and all three answers could be compared; control_differs and
     control_shadow_differs: those of them where live differs from itself, and the shadow from live.
     legacy: how much was counted by an earlier version, which did not count all of this.
@@ -267,7 +280,7 @@ class Pair(Whole):
     control_shadow_places: ByPath = field(default_factory=ByPath)
     control_gaps: Gaps = field(default_factory=Gaps)
     control_shadow_gaps: Gaps = field(default_factory=Gaps)
-    apart: Gaps = field(default_factory=Gaps)
+    apart: Furthest = field(default_factory=Furthest)
     apart_in_part: Gaps = field(default_factory=Gaps)
     examples: Examples = field(default_factory=Examples)
     legacy: Tally = field(default_factory=Tally)
@@ -447,8 +460,9 @@ class Pair(Whole):
             mine = _something(value_said(record.live, said)) if live_good else _EMPTY
             theirs = _something(value_said(shadow, answered)) if shadow_good and answered is not None else NO_ANSWER
             places = looks(mine, theirs, reading.fields)
-            rows, flip = self._outputs(block, record, places, payload, marks, truth, reading)
-            if live_good and shadow_good and answered is not None and has_structure(mine):
+            both = live_good and shadow_good
+            rows, flip = self._outputs(block, record, places, payload, marks, truth, reading, both=both)
+            if both and answered is not None and has_structure(mine):
                 self._built(block, mine, theirs, said, answered, found, reading)
         fields: dict[str, list[Any]] = leaves(payload)
         fields["@method"] = [record.request.method]
@@ -476,8 +490,13 @@ class Pair(Whole):
         marks: list[str],
         truth: Truth | None,
         reading: Reading,
+        *,
+        both: bool,
     ) -> tuple[Rows, Flip | None]:
-        """Count what stands at each place; adds to `marks`. Gives the marks row by row, and how a class flipped."""
+        """Count what stands at each place. Gives the marks row by row, and how a class flipped.
+
+        With two good answers (`both`) what befell each place is added to `marks`; without, those say it already.
+        """
         labels = () if truth is None else truth.labels
         lengths: set[int] | None = None
         flip: Flip | None = None
@@ -499,10 +518,10 @@ class Pair(Whole):
             words = outputs.add(block, live, shadow, tolerance=tolerance, labels=labels, rows=rows, digest=digest)
             if len(live) > 1:
                 told_by_row = by_row.setdefault(len(live), [])
-                if shadow is not None and any(words):
+                if both and any(words):
                     told_by_row.append([mark_at(word, key) if word else "" for word in words])
                     of_rows.extend(mark_at(word, key) for word in sorted(set(words)) if word)
-            elif words[0] and shadow is not None:
+            elif both and words[0]:
                 marks.append(mark_at(words[0], key))
             if first and live:
                 self._again(record, live)
@@ -604,17 +623,18 @@ class Pair(Whole):
                 shapes[shape_of(path, shown)] += times
 
     def _apart(self, path: str, live: list[Any], shadow: list[Any]) -> None:
-        """Count how far apart numbers are that differ, and that as a part of the larger."""
-        gaps: list[int] = []
-        parts: list[int] = []
+        """Count how far apart numbers are that differ: at most, and as a part of the larger by powers of two."""
+        furthest = 0.0
+        powers: list[int] = []
         for one, other in zip(live, shadow, strict=True):
             gap = gap_of(one, other)
-            if gap is not None:
-                gaps.append(bin_of(gap))
-                parts.append(bin_of(gap / max(abs(one), abs(other))) if gap else 0)
-        if gaps:
-            self.apart.part(path).update(gaps)
-            self.apart_in_part.part(path).update(parts)
+            if gap:
+                furthest = max(furthest, gap)
+                powers.append(math.frexp(gap / max(abs(one), abs(other)))[1])
+        if powers:
+            at = bin_of(furthest)
+            self.apart.part(path).add(_WIDEST - at, at)
+            self.apart_in_part.part(path).update(powers)
 
     def _control(self, block: int, live: Answer, control: Answer, found: Diff, reading: Reading) -> None:
         again = recompared(live, control, reading.rules)

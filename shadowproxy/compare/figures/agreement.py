@@ -71,13 +71,13 @@ def _apart(pair: Pair, path: str) -> Figures | None:
         return None
     total = sum(parts.values())
     found: Figures = {
-        "most": edges(max(parts))[1],
-        "absolute": edges(max(gaps))[1],
+        "most": 2.0 ** max(parts),
+        "absolute": edges(max(gaps.values()))[1],
         "tolerance": None,
         "settles": None,
     }
     for power in range(_SMALLEST_POWER, 0):
-        settled = sum(count for at, count in parts.items() if edges(at)[0] <= 10.0**power) / total
+        settled = sum(count for at, count in parts.items() if 2.0**at <= 10.0**power) / total
         if settled >= _SETTLED:
             return {**found, "tolerance": 10.0**power, "settles": settled}
     return found
