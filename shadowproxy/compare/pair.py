@@ -547,7 +547,7 @@ class Pair(Whole):
     ) -> None:
         """Count what live's answer has, and what of it the shadow's lacks."""
         waiting = self._waiting
-        shape = shape_of_answer(live)
+        shape = shape_of_answer(live, exact=said.kind == "json" and not said.lenient)
         known = waiting.built.get((block, shape))
         if known is None:
             waiting.size += len(places_in(shape))

@@ -50,19 +50,19 @@ def has_structure(value: Any) -> bool:
     return isinstance(value, dict | list)
 
 
-def shape_of(value: Any) -> Shape:
-    """The shape of an answer; of a large one that of its first `MOST_PLACES` places."""
-    return _shape(value, 0, [MOST_PLACES])
+def shape_of(value: Any, *, exact: bool = False) -> Shape:
+    """The shape of an answer; of a large one that of its first `MOST_PLACES` places. `exact`: it has no NaN in it."""
+    return _shape(value, 0, [MOST_PLACES], exact)
 
 
-def _shape(value: Any, depth: int, room: list[int]) -> Shape:
+def _shape(value: Any, depth: int, room: list[int], exact: bool) -> Shape:
     if depth > _DEEPEST or room[0] <= 0:
         return ()
     parts: list[Any] = []
     if isinstance(value, dict):
         if len(value) <= room[0] and value and _FULL.issuperset(map(type, value.values())):
             keys: Shape = tuple(value)
-            if max(map(len, keys)) <= _LONGEST_KEY and not any(member != member for member in value.values()):
+            if max(map(len, keys)) <= _LONGEST_KEY and (exact or not any(map(_nothing, value.values()))):
                 room[0] -= len(keys)
                 return keys
         for key, member in value.items():
@@ -70,34 +70,34 @@ def _shape(value: Any, depth: int, room: list[int]) -> Shape:
                 break
             if isinstance(member, dict | list):
                 room[0] -= 1
-                parts.append((key[:_LONGEST_KEY], _shape(member, depth + 1, room)))
+                parts.append((key[:_LONGEST_KEY], _shape(member, depth + 1, room, exact)))
             elif not (member is None or member != member):
                 room[0] -= 1
                 parts.append(key[:_LONGEST_KEY])
     elif isinstance(value, list) and value:
         elements = value[:_ELEMENTS]
-        if not _full(elements):
+        if not _full(elements, exact):
             return ()
         room[0] -= 1
         parts.append(None)
-        if all(isinstance(each, dict | list) for each in elements):
+        if isinstance(elements[0], dict | list) and all(isinstance(each, dict | list) for each in elements):
             left = room[0]
             common: Shape | None = None
             for each in elements:
                 inner = [left]  # elements share their places, and so what room these take
-                shape = _shape(each, depth + 1, inner)
+                shape = _shape(each, depth + 1, inner, exact)
                 room[0] = min(room[0], inner[0])
                 common = shape if common is None or common == shape else _common(common, shape)
             parts.append(common)
     return tuple(parts)
 
 
-def _full(elements: list[Any]) -> bool:
+def _full(elements: list[Any], exact: bool) -> bool:
     """Whether every element of an array holds something."""
     kinds = set(map(type, elements))
     if type(None) in kinds:
         return False
-    if float not in kinds:
+    if exact or float not in kinds:
         return True
     if kinds == {float} and math.isfinite(sum(elements)):
         return True
@@ -175,8 +175,9 @@ def _lack(pointer: str, live: Any, shadow: Any, place: Place, depth: int, found:
             _lack(member_place(pointer, key[:_LONGEST_KEY]), member, beside, place.member(key), depth + 1, found)
     elif isinstance(live, list):
         below = f"{pointer}/*"
-        if live and not shadow:
-            found[below] = None
+        if not shadow:
+            if live and _full(live[:_ELEMENTS], exact=False):
+                found[below] = None
             return
         each = place.each()
         last = len(live) - 1
