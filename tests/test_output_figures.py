@@ -3,18 +3,27 @@
 import json
 import random
 from collections.abc import Callable, Sequence
+from io import StringIO
 from typing import Any
 
 import pytest
+from logs import answer, record
+from rich.console import Console
 from test_related import KINDS, words
 
 from shadowproxy.compare.checks import Result, checks_of
+from shadowproxy.compare.forms import to_junit, to_markdown
 from shadowproxy.compare.gates import Gates
+from shadowproxy.compare.html import to_html
 from shadowproxy.compare.kinds import decided
 from shadowproxy.compare.output_figures import output_figures
 from shadowproxy.compare.outputs import OutputsByField
 from shadowproxy.compare.places import FAILED, looks
+from shadowproxy.compare.reading import Reading
+from shadowproxy.compare.report import print_figures, to_json
+from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.sketch import hashed
+from shadowproxy.compare.summary import summarise
 
 Figures = dict[str, Any]
 Pairs = Sequence[tuple[Any, Any]]
@@ -288,3 +297,22 @@ def test_parts_of_a_log_in_any_order_give_the_figures_of_the_whole_digit_for_dig
         total.absorb(OutputsByField.from_json(json.loads(json.dumps(parts[at].to_json()))))
     one, other = ([output_figures(each) for each in decided(table, 120)] for table in (whole, total))
     assert json.dumps(one) == json.dumps(other)
+
+
+# --- in the report -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_shown_in_every_form(kind: str) -> None:
+    source = random.Random(13)
+    made = []
+    for number in range(80):
+        live = KINDS[kind](source)
+        made.append(record(number, answer(live), number, s=answer(live if number % 3 else KINDS[kind](source))))
+    report = to_json(summarise(made, Reading(Rules())))
+    assert report["shadows"]["s"]["outputs"][0]["kind"] == kind
+    written = StringIO()
+    print_figures(report, Console(file=written, width=120))
+    assert f"({kind})" in written.getvalue()
+    for form in (to_html(report), to_markdown(report), to_junit(report)):
+        assert form

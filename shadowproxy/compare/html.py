@@ -282,7 +282,7 @@ def _output(output: Figures) -> str:
             f"<p class='why'>Labels are known for {percent(output['labels']['coverage'])} of the pairs; if those that "
             "come early differ from those that come late or never, so does the accuracy.</p>"
         )
-    pictures = _numbers(output) if output["kind"] in ("number", "text") else _classes(output)
+    pictures = _numbers(output) if output["kind"] in ("number", "text", "embedding") else _classes(output)
     return f"{''.join(parts)}<div class='pair'>{pictures}</div>"
 
 
@@ -334,7 +334,7 @@ def _confusion(output: Figures) -> str:
 
 
 def _numbers(output: Figures) -> str:
-    what = "length in characters" if output["kind"] == "text" else "value"
+    what = {"text": "length in characters", "embedding": "norm"}.get(output["kind"], "value")
     spans = [
         [(row["low"], row["high"], row["count"]) for row in output[arm]["histogram"]] for arm in ("live", "shadow")
     ]
@@ -344,7 +344,7 @@ def _numbers(output: Figures) -> str:
         f"<figure>{charts.steps(f'Distribution of the {what} in live and the shadow', spans[0], spans[1])}"
         f"<figcaption>How often each {what} is answered: {_key()}.</figcaption></figure>"
     )
-    if output["kind"] == "text" or not output["delta_histogram"]:
+    if output["kind"] != "number" or not output["delta_histogram"]:
         return figure
     deltas = [(row["low"], row["high"], row["count"]) for row in output["delta_histogram"]]
     low, high = output["limits"]

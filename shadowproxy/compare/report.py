@@ -261,6 +261,11 @@ def output_line(output: Figures) -> str:
     elif output["kind"] == "text":
         scores = [f"{name} {found['value']:.2f}" for name, found in output["scores"].items()]
         parts = [f"same words {percent(output['agreement']['value'])}", *scores[:3]]
+    elif output["kind"] == "embedding":
+        parts = [f"same direction {percent(output['agreement']['value'])}"]
+        if output["angle"]["p50"] is not None:
+            angles = number(output["angle"]["p50"]), number(output["angle"]["p99"])
+            parts.append(f"1 - cosine median {angles[0]}, p99 {angles[1]}")
     elif output["kind"] == "ranking":
         parts = ["same order " + percent(output["agreement"]["value"])]
         parts += [f"{name} {found['value']:.2f}" for name, found in output["scores"].items()]
