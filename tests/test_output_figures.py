@@ -204,6 +204,14 @@ def test_a_refusal_to_everything_has_collapsed() -> None:
     assert found["collapse"] == "it gives one and the same answer to 100.0% of all requests"
 
 
+def test_one_word_to_everything_has_collapsed_where_live_has_many() -> None:
+    source = random.Random(14)
+    pairs = [({"title": f"the {source.getrandbits(30)}"}, {"title": "the usual"}) for _ in range(1500)]
+    found = figures(pairs)
+    assert found["kind"] == "text"
+    assert found["collapse"] == "it gives one and the same answer to 100.0% of all requests"
+
+
 # --- kinds ---------------------------------------------------------------------------------------------------------
 
 

@@ -117,7 +117,7 @@ class Cells(dict[int, int]):
         return self
 
     def to_json(self) -> Any:
-        return [self.width, *(each for cell in sorted(self) for each in (cell, self[cell]))]
+        return [self.width, *_written(self)]
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
@@ -202,11 +202,10 @@ class BlockCells(dict[int, dict[int, int]]):
         return type(self)(wider, self.width)
 
     def to_json(self) -> Any:
-        blocks = {
-            str(block): [each for cell in sorted(counts) for each in (cell, counts[cell])]
-            for block, counts in sorted(self.items())
+        return {
+            "width": self.width,
+            "blocks": {str(block): _written(counts) for block, counts in sorted(self.items())},
         }
-        return {"width": self.width, "blocks": blocks}
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
@@ -222,10 +221,26 @@ def _joined(counts: Mapping[int, int], times: int) -> dict[int, int]:
     return found
 
 
+def _written(counts: Mapping[int, int]) -> list[int]:
+    """Cells and their counts in turn, each cell as its distance from the one before: neighbours are near."""
+    flat: list[int] = []
+    before = 0
+    for cell in sorted(counts):
+        flat += (cell - before, counts[cell])
+        before = cell
+    return flat
+
+
 def _pairs(flat: list[int]) -> dict[int, int]:
+    """The counts that `_written` wrote."""
     if len(flat) % 2:
         raise ValueError("cells without their counts")
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    found: dict[int, int] = {}
+    cell = 0
+    for at in range(0, len(flat), 2):
+        cell += flat[at]
+        found[cell] = flat[at + 1]
+    return found
 
 
 def _checked(width: int) -> int:

@@ -313,8 +313,10 @@ def _collapse(judged: Decided, figures: Figures) -> str | None:
         if _same_over_and_over(tops):
             return f"it answers {shadow['classes'][0]['class']} to {tops[0]:.1%} of all requests"
         return None
-    else:
+    elif judged.counted.prints:
         tops = _commonest(judged.counted.prints, 1), _commonest(judged.counted.prints, 0)
+    else:
+        tops = _top_class(judged.counted.shadow_classes), _top_class(judged.counted.live_classes)
     if _same_over_and_over(tops):
         return f"it gives one and the same answer to {tops[0]:.1%} of all requests"
     return None
@@ -328,6 +330,12 @@ def _commonest(prints: Prints, arm: int) -> float:
     """The share of the commonest answer of an arm, among those that were kept."""
     counts = Counter(each[arm] for kept in prints.values() for each in kept.values() if each[arm])
     return max(counts.values(), default=0) / counts.total() if counts.total() >= _FEWEST_FOR_COLLAPSE else 0.0
+
+
+def _top_class(classes: Few) -> float:
+    """The share of the commonest class; of too many it is not known, and small."""
+    counts = _totals([classes])
+    return max(counts.values(), default=0) / max(1, sum(counts.values())) if not classes.many else 0.0
 
 
 # --- scores and labels ---------------------------------------------------------------------------------------------

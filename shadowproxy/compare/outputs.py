@@ -59,6 +59,7 @@ are the same as texts and numbers and not as classes."""
 _SAME: Final[tuple[Mark, ...]] = ("",)
 _DIFFERS: Final[tuple[Mark, ...]] = ("differs",)
 
+_FEWEST_SPACES: Final = 2  # in a text of which it is worth to keep the words
 _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums
 _PLAIN: Final = 1 << 53  # below it every whole number is a float
 _MOST_MET: Final = 4096  # pairs of values that wait to be counted
@@ -381,7 +382,7 @@ class Outputs(Parts):
             if self._waits(self._met, block, code, one, other):
                 if not labels:
                     if code % 11 == 0 and one == other:
-                        if code == _TEXTS and self.prints.wants(block, digest):
+                        if code == _TEXTS and one.count(" ") >= _FEWEST_SPACES and self.prints.wants(block, digest):
                             form = form_of(one)
                             self._keep_print(block, digest, one, form, other, form)
                         return _SAME
@@ -663,8 +664,10 @@ class Outputs(Parts):
     def _keep_print(self, block: int, digest: int, one: Any, form: str, other: Any, other_form: str) -> None:
         """Keep the fingerprints of an exchange if its ID is among the block's smallest."""
         family = _FAMILIES.get(form)
-        if family not in ("text", "ranking", "numbers") or form == "volatile" or not self.prints.wants(block, digest):
+        if family not in ("text", "ranking", "numbers") or not self.prints.wants(block, digest):
             return
+        if family == "text" and one.count(" ") < _FEWEST_SPACES:
+            return  # a class or an ID
         theirs = b"" if _FAMILIES.get(other_form) != family else _print(other, family)
         self.prints.add(block, digest, (_print(one, family), theirs))
 

@@ -6,13 +6,14 @@ no order of files changes, and in which neighbours in time are no neighbours.
 
 | answer | fingerprint | likeness |
 |---|---|---|
-| text | the smallest 16 of its words' hashes | the share of words in common (Jaccard), estimated from them |
+| text of several words | the smallest 8 of its words' hashes | the share of words in common, guessed from them |
 | ranking | its first 10 IDs' hashes | rank-biased overlap |
 | numbers | on which side of 128 random planes they lie | the cosine of the angle that this suggests |
 """
 
 import math
 import random
+from base64 import b85decode, b85encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import mul
@@ -27,7 +28,7 @@ PLANES: Final = 128
 AXES: Final = 16
 """Numbers to which the sum of embeddings is projected."""
 
-_WORDS: Final = 16
+_WORDS: Final = 8
 _ITEMS: Final = 10
 _MASK: Final = 0xFFFFFFFF
 _MIXED: Final = 2654435761  # 2^32 by the golden ratio: crc32 alone keeps words that differ little close together
@@ -95,7 +96,7 @@ class Prints(dict[int, dict[int, Print]]):
 
     def to_json(self) -> Any:
         return {
-            str(block): {f"{digest:x}": [each.hex() for each in kept[digest]] for digest in sorted(kept)}
+            str(block): {f"{digest:x}": [b85encode(each).decode() for each in kept[digest]] for digest in sorted(kept)}
             for block, kept in sorted(self.items())
         }
 
@@ -103,15 +104,15 @@ class Prints(dict[int, dict[int, Print]]):
     def from_json(cls, raw: Any) -> Self:
         return cls(
             {
-                int(block): {int(digest, 16): _unhexed(prints) for digest, prints in kept.items()}
+                int(block): {int(digest, 16): _decoded(prints) for digest, prints in kept.items()}
                 for block, kept in raw.items()
             }
         )
 
 
-def _unhexed(prints: Sequence[str]) -> Print:
+def _decoded(prints: Sequence[str]) -> Print:
     live, shadow = prints
-    return bytes.fromhex(live), bytes.fromhex(shadow)
+    return b85decode(live), b85decode(shadow)
 
 
 # --- fingerprints --------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def related(judged: Decided, *, of_classes: bool = False) -> dict[str, Any]:
 def _estimate(judged: Decided) -> Estimate | None:
     if judged.kind == "number":
         return _of_numbers(judged)
-    if judged.kind in ("class", "vector"):
+    if judged.kind in ("class", "vector") or not judged.counted.prints:
         return _of_classes(judged)
     likenesses = Likenesses(judged.counted.prints, _PRINTED[judged.kind])
     return leaving_out(sorted(likenesses.true), likenesses.related, likenesses.kept)
@@ -103,6 +103,8 @@ def _without(total: Counter[int], part: Mapping[int, int], points: Mapping[int, 
 def _of_classes(judged: Decided) -> Estimate | None:
     counted = judged.counted
     with_whole = judged.kind == "class"
+    # Texts of a word or two that are too many for classes are counted by their hash: then chance is put too high, and
+    # r too low, by at most 1 in as many as there are hashes.
     live_tables = [counted.live_classes, counted.live_whole] if with_whole else [counted.live_classes]
     shadow_tables = [counted.shadow_classes, counted.shadow_whole] if with_whole else [counted.shadow_classes]
     live, shadow = _by_block(live_tables), _by_block(shadow_tables)
@@ -155,6 +157,7 @@ def _varied(judged: Decided) -> int:
         return sum(counts) - max(counts, default=0)
     prints = Counter(live for kept in counted.prints.values() for live, _ in kept.values())
     if not prints:
-        return 0
+        counts = [series.total() for series in counted.live_classes.values()]
+        return sum(counts) - max(counts, default=0)
     share = 1 - max(prints.values()) / prints.total()
     return round(share * judged.pairs.total())
