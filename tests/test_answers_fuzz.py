@@ -10,8 +10,8 @@ from logs import record
 
 from shadowproxy.compare.answers import answer_value, failed_reason, reason_of
 from shadowproxy.compare.answers.masking import LONGEST
-from shadowproxy.compare.forms import to_markdown
 from shadowproxy.compare.html import to_html
+from shadowproxy.compare.markdown import to_markdown
 from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.streams import Streams

@@ -9,11 +9,13 @@ import pytest
 from logs import chosen, mixed
 from rich.console import Console
 
-from shadowproxy.compare.forms import to_junit, to_markdown
 from shadowproxy.compare.html import to_html
-from shadowproxy.compare.report import exit_code, print_figures, to_json
+from shadowproxy.compare.junit import to_junit
+from shadowproxy.compare.markdown import to_markdown
+from shadowproxy.compare.report import exit_code, to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import FORMAT, Summary, SummaryError, load, merge, save, summarise
+from shadowproxy.compare.text import print_figures
 
 SAVED = (Path(__file__).parent / "data" / "summary_1.json").read_bytes()
 """What the first version with saved summaries made of `mixed(120)`."""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from logs import answer, record
 from rich.console import Console
+from shadowproxy.compare.forms import to_junit, to_markdown
 from test_related import KINDS, words
 
 from shadowproxy.compare.checks import Result, checks_of
-from shadowproxy.compare.forms import to_junit, to_markdown
 from shadowproxy.compare.gates import Gates
 from shadowproxy.compare.html import to_html
 from shadowproxy.compare.kinds import decided

@@ -9,9 +9,10 @@ import pytest
 from logs import answer, failed, mixed, record
 from rich.console import Console
 
-from shadowproxy.compare.report import print_text, to_json
+from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.summary import Summary, merge, summarise
+from shadowproxy.compare.text import print_text
 from shadowproxy.compare.words import percent
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
@@ -90,15 +91,18 @@ def test_timeouts_make_the_tail_at_least_their_limit() -> None:
     assert "40 timed out" in text_of(summary)
 
 
-def test_errors_are_paired_with_live() -> None:
+def test_errors_are_paired_with_live_and_say_why() -> None:
     good = answer({"x": 1})
     records = [record(n, good, n * 60, s=good if n % 10 else answer({"x": 1}, status=500)) for n in range(600)]
     figures = to_json(summarise(records, Rules()))["shadows"]["s"]
-    assert figures["errors"]["live"]["value"] == 0
-    assert figures["errors"]["shadow"]["value"] == 0.1
-    assert figures["errors"]["difference"]["value"] == pytest.approx(0.1)
-    assert figures["structure"]["n"] == 540
-    assert figures["structure"]["lost"] == 0
+    errors = figures["errors"]
+    assert (errors["live"]["value"], errors["shadow"]["value"]) == (0, 0.1)
+    assert errors["difference"]["value"] == pytest.approx(0.1)
+    assert (figures["structure"]["n"], figures["structure"]["lost"]) == (540, 0)
+    assert [(row["reason"], row["count"]) for row in errors["reasons"]["shadow"]] == [
+        ("500: Internal Server Error, no reason given", 60)
+    ]
+    assert figures["advice"]["next"]["do"] == "mend"
 
 
 def test_the_figures_are_the_same_however_the_log_was_divided() -> None:

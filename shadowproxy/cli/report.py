@@ -77,7 +77,8 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     summary = _summary(logs, given)
     from rich.console import Console
 
-    from shadowproxy.compare.report import exit_code, print_figures, to_json
+    from shadowproxy.compare.report import exit_code, to_json
+    from shadowproxy.compare.text import print_figures
 
     figures = to_json(summary, gates, slices=given["slices"])
     # Files first: a reader of the text may leave early, as `head` does.
@@ -86,7 +87,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 
         _write(given["html"], to_html(figures))
     if given["junit"] is not None:
-        from shadowproxy.compare.forms import to_junit
+        from shadowproxy.compare.junit import to_junit
 
         _write(given["junit"], to_junit(figures))
     if given["as_json"]:
@@ -94,7 +95,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 
         click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
     elif given["as_markdown"]:
-        from shadowproxy.compare.forms import to_markdown
+        from shadowproxy.compare.markdown import to_markdown
 
         click.echo(to_markdown(figures), nl=False)
     else:

@@ -67,7 +67,7 @@ def checks_of(shadow: Figures, gates: Gates) -> list[Check]:
     whole = _checks(shadow, gates)
     judged = [route for route in shadow.get("routes", ()) if route["gated"]]
     if len(judged) > 1 or (judged and judged[0].get("figures") is not None):
-        by_route = [(route["route"], _checks_of_route(route["figures"], gates)) for route in judged]
+        by_route = [(route["route"], checks_of_route(route["figures"], gates)) for route in judged]
         whole = [_worst(name, by_route, whole) for name in dict.fromkeys(each.name for _, c in by_route for each in c)]
     return [*([hardly] if hardly is not None else []), *whole]
 
@@ -82,7 +82,7 @@ def _worst(name: str, by_route: list[tuple[str, list[Check]]], pooled: list[Chec
     return replace(worst, said=f"{worst.said}, on {route}", route=route)
 
 
-def _checks_of_route(figures: Figures, gates: Gates) -> list[Check]:
+def checks_of_route(figures: Figures, gates: Gates) -> list[Check]:
     """A route that live hardly answers (scanners, a route that is gone) can only be held to fail no more than live."""
     checks = _checks(figures, gates)
     if _hardly_answered(figures["pairs"]) is None:

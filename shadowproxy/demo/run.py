@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from shadowproxy.compare.engines import summarise_files
 from shadowproxy.compare.html import to_html
-from shadowproxy.compare.report import print_figures, to_json
+from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.text import print_figures
 from shadowproxy.compare.truths import by_request
 from shadowproxy.demo import flights
 from shadowproxy.demo.client import Heard, ask_all

@@ -10,7 +10,7 @@ from shadowproxy.compare.kinds import Decided, decided
 from shadowproxy.compare.output_figures import output_figures
 from shadowproxy.compare.pair import Pair
 from shadowproxy.compare.reading import keys_of
-from shadowproxy.compare.routes import Route, Routes, judged, pooled
+from shadowproxy.compare.routes import FEWEST_PAIRS, OTHER, Route, Routes, judged, pooled
 from shadowproxy.compare.summary import Summary
 
 FORMAT: Final = 2
@@ -57,8 +57,24 @@ def _shadow(routes: Routes, summary: Summary, slices: tuple[str, ...], bounds: B
     alone = len(rows) == 1
     return {
         **_pair(pooled(routes), summary, slices, bounds),
-        "routes": [_route(route, alone, summary, slices, bounds) for route in rows],
+        "routes": [
+            {
+                **_route(route, alone, summary, slices, bounds),
+                "why": None if route.gated or alone else _why(route, rows),
+            }
+            for route in rows
+        ],
     }
+
+
+def _why(route: Route, rows: list[Route]) -> str:
+    """Why a route is not judged by itself."""
+    if not any(each.gated for each in rows):
+        return "not judged by itself: all routes are judged as one"
+    if any(each.gated and each.name == OTHER for each in rows):
+        return f"judged with {OTHER}: too few to be judged by itself"
+    count = pairs.number_of_pairs(route.pair)[0]
+    return f"not judged: under {FEWEST_PAIRS} requests" if count < FEWEST_PAIRS else "not judged: under 1 % of all"
 
 
 def _route(route: Route, alone: bool, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
