@@ -9,21 +9,24 @@ from typing import Any
 import pytest
 from logs import answer, record
 from rich.console import Console
-from shadowproxy.compare.forms import to_junit, to_markdown
 from test_related import KINDS, words
 
 from shadowproxy.compare.checks import Result, checks_of
 from shadowproxy.compare.gates import Gates
+from shadowproxy.compare.held import held
 from shadowproxy.compare.html import to_html
+from shadowproxy.compare.junit import to_junit
 from shadowproxy.compare.kinds import decided
+from shadowproxy.compare.markdown import to_markdown
 from shadowproxy.compare.output_figures import output_figures
 from shadowproxy.compare.outputs import OutputsByField
 from shadowproxy.compare.places import FAILED, looks
 from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import print_figures, to_json
+from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.sketch import hashed
 from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.text import print_figures
 
 Figures = dict[str, Any]
 Pairs = Sequence[tuple[Any, Any]]
@@ -32,9 +35,10 @@ Pairs = Sequence[tuple[Any, Any]]
 def fold(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (), part: slice = slice(None)) -> Any:
     table = OutputsByField()
     for number in range(len(pairs))[part]:
-        for key, _, _, ones, others in looks(*pairs[number]):
+        for look in looks(*pairs[number]):
             block = number * 40 // len(pairs)
-            table.part(key).add(block, ones, others, digest=hashed(str(number)), labels=labels(number))
+            table.part(look.key).add(block, look.live, look.shadow, digest=hashed(str(number)))
+            table.part(look.key).truths.add(block, *held(look)[1:], labels(number))
     return table
 
 

@@ -25,10 +25,10 @@ from shadowproxy.compare.rules import Tolerance
 UUID = "123e4567-e89b-12d3-a456-426614174000"
 
 
-def counted(*pairs: tuple[Any, Any], tolerance: Tolerance | None = None, labels: tuple[Any, ...] = ()) -> Outputs:
+def counted(*pairs: tuple[Any, Any], tolerance: Tolerance | None = None) -> Outputs:
     outputs = Outputs()
     for number, (live, shadow) in enumerate(pairs):
-        outputs.add(0, [live], [shadow], tolerance=tolerance, labels=labels, digest=number)
+        outputs.add(0, [live], [shadow], tolerance=tolerance, digest=number)
     outputs.settle()
     return outputs
 
@@ -244,43 +244,6 @@ def test_few_classes_add_up_in_any_order_also_when_they_are_many(parts: list[lis
     assert total_pairs.to_json() == all_pairs.to_json() == ThreePairs.from_json(all_pairs.to_json()).to_json()
 
 
-@pytest.mark.parametrize(
-    ("live", "shadow", "label"),
-    [
-        ({"cat": 0.9, "dog": 0.2}, {"cat": 0.1, "dog": 0.2}, "cat"),
-        ([{"id": 1}, {"id": 2}], [{"id": 2}, {"id": 1}], "1"),
-        (1, 2, "1"),
-        ("a", None, "a"),
-        (True, [], "true"),
-    ],
-)
-def test_the_first_of_a_vector_or_ranking_is_held_to_the_label_and_nothing_is_wrong(
-    live: Any, shadow: Any, label: Any
-) -> None:
-    outputs = counted((live, shadow), labels=(label,))
-    assert totals(outputs.labelled) == totals(outputs.live_right)
-    assert (outputs.labelled, outputs.shadow_right, outputs.both_right) != ({}, {}, {})
-    assert outputs.shadow_right == {}
-    assert outputs.label_requests == {0: 1}
-
-
-def test_who_was_nearer_is_counted_for_numbers() -> None:
-    outputs = counted((1.0, 3.0), (2.0, 2.0), (5.0, 2.5), labels=(2,))
-    assert (outputs.live_nearer.total(), outputs.shadow_nearer.total()) == (0, 1)
-    assert outputs.errors.floats() == {0: [4.0, 1.5, 3.0]}
-    assert counted((1.0, 2.0), labels=("n/a",)).errors == {}
-
-
-def test_every_row_is_held_to_its_own_label_where_it_is_known() -> None:
-    outputs = Outputs()
-    outputs.add(0, ["a", "b", "c"], ["a", "x"], labels=("a", None, "c"))
-    assert totals(outputs.labelled) == {"text text": 1, "text fewer rows": 1}
-    assert totals(outputs.live_right) == {"text text": 1, "text fewer rows": 1}
-    assert totals(outputs.shadow_right) == {"text text": 1}
-    outputs.add(0, ["a", "b"], ["a", "x"], labels=("a",))  # one label for two rows is for neither
-    assert sum(totals(outputs.labelled).values()) == 2
-
-
 def test_a_flip_is_told_of_classes_alone() -> None:
     assert flip_of("a", "b") == ('"a"', '"b"')
     assert flip_of([0.1, 0.9], [0.9, 0.1]) == ('"1"', '"0"')
@@ -326,7 +289,6 @@ exchanges = st.lists(
         st.integers(0, 3),
         st.lists(values, max_size=3),
         st.none() | st.lists(values, max_size=3),
-        st.sampled_from([(), ("a",), (1,), ("a", None, 2.5)]),
     ),
     max_size=12,
 )
@@ -334,8 +296,8 @@ exchanges = st.lists(
 
 def of_exchanges(found: list[tuple[int, Any]]) -> Outputs:
     outputs = Outputs()
-    for digest, (block, live, shadow, labels) in found:
-        outputs.add(block, live, shadow, labels=labels, digest=digest, rows=len(live))
+    for digest, (block, live, shadow) in found:
+        outputs.add(block, live, shadow, digest=digest, rows=len(live))
     return outputs
 
 
@@ -377,11 +339,11 @@ def test_batches_of_rows_that_are_alike_are_counted_as_row_by_row(
     batches: list[tuple[int, list[tuple[Any, Any]]]], tolerance: Tolerance | None
 ) -> None:
     at_once, one_by_one = Outputs(), Outputs()
+    one_by_one._tolerance = tolerance
     for digest, (block, pairs) in enumerate(batches * 2):
         live, shadow = [one for one, _ in pairs], [other for _, other in pairs]
         marks = at_once.add(block, live, shadow, tolerance=tolerance, digest=digest, rows=2)
-        labels = (None,) * len(live)  # with labels, every row is looked at alone
-        again = one_by_one.add(block, live, shadow, tolerance=tolerance, digest=digest, rows=2, labels=labels)
+        again = one_by_one._several(block, live, shadow, 2, digest)
         assert list(marks) == list(again)
     assert at_once.to_json() == one_by_one.to_json()
 
@@ -390,8 +352,8 @@ def test_batches_of_rows_that_are_alike_are_counted_as_row_by_row(
 def test_marks_are_those_of_what_is_counted(found: list[Any]) -> None:
     lost = gained = differs = 0
     outputs = Outputs()
-    for digest, (block, live, shadow, labels) in enumerate(found):
-        words = outputs.add(block, live, shadow, labels=labels, digest=digest)
+    for digest, (block, live, shadow) in enumerate(found):
+        words = outputs.add(block, live, shadow, digest=digest)
         if len(live) == 1 and (shadow is None or len(shadow) <= 1):
             lost += words[0] == "lost"
             gained += words[0] == "gained"

@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Final, Literal
 
 from shadowproxy.compare.cells import cell_mean
-from shadowproxy.compare.outputs import EXTRA, Few, Forms, Outputs
+from shadowproxy.compare.outputs import Few, Outputs
 from shadowproxy.compare.places import ENVELOPES, is_envelope, places_of, static_rank, static_score
 from shadowproxy.compare.rules import pointer_segments
-from shadowproxy.compare.sketch import Series
-from shadowproxy.compare.values import LONG_TEXT
+from shadowproxy.compare.sketch import Forms, Series
+from shadowproxy.compare.values import EXTRA, LONG_TEXT
 
 Kind = Literal["class", "number", "vector", "ranking", "text", "embedding"]
 Unit = Literal["rows", "answers"]

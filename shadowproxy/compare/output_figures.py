@@ -360,15 +360,15 @@ def _scores(judged: Decided) -> Figures:
 def _labels(judged: Decided, label_delay: Hist | None) -> Figures | None:
     """Both arms against the truth. What the shadow did not answer is a wrong answer of a class; of a number there is no
     error to be averaged, which the check says."""
-    counted = judged.counted
-    labelled = judged.total([counted.labelled])
+    counted = judged.counted.truths
+    labelled = judged.total([counted.rows])
     n = labelled.total()
     if not n:
         return None
     live_right = judged.total([counted.live_right])
     shadow_right, both = judged.both([counted.shadow_right]), judged.both([counted.both_right])
     live_only, shadow_only = live_right.total() - both.total(), shadow_right.total() - both.total()
-    requests = counted.label_requests.total()
+    requests = counted.requests.total()
     figures: Figures = {
         "labelled": n,
         "labelled_requests": requests,

@@ -16,22 +16,28 @@ from typing import Any, ClassVar, Final, Literal, Self
 from zlib import crc32
 
 from shadowproxy.compare.cells import BlockCells, Cells, cells_of
+from shadowproxy.compare.labelled import Labelled
 from shadowproxy.compare.places import MOST_PLACES, field_key, places_of, static_rank
 from shadowproxy.compare.related import AXES, Prints, print_of_numbers, print_of_ranking, print_of_text, projected
 from shadowproxy.compare.rules import Tolerance
-from shadowproxy.compare.sketch import Sample, Series, Sums, Table, Tally, Whole
+from shadowproxy.compare.sketch import Forms, Parts, Sample, Series, Sums, Table, Tally
 from shadowproxy.compare.values import (
+    ABSENT,
+    CLASS_LIKE,
+    EXTRA,
+    FAILED,
+    FAMILIES,
+    FEWER,
     LONGEST_CLASS,
-    Label,
     class_key,
     cosine,
+    first_of,
     form_of,
     is_json,
     number_of,
     overlap,
     rank_biased_overlap,
     ranking_of,
-    same_class,
     same_words,
     token_f1,
     top_of,
@@ -41,11 +47,6 @@ from shadowproxy.compare.values import (
 
 __all__ = ["ABSENT", "EXTRA", "FAILED", "FEWER", "MILLION", "Outputs", "OutputsByField", "field_key", "places_of"]
 
-ABSENT: Final = "absent"
-FEWER: Final = "fewer rows"
-EXTRA: Final = "more rows"
-"""Live's form where the shadow has rows beyond live's last: nobody asked for them, so nothing is gained by them."""
-FAILED: Final = "failed"
 MILLION: Final = 1_000_000
 
 MOST_CLASSES: Final = 1000
@@ -72,27 +73,7 @@ _CODES: Final[Mapping[type, int]] = {type(None): 0, bool: 1, int: 2, float: 2, s
 of a pair is both digits."""
 _TEXTS: Final = 33
 
-_FAMILIES: Final[Mapping[str, str]] = {
-    "boolean": "boolean",
-    "whole": "number",
-    "real": "number",
-    "text": "text",
-    "token": "text",
-    "volatile": "text",
-    "vector": "vector",
-    "numbers": "numbers",
-    "ranking": "ranking",
-}
-"""Forms that can be answers, by what is measured on two of a family."""
-
 _NOTHING: Final = object()
-
-
-class Forms(Table[Series]):
-    """Counts by forms and block. The key of a pair is `live shadow`, that of a batch all its pairs, joined by `|`."""
-
-    INNER = Series
-    LIMIT = 512
 
 
 class Scores(Table[Series]):
@@ -238,22 +219,6 @@ class Deltas(Cells):
     LIMIT = 256
 
 
-@dataclass(slots=True)
-class Parts(Whole):
-    """Several parts that add up together, of which the empty ones are not written down."""
-
-    def to_json(self) -> Any:
-        self.settle()
-        return {name: part.to_json() for name in self._names() if (part := getattr(self, name))}
-
-    @classmethod
-    def from_json(cls, raw: Any) -> Self:
-        empty = cls()
-        if not isinstance(raw, dict) or not raw.keys() <= set(cls._names()):
-            raise ValueError("counts of an unknown name")
-        return cls(**{name: type(getattr(empty, name)).from_json(part) for name, part in raw.items()})
-
-
 _Noted = tuple[list[float], list[int]]
 """Numbers that wait to be put into cells, and how often each came."""
 
@@ -305,7 +270,7 @@ class Outputs(Parts):
     as long.
     classes, whole: of each arm, texts, booleans and what is first in vectors and rankings; whole numbers.
     sums: of live's and the shadow's numbers, their squares, their product, |difference| and their number.
-    labelled: rows with a known truth by form, and who was right. errors: sums of live's and the shadow's |error|.
+    truths: how the rows of both arms do against labels.
     means: embeddings of both arms in sum, projected.
     """
 
@@ -336,14 +301,7 @@ class Outputs(Parts):
     angles: Deltas = field(default_factory=Deltas)
     means: Sums = field(default_factory=Sums)
     prints: Prints = field(default_factory=Prints)
-    label_requests: Series = field(default_factory=Series)
-    labelled: Forms = field(default_factory=Forms)
-    live_right: Forms = field(default_factory=Forms)
-    shadow_right: Forms = field(default_factory=Forms)
-    both_right: Forms = field(default_factory=Forms)
-    errors: Sums = field(default_factory=Sums)
-    live_nearer: Series = field(default_factory=Series)
-    shadow_nearer: Series = field(default_factory=Series)
+    truths: Labelled = field(default_factory=Labelled)
     largest: Sample = field(default_factory=Sample)
     _met: dict[tuple[int, int, Any, Any], int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Pairs of single values by block and type: how often they came."""
@@ -360,42 +318,37 @@ class Outputs(Parts):
         shadow: Sequence[Any] | None,
         *,
         tolerance: Tolerance | None = None,
-        labels: Sequence[Label | None] = (),
         rows: int | None = None,
         digest: int = 0,
     ) -> Sequence[Mark]:
         """Count one exchange; gives what befell each row.
 
         `shadow` is None where the shadow failed. `rows` is how many rows live's answer has, or the one array that it
-        is, if the request has an array as long. `labels` are the truths, one for each row, or one for the one row; None
-        where it is not known. `digest` is the hash of the exchange's ID. What is read of the counts afterwards is right
-        once `settle` was called.
+        is, if the request has an array as long. `digest` is the hash of the exchange's ID. What is read of the counts
+        afterwards is right once `settle` was called.
         """
         if tolerance is not self._tolerance:
             self.settle()
             self._tolerance = tolerance
-        if any(label is not None for label in labels):
-            self.label_requests[block] += 1
         if shadow is not None and len(live) == 1 and len(shadow) == 1:
             one, other = live[0], shadow[0]
             code = _CODES.get(type(one), 4) * 10 + _CODES.get(type(other), 4)
             if self._waits(self._met, block, code, one, other):
-                if not labels:
-                    if code % 11 == 0 and one == other:
-                        if code == _TEXTS and one.count(" ") >= _FEWEST_SPACES and self.prints.wants(block, digest):
-                            form = form_of(one)
-                            self._keep_print(block, digest, one, form, other, form)
-                        return _SAME
-                    # The most frequent by far: two finite numbers, as infinity less itself is no number.
-                    floats = type(one) is float and type(other) is float and one - one == other - other == 0.0
-                    if floats and not close(one, other, tolerance):
-                        return _DIFFERS
-                return self._looked_at(block, one, other, labels, digest)
-        if shadow is not None and len(live) == len(shadow) > 1 and not labels:
+                if code % 11 == 0 and one == other:
+                    if code == _TEXTS and one.count(" ") >= _FEWEST_SPACES and self.prints.wants(block, digest):
+                        form = form_of(one)
+                        self._keep_print(block, digest, one, form, other, form)
+                    return _SAME
+                # The most frequent by far: two finite numbers, as infinity less itself is no number.
+                floats = type(one) is float and type(other) is float and one - one == other - other == 0.0
+                if floats and not close(one, other, tolerance):
+                    return _DIFFERS
+                return self._looked_at(block, one, other, digest)
+        if shadow is not None and len(live) == len(shadow) > 1:
             marks = self._alike(block, live, shadow, rows, digest)
             if marks is not None:
                 return marks
-        return self._several(block, live, shadow, labels, rows, digest)
+        return self._several(block, live, shadow, rows, digest)
 
     def _waits(self, met: dict[tuple[int, int, Any, Any], int], block: int, code: int, one: Any, other: Any) -> bool:
         """Whether a pair of values could be put off; then it was."""
@@ -409,14 +362,10 @@ class Outputs(Parts):
             self.settle()
         return True
 
-    def _looked_at(
-        self, block: int, one: Any, other: Any, labels: Sequence[Label | None], digest: int
-    ) -> Sequence[Mark]:
+    def _looked_at(self, block: int, one: Any, other: Any, digest: int) -> Sequence[Mark]:
         """What befell a single pair whose counting waits; what is counted exchange by exchange is counted now."""
         form, other_form = form_of(one), form_of(other)
         self._keep_print(block, digest, one, form, other, other_form)
-        if labels and (label := labels[0]) is not None and len(labels) == 1:
-            self._truth(block, one, form, other, other_form, label)
         return (_mark(form, other_form, _likeness(one, form, other, other_form, self._tolerance)),)
 
     def _several(
@@ -424,7 +373,6 @@ class Outputs(Parts):
         block: int,
         live: Sequence[Any],
         shadow: Sequence[Any] | None,
-        labels: Sequence[Label | None],
         rows: int | None,
         digest: int,
     ) -> Sequence[Mark]:
@@ -455,15 +403,13 @@ class Outputs(Parts):
                 worst = 0 if found == 0 or worst == 0 else max(worst, found)
             if at < len(live):
                 marks.append(_mark(form, other_form, found))
-                if len(labels) == len(live) and (label := labels[at]) is not None:
-                    self._truth(block, one, form, other, other_form, label)
         if not single:
             self._batches(block, "|".join(sorted(keys)), worst)
             self._batch(live, rows)
         elif live and isinstance(live[0], list):
             self._batch(live[0], rows)
         if not live:
-            return ("gained",) if any(form_of(each) in _FAMILIES for each in others) else _SAME
+            return ("gained",) if any(form_of(each) in FAMILIES for each in others) else _SAME
         return marks
 
     def _alike(
@@ -535,10 +481,10 @@ class Outputs(Parts):
         self._alone(block, one, form, times, shadow=False)
         self._alone(block, other, other_form, times, shadow=True)
         found = 0
-        family = _FAMILIES.get(form)
+        family = FAMILIES.get(form)
         if family is None:
             found = int(form == other_form)
-        elif family == _FAMILIES.get(other_form):
+        elif family == FAMILIES.get(other_form):
             found = self._pair(block, family, one, form, other, other_form, times)
         key = f"{form} {other_form}"
         if single:
@@ -575,7 +521,7 @@ class Outputs(Parts):
         elif form == "boolean":
             classes.add(block, class_key(value), times)
         elif form in ("vector", "ranking"):
-            classes.add(block, class_key(_first_of(value, form)), times)
+            classes.add(block, class_key(first_of(value, form)), times)
         elif form == "numbers":
             self.dimensions[str(len(value))] += times
             norm = _norm(value)
@@ -663,38 +609,13 @@ class Outputs(Parts):
 
     def _keep_print(self, block: int, digest: int, one: Any, form: str, other: Any, other_form: str) -> None:
         """Keep the fingerprints of an exchange if its ID is among the block's smallest."""
-        family = _FAMILIES.get(form)
+        family = FAMILIES.get(form)
         if family not in ("text", "ranking", "numbers") or not self.prints.wants(block, digest):
             return
         if family == "text" and one.count(" ") < _FEWEST_SPACES:
             return  # a class or an ID
-        theirs = b"" if _FAMILIES.get(other_form) != family else _print(other, family)
+        theirs = b"" if FAMILIES.get(other_form) != family else _print(other, family)
         self.prints.add(block, digest, (_print(one, family), theirs))
-
-    def _truth(self, block: int, one: Any, form: str, other: Any, other_form: str, label: Label) -> None:
-        """Count who was right of one row. What is absent is wrong, and what kind of answer it should be is not known
-        yet: both are counted by form."""
-        if form not in _FAMILIES:
-            return
-        key = f"{form} {other_form}"
-        self.labelled.part(key)[block] += 1
-        rights = _right(one, form, label), _right(other, other_form, label)
-        if rights[0]:
-            self.live_right.part(key)[block] += 1
-        if rights[1]:
-            self.shadow_right.part(key)[block] += 1
-        if rights[0] and rights[1]:
-            self.both_right.part(key)[block] += 1
-        if _FAMILIES[form] == _FAMILIES.get(other_form) == "number":
-            truth = number_of(label)
-            if truth is None or not max(abs(float(one)), abs(float(other)), abs(truth)) < _HUGE:
-                return
-            wrong = abs(float(one) - truth), abs(float(other) - truth)
-            self.errors.add(block, *wrong, 1.0)
-            if wrong[0] < wrong[1]:
-                self.live_nearer[block] += 1
-            elif wrong[1] < wrong[0]:
-                self.shadow_nearer[block] += 1
 
 
 class Rest(Outputs):
@@ -707,7 +628,6 @@ class Rest(Outputs):
         shadow: Sequence[Any] | None,
         *,
         tolerance: Tolerance | None = None,
-        labels: Sequence[Label | None] = (),
         rows: int | None = None,
         digest: int = 0,
     ) -> Sequence[Mark]:
@@ -749,13 +669,10 @@ class OutputsByField(Table[Outputs]):
 def flip_of(live: Any, shadow: Any) -> tuple[str, str] | None:
     """How an answer changed, as classes; None where it did not or the two are no classes."""
     form, other_form = form_of(live), form_of(shadow)
-    if form not in _CLASS_LIKE or other_form not in _CLASS_LIKE:
+    if form not in CLASS_LIKE or other_form not in CLASS_LIKE:
         return None
-    pair = class_key(_first_of(live, form)), class_key(_first_of(shadow, other_form))
+    pair = class_key(first_of(live, form)), class_key(first_of(shadow, other_form))
     return pair if pair[0] != pair[1] else None
-
-
-_CLASS_LIKE: Final = frozenset({"boolean", "whole", "text", "token", "vector", "ranking"})
 
 
 def close(one: Any, other: Any, tolerance: Tolerance | None) -> bool:
@@ -773,10 +690,10 @@ def close(one: Any, other: Any, tolerance: Tolerance | None) -> bool:
 
 def _likeness(one: Any, form: str, other: Any, other_form: str, tolerance: Tolerance | None) -> int:
     """0 where two values differ, 1 where they are the same, 2 where that is so but for how they are written."""
-    family = _FAMILIES.get(form)
+    family = FAMILIES.get(form)
     if family is None:
         return int(form == other_form)
-    if family != _FAMILIES.get(other_form):
+    if family != FAMILIES.get(other_form):
         return 0
     if family == "number":
         if one == other:
@@ -789,7 +706,7 @@ def _likeness(one: Any, form: str, other: Any, other_form: str, tolerance: Toler
             return 0
         return 2 if same_words(one, other) else 0
     if family == "vector":
-        return int(_first_of(one, form) == _first_of(other, other_form))
+        return int(first_of(one, form) == first_of(other, other_form))
     if family == "ranking":
         return int(ranking_of(one) == ranking_of(other))
     if family == "numbers":
@@ -815,26 +732,11 @@ def _form_of_all(values: Sequence[Any]) -> str | None:
 
 
 def _mark(form: str, other_form: str, likeness: int) -> Mark:
-    if form in _FAMILIES:
-        if _FAMILIES.get(other_form) != _FAMILIES[form]:
+    if form in FAMILIES:
+        if FAMILIES.get(other_form) != FAMILIES[form]:
             return "lost"
         return "differs" if likeness == 0 else "spelled" if likeness == 2 else ""
-    return "gained" if other_form in _FAMILIES else ""
-
-
-def _first_of(value: Any, form: str) -> Any:
-    """The class of a value: the largest share's, the first of a ranking, else the value."""
-    if form == "vector":
-        vector = vector_of(value)
-        return top_of(vector) if vector is not None else None
-    if form == "ranking":
-        ranking = ranking_of(value)
-        return ranking[0] if ranking else None
-    return value
-
-
-def _right(value: Any, form: str, label: Label) -> bool:
-    return form in _CLASS_LIKE and same_class(_first_of(value, form), label)
+    return "gained" if other_form in FAMILIES else ""
 
 
 def _print(value: Any, family: str) -> bytes:

@@ -18,6 +18,8 @@ import orjson
 
 from shadowproxy.compare.answers import Content, content, reason_of, value_said
 from shadowproxy.compare.diff import Diff, Where, loggable
+from shadowproxy.compare.held import Held, held
+from shadowproxy.compare.labelled import Labelled
 from shadowproxy.compare.noise import VOLATILE_SHAPES, shape_of
 from shadowproxy.compare.outputs import OutputsByField, flip_of
 from shadowproxy.compare.places import FAILED as NO_ANSWER
@@ -286,8 +288,11 @@ class Pair(Whole):
     legacy: Tally = field(default_factory=Tally)
     _waiting: _Waiting = field(default_factory=_Waiting, init=False, repr=False, compare=False)
 
-    def add(self, block: int, record: Record, shadow: Answer, reading: Reading) -> None:
-        """Count one exchange. What is read of it afterwards is right once `settle` was called."""
+    def add(self, block: int, record: Record, shadow: Answer, reading: Reading) -> Sequence[Look] | None:
+        """Count one exchange. What is read of it afterwards is right once `settle` was called.
+
+        Gives what was counted place by place, for labels that come later; None where the exchange is no pair.
+        """
         if self._waiting.size >= MOST_PUT_OFF:
             self.settle()
         live = record.live
@@ -314,13 +319,14 @@ class Pair(Whole):
         lost: str | None = None
         gained: str | None = None
         flip: Flip | None = None
+        places: list[Look] | None = None
         if begun and said is not None and live.status is not None:
             one, other = standing_of(live, said), standing_of(shadow, answered)
             if one == "good":
                 lost = _missing(said, other, answered)
             if other == "good" and answered is not None:
                 gained = _missing(answered, one, said)
-            flip = self._paired(block, record, shadow, said, answered, one, other, verdict, found, reading)
+            places, flip = self._paired(block, record, shadow, said, answered, one, other, verdict, found, reading)
         if found is not None:
             self._differences(block, record, found, flip)
             if record.control is not None:
@@ -329,6 +335,23 @@ class Pair(Whole):
         ended = block, live.outcome, live.status, shadow.outcome, shadow.status, one, other, lost, gained, verdict, why
         waiting.ended[ended] = waiting.ended.get(ended, 0) + 1
         waiting.size += 1
+        return places
+
+    def label(self, block: int, seconds: float, truth: Truth, places: Iterable[Held]) -> None:
+        """Count the truth of one pair, whose answers came at `seconds` since the epoch."""
+        self.labelled[block] += 1
+        if truth.at is not None:
+            self.label_delay[bin_of(max(0.0, truth.at / 1e6 - seconds))] += 1
+        for key, live, shadow in places:
+            outputs = self.outputs.get(key)
+            if outputs is not None:  # else it is one of too many places
+                outputs.truths.add(block, live, shadow, truth.labels)
+
+    def forget_labels(self) -> None:
+        """Leave out what was counted of labels, so that others can be counted in their place."""
+        self.labelled, self.label_delay = Series(), Hist()
+        for outputs in self.outputs.values():
+            outputs.truths = Labelled()
 
     def settle(self) -> None:
         for outputs in (*self.outputs.values(), self.outputs.other):
@@ -430,8 +453,10 @@ class Pair(Whole):
         verdict: Verdict | None,
         found: Diff | None,
         reading: Reading,
-    ) -> Flip | None:
-        """Count a pair: what stands where, what is lacking, why it failed, and all of it by what was asked."""
+    ) -> tuple[list[Look], Flip | None]:
+        """Count a pair: what stands where, what is lacking, why it failed, and all of it by what was asked.
+
+        Gives the places that were counted, and how a class flipped."""
         live_good, shadow_good = one == "good", other == "good"
         marks: list[str] = []
         if live_good != shadow_good:
@@ -447,11 +472,7 @@ class Pair(Whole):
         flip: Flip | None = None
         if reading.named:
             self.named[reading.named] += 1
-        truth = reading.truths.of(record)
-        if truth is not None:
-            self.labelled[block] += 1
-            if truth.at is not None:
-                self.label_delay[bin_of(max(0.0, truth.at / 1e6 - _seconds(record.at)))] += 1
+        places: list[Look] = []
         if (
             (live_good or shadow_good)
             and not (live_good and _unknown(said))
@@ -459,9 +480,9 @@ class Pair(Whole):
         ):
             mine = _something(value_said(record.live, said)) if live_good else _EMPTY
             theirs = _something(value_said(shadow, answered)) if shadow_good and answered is not None else NO_ANSWER
-            places = looks(mine, theirs, reading.fields)
+            places = [look for look in looks(mine, theirs, reading.fields) if _is_heeded(look, reading)]
             both = live_good and shadow_good
-            rows, flip = self._outputs(block, record, places, payload, marks, truth, reading, both=both)
+            rows, flip = self._outputs(block, record, places, payload, marks, reading, both=both)
             if both and answered is not None and has_structure(mine):
                 self._built(block, mine, theirs, said, answered, found, reading)
         fields: dict[str, list[Any]] = leaves(payload)
@@ -479,7 +500,10 @@ class Pair(Whole):
         if reading.slices:
             asked_for = {place: extract(payload, place) for place in reading.slices}
             waiting.size += waiting.met_named.add(asked_for, befell, rows)
-        return flip
+        truth = reading.truths.of(record)
+        if truth is not None:
+            self.label(block, _seconds(record.at), truth, map(held, places))
+        return places, flip
 
     def _outputs(
         self,
@@ -488,7 +512,6 @@ class Pair(Whole):
         places: Sequence[Look],
         payload: Any,
         marks: list[str],
-        truth: Truth | None,
         reading: Reading,
         *,
         both: bool,
@@ -497,17 +520,13 @@ class Pair(Whole):
 
         With two good answers (`both`) what befell each place is added to `marks`; without, those say it already.
         """
-        labels = () if truth is None else truth.labels
         lengths: set[int] | None = None
         flip: Flip | None = None
         first = True
         by_row: dict[int, list[list[str]]] = {}
         of_rows: list[str] = []
         digest = hashed(record.id)
-        for key, place, beside, live, shadow in places:
-            ignored, tolerance = reading.at(place)
-            if (ignored or reading.at(beside).ignored) and not reading.fields:
-                continue
+        for key, place, _, live, shadow in places:
             rows: int | None = None
             size = len(live) if len(live) != 1 else len(live[0]) if isinstance(live[0], list) else 0
             if size > 1:
@@ -515,7 +534,8 @@ class Pair(Whole):
                     lengths = lengths_of(payload)
                 rows = size if size in lengths else None
             outputs = self.outputs.part(key)
-            words = outputs.add(block, live, shadow, tolerance=tolerance, labels=labels, rows=rows, digest=digest)
+            tolerance = reading.at(place).tolerance
+            words = outputs.add(block, live, shadow, tolerance=tolerance, rows=rows, digest=digest)
             if len(live) > 1:
                 told_by_row = by_row.setdefault(len(live), [])
                 if both and any(words):
@@ -660,6 +680,11 @@ def _something(value: Any) -> Any:
     """What an answer says; null says nothing and has no place to look at, as an object without members has none. 0,
     false and an empty text are answers."""
     return _EMPTY if value is None else value
+
+
+def _is_heeded(look: Look, reading: Reading) -> bool:
+    """Whether a place is looked at: one that was named is, whatever the rules say."""
+    return bool(reading.fields) or not (reading.at(look.live_place).ignored or reading.at(look.shadow_place).ignored)
 
 
 def _missing(said: Content, other: Standing, answered: Content | None) -> str | None:

@@ -477,3 +477,26 @@ class Whole:
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self._names())
+
+
+@dataclass(slots=True)
+class Parts(Whole):
+    """Several parts that add up together, of which the empty ones are not written down."""
+
+    def to_json(self) -> Any:
+        self.settle()
+        return {name: part.to_json() for name in self._names() if (part := getattr(self, name))}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        empty = cls()
+        if not isinstance(raw, dict) or not raw.keys() <= set(cls._names()):
+            raise ValueError("counts of an unknown name")
+        return cls(**{name: type(getattr(empty, name)).from_json(part) for name, part in raw.items()})
+
+
+class Forms(Table[Series]):
+    """Counts by forms and block. The key of a pair is `live shadow`, that of a batch all its pairs, joined by `|`."""
+
+    INNER = Series
+    LIMIT = 512

@@ -8,7 +8,7 @@ Counts that need an interval are kept by block of time: an eighth of a second wi
 than `MOST_BLOCKS` of them, neighbours are merged and the width doubles.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -18,6 +18,7 @@ import orjson
 
 from shadowproxy.compare.earlier import EARLIER_FORMAT, pair_of_1
 from shadowproxy.compare.pair import status_of
+from shadowproxy.compare.places import Look
 from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.routes import EARLIER, Routes, route_of
 from shadowproxy.compare.rules import Rules
@@ -33,6 +34,11 @@ FORMAT: Final = 2
 
 _SEAL: Final = "digest"
 _PARTS: Final = ("blocks", "ids", "records", "live_outcomes", "live_statuses", "unreadable")
+
+
+Keep = Callable[[Record, int, str, str, Sequence[Look]], None]
+"""Is given a pair's record, its time in microseconds, its shadow and route, and the answers at the places that were
+counted."""
 
 
 class SummaryError(Exception):
@@ -64,7 +70,7 @@ class Summary:
         """Records read."""
         return sum(self.blocks.values())
 
-    def add(self, record: Record, reading: Reading, *, shadow: str | None = None) -> None:
+    def add(self, record: Record, reading: Reading, *, shadow: str | None = None, keep: Keep | None = None) -> None:
         """Count one record; with `shadow`, of the shadows only that one. Raises ValueError where its time is none."""
         at = micros(record.at)
         self.blocks[at // (1000 * self.width)] += 1
@@ -84,7 +90,9 @@ class Summary:
                 routes = self.shadows.get(name)
                 if routes is None:
                     routes = self.shadows[name] = Routes()
-                routes.part(route).add(block, record, answer, reading)
+                places = routes.part(route).add(block, record, answer, reading)
+                if keep is not None and places is not None:
+                    keep(record, at, name, route, places)
 
     def settle(self) -> None:
         """Count what was put off; whoever reads the counts calls it first."""
@@ -162,13 +170,16 @@ class Summary:
         return summary
 
 
-def summarise(records: Iterable[Record], rules: Rules | Reading, *, shadow: str | None = None) -> Summary:
-    """Fold records into a summary, in one pass and bounded memory."""
+def summarise(
+    records: Iterable[Record], rules: Rules | Reading, *, shadow: str | None = None, keep: Keep | None = None
+) -> Summary:
+    """Fold records into a summary, in one pass and bounded memory. `keep` is given the pairs' answers as they are
+    counted."""
     reading = Reading(rules) if isinstance(rules, Rules) else rules
     summary = Summary(labels=reading.truths.supplied)
     for record in records:
         try:
-            summary.add(record, reading, shadow=shadow)
+            summary.add(record, reading, shadow=shadow, keep=keep)
         except ValueError:
             summary.unreadable["no time"] += 1
     summary.settle()
@@ -215,6 +226,11 @@ def load(raw: bytes) -> Summary:
         if seal != _digest(whole):
             raise SummaryError("not a whole summary: it was changed since it was saved; save it again from its log")
     return Summary.from_json(whole)
+
+
+def seal_of(raw: bytes) -> str:
+    """The digest in a saved summary, which was loaded: it names this summary and no other."""
+    return str(orjson.loads(raw)[_SEAL])
 
 
 def _digest(whole: dict[str, Any]) -> str:

@@ -32,18 +32,7 @@ class Truths:
         """The truth of a record's request, if one is known."""
         if not self.by_key:
             return None
-        if self.place is None:
-            return self.by_key.get(record.id)
-        body = record.request.body
-        value: Any = body.value if body.kind == "json" and not body.truncated else None
-        for segment in pointer_segments(self.place):
-            if isinstance(value, dict):
-                value = value.get(segment)
-            elif isinstance(value, list) and segment.isascii() and segment.isdigit() and int(segment) < len(value):
-                value = value[int(segment)]
-            else:
-                return None
-        key = label_key(value)
+        key = record.id if self.place is None else key_at(record, self.place)
         return None if key is None else self.by_key.get(key)
 
     @property
@@ -53,6 +42,20 @@ class Truths:
 
 
 NONE = Truths()
+
+
+def key_at(record: Record, place: str) -> str | None:
+    """What stands at a place of the request's JSON, as labels are joined by it."""
+    body = record.request.body
+    value: Any = body.value if body.kind == "json" and not body.truncated else None
+    for segment in pointer_segments(place):
+        if isinstance(value, dict):
+            value = value.get(segment)
+        elif isinstance(value, list) and segment.isascii() and segment.isdigit() and int(segment) < len(value):
+            value = value[int(segment)]
+        else:
+            return None
+    return label_key(value)
 
 
 def label_key(value: Any) -> str | None:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import mul
 from typing import Any, Final, Literal
@@ -54,6 +54,28 @@ LONG_TEXT: Final = "long text"
 
 WHOLE_FORMS: Final = frozenset({"vector", "numbers", "ranking"})
 """Forms of arrays and objects that are one answer, rather than several."""
+
+ABSENT: Final = "absent"
+FEWER: Final = "fewer rows"
+EXTRA: Final = "more rows"
+"""Live's form where the shadow has rows beyond live's last: nobody asked for them, so nothing is gained by them."""
+FAILED: Final = "failed"
+
+FAMILIES: Final[Mapping[str, str]] = {
+    "boolean": "boolean",
+    "whole": "number",
+    "real": "number",
+    "text": "text",
+    "token": "text",
+    "volatile": "text",
+    "vector": "vector",
+    "numbers": "numbers",
+    "ranking": "ranking",
+}
+"""Forms that can be answers, by what is measured on two of a family."""
+
+CLASS_LIKE: Final = frozenset({"boolean", "whole", "text", "token", "vector", "ranking"})
+"""Forms that classes come in."""
 
 _SLACK: Final = 1e-6  # by which a share may leave [0, 1]: what a sum of single-precision floats does
 _OFF_ONE: Final = 0.02  # by which the shares of a vector may miss 1 in sum
@@ -195,6 +217,17 @@ def class_key(value: str | int | float | None) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def first_of(value: Any, form: str) -> Any:
+    """The class of a value: the largest share's, the first of a ranking, else the value."""
+    if form == "vector":
+        vector = vector_of(value)
+        return top_of(vector) if vector is not None else None
+    if form == "ranking":
+        ranking = ranking_of(value)
+        return ranking[0] if ranking else None
+    return value
+
+
 # --- likeness ------------------------------------------------------------------------------------------------------
 
 
@@ -282,12 +315,9 @@ def number_of(label: Any) -> float | None:
 _TRUE: Final = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
-def same_class(value: Any, label: Label) -> bool:
-    """Whether an answer is the label, which a CSV file gives as text: `true` is "True" and "1", 3 is "3" and "3.0"."""
-    return _plain(value) == _plain(label)
-
-
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """An answer or a label as they are compared, for a CSV file gives all as text: `true` is "True" and "1", 3 is "3"
+    and "3.0"."""
     if isinstance(value, bool):
         return str(int(value))
     text = str(value).strip().lower()
