@@ -23,7 +23,7 @@ from shadowproxy.compare.labelled import Labelled
 from shadowproxy.compare.noise import VOLATILE_SHAPES, shape_of
 from shadowproxy.compare.outputs import OutputsByField, flip_of
 from shadowproxy.compare.places import FAILED as NO_ANSWER
-from shadowproxy.compare.places import Look, extract, looks
+from shadowproxy.compare.places import Look, extract, looks, static_score
 from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.reasons import Reasons
 from shadowproxy.compare.recompare import recompared
@@ -89,6 +89,8 @@ _INCOMPARABLE: Final = Verdict.INCOMPARABLE
 _MOST_PLACES: Final = 16  # places of one exchange that its signature names
 _ELSEWHERE: Final = "…"  # in a signature: and further places
 _SHOWN: Final = 8  # differences of an example
+_WELL_NAMED: Final = 3  # places, beside which others need not be counted
+_SPEAKS: Final = 20  # the static score of a name that speaks for an answer
 _NOT_LACKING: Final = ("value", "extra")  # kinds of difference
 _WIDEST: Final = 1 << 62
 _EMPTY: Final[dict[str, Any]] = {}
@@ -480,7 +482,7 @@ class Pair(Whole):
         ):
             mine = _something(value_said(record.live, said)) if live_good else _EMPTY
             theirs = _something(value_said(shadow, answered)) if shadow_good and answered is not None else NO_ANSWER
-            places = [look for look in looks(mine, theirs, reading.fields) if _is_heeded(look, reading)]
+            places = _heeded(looks(mine, theirs, reading.fields), reading)
             both = live_good and shadow_good
             rows, flip = self._outputs(block, record, places, payload, marks, reading, both=both)
             if both and answered is not None and has_structure(mine):
@@ -682,9 +684,25 @@ def _something(value: Any) -> Any:
     return _EMPTY if value is None else value
 
 
-def _is_heeded(look: Look, reading: Reading) -> bool:
-    """Whether a place is looked at: one that was named is, whatever the rules say."""
-    return bool(reading.fields) or not (reading.at(look.live_place).ignored or reading.at(look.shadow_place).ignored)
+def _heeded(found: list[Look], reading: Reading) -> list[Look]:
+    """The places of an exchange that are counted: all that were named; else those that no rule ignores.
+
+    Beside three places that are called as answers are, what is called as an ID or a version is would not be judged. It
+    is not counted either, of this exchange as of any other like it.
+    """
+    if reading.fields:
+        return found
+    heeded: list[Look] = []
+    for look in found:
+        if reading.at(look.live_place).ignored:
+            continue
+        if look.shadow_place != look.live_place and reading.at(look.shadow_place).ignored:
+            continue
+        if len(heeded) >= _WELL_NAMED and static_score(look.live_place) < 0:
+            if static_score(heeded[_WELL_NAMED - 1].live_place) >= _SPEAKS:
+                continue
+        heeded.append(look)
+    return heeded
 
 
 def _missing(said: Content, other: Standing, answered: Content | None) -> str | None:

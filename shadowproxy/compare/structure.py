@@ -80,7 +80,10 @@ def _shape(value: Any, depth: int, room: list[int], exact: bool) -> Shape:
             return ()
         room[0] -= 1
         parts.append(None)
-        if isinstance(elements[0], dict | list) and all(isinstance(each, dict | list) for each in elements):
+        if exact and (row := _row_of(elements)) is not None and len(row) <= room[0]:
+            room[0] -= len(row)
+            parts.append(row)
+        elif isinstance(elements[0], dict | list) and all(isinstance(each, dict | list) for each in elements):
             left = room[0]
             common: Shape | None = None
             for each in elements:
@@ -90,6 +93,18 @@ def _shape(value: Any, depth: int, room: list[int], exact: bool) -> Shape:
                 common = shape if common is None or common == shape else _common(common, shape)
             parts.append(common)
     return tuple(parts)
+
+
+def _row_of(elements: list[Any]) -> Shape | None:
+    """The shape of rows that all have the same members, with a value each: as in nearly every batch."""
+    first = elements[0]
+    if type(first) is not dict or not first:
+        return None
+    for each in elements:
+        if type(each) is not dict or each.keys() != first.keys() or not _FULL.issuperset(map(type, each.values())):
+            return None
+    keys: Shape = tuple(first)
+    return keys if max(map(len, keys)) <= _LONGEST_KEY else None
 
 
 def _full(elements: list[Any], exact: bool) -> bool:
