@@ -121,8 +121,8 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 def summarise(logs: tuple[str, ...], **given: Any) -> None:
     """Fold logs into a summary: a small file that adds up exactly with those of other pods, days or machines.
 
-    Summaries of the same fields merge to what one report over all their logs would say. Name the fields (--field)
-    where each log may be too small to show where the answer is.
+    Summaries merge to what one report over all their logs would say, in any order and grouping. Where the answer is, is
+    decided by the report; --field here leaves out what else might hold it.
     """
     from shadowproxy.compare.summary import save
 

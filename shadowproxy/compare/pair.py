@@ -698,9 +698,9 @@ def _heeded(found: list[Look], reading: Reading) -> list[Look]:
             continue
         if look.shadow_place != look.live_place and reading.at(look.shadow_place).ignored:
             continue
-        if len(heeded) >= _WELL_NAMED and static_score(look.live_place) < 0:
-            if static_score(heeded[_WELL_NAMED - 1].live_place) >= _SPEAKS:
-                continue
+        enough = len(heeded) >= _WELL_NAMED and static_score(heeded[_WELL_NAMED - 1].live_place) >= _SPEAKS
+        if enough and static_score(look.live_place) < 0:
+            continue
         heeded.append(look)
     return heeded
 
