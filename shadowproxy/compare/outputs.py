@@ -9,9 +9,10 @@ What an answer does not have is counted as well: `absent` where the shadow says 
 the rows of a batch that it leaves out, `failed` where it was asked and failed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from operator import mul
 from typing import Any, ClassVar, Final, Literal, Self
 from zlib import crc32
 
@@ -747,9 +748,8 @@ def _print(value: Any, family: str) -> bytes:
     return print_of_numbers(value)
 
 
-def _norm(values: Iterable[Any]) -> float | None:
+def _norm(values: Sequence[Any]) -> float | None:
     try:
-        total = sum(each * each for each in values)
-        return number_of(float(total) ** 0.5)
+        return number_of(float(sum(map(mul, values, values))) ** 0.5)
     except OverflowError:
         return None
