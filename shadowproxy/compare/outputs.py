@@ -11,6 +11,7 @@ the rows of a batch that it leaves out, `failed` where it was asked and failed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 from operator import mul
 from typing import Any, ClassVar, Final, Literal, Self
@@ -336,7 +337,7 @@ class Outputs(Parts):
             code = _CODES.get(type(one), 4) * 10 + _CODES.get(type(other), 4)
             if self._waits(self._met, block, code, one, other):
                 if code % 11 == 0 and one == other:
-                    if code == _TEXTS and one.count(" ") >= _FEWEST_SPACES and self.prints.wants(block, digest):
+                    if code == _TEXTS and self.prints.wants(block, digest) and one.count(" ") >= _FEWEST_SPACES:
                         form = form_of(one)
                         self._keep_print(block, digest, one, form, other, form)
                     return _SAME
@@ -356,7 +357,10 @@ class Outputs(Parts):
         if code % 10 == 4 or code >= 40:
             return False
         if (code >= 30 and len(one) > LONGEST_CLASS) or (code % 10 == 3 and len(other) > LONGEST_CLASS):
-            return False
+            if code != _TEXTS or one != other or one.isspace() or one.lstrip()[:1] in ("{", "["):
+                return False
+            # Of a long text that is the same in both nothing is counted but how long it is.
+            one = other = _text_as_long(len(one))
         key = block, code, one, other
         met[key] = met.get(key, 0) + 1
         if len(met) >= _MOST_MET:
@@ -425,26 +429,28 @@ class Outputs(Parts):
             return None
         code = _CODES[type(live[0])] * 10 + _CODES[type(shadow[0])]
         met = self._met_rows
+        equal = form == other_form and live == shadow
+        tolerance = self._tolerance
+        marks: list[Mark] = []
+        worst = 1
+        known: dict[tuple[Any, Any], tuple[Mark, int]] = {}
         for one, other in zip(live, shadow, strict=True):
             key = block, code, one, other
             met[key] = met.get(key, 0) + 1
+            if equal:
+                continue
+            found = known.get((one, other))
+            if found is None:
+                like = _likeness(one, form, other, other_form, tolerance)
+                found = known[one, other] = _mark(form, other_form, like), like
+            marks.append(found[0])
+            worst = 0 if found[1] == 0 or worst == 0 else max(worst, found[1])
         if len(met) >= _MOST_MET:
             self.settle()
         self._keep_print(block, digest, live[0], form, shadow[0], other_form)
-        marks: Sequence[Mark]
-        if form == other_form and live == shadow:
-            worst = 1
-            marks = _SAME * len(live)
-        else:
-            tolerance = self._tolerance
-            likes = [
-                _likeness(one, form, other, other_form, tolerance) for one, other in zip(live, shadow, strict=True)
-            ]
-            worst = 0 if 0 in likes else max(likes)
-            marks = [_mark(form, other_form, like) for like in likes]
         self._batches(block, f"{form} {other_form}", worst)
         self._batch(live, rows)
-        return marks
+        return _SAME * len(live) if equal else marks
 
     def _batches(self, block: int, key: str, worst: int) -> None:
         """Count a batch whose rows are all the same (1), the same but spelled otherwise (2), or not (0)."""
@@ -714,6 +720,12 @@ def _likeness(one: Any, form: str, other: Any, other_form: str, tolerance: Toler
         found = cosine(one, other)
         return int(found is not None and 1 - found <= _EQUAL_ANGLE)
     return 0
+
+
+@lru_cache(maxsize=256)
+def _text_as_long(size: int) -> str:
+    """Stands for any text of a length."""
+    return "x" * size
 
 
 def _form_of_all(values: Sequence[Any]) -> str | None:

@@ -160,13 +160,18 @@ def candidates(value: Any) -> dict[str, list[Any]]:
     survey.look("", value, 0)
     found = survey.found
     if len(found) > 1:
-        best = sorted(found, key=static_rank)[:MOST_PLACES]
-        found = {place: found[place] for place in best}
+        found = {place: found[place] for place in _best(tuple(found))}
     if survey.ragged:
         for place in found:
             if any(place == ragged or place.startswith(f"{ragged}/") for ragged in survey.ragged):
                 found[place] = values_at(value, place)
     return found
+
+
+@lru_cache(maxsize=1024)
+def _best(places: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the places that rank best: most payloads have the same."""
+    return tuple(sorted(places, key=static_rank)[:MOST_PLACES])
 
 
 class _Survey:
