@@ -94,8 +94,9 @@ def _part(shadow: Figures) -> Figures | None:
         return None
     row = shadow["slices"][0]
     word = "fails" if row["fails"] else "differs"
-    what = "They lose most" if row["fails"] else "They differ most"
-    return _point("slices", word, f"{what} where {row['path']} is {row['value']}: {slice_line(row)}")
+    what = "It loses most" if row["fails"] else "They differ most"
+    told = slice_line(row).removeprefix("FAILS: ")
+    return _point("slices", word, f"{what} where {row['path']} is {row['value']}: {told}")
 
 
 # --- what to do next -------------------------------------------------------------------------------------------------

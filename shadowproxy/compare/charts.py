@@ -12,6 +12,7 @@ WIDTH: Final = 480
 _LEFT: Final = 62
 _RIGHT: Final = 12
 _TOP: Final = 12
+_LONGEST_OF_FIVE: Final = 7  # characters: five longer numbers run into each other
 
 Point = tuple[float, float]
 Span = tuple[float, float, float]
@@ -118,7 +119,10 @@ def steps(title: str, live: Sequence[Span], shadow: Sequence[Span]) -> str:
         if outline:
             outline = [(outline[0][0], bottom), *outline, (outline[-1][0], bottom)]
             parts.append(f'<polygon class="{arm} area" points="{_points(outline)}"/>')
-    for tick in x.ticks():
+    ticks = x.ticks()
+    if max(len(f"{tick:,.4g}") for tick in ticks) > _LONGEST_OF_FIVE:
+        ticks = [ticks[0], ticks[2], ticks[4]]
+    for tick in ticks:
         anchor = "start" if tick == x.low else "end" if tick == x.high else "middle"
         parts.append(_text(x.at(tick), height - 12, f"{tick:,.4g}", anchor))
     return _svg(height, title, "".join(parts))

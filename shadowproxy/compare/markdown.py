@@ -9,6 +9,7 @@ from shadowproxy.compare.sentences import (
     OVERVIEW_HEADS,
     OVERVIEW_NOTE,
     agreement_lines,
+    apart_line,
     coverage_line,
     gathers,
     how_it_differs,
@@ -83,7 +84,7 @@ def _shadow(name: str, shadow: Figures) -> list[str]:
     ]
     lines += ["", *[f"- {_md(line)}" for line in noise_lines(shadow)], ""]
     fields = [
-        (_code(row["path"] or "(whole)"), f"{row['exchanges']:,}", percent(row["share"]), _md(how_it_differs(row)))
+        (_code(row["path"] or "(whole)"), f"{row['exchanges']:,}", percent(row["share"]), _md(_how(row)))
         for row in shadow["fields"][:_FIELDS]
     ]
     lines += _table(("Differs at", "Requests", "Share", "How"), fields)
@@ -115,6 +116,11 @@ def _reasons(shadow: Figures) -> list[str]:
         for row in shadow["errors"]["reasons"]["shadow"][:_REASONS]
     ]
     return _table(("Why it failed", "Requests", "Share", "Where", "Example"), rows)
+
+
+def _how(row: Figures) -> str:
+    apart = apart_line(row["apart"])
+    return f"{how_it_differs(row)}; {apart}" if apart else how_it_differs(row)
 
 
 def _example(example: Figures) -> str:

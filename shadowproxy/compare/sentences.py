@@ -147,6 +147,16 @@ def _failing(checks: list[Figures] | None) -> str:
     return f" ({', '.join(rows)})" if rows else ""
 
 
+def besides(shadow: Figures) -> str:
+    """The checks that do not decide their question, by result."""
+    questions = shadow["verdict"]["questions"]
+    rest = [check for check in shadow["checks"] if check["result"] != questions[check["question"]]]
+    by_result: dict[str, list[str]] = {}
+    for check in rest:
+        by_result.setdefault(check["result"], []).append(named(check))
+    return "; ".join(f"{result.upper()} {', '.join(names)}" for result, names in by_result.items())
+
+
 # --- the pairs -------------------------------------------------------------------------------------------------------
 
 
@@ -369,10 +379,9 @@ def _between(estimate: Figures) -> str:
 
 
 def how_it_differs(row: Figures) -> str:
-    """The kinds of difference at a place, what sort of place it is, and how far its numbers lie apart."""
+    """The kinds of difference at a place, and what sort of place it is."""
     nature = "" if row["nature"] == "real" else f" ({row['nature']})"
-    apart = apart_line(row["apart"])
-    return f"{', '.join(row['kinds'])}{nature}{f'; {apart}' if apart else ''}"
+    return f"{', '.join(row['kinds'])}{nature}"
 
 
 def apart_line(apart: Figures | None) -> str:

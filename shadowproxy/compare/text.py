@@ -15,7 +15,9 @@ from shadowproxy.compare.sentences import (
     STREAM_HEADS,
     agreement_lines,
     answers,
+    apart_line,
     assumption,
+    besides,
     coverage_line,
     how_it_differs,
     noise_lines,
@@ -86,6 +88,8 @@ def _print_verdict(name: str, shadow: Figures, console: Console) -> None:
         result = verdict["questions"][question]
         row = Text(f"  {question.capitalize():<12} ").append(f"{result.upper():<13}", style=STYLES[result])
         console.print(row.append(visible(said)), soft_wrap=True, highlight=False)
+    if rest := besides(shadow):
+        _say(console, f"  {'Besides':<12} {visible(rest)}")
     for warning in verdict["warnings"][:3]:
         _say(console, f"  Beware: {visible(warning)}", style="yellow")
     _say(console, f"  Next: {visible(shadow['advice']['next']['said'])}")
@@ -193,6 +197,9 @@ def _print_fields(shadow: Figures, console: Console) -> None:
         place = visible(row["path"]) or "(the whole answer)"
         table.add_row(f"  {place}", f"{row['exchanges']:,}", percent(row["share"]), how_it_differs(row))
     console.print(table)
+    for row in shadow["fields"][:_FIELD_ROWS]:
+        if row["apart"] is not None:
+            _say(console, f"  {visible(row['path']) or 'the answer'}: {apart_line(row['apart'])}")
     left = len(shadow["fields"]) - _FIELD_ROWS
     if left > 0:
         _say(console, f"  and {left}{' or more' if shadow['fields_cut'] else ''} other places")

@@ -66,6 +66,7 @@ def slices(pair: Pair, judged: Decided | None, named: tuple[str, ...]) -> list[F
 
         def fails(cell: _Cell, requests: int = requests) -> bool:
             enough = cell.requests >= _FEWEST_TO_FAIL and cell.requests >= _LEAST_SHARE_TO_FAIL * requests
+            enough = enough and cell.requests < requests  # all of them are no part: the other checks look at these
             return enough and max(surely(cell)) > _SURELY_LOST
 
         telling = [

@@ -36,7 +36,9 @@ def code(text: Any) -> str:
 
 
 def sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    """A text as a sentence: a first word that is none, such as p99, stays as it is."""
+    first = text.partition(" ")[0]
+    return f"{text[:1].upper() if first.isalpha() else text[:1]}{text[1:]}."
 
 
 def css(result: str) -> str:

@@ -24,7 +24,7 @@ p{margin:.4rem 0}.soft,figcaption,.why{color:var(--soft);font-size:.9rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;margin:.4rem 0;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .8rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{font-weight:600}td.n,th.n{text-align:right}td.n{white-space:nowrap}tbody th{font-weight:400;min-width:6rem}
-table.wide{width:100%}table.wide td:nth-child(3){min-width:14rem}
+table.wide{width:100%}table.wide tbody th{min-width:10rem}table.wide td:nth-child(3){min-width:14rem}
 caption{text-align:left;color:var(--soft);font-size:.9rem}
 code,pre{overflow-wrap:anywhere;font:.88rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 pre{white-space:pre-wrap;background:var(--card);border:1px solid var(--line);padding:.6rem;border-radius:.3rem;
@@ -42,6 +42,9 @@ svg text{font:15px system-ui,sans-serif;fill:var(--soft)}
 details{border:1px solid var(--line);border-radius:.3rem;padding:.3rem .7rem;margin:.4rem 0}summary{cursor:pointer}
 ul{margin:.3rem 0;padding-left:1.2rem}a{color:inherit}section{border-top:1px solid var(--line);margin-top:1.5rem}
 main>section:first-child{border:0;margin:0}.word{font-weight:700;white-space:nowrap}
+@media(max-width:40rem){table.wide thead{display:none}
+table.wide :is(tbody,tr,td,th){display:block;border:0;padding:.1rem 0}
+table.wide tr{border-bottom:1px solid var(--line);padding:.4rem 0}}
 @media print{body{max-width:none;font-size:11pt}details{break-inside:avoid}figure,table,.card{break-inside:avoid}
 pre{max-height:none}}
 """

@@ -49,15 +49,15 @@ def _checks(checks: list[Figures], detail: Detail) -> str:
     for check in checks:
         more = f" About {about(check['more'])} more requests would settle it." if check["more"] else ""
         result = f"<b class='{css(check['result'])}'>{check['result'].upper()}</b>"
-        cells = [e(check["name"]), result, _where(check), e(sentence(said_alone(check)) + more)]
+        cells = [f"{e(check['name'])}<br>{_where(check)}", result, e(sentence(said_alone(check)) + more)]
         if detail.pictures:
             cells.append(charts.interval(check["low"], check["high"], check["value"], check["allowed"]))
         rows.append(cells)
-    heads = ["Check", "Result", "Judged", "Measured", "Interval"]
+    heads = ["Check", "Result", "Measured", "Interval"]
     return (
         "<h3>The checks</h3><p class='soft'>A check passes when the whole interval lies on the right side of the red "
         "line, fails when all of it lies on the wrong side, and is inconclusive across it.</p>"
-        + table(heads if detail.pictures else heads[:4], rows, kind=" class='wide'")
+        + table(heads if detail.pictures else heads[:3], rows, kind=" class='wide'")
     )
 
 
@@ -78,7 +78,7 @@ def _routes(shadow: Figures, detail: Detail) -> str:
     rows = []
     for route in routes:
         if route["checks"] is None:
-            result, why = "<span class='soft'>not judged by itself</span>", e(sentence(route["why"] or ""))
+            result, why = "–", e(sentence(route["why"] or ""))
         else:
             result = f"<b class='{css(route['result'])}'>{route['result'].upper()}</b>"
             lines = [_named(check) for check in route["checks"] if check["result"] != "pass"]
