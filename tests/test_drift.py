@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from shadowproxy.compare import drift
-from shadowproxy.compare.outputs import Few, Outputs, Spread
+from shadowproxy.compare.few import Few
+from shadowproxy.compare.outputs import Outputs
+from shadowproxy.compare.spread import Spread
 
 N = 4000
 

@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.outputs import (
-    MILLION,
-    MOST_CLASSES,
-    Few,
-    FewWhole,
-    Outputs,
-    OutputsByField,
-    Pairs,
-    field_key,
-    flip_of,
-)
+from shadowproxy.compare.few import MOST_CLASSES, Few, FewWhole, Pairs
+from shadowproxy.compare.likeness import flip_of
+from shadowproxy.compare.outputs import MILLION, Outputs, OutputsByField, field_key
 from shadowproxy.compare.places import MOST_PLACES
 from shadowproxy.compare.rules import Tolerance
 

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from shadowproxy.compare import stats
 from shadowproxy.compare.cells import Cells, cell_of, cell_quantile, ends, joined
-from shadowproxy.compare.outputs import Few, Spread
+from shadowproxy.compare.few import Few
 from shadowproxy.compare.sketch import Series
+from shadowproxy.compare.spread import Spread
 from shadowproxy.compare.stats import Estimate
 
 MOST_CELLS: Final = 24
@@ -32,7 +33,7 @@ _STANDS_OUT: Final = 5  # times as many as in the cells beside it make a value o
 _FEW_ATOMS: Final = 3
 _NEARLY_ALL: Final = 0.995
 _CONTINUOUS: Final = 20  # different cells that a shadow's answers have which are no atoms
-_NEAR: Final = 1e-5  # within which numbers are equal (see `outputs.close`)
+_NEAR: Final = 1e-5  # within which numbers are equal (see `likeness.close`)
 _NEAR_ZERO: Final = 1e-6
 
 Counts = Mapping[int, int]

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Final, Literal
 
 from shadowproxy.compare.cells import cell_mean
-from shadowproxy.compare.outputs import Few, Outputs
+from shadowproxy.compare.few import Few
+from shadowproxy.compare.outputs import Outputs
 from shadowproxy.compare.places import ENVELOPES, is_envelope, places_of, static_rank, static_score
 from shadowproxy.compare.rules import pointer_segments
 from shadowproxy.compare.sketch import Forms, Series

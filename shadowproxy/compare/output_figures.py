@@ -9,12 +9,14 @@ import orjson
 
 from shadowproxy.compare import drift, stats
 from shadowproxy.compare.cells import Cells, cell_deviation, cell_quantile, ends
+from shadowproxy.compare.few import Few
 from shadowproxy.compare.figures.shown import DECILES, QUANTILES, Figures, estimated, from_sums, ranked
 from shadowproxy.compare.kinds import Decided
-from shadowproxy.compare.outputs import MILLION, Few, Spread
+from shadowproxy.compare.outputs import MILLION
 from shadowproxy.compare.related import AXES, Prints
 from shadowproxy.compare.relatedness import related
 from shadowproxy.compare.sketch import Hist, Series, quantile
+from shadowproxy.compare.spread import Spread
 from shadowproxy.compare.stats import Estimate
 
 CLASSES_SHOWN: Final = 20

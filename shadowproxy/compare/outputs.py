@@ -12,20 +12,20 @@ the rows of a batch that it leaves out, `failed` where it was asked and failed.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import isfinite
 from operator import mul
-from typing import Any, ClassVar, Final, Literal, Self
-from zlib import crc32
+from typing import Any, Final
 
-from shadowproxy.compare.cells import BlockCells, Cells, cells_of
+from shadowproxy.compare.cells import cells_of
+from shadowproxy.compare.few import Few, FewWhole, Pairs
 from shadowproxy.compare.labelled import Labelled
+from shadowproxy.compare.likeness import Mark, close, form_of_all, likeness_of, mark_of
 from shadowproxy.compare.places import MOST_PLACES, field_key, places_of, static_rank
 from shadowproxy.compare.related import AXES, Prints, print_of_numbers, print_of_ranking, print_of_text, projected
 from shadowproxy.compare.rules import Tolerance
 from shadowproxy.compare.sketch import Forms, Parts, Sample, Series, Sums, Table, Tally
+from shadowproxy.compare.spread import Deltas, Spread
 from shadowproxy.compare.values import (
     ABSENT,
-    CLASS_LIKE,
     EXTRA,
     FAILED,
     FAMILIES,
@@ -40,7 +40,6 @@ from shadowproxy.compare.values import (
     overlap,
     rank_biased_overlap,
     ranking_of,
-    same_words,
     token_f1,
     top_of,
     vector_of,
@@ -51,24 +50,12 @@ __all__ = ["ABSENT", "EXTRA", "FAILED", "FEWER", "MILLION", "Outputs", "OutputsB
 
 MILLION: Final = 1_000_000
 
-MOST_CLASSES: Final = 1000
-MOST_WHOLE: Final = 64
-"""Different whole numbers that may be classes."""
-
-Mark = Literal["", "differs", "spelled", "lost", "gained"]
-"""What befell one row: `spelled` are texts of the same words and whole numbers that differ by next to nothing, which
-are the same as texts and numbers and not as classes."""
-
 _SAME: Final[tuple[Mark, ...]] = ("",)
 _DIFFERS: Final[tuple[Mark, ...]] = ("differs",)
 
 _FEWEST_SPACES: Final = 2  # in a text of which it is worth to keep the words
 _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums
-_PLAIN: Final = 1 << 53  # below it every whole number is a float
 _MOST_MET: Final = 4096  # pairs of values that wait to be counted
-_RELATIVE: Final = 1e-5  # within which numbers are equal: one model in two runtimes is up to 1e-6 apart, and often more
-_ABSOLUTE: Final = 1e-6  # the same for shares, of which those near zero differ relatively by much
-_EQUAL_ANGLE: Final = 1e-5
 
 _CODES: Final[Mapping[type, int]] = {type(None): 0, bool: 1, int: 2, float: 2, str: 3}
 """Types whose values are one value where Python calls them equal and their codes are the same: 1 is not True. The code
@@ -82,183 +69,6 @@ class Scores(Table[Series]):
     """Sums, in millionths, of what is measured on every pair and lies between 0 and 1."""
 
     INNER = Series
-
-
-class Few(dict[str, Series]):
-    """Counts by class and block while there are few.
-
-    With one more than `LIMIT` classes they are given up for good, whoever came first: from then on they are counted
-    in `BUCKETS` by the hash of their name, which still tells whether two arms have them equally often.
-    """
-
-    LIMIT: ClassVar[int] = MOST_CLASSES
-    BUCKETS: ClassVar[int] = 16
-
-    def __init__(self, counts: Mapping[str, Series] | None = None, *, many: bool = False) -> None:
-        super().__init__(counts or {})
-        self.many = many
-
-    def add(self, block: int, key: str, times: int = 1) -> None:
-        if self.many:
-            if not self.BUCKETS:
-                return
-            key = self._bucket(key)
-        series = self.get(key)
-        if series is None:
-            series = self[key] = Series()
-            series[block] += times
-            if len(self) > self.LIMIT:
-                self._give_up()
-        else:
-            series[block] += times
-
-    def _bucket(self, key: str) -> str:
-        return f"#{crc32(key.encode('utf-8', 'surrogatepass')) % self.BUCKETS}"
-
-    def _give_up(self) -> None:
-        counts = dict(self)
-        self.clear()
-        self.many = True
-        if self.BUCKETS:
-            for key, series in counts.items():
-                self._gather(self._bucket(key), series)
-
-    def _gather(self, key: str, series: Series) -> None:
-        mine = self.get(key)
-        if mine is None:
-            self[key] = Series(series)
-        else:
-            mine.absorb(series)
-
-    def __bool__(self) -> bool:
-        return self.many or len(self) > 0
-
-    def merged(self, other: Self) -> Self:
-        total = type(self)({key: Series(series) for key, series in self.items()}, many=self.many)
-        total.absorb(other)
-        return total
-
-    def absorb(self, other: Self) -> None:
-        if other.many and not self.many:
-            self._give_up()
-        for key, series in other.items():
-            if self.many and not other.many:
-                if not self.BUCKETS:
-                    break
-                key = self._bucket(key)
-            self._gather(key, series)
-        if not self.many and len(self) > self.LIMIT:
-            self._give_up()
-
-    def widened(self) -> Self:
-        return type(self)({key: series.widened() for key, series in self.items()}, many=self.many)
-
-    def to_json(self) -> Any:
-        return {"many": self.many, "classes": {key: series.to_json() for key, series in sorted(self.items())}}
-
-    @classmethod
-    def from_json(cls, raw: Any) -> Self:
-        counts = {str(key): Series.from_json(series) for key, series in raw["classes"].items()}
-        return cls(counts, many=bool(raw["many"]))
-
-
-class FewWhole(Few):
-    """The same of whole numbers, which are classes only where they are fewer still; many are numbers, and not kept."""
-
-    LIMIT = MOST_WHOLE
-    BUCKETS = 0
-
-
-class Pairs(dict[str, int]):
-    """How often two classes met, likewise given up where there are too many."""
-
-    LIMIT: ClassVar[int] = 4096
-
-    def __init__(self, counts: Mapping[str, int] | None = None, *, many: bool = False) -> None:
-        super().__init__(counts or {})
-        self.many = many
-        self._fit()
-
-    def add(self, key: str, times: int) -> None:
-        if not self.many:
-            self[key] = self.get(key, 0) + times
-            if len(self) > self.LIMIT:
-                self._fit()
-
-    def _fit(self) -> None:
-        if self.many or len(self) > self.LIMIT:
-            self.many = True
-            self.clear()
-
-    def __bool__(self) -> bool:
-        return self.many or len(self) > 0
-
-    def merged(self, other: Self) -> Self:
-        total = type(self)(self, many=self.many)
-        total.absorb(other)
-        return total
-
-    def absorb(self, other: Self) -> None:
-        self.many = self.many or other.many
-        for key, count in other.items():
-            self[key] = self.get(key, 0) + count
-        self._fit()
-
-    def widened(self) -> Self:
-        return self
-
-    def to_json(self) -> Any:
-        return None if self.many else dict(sorted(self.items()))
-
-    @classmethod
-    def from_json(cls, raw: Any) -> Self:
-        return cls(many=True) if raw is None else cls({str(key): int(count) for key, count in raw.items()})
-
-
-class Deltas(Cells):
-    """By how much the shadow's numbers lie above live's."""
-
-    LIMIT = 256
-
-
-_Noted = tuple[list[float], list[int]]
-"""Numbers that wait to be put into cells, and how often each came."""
-
-
-@dataclass(slots=True)
-class Spread(Parts):
-    """How the numbers of both arms are spread: all, and by block in wider cells. `note` counts with the next `settle`,
-    as many numbers at once are put into cells in a third of the time."""
-
-    live: Cells = field(default_factory=Cells)
-    shadow: Cells = field(default_factory=Cells)
-    live_blocks: BlockCells = field(default_factory=BlockCells)
-    shadow_blocks: BlockCells = field(default_factory=BlockCells)
-    _live_noted: dict[int, _Noted] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _shadow_noted: dict[int, _Noted] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def note(self, block: int, value: float, times: int, shadow: bool) -> None:
-        waiting = self._shadow_noted if shadow else self._live_noted
-        noted = waiting.get(block)
-        if noted is None:
-            noted = waiting[block] = ([], [])
-        noted[0].append(value)
-        noted[1].append(times)
-
-    def settle(self) -> None:
-        if self._live_noted:
-            waiting, self._live_noted = self._live_noted, {}
-            _put(waiting, self.live, self.live_blocks)
-        if self._shadow_noted:
-            waiting, self._shadow_noted = self._shadow_noted, {}
-            _put(waiting, self.shadow, self.shadow_blocks)
-
-
-def _put(waiting: Mapping[int, _Noted], cells: Cells, blocks: BlockCells) -> None:
-    for block, (values, times) in waiting.items():
-        found = list(zip(cells_of(values), times, strict=True))
-        cells.add(found)
-        blocks.add(block, found)
 
 
 @dataclass(slots=True)
@@ -371,7 +181,7 @@ class Outputs(Parts):
         """What befell a single pair whose counting waits; what is counted exchange by exchange is counted now."""
         form, other_form = form_of(one), form_of(other)
         self._keep_print(block, digest, one, form, other, other_form)
-        return (_mark(form, other_form, _likeness(one, form, other, other_form, self._tolerance)),)
+        return (mark_of(form, other_form, likeness_of(one, form, other, other_form, self._tolerance)),)
 
     def _several(
         self,
@@ -401,13 +211,13 @@ class Outputs(Parts):
             else:
                 code = _CODES.get(type(one), 4) * 10 + _CODES.get(type(other), 4)
                 if self._waits(self._met_rows, block, code, one, other):
-                    found = _likeness(one, form, other, other_form, self._tolerance)
+                    found = likeness_of(one, form, other, other_form, self._tolerance)
                 else:
                     found = self._count(block, one, form, other, other_form, 1, single=False)
                 keys.add(f"{form} {other_form}")
                 worst = 0 if found == 0 or worst == 0 else max(worst, found)
             if at < len(live):
-                marks.append(_mark(form, other_form, found))
+                marks.append(mark_of(form, other_form, found))
         if not single:
             self._batches(block, "|".join(sorted(keys)), worst)
             self._batch(live, rows)
@@ -424,7 +234,7 @@ class Outputs(Parts):
 
         The most frequent sort of batch, and the rows of one are many: what can be is done for all of them at once.
         """
-        form, other_form = _form_of_all(live), _form_of_all(shadow)
+        form, other_form = form_of_all(live), form_of_all(shadow)
         if form is None or other_form is None:
             return None
         code = _CODES[type(live[0])] * 10 + _CODES[type(shadow[0])]
@@ -441,8 +251,8 @@ class Outputs(Parts):
                 continue
             found = known.get((one, other))
             if found is None:
-                like = _likeness(one, form, other, other_form, tolerance)
-                found = known[one, other] = _mark(form, other_form, like), like
+                like = likeness_of(one, form, other, other_form, tolerance)
+                found = known[one, other] = mark_of(form, other_form, like), like
             marks.append(found[0])
             worst = 0 if found[1] == 0 or worst == 0 else max(worst, found[1])
         if len(met) >= _MOST_MET:
@@ -552,7 +362,7 @@ class Outputs(Parts):
             self._rankings(block, one, other, times)
         else:
             self._embeddings(block, one, other, times)
-        return _likeness(one, form, other, other_form, self._tolerance)
+        return likeness_of(one, form, other, other_form, self._tolerance)
 
     def _confuse(self, one: Any, other: Any, times: int) -> None:
         if not self.confusion.many:
@@ -673,83 +483,10 @@ class OutputsByField(Table[Outputs]):
         return (*static_rank(live), shadow)
 
 
-def flip_of(live: Any, shadow: Any) -> tuple[str, str] | None:
-    """How an answer changed, as classes; None where it did not or the two are no classes."""
-    form, other_form = form_of(live), form_of(shadow)
-    if form not in CLASS_LIKE or other_form not in CLASS_LIKE:
-        return None
-    pair = class_key(first_of(live, form)), class_key(first_of(shadow, other_form))
-    return pair if pair[0] != pair[1] else None
-
-
-def close(one: Any, other: Any, tolerance: Tolerance | None) -> bool:
-    """Whether two finite numbers are equal: by the tolerance that the rules give, else as the judged field's are."""
-    if one == other:
-        return True
-    if tolerance is not None:
-        return tolerance.holds(one, other)
-    left, right = float(one), float(other)
-    gap = abs(left - right)
-    if gap <= _RELATIVE * max(abs(left), abs(right)):
-        return True
-    return gap <= _ABSOLUTE and min(left, right) >= -_ABSOLUTE and max(left, right) <= 1 + _ABSOLUTE
-
-
-def _likeness(one: Any, form: str, other: Any, other_form: str, tolerance: Tolerance | None) -> int:
-    """0 where two values differ, 1 where they are the same, 2 where that is so but for how they are written."""
-    family = FAMILIES.get(form)
-    if family is None:
-        return int(form == other_form)
-    if family != FAMILIES.get(other_form):
-        return 0
-    if family == "number":
-        if one == other:
-            return 1
-        return (2 if form == other_form == "whole" else 1) if close(one, other, tolerance) else 0
-    if one == other:
-        return 1
-    if family == "text":
-        if form == other_form == "volatile":
-            return 0
-        return 2 if same_words(one, other) else 0
-    if family == "vector":
-        return int(first_of(one, form) == first_of(other, other_form))
-    if family == "ranking":
-        return int(ranking_of(one) == ranking_of(other))
-    if family == "numbers":
-        found = cosine(one, other)
-        return int(found is not None and 1 - found <= _EQUAL_ANGLE)
-    return 0
-
-
 @lru_cache(maxsize=256)
 def _text_as_long(size: int) -> str:
     """Stands for any text of a length."""
     return "x" * size
-
-
-def _form_of_all(values: Sequence[Any]) -> str | None:
-    """The form of scalars that all have the same and can wait to be counted; None where they do not."""
-    kinds = set(map(type, values))
-    if len(kinds) != 1:
-        return None
-    if float in kinds:
-        # Infinity and NaN leave no finite sum, and so does what is too large to be put into one.
-        return "real" if not any(map(float.is_integer, values)) and isfinite(sum(values)) else None
-    if int in kinds:
-        return "whole" if min(values) > -_PLAIN and max(values) < _PLAIN else None
-    if str in kinds:
-        forms = {form_of(value) for value in set(values)}
-        return forms.pop() if len(forms) == 1 and max(map(len, values)) <= LONGEST_CLASS else None
-    return "boolean" if bool in kinds else None
-
-
-def _mark(form: str, other_form: str, likeness: int) -> Mark:
-    if form in FAMILIES:
-        if FAMILIES.get(other_form) != FAMILIES[form]:
-            return "lost"
-        return "differs" if likeness == 0 else "spelled" if likeness == 2 else ""
-    return "gained" if other_form in FAMILIES else ""
 
 
 def _print(value: Any, family: str) -> bytes:

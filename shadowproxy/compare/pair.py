@@ -20,8 +20,9 @@ from shadowproxy.compare.answers import Content, content, reason_of, value_said
 from shadowproxy.compare.diff import Diff, Where, loggable
 from shadowproxy.compare.held import Held, held
 from shadowproxy.compare.labelled import Labelled
+from shadowproxy.compare.likeness import flip_of
 from shadowproxy.compare.noise import VOLATILE_SHAPES, shape_of
-from shadowproxy.compare.outputs import OutputsByField, flip_of
+from shadowproxy.compare.outputs import OutputsByField
 from shadowproxy.compare.places import FAILED as NO_ANSWER
 from shadowproxy.compare.places import Look, extract, looks, static_score
 from shadowproxy.compare.reading import Reading

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from shadowproxy.compare import stats
 from shadowproxy.compare.cells import middle
+from shadowproxy.compare.few import Few
 from shadowproxy.compare.figures.shown import estimated
 from shadowproxy.compare.kinds import Decided
-from shadowproxy.compare.outputs import Few
 from shadowproxy.compare.related import FingerprintKind, Likenesses
 from shadowproxy.compare.stats import Estimate, leaving_out
 
