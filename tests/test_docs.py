@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 from shadowproxy import config
+from shadowproxy.compare.gates import Gates
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,6 +85,19 @@ def test_the_reference_tells_the_default_that_holds(key: str, default: str) -> N
         assert config.from_values(base) == without
     else:
         assert yaml.safe_load(default) == config.from_values({"live": {"respond": {}}}).compare.tolerance
+
+
+def test_the_report_page_tells_the_gates_that_hold_and_every_check() -> None:
+    page = (ROOT / "docs" / "report.md").read_text()
+    (allowed,) = re.findall(r"## What is allowed\n.*?```\n(.*?)```", page, re.DOTALL)
+    assert yaml.safe_load(allowed) == asdict(Gates())
+    source = (ROOT / "shadowproxy" / "compare" / "checks.py").read_text()
+    checks = set(re.findall(r'Check\(\s*"(\w+)"', source)) - {"live"}  # which says that there is nothing to judge
+    (table,) = re.findall(r"\| Check \|.*?\n\n", page, re.DOTALL)
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == checks
+    changed = (ROOT / "CHANGELOG.md").read_text()
+    (before,) = re.findall(r"```\n( +json: .*?)```", changed, re.DOTALL)
+    assert {each.strip().split(":")[0] for each in before.splitlines() if each.strip()} <= {*asdict(Gates()), "json"}
 
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the documents use curl")
