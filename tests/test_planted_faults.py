@@ -325,3 +325,22 @@ def test_the_moment_of_decision_is_the_first_at_which_the_sequence_clears_the_li
 def test_low_coverage_is_warned_of() -> None:
     figures = report_on(chosen(300, 3, every(5, lambda source: failed(Outcome.LANE_FULL))))
     assert any("80 %" in warning for warning in figures["shadows"]["s"]["verdict"]["warnings"])
+
+
+@pytest.mark.parametrize("share", [0.005, 0.02])
+def test_a_rare_class_that_is_never_answered_is_a_collapse(share: float) -> None:
+    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
+        fraud = source.random() < share
+        return {"fraud": "yes" if fraud else "no"}, {"fraud": "no"}
+
+    figures = report_on(chosen(round(80 / share), 3, answers))
+    assert results(figures)["collapse"] == "fail"
+    assert 'never answers "yes"' in figures["shadows"]["s"]["verdict"]["sentence"]
+
+
+def test_a_rare_class_is_answered_at_other_times_by_a_noisy_twin() -> None:
+    for seed in range(4):
+        noisy = chosen(
+            2000, seed, lambda source, _: ({"fraud": source.random() < 0.01}, {"fraud": source.random() < 0.01})
+        )
+        assert results(report_on(noisy))["collapse"] == "pass"

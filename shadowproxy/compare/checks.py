@@ -390,7 +390,8 @@ def _live_differs_as_much(figures: Figures, judged: Figures) -> bool:
     agreement = judged["agreement"]
     if agreement is None:
         return False
-    differing = _NOISE * (1 - agreement["value"])
+    high = agreement["high"] if agreement["high"] is not None else agreement["value"]
+    differing = _NOISE * (1 - high)
     repeats, control = figures["repeats"], figures["control"]
     if repeats is not None and repeats["differing"] >= differing > 0:
         return True
@@ -431,7 +432,7 @@ def _collapse(figures: Figures, gates: Gates) -> Check | None:
         return _whole_answers(figures, gates)
     for each in figures["outputs"]:
         if each["collapse"]:
-            said = f"{each['shadow_path'] or 'the answer'} has collapsed: {each['collapse']}"
+            said = f"the shadow's answers have collapsed at {each['shadow_path'] or 'the answer'}: {each['collapse']}"
             return Check("collapse", "outputs", Result.FAIL, said, field=each["live_path"])
     said = f"answers vary as live's do at {_place(judged)}"
     return Check("collapse", "outputs", Result.PASS, said, field=judged["live_path"])

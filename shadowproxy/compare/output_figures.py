@@ -26,6 +26,7 @@ Bounds = tuple[float, float]
 
 _CONSTANT: Final = 0.99
 _CONSTANT_GAIN: Final = 0.10
+_EXPECTED_BUT_NEVER: Final = 30  # times that a class was to be expected before its absence is no chance
 _NO_SPREAD: Final = 0.01
 _FEWEST_FOR_COLLAPSE: Final = 50
 _NUMBERS: Final = frozenset({"number", "text", "embedding"})
@@ -314,13 +315,30 @@ def _collapse(judged: Decided, figures: Figures) -> str | None:
         tops = shadow["top_share"] or 0.0, live["top_share"] or 0.0
         if _same_over_and_over(tops):
             return f"it answers {shadow['classes'][0]['class']} to {tops[0]:.1%} of all requests"
-        return None
+        return _never_said(judged, figures)
     elif judged.counted.prints:
         tops = _commonest(judged.counted.prints, 1), _commonest(judged.counted.prints, 0)
     else:
         tops = _top_class(judged.counted.shadow_classes), _top_class(judged.counted.live_classes)
     if _same_over_and_over(tops):
         return f"it gives one and the same answer to {tops[0]:.1%} of all requests"
+    return None
+
+
+def _never_said(judged: Decided, figures: Figures) -> str | None:
+    """The commonest class of live's that the shadow never answers, where chance would have it many times.
+
+    A model that lost its rarest class agrees on nearly all requests and is of no use: a filter that finds no fraud.
+    """
+    live, shadow = (_totals(tables) for tables in tables_of(judged))
+    if figures["classes_cut"] or not live or not shadow:
+        return None
+    agreement = figures["agreement"]
+    effect = max(1.0, agreement["design_effect"]) if agreement is not None else 1.0
+    share = sum(shadow.values()) / sum(live.values())
+    for key, count in sorted(live.items(), key=lambda each: (-each[1], each[0])):
+        if key not in shadow and count * min(1.0, share) >= _EXPECTED_BUT_NEVER * effect:
+            return f"it never answers {key}, which live answers {count:,} times"
     return None
 
 
