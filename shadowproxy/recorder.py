@@ -376,11 +376,10 @@ def _tell_judgement(parts: dict[str, Any], judgement: Judgement, policy: Policy)
 
 def _difference(difference: Difference, policy: Policy) -> dict[str, Any]:
     path, kind, live, shadow = difference
+    if policy.redaction.json:
+        path, live, shadow = policy.redaction.difference(path, live, shadow)
     if policy.bodies != "full":
         return {"path": path, "kind": kind}  # what is not told as a body is not told as a value out of it
-    if policy.redaction.json:
-        live = policy.redaction.difference(path, live)
-        shadow = policy.redaction.difference(path, shadow)
     # JSON has no NaN, and null would be another value.
     if isinstance(live, float) and not math.isfinite(live):
         live = str(live)

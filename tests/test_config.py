@@ -408,6 +408,97 @@ def test_what_is_no_json_pointer_is_refused(pointer: object) -> None:
     assert "is not a JSON pointer" in fault(log={"redact": {"json": [pointer]}})
 
 
+INEFFECTIVE = {
+    "a pointer without a slash": ("log: {redact: {json: [user.email]}}", "log.redact.json.0", "is not a JSON pointer"),
+    "a part of a name": ("log: {redact: {json: [/user/e*]}}", "log.redact.json.0", "has a * within a name"),
+    "three stars": ("compare: {ignore: [/a/***]}", "compare.ignore.0", "has a * within a name"),
+    "a part of a tolerated name": ("compare: {tolerance: {/s*: 1}}", "compare.tolerance./s*", "has a * within a name"),
+    "a part of an unordered name": ("compare: {unordered: [/t*]}", "compare.unordered.0", "has a * within a name"),
+    "any depth, for one field": ("compare: {prediction: /**/score}", "compare.prediction", "has ** in it"),
+    "a line break in a pointer": ('log: {redact: {json: ["/a\\n"]}}', "log.redact.json.0", "is not a JSON pointer"),
+    "a header's colon": ('log: {redact: {headers: ["X-A:"]}}', "log.redact.headers.0", "is not the name of a header"),
+    "a header's space": ("log: {redact: {headers: [X A]}}", "log.redact.headers.0", "is not the name of a header"),
+    "no header's name": ('log: {redact: {headers: [""]}}', "log.redact.headers.0", "is not the name of a header"),
+    "no parameter's name": ('log: {redact: {query: [""]}}', "log.redact.query.0", "is not the name of a parameter"),
+    "a control character": ('log: {redact: {query: ["a\\t"]}}', "log.redact.query.0", "is not the name of a parameter"),
+    "a whole parameter": ("log: {redact: {query: [email=*]}}", "log.redact.query.0", "is not the name of a parameter"),
+    "a whole query": ('log: {redact: {query: ["?email"]}}', "log.redact.query.0", "is not the name of a parameter"),
+    "an encoded name": ("log: {redact: {query: [user%5Bid%5D]}}", "log.redact.query.0", "is percent-encoded"),
+    "headers to remove": ("shadows: {b: {url: http://b, headers: {remove: [X-*]}}}", "shadows.b.headers.remove.0", "*"),
+    "a header to match": ("shadows: {b: {url: http://b, match: {headers: {X-*: a}}}}", "shadows.b.match.headers", "*"),
+    "any method": ('shadows: {b: {url: http://b, match: {methods: ["*"]}}}', "shadows.b.match.methods.0", "*"),
+    "a glob with a query": (
+        'shadows: {b: {url: http://b, match: {paths: ["/a?b=c"]}}}',
+        "shadows.b.match.paths.0",
+        "fits no path",
+    ),
+    "a glob with a space": (
+        "shadows: {b: {url: http://b, match: {paths: [/a b]}}}",
+        "shadows.b.match.paths.0",
+        "fits no",
+    ),
+    "a glob with braces": (
+        'shadows: {b: {url: http://b, match: {paths: ["/{a,b}/*"]}}}',
+        "shadows.b.match.paths.0",
+        "has braces",
+    ),
+    "a glob with half a class": (
+        'shadows: {b: {url: http://b, match: {paths: ["/[ab"]}}}',
+        "shadows.b.match.paths.0",
+        "has a [ without its ]",
+    ),
+    "a value with half a class": (
+        'shadows: {b: {url: http://b, match: {headers: {X-A: "[!]"}}}}',
+        "shadows.b.match.headers.X-A",
+        "has a [ without its ]",
+    ),
+    "a place to rewrite": (
+        "shadows: {b: {url: http://b, rewrite: {json: {/a/*/b: 1}}}}",
+        "shadows.b.rewrite.json",
+        "*",
+    ),
+    "a place to sample by": ('sampling: {key: "json:/users/*/id"}', "sampling.key", "* is no wildcard"),
+    "a header to sample by": ('sampling: {key: "header:X-*"}', "sampling.key", "* is no wildcard"),
+    "a short token, far away": (
+        "{admin: 0.0.0.0:9901, admin_token: abcdefghijklmno}",
+        "admin_token",
+        "is shorter than 16 characters and admin listens beyond loopback",
+    ),
+    "a short token by a name": (
+        "{admin: 'model.example:9901', admin_token: '${SHORT}'}",
+        "admin_token",
+        "is shorter than 16 characters and admin listens beyond loopback",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "key", "problem"), INEFFECTIVE.values(), ids=INEFFECTIVE)
+def test_what_would_have_no_effect_is_an_error_with_its_line(text: str, key: str, problem: str, tmp_path: Path) -> None:
+    lines = text.strip("{}").replace(", admin_token", "\nadmin_token") if text.startswith("{") else text
+    message = file_fault(tmp_path, f"live: {{url: http://a}}\n\n{lines}\n", {"SHORT": "hunter2"})
+    line = 4 if key == "admin_token" else 3
+    assert message.startswith(f"config.yaml:{line}: {key}"), message
+    assert problem in message
+    assert "hunter2" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("admin", ["127.0.0.1:0", "[::1]:0", "localhost:1", "unix:/tmp/a", None])
+def test_on_loopback_any_token_will_do(admin: str | None) -> None:
+    assert of(admin=admin, admin_token="short").admin_token == "short"
+
+
+def test_patterns_that_work_are_taken() -> None:
+    redact = {"json": ["/**/email", "/*", "/a/**", ""], "headers": ["X-Acme-*", "*"], "query": ["e*", "user[*]", "ä"]}
+    compare = {"ignore": ["/**/id", "/a~1b/*"], "prediction": "/predictions/*/score"}
+    shadow = {"url": "http://b", "match": {"paths": ["/v[12]/*", "/[]]", "/[!a]?", "/(1)"], "headers": {"X-A": "[[]*"}}}
+    made = of(log={"redact": redact}, compare=compare, shadows={"b": shadow})
+    assert made.log.redact.json == ("/**/email", "/*", "/a/**", "")
+    assert [each for each in made.warnings if "X-Request-ID" in each] == [
+        "log.redact.headers covers X-Request-ID, and the ID is in each record all the same, as its id"
+    ]
+
+
 @pytest.mark.parametrize("key", ["request_id", "header:X-User", "cookie:sid", "json:/user/id"])
 def test_sampling_keys(key: str) -> None:
     assert of(sampling={"key": key}).sampling.key == key

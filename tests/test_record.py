@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shadowproxy import content, lines
+from shadowproxy.compare.diff import diff
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.verdict import judge
 from shadowproxy.credentials import is_credential_header, is_credential_parameter
@@ -677,23 +678,87 @@ json_values = st.recursive(
 )
 
 
-def by_value(value: Any, tokens: list[str]) -> Any:
+def fits(pattern: list[str], path: list[str]) -> bool:
+    """What a pattern means, said as plainly as can be."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(fits(pattern[1:], path[at:]) for at in range(len(path) + 1))
+    return bool(path) and pattern[0] in ("*", path[0]) and fits(pattern[1:], path[1:])
+
+
+def by_value(value: Any, patterns: list[list[str]], path: list[str]) -> Any:
     """The same redaction done on parsed values, as an oracle."""
-    if not tokens:
+    if any(fits(pattern, path) for pattern in patterns):
         return BLANK
-    token, *rest = tokens
     if isinstance(value, dict):
-        return {key: by_value(each, rest) if token in (key, "*") else each for key, each in value.items()}
+        return {key: by_value(each, patterns, [*path, key]) for key, each in value.items()}
     if isinstance(value, list):
-        return [by_value(each, rest) if token in (str(i), "*") else each for i, each in enumerate(value)]
+        return [by_value(each, patterns, [*path, str(at)]) for at, each in enumerate(value)]
     return value
 
 
-@given(json_values, st.lists(st.sampled_from(["*", "0", "1", "", "a"]), max_size=3), st.booleans())
-def test_redacting_text_says_the_same_as_redacting_values(value: Any, tokens: list[str], escaped: bool) -> None:
+patterns_of_pointers = st.lists(st.sampled_from(["*", "**", "0", "1", "", "a"]), max_size=4)
+
+
+@given(json_values, st.lists(patterns_of_pointers, min_size=1, max_size=3), st.booleans())
+def test_redacting_text_says_the_same_as_redacting_values(value: Any, patterns: list[list[str]], escaped: bool) -> None:
     raw = json.dumps(value, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
-    pointer = "".join(f"/{token}" for token in tokens)
-    assert json.loads(Redaction(json=(pointer,)).body(raw)) == by_value(value, tokens)
+    pointers = tuple("".join(f"/{token}" for token in pattern) for pattern in patterns)
+    assert json.loads(Redaction(json=pointers).body(raw)) == by_value(value, patterns, [])
+
+
+@given(json_values, st.lists(patterns_of_pointers, min_size=1, max_size=3))
+def test_a_pattern_redacts_where_it_would_not_be_compared(value: Any, patterns: list[list[str]]) -> None:
+    pointers = tuple("".join(f"/{token}" for token in pattern) for pattern in patterns)
+    redacted = json.loads(Redaction(json=pointers).body(json.dumps(value).encode("utf-8", "surrogatepass")))
+    assert not diff(value, redacted, Rules(ignore=pointers)).count
+
+
+def test_places_are_remembered_within_a_bound_and_told_apart_all_the_same() -> None:
+    redaction = Redaction(json=("/**/a/*/*/*/*/*/*/*/*/*/*/*/*/*/pin",))
+    pin: Any = {"pin": 1}
+    for at in range(13):
+        pin = {"ab"[at % 2]: pin, "b": {"a": pin}} if at < 4 else {"ab"[at % 2]: pin}
+    told = {"a": pin}
+    before = json.dumps(told).encode()
+    assert json.loads(redaction.body(before)) == by_value(told, [["**", "a", *["*"] * 13, "pin"]], [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "others"),
+    [
+        ("X-Acme-*", ["x-acme-user", "X-ACME-USER", "X_Acme_User", "x-acme-"], ["x-acme", "y-x-acme-user"]),
+        ("X-Customer", ["X_Customer", "x-customer"], ["X-Customers", "X-Customer-Id"]),
+        ("X_Customer", ["X-Customer"], ["XCustomer"]),
+        ("*-id", ["Tenant-Id", "tenant_id", "-ID"], ["id", "tenant-ids"]),
+        ("*", ["anything"], []),
+    ],
+)
+def test_a_header_is_redacted_by_a_pattern_of_its_name(pattern: str, names: list[str], others: list[str]) -> None:
+    redaction = Redaction(headers=frozenset({pattern}))
+    fields = tuple((name.encode(), f"value of {name}".encode()) for name in (*names, *others))
+    told = decode(line_of(exchange(fields=fields), redaction=redaction)).request.headers
+    assert {name for name in (*names, *others) if told[name.lower()] != BLANK and BLANK not in told[name.lower()]} == {
+        *others
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "query", "told"),
+    [
+        ("e*", "email=a&E=b&x=c&e%6Dail=d", "email=[redacted]&E=[redacted]&x=c&e%6Dail=[redacted]"),
+        ("user[*]", "user[id]=a&user%5Bid%5D=b&useri=c", "user[id]=[redacted]&user%5Bid%5D=[redacted]&useri=c"),
+        ("user_id", "user-id=a&USER_ID=b&userid=c", "user-id=[redacted]&USER_ID=[redacted]&userid=c"),
+    ],
+)
+def test_a_parameter_is_redacted_by_a_pattern_of_its_name(pattern: str, query: str, told: str) -> None:
+    assert Redaction(query=frozenset({pattern})).parameters(query) == told
+
+
+def test_a_pattern_of_many_wildcards_takes_no_more_than_linear_time() -> None:
+    redaction = Redaction(headers=frozenset({"*a" * 30 + "b"}))
+    assert not redaction.hides_header(b"a" * 60_000)
 
 
 def test_marks_join_equal_secrets_wherever_they_stand() -> None:
@@ -725,17 +790,34 @@ def test_a_withheld_body_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "shown"),
-    [("/a/pin", False), ("/a/pin/x", False), ("/a", False), ("", False), ("/b", True), ("/a/other", True)],
+    ("pointer", "path", "value", "shown"),
+    [
+        ("/a/pin", "/a/pin", SECRET, ("/a/pin", BLANK)),
+        ("/a/pin", f"/a/pin/{SECRET}", 1, ("/a/pin", BLANK)),
+        ("/a/pin", "/a", {"pin": SECRET, "b": 1}, ("/a", {"pin": BLANK, "b": 1})),
+        ("/a/pin", "/a", [{"pin": 1}], ("/a", [{"pin": 1}])),
+        ("/a/pin", "", {"a": {"pin": SECRET}}, ("", {"a": {"pin": BLANK}})),
+        ("/a/pin", "", f"text with {SECRET}", ("", BLANK)),
+        ("/a/pin", "/b", "shown", ("/b", "shown")),
+        ("/a/pin", "/a/other", "shown", ("/a/other", "shown")),
+        ("/**/pin", "/b/0/label", "shown", ("/b/0/label", "shown")),
+        ("/**/pin", "/b/0", {"c": [{"pin": SECRET}]}, ("/b/0", {"c": [{"pin": BLANK}]})),
+        ("/**/pin", "/b/0/pin", SECRET, ("/b/0/pin", BLANK)),
+        ("/**/pin", f"/{'k' * 199}…", SECRET, (f"/{'k' * 199}…", BLANK)),
+        ("/x/**", f"/x/{SECRET}", 1, ("/x", BLANK)),
+    ],
 )
-def test_differences_are_redacted_as_bodies_are(path: str, shown: bool) -> None:
+def test_differences_are_redacted_as_bodies_are(pointer: str, path: str, value: Any, shown: tuple[str, Any]) -> None:
     def judge(live: Answer, shadow: Answer) -> Judgement:
-        return Judgement(Verdict.MISMATCH, (Difference(path, "value", SECRET, {"pin": SECRET}),))
+        return Judgement(Verdict.MISMATCH, (Difference(path, "value", value, value),))
 
-    line = line_of(exchange(), judge=judge, **redacting(json=("/a/pin",)))
-    assert (SECRET.encode() in line) is shown
-    assert SECRET.encode() not in line_of(exchange(), judge=judge, bodies="hash")
-    assert SECRET.encode() not in line_of(exchange(), judge=judge, bodies="none")
+    line = json.loads(line_of(exchange(), judge=judge, **redacting(json=(pointer,))))
+    (told,) = line["shadows"]["challenger"]["differences"]
+    assert (told["path"], told["live"], told["shadow"]) == (*shown, shown[1])
+    if SECRET in repr((path, value)):
+        for bodies in ("hash", "none"):
+            line = line_of(exchange(), judge=judge, bodies=bodies, **redacting(json=(pointer,)))
+            assert SECRET.encode() not in line
 
 
 def test_a_long_query_without_a_value_takes_no_quadratic_time() -> None:

@@ -227,6 +227,20 @@ async def test_what_takes_a_restart_is_said_and_the_rest_is_in_force(
     assert len(configured.records()) == 1
 
 
+async def test_a_short_token_is_refused_where_admin_still_listens_beyond_loopback(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Origin(answer(b"one")) as live:
+        configured.values(live.url, {}, admin="0.0.0.0:0", admin_token="x" * 16)
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            configured.values(live.url, {}, admin="127.0.0.1:0", admin_token="x" * 15)
+            await configured.reload()
+            assert configured.sidecar.census().config.failures == 1
+            assert configured.sidecar.config.admin_token == "x" * 16
+            (said,) = [line.getMessage() for line in caplog.records if line.getMessage().startswith("admin_token: ")]
+            assert "is shorter than 16 characters and admin listens beyond loopback" in said
+
+
 async def test_limits_and_the_drain_are_in_force_at_once(configured: Configured) -> None:
     async with Origin(answer()) as live:
         configured.values(live.url, {})

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from shadowproxy.compare.noise import VOLATILE_SHAPES, shape_of
-from shadowproxy.compare.rules import member_place, pointer_segments, pointer_token
+from shadowproxy.compare.rules import member_place
 from shadowproxy.compare.sketch import counted
 from shadowproxy.compare.streams import events_of, is_stream
 from shadowproxy.compare.verdict import Content, content
+from shadowproxy.pointers import pointer_segments, pointer_token
 from shadowproxy.record import Answer
 
 Kind = Literal["class", "number", "vector", "ranking", "text"]

@@ -12,7 +12,7 @@ from shadowproxy.compare.diff import Diff, Where, loggable
 from shadowproxy.compare.fields import Field, extract, value_said, vector_of
 from shadowproxy.compare.noise import Nature, nature, shape_of
 from shadowproxy.compare.outputs import Label, OutputsByField, can_wait, class_key, field_key, top_of, unlike
-from shadowproxy.compare.rules import Rules, Tolerance, pointer_segments, pointer_token
+from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.compare.sketch import (
     Bins,
     Distinct,
@@ -31,6 +31,7 @@ from shadowproxy.compare.streams import Streams
 from shadowproxy.compare.verdict import Compared, Content, compare, content
 from shadowproxy.compare.visible import told
 from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.pointers import pointer_segments, pointer_token
 from shadowproxy.record import Answer, Body, Record
 
 BEGUN: Final = frozenset(

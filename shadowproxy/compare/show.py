@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shadowproxy.compare.pair import recompared
-from shadowproxy.compare.rules import Rules, pointer_token
+from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.verdict import content
 from shadowproxy.compare.visible import one_line, visible
 from shadowproxy.exchange import Verdict
+from shadowproxy.pointers import pointer_token
 from shadowproxy.record import Answer, Body, Record
 
 LINES: Final = 200

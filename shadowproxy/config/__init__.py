@@ -18,6 +18,7 @@ from shadowproxy.config.models import (
     Respond,
     Shadow,
     Tls,
+    token_fault,
 )
 from shadowproxy.config.shown import shown, shown_headers, shown_text
 from shadowproxy.config.values import TcpAddress, UnixAddress
@@ -45,4 +46,5 @@ __all__ = [
     "shown",
     "shown_headers",
     "shown_text",
+    "token_fault",
 ]

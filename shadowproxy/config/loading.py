@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from shadowproxy.config import source
-from shadowproxy.config.models import Config
+from shadowproxy.config.models import Config, KeyFault
 from shadowproxy.config.source import Location, YamlError
 
 
@@ -148,7 +148,8 @@ def _explained(detail: ErrorDetails) -> tuple[Location, str]:
         case "missing":
             return location, "is needed"
         case "value_error":
-            return location, str(context["error"])
+            error = context["error"]
+            return (*location, error.key) if isinstance(error, KeyFault) else location, str(error)
         case "literal_error":
             return location, f"must be {context['expected'].replace(chr(39), '')}"
         case "dataclass_type" | "mapping_type" | "dict_type":

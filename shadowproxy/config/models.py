@@ -17,6 +17,8 @@ from shadowproxy.config.values import (
     Bytes,
     Count,
     FieldName,
+    FieldPattern,
+    FieldPointer,
     FieldValue,
     Flag,
     HeaderGlob,
@@ -26,9 +28,11 @@ from shadowproxy.config.values import (
     LogPath,
     Method,
     Nullable,
+    ParameterPattern,
     PathGlob,
     Percent,
     Pointer,
+    PointerPattern,
     PositiveBytes,
     PositiveCount,
     PositiveSeconds,
@@ -42,13 +46,24 @@ from shadowproxy.config.values import (
     Text,
     Token,
     ToleranceValue,
+    UnixAddress,
     Url,
     Word,
 )
 from shadowproxy.credentials import is_credential_header, is_credential_parameter
 from shadowproxy.exchange import Fields
+from shadowproxy.redaction import Redaction
 
 STRICT = ConfigDict(extra="forbid")
+
+
+class KeyFault(ValueError):
+    """What is wrong between several keys, and which of them is to blame: its line is told."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(problem)
+        self.key = key
+
 
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -58,7 +73,7 @@ OWN_FIELDS = frozenset({"via", "x-shadow-request"})
 """Header fields that the proxy decides: framing hangs on them, and knowing its own requests again."""
 
 SHORT_TOKEN = 16
-"""Characters below which a token is warned of."""
+"""Characters below which a token is warned of, and refused where more than this machine can try them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -268,11 +283,14 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Redact:
-    """Added to the built-in lists. With a `hash_key` a redacted value becomes its keyed hash, equal ones stay equal."""
+    """Added to the built-in lists: names with `*` for any characters, and pointers as those of Compare.
 
-    headers: tuple[FieldName, ...] = ()
-    query: tuple[Text, ...] = ()
-    json: tuple[Pointer, ...] = ()
+    With a `hash_key` a redacted value becomes its keyed hash, equal ones stay equal.
+    """
+
+    headers: tuple[FieldPattern, ...] = ()
+    query: tuple[ParameterPattern, ...] = ()
+    json: tuple[PointerPattern, ...] = ()
     hash_key: Annotated[Annotated[FieldValue, Field(min_length=1)] | None, Nullable] = Field(default=None, repr=False)
 
 
@@ -302,10 +320,10 @@ class Compare:
     `prediction` is where the answer itself is; null: the report finds it.
     """
 
-    ignore: tuple[Pointer, ...] = ()
-    tolerance: Mapping[Pointer, Annotated[Tolerance, ToleranceValue]] = Field(default_factory=dict)
-    unordered: tuple[Pointer, ...] = ()
-    prediction: Annotated[Pointer | None, Nullable] = None
+    ignore: tuple[PointerPattern, ...] = ()
+    tolerance: Mapping[PointerPattern, Annotated[Tolerance, ToleranceValue]] = Field(default_factory=dict)
+    unordered: tuple[PointerPattern, ...] = ()
+    prediction: Annotated[FieldPointer | None, Nullable] = None
     online: Flag = True
 
 
@@ -331,23 +349,36 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.admin == self.listen and not (isinstance(self.listen, TcpAddress) and self.listen.port == 0):
-            raise ValueError("admin: must not be where callers connect, its paths would be taken from them")
+            raise KeyFault("admin", "must not be where callers connect, its paths would be taken from them")
+        if self.admin_token is not None and (fault := token_fault(self.admin, self.admin_token)) is not None:
+            raise KeyFault("admin_token", fault)
         if self.live.respond is not None and self.control.percent:
-            raise ValueError("control: live.respond always says the same, asking it twice tells nothing")
+            raise KeyFault("control", "live.respond always says the same, asking it twice tells nothing")
         if self.limits.capture * self.workers > self.limits.memory:
-            raise ValueError(
-                f"limits: capture must not be larger than memory / workers, which is {self.limits.memory} / "
-                f"{self.workers}: the workers share memory out evenly"
+            raise KeyFault(
+                "limits",
+                f"capture must not be larger than memory / workers, which is {self.limits.memory} / {self.workers}: "
+                "the workers share memory out evenly",
             )
         if self.workers > 1 and self.log.path == "-":
-            raise ValueError(
-                "workers: several would write into each other's lines on one standard output, name a log.path"
+            raise KeyFault(
+                "workers", "several would write into each other's lines on one standard output, name a log.path"
             )
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is allowed and likely not meant, one line each."""
         return tuple(_warnings(self))
+
+
+def token_fault(admin: TcpAddress | UnixAddress | None, token: str) -> str | None:
+    """Why a token cannot guard what listens there, if it cannot."""
+    if len(token) >= SHORT_TOKEN or not isinstance(admin, TcpAddress) or admin.is_loopback:
+        return None
+    return (
+        f"is shorter than {SHORT_TOKEN} characters and admin listens beyond loopback, where it could be guessed: "
+        "openssl rand -hex 32 makes one"
+    )
 
 
 _WILD = frozenset("*?[")
@@ -367,6 +398,9 @@ def _warnings(config: Config) -> Iterator[str]:
                 yield f"{where}.headers.set.{name} {written_out}"
     if config.log.redact.hash_key is not None and not isinstance(config.log.redact.hash_key, FromEnvironment):
         yield f"log.redact.hash_key {written_out}"
+    id_header = config.request_id.header
+    if Redaction(headers=frozenset(config.log.redact.headers)).hides_header(id_header.encode()):
+        yield f"log.redact.headers covers {id_header}, and the ID is in each record all the same, as its id"
     if config.admin_token is not None:
         if not isinstance(config.admin_token, FromEnvironment):
             yield f"admin_token {written_out}"

@@ -7,9 +7,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import orjson
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
@@ -37,6 +38,7 @@ _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")  # RFC 9110 section 
 _SHADOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
 
 RESERVED_NAMES = frozenset({"live", "control"})
@@ -49,6 +51,14 @@ class TcpAddress:
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine gets there. Of names, only localhost is known to be."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -234,7 +244,27 @@ def _listen(value: object) -> TcpAddress | UnixAddress:
 def _field_name(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise ValueError("is not the name of a header field")
+    if "*" in value:
+        raise ValueError("has a * in it, which is no wildcard here: write each name out")
     return str(value)
+
+
+def _field_pattern(value: object) -> str:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ValueError("is not the name of a header field: one name, without a colon, with * for any characters")
+    return value
+
+
+def _parameter_pattern(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text: put it in quotes")
+    if not value or value != value.strip() or _CONTROL.search(value):
+        raise ValueError("is not the name of a parameter: it is empty, or has blanks around it or a control character")
+    if re.search(r"[=&;?]", value):
+        raise ValueError("is not the name of a parameter: one name, without = & ; ?, with * for any characters")
+    if unquote_plus(value) != value:
+        raise ValueError("is percent-encoded: names are looked at decoded, as in user[id]")
+    return value
 
 
 def _field_value(value: object) -> str:
@@ -246,10 +276,35 @@ def _field_value(value: object) -> str:
     return value
 
 
-def _pointer(value: object) -> str:
+def _any_pointer(value: object) -> str:
     if not isinstance(value, str) or not _POINTER.fullmatch(value):
         raise ValueError('is not a JSON pointer: write "/a/b", with ~1 for a slash and ~0 for a tilde in a name')
+    if _CONTROL.search(value):
+        raise ValueError("is not a JSON pointer that is meant: it has a line break or another control character")
     return value
+
+
+def _pointer(value: object) -> str:
+    pointer = _any_pointer(value)
+    if "*" in pointer:
+        raise ValueError("has a * in it, which is no wildcard here: write each place out")
+    return pointer
+
+
+def _pointer_pattern(value: object) -> str:
+    pattern = _any_pointer(value)
+    if any("*" in name and name not in ("*", "**") for name in pattern.split("/")):
+        raise ValueError(
+            'has a * within a name: * stands for a whole one, as in "/items/*/name", and ** for any number'
+        )
+    return pattern
+
+
+def _field_pointer(value: object) -> str:
+    pattern = _pointer_pattern(value)
+    if "**" in pattern.split("/"):
+        raise ValueError("has ** in it, which cannot stand here: write each step, * for any one name or index")
+    return pattern
 
 
 def _path(value: object) -> str:
@@ -261,12 +316,31 @@ def _path(value: object) -> str:
 def _path_glob(value: object) -> str:
     if not isinstance(value, str) or not value.startswith(("/", "*")):
         raise ValueError('must be a glob over the path: a slash or * first, as in "/v1/*"')
-    return value
+    if re.search(r"[\x00-\x20\x7f#]", value):
+        raise ValueError("fits no path: a path on the wire has no space, # or control character")
+    if re.search(r"\?[^/]*=", value):
+        raise ValueError("fits no path: the query is no part of it, and ? stands for any one character")
+    if re.search(r"\{[^{}]*,[^{}]*\}", value):
+        raise ValueError("has braces, which stand for themselves: write each glob of its own")
+    return _closed_glob(value)
+
+
+def _header_glob(value: object) -> str:
+    return _closed_glob(_field_value(value))
+
+
+def _closed_glob(glob: str) -> str:
+    # fnmatch takes a [ without its ] for itself; a ] that comes first is one of the characters.
+    if "[" in re.sub(r"\[!?+\]?+[^\]]*\]", "", glob):
+        raise ValueError("has a [ without its ]: [ab] stands for one of these characters, [[] for the bracket itself")
+    return glob
 
 
 def _method(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value) or value != value.upper():
         raise ValueError("is not a method: write it in capitals, as in POST")
+    if "*" in value:
+        raise ValueError("has a * in it, which is no wildcard here: without methods, all are meant")
     return value
 
 
@@ -286,6 +360,8 @@ def _sampling_key(value: object) -> str:
     }
     if not isinstance(value, str) or not sound.get(kind, False):
         raise ValueError("must be request_id, header:NAME, cookie:NAME or json:/pointer")
+    if "*" in rest:
+        raise ValueError("must be request_id, header:NAME, cookie:NAME or json:/pointer, where * is no wildcard")
     return value
 
 
@@ -351,9 +427,10 @@ _DURATION = _looks({"type": "number"}, _like("[0-9]+(\\.[0-9]+)? ?(ms|s|m|h|d)")
 _SIZE = _looks({"type": "number"}, _like(f"[0-9]+(\\.[0-9]+)? ?({'|'.join(_SIZE_UNITS)})"))
 _NUMBER = _looks({"type": "number"})
 _COUNT = _looks({"type": "integer"})
-_NAME = _looks(_like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"))
+_NAME = _looks(_like("[!#$%&'+.^_`|~0-9A-Za-z-]+"))
 _VALUE = _looks(_like("[^\\x00-\\x08\\x0a-\\x1f\\x7f]*"))
-_POINTER_LIKE = _looks(_like("(/([^/~]|~[01])*)*"))
+_POINTER_LIKE = _looks(_like("(/([^/~*]|~[01])*)*"))
+_PATTERN_LIKE = _looks(_like("(/(\\*\\*?|([^/~*]|~[01])*))*"))
 _HOST_LIKE = "(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?"
 _ANY_TEXT = _looks({"type": "string"})
 
@@ -381,7 +458,11 @@ Listen = Annotated[
 FieldName = Annotated[str, BeforeValidator(_field_name), _NAME]
 FieldValue = Annotated[str, PlainValidator(_field_value), _VALUE]
 Token = Annotated[str, PlainValidator(_token), _ANY_TEXT]
+FieldPattern = Annotated[str, PlainValidator(_field_pattern), _looks(_like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"))]
+ParameterPattern = Annotated[str, PlainValidator(_parameter_pattern), _looks(_like("[^=&;?\\x00-\\x1f\\x7f]+"))]
 Pointer = Annotated[str, PlainValidator(_pointer), _POINTER_LIKE]
+PointerPattern = Annotated[str, PlainValidator(_pointer_pattern), _PATTERN_LIKE]
+FieldPointer = Annotated[str, PlainValidator(_field_pointer), _PATTERN_LIKE]
 RawPath = Annotated[str, PlainValidator(_path), _looks(_like('/[!"$->@-~]*'))]
 PathGlob = Annotated[str, PlainValidator(_path_glob), _looks(_like("[/*].*"))]
 Method = Annotated[str, PlainValidator(_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]
@@ -389,7 +470,7 @@ HostHeader = Annotated[str, PlainValidator(_host_header), _looks(_like(_HOST_LIK
 SamplingKey = Annotated[
     str, PlainValidator(_sampling_key), _looks(_like("(request_id|(header|cookie):[^:/ ]+|json:/.*)"))
 ]
-HeaderGlob = Annotated[str, PlainValidator(_field_value), _VALUE]
+HeaderGlob = Annotated[str, PlainValidator(_header_glob), _VALUE]
 ShadowName = Annotated[str, BeforeValidator(_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))]
 Salt = Annotated[str, PlainValidator(_salt), _looks({"type": "string", "maxLength": 64})]
 Text = Annotated[str, PlainValidator(_text), _ANY_TEXT]

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from shadowproxy.config import Config, ConfigError, load
+from shadowproxy.config import Config, ConfigError, load, token_fault
 from shadowproxy.serve.apart import apart
 from shadowproxy.serve.census import ConfigCensus
 from shadowproxy.serve.generation import GenerationError, tls_files
@@ -146,6 +146,8 @@ def _startable(config: Config, before: Config) -> tuple[Config, list[str]]:
             f"limits: capture must not be larger than the share of memory that each of {before.workers} workers has, "
             "and their number cannot be changed without a restart"
         )
+    if config.admin_token is not None and (fault := token_fault(before.admin, config.admin_token)) is not None:
+        raise ConfigError(f"admin_token: {fault}; where it listens cannot be changed without a restart")
     log = replace(config.log, path=before.log.path)
     kept = replace(config, listen=before.listen, admin=before.admin, workers=before.workers, log=log)
     changed = {
