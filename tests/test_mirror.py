@@ -117,6 +117,7 @@ def test_every_outcome_either_counts_against_the_shadow_or_is_said_not_to() -> N
         Outcome.BREAKER_OPEN,
         Outcome.BUDGET_SPENT,
         Outcome.PAUSED,
+        Outcome.UNUSABLE,
     }
     assert set(FAILING) | set(NOT_ITS_FAULT) | never_ends_a_leg == set(Outcome)
 

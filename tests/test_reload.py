@@ -165,7 +165,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told_of(
     assert [list(each.shadows) for each in configured.records()] == [["a"]]
 
 
-async def test_a_certificate_that_comes_after_the_file_that_names_it_is_waited_for(
+async def test_a_certificate_of_lives_that_comes_after_the_file_that_names_it_is_waited_for(
     configured: Configured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(reload, "RETRY", 0.05)
@@ -173,7 +173,9 @@ async def test_a_certificate_that_comes_after_the_file_that_names_it_is_waited_f
     async with Origin(answer(b"one")) as live:
         configured.values(live.url, {})
         async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
-            configured.values(live.url, {"a": {"url": "https://127.0.0.1:1", "tls": {"ca": str(late)}}})
+            text = json.loads(configured.file.read_text())
+            text["live"] = {"url": "https://127.0.0.1:1", "tls": {"ca": str(late)}}
+            configured.write(json.dumps(text))
             await configured.reload()
             assert configured.sidecar.census().config.failures == 1
             await asyncio.sleep(0.2)  # it is tried again, and told no more
@@ -183,7 +185,7 @@ async def test_a_certificate_that_comes_after_the_file_that_names_it_is_waited_f
             async with asyncio.timeout(5):
                 while configured.sidecar.census().config.generation == 1:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            assert list(configured.sidecar.config.shadows) == ["a"]
+            assert configured.sidecar.config.live.tls.ca == late
             assert configured.sidecar.census().config.error is None
 
 

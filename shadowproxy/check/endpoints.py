@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from ipaddress import ip_address
+from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -55,6 +56,8 @@ def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Find
             yield from in_file("our certificate", section.tls.cert, now)
         if section.tls.ca is not None:
             yield from in_file("the authority", section.tls.ca, now)
+        if section.tls.key is not None:
+            yield from _key(section.tls.key)
         try:
             context = tls_of(section.tls)
         except (OSError, ssl.SSLError) as error:
@@ -84,6 +87,14 @@ def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Find
             return
     if ask is not None:
         yield _answer(name, section, ask, context)
+
+
+def _key(path: Path) -> Iterator[Finding]:
+    """Only what is wrong with it: OpenSSL does not say which of the files it means."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        yield fail(f"the key {path} cannot be read: {error.strerror}")
 
 
 def _connect(addresses: list[str], port: int, timeout: float) -> Finding:

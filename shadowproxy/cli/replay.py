@@ -122,9 +122,11 @@ def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tup
 
     Beside it, which of the configuration's credentials it is not given, as they are another endpoint's.
     """
-    from shadowproxy.config import ConfigError, from_values
+    from shadowproxy.config import ConfigError, UnusableShadow, from_values
 
     base = None if config is None else config.shadows.get(name)
+    if isinstance(base, UnusableShadow):
+        raise Fault(f"{given['file']}: {base.reason}")
     url = given["url"] or (base.url if base is not None else None)
     if url is None:
         known = f", or --name one of {', '.join(config.shadows)}" if config is not None and config.shadows else ""

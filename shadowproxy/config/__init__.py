@@ -18,6 +18,7 @@ from shadowproxy.config.models import (
     Respond,
     Shadow,
     Tls,
+    UnusableShadow,
     token_fault,
 )
 from shadowproxy.config.shown import shown, shown_headers, shown_text
@@ -39,6 +40,7 @@ __all__ = [
     "TcpAddress",
     "Tls",
     "UnixAddress",
+    "UnusableShadow",
     "from_flags",
     "from_values",
     "keys",

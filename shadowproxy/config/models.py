@@ -5,6 +5,7 @@ has a method `json`, and `json` is a key here.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import orjson
@@ -20,6 +21,7 @@ from shadowproxy.config.values import (
     FieldPattern,
     FieldPointer,
     FieldValue,
+    File,
     Flag,
     HeaderGlob,
     HostHeader,
@@ -142,9 +144,9 @@ class Headers:
 class Tls:
     """`ca`: trusted instead of the system's. `cert`, `key`: ours; a key within `cert` needs no `key`. PEM files."""
 
-    ca: Annotated[ReadableFile | None, Nullable] = None
-    cert: Annotated[ReadableFile | None, Nullable] = None
-    key: Annotated[ReadableFile | None, Nullable] = None
+    ca: Annotated[File | None, Nullable] = None
+    cert: Annotated[File | None, Nullable] = None
+    key: Annotated[File | None, Nullable] = None
     verify: Flag = True
 
     def __post_init__(self) -> None:
@@ -152,6 +154,21 @@ class Tls:
             raise ValueError("key needs its cert")
         if self.ca is not None and not self.verify:
             raise ValueError("ca has no use with verify: false")
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What is to be read, by its key."""
+        named = {"ca": self.ca, "cert": self.cert, "key": self.key}
+        return {key: path for key, path in named.items() if path is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class LiveTls(Tls):
+    """Live's files have to be there when the configuration is loaded. A shadow's may come later."""
+
+    ca: Annotated[ReadableFile | None, Nullable] = None
+    cert: Annotated[ReadableFile | None, Nullable] = None
+    key: Annotated[ReadableFile | None, Nullable] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -201,7 +218,7 @@ class Live:
     host: HostHeader = "upstream"
     retry: Annotated[Literal["idle", "off"], Word] = "idle"
     headers: Headers = Headers()
-    tls: Tls = Tls()
+    tls: LiveTls = LiveTls()
     respond: Respond | None = None
 
     def __post_init__(self) -> None:
@@ -254,6 +271,20 @@ class Shadow:
     rewrite: Rewrite = Rewrite()
     budget: Budget = Budget()
     tls: Tls = Tls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class UnusableShadow(Shadow):
+    """A shadow that the environment does not give what its section takes from there: it is asked nothing.
+
+    What is wanting has its default here; `reason` says what that is, in one line.
+    """
+
+    reason: str
+
+
+UNKNOWN_URL = "https://unknown.invalid"
+"""The `url` of a shadow whose own is wanting: a name that nobody can have (RFC 6761 section 6.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -391,7 +422,7 @@ def _warnings(config: Config) -> Iterator[str]:
     for where, endpoint in endpoints.items():
         if not endpoint.tls.verify:
             yield f"{where}.tls.verify is false: whoever is in between can read and answer what is sent there"
-        if endpoint.tls != Tls() and not (endpoint.url or "").startswith("https:"):
+        if endpoint.tls != type(endpoint.tls)() and not (endpoint.url or "").startswith("https:"):
             yield f"{where}.tls has no effect: its url is not https"
         for name, value in endpoint.headers.set.items():
             if is_credential_header(name.encode()) and not isinstance(value, FromEnvironment):

@@ -29,6 +29,7 @@ def shown(config: Config) -> dict[str, Any]:
         told["live"]["respond"]["headers"] = shown_headers(config.live.respond.headers)
     for name, shadow in config.shadows.items():
         section = told["shadows"][name]
+        section.pop("reason", None)  # of one that is unusable: it is no key
         section["headers"]["set"] = shown_headers(shadow.headers.set)
         section["match"]["headers"] = shown_headers(shadow.match.headers)
         section["rewrite"]["json"] = {

@@ -365,8 +365,14 @@ def _sampling_key(value: object) -> str:
     return value
 
 
+def _file(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError("must be the path of a file")
+    return Path(value)
+
+
 def _readable_file(value: object) -> Path:
-    path = Path(value) if isinstance(value, str | Path) else Path()
+    path = _file(value)
     try:
         with path.open("rb"):
             return path
@@ -474,6 +480,7 @@ HeaderGlob = Annotated[str, PlainValidator(_header_glob), _VALUE]
 ShadowName = Annotated[str, BeforeValidator(_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))]
 Salt = Annotated[str, PlainValidator(_salt), _looks({"type": "string", "maxLength": 64})]
 Text = Annotated[str, PlainValidator(_text), _ANY_TEXT]
+File = Annotated[Path, BeforeValidator(_file), _looks({"type": "string", "minLength": 1})]
 ReadableFile = Annotated[Path, BeforeValidator(_readable_file), _looks({"type": "string", "minLength": 1})]
 LogPath = Annotated[str, BeforeValidator(_log_path), _looks({"type": "string", "minLength": 1})]
 Word = BeforeValidator(_word)

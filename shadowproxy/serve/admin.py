@@ -105,7 +105,11 @@ def build(sources: Sources) -> ASGIApp:
         return _json(document())
 
     def healthz(_: Request) -> Response:
-        return _json({"status": "alive"})
+        # As it stood within the last second: this waits for nobody, whatever the workers do.
+        census = overview.latest
+        unusable = [each.name for each in census.shadows if each.unusable is not None] if census is not None else []
+        failing = census.journal.failing if census is not None else None
+        return _json({"status": "alive", "log": failing or "ok", "unusable": unusable})
 
     async def readyz(_: Request) -> Response:
         if (await operated.census()).accepts:

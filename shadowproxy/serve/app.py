@@ -17,12 +17,12 @@ import uvloop
 from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve import census, generation, operator_log, proxy, recent, tracing
-from shadowproxy.serve.apart import apart
 from shadowproxy.serve.balance import Board
 from shadowproxy.serve.capture import Memory
 from shadowproxy.serve.census import Census
-from shadowproxy.serve.generation import Contexts, Generation, GenerationError
-from shadowproxy.serve.journal import Journal, JournalError, Word
+from shadowproxy.serve.contexts import ContextError, Contexts
+from shadowproxy.serve.generation import Generation, GenerationError
+from shadowproxy.serve.journal import Journal, Word
 from shadowproxy.serve.lane import Tally
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import Served, Telling
@@ -154,15 +154,12 @@ class Sidecar(Program):
     async def _open(self, stack: AsyncExitStack) -> None:
         if self._tracer is not None:
             stack.push_async_callback(asyncio.to_thread, self._tracer.close)
-        try:
-            self.journal.open()
-        except JournalError as error:
-            raise StartError(str(error)) from error
+        self.journal.open()
         stack.push_async_callback(self._close_journal)
         config = self._first
         try:
-            contexts = await apart(generation.tls_contexts, config)
-        except GenerationError as error:
+            contexts = await self._contexts.read(config)
+        except ContextError as error:
             raise StartError(str(error)) from error
         first = self._built(config, contexts, None, self._tallies)
         stack.push_async_callback(self._close_endpoints)
@@ -242,14 +239,17 @@ class Sidecar(Program):
             if lane.percent != (percent := steering.percents.get(name, lane.percent)):
                 mirror.set_percent(name, percent)
 
-    async def prepare(self, config: Config) -> Contexts:
+    async def prepare(self, config: Config, only: frozenset[str] | None = None) -> Contexts:
         """What `switch` needs besides `config`. Reads files, so it takes a while. Raises GenerationError.
 
-        Builds it once on trial: what cannot be built after all must change nothing.
+        Builds it once on trial: what cannot be built after all must change nothing. `only` is as in `_adopt`.
         """
-        contexts = await apart(generation.tls_contexts, config)
         try:
-            self._built(config, contexts, None, tallies={})
+            contexts = await self._contexts.read(config, only)
+        except ContextError as error:
+            raise GenerationError(str(error)) from error
+        try:
+            self._built(config, contexts, self._alive[-1], tallies={})
         except Exception as error:
             _log.exception("a defect in the proxy, building a configuration", extra={"event": "defect"})
             raise GenerationError("it cannot be built; the log says more") from error
@@ -270,8 +270,8 @@ class Sidecar(Program):
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _adopt(self, config: Config) -> None:
-        self.switch(config, await self.prepare(config))
+    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
+        self.switch(config, await self.prepare(config, only))
 
     async def _retire(self, before: Generation) -> None:
         """Close what the generation before alone has asked, once its last exchange is settled."""

@@ -30,6 +30,7 @@ class ShadowCensus:
     """One shadow, or the control. `configured_percent` is the file's, `percent` the one in force.
 
     `budget_requests` is the bound on `begun`; `budget_left` is in seconds; both are None where there is no such bound.
+    `unusable` says why its own settings cannot be used, None where they can.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ShadowCensus:
     outcomes: Mapping[Outcome, int]
     verdicts: Mapping[Verdict, int]
     durations: Durations
+    unusable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def _shadow(lane: Lane, now: float) -> ShadowCensus:
         outcomes=dict(tally.outcomes),
         verdicts=tally.verdicts.copy(),
         durations=_durations(tally.times),
+        unusable=shadow.unusable,
     )
 
 
@@ -143,7 +146,8 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
     """What workers counted together, and how those that run stand: of one at least.
 
     Of workers that have ended only what they counted is told, and only of shadows that there still are, so that no
-    count goes back when a worker dies. Of breakers and of the loop's lag the worst is told; `config` is the first's.
+    count goes back when a worker dies. Of breakers and of the loop's lag the worst is told, and of shadows why one of
+    the workers cannot use it; `config` is the first's.
     """
     every = [*running, *map(_counts, ended)]
     first = every[0]
@@ -192,11 +196,14 @@ def _counts(census: Census) -> Census:
                 begun=0,
                 budget_requests=None,
                 budget_left=None,
+                unusable=None,
                 outcomes=_and(each.outcomes, Outcome.SHUTDOWN, each.chosen - sum(each.outcomes.values())),
             )
             for each in census.shadows
         ),
-        journal=books._replace(queued=0, queued_bytes=0, lost=_and(books.lost, journal.WORKER_ENDED, unwritten)),
+        journal=books._replace(
+            queued=0, queued_bytes=0, failing=None, lost=_and(books.lost, journal.WORKER_ENDED, unwritten)
+        ),
         loop_lag=0.0,
         memory_held=0,
         memory_limit=0,
@@ -223,6 +230,7 @@ def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         outcomes=_summed([part.outcomes for part in parts]),
         verdicts=_summed([part.verdicts for part in parts]),
         durations=_together([part.durations for part in parts]),
+        unusable=next((part.unusable for part in parts if part.unusable is not None), None),
     )
 
 
@@ -235,6 +243,7 @@ def _one_journal(parts: Sequence[journal.Statistics]) -> journal.Statistics:
         lost=_summed([part.lost for part in parts]),
         segments=sum(part.segments for part in parts),
         last_error=next((part.last_error for part in parts if part.last_error is not None), None),
+        failing=next((part.failing for part in parts if part.failing is not None), None),
     )
 
 

@@ -7,7 +7,8 @@ Its rules:
   its exchange has settled. A slow disk stops that thread and so fills the queue; nobody else notices.
 - Every exchange ends as one line, or is counted under one of LOSSES. `appended = written + queued + lost`, always.
 - Lines are appended whole. After a write that tore one, the next line starts with a newline of its own.
-- Writing that fails is tried again with later exchanges, at least every RETRY_MOST seconds, for ever.
+- Writing that fails is tried again with later exchanges, at least every RETRY_MOST seconds, for ever. A log that cannot
+  be opened, at the start or later, is tried as often without any exchange: what is served does not wait for it.
 - A segment is never renamed while it is *.jsonl, and never written again once it has been closed.
 
 A second thread, at the lowest priority, compresses and removes closed segments and speaks to the operator: a terminal
@@ -82,12 +83,10 @@ class Word:
     values: Mapping[str, str | int] = field(default_factory=dict)
 
 
-class JournalError(Exception):
-    """The log cannot be opened. The text is one line."""
-
-
 class Statistics(NamedTuple):
     """The journal at one moment. `queued` and `queued_bytes` include what is being written now.
+
+    `failing` is what exchanges are lost for at present, one of LOSSES; None while the log is written.
 
     A tuple, as workers send it to their supervisor: a frozen dataclass that is compiled cannot be unpickled.
     """
@@ -99,6 +98,7 @@ class Statistics(NamedTuple):
     lost: Mapping[str, int]
     segments: int
     last_error: str | None
+    failing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +171,7 @@ class Journal:
         self._segments = 0
         self._torn = False
         self._failing: str | None = None
+        self._unopened = False  # it fails because nothing can be opened to be written to
         self._retry_at = 0.0
         self._retry_after = RETRY_FIRST
         self._rotate_after = 0.0
@@ -190,14 +191,14 @@ class Journal:
     # --- the event loop's side -------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make the directory if need be, open the first segment, start. Raises JournalError where that cannot be."""
-        if self._directory is None:
-            self._descriptor = sys.stdout.fileno()
-        else:
-            try:
-                self._new_segment()
-            except OSError as error:
-                raise JournalError(f"cannot write the log in {self._directory}: {error.strerror}") from error
+        """Make the directory if need be, open the first segment, start. Where that cannot be, it is tried again."""
+        try:
+            self._open_log()
+        except OSError as error:
+            self._note_failure(error)
+            where = self._directory or "standard output"
+            line = f"the log cannot be written in {where}, records are lost until it can: {self._last_error}"
+            self._words.put(Word("log_trouble", line))
         self._state = _OPEN
         self._writer.start()
         self._keeper.start()
@@ -239,6 +240,7 @@ class Journal:
                 lost={reason: count for reason, count in self._lost.items() if count},
                 segments=self._segments,
                 last_error=self._last_error,
+                failing=self._failing,
             )
 
     def close(self, timeout: float) -> None:
@@ -312,6 +314,8 @@ class Journal:
             self._write_batch(lines, weights, size)
         elif self._until_rotation() == 0.0:
             self._rotate()
+        elif self._unopened and self._state == _OPEN and time.monotonic() >= self._retry_at:
+            self._open_again()
 
     def _rest(self) -> None:
         """Until something may have gathered, or there is a segment to close, or the end."""
@@ -321,7 +325,7 @@ class Journal:
         with self._lock:
             self._resting = not self._queue and self._state == _OPEN
         if self._resting:
-            until = self._until_rotation()
+            until = max(0.0, self._retry_at - time.monotonic()) if self._unopened else self._until_rotation()
             self._woken.wait(LOOK_EVERY if until is None else min(until, LOOK_EVERY))
             self._woken.clear()
             self._closing.wait(self._gather)
@@ -340,23 +344,51 @@ class Journal:
             done, error = self._write_lines(lines)
         self._keep_count(lines[:done], sum(weights[:done]))
         if error is None:
-            if self._failing is not None:
-                self._words.put(Word("log_recovered", "the log is being written again"))
-            self._failing, self._retry_after = None, RETRY_FIRST
+            self._note_success()
             return
-        self._failing = "disk_full" if error.errno in _FULL else "write_error"
-        self._retry_at = time.monotonic() + self._retry_after
-        self._retry_after = min(2 * self._retry_after, RETRY_MOST)
-        self._drop(len(lines) - done, sum(weights[done:]), self._failing, error.strerror or str(error))
-        if self._failing != "disk_full" and self._directory is not None:
+        failing = self._note_failure(error)
+        self._drop(len(lines) - done, sum(weights[done:]), failing, error.strerror or str(error))
+        if failing != "disk_full" and self._directory is not None:
             # A full disk takes the file again once there is room; any other trouble may be this descriptor's own.
             self._leave_segment()
+
+    def _note_failure(self, error: OSError) -> str:
+        """What exchanges are lost for until the next attempt succeeds, before which there is a while."""
+        self._unopened = self._descriptor < 0
+        self._failing = failing = "disk_full" if error.errno in _FULL else "write_error"
+        self._last_error = error.strerror or str(error)
+        self._retry_at = time.monotonic() + self._retry_after
+        self._retry_after = min(2 * self._retry_after, RETRY_MOST)
+        return failing
+
+    def _note_success(self) -> None:
+        if self._failing is not None:
+            self._words.put(Word("log_recovered", "the log is being written again"))
+        self._failing, self._unopened, self._retry_after = None, False, RETRY_FIRST
+
+    def _open_log(self) -> None:
+        if self._directory is not None:
+            self._new_segment()
+        elif sys.stdout is None:
+            # Python was started without one: what has its number by now may be a caller's connection.
+            raise OSError(errno.EBADF, "it is closed")
+        else:
+            self._descriptor = sys.stdout.fileno()
+
+    def _open_again(self) -> None:
+        try:
+            self._open_log()
+        except OSError as error:
+            self._note_failure(error)
+        else:
+            self._note_success()
+            self._words.put(_TIDY)
 
     def _write_lines(self, lines: list[bytes]) -> tuple[int, OSError | None]:
         """How many of the lines are in the log whole, and what stopped the rest."""
         try:
             if self._descriptor < 0:
-                self._new_segment()
+                self._open_log()
             data = b"".join((b"\n" if self._torn else b"", *lines))
             rest = memoryview(data)
             while rest:
@@ -499,7 +531,7 @@ class Journal:
         return not self._keeper_ends
 
     def _tidy(self) -> None:
-        if self._directory is None:
+        if self._directory is None or self._unopened:
             return
         try:
             settings = self.settings

@@ -36,7 +36,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound."""
+    """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound.
+
+    `unusable` says why it cannot be asked, None where it can.
+    """
 
     name: str
     percent: float
@@ -50,6 +53,7 @@ class Shadow:
     budget_requests: int | None = None
     budget_duration: float | None = None
     forward_credentials: bool = False
+    unusable: str | None = None
 
 
 @dataclass(slots=True)
@@ -302,6 +306,8 @@ class Lane:
         """Why the shadow is asked nothing now, neither what is offered nor what has waited."""
         if self.paused:
             return Outcome.PAUSED
+        if self.shadow.unusable is not None:
+            return Outcome.UNUSABLE
         budget, duration = self.shadow.budget_requests, self.shadow.budget_duration
         if budget is not None and self._spent.requests >= budget:
             return Outcome.BUDGET_SPENT

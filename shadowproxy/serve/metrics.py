@@ -81,6 +81,9 @@ def _shadows(census: Census) -> Iterator[Metric]:
         "shadowproxy_verdicts", "What comparing said of a shadow's answers.", labels=["shadow", "verdict"]
     )
     paused = GaugeMetricFamily("shadowproxy_shadow_paused", "1 while an operator pauses a shadow.", labels=["shadow"])
+    unusable = GaugeMetricFamily(
+        "shadowproxy_shadow_unusable", "1 while a shadow's own settings cannot be used.", labels=["shadow"]
+    )
     percent = GaugeMetricFamily("shadowproxy_shadow_percent", "The percent in force.", labels=["shadow"])
     for shadow in census.shadows:
         name = shadow.name
@@ -93,8 +96,9 @@ def _shadows(census: Census) -> Iterator[Metric]:
         for verdict in Verdict:
             verdicts.add_metric([name, verdict], shadow.verdicts.get(verdict, 0))
         paused.add_metric([name], shadow.paused or census.paused)
+        unusable.add_metric([name], shadow.unusable is not None)
         percent.add_metric([name], shadow.percent)
-    yield from (chosen, outcomes, verdicts, asked, waiting, breaker, paused, percent)
+    yield from (chosen, outcomes, verdicts, asked, waiting, breaker, paused, unusable, percent)
     yield _histogram(
         "shadowproxy_shadow_duration_seconds",
         "A shadow's whole answer, from dialling to its last byte.",
@@ -119,6 +123,8 @@ def _journal(statistics: Statistics) -> Iterator[Metric]:
     yield GaugeMetricFamily("shadowproxy_journal_queued", "Exchanges waiting to be written.", statistics.queued)
     yield GaugeMetricFamily("shadowproxy_journal_queued_bytes", "Bytes they hold.", statistics.queued_bytes)
     yield CounterMetricFamily("shadowproxy_log_segments", "Segments begun.", statistics.segments)
+    writable = statistics.failing is None
+    yield GaugeMetricFamily("shadowproxy_log_writable", "0 while records are lost as it cannot be written.", writable)
 
 
 def _config(config: ConfigCensus) -> Iterator[Metric]:

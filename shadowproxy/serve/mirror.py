@@ -36,10 +36,11 @@ _WHY = {
     Outcome.BREAKER_OPEN: "the shadow failed too often in a row, it is left alone for a while",
     Outcome.BUDGET_SPENT: "the shadow has been asked as often, or as long, as its budget allows",
     Outcome.PAUSED: "an operator has paused it",
+    Outcome.UNUSABLE: "this shadow's own settings cannot be used yet",
     Outcome.SHUTDOWN: "the proxy is stopping",
     Outcome.TIMEOUT: "its deadline passed while it waited in the lane",
 }
-_TOLD_OTHERWISE = frozenset({Outcome.BREAKER_OPEN, Outcome.PAUSED, Outcome.SHUTDOWN})
+_TOLD_OTHERWISE = frozenset({Outcome.BREAKER_OPEN, Outcome.PAUSED, Outcome.UNUSABLE, Outcome.SHUTDOWN})
 """These follow from what the operator was told already, or did."""
 
 _log = logging.getLogger(__name__)
@@ -246,7 +247,7 @@ class Mirror:
         unsettled.awaited += 1
         refusal = unfit or self._refusal() or lane.refusal(now) or self._crowded(unsettled, request)
         if refusal is not None:
-            self._settle(unsettled, lane, _skipped(refusal))
+            self._settle(unsettled, lane, _skipped(refusal, lane))
             return
         job = Job(unsettled, request, now + lane.shadow.timeout)
         if lane.take(job):
@@ -294,7 +295,7 @@ class Mirror:
         """Ask for a job whose turn it is; False where that has settled it already."""
         not_begun = self._not_now() or lane.begin(self._loop.time(), job.deadline)
         if not_begun is not None:
-            self._settle(job.unsettled, lane, _skipped(not_begun))
+            self._settle(job.unsettled, lane, _skipped(not_begun, lane))
             return False
         leg = Leg(lane, job, self.capture(job.unsettled), self._ended)
         if (legs := self._legs.get(lane)) is None:
@@ -422,7 +423,7 @@ class Mirror:
         """Settle what waits in these lanes."""
         for lane in lanes:
             for job in lane.clear():
-                self._settle(job.unsettled, lane, _skipped(outcome))
+                self._settle(job.unsettled, lane, _skipped(outcome, lane))
 
     def _end_if_settled(self, plan: Plan) -> None:
         if plan is not self.plan and not self._unsettled[plan]:
@@ -432,5 +433,6 @@ class Mirror:
             self._legs = {lane: legs for lane, legs in self._legs.items() if lane in lanes}
 
 
-def _skipped(outcome: Outcome) -> Skipped:
-    return Skipped(outcome, _WHY[outcome])
+def _skipped(outcome: Outcome, lane: Lane) -> Skipped:
+    why = lane.shadow.unusable if outcome is Outcome.UNUSABLE else None
+    return Skipped(outcome, _WHY[outcome] if why is None else f"{_WHY[outcome]}: {why}")

@@ -50,6 +50,7 @@ _STANDING: dict[str, _Schema] = {
     "percent": PERCENT,
     "configured_percent": PERCENT,
     "paused": FLAG,
+    "unusable": _or_null(TEXT),
     "breaker": {"enum": ["closed", "open", "probing"]},
     "in_flight": COUNT,
     "waiting": COUNT,
@@ -77,7 +78,9 @@ _SCHEMAS: dict[str, _Schema] = {
         lost={"type": "object", "additionalProperties": COUNT},
         segments=COUNT,
         last_error=_or_null(TEXT),
+        failing=_or_null(TEXT),
     ),
+    "Alive": _object(status=TEXT, log=TEXT, unusable=_list(TEXT)),
     "Shadows": _object(
         paused=FLAG,
         shadows={"type": "object", "additionalProperties": _ref("Shadow")},
@@ -127,6 +130,7 @@ _SCHEMAS: dict[str, _Schema] = {
             lost={"type": "object", "additionalProperties": COUNT},
             queued=COUNT,
             last_error=_or_null(TEXT),
+            failing=_or_null(TEXT),
         ),
         overload=_object(loop_lag_ms=AMOUNT, memory_held=COUNT, memory_limit=COUNT),
     ),
@@ -179,7 +183,9 @@ def document() -> dict[str, Any]:
                     "responses": {"200": _answer("OpenAPI 3.1.", "application/json", {"type": "object"})},
                 }
             },
-            "/healthz": {"get": _open("Whether the process is alive", "Status")},
+            "/healthz": {
+                "get": _open("That the process is alive, and what of the log and the shadows is not", "Alive")
+            },
             "/readyz": {
                 "get": _open("Whether requests are taken on", "Status")
                 | {"responses": {"200": _json("It is ready.", "Status"), "503": _json("It is stopping.", "Status")}}

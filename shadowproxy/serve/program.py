@@ -11,6 +11,7 @@ from typing import Any, Self
 from shadowproxy import __version__, compiled
 from shadowproxy.config import Config, TcpAddress, UnixAddress
 from shadowproxy.serve.census import Census
+from shadowproxy.serve.contexts import Reader
 from shadowproxy.serve.reload import Reloads, endpoints
 
 
@@ -22,7 +23,10 @@ class Program(ABC):
     """
 
     def __init__(self, file: Path | None) -> None:
-        self._reloads = Reloads(file, in_force=lambda: self.config, adopt=self._adopt)
+        self._contexts = Reader()
+        self._reloads = Reloads(
+            file, in_force=lambda: self.config, adopt=self._adopt, read=self._contexts.read, unusable=self._unusable
+        )
         self._socket: socket.socket
         self._admin_socket: socket.socket | None = None
         self._listening = False
@@ -44,8 +48,15 @@ class Program(ABC):
         """Begin; what is to be closed goes on `stack`. Raises StartError."""
 
     @abstractmethod
-    async def _adopt(self, config: Config) -> None:
-        """Put `config` in force, whole or not at all. Raises GenerationError."""
+    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
+        """Put `config` in force, whole or not at all. Raises GenerationError.
+
+        With `only`, it is the one that is in force, and nothing but the files of these shadows is read again.
+        """
+
+    def _unusable(self) -> dict[str, str]:
+        """The shadows that cannot be asked, and why."""
+        return {each.name: each.unusable for each in self.census().shadows if each.unusable is not None}
 
     @property
     def address(self) -> tuple[str, int]:

@@ -29,10 +29,10 @@ from typing import Any, Self
 from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve import generation, shares
-from shadowproxy.serve.apart import apart
 from shadowproxy.serve.balance import Board, shared_memory
 from shadowproxy.serve.census import Census, merge
 from shadowproxy.serve.channel import Calls, NoAnswer, Refused, Unconfirmed
+from shadowproxy.serve.contexts import ContextError
 from shadowproxy.serve.generation import GenerationError
 from shadowproxy.serve.operator_log import Telling
 from shadowproxy.serve.program import Program
@@ -41,7 +41,7 @@ from shadowproxy.serve.shares import Start, Steering, Used
 
 ANSWER = 1.0
 STARTING = 60.0
-PREPARING = 10.0
+PREPARING = 15.0
 """Seconds that a worker may take to answer, to begin, and to read the certificates of a new configuration."""
 
 LOOK = 1.0
@@ -220,14 +220,17 @@ class Supervisor(Program):
             raise KeyError(name)
         return self._steering
 
-    async def _adopt(self, config: Config) -> None:
+    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
         """Whole or not at all: every worker has read what it needs before the first of them changes over."""
-        await apart(generation.tls_contexts, config)  # before any worker is bothered with it
+        try:
+            await self._contexts.read(config, only)  # before any worker is bothered with it
+        except ContextError as error:
+            raise GenerationError(str(error)) from error
         async with self._changing:
             workers = [worker for worker in self._workers if worker.runs]
             prepared = await asyncio.gather(
                 *(
-                    worker.calls.call("prepare", shares.share(config, worker.number), within=PREPARING)
+                    worker.calls.call("prepare", shares.share(config, worker.number), only, within=PREPARING)
                     for worker in workers
                 ),
                 return_exceptions=True,
@@ -252,6 +255,7 @@ class Supervisor(Program):
                     _log.error(line, worker.number, answer, extra=extra)
                     with contextlib.suppress(ProcessLookupError):
                         worker.process.kill()
+        await self.look()  # what is told of shadows that can or cannot be used is to be of now
 
     # --- the workers' lives ------------------------------------------------------------------------------------------
 

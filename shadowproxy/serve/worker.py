@@ -22,7 +22,8 @@ from shadowproxy.serve.app import Share, Sidecar, prepare_process
 from shadowproxy.serve.balance import Board
 from shadowproxy.serve.census import Census
 from shadowproxy.serve.channel import Answers, Refused
-from shadowproxy.serve.generation import Contexts, GenerationError
+from shadowproxy.serve.contexts import Contexts
+from shadowproxy.serve.generation import GenerationError
 from shadowproxy.serve.server import StartError
 from shadowproxy.serve.shares import Start, Steering
 
@@ -105,9 +106,9 @@ class _Worker:
     async def steer(self, steering: Steering) -> None:
         self._sidecar.steer(steering)
 
-    async def prepare(self, config: Config) -> None:
+    async def prepare(self, config: Config, only: frozenset[str] | None) -> None:
         try:
-            self._next = config, await self._sidecar.prepare(config)
+            self._next = config, await self._sidecar.prepare(config, only)
         except GenerationError as error:
             raise Refused(str(error)) from error
 

@@ -2,7 +2,7 @@
 
 const FAILED = ["timeout", "connect_error", "tls_error", "protocol_error", "incomplete", "answer_oversize"];
 const SHED = ["oversize", "lane_full", "overload", "breaker_open", "shutdown"];
-const HELD = ["paused", "budget_spent"];
+const HELD = ["paused", "budget_spent", "unusable"];
 const VERDICTS = ["match", "mismatch", "ignored", "incomparable"];
 
 const cards = new Map();
@@ -11,6 +11,7 @@ const cards = new Map();
 function standing(shadow, pausedAll) {
   if (shadow.paused) return ["PAUSED", "inconclusive"];
   if (pausedAll) return ["PAUSED WITH ALL", "inconclusive"];
+  if (shadow.unusable) return ["UNUSABLE", "fail"];
   if (shadow.breaker !== "closed") return [shadow.breaker === "open" ? "BREAKER OPEN" : "BREAKER PROBING", "fail"];
   const { requests, seconds_left: left } = shadow.budget ?? {};
   if ((requests && requests.used >= requests.allowed) || (!none(left) && left <= 0))
@@ -124,7 +125,8 @@ function showShadow(part, shadow, told) {
   name(part.state, `chip ${kind}`);
   const file = shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
   const twice = shadow.control ? "live asked a second time, how much it differs from itself; " : "";
-  put(part.url, `${twice}${shadow.url}${file}`);
+  const wanting = shadow.unusable ? `; asked nothing, its own settings cannot be used yet: ${shadow.unusable}` : "";
+  put(part.url, `${twice}${shadow.url}${file}${wanting}`);
   if (!part.typed && document.activeElement !== part.percent) part.percent.value = shadow.percent;
   put(part.pause, shadow.paused ? "Resume" : "Pause");
   const label = visible(`${shadow.paused ? "Resume" : "Pause"} ${shadow.name}`);
