@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import itertools
+import json
 import logging
 import os
 import random
@@ -493,6 +494,51 @@ async def test_4_secrets_reach_live_and_neither_shadow_nor_log_nor_the_operators
         assert secret not in told, name
         assert (secret in to_live) is (name != "set-cookie")
         assert (secret in to_shadow) is (name in ("query", "body"))  # of these only the config can know
+
+
+async def test_4_what_an_answer_repeats_of_a_redacted_request_reaches_the_caller_and_not_the_log(
+    proxy: StartProxy, tmp_path: Path
+) -> None:
+    email, tenant, name = b"alice@example.com", b"acme-corporation", b"Alice Liddell"
+    body = b'{"people": [{"email": "%s", "age": "x"}]}' % email
+    request = b"\r\n".join(
+        (
+            b"POST /p?ename=%s HTTP/1.1" % name.replace(b" ", b"%20"),
+            b"Host: h",
+            b"X_Acme_Tenant: %s" % tenant,
+            b"Content-Type: application/json",
+            b"Content-Length: %d" % len(body),
+            b"",
+            body,
+        )
+    )
+    kind = (b"Content-Type", b"application/json")
+    # As FastAPI and MLflow say it; the shadow in a field too.
+    lives = answer(b'{"detail": [{"input": %s, "ctx": ["%s", "%s"]}]}' % (body, tenant, name), kind, status=422)
+    said = b'{"message": "Failed to predict data \'  email\\n0  %s\' for %s"}' % (email, tenant)
+    shadows = {"a": answer(said, kind, (b"X-Echo", name), status=400)}
+    redact = {"json": ["/**/email"], "headers": ["X-Acme-*"], "query": ["e*"]}
+    log = tmp_path / "log"
+    async with proxy(lives, shadows, log={"path": str(log), "redact": redact}) as running:
+        reply = await running.ask(request)
+        assert seen(reply)[2].count(email) == 1
+        assert seen(reply)[2].count(tenant) == 1
+        await running._closing.aclose()
+        assert running.live.received.count(email) == 1
+    (line,) = b"".join(path.read_bytes() for path in log.iterdir()).splitlines()
+    assert not [secret for secret in (email, tenant, name) if secret in line]
+    told = json.loads(line)
+    blank = "[redacted]"
+    assert told["request"]["body"] == {"people": [{"email": blank, "age": "x"}]}
+    assert told["request"]["headers"]["x_acme_tenant"] == blank
+    assert told["request"]["query"] == f"ename={blank}"
+    assert told["live"]["body"] == {
+        "detail": [{"input": {"people": [{"email": blank, "age": "x"}]}, "ctx": [blank, blank]}]
+    }
+    shadow = told["shadows"]["a"]
+    assert shadow["body"] == {"message": f"Failed to predict data '  email\n0  {blank}' for {blank}"}
+    assert shadow["headers"]["x-echo"] == blank
+    assert shadow["differences"] == [{"path": "", "kind": "status", "live": 422, "shadow": 400}]
 
 
 # The real program, ended in the middle of its work.
