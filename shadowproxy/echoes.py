@@ -107,7 +107,7 @@ class Echoes:
     `mark` is given a secret, as the redaction of the request was.
     """
 
-    __slots__ = ("_clean", "_in_json", "_many", "_mark", "_needles", "_whole", "_within", "met")
+    __slots__ = ("_clean", "_clean_head", "_in_json", "_many", "_mark", "_needles", "_whole", "_within", "met")
 
     def __init__(self, secrets: Iterable[str], mark: Callable[[bytes], str]) -> None:
         self.met = False
@@ -117,11 +117,12 @@ class Echoes:
         self._needles: dict[str, str] = {}
         self._within: re.Pattern[str] | None = None
         self._clean: bytes | None = None
+        self._clean_head: Mapping[str, str | list[str]] | None = None
         for secret in dict.fromkeys(secrets):
-            if len(secret) < SHORTEST or MARK.fullmatch(secret):
+            if len(secret) < SHORTEST or (secret[0] == "[" and MARK.fullmatch(secret)):
                 continue
             self._whole[secret] = secret
-            credential = _SCHEME.fullmatch(secret)
+            credential = _SCHEME.fullmatch(secret) if " " in secret else None
             if credential is not None and len(credential[1]) >= SHORTEST:
                 secret = credential[1]  # found with its scheme and without
                 self._whole[secret] = secret
@@ -168,6 +169,8 @@ class Echoes:
 
     def headers(self, told: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]]:
         """Header fields as they are told, without the secrets in their values."""
+        if told is self._clean_head:  # most servers say the same again
+            return told
         changed: dict[str, str | list[str]] = {}
         for name, value in told.items():
             if isinstance(value, str):
@@ -176,7 +179,10 @@ class Echoes:
                 shown = [self.text(each) for each in value]
             if shown != value:
                 changed[name] = shown
-        return {**told, **changed} if changed else told
+        if changed:
+            return {**told, **changed}
+        self._clean_head = told
+        return told
 
     def difference(self, value: Any, depth: int = 0) -> Any:
         """A value that a difference shows, without the secrets in it.

@@ -43,11 +43,15 @@ Before writing, the only header field they have is Content-Type.
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How much of a body is told and compared (`body_limit` in bytes once decoded), and what is redacted."""
+    """How much of a body is told and compared (`body_limit` in bytes once decoded), and what is redacted.
+
+    `own` are secrets that the endpoints are sent beside what callers sent: they are looked for in every answer.
+    """
 
     bodies: Literal["full", "hash", "none"] = "full"
     body_limit: int = 256 << 10
     redaction: Redaction = field(default_factory=Redaction)
+    own: tuple[str, ...] = field(default=(), repr=False)
     heads: "Heads" = field(default_factory=lambda: Heads(), init=False, repr=False, compare=False)
 
 
@@ -74,7 +78,7 @@ def encode(
     request, live, shadows, control = exchange
     path, _, query = request.target.partition(b"?")
     head = _read_head(request.fields, policy.redaction)  # not looked for: each has a request ID of its own
-    taken = list(head.taken)
+    taken = [*head.taken, *policy.own]
     asked: dict[str, Any] = {
         "method": request.method,
         "path": _text(path),
@@ -127,11 +131,12 @@ def encode_again(
     names the old record and tells when the request was sent again. `judge` sees what the log has of both answers, the
     new one redacted by `policy` as the old one was by its own: what a report makes of the new log is the same.
     """
-    parts = _leg(leg, _content_of(leg, policy), policy, None)
+    echoes = Echoes(policy.own, policy.redaction.mark) if policy.own else None
+    parts = _leg(leg, _content_of(leg, policy), policy, echoes)
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
         judgement = judge(old.live, answer_in(_written(parts)))
-        _tell_judgement(parts, judgement, policy, None)
+        _tell_judgement(parts, judgement, policy, echoes)
         verdict = judgement.verdict
     line = {
         "schema": SCHEMA,
@@ -491,9 +496,9 @@ def _all_in(content: _Content) -> list[str]:
 def _without_echoes(content: _Content, redacted: _Redacted | None, echoes: Echoes) -> _Redacted | None:
     """An answer's body without what was redacted in the request."""
     kind, cut = content.kind, content.over or not content.whole
-    before, withheld, hashed = redacted or _Redacted(content.raw)
-    if withheld is not None or kind == "none":
+    if kind == "none" or (redacted is not None and redacted.withheld is not None):
         return redacted
+    before = content.raw if redacted is None else redacted.text
     if kind == "bytes":
         return _Redacted(before, _ECHO_IN_BYTES, hashed=False) if echoes.is_in_bytes(before) else redacted
     if kind == "json":
@@ -501,13 +506,14 @@ def _without_echoes(content: _Content, redacted: _Redacted | None, echoes: Echoe
     else:
         text = content.value if before is content.raw else before.decode()
         told = echoes.text(text)
-        if cut:
-            end = echoes.beginning_at_the_end(told)
-            told = told[:end]
-        after = before if told is text else told.encode()
+        end = echoes.beginning_at_the_end(told) if cut else len(told)
+        after = before if told is text and end == len(text) else told[:end].encode()
+    if after is not before:
+        return _Redacted(after, None, hashed=False)
     # What is beyond the limit was not searched: of coded bytes nobody knows what they say.
-    hashed = hashed and not (content.over and (content.head.codings != "" or echoes.is_in_bytes(content.wire)))
-    return _Redacted(before, None, hashed) if after == before else _Redacted(after, None, hashed=False)
+    if content.over and (content.head.codings != "" or echoes.is_in_bytes(content.wire)):
+        return _Redacted(before, None, hashed=False)
+    return redacted
 
 
 def _parameters(text: str, redaction: Redaction, taken: list[str] | None) -> str:

@@ -9,7 +9,7 @@ import fnmatch
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -48,6 +48,10 @@ class Redaction:
         if is_credential_header(name):
             return True
         return bool(self.headers) and _named(self.headers, name.decode("latin-1"))
+
+    def hidden(self, fields: Mapping[str, str]) -> list[str]:
+        """The values of those header fields that are told of by their marks only."""
+        return [str(value) for name, value in fields.items() if self.hides_header(name.encode())]
 
     def parameters(self, text: str) -> str:
         """A query string, or a form body, with the values of credential parameters replaced; the rest as it was."""

@@ -12,10 +12,13 @@ from test_record import exchange, line_of
 
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.verdict import judge as compared
+from shadowproxy.config import from_values
 from shadowproxy.echoes import Echoes, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Verdict
 from shadowproxy.record import Answer, Judgement
+from shadowproxy.recorder import encode
 from shadowproxy.redaction import BLANK, Redaction
+from shadowproxy.serve.generation import recording
 
 SECRET = "alice@example.com"
 JSON: Fields = ((b"Content-Type", b"application/json"),)
@@ -264,3 +267,18 @@ def test_what_a_mark_took_the_place_of_is_known(parameters: list[tuple[str, str]
 
 def test_what_is_too_short_or_a_mark_is_no_secret() -> None:
     assert not Echoes(["short", BLANK, "[redacted:hmac:0765432189abcdef]"], Redaction().mark)
+
+
+def test_the_proxys_own_credentials_are_masked_in_answers_too() -> None:
+    config = from_values(
+        {
+            "live": {"url": "http://a", "headers": {"set": {"Authorization": "Bearer lives-token"}}},
+            "shadows": {"b": {"url": "http://b", "headers": {"set": {"X-Team": "platform", "X-Api-Key": "b-s3cret"}}}},
+        }
+    )
+    policy = recording(config)
+    body = json.dumps({"saw": ["Bearer lives-token", "platform", "b-s3cret"]}).encode()
+    whole = Exchange(exchange().request, reply(body), {"b": reply(body)})
+    record = json.loads(encode(whole, proxy="h/0", policy=policy, judge=judge))
+    assert record["live"]["body"] == record["shadows"]["b"]["body"] == {"saw": [BLANK, "platform", BLANK]}
+    assert "s3cret" not in repr(policy)

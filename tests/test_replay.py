@@ -516,6 +516,22 @@ async def test_the_configuration_says_whom_to_ask_and_how(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+async def test_what_redacted_fields_are_filled_with_is_not_in_the_new_log(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_bytes(line(fields=(*JSON, (b"X-Key", b"old")), target=b"/p?token=old"))
+    echo = answer(b'{"p": ["key-of-now", "token-of-now"]}', *JSON)
+    async with Origin(always(echo)) as origin:
+        to = ("replay", tmp_path / "old.jsonl", "--to", origin.url, "-o", tmp_path / "new")
+        filled = ("--header", "X-Key: ${KEY}", "--query", "token=${TOKEN}")
+        status, _, _ = await program(*to, *filled, KEY="key-of-now", TOKEN="token-of-now")
+        assert status == 0
+        assert origin.requests[0].all(b"x-key") == [b"key-of-now"]
+        assert origin.requests[0].target == b"/p?token=token-of-now"
+    new = b"".join(path.read_bytes() for path in (tmp_path / "new").iterdir())
+    assert b'"body":{"p": ["[redacted]", "[redacted]"]}' in new
+    assert b"of-now" not in new
+
+
+@pytest.mark.slow
 async def test_another_origin_than_the_configurations_is_not_given_its_credentials(tmp_path: Path) -> None:
     (tmp_path / "old.jsonl").write_bytes(line())
     config = {

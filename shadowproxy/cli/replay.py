@@ -16,6 +16,7 @@ from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, o
 
 if TYPE_CHECKING:
     from shadowproxy.config import Config, Shadow
+    from shadowproxy.replay.plan import Plan
 
 _sending = together(
     click.option("--to", "url", metavar="URL", help="The endpoint to ask.  [default: the url of that shadow in -c]"),
@@ -104,6 +105,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         from shadowproxy.serve.generation import recording
 
         plan = replace(plan, policy=recording(config), capture=limits.capture, memory=limits.memory)
+    plan = _with_secrets(plan)
     if held_back:
         say(f"--to is not where {name} is in {given['file']}: held back from it: {', '.join(held_back)}")
     try:
@@ -115,6 +117,13 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     if tally.interrupted:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(EXIT_NO_DATA if not tally.begun else 0 if tally.sound else EXIT_FAILED)
+
+
+def _with_secrets(plan: "Plan") -> "Plan":
+    """The plan, by which the log has nothing either of what redacted fields and parameters are filled with."""
+    policy = plan.policy
+    own = policy.redaction.hidden(plan.shadow.headers.set)
+    return replace(plan, policy=replace(policy, own=(*policy.own, *own, *plan.query.values())))
 
 
 def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tuple["Shadow", tuple[str, ...]]:

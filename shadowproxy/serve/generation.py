@@ -147,16 +147,14 @@ def listener_limits(config: Config) -> Limits:
 def recording(config: Config) -> recorder.Policy:
     """What of an exchange is told in the log."""
     log = config.log
-    return recorder.Policy(
-        bodies=log.bodies,
-        body_limit=log.body_limit,
-        redaction=Redaction(
-            headers=frozenset(name.lower() for name in log.redact.headers),
-            query=frozenset(name.lower() for name in log.redact.query),
-            json=log.redact.json,
-            hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
-        ),
+    redaction = Redaction(
+        headers=frozenset(log.redact.headers),
+        query=frozenset(log.redact.query),
+        json=log.redact.json,
+        hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
     )
+    own = [each for _, section in sections(config) for each in redaction.hidden(section.headers.set)]
+    return recorder.Policy(log.bodies, log.body_limit, redaction, tuple(own))
 
 
 def _encoder(
