@@ -25,6 +25,7 @@ def shadow(name: str = "a", count: int = 1, *, breaker: str = "closed") -> Shado
         budget_requests=10,
         budget_left=float(count),
         chosen=count,
+        passed={},
         outcomes={Outcome.OK: count},
         verdicts={Verdict.MATCH: count},
         durations=Durations(COUNTS, float(count)),

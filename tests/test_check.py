@@ -485,6 +485,8 @@ shadow      b: http://b
   warn      connected connected connected connected connected connected
             connected connected connected connected connected connected at last
             is sent 100 % of requests
+            repeats GET, HEAD, POST and OPTIONS requests, and so what a POST
+            changes; no PUT, PATCH or DELETE
             64 at once, 256 waiting, each within 30 s
             the callers' credentials are held back
 

@@ -475,7 +475,7 @@ async def test_the_program_says_its_beginning_and_its_end_as_json_and_no_request
         await program.ask(ASKED % b"r-1")
         assert await program.stop() == 0
     events = [json.loads(line)["event"] for line in program.said]
-    assert events == ["started", "stopping", "stopped"]
+    assert events == ["started", "repeated", "stopping", "stopped"]
     (started,), (stopped,) = program.told("started"), program.told("stopped")
     assert (started["version"], started["compiled"]) == (__version__, compiled())
     assert started["message"].endswith(", compiled") is compiled()
@@ -491,7 +491,7 @@ async def test_the_environment_can_say_how_the_program_speaks(tmp_path: Path) ->
         await program.ask(ASKED % b"r-1")
         assert await program.stop() == 0
     assert re.fullmatch(TIME + r" INFO shadowproxy \S+ listening on .*", program.said[0])
-    assert re.fullmatch(TIME + r" INFO POST /v1/predict 200 ok [\d.]+ ms 2 bytes r-1", program.said[1])
+    assert re.fullmatch(TIME + r" INFO POST /v1/predict 200 ok [\d.]+ ms 2 bytes r-1", program.said[2])
 
 
 # --- its events are documented ---------------------------------------------------------------------------------------

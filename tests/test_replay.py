@@ -26,7 +26,7 @@ from shadowproxy.record import Record, decode, read
 from shadowproxy.recorder import Policy, encode
 from shadowproxy.redaction import Redaction
 from shadowproxy.replay.again import Again, Unfit, again
-from shadowproxy.replay.plan import Plan, ReplayError
+from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError
 from shadowproxy.replay.run import send_all
 from shadowproxy.replay.told import lines as told
 from shadowproxy.serve.rewrite import located
@@ -46,12 +46,13 @@ def line(
     seconds: float = 0.0,
     policy: Policy | None = None,
     size: int | None = None,
+    method: str = "POST",
 ) -> bytes:
     """A record as a proxy writes it."""
     length = (b"Content-Length", b"%d" % len(body))
     at = START + int(seconds * 1e9)
     whole = len(body) if size is None else size
-    request = Request(f"id-{number}", f"r-{number}", at, "POST", target, (*fields, length), body, whole)
+    request = Request(f"id-{number}", f"r-{number}", at, method, target, (*fields, length), body, whole)
     reply = Reply(200, JSON, live, len(live), 1.0, 2.0)
     exchange = Exchange(request, reply, {"old": reply})
     return encode(exchange, proxy="h/1", policy=policy or Policy(), judge=None)
@@ -365,6 +366,42 @@ async def test_what_is_not_sent_is_counted_under_its_reason(tmp_path: Path) -> N
     assert "2 lines of the log: not a record" in said
 
 
+WRITES = ["PUT", "PATCH", "DELETE", "PURGE"]
+
+
+async def test_what_changes_something_is_not_done_again_unless_it_is_named(tmp_path: Path) -> None:
+    harmless = ["GET", "HEAD", "POST", "OPTIONS"]
+    lines = [line(n, method=method) for n, method in enumerate([*harmless, *WRITES, "PUT"])]
+    override = line(9, fields=(*JSON, (b"X-HTTP-Method-Override", b"delete")))
+    async with Origin(OK) as origin:
+        made = plan(tmp_path, origin.url, *lines, override)
+        tally = await send_all(made)
+        assert sorted(request.method.decode() for request in origin.requests) == sorted(harmless)
+    assert tally.skipped == {Unfit.METHOD: 6}
+    assert dict(tally.methods) == {"PUT": 2, "PATCH": 1, "DELETE": 2, "PURGE": 1}
+    (said,) = [each for each in told(made, tally) if each.startswith("not sent")]
+    assert said == (
+        "not sent    6 requests: what such a method changes would be changed again "
+        "(DELETE 2, PATCH 1, PURGE 1, PUT 2); "
+        "to send them all the same: --method DELETE --method PATCH --method PURGE --method PUT"
+    )
+
+
+@pytest.mark.parametrize(("named", "count"), [({"PUT"}, 1), (set(WRITES), 4), ({"*"}, 4)])
+async def test_a_method_that_is_named_is_sent(tmp_path: Path, named: set[str], count: int) -> None:
+    lines = [line(n, method=method) for n, method in enumerate(WRITES)]
+    async with Origin(OK) as origin:
+        tally = await send_all(plan(tmp_path, origin.url, *lines, methods=frozenset(named)))
+    assert (tally.begun, sum(tally.skipped.values())) == (count, 4 - count)
+
+
+async def test_methods_that_callers_invent_take_no_more_than_a_screen(tmp_path: Path) -> None:
+    lines = [line(n, method=f"M{n}") for n in range(100)]
+    tally = await send_all(plan(tmp_path, "http://127.0.0.1:1", *lines))
+    assert tally.skipped == {Unfit.METHOD: 100}
+    assert len(tally.methods) == MOST_METHODS
+
+
 async def test_an_interrupt_ends_it_at_once_with_every_begun_request_in_the_log(tmp_path: Path) -> None:
     waiting = 0
 
@@ -635,3 +672,22 @@ def test_a_log_that_is_not_there_is_told_of_before_anything_is_written(tmp_path:
     with pytest.raises(ReplayError, match="cannot read /nowhere"):
         asyncio.run(send_all(made))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+async def test_methods_are_named_by_the_command_and_by_the_configuration(tmp_path: Path) -> None:
+    log = tmp_path / "old.jsonl"
+    log.write_bytes(b"".join(line(n, method=method) for n, method in enumerate(["GET", *WRITES])))
+    async with Origin(OK) as origin:
+        file = tmp_path / "config.yaml"
+        shadow = {"url": origin.url, "match": {"methods": ["PATCH"]}}
+        file.write_text(json.dumps({"live": {"respond": {}}, "shadows": {"new": shadow}}))
+        words = ("replay", log, "-c", file, "-o", tmp_path / "new", "--full-speed", "--method", "PUT")
+        status, out, err = await program(*words)
+        assert (status, err) == (0, "")
+        assert sorted(request.method for request in origin.requests) == [b"GET", b"PATCH", b"PUT"]
+    assert "not sent    2 requests" in out
+    assert "--method DELETE --method PURGE" in out
+    status, _, err = await program("replay", log, "--to", "http://127.0.0.1:1", "--method", "put")
+    assert status == 2
+    assert "--method is not a method: write it in capitals, as in POST" in " ".join(err.split())

@@ -129,7 +129,11 @@ shadows:
   x:
     url: http://b
     host: ${HOST}
-    match: {headers: {X-Stage: "${TEXT}*"}, paths: ["${PATH_}/*", /kept]}
+    match:
+      headers: {X-Stage: "${TEXT}*"}
+      paths: ["${PATH_}/*", /kept]
+      json: {/tenant: "${TEXT}"}
+      not: {paths: ["${PATH_}"], headers: {X-Stage: "${TEXT}"}, json: {/tenant: "${TEXT}"}}
     rewrite: {path: {/old: "${PATH_}"}, json: {/p: "${TEXT}", /n: {deep: ["${PIN}", "kept"], rate: "${RATE}"}}}
 sampling: {salt: "${TEXT}"}
 log: {redact: {query: ["${TEXT}"]}}
@@ -142,7 +146,13 @@ log: {redact: {query: ["${TEXT}"]}}
     assert told["live"]["respond"]["json"] == {"a": [1, {"b": blank}], "pin": blank, "rate": blank, "kept": 2.5}
     shadow = told["shadows"]["x"]
     assert (shadow["host"], told["sampling"]["salt"], told["log"]["redact"]["query"]) == (blank, blank, [blank])
-    assert shadow["match"] == {"methods": [], "paths": [blank, "/kept"], "headers": {"X-Stage": blank}}
+    assert shadow["match"] == {
+        "methods": ["GET", "HEAD", "POST", "OPTIONS"],
+        "paths": [blank, "/kept"],
+        "headers": {"X-Stage": blank},
+        "json": {"/tenant": blank},
+        "not": {"methods": [], "paths": [blank], "headers": {"X-Stage": blank}, "json": {"/tenant": blank}},
+    }
     assert shadow["rewrite"] == {
         "path": {"/old": blank},
         "json": {"/p": blank, "/n": {"deep": [blank, "kept"], "rate": blank}},

@@ -42,6 +42,7 @@ def shadow(name: str = "a", *, asked: Sequence[float] = (), **verdicts: int) -> 
         budget_requests=None,
         budget_left=None,
         chosen=len(asked),
+        passed={},
         outcomes=Counter({Outcome.OK: len(asked)}),
         verdicts=Counter({Verdict(name): count for name, count in verdicts.items()}),
         durations=durations(*asked),

@@ -4,13 +4,24 @@ A line that begins with ok, warn or FAIL was looked at here and now; the others 
 keys and whatever else may be a secret do not appear.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from shadowproxy.check import Findings, shadow_section
 from shadowproxy.check.finding import Finding, Level
 from shadowproxy.check.machine import size
-from shadowproxy.config import Config, Live, Shadow, shown_headers, shown_text
+from shadowproxy.config import (
+    REPEATABLE,
+    Config,
+    Live,
+    Match,
+    Shadow,
+    Unless,
+    shown_headers,
+    shown_json,
+    shown_text,
+)
+from shadowproxy.config.repeating import repeated
 
 WIDTH = 80
 _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
@@ -75,18 +86,19 @@ def _live(config: Config) -> Iterator[str]:
     yield f"given up after {_duration(live.timeout)} of silence"
     yield from _edits(live)
     if config.control.percent:
-        yield f"asked a second time for {config.control.percent:g} % of the mirrored requests"
+        yield f"asked a second time for {config.control.percent:g} % of the mirrored requests (control)"
+        yield repeated(config.control.methods)
 
 
 def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     match = shadow.match
-    conditions = [
-        *([f"the method is {' or '.join(map(shown_text, match.methods))}"] if match.methods else []),
-        *([f"the path is {' or '.join(map(shown_text, match.paths))}"] if match.paths else []),
-        *(f"{header} is {glob}" for header, glob in shown_headers(match.headers).items()),
-    ]
+    named = () if match.methods == REPEATABLE or "*" in match.methods else match.methods
+    conditions = list(_conditions(match, named))
     share = "no request" if shadow.percent == 0 else f"{shadow.percent:g} % of requests"
     yield f"is sent {share}{', where ' + ', '.join(conditions) if conditions else ''}"
+    if unless := list(_conditions(match.not_, match.not_.methods)):
+        yield f"but none where {', or '.join(unless)}"
+    yield repeated(match.methods)
     each = f" for each of {workers} workers" if workers > 1 else ""
     yield f"{shadow.in_flight} at once, {shadow.lane} waiting{each}, each within {_duration(shadow.timeout)}"
     if shadow.budget.requests is not None:
@@ -103,6 +115,15 @@ def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     )
     if changes:
         yield f"rewritten: {', '.join(changes)}"
+
+
+def _conditions(match: Match | Unless, methods: Sequence[str]) -> Iterator[str]:
+    if methods:
+        yield f"the method is {' or '.join(map(shown_text, methods))}"
+    if match.paths:
+        yield f"the path is {' or '.join(map(shown_text, match.paths))}"
+    yield from (f"{header} is {glob}" for header, glob in shown_headers(match.headers).items())
+    yield from (f"{pointer} in the JSON is {shown_text(glob)}" for pointer, glob in shown_json(match.json).items())
 
 
 def _edits(endpoint: Live | Shadow) -> Iterator[str]:

@@ -52,6 +52,13 @@ _sending = together(
         multiple=True,
         help="Fill in a redacted query parameter, as '${NAME}' from the environment.",
     ),
+    click.option(
+        "--method",
+        "methods",
+        metavar="METHOD",
+        multiple=True,
+        help="Also send requests of this method, as PUT; repeat for more. Without it: GET, HEAD, POST, OPTIONS.",
+    ),
     click.option("--limit", metavar="N", type=click.IntRange(1), help="Send at most so many requests."),
 )
 
@@ -96,6 +103,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
             limit=given["limit"],
             rate=math.inf if given["full_speed"] else given["rate"],
             query=_parameters(given["parameters"]),
+            methods=_methods(given["methods"], None if config is None else config.shadows.get(name)),
             rules=rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"]),
         )
     except ValueError as error:
@@ -211,6 +219,17 @@ def _headers(given: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError("--header Host: it is the endpoint's own", click.get_current_context())
         found[name] = _filled("--header", name, value.strip(), secret=is_credential_header(name.encode()))
     return found
+
+
+def _methods(given: tuple[str, ...], shadow: "Shadow | None") -> frozenset[str]:
+    """Those that may be sent again: the harmless ones, and what the command line or the configuration names."""
+    from shadowproxy.config import REPEATABLE, ConfigError, from_values
+
+    try:
+        named = from_values({"live": {"respond": {}}, "control": {"methods": list(given)}}).control.methods
+    except ConfigError as error:
+        raise ValueError(f"--method {str(error).partition(': ')[2]}") from None
+    return frozenset((*REPEATABLE, *named, *(() if shadow is None else shadow.match.methods)))
 
 
 def _parameters(given: tuple[str, ...]) -> dict[str, str]:

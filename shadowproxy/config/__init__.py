@@ -18,13 +18,15 @@ from shadowproxy.config.models import (
     Respond,
     Shadow,
     Tls,
+    Unless,
     UnusableShadow,
     token_fault,
 )
-from shadowproxy.config.shown import shown, shown_headers, shown_text
-from shadowproxy.config.values import TcpAddress, UnixAddress
+from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_text
+from shadowproxy.config.values import REPEATABLE, TcpAddress, UnixAddress
 
 __all__ = [
+    "REPEATABLE",
     "Budget",
     "Compare",
     "Config",
@@ -40,6 +42,7 @@ __all__ = [
     "TcpAddress",
     "Tls",
     "UnixAddress",
+    "Unless",
     "UnusableShadow",
     "from_flags",
     "from_values",
@@ -47,6 +50,7 @@ __all__ = [
     "load",
     "shown",
     "shown_headers",
+    "shown_json",
     "shown_text",
     "token_fault",
 ]

@@ -87,11 +87,17 @@ def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
     for name, hint in get_type_hints(model, include_extras=False).items():
         if name not in {field.name for field in dataclasses.fields(model)}:
             continue
+        name = key_of(name)
         yield prefix + name
         inner = _inner_model(hint)
         if inner is not None:
             nested, is_mapping = inner
             yield from keys(nested, f"{prefix}{name}.*." if is_mapping else f"{prefix}{name}.")
+
+
+def key_of(attribute: str) -> str:
+    """The key of an attribute: `not_` cannot be written without its end in Python."""
+    return attribute.removesuffix("_")
 
 
 def _inner_model(hint: Any) -> tuple[type, bool] | None:

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from shadowproxy.config.source import FromEnvironment
 from shadowproxy.config.values import (
+    REPEATABLE,
     Amount,
     Bytes,
     Count,
@@ -26,9 +27,11 @@ from shadowproxy.config.values import (
     HeaderGlob,
     HostHeader,
     Json,
+    JsonGlob,
     Listen,
     LogPath,
     Method,
+    Methods,
     Nullable,
     ParameterPattern,
     PathGlob,
@@ -227,12 +230,24 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Match:
-    """Which requests a shadow is asked at all. Each that is given must hold; empty matches everything."""
+class Unless:
+    """Which requests a shadow is not asked after all: those for which any one part of it holds."""
 
     methods: tuple[Method, ...] = ()
     paths: tuple[PathGlob, ...] = ()
     headers: Mapping[FieldName, HeaderGlob] = Field(default_factory=dict)
+    json: Mapping[FieldPointer, JsonGlob] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Match:
+    """Which requests a shadow is asked at all. Each part must hold; an empty one but `methods` matches everything."""
+
+    methods: Methods = REPEATABLE
+    paths: tuple[PathGlob, ...] = ()
+    headers: Mapping[FieldName, HeaderGlob] = Field(default_factory=dict)
+    json: Mapping[FieldPointer, JsonGlob] = Field(default_factory=dict)
+    not_: Unless = Field(default=Unless(), alias="not")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -290,6 +305,7 @@ UNKNOWN_URL = "https://unknown.invalid"
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Control:
     percent: Percent = 0.0
+    methods: Methods = REPEATABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -415,6 +431,11 @@ def token_fault(admin: TcpAddress | UnixAddress | None, token: str) -> str | Non
 _WILD = frozenset("*?[")
 
 
+def _is_written_out(glob: str) -> bool:
+    """Whether a glob over a secret is that secret. One with a wildcard says what kind is meant, and seldom which."""
+    return not isinstance(glob, FromEnvironment) and not set(glob) & _WILD
+
+
 def _warnings(config: Config) -> Iterator[str]:
     endpoints: dict[str, Live | Shadow] = {"live": config.live}
     endpoints |= {f"shadows.{name}": shadow for name, shadow in config.shadows.items()}
@@ -440,14 +461,13 @@ def _warnings(config: Config) -> Iterator[str]:
         if config.admin is None:
             yield "admin_token has no effect: admin is off"
     for name, shadow in config.shadows.items():
-        for header, glob in shadow.match.headers.items():
-            # One with a wildcard says what kind of a secret is meant, and seldom which.
-            if (
-                is_credential_header(header.encode())
-                and not isinstance(glob, FromEnvironment)
-                and not set(glob) & _WILD
-            ):
-                yield f"shadows.{name}.match.headers.{header} {written_out}"
+        for place, match in (("match", shadow.match), ("match.not", shadow.match.not_)):
+            for header, glob in match.headers.items():
+                if is_credential_header(header.encode()) and _is_written_out(glob):
+                    yield f"shadows.{name}.{place}.headers.{header} {written_out}"
+            for pointer, glob in match.json.items():
+                if is_credential_parameter(pointer.rpartition("/")[2]) and _is_written_out(glob):
+                    yield f"shadows.{name}.{place}.json.{pointer} {written_out}"
         for pointer, value in shadow.rewrite.json.items():
             literal = isinstance(value, str) and not isinstance(value, FromEnvironment)
             if literal and is_credential_parameter(pointer.rpartition("/")[2]):

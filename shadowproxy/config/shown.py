@@ -31,11 +31,11 @@ def shown(config: Config) -> dict[str, Any]:
         section = told["shadows"][name]
         section.pop("reason", None)  # of one that is unusable: it is no key
         section["headers"]["set"] = shown_headers(shadow.headers.set)
-        section["match"]["headers"] = shown_headers(shadow.match.headers)
-        section["rewrite"]["json"] = {
-            pointer: BLANK if is_credential_parameter(pointer.rpartition("/")[2]) else value
-            for pointer, value in section["rewrite"]["json"].items()
-        }
+        match = section["match"]
+        match["headers"] = shown_headers(shadow.match.headers)
+        match["not"]["headers"] = shown_headers(shadow.match.not_.headers)
+        for places in (match, match["not"], section["rewrite"]):
+            places["json"] = shown_json(places["json"])
     return told
 
 
@@ -44,9 +44,21 @@ def shown_headers(values: Mapping[str, str]) -> dict[str, str]:
     return {name: BLANK if is_credential_header(name.encode()) else shown_text(value) for name, value in values.items()}
 
 
+def shown_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands at places in JSON, or what it is matched by, without what may be a credential."""
+    return {
+        pointer: BLANK if is_credential_parameter(pointer.rpartition("/")[2]) else value
+        for pointer, value in values.items()
+    }
+
+
 def shown_text(value: str) -> str:
     """`value`, unless it came from the environment."""
     return BLANK if isinstance(value, FROM_ENVIRONMENT) else str(value)
+
+
+def _attribute(model: Any, key: str) -> Any:
+    return getattr(model, key if hasattr(model, key) else f"{key}_")
 
 
 def _without_environment(value: Any, told: Any) -> Any:
@@ -54,7 +66,7 @@ def _without_environment(value: Any, told: Any) -> Any:
     if isinstance(value, FROM_ENVIRONMENT):
         return BLANK
     if isinstance(told, dict):
-        inner = value.__getitem__ if isinstance(value, Mapping) else partial(getattr, value)
+        inner = value.__getitem__ if isinstance(value, Mapping) else partial(_attribute, value)
         return {name: _without_environment(inner(name), each) for name, each in told.items()}
     if isinstance(told, list):
         return [_without_environment(*pair) for pair in zip(value, told, strict=True)]

@@ -3,6 +3,7 @@
 The phrases follow the key's name, as in `drain: is not a duration`. They never quote a value that may be a secret.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 from urllib.parse import unquote_plus, urlsplit
 
 import orjson
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from shadowproxy.config import source
 from shadowproxy.config.source import FromEnvironment
@@ -40,6 +41,10 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
+
+REPEATABLE = ("GET", "HEAD", "POST", "OPTIONS")
+"""Methods that a shadow is asked where none is named. GET, HEAD and OPTIONS change nothing (RFC 9110 section 9.2.1),
+and POST is how models are asked; the others mean to change or remove something, and a shadow would do so again."""
 
 RESERVED_NAMES = frozenset({"live", "control"})
 """A record and a metric have a place of their own for these, so no shadow may be called so."""
@@ -339,9 +344,24 @@ def _closed_glob(glob: str) -> str:
 def _method(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value) or value != value.upper():
         raise ValueError("is not a method: write it in capitals, as in POST")
-    if "*" in value:
-        raise ValueError("has a * in it, which is no wildcard here: without methods, all are meant")
+    if "*" in value and value != "*":
+        raise ValueError("has a * in it, which is no wildcard here: only a * alone stands for every method")
     return value
+
+
+def _methods(given: tuple[str, ...]) -> tuple[str, ...]:
+    return given or REPEATABLE
+
+
+def _json_glob(value: object) -> str:
+    """A glob over a value's text. A number, true, false or null of YAML stands for itself, as JSON writes it."""
+    if isinstance(value, str):
+        return _closed_glob(value)
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return json.dumps(value)
+    raise ValueError("must be a glob over the value's text, or a number, true, false or null")
 
 
 def _host_header(value: object) -> str:
@@ -472,11 +492,17 @@ FieldPointer = Annotated[str, PlainValidator(_field_pointer), _PATTERN_LIKE]
 RawPath = Annotated[str, PlainValidator(_path), _looks(_like('/[!"$->@-~]*'))]
 PathGlob = Annotated[str, PlainValidator(_path_glob), _looks(_like("[/*].*"))]
 Method = Annotated[str, PlainValidator(_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]
+Methods = Annotated[tuple[Method, ...], AfterValidator(_methods)]
 HostHeader = Annotated[str, PlainValidator(_host_header), _looks(_like(_HOST_LIKE))]
 SamplingKey = Annotated[
     str, PlainValidator(_sampling_key), _looks(_like("(request_id|(header|cookie):[^:/ ]+|json:/.*)"))
 ]
 HeaderGlob = Annotated[str, PlainValidator(_header_glob), _VALUE]
+JsonGlob = Annotated[
+    str,
+    PlainValidator(_json_glob),
+    _looks({"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}),
+]
 ShadowName = Annotated[str, BeforeValidator(_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))]
 Salt = Annotated[str, PlainValidator(_salt), _looks({"type": "string", "maxLength": 64})]
 Text = Annotated[str, PlainValidator(_text), _ANY_TEXT]

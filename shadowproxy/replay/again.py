@@ -4,6 +4,7 @@ The rules:
 
 - The method, the path, the query and the body are sent as the log has them, a JSON body by its own text: numbers keep
   their digits, and a key that came twice comes twice.
+- A request whose method may change something is sent only where that method is named: it was done once already.
 - What the log does not have whole cannot be asked again: half a body, or one with a mark in a secret's place, is
   another question.
 - A credential that was redacted is left out, and told of, unless the caller of the program fills it in: its mark would
@@ -12,17 +13,19 @@ The rules:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote, unquote_plus
 
+from shadowproxy.config import REPEATABLE
 from shadowproxy.exchange import Field
 from shadowproxy.record import Body, Record
 from shadowproxy.redaction import MARK
 from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
 from shadowproxy.serve.identity import uuid7
 from shadowproxy.serve.rewrite import OF_THE_BODY
+from shadowproxy.serve.sampling import methods_of
 
 _SEPARATOR = re.compile("[&;]")
 _MARKED_TEXT = re.compile(rb'"' + MARK.pattern.encode() + rb'"')
@@ -34,6 +37,7 @@ class Unfit(StrEnum):
     NOT_WHOLE = "the log does not have the whole body (log.body_limit, log.bodies)"
     REDACTED = "something in the body was redacted"
     NO_TIME = "the record has no time"
+    METHOD = "what such a method changes would be changed again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +58,23 @@ class Again:
 
 
 def again(
-    record: Record, json_text: bytes | None, shadow: str, *, put: frozenset[str], query: Mapping[str, str]
+    record: Record,
+    json_text: bytes | None,
+    shadow: str,
+    *,
+    put: frozenset[str],
+    query: Mapping[str, str],
+    methods: frozenset[str] = frozenset(REPEATABLE),
 ) -> Again | Unfit:
     """The request of a record as the shadow called `shadow` would be sent it.
 
     `json_text` is the body's JSON as it stands in the line, where it is JSON. `put` are lower-case names of header
-    fields that the endpoint sets itself; `query` are the values of redacted parameters, by name.
+    fields that the endpoint sets itself; `query` are the values of redacted parameters, by name. `methods` are those
+    that may be sent, all where `*` is among them.
     """
     asked = record.request
+    if unnamed(record, methods):
+        return Unfit.METHOD
     if asked.body.truncated:
         return Unfit.REDACTED if asked.body.redacted is not None else Unfit.NOT_WHOLE
     body = _wire(asked.body, json_text)
@@ -96,6 +109,20 @@ def again(
         decoded=encoded,
         inexact=not encoded and len(body) != asked.body.size,
     )
+
+
+def unnamed(record: Record, methods: frozenset[str]) -> list[str]:
+    """What keeps a request from being sent again: its method, or the one that a POST asks to be taken for."""
+    if "*" in methods:
+        return []
+    asked = record.request
+    return [method for method in methods_of(asked.method, _fields(asked.headers)) if method not in methods]
+
+
+def _fields(headers: Mapping[str, str | list[str]]) -> Iterator[Field]:
+    for name, values in headers.items():
+        for value in values if isinstance(values, list) else [values]:
+            yield name.encode(), value.encode()
 
 
 def _wire(body: Body, json_text: bytes | None) -> bytes:

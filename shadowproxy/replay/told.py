@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from shadowproxy.compare.sketch import quantile
 from shadowproxy.exchange import Outcome
+from shadowproxy.replay.again import Unfit
 from shadowproxy.replay.plan import LATE, Plan, Tally
 
 
@@ -14,7 +15,7 @@ def lines(plan: Plan, tally: Tally) -> Iterator[str]:
     yield f"{plan.name:<12}{_requests(tally.begun)} sent to {plan.shadow.url} in {tally.seconds:.1f} s{rate}{ended}"
     yield from _answers(tally)
     for why, count in sorted(tally.skipped.items()):
-        yield f"{'not sent':<12}{_requests(count)}: {why}"
+        yield f"{'not sent':<12}{_requests(count)}: {why}{_named(tally) if why is Unfit.METHOD else ''}"
     for said, count in sorted(tally.unreadable.items()):
         yield f"{'unreadable':<12}{count:,} {'line' if count == 1 else 'lines'} of the log: {said}"
     for name, count in sorted(tally.left_out.items()):
@@ -38,6 +39,12 @@ def lines(plan: Plan, tally: Tally) -> Iterator[str]:
         )
     if tally.begun:
         yield f"{'log':<12}{plan.output}; what it says: shadowproxy report {plan.output}"
+
+
+def _named(tally: Tally) -> str:
+    """The methods that were left out, and the options that would send them."""
+    counts = ", ".join(f"{method} {count:,}" for method, count in sorted(tally.methods.items()))
+    return f" ({counts}); to send them all the same: {' '.join(f'--method {name}' for name in sorted(tally.methods))}"
 
 
 def _answers(tally: Tally) -> Iterator[str]:

@@ -29,7 +29,7 @@ from shadowproxy.serve.listener import Limits
 from shadowproxy.serve.metrics import text
 from shadowproxy.serve.openapi import document
 from shadowproxy.serve.operator_log import Repeats, times
-from shadowproxy.serve.overview import Overview, standing
+from shadowproxy.serve.overview import Overview, sampling_keys, standing
 from shadowproxy.serve.recent import MOST
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -122,7 +122,8 @@ def build(sources: Sources) -> ASGIApp:
     async def shadows(_: Request) -> Response:
         now = await operated.census()
         told = {each.name: _shadow(each) for each in now.shadows}
-        return _json({"paused": now.paused, "shadows": told, "journal": now.journal._asdict()})
+        keys = sampling_keys(now)
+        return _json({"paused": now.paused, "shadows": told, "sampling_keys": keys, "journal": now.journal._asdict()})
 
     def configuration(_: Request) -> Response:
         return _json(sources.configuration())

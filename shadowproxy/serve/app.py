@@ -28,7 +28,7 @@ from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import Served, Telling
 from shadowproxy.serve.program import Program
 from shadowproxy.serve.recent import Recent
-from shadowproxy.serve.reload import warn
+from shadowproxy.serve.reload import tell_repeated, warn
 from shadowproxy.serve.server import Part, Server, StartError, bind, release, serve_admin, uvicorn_config
 from shadowproxy.serve.shares import Start, Steering
 
@@ -77,6 +77,7 @@ async def _run(serving: Program) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # held back since the program began
     async with serving:
         _log.info("%s", serving.describe(), extra={"event": "started", **serving.particulars()})
+        tell_repeated(serving.config)
         await serving.wait_stopping()
         drain = serving.config.drain
         stopping = {"event": "stopping", "seconds": drain}

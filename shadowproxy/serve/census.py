@@ -12,6 +12,7 @@ from shadowproxy.serve.journal import Journal
 from shadowproxy.serve.lane import Lane
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.proxy import Proxy
+from shadowproxy.serve.sampling import Passed
 from shadowproxy.serve.times import Times
 
 _Key = TypeVar("_Key")
@@ -29,6 +30,8 @@ class Durations:
 class ShadowCensus:
     """One shadow, or the control. `configured_percent` is the file's, `percent` the one in force.
 
+    `passed` counts the requests that it was not chosen for, by why.
+
     `budget_requests` is the bound on `begun`; `budget_left` is in seconds; both are None where there is no such bound.
     `unusable` says why its own settings cannot be used, None where they can.
     """
@@ -45,6 +48,7 @@ class ShadowCensus:
     budget_requests: int | None
     budget_left: float | None
     chosen: int
+    passed: Mapping[Passed, int]
     outcomes: Mapping[Outcome, int]
     verdicts: Mapping[Verdict, int]
     durations: Durations
@@ -70,7 +74,8 @@ class Census:
     """`accepts`: new requests are taken on. `live_url` is None where live is a fixed answer. Seconds and bytes.
 
     `live_mirrored` are live's durations where some shadow was asked too, `live_alone` those where none was.
-    `worker_restarts` are how often a worker had to be started again.
+    `worker_restarts` are how often a worker had to be started again. `keys_first` and `keys_again` are those of
+    `sampling.Keys`.
     """
 
     accepts: bool
@@ -88,6 +93,8 @@ class Census:
     memory_limit: int
     config: ConfigCensus
     worker_restarts: int = 0
+    keys_first: int = 0
+    keys_again: int = 0
 
 
 def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *, accepts: bool, now: float) -> Census:
@@ -107,6 +114,8 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         memory_held=mirror.memory.held,
         memory_limit=mirror.memory.limit,
         config=config,
+        keys_first=mirror.choosing.keys.first,
+        keys_again=mirror.choosing.keys.again,
     )
 
 
@@ -126,6 +135,7 @@ def _shadow(lane: Lane, now: float) -> ShadowCensus:
         budget_requests=shadow.budget_requests,
         budget_left=None if until is None else max(0.0, until - now),
         chosen=tally.chosen,
+        passed=dict(tally.passed),
         outcomes=dict(tally.outcomes),
         verdicts=tally.verdicts.copy(),
         durations=_durations(tally.times),
@@ -169,6 +179,8 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         memory_held=sum(each.memory_held for each in every),
         memory_limit=sum(each.memory_limit for each in every),
         config=first.config,
+        keys_first=sum(each.keys_first for each in every),
+        keys_again=sum(each.keys_again for each in every),
         worker_restarts=sum(each.worker_restarts for each in every),
     )
 
@@ -227,6 +239,7 @@ def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         budget_requests=sum(allowed) if allowed else None,
         budget_left=max(left, default=None),
         chosen=sum(part.chosen for part in parts),
+        passed=_summed([part.passed for part in parts]),
         outcomes=_summed([part.outcomes for part in parts]),
         verdicts=_summed([part.verdicts for part in parts]),
         durations=_together([part.durations for part in parts]),

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from shadowproxy import recorder
 from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.compare.verdict import judge
-from shadowproxy.config import Config, Live, Shadow
+from shadowproxy.config import REPEATABLE, Config, Live, Match, Shadow
 from shadowproxy.exchange import Exchange, Verdict
 from shadowproxy.record import Answer, Judgement
 from shadowproxy.redaction import Redaction
@@ -102,13 +102,16 @@ def build(
     if config.live.url is not None:
         places[LIVE] = places[CONTROL] = Place.of(config.live.url, lambda target: target)
     encode = _encoder(config, writer, tallies, seen, trace, places)
+    key = config.sampling.key
     plan = Plan(
         lanes=asked,
         control=control,
         append=lambda exchange: append(exchange, encode),
-        position=sampling.sampler(config.sampling.key, config.sampling.salt),
-        control_position=sampling.sampler(config.sampling.key, f"{CONTROL}/{config.sampling.salt}"),
+        position=sampling.sampler(key, config.sampling.salt),
+        control_position=sampling.sampler(key, f"{CONTROL}/{config.sampling.salt}"),
         capture=config.limits.capture,
+        reads_bodies=key.startswith("json:") or any(each.shadow.match.reads_body for each in asked),
+        sampling_key=key,
     )
     service = proxy.Service(
         live=endpoints["live"] if config.live.respond is None else proxy.FixedAnswer(*config.live.respond.reply()),
@@ -215,10 +218,17 @@ def _lane_before(name: str, before: Generation | None) -> Lane | None:
 
 
 def _shadow(name: str, shadow: Shadow) -> lanes.Shadow:
+    match, unless = shadow.match, shadow.match.not_
     return lanes.Shadow(
         name=name,
         percent=shadow.percent,
-        match=sampling.Match.of(shadow.match.methods, shadow.match.paths, shadow.match.headers),
+        match=sampling.Match.of(
+            match.methods,
+            match.paths,
+            match.headers,
+            match.json,
+            sampling.Unless.of(unless.methods, unless.paths, unless.headers, unless.json),
+        ),
         rewrite=Rewrite.of(shadow.rewrite.path, shadow.rewrite.json),
         timeout=shadow.timeout,
         in_flight=shadow.in_flight,
@@ -228,12 +238,17 @@ def _shadow(name: str, shadow: Shadow) -> lanes.Shadow:
         budget_requests=shadow.budget.requests,
         budget_duration=shadow.budget.duration,
         forward_credentials=shadow.forward_credentials,
+        repeats_by_default=match.methods == REPEATABLE,
     )
 
 
 def _control(config: Config) -> lanes.Shadow:
     """Live asked again, as a shadow with the defaults of one and live's own credentials."""
     as_shadow = Shadow(
-        url=config.live.url or "", percent=config.control.percent, timeout=config.live.timeout, forward_credentials=True
+        url=config.live.url or "",
+        percent=config.control.percent,
+        match=Match(methods=config.control.methods),
+        timeout=config.live.timeout,
+        forward_credentials=True,
     )
     return _shadow(CONTROL, as_shadow)

@@ -14,7 +14,7 @@ from shadowproxy.exchange import Exchange, Field, LiveLeg, Outcome, Request, Sha
 from shadowproxy.serve.capture import Capture
 from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.sampling import Match
+from shadowproxy.serve.sampling import Match, Passed, Position
 from shadowproxy.serve.section import Section
 from shadowproxy.serve.times import Times
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 class Shadow:
     """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound.
 
-    `unusable` says why it cannot be asked, None where it can.
+    `unusable` says why it cannot be asked, None where it can. `repeats_by_default`: its methods are those of a file that names none.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Shadow:
     budget_duration: float | None = None
     forward_credentials: bool = False
     unusable: str | None = None
+    repeats_by_default: bool = False
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Tally:
     """
 
     chosen: int = 0
+    passed: Counter[Passed] = field(default_factory=Counter)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     times: Times = field(default_factory=Times)
@@ -82,15 +84,18 @@ class Plan:
     """Who is asked, under one configuration. `append` takes a settled exchange and never waits.
 
     `position` is a request's place in [0, 100) for sampling, `control_position` its place for the control arm;
-    `capture` is the most bytes that are copied of one body.
+    `capture` is the most bytes that are copied of one body. `reads_bodies`: one of these, or a lane's match, asks for
+    what a body says. `sampling_key` is the configuration's.
     """
 
     lanes: tuple["Lane", ...]
     control: "Lane | None"
     append: Callable[[Exchange], object]
-    position: Callable[[Request], float]
-    control_position: Callable[[Request], float]
+    position: Position
+    control_position: Position
     capture: int
+    reads_bodies: bool = False
+    sampling_key: str = "request_id"
 
     @property
     def all_lanes(self) -> tuple["Lane", ...]:
@@ -188,6 +193,8 @@ class Lane:
         self.paused = False
         self.told_of_credentials = False
         self.told_of_rewrite = False
+        self.told_of_method = False
+        self.told_of_unread = False
         self._spent = Spent(started)
         self._waiting: deque[Job] = deque()
         self._running = 0

@@ -15,6 +15,7 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.census import Census, ConfigCensus, Durations
 from shadowproxy.serve.journal import LOSSES, Statistics
 from shadowproxy.serve.proxy import REFUSALS
+from shadowproxy.serve.sampling import WINDOW, Passed
 from shadowproxy.serve.times import BOUNDS
 
 
@@ -68,6 +69,9 @@ def _live(census: Census) -> Iterator[Metric]:
 
 def _shadows(census: Census) -> Iterator[Metric]:
     chosen = CounterMetricFamily("shadowproxy_shadow_chosen", "Requests chosen for a shadow.", labels=["shadow"])
+    passed = CounterMetricFamily(
+        "shadowproxy_shadow_not_chosen", "Requests not chosen for a shadow, by why.", labels=["shadow", "reason"]
+    )
     outcomes = CounterMetricFamily(
         "shadowproxy_shadow_outcomes", "How a shadow's legs ended. Their sum is what was chosen and is settled.",
         labels=["shadow", "outcome"],
@@ -88,6 +92,8 @@ def _shadows(census: Census) -> Iterator[Metric]:
     for shadow in census.shadows:
         name = shadow.name
         chosen.add_metric([name], shadow.chosen)
+        for reason in Passed:
+            passed.add_metric([name, reason], shadow.passed.get(reason, 0))
         for outcome in Outcome:
             outcomes.add_metric([name, outcome], shadow.outcomes.get(outcome, 0))
         asked.add_metric([name], shadow.in_flight)
@@ -98,12 +104,19 @@ def _shadows(census: Census) -> Iterator[Metric]:
         paused.add_metric([name], shadow.paused or census.paused)
         unusable.add_metric([name], shadow.unusable is not None)
         percent.add_metric([name], shadow.percent)
-    yield from (chosen, outcomes, verdicts, asked, waiting, breaker, paused, unusable, percent)
+    yield from (chosen, passed, outcomes, verdicts, asked, waiting, breaker, paused, unusable, percent)
     yield _histogram(
         "shadowproxy_shadow_duration_seconds",
         "A shadow's whole answer, from dialling to its last byte.",
         [({"shadow": shadow.name}, shadow.durations) for shadow in census.shadows],
     )
+    keys = CounterMetricFamily(
+        "shadowproxy_sampling_keys", f"Requests that percent chose from, by whether their key was new in {WINDOW}.",
+        labels=["seen"],
+    )  # fmt: skip
+    keys.add_metric(["first"], census.keys_first)
+    keys.add_metric(["again"], census.keys_again)
+    yield keys
     yield GaugeMetricFamily(
         "shadowproxy_loop_lag_seconds", "How late the event loop ran when last felt.", census.loop_lag
     )

@@ -21,6 +21,7 @@ from typing import Final, Self
 
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import EXCHANGE, Capture, Memory, fields_weight
+from shadowproxy.serve.choosing import Choosing
 from shadowproxy.serve.deadline import Deadlines
 from shadowproxy.serve.headers import section_for_shadow
 from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
@@ -85,6 +86,7 @@ class Mirror:
         self.memory = memory
         self.pulse = Pulse(loop_lag)
         self.paused = False
+        self.choosing = Choosing()
         self._repeats = Repeats()
         self._loop = asyncio.get_running_loop()
         self._offered: list[tuple[Lane, Job]] = []  # taken on in this turn, to begin in the next
@@ -144,6 +146,7 @@ class Mirror:
         self._unsettled.setdefault(plan, set())
         self._over[before] = asyncio.Event()
         self.plan = plan
+        self.choosing.start_over()
         self._end_if_settled(before)
 
     async def wait_ended(self, plan: Plan) -> None:
@@ -217,22 +220,9 @@ class Mirror:
             _log.exception("a defect in the proxy, choosing shadows for request %s", request.id, extra=extra)
 
     def _choose(self, unsettled: Unsettled, request: Request, unfit: Outcome | None) -> None:
-        plan = unsettled.plan
-        position: float | None = None
         now = self._loop.time()
-        chosen = False
-        for lane in plan.lanes:
-            if lane.percent < 100.0:  # else there is nothing to hash for
-                if position is None:
-                    position = plan.position(request)
-                if position >= lane.percent:
-                    continue
-            if lane.shadow.match(request):
-                chosen = True
-                self._offer(lane, unsettled, request, unfit, now)
-        control = plan.control
-        if control is not None and chosen and plan.control_position(request) < control.percent:
-            self._offer(control, unsettled, request, unfit, now)
+        for lane in self.choosing.lanes(unsettled.plan, request):
+            self._offer(lane, unsettled, request, unfit, now)
 
     def answered(self, unsettled: Unsettled, request: Request, live: LiveLeg) -> None:
         """Live's leg is in. `request` is the one that was offered, or what came of one that never was whole."""

@@ -5,6 +5,7 @@ from typing import Any
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.recent import MOST, RECORD_ID
+from shadowproxy.serve.sampling import Passed
 
 _Schema = dict[str, Any]
 
@@ -45,6 +46,7 @@ def _ref(name: str) -> _Schema:
 
 
 _LATENCY = _object(p50_ms=_or_null(AMOUNT), p99_ms=_or_null(AMOUNT), count=COUNT)
+_SAMPLING_KEYS = _object(first=COUNT, again=COUNT)
 _STANDING: dict[str, _Schema] = {
     "url": TEXT,
     "percent": PERCENT,
@@ -57,6 +59,7 @@ _STANDING: dict[str, _Schema] = {
     "budget": _or_null(_object(requests=_or_null(_object(used=COUNT, allowed=COUNT)), seconds_left=_or_null(AMOUNT))),
     "outcomes": _counts(*Outcome),
     "verdicts": _counts(*Verdict),
+    "not_chosen": _counts(*Passed),
 }
 
 
@@ -84,6 +87,7 @@ _SCHEMAS: dict[str, _Schema] = {
     "Shadows": _object(
         paused=FLAG,
         shadows={"type": "object", "additionalProperties": _ref("Shadow")},
+        sampling_keys=_SAMPLING_KEYS,
         journal=_ref("Journal"),
     ),
     "Record": {
@@ -124,6 +128,7 @@ _SCHEMAS: dict[str, _Schema] = {
             series=_points(4),
         ),
         shadows=_list(_ref("ShadowOverview")),
+        sampling_keys=_SAMPLING_KEYS,
         control=_or_null(_ref("ShadowOverview")),
         journal=_object(
             written=COUNT,

@@ -137,6 +137,7 @@ def tell(census: Census, trend: Trend, interval: Interval, *, proxy: str, uptime
         "live": _live(census, trend),
         "shadows": list(lanes.values()),
         "control": control,
+        "sampling_keys": sampling_keys(census),
         "journal": {
             "written": journal.written,
             "lost": journal.lost,
@@ -179,7 +180,13 @@ def standing(shadow: ShadowCensus) -> dict[str, Any]:
         "in_flight": shadow.in_flight,
         "waiting": shadow.waiting,
         "budget": budget(shadow),
+        "not_chosen": shadow.passed,
     }
+
+
+def sampling_keys(census: Census) -> dict[str, int]:
+    """How many requests had a sampling key that was new, and how many one that had just come before."""
+    return {"first": census.keys_first, "again": census.keys_again}
 
 
 def _shadow(shadow: ShadowCensus, trend: Trend, interval: Interval) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shadowproxy.config import Config, ConfigError, Shadow, load, token_fault
+from shadowproxy.config.repeating import repeats
 from shadowproxy.serve.apart import apart
 from shadowproxy.serve.census import ConfigCensus
 from shadowproxy.serve.contexts import Contexts, files
@@ -121,6 +122,7 @@ class Reloads:
             extra = {"event": "restart_needed", "key": name}
             _log.warning("%s was changed in the configuration file: that takes a restart", name, extra=extra)
         warn(config)
+        tell_repeated(config)
         number = self.told.generation
         reloaded = {"event": "reloaded", "generation": number}
         _log.info("configuration %d is in force: %s", number, endpoints(config), extra=reloaded)
@@ -184,6 +186,12 @@ class Reloads:
 def warn(config: Config) -> None:
     for warning in config.warnings:
         _log.warning("%s", warning, extra={"event": "config_warning"})
+
+
+def tell_repeated(config: Config) -> None:
+    """Say what callers' requests do a second time: an operator is to know before a shadow deletes what live deleted."""
+    for name, methods, words in repeats(config):
+        _log.info("%s", words, extra={"event": "repeated", "shadow": name, "methods": list(methods)})
 
 
 def endpoints(config: Config) -> str:

@@ -118,6 +118,22 @@ function counts(list, told) {
   });
 }
 
+const PASSED = {
+  percent: "by percent",
+  method: "by method",
+  match: "by match",
+  unread_body: "for a body that match cannot read",
+};
+
+/** Why requests were not this shadow's, and whether the sampling keys tell them apart at all. */
+function passed(shadow, { first, again }) {
+  const reasons = Object.entries(PASSED).filter(([reason]) => shadow.not_chosen[reason] > 0);
+  const told = reasons.map(([reason, words]) => `${count(shadow.not_chosen[reason])} ${words}`).join(", ");
+  const sampled = shadow.percent > 0 && shadow.percent < 100 && first + again >= 50;
+  const alike = sampled && again > 9 * first ? "; SAMPLING KEYS REPEAT, so percent chooses all or none" : "";
+  return `${told && `; not chosen since the start: ${told}`}${alike}`;
+}
+
 function showShadow(part, shadow, told) {
   part.shadow = shadow;
   const [state, kind] = standing(shadow, told.paused);
@@ -144,7 +160,7 @@ function showShadow(part, shadow, told) {
   const { ok = 0, ...others } = outcomes;
   counts(part.outcomes, [["ok", ok], ...Object.entries(others).sort(([, one], [, other]) => other - one)]);
   const lane = `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting`;
-  put(part.lane, `${lane}, breaker ${shadow.breaker}${budget(shadow.budget)}`);
+  put(part.lane, `${lane}, breaker ${shadow.breaker}${budget(shadow.budget)}${passed(shadow, told.sampling_keys)}`);
 
   const live = told.live.latency.mirrored;
   const own = shadow.latency;
