@@ -426,7 +426,7 @@ INEFFECTIVE = {
     "an encoded name": ("log: {redact: {query: [user%5Bid%5D]}}", "log.redact.query.0", "is percent-encoded"),
     "headers to remove": ("shadows: {b: {url: http://b, headers: {remove: [X-*]}}}", "shadows.b.headers.remove.0", "*"),
     "a header to match": ("shadows: {b: {url: http://b, match: {headers: {X-*: a}}}}", "shadows.b.match.headers", "*"),
-    "any method": ('shadows: {b: {url: http://b, match: {methods: ["*"]}}}', "shadows.b.match.methods.0", "*"),
+    "any method": ('shadows: {b: {url: http://b, match: {methods: ["P*"]}}}', "shadows.b.match.methods.0", "*"),
     "a glob with a query": (
         'shadows: {b: {url: http://b, match: {paths: ["/a?b=c"]}}}',
         "shadows.b.match.paths.0",

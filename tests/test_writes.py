@@ -15,6 +15,7 @@ from test_metrics import samples, scrape
 
 from shadowproxy import config
 from shadowproxy.config.repeating import repeated
+from shadowproxy.serve.contexts import Contexts
 from shadowproxy.serve.sampling import WINDOW
 
 OK = always(answer(b"{}"))
@@ -251,7 +252,7 @@ async def test_another_configuration_is_warned_of_for_itself(
         for _ in range(2):
             await send(running, [asked(b"GET", b"/", b"X-Request-ID: constant")] * WINDOW)
             mirror = running.sidecar.mirror
-            running.sidecar.switch(running.sidecar.config, {})
+            running.sidecar.switch(running.sidecar.config, Contexts())
             assert mirror.choosing.keys.again > 0
     assert len([each for each in caplog.records if each.__dict__.get("event") == "sampling_keys_repeated"]) == 2
 

@@ -38,7 +38,8 @@ _log = logging.getLogger(__name__)
 class Shadow:
     """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound.
 
-    `unusable` says why it cannot be asked, None where it can. `repeats_by_default`: its methods are those of a file that names none.
+    `unusable` says why it cannot be asked, None where it can. `repeats_by_default`: its methods are those of a file
+    that names none.
     """
 
     name: str
