@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from shadowproxy.content import Undecodable, decoded, is_json_type, parsed
+from shadowproxy.content import Undecodable, decoded, is_json_type, is_lines_type, parsed
 from shadowproxy.echoes import Echoes, field_values, form_values, leaves, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
@@ -163,12 +163,13 @@ def _written(told: dict[str, Any]) -> bytes:
 
 class _Head(NamedTuple):
     """Header fields as they are `told`, and what they say of the body: its `types`, of which the first counts, whether
-    that names JSON or a form, and its `codings`. `taken` are the secrets in it.
+    that names JSON, JSON by the line or a form, and its `codings`. `taken` are the secrets in it.
     """
 
     told: dict[str, str | list[str]]
     types: tuple[str, ...]
     names_json: bool
+    names_lines: bool
     names_form: bool
     codings: str
     taken: tuple[str, ...]
@@ -249,10 +250,10 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
             before.append(text)
         else:
             told[name] = [before, text]
-    json_type = form_type = False
+    json_type = lines_type = form_type = False
     if types:
-        json_type, form_type = (_named if len(types[0]) <= _KNOWN else _named.__wrapped__)(types[0])
-    return _Head(told, types, json_type, form_type, codings, tuple(taken))
+        json_type, lines_type, form_type = (_named if len(types[0]) <= _KNOWN else _named.__wrapped__)(types[0])
+    return _Head(told, types, json_type, lines_type, form_type, codings, tuple(taken))
 
 
 _KNOWN = 64
@@ -267,9 +268,10 @@ def _known(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool, bool]:
 
 
 @lru_cache(maxsize=256)
-def _named(content_type: str) -> tuple[bool, bool]:
-    """Whether a Content-Type names JSON, and whether a form."""
-    return is_json_type(content_type), content_type.lower().startswith("application/x-www-form-urlencoded")
+def _named(content_type: str) -> tuple[bool, bool, bool]:
+    """Whether a Content-Type names JSON, JSON by the line, a form."""
+    form = content_type.lower().startswith("application/x-www-form-urlencoded")
+    return is_json_type(content_type), is_lines_type(content_type), form
 
 
 class _Content(NamedTuple):
@@ -463,12 +465,17 @@ def _redacted(content: _Content, redaction: Redaction, taken: list[str] | None =
     if content.kind == "none":
         return None
     if redaction.json:
-        if content.kind != "json":
+        values: list[bytes] = []
+        searched: bytes | None = None
+        if content.kind == "json":
+            searched = redaction.body(raw, values)
+        elif content.kind == "text" and content.head.names_lines and content.whole and not content.over:
+            searched = redaction.lines(raw, values)
+        if searched is None:
             if taken is not None:
                 taken += _all_in(content)
             return _Redacted(raw, _NOT_SEARCHED, hashed=False)
-        values: list[bytes] = []
-        after = redaction.body(raw, values)
+        after = searched
         if taken is not None:
             for value in values:
                 taken += leaves(value)

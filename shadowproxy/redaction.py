@@ -97,6 +97,25 @@ class Redaction:
             end = stop
         return b"".join((*pieces, raw[end:]))
 
+    def lines(self, raw: bytes, taken: list[bytes] | None = None) -> bytes | None:
+        """The same of text with one JSON value a line, as NDJSON and server-sent events are; None where a line is not.
+
+        Of events, `data:` comes before the value, and lines of other fields have none.
+        """
+        told: list[bytes] = []
+        for line in raw.split(b"\n"):
+            data = _DATA.match(line)
+            start = data.end() if data is not None else 0
+            value = line[start:]
+            if value.strip() not in (b"", b"[DONE]") and (data is not None or _OF_EVENTS.match(line) is None):
+                try:
+                    orjson.loads(value)
+                except orjson.JSONDecodeError:
+                    return None
+                value = self.body(value, taken)
+            told.append(line[:start] + value)
+        return b"\n".join(told)
+
     def difference(self, path: str, live: Any, shadow: Any) -> tuple[str, Any, Any]:
         """What a difference at a JSON pointer may show: its place, live's value and the shadow's.
 
@@ -118,6 +137,8 @@ class Redaction:
         return _ERROR_QUERY.sub(r"\1?...", self.urls(" ".join(text.split())))
 
 
+_DATA = re.compile(rb"data: ?")
+_OF_EVENTS = re.compile(rb":|(?:event|id|retry)[:\r]|(?:event|id|retry)$")
 _SEPARATOR = re.compile(r"([&;])")
 _USERINFO = re.compile(r"//([^/?#\s\"'<>@]++)@")
 _URL_QUERY = re.compile(r"([?#])([^?#\s\"'<>]++)")

@@ -457,6 +457,16 @@ INEFFECTIVE = {
         "shadows.b.rewrite.json",
         "*",
     ),
+    "paths to rewrite": (
+        'shadows: {b: {url: http://b, rewrite: {path: {"/v1/*": /v2}}}}',
+        "shadows.b.rewrite.path",
+        "no wildcard here",
+    ),
+    "a template to rewrite": (
+        'shadows: {b: {url: http://b, rewrite: {path: {"/v1/{id}": /v2}}}}',
+        "shadows.b.rewrite.path",
+        "no wildcard here",
+    ),
     "a place to sample by": ('sampling: {key: "json:/users/*/id"}', "sampling.key", "* is no wildcard"),
     "a header to sample by": ('sampling: {key: "header:X-*"}', "sampling.key", "* is no wildcard"),
     "a short token, far away": (

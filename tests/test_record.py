@@ -761,6 +761,41 @@ def test_a_pattern_of_many_wildcards_takes_no_more_than_linear_time() -> None:
     assert not redaction.hides_header(b"a" * 60_000)
 
 
+EVENTS = (
+    b'event: message\r\ndata: {"pin": 1, "a": 2}\r\n\r\n: kept\nid: 7\ndata:{"b": [{"pin": "x"}]}\n\ndata: [DONE]\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "shown"),
+    [
+        (
+            b"text/event-stream; charset=utf-8",
+            EVENTS,
+            EVENTS.replace(b"1", b'"[redacted]"').replace(b'"x"', b'"[redacted]"'),
+        ),
+        (b"application/x-ndjson", b'{"pin": 1}\n\n[{"pin": 2}]', b'{"pin": "[redacted]"}\n\n[{"pin": "[redacted]"}]'),
+        (b"application/jsonl", b'{"a": 1}\n{"a": 2}\n', b'{"a": 1}\n{"a": 2}\n'),
+        (b"text/event-stream", b'data: {"pin": 1}\n\ndata: {"pin":\ndata: 2}\n\n', None),
+        (b"text/event-stream", b'data: {"pin": 1}\n\ndata: {"pi', None),
+        (b"text/event-stream", b'other: {"pin": 1}\n\n', None),
+        (b"application/x-ndjson", b'data {"pin": 1}\n', None),
+        (b"text/plain", b'{"pin": 1}\n{"pin": 2}', None),
+    ],
+)
+def test_json_by_the_line_is_searched_where_each_line_has_a_value(
+    kind: bytes, body: bytes, shown: bytes | None
+) -> None:
+    told = decode(line_of(exchange(body, ((b"Content-Type", kind),)), **redacting(json=("/**/pin",)))).request.body
+    if shown is None:
+        assert (told.kind, told.truncated, told.sha256) == ("none", True, None)
+        assert told.redacted == "not JSON, so it could not be searched for what is to be redacted"
+    else:
+        assert told.value == shown.decode()
+    cut = decode(line_of(exchange(body, ((b"Content-Type", kind),)), body_limit=10, **redacting(json=("/**/pin",))))
+    assert (cut.request.body.kind, cut.request.body.sha256) == ("none", None)
+
+
 def test_marks_join_equal_secrets_wherever_they_stand() -> None:
     redaction = Redaction(json=("/pin",), hash_key=b"key")
     fields = (*JSON, (b"X-Api-Key", "ä".encode()))

@@ -154,6 +154,14 @@ FORM = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
         (line(policy=Policy(redaction=Redaction(json=("/n",)))), Unfit.REDACTED),
         (line(policy=Policy(redaction=Redaction(json=("/n",), hash_key=b"k"))), Unfit.REDACTED),
         (line(body=b"text", policy=Policy(redaction=Redaction(json=("/n",)))), Unfit.REDACTED),
+        (
+            line(
+                body=b'{"n":1}\n{"n":2}',
+                fields=((b"Content-Type", b"application/x-ndjson"),),
+                policy=Policy(redaction=Redaction(json=("/n",))),
+            ),
+            Unfit.REDACTED,
+        ),
         (line(body=b"a=1&password=x", fields=FORM), Unfit.REDACTED),
     ],
 )

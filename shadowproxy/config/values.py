@@ -315,6 +315,8 @@ def _field_pointer(value: object) -> str:
 def _path(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"/[\x21-\x7e]*", value) or "?" in value or "#" in value:
         raise ValueError("must be a path as it is on the wire: a slash first, percent-encoded, no query")
+    if re.search(r"[*{}]", value):
+        raise ValueError("has * or braces in it, which are no wildcard here: write each path out")
     return value
 
 

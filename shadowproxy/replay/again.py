@@ -28,6 +28,7 @@ from shadowproxy.serve.rewrite import OF_THE_BODY
 from shadowproxy.serve.sampling import methods_of
 
 _SEPARATOR = re.compile("[&;]")
+_MARKED = re.compile(MARK.pattern.encode())
 _MARKED_TEXT = re.compile(rb'"' + MARK.pattern.encode() + rb'"')
 
 
@@ -79,12 +80,9 @@ def again(
         return Unfit.REDACTED if asked.body.redacted is not None else Unfit.NOT_WHOLE
     body = _wire(asked.body, json_text)
     types = asked.headers.get("content-type", "")
-    form = isinstance(types, str) and types.lower().startswith("application/x-www-form-urlencoded")
-    if (
-        _MARKED_TEXT.search(body)
-        if asked.body.kind == "json"
-        else form and MARK.search(body.decode("utf-8", "replace"))
-    ):
+    named = types.lower() if isinstance(types, str) else ""
+    form = named.startswith("application/x-www-form-urlencoded")
+    if _MARKED_TEXT.search(body) if "json" in named or asked.body.kind == "json" else form and _MARKED.search(body):
         return Unfit.REDACTED
     left_out: list[str] = []
     fields: list[Field] = []
