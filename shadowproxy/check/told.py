@@ -21,14 +21,18 @@ from shadowproxy.config import (
     shown_json,
     shown_text,
 )
+from shadowproxy.config.changes import Given, changed
 from shadowproxy.config.repeating import repeated
 
 WIDTH = 80
 _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
 
 
-def lines(config: Config, found: Findings) -> Iterator[str]:
-    """The screen, and at its end whether the configuration will work here."""
+def lines(config: Config, found: Findings, given: Given | None = None) -> Iterator[str]:
+    """The screen, and at its end whether the configuration will work here.
+
+    With `given`, what the file itself says, the changed defaults that it gets by leaving them out are named.
+    """
     yield from _titled("listen", str(config.listen), found.of("listen"))
     yield from _titled("admin", "off" if config.admin is None else str(config.admin), found.of("admin"))
     yield ""
@@ -49,6 +53,10 @@ def lines(config: Config, found: Findings) -> Iterator[str]:
     if found.of("installed"):
         yield ""
         yield from _titled("installed", "", found.of("installed"))
+    if given is not None and (told := changed(config, given)):
+        yield ""
+        for line in told:
+            yield from _wrapped(f"{'changed':<12}", line)
     if config.warnings:
         yield ""
     for warning in config.warnings:

@@ -4,7 +4,7 @@
 the environment, `loading.py` the way from one to the other, and `shown.py` the way back, without the secrets.
 """
 
-from shadowproxy.config.loading import ConfigError, from_flags, from_values, keys, load
+from shadowproxy.config.loading import ConfigError, from_flags, from_values, given, keys, load
 from shadowproxy.config.models import (
     Budget,
     Compare,
@@ -46,6 +46,7 @@ __all__ = [
     "UnusableShadow",
     "from_flags",
     "from_values",
+    "given",
     "keys",
     "load",
     "shown",

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from shadowproxy.config import source
 from shadowproxy.config.models import UNKNOWN_URL, Config, KeyFault, Shadow, UnusableShadow
-from shadowproxy.config.source import FromEnvironment, Location, NotSet, YamlError, is_of_shadow
+from shadowproxy.config.source import Document, FromEnvironment, Location, NotSet, YamlError, is_of_shadow
 
 
 class ConfigError(Exception):
@@ -31,16 +31,7 @@ _config = TypeAdapter(Config)
 
 def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Config:
     """Read a YAML file. Raises ConfigError when it cannot be read, is not YAML, or says something that is not known."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8") from None
-    try:
-        document = source.parse(text, environment)
-    except YamlError as error:
-        raise ConfigError(_line(str(path), error.line, error.location, error.problem)) from None
+    document = _document(path, environment)
 
     def say(location: Location, problem: str) -> tuple[int, str]:
         # A key that is missing has no line: the nearest thing around it that is there has one.
@@ -51,6 +42,34 @@ def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Confi
     if document.values is None:
         raise ConfigError(f"{path}: is empty: the least it needs is live: {{url: http://...}}")
     return _validated(document.values, say)
+
+
+def given(path: Path | str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What a file itself says, by dotted key, parents and what they hold: its defaults are not among them.
+
+    Raises ConfigError when it cannot be read or is not YAML; whether it can be used is for `load` to say.
+    """
+    return dict(_spelt_out(_document(path, environment).values, ""))
+
+
+def _spelt_out(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield f"{prefix}{key}", value
+            yield from _spelt_out(value, f"{prefix}{key}.")
+
+
+def _document(path: Path | str, environment: Mapping[str, str]) -> Document:
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8") from None
+    try:
+        return source.parse(text, environment)
+    except YamlError as error:
+        raise ConfigError(_line(str(path), error.line, error.location, error.problem)) from None
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
