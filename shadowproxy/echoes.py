@@ -24,10 +24,14 @@ from shadowproxy.redaction import BLANK, MARK
 SHORTEST: Final = 6
 """Characters of a secret that is looked for."""
 
-_MOST_WITHIN: Final = 256
+_MOST_WITHIN: Final = 64
 """Secrets that are looked for within texts too: each is a search of its own, and a redacted list may hold thousands."""
 
+_LONG: Final = 1000
+"""Characters from which a secret is looked for as it is only: to spell a whole document otherwise takes too long."""
+
 _LEAF = re.compile(rb'"(?:[^"\\]++|\\.)*+"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
+_LEAVES = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?[0-9][0-9.eE+-]*+', re.DOTALL)
 _NAME_AND_VALUE = re.compile(r"[&;]")
 _SCHEME = re.compile(r"(?:bearer|basic|token|apikey|api-key|key|digest|negotiate|dpop) +(\S+)", re.IGNORECASE)
 _NEEDS_NO_QUOTING = re.compile(r"[A-Za-z0-9._~-]*+")
@@ -107,7 +111,18 @@ class Echoes:
     `mark` is given a secret, as the redaction of the request was.
     """
 
-    __slots__ = ("_clean", "_clean_head", "_in_json", "_many", "_mark", "_needles", "_whole", "_within", "met")
+    __slots__ = (
+        "_clean",
+        "_clean_head",
+        "_in_json",
+        "_leaves_in_json",
+        "_many",
+        "_mark",
+        "_needles",
+        "_whole",
+        "_within",
+        "met",
+    )
 
     def __init__(self, secrets: Iterable[str], mark: Callable[[bytes], str]) -> None:
         self.met = False
@@ -130,17 +145,22 @@ class Echoes:
                 self._many = True
                 continue
             self._needles[secret] = secret
-            if _NEEDS_NO_QUOTING.fullmatch(secret) is None:
+            if len(secret) < _LONG and _NEEDS_NO_QUOTING.fullmatch(secret) is None:
                 self._needles.setdefault(quote(secret, safe="", errors="replace"), secret)
                 self._needles.setdefault(_escaped(secret), secret)
                 self._needles.setdefault(json.dumps(secret)[1:-1], secret)
         self._in_json = [_escaped(needle).encode("utf-8", "surrogatepass") for needle in self._needles]
+        # Too many to be looked for one by one are looked for as leaves, by what each is in JSON.
+        leaves_of = [_escaped(secret).encode("utf-8", "surrogatepass") for secret in self._whole] if self._many else []
+        self._leaves_in_json = frozenset([*leaves_of, *[b'"%b"' % leaf for leaf in leaves_of]])
 
     def __bool__(self) -> bool:
         return bool(self._whole)
 
     def text(self, text: str) -> str:
         """A text without the secrets in it; the same object where there are none."""
+        if len(text) < SHORTEST:
+            return text
         secret = self._whole.get(text)
         if secret is not None:
             return self._marked(secret)
@@ -157,7 +177,10 @@ class Echoes:
             self._clean = raw
             return raw
         told = _LEAF.sub(self._leaf, raw)
-        return raw if told == raw else told
+        if told == raw:
+            self._clean = raw
+            return raw
+        return told
 
     def is_in_bytes(self, raw: bytes) -> bool:
         """Whether a secret stands in what is no text. There it cannot be cut out."""
@@ -209,21 +232,29 @@ class Echoes:
 
     def beginning_at_the_end(self, text: str) -> int:
         """Where a secret begins that a text which was cut off may end within; else the text's length."""
+        tail = text[-_LONG:]
+        first = len(text)
         for needle in self._needles:
-            for length in range(min(len(needle) - 1, len(text)), SHORTEST - 1, -1):
-                if text.endswith(needle[:length]):
-                    self.met = True
-                    return len(text) - length
-        return len(text)
+            if len(needle) > _LONG:
+                at = text.find(needle[:_LONG])
+                if at >= 0 and needle.startswith(text[at:]):
+                    first = min(first, at)
+            if needle[:SHORTEST] in tail:
+                for length in range(min(len(needle) - 1, len(tail)), SHORTEST - 1, -1):
+                    if tail.endswith(needle[:length]):
+                        first = min(first, len(text) - length)
+                        break
+        self.met = self.met or first < len(text)
+        return first
 
     def _may_be_in(self, raw: bytes, value: Any) -> bool:
-        if self._many:
-            return True  # too many to be looked for one by one
         if b"\\u" in raw or b"\\/" in raw:
             try:
                 raw = orjson.dumps(value)
             except orjson.JSONEncodeError:
                 return True
+        if self._many and not self._leaves_in_json.isdisjoint(_LEAVES.findall(raw)):
+            return True
         return any(needle in raw for needle in self._in_json)
 
     def _leaf(self, match: re.Match[bytes]) -> bytes:
@@ -240,8 +271,13 @@ class Echoes:
         return token if told == text else orjson.dumps(told)
 
     def _replaced(self, text: str) -> str:
+        for needle in self._needles:
+            if len(needle) >= _LONG and needle in text:  # not by a pattern: to compile one takes a third of a second
+                text = text.replace(needle, self._marked(needle))
         if self._within is None:
-            spelt = sorted(self._needles, key=len, reverse=True)
+            spelt = sorted([each for each in self._needles if len(each) < _LONG], key=len, reverse=True)
+            if not spelt:
+                return text
             # No letter, digit or half of a number beside it: of ASCII alone, as other scripts write without spaces.
             self._within = re.compile(
                 rf"(?<![A-Za-z0-9])(?<![0-9]\.)(?:{'|'.join(map(re.escape, spelt))})(?![A-Za-z0-9])(?!\.[0-9])"

@@ -477,7 +477,7 @@ def _redacted(content: _Content, redaction: Redaction, taken: list[str] | None =
             return _Redacted(raw, _NOT_SEARCHED, hashed=False)
         after = searched
         if taken is not None:
-            for value in values:
+            for value in dict.fromkeys(values):
                 taken += leaves(value)
     elif content.form:
         after = _parameters(content.value, redaction, taken).encode()

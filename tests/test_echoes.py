@@ -199,6 +199,21 @@ def test_a_text_that_is_cut_ends_in_no_part_of_a_secret_and_has_no_hash() -> Non
     assert "body_sha256" not in record["live"], "what is beyond the limit was not searched"
 
 
+def test_a_whole_document_is_a_secret_too_and_takes_no_quadratic_time() -> None:
+    document = "aaaaa " * 40_000 + "b"
+    asked = exchange(document.encode(), TEXT)  # no JSON, so all of it is redacted
+    echoes = Echoes([document], Redaction().mark)
+    assert echoes.text(document) == BLANK
+    assert echoes.text(f"you said: {document}!") == f"you said: {BLANK}!"
+    cut = f"you said: {document[:200_000]}"
+    assert echoes.beginning_at_the_end(cut) == len("you said: ")
+    assert echoes.beginning_at_the_end(f"you said: {document[:9]}") == len("you said: ")
+    assert echoes.beginning_at_the_end("nothing of it") == len("nothing of it")
+    record, line = told(asked, reply(json.dumps({"echo": f"you said: {document}"}).encode()), body_limit=1 << 20)
+    assert record["live"]["body"] == {"echo": f"you said: {BLANK}"}
+    assert "aaaaa aaaaa" not in line
+
+
 def test_bytes_with_a_secret_in_them_are_withheld() -> None:
     asked = exchange(fields=((b"X-Customer", SECRET.encode()),))
     redaction = Redaction(headers=frozenset({"x-customer"}))
