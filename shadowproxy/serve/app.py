@@ -16,7 +16,7 @@ import uvloop
 
 from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
-from shadowproxy.serve import census, generation, operator_log, proxy, recent, tracing
+from shadowproxy.serve import census, generation, operator_log, proxy, recent, signals, tracing
 from shadowproxy.serve.balance import Board
 from shadowproxy.serve.capture import Memory
 from shadowproxy.serve.census import Census
@@ -52,10 +52,13 @@ def run(config: Config, file: Path | None = None, telling: Telling | None = None
         access = told.access if telling.access else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if config.workers == 1:
-                return runner.run(_run(Sidecar(config, file, access)))
-            from shadowproxy.serve.supervisor import Supervisor
+                status = runner.run(_run(Sidecar(config, file, access)))
+            else:
+                from shadowproxy.serve.supervisor import Supervisor
 
-            return runner.run(_run(Supervisor(config, file, telling)))
+                status = runner.run(_run(Supervisor(config, file, telling)))
+        signals.ignore()
+        return status
 
 
 def prepare_process() -> None:
@@ -71,10 +74,22 @@ async def _run(serving: Program) -> int:
     warn(serving.config)
     loop = asyncio.get_running_loop()
     # Before a caller is let in: whoever is, is answered. What is told to stop while it starts stops once it has.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals.STOPPING:
         loop.add_signal_handler(number, serving.stop)
     loop.add_signal_handler(signal.SIGHUP, serving.reload)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # held back since the program began
+    loop.add_signal_handler(signal.SIGUSR1, serving.reopen)
+    signals.release()
+    try:
+        await _serve(serving)
+    except StartError:
+        if not serving.is_stopping:  # else somebody stopped a worker too, as a service manager does
+            raise
+    finally:
+        signals.hold_back()
+    return 0
+
+
+async def _serve(serving: Program) -> None:
     async with serving:
         _log.info("%s", serving.describe(), extra={"event": "started", **serving.particulars()})
         tell_repeated(serving.config)
@@ -90,7 +105,6 @@ async def _run(serving: Program) -> int:
     least = "at least " if counted.worker_restarts else ""
     line = f"stopped: {least}%(requests)d requests, %(written)d records in the log, %(lost)d lost"
     _log.info(line, told, extra=told)
-    return 0
 
 
 _LEVELS = {"records_lost": logging.ERROR, "log_trouble": logging.WARNING, "log_recovered": logging.INFO}
@@ -124,6 +138,8 @@ class Sidecar(Program):
         share: Share | None = None,
     ) -> None:
         super().__init__(file)
+        if share is not None:
+            self._outputs = dict(share.start.outputs)
         self._access = access
         self._share = share
         self._name = generation.proxy_name(share.start.number if share is not None else 0)

@@ -109,6 +109,11 @@ class _Worker:
             self.census = self.calls.last_word
         return status
 
+    def reopen(self) -> None:
+        """Have it open its standard error and output again."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGUSR1)
+
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
@@ -143,6 +148,7 @@ class Supervisor(Program):
         self._steering = Steering()
         self._places = [_Place(number) for number in range(config.workers)]
         self._restarts = 0
+        self._reopened = 0
         self._changing = asyncio.Lock()
         self._memory: int
         self._board: Board
@@ -214,6 +220,12 @@ class Supervisor(Program):
         ]
         return await asyncio.gather(*calls, return_exceptions=True)
 
+    def reopen(self) -> None:
+        super().reopen()
+        self._reopened += 1
+        for worker in self._workers:
+            worker.reopen()
+
     def steered(self, name: str | None) -> Steering:
         """How it is steered now. Raises KeyError for a name that no shadow has."""
         if name is not None and name not in shares.names(self.config):
@@ -275,10 +287,13 @@ class Supervisor(Program):
         """A new worker there. Raises OSError, Refused or NoAnswer, and leaves none behind then."""
         worker = await _Worker.spawn(place.number, self._socket, self._memory)
         config = shares.share(self.config, place.number)
-        start = Start(place.number, len(self._places), config, self._telling, self._steering, place.used)
+        start = Start(place.number, len(self._places), config, self._telling, self._steering, place.used, self._outputs)
+        reopened = self._reopened
         try:
             worker.census = await worker.calls.call("start", start, within=STARTING)
             place.worker = worker
+            if self._reopened != reopened:
+                worker.reopen()
             # Operators may have changed something since. A worker that hangs by now will hear of it when it wakes.
             with contextlib.suppress(NoAnswer):
                 await worker.calls.call("steer", self._steering, within=ANSWER, must=True)

@@ -5,6 +5,12 @@ where callers connect, and the memory in which workers note how many connections
 call. A worker ends when it is told to, on SIGTERM, and when the supervisor is gone: cleanly each time.
 """
 
+# First of all: to import what follows takes a while, in which a signal would end it.
+from shadowproxy.serve import signals
+
+if __name__ == "__main__":
+    signals.prepare_worker()
+
 import asyncio
 import gc
 import logging
@@ -42,7 +48,11 @@ def main() -> None:
 async def _run(calls: socket.socket, listening: socket.socket, board: int) -> None:
     async with AsyncExitStack() as log:
         worker = _Worker(listening, board, log)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stopping.set)
+        loop = asyncio.get_running_loop()
+        for number in signals.STOPPING:
+            loop.add_signal_handler(number, worker.stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, worker.reopen)
+        signals.release()
         answers = Answers(
             {
                 "start": worker.start,
@@ -57,13 +67,14 @@ async def _run(calls: socket.socket, listening: socket.socket, board: int) -> No
             }
         )
         await answers.open(calls)
-        answering = asyncio.get_running_loop().create_task(answers.serve())
+        answering = loop.create_task(answers.serve())
         answering.add_done_callback(lambda _: worker.supervisor_gone())
         await worker.stopping.wait()
         last_word = await worker.close()  # answering meanwhile
         answering.cancel()
         await asyncio.wait([answering])
         await answers.aclose(last_word)
+        signals.hold_back()
 
 
 class _Worker:
@@ -91,6 +102,10 @@ class _Worker:
                 raise Refused(str(error)) from error
             self._started = True
         return self._sidecar.census()
+
+    def reopen(self) -> None:
+        if self._started:  # before, it has what its supervisor has, which asks for it again
+            self._sidecar.reopen()
 
     async def close(self) -> Census | None:
         """Stop, in order; what was counted, None where nothing was begun."""
