@@ -18,6 +18,7 @@ from urllib.parse import unquote_plus
 import orjson
 
 from shadowproxy.content import Undecodable, decoded, is_json_type, is_lines_type, parsed
+from shadowproxy.credential_values import credentials_in
 from shadowproxy.echoes import Echoes, field_values, form_values, leaves, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
@@ -81,7 +82,7 @@ def encode(
     taken = [*head.taken, *policy.own]
     asked: dict[str, Any] = {
         "method": request.method,
-        "path": _text(path),
+        "path": _path(_text(path), policy.redaction, taken),
         "query": _parameters(_text(query), policy.redaction, taken) if query else "",
         "headers": head.told,
     }
@@ -238,10 +239,14 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
         if hidden:
             taken += field_values(name, text)
             text = redaction.mark(raw_value)
-        elif "@" in text or "=" in text:  # without either, no URL in it has a credential
-            shown = redaction.urls(text)
+        else:
+            shown = redaction.value(text)
             if shown != text:
                 taken += _decoded(taken_out(text, shown))
+                for each in credentials_in(text):
+                    taken.append(each.secret)
+                    if each.secret[:1] in ("{", "["):
+                        taken += leaves(each.secret.encode())
             text = shown
         before = told.get(name)
         if before is None:
@@ -521,6 +526,14 @@ def _without_echoes(content: _Content, redacted: _Redacted | None, echoes: Echoe
     if content.over and (content.head.codings != "" or echoes.is_in_bytes(content.wire)):
         return _Redacted(before, None, hashed=False)
     return redacted
+
+
+def _path(text: str, redaction: Redaction, taken: list[str]) -> str:
+    """A path without its secrets, which are put into `taken`."""
+    shown = redaction.path(text)
+    if shown != text:
+        taken += _decoded(taken_out(text, shown))
+    return shown
 
 
 def _parameters(text: str, redaction: Redaction, taken: list[str] | None) -> str:

@@ -17,7 +17,8 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from shadowproxy.credentials import is_credential_header, is_credential_parameter
+from shadowproxy.credential_values import PATH_PARAMETER, PIECES, credentials_in, is_credential
+from shadowproxy.credentials import is_credential_header
 from shadowproxy.pointers import Patterns, State, pointer_segments, pointer_token
 
 BLANK = "[redacted]"
@@ -49,23 +50,47 @@ class Redaction:
             return True
         return bool(self.headers) and _named(self.headers, name.decode("latin-1"))
 
-    def hidden(self, fields: Mapping[str, str]) -> list[str]:
-        """The values of those header fields that are told of by their marks only."""
-        return [str(value) for name, value in fields.items() if self.hides_header(name.encode())]
+    def hidden(self, fields: Mapping[str, str], parameters: Mapping[str, str]) -> list[str]:
+        """The values of those header fields and query parameters that are told of by their marks only."""
+        hidden = [value for name, value in fields.items() if self.hides_header(name.encode()) or credentials_in(value)]
+        hidden += [value for name, value in parameters.items() if self._hides_parameter(name, value)]
+        return list(map(str, hidden))
+
+    def _hides_parameter(self, name: str, value: str) -> bool:
+        return (bool(self.query) and _named(self.query, name)) or is_credential(name, value)
 
     def parameters(self, text: str) -> str:
         """A query string, or a form body, with the values of credential parameters replaced; the rest as it was."""
-        if "=" not in text:
-            return text
         return "".join(map(self._parameter, _SEPARATOR.split(text)))
 
     def _parameter(self, text: str) -> str:
         name, equals, value = text.partition("=")
-        if equals and value:
-            plain = unquote_plus(name)
-            if is_credential_parameter(plain) or (self.query and _named(self.query, plain)):
-                return f"{name}={self.mark(unquote_plus(value).encode())}"
+        if equals:
+            plain_name, plain = unquote_plus(name), unquote_plus(value)
+            if value and self._hides_parameter(plain_name, plain):
+                return f"{name}={self.mark(plain.encode())}"
+        elif credentials_in(plain := unquote_plus(text)):
+            return self.mark(plain.encode())
         return text
+
+    def path(self, text: str) -> str:
+        """A path, with the values of credential parameters in its segments and its fragment replaced."""
+        if "=" not in text:
+            return text
+        return PATH_PARAMETER.sub(lambda match: match[0][0] + self._parameter(match[0][1:]), text)
+
+    def value(self, text: str) -> str:
+        """A header field's value with the credentials in it replaced: nothing but a mark where it is nothing else."""
+        text = self.urls(text)
+        found = credentials_in(text)
+        if not found:
+            return text
+        pieces: list[str] = []
+        end = 0
+        for each in found:
+            pieces += (text[end : each.start], each.quote, self.mark(each.secret.encode()), each.quote)
+            end = each.end
+        return "".join((*pieces, text[end:]))
 
     def urls(self, text: str) -> str:
         """Text that may hold URLs (Referer, Location, X-Original-URL), with their credentials replaced."""
@@ -139,7 +164,7 @@ class Redaction:
 
 _DATA = re.compile(rb"data: ?")
 _OF_EVENTS = re.compile(rb":|(?:event|id|retry)[:\r]|(?:event|id|retry)$")
-_SEPARATOR = re.compile(r"([&;])")
+_SEPARATOR = re.compile(f"({PIECES.pattern})")
 _USERINFO = re.compile(r"//([^/?#\s\"'<>@]++)@")
 _URL_QUERY = re.compile(r"([?#])([^?#\s\"'<>]++)")
 _ERROR_QUERY = re.compile(r"(//[^\s?\"'<>]++)\?[^\s\"'<>]++")

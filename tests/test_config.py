@@ -359,6 +359,23 @@ def test_a_password_in_a_url_is_refused_with_advice_and_not_repeated() -> None:
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ({"set": {"": "x"}}, "shadows.b.query.set.: is not the name of a parameter"),
+        ({"set": {"a=b": "x"}}, "shadows.b.query.set.a=b: is not the name of a parameter"),
+        ({"set": {"a%20b": "x"}}, "shadows.b.query.set.a%20b: is percent-encoded"),
+        ({"set": {"v": 2}}, "shadows.b.query.set.v: must be text: put it in quotes"),
+        ({"remove": ["X-Amz-*"]}, "shadows.b.query.remove.0: has a * in it, which is no wildcard here"),
+        ({"remove": [""]}, "shadows.b.query.remove.0: is not the name of a parameter"),
+        ({"set": {"v": "2"}, "remove": ["v"]}, "shadows.b.query: v is both set and removed"),
+        ({"put": {}}, "shadows.b.query.put: unknown key"),
+    ],
+)
+def test_what_no_query_can_be_changed_by_is_refused(query: dict[str, object], problem: str) -> None:
+    assert shadow_fault(query=query).startswith(problem)
+
+
 @pytest.mark.parametrize("listen", ["8080", ":80", "host", "host:70000", "::1:80", "unix:relative", "", 8080, None])
 def test_what_is_no_address_is_refused(listen: object) -> None:
     assert fault(listen=listen).startswith("listen: must be ")
@@ -610,6 +627,18 @@ def test_a_fixed_answer_cannot_have_a_control() -> None:
             "shadows.b.headers.set.X-Api-Key is a secret written into the file",
         ),
         (
+            {"shadows": {"b": {"url": "http://b", "headers": {"set": {"X-Up": "Bearer s3cr3t"}}}}},
+            "shadows.b.headers.set.X-Up is a secret written into the file",
+        ),
+        (
+            {"shadows": {"b": {"url": "http://b", "query": {"set": {"token": "k", "v": "2"}}}}},
+            "shadows.b.query.set.token is a secret written into the file",
+        ),
+        (
+            {"shadows": {"b": {"url": "http://b", "query": {"set": {"x": "Bearer s3cr3t"}}}}},
+            "shadows.b.query.set.x is a secret written into the file",
+        ),
+        (
             {"shadows": {"b": {"url": "http://b", "match": {"headers": {"X-Api-Key": "k"}}}}},
             "shadows.b.match.headers.X-Api-Key is a secret written into the file",
         ),
@@ -635,6 +664,7 @@ live: {url: http://a, headers: {set: {Authorization: "Bearer ${TOKEN}"}}}
 shadows:
   b:
     url: http://b
+    query: {set: {api_key: "${KEY}", v: "2"}}
     match: {headers: {X-Api-Key: "${KEY}", Authorization: "Bearer *", X-Tenant: a}}
     rewrite: {json: {/api_key: "${KEY}", /token: null, /model: new}}
 log: {redact: {hash_key: "${KEY}"}}

@@ -85,6 +85,12 @@ def test_an_error_that_repeats_the_input_does_not_repeat_what_was_redacted(answe
         (exchange(fields=((b"Cookie", b"a=1; session=s3cr3t-v4lue"),)), "s3cr3t-v4lue", Redaction()),
         (exchange(fields=((b"Referer", b"http://h/p?a=1&token=s3cr3t-v4lue#b"),)), "s3cr3t-v4lue", Redaction()),
         (exchange(fields=((b"Referer", b"http://u:s3cr3t-v4lue@h/"),)), "u:s3cr3t-v4lue", Redaction()),
+        (exchange(fields=((b"X-Up", b"Bearer s3cr3t-v4lue"),)), "s3cr3t-v4lue", Redaction()),
+        (exchange(fields=((b"X-Config", b'{"api_key": "s3cr3t-v4lue", "n": 1}'),)), "s3cr3t-v4lue", Redaction()),
+        (exchange(fields=((b"X-Config", b'{"token": {"a": "s3cr3t-v4lue"}}'),)), "s3cr3t-v4lue", Redaction()),
+        (exchange(fields=((b"X-Config", b"eyJ0b2tlbiI6InMzY3IzdC12NGx1ZSJ9"),)), "s3cr3t-v4lue", Redaction()),
+        (exchange(target=b"/p;jsessionid=s3cr3t-v4lue"), "s3cr3t-v4lue", Redaction()),
+        (exchange(target=b"/p?q=Bearer%20s3cr3t-v4lue"), "s3cr3t-v4lue", Redaction()),
         (exchange(b"a=1&password=s3cr3t+v4lue", FORM), "s3cr3t v4lue", Redaction()),
         (asking([{"a": SECRET}]), SECRET, Redaction(json=("/user",))),
         (asking('ä"\\\n€ \u2028x'), 'ä"\\\n€ \u2028x', Redaction(json=("/user/email",))),
@@ -273,7 +279,7 @@ def test_masking_text_says_the_same_as_masking_values(value: Any, secret: str, e
     assert echoes.met
 
 
-@given(st.lists(st.tuples(st.sampled_from(["key", "a", "e-mail"]), st.text("abx%=+ ", min_size=1)), max_size=5))
+@given(st.lists(st.tuples(st.sampled_from(["api_key", "a", "e-mail"]), st.text("abx%=+ ", min_size=1)), max_size=5))
 def test_what_a_mark_took_the_place_of_is_known(parameters: list[tuple[str, str]]) -> None:
     redaction = Redaction(query=frozenset({"e*"}))
     text = "&".join(f"{name}={value}" for name, value in parameters)
@@ -288,12 +294,23 @@ def test_the_proxys_own_credentials_are_masked_in_answers_too() -> None:
     config = from_values(
         {
             "live": {"url": "http://a", "headers": {"set": {"Authorization": "Bearer lives-token"}}},
-            "shadows": {"b": {"url": "http://b", "headers": {"set": {"X-Team": "platform", "X-Api-Key": "b-s3cret"}}}},
+            "shadows": {
+                "b": {
+                    "url": "http://b",
+                    "headers": {"set": {"X-Team": "platform", "X-Api-Key": "b-s3cret", "X-Up": "Bearer b2-s3cret"}},
+                    "query": {"set": {"token": "b3-s3cret", "region": "eu-west-1"}},
+                }
+            },
         }
     )
     policy = recording(config)
-    body = json.dumps({"saw": ["Bearer lives-token", "platform", "b-s3cret"]}).encode()
+    secrets = ["Bearer lives-token", "b-s3cret", "b2-s3cret", "b3-s3cret"]
+    body = json.dumps({"saw": [*secrets, "platform", "eu-west-1"]}).encode()
     whole = Exchange(exchange().request, reply(body), {"b": reply(body)})
     record = json.loads(encode(whole, proxy="h/0", policy=policy, judge=judge))
-    assert record["live"]["body"] == record["shadows"]["b"]["body"] == {"saw": [BLANK, "platform", BLANK]}
+    assert (
+        record["live"]["body"]
+        == record["shadows"]["b"]["body"]
+        == {"saw": [BLANK, BLANK, BLANK, BLANK, "platform", "eu-west-1"]}
+    )
     assert "s3cret" not in repr(policy)

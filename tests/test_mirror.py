@@ -629,12 +629,16 @@ async def test_a_defect_in_choosing_does_not_reach_the_caller(caplog: pytest.Log
     assert "a defect in the proxy" in caplog.text
 
 
+@pytest.mark.parametrize("by", ["header", "query"])
 @pytest.mark.parametrize("status", [401, 403])
 async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_once(
-    caplog: pytest.LogCaptureFixture, status: int
+    caplog: pytest.LogCaptureFixture, status: int, by: str
 ) -> None:
     books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
-    secret = REQUEST._replace(fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
+    if by == "header":
+        secret = REQUEST._replace(fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
+    else:
+        secret = REQUEST._replace(target=b"/p?a=1&api_key=s3cret")
     async with books.mirror:
         for request in (REQUEST, secret, secret):
             unsettled = books.mirror.open()

@@ -219,6 +219,13 @@ def test_the_path_of_a_request_is_escaped_and_cut() -> None:
     assert line.split()[4:6] == ["-", "caller_left"]
 
 
+def test_a_session_in_the_path_of_a_request_is_not_told() -> None:
+    for form in ("text", "json"):
+        (line,) = lines_of(form, Served("r", "GET", b"/a;jsessionid=s3cret/b;v=1?token=s3cret", 200, "ok", 1.0, 0))
+        assert "/a;jsessionid=[redacted]/b;v=1" in line
+        assert "s3cret" not in line
+
+
 # --- nobody waits ----------------------------------------------------------------------------------------------------
 
 

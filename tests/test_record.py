@@ -487,6 +487,13 @@ def test_a_difference_that_is_not_a_number_is_named() -> None:
         "X-Signature",
         "X-ApiKey",
         "X-Access-Key",
+        "X-Upstream-Auth",
+        "helicone-auth",
+        "HELICONE_AUTH",
+        "X-Litellm-Key",
+        "x_litellm_key",
+        "X-PrivateKey",
+        "x-portkey-virtual-key",
         "X-AccessKey",
         "X-Account-Key",
         "X-App-Key",
@@ -554,7 +561,6 @@ def test_a_harmless_name_is_not_taken_for_a_credential(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "key",
         "api_key",
         "token",
         "access_token",
@@ -577,13 +583,27 @@ def test_a_harmless_name_is_not_taken_for_a_credential(name: str) -> None:
         "X-Amz-Signature",
         "X-Amz-Security-Token",
         "AWSAccessKeyId",
+        "X-Goog-Signature",
+        "GoogleAccessId",
+        "Key-Pair-Id",
+        "Signature",
+        "PHPSESSID",
+        "connect.sid",
+        "user[pass]",
+        "ACCESS_TOKEN",
+        "accessToken",
+        "privateKey",
+        "passWord",
     ],
 )
 def test_a_parameter_that_carries_a_credential_is_known_by_its_name(name: str) -> None:
     assert is_credential_parameter(name)
 
 
-@pytest.mark.parametrize("name", ["code", "page", "max_tokens", "keyword", "passenger", "sidebar", "author"])
+@pytest.mark.parametrize(
+    "name",
+    ["code", "key", "page", "max_tokens", "keyword", "passenger", "sidebar", "author", "totalTokenCount", "Policy"],
+)
 def test_a_harmless_parameter_is_not_taken_for_a_credential(name: str) -> None:
     assert not is_credential_parameter(name)
 
@@ -611,6 +631,11 @@ SECRET = "s3cr3t-v4lue"
         (exchange(target=f"/p?a=1&api%5Fkey={SECRET}&X-Amz-Signature={SECRET};sig={SECRET}".encode()), {}),
         (exchange(target=f"/p?a=1;sig={SECRET}".encode()), {}),
         (exchange(target=f"/p?own={SECRET}".encode()), redacting(query=frozenset({"own"}))),
+        (exchange(target=f"/p;jsessionid={SECRET}/q?a=1".encode()), {}),
+        (exchange(target=f"/p?a=Bearer%20{SECRET}".encode()), {}),
+        (exchange(fields=((b"X-Up", f"Bearer {SECRET}".encode()),)), {}),
+        (exchange(fields=((b"X-Config", json.dumps({"in": {"token": {"a": SECRET}}}).encode()),)), {}),
+        (exchange(f"a=Bearer+{SECRET}".encode(), ((b"Content-Type", b"application/x-www-form-urlencoded"),)), {}),
         (
             exchange(
                 f"grant=x&client_secret={SECRET}".encode(), ((b"Content-Type", b"application/x-www-form-urlencoded"),)
@@ -638,6 +663,11 @@ SECRET = "s3cr3t-v4lue"
         "query",
         "semicolon",
         "own-query",
+        "path-parameter",
+        "query-by-value",
+        "header-by-value",
+        "header-json",
+        "form-by-value",
         "form",
         "json",
         "wild",
@@ -799,11 +829,11 @@ def test_json_by_the_line_is_searched_where_each_line_has_a_value(
 def test_marks_join_equal_secrets_wherever_they_stand() -> None:
     redaction = Redaction(json=("/pin",), hash_key=b"key")
     fields = (*JSON, (b"X-Api-Key", "ä".encode()))
-    line = line_of(exchange(b'{"pin": "\\u00e4"}', fields, target=b"/?key=%C3%A4"), redaction=redaction)
+    line = line_of(exchange(b'{"pin": "\\u00e4"}', fields, target=b"/?api_key=%C3%A4"), redaction=redaction)
     told = decode(line).request
     mark = told.headers["x-api-key"]
     assert told.body.value["pin"] == mark
-    assert told.query == f"key={mark}"
+    assert told.query == f"api_key={mark}"
     assert Redaction(hash_key=b"other").mark("ä".encode()) != mark
     assert Redaction(hash_key=b"key").mark(b"other") != mark
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from shadowproxy.record import Record, decode, read
 from shadowproxy.recorder import Policy, encode
 from shadowproxy.redaction import Redaction
 from shadowproxy.replay.again import Again, Unfit, again
-from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError
+from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError, Tally
 from shadowproxy.replay.run import send_all
 from shadowproxy.replay.told import lines as told
 from shadowproxy.serve.rewrite import located
@@ -139,6 +140,48 @@ def test_a_redacted_credential_is_left_out_and_named_unless_it_is_filled_in() ->
     made = sent(raw, frozenset({"authorization"}), {"api_key": "n&w"})
     assert made.left_out == ("referer",)
     assert made.target == b"/p?a=1&api_key=n%26w&b=2"
+
+
+def test_what_is_left_out_of_a_target_leaves_the_rest_as_it_was() -> None:
+    raw = line(target=b"/p;jsessionid=s3cret/q?a=%20;token=s3cret;b&&sk-" + b"a1B2c3D4" * 5 + b"&token=s3cret&c=%zz")
+    made = sent(raw)
+    assert made.target == b"/p/q?a=%20;b&&c=%zz"
+    assert made.left_out == (";jsessionid", "?token", "?")
+    assert sent(raw, query={"token": "n&w"}).target == b"/p/q?a=%20;token=n%26w;b&&token=n%26w&c=%zz"
+
+
+def test_a_parameter_that_the_endpoint_sets_itself_need_not_be_filled_in() -> None:
+    raw = line(target=b"/p?a=1&api_key=s3cret")
+    text = located(located(raw, ("request",)) or b"", ("body",))
+    made = again(decode(raw), text, "new", put=frozenset(), query={}, own={"api_key": "x"})
+    assert isinstance(made, Again)
+    assert (made.target, made.left_out) == (b"/p?a=1", ())
+
+
+def test_a_credential_that_an_earlier_version_logged_is_held_back_unless_it_may_be_sent() -> None:
+    token = "a1B2c3D4" * 5
+    raw = line(fields=(*JSON, (b"X-Up", b"-up-"), (b"X-Kind", b"Token")), target=b"/p?a=1&x=-x-")
+    raw = raw.replace(b"-up-", f"Bearer {token}".encode()).replace(b"-x-", f"ghp_{token}".encode())
+    made = sent(raw)
+    assert made.left_out == ("x-up", "?x")
+    assert (made.target, token in repr(made.fields), (b"x-kind", b"Token") in made.fields) == (b"/p?a=1", False, True)
+    text = located(located(raw, ("request",)) or b"", ("body",))
+    made_whole = again(decode(raw), text, "new", put=frozenset(), query={}, credentials=True)
+    assert isinstance(made_whole, Again)
+    assert made_whole.left_out == ()
+    assert made_whole.target == f"/p?a=1&x=ghp_{token}".encode()
+    assert (b"x-up", f"Bearer {token}".encode()) in made_whole.fields
+
+
+def test_what_was_left_out_is_told_in_words() -> None:
+    tally = Tally(begun=2, left_out=Counter({";jsessionid": 1, "?": 2, "?token": 1, "x-up": 2}))
+    plan = Plan(logs=(), name="new", shadow=Shadow(url="http://a"), output=Path("new"))
+    assert [words for words in told(plan, tally) if words.startswith("left out")] == [
+        "left out    jsessionid in the path, redacted in the log, in 1 request",
+        "left out    a part of the query, redacted in the log, in 2 requests",
+        "left out    token, redacted in the log, in 1 request; fill it in: --query 'token=${NAME}'",
+        "left out    x-up, redacted in the log, in 2 requests; fill it in: --header 'x-up: ${NAME}'",
+    ]
 
 
 FORM = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
@@ -587,6 +630,7 @@ async def test_another_origin_than_the_configurations_is_not_given_its_credentia
                 "headers": {
                     "set": {"Authorization": "Bearer ${KEY}", "X-Api-Key": "${KEY}", "X-Site": "${KEY}", "A": "b"}
                 },
+                "query": {"set": {"api_key": "${KEY}", "tenant": "${KEY}", "v": "2"}},
                 "rewrite": {"json": {"/user": "${KEY}", "/n": 2}},
             }
         },
@@ -601,8 +645,9 @@ async def test_another_origin_than_the_configurations_is_not_given_its_credentia
     assert status == 0, out
     assert err == (
         f"shadowproxy: --to is not where candidate is in {tmp_path / 'config.yaml'}: held back from it: "
-        "headers.set.Authorization, headers.set.X-Site, rewrite.json./user\n"
+        "headers.set.Authorization, headers.set.X-Site, query.set.api_key, query.set.tenant, rewrite.json./user\n"
     )
+    assert request.start.split()[1] == b"/predict?v=2"
     assert b"s3cret" not in request.body + b"".join(value for _, value in request.fields)
     assert (request.all(b"x-api-key"), request.all(b"a"), request.body) == ([b"its own"], [b"b"], b'{"n":2}')
 

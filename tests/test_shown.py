@@ -56,10 +56,12 @@ admin_token: ${TOKEN}
 live:
   url: http://a
   headers: {set: {Authorization: secret-literal, X-Tenant: "${TENANT}", X-Stage: shown}}
+  query: {set: {sig: secret-literal}}
 shadows:
   x:
     url: http://b
-    headers: {set: {X-Api-Key: secret-literal}}
+    headers: {set: {X-Api-Key: secret-literal, X-Up: Basic c2VjcmV0OnNlY3JldA==, X-Kind: Token}}
+    query: {set: {api_key: secret-literal, key: secret-literal, tenant: "${TENANT}", v: "2"}, remove: [debug]}
     match: {headers: {Cookie: "secret-literal*", X-Stage: shown}}
     rewrite: {json: {/api_key: secret-literal, /model: shown}}
 log: {redact: {hash_key: secret-literal}}
@@ -72,6 +74,16 @@ log: {redact: {hash_key: secret-literal}}
         "Authorization": "[redacted]",
         "X-Tenant": "[redacted]",
         "X-Stage": "shown",
+    }
+    assert told["live"]["query"]["set"] == {"sig": "[redacted]"}
+    assert told["shadows"]["x"]["headers"]["set"] == {
+        "X-Api-Key": "[redacted]",
+        "X-Up": "[redacted]",
+        "X-Kind": "Token",
+    }
+    assert told["shadows"]["x"]["query"] == {
+        "set": {"api_key": "[redacted]", "key": "[redacted]", "tenant": "[redacted]", "v": "2"},
+        "remove": ["debug"],
     }
     assert told["shadows"]["x"]["match"]["headers"]["X-Stage"] == "shown"
     assert told["shadows"]["x"]["rewrite"]["json"] == {"/api_key": "[redacted]", "/model": "shown"}

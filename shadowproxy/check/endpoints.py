@@ -20,7 +20,7 @@ from shadowproxy import __version__
 from shadowproxy.check.certificates import dated, in_file
 from shadowproxy.check.finding import Finding, Level, fail, ok, warn
 from shadowproxy.config import Live, Shadow
-from shadowproxy.credentials import is_credential_header
+from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.exchange import Field
 from shadowproxy.serve.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.headers import for_shadow
@@ -192,7 +192,8 @@ async def _status(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLC
 
 
 def _has_credentials(section: Live | Shadow) -> bool:
-    return any(is_credential_header(name.encode()) for name in section.headers.set)
+    fields, parameters = section.headers.set.items(), section.query.set.items()
+    return any(is_credential_field(*each) for each in fields) or any(is_credential(*each) for each in parameters)
 
 
 def _phrase(status: int) -> str:

@@ -116,7 +116,7 @@ def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     if shadow.forward_credentials:
         yield "the callers' credentials are sent along (forward_credentials: true)"
     else:
-        yield "the callers' credentials are held back"
+        yield "the callers' credentials are held back, in the query too"
     yield from _edits(shadow)
     changes = [f"{old} becomes {shown_text(new)}" for old, new in shadow.rewrite.path.items()] + list(
         shadow.rewrite.json
@@ -141,6 +141,10 @@ def _edits(endpoint: Live | Shadow) -> Iterator[str]:
         yield f"headers set: {', '.join(endpoint.headers.set)}"
     if endpoint.headers.remove:
         yield f"headers removed: {', '.join(endpoint.headers.remove)}"
+    if endpoint.query.set:
+        yield f"query parameters set: {', '.join(endpoint.query.set)}"
+    if endpoint.query.remove:
+        yield f"query parameters removed: {', '.join(endpoint.query.remove)}"
     if endpoint.tls.cert is not None:
         yield f"shows the certificate {endpoint.tls.cert}"
 

@@ -130,7 +130,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
 def _with_secrets(plan: "Plan") -> "Plan":
     """The plan, by which the log has nothing either of what redacted fields and parameters are filled with."""
     policy = plan.policy
-    own = policy.redaction.hidden(plan.shadow.headers.set)
+    own = policy.redaction.hidden(plan.shadow.headers.set, plan.shadow.query.set)
     return replace(plan, policy=replace(policy, own=(*policy.own, *own, *plan.query.values())))
 
 
@@ -182,16 +182,18 @@ def _origin(url: str) -> tuple[str, str | None, int]:
 
 def _without_credentials(name: str, config: "Config", ours: set[str]) -> tuple["Shadow", tuple[str, ...]]:
     """The shadow without what are secrets in the configuration, and the keys of these but for the fields `ours`."""
-    from shadowproxy.config import shown, shown_headers
+    from shadowproxy.config import shown, shown_headers, shown_parameters
     from shadowproxy.redaction import BLANK
 
     base = config.shadows[name]
     fields = [key for key, value in shown_headers(base.headers.set).items() if value == BLANK]
+    parameters = [key for key, value in shown_parameters(base.query.set).items() if value == BLANK]
     values = shown(config)["shadows"][name]["rewrite"]["json"]
     pointers = [pointer for pointer, value in values.items() if BLANK in str(value)]
     ends = [key for key in ("cert", "key") if getattr(base.tls, key) is not None]
     held_back = (
         *(f"headers.set.{key}" for key in fields if key.lower() not in ours),
+        *(f"query.set.{name}" for name in parameters),
         *(f"rewrite.json.{pointer}" for pointer in pointers),
         *(f"tls.{key}" for key in ends),
     )
@@ -200,6 +202,7 @@ def _without_credentials(name: str, config: "Config", ours: set[str]) -> tuple["
     base = replace(
         base,
         headers=replace(base.headers, set=kept),
+        query=replace(base.query, set={key: value for key, value in base.query.set.items() if key not in parameters}),
         rewrite=replace(base.rewrite, json=json),
         tls=replace(base.tls, cert=None, key=None),
     )
@@ -207,7 +210,7 @@ def _without_credentials(name: str, config: "Config", ours: set[str]) -> tuple["
 
 
 def _headers(given: tuple[str, ...]) -> dict[str, str]:
-    from shadowproxy.credentials import is_credential_header
+    from shadowproxy.credential_values import is_credential_field
 
     found: dict[str, str] = {}
     for text in given:
@@ -217,7 +220,7 @@ def _headers(given: tuple[str, ...]) -> dict[str, str]:
         name = name.strip()
         if name.lower() == "host":
             raise click.UsageError("--header Host: it is the endpoint's own", click.get_current_context())
-        found[name] = _filled("--header", name, value.strip(), secret=is_credential_header(name.encode()))
+        found[name] = _filled("--header", name, value.strip(), secret=is_credential_field(name, value))
     return found
 
 
@@ -233,14 +236,14 @@ def _methods(given: tuple[str, ...], shadow: "Shadow | None") -> frozenset[str]:
 
 
 def _parameters(given: tuple[str, ...]) -> dict[str, str]:
-    from shadowproxy.credentials import is_credential_parameter
+    from shadowproxy.credential_values import is_credential
 
     found: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f'--query: "{name}" is not NAME=VALUE')
-        found[name] = _filled("--query", name, value, secret=is_credential_parameter(name))
+        found[name] = _filled("--query", name, value, secret=is_credential(name, value))
     return found
 
 

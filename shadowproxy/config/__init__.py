@@ -14,6 +14,7 @@ from shadowproxy.config.models import (
     Live,
     Log,
     Match,
+    Query,
     Redact,
     Respond,
     Shadow,
@@ -22,7 +23,7 @@ from shadowproxy.config.models import (
     UnusableShadow,
     token_fault,
 )
-from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_text
+from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_parameters, shown_text
 from shadowproxy.config.values import REPEATABLE, TcpAddress, UnixAddress
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Live",
     "Log",
     "Match",
+    "Query",
     "Redact",
     "Respond",
     "Shadow",
@@ -52,6 +54,7 @@ __all__ = [
     "shown",
     "shown_headers",
     "shown_json",
+    "shown_parameters",
     "shown_text",
     "token_fault",
 ]

@@ -55,6 +55,17 @@ def _control(config: Config, given: Given) -> Iterator[str]:
         yield ""
 
 
+def _credentials(config: Config, given: Given) -> Iterator[str]:
+    for name in config.shadows:
+        if f"shadows.{name}.forward_credentials" not in given:
+            yield name
+
+
+def _query(config: Config, given: Given) -> Iterator[str]:
+    if "log.redact.query" not in given:
+        yield ""
+
+
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
     """It is said elsewhere: by an error, or by another command than `check`."""
     return iter(())
@@ -78,6 +89,24 @@ CHANGES: Final = (
         restore='control: {methods: ["*"]}',
         means="live is no longer asked PUT, PATCH, DELETE and other methods a second time unless this names them",
         names=_control,
+    ),
+    Change(
+        key="shadows.NAME.forward_credentials",
+        since="Unreleased",
+        old="true",
+        new="false",
+        restore="shadows: {NAME: {forward_credentials: true}}",
+        means="credentials in the query, and those that only their form tells, are held back too",
+        names=_credentials,
+    ),
+    Change(
+        key="log.redact.query",
+        since="Unreleased",
+        old="[key]",
+        new="[]",
+        restore="log: {redact: {query: [key]}}",
+        means="the parameter key is redacted only where its value looks like one",
+        names=_query,
     ),
     Change(
         key="replay --method",

@@ -33,6 +33,7 @@ from shadowproxy.config.values import (
     Method,
     Methods,
     Nullable,
+    ParameterName,
     ParameterPattern,
     PathGlob,
     Percent,
@@ -55,7 +56,8 @@ from shadowproxy.config.values import (
     Url,
     Word,
 )
-from shadowproxy.credentials import is_credential_header, is_credential_parameter
+from shadowproxy.credential_values import is_credential, is_credential_field
+from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Fields
 from shadowproxy.redaction import Redaction
 
@@ -144,6 +146,19 @@ class Headers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Query:
+    """As Headers, of query parameters: names as they are once percent-decoded, values as they are before."""
+
+    set: Mapping[ParameterName, Text] = Field(default_factory=dict, repr=False)
+    remove: tuple[ParameterName, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.set:
+            if name in self.remove:
+                raise ValueError(f"{name} is both set and removed: set alone replaces what came")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Tls:
     """`ca`: trusted instead of the system's. `cert`, `key`: ours; a key within `cert` needs no `key`. PEM files."""
 
@@ -221,6 +236,7 @@ class Live:
     host: HostHeader = "upstream"
     retry: Annotated[Literal["idle", "off"], Word] = "idle"
     headers: Headers = Headers()
+    query: Query = Query()
     tls: LiveTls = LiveTls()
     respond: Respond | None = None
 
@@ -283,6 +299,7 @@ class Shadow:
     host: HostHeader = "upstream"
     forward_credentials: Flag = False
     headers: Headers = Headers()
+    query: Query = Query()
     rewrite: Rewrite = Rewrite()
     budget: Budget = Budget()
     tls: Tls = Tls()
@@ -446,8 +463,11 @@ def _warnings(config: Config) -> Iterator[str]:
         if endpoint.tls != type(endpoint.tls)() and not (endpoint.url or "").startswith("https:"):
             yield f"{where}.tls has no effect: its url is not https"
         for name, value in endpoint.headers.set.items():
-            if is_credential_header(name.encode()) and not isinstance(value, FromEnvironment):
+            if is_credential_field(name, value) and not isinstance(value, FromEnvironment):
                 yield f"{where}.headers.set.{name} {written_out}"
+        for name, value in endpoint.query.set.items():
+            if is_credential(name, value) and not isinstance(value, FromEnvironment):
+                yield f"{where}.query.set.{name} {written_out}"
     if config.log.redact.hash_key is not None and not isinstance(config.log.redact.hash_key, FromEnvironment):
         yield f"log.redact.hash_key {written_out}"
     id_header = config.request_id.header
@@ -463,14 +483,14 @@ def _warnings(config: Config) -> Iterator[str]:
     for name, shadow in config.shadows.items():
         for place, match in (("match", shadow.match), ("match.not", shadow.match.not_)):
             for header, glob in match.headers.items():
-                if is_credential_header(header.encode()) and _is_written_out(glob):
+                if is_credential_field(header, glob) and _is_written_out(glob):
                     yield f"shadows.{name}.{place}.headers.{header} {written_out}"
             for pointer, glob in match.json.items():
-                if is_credential_parameter(pointer.rpartition("/")[2]) and _is_written_out(glob):
+                if is_credential(pointer.rpartition("/")[2], glob) and _is_written_out(glob):
                     yield f"shadows.{name}.{place}.json.{pointer} {written_out}"
         for pointer, value in shadow.rewrite.json.items():
             literal = isinstance(value, str) and not isinstance(value, FromEnvironment)
-            if literal and is_credential_parameter(pointer.rpartition("/")[2]):
+            if literal and is_credential(pointer.rpartition("/")[2], value):
                 yield f"shadows.{name}.rewrite.json.{pointer} {written_out}"
         if shadow.timeout > config.drain:
             yield f"shadows.{name}.timeout is longer than drain: stopping may cut off an answer that was still in time"

@@ -393,6 +393,13 @@ def _file(value: object) -> Path:
     return Path(value)
 
 
+def _parameter_name(value: object) -> str:
+    name = _parameter_pattern(value)
+    if "*" in name:
+        raise ValueError("has a * in it, which is no wildcard here: write each name out")
+    return str(name)
+
+
 def _readable_file(value: object) -> Path:
     path = _file(value)
     try:
@@ -485,6 +492,7 @@ Listen = Annotated[
 ]
 FieldName = Annotated[str, BeforeValidator(_field_name), _NAME]
 FieldValue = Annotated[str, PlainValidator(_field_value), _VALUE]
+ParameterName = Annotated[str, BeforeValidator(_parameter_name), _looks(_like("[^=&;?*\\x00-\\x1f\\x7f]+"))]
 Token = Annotated[str, PlainValidator(_token), _ANY_TEXT]
 FieldPattern = Annotated[str, PlainValidator(_field_pattern), _looks(_like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"))]
 ParameterPattern = Annotated[str, PlainValidator(_parameter_pattern), _looks(_like("[^=&;?\\x00-\\x1f\\x7f]+"))]

@@ -13,21 +13,22 @@ The rules:
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote, unquote_plus
 
 from shadowproxy.config import REPEATABLE
+from shadowproxy.credential_values import PATH_PARAMETER, is_credential_field, is_credential_piece
 from shadowproxy.exchange import Field
 from shadowproxy.record import Body, Record
 from shadowproxy.redaction import MARK
 from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
 from shadowproxy.serve.identity import uuid7
+from shadowproxy.serve.query import edited
 from shadowproxy.serve.rewrite import OF_THE_BODY
 from shadowproxy.serve.sampling import methods_of
 
-_SEPARATOR = re.compile("[&;]")
 _MARKED = re.compile(MARK.pattern.encode())
 _MARKED_TEXT = re.compile(rb'"' + MARK.pattern.encode() + rb'"')
 
@@ -43,7 +44,7 @@ class Unfit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """What is sent. `left_out` names the redacted header fields and query parameters that were not filled in.
+    """What is sent. `left_out` names the fields and parameters that were redacted or held back, and not filled in.
 
     `decoded`: the body goes without the Content-Encoding that it came with. `inexact`: it is not as long as it was, so
     something between the proxy and here has written the log's JSON anew.
@@ -66,12 +67,15 @@ def again(
     put: frozenset[str],
     query: Mapping[str, str],
     methods: frozenset[str] = frozenset(REPEATABLE),
+    own: Container[str] = (),
+    credentials: bool = False,
 ) -> Again | Unfit:
     """The request of a record as the shadow called `shadow` would be sent it.
 
     `json_text` is the body's JSON as it stands in the line, where it is JSON. `put` are lower-case names of header
-    fields that the endpoint sets itself; `query` are the values of redacted parameters, by name. `methods` are those
-    that may be sent, all where `*` is among them.
+    fields that the endpoint sets itself, `own` names of parameters that it does; `query` are the values of redacted
+    parameters, by name. `methods` are those that may be sent, all where `*` is among them. `credentials`: also those
+    are sent that the log has in clear, as one of an earlier version may.
     """
     asked = record.request
     if unnamed(record, methods):
@@ -91,11 +95,11 @@ def again(
         if encoded and name.encode() in OF_THE_BODY:
             continue  # they tell of the bytes as they were coded
         for value in values if isinstance(values, list) else [values]:
-            if MARK.search(value) is None:
+            if MARK.search(value) is None and (credentials or not is_credential_field(name, value)):
                 fields.append((name.encode(), value.encode()))
             elif name not in put:
                 left_out.append(name)
-    target, missing = _target(asked.path, asked.query, query)
+    target, missing = _target(asked.path, asked.query, query, own, credentials)
     # Asked again, it is a span of its own: not the one that the shadow was sent then.
     fields, _ = for_shadow(end_to_end(tuple(fields)), shadow, credentials=True, record=uuid7())
     return Again(
@@ -139,19 +143,22 @@ def _is_coded(codings: str | list[str]) -> bool:
     return any(coding.strip().lower() not in ("", "identity") for coding in listed.split(","))
 
 
-def _target(path: str, query: str, filled: Mapping[str, str]) -> tuple[bytes, list[str]]:
-    """Path and query as bytes, and the redacted parameters that are not among them."""
+def _target(
+    path: str, query: str, filled: Mapping[str, str], own: Container[str], credentials: bool
+) -> tuple[bytes, list[str]]:
+    """Path and query as bytes, and the parameters that are not among them, as they are told: `?name` or `;name`."""
     missing: list[str] = []
-    if MARK.search(query) is not None:
-        kept: list[str] = []
-        for parameter in _SEPARATOR.split(query):
-            name, _, value = parameter.partition("=")
-            plain = unquote_plus(name)
-            if MARK.search(value) is None:
-                kept.append(parameter)
-            elif plain in filled:
-                kept.append(f"{name}={quote(filled[plain], safe='')}")
-            else:
-                missing.append(f"?{plain}")
-        query = "&".join(kept)
-    return (f"{path}?{query}" if query else path).encode(), missing
+
+    def passed(piece: str, sign: str = "?") -> str | None:
+        name, equals, value = piece.partition("=")
+        plain = unquote_plus(name) if equals else ""
+        if MARK.search(value if equals else piece) is None and (credentials or not is_credential_piece(piece)):
+            return piece
+        if plain in filled and sign == "?":
+            return f"{name}={quote(filled[plain], safe='')}"
+        if plain not in own:
+            missing.append(f"{sign}{plain}")
+        return None
+
+    path = PATH_PARAMETER.sub(lambda match: "" if passed(match[0][1:], ";") is None else match[0], path)
+    return (path + edited(f"?{query}" if query else "", passed)).encode(), missing

@@ -256,8 +256,16 @@ class _Replay:
         assert asked is not None  # decode has read both
         assert live is not None
         plan = self._plan
-        text = located(asked, ("body",))
-        made = again(record, text, plan.name, put=put, query=plan.query, methods=plan.methods)
+        made = again(
+            record,
+            located(asked, ("body",)),
+            plan.name,
+            put=put,
+            query=plan.query,
+            methods=plan.methods,
+            own=plan.shadow.query.set,
+            credentials=plan.shadow.forward_credentials,
+        )
         if isinstance(made, Unfit):
             self._tally.skip(made, unnamed(record, plan.methods) if made is Unfit.METHOD else [])
             return None

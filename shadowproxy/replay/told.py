@@ -19,8 +19,8 @@ def lines(plan: Plan, tally: Tally) -> Iterator[str]:
     for said, count in sorted(tally.unreadable.items()):
         yield f"{'unreadable':<12}{count:,} {'line' if count == 1 else 'lines'} of the log: {said}"
     for name, count in sorted(tally.left_out.items()):
-        option = f"--query '{name[1:]}=${{NAME}}'" if name.startswith("?") else f"--header '{name}: ${{NAME}}'"
-        yield f"{'left out':<12}{name.lstrip('?')}, redacted in the log, in {_requests(count)}; fill it in: {option}"
+        what, hint = _left_out(name)
+        yield f"{'left out':<12}{what}, redacted in the log, in {_requests(count)}{hint}"
     if tally.decoded:
         yield f"{'decoded':<12}{_requests(tally.decoded)} sent without the Content-Encoding of their body"
     if tally.inexact:
@@ -59,6 +59,16 @@ def _answers(tally: Tally) -> Iterator[str]:
     failed = {outcome: count for outcome, count in sorted(tally.outcomes.items()) if outcome is not Outcome.OK}
     if failed:
         yield f"{'failed':<12}{', '.join(f'{outcome} {count:,}' for outcome, count in failed.items() if count)}"
+
+
+def _left_out(name: str) -> tuple[str, str]:
+    """A header field or a parameter in words, and how its value can be given."""
+    sign, plain = name[:1], name[1:]
+    if sign == ";":
+        return f"{plain} in the path", ""
+    if sign == "?":
+        return (plain, f"; fill it in: --query '{plain}=${{NAME}}'") if plain else ("a part of the query", "")
+    return name, f"; fill it in: --header '{name}: ${{NAME}}'"
 
 
 def _requests(count: int) -> str:

@@ -156,7 +156,7 @@ def recording(config: Config) -> recorder.Policy:
         json=log.redact.json,
         hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
     )
-    own = [each for _, section in sections(config) for each in redaction.hidden(section.headers.set)]
+    own = [each for _, section in sections(config) for each in redaction.hidden(section.headers.set, section.query.set)]
     return recorder.Policy(log.bodies, log.body_limit, redaction, tuple(own))
 
 

@@ -28,6 +28,7 @@ from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
 from shadowproxy.serve.leg import Leg
 from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.payload import NotRead
+from shadowproxy.serve.query import without_credentials
 from shadowproxy.serve.section import Section
 
 _WHY = {
@@ -308,6 +309,10 @@ class Mirror:
             credentials=shadow.forward_credentials,
             record=request.record,
         )
+        target = request.target
+        if not shadow.forward_credentials:
+            target = without_credentials(target)
+            leg.held_back = leg.held_back or target is not request.target
         body = request.body
         try:
             if shadow.rewrite.values:
@@ -323,7 +328,7 @@ class Mirror:
                     why,
                     extra={"event": "not_rewritten", "shadow": shadow.name, "request_id": request.id},
                 )
-        lane.endpoint.begin(leg, request.method, shadow.rewrite.target(request.target), fields, body, section)
+        lane.endpoint.begin(leg, request.method, shadow.rewrite.target(target), fields, body, section)
 
     def _expire(self, leg: Leg) -> None:
         leg.stop(Outcome.TIMEOUT, f"no whole answer within {leg.lane.shadow.timeout:g} s")
