@@ -133,6 +133,7 @@ class Echoes:
         self._within: re.Pattern[str] | None = None
         self._clean: bytes | None = None
         self._clean_head: Mapping[str, str | list[str]] | None = None
+        searched = 0
         for secret in dict.fromkeys(secrets):
             if len(secret) < SHORTEST or (secret[0] == "[" and MARK.fullmatch(secret)):
                 continue
@@ -141,9 +142,10 @@ class Echoes:
             if credential is not None and len(credential[1]) >= SHORTEST:
                 secret = credential[1]  # found with its scheme and without
                 self._whole[secret] = secret
-            if len(self._needles) >= _MOST_WITHIN:
+            if searched >= _MOST_WITHIN:
                 self._many = True
                 continue
+            searched += 1
             self._needles[secret] = secret
             if len(secret) < _LONG and _NEEDS_NO_QUOTING.fullmatch(secret) is None:
                 self._needles.setdefault(quote(secret, safe="", errors="replace"), secret)

@@ -251,6 +251,12 @@ def test_a_thousand_secrets_are_masked_where_they_are_whole_leaves() -> None:
     assert "secret-" not in line
 
 
+def test_the_first_64_secrets_are_masked_within_texts_too() -> None:
+    secrets = [f"user-{number}@example.com" for number in range(65)]
+    record, _ = told(asking(secrets), reply(json.dumps({"m": f"not {' nor '.join(secrets)}"}).encode()))
+    assert record["live"]["body"] == {"m": f"not {' nor '.join([BLANK] * 64)} nor {secrets[64]}"}
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
