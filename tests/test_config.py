@@ -94,6 +94,11 @@ def test_listen_is_an_address_that_prints_as_it_was_written(text: str, address: 
     assert str(address) == text
 
 
+def test_no_default_cuts_an_answer_for_which_common_clients_wait_longer() -> None:
+    """OpenAI's and Anthropic's wait 600 s for an answer that is not streamed."""
+    assert of().live.timeout >= 600
+
+
 @pytest.mark.parametrize("word", ["off", "idle"])
 def test_off_is_a_word_and_not_false(tmp_path: Path, word: str) -> None:
     assert config.load(written(tmp_path, f"live: {{url: http://a, retry: {word}}}")).live.retry == word

@@ -107,6 +107,7 @@ class Limits:
     in_flight: PositiveCount = 1000
     head_timeout: PositiveSeconds = 10.0
     body_timeout: PositiveSeconds = 30.0
+    idle_timeout: PositiveSeconds = 75.0
 
     def __post_init__(self) -> None:
         if self.buffer > self.capture:
@@ -232,7 +233,7 @@ class Live:
 
     url: Annotated[Url | None, Nullable] = None
     connect_timeout: PositiveSeconds = 5.0
-    timeout: PositiveSeconds = 60.0
+    timeout: PositiveSeconds = 600.0
     host: HostHeader = "upstream"
     retry: Annotated[Literal["idle", "off"], Word] = "idle"
     headers: Headers = Headers()

@@ -40,7 +40,9 @@ MOST_BODY = 4 << 10
 BODY_WITHIN = 5.0
 """Bytes that what is sent here may have, and seconds that it may take to come."""
 
-LIMITS = Limits(headers=16 << 10, buffer=MOST_BODY, head_timeout=5.0, body_timeout=10.0, connections=64)
+LIMITS = Limits(
+    headers=16 << 10, buffer=MOST_BODY, head_timeout=5.0, body_timeout=10.0, idle_timeout=75.0, connections=64
+)
 """Of the listener. Without a bound, idle connections here would take the descriptors that callers need. A listener of
 /events who takes nothing for `body_timeout` is cut off."""
 

@@ -144,6 +144,7 @@ def listener_limits(config: Config) -> Limits:
         buffer=limits.buffer,
         head_timeout=limits.head_timeout,
         body_timeout=limits.body_timeout,
+        idle_timeout=limits.idle_timeout,
     )
 
 
