@@ -26,6 +26,7 @@ def shadow(name: str = "a", count: int = 1, *, breaker: str = "closed") -> Shado
         budget_left=float(count),
         chosen=count,
         passed={},
+        retries=count,
         outcomes={Outcome.OK: count},
         verdicts={Verdict.MATCH: count},
         durations=Durations(COUNTS, float(count)),
@@ -38,6 +39,7 @@ def census(count: int = 1, *shadows: ShadowCensus) -> Census:
         paused=False,
         live_url="http://127.0.0.1:2",
         outcomes={Outcome.OK: count},
+        retries=count,
         refused={503: count},
         in_flight=count,
         live_mirrored=Durations(COUNTS, float(count)),
@@ -79,6 +81,7 @@ def test_of_a_worker_that_has_ended_its_counts_stay_and_nothing_else() -> None:
     both = merge([census(2)], [census(3, shadow(count=3, breaker="open"))])
     (one,) = both.shadows
     assert (both.outcomes, both.journal.written, one.chosen, one.outcomes) == ({Outcome.OK: 5}, 5, 5, {Outcome.OK: 5})
+    assert (both.retries, one.retries) == (5, 5)
     assert (both.in_flight, both.memory_held, both.memory_limit, both.loop_lag) == (2, 2, 2, 0.002)
     assert (one.breaker, one.in_flight, one.waiting, one.begun, one.budget_requests) == ("closed", 2, 2, 2, 10)
     assert (both.journal.queued, both.journal.queued_bytes) == (2, 2)

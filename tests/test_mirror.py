@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shadows import REQUEST, SHADOW
 
 from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Reply, ShadowLeg, Skipped
+from shadowproxy.serve.asking import Asking
 from shadowproxy.serve.capture import EXCHANGE, Memory, fields_weight
-from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.framing import Length, ReplyHead
 from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unsettled
 from shadowproxy.serve.mirror import BEAT, Mirror, Pulse

@@ -49,6 +49,7 @@ class ShadowCensus:
     budget_left: float | None
     chosen: int
     passed: Mapping[Passed, int]
+    retries: int
     outcomes: Mapping[Outcome, int]
     verdicts: Mapping[Verdict, int]
     durations: Durations
@@ -74,14 +75,15 @@ class Census:
     """`accepts`: new requests are taken on. `live_url` is None where live is a fixed answer. Seconds and bytes.
 
     `live_mirrored` are live's durations where some shadow was asked too, `live_alone` those where none was.
-    `worker_restarts` are how often a worker had to be started again. `keys_first` and `keys_again` are those of
-    `sampling.Keys`.
+    `retries` are requests sent once more, to live or to the shadow. `worker_restarts` are how often a worker had to be
+    started again. `keys_first` and `keys_again` are those of `sampling.Keys`.
     """
 
     accepts: bool
     paused: bool
     live_url: str | None
     outcomes: Mapping[Outcome, int]
+    retries: int
     refused: Mapping[int, int]
     in_flight: int
     live_mirrored: Durations
@@ -104,6 +106,7 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         paused=mirror.paused,
         live_url=proxy.live_url,
         outcomes=dict(proxy.outcomes),
+        retries=proxy.retries,
         refused=dict(proxy.refused),
         in_flight=proxy.in_flight,
         live_mirrored=_durations(proxy.times[True]),
@@ -136,6 +139,7 @@ def _shadow(lane: Lane, now: float) -> ShadowCensus:
         budget_left=None if until is None else max(0.0, until - now),
         chosen=tally.chosen,
         passed=dict(tally.passed),
+        retries=tally.retries,
         outcomes=dict(tally.outcomes),
         verdicts=tally.verdicts.copy(),
         durations=_durations(tally.times),
@@ -167,6 +171,7 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         paused=any(each.paused for each in every),
         live_url=first.live_url,
         outcomes=_summed([each.outcomes for each in every]),
+        retries=sum(each.retries for each in every),
         refused=_summed([each.refused for each in every]),
         in_flight=sum(each.in_flight for each in every),
         live_mirrored=_together([each.live_mirrored for each in every]),
@@ -240,6 +245,7 @@ def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         budget_left=max(left, default=None),
         chosen=sum(part.chosen for part in parts),
         passed=_summed([part.passed for part in parts]),
+        retries=sum(part.retries for part in parts),
         outcomes=_summed([part.outcomes for part in parts]),
         verdicts=_summed([part.verdicts for part in parts]),
         durations=_together([part.durations for part in parts]),

@@ -11,8 +11,8 @@ from time import perf_counter
 from typing import Protocol
 
 from shadowproxy.exchange import Exchange, Field, LiveLeg, Outcome, Request, ShadowLeg, Verdict
+from shadowproxy.serve.asking import Asking
 from shadowproxy.serve.capture import Capture
-from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.sampling import Match, Passed, Position
 from shadowproxy.serve.section import Section
@@ -67,6 +67,7 @@ class Tally:
 
     chosen: int = 0
     passed: Counter[Passed] = field(default_factory=Counter)
+    retries: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     times: Times = field(default_factory=Times)

@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 class Limits:
     """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence.
 
-    `idle_timeout` is how long a connection may wait for its first or next request. `connections` bounds how many may be open at once: for one more, the oldest that asks nothing is closed, or the new
-    one where all ask. None is no bound.
+    `idle_timeout` is how long a connection may wait for its first or next request. `connections` bounds how many may be
+    open at once: for one more, the oldest that asks nothing is closed, or the new one where all ask. None is no bound.
     """
 
     headers: int

@@ -60,6 +60,9 @@ def _live(census: Census) -> Iterator[Metric]:
         refused.add_metric([str(status)], census.refused.get(status, 0))
     yield refused
     yield GaugeMetricFamily("shadowproxy_requests_in_flight", "Requests under way.", census.in_flight)
+    yield CounterMetricFamily(
+        "shadowproxy_live_retries", "Requests sent to live once more: it had closed an idle connection.", census.retries
+    )
     yield _histogram(
         "shadowproxy_live_duration_seconds",
         "Live's whole answer, from dialling to its last byte.",
@@ -75,6 +78,10 @@ def _shadows(census: Census) -> Iterator[Metric]:
     outcomes = CounterMetricFamily(
         "shadowproxy_shadow_outcomes", "How a shadow's legs ended. Their sum is what was chosen and is settled.",
         labels=["shadow", "outcome"],
+    )  # fmt: skip
+    retries = CounterMetricFamily(
+        "shadowproxy_shadow_retries", "Requests sent to a shadow once more: it had closed an idle connection.",
+        labels=["shadow"],
     )  # fmt: skip
     asked = GaugeMetricFamily("shadowproxy_shadow_in_flight", "Requests a shadow is asked now.", labels=["shadow"])
     waiting = GaugeMetricFamily("shadowproxy_shadow_waiting", "Requests waiting in a lane.", labels=["shadow"])
@@ -96,6 +103,7 @@ def _shadows(census: Census) -> Iterator[Metric]:
             passed.add_metric([name, reason], shadow.passed.get(reason, 0))
         for outcome in Outcome:
             outcomes.add_metric([name, outcome], shadow.outcomes.get(outcome, 0))
+        retries.add_metric([name], shadow.retries)
         asked.add_metric([name], shadow.in_flight)
         waiting.add_metric([name], shadow.waiting)
         breaker.add_metric([name], shadow.breaker != "closed")
@@ -104,7 +112,7 @@ def _shadows(census: Census) -> Iterator[Metric]:
         paused.add_metric([name], shadow.paused or census.paused)
         unusable.add_metric([name], shadow.unusable is not None)
         percent.add_metric([name], shadow.percent)
-    yield from (chosen, passed, outcomes, verdicts, asked, waiting, breaker, paused, unusable, percent)
+    yield from (chosen, passed, outcomes, retries, verdicts, asked, waiting, breaker, paused, unusable, percent)
     yield _histogram(
         "shadowproxy_shadow_duration_seconds",
         "A shadow's whole answer, from dialling to its last byte.",

@@ -344,6 +344,7 @@ class Mirror:
             _log.error(words, name, id, extra=extra, exc_info=leg.defect_met)
         outcome = came.outcome if isinstance(came, Failure) else Outcome.OK
         lane.tally.times.add(came.total_ms / 1000)
+        lane.tally.retries += leg.sent_again
         lane.ended(outcome, self._loop.time())
         if leg.held_back and isinstance(came, Reply) and came.status in (401, 403) and not lane.told_of_credentials:
             lane.told_of_credentials = True

@@ -15,7 +15,7 @@ import httpx
 
 from shadowproxy.exchange import Field, Fields, Outcome
 from shadowproxy.serve.answer import Answer
-from shadowproxy.serve.connection import Asking, Message
+from shadowproxy.serve.asking import Asking, Message
 from shadowproxy.serve.edits import Edits
 from shadowproxy.serve.framing import ReplyHead
 from shadowproxy.serve.query import QueryEdits
@@ -136,9 +136,21 @@ class Endpoint:
 
         Raises UpstreamError, and whatever `body` itself raises.
         """
+        answering = self.start(method, target, fields, body, section)
+        await answering.wait_head()
+        return answering
+
+    def start(
+        self,
+        method: str,
+        target: bytes,
+        fields: Iterable[Field],
+        body: bytes | AsyncIterable[bytes],
+        section: Section | None = None,
+    ) -> "Answering":
+        """Send a request. `wait_head` of what is returned, then read it or abandon it."""
         answering = Answering(self._wire.loop)
         self.begin(answering, method, target, fields, body, section)
-        await answering.wait_head()
         return answering
 
     def begin(
@@ -152,9 +164,8 @@ class Endpoint:
     ) -> None:
         """Send a request, and tell `asking` what comes of it. `fields` come behind those of `section`.
 
-        A body held whole is sent once more where the connection turns out to have been closed before (RFC 9110 section
-        9.2.2 leaves that to what a proxy knows: not a byte of an answer on a reused connection means that the server
-        had closed it while idle).
+        A body held whole is sent once more where the connection turns out to have been closed before. RFC 9110 section
+        9.2.2 leaves that to what a proxy knows; what it goes by is at IDLE_CLOSE.
         """
         if target != b"*":
             target = self._base + self._query.target(target)
