@@ -482,7 +482,7 @@ live        http://a
   ok        a is 10.0.0.1 (2 ms)
   ok        connected
             is sent every request as it came, credentials included
-            given up after 1 m of silence
+            given up after 10 m of silence
 
 shadow      b: http://b
   warn      connected connected connected connected connected connected

@@ -66,6 +66,11 @@ def _query(config: Config, given: Given) -> Iterator[str]:
         yield ""
 
 
+def _timeout(config: Config, given: Given) -> Iterator[str]:
+    if config.live.url is not None and not given.get("live.timeout"):
+        yield ""
+
+
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
     """It is said elsewhere: by an error, or by another command than `check`."""
     return iter(())
@@ -116,6 +121,15 @@ CHANGES: Final = (
         restore="--method '*'",
         means="replay leaves out requests of other methods and says how many",
         names=_nowhere,
+    ),
+    Change(
+        key="live.timeout",
+        since="Unreleased",
+        old="60s",
+        new="600s",
+        restore="live: {timeout: 60s}",
+        means="live may be silent for 600 s before a caller gets 504, no longer for 60 s",
+        names=_timeout,
     ),
     Change(
         key="admin_token",
