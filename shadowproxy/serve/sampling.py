@@ -2,13 +2,13 @@
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
-from shadowproxy.exchange import Field, Request
+from shadowproxy.exchange import Field, Fields, Request
 from shadowproxy.serve.headers import find
 from shadowproxy.serve.payload import JsonBody, NotJson, NotRead, at, child, text_of
 
@@ -199,15 +199,19 @@ def _places(globs: Mapping[str, str] | None) -> Places:
     )
 
 
-def methods_of(method: str, fields: Iterable[Field]) -> list[str]:
-    """The method, and those that a POST asks its server to take it for: many frameworks do, Rails and Spring among
-    them, where a network in between knows no PUT and no DELETE."""
-    found = [method]
-    if method == "POST":
-        for name, value in fields:
-            size = len(name)  # first: nearly no field has one of these, and each request is looked at
-            if (size == 22 or size == 17 or size == 13) and name.lower() in _OVERRIDES:
-                found.extend([part.strip().upper() for part in value.decode("latin-1").split(",")])
+def methods_of(method: str, fields: Fields) -> list[str]:
+    """The method, and those that a POST asks its server to take it for."""
+    return [method, *(_overriding(fields) if method == "POST" else ())]
+
+
+def _overriding(fields: Fields) -> list[str]:
+    """The methods that a POST asks to be taken for. Many frameworks do that, Rails and Spring among them, for callers
+    behind a network that lets no PUT and no DELETE through."""
+    found: list[str] = []
+    for name, value in fields:
+        size = len(name)  # first: nearly no field has one of these, and each request is looked at
+        if (size == 22 or size == 17 or size == 13) and name.lower() in _OVERRIDES:
+            found.extend([part.strip().upper() for part in value.decode("latin-1").split(",")])
     return found
 
 
