@@ -91,8 +91,8 @@ def test_a_file_that_says_it_itself_is_not_told(change: Change, tmp_path: Path) 
 
 
 def test_what_a_file_has_no_use_for_is_not_told(tmp_path: Path) -> None:
-    (line,) = told(tmp_path, {"live": {"respond": {}}})
-    assert line.startswith("log.redact.query: "), "whatever is asked, there is a log"
+    keys = [line.partition(":")[0] for line in told(tmp_path, {"live": {"respond": {}}})]
+    assert keys == ["log.redact.query", "log.redact"]
 
 
 def test_an_empty_list_of_methods_is_told_as_it_meant_every_one(tmp_path: Path) -> None:
@@ -151,22 +151,36 @@ def test_a_default_that_is_not_what_it_was_is_among_the_changes() -> None:
 # --- the changelog ---------------------------------------------------------------------------------------------------
 
 
+NO_WAY_BACK = "here is no line that restores the old behaviour"
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.key)
 def test_the_changelog_has_every_change_under_changed_with_the_same_way_back(change: Change) -> None:
     if change.restore is None:
-        found = [item for item in items(change.since) if f"`{change.key}`" in item]
-        assert any("no line that restores" in item for item in found)
+        (found,) = [item for item in items(change.since) if NO_WAY_BACK in item and f"`{change.key}" in item]
     else:
-        found = [item for item in items(change.since) if f"`{change.restore}`" in item]
-    assert len(found) == 1
+        (found,) = [item for item in items(change.since) if f"As before: `{change.restore}`" in item]
+    assert found
 
 
-def test_the_table_has_every_way_back_that_the_changelog_tells_of() -> None:
-    versions = re.findall(r"^## \[([^\]]+)\]", CHANGELOG, re.MULTILINE)
+def test_the_table_has_every_change_that_the_changelog_tells_of() -> None:
     in_changelog = {
         (heading, back)
-        for heading in versions
+        for heading in re.findall(r"^## \[([^\]]+)\]", CHANGELOG, re.MULTILINE)
         for item in items(heading)
-        for back in re.findall(r"[Aa]s before:\s`([^`]+)`", item)
+        for back in [*re.findall(r"[Aa]s before: `([^`]+)`", item), *re.findall(NO_WAY_BACK, item)]
     }
-    assert in_changelog == {(change.since, change.restore) for change in CHANGES if change.restore is not None}
+    assert in_changelog == {(change.since, change.restore or NO_WAY_BACK) for change in CHANGES}
+    told = " ".join(item for heading in {change.since for change in CHANGES} for item in items(heading))
+    assert told.count(NO_WAY_BACK) == len([change for change in CHANGES if change.restore is None])
+
+
+def test_what_nothing_restores_is_said_to_be_so(tmp_path: Path) -> None:
+    lines = told(tmp_path, LEAST)
+    assert "live.retry: a request that live had for longer than 0.1 s is not sent a second time any more; nothing " in (
+        "\n".join(lines)
+    )
+    assert all("; as before: " in line or line.endswith("; nothing restores it") for line in lines)
+    assert not [
+        line for line in told(tmp_path, merged(LEAST, {"live": {"retry": "off"}})) if line.startswith("live.retry")
+    ]

@@ -71,6 +71,15 @@ def _timeout(config: Config, given: Given) -> Iterator[str]:
         yield ""
 
 
+def _retry(config: Config, given: Given) -> Iterator[str]:
+    if config.live.url is not None and config.live.retry == "idle":
+        yield ""
+
+
+def _everywhere(config: Config, given: Given) -> Iterator[str]:
+    yield ""
+
+
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
     """It is said elsewhere: by an error, or by another command than `check`."""
     return iter(())
@@ -130,6 +139,24 @@ CHANGES: Final = (
         restore="live: {timeout: 60s}",
         means="live may be silent for 600 s before a caller gets 504, no longer for 60 s",
         names=_timeout,
+    ),
+    Change(
+        key="live.retry",
+        since="Unreleased",
+        old="idle, however long live had it",
+        new="idle, within 0.1 s",
+        restore=None,
+        means="a request that live had for longer than 0.1 s is not sent a second time any more",
+        names=_retry,
+    ),
+    Change(
+        key="log.redact",
+        since="Unreleased",
+        old="credentials by their names",
+        new="credentials by their names and by what they look like",
+        restore=None,
+        means="what looks like a credential is redacted too, whatever its name",
+        names=_everywhere,
     ),
     Change(
         key="admin_token",
