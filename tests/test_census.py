@@ -6,6 +6,7 @@ from dataclasses import replace
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.census import Census, ConfigCensus, Durations, ShadowCensus, merge
 from shadowproxy.serve.journal import LOSSES, WORKER_ENDED, Statistics
+from shadowproxy.serve.sampling import Passed
 from shadowproxy.serve.times import BOUNDS
 
 COUNTS = (1,) * (len(BOUNDS) + 1)
@@ -25,7 +26,7 @@ def shadow(name: str = "a", count: int = 1, *, breaker: str = "closed") -> Shado
         budget_requests=10,
         budget_left=float(count),
         chosen=count,
-        passed={},
+        passed={Passed.METHOD: count},
         retries=count,
         outcomes={Outcome.OK: count},
         verdicts={Verdict.MATCH: count},
@@ -50,6 +51,8 @@ def census(count: int = 1, *shadows: ShadowCensus) -> Census:
         memory_held=count,
         memory_limit=count,
         config=ConfigCensus(1, 0.0, 0, 0, None),
+        keys_first=count,
+        keys_again=2 * count,
     )
 
 
@@ -61,6 +64,7 @@ def test_counts_and_sizes_are_added_up() -> None:
     both = merge([census(2), census(3)])
     (one,) = both.shadows
     assert (both.outcomes, both.refused, both.in_flight) == ({Outcome.OK: 5}, {503: 5}, 5)
+    assert (one.passed, both.keys_first, both.keys_again) == ({Passed.METHOD: 5}, 5, 10)
     assert (one.chosen, one.outcomes, one.verdicts) == (5, {Outcome.OK: 5}, {Verdict.MATCH: 5})
     assert (one.in_flight, one.waiting, one.begun, one.budget_requests) == (5, 5, 5, 20)
     assert both.live_mirrored == both.live_alone == one.durations == Durations((2,) * len(COUNTS), 5.0)

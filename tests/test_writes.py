@@ -88,6 +88,19 @@ async def test_a_post_that_asks_to_be_taken_for_a_write_is_one(proxy: StartProxy
     assert await mirrored(proxy, requests, match={"methods": ["POST", "GET"]}) == [False, True]
 
 
+async def test_a_post_that_names_its_method_in_the_query_is_one_too(proxy: StartProxy) -> None:
+    requests = {
+        asked(b"POST", b"/items/1?_method=DELETE"): False,
+        asked(b"POST", b"/items/1?a=1&_method=put"): False,
+        asked(b"POST", b"/items/1?%5Fmethod=DELETE"): False,
+        asked(b"POST", b"/items/1?_method=POST"): True,
+        asked(b"POST", b"/items/1?payment_method=card"): True,
+        asked(b"POST", b"/_method=DELETE"): True,
+        asked(b"GET", b"/items/1?_method=DELETE"): True,  # no framework takes a GET for another method
+    }
+    assert await mirrored(proxy, list(requests)) == list(requests.values())
+
+
 async def test_a_write_is_counted_as_not_chosen_and_the_first_is_told(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:

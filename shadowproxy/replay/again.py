@@ -118,7 +118,9 @@ def unnamed(record: Record, methods: frozenset[str]) -> list[str]:
     if "*" in methods:
         return []
     asked = record.request
-    return [method for method in methods_of(asked.method, tuple(_fields(asked.headers))) if method not in methods]
+    target = f"{asked.path}?{asked.query}".encode()
+    found = methods_of(asked.method, tuple(_fields(asked.headers)), target)
+    return [method for method in found if method not in methods]
 
 
 def _fields(headers: Mapping[str, str | list[str]]) -> Iterator[Field]:

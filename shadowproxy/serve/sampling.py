@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final, Protocol
+from urllib.parse import unquote_plus
 
 from shadowproxy.exchange import Field, Fields, Request
 from shadowproxy.serve.headers import find
@@ -116,7 +117,8 @@ class Unless:
     def head(self, request: Request) -> bool:
         """Whether the request is left out for what stands before its body."""
         if self.methods and (
-            "*" in self.methods or any(method in self.methods for method in methods_of(request.method, request.fields))
+            "*" in self.methods
+            or any(method in self.methods for method in methods_of(request.method, request.fields, request.target))
         ):
             return True
         if self.paths and _on_path(request, self.paths):
@@ -160,7 +162,7 @@ class Match:
             if request.method not in self.methods:
                 return Passed.METHOD
             if request.method == "POST" and not all(
-                method in self.methods for method in methods_of(request.method, request.fields)
+                method in self.methods for method in methods_of(request.method, request.fields, request.target)
             ):
                 return Passed.METHOD
         if self.paths and not _on_path(request, self.paths):
@@ -199,19 +201,24 @@ def _places(globs: Mapping[str, str] | None) -> Places:
     )
 
 
-def methods_of(method: str, fields: Fields) -> list[str]:
+def methods_of(method: str, fields: Fields, target: bytes) -> list[str]:
     """The method, and those that a POST asks its server to take it for."""
-    return [method, *(_overriding(fields) if method == "POST" else ())]
+    return [method, *(_overriding(fields, target) if method == "POST" else ())]
 
 
-def _overriding(fields: Fields) -> list[str]:
-    """The methods that a POST asks to be taken for. Many frameworks do that, Rails and Spring among them, for callers
-    behind a network that lets no PUT and no DELETE through."""
+def _overriding(fields: Fields, target: bytes) -> list[str]:
+    """The methods that a POST asks to be taken for, by a header field or by `_method` in its query. Many frameworks do
+    that, Rails, Laravel, Spring and Express among them, for callers who can send no PUT and no DELETE."""
     found: list[str] = []
     for name, value in fields:
         size = len(name)  # first: nearly no field has one of these, and each request is looked at
         if (size == 22 or size == 17 or size == 13) and name.lower() in _OVERRIDES:
             found.extend([part.strip().upper() for part in value.decode("latin-1").split(",")])
+    if b"method=" in target:  # the underscore may be percent-encoded
+        for part in target.partition(b"?")[2].decode("latin-1").split("&"):
+            key, _, text = part.partition("=")
+            if unquote_plus(key) == "_method":
+                found.append(unquote_plus(text).strip().upper())
     return found
 
 
