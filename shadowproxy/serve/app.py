@@ -26,6 +26,7 @@ from shadowproxy.serve.journal import Journal, Word
 from shadowproxy.serve.lane import Tally
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import Served, Telling
+from shadowproxy.serve.preload import preload
 from shadowproxy.serve.program import Program
 from shadowproxy.serve.recent import Recent
 from shadowproxy.serve.reload import tell_repeated, warn
@@ -203,6 +204,8 @@ class Sidecar(Program):
                     lane.spend(used.begun, used.left, now=asyncio.get_running_loop().time())
             self._socket = self._share.listening
             part = Part(self._share.board, start.number)
+        # Whoever connects from here on waits in the kernel's queue, and has no descriptor of ours.
+        await asyncio.to_thread(preload, admin=self._admin_socket is not None)
         settings = uvicorn_config(self.proxy, lambda: generation.listener_limits(self.config))
         self._server = Server(settings, config.drain, part)
         self._server.hurry = self._hurry  # which may be set by now

@@ -35,6 +35,7 @@ from shadowproxy.serve.channel import Calls, NoAnswer, Refused, Unconfirmed
 from shadowproxy.serve.contexts import ContextError
 from shadowproxy.serve.generation import GenerationError
 from shadowproxy.serve.operator_log import Telling
+from shadowproxy.serve.preload import preload
 from shadowproxy.serve.program import Program
 from shadowproxy.serve.server import StartError, bind, release, serve_admin
 from shadowproxy.serve.shares import Start, Steering, Used
@@ -186,6 +187,7 @@ class Supervisor(Program):
         for place in self._places:
             self._board.note_gone(place.number)
         stack.push_async_callback(self._kill_workers)
+        await asyncio.to_thread(preload, admin=self._admin_socket is not None)
         await self._start_first()
         if self._admin_socket is not None:
             host = generation.proxy_name(0).rpartition("/")[0]
