@@ -219,20 +219,24 @@ def looks_random(text: str) -> bool:
 
 _SHORTEST_KEY: Final = 16
 _KEY_CHARACTERS: Final = re.compile(r"[A-Za-z0-9_.~+/=-]++")
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-7][0-9A-HJKMNP-TV-Z]{25}")
+"""A UUID or a ULID."""
 _SEPARATORS: Final = re.compile(r"[^A-Za-z0-9]+")
-# A word, an acronym, a number, and what has one at its end or beginning: v2, gpt4, sha256, 70b, 20260131T120000Z.
+# A word, a name such as RoBERTa, a number, and what has a number at one end: v2, gpt4, sha256, 70b, 20260131T120000Z.
 _WORD: Final = re.compile(
-    r"[A-Z]?[a-z]{0,19}|[A-Z]{1,19}|[0-9]{1,19}|[A-Za-z][a-z]{0,11}[0-9]{1,4}|[A-Z]{1,12}[0-9]{1,4}|[0-9]{1,4}[a-zA-Z]{1,3}"
+    r"[A-Za-z]{0,11}|[A-Z]?[a-z]{0,19}|[A-Z]{1,19}|[0-9]{1,19}|[A-Za-z]{1,12}[0-9]{1,19}|[0-9]{1,19}[A-Za-z]{1,3}"
     r"|[0-9]{8}T[0-9]{4,6}Z?|(?:[A-Z][a-z]{1,11}){2,4}[0-9]{0,4}"
 )
-
-
+_BEARER_WORDS: Final = frozenset({
+    "token", "tokens", "auth", "authentication", "authorization", "scheme", "format", "header", "realm", "certificate",
+    "certificates", "credential", "credentials", "share", "shares", "bond", "bonds", "required", "optional",
+})  # fmt: skip
+"""What is written behind `Bearer` where the scheme is spoken of."""
 _ONE_WORD: Final = re.compile(r"[A-Z]?[a-z]{0,19}|[A-Z]{1,19}|[0-9.,:/-]++")
 
 
 def _is_words(text: str) -> bool:
-    if _UUID.fullmatch(text):
+    if _ID.fullmatch(text):
         return True
     return all(_WORD.fullmatch(piece) is not None or len(piece) < 6 for piece in _SEPARATORS.split(text))
 
@@ -293,13 +297,17 @@ def _proves(match: re.Match[str], text: str) -> bool:
     words = credential.rstrip(".!?:")
     end = match.end()
     if match["plain"] is not None and not text[end : end + 1].isspace():
-        return len(words) >= SHORTEST and _ONE_WORD.fullmatch(words) is None
+        if len(words) < SHORTEST:
+            return False
+        # `Bearer` with a capital, and one word that is all there is: nobody writes that of news.
+        alone = match.start() == 0 and end == len(text) and text.startswith("Bearer ") and not words.isdigit()
+        return _ONE_WORD.fullmatch(words) is None or (alone and words.lower() not in _BEARER_WORDS)
     scheme = (match["word"] or "").lower()
     if scheme == "basic" and b":" in (_base64(credential) or b""):
         return True
     if scheme == "digest":
         return False  # a digest is a hash: see _WITH_PARAMETERS
-    return len(words) >= 8 and (_UUID.fullmatch(words) is not None or not _is_words(words))
+    return len(words) >= 8 and (_ID.fullmatch(words) is not None or not _is_words(words))
 
 
 def _keys(text: str) -> Iterator[Found]:

@@ -165,7 +165,12 @@ def is_credential_parameter(name: str) -> bool:
 
 def may_be_credential_parameter(name: str) -> bool:
     """Whether a query parameter of this name carries a credential where its value looks like one."""
-    return len(name) <= _CACHED_NAME and not DOUBTFUL_PARAMETERS.isdisjoint(_plain(name))
+    return len(name) <= _CACHED_NAME and _is_doubtful(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_doubtful(name: str) -> bool:
+    return not DOUBTFUL_PARAMETERS.isdisjoint(_plain(name))
 
 
 @lru_cache(maxsize=4096)
