@@ -39,7 +39,9 @@ def line_of(told: Exchange) -> bytes:
 def journal(path: Path | str, **settings: Any) -> Iterator[Journal]:
     usual: dict[str, Any] = {"proxy": "host/0", "notify": lambda word: None}
     own = {
-        name: settings.pop(name) for name in ("notify", "write", "queue_limit", "proxy", "gather") if name in settings
+        name: settings.pop(name)
+        for name in ("notify", "write", "queue_limit", "proxy", "gather", "opening")
+        if name in settings
     }
     told = Journal(path, settings=Settings(**settings), **usual | own)
     told.open()
@@ -153,6 +155,29 @@ def test_a_log_that_cannot_be_opened_is_told_of_and_written_as_soon_as_it_can_be
         told.append(exchange(1), line_of)
     assert ids(path) == ["1"]
     assert told.statistics().lost == {"write_error": 1}
+
+
+def test_a_directory_that_hangs_whoever_opens_it_is_waited_for_no_longer_than_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a mount whose server is gone. Once it is back, what came meanwhile is written."""
+    back, create = threading.Event(), segments.create
+
+    def hang(*arguments: Any) -> tuple[int, Path]:
+        back.wait(10)
+        return create(*arguments)
+
+    monkeypatch.setattr(segments, "create", hang)
+    words: list[Word] = []
+    with journal(tmp_path, notify=words.append, opening=0.05) as told:
+        assert told.statistics().failing == "write_error"
+        told.append(exchange(0), line_of)
+        assert told.statistics().queued == 1
+        back.set()
+        wait_until(lambda: told.statistics().written == 1)
+        assert told.statistics().failing is None
+    assert ids(tmp_path) == ["0"]
+    assert [each.event for each in words] == ["log_trouble", "log_recovered"]
 
 
 @pytest.mark.parametrize("closed", [True, False])

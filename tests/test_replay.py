@@ -601,6 +601,12 @@ async def test_the_configuration_says_whom_to_ask_and_how(tmp_path: Path) -> Non
         assert status == 0
         assert out.startswith("candidate ")
         assert origin.requests[0].all(b"x-key") == [b"of now"]
+        status, out, said = await program(
+            "replay", tmp_path / "old.jsonl", "-c", tmp_path / "config.yaml", "-o", tmp_path / "third"
+        )
+        wanting = "shadows.candidate.headers.set.X-Key: the environment variable KEY is not set"
+        assert (status, out, said) == (2, "", f"shadowproxy: {tmp_path / 'config.yaml'}: {wanting}\n")
+        assert len(origin.requests) == 1
 
 
 @pytest.mark.slow

@@ -59,6 +59,9 @@ BATCH_BYTES = 256 << 10
 RETRY_FIRST, RETRY_MOST = 0.01, 1.0
 """Seconds between attempts to write while writing fails; each failure doubles the wait."""
 
+OPENING = 2.0
+"""Seconds that starting waits for the log to be opened."""
+
 LOOK_EVERY = 60.0
 """Seconds at most between looks at whether the segment is old enough to be closed: how old that is may be changed."""
 
@@ -122,8 +125,8 @@ class Journal:
 
     Owns two threads and one open file: `open()` starts them, `close()` ends them. `settings` may be changed between the
     two. `queue_limit` is the most exchanges that wait, besides `settings.queue_bytes`. `notify` is told, from a
-    thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss. `gather` and `write` are given so that a test can
-    have them otherwise.
+    thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss. `gather`, `opening` and `write` are given so that a
+    test can have them otherwise.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class Journal:
         queue_limit: int = 10_000,
         notify: Callable[[Word], object],
         gather: float = GATHER,
+        opening: float = OPENING,
         write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
         self._directory = None if str(path) == "-" else Path(path)
@@ -143,11 +147,13 @@ class Journal:
         self._queue_limit = queue_limit
         self._notify = notify
         self._gather = gather
+        self._opening = opening
         self._write = write
 
         self._queue: deque[tuple[Exchange, Encode, int]] = deque()
         self._woken = threading.Event()
         self._closing = threading.Event()
+        self._tried = threading.Event()  # whether the log can be opened
         self._words: queue.SimpleQueue[Word | _Tidy | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="shadowproxy-journal", daemon=True)
         self._keeper = threading.Thread(target=self._keep, name="shadowproxy-keeper", daemon=True)
@@ -191,16 +197,21 @@ class Journal:
     # --- the event loop's side -------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make the directory if need be, open the first segment, start. Where that cannot be, it is tried again."""
-        try:
-            self._open_log()
-        except OSError as error:
-            self._note_failure(error)
+        """Start, make the directory if need be, open the first segment. Where that cannot be, it is tried again.
+
+        Blocks for OPENING seconds at most, or what was given for it: a directory on a lost mount may never be opened.
+        """
+        self._state = _OPEN
+        self._unopened = True
+        self._writer.start()
+        if not self._tried.wait(self._opening):
+            with self._lock:
+                if self._unopened:
+                    self._failing, self._last_error = "write_error", f"opening it takes longer than {self._opening:g} s"
+        if self._failing is not None:
             where = self._directory or "standard output"
             line = f"the log cannot be written in {where}, records are lost until it can: {self._last_error}"
             self._words.put(Word("log_trouble", line))
-        self._state = _OPEN
-        self._writer.start()
         self._keeper.start()
 
     def append(self, exchange: Exchange, encode: Encode) -> bool:
@@ -268,6 +279,8 @@ class Journal:
     # --- the writing thread ----------------------------------------------------------------------------------------
 
     def _write_all(self) -> None:
+        self._open_again()
+        self._tried.set()
         while not (self._writer_ends or self._abandoned):
             try:
                 self._write_some()
@@ -362,9 +375,11 @@ class Journal:
         return failing
 
     def _note_success(self) -> None:
-        if self._failing is not None:
+        with self._lock:
+            failed = self._failing is not None
+            self._failing, self._unopened, self._retry_after = None, False, RETRY_FIRST
+        if failed:
             self._words.put(Word("log_recovered", "the log is being written again"))
-        self._failing, self._unopened, self._retry_after = None, False, RETRY_FIRST
 
     def _open_log(self) -> None:
         if self._directory is not None:
