@@ -150,6 +150,7 @@ def test_a_log_that_cannot_be_opened_is_told_of_and_written_as_soon_as_it_can_be
         assert (told.statistics().written, told.statistics().queued) == (0, 0)
         obstacle.unlink()
         wait_until(lambda: told.statistics().failing is None)
+        wait_until(lambda: any(each.event == "log_recovered" for each in words))
         assert [each.event for each in words if each.event != "records_lost"] == ["log_trouble", "log_recovered"]
         assert f"the log cannot be written in {path}, records are lost until it can: " in words[0].line
         told.append(exchange(1), line_of)
