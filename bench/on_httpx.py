@@ -10,7 +10,7 @@ import httpx
 
 from shadowproxy.config import load
 from shadowproxy.serve import app, upstream
-from shadowproxy.serve.connection import Asking, Message
+from shadowproxy.serve.asking import Asking, Message
 from shadowproxy.serve.framing import ReplyHead, request_head
 from shadowproxy.serve.wire import Statistics
 

@@ -26,10 +26,9 @@ def main() -> None:
             if status is not None:
                 sys.exit(status)
         case ["serve", *_]:
-            from signal import SIG_BLOCK, SIGHUP, pthread_sigmask
+            from shadowproxy.serve import signals
 
-            # Held back until it can be heard, in serve/app.py: by itself it ends a process that is still starting.
-            pthread_sigmask(SIG_BLOCK, {SIGHUP})
+            signals.prepare()
             # httpx brings its own command line along, and that rich: an eighth of the time until callers are let in.
             sys.modules["httpx._main"] = None  # type: ignore[assignment]  # to Python: not to be imported
     from shadowproxy import cli

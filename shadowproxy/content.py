@@ -109,6 +109,26 @@ def is_json_type(content_type: str) -> bool:
     return media in ("application/json", "text/json") or media.endswith("+json")
 
 
+_JSON_LINES = frozenset(
+    {
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/x-jsonl",
+        "application/jsonlines",
+        "application/x-jsonlines",
+        "application/json-lines",
+    }
+)
+EVENTS = "text/event-stream"
+
+
+def is_lines_type(content_type: str) -> bool:
+    """Whether a Content-Type value names one JSON text a line: server-sent events, or any name of NDJSON."""
+    media = content_type.partition(";")[0].strip().lower()
+    return media == EVENTS or media in _JSON_LINES
+
+
 def parsed(raw: bytes) -> object:
     """The value of a JSON text that may stand in a record as it is. Raises ValueError (orjson's) for any other.
 

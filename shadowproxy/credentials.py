@@ -1,9 +1,10 @@
 """Which header fields and query parameters carry credentials: one list for the shadows and for the log.
 
 A name counts when it is in the exact table, or when it contains one of the telling words once the harmless phrases are
-taken out of it. So `X-Acme-Token` counts, and `X-Token-Count` or `X-RateLimit-Remaining-Tokens`, which model servers
-send with every answer, do not. Case and `_` for `-` make no difference. Where a name could be either, it counts: a
-blanked value can be had back by configuration, a leaked one cannot.
+taken out of it; a header field's also when it ends in `-Auth`. So `X-Acme-Token` counts, and `X-Token-Count` or
+`X-RateLimit-Remaining-Tokens`, which model servers send with every answer, do not. Case, `_` for `-` and `privateKey`
+for `private-key` make no difference. Where a name could be either, it counts: a blanked value can be had back by
+configuration, a leaked one cannot. What is known by its value, whatever its name, is in credential_values.py.
 
 Pure tables; docs/log.md prints them for the people who review where data goes.
 """
@@ -25,6 +26,8 @@ CREDENTIAL_HEADERS = frozenset(
         "x-amz-security-token",
         "auth",
         "x-auth",
+        "helicone-auth",
+        "x-litellm-key",
         "authentication",
         "x-authentication",
         "x-key",
@@ -43,7 +46,6 @@ CREDENTIAL_HEADERS = frozenset(
 
 CREDENTIAL_PARAMETERS = frozenset(
     {
-        "key",
         "api-key",
         "token",
         "access-token",
@@ -65,10 +67,19 @@ CREDENTIAL_PARAMETERS = frozenset(
         "x-amz-credential",
         "x-amz-signature",
         "x-amz-security-token",
+        "x-goog-credential",
+        "x-goog-signature",
         "awsaccesskeyid",
+        "googleaccessid",
+        "key-pair-id",
+        "phpsessid",
+        "sessid",
     }
 )
-"""Lower case, `_` written as `-`. `code` is not here: it is less often an OAuth grant than an airport."""
+"""Lower case, `_` written as `-`: also what JSON in a header field calls things."""
+
+DOUBTFUL_PARAMETERS = frozenset({"key", "code", "appid", "app-id"})
+"""These carry a credential where the value looks like a key: `key=user:42` is a question, and `code=LHR` an airport."""
 
 CREDENTIAL_WORDS = (
     "token",
@@ -89,17 +100,23 @@ CREDENTIAL_WORDS = (
     "access-key",
     "accesskey",
     "account-key",
+    "accountkey",
+    "admin-key",
     "app-key",
     "application-key",
     "auth-key",
     "client-key",
     "customer-key",
+    "encryption-key",
     "license-key",
     "master-key",
     "private-key",
+    "privatekey",
     "sas-key",
     "shared-key",
+    "signing-key",
     "subscription-key",
+    "virtual-key",
 )
 """A name that contains one of these counts. Bare `key` is not one: Idempotency-Key is no secret."""
 
@@ -146,18 +163,42 @@ def is_credential_parameter(name: str) -> bool:
     return _is_parameter(name) if len(name) <= _CACHED_NAME else _is_parameter.__wrapped__(name)
 
 
+def may_be_credential_parameter(name: str) -> bool:
+    """Whether a query parameter of this name carries a credential where its value looks like one."""
+    return len(name) <= _CACHED_NAME and _is_doubtful(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_doubtful(name: str) -> bool:
+    return not DOUBTFUL_PARAMETERS.isdisjoint(_plain(name))
+
+
 @lru_cache(maxsize=4096)
 def _is_header(name: str) -> bool:
-    plain = name.lower().replace("_", "-")
-    return plain in CREDENTIAL_HEADERS or _tells(plain)
+    plain, parted = _plain(name)
+    return not CREDENTIAL_HEADERS.isdisjoint((plain, parted)) or plain.endswith("-auth") or _tells(plain, parted)
 
 
 @lru_cache(maxsize=4096)
 def _is_parameter(name: str) -> bool:
-    plain = name.lower().replace("_", "-")
-    return plain in CREDENTIAL_PARAMETERS or _tells(plain)
+    plain, parted = _plain(name)
+    # connect.sid, user[pass]: each part is a name.
+    return not CREDENTIAL_PARAMETERS.isdisjoint((plain, parted, *_PARTS.split(plain))) or _tells(plain, parted)
 
 
-def _tells(plain: str) -> bool:
+_PARTS = re.compile(r"[.\[\]]+")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def _plain(name: str) -> tuple[str, str]:
+    """A name in lower case with `-` for `_`, and that of `privateKey` with its words parted, `private-key`."""
+    plain = name.replace("_", "-")
+    return plain.lower(), _CAMEL.sub("-", plain).lower()
+
+
+def _tells(plain: str, parted: str) -> bool:
     # A placeholder, not nothing, or taking a phrase out could join its neighbours into a word.
-    return _TELLING.search(_HARMLESS.sub("|", plain)) is not None
+    if _TELLING.search(_HARMLESS.sub("|", parted)) is not None:
+        return True
+    # passWord is one word; but what totalTokenCount says is harmless.
+    return plain != parted and _TELLING.search(_HARMLESS.sub("|", plain)) is not None and not _HARMLESS.search(parted)

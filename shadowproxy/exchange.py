@@ -32,6 +32,7 @@ class Outcome(StrEnum):
     BREAKER_OPEN = "breaker_open"
     BUDGET_SPENT = "budget_spent"
     PAUSED = "paused"
+    UNUSABLE = "unusable"
     SHUTDOWN = "shutdown"
 
 

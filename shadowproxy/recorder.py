@@ -13,10 +13,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from urllib.parse import unquote_plus
 
 import orjson
 
-from shadowproxy.content import Undecodable, decoded, is_json_type, parsed
+from shadowproxy.content import Undecodable, decoded, is_json_type, is_lines_type, parsed
+from shadowproxy.credential_values import credentials_in
+from shadowproxy.echoes import Echoes, field_values, form_values, leaves, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
     NO_HEADERS,
@@ -41,11 +44,15 @@ Before writing, the only header field they have is Content-Type.
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How much of a body is told and compared (`body_limit` in bytes once decoded), and what is redacted."""
+    """How much of a body is told and compared (`body_limit` in bytes once decoded), and what is redacted.
+
+    `own` are secrets that the endpoints are sent beside what callers sent: they are looked for in every answer.
+    """
 
     bodies: Literal["full", "hash", "none"] = "full"
     body_limit: int = 256 << 10
     redaction: Redaction = field(default_factory=Redaction)
+    own: tuple[str, ...] = field(default=(), repr=False)
     heads: "Heads" = field(default_factory=lambda: Heads(), init=False, repr=False, compare=False)
 
 
@@ -63,7 +70,8 @@ def encode(
     """The record of an exchange: one line of UTF-8 that ends in a newline. Raises for no bytes a peer can send.
 
     `judge` is asked about each shadow's answer, and the control's, where both it and live's came to a good end. It
-    sees bodies before they are redacted; its differences are then redacted as the bodies are. A body over `body_limit`
+    sees bodies before they are redacted; its differences are then redacted as the bodies are. What was redacted in the
+    request is then looked for in the answers too. A body over `body_limit`
     is not compared, and not even parsed: orjson holds the interpreter for a whole one, and so the event loop (eight
     answers of 4 MiB made live's median latency 150 ms). `tell` is told each verdict, with the shadow's name or
     `control`.
@@ -71,13 +79,16 @@ def encode(
     request, live, shadows, control = exchange
     path, _, query = request.target.partition(b"?")
     head = _read_head(request.fields, policy.redaction)  # not looked for: each has a request ID of its own
+    taken = [*head.taken, *policy.own]
     asked: dict[str, Any] = {
         "method": request.method,
-        "path": _text(path),
-        "query": policy.redaction.parameters(_text(query)) if query else "",
+        "path": _path(_text(path), policy.redaction, taken),
+        "query": _parameters(_text(query), policy.redaction, taken) if query else "",
         "headers": head.told,
     }
-    _tell_body(asked, _content(head, request.body, request.body_bytes, policy.body_limit), policy)
+    body = _content(head, request.body, request.body_bytes, policy.body_limit)
+    _tell_body(asked, body, policy, _redacted(body, policy.redaction, taken))
+    echoes = Echoes(taken, policy.redaction.mark) if taken else None
     content = _content_of(live, policy)
     answer = _answer(live, content) if judge is not None and isinstance(live, Reply) and content is not None else None
     line: dict[str, Any] = {
@@ -87,16 +98,16 @@ def encode(
         "at": _iso(request.at_ns),
         "proxy": proxy,
         "request": asked,
-        "live": _leg(live, content, policy),
+        "live": _leg(live, content, policy, echoes),
         "shadows": {},
         "control": None,
     }
     for name, leg in shadows.items():
-        line["shadows"][name], verdict = _beside(content, answer, leg, policy, judge)
+        line["shadows"][name], verdict = _beside(content, answer, leg, policy, judge, echoes)
         if verdict is not None:
             tell(name, verdict)
     if control is not None:
-        line["control"], verdict = _beside(content, answer, control, policy, judge)
+        line["control"], verdict = _beside(content, answer, control, policy, judge, echoes)
         if verdict is not None:
             tell("control", verdict)
     return _written(line)
@@ -121,11 +132,12 @@ def encode_again(
     names the old record and tells when the request was sent again. `judge` sees what the log has of both answers, the
     new one redacted by `policy` as the old one was by its own: what a report makes of the new log is the same.
     """
-    parts = _leg(leg, _content_of(leg, policy), policy)
+    echoes = Echoes(policy.own, policy.redaction.mark) if policy.own else None
+    parts = _leg(leg, _content_of(leg, policy), policy, echoes)
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
         judgement = judge(old.live, answer_in(_written(parts)))
-        _tell_judgement(parts, judgement, policy)
+        _tell_judgement(parts, judgement, policy, echoes)
         verdict = judgement.verdict
     line = {
         "schema": SCHEMA,
@@ -152,15 +164,16 @@ def _written(told: dict[str, Any]) -> bytes:
 
 class _Head(NamedTuple):
     """Header fields as they are `told`, and what they say of the body: its `types`, of which the first counts, whether
-    that names JSON or a form, and its `codings`. `hides`: some value is a secret.
+    that names JSON, JSON by the line or a form, and its `codings`. `taken` are the secrets in it.
     """
 
     told: dict[str, str | list[str]]
     types: tuple[str, ...]
     names_json: bool
+    names_lines: bool
     names_form: bool
     codings: str
-    hides: bool
+    taken: tuple[str, ...]
 
 
 _HEADS: Final = 256
@@ -195,7 +208,7 @@ class Heads:
             self._found += 1
             return head
         head = _read_head(fields, redaction)
-        if not head.hides and sum(map(len, chain.from_iterable(fields))) <= _LONGEST_HEAD:
+        if not head.taken and sum(map(len, chain.from_iterable(fields))) <= _LONGEST_HEAD:
             if len(self._known) >= _HEADS:
                 self._rest = _REST if self._found < _HEADS else 0
                 self._known.clear()
@@ -208,7 +221,7 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
     told: dict[str, str | list[str]] = {}
     types: tuple[str, ...] = ()
     codings = ""
-    hides = False
+    taken: list[str] = []
     for raw_name, raw_value in fields:
         if len(raw_name) <= _KNOWN:
             name, hidden, of_body = _known(raw_name, redaction.headers)
@@ -224,11 +237,16 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
             else:
                 codings = f"{codings},{text}" if codings else text
         if hidden:
-            hides = True
+            taken += field_values(name, text)
             text = redaction.mark(raw_value)
-        elif "@" in text or "=" in text:  # without either, no URL in it has a credential
-            shown = redaction.urls(text)
-            hides = hides or shown != text
+        else:
+            shown = redaction.value(text)
+            if shown != text:
+                taken += _decoded(taken_out(text, shown))
+                for each in credentials_in(text):
+                    taken.append(each.secret)
+                    if each.secret[:1] in ("{", "["):
+                        taken += leaves(each.secret.encode())
             text = shown
         before = told.get(name)
         if before is None:
@@ -237,10 +255,10 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
             before.append(text)
         else:
             told[name] = [before, text]
-    json_type = form_type = False
+    json_type = lines_type = form_type = False
     if types:
-        json_type, form_type = (_named if len(types[0]) <= _KNOWN else _named.__wrapped__)(types[0])
-    return _Head(told, types, json_type, form_type, codings, hides)
+        json_type, lines_type, form_type = (_named if len(types[0]) <= _KNOWN else _named.__wrapped__)(types[0])
+    return _Head(told, types, json_type, lines_type, form_type, codings, tuple(taken))
 
 
 _KNOWN = 64
@@ -255,9 +273,10 @@ def _known(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool, bool]:
 
 
 @lru_cache(maxsize=256)
-def _named(content_type: str) -> tuple[bool, bool]:
-    """Whether a Content-Type names JSON, and whether a form."""
-    return is_json_type(content_type), content_type.lower().startswith("application/x-www-form-urlencoded")
+def _named(content_type: str) -> tuple[bool, bool, bool]:
+    """Whether a Content-Type names JSON, JSON by the line, a form."""
+    form = content_type.lower().startswith("application/x-www-form-urlencoded")
+    return is_json_type(content_type), is_lines_type(content_type), form
 
 
 class _Content(NamedTuple):
@@ -338,54 +357,67 @@ def _answer(reply: Reply, content: _Content) -> Answer:
     return Answer(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
 
 
-def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy) -> dict[str, Any]:
+def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy, echoes: Echoes | None) -> dict[str, Any]:
     reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
     parts: dict[str, Any] = {"outcome": "ok" if isinstance(leg, Reply) else leg.outcome.value}
     if reply is not None and content is not None:
         parts["status"] = reply.status
-        parts["headers"] = content.head.told
-        _tell_body(parts, content, policy)
+        parts["headers"] = content.head.told if echoes is None else echoes.headers(content.head.told)
+        redacted = _redacted(content, policy.redaction)
+        if echoes is not None:
+            redacted = _without_echoes(content, redacted, echoes)
+        _tell_body(parts, content, policy, redacted)
         parts["first_byte_ms"] = round(reply.first_byte_ms, 3)
     if not isinstance(leg, Skipped):
         parts["total_ms"] = round(leg.total_ms, 3)
     if not isinstance(leg, Reply):
-        parts["error"] = policy.redaction.error(leg.error)
+        error = policy.redaction.error(leg.error)
+        parts["error"] = error if echoes is None else echoes.text(error)
     return parts
 
 
 def _beside(
-    content: _Content | None, answer: Answer | None, leg: ShadowLeg, policy: Policy, judge: Judge | None
+    content: _Content | None,
+    answer: Answer | None,
+    leg: ShadowLeg,
+    policy: Policy,
+    judge: Judge | None,
+    echoes: Echoes | None,
 ) -> tuple[dict[str, Any], Verdict | None]:
     """A leg beside live's `content`; with the verdict on it, where live gave an `answer` for it to be compared with."""
     own = _content_of(leg, policy, content)
-    parts = _leg(leg, own, policy)
+    parts = _leg(leg, own, policy, echoes)
     if judge is None or answer is None or own is None or not isinstance(leg, Reply):
         return parts, None
     judgement = judge(answer, _answer(leg, own))
     searchable = content is not None and content.kind == own.kind == "json"
-    _tell_judgement(parts, judgement, policy, searchable=searchable)
+    _tell_judgement(parts, judgement, policy, echoes, searchable=searchable)
     return parts, judgement.verdict
 
 
-def _tell_judgement(parts: dict[str, Any], judgement: Judgement, policy: Policy, *, searchable: bool = True) -> None:
+def _tell_judgement(
+    parts: dict[str, Any], judgement: Judgement, policy: Policy, echoes: Echoes | None, *, searchable: bool = True
+) -> None:
     """Add the verdict and its differences. `searchable`: both bodies are JSON as they came, in which the pointers to
     redact name what they do in a difference's path. In a stream, put together for comparing, they do not."""
     parts["verdict"] = judgement.verdict.value
     if judgement.differences:
-        parts["differences"] = [_difference(each, policy, searchable) for each in judgement.differences]
+        parts["differences"] = [_difference(each, policy, echoes, searchable) for each in judgement.differences]
     if judgement.why is not None:
         parts["why"] = judgement.why
 
 
-def _difference(difference: Difference, policy: Policy, searchable: bool) -> dict[str, Any]:
+def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, searchable: bool) -> dict[str, Any]:
     path, kind, live, shadow = difference
+    if policy.redaction.json:
+        path, live, shadow = policy.redaction.difference(path, live, shadow)
     if policy.bodies != "full":
         return {"path": path, "kind": kind}  # what is not told as a body is not told as a value out of it
     if policy.redaction.json and not searchable and kind != "status":
         live = shadow = BLANK
-    elif policy.redaction.json:
-        live = policy.redaction.difference(path, live)
-        shadow = policy.redaction.difference(path, shadow)
+    if echoes is not None:
+        live = echoes.difference(live)
+        shadow = echoes.difference(shadow)
     # JSON has no NaN, and null would be another value.
     if isinstance(live, float) and not math.isfinite(live):
         live = str(live)
@@ -394,14 +426,25 @@ def _difference(difference: Difference, policy: Policy, searchable: bool) -> dic
     return {"path": path, "kind": kind, "live": live, "shadow": shadow}
 
 
-def _tell_body(parts: dict[str, Any], content: _Content, policy: Policy) -> None:
-    """Add the keys that tell of a body."""
-    head, kind, _, raw, wire, size, whole, over, coding = content
-    searched, withheld = raw, False
-    if policy.redaction.json or head.names_form:
-        searched, withheld = _redacted(content, policy.redaction)
+class _Redacted(NamedTuple):
+    """A body's text as it may be told, the same object where there is nothing to hide; or why it may not be told.
+
+    `hashed`: its hash gives nothing away either.
+    """
+
+    text: bytes
+    withheld: str | None = None
+    hashed: bool = True
+
+
+def _tell_body(parts: dict[str, Any], content: _Content, policy: Policy, redacted: _Redacted | None) -> None:
+    """Add the keys that tell of a body; `redacted` is None where nothing is to be hidden."""
+    _, kind, _, searched, wire, size, whole, over, coding = content
+    withheld, hashed = None, True
+    if redacted is not None:
+        searched, withheld, hashed = redacted
     limit = policy.body_limit
-    told = policy.bodies == "full" and not withheld
+    told = policy.bodies == "full" and withheld is None
     cut = over or len(searched) > limit
     if told and kind != "none":
         shown = searched[:limit] if cut else searched
@@ -418,27 +461,98 @@ def _tell_body(parts: dict[str, Any], content: _Content, policy: Policy) -> None
     if size and (cut or not told or not whole):
         parts["body_truncated"] = True
         # The hash is of the bytes on the wire, all of them; of a body with a secret in it, it would let one be guessed.
-        unsearched = withheld or (content.form and over)
-        if policy.bodies != "none" and whole and searched is raw and not unsearched:
+        if policy.bodies != "none" and whole and hashed:
             parts["body_sha256"] = hashlib.sha256(wire).hexdigest()
-    if withheld:
-        parts["body_redacted"] = "not JSON, so it could not be searched for what is to be redacted"
+    if withheld is not None:
+        parts["body_redacted"] = withheld
 
 
-def _redacted(content: _Content, redaction: Redaction) -> tuple[bytes, bool]:
-    """The body's text with its secrets marked (the same object where there are none), and whether to leave it out."""
+_NOT_SEARCHED: Final = "not JSON, so it could not be searched for what is to be redacted"
+_ECHO_IN_BYTES: Final = "not text, and in it is something that was redacted in the request"
+
+
+def _redacted(content: _Content, redaction: Redaction, taken: list[str] | None = None) -> _Redacted | None:
+    """The body without its secrets, which `taken` is given; None where none is looked for."""
     raw = content.raw
     if content.kind == "none":
-        return raw, False
+        return None
     if redaction.json:
-        if content.kind != "json":
-            return raw, True
-        after = redaction.body(raw)
+        values: list[bytes] = []
+        searched: bytes | None = None
+        if content.kind == "json":
+            searched = redaction.body(raw, values)
+        elif content.kind == "text" and content.head.names_lines and content.whole and not content.over:
+            searched = redaction.lines(raw, values)
+        if searched is None:
+            if taken is not None:
+                taken += _all_in(content)
+            return _Redacted(raw, _NOT_SEARCHED, hashed=False)
+        after = searched
+        if taken is not None:
+            for value in dict.fromkeys(values):
+                taken += leaves(value)
     elif content.form:
-        after = redaction.parameters(content.value).encode()
+        after = _parameters(content.value, redaction, taken).encode()
     else:
-        return raw, False
-    return (raw if after == raw else after), False
+        return None
+    if raw == after:
+        return _Redacted(raw, hashed=not (content.form and content.over))
+    return _Redacted(after, hashed=False)
+
+
+def _all_in(content: _Content) -> list[str]:
+    """What a request's body that is withheld may have secrets in: all that is in it, as far as it can be told apart."""
+    if content.kind != "text":
+        return []
+    if content.head.names_form:
+        return list(form_values(content.value))
+    raw = content.raw
+    if content.head.names_json or raw.lstrip()[:1] in (b"{", b"["):
+        return list(leaves(raw))
+    return [content.value]
+
+
+def _without_echoes(content: _Content, redacted: _Redacted | None, echoes: Echoes) -> _Redacted | None:
+    """An answer's body without what was redacted in the request."""
+    kind, cut = content.kind, content.over or not content.whole
+    if kind == "none" or (redacted is not None and redacted.withheld is not None):
+        return redacted
+    before = content.raw if redacted is None else redacted.text
+    if kind == "bytes":
+        return _Redacted(before, _ECHO_IN_BYTES, hashed=False) if echoes.is_in_bytes(before) else redacted
+    if kind == "json":
+        after = echoes.json(before, content.value)
+    else:
+        text = content.value if before is content.raw else before.decode()
+        told = echoes.text(text)
+        end = echoes.beginning_at_the_end(told) if cut else len(told)
+        after = before if told is text and end == len(text) else told[:end].encode()
+    if after is not before:
+        return _Redacted(after, None, hashed=False)
+    # What is beyond the limit was not searched: of coded bytes nobody knows what they say.
+    if content.over and (content.head.codings != "" or echoes.is_in_bytes(content.wire)):
+        return _Redacted(before, None, hashed=False)
+    return redacted
+
+
+def _path(text: str, redaction: Redaction, taken: list[str]) -> str:
+    """A path without its secrets, which are put into `taken`."""
+    shown = redaction.path(text)
+    if shown != text:
+        taken += _decoded(taken_out(text, shown))
+    return shown
+
+
+def _parameters(text: str, redaction: Redaction, taken: list[str] | None) -> str:
+    told = redaction.parameters(text)
+    if taken is not None and told != text:
+        taken += _decoded(taken_out(text, told))
+    return told
+
+
+def _decoded(values: list[str]) -> list[str]:
+    """Values out of a query or a form, as they stand there and as they are meant."""
+    return values + [unquote_plus(value) for value in values if "%" in value or "+" in value]
 
 
 def _text(raw: bytes) -> str:

@@ -5,18 +5,21 @@ serialised anew. What cannot be searched is not told: a body that should be reda
 A shared secret looks the same wherever it stands: with a key, the mark is an HMAC of the value, so records join.
 """
 
+import fnmatch
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_plus
 
 import orjson
 
-from shadowproxy.credentials import is_credential_header, is_credential_parameter
+from shadowproxy.credential_values import PATH_PARAMETER, PIECES, credentials_in, is_credential
+from shadowproxy.credentials import is_credential_header
+from shadowproxy.pointers import Patterns, State, pointer_segments, pointer_token
 
 BLANK = "[redacted]"
 MARK = re.compile(r"\[redacted(?::hmac:[0-9a-f]{16})?\]")
@@ -25,8 +28,9 @@ MARK = re.compile(r"\[redacted(?::hmac:[0-9a-f]{16})?\]")
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """What to redact beyond the built-in list. Header and parameter names in lower case; `json` are JSON pointers in
-    which `*` stands for any key or index. With `hash_key`, marks are `[redacted:hmac:<16 hex>]` instead of blank.
+    """What to redact beyond the built-in list. In names of header fields and parameters, `*` is any run of characters;
+    case and `_` for `-` make no difference. `json` are patterns of JSON pointers, as those that comparing takes. With
+    `hash_key`, marks are `[redacted:hmac:<16 hex>]` instead of blank.
     """
 
     headers: frozenset[str] = frozenset()
@@ -44,21 +48,51 @@ class Redaction:
         """Whether a header field of this name (any case) is told of by its mark only."""
         if is_credential_header(name):
             return True
-        return bool(self.headers) and name.decode("latin-1").lower() in self.headers
+        return bool(self.headers) and _named(self.headers, name.decode("latin-1"))
+
+    def hidden(self, fields: Mapping[str, str], parameters: Mapping[str, str]) -> list[str]:
+        """The values of those header fields and query parameters that are told of by their marks only."""
+        hidden = [value for name, value in fields.items() if self.hides_header(name.encode()) or credentials_in(value)]
+        hidden += [value for name, value in parameters.items() if self._hides_parameter(name, value)]
+        return list(map(str, hidden))
+
+    def _hides_parameter(self, name: str, value: str) -> bool:
+        return (bool(self.query) and _named(self.query, name)) or is_credential(name, value)
 
     def parameters(self, text: str) -> str:
         """A query string, or a form body, with the values of credential parameters replaced; the rest as it was."""
-        if "=" not in text:
-            return text
         return "".join(map(self._parameter, _SEPARATOR.split(text)))
 
     def _parameter(self, text: str) -> str:
         name, equals, value = text.partition("=")
-        if equals and value:
-            plain = unquote_plus(name)
-            if is_credential_parameter(plain) or plain.lower() in self.query:
-                return f"{name}={self.mark(unquote_plus(value).encode())}"
+        if equals:
+            plain_name, plain = unquote_plus(name), unquote_plus(value)
+            if value and self._hides_parameter(plain_name, plain):
+                return f"{name}={self.mark(plain.encode())}"
+        elif credentials_in(plain := unquote_plus(text)):
+            return self.mark(plain.encode())
         return text
+
+    def path(self, text: str) -> str:
+        """A path, with the values of credential parameters in its segments and its fragment replaced."""
+        if "=" not in text:
+            return text
+        return PATH_PARAMETER.sub(lambda match: match[0][0] + self._parameter(match[0][1:]), text)
+
+    def value(self, text: str) -> str:
+        """A header field's value with the credentials in it replaced: nothing but a mark where it is nothing else."""
+        if len(text) <= _KNOWN_VALUE and _is_plain(text):
+            return text
+        text = self.urls(text)
+        found = credentials_in(text)
+        if not found:
+            return text
+        pieces: list[str] = []
+        end = 0
+        for each in found:
+            pieces += (text[end : each.start], each.quote, self.mark(each.secret.encode()), each.quote)
+            end = each.end
+        return "".join((*pieces, text[end:]))
 
     def urls(self, text: str) -> str:
         """Text that may hold URLs (Referer, Location, X-Original-URL), with their credentials replaced."""
@@ -68,98 +102,202 @@ class Redaction:
             text = _URL_QUERY.sub(lambda match: match[1] + self.parameters(match[2]), text)
         return text
 
-    def body(self, raw: bytes) -> bytes:
+    def body(self, raw: bytes, taken: list[bytes] | None = None) -> bytes:
         """A valid JSON text with the values that `json` points at replaced by their marks; all else byte for byte.
 
-        Each occurrence of a repeated key is found. A value is marked whole, be it an object.
+        Each occurrence of a repeated key is found. A value is marked whole, be it an object. `taken` is given the JSON
+        of each.
         """
         wanted = _wanted(self.json)
-        if b"\\" not in raw and not any(all(key in raw for key in keys) for keys in wanted.keys):
-            return raw  # most bodies: with nothing escaped, a key that is not there as text is not there
+        # With nothing in it that could spell a key otherwise, a key that is not there as text is not there.
+        if b"\\u" not in raw and b"\\/" not in raw and not any(all(key in raw for key in keys) for keys in wanted.keys):
+            return raw
         pieces: list[bytes] = []
         end = 0
         for start, stop in _spans(raw, wanted.root):
             secret = raw[start:stop]
+            if taken is not None:
+                taken.append(secret)
             # A string is marked by what it says, however it was escaped, so that it joins with the same in a header.
             plain = orjson.loads(secret).encode() if secret[:1] == b'"' else secret
             pieces += (raw[end:start], b'"', self.mark(plain).encode(), b'"')
             end = stop
         return b"".join((*pieces, raw[end:]))
 
-    def difference(self, path: str, value: Any) -> Any:
-        """What a difference may show of the value at a JSON pointer: blank where `json` points there, above or below.
+    def lines(self, raw: bytes, taken: list[bytes] | None = None) -> bytes | None:
+        """The same of text with one JSON value a line, as NDJSON and server-sent events are; None where a line is not.
 
-        Below, because the value may hold the secret, if only as the beginning of a shortened text.
+        Of events, `data:` comes before the value, and lines of other fields have none.
         """
-        nodes = [_wanted(self.json).root]
-        for token in _tokens(path):
-            if any(node.ends for node in nodes):
-                return BLANK
-            nodes = _below(nodes, token)
-        if any(node.ends for node in nodes):
-            return BLANK
-        return BLANK if nodes and isinstance(value, str | dict | list | tuple) else value
+        told: list[bytes] = []
+        for line in raw.split(b"\n"):
+            data = _DATA.match(line)
+            start = data.end() if data is not None else 0
+            value = line[start:]
+            if value.strip() not in (b"", b"[DONE]") and (data is not None or _OF_EVENTS.match(line) is None):
+                try:
+                    orjson.loads(value)
+                except orjson.JSONDecodeError:
+                    return None
+                value = self.body(value, taken)
+            told.append(line[:start] + value)
+        return b"\n".join(told)
+
+    def difference(self, path: str, live: Any, shadow: Any) -> tuple[str, Any, Any]:
+        """What a difference at a JSON pointer may show: its place, live's value and the shadow's.
+
+        Below a place that `json` points at, that place is all that is told: the names in it are part of the value.
+        """
+        place = _wanted(self.json).root
+        shown = ""
+        for segment in pointer_segments(path):
+            if place.ends:
+                break
+            place = place.below(segment)
+            shown += f"/{pointer_token(segment)}"
+        if place.ends or "…" in path:  # of a pointer that was cut short, nobody knows where it leads
+            return shown, BLANK, BLANK
+        return shown, _masked(live, place, path), _masked(shadow, place, path)
 
     def error(self, text: str) -> str:
         """An error's text as one line that holds no URL's user information or query."""
         return _ERROR_QUERY.sub(r"\1?...", self.urls(" ".join(text.split())))
 
 
-_SEPARATOR = re.compile(r"([&;])")
+_DATA = re.compile(rb"data: ?")
+_OF_EVENTS = re.compile(rb":|(?:event|id|retry)[:\r]|(?:event|id|retry)$")
+_SEPARATOR = re.compile(f"({PIECES.pattern})")
+_KNOWN_VALUE: Final = 512
+"""Characters of the longest field value that is remembered to be plain: callers choose them."""
+
+
+@lru_cache(2048)
+def _is_plain(text: str) -> bool:
+    """Whether there is nothing in a field's value to be redacted, whatever the configuration."""
+    if ("//" in text and "@" in text) or ("=" in text and ("?" in text or "#" in text)):
+        return False  # a URL, whose parameters the configuration may name
+    return not credentials_in(text)
+
+
 _USERINFO = re.compile(r"//([^/?#\s\"'<>@]++)@")
 _URL_QUERY = re.compile(r"([?#])([^?#\s\"'<>]++)")
 _ERROR_QUERY = re.compile(r"(//[^\s?\"'<>]++)\?[^\s\"'<>]++")
 
 
-@dataclass(slots=True)
-class _Node:
-    """A step in the pointers to redact: `ends` where a pointer ends, `keys` what may follow, `*` for anything."""
+def _named(names: frozenset[str], name: str) -> bool:
+    exact, wild = _names(names)
+    plain = _spelt(name)
+    return plain in exact or (wild is not None and wild.match(plain) is not None)
 
-    ends: bool = False
-    keys: dict[str, "_Node"] = field(default_factory=dict)
+
+@lru_cache(maxsize=64)
+def _names(names: frozenset[str]) -> tuple[frozenset[str], re.Pattern[str] | None]:
+    """The names that are written out, and what fits those with a `*` in them, in time linear in the name's length."""
+    spelt = sorted({_spelt(name) for name in names})
+    # Of what fnmatch takes for wildcards only `*` is one here: user[id] is the name of a parameter.
+    wild = [re.sub(r"[\[?]", r"[\g<0>]", name) for name in spelt if "*" in name]
+    return (
+        frozenset([name for name in spelt if "*" not in name]),
+        re.compile("|".join([fnmatch.translate(name) for name in wild])) if wild else None,
+    )
+
+
+def _spelt(name: str) -> str:
+    """CGI and WSGI make one of `X-Customer` and `X_Customer`."""
+    return name.lower().replace("_", "-")
+
+
+_MOST_PLACES: Final = 4096
+
+
+class _Places:
+    """The places that the pointers tell apart. Most bodies have few of them; only so many are remembered."""
+
+    __slots__ = ("patterns", "remembered", "root")
+
+    def __init__(self, pointers: tuple[str, ...]) -> None:
+        self.patterns = Patterns(pointers)
+        self.remembered = 0
+        self.root = _Place(self, self.patterns.start)
+
+
+class _Place:
+    """A place in a body. `ends`: a pointer leads here. `open`: one may yet lead to what is below."""
+
+    __slots__ = ("_below", "_places", "_state", "ends", "open")
+
+    def __init__(self, places: _Places, state: State) -> None:
+        self._places = places
+        self._state = state
+        self._below: dict[str, _Place] = {}
+        self.ends = bool(places.patterns.ended(state))
+        self.open = bool(state)
+
+    def below(self, key: str) -> "_Place":
+        places = self._places
+        if key not in places.patterns.named:
+            key = "*"  # all that no pointer names are one
+        found = self._below.get(key)
+        if found is None:
+            found = _Place(places, places.patterns.below(self._state, key))
+            if places.remembered >= _MOST_PLACES:
+                places.remembered = 0
+                places.root.forget()
+            self._below[key] = found
+            places.remembered += 1
+        return found
+
+    def forget(self) -> None:
+        self._below.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    root: _Node
+    root: _Place
     keys: tuple[tuple[bytes, ...], ...]
     """The keys, as JSON text, that must all be in a body for each pointer to be in it. An index is in none."""
 
 
 @lru_cache(maxsize=64)
 def _wanted(pointers: tuple[str, ...]) -> _Wanted:
-    root = _Node()
-    for pointer in pointers:
-        node = root
-        for token in _tokens(pointer):
-            node = node.keys.setdefault(token, _Node())
-        node.ends = True
     return _Wanted(
-        root,
+        _Places(pointers).root,
         tuple(
-            tuple(orjson.dumps(token) for token in _tokens(pointer) if token != "*" and not token.isdigit())
-            for pointer in pointers
+            [
+                tuple([orjson.dumps(part) for part in pointer_segments(pointer) if not _is_no_key(part)])
+                for pointer in pointers
+            ]
         ),
     )
 
 
-def _tokens(pointer: str) -> list[str]:
-    """RFC 6901: the reference tokens of a JSON pointer."""
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
+def _is_no_key(segment: str) -> bool:
+    return segment in ("*", "**") or segment.isdigit()
 
 
-def _below(nodes: list[_Node], token: str) -> list[_Node]:
-    return [node.keys[name] for node in nodes for name in (token, "*") if name in node.keys]
+_DEEPEST_SHOWN: Final = 32
+
+
+def _masked(value: Any, place: _Place, path: str, depth: int = 0) -> Any:
+    """A difference's value without what the pointers lead to from its place."""
+    if place.ends or depth > _DEEPEST_SHOWN:
+        return BLANK
+    if isinstance(value, dict):
+        return {key: _masked(each, place.below(key), path, depth + 1) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each, place.below(str(at)), path, depth + 1) for at, each in enumerate(value)]
+    # At the root, a text may be the beginning of a whole body that could not be searched.
+    return BLANK if path == "" and depth == 0 and isinstance(value, str) else value
 
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 
 
-def _spans(raw: bytes, root: _Node) -> Iterator[tuple[int, int]]:
+def _spans(raw: bytes, root: _Place) -> Iterator[tuple[int, int]]:
     """Where in a valid JSON text the values stand that pointers end at; outermost only, in order."""
-    stack: list[tuple[list[_Node], bool]] = []  # the nodes at each open container, and whether it is an array
+    stack: list[tuple[_Place, bool]] = []  # the place of each open container, and whether it is an array
     indices: list[int] = []
-    here = [root]  # the nodes at the value that comes next
+    here = root  # the place of the value that comes next
     key_next = False
     hidden: tuple[int, int] | None = None  # where a value to redact began, and how deep
     for match in _TOKEN.finditer(raw):
@@ -172,28 +310,27 @@ def _spans(raw: bytes, root: _Node) -> Iterator[tuple[int, int]]:
                 yield hidden[0], match.end()
                 hidden = None
         elif token == b",":
-            nodes, array = stack[-1]
+            place, array = stack[-1]
             key_next = not array
             if array:
                 indices[-1] += 1
-                here = _below(nodes, str(indices[-1])) if nodes else nodes
+                here = place.below(str(indices[-1])) if place.open else place
         elif token == b":":
             pass
         elif key_next:
-            nodes = stack[-1][0]
-            here = _below(nodes, orjson.loads(token)) if nodes else nodes
+            place = stack[-1][0]
+            here = place.below(orjson.loads(token)) if place.open else place
             key_next = False
         else:
             opens = token in (b"{", b"[")
-            if hidden is None and any(node.ends for node in here):
+            if hidden is None and here.ends:
                 if opens:
                     hidden = (match.start(), len(stack))
                 else:
                     yield match.span()
             if opens:
-                nodes = [] if hidden is not None else here
                 array = token == b"["
-                stack.append((nodes, array))
+                stack.append((here, array))
                 indices.append(0)
                 key_next = not array
-                here = _below(nodes, "0") if array else nodes
+                here = here.below("0") if array and here.open else here

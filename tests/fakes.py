@@ -15,12 +15,17 @@ Rules:
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import itertools
 import re
+import select
 import socket
 import ssl
 import struct
+import termios
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -570,6 +575,82 @@ class Caller(Peer):
         """Send one whole request and read its answer. The method is taken from the request's first word."""
         await self.send(raw)
         return await self.answer(raw.split(b" ", 1)[0])
+
+
+class Hasty:
+    """A server that answers an upload which it does not read, and closes, as gunicorn and hypercorn do. Use as `with`.
+
+    What it has not read makes its kernel send a reset right behind the answer. It serves in a thread of its own, so
+    that a test can keep its event loop from reading: see `upload_that_fails`. Where it is `gated`, each of `pieces`
+    waits for a `send_next`. It closes when all were taken by the other side's kernel.
+    """
+
+    def __init__(self, *pieces: bytes, tls: ssl.SSLContext | None = None, gated: bool = False) -> None:
+        self.gone = threading.Event()  # it has closed a connection
+        self.connections = 0
+        self._gate = threading.Semaphore(0) if gated else None
+        self._pieces = pieces
+        self._tls = tls
+
+    def __enter__(self) -> Self:
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE)
+        self._listening.close()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    def send_next(self) -> None:
+        assert self._gate is not None
+        self._gate.release()
+
+    async def upload_that_fails(self) -> AsyncIterator[bytes]:
+        """What is to be sent to it, of 200,000 bytes: sending fails before the loop has had a turn to read."""
+        yield bytes(100_000)
+        for _ in range(50):  # so that the beginning is there, and not all of it is read
+            await asyncio.sleep(0)
+        self.gone.clear()
+        self.send_next()
+        self.gone.wait(PATIENCE)
+        yield bytes(50_000)
+        yield bytes(50_000)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return  # closed: it is over
+            self.connections += 1
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(PATIENCE)
+                self._answer(connection)
+            self.gone.set()
+
+    def _answer(self, connection: socket.socket) -> None:
+        plain = connection
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection.dup(), server_side=True)
+        with connection:
+            connection.recv(10)
+            while not select.select([plain], [], [], PATIENCE)[0]:
+                pass
+            for piece in self._pieces:
+                if self._gate is not None:
+                    self._gate.acquire(timeout=PATIENCE)
+                connection.sendall(piece)
+                while struct.unpack("i", fcntl.ioctl(plain, termios.TIOCOUTQ, bytes(4)))[0]:
+                    time.sleep(0.001)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ async def wait_written(admin: httpx.AsyncClient, count: int) -> None:
 
 async def test_it_is_alive_and_ready(proxy: StartProxy) -> None:
     async with proxy(**ADMIN) as running, client(running) as admin:
-        assert (await admin.get("/healthz")).json() == {"status": "alive"}
+        assert (await admin.get("/healthz")).json() == {"status": "alive", "log": "ok", "unusable": []}
         assert (await admin.get("/readyz")).json() == {"status": "ready"}
 
 

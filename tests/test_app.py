@@ -62,16 +62,10 @@ async def test_the_admins_port_in_use_is_one_line_too(tmp_path: Path) -> None:
         assert await fails(sidecar(tmp_path, admin=admin)) == f"cannot listen on {admin}: the address is in use"
 
 
-async def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    told = await fails(sidecar(tmp_path / "file"))
-    assert told == f"cannot write the log in {tmp_path / 'file' / 'log'}: File exists"
-
-
 async def test_a_certificate_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
-    shadow = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
-    assert (await fails(sidecar(tmp_path, shadows={"s": shadow}))).startswith("shadows.s.tls: its files cannot be used")
+    live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
+    assert (await fails(sidecar(tmp_path, live=live))).startswith("live.tls: its files cannot be used")
 
 
 async def test_a_socket_that_somebody_listens_on_is_not_taken_away(tmp_path: Path) -> None:

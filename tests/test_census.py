@@ -6,6 +6,7 @@ from dataclasses import replace
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.census import Census, ConfigCensus, Durations, ShadowCensus, merge
 from shadowproxy.serve.journal import LOSSES, WORKER_ENDED, Statistics
+from shadowproxy.serve.sampling import Passed
 from shadowproxy.serve.times import BOUNDS
 
 COUNTS = (1,) * (len(BOUNDS) + 1)
@@ -25,6 +26,8 @@ def shadow(name: str = "a", count: int = 1, *, breaker: str = "closed") -> Shado
         budget_requests=10,
         budget_left=float(count),
         chosen=count,
+        passed={Passed.METHOD: count},
+        retries=count,
         outcomes={Outcome.OK: count},
         verdicts={Verdict.MATCH: count},
         durations=Durations(COUNTS, float(count)),
@@ -37,6 +40,7 @@ def census(count: int = 1, *shadows: ShadowCensus) -> Census:
         paused=False,
         live_url="http://127.0.0.1:2",
         outcomes={Outcome.OK: count},
+        retries=count,
         refused={503: count},
         in_flight=count,
         live_mirrored=Durations(COUNTS, float(count)),
@@ -47,6 +51,8 @@ def census(count: int = 1, *shadows: ShadowCensus) -> Census:
         memory_held=count,
         memory_limit=count,
         config=ConfigCensus(1, 0.0, 0, 0, None),
+        keys_first=count,
+        keys_again=2 * count,
     )
 
 
@@ -58,6 +64,7 @@ def test_counts_and_sizes_are_added_up() -> None:
     both = merge([census(2), census(3)])
     (one,) = both.shadows
     assert (both.outcomes, both.refused, both.in_flight) == ({Outcome.OK: 5}, {503: 5}, 5)
+    assert (one.passed, both.keys_first, both.keys_again) == ({Passed.METHOD: 5}, 5, 10)
     assert (one.chosen, one.outcomes, one.verdicts) == (5, {Outcome.OK: 5}, {Verdict.MATCH: 5})
     assert (one.in_flight, one.waiting, one.begun, one.budget_requests) == (5, 5, 5, 20)
     assert both.live_mirrored == both.live_alone == one.durations == Durations((2,) * len(COUNTS), 5.0)
@@ -78,6 +85,7 @@ def test_of_a_worker_that_has_ended_its_counts_stay_and_nothing_else() -> None:
     both = merge([census(2)], [census(3, shadow(count=3, breaker="open"))])
     (one,) = both.shadows
     assert (both.outcomes, both.journal.written, one.chosen, one.outcomes) == ({Outcome.OK: 5}, 5, 5, {Outcome.OK: 5})
+    assert (both.retries, one.retries) == (5, 5)
     assert (both.in_flight, both.memory_held, both.memory_limit, both.loop_lag) == (2, 2, 2, 0.002)
     assert (one.breaker, one.in_flight, one.waiting, one.begun, one.budget_requests) == ("closed", 2, 2, 2, 10)
     assert (both.journal.queued, both.journal.queued_bytes) == (2, 2)

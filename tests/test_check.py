@@ -130,6 +130,9 @@ def test_no_request_is_sent_where_none_is_wanted(tmp_path: Path) -> None:
         (503, {}, "WARN GET /: answered 503 Service Unavailable"),
         (401, {}, "WARN GET /: answered 401 Unauthorized"),
         (403, {"headers": {"set": {"Authorization": "x"}}}, "our own are not accepted"),
+        (403, {"headers": {"set": {"X-Upstream": "Basic dXNlcjpwYXNz"}}}, "our own are not accepted"),
+        (403, {"query": {"set": {"api_key": "x"}}}, "GET /: answered 403 Forbidden"),
+        (403, {"query": {"set": {"api_key": "x"}}}, "our own are not accepted"),
         (401, {"forward_credentials": True}, "it will be sent the callers'"),
     ],
 )
@@ -479,14 +482,16 @@ live        http://a
   ok        a is 10.0.0.1 (2 ms)
   ok        connected
             is sent every request as it came, credentials included
-            given up after 1 m of silence
+            given up after 10 m of silence
 
 shadow      b: http://b
   warn      connected connected connected connected connected connected
             connected connected connected connected connected connected at last
             is sent 100 % of requests
+            repeats GET, HEAD, POST and OPTIONS requests, and so what a POST
+            changes; no PUT, PATCH or DELETE
             64 at once, 256 waiting, each within 30 s
-            the callers' credentials are held back
+            the callers' credentials are held back, in the query too
 
 log         shadow-log
   ok        will be made
@@ -512,6 +517,7 @@ def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> Non
         },
         "host": "preserve",
         "headers": {"set": {"Authorization": "Bearer hunter2"}, "remove": ["X-Trace"]},
+        "query": {"set": {"api_key": "hunter2", "v": "2"}, "remove": ["debug", "trace"]},
         "rewrite": {"path": {"/v1/a": "/v2/a"}, "json": {"/model": "hunter2"}},
         "budget": {"requests": 1000, "duration": "2h"},
     }
@@ -527,14 +533,17 @@ def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> Non
         "64 at once, 256 waiting, each within 30 s",
         "at most 1000 requests",
         "for 2 h",
-        "the callers' credentials are held back",
+        "the callers' credentials are held back, in the query too",
         "Host: the one the caller sent",
         "headers set: Authorization",
         "headers removed: X-Trace",
+        "query parameters set: api_key, v",
+        "query parameters removed: debug, trace",
         "rewritten: /v1/a becomes /v2/a, /model",
         "of bodies their length and SHA-256",
         "credentials as a keyed hash, and /user",
         "warning shadows.b.headers.set.Authorization is a secret written into the file",
+        "warning shadows.b.query.set.api_key is a secret written into the file",
     ):
         assert said in flowing
     assert "hunter2" not in text

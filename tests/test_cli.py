@@ -203,13 +203,6 @@ def test_serve_says_that_the_port_is_in_use(tmp_path: Path) -> None:
     assert re.fullmatch(r"shadowproxy: cannot listen on .*in use\n", said.stderr)
 
 
-def test_serve_says_that_the_log_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    said = fault("serve", "--live", "http://a", "--shadow", "b=http://b", "--log", tmp_path / "file" / "log")
-    assert "cannot write the log" in said
-    assert len(said.splitlines()) == 1
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_says_where_it_listens_and_ends_with_0_when_told_to(tmp_path: Path, number: signal.Signals) -> None:
     words = [

@@ -94,6 +94,11 @@ def test_listen_is_an_address_that_prints_as_it_was_written(text: str, address: 
     assert str(address) == text
 
 
+def test_no_default_cuts_an_answer_for_which_common_clients_wait_longer() -> None:
+    """OpenAI's and Anthropic's wait 600 s for an answer that is not streamed."""
+    assert of().live.timeout >= 600
+
+
 @pytest.mark.parametrize("word", ["off", "idle"])
 def test_off_is_a_word_and_not_false(tmp_path: Path, word: str) -> None:
     assert config.load(written(tmp_path, f"live: {{url: http://a, retry: {word}}}")).live.retry == word
@@ -359,6 +364,23 @@ def test_a_password_in_a_url_is_refused_with_advice_and_not_repeated() -> None:
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ({"set": {"": "x"}}, "shadows.b.query.set.: is not the name of a parameter"),
+        ({"set": {"a=b": "x"}}, "shadows.b.query.set.a=b: is not the name of a parameter"),
+        ({"set": {"a%20b": "x"}}, "shadows.b.query.set.a%20b: is percent-encoded"),
+        ({"set": {"v": 2}}, "shadows.b.query.set.v: must be text: put it in quotes"),
+        ({"remove": ["X-Amz-*"]}, "shadows.b.query.remove.0: has a * in it, which is no wildcard here"),
+        ({"remove": [""]}, "shadows.b.query.remove.0: is not the name of a parameter"),
+        ({"set": {"v": "2"}, "remove": ["v"]}, "shadows.b.query: v is both set and removed"),
+        ({"put": {}}, "shadows.b.query.put: unknown key"),
+    ],
+)
+def test_what_no_query_can_be_changed_by_is_refused(query: dict[str, object], problem: str) -> None:
+    assert shadow_fault(query=query).startswith(problem)
+
+
 @pytest.mark.parametrize("listen", ["8080", ":80", "host", "host:70000", "::1:80", "unix:relative", "", 8080, None])
 def test_what_is_no_address_is_refused(listen: object) -> None:
     assert fault(listen=listen).startswith("listen: must be ")
@@ -406,6 +428,107 @@ def test_a_header_value_is_not_repeated_in_a_message_or_a_repr() -> None:
 def test_what_is_no_json_pointer_is_refused(pointer: object) -> None:
     assert "is not a JSON pointer" in fault(compare={"ignore": [pointer]})
     assert "is not a JSON pointer" in fault(log={"redact": {"json": [pointer]}})
+
+
+INEFFECTIVE = {
+    "a pointer without a slash": ("log: {redact: {json: [user.email]}}", "log.redact.json.0", "is not a JSON pointer"),
+    "a part of a name": ("log: {redact: {json: [/user/e*]}}", "log.redact.json.0", "has a * within a name"),
+    "three stars": ("compare: {ignore: [/a/***]}", "compare.ignore.0", "has a * within a name"),
+    "a part of a tolerated name": ("compare: {tolerance: {/s*: 1}}", "compare.tolerance./s*", "has a * within a name"),
+    "a part of an unordered name": ("compare: {unordered: [/t*]}", "compare.unordered.0", "has a * within a name"),
+    "any depth, for one field": ("compare: {prediction: /**/score}", "compare.prediction", "has ** in it"),
+    "a line break in a pointer": ('log: {redact: {json: ["/a\\n"]}}', "log.redact.json.0", "is not a JSON pointer"),
+    "a header's colon": ('log: {redact: {headers: ["X-A:"]}}', "log.redact.headers.0", "is not the name of a header"),
+    "a header's space": ("log: {redact: {headers: [X A]}}", "log.redact.headers.0", "is not the name of a header"),
+    "no header's name": ('log: {redact: {headers: [""]}}', "log.redact.headers.0", "is not the name of a header"),
+    "no parameter's name": ('log: {redact: {query: [""]}}', "log.redact.query.0", "is not the name of a parameter"),
+    "a control character": ('log: {redact: {query: ["a\\t"]}}', "log.redact.query.0", "is not the name of a parameter"),
+    "a whole parameter": ("log: {redact: {query: [email=*]}}", "log.redact.query.0", "is not the name of a parameter"),
+    "a whole query": ('log: {redact: {query: ["?email"]}}', "log.redact.query.0", "is not the name of a parameter"),
+    "an encoded name": ("log: {redact: {query: [user%5Bid%5D]}}", "log.redact.query.0", "is percent-encoded"),
+    "headers to remove": ("shadows: {b: {url: http://b, headers: {remove: [X-*]}}}", "shadows.b.headers.remove.0", "*"),
+    "a header to match": ("shadows: {b: {url: http://b, match: {headers: {X-*: a}}}}", "shadows.b.match.headers", "*"),
+    "any method": ('shadows: {b: {url: http://b, match: {methods: ["P*"]}}}', "shadows.b.match.methods.0", "*"),
+    "a glob with a query": (
+        'shadows: {b: {url: http://b, match: {paths: ["/a?b=c"]}}}',
+        "shadows.b.match.paths.0",
+        "fits no path",
+    ),
+    "a glob with a space": (
+        "shadows: {b: {url: http://b, match: {paths: [/a b]}}}",
+        "shadows.b.match.paths.0",
+        "fits no",
+    ),
+    "a glob with braces": (
+        'shadows: {b: {url: http://b, match: {paths: ["/{a,b}/*"]}}}',
+        "shadows.b.match.paths.0",
+        "has braces",
+    ),
+    "a glob with half a class": (
+        'shadows: {b: {url: http://b, match: {paths: ["/[ab"]}}}',
+        "shadows.b.match.paths.0",
+        "has a [ without its ]",
+    ),
+    "a value with half a class": (
+        'shadows: {b: {url: http://b, match: {headers: {X-A: "[!]"}}}}',
+        "shadows.b.match.headers.X-A",
+        "has a [ without its ]",
+    ),
+    "a place to rewrite": (
+        "shadows: {b: {url: http://b, rewrite: {json: {/a/*/b: 1}}}}",
+        "shadows.b.rewrite.json",
+        "*",
+    ),
+    "paths to rewrite": (
+        'shadows: {b: {url: http://b, rewrite: {path: {"/v1/*": /v2}}}}',
+        "shadows.b.rewrite.path",
+        "no wildcard here",
+    ),
+    "a template to rewrite": (
+        'shadows: {b: {url: http://b, rewrite: {path: {"/v1/{id}": /v2}}}}',
+        "shadows.b.rewrite.path",
+        "no wildcard here",
+    ),
+    "a place to sample by": ('sampling: {key: "json:/users/*/id"}', "sampling.key", "* is no wildcard"),
+    "a header to sample by": ('sampling: {key: "header:X-*"}', "sampling.key", "* is no wildcard"),
+    "a short token, far away": (
+        "{admin: 0.0.0.0:9901, admin_token: abcdefghijklmno}",
+        "admin_token",
+        "is shorter than 16 characters and admin listens beyond loopback",
+    ),
+    "a short token by a name": (
+        "{admin: 'model.example:9901', admin_token: '${SHORT}'}",
+        "admin_token",
+        "is shorter than 16 characters and admin listens beyond loopback",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "key", "problem"), INEFFECTIVE.values(), ids=INEFFECTIVE)
+def test_what_would_have_no_effect_is_an_error_with_its_line(text: str, key: str, problem: str, tmp_path: Path) -> None:
+    lines = text.strip("{}").replace(", admin_token", "\nadmin_token") if text.startswith("{") else text
+    message = file_fault(tmp_path, f"live: {{url: http://a}}\n\n{lines}\n", {"SHORT": "hunter2"})
+    line = 4 if key == "admin_token" else 3
+    assert message.startswith(f"config.yaml:{line}: {key}"), message
+    assert problem in message
+    assert "hunter2" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("admin", ["127.0.0.1:0", "[::1]:0", "localhost:1", "unix:/tmp/a", None])
+def test_on_loopback_any_token_will_do(admin: str | None) -> None:
+    assert of(admin=admin, admin_token="short").admin_token == "short"
+
+
+def test_patterns_that_work_are_taken() -> None:
+    redact = {"json": ["/**/email", "/*", "/a/**", ""], "headers": ["X-Acme-*", "*"], "query": ["e*", "user[*]", "ä"]}
+    compare = {"ignore": ["/**/id", "/a~1b/*"], "prediction": "/predictions/*/score"}
+    shadow = {"url": "http://b", "match": {"paths": ["/v[12]/*", "/[]]", "/[!a]?", "/(1)"], "headers": {"X-A": "[[]*"}}}
+    made = of(log={"redact": redact}, compare=compare, shadows={"b": shadow})
+    assert made.log.redact.json == ("/**/email", "/*", "/a/**", "")
+    assert [each for each in made.warnings if "X-Request-ID" in each] == [
+        "log.redact.headers covers X-Request-ID, and the ID is in each record all the same, as its id"
+    ]
 
 
 @pytest.mark.parametrize("key", ["request_id", "header:X-User", "cookie:sid", "json:/user/id"])
@@ -509,6 +632,18 @@ def test_a_fixed_answer_cannot_have_a_control() -> None:
             "shadows.b.headers.set.X-Api-Key is a secret written into the file",
         ),
         (
+            {"shadows": {"b": {"url": "http://b", "headers": {"set": {"X-Up": "Bearer s3cr3t"}}}}},
+            "shadows.b.headers.set.X-Up is a secret written into the file",
+        ),
+        (
+            {"shadows": {"b": {"url": "http://b", "query": {"set": {"token": "k", "v": "2"}}}}},
+            "shadows.b.query.set.token is a secret written into the file",
+        ),
+        (
+            {"shadows": {"b": {"url": "http://b", "query": {"set": {"x": "Bearer s3cr3t"}}}}},
+            "shadows.b.query.set.x is a secret written into the file",
+        ),
+        (
             {"shadows": {"b": {"url": "http://b", "match": {"headers": {"X-Api-Key": "k"}}}}},
             "shadows.b.match.headers.X-Api-Key is a secret written into the file",
         ),
@@ -534,6 +669,7 @@ live: {url: http://a, headers: {set: {Authorization: "Bearer ${TOKEN}"}}}
 shadows:
   b:
     url: http://b
+    query: {set: {api_key: "${KEY}", v: "2"}}
     match: {headers: {X-Api-Key: "${KEY}", Authorization: "Bearer *", X-Tenant: a}}
     rewrite: {json: {/api_key: "${KEY}", /token: null, /model: new}}
 log: {redact: {hash_key: "${KEY}"}}

@@ -35,6 +35,8 @@ async def test_it_connects(listening: int, host: str) -> None:
     with await Dialler(host, listening).connect() as sock:
         assert sock.getpeername() == ("127.0.0.1", listening)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0  # live may be silent for ten minutes
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 350
 
 
 async def test_an_address_that_refuses_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch, listening: int) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.compare.diff import KEPT, PLACES, diff
-from shadowproxy.compare.rules import Rules, Tolerance, pointer_segments, pointer_token
+from shadowproxy.compare.rules import Rules, Tolerance
+from shadowproxy.pointers import pointer_segments, pointer_token
 
 NAN = float("nan")
 INF = float("inf")

@@ -152,7 +152,7 @@ async def test_sighup_while_it_starts_is_a_reload_once_it_has(tmp_path: Path, wo
         process = await starting(tmp_path, listen="127.0.0.1:0", admin=None, workers=workers, live={"url": live.url})
 
         def held_back() -> bool:
-            return "SigBlk:\t0000000000000001" in Path(f"/proc/{process.pid}/status").read_text()
+            return "SigBlk:\t0000000000000201" in Path(f"/proc/{process.pid}/status").read_text()
 
         async with asyncio.timeout(20):
             while not held_back():  # noqa: ASYNC110  # nothing tells of it

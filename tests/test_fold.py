@@ -49,7 +49,7 @@ def renamed(source: random.Random) -> tuple[Any, Any]:
 
 
 def missing(source: random.Random) -> tuple[Any, Any]:
-    shadow = source.choice([{"label": None}, {}, {"error": "boom"}, None, [], {"label": 3}])
+    shadow: Any = source.choice([{"label": None}, {}, {"error": "boom"}, None, [], {"label": 3}])
     return {"label": source.choice("ab")}, shadow
 
 

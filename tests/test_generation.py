@@ -8,6 +8,7 @@ from shadowproxy import config
 from shadowproxy.exchange import Exchange, Reply, Request, Verdict
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve import generation
+from shadowproxy.serve.contexts import Contexts
 from shadowproxy.serve.generation import Generation
 from shadowproxy.serve.lane import Shadow, Tally
 from shadowproxy.serve.rewrite import Rewrite
@@ -24,7 +25,7 @@ async def test_a_record_can_be_looked_at_before_it_is_counted() -> None:
     values = {"live": {"url": "http://127.0.0.1:9001"}, "shadows": {"a": {"url": "http://127.0.0.1:9002"}}}
     built = generation.build(
         config.from_values(values),
-        {},
+        Contexts(),
         writer="h/0",
         append=lambda exchange, encode: encode(exchange),
         seen=lambda line, verdicts: counted.append(dict(tallies["a"].verdicts)),
@@ -43,7 +44,7 @@ def built(lines: list[bytes] | None = None, **values: Any) -> Generation:
     }
     return generation.build(
         config.from_values(given | values),
-        {},
+        Contexts(),
         writer="h/0",
         append=lambda exchange, encode: [] if lines is None else lines.append(encode(exchange)),
         seen=lambda line, verdicts: None,

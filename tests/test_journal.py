@@ -23,7 +23,7 @@ from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.record import Record, Unreadable, read
 from shadowproxy.recorder import Policy, encode
 from shadowproxy.serve import segments
-from shadowproxy.serve.journal import LOSSES, Journal, JournalError, Settings, Statistics
+from shadowproxy.serve.journal import LOSSES, Journal, Settings, Statistics, Word
 
 
 def exchange(number: int, body: bytes = b"") -> Exchange:
@@ -39,7 +39,9 @@ def line_of(told: Exchange) -> bytes:
 def journal(path: Path | str, **settings: Any) -> Iterator[Journal]:
     usual: dict[str, Any] = {"proxy": "host/0", "notify": lambda word: None}
     own = {
-        name: settings.pop(name) for name in ("notify", "write", "queue_limit", "proxy", "gather") if name in settings
+        name: settings.pop(name)
+        for name in ("notify", "write", "queue_limit", "proxy", "gather", "opening")
+        if name in settings
     }
     told = Journal(path, settings=Settings(**settings), **usual | own)
     told.open()
@@ -134,11 +136,64 @@ def test_the_next_start_goes_on_in_a_new_segment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", ["file", "under-a-file"])
-def test_a_log_that_cannot_be_opened_is_one_line(tmp_path: Path, made: str) -> None:
-    (tmp_path / "x").write_text("")
-    path = tmp_path / "x" if made == "file" else tmp_path / "x" / "log"
-    with pytest.raises(JournalError, match=f"^cannot write the log in {path}: [A-Z][a-z ]+$"):
-        Journal(path, proxy="p", notify=print).open()
+def test_a_log_that_cannot_be_opened_is_told_of_and_written_as_soon_as_it_can_be(tmp_path: Path, made: str) -> None:
+    """It is opened without an exchange to write, and what came before is counted under its reason."""
+    obstacle = tmp_path / "x"
+    obstacle.write_text("")
+    path = obstacle if made == "file" else obstacle / "log"
+    words: list[Word] = []
+    with journal(path, notify=words.append) as told:
+        assert told.statistics().failing == "write_error"
+        assert re.fullmatch("[A-Z][a-z ]+", told.statistics().last_error or "")
+        told.append(exchange(0), line_of)
+        wait_until(lambda: told.statistics().lost == {"write_error": 1})
+        assert (told.statistics().written, told.statistics().queued) == (0, 0)
+        obstacle.unlink()
+        wait_until(lambda: told.statistics().failing is None)
+        wait_until(lambda: any(each.event == "log_recovered" for each in words))
+        assert [each.event for each in words if each.event != "records_lost"] == ["log_trouble", "log_recovered"]
+        assert f"the log cannot be written in {path}, records are lost until it can: " in words[0].line
+        told.append(exchange(1), line_of)
+    assert ids(path) == ["1"]
+    assert told.statistics().lost == {"write_error": 1}
+
+
+def test_a_directory_that_hangs_whoever_opens_it_is_waited_for_no_longer_than_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a mount whose server is gone. Once it is back, what came meanwhile is written."""
+    back, create = threading.Event(), segments.create
+
+    def hang(*arguments: Any) -> tuple[int, Path]:
+        back.wait(10)
+        return create(*arguments)
+
+    monkeypatch.setattr(segments, "create", hang)
+    words: list[Word] = []
+    with journal(tmp_path, notify=words.append, opening=0.05) as told:
+        assert told.statistics().failing == "write_error"
+        told.append(exchange(0), line_of)
+        assert told.statistics().queued == 1
+        back.set()
+        wait_until(lambda: told.statistics().written == 1)
+        assert told.statistics().failing is None
+    assert ids(tmp_path) == ["0"]
+    assert [each.event for each in words] == ["log_trouble", "log_recovered"]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_standard_output_that_was_closed_before_is_not_taken_for_what_has_its_number_by_now(closed: bool) -> None:
+    """The descriptor 1 may be a caller's connection."""
+    script = (
+        "import os, sys; sys.path.insert(0, 'tests')\n"
+        "from test_journal import exchange, journal, line_of\n"
+        "os.dup2(2, 1)\n"
+        "with journal('-') as told: told.append(exchange(0), line_of)\n"
+        "print(told.statistics().lost, file=sys.stderr)"
+    )
+    words = ["sh", "-c", f'exec {sys.executable} -c "$0" {">&-" if closed else ">/dev/null"}', script]
+    run = subprocess.run(words, stderr=subprocess.PIPE, check=True)
+    assert run.stderr == (b"{'write_error': 1}\n" if closed else line_of(exchange(0)) + b"{}\n")
 
 
 def test_a_dash_is_standard_output() -> None:

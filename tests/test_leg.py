@@ -16,7 +16,7 @@ from shadowproxy.serve.leg import Leg
 from shadowproxy.serve.upstream import Endpoint
 from shadowproxy.serve.wire import Statistics
 
-PLAN = Plan((), None, append=lambda _: None, position=lambda _: 0.0, control_position=lambda _: 0.0, capture=100)
+PLAN = Plan((), None, append=lambda _: None, position=lambda *_: 0.0, control_position=lambda *_: 0.0, capture=100)
 NOTHING = Statistics(open=0, idle=0, uploads=0)
 
 Came = Reply | Failure

@@ -84,7 +84,7 @@ def test_an_answer_begun_as_its_caller_leaves_is_nobodys_defect() -> None:
         ours, callers = socket.socketpair()
         with callers:
             ours.setblocking(False)
-            limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=5.0)
+            limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=5.0, idle_timeout=75.0)
             app.listener = listener = Listener(app, state := ServerState(), limits=limits, repeats=Repeats())
             await loop.connect_accepted_socket(lambda: listener, ours)
             callers.send(GET)
@@ -114,7 +114,7 @@ def test_a_last_answer_that_nobody_takes_is_given_up_and_one_that_is_taken_slowl
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             ours.setblocking(False)
             callers.setblocking(False)
-            limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=0.05)
+            limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=0.05, idle_timeout=75.0)
             state = ServerState()
             listener = Listener(Long(), state, limits=limits, repeats=Repeats())
             await loop.connect_accepted_socket(lambda: listener, ours)

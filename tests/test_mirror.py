@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from shadows import REQUEST, SHADOW
 
-from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Reply, Request, ShadowLeg, Skipped
+from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Reply, ShadowLeg, Skipped
+from shadowproxy.serve.asking import Asking
 from shadowproxy.serve.capture import EXCHANGE, Memory, fields_weight
-from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.framing import Length, ReplyHead
 from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unsettled
 from shadowproxy.serve.mirror import BEAT, Mirror, Pulse
@@ -30,7 +30,7 @@ HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)
 """Bytes that REQUEST counts besides its body, from when it is mirrored."""
 
 
-PLAN = Plan((), None, append=lambda _: None, position=lambda _: 0.0, control_position=lambda _: 0.0, capture=100)
+PLAN = Plan((), None, append=lambda _: None, position=lambda *_: 0.0, control_position=lambda *_: 0.0, capture=100)
 
 
 def lane(**changes: Any) -> Lane:
@@ -117,6 +117,7 @@ def test_every_outcome_either_counts_against_the_shadow_or_is_said_not_to() -> N
         Outcome.BREAKER_OPEN,
         Outcome.BUDGET_SPENT,
         Outcome.PAUSED,
+        Outcome.UNUSABLE,
     }
     assert set(FAILING) | set(NOT_ITS_FAULT) | never_ends_a_leg == set(Outcome)
 
@@ -341,7 +342,7 @@ class Books:
             tuple(lane(*each) for each in shadows),
             lane(*control) if control else None,
             append=self.appended.append,
-            **cast(Any, {"position": lambda _: 50.0, "control_position": lambda _: 50.0, "capture": 100} | options),
+            **cast(Any, {"position": lambda *_: 50.0, "control_position": lambda *_: 50.0, "capture": 100} | options),
         )
         self.mirror = Mirror(self.plan, memory=self.memory, loop_lag=loop_lag)
 
@@ -422,7 +423,7 @@ async def test_shadows_of_one_share_are_asked_the_same_requests_and_a_smaller_sh
     positions = iter(map(float, range(100)))
     books = Books(
         *((replace(SHADOW, name=name, percent=percent), Shadowed()) for name, percent in shares.items()),
-        position=lambda _: next(positions),
+        position=lambda *_: next(positions),
     )
     async with books.mirror:
         for _ in range(100):
@@ -618,7 +619,7 @@ async def test_a_defect_met_by_all_that_wait_settles_each_of_them() -> None:
 
 
 async def test_a_defect_in_choosing_does_not_reach_the_caller(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_: Request) -> float:
+    def fail(*_: object) -> float:
         raise RuntimeError("bug")
 
     books = Books((replace(SHADOW, percent=50.0), Shadowed()), position=fail)
@@ -628,12 +629,16 @@ async def test_a_defect_in_choosing_does_not_reach_the_caller(caplog: pytest.Log
     assert "a defect in the proxy" in caplog.text
 
 
+@pytest.mark.parametrize("by", ["header", "query"])
 @pytest.mark.parametrize("status", [401, 403])
 async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_once(
-    caplog: pytest.LogCaptureFixture, status: int
+    caplog: pytest.LogCaptureFixture, status: int, by: str
 ) -> None:
     books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
-    secret = REQUEST._replace(fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
+    if by == "header":
+        secret = REQUEST._replace(fields=(*REQUEST.fields, (b"Authorization", b"Bearer s3cret")))
+    else:
+        secret = REQUEST._replace(target=b"/p?a=1&api_key=s3cret")
     async with books.mirror:
         for request in (REQUEST, secret, secret):
             unsettled = books.mirror.open()
@@ -717,8 +722,8 @@ async def test_control_asks_live_again_for_a_share_of_what_is_mirrored() -> None
     books = Books(
         (replace(SHADOW, percent=50.0), Shadowed()),
         control=control,
-        position=lambda _: next(position),
-        control_position=lambda _: next(control_position),
+        position=lambda *_: next(position),
+        control_position=lambda *_: next(control_position),
     )
     async with books.mirror:
         for _ in range(4):  # both; not mirrored, so no control; control not chosen; both
@@ -795,7 +800,7 @@ async def test_the_pause_of_all_is_one_switch_over_every_lane_and_the_control() 
 
 async def test_a_percent_that_is_set_decides_from_the_next_request_on() -> None:
     shadow = Shadowed()
-    books = Books((replace(SHADOW, percent=0.0), shadow), position=lambda _: 10.0)
+    books = Books((replace(SHADOW, percent=0.0), shadow), position=lambda *_: 10.0)
     async with books.mirror:
         for percent in (0.0, 10.0, 10.5):
             books.mirror.set_percent("s", percent)

@@ -219,6 +219,13 @@ def test_the_path_of_a_request_is_escaped_and_cut() -> None:
     assert line.split()[4:6] == ["-", "caller_left"]
 
 
+def test_a_session_in_the_path_of_a_request_is_not_told() -> None:
+    for form in ("text", "json"):
+        (line,) = lines_of(form, Served("r", "GET", b"/a;jsessionid=s3cret/b;v=1?token=s3cret", 200, "ok", 1.0, 0))
+        assert "/a;jsessionid=[redacted]/b;v=1" in line
+        assert "s3cret" not in line
+
+
 # --- nobody waits ----------------------------------------------------------------------------------------------------
 
 
@@ -475,7 +482,7 @@ async def test_the_program_says_its_beginning_and_its_end_as_json_and_no_request
         await program.ask(ASKED % b"r-1")
         assert await program.stop() == 0
     events = [json.loads(line)["event"] for line in program.said]
-    assert events == ["started", "stopping", "stopped"]
+    assert events == ["started", "repeated", "stopping", "stopped"]
     (started,), (stopped,) = program.told("started"), program.told("stopped")
     assert (started["version"], started["compiled"]) == (__version__, compiled())
     assert started["message"].endswith(", compiled") is compiled()
@@ -491,7 +498,7 @@ async def test_the_environment_can_say_how_the_program_speaks(tmp_path: Path) ->
         await program.ask(ASKED % b"r-1")
         assert await program.stop() == 0
     assert re.fullmatch(TIME + r" INFO shadowproxy \S+ listening on .*", program.said[0])
-    assert re.fullmatch(TIME + r" INFO POST /v1/predict 200 ok [\d.]+ ms 2 bytes r-1", program.said[1])
+    assert re.fullmatch(TIME + r" INFO POST /v1/predict 200 ok [\d.]+ ms 2 bytes r-1", program.said[2])
 
 
 # --- its events are documented ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from shadowproxy.compare import html
+from shadowproxy.compare.html.style import STYLE
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve import page
 
@@ -100,7 +100,7 @@ def schemes(style: str) -> list[dict[str, str]]:
 
 
 def test_its_colours_are_the_reports(elements: Elements) -> None:
-    assert schemes("".join(elements.inline["style"])) == schemes(html._STYLE)
+    assert schemes("".join(elements.inline["style"])) == schemes(STYLE)
 
 
 def luminance(colour: str) -> float:

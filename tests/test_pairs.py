@@ -28,7 +28,8 @@ def figures_on(records: list[Record], gates: Gates | None = None) -> dict[str, A
 
 
 def result_of(figures: dict[str, Any], check: str) -> str:
-    return next(each["result"] for each in figures["shadows"]["s"]["checks"] if each["name"] == check)
+    result: str = next(each["result"] for each in figures["shadows"]["s"]["checks"] if each["name"] == check)
+    return result
 
 
 def label(source: random.Random) -> dict[str, Any]:

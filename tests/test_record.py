@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shadowproxy import content, lines
+from shadowproxy.compare.diff import diff
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.verdict import judge
 from shadowproxy.credentials import is_credential_header, is_credential_parameter
@@ -502,6 +503,13 @@ def test_a_difference_that_is_not_a_number_is_named() -> None:
         "X-Signature",
         "X-ApiKey",
         "X-Access-Key",
+        "X-Upstream-Auth",
+        "helicone-auth",
+        "HELICONE_AUTH",
+        "X-Litellm-Key",
+        "x_litellm_key",
+        "X-PrivateKey",
+        "x-portkey-virtual-key",
         "X-AccessKey",
         "X-Account-Key",
         "X-App-Key",
@@ -569,7 +577,6 @@ def test_a_harmless_name_is_not_taken_for_a_credential(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "key",
         "api_key",
         "token",
         "access_token",
@@ -592,13 +599,27 @@ def test_a_harmless_name_is_not_taken_for_a_credential(name: str) -> None:
         "X-Amz-Signature",
         "X-Amz-Security-Token",
         "AWSAccessKeyId",
+        "X-Goog-Signature",
+        "GoogleAccessId",
+        "Key-Pair-Id",
+        "Signature",
+        "PHPSESSID",
+        "connect.sid",
+        "user[pass]",
+        "ACCESS_TOKEN",
+        "accessToken",
+        "privateKey",
+        "passWord",
     ],
 )
 def test_a_parameter_that_carries_a_credential_is_known_by_its_name(name: str) -> None:
     assert is_credential_parameter(name)
 
 
-@pytest.mark.parametrize("name", ["code", "page", "max_tokens", "keyword", "passenger", "sidebar", "author"])
+@pytest.mark.parametrize(
+    "name",
+    ["code", "key", "page", "max_tokens", "keyword", "passenger", "sidebar", "author", "totalTokenCount", "Policy"],
+)
 def test_a_harmless_parameter_is_not_taken_for_a_credential(name: str) -> None:
     assert not is_credential_parameter(name)
 
@@ -626,6 +647,11 @@ SECRET = "s3cr3t-v4lue"
         (exchange(target=f"/p?a=1&api%5Fkey={SECRET}&X-Amz-Signature={SECRET};sig={SECRET}".encode()), {}),
         (exchange(target=f"/p?a=1;sig={SECRET}".encode()), {}),
         (exchange(target=f"/p?own={SECRET}".encode()), redacting(query=frozenset({"own"}))),
+        (exchange(target=f"/p;jsessionid={SECRET}/q?a=1".encode()), {}),
+        (exchange(target=f"/p?a=Bearer%20{SECRET}".encode()), {}),
+        (exchange(fields=((b"X-Up", f"Bearer {SECRET}".encode()),)), {}),
+        (exchange(fields=((b"X-Config", json.dumps({"in": {"token": {"a": SECRET}}}).encode()),)), {}),
+        (exchange(f"a=Bearer+{SECRET}".encode(), ((b"Content-Type", b"application/x-www-form-urlencoded"),)), {}),
         (
             exchange(
                 f"grant=x&client_secret={SECRET}".encode(), ((b"Content-Type", b"application/x-www-form-urlencoded"),)
@@ -653,6 +679,11 @@ SECRET = "s3cr3t-v4lue"
         "query",
         "semicolon",
         "own-query",
+        "path-parameter",
+        "query-by-value",
+        "header-by-value",
+        "header-json",
+        "form-by-value",
         "form",
         "json",
         "wild",
@@ -693,33 +724,132 @@ json_values = st.recursive(
 )
 
 
-def by_value(value: Any, tokens: list[str]) -> Any:
+def fits(pattern: list[str], path: list[str]) -> bool:
+    """What a pattern means, said as plainly as can be."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(fits(pattern[1:], path[at:]) for at in range(len(path) + 1))
+    return bool(path) and pattern[0] in ("*", path[0]) and fits(pattern[1:], path[1:])
+
+
+def by_value(value: Any, patterns: list[list[str]], path: list[str]) -> Any:
     """The same redaction done on parsed values, as an oracle."""
-    if not tokens:
+    if any(fits(pattern, path) for pattern in patterns):
         return BLANK
-    token, *rest = tokens
     if isinstance(value, dict):
-        return {key: by_value(each, rest) if token in (key, "*") else each for key, each in value.items()}
+        return {key: by_value(each, patterns, [*path, key]) for key, each in value.items()}
     if isinstance(value, list):
-        return [by_value(each, rest) if token in (str(i), "*") else each for i, each in enumerate(value)]
+        return [by_value(each, patterns, [*path, str(at)]) for at, each in enumerate(value)]
     return value
 
 
-@given(json_values, st.lists(st.sampled_from(["*", "0", "1", "", "a"]), max_size=3), st.booleans())
-def test_redacting_text_says_the_same_as_redacting_values(value: Any, tokens: list[str], escaped: bool) -> None:
+patterns_of_pointers = st.lists(st.sampled_from(["*", "**", "0", "1", "", "a"]), max_size=4)
+
+
+@given(json_values, st.lists(patterns_of_pointers, min_size=1, max_size=3), st.booleans())
+def test_redacting_text_says_the_same_as_redacting_values(value: Any, patterns: list[list[str]], escaped: bool) -> None:
     raw = json.dumps(value, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
-    pointer = "".join(f"/{token}" for token in tokens)
-    assert json.loads(Redaction(json=(pointer,)).body(raw)) == by_value(value, tokens)
+    pointers = tuple("".join(f"/{token}" for token in pattern) for pattern in patterns)
+    assert json.loads(Redaction(json=pointers).body(raw)) == by_value(value, patterns, [])
+
+
+@given(json_values, st.lists(patterns_of_pointers, min_size=1, max_size=3))
+def test_a_pattern_redacts_where_it_would_not_be_compared(value: Any, patterns: list[list[str]]) -> None:
+    pointers = tuple("".join(f"/{token}" for token in pattern) for pattern in patterns)
+    redacted = json.loads(Redaction(json=pointers).body(json.dumps(value).encode("utf-8", "surrogatepass")))
+    assert not diff(value, redacted, Rules(ignore=pointers)).count
+
+
+def test_places_are_remembered_within_a_bound_and_told_apart_all_the_same() -> None:
+    redaction = Redaction(json=("/**/a/*/*/*/*/*/*/*/*/*/*/*/*/*/pin",))
+    pin: Any = {"pin": 1}
+    for at in range(13):
+        pin = {"ab"[at % 2]: pin, "b": {"a": pin}} if at < 4 else {"ab"[at % 2]: pin}
+    told = {"a": pin}
+    before = json.dumps(told).encode()
+    assert json.loads(redaction.body(before)) == by_value(told, [["**", "a", *["*"] * 13, "pin"]], [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "others"),
+    [
+        ("X-Acme-*", ["x-acme-user", "X-ACME-USER", "X_Acme_User", "x-acme-"], ["x-acme", "y-x-acme-user"]),
+        ("X-Customer", ["X_Customer", "x-customer"], ["X-Customers", "X-Customer-Id"]),
+        ("X_Customer", ["X-Customer"], ["XCustomer"]),
+        ("*-id", ["Tenant-Id", "tenant_id", "-ID"], ["id", "tenant-ids"]),
+        ("*", ["anything"], []),
+    ],
+)
+def test_a_header_is_redacted_by_a_pattern_of_its_name(pattern: str, names: list[str], others: list[str]) -> None:
+    redaction = Redaction(headers=frozenset({pattern}))
+    fields = tuple((name.encode(), f"value of {name}".encode()) for name in (*names, *others))
+    told = decode(line_of(exchange(fields=fields), redaction=redaction)).request.headers
+    assert {name for name in (*names, *others) if told[name.lower()] != BLANK and BLANK not in told[name.lower()]} == {
+        *others
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "query", "told"),
+    [
+        ("e*", "email=a&E=b&x=c&e%6Dail=d", "email=[redacted]&E=[redacted]&x=c&e%6Dail=[redacted]"),
+        ("user[*]", "user[id]=a&user%5Bid%5D=b&useri=c", "user[id]=[redacted]&user%5Bid%5D=[redacted]&useri=c"),
+        ("user_id", "user-id=a&USER_ID=b&userid=c", "user-id=[redacted]&USER_ID=[redacted]&userid=c"),
+    ],
+)
+def test_a_parameter_is_redacted_by_a_pattern_of_its_name(pattern: str, query: str, told: str) -> None:
+    assert Redaction(query=frozenset({pattern})).parameters(query) == told
+
+
+def test_a_pattern_of_many_wildcards_takes_no_more_than_linear_time() -> None:
+    redaction = Redaction(headers=frozenset({"*a" * 30 + "b"}))
+    assert not redaction.hides_header(b"a" * 60_000)
+
+
+EVENTS = (
+    b'event: message\r\ndata: {"pin": 1, "a": 2}\r\n\r\n: kept\nid: 7\ndata:{"b": [{"pin": "x"}]}\n\ndata: [DONE]\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "shown"),
+    [
+        (
+            b"text/event-stream; charset=utf-8",
+            EVENTS,
+            EVENTS.replace(b"1", b'"[redacted]"').replace(b'"x"', b'"[redacted]"'),
+        ),
+        (b"application/x-ndjson", b'{"pin": 1}\n\n[{"pin": 2}]', b'{"pin": "[redacted]"}\n\n[{"pin": "[redacted]"}]'),
+        (b"application/jsonl", b'{"a": 1}\n{"a": 2}\n', b'{"a": 1}\n{"a": 2}\n'),
+        (b"text/event-stream", b'data: {"pin": 1}\n\ndata: {"pin":\ndata: 2}\n\n', None),
+        (b"text/event-stream", b'data: {"pin": 1}\n\ndata: {"pi', None),
+        (b"text/event-stream", b'other: {"pin": 1}\n\n', None),
+        (b"application/x-ndjson", b'data {"pin": 1}\n', None),
+        (b"text/plain", b'{"pin": 1}\n{"pin": 2}', None),
+    ],
+)
+def test_json_by_the_line_is_searched_where_each_line_has_a_value(
+    kind: bytes, body: bytes, shown: bytes | None
+) -> None:
+    told = decode(line_of(exchange(body, ((b"Content-Type", kind),)), **redacting(json=("/**/pin",)))).request.body
+    if shown is None:
+        assert (told.kind, told.truncated, told.sha256) == ("none", True, None)
+        assert told.redacted == "not JSON, so it could not be searched for what is to be redacted"
+    else:
+        assert told.value == shown.decode()
+    cut = decode(line_of(exchange(body, ((b"Content-Type", kind),)), body_limit=10, **redacting(json=("/**/pin",))))
+    assert (cut.request.body.kind, cut.request.body.sha256) == ("none", None)
 
 
 def test_marks_join_equal_secrets_wherever_they_stand() -> None:
     redaction = Redaction(json=("/pin",), hash_key=b"key")
     fields = (*JSON, (b"X-Api-Key", "ä".encode()))
-    line = line_of(exchange(b'{"pin": "\\u00e4"}', fields, target=b"/?key=%C3%A4"), redaction=redaction)
+    line = line_of(exchange(b'{"pin": "\\u00e4"}', fields, target=b"/?api_key=%C3%A4"), redaction=redaction)
     told = decode(line).request
     mark = told.headers["x-api-key"]
     assert told.body.value["pin"] == mark
-    assert told.query == f"key={mark}"
+    assert told.query == f"api_key={mark}"
     assert Redaction(hash_key=b"other").mark("ä".encode()) != mark
     assert Redaction(hash_key=b"key").mark(b"other") != mark
 
@@ -741,17 +871,34 @@ def test_a_withheld_body_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "shown"),
-    [("/a/pin", False), ("/a/pin/x", False), ("/a", False), ("", False), ("/b", True), ("/a/other", True)],
+    ("pointer", "path", "value", "shown"),
+    [
+        ("/a/pin", "/a/pin", SECRET, ("/a/pin", BLANK)),
+        ("/a/pin", f"/a/pin/{SECRET}", 1, ("/a/pin", BLANK)),
+        ("/a/pin", "/a", {"pin": SECRET, "b": 1}, ("/a", {"pin": BLANK, "b": 1})),
+        ("/a/pin", "/a", [{"pin": 1}], ("/a", [{"pin": 1}])),
+        ("/a/pin", "", {"a": {"pin": SECRET}}, ("", {"a": {"pin": BLANK}})),
+        ("/a/pin", "", f"text with {SECRET}", ("", BLANK)),
+        ("/a/pin", "/b", "shown", ("/b", "shown")),
+        ("/a/pin", "/a/other", "shown", ("/a/other", "shown")),
+        ("/**/pin", "/b/0/label", "shown", ("/b/0/label", "shown")),
+        ("/**/pin", "/b/0", {"c": [{"pin": SECRET}]}, ("/b/0", {"c": [{"pin": BLANK}]})),
+        ("/**/pin", "/b/0/pin", SECRET, ("/b/0/pin", BLANK)),
+        ("/**/pin", f"/{'k' * 199}…", SECRET, (f"/{'k' * 199}…", BLANK)),
+        ("/x/**", f"/x/{SECRET}", 1, ("/x", BLANK)),
+    ],
 )
-def test_differences_are_redacted_as_bodies_are(path: str, shown: bool) -> None:
+def test_differences_are_redacted_as_bodies_are(pointer: str, path: str, value: Any, shown: tuple[str, Any]) -> None:
     def judge(live: Answer, shadow: Answer) -> Judgement:
-        return Judgement(Verdict.MISMATCH, (Difference(path, "value", SECRET, {"pin": SECRET}),))
+        return Judgement(Verdict.MISMATCH, (Difference(path, "value", value, value),))
 
-    line = line_of(exchange(), judge=judge, **redacting(json=("/a/pin",)))
-    assert (SECRET.encode() in line) is shown
-    assert SECRET.encode() not in line_of(exchange(), judge=judge, bodies="hash")
-    assert SECRET.encode() not in line_of(exchange(), judge=judge, bodies="none")
+    line = json.loads(line_of(exchange(), judge=judge, **redacting(json=(pointer,))))
+    (told,) = line["shadows"]["challenger"]["differences"]
+    assert (told["path"], told["live"], told["shadow"]) == (*shown, shown[1])
+    if SECRET in repr((path, value)):
+        for bodies in ("hash", "none"):
+            line = line_of(exchange(), judge=judge, bodies=bodies, **redacting(json=(pointer,)))
+            assert SECRET.encode() not in line
 
 
 def test_a_stream_that_could_not_be_searched_shows_no_value_out_of_it() -> None:

@@ -165,7 +165,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told_of(
     assert [list(each.shadows) for each in configured.records()] == [["a"]]
 
 
-async def test_a_certificate_that_comes_after_the_file_that_names_it_is_waited_for(
+async def test_a_certificate_of_lives_that_comes_after_the_file_that_names_it_is_waited_for(
     configured: Configured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(reload, "RETRY", 0.05)
@@ -173,7 +173,9 @@ async def test_a_certificate_that_comes_after_the_file_that_names_it_is_waited_f
     async with Origin(answer(b"one")) as live:
         configured.values(live.url, {})
         async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
-            configured.values(live.url, {"a": {"url": "https://127.0.0.1:1", "tls": {"ca": str(late)}}})
+            text = json.loads(configured.file.read_text())
+            text["live"] = {"url": "https://127.0.0.1:1", "tls": {"ca": str(late)}}
+            configured.write(json.dumps(text))
             await configured.reload()
             assert configured.sidecar.census().config.failures == 1
             await asyncio.sleep(0.2)  # it is tried again, and told no more
@@ -183,7 +185,7 @@ async def test_a_certificate_that_comes_after_the_file_that_names_it_is_waited_f
             async with asyncio.timeout(5):
                 while configured.sidecar.census().config.generation == 1:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            assert list(configured.sidecar.config.shadows) == ["a"]
+            assert configured.sidecar.config.live.tls.ca == late
             assert configured.sidecar.census().config.error is None
 
 
@@ -225,6 +227,20 @@ async def test_what_takes_a_restart_is_said_and_the_rest_is_in_force(
             assert await configured.ask() == b"two"
     assert not (tmp_path / "elsewhere").exists()
     assert len(configured.records()) == 1
+
+
+async def test_a_short_token_is_refused_where_admin_still_listens_beyond_loopback(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Origin(answer(b"one")) as live:
+        configured.values(live.url, {}, admin="0.0.0.0:0", admin_token="x" * 16)
+        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+            configured.values(live.url, {}, admin="127.0.0.1:0", admin_token="x" * 15)
+            await configured.reload()
+            assert configured.sidecar.census().config.failures == 1
+            assert configured.sidecar.config.admin_token == "x" * 16
+            (said,) = [line.getMessage() for line in caplog.records if line.getMessage().startswith("admin_token: ")]
+            assert "is shorter than 16 characters and admin listens beyond loopback" in said
 
 
 async def test_limits_and_the_drain_are_in_force_at_once(configured: Configured) -> None:

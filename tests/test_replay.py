@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from shadowproxy.record import Record, decode, read
 from shadowproxy.recorder import Policy, encode
 from shadowproxy.redaction import Redaction
 from shadowproxy.replay.again import Again, Unfit, again
-from shadowproxy.replay.plan import Plan, ReplayError
+from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError, Tally
 from shadowproxy.replay.run import send_all
 from shadowproxy.replay.told import lines as told
 from shadowproxy.serve.rewrite import located
@@ -47,12 +48,13 @@ def line(
     seconds: float = 0.0,
     policy: Policy | None = None,
     size: int | None = None,
+    method: str = "POST",
 ) -> bytes:
     """A record as a proxy writes it."""
     length = (b"Content-Length", b"%d" % len(body))
     at = START + int(seconds * 1e9)
     whole = len(body) if size is None else size
-    request = Request(f"id-{number}", f"r-{number}", at, "POST", target, (*fields, length), body, whole)
+    request = Request(f"id-{number}", f"r-{number}", at, method, target, (*fields, length), body, whole)
     reply = Reply(200, JSON, live, len(live), 1.0, 2.0)
     exchange = Exchange(request, reply, {"old": reply})
     return encode(exchange, proxy="h/1", policy=policy or Policy(), judge=None)
@@ -141,6 +143,48 @@ def test_a_redacted_credential_is_left_out_and_named_unless_it_is_filled_in() ->
     assert made.target == b"/p?a=1&api_key=n%26w&b=2"
 
 
+def test_what_is_left_out_of_a_target_leaves_the_rest_as_it_was() -> None:
+    raw = line(target=b"/p;jsessionid=s3cret/q?a=%20;token=s3cret;b&&sk-" + b"a1B2c3D4" * 5 + b"&token=s3cret&c=%zz")
+    made = sent(raw)
+    assert made.target == b"/p/q?a=%20;b&&c=%zz"
+    assert made.left_out == (";jsessionid", "?token", "?")
+    assert sent(raw, query={"token": "n&w"}).target == b"/p/q?a=%20;token=n%26w;b&&token=n%26w&c=%zz"
+
+
+def test_a_parameter_that_the_endpoint_sets_itself_need_not_be_filled_in() -> None:
+    raw = line(target=b"/p?a=1&api_key=s3cret")
+    text = located(located(raw, ("request",)) or b"", ("body",))
+    made = again(decode(raw), text, "new", put=frozenset(), query={}, own={"api_key": "x"})
+    assert isinstance(made, Again)
+    assert (made.target, made.left_out) == (b"/p?a=1", ())
+
+
+def test_a_credential_that_an_earlier_version_logged_is_held_back_unless_it_may_be_sent() -> None:
+    token = "a1B2c3D4" * 5
+    raw = line(fields=(*JSON, (b"X-Up", b"-up-"), (b"X-Kind", b"Token")), target=b"/p?a=1&x=-x-")
+    raw = raw.replace(b"-up-", f"Bearer {token}".encode()).replace(b"-x-", f"ghp_{token}".encode())
+    made = sent(raw)
+    assert made.left_out == ("x-up", "?x")
+    assert (made.target, token in repr(made.fields), (b"x-kind", b"Token") in made.fields) == (b"/p?a=1", False, True)
+    text = located(located(raw, ("request",)) or b"", ("body",))
+    made_whole = again(decode(raw), text, "new", put=frozenset(), query={}, credentials=True)
+    assert isinstance(made_whole, Again)
+    assert made_whole.left_out == ()
+    assert made_whole.target == f"/p?a=1&x=ghp_{token}".encode()
+    assert (b"x-up", f"Bearer {token}".encode()) in made_whole.fields
+
+
+def test_what_was_left_out_is_told_in_words() -> None:
+    tally = Tally(begun=2, left_out=Counter({";jsessionid": 1, "?": 2, "?token": 1, "x-up": 2}))
+    plan = Plan(logs=(), name="new", shadow=Shadow(url="http://a"), output=Path("new"))
+    assert [words for words in told(plan, tally) if words.startswith("left out")] == [
+        "left out    jsessionid in the path, redacted in the log, in 1 request",
+        "left out    a part of the query, redacted in the log, in 2 requests",
+        "left out    token, redacted in the log, in 1 request; fill it in: --query 'token=${NAME}'",
+        "left out    x-up, redacted in the log, in 2 requests; fill it in: --header 'x-up: ${NAME}'",
+    ]
+
+
 FORM = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 
 
@@ -154,6 +198,14 @@ FORM = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
         (line(policy=Policy(redaction=Redaction(json=("/n",)))), Unfit.REDACTED),
         (line(policy=Policy(redaction=Redaction(json=("/n",), hash_key=b"k"))), Unfit.REDACTED),
         (line(body=b"text", policy=Policy(redaction=Redaction(json=("/n",)))), Unfit.REDACTED),
+        (
+            line(
+                body=b'{"n":1}\n{"n":2}',
+                fields=((b"Content-Type", b"application/x-ndjson"),),
+                policy=Policy(redaction=Redaction(json=("/n",))),
+            ),
+            Unfit.REDACTED,
+        ),
         (line(body=b"a=1&password=x", fields=FORM), Unfit.REDACTED),
     ],
 )
@@ -366,6 +418,42 @@ async def test_what_is_not_sent_is_counted_under_its_reason(tmp_path: Path) -> N
     assert "2 lines of the log: not a record" in said
 
 
+WRITES = ["PUT", "PATCH", "DELETE", "PURGE"]
+
+
+async def test_what_changes_something_is_not_done_again_unless_it_is_named(tmp_path: Path) -> None:
+    harmless = ["GET", "HEAD", "POST", "OPTIONS"]
+    lines = [line(n, method=method) for n, method in enumerate([*harmless, *WRITES, "PUT"])]
+    override = line(9, fields=(*JSON, (b"X-HTTP-Method-Override", b"delete")))
+    async with Origin(OK) as origin:
+        made = plan(tmp_path, origin.url, *lines, override)
+        tally = await send_all(made)
+        assert sorted(request.method.decode() for request in origin.requests) == sorted(harmless)
+    assert tally.skipped == {Unfit.METHOD: 6}
+    assert dict(tally.methods) == {"PUT": 2, "PATCH": 1, "DELETE": 2, "PURGE": 1}
+    (said,) = [each for each in told(made, tally) if each.startswith("not sent")]
+    assert said == (
+        "not sent    6 requests: what such a method changes would be changed again "
+        "(DELETE 2, PATCH 1, PURGE 1, PUT 2); "
+        "to send them all the same: --method DELETE --method PATCH --method PURGE --method PUT"
+    )
+
+
+@pytest.mark.parametrize(("named", "count"), [({"PUT"}, 1), (set(WRITES), 4), ({"*"}, 4)])
+async def test_a_method_that_is_named_is_sent(tmp_path: Path, named: set[str], count: int) -> None:
+    lines = [line(n, method=method) for n, method in enumerate(WRITES)]
+    async with Origin(OK) as origin:
+        tally = await send_all(plan(tmp_path, origin.url, *lines, methods=frozenset(named)))
+    assert (tally.begun, sum(tally.skipped.values())) == (count, 4 - count)
+
+
+async def test_methods_that_callers_invent_take_no_more_than_a_screen(tmp_path: Path) -> None:
+    lines = [line(n, method=f"M{n}") for n in range(100)]
+    tally = await send_all(plan(tmp_path, "http://127.0.0.1:1", *lines))
+    assert tally.skipped == {Unfit.METHOD: 100}
+    assert len(tally.methods) == MOST_METHODS
+
+
 async def test_an_interrupt_ends_it_at_once_with_every_begun_request_in_the_log(tmp_path: Path) -> None:
     waiting = 0
 
@@ -514,6 +602,28 @@ async def test_the_configuration_says_whom_to_ask_and_how(tmp_path: Path) -> Non
         assert status == 0
         assert out.startswith("candidate ")
         assert origin.requests[0].all(b"x-key") == [b"of now"]
+        status, out, said = await program(
+            "replay", tmp_path / "old.jsonl", "-c", tmp_path / "config.yaml", "-o", tmp_path / "third"
+        )
+        wanting = "shadows.candidate.headers.set.X-Key: the environment variable KEY is not set"
+        assert (status, out, said) == (2, "", f"shadowproxy: {tmp_path / 'config.yaml'}: {wanting}\n")
+        assert len(origin.requests) == 1
+
+
+@pytest.mark.slow
+async def test_what_redacted_fields_are_filled_with_is_not_in_the_new_log(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_bytes(line(fields=(*JSON, (b"X-Key", b"old")), target=b"/p?token=old"))
+    echo = answer(b'{"p": ["key-of-now", "token-of-now"]}', *JSON)
+    async with Origin(always(echo)) as origin:
+        to = ("replay", tmp_path / "old.jsonl", "--to", origin.url, "-o", tmp_path / "new")
+        filled = ("--header", "X-Key: ${KEY}", "--query", "token=${TOKEN}")
+        status, _, _ = await program(*to, *filled, KEY="key-of-now", TOKEN="token-of-now")
+        assert status == 0
+        assert origin.requests[0].all(b"x-key") == [b"key-of-now"]
+        assert origin.requests[0].target == b"/p?token=token-of-now"
+    new = b"".join(path.read_bytes() for path in (tmp_path / "new").iterdir())
+    assert b'"body":{"p": ["[redacted]", "[redacted]"]}' in new
+    assert b"of-now" not in new
 
 
 @pytest.mark.slow
@@ -527,6 +637,7 @@ async def test_another_origin_than_the_configurations_is_not_given_its_credentia
                 "headers": {
                     "set": {"Authorization": "Bearer ${KEY}", "X-Api-Key": "${KEY}", "X-Site": "${KEY}", "A": "b"}
                 },
+                "query": {"set": {"api_key": "${KEY}", "tenant": "${KEY}", "v": "2"}},
                 "rewrite": {"json": {"/user": "${KEY}", "/n": 2}},
             }
         },
@@ -541,8 +652,9 @@ async def test_another_origin_than_the_configurations_is_not_given_its_credentia
     assert status == 0, out
     assert err == (
         f"shadowproxy: --to is not where candidate is in {tmp_path / 'config.yaml'}: held back from it: "
-        "headers.set.Authorization, headers.set.X-Site, rewrite.json./user\n"
+        "headers.set.Authorization, headers.set.X-Site, query.set.api_key, query.set.tenant, rewrite.json./user\n"
     )
+    assert request.start.split()[1] == b"/predict?v=2"
     assert b"s3cret" not in request.body + b"".join(value for _, value in request.fields)
     assert (request.all(b"x-api-key"), request.all(b"a"), request.body) == ([b"its own"], [b"b"], b'{"n":2}')
 
@@ -620,3 +732,22 @@ def test_a_log_that_is_not_there_is_told_of_before_anything_is_written(tmp_path:
     with pytest.raises(ReplayError, match="cannot read /nowhere"):
         asyncio.run(send_all(made))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+async def test_methods_are_named_by_the_command_and_by_the_configuration(tmp_path: Path) -> None:
+    log = tmp_path / "old.jsonl"
+    log.write_bytes(b"".join(line(n, method=method) for n, method in enumerate(["GET", *WRITES])))
+    async with Origin(OK) as origin:
+        file = tmp_path / "config.yaml"
+        shadow = {"url": origin.url, "match": {"methods": ["PATCH"]}}
+        file.write_text(json.dumps({"live": {"respond": {}}, "shadows": {"new": shadow}}))
+        words = ("replay", log, "-c", file, "-o", tmp_path / "new", "--full-speed", "--method", "PUT")
+        status, out, err = await program(*words)
+        assert (status, err) == (0, "")
+        assert sorted(request.method for request in origin.requests) == [b"GET", b"PATCH", b"PUT"]
+    assert "not sent    2 requests" in out
+    assert "--method DELETE --method PURGE" in out
+    status, _, err = await program("replay", log, "--to", "http://127.0.0.1:1", "--method", "put")
+    assert status == 2
+    assert "--method is not a method: write it in capitals, as in POST" in " ".join(err.split())

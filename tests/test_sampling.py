@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.exchange import Request
-from shadowproxy.serve import sampling
-from shadowproxy.serve.payload import LONGEST, VALUES
-from shadowproxy.serve.sampling import Match, bucket, pointer_tokens, sampler
+from shadowproxy.serve import payload, sampling
+from shadowproxy.serve.payload import LONGEST, VALUES, JsonBody, at
+from shadowproxy.serve.sampling import FEW, WINDOW, Keys, Match, Passed, Unless, bucket, pointer_tokens, sampler
 
 
 def request(
@@ -94,6 +94,15 @@ def test_another_salt_chooses_others() -> None:
         ("json:/user/id", [], b'{"user":{"id":"u1"},"x":"%s"}' % (b"y" * LONGEST), "r"),
         ("json:/user/id", [], b'{"user":{"id":"u1"},"x":[%s0]}' % (b"0," * VALUES), "r"),
         ("json:/user/id", [], b"", "r"),
+        # RFC 6901 section 4: an index is of digits alone, without a zero before it.
+        ("json:/users/-1", [], b'{"users":["a","b"]}', "r"),
+        ("json:/users/01", [], b'{"users":["a","b"]}', "r"),
+        ("json:/users/2", [], b'{"users":["a","b"]}', "r"),
+        ("json:/users/" + "9" * 30, [], b'{"users":["a","b"]}', "r"),
+        ("json:/users/\u0661", [], b'{"users":["a","b"]}', "r"),
+        # What orjson reads and does not write.
+        ("json:/users", [], b'{"users":["\\ud800"]}', '["\\ud800"]'),
+        ("json:/deep", [], b'{"deep":%b%b}' % (b"[" * 400, b"]" * 400), "[" * 400 + "]" * 400),
     ],
 )
 def test_the_key_is_what_of_a_request_decides(
@@ -159,3 +168,114 @@ def test_no_bytes_stop_a_match_or_a_key(target: bytes, value: bytes, body: bytes
     assert Match.of([], ["*"], {"X-A": "*"})(asked)
     for key in ("request_id", "header:X-A", "cookie:a", "json:/a/0", "json:"):
         assert 0 <= sampler(key, "")(asked) < 100
+
+
+# --- what a match asks of a body -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("places", "body", "matches"),
+    [
+        ({"/model": "gpt-*"}, b'{"model":"gpt-4"}', True),
+        ({"/model": "gpt-*"}, b'{"model":"GPT-4"}', False),
+        ({"/model": "gpt-*"}, b'{"model":["gpt-4"]}', False),
+        ({"/model": "*"}, b'{"model":null}', True),
+        ({"/model": "*"}, b'{"other":1}', False),
+        ({"/stream": "true"}, b'{"stream":true}', True),
+        ({"/stream": "true"}, b'{"stream":false}', False),
+        ({"/n": "5"}, b'{"n":5}', True),
+        ({"/n": "5"}, b'{"n":5.0}', False),
+        ({"/n": "123456789012345678901"}, b'{"n":123456789012345678901}', False),  # a number beyond 64 bits is a double
+        ({"/a": '[[]"x",1]'}, b'{"a":["x", 1]}', True),
+        ({"/a/*/b": "2"}, b'{"a":[{"b":1},{"b":2}]}', True),
+        ({"/a/*/b": "2"}, b'{"a":{"x":{"b":2}}}', True),
+        ({"/a/*/b": "2"}, b'{"a":[{"b":1},3,"b"]}', False),
+        ({"/*": "x"}, b'"x"', False),
+        ({"/a~1b": "x"}, b'{"a/b":"x"}', True),
+        ({"": "x"}, b'"x"', True),
+        ({"/a": "x", "/b": "y"}, b'{"a":"x","b":"z"}', False),
+        ({"/a": "x"}, b'{"a":"y","a":"x"}', True),  # the last of two, as parsers mean it
+    ],
+)
+def test_a_match_asks_for_values_in_the_json(places: dict[str, str], body: bytes, matches: bool) -> None:
+    assert Match.of([], [], {}, places)(request(body=body)) is matches
+    if len(places) == 1:
+        assert Match.of([], [], {}, unless=Unless.of(json=places))(request(body=body)) is not matches
+
+
+def test_a_coded_body_is_looked_into_within_the_bounds() -> None:
+    asks = Match.of([], [], {}, {"/a": "x"})
+    coded = (b"Content-Encoding", b"gzip")
+    assert asks.misses(request(coded, body=gzip.compress(b'{"a":"x"}'))) is None
+    assert asks.misses(request(coded, body=gzip.compress(b'{"a":"y"}'))) is Passed.MATCH
+    long = gzip.compress(b'{"a":"x","b":"%b"}' % (b" " * (2 << 20)))
+    assert asks.misses(request(coded, body=long)) is Passed.UNREAD_BODY
+
+
+@pytest.mark.parametrize(
+    ("asked", "passed"),
+    [
+        (request(body=b""), Passed.MATCH),
+        (request(body=b"no json"), Passed.MATCH),
+        (request((b"Content-Encoding", b"x-unknown"), body=b"{}"), Passed.UNREAD_BODY),
+        (request(body=b'{"x":"%b"}' % (b"y" * LONGEST)), Passed.UNREAD_BODY),
+        (request(body=b"[%b0]" % (b"0," * VALUES)), Passed.UNREAD_BODY),
+        (request(body=b'{"a":"x"}')._replace(body_bytes=99), Passed.UNREAD_BODY),  # only its beginning was copied
+    ],
+    ids=["empty", "no json", "unknown coding", "long", "many values", "not whole"],
+)
+def test_what_cannot_be_read_is_told_from_what_is_no_json(asked: Request, passed: Passed) -> None:
+    assert Match.of([], [], {}, {"/a": "x"}).misses(asked) is passed
+    unless = Match.of([], [], {}, unless=Unless.of(json={"/a": "x"})).misses(asked)
+    assert unless is (None if passed is Passed.MATCH else Passed.UNREAD_BODY)
+
+
+@pytest.mark.source
+def test_a_body_is_read_once_for_all_who_ask_and_not_at_all_where_nobody_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def counting(fields: object, body: bytes) -> object:
+        read.append(body)
+        return {"a": "x"}
+
+    monkeypatch.setattr(payload, "json_value", counting)
+    asked = request(body=b'{"a":"x"}')
+    body = JsonBody(asked)
+    Match.of([], ["*"], {}, unless=Unless.of(["PUT"], ["/no"], {"X-No": "*"})).misses(asked, body)
+    Match.of(["GET"], [], {}, {"/a": "x"}).misses(asked, body)  # it misses before
+    assert read == []
+    for _ in range(2):
+        assert Match.of([], [], {}, {"/a": "x"}).misses(asked, body) is None
+        sampler("json:/a", "")(asked, body)
+    assert read == [b'{"a":"x"}']
+
+
+@given(st.binary(max_size=80), st.sampled_from(["/a", "/*/b", "", "/0"]))
+def test_no_body_stops_a_match(body: bytes, pointer: str) -> None:
+    for match in (Match.of([], [], {}, {pointer: "*"}), Match.of([], [], {}, unless=Unless.of(json={pointer: "x"}))):
+        assert match.misses(request(body=body)) in (None, Passed.MATCH, Passed.UNREAD_BODY)
+
+
+def test_the_end_of_an_array_is_no_place() -> None:
+    with pytest.raises(LookupError):
+        at([1], ("-",))
+
+
+# --- sampling keys that repeat ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("keys", "few"), [(1, 1), (FEW, FEW), (FEW + 1, None), (WINDOW, None)])
+def test_few_keys_among_many_requests_are_found_at_the_end_of_a_window(keys: int, few: int | None) -> None:
+    watched = Keys()
+    for _ in range(3):
+        said = [watched.add(float(number % keys)) for number in range(WINDOW)]
+        assert said == [None] * (WINDOW - 1) + [few]
+    assert (watched.first, watched.again) == (3 * keys, 3 * (WINDOW - keys))
+
+
+def test_a_window_that_was_begun_under_another_key_is_forgotten() -> None:
+    watched = Keys()
+    for number in range(WINDOW - 1):
+        watched.add(float(number))
+    watched.start_over()
+    assert [watched.add(0.0) for _ in range(WINDOW)] == [None] * (WINDOW - 1) + [1]

@@ -56,10 +56,12 @@ admin_token: ${TOKEN}
 live:
   url: http://a
   headers: {set: {Authorization: secret-literal, X-Tenant: "${TENANT}", X-Stage: shown}}
+  query: {set: {sig: secret-literal}}
 shadows:
   x:
     url: http://b
-    headers: {set: {X-Api-Key: secret-literal}}
+    headers: {set: {X-Api-Key: secret-literal, X-Up: Basic c2VjcmV0OnNlY3JldA==, X-Kind: Token}}
+    query: {set: {api_key: secret-literal, key: secret-literal, tenant: "${TENANT}", v: "2"}, remove: [debug]}
     match: {headers: {Cookie: "secret-literal*", X-Stage: shown}}
     rewrite: {json: {/api_key: secret-literal, /model: shown}}
 log: {redact: {hash_key: secret-literal}}
@@ -72,6 +74,16 @@ log: {redact: {hash_key: secret-literal}}
         "Authorization": "[redacted]",
         "X-Tenant": "[redacted]",
         "X-Stage": "shown",
+    }
+    assert told["live"]["query"]["set"] == {"sig": "[redacted]"}
+    assert told["shadows"]["x"]["headers"]["set"] == {
+        "X-Api-Key": "[redacted]",
+        "X-Up": "[redacted]",
+        "X-Kind": "Token",
+    }
+    assert told["shadows"]["x"]["query"] == {
+        "set": {"api_key": "[redacted]", "key": "[redacted]", "tenant": "[redacted]", "v": "2"},
+        "remove": ["debug"],
     }
     assert told["shadows"]["x"]["match"]["headers"]["X-Stage"] == "shown"
     assert told["shadows"]["x"]["rewrite"]["json"] == {"/api_key": "[redacted]", "/model": "shown"}
@@ -129,7 +141,11 @@ shadows:
   x:
     url: http://b
     host: ${HOST}
-    match: {headers: {X-Stage: "${TEXT}*"}, paths: ["${PATH_}/*", /kept]}
+    match:
+      headers: {X-Stage: "${TEXT}*"}
+      paths: ["${PATH_}/*", /kept]
+      json: {/tenant: "${TEXT}"}
+      not: {paths: ["${PATH_}"], headers: {X-Stage: "${TEXT}"}, json: {/tenant: "${TEXT}"}}
     rewrite: {path: {/old: "${PATH_}"}, json: {/p: "${TEXT}", /n: {deep: ["${PIN}", "kept"], rate: "${RATE}"}}}
 sampling: {salt: "${TEXT}"}
 log: {redact: {query: ["${TEXT}"]}}
@@ -142,7 +158,13 @@ log: {redact: {query: ["${TEXT}"]}}
     assert told["live"]["respond"]["json"] == {"a": [1, {"b": blank}], "pin": blank, "rate": blank, "kept": 2.5}
     shadow = told["shadows"]["x"]
     assert (shadow["host"], told["sampling"]["salt"], told["log"]["redact"]["query"]) == (blank, blank, [blank])
-    assert shadow["match"] == {"methods": [], "paths": [blank, "/kept"], "headers": {"X-Stage": blank}}
+    assert shadow["match"] == {
+        "methods": ["GET", "HEAD", "POST", "OPTIONS"],
+        "paths": [blank, "/kept"],
+        "headers": {"X-Stage": blank},
+        "json": {"/tenant": blank},
+        "not": {"methods": [], "paths": [blank], "headers": {"X-Stage": blank}, "json": {"/tenant": blank}},
+    }
     assert shadow["rewrite"] == {
         "path": {"/old": blank},
         "json": {"/p": blank, "/n": {"deep": [blank, "kept"], "rate": blank}},

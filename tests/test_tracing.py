@@ -127,6 +127,12 @@ def test_a_live_system_that_is_a_fixed_answer_has_a_path_and_no_address() -> Non
     [
         ("BREW", b"/", "HTTP live", {"http.request.method": "_OTHER", "http.request.method_original": "BREW"}),
         ("OPTIONS", b"*", "OPTIONS live", {"url.full": "http://model-v1:8000/base"}),
+        (
+            "GET",
+            b"/a;jsessionid=s3cret\xff/b;v=1",
+            "GET live",
+            {"url.full": "http://model-v1:8000/base/a;jsessionid=[redacted]/b;v=1"},
+        ),
         ("GET", b"/a b\xff%20;x", "GET live", {"url.full": "http://model-v1:8000/base/a%20b%FF%20;x"}),
     ],
 )

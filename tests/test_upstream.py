@@ -11,7 +11,7 @@ import trustme
 from fakes import Origin, Peer, Script, answer, chunked, deaf_port, refusing_port, silent, then_close, then_reset
 
 from shadowproxy.exchange import Field, Outcome
-from shadowproxy.serve.connection import Stale
+from shadowproxy.serve.asking import Stale
 from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError, tls_context, translated
 from shadowproxy.serve.wire import Statistics
 

@@ -13,9 +13,11 @@ from conftest import Proxy, StartProxy
 from fakes import (
     Caller,
     CutOff,
+    Hasty,
     Message,
     Origin,
     Peer,
+    Script,
     answer,
     chunk_of,
     chunked,
@@ -29,7 +31,8 @@ from fakes import (
 )
 
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve import wire
+from shadowproxy.serve import listener, wire
+from shadowproxy.serve.asking import IDLE_CLOSE
 from shadowproxy.serve.upstream import Endpoint
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -234,6 +237,60 @@ async def test_a_body_that_is_not_held_whole_is_not_sent_again(proxy: StartProxy
         assert len(running.live.connections) == 1
 
 
+@pytest.mark.parametrize("end", ["end", "reset"])
+@pytest.mark.parametrize("raw", [GET, post(5), post(40_000)], ids=["GET", "POST", "POST of 40 kB"])
+async def test_a_request_that_live_had_worked_on_is_not_sent_again(proxy: StartProxy, raw: bytes, end: str) -> None:
+    """A model that takes a POST, works for 0.3 s and dies was given it a second time, and told of no failure."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await peer.request()
+        await asyncio.sleep(IDLE_CLOSE * 1.5)
+        if end == "reset":
+            peer.reset()
+
+    async with proxy(script) as running, await running.caller() as caller:
+        assert (await caller.ask(GET)).status == 200
+        assert told(await caller.ask(raw)) == (502, "http_response_incomplete")
+        assert len(running.live.connections) == 1
+        assert running.sidecar.proxy.retries == 0
+
+
+async def test_a_body_that_comes_slowly_is_not_sent_again_either(proxy: StartProxy) -> None:
+    """It is held whole, so it could be: it came in pieces, and live had it when its connection ended."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await peer.request()
+        await asyncio.sleep(IDLE_CLOSE * 1.5)
+
+    async with proxy(script) as running, await running.caller() as caller:
+        assert (await caller.ask(GET)).status == 200
+        await caller.send(*cut(post(50), [70, 80]))
+        assert (await caller.answer()).status == 502
+        assert len(running.live.connections) == 1
+
+
+async def test_what_is_sent_again_is_counted(proxy: StartProxy) -> None:
+    def closing_at_the_second_request() -> Script:
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(answer())
+            await peer.request()
+
+        return script
+
+    both = closing_at_the_second_request()
+    async with proxy(both, shadows={"a": both}) as running, await running.caller() as caller:
+        for _ in range(3):
+            assert (await caller.ask(GET)).status == 200
+        await running.records()
+        census = running.sidecar.census()
+        assert (census.retries, census.shadows[0].retries) == (2, 2)
+
+
 async def test_a_request_is_not_sent_again_once_a_byte_of_an_answer_came(proxy: StartProxy) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -276,6 +333,106 @@ async def test_an_early_413_reaches_the_caller_in_the_middle_of_the_upload(proxy
         # Either the rest of the upload was let by and the connection is in sync, or it is closed.
         with contextlib.suppress(ConnectionError, CutOff):
             assert (await caller.ask(GET)).status == 413
+
+
+TO_A_401 = answer(b"no token", (b"WWW-Authenticate", b"Bearer"), status=401, reason=b"Unauthorized")
+MEGABYTES = 3_000_000
+
+
+def upload(*lines: bytes, chunks: bool = False) -> bytes:
+    framing = b"Transfer-Encoding: chunked" if chunks else b"Content-Length: %d" % MEGABYTES
+    body = chunk_of(bytes(1_000_000)) * 3 + b"0\r\n\r\n" if chunks else bytes(MEGABYTES)
+    return b"\r\n".join([b"POST /p HTTP/1.1", b"Host: h", framing, *lines, b"", body])
+
+
+@pytest.mark.parametrize("chunks", [False, True])
+async def test_an_upload_that_live_answers_and_does_not_read_gets_that_answer(proxy: StartProxy, chunks: bool) -> None:
+    """As by gunicorn and hypercorn: 34 of 80 got 502, and live was said to fail."""
+    raw = upload(chunks=chunks)
+    with Hasty(TO_A_401) as hasty:
+        async with proxy(live_options={"url": hasty.url}) as running:
+            for _ in range(20):
+                async with await running.caller() as caller:
+                    for _ in range(2):  # and its connection stays in sync
+                        reply = await caller.ask(raw)
+                        assert (reply.status, reply.body) == (401, b"no token")
+                        assert reply.all(b"www-authenticate") == [b"Bearer"]
+            assert hasty.connections == 40
+            assert running.sidecar.proxy._failures == 0
+            assert running.sidecar.proxy.outcomes == {Outcome.OK: 40}
+            assert running.sidecar.proxy.retries == 0
+
+
+@pytest.mark.parametrize("line", [b"Connection: close", b"Expect: 100-continue"])
+async def test_a_caller_of_whatever_kind_gets_the_answer_to_an_upload_that_live_does_not_read(
+    proxy: StartProxy, line: bytes
+) -> None:
+    with Hasty(TO_A_401) as hasty:
+        async with proxy(live_options={"url": hasty.url}) as running:
+            for _ in range(10):
+                async with await running.caller() as caller:
+                    await caller.send(upload(line))
+                    if line.startswith(b"Expect"):
+                        assert (await caller.answer()).status == 100
+                    assert (await caller.answer()).body == b"no token"
+
+
+async def test_of_an_upload_that_still_comes_the_caller_can_send_the_rest_and_read_the_answer(
+    proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was given two seconds, then it was reset: who had not read the answer by then, as a client that sends first,
+    never saw it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer(b"too much", status=413))
+
+    monkeypatch.setattr(listener, "LINGER", 0.2)
+    async with proxy(script) as running:
+        raw = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 10000000\r\n\r\n"
+        async with await running.caller() as caller:
+            await caller.send(raw + bytes(300_000))
+            for _ in range(12):
+                await asyncio.sleep(0.05)
+                await caller.send(bytes(1000))
+            assert caller.ended == "fin"
+            assert not caller.gone.is_set()
+            assert (await caller.answer()).status == 413
+        async with await running.caller() as caller:  # but not for ever
+            monkeypatch.setattr(listener, "LINGER_MOST", 0.3)
+            await caller.send(raw + bytes(300_000))
+            with pytest.raises(ConnectionError):
+                await caller.drip(bytes(100), every=0.05)
+
+
+async def test_an_answer_that_a_shadow_gives_to_an_upload_that_it_does_not_read_is_its_answer(
+    proxy: StartProxy,
+) -> None:
+    with Hasty(TO_A_401) as hasty:
+        options = {"url": hasty.url, "breaker": {"failures": 1}}
+        async with proxy(shadows={"a": answer()}, shadow_options=options) as running:
+            for _ in range(20):
+                assert (await running.ask(upload())).status == 200
+            for record in await running.records():
+                (leg,) = record.shadows.values()
+                assert leg.outcome == Outcome.OK
+                assert leg.status == 401
+
+
+async def test_live_that_answers_early_and_reads_on_is_asked_by_another_connection(proxy: StartProxy) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer(b"so soon"))
+        await peer.wait_ended()
+
+    async with proxy(script) as running, await running.caller() as caller:
+        raw = upload()
+        await caller.send(raw[:1_000_000])
+        assert (await caller.answer()).body == b"so soon"
+        await (await running.live.connection()).wait_ended()
+        await caller.send(raw[1_000_000:])
+        assert (await caller.ask(GET)).body == b"so soon"
+        assert len(running.live.connections) == 2
 
 
 async def test_an_upload_that_was_stuck_when_an_early_answer_came_is_let_by(proxy: StartProxy) -> None:
@@ -576,6 +733,18 @@ async def test_a_caller_that_takes_nothing_stops_live_and_then_is_given_up(proxy
         await asyncio.sleep(0.01)
         assert sent < 30_000_000  # what the kernel's buffers on the way hold, not what live had to give
         assert await live_outcome(running) == Outcome.CALLER_LEFT
+
+
+async def test_an_idle_connection_is_closed_after_idle_timeout_and_not_before(proxy: StartProxy) -> None:
+    async with proxy(limits={"idle_timeout": "300ms"}) as running:
+        async with await running.caller() as caller:
+            for _ in range(4):
+                await asyncio.sleep(0.1)
+                assert (await caller.ask(GET)).status == 200
+            await caller.wait_ended(2)
+            assert caller.ended == "fin"
+        async with await running.caller() as caller:  # nor does one stay that never asks
+            await caller.wait_ended(2)
 
 
 async def test_idle_connections_do_not_count_and_too_many_requests_get_503(proxy: StartProxy) -> None:

@@ -6,7 +6,9 @@ import gc
 import inspect
 import os
 import random
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -14,10 +16,11 @@ import httpx
 import pytest
 import trustme
 import uvloop
-from fakes import Origin, Peer, answer, chunk_of, chunked, deaf_port, silent, then_close
+from fakes import Hasty, Origin, Peer, answer, chunk_of, chunked, deaf_port, silent, then_close
 
 from shadowproxy.serve.answer import Answer
-from shadowproxy.serve.connection import HIGH_WATER, MAX_INTERIM, PARTS, Message, Stale
+from shadowproxy.serve.asking import IDLE_CLOSE, MAX_INTERIM, PARTS, Message, Stale
+from shadowproxy.serve.connection import HIGH_WATER
 from shadowproxy.serve.wire import Statistics, Wire
 
 NOTHING = Statistics(open=0, idle=0, uploads=0)
@@ -141,6 +144,60 @@ async def test_whatever_comes_on_an_idle_connection_ends_it(what: str) -> None:
         await ask(wire, get())
         assert wire.statistics() == ONE_IDLE
         gate.set()
+        await settled(wire, NOTHING)
+
+
+@pytest.mark.parametrize("what", ["bytes", "end", "reset"])
+@on_both_loops
+async def test_a_connection_is_not_used_that_something_has_come_on_before_the_loop_could_say_so(what: str) -> None:
+    """A body that is sent as it comes cannot be sent again; and bytes there would be its answer."""
+    loop = asyncio.get_running_loop()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"hi"
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5)
+        async with Wire("127.0.0.1", listening.getsockname()[1]) as wire:
+            accepting = loop.run_in_executor(None, listening.accept)
+            asking = asyncio.create_task(ask(wire, get()))
+            first, _ = await accepting
+            with first:
+                await loop.run_in_executor(None, first.recv, 1000)
+                first.sendall(answer())
+                await asking
+                accepting = loop.run_in_executor(None, listening.accept)
+                if what == "reset":
+                    first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if what == "bytes":
+                    first.sendall(answer(b"for nobody"))
+                else:
+                    first.close()
+                answering = Answer(wire.loop)
+                wire.begin(answering, post(body(), 2))  # and the loop has had no turn
+                second, _ = await accepting
+                with second:
+                    await loop.run_in_executor(None, second.recv, 1000)
+                    second.sendall(answer(b"mine"))
+                    await answering.wait_head()
+                    assert await anext(answering) == b"mine"
+                await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_a_reused_connection_that_ends_while_the_server_has_the_request_is_not_tried_again() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await peer.request()
+        await asyncio.sleep(IDLE_CLOSE * 1.5)
+
+    async with Origin(script) as origin, to(origin) as wire:
+        await ask(wire, get())
+        with pytest.raises(httpx.ReadError) as raised:
+            await ask(wire, get(again=True))
+        assert not isinstance(raised.value, Stale)
+        assert len(origin.connections) == 1
         await settled(wire, NOTHING)
 
 
@@ -514,13 +571,130 @@ async def test_an_early_answer_to_a_whole_body_that_is_not_sent_yet_ends_the_con
         await settled(wire, NOTHING)
 
 
-@on_both_loops
-async def test_a_server_that_closes_as_soon_as_it_is_connected_is_an_error_at_once() -> None:
+TO_A_401 = answer(b"no token", status=401, reason=b"Unauthorized")
+
+
+def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What a server for 127.0.0.1 has, and what a client has that trusts it."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
+    return context, trusting
+
+
+@pytest.mark.parametrize("length", [200_000, None])
+@pytest.mark.parametrize("secure", [False, True])
+@on_both_loops
+async def test_an_answer_that_came_before_sending_failed_is_not_lost(secure: bool, length: int | None) -> None:
+    server, client = certified() if secure else (None, None)
+    with Hasty(TO_A_401, tls=server, gated=True) as hasty:
+        async with Wire("127.0.0.1", hasty.port, tls=client) as wire:
+            answering = await answer_to(wire, post(hasty.upload_that_fails(), length))
+            assert answering.head is not None
+            assert answering.head.status == 401
+            assert await anext(answering) == b"no token"
+            await settled(wire, NOTHING)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@on_both_loops
+async def test_of_an_answer_that_nobody_took_yet_nothing_is_lost_when_sending_fails(secure: bool) -> None:
+    """Reading had stopped, so the end of the answer was in the kernel, or in TLS."""
+    server, client = certified() if secure else (None, None)
+    begun, rest = HIGH_WATER + 20_000, 30_000
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % (begun + rest)
+    with Hasty(head + b"x" * begun, b"y" * rest, tls=server, gated=True) as hasty:
+        go_on = asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield bytes(100_000)
+            await go_on.wait()
+            yield bytes(50_000)
+
+        async with Wire("127.0.0.1", hasty.port, tls=client) as wire:
+            hasty.send_next()
+            answering = await answer_to(wire, post(body()))
+            while not answering._paused:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.001)
+            hasty.send_next()
+            await asyncio.to_thread(hasty.gone.wait, 5)
+            go_on.set()
+            await settled(wire, NOTHING)
+            assert b"".join([piece async for piece in answering]) == b"x" * begun + b"y" * rest
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@on_both_loops
+async def test_an_answer_of_many_chunks_before_sending_failed_is_read_in_turns(secure: bool) -> None:
+    server, client = certified() if secure else (None, None)
+    many = PARTS * 2
+    with Hasty(chunked()[:-5] + chunk_of(b"x") * many + b"0\r\n\r\n", tls=server, gated=True) as hasty:
+        async with Wire("127.0.0.1", hasty.port, tls=client) as wire:
+            assert await ask(wire, post(hasty.upload_that_fails())) == b"x" * many
+            await settled(wire, NOTHING)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@on_both_loops
+async def test_what_came_of_an_answer_that_broke_off_is_no_whole_answer(secure: bool) -> None:
+    """Only the connection's end would have told that it is whole, and that was a reset."""
+    server, client = certified() if secure else (None, None)
+    with Hasty(b"HTTP/1.1 401 Unauthorized\r\n\r\nno tok", tls=server, gated=True) as hasty:
+        async with Wire("127.0.0.1", hasty.port, tls=client) as wire:
+            answering = await answer_to(wire, post(hasty.upload_that_fails()))
+            assert await anext(answering) == b"no tok"
+            with pytest.raises(httpx.ReadError, match="midst"):
+                await anext(answering)
+            await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_an_answer_that_ends_with_the_sending_of_a_server_that_does_not_read_is_whole() -> None:
+    """The loop closes only when all is sent, and here nobody takes it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.stop_reading()
+        await peer.send(b"HTTP/1.1 413 Content Too Large\r\n\r\ntoo much")
+        peer.half_close()
+        await peer.gone.wait()
+
+    whole = bytes(10_000_000)
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(whole)
+    async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
+        assert await ask(wire, Message("POST", head, whole, chunked=False, silence=1.0)) == b"too much"
+        await settled(wire, NOTHING)
+
+
+@on_both_loops
+async def test_a_connection_on_which_an_upload_was_not_read_is_not_used_again() -> None:
+    """All of it was sent, and lies in the kernels."""
+
+    async def script(peer: Peer) -> None:
+        if peer is (await origin.connection()):
+            await peer.head()
+            peer.stop_reading()
+            await peer.send(answer(b"too much", status=413))
+            await peer.gone.wait()
+        else:
+            await peer.request()
+            await peer.send(answer(b"read"))
+
+    whole = bytes(40_000)
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(whole)
+    async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
+        message = Message("POST", head, whole, chunked=False, silence=1.0)
+        assert await ask(wire, message) == b"too much"
+        await settled(wire, NOTHING)
+        assert await ask(wire, message) == b"read"
+        assert wire.statistics() == ONE_IDLE  # and one on which it was read is
+
+
+@on_both_loops
+async def test_a_server_that_closes_as_soon_as_it_is_connected_is_an_error_at_once() -> None:
+    context, trusting = certified()
 
     async def hang_up(peer: Peer) -> None:
         return

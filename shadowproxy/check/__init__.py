@@ -13,7 +13,7 @@ from shadowproxy.check import machine
 from shadowproxy.check.endpoints import Ask
 from shadowproxy.check.endpoints import examine as endpoint
 from shadowproxy.check.finding import Finding, Level, fail
-from shadowproxy.config import Config
+from shadowproxy.config import Config, UnusableShadow
 
 GET = Ask()
 WITHIN = 20.0
@@ -46,7 +46,10 @@ def examine(config: Config, ask: Ask | None = GET, within: float = WITHIN) -> Fi
     if config.live.url is not None:
         tries["live"] = endpoint("live", config.live, ask)
     for name, shadow in config.shadows.items():
-        tries[shadow_section(name)] = endpoint(name, shadow, ask)
+        if isinstance(shadow, UnusableShadow):
+            found[shadow_section(name)] = (fail(f"it could not be asked: {shadow.reason}"),)
+        else:
+            tries[shadow_section(name)] = endpoint(name, shadow, ask)
     found |= _all_of(tries, within)
     found["log"] = tuple(machine.log(config.log))
     found["open files"] = (machine.open_files(config),)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from ipaddress import ip_address
+from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from shadowproxy import __version__
 from shadowproxy.check.certificates import dated, in_file
 from shadowproxy.check.finding import Finding, Level, fail, ok, warn
 from shadowproxy.config import Live, Shadow
-from shadowproxy.credentials import is_credential_header
+from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.exchange import Field
 from shadowproxy.serve.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.headers import for_shadow
@@ -55,6 +56,8 @@ def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Find
             yield from in_file("our certificate", section.tls.cert, now)
         if section.tls.ca is not None:
             yield from in_file("the authority", section.tls.ca, now)
+        if section.tls.key is not None:
+            yield from _key(section.tls.key)
         try:
             context = tls_of(section.tls)
         except (OSError, ssl.SSLError) as error:
@@ -84,6 +87,14 @@ def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Find
             return
     if ask is not None:
         yield _answer(name, section, ask, context)
+
+
+def _key(path: Path) -> Iterator[Finding]:
+    """Only what is wrong with it: OpenSSL does not say which of the files it means."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        yield fail(f"the key {path} cannot be read: {error.strerror}")
 
 
 def _connect(addresses: list[str], port: int, timeout: float) -> Finding:
@@ -181,7 +192,8 @@ async def _status(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLC
 
 
 def _has_credentials(section: Live | Shadow) -> bool:
-    return any(is_credential_header(name.encode()) for name in section.headers.set)
+    fields, parameters = section.headers.set.items(), section.query.set.items()
+    return any(is_credential_field(*each) for each in fields) or any(is_credential(*each) for each in parameters)
 
 
 def _phrase(status: int) -> str:

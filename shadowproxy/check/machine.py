@@ -135,7 +135,7 @@ def installed() -> Iterator[Finding]:
     if {OURS, STRANGERS} <= names:
         yield warn(
             f"another distribution, called {STRANGERS}, owns the same command and files: uninstall both, and install "
-            f"{OURS} again"
+            f"{OURS} again, from a checkout or a wheel"
         )
 
 

@@ -4,20 +4,35 @@ A line that begins with ok, warn or FAIL was looked at here and now; the others 
 keys and whatever else may be a secret do not appear.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from shadowproxy.check import Findings, shadow_section
 from shadowproxy.check.finding import Finding, Level
 from shadowproxy.check.machine import size
-from shadowproxy.config import Config, Live, Shadow, shown_headers, shown_text
+from shadowproxy.config import (
+    REPEATABLE,
+    Config,
+    Live,
+    Match,
+    Shadow,
+    Unless,
+    shown_headers,
+    shown_json,
+    shown_text,
+)
+from shadowproxy.config.changes import Given, changed
+from shadowproxy.config.repeating import repeated
 
 WIDTH = 80
 _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
 
 
-def lines(config: Config, found: Findings) -> Iterator[str]:
-    """The screen, and at its end whether the configuration will work here."""
+def lines(config: Config, found: Findings, given: Given | None = None) -> Iterator[str]:
+    """The screen, and at its end whether the configuration will work here.
+
+    With `given`, what the file itself says, the changed defaults that it gets by leaving them out are named.
+    """
     yield from _titled("listen", str(config.listen), found.of("listen"))
     yield from _titled("admin", "off" if config.admin is None else str(config.admin), found.of("admin"))
     yield ""
@@ -38,6 +53,10 @@ def lines(config: Config, found: Findings) -> Iterator[str]:
     if found.of("installed"):
         yield ""
         yield from _titled("installed", "", found.of("installed"))
+    if given is not None and (told := changed(config, given)):
+        yield ""
+        for line in told:
+            yield from _wrapped(f"{'changed':<12}", line)
     if config.warnings:
         yield ""
     for warning in config.warnings:
@@ -75,18 +94,19 @@ def _live(config: Config) -> Iterator[str]:
     yield f"given up after {_duration(live.timeout)} of silence"
     yield from _edits(live)
     if config.control.percent:
-        yield f"asked a second time for {config.control.percent:g} % of the mirrored requests"
+        yield f"asked a second time for {config.control.percent:g} % of the mirrored requests (control)"
+        yield repeated(config.control.methods)
 
 
 def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     match = shadow.match
-    conditions = [
-        *([f"the method is {' or '.join(map(shown_text, match.methods))}"] if match.methods else []),
-        *([f"the path is {' or '.join(map(shown_text, match.paths))}"] if match.paths else []),
-        *(f"{header} is {glob}" for header, glob in shown_headers(match.headers).items()),
-    ]
+    named = () if match.methods == REPEATABLE or "*" in match.methods else match.methods
+    conditions = list(_conditions(match, named))
     share = "no request" if shadow.percent == 0 else f"{shadow.percent:g} % of requests"
     yield f"is sent {share}{', where ' + ', '.join(conditions) if conditions else ''}"
+    if unless := list(_conditions(match.not_, match.not_.methods)):
+        yield f"but none where {', or '.join(unless)}"
+    yield repeated(match.methods)
     each = f" for each of {workers} workers" if workers > 1 else ""
     yield f"{shadow.in_flight} at once, {shadow.lane} waiting{each}, each within {_duration(shadow.timeout)}"
     if shadow.budget.requests is not None:
@@ -96,13 +116,22 @@ def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     if shadow.forward_credentials:
         yield "the callers' credentials are sent along (forward_credentials: true)"
     else:
-        yield "the callers' credentials are held back"
+        yield "the callers' credentials are held back, in the query too"
     yield from _edits(shadow)
     changes = [f"{old} becomes {shown_text(new)}" for old, new in shadow.rewrite.path.items()] + list(
         shadow.rewrite.json
     )
     if changes:
         yield f"rewritten: {', '.join(changes)}"
+
+
+def _conditions(match: Match | Unless, methods: Sequence[str]) -> Iterator[str]:
+    if methods:
+        yield f"the method is {' or '.join(map(shown_text, methods))}"
+    if match.paths:
+        yield f"the path is {' or '.join(map(shown_text, match.paths))}"
+    yield from (f"{header} is {glob}" for header, glob in shown_headers(match.headers).items())
+    yield from (f"{pointer} in the JSON is {shown_text(glob)}" for pointer, glob in shown_json(match.json).items())
 
 
 def _edits(endpoint: Live | Shadow) -> Iterator[str]:
@@ -112,6 +141,10 @@ def _edits(endpoint: Live | Shadow) -> Iterator[str]:
         yield f"headers set: {', '.join(endpoint.headers.set)}"
     if endpoint.headers.remove:
         yield f"headers removed: {', '.join(endpoint.headers.remove)}"
+    if endpoint.query.set:
+        yield f"query parameters set: {', '.join(endpoint.query.set)}"
+    if endpoint.query.remove:
+        yield f"query parameters removed: {', '.join(endpoint.query.remove)}"
     if endpoint.tls.cert is not None:
         yield f"shows the certificate {endpoint.tls.cert}"
 

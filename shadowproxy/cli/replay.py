@@ -16,6 +16,7 @@ from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, o
 
 if TYPE_CHECKING:
     from shadowproxy.config import Config, Shadow
+    from shadowproxy.replay.plan import Plan
 
 _sending = together(
     click.option("--to", "url", metavar="URL", help="The endpoint to ask.  [default: the url of that shadow in -c]"),
@@ -50,6 +51,13 @@ _sending = together(
         metavar="NAME=VALUE",
         multiple=True,
         help="Fill in a redacted query parameter, as '${NAME}' from the environment.",
+    ),
+    click.option(
+        "--method",
+        "methods",
+        metavar="METHOD",
+        multiple=True,
+        help="Also send requests of this method, as PUT; repeat for more. Without it: GET, HEAD, POST, OPTIONS.",
     ),
     click.option("--limit", metavar="N", type=click.IntRange(1), help="Send at most so many requests."),
 )
@@ -95,6 +103,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
             limit=given["limit"],
             rate=math.inf if given["full_speed"] else given["rate"],
             query=_parameters(given["parameters"]),
+            methods=_methods(given["methods"], None if config is None else config.shadows.get(name)),
             rules=rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"]),
         )
     except ValueError as error:
@@ -104,6 +113,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         from shadowproxy.serve.generation import recording
 
         plan = replace(plan, policy=recording(config), capture=limits.capture, memory=limits.memory)
+    plan = _with_secrets(plan)
     if held_back:
         say(f"--to is not where {name} is in {given['file']}: held back from it: {', '.join(held_back)}")
     try:
@@ -117,14 +127,23 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     sys.exit(EXIT_NO_DATA if not tally.begun else 0 if tally.sound else EXIT_FAILED)
 
 
+def _with_secrets(plan: "Plan") -> "Plan":
+    """The plan, by which the log has nothing either of what redacted fields and parameters are filled with."""
+    policy = plan.policy
+    own = policy.redaction.hidden(plan.shadow.headers.set, plan.shadow.query.set)
+    return replace(plan, policy=replace(policy, own=(*policy.own, *own, *plan.query.values())))
+
+
 def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tuple["Shadow", tuple[str, ...]]:
     """The endpoint: the configuration's, if it has one of that name, with what the command line says put over it.
 
     Beside it, which of the configuration's credentials it is not given, as they are another endpoint's.
     """
-    from shadowproxy.config import ConfigError, from_values
+    from shadowproxy.config import ConfigError, UnusableShadow, from_values
 
     base = None if config is None else config.shadows.get(name)
+    if isinstance(base, UnusableShadow):
+        raise Fault(f"{given['file']}: {base.reason}")
     url = given["url"] or (base.url if base is not None else None)
     if url is None:
         known = f", or --name one of {', '.join(config.shadows)}" if config is not None and config.shadows else ""
@@ -163,16 +182,18 @@ def _origin(url: str) -> tuple[str, str | None, int]:
 
 def _without_credentials(name: str, config: "Config", ours: set[str]) -> tuple["Shadow", tuple[str, ...]]:
     """The shadow without what are secrets in the configuration, and the keys of these but for the fields `ours`."""
-    from shadowproxy.config import shown, shown_headers
+    from shadowproxy.config import shown, shown_headers, shown_parameters
     from shadowproxy.redaction import BLANK
 
     base = config.shadows[name]
     fields = [key for key, value in shown_headers(base.headers.set).items() if value == BLANK]
+    parameters = [key for key, value in shown_parameters(base.query.set).items() if value == BLANK]
     values = shown(config)["shadows"][name]["rewrite"]["json"]
     pointers = [pointer for pointer, value in values.items() if BLANK in str(value)]
     ends = [key for key in ("cert", "key") if getattr(base.tls, key) is not None]
     held_back = (
         *(f"headers.set.{key}" for key in fields if key.lower() not in ours),
+        *(f"query.set.{name}" for name in parameters),
         *(f"rewrite.json.{pointer}" for pointer in pointers),
         *(f"tls.{key}" for key in ends),
     )
@@ -181,6 +202,7 @@ def _without_credentials(name: str, config: "Config", ours: set[str]) -> tuple["
     base = replace(
         base,
         headers=replace(base.headers, set=kept),
+        query=replace(base.query, set={key: value for key, value in base.query.set.items() if key not in parameters}),
         rewrite=replace(base.rewrite, json=json),
         tls=replace(base.tls, cert=None, key=None),
     )
@@ -188,7 +210,7 @@ def _without_credentials(name: str, config: "Config", ours: set[str]) -> tuple["
 
 
 def _headers(given: tuple[str, ...]) -> dict[str, str]:
-    from shadowproxy.credentials import is_credential_header
+    from shadowproxy.credential_values import is_credential_field
 
     found: dict[str, str] = {}
     for text in given:
@@ -198,19 +220,30 @@ def _headers(given: tuple[str, ...]) -> dict[str, str]:
         name = name.strip()
         if name.lower() == "host":
             raise click.UsageError("--header Host: it is the endpoint's own", click.get_current_context())
-        found[name] = _filled("--header", name, value.strip(), secret=is_credential_header(name.encode()))
+        found[name] = _filled("--header", name, value.strip(), secret=is_credential_field(name, value))
     return found
 
 
+def _methods(given: tuple[str, ...], shadow: "Shadow | None") -> frozenset[str]:
+    """Those that may be sent again: the harmless ones, and what the command line or the configuration names."""
+    from shadowproxy.config import REPEATABLE, ConfigError, from_values
+
+    try:
+        named = from_values({"live": {"respond": {}}, "control": {"methods": list(given)}}).control.methods
+    except ConfigError as error:
+        raise ValueError(f"--method {str(error).partition(': ')[2]}") from None
+    return frozenset((*REPEATABLE, *named, *(() if shadow is None else shadow.match.methods)))
+
+
 def _parameters(given: tuple[str, ...]) -> dict[str, str]:
-    from shadowproxy.credentials import is_credential_parameter
+    from shadowproxy.credential_values import is_credential
 
     found: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f'--query: "{name}" is not NAME=VALUE')
-        found[name] = _filled("--query", name, value, secret=is_credential_parameter(name))
+        found[name] = _filled("--query", name, value, secret=is_credential(name, value))
     return found
 
 

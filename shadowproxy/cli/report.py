@@ -138,8 +138,8 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
     from shadowproxy.compare.engines import summarise_files
     from shadowproxy.compare.labels import LabelError, read_labels
     from shadowproxy.compare.progress import reading
-    from shadowproxy.compare.rules import pointer_segments
     from shadowproxy.compare.summary import SummaryError
+    from shadowproxy.pointers import pattern_segments, pointer_segments
 
     try:
         rules = rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"])
@@ -152,7 +152,7 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
             fields = [(prediction, prediction)]
         slices = tuple(each for each in given["slices"] if each not in ("@method", "@path"))  # these always are counted
         for pointer in (*(each for pair in fields for each in pair), *slices):
-            pointer_segments(pointer)
+            pattern_segments(pointer, deep=False)
         only = only_of(given)
         if given["label_key"] is not None and given["labels"] is None:
             raise ValueError("--label-key goes with --labels")

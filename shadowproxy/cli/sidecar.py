@@ -149,9 +149,10 @@ def check(file: Path | None, path: str, method: str, no_request: bool, **flags: 
     from shadowproxy.check import examine
     from shadowproxy.check.endpoints import Ask
     from shadowproxy.check.told import lines
+    from shadowproxy.config import given
 
     found = examine(config, None if no_request else Ask(method, path))
-    for line in lines(config, found):
+    for line in lines(config, found, {} if file is None else given(file)):
         click.echo(_coloured(line), color=False if os.environ.get("NO_COLOR") else None)
     sys.exit(EXIT_FAILED if found.failed else 0)
 

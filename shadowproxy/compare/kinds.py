@@ -16,9 +16,9 @@ from shadowproxy.compare.cells import cell_mean
 from shadowproxy.compare.few import Few
 from shadowproxy.compare.outputs import Outputs
 from shadowproxy.compare.places import ENVELOPES, is_envelope, places_of, static_rank, static_score
-from shadowproxy.compare.rules import pointer_segments
 from shadowproxy.compare.sketch import Forms, Series
 from shadowproxy.compare.values import EXTRA, LONG_TEXT
+from shadowproxy.pointers import pointer_segments
 
 Kind = Literal["class", "number", "vector", "ranking", "text", "embedding"]
 Unit = Literal["rows", "answers"]

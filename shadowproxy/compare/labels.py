@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, Final
 
 import zstandard
 
-from shadowproxy.compare.rules import pointer_segments
 from shadowproxy.compare.truths import Label, Truth, Truths, label_key
+from shadowproxy.pointers import pointer_segments
 
 _IDS: Final = ("id", "request_id", "x_request_id")
 _KEYS: Final = ("key", *_IDS)

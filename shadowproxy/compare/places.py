@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from shadowproxy.compare.answers import ANSWER_PARTS, ENVELOPE_PLACES
-from shadowproxy.compare.rules import member_place, pointer_segments, pointer_token
+from shadowproxy.compare.rules import member_place
 from shadowproxy.compare.sketch import hashed
 from shadowproxy.compare.values import MISSING, is_vector, ranking_of, sums_to_one, vector_of
+from shadowproxy.pointers import pointer_segments, pointer_token
 
 ENVELOPES: Final = (
     "/predictions",  # MLflow, TensorFlow Serving, KServe v1, SageMaker

@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 import orjson
 
 from shadowproxy.compare.places import field_key
-from shadowproxy.compare.rules import Rules, Tolerance, pointer_segments
+from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.compare.truths import NONE as NO_TRUTHS
 from shadowproxy.compare.truths import Truths
+from shadowproxy.pointers import pointer_segments
 
 _MOST_REMEMBERED: Final = 4096
 

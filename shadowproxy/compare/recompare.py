@@ -2,9 +2,10 @@
 
 from shadowproxy.compare.answers import Content
 from shadowproxy.compare.diff import Diff
-from shadowproxy.compare.rules import Rules, pointer_segments, pointer_token
+from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.verdict import Compared, compare
 from shadowproxy.exchange import Verdict
+from shadowproxy.pointers import pointer_segments, pointer_token
 from shadowproxy.record import Answer, Body
 
 

@@ -6,10 +6,12 @@ tolerances the one that names the deepest place counts; only `unordered` speaks 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
+
+from shadowproxy.pointers import Patterns, State, pointer_token
 
 _MOST_PLACES: Final = 4096  # remembered: real payloads have few distinct keys, hostile ones must not grow the tree
 _LONGEST_REMEMBERED: Final = 400  # characters of the pointer of one
@@ -18,25 +20,10 @@ _LONGEST_POINTER: Final = 2000
 _EACH: Final = -1  # where a place keeps that of its elements together
 
 
-def pointer_token(text: str) -> str:
-    """One key as it is written in a pointer (RFC 6901 section 3)."""
-    return text.replace("~", "~0").replace("/", "~1") if "~" in text or "/" in text else text
-
-
 @lru_cache(maxsize=4096)
 def member_place(place: str, key: str) -> str:
     """The pointer of an object's member."""
     return f"{place}/{pointer_token(key)}"
-
-
-@lru_cache(maxsize=1024)
-def pointer_segments(pointer: str) -> tuple[str, ...]:
-    """The keys that a pointer names, unescaped. Raises ValueError where it is no pointer."""
-    if pointer == "":
-        return ()
-    if not pointer.startswith("/"):
-        raise ValueError(f"{pointer!r} is not a JSON pointer: it must be empty or begin with a slash")
-    return tuple(segment.replace("~1", "/").replace("~0", "~") for segment in pointer[1:].split("/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +73,7 @@ class Place:
     def __init__(
         self,
         rules: "Rules",
-        state: tuple[tuple[int, int], ...],
+        state: State,
         whole: str,
         step: str,
         *,
@@ -143,7 +130,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How to compare. Raises ValueError for a pattern that is no pointer or a tolerance below zero.
+    """How to compare. Raises ValueError for what is no pattern and for a tolerance below zero.
 
     A tolerance given as a plain number is absolute, and nothing relative is added to it.
     """
@@ -153,7 +140,7 @@ class Rules:
     unordered: tuple[str, ...] = ()
     root: Place = field(init=False, repr=False, compare=False)
     counts_elements: bool = field(init=False, repr=False, compare=False)
-    _patterns: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
+    _patterns: Patterns = field(init=False, repr=False, compare=False)
     _remembered: list[Place] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -161,29 +148,19 @@ class Rules:
             bounds = (allowed.abs, allowed.rel) if isinstance(allowed, Tolerance) else (allowed,)
             if not all(bound >= 0 and math.isfinite(bound) for bound in bounds):
                 raise ValueError(f"the tolerance of {pointer!r} must be a number of at least 0")
-        patterns = tuple(pointer_segments(pointer) for pointer in (*self.ignore, *self.tolerance, *self.unordered))
+        patterns = Patterns((*self.ignore, *self.tolerance, *self.unordered))
         object.__setattr__(self, "_patterns", patterns)
         object.__setattr__(self, "_remembered", [])
-        # Elements of an array need telling apart only when a pattern names one by its number.
-        object.__setattr__(self, "counts_elements", any(part.isdigit() for pattern in patterns for part in pattern))
-        start = self._closed((which, 0) for which in range(len(patterns)))
-        object.__setattr__(self, "root", self._place(start, "", "", ignored=False, tolerance=None))
+        object.__setattr__(self, "counts_elements", patterns.counts_elements)
+        object.__setattr__(self, "root", self._place(patterns.start, "", "", ignored=False, tolerance=None))
 
     def below(self, place: Place, key: str, step: str) -> Place:
         """The place one step below another: that of the member or element `key`, shown as `step`."""
         whole = place.whole + step
         if len(whole) > _LONGEST_POINTER:
             whole = whole[: _LONGEST_POINTER + 1]
-        moves = []
-        for which, at in place.state:
-            segments = self._patterns[which]
-            if at == len(segments):
-                continue
-            if segments[at] == "**":
-                moves.append((which, at))
-            elif segments[at] in ("*", key):
-                moves.append((which, at + 1))
-        return self._place(self._closed(moves), whole, step, ignored=place.ignored, tolerance=place.tolerance)
+        state = self._patterns.below(place.state, key)
+        return self._place(state, whole, step, ignored=place.ignored, tolerance=place.tolerance)
 
     def remembers(self, place: Place) -> bool:
         """Whether to remember a place; where there are too many, all are forgotten, as what comes now comes again."""
@@ -195,19 +172,9 @@ class Rules:
         self._remembered.append(place)
         return True
 
-    def _closed(self, moves: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-        """`moves` and what they reach without a step: `**` also stands for nothing."""
-        state = dict.fromkeys(moves)
-        for which, at in list(state):
-            segments = self._patterns[which]
-            while at < len(segments) and segments[at] == "**":
-                at += 1
-                state[which, at] = None
-        return tuple(state)
-
     def _place(
         self,
-        state: tuple[tuple[int, int], ...],
+        state: State,
         whole: str,
         step: str,
         *,
@@ -217,9 +184,7 @@ class Rules:
         unordered = False
         if state:
             allowed = list(self.tolerance.values())
-            for which, at in sorted(state):
-                if at < len(self._patterns[which]):
-                    continue
+            for which in self._patterns.ended(state):
                 if which < len(self.ignore):
                     ignored = True
                 elif which < len(self.ignore) + len(allowed):

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from shadowproxy.compare.answers import content
 from shadowproxy.compare.recompare import recompared
-from shadowproxy.compare.rules import Rules, pointer_token
+from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.visible import cut_together, one_line, sides, visible
 from shadowproxy.exchange import Verdict
+from shadowproxy.pointers import pointer_token
 from shadowproxy.record import Answer, Body, Record
 
 LINES: Final = 200

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from shadowproxy.compare.rules import pointer_segments
+from shadowproxy.pointers import pointer_segments
 from shadowproxy.record import Record
 
 Label: TypeAlias = str | int | float | bool

@@ -4,7 +4,7 @@
 the environment, `loading.py` the way from one to the other, and `shown.py` the way back, without the secrets.
 """
 
-from shadowproxy.config.loading import ConfigError, from_flags, from_values, keys, load
+from shadowproxy.config.loading import ConfigError, from_flags, from_values, given, keys, load
 from shadowproxy.config.models import (
     Budget,
     Compare,
@@ -14,15 +14,20 @@ from shadowproxy.config.models import (
     Live,
     Log,
     Match,
+    Query,
     Redact,
     Respond,
     Shadow,
     Tls,
+    Unless,
+    UnusableShadow,
+    token_fault,
 )
-from shadowproxy.config.shown import shown, shown_headers, shown_text
-from shadowproxy.config.values import TcpAddress, UnixAddress
+from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_parameters, shown_text
+from shadowproxy.config.values import REPEATABLE, TcpAddress, UnixAddress
 
 __all__ = [
+    "REPEATABLE",
     "Budget",
     "Compare",
     "Config",
@@ -32,17 +37,24 @@ __all__ = [
     "Live",
     "Log",
     "Match",
+    "Query",
     "Redact",
     "Respond",
     "Shadow",
     "TcpAddress",
     "Tls",
     "UnixAddress",
+    "Unless",
+    "UnusableShadow",
     "from_flags",
     "from_values",
+    "given",
     "keys",
     "load",
     "shown",
     "shown_headers",
+    "shown_json",
+    "shown_parameters",
     "shown_text",
+    "token_fault",
 ]

@@ -1,12 +1,16 @@
 """From a file, from flags or from plain values to a Config, or to one line for each thing that is wrong.
 
 A line reads `file:line: key: problem`, so that editors and people find the place.
+
+What is wrong with the file itself is an error, wherever it stands. What a shadow's section takes from the environment
+is not in the file: where it is not set, or is no value for its key, that shadow alone is unusable, and all the rest is
+as the file says.
 """
 
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -14,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from shadowproxy.config import source
-from shadowproxy.config.models import Config
-from shadowproxy.config.source import Location, YamlError
+from shadowproxy.config.models import UNKNOWN_URL, Config, KeyFault, Shadow, UnusableShadow
+from shadowproxy.config.source import Document, FromEnvironment, Location, NotSet, YamlError, is_of_shadow
 
 
 class ConfigError(Exception):
@@ -27,16 +31,7 @@ _config = TypeAdapter(Config)
 
 def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Config:
     """Read a YAML file. Raises ConfigError when it cannot be read, is not YAML, or says something that is not known."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8") from None
-    try:
-        document = source.parse(text, environment)
-    except YamlError as error:
-        raise ConfigError(_line(str(path), error.line, error.location, error.problem)) from None
+    document = _document(path, environment)
 
     def say(location: Location, problem: str) -> tuple[int, str]:
         # A key that is missing has no line: the nearest thing around it that is there has one.
@@ -47,6 +42,34 @@ def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Confi
     if document.values is None:
         raise ConfigError(f"{path}: is empty: the least it needs is live: {{url: http://...}}")
     return _validated(document.values, say)
+
+
+def given(path: Path | str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What a file itself says, by dotted key, parents and what they hold: its defaults are not among them.
+
+    Raises ConfigError when it cannot be read or is not YAML; whether it can be used is for `load` to say.
+    """
+    return dict(_spelt_out(_document(path, environment).values, ""))
+
+
+def _spelt_out(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield f"{prefix}{key}", value
+            yield from _spelt_out(value, f"{prefix}{key}.")
+
+
+def _document(path: Path | str, environment: Mapping[str, str]) -> Document:
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8") from None
+    try:
+        return source.parse(text, environment)
+    except YamlError as error:
+        raise ConfigError(_line(str(path), error.line, error.location, error.problem)) from None
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
@@ -83,11 +106,17 @@ def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
     for name, hint in get_type_hints(model, include_extras=False).items():
         if name not in {field.name for field in dataclasses.fields(model)}:
             continue
+        name = key_of(name)
         yield prefix + name
         inner = _inner_model(hint)
         if inner is not None:
             nested, is_mapping = inner
             yield from keys(nested, f"{prefix}{name}.*." if is_mapping else f"{prefix}{name}.")
+
+
+def key_of(attribute: str) -> str:
+    """The key of an attribute: `not_` cannot be written without its end in Python."""
+    return attribute.removesuffix("_")
 
 
 def _inner_model(hint: Any) -> tuple[type, bool] | None:
@@ -108,13 +137,102 @@ def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> 
     """`say` puts a problem into words, after the number that it sorts by."""
     if half := {say(location, "has half a surrogate pair, which no text in UTF-8 has") for location in _torn(values)}:
         raise ConfigError("\n".join(text for _, text in sorted(half)))
-    try:
-        return _config.validate_python(values)
-    except ValidationError as error:
-        problems = {say(*_explained(detail)) for detail in error.errors(include_url=False)}
+    fresh = {
+        location: text.problem
+        for location, text in _leaves(values)
+        if isinstance(text, NotSet) and _is_value_of_shadow(location)
+    }
+    wanting: dict[Location, str] = {}
+    while True:
+        _take_out(values, fresh, wanting)
+        wanting |= fresh
+        try:
+            config = _config.validate_python(values)
+        except ValidationError as error:
+            found = [
+                (_before_taken(location, wanting), problem)
+                for location, problem in map(_explained, error.errors(include_url=False))
+            ]
+        else:
+            return _with_unusable(config, wanting)
+        leaves = ((_before_taken(location, wanting), text) for location, text in _leaves(values))
+        given = {location: text for location, text in leaves if isinstance(text, FromEnvironment)}
+        fresh = {
+            location: _without(given[location], problem)
+            for location, problem in found
+            if location in given and _is_value_of_shadow(location)
+        }
+        if {location for location, _ in found} != fresh.keys():
+            break
     # Raised out here, where it has no context: pydantic's error is unknown to the garbage collector, and with it the
     # frames that both of them hold would stay, anew with each look at a file that cannot be used.
-    raise ConfigError("\n".join(text for _, text in sorted(problems)))
+    raise ConfigError("\n".join(text for _, text in sorted({say(*each) for each in found})))
+
+
+def _is_value_of_shadow(location: Location) -> bool:
+    """Whether some key of a shadow's section is set there, or a part of its value."""
+    if not is_of_shadow(location):
+        return False
+    known = frozenset(keys())
+    steps = [str(step) for step in ("shadows", "*", *location[2:])]
+    leads = [".".join(steps[:length]) for length in range(3, len(steps) + 1)]
+    return any(lead in known and not any(key.startswith(f"{lead}.") for key in known) for lead in leads)
+
+
+def _leaves(value: Any, location: Location = ()) -> Iterator[tuple[Location, Any]]:
+    """All that is no mapping and no list, with where it is."""
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield from _leaves(item, (*location, key))
+        case list():
+            for index, item in enumerate(value):
+                yield from _leaves(item, (*location, index))
+        case _:
+            yield location, value
+
+
+def _take_out(values: Any, locations: Iterable[Location], taken: Collection[Location]) -> None:
+    """Leave what is at these `locations` to its default; of the lists among them some items were `taken` before."""
+    # What comes later in a list goes first: so the places of the others stay what they are.
+    for location in sorted(locations, reverse=True):
+        around = values
+        for step in location[:-1]:
+            around = around[step]
+        last = location[-1]
+        if location[2:] == ("url",):
+            around["url"] = UNKNOWN_URL  # which has no default
+        elif isinstance(last, int):
+            del around[last - sum(each[:-1] == location[:-1] and each < location for each in taken)]
+        else:
+            around.pop(last, None)
+            if location[2:] == ("tls", "cert"):
+                around.pop("key", None)  # which is nothing without it
+
+
+def _before_taken(location: Location, taken: Collection[Location]) -> Location:
+    """Where it was before items of its list were taken out."""
+    if not location or not isinstance(place := location[-1], int):
+        return location
+    for each in sorted(each for each in taken if each[:-1] == location[:-1]):
+        place += int(each[-1]) <= place
+    return (*location[:-1], place)
+
+
+def _without(text: str, problem: str) -> str:
+    """A problem in words that do not repeat what came from the environment: it may be a secret."""
+    return "what the environment gives for it cannot be used" if text and text in problem else problem
+
+
+def _with_unusable(config: Config, wanting: Mapping[Location, str]) -> Config:
+    """`config`, whose shadows are unusable where something of theirs is wanting."""
+    shadows = dict(config.shadows)
+    for name in dict.fromkeys(str(location[1]) for location in wanting):
+        problems = [_line(None, None, *each) for each in sorted(wanting.items(), key=str) if each[0][1] == name]
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        said = {field.name: getattr(shadows[name], field.name) for field in dataclasses.fields(Shadow)}
+        shadows[name] = UnusableShadow(**said, reason=f"{problems[0]}{more}")
+    return dataclasses.replace(config, shadows=shadows) if wanting else config
 
 
 def _torn(value: Any, location: Location = ()) -> Iterator[Location]:
@@ -148,7 +266,8 @@ def _explained(detail: ErrorDetails) -> tuple[Location, str]:
         case "missing":
             return location, "is needed"
         case "value_error":
-            return location, str(context["error"])
+            error = context["error"]
+            return (*location, error.key) if isinstance(error, KeyFault) else location, str(error)
         case "literal_error":
             return location, f"must be {context['expected'].replace(chr(39), '')}"
         case "dataclass_type" | "mapping_type" | "dict_type":

@@ -5,6 +5,7 @@ has a method `json`, and `json` is a key here.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import orjson
@@ -13,22 +14,31 @@ from pydantic.dataclasses import dataclass
 
 from shadowproxy.config.source import FromEnvironment
 from shadowproxy.config.values import (
+    REPEATABLE,
     Amount,
     Bytes,
     Count,
     FieldName,
+    FieldPattern,
+    FieldPointer,
     FieldValue,
+    File,
     Flag,
     HeaderGlob,
     HostHeader,
     Json,
+    JsonGlob,
     Listen,
     LogPath,
     Method,
+    Methods,
     Nullable,
+    ParameterName,
+    ParameterPattern,
     PathGlob,
     Percent,
     Pointer,
+    PointerPattern,
     PositiveBytes,
     PositiveCount,
     PositiveSeconds,
@@ -42,13 +52,25 @@ from shadowproxy.config.values import (
     Text,
     Token,
     ToleranceValue,
+    UnixAddress,
     Url,
     Word,
 )
-from shadowproxy.credentials import is_credential_header, is_credential_parameter
+from shadowproxy.credential_values import is_credential, is_credential_field
+from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Fields
+from shadowproxy.redaction import Redaction
 
 STRICT = ConfigDict(extra="forbid")
+
+
+class KeyFault(ValueError):
+    """What is wrong between several keys, and which of them is to blame: its line is told."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(problem)
+        self.key = key
+
 
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -58,7 +80,7 @@ OWN_FIELDS = frozenset({"via", "x-shadow-request"})
 """Header fields that the proxy decides: framing hangs on them, and knowing its own requests again."""
 
 SHORT_TOKEN = 16
-"""Characters below which a token is warned of."""
+"""Characters below which a token is warned of, and refused where more than this machine can try them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -85,6 +107,7 @@ class Limits:
     in_flight: PositiveCount = 1000
     head_timeout: PositiveSeconds = 10.0
     body_timeout: PositiveSeconds = 30.0
+    idle_timeout: PositiveSeconds = 75.0
 
     def __post_init__(self) -> None:
         if self.buffer > self.capture:
@@ -124,12 +147,25 @@ class Headers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Query:
+    """As Headers, of query parameters: names as they are once percent-decoded, values as they are before."""
+
+    set: Mapping[ParameterName, Text] = Field(default_factory=dict, repr=False)
+    remove: tuple[ParameterName, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.set:
+            if name in self.remove:
+                raise ValueError(f"{name} is both set and removed: set alone replaces what came")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Tls:
     """`ca`: trusted instead of the system's. `cert`, `key`: ours; a key within `cert` needs no `key`. PEM files."""
 
-    ca: Annotated[ReadableFile | None, Nullable] = None
-    cert: Annotated[ReadableFile | None, Nullable] = None
-    key: Annotated[ReadableFile | None, Nullable] = None
+    ca: Annotated[File | None, Nullable] = None
+    cert: Annotated[File | None, Nullable] = None
+    key: Annotated[File | None, Nullable] = None
     verify: Flag = True
 
     def __post_init__(self) -> None:
@@ -137,6 +173,21 @@ class Tls:
             raise ValueError("key needs its cert")
         if self.ca is not None and not self.verify:
             raise ValueError("ca has no use with verify: false")
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What is to be read, by its key."""
+        named = {"ca": self.ca, "cert": self.cert, "key": self.key}
+        return {key: path for key, path in named.items() if path is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class LiveTls(Tls):
+    """Live's files have to be there when the configuration is loaded. A shadow's may come later."""
+
+    ca: Annotated[ReadableFile | None, Nullable] = None
+    cert: Annotated[ReadableFile | None, Nullable] = None
+    key: Annotated[ReadableFile | None, Nullable] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -182,11 +233,12 @@ class Live:
 
     url: Annotated[Url | None, Nullable] = None
     connect_timeout: PositiveSeconds = 5.0
-    timeout: PositiveSeconds = 60.0
+    timeout: PositiveSeconds = 600.0
     host: HostHeader = "upstream"
     retry: Annotated[Literal["idle", "off"], Word] = "idle"
     headers: Headers = Headers()
-    tls: Tls = Tls()
+    query: Query = Query()
+    tls: LiveTls = LiveTls()
     respond: Respond | None = None
 
     def __post_init__(self) -> None:
@@ -195,12 +247,24 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Match:
-    """Which requests a shadow is asked at all. Each that is given must hold; empty matches everything."""
+class Unless:
+    """Which requests a shadow is not asked after all: those for which any one part of it holds."""
 
     methods: tuple[Method, ...] = ()
     paths: tuple[PathGlob, ...] = ()
     headers: Mapping[FieldName, HeaderGlob] = Field(default_factory=dict)
+    json: Mapping[FieldPointer, JsonGlob] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Match:
+    """Which requests a shadow is asked at all. Each part must hold; an empty one but `methods` matches everything."""
+
+    methods: Methods = REPEATABLE
+    paths: tuple[PathGlob, ...] = ()
+    headers: Mapping[FieldName, HeaderGlob] = Field(default_factory=dict)
+    json: Mapping[FieldPointer, JsonGlob] = Field(default_factory=dict)
+    not_: Unless = Field(default=Unless(), alias="not")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -236,14 +300,30 @@ class Shadow:
     host: HostHeader = "upstream"
     forward_credentials: Flag = False
     headers: Headers = Headers()
+    query: Query = Query()
     rewrite: Rewrite = Rewrite()
     budget: Budget = Budget()
     tls: Tls = Tls()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class UnusableShadow(Shadow):
+    """A shadow that the environment does not give what its section takes from there: it is asked nothing.
+
+    What is wanting has its default here; `reason` says what that is, in one line.
+    """
+
+    reason: str
+
+
+UNKNOWN_URL = "https://unknown.invalid"
+"""The `url` of a shadow whose own is wanting: a name that nobody can have (RFC 6761 section 6.4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Control:
     percent: Percent = 0.0
+    methods: Methods = REPEATABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -268,11 +348,14 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Redact:
-    """Added to the built-in lists. With a `hash_key` a redacted value becomes its keyed hash, equal ones stay equal."""
+    """Added to the built-in lists: names with `*` for any characters, and pointers as those of Compare.
 
-    headers: tuple[FieldName, ...] = ()
-    query: tuple[Text, ...] = ()
-    json: tuple[Pointer, ...] = ()
+    With a `hash_key` a redacted value becomes its keyed hash, equal ones stay equal.
+    """
+
+    headers: tuple[FieldPattern, ...] = ()
+    query: tuple[ParameterPattern, ...] = ()
+    json: tuple[PointerPattern, ...] = ()
     hash_key: Annotated[Annotated[FieldValue, Field(min_length=1)] | None, Nullable] = Field(default=None, repr=False)
 
 
@@ -302,10 +385,10 @@ class Compare:
     `prediction` is where the answer itself is; null: the report finds it.
     """
 
-    ignore: tuple[Pointer, ...] = ()
-    tolerance: Mapping[Pointer, Annotated[Tolerance, ToleranceValue]] = Field(default_factory=dict)
-    unordered: tuple[Pointer, ...] = ()
-    prediction: Annotated[Pointer | None, Nullable] = None
+    ignore: tuple[PointerPattern, ...] = ()
+    tolerance: Mapping[PointerPattern, Annotated[Tolerance, ToleranceValue]] = Field(default_factory=dict)
+    unordered: tuple[PointerPattern, ...] = ()
+    prediction: Annotated[FieldPointer | None, Nullable] = None
     online: Flag = True
 
 
@@ -331,17 +414,20 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.admin == self.listen and not (isinstance(self.listen, TcpAddress) and self.listen.port == 0):
-            raise ValueError("admin: must not be where callers connect, its paths would be taken from them")
+            raise KeyFault("admin", "must not be where callers connect, its paths would be taken from them")
+        if self.admin_token is not None and (fault := token_fault(self.admin, self.admin_token)) is not None:
+            raise KeyFault("admin_token", fault)
         if self.live.respond is not None and self.control.percent:
-            raise ValueError("control: live.respond always says the same, asking it twice tells nothing")
+            raise KeyFault("control", "live.respond always says the same, asking it twice tells nothing")
         if self.limits.capture * self.workers > self.limits.memory:
-            raise ValueError(
-                f"limits: capture must not be larger than memory / workers, which is {self.limits.memory} / "
-                f"{self.workers}: the workers share memory out evenly"
+            raise KeyFault(
+                "limits",
+                f"capture must not be larger than memory / workers, which is {self.limits.memory} / {self.workers}: "
+                "the workers share memory out evenly",
             )
         if self.workers > 1 and self.log.path == "-":
-            raise ValueError(
-                "workers: several would write into each other's lines on one standard output, name a log.path"
+            raise KeyFault(
+                "workers", "several would write into each other's lines on one standard output, name a log.path"
             )
 
     @property
@@ -350,7 +436,22 @@ class Config:
         return tuple(_warnings(self))
 
 
+def token_fault(admin: TcpAddress | UnixAddress | None, token: str) -> str | None:
+    """Why a token cannot guard what listens there, if it cannot."""
+    if len(token) >= SHORT_TOKEN or not isinstance(admin, TcpAddress) or admin.is_loopback:
+        return None
+    return (
+        f"is shorter than {SHORT_TOKEN} characters and admin listens beyond loopback, where it could be guessed: "
+        "openssl rand -hex 32 makes one"
+    )
+
+
 _WILD = frozenset("*?[")
+
+
+def _is_written_out(glob: str) -> bool:
+    """Whether a glob over a secret is that secret. One with a wildcard says what kind is meant, and seldom which."""
+    return not isinstance(glob, FromEnvironment) and not set(glob) & _WILD
 
 
 def _warnings(config: Config) -> Iterator[str]:
@@ -360,13 +461,19 @@ def _warnings(config: Config) -> Iterator[str]:
     for where, endpoint in endpoints.items():
         if not endpoint.tls.verify:
             yield f"{where}.tls.verify is false: whoever is in between can read and answer what is sent there"
-        if endpoint.tls != Tls() and not (endpoint.url or "").startswith("https:"):
+        if endpoint.tls != type(endpoint.tls)() and not (endpoint.url or "").startswith("https:"):
             yield f"{where}.tls has no effect: its url is not https"
         for name, value in endpoint.headers.set.items():
-            if is_credential_header(name.encode()) and not isinstance(value, FromEnvironment):
+            if is_credential_field(name, value) and not isinstance(value, FromEnvironment):
                 yield f"{where}.headers.set.{name} {written_out}"
+        for name, value in endpoint.query.set.items():
+            if is_credential(name, value) and not isinstance(value, FromEnvironment):
+                yield f"{where}.query.set.{name} {written_out}"
     if config.log.redact.hash_key is not None and not isinstance(config.log.redact.hash_key, FromEnvironment):
         yield f"log.redact.hash_key {written_out}"
+    id_header = config.request_id.header
+    if Redaction(headers=frozenset(config.log.redact.headers)).hides_header(id_header.encode()):
+        yield f"log.redact.headers covers {id_header}, and the ID is in each record all the same, as its id"
     if config.admin_token is not None:
         if not isinstance(config.admin_token, FromEnvironment):
             yield f"admin_token {written_out}"
@@ -375,17 +482,16 @@ def _warnings(config: Config) -> Iterator[str]:
         if config.admin is None:
             yield "admin_token has no effect: admin is off"
     for name, shadow in config.shadows.items():
-        for header, glob in shadow.match.headers.items():
-            # One with a wildcard says what kind of a secret is meant, and seldom which.
-            if (
-                is_credential_header(header.encode())
-                and not isinstance(glob, FromEnvironment)
-                and not set(glob) & _WILD
-            ):
-                yield f"shadows.{name}.match.headers.{header} {written_out}"
+        for place, match in (("match", shadow.match), ("match.not", shadow.match.not_)):
+            for header, glob in match.headers.items():
+                if is_credential_field(header, glob) and _is_written_out(glob):
+                    yield f"shadows.{name}.{place}.headers.{header} {written_out}"
+            for pointer, glob in match.json.items():
+                if is_credential(pointer.rpartition("/")[2], glob) and _is_written_out(glob):
+                    yield f"shadows.{name}.{place}.json.{pointer} {written_out}"
         for pointer, value in shadow.rewrite.json.items():
             literal = isinstance(value, str) and not isinstance(value, FromEnvironment)
-            if literal and is_credential_parameter(pointer.rpartition("/")[2]):
+            if literal and is_credential(pointer.rpartition("/")[2], value):
                 yield f"shadows.{name}.rewrite.json.{pointer} {written_out}"
         if shadow.timeout > config.drain:
             yield f"shadows.{name}.timeout is longer than drain: stopping may cut off an answer that was still in time"

@@ -22,6 +22,7 @@ from pydantic import WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from shadowproxy.config import values
+from shadowproxy.config.loading import key_of
 from shadowproxy.config.models import Config, Live
 
 FILE = Path(__file__).with_name("schema.json")
@@ -53,18 +54,19 @@ def _object(model: type, prefix: str, rows: Mapping[str, tuple[str, str]]) -> di
     properties: dict[str, Any] = {}
     required: list[str] = []
     for field in dataclasses.fields(model):
-        key = prefix + field.name
+        name = key_of(field.name)
+        key = prefix + name
         found = _value(hints[field.name], f"{key}.", rows)
         default, words = rows.get(key, ("", ""))
         if _LIKE_LIVE.match(words):
             words = _LIKE_LIVE.sub(rows[key.replace("shadows.NAME.", "live.")][1], words)
-        properties[field.name] = (
+        properties[name] = (
             ({"description": _LINK.sub(r"\1", words).replace("`", "")} if words else {})
             | found
             | ({"default": yaml.safe_load(default.strip("`"))} if default else {})
         )
         if not default and _is_required(field):
-            required.append(field.name)
+            required.append(name)
     whole: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     if required:
         whole["required"] = required

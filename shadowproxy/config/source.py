@@ -44,6 +44,19 @@ class YamlError(ValueError):
         self.location = location
 
 
+class NotSetError(ValueError):
+    """The environment has no such variable, and the text no default for it."""
+
+
+class NotSet(str):
+    """A text of a shadow's as the file has it, with a `${NAME}` that the environment does not give; `problem` says so.
+
+    Anywhere else that is an error; a shadow's own settings may be wanting without any harm to the callers.
+    """
+
+    problem: str
+
+
 class FromEnvironment(str):
     """Text that holds something from the environment: whoever reads it may take it for a number, and for a secret."""
 
@@ -104,8 +117,13 @@ def parse(text: str, environment: Mapping[str, str]) -> Document:
         raise YamlError("an alias leads back to what it is in", None) from None
 
 
+def is_of_shadow(location: Location) -> bool:
+    """Whether it is a setting of one shadow's, and of nothing else."""
+    return len(location) > 2 and location[0] == "shadows"
+
+
 def substituted(text: str, environment: Mapping[str, str]) -> str:
-    """A text with its `${NAME}` taken from the environment. Raises ValueError where one cannot be."""
+    """A text with its `${NAME}` taken from the environment. Raises ValueError, NotSetError where that has no such."""
     taken = False
 
     def replace(found: re.Match[str]) -> str:
@@ -121,7 +139,7 @@ def substituted(text: str, environment: Mapping[str, str]) -> str:
         if found["default"] is not None:
             return value or found["default"]
         if value is None:
-            raise ValueError(f"the environment variable {name} is not set")
+            raise NotSetError(f"the environment variable {name} is not set")
         return value
 
     text = _REFERENCE.sub(replace, text)
@@ -210,6 +228,10 @@ class _Build:
         try:
             return substituted(node.value, self._environment)
         except ValueError as error:
+            if isinstance(error, NotSetError) and is_of_shadow(location):
+                text = NotSet(node.value)
+                text.problem = str(error)
+                return text
             self._refuse(str(error), node, location)
 
     def _refuse(self, problem: str, node: yaml.Node, location: Location) -> NoReturn:

@@ -3,16 +3,18 @@
 The phrases follow the key's name, as in `drain: is not a duration`. They never quote a value that may be a secret.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import orjson
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from shadowproxy.config import source
 from shadowproxy.config.source import FromEnvironment
@@ -37,7 +39,12 @@ _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")  # RFC 9110 section 
 _SHADOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
+
+REPEATABLE = ("GET", "HEAD", "POST", "OPTIONS")
+"""Methods that a shadow is asked where none is named. GET, HEAD and OPTIONS change nothing (RFC 9110 section 9.2.1),
+and POST is how models are asked; the others mean to change or remove something, and a shadow would do so again."""
 
 RESERVED_NAMES = frozenset({"live", "control"})
 """A record and a metric have a place of their own for these, so no shadow may be called so."""
@@ -49,6 +56,14 @@ class TcpAddress:
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine gets there. Of names, only localhost is known to be."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -234,7 +249,27 @@ def _listen(value: object) -> TcpAddress | UnixAddress:
 def _field_name(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise ValueError("is not the name of a header field")
+    if "*" in value:
+        raise ValueError("has a * in it, which is no wildcard here: write each name out")
     return str(value)
+
+
+def _field_pattern(value: object) -> str:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ValueError("is not the name of a header field: one name, without a colon, with * for any characters")
+    return value
+
+
+def _parameter_pattern(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text: put it in quotes")
+    if not value or value != value.strip() or _CONTROL.search(value):
+        raise ValueError("is not the name of a parameter: it is empty, or has blanks around it or a control character")
+    if re.search(r"[=&;?]", value):
+        raise ValueError("is not the name of a parameter: one name, without = & ; ?, with * for any characters")
+    if unquote_plus(value) != value:
+        raise ValueError("is percent-encoded: names are looked at decoded, as in user[id]")
+    return value
 
 
 def _field_value(value: object) -> str:
@@ -246,28 +281,89 @@ def _field_value(value: object) -> str:
     return value
 
 
-def _pointer(value: object) -> str:
+def _any_pointer(value: object) -> str:
     if not isinstance(value, str) or not _POINTER.fullmatch(value):
         raise ValueError('is not a JSON pointer: write "/a/b", with ~1 for a slash and ~0 for a tilde in a name')
+    if _CONTROL.search(value):
+        raise ValueError("is not a JSON pointer that is meant: it has a line break or another control character")
     return value
+
+
+def _pointer(value: object) -> str:
+    pointer = _any_pointer(value)
+    if "*" in pointer:
+        raise ValueError("has a * in it, which is no wildcard here: write each place out")
+    return pointer
+
+
+def _pointer_pattern(value: object) -> str:
+    pattern = _any_pointer(value)
+    if any("*" in name and name not in ("*", "**") for name in pattern.split("/")):
+        raise ValueError(
+            'has a * within a name: * stands for a whole one, as in "/items/*/name", and ** for any number'
+        )
+    return pattern
+
+
+def _field_pointer(value: object) -> str:
+    pattern = _pointer_pattern(value)
+    if "**" in pattern.split("/"):
+        raise ValueError("has ** in it, which cannot stand here: write each step, * for any one name or index")
+    return pattern
 
 
 def _path(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"/[\x21-\x7e]*", value) or "?" in value or "#" in value:
         raise ValueError("must be a path as it is on the wire: a slash first, percent-encoded, no query")
+    if re.search(r"[*{}]", value):
+        raise ValueError("has * or braces in it, which are no wildcard here: write each path out")
     return value
 
 
 def _path_glob(value: object) -> str:
     if not isinstance(value, str) or not value.startswith(("/", "*")):
         raise ValueError('must be a glob over the path: a slash or * first, as in "/v1/*"')
-    return value
+    if re.search(r"[\x00-\x20\x7f#]", value):
+        raise ValueError("fits no path: a path on the wire has no space, # or control character")
+    if re.search(r"\?[^/]*=", value):
+        raise ValueError("fits no path: the query is no part of it, and ? stands for any one character")
+    if re.search(r"\{[^{}]*,[^{}]*\}", value):
+        raise ValueError("has braces, which stand for themselves: write each glob of its own")
+    return _closed_glob(value)
+
+
+def _header_glob(value: object) -> str:
+    return _closed_glob(_field_value(value))
+
+
+def _closed_glob(glob: str) -> str:
+    # fnmatch takes a [ without its ] for itself; a ] that comes first is one of the characters.
+    if "[" in re.sub(r"\[!?+\]?+[^\]]*\]", "", glob):
+        raise ValueError("has a [ without its ]: [ab] stands for one of these characters, [[] for the bracket itself")
+    return glob
 
 
 def _method(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value) or value != value.upper():
         raise ValueError("is not a method: write it in capitals, as in POST")
+    if "*" in value and value != "*":
+        raise ValueError("has a * in it, which is no wildcard here: only a * alone stands for every method")
     return value
+
+
+def _methods(given: tuple[str, ...]) -> tuple[str, ...]:
+    return given or REPEATABLE
+
+
+def _json_glob(value: object) -> str:
+    """A glob over a value's text. A number, true, false or null of YAML stands for itself, as JSON writes it."""
+    if isinstance(value, str):
+        return _closed_glob(value)
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return json.dumps(value)
+    raise ValueError("must be a glob over the value's text, or a number, true, false or null")
 
 
 def _host_header(value: object) -> str:
@@ -286,11 +382,26 @@ def _sampling_key(value: object) -> str:
     }
     if not isinstance(value, str) or not sound.get(kind, False):
         raise ValueError("must be request_id, header:NAME, cookie:NAME or json:/pointer")
+    if "*" in rest:
+        raise ValueError("must be request_id, header:NAME, cookie:NAME or json:/pointer, where * is no wildcard")
     return value
 
 
+def _file(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError("must be the path of a file")
+    return Path(value)
+
+
+def _parameter_name(value: object) -> str:
+    name = _parameter_pattern(value)
+    if "*" in name:
+        raise ValueError("has a * in it, which is no wildcard here: write each name out")
+    return str(name)
+
+
 def _readable_file(value: object) -> Path:
-    path = Path(value) if isinstance(value, str | Path) else Path()
+    path = _file(value)
     try:
         with path.open("rb"):
             return path
@@ -351,9 +462,10 @@ _DURATION = _looks({"type": "number"}, _like("[0-9]+(\\.[0-9]+)? ?(ms|s|m|h|d)")
 _SIZE = _looks({"type": "number"}, _like(f"[0-9]+(\\.[0-9]+)? ?({'|'.join(_SIZE_UNITS)})"))
 _NUMBER = _looks({"type": "number"})
 _COUNT = _looks({"type": "integer"})
-_NAME = _looks(_like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"))
+_NAME = _looks(_like("[!#$%&'+.^_`|~0-9A-Za-z-]+"))
 _VALUE = _looks(_like("[^\\x00-\\x08\\x0a-\\x1f\\x7f]*"))
-_POINTER_LIKE = _looks(_like("(/([^/~]|~[01])*)*"))
+_POINTER_LIKE = _looks(_like("(/([^/~*]|~[01])*)*"))
+_PATTERN_LIKE = _looks(_like("(/(\\*\\*?|([^/~*]|~[01])*))*"))
 _HOST_LIKE = "(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?"
 _ANY_TEXT = _looks({"type": "string"})
 
@@ -380,19 +492,31 @@ Listen = Annotated[
 ]
 FieldName = Annotated[str, BeforeValidator(_field_name), _NAME]
 FieldValue = Annotated[str, PlainValidator(_field_value), _VALUE]
+ParameterName = Annotated[str, BeforeValidator(_parameter_name), _looks(_like("[^=&;?*\\x00-\\x1f\\x7f]+"))]
 Token = Annotated[str, PlainValidator(_token), _ANY_TEXT]
+FieldPattern = Annotated[str, PlainValidator(_field_pattern), _looks(_like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"))]
+ParameterPattern = Annotated[str, PlainValidator(_parameter_pattern), _looks(_like("[^=&;?\\x00-\\x1f\\x7f]+"))]
 Pointer = Annotated[str, PlainValidator(_pointer), _POINTER_LIKE]
+PointerPattern = Annotated[str, PlainValidator(_pointer_pattern), _PATTERN_LIKE]
+FieldPointer = Annotated[str, PlainValidator(_field_pointer), _PATTERN_LIKE]
 RawPath = Annotated[str, PlainValidator(_path), _looks(_like('/[!"$->@-~]*'))]
 PathGlob = Annotated[str, PlainValidator(_path_glob), _looks(_like("[/*].*"))]
 Method = Annotated[str, PlainValidator(_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]
+Methods = Annotated[tuple[Method, ...], AfterValidator(_methods)]
 HostHeader = Annotated[str, PlainValidator(_host_header), _looks(_like(_HOST_LIKE))]
 SamplingKey = Annotated[
     str, PlainValidator(_sampling_key), _looks(_like("(request_id|(header|cookie):[^:/ ]+|json:/.*)"))
 ]
-HeaderGlob = Annotated[str, PlainValidator(_field_value), _VALUE]
+HeaderGlob = Annotated[str, PlainValidator(_header_glob), _VALUE]
+JsonGlob = Annotated[
+    str,
+    PlainValidator(_json_glob),
+    _looks({"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}),
+]
 ShadowName = Annotated[str, BeforeValidator(_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))]
 Salt = Annotated[str, PlainValidator(_salt), _looks({"type": "string", "maxLength": 64})]
 Text = Annotated[str, PlainValidator(_text), _ANY_TEXT]
+File = Annotated[Path, BeforeValidator(_file), _looks({"type": "string", "minLength": 1})]
 ReadableFile = Annotated[Path, BeforeValidator(_readable_file), _looks({"type": "string", "minLength": 1})]
 LogPath = Annotated[str, BeforeValidator(_log_path), _looks({"type": "string", "minLength": 1})]
 Word = BeforeValidator(_word)

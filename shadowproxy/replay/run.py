@@ -34,7 +34,7 @@ from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.lines import Line, Unreadable, lines, segments
 from shadowproxy.record import Record, RecordError, decode
 from shadowproxy.recorder import encode_again
-from shadowproxy.replay.again import Again, Unfit, again
+from shadowproxy.replay.again import Again, Unfit, again, unnamed
 from shadowproxy.replay.output import Output
 from shadowproxy.replay.plan import LATE, Plan, ReplayError, Tally
 from shadowproxy.serve.apart import apart
@@ -255,9 +255,19 @@ class _Replay:
         asked, live = located(line.raw, ("request",)), located(line.raw, ("live",))
         assert asked is not None  # decode has read both
         assert live is not None
-        made = again(record, located(asked, ("body",)), self._plan.name, put=put, query=self._plan.query)
+        plan = self._plan
+        made = again(
+            record,
+            located(asked, ("body",)),
+            plan.name,
+            put=put,
+            query=plan.query,
+            methods=plan.methods,
+            own=plan.shadow.query.set,
+            credentials=plan.shadow.forward_credentials,
+        )
         if isinstance(made, Unfit):
-            self._tally.skipped[made] += 1
+            self._tally.skip(made, unnamed(record, plan.methods) if made is Unfit.METHOD else [])
             return None
         self._tally.left_out.update(made.left_out)
         self._tally.decoded += made.decoded

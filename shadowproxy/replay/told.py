@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from shadowproxy.compare.sketch import quantile
 from shadowproxy.exchange import Outcome
+from shadowproxy.replay.again import Unfit
 from shadowproxy.replay.plan import LATE, Plan, Tally
 
 
@@ -14,12 +15,12 @@ def lines(plan: Plan, tally: Tally) -> Iterator[str]:
     yield f"{plan.name:<12}{_requests(tally.begun)} sent to {plan.shadow.url} in {tally.seconds:.1f} s{rate}{ended}"
     yield from _answers(tally)
     for why, count in sorted(tally.skipped.items()):
-        yield f"{'not sent':<12}{_requests(count)}: {why}"
+        yield f"{'not sent':<12}{_requests(count)}: {why}{_named(tally) if why is Unfit.METHOD else ''}"
     for said, count in sorted(tally.unreadable.items()):
         yield f"{'unreadable':<12}{count:,} {'line' if count == 1 else 'lines'} of the log: {said}"
     for name, count in sorted(tally.left_out.items()):
-        option = f"--query '{name[1:]}=${{NAME}}'" if name.startswith("?") else f"--header '{name}: ${{NAME}}'"
-        yield f"{'left out':<12}{name.lstrip('?')}, redacted in the log, in {_requests(count)}; fill it in: {option}"
+        what, hint = _left_out(name)
+        yield f"{'left out':<12}{what}, redacted in the log, in {_requests(count)}{hint}"
     if tally.decoded:
         yield f"{'decoded':<12}{_requests(tally.decoded)} sent without the Content-Encoding of their body"
     if tally.inexact:
@@ -40,6 +41,12 @@ def lines(plan: Plan, tally: Tally) -> Iterator[str]:
         yield f"{'log':<12}{plan.output}; what it says: shadowproxy report {plan.output}"
 
 
+def _named(tally: Tally) -> str:
+    """The methods that were left out, and the options that would send them."""
+    counts = ", ".join(f"{method} {count:,}" for method, count in sorted(tally.methods.items()))
+    return f" ({counts}); to send them all the same: {' '.join(f'--method {name}' for name in sorted(tally.methods))}"
+
+
 def _answers(tally: Tally) -> Iterator[str]:
     answered = tally.outcomes[Outcome.OK]
     if answered:
@@ -52,6 +59,16 @@ def _answers(tally: Tally) -> Iterator[str]:
     failed = {outcome: count for outcome, count in sorted(tally.outcomes.items()) if outcome is not Outcome.OK}
     if failed:
         yield f"{'failed':<12}{', '.join(f'{outcome} {count:,}' for outcome, count in failed.items() if count)}"
+
+
+def _left_out(name: str) -> tuple[str, str]:
+    """A header field or a parameter in words, and how its value can be given."""
+    sign, plain = name[:1], name[1:]
+    if sign == ";":
+        return f"{plain} in the path", ""
+    if sign == "?":
+        return (plain, f"; fill it in: --query '{plain}=${{NAME}}'") if plain else ("a part of the query", "")
+    return name, f"; fill it in: --header '{name}: ${{NAME}}'"
 
 
 def _requests(count: int) -> str:

@@ -29,7 +29,7 @@ from shadowproxy.serve.listener import Limits
 from shadowproxy.serve.metrics import text
 from shadowproxy.serve.openapi import document
 from shadowproxy.serve.operator_log import Repeats, times
-from shadowproxy.serve.overview import Overview, standing
+from shadowproxy.serve.overview import Overview, sampling_keys, standing
 from shadowproxy.serve.recent import MOST
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,7 +40,9 @@ MOST_BODY = 4 << 10
 BODY_WITHIN = 5.0
 """Bytes that what is sent here may have, and seconds that it may take to come."""
 
-LIMITS = Limits(headers=16 << 10, buffer=MOST_BODY, head_timeout=5.0, body_timeout=10.0, connections=64)
+LIMITS = Limits(
+    headers=16 << 10, buffer=MOST_BODY, head_timeout=5.0, body_timeout=10.0, idle_timeout=75.0, connections=64
+)
 """Of the listener. Without a bound, idle connections here would take the descriptors that callers need. A listener of
 /events who takes nothing for `body_timeout` is cut off."""
 
@@ -105,7 +107,11 @@ def build(sources: Sources) -> ASGIApp:
         return _json(document())
 
     def healthz(_: Request) -> Response:
-        return _json({"status": "alive"})
+        # As it stood within the last second: this waits for nobody, whatever the workers do.
+        census = overview.latest
+        unusable = [each.name for each in census.shadows if each.unusable is not None] if census is not None else []
+        failing = census.journal.failing if census is not None else None
+        return _json({"status": "alive", "log": failing or "ok", "unusable": unusable})
 
     async def readyz(_: Request) -> Response:
         if (await operated.census()).accepts:
@@ -118,7 +124,8 @@ def build(sources: Sources) -> ASGIApp:
     async def shadows(_: Request) -> Response:
         now = await operated.census()
         told = {each.name: _shadow(each) for each in now.shadows}
-        return _json({"paused": now.paused, "shadows": told, "journal": now.journal._asdict()})
+        keys = sampling_keys(now)
+        return _json({"paused": now.paused, "shadows": told, "sampling_keys": keys, "journal": now.journal._asdict()})
 
     def configuration(_: Request) -> Response:
         return _json(sources.configuration())

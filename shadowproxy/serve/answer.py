@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from shadowproxy.serve.connection import HIGH_WATER, Asking
+from shadowproxy.serve.asking import Asking
+from shadowproxy.serve.connection import HIGH_WATER
 from shadowproxy.serve.framing import ReplyHead
 from shadowproxy.serve.pieces import Pieces
 

@@ -16,19 +16,20 @@ import uvloop
 
 from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
-from shadowproxy.serve import census, generation, operator_log, proxy, recent, tracing
-from shadowproxy.serve.apart import apart
+from shadowproxy.serve import census, generation, operator_log, proxy, recent, signals, tracing
 from shadowproxy.serve.balance import Board
 from shadowproxy.serve.capture import Memory
 from shadowproxy.serve.census import Census
-from shadowproxy.serve.generation import Contexts, Generation, GenerationError
-from shadowproxy.serve.journal import Journal, JournalError, Word
+from shadowproxy.serve.contexts import ContextError, Contexts
+from shadowproxy.serve.generation import Generation, GenerationError
+from shadowproxy.serve.journal import Journal, Word
 from shadowproxy.serve.lane import Tally
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.operator_log import Served, Telling
+from shadowproxy.serve.preload import preload
 from shadowproxy.serve.program import Program
 from shadowproxy.serve.recent import Recent
-from shadowproxy.serve.reload import warn
+from shadowproxy.serve.reload import tell_repeated, warn
 from shadowproxy.serve.server import Part, Server, StartError, bind, release, serve_admin, uvicorn_config
 from shadowproxy.serve.shares import Start, Steering
 
@@ -52,10 +53,13 @@ def run(config: Config, file: Path | None = None, telling: Telling | None = None
         access = told.access if telling.access else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if config.workers == 1:
-                return runner.run(_run(Sidecar(config, file, access)))
-            from shadowproxy.serve.supervisor import Supervisor
+                status = runner.run(_run(Sidecar(config, file, access)))
+            else:
+                from shadowproxy.serve.supervisor import Supervisor
 
-            return runner.run(_run(Supervisor(config, file, telling)))
+                status = runner.run(_run(Supervisor(config, file, telling)))
+        signals.ignore()
+        return status
 
 
 def prepare_process() -> None:
@@ -71,12 +75,25 @@ async def _run(serving: Program) -> int:
     warn(serving.config)
     loop = asyncio.get_running_loop()
     # Before a caller is let in: whoever is, is answered. What is told to stop while it starts stops once it has.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals.STOPPING:
         loop.add_signal_handler(number, serving.stop)
     loop.add_signal_handler(signal.SIGHUP, serving.reload)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # held back since the program began
+    loop.add_signal_handler(signal.SIGUSR1, serving.reopen)
+    signals.release()
+    try:
+        await _serve(serving)
+    except StartError:
+        if not serving.is_stopping:  # else somebody stopped a worker too, as a service manager does
+            raise
+    finally:
+        signals.hold_back()
+    return 0
+
+
+async def _serve(serving: Program) -> None:
     async with serving:
         _log.info("%s", serving.describe(), extra={"event": "started", **serving.particulars()})
+        tell_repeated(serving.config)
         await serving.wait_stopping()
         drain = serving.config.drain
         stopping = {"event": "stopping", "seconds": drain}
@@ -89,7 +106,6 @@ async def _run(serving: Program) -> int:
     least = "at least " if counted.worker_restarts else ""
     line = f"stopped: {least}%(requests)d requests, %(written)d records in the log, %(lost)d lost"
     _log.info(line, told, extra=told)
-    return 0
 
 
 _LEVELS = {"records_lost": logging.ERROR, "log_trouble": logging.WARNING, "log_recovered": logging.INFO}
@@ -123,6 +139,8 @@ class Sidecar(Program):
         share: Share | None = None,
     ) -> None:
         super().__init__(file)
+        if share is not None:
+            self._outputs = dict(share.start.outputs)
         self._access = access
         self._share = share
         self._name = generation.proxy_name(share.start.number if share is not None else 0)
@@ -154,15 +172,12 @@ class Sidecar(Program):
     async def _open(self, stack: AsyncExitStack) -> None:
         if self._tracer is not None:
             stack.push_async_callback(asyncio.to_thread, self._tracer.close)
-        try:
-            self.journal.open()
-        except JournalError as error:
-            raise StartError(str(error)) from error
+        self.journal.open()
         stack.push_async_callback(self._close_journal)
         config = self._first
         try:
-            contexts = await apart(generation.tls_contexts, config)
-        except GenerationError as error:
+            contexts = await self._contexts.read(config)
+        except ContextError as error:
             raise StartError(str(error)) from error
         first = self._built(config, contexts, None, self._tallies)
         stack.push_async_callback(self._close_endpoints)
@@ -189,6 +204,8 @@ class Sidecar(Program):
                     lane.spend(used.begun, used.left, now=asyncio.get_running_loop().time())
             self._socket = self._share.listening
             part = Part(self._share.board, start.number)
+        # Whoever connects from here on waits in the kernel's queue, and has no descriptor of ours.
+        await asyncio.to_thread(preload, admin=self._admin_socket is not None)
         settings = uvicorn_config(self.proxy, lambda: generation.listener_limits(self.config))
         self._server = Server(settings, config.drain, part)
         self._server.hurry = self._hurry  # which may be set by now
@@ -242,14 +259,17 @@ class Sidecar(Program):
             if lane.percent != (percent := steering.percents.get(name, lane.percent)):
                 mirror.set_percent(name, percent)
 
-    async def prepare(self, config: Config) -> Contexts:
+    async def prepare(self, config: Config, only: frozenset[str] | None = None) -> Contexts:
         """What `switch` needs besides `config`. Reads files, so it takes a while. Raises GenerationError.
 
-        Builds it once on trial: what cannot be built after all must change nothing.
+        Builds it once on trial: what cannot be built after all must change nothing. `only` is as in `_adopt`.
         """
-        contexts = await apart(generation.tls_contexts, config)
         try:
-            self._built(config, contexts, None, tallies={})
+            contexts = await self._contexts.read(config, only)
+        except ContextError as error:
+            raise GenerationError(str(error)) from error
+        try:
+            self._built(config, contexts, self._alive[-1], tallies={})
         except Exception as error:
             _log.exception("a defect in the proxy, building a configuration", extra={"event": "defect"})
             raise GenerationError("it cannot be built; the log says more") from error
@@ -270,8 +290,8 @@ class Sidecar(Program):
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _adopt(self, config: Config) -> None:
-        self.switch(config, await self.prepare(config))
+    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
+        self.switch(config, await self.prepare(config, only))
 
     async def _retire(self, before: Generation) -> None:
         """Close what the generation before alone has asked, once its last exchange is settled."""

@@ -12,6 +12,7 @@ from shadowproxy.serve.journal import Journal
 from shadowproxy.serve.lane import Lane
 from shadowproxy.serve.mirror import Mirror
 from shadowproxy.serve.proxy import Proxy
+from shadowproxy.serve.sampling import Passed
 from shadowproxy.serve.times import Times
 
 _Key = TypeVar("_Key")
@@ -29,7 +30,10 @@ class Durations:
 class ShadowCensus:
     """One shadow, or the control. `configured_percent` is the file's, `percent` the one in force.
 
+    `passed` counts the requests that it was not chosen for, by why.
+
     `budget_requests` is the bound on `begun`; `budget_left` is in seconds; both are None where there is no such bound.
+    `unusable` says why its own settings cannot be used, None where they can.
     """
 
     name: str
@@ -44,9 +48,12 @@ class ShadowCensus:
     budget_requests: int | None
     budget_left: float | None
     chosen: int
+    passed: Mapping[Passed, int]
+    retries: int
     outcomes: Mapping[Outcome, int]
     verdicts: Mapping[Verdict, int]
     durations: Durations
+    unusable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +75,15 @@ class Census:
     """`accepts`: new requests are taken on. `live_url` is None where live is a fixed answer. Seconds and bytes.
 
     `live_mirrored` are live's durations where some shadow was asked too, `live_alone` those where none was.
-    `worker_restarts` are how often a worker had to be started again.
+    `retries` are requests sent once more, to live or to the shadow. `worker_restarts` are how often a worker had to be
+    started again. `keys_first` and `keys_again` are those of `sampling.Keys`.
     """
 
     accepts: bool
     paused: bool
     live_url: str | None
     outcomes: Mapping[Outcome, int]
+    retries: int
     refused: Mapping[int, int]
     in_flight: int
     live_mirrored: Durations
@@ -86,6 +95,8 @@ class Census:
     memory_limit: int
     config: ConfigCensus
     worker_restarts: int = 0
+    keys_first: int = 0
+    keys_again: int = 0
 
 
 def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *, accepts: bool, now: float) -> Census:
@@ -95,6 +106,7 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         paused=mirror.paused,
         live_url=proxy.live_url,
         outcomes=dict(proxy.outcomes),
+        retries=proxy.retries,
         refused=dict(proxy.refused),
         in_flight=proxy.in_flight,
         live_mirrored=_durations(proxy.times[True]),
@@ -105,6 +117,8 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         memory_held=mirror.memory.held,
         memory_limit=mirror.memory.limit,
         config=config,
+        keys_first=mirror.choosing.keys.first,
+        keys_again=mirror.choosing.keys.again,
     )
 
 
@@ -124,9 +138,12 @@ def _shadow(lane: Lane, now: float) -> ShadowCensus:
         budget_requests=shadow.budget_requests,
         budget_left=None if until is None else max(0.0, until - now),
         chosen=tally.chosen,
+        passed=dict(tally.passed),
+        retries=tally.retries,
         outcomes=dict(tally.outcomes),
         verdicts=tally.verdicts.copy(),
         durations=_durations(tally.times),
+        unusable=shadow.unusable,
     )
 
 
@@ -143,7 +160,8 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
     """What workers counted together, and how those that run stand: of one at least.
 
     Of workers that have ended only what they counted is told, and only of shadows that there still are, so that no
-    count goes back when a worker dies. Of breakers and of the loop's lag the worst is told; `config` is the first's.
+    count goes back when a worker dies. Of breakers and of the loop's lag the worst is told, and of shadows why one of
+    the workers cannot use it; `config` is the first's.
     """
     every = [*running, *map(_counts, ended)]
     first = every[0]
@@ -153,6 +171,7 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         paused=any(each.paused for each in every),
         live_url=first.live_url,
         outcomes=_summed([each.outcomes for each in every]),
+        retries=sum(each.retries for each in every),
         refused=_summed([each.refused for each in every]),
         in_flight=sum(each.in_flight for each in every),
         live_mirrored=_together([each.live_mirrored for each in every]),
@@ -165,6 +184,8 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         memory_held=sum(each.memory_held for each in every),
         memory_limit=sum(each.memory_limit for each in every),
         config=first.config,
+        keys_first=sum(each.keys_first for each in every),
+        keys_again=sum(each.keys_again for each in every),
         worker_restarts=sum(each.worker_restarts for each in every),
     )
 
@@ -192,11 +213,14 @@ def _counts(census: Census) -> Census:
                 begun=0,
                 budget_requests=None,
                 budget_left=None,
+                unusable=None,
                 outcomes=_and(each.outcomes, Outcome.SHUTDOWN, each.chosen - sum(each.outcomes.values())),
             )
             for each in census.shadows
         ),
-        journal=books._replace(queued=0, queued_bytes=0, lost=_and(books.lost, journal.WORKER_ENDED, unwritten)),
+        journal=books._replace(
+            queued=0, queued_bytes=0, failing=None, lost=_and(books.lost, journal.WORKER_ENDED, unwritten)
+        ),
         loop_lag=0.0,
         memory_held=0,
         memory_limit=0,
@@ -220,9 +244,12 @@ def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         budget_requests=sum(allowed) if allowed else None,
         budget_left=max(left, default=None),
         chosen=sum(part.chosen for part in parts),
+        passed=_summed([part.passed for part in parts]),
+        retries=sum(part.retries for part in parts),
         outcomes=_summed([part.outcomes for part in parts]),
         verdicts=_summed([part.verdicts for part in parts]),
         durations=_together([part.durations for part in parts]),
+        unusable=next((part.unusable for part in parts if part.unusable is not None), None),
     )
 
 
@@ -235,6 +262,7 @@ def _one_journal(parts: Sequence[journal.Statistics]) -> journal.Statistics:
         lost=_summed([part.lost for part in parts]),
         segments=sum(part.segments for part in parts),
         last_error=next((part.last_error for part in parts if part.last_error is not None), None),
+        failing=next((part.failing for part in parts if part.failing is not None), None),
     )
 
 

@@ -1,330 +1,23 @@
-"""One connection, and the one exchange that it carries: a request on its way, and its answer as it comes.
+"""One connection: what asyncio tells of it, handed to the one exchange that it carries, which is an `Asking`.
 
 The rules are wire.py's.
 """
 
 import asyncio
-from collections.abc import AsyncIterable
-from time import perf_counter
+import socket
 from typing import TYPE_CHECKING, cast
 
 import httpx
 
-from shadowproxy.serve import framing
+from shadowproxy.serve import kernel
 from shadowproxy.serve.deadline import Deadline
-from shadowproxy.serve.framing import FramingError, ReplyHead
+from shadowproxy.serve.framing import FramingError
 
-if TYPE_CHECKING:  # whose connections these are
+if TYPE_CHECKING:  # whom it tells, and whose it is
+    from shadowproxy.serve.asking import Asking
     from shadowproxy.serve.wire import Wire
 
 HIGH_WATER = 64 * 1024
-MAX_REPLY_HEAD = 64 * 1024
-MAX_INTERIM = 32  # 1xx answers before the final one: a server may send 102 every few seconds, and no more
-PARTS = 600  # of chunks, read in one turn: half a millisecond
-
-
-class Stale(httpx.ReadError):
-    """A reused connection ended before a byte of the answer: the server had closed it while it was idle."""
-
-
-class Message:
-    """A request as it is sent: `head` ends with its empty line and says how `body` is framed.
-
-    `body` is whole, or comes as it is sent; `silence` is in seconds. `again` allows for rule 6, of a whole body alone.
-    `fresh` asks for a new connection.
-    """
-
-    # No dataclass: what makes one of those stays interpreted where the module is compiled.
-
-    __slots__ = ("again", "body", "chunked", "fresh", "head", "method", "silence")
-
-    def __init__(
-        self,
-        method: str,
-        head: bytes,
-        body: bytes | AsyncIterable[bytes],
-        *,
-        chunked: bool,
-        silence: float,
-        again: bool = False,
-        fresh: bool = False,
-    ) -> None:
-        self.method = method
-        self.head = head
-        self.body = body
-        self.chunked = chunked
-        self.silence = silence
-        self.again = again
-        self.fresh = fresh
-
-
-class Asking:
-    """One request on its way, and its answer as it comes.
-
-    A subclass says what is done with it. From the loop's callbacks it is told that the answer `begins`, of each `piece`
-    of its body, and then that it `ends`, or instead, at any moment, that it `breaks`: nothing more after either of
-    these, nor after `abandon`. What one of them raises breaks the answer, and is told as that.
-    """
-
-    __slots__ = (
-        "_awaited",
-        "_connection",
-        "_held",
-        "_interim",
-        "_message",
-        "_paused",
-        "_reader",
-        "_unread",
-        "_uploaded",
-        "_wire",
-        "first_byte_at",
-        "head",
-        "over",
-        "task",
-    )
-
-    def __init__(self) -> None:
-        self.head: ReplyHead | None = None
-        self.first_byte_at = 0.0  # by time.perf_counter
-        self.over = False
-        self.task: asyncio.Task[None] | None = None  # that dials, or sends what comes of the request; the wire owns it
-        self._wire: Wire | None = None
-        self._message: Message | None = None
-        self._connection: Connection | None = None
-        self._reader: framing.BodyReader | None = None
-        self._unread = b""  # of a head that is not whole yet
-        self._interim = 0
-        self._uploaded = False
-        self._awaited = False
-        self._held = False
-        self._paused = False
-
-    def begins(self, head: ReplyHead) -> None:
-        raise NotImplementedError
-
-    def piece(self, data: bytes) -> None:
-        raise NotImplementedError
-
-    def ends(self) -> None:
-        raise NotImplementedError
-
-    def breaks(self, error: Exception) -> None:
-        """`error` is one of httpx's, or what the request's own body or a method of this object raised."""
-        raise NotImplementedError
-
-    # For who asks.
-
-    def abandon(self) -> None:
-        """Stop listening. Nothing where the answer was over before."""
-        if not self.over:
-            self._leave()
-
-    def fail(self, error: Exception) -> None:
-        """End what is under way as broken by `error`."""
-        if not self.over:
-            self._leave()
-            self.breaks(error)
-
-    def defect(self, error: Exception) -> None:
-        """A method of this object has raised `error`, amid the answer or at its end."""
-        if not self.over:
-            self._leave()
-        self.breaks(error)
-
-    def expect(self, awaited: bool) -> None:
-        """Say whether somebody waits for the peer: then its silence counts."""
-        self._awaited = awaited
-        connection, message = self._connection, self._message
-        if connection is None or message is None or self.over:
-            return
-        if not awaited:
-            connection.deadline.clear()
-        elif self._uploaded:
-            connection.deadline.set(message.silence)
-
-    def hold(self, held: bool) -> None:
-        """Stop reading the answer for a while, or go on."""
-        self._held = held
-        self._regulate()
-
-    def pass_turn(self) -> None:
-        """Read on in the loop's next turn: of who sends that fast, libuv reads 8 MB in one."""
-        connection = self._connection
-        if connection is not None and not self.over:
-            self.hold(True)
-            connection.loop.call_soon(self.hold, False)
-
-    # The wire and its connections call these.
-
-    def sent_by(self, wire: "Wire", message: Message) -> None:
-        self._wire = wire
-        self._message = message
-
-    def send(self, connection: "Connection", message: Message) -> None:
-        """The connection is open, and carries nothing."""
-        connection.begin(self)
-        self._connection = connection
-        body = message.body
-        if not isinstance(body, bytes):
-            connection.wire.upload(self, self._send_streamed(connection, message, body))
-            return
-        if message.chunked:
-            body = (framing.write_chunk(body) if body else b"") + framing.LAST_CHUNK
-        if len(body) <= HIGH_WATER:
-            connection.transport.write(message.head + body)  # one packet, one wake-up at the far side
-        else:
-            connection.transport.write(message.head)
-            connection.transport.write(body)
-        self._uploaded = True
-        if self._awaited:
-            connection.deadline.set(message.silence)
-
-    async def _send_streamed(self, connection: "Connection", message: Message, body: AsyncIterable[bytes]) -> None:
-        """Send `body` as it comes. What it raises breaks the answer."""
-        transport = connection.transport
-        transport.write(message.head)
-        try:
-            async for piece in body:
-                if not piece:
-                    continue
-                transport.write(framing.write_chunk(piece) if message.chunked else piece)
-                if connection.writable is not None:
-                    connection.deadline.set(message.silence)
-                    await connection.writable
-                    connection.deadline.clear()
-                if transport.is_closing():
-                    return  # the answer's side says what happened
-        except Exception as error:  # noqa: BLE001  # not swallowed: whoever awaits the answer is told
-            self.task = None  # it ends by itself
-            self.fail(error)
-            return
-        if message.chunked:
-            transport.write(framing.LAST_CHUNK)
-        self._uploaded = True
-        if self._awaited:
-            connection.deadline.set(message.silence)
-
-    def feed(self, data: bytes) -> None:
-        """What the connection received. Raises FramingError."""
-        head = self.head
-        if head is None:
-            if not self.first_byte_at:
-                self.first_byte_at = perf_counter()
-            read = self._read_head(data)
-            if read is None:
-                return
-            head, data = read
-            self.head = head
-            self.begins(head)
-            if self.over:
-                return
-            length = head.framing
-            if isinstance(length, int) and len(data) >= length:  # whole, as most are: what would a reader find out
-                self._end(head, data[:length], left_over=len(data) > length)
-                return
-            self._reader = framing.body_reader(length)
-        reader = self._reader
-        assert reader is not None  # it came with the head
-        piece, rest = reader.feed(data, PARTS)
-        if reader.done:
-            self._end(head, piece, left_over=bool(rest))
-            return
-        if piece:
-            self.piece(piece)
-        self._regulate()
-        if reader.behind and self._wire is not None and not self.over:
-            self._wire.pace.turn(self._catch_up)
-
-    def silent(self) -> None:
-        """The peer has said nothing for as long as it may."""
-        message = self._message
-        self.fail(httpx.ReadTimeout(f"silent for {message.silence if message is not None else 0:g} s"))
-
-    def _catch_up(self) -> None:
-        """Read on in what came before, when this answer's turn has come."""
-        if not self.over and self._connection is not None:
-            self._connection.data_received(b"")
-
-    def _read_head(self, data: bytes) -> tuple[ReplyHead, bytes] | None:
-        """The final head (1xx ones are passed over) and what follows it; None where it is not whole yet."""
-        checked = len(self._unread)
-        data = self._unread + data if checked else data
-        assert self._message is not None  # it was sent
-        while True:
-            end = data.find(b"\r\n\r\n", max(0, checked - 3), MAX_REPLY_HEAD + 4)
-            if end < 0:
-                if len(data) > MAX_REPLY_HEAD:
-                    raise FramingError(502, f"a head of more than {MAX_REPLY_HEAD} bytes")
-                framing.check_unfinished_head(data, request=False, checked=checked)
-                self._unread = data
-                return None
-            head = framing.reply_head(data[:end], self._message.method)
-            data = data[end + 4 :]
-            checked = 0
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise FramingError(502, f"more than {MAX_INTERIM} interim answers")
-            if head.status >= 200:
-                self._unread = b""
-                return head, data
-
-    def lost(self, exc: Exception | None) -> None:
-        """Its connection has ended."""
-        if self.over:
-            return
-        head, reader, connection, message = self.head, self._reader, self._connection, self._message
-        assert connection is not None
-        assert message is not None
-        why = f": {exc}" if exc else ""
-        if head is not None and reader is not None:
-            if exc is None and reader.at_eof():
-                self._end(head, b"", left_over=False)
-            else:
-                self.fail(httpx.ReadError(f"the connection was closed in the answer's midst{why}"))
-        elif not connection.used or self.first_byte_at:
-            self.fail(httpx.ReadError(f"the connection was closed before the answer{why}"))
-        elif message.again and isinstance(message.body, bytes):
-            self._connection = None
-            self._uploaded = False
-            connection.wire.dial(self, message)  # what is new is not `used`: there is no third time
-        else:
-            self.fail(Stale("a reused connection was closed before the answer"))
-
-    def _end(self, head: ReplyHead, piece: bytes, *, left_over: bool) -> None:
-        """The answer is whole. Its connection is free before anybody is told: what is asked next may go by it."""
-        connection = self._connection
-        assert connection is not None
-        self.over = True
-        if self._paused:
-            self._paused = False
-            if not connection.transport.is_closing():
-                connection.transport.resume_reading()
-        self._stop_task()
-        connection.end(reusable=head.keep_alive and not left_over and self._uploaded)
-        if piece:
-            self.piece(piece)
-        self.ends()
-
-    def _leave(self) -> None:
-        self.over = True
-        if self._connection is not None:
-            self._connection.abort()
-        self._stop_task()
-
-    def _stop_task(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-
-    def _regulate(self) -> None:
-        if self.over or self._connection is None:
-            return
-        paused = self._held or (self._reader is not None and self._reader.behind)
-        if paused != self._paused:
-            self._paused = paused
-            if paused:
-                self._connection.transport.pause_reading()
-            elif not self._connection.transport.is_closing():
-                self._connection.transport.resume_reading()
 
 
 class Connection:
@@ -333,9 +26,21 @@ class Connection:
     Without that it has slots, which cost less to read, and less again where the module is compiled.
     """
 
-    __slots__ = ("_asking", "aborted", "deadline", "loop", "transport", "used", "wire", "writable")
+    __slots__ = (
+        "_asking",
+        "_ended_by",
+        "_sock",
+        "aborted",
+        "deadline",
+        "loop",
+        "lost",
+        "transport",
+        "used",
+        "wire",
+        "writable",
+    )
 
-    def __init__(self, wire: "Wire", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, wire: "Wire", loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self.wire = wire
         self.loop = loop
         self.deadline = Deadline(loop, self._expired)
@@ -343,25 +48,39 @@ class Connection:
         self.writable: asyncio.Future[None] | None = None
         self.used = False
         self.aborted = False
+        self.lost = False  # the transport has closed it
+        self._sock = sock  # the transport's, to ask the kernel of it while that is open
         self._asking: Asking | None = None  # None while idle
+        self._ended_by: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         if self.aborted:  # by who asked for it and left before it was made
             self.transport.abort()
-        else:
+        elif not self.lost:
             self.wire.opened(self)
 
-    def begin(self, asking: Asking) -> None:
+    def is_usable(self) -> bool:
+        """Whether the next request may go by it: of one that is idle."""
+        if self.transport.is_closing():
+            return False
+        if kernel.is_silent(self._sock):
+            return True
+        self.abort()  # rule 2; the loop has not had its turn to say so
+        return False
+
+    def begin(self, asking: "Asking") -> None:
         self._asking = asking
 
-    def end(self, *, reusable: bool) -> None:
-        """The exchange is complete."""
+    def end(self, *, reusable: bool, small: bool) -> None:
+        """The exchange is complete: an answer has come whole. `small` is its request."""
         self._asking = None
         self.used = True
         self.deadline.clear()
-        if self.transport.get_write_buffer_size():
+        if self.lost:
+            return
+        if self.transport.get_write_buffer_size() or not (small or kernel.unacknowledged(self._sock) == 0):
             # An upload that the answer made pointless: to close politely would be to send it, and what is asked next
             # would wait behind it.
             self.abort()
@@ -377,14 +96,20 @@ class Connection:
         self.deadline.close()
         self.aborted = True
         self.wire.lost(self)  # uvloop may leave that unsaid, of one that was not made yet
-        if self.transport is not None:
+        if not self.lost and self.transport is not None:
             self.transport.abort()
+
+    def resume_reading(self) -> None:
+        if not self.lost and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         asking = self._asking
         if asking is None:
             self.abort()  # rule 2: nobody asked
             return
+        if asking.over:
+            return  # who asked has left, and this had come before
         try:
             asking.feed(data)
         except FramingError as wrong:
@@ -392,21 +117,45 @@ class Connection:
         except Exception as error:  # noqa: BLE001  # not swallowed: whoever asked is told
             asking.defect(error)
 
+    def eof_received(self) -> bool:
+        self._end_of_answer(None)
+        return False  # an answer that ends with its connection has ended: so does this side
+
+    def read_to_the_end(self) -> None:
+        """From here on nothing waits to be read but what is `behind`: there is no more than the kernel had."""
+        if self._asking is not None:
+            self._asking.unpause()
+        self.lost = True
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.deadline.close()
         self.wire.lost(self)
         self.resume_writing()
         asking = self._asking
-        if asking is None:
+        if asking is not None and not asking.over and not self.lost:  # else TLS has read it
+            self.lost = True
+            if rest := kernel.received(self._sock):
+                self.data_received(rest)
+        self.lost = True
+        self._end_of_answer(exc)
+
+    def read_on(self) -> None:
+        """Read what was left for another turn."""
+        self.data_received(b"")
+        if self.lost:
+            self._end_of_answer(self._ended_by)
+
+    def _end_of_answer(self, exc: Exception | None) -> None:
+        """Nothing more comes, but for what is not read yet."""
+        self._ended_by = exc
+        asking = self._asking
+        if asking is None or asking.behind:
             return
         self._asking = None
         try:
             asking.lost(exc)
         except Exception as error:  # noqa: BLE001  # not swallowed: whoever asked is told
             asking.defect(error)
-
-    def eof_received(self) -> bool:
-        return False  # an answer that ends with its connection has ended: so does this side
 
     def pause_writing(self) -> None:
         self.writable = self.loop.create_future()

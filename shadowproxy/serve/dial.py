@@ -12,6 +12,18 @@ from typing import Any
 
 Address = tuple[Any, ...]
 
+_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # An answer may be ten minutes in coming (`live.timeout`). Meanwhile the kernel asks every minute whether the other
+    # side is there: a host that vanished is noticed after two minutes, and a NAT gateway, some of which forget what is
+    # silent for 350 s, keeps the connection.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+]
+if hasattr(socket, "TCP_KEEPIDLE"):  # macOS calls it otherwise
+    _OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60))
+
 
 class Dialler:
     """One host and port. Its methods raise OSError, and leave nothing behind when they are cancelled."""
@@ -32,7 +44,8 @@ class Dialler:
             sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             try:
                 sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for level, option, value in _OPTIONS:
+                    sock.setsockopt(level, option, value)
                 await loop.sock_connect(sock, address)
             except OSError as error:
                 sock.close()

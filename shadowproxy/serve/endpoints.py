@@ -3,6 +3,7 @@
 import ssl
 
 from shadowproxy.config import Live, Shadow, Tls
+from shadowproxy.serve.query import QueryEdits
 from shadowproxy.serve.upstream import Endpoint, tls_context
 
 PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chunks: a tenth of a core, at most
@@ -18,6 +19,7 @@ def endpoint_of(section: Live | Shadow, tls: ssl.SSLContext | None) -> Endpoint:
         host=section.host,
         removed=frozenset(name.lower().encode() for name in section.headers.remove),
         put=tuple((name.encode(), value.encode()) for name, value in section.headers.set.items()),
+        query=QueryEdits.of(section.query.set, section.query.remove),
         retry=not isinstance(section, Live) or section.retry == "idle",
         pace=0.0 if isinstance(section, Live) else PACE,
     )

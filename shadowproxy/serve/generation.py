@@ -5,21 +5,21 @@ Requests under way end under the generation that they began with; its connection
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from shadowproxy import recorder
 from shadowproxy.compare.rules import Rules, Tolerance
 from shadowproxy.compare.verdict import judge
-from shadowproxy.config import Config, Live, Shadow, Tls
+from shadowproxy.config import REPEATABLE, Config, Live, Match, Shadow
 from shadowproxy.exchange import Exchange, Verdict
 from shadowproxy.record import Answer, Judgement
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve import journal, proxy, sampling
 from shadowproxy.serve import lane as lanes
-from shadowproxy.serve.endpoints import endpoint_of, tls_of
+from shadowproxy.serve.contexts import Contexts, sections
+from shadowproxy.serve.endpoints import endpoint_of
 from shadowproxy.serve.journal import Encode
 from shadowproxy.serve.lane import CONTROL, Lane, Plan, Tally
 from shadowproxy.serve.listener import Limits
@@ -27,13 +27,12 @@ from shadowproxy.serve.rewrite import Rewrite
 from shadowproxy.serve.tracing import LIVE, Place
 from shadowproxy.serve.upstream import Endpoint
 
-Contexts: TypeAlias = Mapping[str, ssl.SSLContext]
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
 Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Place]], object]
 
 
 class GenerationError(Exception):
-    """The files that a configuration names cannot be used. One line."""
+    """What a configuration says cannot be put in force. One line."""
 
 
 def proxy_name(worker: int) -> str:
@@ -43,35 +42,16 @@ def proxy_name(worker: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generation:
-    """One configuration, built. `endpoints` are what it asks, by the section of the configuration that says so."""
+    """One configuration, built. `endpoints` are what it asks, by the section of the configuration that says so.
+
+    `unusable` says of shadows, by name, why they cannot be asked: what their sections name is not there yet.
+    """
 
     config: Config
     service: proxy.Service
     plan: Plan
     endpoints: Mapping[str, Endpoint]
-
-
-def sections(config: Config) -> Iterator[tuple[str, Live | Shadow]]:
-    """What the configuration says of each endpoint, with where it says so."""
-    if config.live.url is not None:
-        yield "live", config.live
-    for name, shadow in config.shadows.items():
-        yield f"shadows.{name}", shadow
-
-
-def tls_files(config: Config) -> list[Path]:
-    """The certificates and keys that it names."""
-    named = (each for _, section in sections(config) for each in (section.tls.ca, section.tls.cert, section.tls.key))
-    return [Path(each) for each in named if each is not None]
-
-
-def tls_contexts(config: Config) -> Contexts:
-    """What each https endpoint is trusted by. Reads files, so not on the event loop. Raises GenerationError."""
-    return {
-        where: _tls(f"{where}.tls", section.tls)
-        for where, section in sections(config)
-        if (section.url or "").startswith("https:")
-    }
+    unusable: Mapping[str, str]
 
 
 def build(
@@ -88,12 +68,13 @@ def build(
 ) -> Generation:
     """Build what `config` says, and take over from the generation before what it says the same of. Opens nothing.
 
+    An endpoint that `contexts` has nothing for goes on with what it had, where the same is said of it as before.
     `writer` is who the records say wrote them; `tallies`, by name, gets those of new shadows. `seen` is told of each
     record's line and of its shadows' verdicts (None where nothing was compared), and `trace` of its exchange, verdicts
     and where each leg goes: both in the journal's thread.
     """
     endpoints = {
-        where: _kept_endpoint(where, section, before) or endpoint_of(section, contexts.get(where))
+        where: _kept_endpoint(where, section, contexts, before) or endpoint_of(section, _trust(where, contexts))
         for where, section in sections(config)
     }
     if config.control.percent:
@@ -101,7 +82,7 @@ def build(
             before is not None and before.config.live == config.live and endpoints["live"] is before.endpoints["live"]
         )
         kept = before.endpoints.get(CONTROL) if before is not None and same else None
-        endpoints[CONTROL] = kept or endpoint_of(config.live, contexts.get("live"))
+        endpoints[CONTROL] = kept or endpoint_of(config.live, contexts.given.get("live"))
 
     def lane(settings: lanes.Shadow, endpoint: Endpoint) -> Lane:
         previous = _lane_before(settings.name, before)
@@ -112,19 +93,25 @@ def build(
             new.succeed(previous)
         return new
 
-    asked = tuple(lane(_shadow(name, each), endpoints[f"shadows.{name}"]) for name, each in config.shadows.items())
+    asked = tuple(
+        lane(replace(_shadow(name, each), unusable=contexts.unusable.get(name)), endpoints[f"shadows.{name}"])
+        for name, each in config.shadows.items()
+    )
     control = lane(_control(config), endpoints[CONTROL]) if config.control.percent else None
     places = {each.shadow.name: Place.of(each.endpoint.url, each.shadow.rewrite.target) for each in asked}
     if config.live.url is not None:
         places[LIVE] = places[CONTROL] = Place.of(config.live.url, lambda target: target)
     encode = _encoder(config, writer, tallies, seen, trace, places)
+    key = config.sampling.key
     plan = Plan(
         lanes=asked,
         control=control,
         append=lambda exchange: append(exchange, encode),
-        position=sampling.sampler(config.sampling.key, config.sampling.salt),
-        control_position=sampling.sampler(config.sampling.key, f"{CONTROL}/{config.sampling.salt}"),
+        position=sampling.sampler(key, config.sampling.salt),
+        control_position=sampling.sampler(key, f"{CONTROL}/{config.sampling.salt}"),
         capture=config.limits.capture,
+        reads_bodies=key.startswith("json:") or any(each.shadow.match.reads_body for each in asked),
+        sampling_key=key,
     )
     service = proxy.Service(
         live=endpoints["live"] if config.live.respond is None else proxy.FixedAnswer(*config.live.respond.reply()),
@@ -135,7 +122,7 @@ def build(
         respond_id=config.request_id.respond,
         forwarded=config.forwarded,
     )
-    return Generation(config, service, plan, endpoints)
+    return Generation(config, service, plan, endpoints, contexts.unusable)
 
 
 def journal_settings(config: Config) -> journal.Settings:
@@ -157,22 +144,21 @@ def listener_limits(config: Config) -> Limits:
         buffer=limits.buffer,
         head_timeout=limits.head_timeout,
         body_timeout=limits.body_timeout,
+        idle_timeout=limits.idle_timeout,
     )
 
 
 def recording(config: Config) -> recorder.Policy:
     """What of an exchange is told in the log."""
     log = config.log
-    return recorder.Policy(
-        bodies=log.bodies,
-        body_limit=log.body_limit,
-        redaction=Redaction(
-            headers=frozenset(name.lower() for name in log.redact.headers),
-            query=frozenset(name.lower() for name in log.redact.query),
-            json=log.redact.json,
-            hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
-        ),
+    redaction = Redaction(
+        headers=frozenset(log.redact.headers),
+        query=frozenset(log.redact.query),
+        json=log.redact.json,
+        hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
     )
+    own = [each for _, section in sections(config) for each in redaction.hidden(section.headers.set, section.query.set)]
+    return recorder.Policy(log.bodies, log.body_limit, redaction, tuple(own))
 
 
 def _encoder(
@@ -210,11 +196,21 @@ def _encoder(
     return encode
 
 
-def _kept_endpoint(where: str, section: Live | Shadow, before: Generation | None) -> Endpoint | None:
+def _trust(where: str, contexts: Contexts) -> ssl.SSLContext | None:
+    if where.removeprefix("shadows.") in contexts.unusable:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it is asked nothing, and this trusts nobody
+    return contexts.given.get(where)
+
+
+def _kept_endpoint(
+    where: str, section: Live | Shadow, contexts: Contexts, before: Generation | None
+) -> Endpoint | None:
     """The endpoint that there was, where the same is said of it. Certificates' files may have changed meanwhile."""
-    if before is None or section.tls != Tls(verify=section.tls.verify):
+    if before is None or dict(sections(before.config)).get(where) != section:
         return None
-    return before.endpoints.get(where) if dict(sections(before.config)).get(where) == section else None
+    if where in contexts.given and (section.tls.files or where.removeprefix("shadows.") in before.unusable):
+        return None
+    return before.endpoints.get(where)
 
 
 def _lane_before(name: str, before: Generation | None) -> Lane | None:
@@ -222,18 +218,18 @@ def _lane_before(name: str, before: Generation | None) -> Lane | None:
     return next((lane for lane in lanes_before if lane.shadow.name == name), None)
 
 
-def _tls(where: str, tls: Tls) -> ssl.SSLContext:
-    try:
-        return tls_of(tls)
-    except (OSError, ssl.SSLError) as error:
-        raise GenerationError(f"{where}: its files cannot be used: {error}") from error
-
-
 def _shadow(name: str, shadow: Shadow) -> lanes.Shadow:
+    match, unless = shadow.match, shadow.match.not_
     return lanes.Shadow(
         name=name,
         percent=shadow.percent,
-        match=sampling.Match.of(shadow.match.methods, shadow.match.paths, shadow.match.headers),
+        match=sampling.Match.of(
+            match.methods,
+            match.paths,
+            match.headers,
+            match.json,
+            sampling.Unless.of(unless.methods, unless.paths, unless.headers, unless.json),
+        ),
         rewrite=Rewrite.of(shadow.rewrite.path, shadow.rewrite.json),
         timeout=shadow.timeout,
         in_flight=shadow.in_flight,
@@ -243,12 +239,17 @@ def _shadow(name: str, shadow: Shadow) -> lanes.Shadow:
         budget_requests=shadow.budget.requests,
         budget_duration=shadow.budget.duration,
         forward_credentials=shadow.forward_credentials,
+        repeats_by_default=match.methods == REPEATABLE,
     )
 
 
 def _control(config: Config) -> lanes.Shadow:
     """Live asked again, as a shadow with the defaults of one and live's own credentials."""
     as_shadow = Shadow(
-        url=config.live.url or "", percent=config.control.percent, timeout=config.live.timeout, forward_credentials=True
+        url=config.live.url or "",
+        percent=config.control.percent,
+        match=Match(methods=config.control.methods),
+        timeout=config.live.timeout,
+        forward_credentials=True,
     )
     return _shadow(CONTROL, as_shadow)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Field, Fields
-from shadowproxy.redaction import Redaction
+from shadowproxy.redaction import BLANK, Redaction
 from shadowproxy.serve.identity import span_id
 from shadowproxy.serve.section import Section
 from shadowproxy.serve.traceparent import TraceParent
@@ -128,19 +128,22 @@ def _telling(field: Field, credentials: bool) -> "tuple[Field | None, bool, Trac
     if lower == b"expect":  # the body is here already: there is nothing to ask leave for
         return None, False, None
     told = value if credentials else _without_credentials(value)
-    return (name, told), told is not value, None
+    return None if told is None else (name, told), told is not value, None
 
 
 _remembered = lru_cache(1024)(_telling)  # where a request ID is new, the fields beside it are not
 
 
-def _without_credentials(value: bytes) -> bytes:
-    """A field's value, the same object where no URL in it has user information or a credential in its query."""
-    if b"=" not in value and b"@" not in value:
-        return value
+def _without_credentials(value: bytes) -> bytes | None:
+    """A field's value: the same object where no credential is in it, None where it is nothing else.
+
+    A blank in the place of a whole one would be refused as a wrong credential, and not as a missing one.
+    """
     text = value.decode("latin-1")  # takes any byte, and gives it back
-    told = _BLANKED.urls(text)
-    return value if told == text else told.encode("latin-1")
+    told = _BLANKED.value(text)
+    if told == text:
+        return value
+    return None if told == BLANK else told.encode("latin-1")
 
 
 def with_length(fields: list[Field], length: int) -> list[Field]:

@@ -7,7 +7,8 @@ Its rules:
   its exchange has settled. A slow disk stops that thread and so fills the queue; nobody else notices.
 - Every exchange ends as one line, or is counted under one of LOSSES. `appended = written + queued + lost`, always.
 - Lines are appended whole. After a write that tore one, the next line starts with a newline of its own.
-- Writing that fails is tried again with later exchanges, at least every RETRY_MOST seconds, for ever.
+- Writing that fails is tried again with later exchanges, at least every RETRY_MOST seconds, for ever. A log that cannot
+  be opened, at the start or later, is tried as often without any exchange: what is served does not wait for it.
 - A segment is never renamed while it is *.jsonl, and never written again once it has been closed.
 
 A second thread, at the lowest priority, compresses and removes closed segments and speaks to the operator: a terminal
@@ -58,6 +59,9 @@ BATCH_BYTES = 256 << 10
 RETRY_FIRST, RETRY_MOST = 0.01, 1.0
 """Seconds between attempts to write while writing fails; each failure doubles the wait."""
 
+OPENING = 2.0
+"""Seconds that starting waits for the log to be opened."""
+
 LOOK_EVERY = 60.0
 """Seconds at most between looks at whether the segment is old enough to be closed: how old that is may be changed."""
 
@@ -82,12 +86,10 @@ class Word:
     values: Mapping[str, str | int] = field(default_factory=dict)
 
 
-class JournalError(Exception):
-    """The log cannot be opened. The text is one line."""
-
-
 class Statistics(NamedTuple):
     """The journal at one moment. `queued` and `queued_bytes` include what is being written now.
+
+    `failing` is what exchanges are lost for at present, one of LOSSES; None while the log is written.
 
     A tuple, as workers send it to their supervisor: a frozen dataclass that is compiled cannot be unpickled.
     """
@@ -99,6 +101,7 @@ class Statistics(NamedTuple):
     lost: Mapping[str, int]
     segments: int
     last_error: str | None
+    failing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,8 @@ class Journal:
 
     Owns two threads and one open file: `open()` starts them, `close()` ends them. `settings` may be changed between the
     two. `queue_limit` is the most exchanges that wait, besides `settings.queue_bytes`. `notify` is told, from a
-    thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss. `gather` and `write` are given so that a test can
-    have them otherwise.
+    thread of the journal's own, of the 1st, 2nd, 4th, 8th ... loss. `gather`, `opening` and `write` are given so that a
+    test can have them otherwise.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class Journal:
         queue_limit: int = 10_000,
         notify: Callable[[Word], object],
         gather: float = GATHER,
+        opening: float = OPENING,
         write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
         self._directory = None if str(path) == "-" else Path(path)
@@ -143,11 +147,13 @@ class Journal:
         self._queue_limit = queue_limit
         self._notify = notify
         self._gather = gather
+        self._opening = opening
         self._write = write
 
         self._queue: deque[tuple[Exchange, Encode, int]] = deque()
         self._woken = threading.Event()
         self._closing = threading.Event()
+        self._tried = threading.Event()  # whether the log can be opened
         self._words: queue.SimpleQueue[Word | _Tidy | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="shadowproxy-journal", daemon=True)
         self._keeper = threading.Thread(target=self._keep, name="shadowproxy-keeper", daemon=True)
@@ -171,6 +177,7 @@ class Journal:
         self._segments = 0
         self._torn = False
         self._failing: str | None = None
+        self._unopened = False  # it fails because nothing can be opened to be written to
         self._retry_at = 0.0
         self._retry_after = RETRY_FIRST
         self._rotate_after = 0.0
@@ -190,16 +197,21 @@ class Journal:
     # --- the event loop's side -------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make the directory if need be, open the first segment, start. Raises JournalError where that cannot be."""
-        if self._directory is None:
-            self._descriptor = sys.stdout.fileno()
-        else:
-            try:
-                self._new_segment()
-            except OSError as error:
-                raise JournalError(f"cannot write the log in {self._directory}: {error.strerror}") from error
+        """Start, make the directory if need be, open the first segment. Where that cannot be, it is tried again.
+
+        Blocks for OPENING seconds at most, or what was given for it: a directory on a lost mount may never be opened.
+        """
         self._state = _OPEN
+        self._unopened = True
         self._writer.start()
+        if not self._tried.wait(self._opening):
+            with self._lock:
+                if self._unopened:
+                    self._failing, self._last_error = "write_error", f"opening it takes longer than {self._opening:g} s"
+        if self._failing is not None:
+            where = self._directory or "standard output"
+            line = f"the log cannot be written in {where}, records are lost until it can: {self._last_error}"
+            self._words.put(Word("log_trouble", line))
         self._keeper.start()
 
     def append(self, exchange: Exchange, encode: Encode) -> bool:
@@ -239,6 +251,7 @@ class Journal:
                 lost={reason: count for reason, count in self._lost.items() if count},
                 segments=self._segments,
                 last_error=self._last_error,
+                failing=self._failing,
             )
 
     def close(self, timeout: float) -> None:
@@ -266,6 +279,8 @@ class Journal:
     # --- the writing thread ----------------------------------------------------------------------------------------
 
     def _write_all(self) -> None:
+        self._open_again()
+        self._tried.set()
         while not (self._writer_ends or self._abandoned):
             try:
                 self._write_some()
@@ -312,6 +327,8 @@ class Journal:
             self._write_batch(lines, weights, size)
         elif self._until_rotation() == 0.0:
             self._rotate()
+        elif self._unopened and self._state == _OPEN and time.monotonic() >= self._retry_at:
+            self._open_again()
 
     def _rest(self) -> None:
         """Until something may have gathered, or there is a segment to close, or the end."""
@@ -321,7 +338,7 @@ class Journal:
         with self._lock:
             self._resting = not self._queue and self._state == _OPEN
         if self._resting:
-            until = self._until_rotation()
+            until = max(0.0, self._retry_at - time.monotonic()) if self._unopened else self._until_rotation()
             self._woken.wait(LOOK_EVERY if until is None else min(until, LOOK_EVERY))
             self._woken.clear()
             self._closing.wait(self._gather)
@@ -340,23 +357,53 @@ class Journal:
             done, error = self._write_lines(lines)
         self._keep_count(lines[:done], sum(weights[:done]))
         if error is None:
-            if self._failing is not None:
-                self._words.put(Word("log_recovered", "the log is being written again"))
-            self._failing, self._retry_after = None, RETRY_FIRST
+            self._note_success()
             return
-        self._failing = "disk_full" if error.errno in _FULL else "write_error"
-        self._retry_at = time.monotonic() + self._retry_after
-        self._retry_after = min(2 * self._retry_after, RETRY_MOST)
-        self._drop(len(lines) - done, sum(weights[done:]), self._failing, error.strerror or str(error))
-        if self._failing != "disk_full" and self._directory is not None:
+        failing = self._note_failure(error)
+        self._drop(len(lines) - done, sum(weights[done:]), failing, error.strerror or str(error))
+        if failing != "disk_full" and self._directory is not None:
             # A full disk takes the file again once there is room; any other trouble may be this descriptor's own.
             self._leave_segment()
+
+    def _note_failure(self, error: OSError) -> str:
+        """What exchanges are lost for until the next attempt succeeds, before which there is a while."""
+        self._unopened = self._descriptor < 0
+        self._failing = failing = "disk_full" if error.errno in _FULL else "write_error"
+        self._last_error = error.strerror or str(error)
+        self._retry_at = time.monotonic() + self._retry_after
+        self._retry_after = min(2 * self._retry_after, RETRY_MOST)
+        return failing
+
+    def _note_success(self) -> None:
+        with self._lock:
+            failed = self._failing is not None
+            self._failing, self._unopened, self._retry_after = None, False, RETRY_FIRST
+        if failed:
+            self._words.put(Word("log_recovered", "the log is being written again"))
+
+    def _open_log(self) -> None:
+        if self._directory is not None:
+            self._new_segment()
+        elif sys.stdout is None:
+            # Python was started without one: what has its number by now may be a caller's connection.
+            raise OSError(errno.EBADF, "it is closed")
+        else:
+            self._descriptor = sys.stdout.fileno()
+
+    def _open_again(self) -> None:
+        try:
+            self._open_log()
+        except OSError as error:
+            self._note_failure(error)
+        else:
+            self._note_success()
+            self._words.put(_TIDY)
 
     def _write_lines(self, lines: list[bytes]) -> tuple[int, OSError | None]:
         """How many of the lines are in the log whole, and what stopped the rest."""
         try:
             if self._descriptor < 0:
-                self._new_segment()
+                self._open_log()
             data = b"".join((b"\n" if self._torn else b"", *lines))
             rest = memoryview(data)
             while rest:
@@ -499,7 +546,7 @@ class Journal:
         return not self._keeper_ends
 
     def _tidy(self) -> None:
-        if self._directory is None:
+        if self._directory is None or self._unopened:
             return
         try:
             settings = self.settings

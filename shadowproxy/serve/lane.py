@@ -11,10 +11,10 @@ from time import perf_counter
 from typing import Protocol
 
 from shadowproxy.exchange import Exchange, Field, LiveLeg, Outcome, Request, ShadowLeg, Verdict
+from shadowproxy.serve.asking import Asking
 from shadowproxy.serve.capture import Capture
-from shadowproxy.serve.connection import Asking
 from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.sampling import Match
+from shadowproxy.serve.sampling import Match, Passed, Position
 from shadowproxy.serve.section import Section
 from shadowproxy.serve.times import Times
 
@@ -36,7 +36,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound."""
+    """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound.
+
+    `unusable` says why it cannot be asked, None where it can. `repeats_by_default`: its methods are those of a file
+    that names none.
+    """
 
     name: str
     percent: float
@@ -50,6 +54,8 @@ class Shadow:
     budget_requests: int | None = None
     budget_duration: float | None = None
     forward_credentials: bool = False
+    unusable: str | None = None
+    repeats_by_default: bool = False
 
 
 @dataclass(slots=True)
@@ -60,6 +66,8 @@ class Tally:
     """
 
     chosen: int = 0
+    passed: Counter[Passed] = field(default_factory=Counter)
+    retries: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     times: Times = field(default_factory=Times)
@@ -78,15 +86,18 @@ class Plan:
     """Who is asked, under one configuration. `append` takes a settled exchange and never waits.
 
     `position` is a request's place in [0, 100) for sampling, `control_position` its place for the control arm;
-    `capture` is the most bytes that are copied of one body.
+    `capture` is the most bytes that are copied of one body. `reads_bodies`: one of these, or a lane's match, asks for
+    what a body says. `sampling_key` is the configuration's.
     """
 
     lanes: tuple["Lane", ...]
     control: "Lane | None"
     append: Callable[[Exchange], object]
-    position: Callable[[Request], float]
-    control_position: Callable[[Request], float]
+    position: Position
+    control_position: Position
     capture: int
+    reads_bodies: bool = False
+    sampling_key: str = "request_id"
 
     @property
     def all_lanes(self) -> tuple["Lane", ...]:
@@ -184,6 +195,8 @@ class Lane:
         self.paused = False
         self.told_of_credentials = False
         self.told_of_rewrite = False
+        self.told_of_method = False
+        self.told_of_unread = False
         self._spent = Spent(started)
         self._waiting: deque[Job] = deque()
         self._running = 0
@@ -302,6 +315,8 @@ class Lane:
         """Why the shadow is asked nothing now, neither what is offered nor what has waited."""
         if self.paused:
             return Outcome.PAUSED
+        if self.shadow.unusable is not None:
+            return Outcome.UNUSABLE
         budget, duration = self.shadow.budget_requests, self.shadow.budget_duration
         if budget is not None and self._spent.requests >= budget:
             return Outcome.BUDGET_SPENT

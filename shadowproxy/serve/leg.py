@@ -4,8 +4,9 @@ from collections.abc import Callable
 from time import perf_counter
 
 from shadowproxy.exchange import Failure, Fields, Outcome, Reply
+from shadowproxy.serve.asking import Asking
 from shadowproxy.serve.capture import Capture
-from shadowproxy.serve.connection import HIGH_WATER, Asking
+from shadowproxy.serve.connection import HIGH_WATER
 from shadowproxy.serve.framing import ReplyHead
 from shadowproxy.serve.lane import Job, Lane
 from shadowproxy.serve.upstream import translated

@@ -12,8 +12,9 @@ The rules:
 5. A caller who leaves before the answer is complete ends the application's task at once, by cancelling it.
 6. An answer that cannot be completed is broken off: never a last chunk, never filled up. Where only the end of the
    connection would say that it is complete, it is reset.
-7. A connection that ends with unread bytes is closed for writing first and read on for `LINGER` seconds: closed at
-   once, it would be reset, and a reset can overtake the answer (RFC 9112 section 9.6).
+7. A connection that ends with unread bytes is closed for writing first and read on until nothing came for `LINGER`
+   seconds, and for `LINGER_MOST` at most: closed at once, it would be reset, and a reset can overtake the answer (RFC
+   9112 section 9.6). A caller who sends for longer than that does not read before it is done.
 
 uvicorn gives the sockets and the drain on shutdown: it calls `shutdown` on every member of its
 `connections` and waits until they and its `tasks` are gone.
@@ -39,10 +40,10 @@ from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.pieces import Pieces
 
 HIGH_WATER = 64 * 1024
-IDLE = 75.0  # longer than the pools of common clients keep a connection, so that they close it and not we
 PARTS = 600  # of chunks, read in one turn: half a millisecond
 PARTING = 0.25  # on shutdown, how long an idle connection may still bring a request that was already on its way
 LINGER = 2.0
+LINGER_MOST = 30.0  # what an early answer leaves of an upload of some MB, by a slow line
 CALLER_LEFT = "the caller left"
 
 _RESET = struct.pack("ii", 1, 0)
@@ -53,14 +54,15 @@ _log = logging.getLogger(__name__)
 class Limits:
     """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence.
 
-    `connections` bounds how many may be open at once: for one more, the oldest that asks nothing is closed, or the new
-    one where all ask. None is no bound.
+    `idle_timeout` is how long a connection may wait for its first or next request. `connections` bounds how many may be
+    open at once: for one more, the oldest that asks nothing is closed, or the new one where all ask. None is no bound.
     """
 
     headers: int
     buffer: int
     head_timeout: float
     body_timeout: float
+    idle_timeout: float
     connections: int | None = None
 
 
@@ -122,6 +124,7 @@ class Listener(asyncio.Protocol):
         self._reading = True
         self._catching_up = False  # more chunks have come than one turn may read
         self._lingering = False
+        self._linger_until = 0.0  # by the loop's time
         self._unsent = 0  # bytes, when it was last seen to while the connection closes
 
     # uvicorn and the transport call these.
@@ -132,7 +135,7 @@ class Listener(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.client = peer if isinstance(peer, tuple) else None  # a Unix socket's is a path, or bytes without one
         self._connections.add(self)
-        self._deadline.set(IDLE)
+        self._deadline.set(self.limits.idle_timeout)
         if self.limits.connections is not None and len(self._connections) > self.limits.connections:
             self._make_room(self.limits.connections)
 
@@ -170,6 +173,7 @@ class Listener(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
+            self._linger()
             return
         self._buffer = self._buffer + data if self._buffer else data
         self._advance()
@@ -340,7 +344,7 @@ class Listener(asyncio.Protocol):
     def _next(self) -> None:
         self._call = None
         self.read_on()
-        self._deadline.set(PARTING if self.stopping else IDLE)
+        self._deadline.set(PARTING if self.stopping else self.limits.idle_timeout)
         if self._buffer:
             self._advance()
 
@@ -360,9 +364,13 @@ class Listener(asyncio.Protocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self.read_on()
-            self._deadline.set(LINGER)
+            self._linger_until = self.loop.time() + LINGER_MOST
+            self._linger()
         else:
             self.transport.close()
+
+    def _linger(self) -> None:
+        self._deadline.set(min(LINGER, self._linger_until - self.loop.time()))
 
 
 class Call:

@@ -15,6 +15,7 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.census import Census, ConfigCensus, Durations
 from shadowproxy.serve.journal import LOSSES, Statistics
 from shadowproxy.serve.proxy import REFUSALS
+from shadowproxy.serve.sampling import WINDOW, Passed
 from shadowproxy.serve.times import BOUNDS
 
 
@@ -59,6 +60,9 @@ def _live(census: Census) -> Iterator[Metric]:
         refused.add_metric([str(status)], census.refused.get(status, 0))
     yield refused
     yield GaugeMetricFamily("shadowproxy_requests_in_flight", "Requests under way.", census.in_flight)
+    yield CounterMetricFamily(
+        "shadowproxy_live_retries", "Requests sent to live once more: it had closed an idle connection.", census.retries
+    )
     yield _histogram(
         "shadowproxy_live_duration_seconds",
         "Live's whole answer, from dialling to its last byte.",
@@ -68,9 +72,16 @@ def _live(census: Census) -> Iterator[Metric]:
 
 def _shadows(census: Census) -> Iterator[Metric]:
     chosen = CounterMetricFamily("shadowproxy_shadow_chosen", "Requests chosen for a shadow.", labels=["shadow"])
+    passed = CounterMetricFamily(
+        "shadowproxy_shadow_not_chosen", "Requests not chosen for a shadow, by why.", labels=["shadow", "reason"]
+    )
     outcomes = CounterMetricFamily(
         "shadowproxy_shadow_outcomes", "How a shadow's legs ended. Their sum is what was chosen and is settled.",
         labels=["shadow", "outcome"],
+    )  # fmt: skip
+    retries = CounterMetricFamily(
+        "shadowproxy_shadow_retries", "Requests sent to a shadow once more: it had closed an idle connection.",
+        labels=["shadow"],
     )  # fmt: skip
     asked = GaugeMetricFamily("shadowproxy_shadow_in_flight", "Requests a shadow is asked now.", labels=["shadow"])
     waiting = GaugeMetricFamily("shadowproxy_shadow_waiting", "Requests waiting in a lane.", labels=["shadow"])
@@ -81,25 +92,39 @@ def _shadows(census: Census) -> Iterator[Metric]:
         "shadowproxy_verdicts", "What comparing said of a shadow's answers.", labels=["shadow", "verdict"]
     )
     paused = GaugeMetricFamily("shadowproxy_shadow_paused", "1 while an operator pauses a shadow.", labels=["shadow"])
+    unusable = GaugeMetricFamily(
+        "shadowproxy_shadow_unusable", "1 while a shadow's own settings cannot be used.", labels=["shadow"]
+    )
     percent = GaugeMetricFamily("shadowproxy_shadow_percent", "The percent in force.", labels=["shadow"])
     for shadow in census.shadows:
         name = shadow.name
         chosen.add_metric([name], shadow.chosen)
+        for reason in Passed:
+            passed.add_metric([name, reason], shadow.passed.get(reason, 0))
         for outcome in Outcome:
             outcomes.add_metric([name, outcome], shadow.outcomes.get(outcome, 0))
+        retries.add_metric([name], shadow.retries)
         asked.add_metric([name], shadow.in_flight)
         waiting.add_metric([name], shadow.waiting)
         breaker.add_metric([name], shadow.breaker != "closed")
         for verdict in Verdict:
             verdicts.add_metric([name, verdict], shadow.verdicts.get(verdict, 0))
         paused.add_metric([name], shadow.paused or census.paused)
+        unusable.add_metric([name], shadow.unusable is not None)
         percent.add_metric([name], shadow.percent)
-    yield from (chosen, outcomes, verdicts, asked, waiting, breaker, paused, percent)
+    yield from (chosen, passed, outcomes, retries, verdicts, asked, waiting, breaker, paused, unusable, percent)
     yield _histogram(
         "shadowproxy_shadow_duration_seconds",
         "A shadow's whole answer, from dialling to its last byte.",
         [({"shadow": shadow.name}, shadow.durations) for shadow in census.shadows],
     )
+    keys = CounterMetricFamily(
+        "shadowproxy_sampling_keys", f"Requests that percent chose from, by whether their key was new in {WINDOW}.",
+        labels=["seen"],
+    )  # fmt: skip
+    keys.add_metric(["first"], census.keys_first)
+    keys.add_metric(["again"], census.keys_again)
+    yield keys
     yield GaugeMetricFamily(
         "shadowproxy_loop_lag_seconds", "How late the event loop ran when last felt.", census.loop_lag
     )
@@ -119,6 +144,8 @@ def _journal(statistics: Statistics) -> Iterator[Metric]:
     yield GaugeMetricFamily("shadowproxy_journal_queued", "Exchanges waiting to be written.", statistics.queued)
     yield GaugeMetricFamily("shadowproxy_journal_queued_bytes", "Bytes they hold.", statistics.queued_bytes)
     yield CounterMetricFamily("shadowproxy_log_segments", "Segments begun.", statistics.segments)
+    writable = statistics.failing is None
+    yield GaugeMetricFamily("shadowproxy_log_writable", "0 while records are lost as it cannot be written.", writable)
 
 
 def _config(config: ConfigCensus) -> Iterator[Metric]:

@@ -21,12 +21,14 @@ from typing import Final, Self
 
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.capture import EXCHANGE, Capture, Memory, fields_weight
+from shadowproxy.serve.choosing import Choosing
 from shadowproxy.serve.deadline import Deadlines
 from shadowproxy.serve.headers import section_for_shadow
 from shadowproxy.serve.lane import Job, Lane, Plan, Unsettled
 from shadowproxy.serve.leg import Leg
 from shadowproxy.serve.operator_log import Repeats, times
 from shadowproxy.serve.payload import NotRead
+from shadowproxy.serve.query import without_credentials
 from shadowproxy.serve.section import Section
 
 _WHY = {
@@ -36,10 +38,11 @@ _WHY = {
     Outcome.BREAKER_OPEN: "the shadow failed too often in a row, it is left alone for a while",
     Outcome.BUDGET_SPENT: "the shadow has been asked as often, or as long, as its budget allows",
     Outcome.PAUSED: "an operator has paused it",
+    Outcome.UNUSABLE: "this shadow's own settings cannot be used yet",
     Outcome.SHUTDOWN: "the proxy is stopping",
     Outcome.TIMEOUT: "its deadline passed while it waited in the lane",
 }
-_TOLD_OTHERWISE = frozenset({Outcome.BREAKER_OPEN, Outcome.PAUSED, Outcome.SHUTDOWN})
+_TOLD_OTHERWISE = frozenset({Outcome.BREAKER_OPEN, Outcome.PAUSED, Outcome.UNUSABLE, Outcome.SHUTDOWN})
 """These follow from what the operator was told already, or did."""
 
 _log = logging.getLogger(__name__)
@@ -84,6 +87,7 @@ class Mirror:
         self.memory = memory
         self.pulse = Pulse(loop_lag)
         self.paused = False
+        self.choosing = Choosing()
         self._repeats = Repeats()
         self._loop = asyncio.get_running_loop()
         self._offered: list[tuple[Lane, Job]] = []  # taken on in this turn, to begin in the next
@@ -143,6 +147,7 @@ class Mirror:
         self._unsettled.setdefault(plan, set())
         self._over[before] = asyncio.Event()
         self.plan = plan
+        self.choosing.start_over()
         self._end_if_settled(before)
 
     async def wait_ended(self, plan: Plan) -> None:
@@ -216,22 +221,9 @@ class Mirror:
             _log.exception("a defect in the proxy, choosing shadows for request %s", request.id, extra=extra)
 
     def _choose(self, unsettled: Unsettled, request: Request, unfit: Outcome | None) -> None:
-        plan = unsettled.plan
-        position: float | None = None
         now = self._loop.time()
-        chosen = False
-        for lane in plan.lanes:
-            if lane.percent < 100.0:  # else there is nothing to hash for
-                if position is None:
-                    position = plan.position(request)
-                if position >= lane.percent:
-                    continue
-            if lane.shadow.match(request):
-                chosen = True
-                self._offer(lane, unsettled, request, unfit, now)
-        control = plan.control
-        if control is not None and chosen and plan.control_position(request) < control.percent:
-            self._offer(control, unsettled, request, unfit, now)
+        for lane in self.choosing.lanes(unsettled.plan, request):
+            self._offer(lane, unsettled, request, unfit, now)
 
     def answered(self, unsettled: Unsettled, request: Request, live: LiveLeg) -> None:
         """Live's leg is in. `request` is the one that was offered, or what came of one that never was whole."""
@@ -246,7 +238,7 @@ class Mirror:
         unsettled.awaited += 1
         refusal = unfit or self._refusal() or lane.refusal(now) or self._crowded(unsettled, request)
         if refusal is not None:
-            self._settle(unsettled, lane, _skipped(refusal))
+            self._settle(unsettled, lane, _skipped(refusal, lane))
             return
         job = Job(unsettled, request, now + lane.shadow.timeout)
         if lane.take(job):
@@ -294,7 +286,7 @@ class Mirror:
         """Ask for a job whose turn it is; False where that has settled it already."""
         not_begun = self._not_now() or lane.begin(self._loop.time(), job.deadline)
         if not_begun is not None:
-            self._settle(job.unsettled, lane, _skipped(not_begun))
+            self._settle(job.unsettled, lane, _skipped(not_begun, lane))
             return False
         leg = Leg(lane, job, self.capture(job.unsettled), self._ended)
         if (legs := self._legs.get(lane)) is None:
@@ -317,6 +309,10 @@ class Mirror:
             credentials=shadow.forward_credentials,
             record=request.record,
         )
+        target = request.target
+        if not shadow.forward_credentials:
+            target = without_credentials(target)
+            leg.held_back = leg.held_back or target is not request.target
         body = request.body
         try:
             if shadow.rewrite.values:
@@ -332,7 +328,7 @@ class Mirror:
                     why,
                     extra={"event": "not_rewritten", "shadow": shadow.name, "request_id": request.id},
                 )
-        lane.endpoint.begin(leg, request.method, shadow.rewrite.target(request.target), fields, body, section)
+        lane.endpoint.begin(leg, request.method, shadow.rewrite.target(target), fields, body, section)
 
     def _expire(self, leg: Leg) -> None:
         leg.stop(Outcome.TIMEOUT, f"no whole answer within {leg.lane.shadow.timeout:g} s")
@@ -348,6 +344,7 @@ class Mirror:
             _log.error(words, name, id, extra=extra, exc_info=leg.defect_met)
         outcome = came.outcome if isinstance(came, Failure) else Outcome.OK
         lane.tally.times.add(came.total_ms / 1000)
+        lane.tally.retries += leg.sent_again
         lane.ended(outcome, self._loop.time())
         if leg.held_back and isinstance(came, Reply) and came.status in (401, 403) and not lane.told_of_credentials:
             lane.told_of_credentials = True
@@ -422,7 +419,7 @@ class Mirror:
         """Settle what waits in these lanes."""
         for lane in lanes:
             for job in lane.clear():
-                self._settle(job.unsettled, lane, _skipped(outcome))
+                self._settle(job.unsettled, lane, _skipped(outcome, lane))
 
     def _end_if_settled(self, plan: Plan) -> None:
         if plan is not self.plan and not self._unsettled[plan]:
@@ -432,5 +429,6 @@ class Mirror:
             self._legs = {lane: legs for lane, legs in self._legs.items() if lane in lanes}
 
 
-def _skipped(outcome: Outcome) -> Skipped:
-    return Skipped(outcome, _WHY[outcome])
+def _skipped(outcome: Outcome, lane: Lane) -> Skipped:
+    why = lane.shadow.unusable if outcome is Outcome.UNUSABLE else None
+    return Skipped(outcome, _WHY[outcome] if why is None else f"{_WHY[outcome]}: {why}")

@@ -5,6 +5,7 @@ from typing import Any
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.recent import MOST, RECORD_ID
+from shadowproxy.serve.sampling import Passed
 
 _Schema = dict[str, Any]
 
@@ -45,17 +46,20 @@ def _ref(name: str) -> _Schema:
 
 
 _LATENCY = _object(p50_ms=_or_null(AMOUNT), p99_ms=_or_null(AMOUNT), count=COUNT)
+_SAMPLING_KEYS = _object(first=COUNT, again=COUNT)
 _STANDING: dict[str, _Schema] = {
     "url": TEXT,
     "percent": PERCENT,
     "configured_percent": PERCENT,
     "paused": FLAG,
+    "unusable": _or_null(TEXT),
     "breaker": {"enum": ["closed", "open", "probing"]},
     "in_flight": COUNT,
     "waiting": COUNT,
     "budget": _or_null(_object(requests=_or_null(_object(used=COUNT, allowed=COUNT)), seconds_left=_or_null(AMOUNT))),
     "outcomes": _counts(*Outcome),
     "verdicts": _counts(*Verdict),
+    "not_chosen": _counts(*Passed),
 }
 
 
@@ -77,10 +81,13 @@ _SCHEMAS: dict[str, _Schema] = {
         lost={"type": "object", "additionalProperties": COUNT},
         segments=COUNT,
         last_error=_or_null(TEXT),
+        failing=_or_null(TEXT),
     ),
+    "Alive": _object(status=TEXT, log=TEXT, unusable=_list(TEXT)),
     "Shadows": _object(
         paused=FLAG,
         shadows={"type": "object", "additionalProperties": _ref("Shadow")},
+        sampling_keys=_SAMPLING_KEYS,
         journal=_ref("Journal"),
     ),
     "Record": {
@@ -121,12 +128,14 @@ _SCHEMAS: dict[str, _Schema] = {
             series=_points(4),
         ),
         shadows=_list(_ref("ShadowOverview")),
+        sampling_keys=_SAMPLING_KEYS,
         control=_or_null(_ref("ShadowOverview")),
         journal=_object(
             written=COUNT,
             lost={"type": "object", "additionalProperties": COUNT},
             queued=COUNT,
             last_error=_or_null(TEXT),
+            failing=_or_null(TEXT),
         ),
         overload=_object(loop_lag_ms=AMOUNT, memory_held=COUNT, memory_limit=COUNT),
     ),
@@ -179,7 +188,9 @@ def document() -> dict[str, Any]:
                     "responses": {"200": _answer("OpenAPI 3.1.", "application/json", {"type": "object"})},
                 }
             },
-            "/healthz": {"get": _open("Whether the process is alive", "Status")},
+            "/healthz": {
+                "get": _open("That the process is alive, and what of the log and the shadows is not", "Alive")
+            },
             "/readyz": {
                 "get": _open("Whether requests are taken on", "Status")
                 | {"responses": {"200": _json("It is ready.", "Status"), "503": _json("It is stopping.", "Status")}}

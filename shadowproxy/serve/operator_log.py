@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from shadowproxy.redaction import Redaction
+
 WAITING = 1000
 """Lines that may wait for a reader that does not read, besides those of requests; more are dropped."""
 
@@ -48,6 +50,7 @@ PATH_MOST = 1000
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["auto", "json", "text"]
 
+_REDACTION = Redaction()
 _OWN = "shadowproxy"
 _BARE = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has. The rest is what the one who spoke put in `extra`."""
@@ -233,7 +236,7 @@ def _of_exception(error: BaseException) -> tuple[str, list[str]]:
 
 
 def _of_request(at: float, line: Served) -> dict[str, Any]:
-    path = line.target.partition(b"?")[0].decode("latin-1")
+    path = _REDACTION.path(line.target.partition(b"?")[0].decode("latin-1"))
     path = path if len(path) <= PATH_MOST else f"{path[:PATH_MOST]}…"
     return {
         "time": _written_time(at),

@@ -35,11 +35,12 @@ _log = logging.getLogger(__name__)
 class Overview:
     """Owns the task that takes samples, from `start` to `stop`.
 
-    `census` tells how the sidecar stands now. `proxy` is host and worker, as in the records. `interval` gives the
-    bounds of a share of k in n.
+    `latest` is the last sample. `census` tells how the sidecar stands now. `proxy` is host and worker, as in the
+    records. `interval` gives the bounds of a share of k in n.
     """
 
     def __init__(self, census: Callable[[], Awaitable[Census]], *, proxy: str, interval: Interval) -> None:
+        self.latest: Census | None = None
         self._census = census
         self._proxy = proxy
         self._interval = interval
@@ -109,7 +110,7 @@ class Overview:
                 _log.exception("a defect in the proxy, telling how it stands", extra={"event": "defect"})
 
     async def _sample(self) -> Census:
-        census = await self._census()
+        self.latest = census = await self._census()
         self._trend.add(census, self._loop.time(), time.time())
         return census
 
@@ -136,11 +137,13 @@ def tell(census: Census, trend: Trend, interval: Interval, *, proxy: str, uptime
         "live": _live(census, trend),
         "shadows": list(lanes.values()),
         "control": control,
+        "sampling_keys": sampling_keys(census),
         "journal": {
             "written": journal.written,
             "lost": journal.lost,
             "queued": journal.queued,
             "last_error": journal.last_error,
+            "failing": journal.failing,
         },
         "overload": {
             "loop_lag_ms": round(census.loop_lag * 1000, 3),
@@ -172,11 +175,18 @@ def standing(shadow: ShadowCensus) -> dict[str, Any]:
         "percent": shadow.percent,
         "configured_percent": shadow.configured_percent,
         "paused": shadow.paused,
+        "unusable": shadow.unusable,
         "breaker": shadow.breaker,
         "in_flight": shadow.in_flight,
         "waiting": shadow.waiting,
         "budget": budget(shadow),
+        "not_chosen": shadow.passed,
     }
+
+
+def sampling_keys(census: Census) -> dict[str, int]:
+    """How many requests had a sampling key that was new, and how many one that had just come before."""
+    return {"first": census.keys_first, "again": census.keys_again}
 
 
 def _shadow(shadow: ShadowCensus, trend: Trend, interval: Interval) -> dict[str, Any]:

@@ -4,13 +4,13 @@ Parsing holds the loop, and so every caller: what is over a bound is not read, a
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
 from shadowproxy.content import Undecodable, decoded
-from shadowproxy.exchange import Field
+from shadowproxy.exchange import Field, Request
 
 LONGEST = 4 << 20
 """Bytes of JSON that are read: 11 ms, most of it counting and checking UTF-8."""
@@ -25,6 +25,40 @@ VALUES = 50_000
 
 class NotRead(Exception):
     """A body that is not read as JSON. The text says why."""
+
+
+class NotJson(NotRead):
+    """A body that was looked at and is no JSON: an empty one, a form, an image."""
+
+
+class JsonBody:
+    """The JSON of one request's body: read when it is first asked for, and once for all who ask."""
+
+    __slots__ = ("_read", "_request", "_value", "_why")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._read = False
+        self._value: Any = None
+        self._why: NotRead | None = None
+
+    def value(self) -> Any:
+        """Raises NotRead, each time, where the body is not read."""
+        if not self._read:
+            self._read = True
+            try:
+                self._value = self._parsed()
+            except NotRead as error:
+                self._why = error
+        if self._why is not None:
+            raise self._why
+        return self._value
+
+    def _parsed(self) -> Any:
+        request = self._request
+        if len(request.body) != request.body_bytes:
+            raise NotRead("it is longer than limits.capture")
+        return json_value(request.fields, request.body)
 
 
 def json_text(fields: Iterable[Field], body: bytes) -> bytes:
@@ -63,4 +97,33 @@ def value(text: bytes) -> Any:
     try:
         return json.loads(text.decode("utf-8-sig"), parse_int=str)  # int() refuses over 4300 digits
     except (ValueError, RecursionError):
-        raise NotRead("it is no JSON") from None
+        raise NotJson("it is no JSON") from None
+
+
+def child(value: Any, token: str) -> Any:
+    """The value at one step of a JSON pointer (RFC 6901 section 4). Raises LookupError where there is none."""
+    if isinstance(value, dict):
+        return value[token]
+    if isinstance(value, list) and token.isascii() and token.isdigit() and (token == "0" or token[0] != "0"):
+        return value[int(token)] if len(token) < 10 else value[len(value)]
+    raise LookupError(token)
+
+
+def at(value: Any, tokens: Sequence[str]) -> Any:
+    """The value that a JSON pointer leads to. Raises LookupError where there is none."""
+    for token in tokens:
+        value = child(value, token)
+    return value
+
+
+def text_of(value: Any) -> str | None:
+    """A text as it is, any other value as JSON writes it. None: it cannot be written."""
+    if isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # half a surrogate pair, or nested deeper than orjson writes: Python's own writer takes more
+        try:
+            return json.dumps(value, separators=(",", ":"))
+        except RecursionError:
+            return None

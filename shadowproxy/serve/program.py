@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, Self
 
 from shadowproxy import __version__, compiled
 from shadowproxy.config import Config, TcpAddress, UnixAddress
+from shadowproxy.serve import outputs
 from shadowproxy.serve.census import Census
+from shadowproxy.serve.contexts import Reader
 from shadowproxy.serve.reload import Reloads, endpoints
 
 
@@ -22,7 +25,11 @@ class Program(ABC):
     """
 
     def __init__(self, file: Path | None) -> None:
-        self._reloads = Reloads(file, in_force=lambda: self.config, adopt=self._adopt)
+        self._contexts = Reader()
+        self._reloads = Reloads(
+            file, in_force=lambda: self.config, adopt=self._adopt, read=self._contexts.read, unusable=self._unusable
+        )
+        self._outputs = outputs.find()
         self._socket: socket.socket
         self._admin_socket: socket.socket | None = None
         self._listening = False
@@ -44,8 +51,15 @@ class Program(ABC):
         """Begin; what is to be closed goes on `stack`. Raises StartError."""
 
     @abstractmethod
-    async def _adopt(self, config: Config) -> None:
-        """Put `config` in force, whole or not at all. Raises GenerationError."""
+    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
+        """Put `config` in force, whole or not at all. Raises GenerationError.
+
+        With `only`, it is the one that is in force, and nothing but the files of these shadows is read again.
+        """
+
+    def _unusable(self) -> dict[str, str]:
+        """The shadows that cannot be asked, and why."""
+        return {each.name: each.unusable for each in self.census().shadows if each.unusable is not None}
 
     @property
     def address(self) -> tuple[str, int]:
@@ -92,6 +106,14 @@ class Program(ABC):
     def reload(self) -> None:
         """Have the configuration file read again. Returns at once; the operator's log says what came of it."""
         self._reloads.ask()
+
+    def reopen(self) -> None:
+        """Open standard error and output again where they are files. Returns at once: a file may be slow to open."""
+        threading.Thread(target=outputs.reopen, args=(self._outputs,), name="shadowproxy-reopen", daemon=True).start()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Begin to stop; called again, hurry."""

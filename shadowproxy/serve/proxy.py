@@ -86,6 +86,7 @@ class Proxy:
         self.mirror = mirror
         self.in_flight = 0
         self.outcomes: Counter[Outcome] = Counter()
+        self.retries = 0  # of requests sent to live once more
         self.refused: Counter[int] = Counter()  # by status; what the listener refuses is no request
         self.times = {True: Times(), False: Times()}  # by whether some shadow was asked too
         self._access = access
@@ -170,13 +171,15 @@ class Proxy:
                     client = (call.client or ("unknown", 0))[0]
                     more += forwarding(section.fields, client, head.names.get(b"host"))
                 rest = body if whole else _Rest(under_way, body)
-                answering = await service.live.ask(head.method, head.target, more, rest, section)
-
-                # Respond.
+                answering = service.live.start(head.method, head.target, more, rest, section)
                 try:
+                    await answering.wait_head()
+
+                    # Respond.
                     await self._respond(service, under_way, answering)
                 finally:
                     answering.abandon()
+                    self.retries += answering.sent_again
             live = under_way.reply()
         except UpstreamError as error:
             live = under_way.failure(error.outcome, str(error))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import importlib
 import os
 import socket
 import stat
@@ -42,10 +41,9 @@ async def serve_admin(
 ) -> None:
     """Answer operators until `stack` closes: what `operated` tells, under the configuration in force.
 
-    `bound` is the caller's to release; `proxy` is what the overview is headed with. Most is imported only here, in a
-    thread: callers need not wait for what operators use.
+    `bound` is the caller's to release; `proxy` is what the overview is headed with.
     """
-    await asyncio.to_thread(importlib.import_module, "shadowproxy.serve.admin")
+    # Imported by preload.py, where there is an admin server: else it would be a third of the time that starting takes.
     from shadowproxy.serve import admin, page
 
     address = config().admin

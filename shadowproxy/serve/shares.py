@@ -47,7 +47,10 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a worker begins with. `config` is its share of the whole, `number` its own among `workers`, from 0."""
+    """What a worker begins with. `config` is its share of the whole, `number` its own among `workers`, from 0.
+
+    `outputs` are the files that standard error and output are, by the names that they had when all of it began.
+    """
 
     number: int
     workers: int
@@ -55,6 +58,7 @@ class Start:
     telling: Telling
     steering: Steering
     used: Mapping[str, Used]
+    outputs: Mapping[int, str] = field(default_factory=dict)
 
 
 def share(config: Config, number: int) -> Config:

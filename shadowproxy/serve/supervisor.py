@@ -29,19 +29,20 @@ from typing import Any, Self
 from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve import generation, shares
-from shadowproxy.serve.apart import apart
 from shadowproxy.serve.balance import Board, shared_memory
 from shadowproxy.serve.census import Census, merge
 from shadowproxy.serve.channel import Calls, NoAnswer, Refused, Unconfirmed
+from shadowproxy.serve.contexts import ContextError
 from shadowproxy.serve.generation import GenerationError
 from shadowproxy.serve.operator_log import Telling
+from shadowproxy.serve.preload import preload
 from shadowproxy.serve.program import Program
 from shadowproxy.serve.server import StartError, bind, release, serve_admin
 from shadowproxy.serve.shares import Start, Steering, Used
 
 ANSWER = 1.0
 STARTING = 60.0
-PREPARING = 10.0
+PREPARING = 15.0
 """Seconds that a worker may take to answer, to begin, and to read the certificates of a new configuration."""
 
 LOOK = 1.0
@@ -109,6 +110,11 @@ class _Worker:
             self.census = self.calls.last_word
         return status
 
+    def reopen(self) -> None:
+        """Have it open its standard error and output again."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGUSR1)
+
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
@@ -143,6 +149,7 @@ class Supervisor(Program):
         self._steering = Steering()
         self._places = [_Place(number) for number in range(config.workers)]
         self._restarts = 0
+        self._reopened = 0
         self._changing = asyncio.Lock()
         self._memory: int
         self._board: Board
@@ -180,6 +187,7 @@ class Supervisor(Program):
         for place in self._places:
             self._board.note_gone(place.number)
         stack.push_async_callback(self._kill_workers)
+        await asyncio.to_thread(preload, admin=self._admin_socket is not None)
         await self._start_first()
         if self._admin_socket is not None:
             host = generation.proxy_name(0).rpartition("/")[0]
@@ -214,20 +222,29 @@ class Supervisor(Program):
         ]
         return await asyncio.gather(*calls, return_exceptions=True)
 
+    def reopen(self) -> None:
+        super().reopen()
+        self._reopened += 1
+        for worker in self._workers:
+            worker.reopen()
+
     def steered(self, name: str | None) -> Steering:
         """How it is steered now. Raises KeyError for a name that no shadow has."""
         if name is not None and name not in shares.names(self.config):
             raise KeyError(name)
         return self._steering
 
-    async def _adopt(self, config: Config) -> None:
+    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
         """Whole or not at all: every worker has read what it needs before the first of them changes over."""
-        await apart(generation.tls_contexts, config)  # before any worker is bothered with it
+        try:
+            await self._contexts.read(config, only)  # before any worker is bothered with it
+        except ContextError as error:
+            raise GenerationError(str(error)) from error
         async with self._changing:
             workers = [worker for worker in self._workers if worker.runs]
             prepared = await asyncio.gather(
                 *(
-                    worker.calls.call("prepare", shares.share(config, worker.number), within=PREPARING)
+                    worker.calls.call("prepare", shares.share(config, worker.number), only, within=PREPARING)
                     for worker in workers
                 ),
                 return_exceptions=True,
@@ -252,6 +269,7 @@ class Supervisor(Program):
                     _log.error(line, worker.number, answer, extra=extra)
                     with contextlib.suppress(ProcessLookupError):
                         worker.process.kill()
+        await self.look()  # what is told of shadows that can or cannot be used is to be of now
 
     # --- the workers' lives ------------------------------------------------------------------------------------------
 
@@ -271,10 +289,13 @@ class Supervisor(Program):
         """A new worker there. Raises OSError, Refused or NoAnswer, and leaves none behind then."""
         worker = await _Worker.spawn(place.number, self._socket, self._memory)
         config = shares.share(self.config, place.number)
-        start = Start(place.number, len(self._places), config, self._telling, self._steering, place.used)
+        start = Start(place.number, len(self._places), config, self._telling, self._steering, place.used, self._outputs)
+        reopened = self._reopened
         try:
             worker.census = await worker.calls.call("start", start, within=STARTING)
             place.worker = worker
+            if self._reopened != reopened:
+                worker.reopen()
             # Operators may have changed something since. A worker that hangs by now will hear of it when it wakes.
             with contextlib.suppress(NoAnswer):
                 await worker.calls.call("steer", self._steering, within=ANSWER, must=True)

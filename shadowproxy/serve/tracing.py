@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Reply, Request, ShadowLeg, Skipped, Verdict
+from shadowproxy.redaction import Redaction
 from shadowproxy.serve.identity import span_id
 from shadowproxy.serve.lane import CONTROL
 
@@ -34,6 +35,7 @@ LIVE = "live"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """What names a collector; the first that is set holds."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+_REDACTION = Redaction()
 _log = logging.getLogger(__name__)
 
 
@@ -127,6 +129,8 @@ def _span(
 
 def _path(target: bytes) -> str:
     path = target.partition(b"?")[0]
+    if b"=" in path:
+        path = _REDACTION.path(path.decode("latin-1")).encode("latin-1")
     return "" if path == b"*" else quote(path, safe=string.punctuation)
 
 

@@ -15,9 +15,10 @@ import httpx
 
 from shadowproxy.exchange import Field, Fields, Outcome
 from shadowproxy.serve.answer import Answer
-from shadowproxy.serve.connection import Asking, Message
+from shadowproxy.serve.asking import Asking, Message
 from shadowproxy.serve.edits import Edits
 from shadowproxy.serve.framing import ReplyHead
+from shadowproxy.serve.query import QueryEdits
 from shadowproxy.serve.section import Section
 from shadowproxy.serve.wire import Statistics, Wire
 
@@ -75,6 +76,7 @@ class Endpoint:
     """Owns its connections, until `aclose`. `silence` and `connect_timeout` are seconds.
 
     `host` is the Host field's value: "upstream" for the URL's own, "preserve" for the caller's, or any other literal.
+    `query` changes the parameters of every request's target.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Endpoint:
         host: str = "upstream",
         removed: frozenset[bytes] = frozenset(),
         put: Fields = (),
+        query: QueryEdits | None = None,
         retry: bool = False,
         pace: float = 0.0,
     ) -> None:
@@ -99,6 +102,7 @@ class Endpoint:
         own_host = parts.netloc.rpartition("@")[2].removesuffix(":443" if secure else ":80")
         literal = {"upstream": own_host.encode(), "preserve": None}.get(host, host.encode())
         self._edits = Edits(host=literal, own_host=own_host.encode(), removed=removed, put=put)
+        self._query = query or QueryEdits()
         context = (tls or ssl.create_default_context()) if secure else None
         port = parts.port or (443 if secure else 80)
         self._wire = Wire(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, pace=pace)
@@ -132,9 +136,21 @@ class Endpoint:
 
         Raises UpstreamError, and whatever `body` itself raises.
         """
+        answering = self.start(method, target, fields, body, section)
+        await answering.wait_head()
+        return answering
+
+    def start(
+        self,
+        method: str,
+        target: bytes,
+        fields: Iterable[Field],
+        body: bytes | AsyncIterable[bytes],
+        section: Section | None = None,
+    ) -> "Answering":
+        """Send a request. `wait_head` of what is returned, then read it or abandon it."""
         answering = Answering(self._wire.loop)
         self.begin(answering, method, target, fields, body, section)
-        await answering.wait_head()
         return answering
 
     def begin(
@@ -148,12 +164,11 @@ class Endpoint:
     ) -> None:
         """Send a request, and tell `asking` what comes of it. `fields` come behind those of `section`.
 
-        A body held whole is sent once more where the connection turns out to have been closed before (RFC 9110 section
-        9.2.2 leaves that to what a proxy knows: not a byte of an answer on a reused connection means that the server
-        had closed it while idle).
+        A body held whole is sent once more where the connection turns out to have been closed before. RFC 9110 section
+        9.2.2 leaves that to what a proxy knows; what it goes by is at IDLE_CLOSE.
         """
         if target != b"*":
-            target = self._base + target
+            target = self._base + self._query.target(target)
         head, chunked = self._edits.head(method, target, fields, section)
         again = self._retry and isinstance(body, bytes)
         self._wire.begin(asking, Message(method, head, body, chunked=chunked, silence=self._silence, again=again))

@@ -1,6 +1,7 @@
 """Sees that files have changed, by what they hold: a mounted ConfigMap changes by its directory's symbolic link."""
 
 import hashlib
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,9 +55,12 @@ class Watch:
 def _held(path: Path, before: bytes | None) -> bytes | None:
     """What stands for a file's contents; None where there is none, for instance between a removal and a renaming.
 
-    Where that cannot be seen it is what it was `before`: too many open files say nothing of this one.
+    Where that cannot be seen it is what it was `before`: too many open files say nothing of this one, and reading
+    a pipe would be waiting for who writes into it.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return before
         return hashlib.sha256(path.read_bytes()).digest()
     except (FileNotFoundError, NotADirectoryError):
         return None

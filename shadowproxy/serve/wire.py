@@ -3,17 +3,21 @@
 The rules:
 
 1. A connection carries one exchange at a time, and goes back to the pool only if that exchange is complete both ways,
-   the peer did not ask to close, and not one byte was left over. A left-over byte would be the next caller's answer.
-2. Idle connections are watched: bytes or an end on one closes it. None is kept longer than `IDLE_EXPIRY`.
+   the peer did not ask to close, not one byte was left over, and the peer's kernel has taken all of the request. A
+   left-over byte would be the next caller's answer, and an upload that was not read would be before the next request.
+2. Idle connections are watched: bytes or an end on one closes it, and the kernel is asked before one is used again.
+   None is kept longer than `IDLE_EXPIRY`.
 3. Whoever stops listening, by `abandon`, closes the connection: nobody can know what is still in it.
 4. Reading stops while who is told `hold`s it; an upload waits while `HIGH_WATER` bytes are unwritten. No more than
    `PARTS` of chunks are read in one turn; of what `pace` says is a shadow's, not in every turn either.
 5. `silence` bounds each wait for the peer; time spent waiting for our own side does not count. Whole deadlines are the
    caller's business, and abandoning is always safe.
 6. What the peer did is told as httpx's exceptions, and as nothing else. `Stale` is the one that may be tried again: a
-   reused connection ended before a single byte of the answer. It is, once and on a new connection, where `again` says
-   that it may be; else it is told.
-7. No redirect, cookie, proxy setting, .netrc, content decoding or invented field: a transport has none of these.
+   reused connection ended before a single byte of the answer, within `IDLE_CLOSE`. It is, once and on a new connection,
+   where `again` says that it may be; else it is told.
+7. Where sending fails, what the peer had answered before is read, and is the answer if it is whole. An answer is whole
+   when all of it is here, whatever is left of the request.
+8. No redirect, cookie, proxy setting, .netrc, content decoding or invented field: a transport has none of these.
 
 Nothing here awaits an answer: a shadow's needs no task, and live's has one already. What comes is told to an `Asking`
 from the loop's callbacks, and `answer.py` makes of that a stream for who has a task to read it in.
@@ -35,10 +39,12 @@ import httpx
 
 from shadowproxy.serve import framing
 from shadowproxy.serve.answer import Answer
-from shadowproxy.serve.connection import Asking, Connection, Message
+from shadowproxy.serve.asking import Asking, Message
+from shadowproxy.serve.connection import Connection
 from shadowproxy.serve.deadline import Deadlines
 from shadowproxy.serve.dial import Dialler
 from shadowproxy.serve.pace import Pace
+from shadowproxy.serve.secure import secure
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
 
@@ -120,7 +126,7 @@ class Wire(httpx.AsyncBaseTransport):
         asking.sent_by(self, message)
         while self._idle and not message.fresh:
             connection = self._idle.take_last()
-            if not connection.transport.is_closing():
+            if connection.is_usable():
                 asking.send(connection, message)
                 return
         self.dial(asking, message)
@@ -192,14 +198,12 @@ class Wire(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(self._connect_timeout):
                 sock = await self._dialler.connect()
-                connection = Connection(self, loop)
+                connection = Connection(self, loop, sock)
                 try:
-                    await loop.create_connection(
-                        lambda: cast(asyncio.Protocol, connection),
-                        sock=sock,
-                        ssl=self._tls,
-                        server_hostname=self.host if self._tls else None,
-                    )
+                    if self._tls is not None:
+                        await secure(loop, sock, connection, self._tls, self.host)
+                    else:
+                        await loop.create_connection(lambda: cast(asyncio.Protocol, connection), sock=sock)
                 except BaseException:
                     connection.abort()
                     raise

@@ -5,6 +5,12 @@ where callers connect, and the memory in which workers note how many connections
 call. A worker ends when it is told to, on SIGTERM, and when the supervisor is gone: cleanly each time.
 """
 
+# First of all: to import what follows takes a while, in which a signal would end it.
+from shadowproxy.serve import signals
+
+if __name__ == "__main__":
+    signals.prepare_worker()
+
 import asyncio
 import gc
 import logging
@@ -22,7 +28,8 @@ from shadowproxy.serve.app import Share, Sidecar, prepare_process
 from shadowproxy.serve.balance import Board
 from shadowproxy.serve.census import Census
 from shadowproxy.serve.channel import Answers, Refused
-from shadowproxy.serve.generation import Contexts, GenerationError
+from shadowproxy.serve.contexts import Contexts
+from shadowproxy.serve.generation import GenerationError
 from shadowproxy.serve.server import StartError
 from shadowproxy.serve.shares import Start, Steering
 
@@ -41,7 +48,11 @@ def main() -> None:
 async def _run(calls: socket.socket, listening: socket.socket, board: int) -> None:
     async with AsyncExitStack() as log:
         worker = _Worker(listening, board, log)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stopping.set)
+        loop = asyncio.get_running_loop()
+        for number in signals.STOPPING:
+            loop.add_signal_handler(number, worker.stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, worker.reopen)
+        signals.release()
         answers = Answers(
             {
                 "start": worker.start,
@@ -56,13 +67,14 @@ async def _run(calls: socket.socket, listening: socket.socket, board: int) -> No
             }
         )
         await answers.open(calls)
-        answering = asyncio.get_running_loop().create_task(answers.serve())
+        answering = loop.create_task(answers.serve())
         answering.add_done_callback(lambda _: worker.supervisor_gone())
         await worker.stopping.wait()
         last_word = await worker.close()  # answering meanwhile
         answering.cancel()
         await asyncio.wait([answering])
         await answers.aclose(last_word)
+        signals.hold_back()
 
 
 class _Worker:
@@ -91,6 +103,10 @@ class _Worker:
             self._started = True
         return self._sidecar.census()
 
+    def reopen(self) -> None:
+        if self._started:  # before, it has what its supervisor has, which asks for it again
+            self._sidecar.reopen()
+
     async def close(self) -> Census | None:
         """Stop, in order; what was counted, None where nothing was begun."""
         async with self._starting:
@@ -105,9 +121,9 @@ class _Worker:
     async def steer(self, steering: Steering) -> None:
         self._sidecar.steer(steering)
 
-    async def prepare(self, config: Config) -> None:
+    async def prepare(self, config: Config, only: frozenset[str] | None) -> None:
         try:
-            self._next = config, await self._sidecar.prepare(config)
+            self._next = config, await self._sidecar.prepare(config, only)
         except GenerationError as error:
             raise Refused(str(error)) from error
 

@@ -116,7 +116,7 @@ def proxy(directory: Path, live: Mapping[str, Any], shadow: str | None = None, *
         "admin": None,
         "overload": {"loop_lag": "10s"},  # on a busy machine, mirroring would be shed: other tests are for that
         "live": dict(live),
-        "shadows": {"challenger": {"url": shadow, "in_flight": 1}} if shadow else {},
+        "shadows": {"challenger": {"url": shadow, "in_flight": 1, "match": {"methods": ["*"]}}} if shadow else {},
         "log": {"path": str(log), "compress": "none"} | top_level.pop("log", {}),
     }
     config = directory / "config.yaml"

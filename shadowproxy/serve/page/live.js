@@ -131,6 +131,7 @@ function showLive(told) {
   put(figures.journal.big, count(journal.written));
   const trouble = lost.length ? `LOST ${lost.map(([why, each]) => `${count(each)} ${why}`).join(", ")}` : "none lost";
   const last = journal.last_error ? `; last trouble: ${journal.last_error}` : "";
-  put(figures.journal.small, `records written, ${trouble}; ${count(journal.queued)} waiting${last}`);
-  name(figures.journal.small, lost.length ? "fail" : "soft");
+  const failing = journal.failing ? `; NOT WRITTEN NOW, ${journal.failing}` : "";
+  put(figures.journal.small, `records written, ${trouble}; ${count(journal.queued)} waiting${failing}${last}`);
+  name(figures.journal.small, lost.length || journal.failing ? "fail" : "soft");
 }

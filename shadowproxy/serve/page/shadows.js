@@ -2,7 +2,7 @@
 
 const FAILED = ["timeout", "connect_error", "tls_error", "protocol_error", "incomplete", "answer_oversize"];
 const SHED = ["oversize", "lane_full", "overload", "breaker_open", "shutdown"];
-const HELD = ["paused", "budget_spent"];
+const HELD = ["paused", "budget_spent", "unusable"];
 const VERDICTS = ["match", "mismatch", "ignored", "incomparable"];
 
 const cards = new Map();
@@ -11,6 +11,7 @@ const cards = new Map();
 function standing(shadow, pausedAll) {
   if (shadow.paused) return ["PAUSED", "inconclusive"];
   if (pausedAll) return ["PAUSED WITH ALL", "inconclusive"];
+  if (shadow.unusable) return ["UNUSABLE", "fail"];
   if (shadow.breaker !== "closed") return [shadow.breaker === "open" ? "BREAKER OPEN" : "BREAKER PROBING", "fail"];
   const { requests, seconds_left: left } = shadow.budget ?? {};
   if ((requests && requests.used >= requests.allowed) || (!none(left) && left <= 0))
@@ -117,6 +118,22 @@ function counts(list, told) {
   });
 }
 
+const PASSED = {
+  percent: "by percent",
+  method: "by method",
+  match: "by match",
+  unread_body: "for a body that match cannot read",
+};
+
+/** Why requests were not this shadow's, and whether the sampling keys tell them apart at all. */
+function passed(shadow, { first, again }) {
+  const reasons = Object.entries(PASSED).filter(([reason]) => shadow.not_chosen[reason] > 0);
+  const told = reasons.map(([reason, words]) => `${count(shadow.not_chosen[reason])} ${words}`).join(", ");
+  const sampled = shadow.percent > 0 && shadow.percent < 100 && first + again >= 50;
+  const alike = sampled && again > 9 * first ? "; SAMPLING KEYS REPEAT, so percent chooses all or none" : "";
+  return `${told && `; not chosen since the start: ${told}`}${alike}`;
+}
+
 function showShadow(part, shadow, told) {
   part.shadow = shadow;
   const [state, kind] = standing(shadow, told.paused);
@@ -124,7 +141,8 @@ function showShadow(part, shadow, told) {
   name(part.state, `chip ${kind}`);
   const file = shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
   const twice = shadow.control ? "live asked a second time, how much it differs from itself; " : "";
-  put(part.url, `${twice}${shadow.url}${file}`);
+  const wanting = shadow.unusable ? `; asked nothing, its own settings cannot be used yet: ${shadow.unusable}` : "";
+  put(part.url, `${twice}${shadow.url}${file}${wanting}`);
   if (!part.typed && document.activeElement !== part.percent) part.percent.value = shadow.percent;
   put(part.pause, shadow.paused ? "Resume" : "Pause");
   const label = visible(`${shadow.paused ? "Resume" : "Pause"} ${shadow.name}`);
@@ -142,7 +160,7 @@ function showShadow(part, shadow, told) {
   const { ok = 0, ...others } = outcomes;
   counts(part.outcomes, [["ok", ok], ...Object.entries(others).sort(([, one], [, other]) => other - one)]);
   const lane = `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting`;
-  put(part.lane, `${lane}, breaker ${shadow.breaker}${budget(shadow.budget)}`);
+  put(part.lane, `${lane}, breaker ${shadow.breaker}${budget(shadow.budget)}${passed(shadow, told.sampling_keys)}`);
 
   const live = told.live.latency.mirrored;
   const own = shadow.latency;

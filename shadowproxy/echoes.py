@@ -1,0 +1,302 @@
+"""What was redacted in a request, looked for in that exchange's answers: servers echo what they were sent.
+
+FastAPI's 422 repeats the input as JSON, MLflow's schema error has it in the middle of a sentence, debugging pages list
+the header fields. The rules:
+
+1. A secret is a whole value of the request: a header field's, a parameter's, a string or a number of redacted JSON.
+   Of fewer than six characters it is looked for nowhere: `1` and `yes` are in every answer.
+2. It is replaced by its mark where it is a whole leaf of an answer's JSON, and within texts where no letter or digit is
+   next to it. Keys stay: an answer without its names could not be compared again.
+3. What is not a secret stays byte for byte, as in `Redaction`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, unquote_plus
+
+import orjson
+
+from shadowproxy.credentials import is_credential_parameter
+from shadowproxy.redaction import BLANK, MARK
+
+SHORTEST: Final = 6
+"""Characters of a secret that is looked for."""
+
+_MOST_WITHIN: Final = 64
+"""Secrets that are looked for within texts too: each is a search of its own, and a redacted list may hold thousands."""
+
+_LONG: Final = 1000
+"""Characters from which a secret is looked for as it is only: to spell a whole document otherwise takes too long."""
+
+_LEAF = re.compile(rb'"(?:[^"\\]++|\\.)*+"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
+_LEAVES = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?[0-9][0-9.eE+-]*+', re.DOTALL)
+_NAME_AND_VALUE = re.compile(r"[&;]")
+_SCHEME = re.compile(r"(?:bearer|basic|token|apikey|api-key|key|digest|negotiate|dpop) +(\S+)", re.IGNORECASE)
+_NEEDS_NO_QUOTING = re.compile(r"[A-Za-z0-9._~-]*+")
+_DEEPEST: Final = 32
+
+
+def taken_out(before: str, after: str) -> list[str]:
+    """What marks took the place of: `after` is `before` with marks in some places, and otherwise the same."""
+    pieces = MARK.split(after)
+    found: list[str] = []
+    start = len(pieces[0])
+    for piece in pieces[1:-1]:
+        end = before.find(piece, start)
+        if end < 0:
+            return found
+        found.append(before[start:end])
+        start = end + len(piece)
+    if len(pieces) > 1:
+        found.append(before[start : len(before) - len(pieces[-1])])
+    return found
+
+
+def leaves(raw: bytes) -> Iterator[str]:
+    """The strings and numbers in JSON text, which may be broken; numbers also as other writers write them."""
+    for match in _LEAF.finditer(raw):
+        token = match[0]
+        if match[1] is not None:
+            continue
+        if token[:1] == b'"':
+            text = _text_of(token)
+            if text is not None:
+                yield text
+        elif len(token) >= SHORTEST:
+            yield from _spelt(token.decode())
+
+
+def form_values(text: str) -> Iterator[str]:
+    """The values of a form or a query, as they stand there and decoded."""
+    for each in _NAME_AND_VALUE.split(text):
+        value = each.partition("=")[2]
+        yield value
+        yield unquote_plus(value)
+
+
+def field_values(name: str, value: str) -> Iterator[str]:
+    """The secrets in a redacted header field: all of it, and of a Cookie the parts with a credential's name."""
+    yield value
+    if name == "cookie":
+        for pair in value.split(";"):
+            key, _, text = pair.strip().partition("=")
+            if is_credential_parameter(key):
+                yield text
+
+
+def _text_of(token: bytes) -> str | None:
+    try:
+        text: str = orjson.loads(token)
+    except orjson.JSONDecodeError:  # a lone surrogate, or no JSON at all
+        return None
+    return text
+
+
+def _spelt(number: str) -> Iterator[str]:
+    yield number
+    try:
+        value = float(number)
+    except ValueError:
+        return
+    yield repr(value)
+    if value.is_integer() and abs(value) < 1e16:
+        yield str(int(value))
+
+
+class Echoes:
+    """The secrets of one request. `met`: one of them stood in what was looked through.
+
+    `mark` is given a secret, as the redaction of the request was.
+    """
+
+    __slots__ = (
+        "_clean",
+        "_clean_head",
+        "_in_json",
+        "_leaves_in_json",
+        "_many",
+        "_mark",
+        "_needles",
+        "_whole",
+        "_within",
+        "met",
+    )
+
+    def __init__(self, secrets: Iterable[str], mark: Callable[[bytes], str]) -> None:
+        self.met = False
+        self._many = False
+        self._mark = mark
+        self._whole: dict[str, str] = {}
+        self._needles: dict[str, str] = {}
+        self._within: re.Pattern[str] | None = None
+        self._clean: bytes | None = None
+        self._clean_head: Mapping[str, str | list[str]] | None = None
+        searched = 0
+        for secret in dict.fromkeys(secrets):
+            if len(secret) < SHORTEST or (secret[0] == "[" and MARK.fullmatch(secret)):
+                continue
+            self._whole[secret] = secret
+            credential = _SCHEME.fullmatch(secret) if " " in secret else None
+            if credential is not None and len(credential[1]) >= SHORTEST:
+                secret = credential[1]  # found with its scheme and without
+                self._whole[secret] = secret
+            if searched >= _MOST_WITHIN:
+                self._many = True
+                continue
+            searched += 1
+            self._needles[secret] = secret
+            if len(secret) < _LONG and _NEEDS_NO_QUOTING.fullmatch(secret) is None:
+                self._needles.setdefault(quote(secret, safe="", errors="replace"), secret)
+                self._needles.setdefault(_escaped(secret), secret)
+                self._needles.setdefault(json.dumps(secret)[1:-1], secret)
+        self._in_json = [_escaped(needle).encode("utf-8", "surrogatepass") for needle in self._needles]
+        # Too many to be looked for one by one are looked for as leaves, by what each is in JSON.
+        leaves_of = [_escaped(secret).encode("utf-8", "surrogatepass") for secret in self._whole] if self._many else []
+        self._leaves_in_json = frozenset([*leaves_of, *[b'"%b"' % leaf for leaf in leaves_of]])
+
+    def __bool__(self) -> bool:
+        return bool(self._whole)
+
+    def text(self, text: str) -> str:
+        """A text without the secrets in it; the same object where there are none."""
+        if len(text) < SHORTEST:
+            return text
+        secret = self._whole.get(text)
+        if secret is not None:
+            return self._marked(secret)
+        for needle in self._needles:
+            if needle in text:
+                return self._replaced(text)
+        return text
+
+    def json(self, raw: bytes, value: Any) -> bytes:
+        """A valid JSON text, which says `value`, without the secrets in its leaves; the same object where none is."""
+        if raw is self._clean:  # what a shadow answers is mostly what live did
+            return raw
+        if not self._may_be_in(raw, value):
+            self._clean = raw
+            return raw
+        told = _LEAF.sub(self._leaf, raw)
+        if told == raw:
+            self._clean = raw
+            return raw
+        return told
+
+    def is_in_bytes(self, raw: bytes) -> bool:
+        """Whether a secret stands in what is no text. There it cannot be cut out."""
+        for needle in self._needles:
+            if needle.encode("utf-8", "surrogatepass") in raw:
+                self.met = True
+                return True
+        return False
+
+    def headers(self, told: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]]:
+        """Header fields as they are told, without the secrets in their values."""
+        if told is self._clean_head:  # most servers say the same again
+            return told
+        changed: dict[str, str | list[str]] = {}
+        for name, value in told.items():
+            if isinstance(value, str):
+                shown: str | list[str] = self.text(value)
+            else:
+                shown = [self.text(each) for each in value]
+            if shown != value:
+                changed[name] = shown
+        if changed:
+            return {**told, **changed}
+        self._clean_head = told
+        return told
+
+    def difference(self, value: Any, depth: int = 0) -> Any:
+        """A value that a difference shows, without the secrets in it.
+
+        Of a long text it shows a part, which may begin or end within a secret. Where one stood in these answers, such
+        a part is blank.
+        """
+        if isinstance(value, str):
+            if self.met and (value.startswith("…") or value.endswith("…")):
+                return BLANK
+            return self.text(value)
+        if isinstance(value, bool) or value is None:
+            return value
+        if isinstance(value, int | float):
+            secret = self._whole.get(repr(value))
+            return value if secret is None else self._marked(secret)
+        if depth > _DEEPEST:
+            return BLANK
+        if isinstance(value, dict):
+            return {key: self.difference(each, depth + 1) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.difference(each, depth + 1) for each in value]
+        return value
+
+    def beginning_at_the_end(self, text: str) -> int:
+        """Where a secret begins that a text which was cut off may end within; else the text's length."""
+        tail = text[-_LONG:]
+        first = len(text)
+        for needle in self._needles:
+            if len(needle) > _LONG:
+                at = text.find(needle[:_LONG])
+                if at >= 0 and needle.startswith(text[at:]):
+                    first = min(first, at)
+            if needle[:SHORTEST] in tail:
+                for length in range(min(len(needle) - 1, len(tail)), SHORTEST - 1, -1):
+                    if tail.endswith(needle[:length]):
+                        first = min(first, len(text) - length)
+                        break
+        self.met = self.met or first < len(text)
+        return first
+
+    def _may_be_in(self, raw: bytes, value: Any) -> bool:
+        if b"\\u" in raw or b"\\/" in raw:
+            try:
+                raw = orjson.dumps(value)
+            except orjson.JSONEncodeError:
+                return True
+        if self._many and not self._leaves_in_json.isdisjoint(_LEAVES.findall(raw)):
+            return True
+        return any(needle in raw for needle in self._in_json)
+
+    def _leaf(self, match: re.Match[bytes]) -> bytes:
+        token = match[0]
+        if match[1] is not None:
+            return token
+        if token[:1] != b'"':
+            secret = self._whole.get(token.decode())
+            return token if secret is None else b'"%b"' % self._marked(secret).encode()
+        text = _text_of(token)
+        if text is None:
+            return token
+        told = self.text(text)
+        return token if told == text else orjson.dumps(told)
+
+    def _replaced(self, text: str) -> str:
+        for needle in self._needles:
+            if len(needle) >= _LONG and needle in text:  # not by a pattern: to compile one takes a third of a second
+                text = text.replace(needle, self._marked(needle))
+        if self._within is None:
+            spelt = sorted([each for each in self._needles if len(each) < _LONG], key=len, reverse=True)
+            if not spelt:
+                return text
+            # No letter, digit or half of a number beside it: of ASCII alone, as other scripts write without spaces.
+            self._within = re.compile(
+                rf"(?<![A-Za-z0-9])(?<![0-9]\.)(?:{'|'.join(map(re.escape, spelt))})(?![A-Za-z0-9])(?!\.[0-9])"
+            )
+        return self._within.sub(self._mark_of, text)
+
+    def _mark_of(self, match: re.Match[str]) -> str:
+        return self._marked(self._needles[match[0]])
+
+    def _marked(self, secret: str) -> str:
+        self.met = True
+        return self._mark(secret.encode("utf-8", "surrogatepass"))
+
+
+def _escaped(text: str) -> str:
+    """A text as JSON has it between the quotes."""
+    try:
+        return orjson.dumps(text)[1:-1].decode()
+    except orjson.JSONEncodeError:
+        return text

@@ -1,0 +1,186 @@
+"""Changed defaults: `check` names those that matter for a file, and CHANGELOG.md has the same way back for each."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_cli import run
+
+from shadowproxy import config
+from shadowproxy.config.changes import CHANGES, Change, changed
+
+ROOT = Path(__file__).parent.parent
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+REFERENCE = (ROOT / "docs/configuration.md").read_text()
+OF_A_FILE = [change for change in CHANGES if change.restore is not None and not change.restore.startswith("--")]
+NAMED = pytest.mark.parametrize("change", OF_A_FILE, ids=lambda change: change.key)
+
+LEAST: dict[str, Any] = {
+    "live": {"url": "http://127.0.0.1:1"},
+    "shadows": {"challenger": {"url": "http://127.0.0.1:2"}},
+    "control": {"percent": 5},
+}
+
+
+def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    return base | {
+        key: merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in more.items()
+    }
+
+
+def restored(change: Change) -> dict[str, Any]:
+    assert change.restore is not None
+    return merged(LEAST, yaml.safe_load(change.restore.replace("NAME", "challenger")))
+
+
+def told(directory: Path, values: dict[str, Any]) -> list[str]:
+    file = directory / "config.yaml"
+    file.write_text(json.dumps(values))
+    return changed(config.load(file), config.given(file))
+
+
+def about(change: Change, lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith(f"{change.key.replace('NAME', 'challenger')}: ")]
+
+
+def items(heading: str) -> list[str]:
+    """What CHANGELOG.md has under *Changed* of a version, each on one line."""
+    section = re.search(rf"^## \[{re.escape(heading)}\](.*?)(?=^## |\Z)", CHANGELOG, re.MULTILINE | re.DOTALL)
+    assert section is not None, heading
+    under = re.search(r"^### Changed\n(.*?)(?=^### |\Z)", section[1], re.MULTILINE | re.DOTALL)
+    parts = re.split(r"^- ", under[1], flags=re.MULTILINE)[1:] if under is not None else []
+    return [" ".join(item.split()) for item in parts]
+
+
+# --- a file ----------------------------------------------------------------------------------------------------------
+
+
+@NAMED
+def test_a_file_that_leaves_it_out_is_told_once_with_the_way_back(change: Change, tmp_path: Path) -> None:
+    (line,) = about(change, told(tmp_path, LEAST))
+    assert change.restore is not None
+    assert line.endswith(f"; as before: {change.restore.replace('NAME', 'challenger')}")
+
+
+@NAMED
+def test_the_way_back_loads_does_what_it_says_and_is_not_told_of_any_more(change: Change, tmp_path: Path) -> None:
+    assert about(change, told(tmp_path, restored(change))) == []
+
+
+@NAMED
+def test_the_new_value_is_the_default_and_the_old_one_is_what_the_way_back_sets(change: Change) -> None:
+    rows = dict(re.findall(r"^\| `([^`]+)` \| `([^`]*)` \|", REFERENCE, re.MULTILINE))
+    assert rows[change.key] == change.new
+    value: Any = restored(change)
+    for step in change.key.replace("NAME", "challenger").split("."):
+        value = value[step]
+    assert value == yaml.safe_load(change.old)
+    assert change.old != change.new
+
+
+@NAMED
+def test_a_file_that_says_it_itself_is_not_told(change: Change, tmp_path: Path) -> None:
+    values: Any = yaml.safe_load(change.new)
+    for step in reversed(change.key.replace("NAME", "challenger").split(".")):
+        values = {step: values}
+    assert about(change, told(tmp_path, merged(LEAST, values))) == []
+
+
+def test_what_a_file_has_no_use_for_is_not_told(tmp_path: Path) -> None:
+    keys = [line.partition(":")[0] for line in told(tmp_path, {"live": {"respond": {}}})]
+    assert keys == ["log.redact.query", "log.redact"]
+
+
+def test_an_empty_list_of_methods_is_told_as_it_meant_every_one(tmp_path: Path) -> None:
+    shadows = {name: {"url": "http://127.0.0.1:2", "match": {"methods": []}} for name in ("a", "b")}
+    lines = told(tmp_path, {"live": {"respond": {}}, "shadows": shadows})
+    assert [line.partition(":")[0] for line in lines if "methods" in line] == [
+        "shadows.a.match.methods",
+        "shadows.b.match.methods",
+    ]
+
+
+def test_check_says_them_and_they_are_no_warnings(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    values = LEAST | {"listen": "127.0.0.1:0", "admin": None, "log": {"path": str(tmp_path / "log")}}
+    file.write_text(json.dumps(values))
+    lines = run("check", "-c", str(file), "--no-request").stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines if str(tmp_path) not in line)
+    flowing = " ".join(" ".join(lines).split())
+    for line in told(tmp_path, values):
+        assert f"changed {line}" in flowing
+    assert len([line for line in lines if line.startswith("changed ")]) == len(told(tmp_path, values)) >= 2
+    assert (
+        "changed shadows.challenger.match.methods: PUT, PATCH, DELETE and other methods are no longer mirrored unless "
+        'this names them; as before: shadows: {challenger: {match: {methods: ["*"]}}}'
+    ) in flowing
+
+
+def test_flags_get_the_defaults_too_and_check_says_so() -> None:
+    said = run("check", "--live", "http://127.0.0.1:1", "--shadow", "b=http://127.0.0.1:2", "--no-request").stdout
+    assert "changed     shadows.b.match.methods: " in said
+
+
+def test_what_a_file_says_is_known_by_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "base: &b {percent: 5}\nlive: {url: http://a}\nshadows: {x: {<<: *b, url: http://b}}\n"
+    )
+    found = config.given(tmp_path / "c.yaml")
+    assert found["shadows.x.percent"] == 5
+    assert found["live.url"] == "http://a"
+    assert "live.timeout" not in found
+    (tmp_path / "c.yaml").write_text("{")
+    with pytest.raises(config.ConfigError, match="not YAML"):
+        config.given(tmp_path / "c.yaml")
+
+
+def test_a_default_that_is_not_what_it_was_is_among_the_changes() -> None:
+    """tests/data/defaults.json has what the reference told before [Unreleased]: write it anew with a release."""
+    before = json.loads((ROOT / "tests/data/defaults.json").read_text())
+    rows = re.findall(r"^\| `([^`]+)` \|([^|]*)\|", REFERENCE, re.MULTILINE)
+    now = {key: default.strip().strip("`") for key, default in rows}
+    different = {key for key, default in before.items() if now.get(key) != default}
+    assert len(before) > 50
+    assert different - {change.key for change in CHANGES} == set()
+
+
+# --- the changelog ---------------------------------------------------------------------------------------------------
+
+
+NO_WAY_BACK = "here is no line that restores the old behaviour"
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.key)
+def test_the_changelog_has_every_change_under_changed_with_the_same_way_back(change: Change) -> None:
+    if change.restore is None:
+        (found,) = [item for item in items(change.since) if NO_WAY_BACK in item and f"`{change.key}" in item]
+    else:
+        (found,) = [item for item in items(change.since) if f"As before: `{change.restore}`" in item]
+    assert found
+
+
+def test_the_table_has_every_change_that_the_changelog_tells_of() -> None:
+    in_changelog = {
+        (heading, back)
+        for heading in re.findall(r"^## \[([^\]]+)\]", CHANGELOG, re.MULTILINE)
+        for item in items(heading)
+        for back in [*re.findall(r"[Aa]s before: `([^`]+)`", item), *re.findall(NO_WAY_BACK, item)]
+    }
+    assert in_changelog == {(change.since, change.restore or NO_WAY_BACK) for change in CHANGES}
+    told = " ".join(item for heading in {change.since for change in CHANGES} for item in items(heading))
+    assert told.count(NO_WAY_BACK) == len([change for change in CHANGES if change.restore is None])
+
+
+def test_what_nothing_restores_is_said_to_be_so(tmp_path: Path) -> None:
+    lines = told(tmp_path, LEAST)
+    assert "live.retry: a request that live had for longer than 0.1 s is not sent a second time any more; nothing " in (
+        "\n".join(lines)
+    )
+    assert all("; as before: " in line or line.endswith("; nothing restores it") for line in lines)
+    assert not [
+        line for line in told(tmp_path, merged(LEAST, {"live": {"retry": "off"}})) if line.startswith("live.retry")
+    ]
