@@ -53,7 +53,7 @@ _reading = together(
 @_reading
 @click.option("--min-agreement", metavar="SHARE", type=Number(0, 1), help="Least agreement, as 0.95.")
 @click.option("--max-p99", metavar="RATIO", type=Number(min=0), help="Most of shadow's p99 by live's, as 1.2.")
-@click.option("--gates", metavar="FILE", type=click.Path(), help="What is allowed, as YAML.")
+@click.option("--gates", metavar="FILE", type=click.Path(), help="What is allowed, as YAML; null takes a check away.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure as JSON, for programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As Markdown, for a comment.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write it as one HTML file.")
