@@ -1,6 +1,7 @@
 """The report as HTML, Markdown, JUnit and JSON: complete, harmless, small, and true to the published schema."""
 
 import json
+import random
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -14,13 +15,14 @@ from logs import answer, chosen, failed, mixed
 from test_streams import chunk, stream
 
 from shadowproxy.compare.figures.shown import Figures
+from shadowproxy.compare.gates import Gates
 from shadowproxy.compare.html import to_html
 from shadowproxy.compare.junit import to_junit
 from shadowproxy.compare.markdown import to_markdown
 from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.report import to_json
 from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.summary import load, merge, summarise
 from shadowproxy.compare.truths import Truth, Truths
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
@@ -58,6 +60,26 @@ def hostile() -> list[Record]:
     ]
 
 
+EARLIER = (Path(__file__).parent / "data" / "summary_1.json").read_bytes()
+
+
+def ranked(source: random.Random) -> Any:
+    return {"results": [{"id": f"p{each}", "score": 1.0} for each in source.sample(range(20), 5)]}
+
+
+def vector(source: random.Random) -> Any:
+    first = source.random()
+    return {"probabilities": [first, 1 - first]}
+
+
+def embedding(source: random.Random) -> Any:
+    return {"embedding": [source.gauss(0, 1) for _ in range(16)]}
+
+
+def words(source: random.Random) -> str:
+    return " ".join(source.choice(["one", "two", "three", "four", "five", "six"]) for _ in range(20))
+
+
 SETS = {
     "classes": lambda: figures_of(classes()),
     "labels": lambda: figures_of(classes(), {f"id-{n}": Truth(("a",), 1_770_000_000_000_000) for n in range(600)}),
@@ -67,6 +89,40 @@ SETS = {
     "mixed": lambda: figures_of(mixed(300)),
     "streams": lambda: figures_of(
         chosen(20, 1, lambda source, n: (stream(chunk("a"), chunk("b", "stop")), failed(Outcome.TIMEOUT, 900.0)))
+    ),
+    "rankings": lambda: figures_of(
+        chosen(80, 2, lambda source, n: (ranked(source), ranked(source) if n % 9 else {"results": []}))
+    ),
+    "vectors": lambda: figures_of(chosen(80, 2, lambda source, n: (vector(source), vector(source)))),
+    "embeddings": lambda: figures_of(chosen(80, 2, lambda source, n: (embedding(source), embedding(source)))),
+    "texts": lambda: figures_of(chosen(80, 2, lambda source, n: ({"text": words(source)}, {"text": words(source)}))),
+    "batches": lambda: figures_of(
+        chosen(
+            80,
+            2,
+            lambda source, n: ({"predictions": [n, n + 1.5, n * 2]}, {"predictions": [n, n + 2.5][: 1 + n % 2]}),
+            rows=[1, 2, 3],
+        ),
+        {f"id-{n}": Truth((n, None, 7)) for n in range(40)},
+    ),
+    "asked twice": lambda: figures_of(
+        [
+            each._replace(control=each.shadows["s"] if n % 3 else each.live)
+            for n, each in enumerate(chosen(90, 2, lambda source, n: ({"p": source.random()}, {"p": source.random()})))
+        ]
+    ),
+    "routes": lambda: figures_of(
+        [
+            each._replace(
+                request=each.request._replace(path=("/a", "/b", "/c/7")[0 if n > 950 else 1 if n < 600 else 2])
+            )
+            for n, each in enumerate(classes(1000))
+        ]
+    ),
+    "earlier": lambda: to_json(load(EARLIER)),
+    "earlier and now": lambda: to_json(merge(load(EARLIER), summarise(mixed(90), Rules()))),
+    "other gates": lambda: to_json(
+        summarise(numbers(), Rules()), Gates(range=(0.0, 1.0), drift=None, min_agreement=0.5)
     ),
     "few": lambda: figures_of(classes(5)),
     "nothing": lambda: figures_of([]),

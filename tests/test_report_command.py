@@ -177,7 +177,6 @@ def test_a_wrong_option_is_one_line_and_2(run: Run, other: Path, words: tuple[st
         (("--ignore", "/label"), "--ignore cannot be applied to it, give it to summarise"),
         (("--tolerance", "/x=0.5"), "--tolerance cannot be applied to it, give it to summarise"),
         (("--unordered", "/y"), "--unordered cannot be applied to it, give it to summarise"),
-        (("--labels", "labels.csv"), "--labels cannot be applied to it, give it to summarise"),
         (("--field", "/x"), "--field cannot be applied to it, give it to summarise"),
         (("--field", "/label", "--field", "/x"), "--field cannot be applied to it, give it to summarise"),
         (
@@ -193,7 +192,6 @@ def test_what_comes_too_late_for_a_summary_is_refused_in_one_line(
     run: Run, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("labels.csv").write_text("id,label\nid-1,a\n")
     Path("rules.yaml").write_text("live: {url: http://a}\ncompare: {ignore: [/label]}\n")
     Path("prediction.yaml").write_text("live: {url: http://a}\ncompare: {prediction: /x}\n")
     run("summarise", other, "-o", "s.json")

@@ -13,6 +13,7 @@ from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, o
 if TYPE_CHECKING:
     from shadowproxy.compare.engines import Late
     from shadowproxy.compare.gates import Gates
+    from shadowproxy.compare.kept import Keeper
     from shadowproxy.compare.summary import Summary
 
 
@@ -52,7 +53,7 @@ _reading = together(
 @_reading
 @click.option("--min-agreement", metavar="SHARE", type=Number(0, 1), help="Least agreement, as 0.95.")
 @click.option("--max-p99", metavar="RATIO", type=Number(min=0), help="Most of shadow's p99 by live's, as 1.2.")
-@click.option("--gates", metavar="FILE", type=click.Path(), help="What is allowed, as YAML.")
+@click.option("--gates", metavar="FILE", type=click.Path(), help="What is allowed, as YAML; null takes a check away.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure as JSON, for programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As Markdown, for a comment.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write it as one HTML file.")
@@ -111,6 +112,8 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     epilog=examples(
         "shadowproxy summarise shadow-log -o pod-1.json",
         "shadowproxy report pod-1.json pod-2.json",
+        "shadowproxy summarise shadow-log -o pod-1.json --keep-answers",
+        "shadowproxy report pod-1.json pod-2.json --labels labels.csv",
     ),
 )
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
@@ -118,22 +121,51 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where to.  [default: standard output]"
 )
+@click.option("--keep-answers", is_flag=True, help="Keep beside it what labels that come later are joined to.")
 def summarise(logs: tuple[str, ...], **given: Any) -> None:
     """Fold logs into a summary: a small file that adds up exactly with those of other pods, days or machines.
 
     Summaries merge to what one report over all their logs would say, in any order and grouping. Where the answer is, is
     decided by the report; --field here leaves out what else might hold it.
+
+    With --keep-answers the answers of both arms are kept in a second file, of pod-1.json in pod-1.answers.zst. Labels
+    can then be given to `report` with the summary, when the log is gone; with --label-key here also by that field of
+    the request.
     """
     from shadowproxy.compare.summary import save
 
+    output: Path | None = given["output"]
+    if given["keep_answers"]:
+        if output is None:
+            raise click.UsageError("--keep-answers goes with -o FILE, beside which they are kept")
+        _summarise_and_keep(logs, given, output)
+        return
     raw = save(_summary(logs, given))
-    if given["output"] is None:
+    if output is None:
         click.echo(raw, nl=False)
     else:
-        _write(given["output"], raw)
+        _write(output, raw)
 
 
-def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
+def _summarise_and_keep(logs: tuple[str, ...], given: Mapping[str, Any], output: Path) -> None:
+    """Save a summary, and the answers beside it."""
+    from tempfile import TemporaryDirectory
+
+    from shadowproxy.compare.kept import Keeper, beside
+    from shadowproxy.compare.summary import save, seal_of
+
+    answers = beside(output)
+    try:
+        with TemporaryDirectory(dir=output.parent, prefix=f".{answers.name}.") as directory:
+            keeper = Keeper(directory, given["label_key"])
+            raw = save(_summary(logs, given, keeper))
+            keeper.write(answers, seal_of(raw))
+    except OSError as error:
+        raise Fault(f"cannot write {answers}: {error.strerror or error}") from None
+    _write(output, raw)
+
+
+def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | None" = None) -> "Summary":
     """The summary of the logs, read as the options say."""
     from shadowproxy.compare.engines import summarise_files
     from shadowproxy.compare.labels import LabelError, read_labels
@@ -154,8 +186,10 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
         for pointer in (*(each for pair in fields for each in pair), *slices):
             pattern_segments(pointer, deep=False)
         only = only_of(given)
-        if given["label_key"] is not None and given["labels"] is None:
-            raise ValueError("--label-key goes with --labels")
+        if given["label_key"] is not None and given["labels"] is None and keep is None:
+            raise ValueError(
+                "--label-key goes with --labels" + (" or --keep-answers" if "keep_answers" in given else "")
+            )
         pointer_segments(given["label_key"] or "")
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
@@ -171,6 +205,7 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Summary":
                 slices=slices,
                 truths=truths,
                 late=_late(given, tuple(fields)),
+                keep=keep,
                 jobs=given["jobs"],
                 progress=progress,
             )
@@ -185,7 +220,7 @@ def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Lat
     from shadowproxy.compare.engines import Late
     from shadowproxy.compare.rules import Rules
 
-    names = ("since", "until", "path", "where", "ignore", "tolerance", "unordered", "labels")
+    names = ("since", "until", "path", "where", "ignore", "tolerance", "unordered")
     options = [f"--{name}" for name in names if given[name] not in (None, ())]
     if given["file"] is not None and rules_of(given["file"]) != Rules():
         options.append("-c")

@@ -579,10 +579,12 @@ def _labels(figures: Figures, judged: Figures | None, gates: Gates) -> Check | N
     if difference is None or live is None or shadow is None:
         return Check("labels", "performance", Result.NO_DATA, "no label could be held against an answer", field=place)
     value = difference["value"]
+    n = labels["labelled"]
+    how_many = f"{n:,} of {supplied:,} labels" if n < supplied else f"{n:,} labels"
     if labels["measure"] == "accuracy":
         line = -gates.accuracy_loss
         found = {
-            "n": labels["labelled"],
+            "n": n,
             "difference": difference,
             "plus": labels["shadow_only"],
             "minus": labels["live_only"],
@@ -590,14 +592,11 @@ def _labels(figures: Figures, judged: Figures | None, gates: Gates) -> Check | N
         result, value, low, high, more = _net(found, "plus", "minus", line, None)
         said = (
             f"accuracy: shadow {percent(shadow['value'])}, live {percent(live['value'])} ({value * 100:+.2f} points) "
-            f"on {labels['labelled']:,} labels"
+            f"on {how_many}"
         )
         return Check("labels", "performance", result, said, value, low, high, line, more, place)
     low, high, line = difference["low"], difference["high"], gates.accuracy_loss * live["value"]
-    said = (
-        f"mean absolute error: shadow {number(shadow['value'])}, live {number(live['value'])} "
-        f"on {labels['labelled']:,} labels"
-    )
+    said = f"mean absolute error: shadow {number(shadow['value'])}, live {number(live['value'])} on {how_many}"
     result = Result.INCONCLUSIVE if low is None or high is None else _lies(low, high, None, line)
     answered = _answered(figures, replace(gates, answered=gates.answered or 0.005))
     if result is Result.PASS and answered is not None and answered.result is not Result.PASS:

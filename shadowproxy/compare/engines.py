@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from shadowproxy.compare.filters import EVERYTHING, Only
+from shadowproxy.compare.kept import ENDING, Keeper
+from shadowproxy.compare.kept import START as _KEPT
+from shadowproxy.compare.late_labels import join, kept_beside
 from shadowproxy.compare.outputs import OutputsByField
 from shadowproxy.compare.pair import Pair
 from shadowproxy.compare.reading import FieldPlaces, Reading, keys_of, named_by
 from shadowproxy.compare.rules import Rules, Tolerance
-from shadowproxy.compare.summary import Summary, SummaryError, load, save, summarise
+from shadowproxy.compare.summary import Summary, SummaryError, load, save, seal_of, summarise
 from shadowproxy.compare.truths import NONE as NO_TRUTHS
 from shadowproxy.compare.truths import Truth, Truths
 from shadowproxy.lines import Line, Unreadable, lines, segments
@@ -98,38 +101,45 @@ def summarise_files(
     slices: tuple[str, ...] = (),
     truths: Truths | None = None,
     late: Late = NOTHING_LATE,
+    keep: Keeper | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Summary:
     """The summary of logs, directories of logs, `-` and saved summaries, together.
 
     Where the answer is, is decided when the report is made, unless `fields` names it; `slices` are request fields to
-    count however many a request has. Lines that are no records are counted under a reason, never
-    fatal. `jobs` above 1 reads that many files at once; the summary is the same. Raises OSError where a path cannot be
-    read, SummaryError where a saved summary is broken or something of `late` cannot be applied to it.
+    count however many a request has. Truths are joined to a saved summary by the answers that were kept beside it, and
+    `keep` keeps those of all that is read. Lines that are no records are counted under a reason, never fatal. `jobs`
+    above 1 reads that many files at once; the summary is the same. Raises OSError where a path cannot be read,
+    SummaryError where a saved summary is broken, or something cannot be applied to it.
     """
     files = [file for path in paths for file in files_of(path)]
     reading = Reading(rules, fields[:MOST_FIELDS], truths if truths is not None else NO_TRUTHS, slices)
     if jobs > 1 and len(files) > 1 and "-" not in files:
         summary = Summary()
-        for file, part in _in_processes(files, partial(_summarised, reading, only, shadow, late), jobs):
+        for file, part in _in_processes(files, partial(_summarised, reading, only, shadow, late, keep), jobs):
             count = part.count
             summary.absorb(part)
             if progress is not None:
                 progress(Path(file).stat().st_size, count)
         return summary
-    return _folded(_Source(files, only, progress, shadow, late), reading, shadow)
+    return _folded(_Source(files, reading, only, progress, shadow, late, keep), reading)
 
 
 def summarise_one(
-    file: str, reading: Reading, only: Only = EVERYTHING, shadow: str | None = None, late: Late = NOTHING_LATE
+    file: str,
+    reading: Reading,
+    only: Only = EVERYTHING,
+    shadow: str | None = None,
+    late: Late = NOTHING_LATE,
+    keep: Keeper | None = None,
 ) -> bytes:
     """One file's summary, as `save` writes it."""
-    return save(_folded(_Source([file], only, None, shadow, late), reading, shadow))
+    return save(_folded(_Source([file], reading, only, None, shadow, late, keep), reading))
 
 
-def _summarised(reading: Reading, only: Only, shadow: str | None, late: Late, file: str) -> bytes:
-    return summarise_one(file, reading, only, shadow, late)
+def _summarised(reading: Reading, only: Only, shadow: str | None, late: Late, keep: Keeper | None, file: str) -> bytes:
+    return summarise_one(file, reading, only, shadow, late, keep)
 
 
 def _in_processes(files: list[str], work: Callable[[str], bytes], jobs: int) -> Iterator[tuple[str, Summary]]:
@@ -152,24 +162,38 @@ def _in_processes(files: list[str], work: Callable[[str], bytes], jobs: int) -> 
 
 
 def files_of(path: str | Path) -> list[str]:
-    """The files that a path stands for: a directory's segments, oldest first; a pattern's files by name; or itself."""
+    """The files that a path stands for: a directory's segments, oldest first; a pattern's files by name; or itself.
+
+    Answers beside a summary are found from it, and are no logs that a pattern stands for.
+    """
     if str(path) == "-":
         return ["-"]
     if Path(path).is_dir():
         return [str(file) for file in segments(Path(path))]
     if not Path(path).exists() and any(sign in str(path) for sign in "*?["):
-        return sorted(glob(str(path), recursive=True)) or [str(path)]
+        return sorted(file for file in glob(str(path), recursive=True) if not file.endswith(ENDING)) or [str(path)]
     return [str(path)]
 
 
 class _Source:
     """The records of files that are asked for, in order; what is no record is counted, saved summaries are added up."""
 
-    def __init__(self, files: list[str], only: Only, progress: Progress | None, shadow: str | None, late: Late) -> None:
+    def __init__(
+        self,
+        files: list[str],
+        reading: Reading,
+        only: Only,
+        progress: Progress | None,
+        shadow: str | None,
+        late: Late,
+        keep: Keeper | None,
+    ) -> None:
         self.unreadable: Counter[str] = Counter()
         self.saved = Summary()
+        self.shadow = shadow
+        self.keep = keep
+        self._truths = reading.truths
         self._only = only
-        self._shadow = shadow
         self._late = late
         self._progress = progress
         self._told = 0
@@ -183,6 +207,10 @@ class _Source:
             if line.raw.startswith(_SAVED):
                 self.saved.absorb(self._loaded(line))
                 continue
+            if line.raw.startswith(_KEPT):
+                raise SummaryError(
+                    f"{line.file} holds the answers beside a summary; give the summary, which finds them"
+                )
             record = self._decoded(line)
             self._told += 1
             if self._progress is not None and self._told % _TOLD_EVERY == 0:
@@ -191,6 +219,8 @@ class _Source:
                 yield record
 
     def finish(self) -> None:
+        if self.keep is not None:
+            self.keep.flush()
         if self._progress is not None:
             self._progress(0, self._told % _TOLD_EVERY)
 
@@ -199,16 +229,26 @@ class _Source:
             saved = load(line.raw)
         except SummaryError as error:
             raise SummaryError(f"{line.file}: {error}") from error
-        if too_late := self._late.for_summary(saved, self._shadow):
+        if too_late := self._late.for_summary(saved, self.shadow):
             them = "it" if len(too_late) == 1 else "them"
             said = f"{', '.join(too_late)} cannot be applied to it, give {them} to summarise"
             raise SummaryError(f"{line.file} is a summary: {said}")
-        if self._shadow is not None:
-            saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == self._shadow}
+        if self.shadow is not None:
+            saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == self.shadow}
+        if self._truths.by_key:
+            join(saved, line.file, seal_of(line.raw), self._truths)
+        if self.keep is not None:
+            self._keep_again(saved, line, self.keep)
         for routes in saved.shadows.values():
             for pair in (*routes.values(), routes.other):
                 _choose(pair, self._late.fields[:MOST_FIELDS])
         return saved
+
+    def _keep_again(self, saved: Summary, line: Line, keep: Keeper) -> None:
+        """Keep what was kept beside a summary also beside the one that is made of it."""
+        for pair in kept_beside(line.file, seal_of(line.raw), keep.place):
+            if pair.shadow in saved.shadows:
+                keep.put(pair if keep.place is not None else pair._replace(key=None))
 
     def _decoded(self, line: Line) -> Record | None:
         try:
@@ -221,8 +261,8 @@ class _Source:
         return None
 
 
-def _folded(source: _Source, reading: Reading, shadow: str | None) -> Summary:
-    summary = summarise(source, reading, shadow=shadow)
+def _folded(source: _Source, reading: Reading) -> Summary:
+    summary = summarise(source, reading, shadow=source.shadow, keep=source.keep)
     source.finish()
     summary.unreadable.update(source.unreadable)
     summary.absorb(source.saved)

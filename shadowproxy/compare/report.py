@@ -40,7 +40,9 @@ def to_json(summary: Summary, gates: Gates | None = None, *, slices: tuple[str, 
             route["result"] = None if own is None else str(result_of(own))
     results = [shadow["verdict"]["result"] for shadow in figures["shadows"].values()]
     figures["result"] = str(next((result for result in WORST_FIRST if result in results), Result.NO_DATA))
-    figures["gates"] = asdict(gates)
+    figures["gates"] = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(gates).items()
+    }
     return figures
 
 

@@ -114,7 +114,7 @@ def answers(shadow: Figures) -> dict[str, str]:
     said = {}
     for question, result in shadow["verdict"]["questions"].items():
         own = [check for check in shadow["checks"] if check["question"] == question and check["result"] == result]
-        if result == "pass":
+        if result == "pass" and question != "performance":  # how much better or worse is told even where it passes
             said[question] = ", ".join(named(check) for check in own)
             continue
         text = "; ".join(f"{named(check)}: {said_alone(check)}" for check in own[:_MOST_DECIDING])

@@ -28,7 +28,11 @@ def losses(shadow: Figures, detail: Detail) -> str:
     if answered and answered["n"]:
         rows.append(("missing", f"{answered['lost']:,}", e(answered_line(answered, judged_output(shadow)))))
     if structure and structure["n"]:
-        said = structure_line(structure) if structure["lost"] else f"none of {structure['n']:,} lacks what live's have"
+        said = (
+            structure_line(structure)
+            if structure["lost"]
+            else f"none of {structure['n']:,} lacks what live's always have"
+        )
         rows.append(("structure", f"{structure['lost']:,}", e(said)))
     if errors and errors["n"]:
         rows.append(("failed", f"{errors['shadow_only']:,}", e(errors_line(errors))))
