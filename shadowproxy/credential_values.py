@@ -5,7 +5,8 @@ The rules, each of which finds parts of a text:
 1. A scheme of HTTP authentication and what only such a scheme is followed by: `Bearer 6f1c...`, `Basic dXNlcjpwYXNz`.
    A word behind it is a word: `Basic`, `bearer of news` and `token classification` hold none.
 2. A JSON Web Token, a PASETO, a PEM private key, or a key that begins as its issuer's documentation says: `ghp_...`.
-3. What stands beside a name that credentials.py knows: `"api_key": "..."`, `sid=...; Path=/`, `?token=...`.
+3. What stands beside a name that credentials.py knows: `"api_key": "..."`, `sid=...; Path=/`, `?token=...`,
+   `api_key: ...`.
 4. User information in a URL.
 5. Percent-encoded or base64-encoded text in which the rules above find something, which is then taken whole.
 
@@ -21,7 +22,12 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
-from shadowproxy.credentials import is_credential_header, is_credential_parameter, may_be_credential_parameter
+from shadowproxy.credentials import (
+    is_credential_header,
+    is_credential_parameter,
+    may_be_credential_header,
+    may_be_credential_parameter,
+)
 
 
 class Found(NamedTuple):
@@ -55,6 +61,7 @@ _PLAIN_SCHEMES: Final = "bearer|apikey|api-key|x-api-key|jwt|ssws|geniekey|priva
 # These are words, too: what follows has to look like a key.
 _WORD_SCHEMES: Final = (
     "token|basic|key|bot|negotiate|ntlm|kerberos|dpop|oauth|hmac|aws|sharedkey|sharedkeylite|client-id|digest|secret"
+    "|oauthtoken|api-token|apitoken|authtoken|accesstoken|accesskey|secretkey"
 )
 # These are followed by parameters, one of which is the proof.
 _PARAMETER_SCHEMES: Final = (
@@ -66,7 +73,9 @@ _PROOFS: Final = "response|credential|signature|oauth_signature|mac|sig|token|oa
 
 _NOT_INSIDE: Final = r"(?<![A-Za-z0-9_-])"
 _SCHEME: Final = re.compile(
-    rf"{_NOT_INSIDE}(?i:(?P<plain>{_PLAIN_SCHEMES})|(?P<word>{_WORD_SCHEMES}))(?:[ \t]*+:)?+[ \t]++"
+    # Of some, issuers make schemes of their own: `Api-Token`, `Zoho-oauthtoken`.
+    rf"(?:{_NOT_INSIDE}(?i:(?P<plain>{_PLAIN_SCHEMES}))|(?<![A-Za-z0-9])(?i:(?P<word>{_WORD_SCHEMES})))"
+    r"(?:(?:[ \t]*+:)?+[ \t]++|(?<=(?i:bearer)):)"
     r"(?P<credential>[^\s,;\"'=(){}<>\[\]\\]{6,}+=*+)"
     r"(?=$|[\s,;)}\]>&\\]|[\"'](?:[\s,;:)}\]>\\]|$))"
 )
@@ -123,6 +132,40 @@ _KEYS: Final = (
     r"key-[a-f0-9]{32}(?![A-Za-z0-9])",  # Mailgun
     r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])",  # Telegram
     r"v[1-4]\.(?:local|public)\.[A-Za-z0-9_-]{20,}+[A-Za-z0-9_.-]*+",  # PASETO
+    r"ABSK[A-Za-z0-9+/]{40,}+=*+",  # AWS Bedrock
+    r"bedrock-api-key-[A-Za-z0-9+/]{40,}+=*+",
+    r"LTAI[A-Za-z0-9]{12,26}(?![A-Za-z0-9])",  # Alibaba
+    r"AKID[A-Za-z0-9]{32}(?![A-Za-z0-9])",  # Tencent
+    r"fw_[A-Za-z0-9]{20,}+",  # Fireworks
+    r"tgp_v1_[A-Za-z0-9_-]{30,}+",  # Together
+    r"csk-[A-Za-z0-9]{40,}+",  # Cerebras
+    r"jina_[A-Za-z0-9_-]{40,}+",
+    r"tvly-(?:dev-|prod-)?[A-Za-z0-9]{20,}+",  # Tavily
+    r"fc-[a-f0-9]{32}(?![A-Za-z0-9])",  # Firecrawl
+    r"llx-[A-Za-z0-9]{40,}+",  # LlamaCloud
+    r"rpa_[A-Z0-9]{36,}+",  # RunPod
+    r"e2b_[a-f0-9]{32,}+",
+    r"ls__[a-f0-9]{32}",  # LangSmith, of old
+    r"wandb_v1_[A-Za-z0-9_]{30,}+",  # Weights & Biases
+    r"sgp_[a-f0-9_]{40,}+",  # Sourcegraph
+    r"sha256~[A-Za-z0-9_-]{40,}+",  # OpenShift
+    r"figd_[A-Za-z0-9_-]{30,}+",  # Figma
+    r"(?:secret|ntn)_[A-Za-z0-9]{40,}+",  # Notion
+    r"pat[A-Za-z0-9]{14}\.[a-f0-9]{64}",  # Airtable
+    r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,}+",  # Terraform
+    r"CCIPAT_[A-Za-z0-9]{20,}+_[a-f0-9]{32,}+",  # CircleCI
+    r"bkua_[a-f0-9]{32,}+",  # Buildkite
+    r"tskey-[a-z]{3,}-[A-Za-z0-9]{8,}+(?:-[A-Za-z0-9]{16,}+)?+",  # Tailscale
+    r"shippo_(?:live|test)_[a-f0-9]{32,}+",
+    r"sq0(?:csp|atp)-[A-Za-z0-9_-]{20,}+",  # Square
+    r"(?:fo1|fm[12][ar]?)_[A-Za-z0-9+/_-]{30,}+=*+",  # Fly
+    r"rnd_[A-Za-z0-9]{28,}+",  # Render
+    r"re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}(?![A-Za-z0-9])",  # Resend
+    r"phx_[A-Za-z0-9]{40,}+",  # PostHog
+    r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{36,}+",  # Doppler
+    # What an address for messages lets whoever knows it post: its path is the secret.
+    r"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[A-Za-z0-9/_-]{20,}+",
+    r"discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/[0-9]{15,}/[A-Za-z0-9_-]{40,}+",
 )
 # eyJ is {" in base64: a JSON object. JWS (RFC 7515) has three parts, JWE (RFC 7516) five; some may be empty.
 _JWT: Final = r"e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{6,}+(?:\.[A-Za-z0-9_-]*+){2,4}"
@@ -136,7 +179,7 @@ _PRIVATE_KEY: Final = re.compile(
 
 # --- 3. names --------------------------------------------------------------------------------------------------------
 
-_NAME: Final = re.compile(r"(?P<name>[\w.%\[\]-]++)(?P<equals>[ \t]*+=[ \t]*+)?+")
+_NAME: Final = re.compile(r"(?P<name>[\w.%\[\]-]++)(?:(?P<equals>[ \t]*+=[ \t]*+)|(?P<colon>[ \t]*+:[ \t]++))?+")
 _VALUE: Final = re.compile(r"\"(?P<quoted>[^\"]++)\"|(?P<value>[^\s;,&\"'<>(){}?#]++)")
 _JSON_NAME: Final = re.compile(
     r"(?P<escapes>\\{0,7}+)(?P<quote>[\"'])(?P<name>[\w.\[\] $@-]{2,128}+)(?P=escapes)(?P=quote)\s*+:\s*+"
@@ -157,7 +200,7 @@ _CODED_JSON: Final = re.compile(r"(?:ey[JA]|ew[ok0]|W3s|WyJ)[A-Za-z0-9_+/-]{12,}
 
 # --- what tells that it is worth looking -----------------------------------------------------------------------------
 
-_HEXADECIMAL: Final = re.compile(r"[0-9a-fA-F ./:-]*+")
+_HEXADECIMAL: Final = re.compile(r"(?!fc-[0-9a-f])[0-9a-fA-F ./:-]*+")
 """IDs, traces, lengths, addresses: what is new in each request. None of the rules finds anything in these."""
 
 # A text is first made bytes of small letters, with a space for all that is in no key's beginning: then one pattern that
@@ -167,11 +210,13 @@ _HINT_CHARACTERS: Final = bytes(code if code in _KEPT else code + 32 if 65 <= co
 _SCHEMES: Final = sorted(set(f"{_PLAIN_SCHEMES}|{_WORD_SCHEMES}|{_PARAMETER_SCHEMES}".split("|")))
 _HINT: Final = re.compile(
     r"[ ._:-](?:"
-    rf"(?P<scheme>(?:{'|'.join(_SCHEMES)}):?+(?= ))"
+    rf"(?P<scheme>(?:{'|'.join(_SCHEMES)}):?+(?= )|bearer:)"
     r"|(?P<key>sk-|[sr]k_[lt]|gh[pousr]_|github_pat_|gl[a-z]{2,5}-|xox|xapp-|a(?:kia|sia|bia|cca)|aiza|ya29\.|gocspx|hf_"
     r"|api_org_|npm_|pypi-|whsec_|sg\.|do[opr]_v1|gsk_|xai-|pplx-|r8_|nvapi-|dapi|lsv2_|pcsk_|sbp_|shp[a-z]+_|hv[sbr]\."
     r"|glsa_|nrak-|pmak-|lin_api|dckr_pat|rubygems_|sntr[ysu]|pscale_|atatt3|age-secret|key-[0-9a-f]|[0-9]{8,10}:aa"
-    r"|v[1-4]\.[lp]|----begin )"
+    r"|v[1-4]\.[lp]|----begin |absk|bedrock-|ltai|akid|fw_|tgp_v1|csk-|jina_|tvly-|fc-[0-9a-f]|llx-|rpa_|e2b_|ls__"
+    r"|wandb_v|sgp_|sha256 |figd_|secret_|ntn_|pat[a-z0-9]{14}\.|atlasv1|ccipat|bkua_|tskey-|shippo_|sq0|fo1_"
+    r"|fm[12][ar]?_|rnd_|re_[a-z0-9]{8}_|phx_|dp\.|hooks\.slack|discord)"
     r"|(?P<coded>ey[ja]|ew[ok0]|w3s|wyj))".encode()
 )
 
@@ -185,16 +230,21 @@ def credentials_in(text: str) -> tuple[Found, ...]:
 
 def is_credential(name: str, value: str) -> bool:
     """Whether a parameter, both parts of it percent-decoded, carries a credential."""
-    if not value or _MARK.fullmatch(value):
+    if not value or _MARK.fullmatch(value) or _HARMLESS.fullmatch(value):
         return False
     if is_credential_parameter(name) or (may_be_credential_parameter(name) and looks_random(value)):
         return True
     return bool(credentials_in(value))
 
 
+def is_hidden_by_name(name: bytes, value: str) -> bool:
+    """Whether all of a header field's value is a credential, for what the field is called."""
+    return is_credential_header(name) or (may_be_credential_header(name) and looks_random(value))
+
+
 def is_credential_field(name: str, value: str) -> bool:
     """Whether a header field is, or holds, a credential."""
-    return is_credential_header(name.encode()) or bool(credentials_in(value))
+    return is_hidden_by_name(name.encode(), value) or bool(credentials_in(value))
 
 
 def is_credential_piece(text: str) -> bool:
@@ -232,6 +282,7 @@ _BEARER_WORDS: Final = frozenset({
     "certificates", "credential", "credentials", "share", "shares", "bond", "bonds", "required", "optional",
 })  # fmt: skip
 """What is written behind `Bearer` where the scheme is spoken of."""
+_DIGIT: Final = re.compile("[0-9]")
 _ONE_WORD: Final = re.compile(r"[A-Z]?[a-z]{0,19}|[A-Z]{1,19}|[0-9.,:/-]++")
 
 
@@ -251,7 +302,7 @@ def _found(text: str, depth: int = 0) -> tuple[Found, ...]:
         found += _keys(text)
     if ":" in text and ('"' in text or "'" in text):
         found += _named_in_json(text)
-    if "=" in text:
+    if "=" in text or ": " in text:
         found += _pairs(text)
     if "//" in text and "@" in text:
         found += [_part(each, "secret") for each in _USER_INFORMATION.finditer(text) if not _MARK.match(each["secret"])]
@@ -325,7 +376,7 @@ def _pairs(text: str) -> Iterator[Found]:
     while (match := _NAME.search(text, at)) is not None:
         at = match.end()
         name = match["name"]
-        if match["equals"] is None or len(name) > _LONGEST_NAME:
+        if match.lastgroup == "name" or len(name) > _LONGEST_NAME:
             continue
         name = unquote(name)
         if not (cookie or is_credential_parameter(name) or may_be_credential_parameter(name)):
@@ -334,6 +385,8 @@ def _pairs(text: str) -> Iterator[Found]:
         if value is None:
             continue
         part = _part(value, value.lastgroup or "value")
+        if match.lastgroup == "colon" and not _is_no_prose(part.secret):
+            continue
         if cookie or _is_named(name, part.secret):
             yield part
             at = value.end()
@@ -346,6 +399,11 @@ def _is_named(name: str, value: str) -> bool:
     if is_credential_parameter(name):
         return True
     return may_be_credential_parameter(name) and looks_random(unquote(value))
+
+
+def _is_no_prose(value: str) -> bool:
+    """Whether what follows a name and a colon is its value, and not the next words: `the password: keep it secret`."""
+    return len(value) >= SHORTEST and _ONE_WORD.fullmatch(value) is None and _DIGIT.search(value) is not None
 
 
 def _named_in_json(text: str) -> Iterator[Found]:

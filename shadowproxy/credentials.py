@@ -1,10 +1,11 @@
 """Which header fields and query parameters carry credentials: one list for the shadows and for the log.
 
 A name counts when it is in the exact table, or when it contains one of the telling words once the harmless phrases are
-taken out of it; a header field's also when it ends in `-Auth`. So `X-Acme-Token` counts, and `X-Token-Count` or
-`X-RateLimit-Remaining-Tokens`, which model servers send with every answer, do not. Case, `_` for `-` and `privateKey`
-for `private-key` make no difference. Where a name could be either, it counts: a blanked value can be had back by
-configuration, a leaked one cannot. What is known by its value, whatever its name, is in credential_values.py.
+taken out of it; a header field's also when its last word is one of a few, as in `X-Acme-Auth`. So `X-Acme-Token` does,
+and `X-Token-Count` or `X-RateLimit-Remaining-Tokens`, which model servers send with every answer, do not. Case, `_` for
+`-` and `privateKey` for `private-key` make no difference. Some names are doubtful: they count with a value that looks
+like a key. Where a name could be either, it counts: a blanked value can be had back by configuration, a leaked one
+cannot. What is known by its value, whatever its name, is in credential_values.py.
 
 Pure tables; docs/log.md prints them for the people who review where data goes.
 """
@@ -40,6 +41,7 @@ CREDENTIAL_HEADERS = frozenset(
         "dpop",
         "sec-websocket-protocol",
         "x-forwarded-client-cert",
+        "x-pass",
     }
 )
 """Lower case. Those that the words below would catch too are listed all the same: people look for them here."""
@@ -58,6 +60,8 @@ CREDENTIAL_PARAMETERS = frozenset(
         "passwd",
         "pwd",
         "pass",
+        "otp",
+        "totp",
         "sid",
         "ticket",
         "assertion",
@@ -78,8 +82,40 @@ CREDENTIAL_PARAMETERS = frozenset(
 )
 """Lower case, `_` written as `-`: also what JSON in a header field calls things."""
 
-DOUBTFUL_PARAMETERS = frozenset({"key", "code", "appid", "app-id"})
-"""These carry a credential where the value looks like a key: `key=user:42` is a question, and `code=LHR` an airport."""
+CREDENTIAL_ENDINGS = ("auth", "pwd", "otp", "totp", "sid", "sig", "hmac")
+"""A header field's last word. `X-Sid` counts; `X-Inside` and `X-Sig-Figures` do not."""
+
+DOUBTFUL_NAMES = frozenset({"key", "code", "appid", "app-id", "sign"})
+"""Parameters that carry a credential where the value looks like a key: `key=user:42` is a question, `code=LHR` an
+airport. A name that ends in `-sign` or `-key` is as doubtful, and a header field's too, but for the keys below."""
+
+HARMLESS_KEYS = frozenset(
+    {
+        "cache",
+        "correlation",
+        "dedup",
+        "deduplication",
+        "foreign",
+        "group",
+        "hash",
+        "idempotency",
+        "message",
+        "object",
+        "partition",
+        "primary",
+        "product",
+        "public",
+        "range",
+        "routing",
+        "row",
+        "sampling",
+        "shard",
+        "sort",
+        "surrogate",
+        "websocket",
+    }
+)
+"""What such a key is of where it is none that opens anything, however random: `Idempotency-Key`, `X-Cache-Key`."""
 
 CREDENTIAL_WORDS = (
     "token",
@@ -88,6 +124,8 @@ CREDENTIAL_WORDS = (
     "passwd",
     "passphrase",
     "passcode",
+    "hmac-sha",
+    "saml-response",
     "credential",
     "authorization",
     "bearer",
@@ -122,8 +160,22 @@ CREDENTIAL_WORDS = (
 
 HARMLESS_PHRASES = (
     "tokens",
-    "tokenizer",
-    "tokenization",
+    "tokeniz",
+    "bos-token",
+    "cls-token",
+    "continuation-token",
+    "eos-token",
+    "mask-token",
+    "next-token",
+    "pad-token",
+    "page-token",
+    "pagination-token",
+    "sep-token",
+    "special-token",
+    "start-token",
+    "stop-token",
+    "sync-token",
+    "unk-token",
     "token-budget",
     "token-count",
     "token-latency",
@@ -141,8 +193,14 @@ HARMLESS_PHRASES = (
     "signature-input",
     "signature-name",
     "signature-version",
+    "secretary",
+    "session-affinity",
+    "session-count",
+    "session-duration",
+    "session-length",
 )
-"""What language models and TensorFlow Serving call things: taken out of a name before the words are looked for."""
+"""What language models and TensorFlow Serving call things, where the next page begins, and figures: taken out of a name
+before the words are looked for."""
 
 _HARMLESS = re.compile("|".join(map(re.escape, HARMLESS_PHRASES)))
 _TELLING = re.compile("|".join(map(re.escape, CREDENTIAL_WORDS)))
@@ -168,15 +226,33 @@ def may_be_credential_parameter(name: str) -> bool:
     return len(name) <= _CACHED_NAME and _is_doubtful(name)
 
 
+def may_be_credential_header(name: bytes) -> bool:
+    """Whether a header field of this name, in any case, carries a credential where its value looks like one."""
+    return len(name) <= _CACHED_NAME and _is_doubtful_header(name.decode("latin-1"))
+
+
 @lru_cache(maxsize=4096)
 def _is_doubtful(name: str) -> bool:
-    return not DOUBTFUL_PARAMETERS.isdisjoint(_plain(name))
+    return not DOUBTFUL_NAMES.isdisjoint(_plain(name)) or _is_doubtful_header(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_doubtful_header(name: str) -> bool:
+    plain, parted = _plain(name)
+    words = parted.split("-")
+    if len(words) == 1:
+        return False
+    return words[-1] == "sign" or (words[-1] == "key" and HARMLESS_KEYS.isdisjoint((*words, *plain.split("-"))))
 
 
 @lru_cache(maxsize=4096)
 def _is_header(name: str) -> bool:
     plain, parted = _plain(name)
-    return not CREDENTIAL_HEADERS.isdisjoint((plain, parted)) or plain.endswith("-auth") or _tells(plain, parted)
+    return (
+        not CREDENTIAL_HEADERS.isdisjoint((plain, parted))
+        or plain.rpartition("-")[2] in CREDENTIAL_ENDINGS
+        or _tells(plain, parted)
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -32,6 +32,12 @@ _LONG: Final = 1000
 
 _LEAF = re.compile(rb'"(?:[^"\\]++|\\.)*+"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
 _LEAVES = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?[0-9][0-9.eE+-]*+', re.DOTALL)
+_PIECE = re.compile(
+    rb"(?:\"(?P<quoted>(?:[^\"\\]++|\\.)*+)(?:\"|\Z)|'(?P<single>[^'\n]*+)(?:'|\Z)|(?P<bare>[^\s{}\[\],:\"']++))"
+    rb"(?P<name>\s*+:)?+",
+    re.DOTALL,
+)
+_NO_NUMBERS: Final = (b"Infinity", b"-Infinity")  # which Python writes, and which says nothing of anybody
 _NAME_AND_VALUE = re.compile(r"[&;]")
 _SCHEME = re.compile(r"(?:bearer|basic|token|apikey|api-key|key|digest|negotiate|dpop) +(\S+)", re.IGNORECASE)
 _NEEDS_NO_QUOTING = re.compile(r"[A-Za-z0-9._~-]*+")
@@ -66,6 +72,30 @@ def leaves(raw: bytes) -> Iterator[str]:
                 yield text
         elif len(token) >= SHORTEST:
             yield from _spelt(token.decode())
+
+
+def pieces(raw: bytes) -> Iterator[str]:
+    """What may be values in a text that should be JSON and is not: its last string may have no end, others no quotes or
+    single ones. Names before a colon are none."""
+    for match in _PIECE.finditer(raw):
+        if match["name"] is not None or match["bare"] in _NO_NUMBERS:
+            continue
+        text = _text_of(b'"%b"' % match["quoted"]) if match["quoted"] is not None else None
+        if text is None:
+            text = next(filter(None, match.group("quoted", "single", "bare")), b"").decode("utf-8", "replace")
+        yield text
+
+
+def part_values(text: str) -> Iterator[str]:
+    """What the parts of a multipart body say."""
+    boundary = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    if len(boundary) < 3 or not boundary.startswith("--"):
+        return
+    for part in text.split(boundary):
+        _, blank, value = part.partition("\r\n\r\n")
+        if not blank:
+            _, _, value = part.partition("\n\n")
+        yield value.removesuffix("\n").removesuffix("\r")
 
 
 def form_values(text: str) -> Iterator[str]:

@@ -18,8 +18,9 @@ from urllib.parse import unquote_plus
 import orjson
 
 from shadowproxy.content import Undecodable, decoded, is_json_type, is_lines_type, parsed
-from shadowproxy.credential_values import credentials_in
-from shadowproxy.echoes import Echoes, field_values, form_values, leaves, taken_out
+from shadowproxy.credential_values import credentials_in, looks_random
+from shadowproxy.credentials import may_be_credential_header
+from shadowproxy.echoes import Echoes, field_values, form_values, leaves, part_values, pieces, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
     NO_HEADERS,
@@ -224,9 +225,9 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
     taken: list[str] = []
     for raw_name, raw_value in fields:
         if len(raw_name) <= _KNOWN:
-            name, hidden, of_body = _known(raw_name, redaction.headers)
+            name, hidden, doubtful, of_body = _known(raw_name, redaction.headers)
         else:
-            name, hidden, of_body = _known.__wrapped__(raw_name, redaction.headers)
+            name, hidden, doubtful, of_body = _known.__wrapped__(raw_name, redaction.headers)
         try:
             text = raw_value.decode()
         except UnicodeDecodeError:
@@ -236,7 +237,7 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
                 types = (*types, text)
             else:
                 codings = f"{codings},{text}" if codings else text
-        if hidden:
+        if hidden or (doubtful and looks_random(text)):
             taken += field_values(name, text)
             text = redaction.mark(raw_value)
         else:
@@ -266,10 +267,12 @@ _KNOWN = 64
 
 
 @lru_cache(maxsize=1024)
-def _known(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool, bool]:
-    """A field's name as it is told, whether its value is hidden, and whether it says what the body is."""
+def _known(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool, bool, bool]:
+    """A field's name as it is told, whether its value is hidden, or is where it looks like a key, and whether it says
+    what the body is."""
     name = _text(raw_name).lower()
-    return name, Redaction(headers=redacted).hides_header(raw_name), name in ("content-type", "content-encoding")
+    hidden = Redaction(headers=redacted).hides_header(raw_name)
+    return name, hidden, may_be_credential_header(raw_name), name in ("content-type", "content-encoding")
 
 
 @lru_cache(maxsize=256)
@@ -507,9 +510,9 @@ def _all_in(content: _Content) -> list[str]:
     if content.head.names_form:
         return list(form_values(content.value))
     raw = content.raw
-    if content.head.names_json or raw.lstrip()[:1] in (b"{", b"["):
-        return list(leaves(raw))
-    return [content.value]
+    if content.head.names_json or content.head.names_lines or raw.lstrip()[:1] in (b"{", b"["):
+        return [*leaves(raw), *pieces(raw), content.value]
+    return [content.value, *part_values(content.value)]
 
 
 def _without_echoes(content: _Content, redacted: _Redacted | None, echoes: Echoes) -> _Redacted | None:

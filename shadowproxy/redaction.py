@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from shadowproxy.credential_values import PATH_PARAMETER, PIECES, credentials_in, is_credential
+from shadowproxy.credential_values import PATH_PARAMETER, PIECES, credentials_in, is_credential, is_credential_field
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.pointers import Patterns, State, pointer_segments, pointer_token
 
@@ -52,7 +52,11 @@ class Redaction:
 
     def hidden(self, fields: Mapping[str, str], parameters: Mapping[str, str]) -> list[str]:
         """The values of those header fields and query parameters that are told of by their marks only."""
-        hidden = [value for name, value in fields.items() if self.hides_header(name.encode()) or credentials_in(value)]
+        hidden = [
+            value
+            for name, value in fields.items()
+            if self.hides_header(name.encode()) or is_credential_field(name, value)
+        ]
         hidden += [value for name, value in parameters.items() if self._hides_parameter(name, value)]
         return list(map(str, hidden))
 

@@ -8,10 +8,18 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_record import exchange, line_of
 
 from shadowproxy import credential_values
-from shadowproxy.credential_values import Found, credentials_in, is_credential, is_credential_piece
+from shadowproxy.credential_values import (
+    Found,
+    credentials_in,
+    is_credential,
+    is_credential_field,
+    is_credential_piece,
+)
 from shadowproxy.redaction import BLANK, MARK, Redaction
+from shadowproxy.serve.headers import for_shadow
 
 # No key here was ever one. They are put together, so that scanners of repositories do not stop at them.
 RUN = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0"
@@ -62,6 +70,42 @@ KEYS = [
     f"glsa_{RUN[:32]}_{HEX[:8]}",
     f"1234567890:AA{RUN[:33]}",
     f"v4.local.{RUN}",
+    f"AB{'SK'}{RUN}",
+    f"bedrock-api-{'key'}-{RUN}",
+    f"LT{'AI'}5t{RUN[:18]}",
+    f"AK{'ID'}{RUN[:32]}",
+    f"fw_{RUN[:24]}",
+    f"tgp_{'v1'}_{RUN}",
+    f"csk-{RUN}",
+    f"jina_{HEX[:32]}{RUN[:28]}",
+    f"tvly-{'dev'}-{RUN[:32]}",
+    f"tvly-{RUN[:32]}",
+    f"fc-{HEX[:32]}",
+    f"llx-{RUN}",
+    f"rpa_{RUN.upper()}",
+    f"e2b_{HEX[:40]}",
+    f"ls__{HEX[:32]}",
+    f"wandb_{'v1'}_{RUN}",
+    f"sgp_{HEX[:40]}",
+    f"sha256~{RUN}abc",
+    f"figd_{RUN}",
+    f"secret_{RUN}abc",
+    f"ntn_{RUN}",
+    f"pat{RUN[:14]}.{HEX}",
+    f"{RUN[:14]}.atlasv1.{RUN}",
+    f"CCI{'PAT'}_{RUN[:22]}_{HEX[:40]}",
+    f"bkua_{HEX[:40]}",
+    f"tskey-{'auth'}-{RUN[:12]}-{RUN[:32]}",
+    f"shippo_{'live'}_{HEX[:40]}",
+    f"sq0{'csp'}-{RUN}",
+    f"fo1_{RUN}",
+    f"fm2_{RUN}",
+    f"rnd_{RUN[:28]}",
+    f"re_{RUN[:8]}_{RUN[:24]}",
+    f"phx_{RUN}",
+    f"dp.{'pt'}.{RUN}",
+    f"hooks.slack.com/{'services'}/T00000000/B00000000/{RUN[:24]}",
+    f"discord.com/api/{'webhooks'}/123456789012345678/{RUN}",
     JWT,
     JWT.replace(RUN, ""),  # unsecured: alg none
     coded('{"alg":"dir","enc":"A256GCM"}') + f"..{RUN}.{RUN}.{RUN}",  # encrypted
@@ -80,6 +124,10 @@ ALONE = [
     "Bearer supersecret",
     "Bearer 3b241101-e2bb-4255-8caf-4136c566a962",
     f"Bearer: {RUN}",
+    f"Bearer:{RUN}",
+    f"Api-Token {RUN}",
+    f"APIToken {RUN}",
+    f"AccessKey {RUN}",
     f"Token {HEX[:40]}",
     f"Token {RUN}",
     "Basic dXNlcjpwYXNz",
@@ -143,6 +191,18 @@ PASS = [
     "the bearer self-certifies that it holds",
     "Key West",
     "key performance-indicator-2026",
+    "Tell me: is my password: strong?",
+    "error: token: unexpected-end",
+    "an access-token: what is it",
+    "fc-layers-1024",
+    "fc-02-ab",
+    "fw_model_v12_large_multilingual",
+    "re_ranker_v2_large_multilingual",
+    "secret_sauce_model_v2",
+    "rnd_seed_42",
+    "patchtst.v2",
+    "hooks.slack.com",
+    '{"stop_token": "</s>", "eos_token_id": 2, "next_page_token": "CAUQAA", "nextPageToken": "CAUQAA"}',
     "Digest",
     "Digest sha-256",
     f"Digest {HEX}",
@@ -232,6 +292,11 @@ def test_what_is_no_credential_passes_as_it_is(value: str) -> None:
 
 WITHIN = [
     (f"Bearer {RUN}, Basic dXNlcjpwYXNz", "Bearer [redacted], Basic [redacted]"),
+    (f"Zoho-oauthtoken {RUN}", "Zoho-oauthtoken [redacted]"),
+    (f"Klaviyo-API-Key {RUN}", "Klaviyo-API-Key [redacted]"),
+    (f"api_key: {RUN}, n: 1", "api_key: [redacted], n: 1"),
+    ("Password: hunter22; user: a", "Password: [redacted]; user: a"),
+    (f"consumer_key={RUN}, n=1", "consumer_key=[redacted], n=1"),
     ("Bearer first-secret,Bearer second-secret", "Bearer [redacted],Bearer [redacted]"),
     (f"upstream=a; auth=Bearer {RUN}", "upstream=a; auth=[redacted] [redacted]"),
     ('{"api_key": "s3", "n": 1.10}', '{"api_key": "[redacted]", "n": 1.10}'),
@@ -316,6 +381,20 @@ def test_a_secret_has_one_mark_wherever_it_stands() -> None:
         ("url=https%3A%2F%2Fu%3Ap%40h%2F", True),
         ("url=https%3A%2F%2Fh%2F%3Fpage%3D2", False),
         ("max_tokens=5", False),
+        ("page_token=CAUQAA", False),
+        ("nextPageToken=CAUQAA", False),
+        ("next_token=abcdef123", False),
+        ("continuation-token=abcdef123", False),
+        ("signature=true", False),
+        ("pass=2", False),
+        ("auth=none", False),
+        ("otp=123456", True),
+        (f"consumer_key={RUN}", True),
+        (f"mapsKey={RUN}", True),
+        ("product_key=SKU-AB12-CD34-EF56", False),
+        (f"cache_key={RUN}", False),
+        (f"sign={HEX[:32]}", True),
+        ("sign=plus", False),
         ("page=2", False),
         ("", False),
     ],
@@ -330,6 +409,48 @@ def test_a_doubtful_name_counts_where_the_value_looks_like_a_key(name: str) -> N
     assert is_credential(name, RUN)
     assert not is_credential(name, "user")
     assert not is_credential("page", RUN)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_one"),
+    [
+        ("X-Insert-Key", RUN, True),
+        ("X-ElevenLabs-Key", HEX[:32], True),
+        ("x_consumer_key", RUN, True),
+        ("X-Sign", HEX[:32], True),
+        ("X-Otp", "123456", True),
+        ("X-GitHub-OTP", "123456", True),
+        ("X-Pwd", "hunter2", True),
+        ("X-Pass", "hunter2", True),
+        ("X-Sid", "abcdef", True),
+        ("X-Sig", "abcdef", True),
+        ("X-Shopify-Hmac-Sha256", "abcdef", True),
+        ("X-SAML-Response", "abcdef", True),
+        ("Idempotency-Key", RUN, False),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", False),
+        ("X-Cache-Key", HEX, False),
+        ("Surrogate-Key", f"product-12 {HEX}", False),
+        ("X-Product-Key", RUN, False),
+        ("X-Kms-Key", "alias/my-app-key-2026", False),
+        ("X-Sort-Key", "2026-01-31T12:00:00Z", False),
+        ("X-Passthrough", "true", False),
+        ("X-Inside", "abcdef", False),
+        ("X-Season-Pass", "gold", False),
+        ("X-Session-Affinity", "node-3", False),
+        ("X-Next-Token", "CAUQAA", False),
+        ("X-Tokenize", "yes", False),
+    ],
+)
+def test_a_header_field_is_known_by_its_name_and_where_that_is_doubtful_by_its_value_too(
+    name: str, value: str, is_one: bool
+) -> None:
+    assert is_credential_field(name, value) is is_one
+    sent, held_back = for_shadow([(name.encode(), value.encode())], "b", credentials=False, record="r")
+    assert held_back is is_one
+    assert ((name.encode(), value.encode()) in sent) is not is_one
+    told = Redaction()
+    line = line_of(exchange(fields=((name.encode(), value.encode()),)), redaction=told)
+    assert json.loads(line)["request"]["headers"][name.lower()] == (BLANK if is_one else value)
 
 
 TEXT = st.text(st.sampled_from("aZ09=&;?#%/:@\"'{}[]\\ ,.-_~")) | st.text(max_size=30)

@@ -23,6 +23,12 @@ from shadowproxy.serve.generation import recording
 SECRET = "alice@example.com"
 JSON: Fields = ((b"Content-Type", b"application/json"),)
 TEXT: Fields = ((b"Content-Type", b"text/plain; charset=utf-8"),)
+LINES: Fields = ((b"Content-Type", b"application/x-ndjson"),)
+PARTS: Fields = ((b"Content-Type", b"multipart/form-data; boundary=x-1"),)
+MULTIPART = (
+    b'--x-1\r\nContent-Disposition: form-data; name="email"\r\n\r\nalice@example.com\r\n'
+    b'--x-1\r\nContent-Disposition: form-data; name="n"\r\n\r\n1\r\n--x-1--\r\n'
+)
 FORM: Fields = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 
 
@@ -101,6 +107,13 @@ def test_an_error_that_repeats_the_input_does_not_repeat_what_was_redacted(answe
         (exchange(b'{"n": NaN, "email": "alice@example.com"}'), SECRET, Redaction(json=("/email",))),
         (exchange(b"email=alice%40example.com", FORM), SECRET, Redaction(json=("/email",))),
         (exchange(SECRET.encode(), TEXT), SECRET, Redaction(json=("/email",))),
+        (exchange(b'{"n": 1, "email": "alice@example.com'), SECRET, Redaction(json=("/email",))),
+        (exchange(b'{"email": "alice\\u0040example.com'), SECRET, Redaction(json=("/email",))),
+        (exchange(b"{'email': 'alice@example.com'}"), SECRET, Redaction(json=("/email",))),
+        (exchange(b"{email: alice@example.com, n: 1}"), SECRET, Redaction(json=("/email",))),
+        (exchange(b'{"email": "alice@example.com"}\n{', LINES), SECRET, Redaction(json=("/email",))),
+        (exchange(MULTIPART, PARTS), SECRET, Redaction(json=("/email",))),
+        (exchange(MULTIPART.replace(b"\r\n", b"\n"), PARTS), SECRET, Redaction(json=("/email",))),
     ],
 )
 @pytest.mark.parametrize("escaped", [True, False])
@@ -114,6 +127,13 @@ def test_whatever_was_redacted_is_masked_where_an_answer_has_it_as_a_leaf(
     assert record["live"]["body"] == {"echo": [BLANK, 1], "n": 0}
     assert record["shadows"]["b"]["body"] == {"echo": [BLANK, 1], "n": 1}
     assert record["control"]["body"] == {"echo": [BLANK, 1], "n": 2}
+
+
+def test_of_json_that_is_none_names_and_what_is_no_number_stay_in_its_answers() -> None:
+    answer = {"echo": ["distance", "Infinity", "-Infinity", "alice@example.com"]}
+    asked = exchange(b'{"distance": -Infinity, "n": Infinity, "email": "alice@example.com"')
+    record, _ = told(asked, reply(json.dumps(answer).encode()))
+    assert record["live"]["body"] == {"echo": ["distance", "Infinity", "-Infinity", BLANK]}
 
 
 def test_the_verdict_is_given_before_anything_is_masked() -> None:

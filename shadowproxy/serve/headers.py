@@ -6,7 +6,7 @@ What the caller and live wrote passes as it is; the tables below are all that is
 from collections.abc import Iterable
 from functools import lru_cache
 
-from shadowproxy.credentials import is_credential_header
+from shadowproxy.credential_values import is_hidden_by_name
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.redaction import BLANK, Redaction
 from shadowproxy.serve.identity import span_id
@@ -121,7 +121,7 @@ def _telling(field: Field, credentials: bool) -> "tuple[Field | None, bool, Trac
     """What of a field a shadow is told, whether that is less than it says, and the trace that it goes on with."""
     name, value = field
     lower = name.lower()
-    if not credentials and is_credential_header(lower):
+    if not credentials and is_hidden_by_name(lower, value.decode("latin-1")):
         return None, True, None
     if lower == b"traceparent" and (trace := TraceParent.of(value)) is not None:
         return field, False, trace
