@@ -227,6 +227,7 @@ def labels(**changes: Any) -> Figures:
     return {
         "measure": "accuracy",
         "labelled": N,
+        "uneven": 0,
         "live": estimate(0.9),
         "shadow": estimate(0.93),
         "difference": estimate(0.03, low=0.02, high=0.04),

@@ -77,7 +77,7 @@ def test_every_row_is_held_to_its_own_label_where_it_is_known() -> None:
 def test_one_label_for_two_rows_is_for_neither_and_the_request_is_counted() -> None:
     found = counted((["a", "b"], ["a", "x"], ("a",)), ([], ["a"], ("a",)), (["a"], ["a"], (None,)))
     assert found.rows == {}
-    assert found.requests.total() == 2
+    assert (found.requests.total(), found.uneven.total()) == (2, 1)
 
 
 def test_an_answer_of_live_that_is_none_is_held_to_no_label() -> None:

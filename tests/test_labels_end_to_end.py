@@ -1,10 +1,12 @@
 """Labels with the real command: joined to a log, and weeks later to the answers that were kept beside its summaries."""
 
+import errno
 import json
 import os
 import random
 import stat
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,40 @@ def test_rows_of_a_batch_are_joined_by_their_number(run: Run, tmp_path: Path) ->
         )
     )
     assert run("report", log, "--labels", as_lists, "--json")[1] == out
+
+
+def test_labels_that_are_not_as_many_as_the_rows_are_said(run: Run, tmp_path: Path) -> None:
+    case: Case = ("/batch", {"rows": [1, 2]}, {"live": {"predictions": ["a", "b"]}, "s": {"predictions": ["a", "b"]}})
+    log = log_of(tmp_path / "log.jsonl", [case] * 200)
+    labels = labels_of(tmp_path / "labels.csv", [(f"id-{n}", "a") for n in range(200)])
+    code, out, _ = run("report", log, "--labels", labels, "--json")
+    assert code == 3
+    assert check(out)["said"] == (
+        "200 requests have more or fewer labels than their answers have rows: give `row`, or a list of labels"
+    )
+    for form in ((), ("--markdown",), ("--html", tmp_path / "report.html")):
+        assert run("report", log, "--labels", labels, *form)[0] == 3
+    half = tmp_path / "half.jsonl"
+    half.write_text("".join(json.dumps({"id": f"id-{n}", "label": ["a", "b"][: 1 + n % 2]}) + "\n" for n in range(200)))
+    found = check(run("report", log, "--labels", half, "--json")[1])
+    assert found["said"].endswith(
+        "on 200 of 300 labels (100 requests have more or fewer labels than their answers have rows, and are left out)"
+    )
+
+
+def test_labels_of_one_route_say_nothing_of_another(run: Run, tmp_path: Path) -> None:
+    cases, truths = classes(3000)
+    others: list[Case] = [
+        ("/other", {}, {"live": {"label": "xy"[n % 2]}, "s": {"label": "xy"[n % 2]}}) for n in range(3000)
+    ]
+    log = log_of(tmp_path / "log.jsonl", [*cases, *others])
+    labels = labels_of(tmp_path / "labels.csv", [(f"id-{n}", truth) for n, truth in enumerate(truths)])
+    code, out, _ = run("report", log, "--labels", labels, "--json")
+    found = json.loads(out)["shadows"]["s"]
+    assert [route["gated"] for route in found["routes"]] == [True, True]
+    assert check(out)["result"] == "pass"
+    assert all("labels matched" not in each["said"] for route in found["routes"] for each in route["checks"])
+    assert code == 0
 
 
 def test_a_mean_error_that_leaves_out_what_is_missing_decides_nothing(run: Run, tmp_path: Path) -> None:
@@ -437,3 +473,60 @@ def test_options_that_do_nothing_are_refused(run: Run, pod: Path) -> None:
 )
 def test_the_answers_are_called_as_their_summary_is(summary: str, answers: str) -> None:
     assert str(kept.beside(summary)) == answers
+
+
+# --- bounds and borders ----------------------------------------------------------------------------------------------
+
+
+def test_keeping_and_joining_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_MOST_HELD", 500_000)
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    keeper = kept.Keeper(str(runs))
+    places = [[f"key {n}", [f"tclass {n}"] * 8, 1] for n in range(6)]
+    tracemalloc.start()
+    for number in range(40_000):  # 35 MB of lines
+        keeper.put(kept.KeptPair(f"id-{number}", None, number, "s", "POST /p", places))
+    keeper.write(tmp_path / "pod.answers.zst", "digest")
+    assert sum(1 for _ in kept.pairs_in(tmp_path / "pod.answers.zst", "digest", None)) == 40_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+def test_a_run_that_cannot_be_written_is_no_error_of_the_log(
+    run: Run, pod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> tuple[int, str]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(kept, "mkstemp", full)
+    before = sorted(path.name for path in Path().iterdir())
+    code, _, err = run("summarise", "log.jsonl", "-o", "new.json", "--keep-answers")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("shadowproxy: cannot write the answers in ")
+    assert err.endswith("No space left on device\n")
+    assert sorted(path.name for path in Path().iterdir()) == before
+
+
+def test_a_summary_from_standard_input_has_no_answers(run: Run, pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pod.open() as saved:
+        monkeypatch.setattr(sys, "stdin", saved)
+        code, _, err = run("report", "-", "--labels", "labels.csv")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "a summary from standard input has no answers beside it" in err
+
+
+def test_a_summary_that_was_compressed_finds_its_answers(run: Run, pod: Path) -> None:
+    plain = run("report", pod, "--labels", "labels.csv", "--json")
+    Path("pod.json.zst").write_bytes(zstandard.compress(pod.read_bytes()))
+    pod.unlink()
+    assert run("report", "pod.json.zst", "--labels", "labels.csv", "--json") == plain
+    assert plain[0] != 2
+
+
+def test_a_log_without_a_pair_keeps_no_answers_and_is_joined_to(run: Run, pod: Path) -> None:
+    Path("empty.jsonl").write_bytes(b"")
+    assert run("summarise", "empty.jsonl", "-o", "empty.json", "--keep-answers") == (0, "", "")
+    both = run("report", pod, "empty.json", "--labels", "labels.csv", "--json")
+    assert both == run("report", "log.jsonl", "--labels", "labels.csv", "--json")

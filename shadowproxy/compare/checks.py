@@ -501,7 +501,7 @@ def _agreement(figures: Figures, judged: Figures | None, gates: Gates) -> Check 
 
 def _unexplained(figures: Figures, judged: Figures | None, gates: Gates) -> Check | None:
     """What differs needs somebody to say who is right: a label, or a share of agreement that is enough."""
-    if gates.unexplained is None or gates.min_agreement is not None or (judged is not None and judged["labels"]):
+    if gates.unexplained is None or gates.min_agreement is not None or _has_labels(judged):
         return None
     estimate = agreement_of(figures)
     if estimate is None:
@@ -564,23 +564,33 @@ def _slices(figures: Figures, gates: Gates) -> Check | None:
 # --- performance -----------------------------------------------------------------------------------------------------
 
 
+def _has_labels(judged: Figures | None) -> bool:
+    return judged is not None and judged["labels"] is not None and judged["labels"]["labelled"] > 0
+
+
 def _labels(figures: Figures, judged: Figures | None, gates: Gates) -> Check | None:
     if gates.accuracy_loss is None:
         return None
     supplied = figures.get("labels_supplied") or 0
     labels = judged["labels"] if judged is not None else None
-    if labels is None:
+    if labels is None or not (labels["labelled"] or labels["uneven"]):
         if not supplied:
             return None
         said = f"0 of {supplied:,} labels matched a request that could be judged"
         return Check("labels", "performance", Result.NO_DATA, said)
     place = judged["live_path"] if judged is not None else None
     difference, live, shadow = labels["difference"], labels["live"], labels["shadow"]
+    uneven = ""
+    if labels["uneven"]:
+        uneven = f"{labels['uneven']:,} requests have more or fewer labels than their answers have rows"
     if difference is None or live is None or shadow is None:
-        return Check("labels", "performance", Result.NO_DATA, "no label could be held against an answer", field=place)
+        said = f"{uneven}: give `row`, or a list of labels" if uneven else "no label could be held against an answer"
+        return Check("labels", "performance", Result.NO_DATA, said, field=place)
     value = difference["value"]
     n = labels["labelled"]
     how_many = f"{n:,} of {supplied:,} labels" if n < supplied else f"{n:,} labels"
+    if uneven:
+        how_many += f" ({uneven}, and are left out)"
     if labels["measure"] == "accuracy":
         line = -gates.accuracy_loss
         found = {

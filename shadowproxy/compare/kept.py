@@ -75,7 +75,7 @@ class Keeper:
     """Keeps the answers of pairs in sorted runs in a directory, until they are written down together.
 
     A copy in another process keeps its runs in the same directory. `place` is the field of the requests that labels may
-    be joined by.
+    be joined by. Raises SummaryError where a run cannot be written.
     """
 
     def __init__(self, directory: str, place: str | None = None) -> None:
@@ -137,13 +137,16 @@ class Keeper:
             raise
 
     def _run(self, ordered: Iterable[bytes]) -> Path:
-        descriptor, name = mkstemp(dir=self.directory)
-        with (
-            os.fdopen(descriptor, "wb") as plain,
-            zstandard.ZstdCompressor(level=1).stream_writer(plain, closefd=False) as packed,
-        ):
-            for line in ordered:
-                packed.write(line)
+        try:
+            descriptor, name = mkstemp(dir=self.directory)
+            with (
+                os.fdopen(descriptor, "wb") as plain,
+                zstandard.ZstdCompressor(level=1).stream_writer(plain, closefd=False) as packed,
+            ):
+                for line in ordered:
+                    packed.write(line)
+        except OSError as error:  # not to be taken for an error of the log that is read meanwhile
+            raise SummaryError(f"cannot write the answers in {self.directory}: {error.strerror or error}") from error
         return Path(name)
 
 

@@ -19,12 +19,14 @@ _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of t
 class Labelled(Parts):
     """Counts of what is labelled, by block of time.
 
-    requests: those with a label. rows: live's answers with a label, which are one for each row of a batch. live_right,
-    shadow_right, both_right: those of them that are the label's class. errors: sums of live's and the shadow's
-    distance from the label, and their number; nearer: who was nearer.
+    requests: those with a label. uneven: those of them whose labels are more or fewer than the rows of live's answer,
+    so that it is not known which is for which. rows: live's answers with a label, which are one for each row of a
+    batch. live_right, shadow_right, both_right: those of them that are the label's class. errors: sums of live's and
+    the shadow's distance from the label, and their number; nearer: who was nearer.
     """
 
     requests: Series = field(default_factory=Series)
+    uneven: Series = field(default_factory=Series)
     rows: Forms = field(default_factory=Forms)
     live_right: Forms = field(default_factory=Forms)
     shadow_right: Forms = field(default_factory=Forms)
@@ -36,12 +38,12 @@ class Labelled(Parts):
     def add(
         self, block: int, live: Sequence[Gist], shadow: Sequence[Gist] | None, labels: Sequence[Label | None]
     ) -> None:
-        """Count one exchange. `shadow` is None where it failed. Labels are one for each row of live's answer; if they
-        are more or fewer, it is not known which row each is for, and only the request is counted."""
+        """Count one exchange. `shadow` is None where it failed. Labels are one for each row of live's answer."""
         if all(label is None for label in labels):
             return
         self.requests[block] += 1
         if len(labels) != len(live):
+            self.uneven[block] += bool(live)
             return
         others: Sequence[Gist] = () if shadow is None else shadow
         nothing: Gist = (FAILED if shadow is None else FEWER if others else ABSENT), None

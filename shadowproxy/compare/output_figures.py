@@ -382,18 +382,18 @@ def _labels(judged: Decided, label_delay: Hist | None) -> Figures | None:
     error to be averaged, which the check says."""
     counted = judged.counted.truths
     labelled = judged.total([counted.rows])
-    n = labelled.total()
-    if not n:
+    n, requests = labelled.total(), counted.requests.total()
+    if not requests:
         return None
     live_right = judged.total([counted.live_right])
     shadow_right, both = judged.both([counted.shadow_right]), judged.both([counted.both_right])
     live_only, shadow_only = live_right.total() - both.total(), shadow_right.total() - both.total()
-    requests = counted.requests.total()
     figures: Figures = {
         "labelled": n,
         "labelled_requests": requests,
         "matched": n,
-        "coverage": min(1.0, n / judged.pairs.total()),
+        "uneven": counted.uneven.total(),
+        "coverage": min(1.0, n / pairs) if (pairs := judged.pairs.total()) else 0.0,
         "delay_seconds": {name: quantile(label_delay or {}, q) for name, q in QUANTILES.items()},
     }
     if judged.kind in ("number", "embedding"):
@@ -419,7 +419,7 @@ def _labels(judged: Decided, label_delay: Hist | None) -> Figures | None:
         "live": estimated(stats.proportion(live_right, labelled)),
         "shadow": estimated(stats.proportion(shadow_right, labelled)),
         "difference": estimated(stats.paired_difference(shadow_right, live_right, labelled)),
-        "anytime": list(stats.anytime_difference(shadow_only, live_only, n, effect)),
+        "anytime": list(stats.anytime_difference(shadow_only, live_only, n, effect)) if n else None,
     }
 
 

@@ -55,11 +55,12 @@ def _log(summary: Summary) -> Figures:
 def _shadow(routes: Routes, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
     rows = judged(routes)
     alone = len(rows) == 1
+    whole = pooled(routes)
     return {
-        **_pair(pooled(routes), summary, slices, bounds),
+        **_pair(whole, summary, slices, bounds),
         "routes": [
             {
-                **_route(route, alone, summary, slices, bounds),
+                **_route(route, alone, summary, slices, bounds, labelled=bool(whole.labelled)),
                 "why": None if route.gated or alone else _why(route, rows),
             }
             for route in rows
@@ -77,14 +78,19 @@ def _why(route: Route, rows: list[Route]) -> str:
     return f"not judged: under {FEWEST_PAIRS} requests" if count < FEWEST_PAIRS else "not judged: under 1 % of all"
 
 
-def _route(route: Route, alone: bool, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
+def _route(
+    route: Route, alone: bool, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None, *, labelled: bool
+) -> Figures:
     """A route; its figures only where it is judged, and where there is another: with one they are the whole's."""
+    figures = _pair(route.pair, summary, slices, bounds) if route.gated and not alone else None
+    if figures is not None and labelled and not route.pair.labelled:
+        figures["labels_supplied"] = 0  # they are for other routes
     return {
         "route": route.name,
         "requests": pairs.number_of_pairs(route.pair)[0],
         "share": route.share,
         "gated": route.gated,
-        "figures": _pair(route.pair, summary, slices, bounds) if route.gated and not alone else None,
+        "figures": figures,
     }
 
 
