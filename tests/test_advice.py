@@ -10,6 +10,8 @@ from shadowproxy.compare.advice import advice_of
 from shadowproxy.compare.checks import checks_of
 from shadowproxy.compare.conclusion import verdict_of
 from shadowproxy.compare.gates import Gates
+from shadowproxy.compare.sentences import answers
+from shadowproxy.compare.words import change
 
 Figures = dict[str, Any]
 
@@ -46,6 +48,8 @@ def reasons(**row: Any) -> Figures:
         (figures(latency=latency(1.3, None, None)), None, "wait", "too little time"),
         (figures(outputs=[output(agreement=estimate(0.8))]), None, "label", "who is right"),
         (figures(pairs={"n": N, "live_2xx": 0}), None, "send", "see that live answers"),
+        (figures(pairs={"n": 0, "live_2xx": 0}), None, "send", "Coverage"),
+        (figures(pairs={"n": 30, "live_2xx": 30}), None, "send", "20 that live answers with a 2xx"),
         (figures(labels_supplied=50), None, "label", "--label-key"),
         (figures(outputs=[], agreement={"settled": None, "whole": None}), None, "name", "--field"),
         (figures(legacy="an earlier version", errors=None, flips=None, structure=None), None, "summarise", "again"),
@@ -103,3 +107,26 @@ def test_nothing_is_said_of_what_was_not_counted() -> None:
     bare = figures(outputs=[], agreement={"settled": None, "whole": None})
     bare["latency"]["ratio"]["p99"] = None
     assert points(bare) == {}
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(1.2, "+20 %"), (0.43, "-57 %"), (9.99, "+899 %"), (263.2, "263 times")])
+def test_a_great_change_is_told_as_so_many_times(ratio: float, text: str) -> None:
+    assert change(ratio) == text
+
+
+def test_a_check_that_begins_with_its_name_says_it_once() -> None:
+    old = figures(legacy="an earlier version", errors=None, flips=None, structure=None, outputs=[])
+    advised(old)
+    assert answers(old)["engineering"].startswith("structure: an earlier version; errors: an earlier version")
+    few = figures(pairs={"n": N, "live_2xx": 0})
+    advised(few)
+    assert answers(few)["engineering"].startswith("live hardly answered")
+
+
+def test_a_part_of_the_rows_is_called_by_the_rows_name() -> None:
+    row = {"path": "/rows/*", "value": "2 to 3", "significant": True, "share_of_all": 1.0, "lift": 2.0, "fails": False}
+    row |= {"differing": 10, "rate": 0.5, "requests": 20}
+    row |= {"lost": {"points": 0.0}, "errors": {"points": 0.0}}
+    shadow = figures(errors=reasons(), slices=[row], outputs=[output(agreement=estimate(0.8))])
+    advised(shadow)
+    assert shadow["verdict"]["sentence"].endswith("20 % of answers differ, 100 % of them where rows is 2 to 3")

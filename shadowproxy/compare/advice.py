@@ -132,21 +132,29 @@ def _find_data(shadow: Figures, checks: list[Figures]) -> tuple[str, str]:
         return "gate", "switch a check on: every check is off in the gates file"
     names = {check["name"] for check in checks}
     if "live" in names:
-        return "send", "see that live answers: more requests that it answers with a 2xx are needed first"
+        return "send", _send(shadow["pairs"], checks)
     if shadow["legacy"] is not None:
         return "summarise", "summarise the logs of the earlier version again, and report on that"
     if "labels" in names:
         return "label", "see what the labels are joined by: the request's ID, or a field of it (--label-key)"
     if "collapse" in names:
         return "name", "say where the answer is (--field), and report again"
-    if not shadow["pairs"]["n"]:
-        return "send", "send it requests: nothing can be said yet"
     if "drift" in names:
         return (
             "gate",
             "bring labels (--labels), or set `drift: null` in a gates file: the distributions say nothing here",
         )
     return "send", "keep it running: too little is counted yet"
+
+
+def _send(pairs: Figures, checks: list[Figures]) -> str:
+    """What to do where live hardly answered."""
+    if not pairs["n"]:
+        return "see why the shadow was sent no request that live answered (Coverage)"
+    more = next((check["more"] for check in checks if check["name"] == "live" and check["more"]), None)
+    if more:
+        return f"send it more requests: {more:,} that live answers with a 2xx are the least that is missing"
+    return "see that live answers: half of the requests and more need a 2xx from it first"
 
 
 def _decide(checks: list[Figures]) -> tuple[str, str]:

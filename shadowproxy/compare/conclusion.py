@@ -101,7 +101,7 @@ def _where(shadow: Figures) -> str:
     differs = f"; {percent(1 - estimate['value'])} of answers differ"
     for row in shadow["slices"]:
         if row["significant"] and row["share_of_all"] >= 0.3 and row["lift"] >= 1.5:
-            place = row["path"].rpartition("/")[2] or row["path"]
+            place = next((name for name in reversed(row["path"].split("/")) if name not in ("", "*")), row["path"])
             return f"{differs}, {row['share_of_all'] * 100:.0f} % of them where {place} is {row['value']}"
     return differs
 

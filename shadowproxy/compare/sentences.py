@@ -99,13 +99,14 @@ def where_judged(check: Figures) -> str:
 
 
 def named(check: Figures) -> str:
+    """A check's name with what it judged."""
     where = where_judged(check)
     return f"{check['name']} ({where})" if where else str(check["name"])
 
 
 def said_alone(check: Figures) -> str:
-    """What a check says, without the route, where that stands beside it."""
-    said: str = check["said"]
+    """What a check says, without its name and its route, where these stand beside it."""
+    said: str = check["said"].removeprefix(f"{check['name']}: ")
     return said.removesuffix(f", on {check['route']}") if check["route"] else said
 
 
@@ -117,7 +118,10 @@ def answers(shadow: Figures) -> dict[str, str]:
         if result == "pass" and question != "performance":  # how much better or worse is told even where it passes
             said[question] = ", ".join(named(check) for check in own)
             continue
-        text = "; ".join(f"{named(check)}: {said_alone(check)}" for check in own[:_MOST_DECIDING])
+        text = "; ".join(
+            check["said"] if check["name"] == "live" else f"{named(check)}: {said_alone(check)}"
+            for check in own[:_MOST_DECIDING]
+        )
         if len(own) > _MOST_DECIDING:
             text += f"; also {', '.join(check['name'] for check in own[_MOST_DECIDING:])}"
         more = max((check["more"] for check in own if check["more"]), default=None)
@@ -388,9 +392,9 @@ def apart_line(apart: Figures | None) -> str:
     """How far apart numbers are that differ, and which tolerance would settle most of it."""
     if apart is None:
         return ""
-    said = f"at most {_short(apart['most'])} of the larger apart"
+    said = f"at most {_short(apart['most'])} apart, relative to the larger"
     if apart["tolerance"] is not None:
-        said += f"; tolerance: {_short(apart['tolerance'])} would settle {percent(apart['settles'])}"
+        said += f"; `tolerance: {{rel: {_short(apart['tolerance'])}}}` would settle {percent(apart['settles'])}"
     return said
 
 

@@ -1,5 +1,9 @@
 """Figures as people read them: shares, points, milliseconds, counts."""
 
+from typing import Final
+
+_MANY_TIMES: Final = 10
+
 
 def percent(share: float | None) -> str:
     """A share as per cent, with a digit more where it is near nothing or everything."""
@@ -34,7 +38,9 @@ def milliseconds(value: float | None) -> str:
 
 
 def change(ratio: float) -> str:
-    """A ratio as the change that it is: 1.2 is +20 %."""
+    """A ratio as the change that it is: 1.2 is +20 %; a great one as so many times."""
+    if ratio >= _MANY_TIMES:
+        return f"{ratio:,.0f} times"
     return f"{(ratio - 1) * 100:+.0f} %"
 
 
