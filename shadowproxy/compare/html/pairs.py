@@ -39,7 +39,7 @@ def losses(shadow: Figures, detail: Detail) -> str:
     if flips and flips["n"]:
         count = flips["to_4xx"]["count"] + flips["to_2xx"]["count"]
         rows.append(("rejected by one", f"{count:,}", e(flips_line(flips))))
-    body = table(("Answers", "#requests", "what was counted"), rows) if rows else ""
+    body = table(("Answers", "#requests", "what was counted"), rows, kind=" class='told'") if rows else ""
     return f"<h2>What is lost</h2>{told}{body}{_reasons(shadow, detail)}"
 
 

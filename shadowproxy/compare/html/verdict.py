@@ -89,6 +89,6 @@ def _routes(shadow: Figures, detail: Detail) -> str:
     return (
         "<h3>The routes</h3><p class='soft'>Each route with 300 requests and 1 % of all is judged by itself, and the "
         "whole is the worst of them.</p>"
-        + table(("Route", "#requests", "#share", "Result", "What does not pass"), shown)
+        + table(("Route", "#requests", "#share", "Result", "What does not pass"), shown, kind=" class='told'")
         + left
     )
