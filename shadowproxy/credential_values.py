@@ -230,7 +230,7 @@ def credentials_in(text: str) -> tuple[Found, ...]:
 
 def is_credential(name: str, value: str) -> bool:
     """Whether a parameter, both parts of it percent-decoded, carries a credential."""
-    if not value or _MARK.fullmatch(value) or _HARMLESS.fullmatch(value):
+    if not value or (value[0] == "[" and _MARK.fullmatch(value)) or _HARMLESS.fullmatch(value):
         return False
     if is_credential_parameter(name) or (may_be_credential_parameter(name) and looks_random(value)):
         return True
@@ -250,9 +250,17 @@ def is_credential_field(name: str, value: str) -> bool:
 def is_credential_piece(text: str) -> bool:
     """Whether a piece of a query or a form, `name=value` or a text without a name, carries a credential."""
     name, equals, value = text.partition("=")
-    return (
-        is_credential(unquote_plus(name), unquote_plus(value)) if equals else bool(credentials_in(unquote_plus(text)))
-    )
+    if "%" in text or "+" in text:
+        name, value = unquote_plus(name), unquote_plus(value)
+    return is_credential(name, value) if equals else bool(credentials_in(name))
+
+
+def is_plain_query(text: str) -> bool:
+    """Whether no piece of a query or a form carries a credential: most do not, and then nothing has to be cut out."""
+    for piece in PIECES.split(text):  # no any(): a generator takes as long again
+        if is_credential_piece(piece):
+            return False
+    return True
 
 
 PIECES: Final = re.compile(r"[&;?#]")

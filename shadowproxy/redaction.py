@@ -17,7 +17,14 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from shadowproxy.credential_values import PATH_PARAMETER, PIECES, credentials_in, is_credential, is_credential_field
+from shadowproxy.credential_values import (
+    PATH_PARAMETER,
+    PIECES,
+    credentials_in,
+    is_credential,
+    is_credential_field,
+    is_plain_query,
+)
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.pointers import Patterns, State, pointer_segments, pointer_token
 
@@ -65,6 +72,8 @@ class Redaction:
 
     def parameters(self, text: str) -> str:
         """A query string, or a form body, with the values of credential parameters replaced; the rest as it was."""
+        if not self.query and is_plain_query(text):
+            return text
         return "".join(map(self._parameter, _SEPARATOR.split(text)))
 
     def _parameter(self, text: str) -> str:

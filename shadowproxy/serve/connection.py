@@ -30,6 +30,7 @@ class Connection:
         "_asking",
         "_ended_by",
         "_sock",
+        "_watcher",
         "aborted",
         "deadline",
         "loop",
@@ -50,6 +51,7 @@ class Connection:
         self.aborted = False
         self.lost = False  # the transport has closed it
         self._sock = sock  # the transport's, to ask the kernel of it while that is open
+        self._watcher = kernel.watcher(sock)
         self._asking: Asking | None = None  # None while idle
         self._ended_by: Exception | None = None
 
@@ -65,7 +67,7 @@ class Connection:
         """Whether the next request may go by it: of one that is idle."""
         if self.transport.is_closing():
             return False
-        if kernel.is_silent(self._sock):
+        if kernel.is_silent(self._watcher):
             return True
         self.abort()  # rule 2; the loop has not had its turn to say so
         return False

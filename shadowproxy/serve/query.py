@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote_plus
 
-from shadowproxy.credential_values import PATH_PARAMETER, PIECES, is_credential_piece
+from shadowproxy.credential_values import PATH_PARAMETER, PIECES, is_credential_piece, is_plain_query
 
 REMEMBERED = 1024
 """Bytes of a target. What a shadow is asked of a longer one is worked out each time."""
@@ -25,6 +25,8 @@ def without_credentials(target: bytes) -> bytes:
 def _without_credentials(target: bytes) -> bytes:
     text = _text(target)
     path, mark, query = text.partition("?")
+    if "=" not in path and is_plain_query(query):
+        return target
     passed_path = PATH_PARAMETER.sub(lambda match: "" if is_credential_piece(match[0][1:]) else match[0], path)
     passed_query = edited(mark + query, lambda piece: None if is_credential_piece(piece) else piece)
     held_back = len(passed_path) + len(passed_query) < len(text)
