@@ -13,6 +13,7 @@ the header fields. The rules:
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
@@ -135,6 +136,62 @@ def _spelt(number: str) -> Iterator[str]:
         yield str(int(value))
 
 
+_REMEMBERED: Final = 512
+"""Characters of the secrets that are remembered together, as callers send the same again and again."""
+
+
+class _Prepared:
+    """How one request's secrets are looked for. `whole` are they, each as its own value, as `needles` are the ways in
+    which some are spelt within texts, with what each is; `in_json` those as JSON. `leaves_in_json` is for very many.
+    """
+
+    __slots__ = ("_compiled", "_within", "in_json", "leaves_in_json", "needles", "whole")
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self.whole: dict[str, str] = {}
+        self.needles: dict[str, str] = {}
+        self._compiled = False
+        self._within: re.Pattern[str] | None = None
+        many = False
+        searched = 0
+        for secret in dict.fromkeys(secrets):
+            if len(secret) < SHORTEST or (secret[0] == "[" and MARK.fullmatch(secret)):
+                continue
+            self.whole[secret] = secret
+            credential = _SCHEME.fullmatch(secret) if " " in secret else None
+            if credential is not None and len(credential[1]) >= SHORTEST:
+                secret = credential[1]  # found with its scheme and without
+                self.whole[secret] = secret
+            if searched >= _MOST_WITHIN:
+                many = True
+                continue
+            searched += 1
+            self.needles[secret] = secret
+            if len(secret) < _LONG and _NEEDS_NO_QUOTING.fullmatch(secret) is None:
+                self.needles.setdefault(quote(secret, safe="", errors="replace"), secret)
+                self.needles.setdefault(_escaped(secret), secret)
+                self.needles.setdefault(json.dumps(secret)[1:-1], secret)
+        self.in_json = [_escaped(needle).encode("utf-8", "surrogatepass") for needle in self.needles]
+        # Too many to be looked for one by one are looked for as leaves, by what each is in JSON.
+        leaves_of = [_escaped(secret).encode("utf-8", "surrogatepass") for secret in self.whole] if many else []
+        self.leaves_in_json = frozenset([*leaves_of, *[b'"%b"' % leaf for leaf in leaves_of]])
+
+    def within(self) -> re.Pattern[str] | None:
+        """What finds those within a text that are not long; None where all are."""
+        if not self._compiled:
+            self._compiled = True
+            spelt = sorted([each for each in self.needles if len(each) < _LONG], key=len, reverse=True)
+            # No letter, digit or half of a number beside it: of ASCII alone, as other scripts write without spaces.
+            if spelt:
+                self._within = re.compile(
+                    rf"(?<![A-Za-z0-9])(?<![0-9]\.)(?:{'|'.join(map(re.escape, spelt))})(?![A-Za-z0-9])(?!\.[0-9])"
+                )
+        return self._within
+
+
+prepared = lru_cache(256)(_Prepared)
+
+
 class Echoes:
     """The secrets of one request. `met`: one of them stood in what was looked through.
 
@@ -146,45 +203,25 @@ class Echoes:
         "_clean_head",
         "_in_json",
         "_leaves_in_json",
-        "_many",
         "_mark",
         "_needles",
+        "_prepared",
         "_whole",
-        "_within",
         "met",
     )
 
     def __init__(self, secrets: Iterable[str], mark: Callable[[bytes], str]) -> None:
         self.met = False
-        self._many = False
         self._mark = mark
-        self._whole: dict[str, str] = {}
-        self._needles: dict[str, str] = {}
-        self._within: re.Pattern[str] | None = None
         self._clean: bytes | None = None
         self._clean_head: Mapping[str, str | list[str]] | None = None
-        searched = 0
-        for secret in dict.fromkeys(secrets):
-            if len(secret) < SHORTEST or (secret[0] == "[" and MARK.fullmatch(secret)):
-                continue
-            self._whole[secret] = secret
-            credential = _SCHEME.fullmatch(secret) if " " in secret else None
-            if credential is not None and len(credential[1]) >= SHORTEST:
-                secret = credential[1]  # found with its scheme and without
-                self._whole[secret] = secret
-            if searched >= _MOST_WITHIN:
-                self._many = True
-                continue
-            searched += 1
-            self._needles[secret] = secret
-            if len(secret) < _LONG and _NEEDS_NO_QUOTING.fullmatch(secret) is None:
-                self._needles.setdefault(quote(secret, safe="", errors="replace"), secret)
-                self._needles.setdefault(_escaped(secret), secret)
-                self._needles.setdefault(json.dumps(secret)[1:-1], secret)
-        self._in_json = [_escaped(needle).encode("utf-8", "surrogatepass") for needle in self._needles]
-        # Too many to be looked for one by one are looked for as leaves, by what each is in JSON.
-        leaves_of = [_escaped(secret).encode("utf-8", "surrogatepass") for secret in self._whole] if self._many else []
-        self._leaves_in_json = frozenset([*leaves_of, *[b'"%b"' % leaf for leaf in leaves_of]])
+        looked_for = tuple(secrets)
+        few = sum(map(len, looked_for)) <= _REMEMBERED
+        self._prepared = prepared(looked_for) if few else _Prepared(looked_for)
+        self._whole = self._prepared.whole
+        self._needles = self._prepared.needles
+        self._in_json = self._prepared.in_json
+        self._leaves_in_json = self._prepared.leaves_in_json
 
     def __bool__(self) -> bool:
         return bool(self._whole)
@@ -285,7 +322,7 @@ class Echoes:
                 raw = orjson.dumps(value)
             except orjson.JSONEncodeError:
                 return True
-        if self._many and not self._leaves_in_json.isdisjoint(_LEAVES.findall(raw)):
+        if self._leaves_in_json and not self._leaves_in_json.isdisjoint(_LEAVES.findall(raw)):
             return True
         return any(needle in raw for needle in self._in_json)
 
@@ -306,15 +343,8 @@ class Echoes:
         for needle in self._needles:
             if len(needle) >= _LONG and needle in text:  # not by a pattern: to compile one takes a third of a second
                 text = text.replace(needle, self._marked(needle))
-        if self._within is None:
-            spelt = sorted([each for each in self._needles if len(each) < _LONG], key=len, reverse=True)
-            if not spelt:
-                return text
-            # No letter, digit or half of a number beside it: of ASCII alone, as other scripts write without spaces.
-            self._within = re.compile(
-                rf"(?<![A-Za-z0-9])(?<![0-9]\.)(?:{'|'.join(map(re.escape, spelt))})(?![A-Za-z0-9])(?!\.[0-9])"
-            )
-        return self._within.sub(self._mark_of, text)
+        within = self._prepared.within()
+        return text if within is None else within.sub(self._mark_of, text)
 
     def _mark_of(self, match: re.Match[str]) -> str:
         return self._marked(self._needles[match[0]])

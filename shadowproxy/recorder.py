@@ -21,7 +21,7 @@ from shadowproxy.content import Undecodable, decoded, is_json_type, is_lines_typ
 from shadowproxy.credential_values import credentials_in, looks_random
 from shadowproxy.credentials import may_be_credential_header
 from shadowproxy.echoes import Echoes, field_values, form_values, leaves, part_values, pieces, taken_out
-from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
+from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
     NO_HEADERS,
     SCHEMA,
@@ -79,7 +79,9 @@ def encode(
     """
     request, live, shadows, control = exchange
     path, _, query = request.target.partition(b"?")
-    head = _read_head(request.fields, policy.redaction)  # not looked for: each has a request ID of its own
+    head = _read_head(
+        request.fields, policy.redaction, policy.heads.plain
+    )  # not looked for: each has a request ID of its own
     taken = [*head.taken, *policy.own]
     asked: dict[str, Any] = {
         "method": request.method,
@@ -185,14 +187,45 @@ _REST: Final = 20_000
 """Heads after which remembering is tried again, where a server has an ID in each and so never says the same."""
 
 
+_PLAIN: Final = 1024
+_LONGEST_PLAIN: Final = 256
+"""Fields remembered, and bytes of the longest: callers choose them."""
+
+
+class Plain:
+    """The latest fields in which nothing is redacted, as they are told: a request has an ID of its own, and beside it
+    fields that come again and again. To look through each for credentials was a tenth of what a record costs.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[Field, tuple[str, str, bool]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, field: Field) -> tuple[str, str, bool] | None:
+        """Its name, its value, and whether it says what the body is."""
+        return self._known.get(field)
+
+    def add(self, field: Field, name: str, text: str, of_body: bool) -> None:
+        if len(field[0]) + len(field[1]) > _LONGEST_PLAIN:
+            return
+        if len(self._known) >= _PLAIN:
+            self._known.clear()
+        self._known[field] = (name, text, of_body)
+
+
 class Heads:
     """The heads of the latest answers: most servers say the same again, but for the Date, and reading them anew was a
     tenth of what a record costs. One with a secret in it is not remembered.
     """
 
-    __slots__ = ("_found", "_known", "_rest")
+    __slots__ = ("_found", "_known", "_rest", "plain")
 
     def __init__(self) -> None:
+        self.plain = Plain()
         self._known: dict[Fields, _Head] = {}
         self._found = 0
         self._rest = 0
@@ -203,12 +236,12 @@ class Heads:
     def read(self, fields: Fields, redaction: Redaction) -> _Head:
         if self._rest:
             self._rest -= 1
-            return _read_head(fields, redaction)
+            return _read_head(fields, redaction, self.plain)
         head = self._known.get(fields)
         if head is not None:
             self._found += 1
             return head
-        head = _read_head(fields, redaction)
+        head = _read_head(fields, redaction, self.plain)
         if not head.taken and sum(map(len, chain.from_iterable(fields))) <= _LONGEST_HEAD:
             if len(self._known) >= _HEADS:
                 self._rest = _REST if self._found < _HEADS else 0
@@ -218,37 +251,27 @@ class Heads:
         return head
 
 
-def _read_head(fields: Fields, redaction: Redaction) -> _Head:
+def _read_head(fields: Fields, redaction: Redaction, plain: Plain) -> _Head:
     told: dict[str, str | list[str]] = {}
     types: tuple[str, ...] = ()
     codings = ""
     taken: list[str] = []
-    for raw_name, raw_value in fields:
-        if len(raw_name) <= _KNOWN:
-            name, hidden, doubtful, of_body = _known(raw_name, redaction.headers)
+    for each in fields:
+        seen = plain.get(each)
+        if seen is not None:
+            name, text, of_body = seen
         else:
-            name, hidden, doubtful, of_body = _known.__wrapped__(raw_name, redaction.headers)
-        try:
-            text = raw_value.decode()
-        except UnicodeDecodeError:
-            text = raw_value.decode("latin-1")
-        if of_body:
-            if name == "content-type":
-                types = (*types, text)
+            name, text, of_body, secrets = _read_field(each, redaction)
+            if secrets:
+                taken += secrets
             else:
-                codings = f"{codings},{text}" if codings else text
-        if hidden or (doubtful and looks_random(text)):
-            taken += field_values(name, text)
-            text = redaction.mark(raw_value)
-        else:
-            shown = redaction.value(text)
-            if shown != text:
-                taken += _decoded(taken_out(text, shown))
-                for each in credentials_in(text):
-                    taken.append(each.secret)
-                    if each.secret[:1] in ("{", "["):
-                        taken += leaves(each.secret.encode())
-            text = shown
+                plain.add(each, name, text, of_body)
+        if of_body:
+            raw = _text(each[1])
+            if name == "content-type":
+                types = (*types, raw)
+            else:
+                codings = f"{codings},{raw}" if codings else raw
         before = told.get(name)
         if before is None:
             told[name] = text
@@ -260,6 +283,27 @@ def _read_head(fields: Fields, redaction: Redaction) -> _Head:
     if types:
         json_type, lines_type, form_type = (_named if len(types[0]) <= _KNOWN else _named.__wrapped__)(types[0])
     return _Head(told, types, json_type, lines_type, form_type, codings, tuple(taken))
+
+
+def _read_field(field: Field, redaction: Redaction) -> tuple[str, str, bool, list[str]]:
+    """A field's name, its value as it is told, whether it says what the body is, and the secrets in it."""
+    raw_name, raw_value = field
+    if len(raw_name) <= _KNOWN:
+        name, hidden, doubtful, of_body = _known(raw_name, redaction.headers)
+    else:
+        name, hidden, doubtful, of_body = _known.__wrapped__(raw_name, redaction.headers)
+    text = _text(raw_value)
+    if hidden or (doubtful and looks_random(text)):
+        return name, redaction.mark(raw_value), of_body, list(field_values(name, text))
+    shown = redaction.value(text)
+    taken: list[str] = []
+    if shown != text:
+        taken += _decoded(taken_out(text, shown))
+        for each in credentials_in(text):
+            taken.append(each.secret)
+            if each.secret[:1] in ("{", "["):
+                taken += leaves(each.secret.encode())
+    return name, shown, of_body, taken
 
 
 _KNOWN = 64

@@ -13,7 +13,7 @@ from test_record import exchange, line_of
 from shadowproxy.compare.rules import Rules
 from shadowproxy.compare.verdict import judge as compared
 from shadowproxy.config import from_values
-from shadowproxy.echoes import Echoes, taken_out
+from shadowproxy.echoes import Echoes, prepared, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Verdict
 from shadowproxy.record import Answer, Judgement
 from shadowproxy.recorder import encode
@@ -340,3 +340,15 @@ def test_the_proxys_own_credentials_are_masked_in_answers_too() -> None:
         == {"saw": [BLANK, BLANK, BLANK, BLANK, "platform", "eu-west-1"]}
     )
     assert "s3cret" not in repr(policy)
+
+
+def test_the_secrets_that_are_remembered_are_few_and_short() -> None:
+    def remembered(*secrets: str) -> bool:
+        before = prepared.cache_info().hits
+        for _ in range(2):
+            assert Echoes(secrets, lambda secret: BLANK).text(f"no {secrets[0]}!") == f"no {BLANK}!"
+        return prepared.cache_info().hits > before
+
+    assert remembered(SECRET, "s3cret-token")
+    assert not remembered("long" * 100, "s3cret" * 30)
+    assert prepared.cache_info().maxsize == 256

@@ -1000,6 +1000,33 @@ def test_an_answer_with_lives_bytes_is_told_and_judged_as_if_it_were_read_by_its
     assert told["like"] == told["alone"]
 
 
+@given(st.lists(fields_strategy, min_size=1, max_size=6))
+def test_a_field_that_came_before_is_told_as_a_new_one(requests: list[Any]) -> None:
+    policy = Policy(redaction=Redaction(frozenset({"x-a*"}), hash_key=b"k"))
+    for fields in requests * 2:
+        asked = Exchange(exchange().request._replace(fields=fields), exchange().live, {})
+        line = encode(asked, proxy="p/0", policy=policy, judge=mismatch)
+        assert line == encode(asked, proxy="p/0", policy=Policy(redaction=policy.redaction), judge=mismatch)
+
+
+def test_what_is_remembered_of_fields_is_bounded_and_no_secret() -> None:
+    policy = Policy()
+
+    def remembered(name: bytes, value: bytes) -> bool:
+        asked = Exchange(exchange().request._replace(fields=((name, value),)), exchange().live, {})
+        encode(asked, proxy="p/0", policy=policy, judge=mismatch)
+        return policy.heads.plain.get((name, value)) is not None
+
+    assert remembered(b"Accept", b"*/*")
+    assert not remembered(b"Authorization", b"Bearer 6f1c")
+    assert not remembered(b"Cookie", b"")
+    assert not remembered(b"X-Referrer", b"http://me:s3cret@host/")
+    assert not remembered(b"X-Long", bytes(300))
+    for number in range(3000):
+        assert remembered(b"X-Request-ID", b"%d" % number)
+        assert len(policy.heads.plain) <= 1024
+
+
 @given(st.lists(fields_strategy | st.sampled_from([JSON, PACKED, (*JSON, (b"Set-Cookie", b"a=s3cret"))]), max_size=6))
 def test_a_head_that_came_before_is_told_as_a_new_one(heads: list[Any]) -> None:
     policy = Policy()
