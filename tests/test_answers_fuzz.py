@@ -163,6 +163,6 @@ def test_any_answers_make_a_report(drawn: list[tuple[Any, str, int]]) -> None:
     summary = summarise(records, Rules())
     figures = to_json(summary)
     assert to_json(load(save(summary))) == figures
-    json.dumps(figures)
+    json.dumps(figures, allow_nan=False)
     to_markdown(figures)
     to_html(figures)

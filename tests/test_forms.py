@@ -124,6 +124,9 @@ SETS = {
     "other gates": lambda: to_json(
         summarise(numbers(), Rules()), Gates(range=(0.0, 1.0), drift=None, min_agreement=0.5)
     ),
+    "numbers without end": lambda: figures_of(
+        chosen(40, 2, lambda source, n: ({"p": 1e308 if n % 2 else -1e-112}, {"p": 1e308 if n % 3 else 0.5}))
+    ),
     "few": lambda: figures_of(classes(5)),
     "nothing": lambda: figures_of([]),
     "no answers": lambda: figures_of(chosen(5, 1, lambda source, n: ({"a": 1}, failed(Outcome.LANE_FULL)))),

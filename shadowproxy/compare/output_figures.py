@@ -10,7 +10,7 @@ import orjson
 from shadowproxy.compare import drift, stats
 from shadowproxy.compare.cells import Cells, cell_deviation, cell_quantile, ends
 from shadowproxy.compare.few import Few
-from shadowproxy.compare.figures.shown import DECILES, QUANTILES, Figures, estimated, from_sums, ranked
+from shadowproxy.compare.figures.shown import DECILES, QUANTILES, Figures, estimated, finite, from_sums, ranked
 from shadowproxy.compare.kinds import Decided
 from shadowproxy.compare.outputs import MILLION
 from shadowproxy.compare.related import AXES, Prints
@@ -181,7 +181,7 @@ def _number_arm(cells: Cells) -> Figures:
     return {
         "n": total,
         "quantiles": {name: cell_quantile(cells, cells.width, q) for name, q in {"p1": 0.01, **DECILES}.items()},
-        "deviation": cell_deviation(cells, cells.width),
+        "deviation": finite(cell_deviation(cells, cells.width)),
         "top_share": max(cells.values()) / total if total else None,
         "histogram": drift.histogram(cells, cells.width),
     }
@@ -208,7 +208,7 @@ def _number_drift(judged: Decided, spread: Spread, agreement: Estimate | None) -
         for arm in (spread.live_blocks, spread.shadow_blocks)
     ]
     moved, deviation = stats.wasserstein(*points), cell_deviation(spread.live, spread.live.width)
-    return found | {"wasserstein_in_sigmas": moved / deviation if moved is not None and deviation else None}
+    return found | {"wasserstein_in_sigmas": finite(moved / deviation) if moved is not None and deviation else None}
 
 
 def _turned(judged: Decided, norms: Estimate | None) -> Figures:

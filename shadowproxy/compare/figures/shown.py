@@ -31,6 +31,11 @@ def estimated(estimate: Estimate | None) -> Figures | None:
     }
 
 
+def finite(value: float | None) -> float | None:
+    """A figure as JSON can hold it: none where numbers near the greatest leave it without an end."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def ranked(counts: Mapping[str, int]) -> dict[str, int]:
     rows: Iterable[tuple[str, int]] = sorted(counts.items(), key=lambda each: (-each[1], str(each[0])))
     return {str(key): count for key, count in rows if count}
