@@ -215,7 +215,7 @@ def closing_when_asked_again() -> Script:
 async def test_a_whole_body_that_met_a_closed_connection_is_sent_once_more() -> None:
     async with Origin(closing_when_asked_again()) as origin, Endpoint(origin.url, retry=True) as endpoint:
         for _ in range(2):
-            answering = await endpoint.ask("POST", b"/", [*FIELDS, (b"Content-Length", b"2")], b"hi")
+            answering = await endpoint.ask("GET", b"/", [*FIELDS, (b"Content-Length", b"2")], b"hi")
             assert await whole(answering) == b"1"
         assert [message.body for message in origin.requests] == [b"hi"] * 3
 

@@ -183,15 +183,11 @@ def hang_up_when_asked_again(how: str) -> tuple[object, asyncio.Event]:
     return script, closed
 
 
+CHUNKED = post(5).replace(b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n") + b"\r\n0\r\n\r\n"
+
+
 @pytest.mark.parametrize("how", ["end", "reset"])
-@pytest.mark.parametrize(
-    "raw",
-    [
-        GET,
-        post(5),
-        post(5).replace(b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n") + b"\r\n0\r\n\r\n",
-    ],
-)
+@pytest.mark.parametrize("raw", [GET, *(each.replace(b"POST", b"GET") for each in (post(5), CHUNKED))])
 async def test_a_request_that_met_a_closing_connection_is_sent_once_more(
     proxy: StartProxy, how: str, raw: bytes
 ) -> None:
@@ -202,6 +198,29 @@ async def test_a_request_that_met_a_closing_connection_is_sent_once_more(
         assert closed.is_set()
         assert len(running.live.connections) == 2
         assert len(running.live.connections[1].requests) == 1
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+@pytest.mark.parametrize("after", [0, 0.005, 0.05])
+@pytest.mark.parametrize("raw", [post(5), CHUNKED, post(5).replace(b"POST", b"DELETE")])
+async def test_what_changes_something_is_not_sent_again_once_live_has_taken_it(
+    proxy: StartProxy, raw: bytes, after: float, how: str
+) -> None:
+    """A model that took a POST and died within a tenth of a second was given it twice."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await peer.request()
+        await asyncio.sleep(after)
+        if how == "reset":
+            peer.reset()
+
+    async with proxy(script) as running, await running.caller() as caller:
+        assert (await caller.ask(GET)).status == 200
+        assert told(await caller.ask(raw)) == (502, "http_response_incomplete")
+        assert [len(each.requests) for each in running.live.connections] == [2]
+        assert running.sidecar.proxy.retries == 0
 
 
 async def test_it_is_sent_once_more_over_a_new_connection_for_the_others_may_be_closing_too(proxy: StartProxy) -> None:

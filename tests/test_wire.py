@@ -18,6 +18,7 @@ import trustme
 import uvloop
 from fakes import Hasty, Origin, Peer, answer, chunk_of, chunked, deaf_port, silent, then_close
 
+from shadowproxy.serve import kernel
 from shadowproxy.serve.answer import Answer
 from shadowproxy.serve.asking import IDLE_CLOSE, MAX_INTERIM, PARTS, Message, Stale
 from shadowproxy.serve.connection import HIGH_WATER
@@ -181,6 +182,35 @@ async def test_a_connection_is_not_used_that_something_has_come_on_before_the_lo
                     second.sendall(answer(b"mine"))
                     await answering.wait_head()
                     assert await anext(answering) == b"mine"
+                await settled(wire, NOTHING)
+
+
+@pytest.mark.source
+@on_both_loops
+async def test_a_post_that_crosses_the_closing_of_its_connection_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was not taken: the server had closed before it came, and said so in the moment in which it was sent."""
+    monkeypatch.setattr(kernel, "is_silent", lambda watching: True)
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with Wire("127.0.0.1", listening.getsockname()[1]) as wire:
+            asking = asyncio.ensure_future(ask(wire, get()))
+            first, _ = await loop.run_in_executor(None, listening.accept)
+            with first:
+                await loop.run_in_executor(None, first.recv, 1000)
+                first.sendall(answer())
+                await asking
+                accepting = loop.run_in_executor(None, listening.accept)
+                first.close()
+                answering = Answer(wire.loop)
+                head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n"
+                wire.begin(answering, Message("POST", head, b"hi", chunked=False, silence=5.0, again=True))  # and the loop has had no turn
+                second, _ = await accepting
+                with second:
+                    assert (await loop.run_in_executor(None, second.recv, 1000)).endswith(b"hi")
+                    second.sendall(answer(b"mine"))
+                    await answering.wait_head()
+                    assert await anext(answering) == b"mine"
+                    assert answering.sent_again
                 await settled(wire, NOTHING)
 
 

@@ -23,15 +23,21 @@ PARTS = 600  # of chunks, read in one turn: half a millisecond
 SMALL_UPLOAD = 16 * 1024  # bytes that any server's kernel takes at once, whether the server reads them or not
 
 IDLE_CLOSE = 0.1
-"""Seconds. A reused connection that ends so soon after a request was sent by it, without a byte of an answer, counts as
-closed while it was idle: the closing and the request passed each other on their way. That is seen within one round
+"""Seconds. A reused connection that ends so soon after a request was sent by it, without a byte of an answer, may have
+been closed while it was idle: the closing and the request passed each other on their way. That is seen within one round
 trip, and later by as long as this process was kept waiting for a processor. A connection that ends later ended while
 the server had the request, and may have worked on it: a POST that a model had worked on for 0.3 s was sent to it twice.
 """
 
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""These change nothing (RFC 9110 section 9.2.1), so that within IDLE_CLOSE they are sent again. For all others the kernel
+is asked as well: where a server had closed before the request came to it, its closing does not acknowledge the request.
+A model that took a POST and died after 5 ms was given it twice.
+"""
+
 
 class Stale(httpx.ReadError):
-    """A reused connection ended before a byte of the answer, within IDLE_CLOSE: it had been closed while idle."""
+    """A reused connection ended before a byte of the answer, and had been closed while it was idle: see IDLE_CLOSE and SAFE."""
 
 
 class Message:
@@ -298,13 +304,12 @@ class Asking:
         assert connection is not None
         assert message is not None
         why = f": {exc}" if exc else ""
-        after = connection.loop.time() - self._sent_at
         if head is not None and reader is not None:
             if exc is None and reader.at_eof():
                 self._end(head, b"", left_over=False)
             else:
                 self.fail(httpx.ReadError(f"the connection was closed in the answer's midst{why}"))
-        elif not connection.used or self.first_byte_at or after > IDLE_CLOSE:
+        elif not connection.used or self.first_byte_at or not self._was_idle(exc):
             self.fail(httpx.ReadError(f"the connection was closed before the answer{why}"))
         elif message.again and isinstance(message.body, bytes):
             connection.abort()
@@ -314,6 +319,16 @@ class Asking:
             connection.wire.dial(self, message)  # what is new is not `used`: there is no third time
         else:
             self.fail(Stale("a reused connection was closed before the answer"))
+
+    def _was_idle(self, exc: Exception | None) -> bool:
+        """Whether the connection, which has ended, was closed before the server had the request."""
+        connection, message = self._connection, self._message
+        assert connection is not None
+        assert message is not None
+        if connection.loop.time() - self._sent_at > IDLE_CLOSE:
+            return False
+        # A reset says nothing of what came before it: acknowledging may be put off, and it never is then.
+        return message.method in SAFE or (not isinstance(exc, ConnectionResetError) and connection.untaken())
 
     def _end(self, head: ReplyHead, piece: bytes, *, left_over: bool) -> None:
         """The answer is whole. Its connection is free before anybody is told: what is asked next may go by it."""

@@ -30,6 +30,7 @@ class Connection:
         "_asking",
         "_ended_by",
         "_sock",
+        "_untaken",
         "_watcher",
         "aborted",
         "deadline",
@@ -51,6 +52,7 @@ class Connection:
         self.aborted = False
         self.lost = False  # the transport has closed it
         self._sock = sock  # the transport's, to ask the kernel of it while that is open
+        self._untaken = False  # when TLS had read to the end, after which its transport closes the socket
         self._watcher = kernel.watcher(sock)
         self._asking: Asking | None = None  # None while idle
         self._ended_by: Exception | None = None
@@ -71,6 +73,10 @@ class Connection:
             return True
         self.abort()  # rule 2; the loop has not had its turn to say so
         return False
+
+    def untaken(self) -> bool:
+        """Whether the other side's kernel has not taken all that was sent."""
+        return self._untaken or kernel.unacknowledged(self._sock) > 0
 
     def begin(self, asking: "Asking") -> None:
         self._asking = asking
@@ -127,6 +133,7 @@ class Connection:
         """From here on nothing waits to be read but what is `behind`: there is no more than the kernel had."""
         if self._asking is not None:
             self._asking.unpause()
+        self._untaken = self.untaken()
         self.lost = True
 
     def connection_lost(self, exc: Exception | None) -> None:

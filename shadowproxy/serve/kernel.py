@@ -5,7 +5,8 @@
   still there: Linux keeps what was received before a reset until it is read. (gunicorn with a 401, hypercorn: of 80
   uploads of 3 MB the answer to 40 was lost.)
 - That a server has closed a connection is in the kernel before the loop has had a turn to say so.
-- An answer that comes while a part of the request is not acknowledged is one that did not wait for the request.
+- An answer that comes while a part of the request is not acknowledged is one that did not wait for the request. A
+  connection that ends while a part of it is not was closed before the server had the request.
 """
 
 import fcntl
@@ -44,6 +45,6 @@ def unacknowledged(sock: socket.socket) -> int:
     """How many bytes that were sent the other side's kernel has not taken; 0 where that cannot be known."""
     try:
         (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
-    except OSError:
+    except (OSError, ValueError):  # it is closed on this side
         return 0
     return int(count)
