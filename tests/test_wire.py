@@ -203,7 +203,8 @@ async def test_a_post_that_crosses_the_closing_of_its_connection_is_sent_again(m
                 first.close()
                 answering = Answer(wire.loop)
                 head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n"
-                wire.begin(answering, Message("POST", head, b"hi", chunked=False, silence=5.0, again=True))  # and the loop has had no turn
+                message = Message("POST", head, b"hi", chunked=False, silence=5.0, again=True)
+                wire.begin(answering, message)  # and the loop has had no turn
                 second, _ = await accepting
                 with second:
                     assert (await loop.run_in_executor(None, second.recv, 1000)).endswith(b"hi")

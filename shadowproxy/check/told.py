@@ -31,7 +31,7 @@ _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
 def lines(config: Config, found: Findings, given: Given | None = None) -> Iterator[str]:
     """The screen, and at its end whether the configuration will work here.
 
-    With `given`, what the file itself says, the changed defaults that it gets by leaving them out are named.
+    With `given`, what the file itself says, the changed defaults that matter for it are named.
     """
     yield from _titled("listen", str(config.listen), found.of("listen"))
     yield from _titled("admin", "off" if config.admin is None else str(config.admin), found.of("admin"))
@@ -55,8 +55,10 @@ def lines(config: Config, found: Findings, given: Given | None = None) -> Iterat
         yield from _titled("installed", "", found.of("installed"))
     if given is not None and (told := changed(config, given)):
         yield ""
+        yield from _wrapped(f"{'changed':<12}", "for those who had an earlier version:")
         for line in told:
-            yield from _wrapped(f"{'changed':<12}", line)
+            yield from _wrapped(" " * 12, line)
+        yield from _wrapped(" " * 12, "(CHANGELOG.md has the line that restores each)")
     if config.warnings:
         yield ""
     for warning in config.warnings:

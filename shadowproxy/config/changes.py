@@ -19,9 +19,9 @@ Given = Mapping[str, Any]
 class Change:
     """One changed default.
 
-    `key` is as in docs/configuration.md and `since` the heading in CHANGELOG.md. `old` and `new` are what the key was
-    and is; `restore` is the YAML that makes it `old` again, None where nothing does. `means` says what came of it, as
-    a sentence after the key. `names` gives the shadows that it matters for, "" where it is no shadow's key.
+    `key` is as in docs/configuration.md and `since` the heading in CHANGELOG.md, which says what came of it. `old` and
+    `new` are what the key was and is; `restore` is the YAML that makes it `old` again, None where nothing does. `names`
+    gives the shadows that it matters for, "" where it is no shadow's key.
     """
 
     key: str
@@ -29,18 +29,15 @@ class Change:
     old: str
     new: str
     restore: str | None
-    means: str
     names: Callable[[Config, Given], Iterator[str]]
 
     def told(self, config: Config, given: Given) -> Iterator[str]:
-        """A line for each place in a file for which it matters."""
-        for name in self.names(config, given):
-            before = "nothing restores it" if self.restore is None else f"as before: {_of(self.restore, name)}"
-            yield f"{_of(self.key, name)}: {self.means}; {before}"
-
-
-def _of(text: str, name: str) -> str:
-    return text.replace("NAME", name) if name else text
+        """A line for each place in a file for which it matters; one where that is every one of several shadows."""
+        names = list(self.names(config, given))
+        if len(names) > 1 and len(names) == len(config.shadows):
+            names = ["*"]
+        for name in names:
+            yield f"{self.key.replace('NAME', name)} was {self.old}"
 
 
 def _methods(config: Config, given: Given) -> Iterator[str]:
@@ -72,16 +69,12 @@ def _timeout(config: Config, given: Given) -> Iterator[str]:
 
 
 def _retry(config: Config, given: Given) -> Iterator[str]:
-    if config.live.url is not None and config.live.retry == "idle":
+    if given.get("live.retry") == "idle":  # who wrote it wants requests to be sent again
         yield ""
 
 
-def _everywhere(config: Config, given: Given) -> Iterator[str]:
-    yield ""
-
-
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
-    """It is said elsewhere: by an error, or by another command than `check`."""
+    """It is said elsewhere, by an error or by another command than `check`, or there is nothing to be done about it."""
     return iter(())
 
 
@@ -92,7 +85,6 @@ CHANGES: Final = (
         old='["*"]',
         new="[GET, HEAD, POST, OPTIONS]",
         restore='shadows: {NAME: {match: {methods: ["*"]}}}',
-        means="PUT, PATCH, DELETE and other methods are no longer mirrored unless this names them",
         names=_methods,
     ),
     Change(
@@ -101,16 +93,14 @@ CHANGES: Final = (
         old='["*"]',
         new="[GET, HEAD, POST, OPTIONS]",
         restore='control: {methods: ["*"]}',
-        means="live is no longer asked PUT, PATCH, DELETE and other methods a second time unless this names them",
         names=_control,
     ),
     Change(
         key="shadows.NAME.forward_credentials",
         since="Unreleased",
-        old="true",
+        old="false, for header fields known by their names alone",
         new="false",
         restore="shadows: {NAME: {forward_credentials: true}}",
-        means="credentials in the query, and those that only their form tells, are held back too",
         names=_credentials,
     ),
     Change(
@@ -119,7 +109,6 @@ CHANGES: Final = (
         old="[key]",
         new="[]",
         restore="log: {redact: {query: [key]}}",
-        means="the parameter key is redacted only where its value looks like one",
         names=_query,
     ),
     Change(
@@ -128,7 +117,6 @@ CHANGES: Final = (
         old="'*'",
         new="GET, HEAD, POST, OPTIONS",
         restore="--method '*'",
-        means="replay leaves out requests of other methods and says how many",
         names=_nowhere,
     ),
     Change(
@@ -137,16 +125,14 @@ CHANGES: Final = (
         old="60s",
         new="600s",
         restore="live: {timeout: 60s}",
-        means="live may be silent for 600 s before a caller gets 504, no longer for 60 s",
         names=_timeout,
     ),
     Change(
         key="live.retry",
         since="Unreleased",
         old="idle, however long live had it",
-        new="idle, within 0.1 s",
+        new="idle, for what live had not taken",
         restore=None,
-        means="a request that live had for longer than 0.1 s is not sent a second time any more",
         names=_retry,
     ),
     Change(
@@ -155,8 +141,7 @@ CHANGES: Final = (
         old="credentials by their names",
         new="credentials by their names and by what they look like",
         restore=None,
-        means="what looks like a credential is redacted too, whatever its name",
-        names=_everywhere,
+        names=_nowhere,
     ),
     Change(
         key="admin_token",
@@ -164,7 +149,6 @@ CHANGES: Final = (
         old="any length",
         new="16 characters where admin listens beyond loopback",
         restore=None,
-        means="a shorter one is an error",
         names=_nowhere,
     ),
 )

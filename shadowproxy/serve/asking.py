@@ -30,14 +30,14 @@ the server had the request, and may have worked on it: a POST that a model had w
 """
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-"""These change nothing (RFC 9110 section 9.2.1), so that within IDLE_CLOSE they are sent again. For all others the kernel
-is asked as well: where a server had closed before the request came to it, its closing does not acknowledge the request.
-A model that took a POST and died after 5 ms was given it twice.
+"""These change nothing (RFC 9110 section 9.2.1), so that within IDLE_CLOSE they are sent again. For all others the
+kernel is asked as well: where a server had closed before the request came to it, its closing does not acknowledge the
+request. A model that took a POST and died after 5 ms was given it twice.
 """
 
 
 class Stale(httpx.ReadError):
-    """A reused connection ended before a byte of the answer, and had been closed while it was idle: see IDLE_CLOSE and SAFE."""
+    """A reused connection ended before a byte of the answer: it had been closed while it was idle (IDLE_CLOSE, SAFE)."""
 
 
 class Message:
