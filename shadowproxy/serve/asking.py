@@ -37,7 +37,7 @@ request. A model that took a POST and died after 5 ms was given it twice.
 
 
 class Stale(httpx.ReadError):
-    """A reused connection ended before a byte of the answer: it had been closed while it was idle (IDLE_CLOSE, SAFE)."""
+    """A reused connection ended before a byte of the answer, as it had been closed while idle (IDLE_CLOSE, SAFE)."""
 
 
 class Message:
