@@ -1,0 +1,150 @@
+"""What the self-test found, as text for a terminal and as HTML. Both draw what `run.selftest` gave."""
+
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shadowproxy.compare.html import document, html_table, text_in_html
+from shadowproxy.compare.visible import visible
+from shadowproxy.compare.words import percent
+from shadowproxy.selftest.run import Figures
+
+TITLE: Final = "What this report would have caught"
+
+_HOW: Final = {"fails": "NOT READY", "withheld": "READY is withheld"}
+
+
+def opening(figures: Figures) -> str:
+    log = figures["log"]
+    drawn = f"{log['drawn']:,} of {log['records']:,} requests" if log["drawn"] < log["records"] else _requests(log)
+    said = f"{drawn}, with faults planted into live's own answers"
+    left_out = sum(log["unreadable"].values())
+    if left_out:
+        reasons = ", ".join(f"{why} {count:,}" for why, count in log["unreadable"].items())
+        said += f"; {left_out:,} line{'' if left_out == 1 else 's'} could not be read ({reasons})"
+    return said
+
+
+def _requests(log: Figures) -> str:
+    return f"{log['drawn']:,} request{'' if log['drawn'] == 1 else 's'}"
+
+
+def about_twin(figures: Figures) -> str:
+    """What is said of a shadow without a fault."""
+    twin = figures["twin"]
+    if twin["ready_from"] is not None:
+        return f"A shadow that answers exactly as live does is READY from {twin['ready_from']:,} requests on."
+    missing = ", ".join(f"{name} ({result})" for name, result in twin["checks"].items() if result != "pass")
+    return (
+        "Not even a shadow that answers exactly as live does is READY with so few requests: "
+        f"{missing}. What is seen below is seen by a check that fails."
+    )
+
+
+def about_answers(figures: Figures) -> list[str]:
+    """Where the answers were found, route by route."""
+    found = []
+    for row in figures["answers"]:
+        where = f" on {row['route']}" if row["route"] is not None else ""
+        if row["place"] is None:
+            found.append(f"No field was found that holds the answer{where}; name it by --field.")
+        else:
+            found.append(f"The answer{where} is the {row['kind']} at {row['place'] or 'the whole body'}.")
+    if figures["part"] is not None and any("one part" in row["name"] for row in figures["faults"]):
+        found.append(f"The one part of the requests is where {figures['part']}.")
+    return found
+
+
+def cell(seen: Figures, figures: Figures) -> str:
+    """From how many requests on; > N where it is not seen in all of them."""
+    return f"> {figures['log']['drawn']:,}" if seen["from"] is None else f"{seen['from']:,}"
+
+
+def sees(row: Figures) -> str:
+    """The check that sees a fault at the largest share at which it is seen, and how."""
+    seen = [each for each in row["seen"] if each["from"] is not None]
+    if not seen:
+        return "nothing"
+    return f"{seen[-1]['by']}: {_HOW[seen[-1]['how']]}"
+
+
+def heads(figures: Figures) -> tuple[str, ...]:
+    return ("Fault", *(f"#{percent(share)}" for share in figures["shares"]), "Seen by")
+
+
+def rows(figures: Figures) -> list[tuple[str, ...]]:
+    return [
+        (row["name"], *(cell(each, figures) for each in row["seen"]), sees(row))
+        for row in figures["faults"]
+    ]
+
+
+def unseen(figures: Figures) -> list[str]:
+    """The faults that not even the largest share makes visible, each with what would."""
+    found = []
+    for row in figures["faults"]:
+        if row["seen"][-1]["from"] is None:
+            how = row["unseen_by_default"] or "more requests, or narrower gates"
+            found.append(f"{row['name']}: {how}")
+    return found
+
+
+def explanation(figures: Figures) -> str:
+    return (
+        "From how many requests on each fault is seen, by the share of the answers that have it; the median of "
+        f"{figures['plants']} plants. Seen means that the report says NOT READY, or not READY where it would be."
+    )
+
+
+# --- text ----------------------------------------------------------------------------------------------------------
+
+
+def print_selftest(figures: Figures, console: Console) -> None:
+    _say(console, opening(figures), "bold")
+    for line in (*about_answers(figures), about_twin(figures)):
+        _say(console, line)
+    console.print()
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for at, head in enumerate(heads(figures)):
+        numeric = head.startswith("#")
+        table.add_column(
+            head.lstrip("#"), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric, min_width=6
+        )
+    for row in rows(figures):
+        table.add_row(*(Text(visible(each)) for each in row))
+    console.print(table)
+    console.print()
+    _say(console, explanation(figures))
+    missed = unseen(figures)
+    if missed:
+        _say(console, f"Not seen, even in {percent(figures['shares'][-1])} of the answers, but would be by:", "bold")
+        for line in missed:
+            _say(console, f"  {line}")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(visible(text), style=style), soft_wrap=True, highlight=False)
+
+
+# --- HTML ----------------------------------------------------------------------------------------------------------
+
+
+def to_html(figures: Figures) -> str:
+    """One file without a script and without an address outside it, as the report's."""
+    lines = (*about_answers(figures), about_twin(figures))
+    body = [f"<header><h1>{text_in_html(TITLE)}</h1><p>{text_in_html(opening(figures))}</p></header><main>"]
+    body += [f"<p>{text_in_html(line)}</p>" for line in lines]
+    cells = [[text_in_html(each) for each in row] for row in rows(figures)]
+    body.append(html_table(heads(figures), cells, explanation(figures), " class='wide'"))
+    missed = unseen(figures)
+    if missed:
+        items = "".join(f"<li>{text_in_html(line)}</li>" for line in missed)
+        share = text_in_html(percent(figures["shares"][-1]))
+        body.append(f"<h2>Not seen, even in {share} of the answers</h2><ul>{items}</ul>")
+    if figures["not_planted"]:
+        items = "".join(f"<li>{text_in_html(name)}</li>" for name in figures["not_planted"])
+        body.append(f"<details><summary>Faults that such answers cannot have</summary><ul>{items}</ul></details>")
+    body.append("</main>")
+    return document(TITLE, "".join(body))

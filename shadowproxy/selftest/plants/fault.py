@@ -1,0 +1,124 @@
+"""One planted fault, and what its function is given."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final, Literal
+
+import orjson
+
+from shadowproxy.compare.answers import answer_value
+from shadowproxy.compare.kinds import Kind
+from shadowproxy.record import Answer, Body, Record
+
+JSON: Final = {"content-type": "application/json"}
+
+Part = Literal["rare", "slice"]
+"""A part of the requests that a fault is confined to: those that live answers with its rarest class, or one slice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the answers on one route, from live's own.
+
+    place: where the answer is in live's payload; kind: what it is; None where no place is judged. fields: all places
+    that a check looks at. low and high: of the numbers there. classes: the values there, the most frequent first, where
+    they are few. batches: whether most answers have several rows. streams: whether any came as a stream. calls: whether
+    most texts are calls of tools. slow: live's p99 in milliseconds. other: a place that no check looks at.
+    """
+
+    place: str | None = None
+    kind: Kind | None = None
+    fields: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    classes: tuple[Any, ...] = ()
+    fractions: bool = False
+    width: int = 0
+    batches: bool = False
+    streams: bool = False
+    calls: bool = False
+    slow: float | None = None
+    other: str | None = None
+    slices: bool = False
+
+    @property
+    def spread(self) -> float:
+        """The width of live's range; for a constant its size, and 1 for a constant 0."""
+        return self.high - self.low or abs(self.high) or 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One exchange that a fault is planted in.
+
+    before: live's answer to the request before it on the same route; another: to any other request there; stuck: to one
+    that some requests in a row share.
+    """
+
+    record: Record
+    known: Known
+    random: Random
+    before: Answer
+    another: Answer
+    stuck: Answer
+
+    @property
+    def live(self) -> Answer:
+        return self.record.live
+
+    @property
+    def value(self) -> Any:
+        """What live says, to be changed at will."""
+        return copy.deepcopy(answer_value(self.record.live))
+
+
+Plant = Callable[[Case], Answer | None]
+"""What the shadow answers instead; None where this answer offers nothing to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that a shadow may have.
+
+    name: in plain words. check: the check that is there to see it. applies: whether a route's answers are such that it
+    can be planted. part: the requests that it is confined to. unseen_by_default: how to have it seen, where it changes
+    nothing that a check looks at.
+    """
+
+    name: str
+    check: str
+    applies: Callable[[Known], bool]
+    plant: Plant
+    part: Part | None = None
+    unseen_by_default: str | None = None
+
+
+def judged(known: Known) -> bool:
+    return known.place is not None
+
+
+def always(known: Known) -> bool:
+    return True
+
+
+def of_kinds(*kinds: Kind) -> Callable[[Known], bool]:
+    return lambda known: known.kind in kinds
+
+
+def saying(case: Case, value: Any) -> Answer:
+    """Live's answer with another payload, as plain JSON."""
+    body = Body("json", value, _size(value))
+    return case.live._replace(headers=JSON, body=body, judgement=None)
+
+
+def with_status(case: Case, status: int, value: Any) -> Answer:
+    return saying(case, value)._replace(status=status)
+
+
+def _size(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value))
+    except orjson.JSONEncodeError:
+        return len(repr(value))

@@ -1,0 +1,62 @@
+"""A shadow that fails, rejects or is slow."""
+
+from typing import Any, Final
+
+from shadowproxy.compare.answers import content
+from shadowproxy.exchange import Outcome
+from shadowproxy.record import Answer, Body
+from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, with_status
+
+_ERROR_EVENT: Final = 'event: error\ndata: {"error": {"type": "overloaded_error", "message": "Overloaded"}}\n\n'
+_REJECTED: Final[dict[str, Any]] = {
+    "detail": [{"type": "missing", "loc": ["body", "currency"], "msg": "Field required"}]
+}
+
+
+def _timeout(case: Case) -> Answer:
+    return Answer(Outcome.TIMEOUT, error="no answer in time", total_ms=20 * (case.known.slow or 100.0))
+
+
+def _reset(case: Case) -> Answer:
+    return Answer(Outcome.PROTOCOL_ERROR, error="the connection was reset", total_ms=case.live.total_ms)
+
+
+def _slow(case: Case) -> Answer | None:
+    slow = case.known.slow
+    if slow is None or case.live.total_ms is None:
+        return None
+    return case.live._replace(total_ms=max(2 * slow, case.live.total_ms), judgement=None)
+
+
+def _error_event(case: Case) -> Answer | None:
+    """The stream as far as its middle, then the event."""
+    body = case.live.body
+    if content(case.live).stream is None or body is None or not isinstance(body.value, str):
+        return None
+    events = body.value.split("\n\n")
+    text = "\n\n".join([*events[: max(1, len(events) // 2)], _ERROR_EVENT])
+    headers = {"content-type": "text/event-stream"}
+    return case.live._replace(headers=headers, body=Body("text", text, len(text)), judgement=None)
+
+
+def _timed(known: Known) -> bool:
+    return known.slow is not None
+
+
+def _streams(known: Known) -> bool:
+    return known.streams
+
+
+FAULTS: Final = (
+    Fault(
+        "status 500",
+        "errors",
+        always,
+        lambda case: with_status(case, 500, {"error": "ValueError: input has 7 features, 8 are expected"}),
+    ),
+    Fault("status 422", "flips", always, lambda case: with_status(case, 422, _REJECTED)),
+    Fault("the connection is reset", "errors", always, _reset),
+    Fault("no answer within the time allowed", "errors", always, _timeout),
+    Fault("twice as slow as live's slowest 1 %", "latency", _timed, _slow),
+    Fault("a stream ends in an error event", "errors", _streams, _error_event),
+)

@@ -1,0 +1,136 @@
+"""The whole self-test: every fault that fits, at every share, in this process or several."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from shadowproxy import __version__
+from shadowproxy.compare.gates import Gates
+from shadowproxy.compare.reading import Reading
+from shadowproxy.selftest.known import WHOLE
+from shadowproxy.selftest.measure import PLANTS, SHARES, Seen, measured_all, ready_from
+from shadowproxy.selftest.planting import Planting, faults_of, prepared
+from shadowproxy.selftest.plants import FAULTS
+from shadowproxy.selftest.plants.fault import Fault
+from shadowproxy.selftest.sample import Sample
+
+FORMAT: Final = 1
+"""The version of the JSON. Keys are added within a version, never changed or taken away."""
+
+Figures = dict[str, Any]
+Progress = Callable[[int, int], None]
+"""Told how many faults are measured, and of how many."""
+
+
+def selftest(
+    sample: Sample, reading: Reading, gates: Gates, *, jobs: int = 1, progress: Progress | None = None
+) -> Figures:
+    """What a report on these requests would have caught, as plain JSON values.
+
+    Raises SampleError where live hardly answered, or too seldom.
+    """
+    planting = prepared(sample.records, reading, gates)
+    faults = faults_of(planting)
+    seen = _measured(planting, faults, jobs, progress)
+    start, twin = ready_from(planting)
+    return {
+        "shadowproxy_selftest": FORMAT,
+        "version": __version__,
+        "log": {
+            "records": sample.of,
+            "drawn": len(sample.records),
+            "first": sample.records[0].at,
+            "last": sample.records[-1].at,
+            "unreadable": dict(sorted(sample.unreadable.items())),
+        },
+        "prefixes": list(planting.cuts),
+        "shares": list(SHARES),
+        "plants": PLANTS,
+        "gates": asdict(gates),
+        "twin": {"result": twin.result, "ready_from": start, "checks": twin.checks},
+        "answers": [
+            {"route": None if route == WHOLE else route, "place": known.place, "kind": known.kind}
+            for route, known in sorted(planting.known.items())
+        ],
+        "part": planting.part_name,
+        "faults": [_row(fault, [each for each in seen if each[0] == fault.name]) for fault in faults],
+        "not_planted": [fault.name for fault in FAULTS if fault not in faults],
+    }
+
+
+def _row(fault: Fault, seen: list[tuple[str, Seen]]) -> Figures:
+    rows = sorted((each for _, each in seen), key=lambda each: each.share)
+    return {
+        "name": fault.name,
+        "check": fault.check,
+        "unseen_by_default": fault.unseen_by_default,
+        "seen": [{"share": each.share, "from": each.start, "by": each.check, "how": each.how} for each in rows],
+    }
+
+
+# --- in several processes --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Faults to be measured at one share together, as they share the summaries of what is not planted."""
+
+    share: float
+    names: tuple[str, ...]
+    faults: tuple[Fault, ...] = field(default=(), compare=False)
+
+
+def _tasks(faults: Sequence[Fault], jobs: int) -> Iterator[_Task]:
+    """One for each share; with more processes than shares, several. The largest share, which takes longest, first."""
+    pieces = -(-jobs // len(SHARES))
+    for share in sorted(SHARES, reverse=True):
+        for at in range(pieces):
+            part = tuple(faults[at::pieces])
+            if part:
+                yield _Task(share, tuple(fault.name for fault in part), part)
+
+
+def _measured(
+    planting: Planting, faults: Sequence[Fault], jobs: int, progress: Progress | None
+) -> list[tuple[str, Seen]]:
+    total, done = len(faults) * len(SHARES), 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    told(0)
+    found: list[tuple[str, Seen]] = []
+    if jobs == 1:
+        for task in _tasks(faults, 1):
+            rows = measured_all(planting, task.faults, task.share, lambda: told(1))
+            found += zip(task.names, rows, strict=True)
+        return found
+    from concurrent.futures import ProcessPoolExecutor, as_completed  # only here: it takes 13 ms to load
+
+    tasks = list(_tasks(faults, jobs))
+    with ProcessPoolExecutor(min(jobs, len(tasks)), initializer=_begin, initargs=(planting,)) as pool:
+        waiting = {pool.submit(_in_process, task.share, task.names): task for task in tasks}
+        try:
+            for each in as_completed(waiting):
+                task = waiting[each]
+                found += zip(task.names, each.result(), strict=True)
+                told(len(task.names))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return found
+
+
+_planting: list[Planting] = []
+"""In a process of the pool, what it was sent."""
+
+
+def _begin(planting: Planting) -> None:
+    _planting[:] = [planting]
+
+
+def _in_process(share: float, names: tuple[str, ...]) -> list[Seen]:
+    by_name = {fault.name: fault for fault in FAULTS}
+    return measured_all(_planting[0], [by_name[name] for name in names], share)

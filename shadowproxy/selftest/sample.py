@@ -1,0 +1,89 @@
+"""The part of a log that faults are planted in: a fixed draw by the hash of the request ID, in the order of time."""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from shadowproxy.compare.engines import files_of
+from shadowproxy.compare.sketch import hashed
+from shadowproxy.compare.summary import micros
+from shadowproxy.lines import Unreadable, lines
+from shadowproxy.record import NO_HEADERS, Record, RecordError, decode
+
+MOST_RECORDS: Final = 5_000
+MOST_BYTES: Final = 64 * 2**20
+"""Of the drawn lines together: of a log of very long lines, fewer are drawn."""
+
+_SAVED: Final = b'{"shadowproxy_summary"'
+_TOLD_EVERY: Final = 200
+
+
+class SampleError(Exception):
+    """A log that nothing can be planted in. The text is one line."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """The drawn records, and how many the log has. `unreadable` counts lines that are no records, by why."""
+
+    records: list[Record]
+    of: int
+    unreadable: Counter[str] = field(default_factory=Counter)
+
+
+def drawn(
+    paths: Iterable[str | Path],
+    *,
+    most: int = MOST_RECORDS,
+    most_bytes: int = MOST_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sample:
+    """The records whose IDs hash lowest, in the order of time. Only live's leg of them is kept.
+
+    Raises OSError where a path cannot be read and SampleError for a saved summary, which has no records.
+    """
+    files = [file for path in paths for file in files_of(path)]
+    unreadable: Counter[str] = Counter()
+    kept: list[tuple[int, int, int, Record]] = []
+    of = size = told = 0
+    for line in lines(files, None if progress is None else lambda count: progress(count, 0)):
+        if isinstance(line, Unreadable):
+            unreadable[line.why.partition(":")[0]] += 1
+            continue
+        if line.raw.startswith(_SAVED):
+            raise SampleError(f"{line.file} is a summary: faults are planted in records, give the log it was made of")
+        try:
+            record = decode(line.raw)
+            micros(record.at)
+        except RecordError as error:
+            unreadable["torn line" if line.torn else str(error).partition(":")[0]] += 1
+            continue
+        except ValueError:
+            unreadable["no time"] += 1
+            continue
+        of += 1
+        told += 1
+        if progress is not None and told % _TOLD_EVERY == 0:
+            progress(0, _TOLD_EVERY)
+        rank = hashed(record.id, record.record)
+        if len(kept) >= most and rank > kept[-1][0]:
+            continue
+        weight = len(line.raw)
+        insort(kept, (rank, of, weight, _of_live(record)), key=lambda each: each[:2])
+        size += weight
+        while len(kept) > most or (size > most_bytes and len(kept) > 1):
+            size -= kept.pop()[2]
+    records = sorted((each[3] for each in kept), key=lambda record: (micros(record.at), record.id, record.record))
+    return Sample(records, of, unreadable)
+
+
+def _of_live(record: Record) -> Record:
+    return record._replace(live=record.live._replace(judgement=None, headers=_kept(record)), shadows={}, control=None)
+
+
+def _kept(record: Record) -> dict[str, str | list[str]]:
+    """The content type alone says how a body is to be read."""
+    return {name: value for name, value in (record.live.headers or NO_HEADERS).items() if name == "content-type"}
