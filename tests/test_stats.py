@@ -282,3 +282,9 @@ def test_sums_are_exact_whatever_the_order() -> None:
         backwards.add(0, value)
     assert forwards == backwards == Sums.from_json(forwards.to_json())
     assert forwards.floats()[0] == [math.fsum(values)]
+
+
+def test_a_sequence_of_all_but_a_rounding_error_of_the_requests_ends_at_one() -> None:
+    low, high = stats.confidence_sequence(5000 - 1e-12, 5000)
+    assert 0.99 < low < high
+    assert high == pytest.approx(1)

@@ -19,12 +19,13 @@ from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, forget
 from shadowproxy.cli.records import show, tail
 from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
+from shadowproxy.cli.selftest import selftest
 from shadowproxy.cli.sidecar import check, healthcheck, schema, serve
 
 __all__ = ["commands", "main"]
 
 # The order of --help.
-for command in (serve, check, healthcheck, schema, report, summarise, show, tail, replay, demo, completion):
+for command in (serve, check, healthcheck, schema, report, summarise, selftest, show, tail, replay, demo, completion):
     commands.add_command(command)
 
 

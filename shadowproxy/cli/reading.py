@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from shadowproxy.cli.group import load_config
+from shadowproxy.cli.group import Fault, load_config
 
 if TYPE_CHECKING:
     from shadowproxy.compare.filters import Only
+    from shadowproxy.compare.gates import Gates
     from shadowproxy.compare.rules import Rules
 
 Decorated = TypeVar("Decorated")
@@ -85,3 +86,21 @@ def rules_of(
         except ValueError:
             raise ValueError(f'"{text}" is not POINTER=NUMBER') from None
     return Rules(ignore=ignore, tolerance=allowed, unordered=unordered)
+
+
+def gates_of(file: str | None) -> "Gates":
+    """What is allowed by a file, or by default."""
+    from shadowproxy.compare.gates import GateError, Gates, load_gates
+
+    try:
+        return Gates() if file is None else load_gates(file)
+    except GateError as error:
+        raise Fault(str(error)) from None
+
+
+def write(file: Path, content: str | bytes) -> None:
+    """Write a file that was asked for by an option."""
+    try:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise Fault(f"cannot write {file}: {error.strerror}") from None

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, load_config, say
-from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, only_of, rules_of, together
+from shadowproxy.cli.reading import (
+    Number,
+    by_which_rules,
+    gates_of,
+    of_which_requests,
+    only_of,
+    rules_of,
+    together,
+    write,
+)
 
 if TYPE_CHECKING:
     from shadowproxy.compare.engines import Late
@@ -86,11 +95,11 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     if given["html"] is not None:
         from shadowproxy.compare.html import to_html
 
-        _write(given["html"], to_html(figures))
+        write(given["html"], to_html(figures))
     if given["junit"] is not None:
         from shadowproxy.compare.junit import to_junit
 
-        _write(given["junit"], to_junit(figures))
+        write(given["junit"], to_junit(figures))
     if given["as_json"]:
         import orjson
 
@@ -144,7 +153,7 @@ def summarise(logs: tuple[str, ...], **given: Any) -> None:
     if output is None:
         click.echo(raw, nl=False)
     else:
-        _write(output, raw)
+        write(output, raw)
 
 
 def _summarise_and_keep(logs: tuple[str, ...], given: Mapping[str, Any], output: Path) -> None:
@@ -162,7 +171,7 @@ def _summarise_and_keep(logs: tuple[str, ...], given: Mapping[str, Any], output:
             keeper.write(answers, seal_of(raw))
     except OSError as error:
         raise Fault(f"cannot write {answers}: {error.strerror or error}") from None
-    _write(output, raw)
+    write(output, raw)
 
 
 def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | None" = None) -> "Summary":
@@ -235,21 +244,9 @@ def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Lat
 def _gates(given: Mapping[str, Any]) -> "Gates":
     from dataclasses import replace
 
-    from shadowproxy.compare.gates import GateError, Gates, load_gates
-
-    try:
-        gates = Gates() if given["gates"] is None else load_gates(given["gates"])
-    except GateError as error:
-        raise Fault(str(error)) from None
+    gates = gates_of(given["gates"])
     if given["min_agreement"] is not None:
         gates = replace(gates, min_agreement=given["min_agreement"])
     if given["max_p99"] is not None:
         gates = replace(gates, p99_ratio=given["max_p99"])
     return gates
-
-
-def _write(file: Path, content: str | bytes) -> None:
-    try:
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise Fault(f"cannot write {file}: {error.strerror}") from None

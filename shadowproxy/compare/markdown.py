@@ -59,7 +59,8 @@ def _shadow(name: str, shadow: Figures) -> list[str]:
     for warning in verdict["warnings"]:
         lines += [f"> Beware: {_md(warning)}", ""]
     lines += [f"- {_md(point['said'])}" for point in shadow["advice"]["in_short"]]
-    lines += [f"- **Next**: {_md(shadow['advice']['next']['said'])}", ""]
+    lines += [f"- **Next**: {_md(shadow['advice']['next']['said'])}"]
+    lines += [f"- {_md(shadow['blind_spots']['said'])}", ""]
     questions = [(question.capitalize(), f"**{result}**") for question, result in verdict["questions"].items()]
     lines += _table(("Question", "Result"), questions)
     lines += _table(("Check", "Result", "Judged", "Measured"), [_check(check) for check in shadow["checks"]])

@@ -13,6 +13,7 @@ from shadowproxy.compare.conclusion import decided, result_of, verdict_of
 from shadowproxy.compare.figures.shown import Figures
 from shadowproxy.compare.figures.whole import figures_of
 from shadowproxy.compare.gates import Gates
+from shadowproxy.compare.sensitivity import blind_spots
 from shadowproxy.compare.summary import Summary
 
 EXIT_CODES: Final = {
@@ -34,6 +35,7 @@ def to_json(summary: Summary, gates: Gates | None = None, *, slices: tuple[str, 
         shadow["verdict"] = verdict_of(shadow, checks)
         shadow["decided"] = decided(shadow["over_time"], gates.min_agreement)
         shadow["advice"] = advice_of(shadow)
+        shadow["blind_spots"] = blind_spots(shadow, gates)
         for route in shadow["routes"]:
             own = checks_of_route(route["figures"], gates) if route["figures"] is not None else None
             route["checks"] = None if own is None else [_plain(check) for check in own]

@@ -171,6 +171,8 @@ def confidence_sequence(k: float, n: float, alpha: float = 0.05) -> tuple[float,
     limit = mixture + math.log(alpha)
 
     def excluded(p: float) -> bool:
+        if p <= 0 or p >= 1:
+            return True  # as halving comes to 1 itself, where next to none of n remains
         likelihood = (k * math.log(p) if k else 0.0) + (rest * math.log1p(-p) if rest else 0.0)
         return likelihood <= limit
 

@@ -93,6 +93,7 @@ def _print_verdict(name: str, shadow: Figures, console: Console) -> None:
     for warning in verdict["warnings"][:3]:
         _say(console, f"  Beware: {visible(warning)}", style="yellow")
     _say(console, f"  Next: {visible(shadow['advice']['next']['said'])}")
+    _say(console, f"  Note: {visible(shadow['blind_spots']['said'])}")
 
 
 def _print_shadow(shadow: Figures, console: Console) -> None:

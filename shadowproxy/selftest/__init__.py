@@ -1,1 +1,1 @@
-"""What would this report have caught? Faults planted into live's own answers, and from how many requests on each is seen."""
+"""What would a report have caught? Faults planted into live's own answers, and when each of them is seen."""

@@ -6,7 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.compare.html import document, html_table, text_in_html
+from shadowproxy.compare.html.elements import e as text_in_html
+from shadowproxy.compare.html.elements import table as html_table
+from shadowproxy.compare.html.page import document
 from shadowproxy.compare.visible import visible
 from shadowproxy.compare.words import percent
 from shadowproxy.selftest.run import Figures
@@ -75,10 +77,7 @@ def heads(figures: Figures) -> tuple[str, ...]:
 
 
 def rows(figures: Figures) -> list[tuple[str, ...]]:
-    return [
-        (row["name"], *(cell(each, figures) for each in row["seen"]), sees(row))
-        for row in figures["faults"]
-    ]
+    return [(row["name"], *(cell(each, figures) for each in row["seen"]), sees(row)) for row in figures["faults"]]
 
 
 def unseen(figures: Figures) -> list[str]:
@@ -107,7 +106,7 @@ def print_selftest(figures: Figures, console: Console) -> None:
         _say(console, line)
     console.print()
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for at, head in enumerate(heads(figures)):
+    for head in heads(figures):
         numeric = head.startswith("#")
         table.add_column(
             head.lstrip("#"), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric, min_width=6

@@ -10,7 +10,7 @@ from shadowproxy.compare.pair import asked
 from shadowproxy.compare.places import candidates, extract
 from shadowproxy.compare.routes import OTHER, route_of
 from shadowproxy.compare.slices import leaves
-from shadowproxy.compare.values import form_of, top_of, vector_of
+from shadowproxy.compare.values import form_of, vector_of
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 from shadowproxy.selftest.plants.fault import Known

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from shadowproxy.compare.checks import Result
-from shadowproxy.compare.report import to_json
+from shadowproxy.compare.checks import Result, checks_of
+from shadowproxy.compare.conclusion import result_of
+from shadowproxy.compare.figures.whole import figures_of
 from shadowproxy.compare.summary import Summary, merge
 from shadowproxy.selftest.planting import TWIN, Planting
 from shadowproxy.selftest.plants.fault import Fault, Part
@@ -45,9 +46,9 @@ class Said:
 
 
 def said_of(summary: Summary, planting: Planting) -> Said:
-    figures = to_json(summary, planting.gates)
-    checks = figures["shadows"][TWIN]["checks"] if TWIN in figures["shadows"] else []
-    return Said(figures["result"], {check["name"]: check["result"] for check in checks})
+    gates = planting.gates
+    checks = checks_of(figures_of(summary, bounds=gates.bounds)["shadows"][TWIN], gates)
+    return Said(str(result_of(checks)), {check.name: str(check.result) for check in checks})
 
 
 def seen_by(fault: Fault, twin: Said, planted: Said) -> tuple[str, How] | None:

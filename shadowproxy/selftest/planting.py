@@ -1,4 +1,4 @@
-"""What the measuring works on: the drawn records, where a log may be cut, and the answers that a fault makes of them."""
+"""What the measuring works on: the drawn records, where the log is cut, and the answers that a fault makes of them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from shadowproxy.record import Record
 from shadowproxy.selftest.known import known_by_route, rarest, route_in, slice_of
 from shadowproxy.selftest.plants import FAULTS
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, Part
-from shadowproxy.selftest.sample import SampleError
+from shadowproxy.selftest.sample import NoSampleError
 
 TWIN: Final = "twin"
 """The name of the shadow, which answers as live did but for what is planted."""
@@ -134,13 +134,13 @@ def _is_good(record: Record) -> bool:
 
 
 def prepared(records: list[Record], reading: Reading, gates: Gates) -> Planting:
-    """What there is to measure. Raises SampleError where live hardly answered, or too seldom."""
+    """What there is to measure. Raises NoSampleError where live hardly answered, or too seldom."""
     good = sum(map(_is_good, records))
     if good < FEWEST:
         answers = "answer" if good == 1 else "answers"
-        raise SampleError(f"{good:,} {answers} of live with a 2xx to plant faults in; {FEWEST} are the fewest")
+        raise NoSampleError(f"{good:,} {answers} of live with a 2xx to plant faults in; {FEWEST} are the fewest")
     if 2 * good < len(records):
-        raise SampleError(f"live hardly answered: {good:,} of {len(records):,} requests have a 2xx from live")
+        raise NoSampleError(f"live hardly answered: {good:,} of {len(records):,} requests have a 2xx from live")
     twin = summarise((record._replace(shadows={TWIN: record.live}) for record in records), reading)
     figures = to_json(twin, gates)["shadows"][TWIN]
     known = known_by_route(records, figures)

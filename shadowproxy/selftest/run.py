@@ -27,7 +27,7 @@ def selftest(
 ) -> Figures:
     """What a report on these requests would have caught, as plain JSON values.
 
-    Raises SampleError where live hardly answered, or too seldom.
+    Raises NoSampleError where live hardly answered, or too seldom.
     """
     planting = prepared(sample.records, reading, gates)
     faults = faults_of(planting)

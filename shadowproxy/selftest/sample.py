@@ -25,6 +25,10 @@ class SampleError(Exception):
     """A log that nothing can be planted in. The text is one line."""
 
 
+class NoSampleError(SampleError):
+    """A log of which live answered too little."""
+
+
 @dataclass(slots=True)
 class Sample:
     """The drawn records, and how many the log has. `unreadable` counts lines that are no records, by why."""

@@ -31,6 +31,7 @@ _FEWEST_IN_SLICE: Final = 30
 _FEWEST_TO_FAIL: Final = 100
 _LEAST_SHARE_TO_FAIL: Final = 0.01
 _SURELY_LOST: Final = 0.05
+_SIZES: Final = (0.5, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02, 0.01, 0.005)
 _CHANCE: Final = 0.05  # that any part is called out though nothing is wrong
 
 
@@ -97,6 +98,25 @@ def slices(pair: Pair, judged: Decided | None, named: tuple[str, ...]) -> list[F
         key=lambda row: (not row["fails"], row["share_of_requests"] - row["share_of_all"], row["path"], row["value"])
     )
     return rows[:SLICES_SHOWN]
+
+
+def parts(pair: Pair) -> list[Figures]:
+    """How large parts of the requests are, by one value of one field: for each of some sizes the largest up to it."""
+    found: dict[tuple[str, str], Figures] = {}
+    cells: list[tuple[float, str, str, int]] = []
+    for path, part in pair.slices.items():
+        values = part.values
+        if not 1 < len(values) <= MOST_VALUES or values.cut:
+            continue
+        total = sum(cell["n"] for cell in values.values())
+        cells += [(cell["n"] / total, path, value, cell["n"]) for value, cell in values.items() if cell["n"]]
+    for most in _SIZES:
+        fitting = (each for each in cells if each[0] <= most)
+        best = min(fitting, key=lambda each: (-each[0], each[1], each[2]), default=None)
+        if best is not None:
+            share, path, value, count = best
+            found[path, value] = {"path": path, "value": f'"{value}"', "requests": count, "share": share}
+    return list(found.values())
 
 
 def _effect(estimate: Estimate | None) -> float:

@@ -5,6 +5,7 @@ from typing import Final
 from shadowproxy import __version__
 from shadowproxy.compare.figures import agreement, latency, noise, pairs
 from shadowproxy.compare.figures.shown import Figures, moment, ranked
+from shadowproxy.compare.figures.slices import parts as parts_of
 from shadowproxy.compare.figures.slices import slices as slices_of
 from shadowproxy.compare.kinds import Decided, decided
 from shadowproxy.compare.output_figures import output_figures
@@ -125,6 +126,7 @@ def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds 
         "fields": fields[: agreement.FIELDS_SHOWN],
         "fields_cut": pair.differs.cut or len(fields) > agreement.FIELDS_SHOWN,
         "near": {path: tally.total() for path, tally in sorted(pair.near.items())},
+        "parts": parts_of(pair),
         "slices": slices_of(pair, first, slices),
         "slices_cut": pair.slices.cut,
         "control": noise.control(pair, first.live if first is not None else None),

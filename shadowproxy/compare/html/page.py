@@ -21,13 +21,13 @@ def to_html(figures: Figures, *, title: str = "Shadow report") -> str:
     """The report of `report.to_json` as an HTML document: as much of each shadow as there is room for."""
     text = ""
     for detail in (FULL, SHORT, LEAST, None):
-        text = _document(title, _body(title, figures, detail))
+        text = document(title, _body(title, figures, detail))
         if len(text.encode()) < MOST_BYTES:
             break
     return text
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'

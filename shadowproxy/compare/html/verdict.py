@@ -41,6 +41,7 @@ def _in_short(shadow: Figures) -> str:
     advice = shadow["advice"]
     points = [sentence(point["said"]) for point in advice["in_short"]]
     points.append(f"Next: {advice['next']['said']}.")
+    points.append(sentence(shadow["blind_spots"]["said"]))
     return f"<h3>In short</h3><ul>{''.join(f'<li>{e(point)}</li>' for point in points)}</ul>"
 
 

@@ -1,0 +1,87 @@
+"""The command that says what a report on a log would have caught."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, load_config, say
+from shadowproxy.cli.reading import by_which_rules, gates_of, rules_of, write
+
+
+@click.command(
+    short_help="What a report on this log would have caught.",
+    epilog=examples(
+        "shadowproxy selftest shadow-log",
+        "shadowproxy selftest shadow-log --gates gates.yaml --html selftest.html",
+        "shadowproxy selftest shadow-log --json --jobs 4 | jq .faults",
+    ),
+)
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
+@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
+@click.option("--field", "fields", metavar="POINTER", multiple=True, help="Where the answer is; repeat up to three.")
+@by_which_rules
+@click.option("--gates", metavar="FILE", type=click.Path(), help="What is allowed, as YAML.")
+@click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Processes to measure in.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write it as one HTML file.")
+def selftest(logs: tuple[str, ...], **given: Any) -> None:
+    """Plant faults into live's own answers, and say from how many requests on the report would see each.
+
+    LOG is as for report, but no saved summary. Of a log with more, 5,000 records are drawn by their IDs. Shadows in the
+    log are not looked at. It takes a few minutes. Exit status 0; 2 where something cannot be read, 3 where live
+    answered too few requests.
+    """
+    from shadowproxy.compare.engines import MOST_FIELDS
+    from shadowproxy.compare.progress import reading
+    from shadowproxy.compare.reading import Reading
+    from shadowproxy.compare.rules import pointer_segments
+    from shadowproxy.selftest.progress import measuring
+    from shadowproxy.selftest.run import selftest as tested
+    from shadowproxy.selftest.sample import NoSampleError, SampleError, drawn
+
+    try:
+        rules = rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"])
+        places = given["fields"] or _configured(given["file"])
+        for pointer in places:
+            pointer_segments(pointer)
+        if len(places) > MOST_FIELDS:
+            raise ValueError(f"--field is given {len(places)} times; {MOST_FIELDS} at most")
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
+    gates = gates_of(given["gates"])
+    try:
+        with reading(logs) as progress:
+            sample = drawn(logs, progress=progress)
+        with measuring() as told:
+            asked = Reading(rules, tuple((each, each) for each in places))
+            figures = tested(sample, asked, gates, jobs=given["jobs"], progress=told)
+    except OSError as error:
+        raise Fault(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+    except NoSampleError as error:
+        say(str(error))
+        raise click.exceptions.Exit(EXIT_NO_DATA) from None
+    except SampleError as error:
+        raise Fault(str(error)) from None
+    if given["html"] is not None:
+        from shadowproxy.selftest.forms import to_html
+
+        write(given["html"], to_html(figures))
+    if given["as_json"]:
+        import orjson
+
+        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
+        return
+    from rich.console import Console
+
+    from shadowproxy.selftest.forms import print_selftest
+
+    print_selftest(figures, Console())
+
+
+def _configured(file: Path | None) -> tuple[str, ...]:
+    """The field that a configuration names for the report."""
+    if file is None:
+        return ()
+    named = load_config(file).compare.prediction
+    return () if named is None else (named,)
