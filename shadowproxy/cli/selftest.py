@@ -35,7 +35,7 @@ def selftest(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.compare.engines import MOST_FIELDS
     from shadowproxy.compare.progress import reading
     from shadowproxy.compare.reading import Reading
-    from shadowproxy.compare.rules import pointer_segments
+    from shadowproxy.pointers import pointer_segments
     from shadowproxy.selftest.progress import measuring
     from shadowproxy.selftest.run import selftest as tested
     from shadowproxy.selftest.sample import NoSampleError, SampleError, drawn

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from shadowproxy.compare.checks import Result, checks_of
 from shadowproxy.compare.conclusion import result_of
-from shadowproxy.compare.figures.whole import figures_of
+from shadowproxy.compare.figures.whole import figures_as_counted
 from shadowproxy.compare.summary import Summary, merge
 from shadowproxy.selftest.planting import TWIN, Planting
 from shadowproxy.selftest.plants.fault import Fault, Part
@@ -47,7 +47,7 @@ class Said:
 
 def said_of(summary: Summary, planting: Planting) -> Said:
     gates = planting.gates
-    checks = checks_of(figures_of(summary, bounds=gates.bounds)["shadows"][TWIN], gates)
+    checks = checks_of(figures_as_counted(summary, bounds=gates.bounds)["shadows"][TWIN], gates)
     return Said(str(result_of(checks)), {check.name: str(check.result) for check in checks})
 
 

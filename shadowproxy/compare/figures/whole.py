@@ -29,7 +29,11 @@ def figures_of(summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds
     `bounds` are those within which the answers' numbers must lie, where they are known.
     """
     # As it would be saved, where all has its one order: what was counted first would else show in a sum's last digit.
-    summary = Summary.from_json(summary.to_json())
+    return figures_as_counted(Summary.from_json(summary.to_json()), slices=slices, bounds=bounds)
+
+
+def figures_as_counted(summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds | None = None) -> Figures:
+    """The same in less time, where the last digit of a figure does not matter."""
     return {
         "shadowproxy_report": FORMAT,
         "version": __version__,

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from shadowproxy.compare.answers import ENVELOPE_PLACES
 from shadowproxy.compare.places import extract
-from shadowproxy.compare.rules import pointer_segments
+from shadowproxy.pointers import pointer_segments
 from shadowproxy.record import Answer
 from shadowproxy.selftest.plants.fault import Case, Plant, saying
 

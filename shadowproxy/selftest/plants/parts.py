@@ -41,5 +41,6 @@ FAULTS: Final = (
         _judged_and_sliced,
         _named(ORDER, "answers shuffled").plant,
         part="slice",
+        unseen_by_default="--labels, or a lower `unexplained` in a gates file",
     ),
 )
