@@ -31,7 +31,24 @@ from shadowproxy.selftest.sample import NoSampleError, Sample, SampleError, draw
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "selftest.schema.json").read_text())
 READING = Reading(Rules())
-WORDS = "train late early flight delayed weather carrier pilot gate boarding crew plane runway fuel taxi tower".split()
+WORDS = [
+    "train",
+    "late",
+    "early",
+    "flight",
+    "delayed",
+    "weather",
+    "carrier",
+    "pilot",
+    "gate",
+    "boarding",
+    "crew",
+    "plane",
+    "runway",
+    "fuel",
+    "taxi",
+    "tower",
+]
 
 Make = Callable[[random.Random, int], tuple[Any, Any]]
 """The request's payload and live's."""
@@ -112,8 +129,8 @@ def september() -> list[Record]:
     return records
 
 
-def tested(records: list[Record], gates: Gates | None = None, jobs: int = 1) -> Figures:
-    return selftest(Sample(records, len(records)), READING, gates or Gates(), jobs=jobs)
+def measured_on(records: list[Record], *, jobs: int = 1) -> Figures:
+    return selftest(Sample(records, len(records)), READING, Gates(), jobs=jobs)
 
 
 # --- the plants ------------------------------------------------------------------------------------------------------
@@ -273,7 +290,7 @@ def fault_at(planting: Planting, name: str, share: float) -> tuple[int | None, s
     return found.start, found.check, found.how
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_large_fault_is_seen_soon_and_a_small_one_late_or_not_at_all() -> None:
     planting = prepared(made(classes, 800), READING, Gates())
     assert fault_at(planting, "the answer is null", 0.3) == (50, "answered", "fails")
@@ -291,10 +308,10 @@ def test_a_gate_that_is_switched_off_sees_nothing() -> None:
     assert fault_at(planting, "the answer is null", 0.3) == (None, None, None)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_several_processes_measure_the_same() -> None:
     records = made(classes, 90)
-    assert tested(records, jobs=4) == tested(records)
+    assert measured_on(records, jobs=4) == measured_on(records)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +320,7 @@ def test_several_processes_measure_the_same() -> None:
 def test_too_little_is_said_in_one_line(status: int, count: int, why: str) -> None:
     records = [record(n, answer({"label": "a"}, status), n) for n in range(count)]
     with pytest.raises(NoSampleError, match=why):
-        tested(records)
+        measured_on(records)
 
 
 # --- the sentence in every report ------------------------------------------------------------------------------------
@@ -363,7 +380,7 @@ def test_the_sentence_agrees_with_what_is_measured(kind: str) -> None:
 @pytest.mark.parametrize("which", ["flights", *KINDS])
 def test_no_fault_in_thirty_percent_of_the_answers_ends_ready_but_those_that_are_listed(which: str) -> None:
     records = september() if which == "flights" else made(KINDS[which], 5000)
-    figures = tested(records, jobs=2)
+    figures = measured_on(records, jobs=2)
     jsonschema.validate(figures, SCHEMA)
     assert figures["twin"]["ready_from"] is not None
     missed = [
@@ -387,7 +404,7 @@ def test_the_faults_that_may_stay_unseen_are_those_that_the_page_lists() -> None
 
 @pytest.fixture(scope="module")
 def figures() -> Figures:
-    return tested(made(classes, 60))
+    return measured_on(made(classes, 60))
 
 
 @pytest.mark.slow
@@ -443,7 +460,7 @@ def test_the_command_ends_with_0_2_and_3(tmp_path: Path) -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_commands_of_its_page_run(tmp_path: Path) -> None:
     log_of(made(classes, 55), tmp_path).rename(tmp_path / "shadow-log")
     (tmp_path / "gates.yaml").write_text("unexplained: 0.1\n")
