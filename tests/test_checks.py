@@ -30,7 +30,9 @@ def answered(n: int = N, lost: int = 0, gained: int = 0) -> Figures:
 def errors(n: int = N, shadow: int = 0, live: int = 0) -> Figures:
     found = net(n, "shadow_only", "live_only", shadow_only=shadow, live_only=live)
     reasons = {"live": [], "shadow": [{"reason": "500 boom", "count": shadow}] if shadow else []}
-    return found | {"live": estimate(live / n), "shadow": estimate(shadow / n), "reasons": reasons}
+    unanswered = {"n": 0, "shadow_failed": 0, "begun": n}
+    rest = {"live": estimate(live / n), "shadow": estimate(shadow / n), "reasons": reasons, "unanswered": unanswered}
+    return found | rest
 
 
 def flips(n: int = N, to_4xx: int = 0, to_2xx: int = 0) -> Figures:
@@ -168,6 +170,16 @@ def test_what_live_loses_as_often_is_not_held_against_the_shadow() -> None:
     checks, _ = judged(alike)
     assert Result.FAIL not in {check.result for check in checks.values()}
     assert checks["errors"].value == checks["answered"].value == 0
+
+
+def test_failures_where_callers_left_withhold_the_word_and_fail_nothing() -> None:
+    left = errors() | {"unanswered": {"n": 400, "shadow_failed": 320, "begun": N}}
+    checks, verdict = judged(figures(errors=left))
+    assert checks["errors"].result is Result.INCONCLUSIVE
+    assert verdict["headline"] == "NOT SURE YET"
+    assert "320 of the 400 requests whose callers left" in verdict["sentence"]
+    few = errors() | {"unanswered": {"n": 400, "shadow_failed": 3, "begun": N}}
+    assert judged(figures(errors=few))[1]["headline"] == "READY"
 
 
 def test_requests_rejected_by_turns_are_not_ready_and_not_failed() -> None:

@@ -120,7 +120,13 @@ def test_what_live_never_answered_is_in_neither_arm(outcome: Outcome) -> None:
     figures = figures_on(chosen(N, 1, answers))
     shadow = figures["shadows"]["s"]
     assert shadow["errors"]["shadow"]["value"] == shadow["errors"]["live"]["value"] == 0
-    assert result_of(figures, "errors") == "pass"
+    left = outcome is Outcome.CALLER_LEFT  # the shadow had no caller to leave it: it failed by itself
+    assert result_of(figures, "errors") == ("inconclusive" if left else "pass")
+    assert shadow["errors"]["unanswered"] == {
+        "n": N // 10 if left else 0,
+        "shadow_failed": N // 10 if left else 0,
+        "begun": N,
+    }
     assert {"live": str(outcome), "shadow": "500", "count": N // 10} in shadow["statuses"]
 
 

@@ -288,7 +288,26 @@ def _errors(figures: Figures, gates: Gates) -> Check | None:
             f"{percent(shadow)} of its answers failed, {percent(live)} of live's "
             f"(allowed {points(gates.errors)} more){why}"
         )
+    if result is Result.PASS and (unseen := _failed_where_callers_left(found, gates.errors)) is not None:
+        result, said = Result.INCONCLUSIVE, unseen
     return Check("errors", "engineering", result, said, value, low, high, gates.errors, more)
+
+
+def _failed_where_callers_left(found: Figures, allowed: float) -> str | None:
+    """Failures on requests whose callers left before live answered, where they are too many to be left out of sight.
+
+    They cannot fail the check, as nobody knows what live would have said: what is slow in both makes callers leave and
+    the shadow run into its deadline.
+    """
+    unanswered = found["unanswered"]
+    failed, begun = unanswered["shadow_failed"], unanswered["begun"]
+    effect = max(1.0, found["difference"]["design_effect"])
+    if not failed or confidence_sequence(failed / effect, begun / effect)[0] <= allowed:
+        return None
+    return (
+        f"the shadow failed on {failed:,} of the {unanswered['n']:,} requests whose callers left before live answered, "
+        "where there is nothing to hold it to"
+    )
 
 
 def _flips(figures: Figures, gates: Gates) -> Check | None:

@@ -9,6 +9,7 @@ from shadowproxy.compare.pair import BEGUN, Pair
 from shadowproxy.compare.reasons import Reason, Reasons
 from shadowproxy.compare.slices import Cell, Slices
 from shadowproxy.compare.structure import always_there, places_of_lacking
+from shadowproxy.exchange import Outcome
 
 REASONS_SHOWN: Final = 20
 PLACES_SHOWN: Final = 20
@@ -48,11 +49,29 @@ def errors(pair: Pair) -> Figures:
         "live_only": minus.total(),
         "shadow_only": plus.total(),
         "anytime": anytime(plus, minus, n),
+        "unanswered": _unanswered(pair),
         "reasons": {
             "live": _reasons(pair.live_reasons, pair),
             "shadow": _reasons(pair.shadow_reasons, pair),
         },
     }
+
+
+def _unanswered(pair: Pair) -> Figures:
+    """Requests whose callers left before live answered, and how many of them failed in the shadow.
+
+    There is no answer of live's to hold it to, so they are in no other figure. `begun` is all that the shadow was sent.
+    """
+    begun = n = failed = 0
+    for key, count in pair.statuses.items():
+        live, _, shadow = key.partition(" ")
+        if not shadow.isdigit() and shadow not in BEGUN:
+            continue
+        begun += count
+        if live == Outcome.CALLER_LEFT:
+            n += count
+            failed += count * (not shadow.isdigit() or shadow.startswith("5"))
+    return {"n": n, "shadow_failed": failed, "begun": begun}
 
 
 def flips(pair: Pair) -> Figures:
