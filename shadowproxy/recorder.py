@@ -533,6 +533,9 @@ def _redacted(content: _Content, redaction: Redaction, taken: list[str] | None =
         if searched is None:
             if taken is not None:
                 taken += _all_in(content)
+                if content.over:
+                    for value in redaction.behind_keys(_uncut(content)):
+                        taken += pieces(value)
             return _Redacted(raw, _NOT_SEARCHED, hashed=False)
         after = searched
         if taken is not None:
@@ -545,6 +548,16 @@ def _redacted(content: _Content, redaction: Redaction, taken: list[str] | None =
     if raw == after:
         return _Redacted(raw, hashed=not (content.form and content.over))
     return _Redacted(after, hashed=False)
+
+
+def _uncut(content: _Content) -> bytes:
+    """A body that is over the limit, as far as it was captured and can be decoded."""
+    if not content.head.codings:
+        return content.wire
+    try:
+        return decoded(content.wire, content.head.codings)
+    except Undecodable:
+        return b""
 
 
 def _all_in(content: _Content) -> list[str]:

@@ -137,6 +137,22 @@ class Redaction:
             end = stop
         return b"".join((*pieces, raw[end:]))
 
+    def behind_keys(self, raw: bytes) -> Iterator[bytes]:
+        """What stands in JSON behind the last key of each of `json`, wherever that key is: more than they point at, for
+        a text that is too long to be walked through."""
+        for key in dict.fromkeys([keys[-1] for keys in _wanted(self.json).keys if keys]):
+            at = raw.find(key)
+            for _ in range(_MOST_BEHIND):
+                if at < 0:
+                    break
+                end = at + len(key)
+                value = _BEHIND.match(raw, end)
+                if value is not None:
+                    start = value.start("value")
+                    end = _closed(raw, start) if raw[start : start + 1] in (b"{", b"[") else value.end()
+                    yield raw[start:end]
+                at = raw.find(key, end)
+
     def lines(self, raw: bytes, taken: list[bytes] | None = None) -> bytes | None:
         """The same of text with one JSON value a line, as NDJSON and server-sent events are; None where a line is not.
 
@@ -301,6 +317,26 @@ def _masked(value: Any, place: _Place, path: str, depth: int = 0) -> Any:
         return [_masked(each, place.below(str(at)), path, depth + 1) for at, each in enumerate(value)]
     # At the root, a text may be the beginning of a whole body that could not be searched.
     return BLANK if path == "" and depth == 0 and isinstance(value, str) else value
+
+
+_MOST_BEHIND: Final = 1000
+_LONGEST_BEHIND: Final = 64 << 10
+_BEHIND = re.compile(rb'\s*+:\s*+(?P<value>"(?:[^"\\]++|\\.)*+"?|[{\[]|[^\s,}\]]++)', re.DOTALL)
+
+
+def _closed(raw: bytes, start: int) -> int:
+    """Where the object or array that begins at `start` ends, or how much of it is looked at."""
+    longest = start + _LONGEST_BEHIND
+    depth = 0
+    for match in _TOKEN.finditer(raw, start, longest):
+        token = match[0]
+        if token in (b"{", b"["):
+            depth += 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+            if depth == 0:
+                return match.end()
+    return longest
 
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')

@@ -250,6 +250,44 @@ def test_bytes_with_a_secret_in_them_are_withheld() -> None:
     assert "body_base64" in record["live"]
 
 
+LONG = {"pad": "x" * 2000}
+
+
+@pytest.mark.parametrize(
+    ("value", "pointers"),
+    [
+        ({"user": {**LONG, "email": SECRET}}, ("/user/email",)),
+        ({"user": {**LONG, "email": {"a": [1, SECRET]}}, "more": LONG}, ("/user/email/*/0",)),
+        ({"users": [LONG, {"email": SECRET}]}, ("/**/email",)),
+        ({**LONG, "email": {"a": SECRET}}, ("/email/**",)),
+        ({**LONG, "a": {"email": SECRET}}, ("/a", "/b/email")),
+        ({**LONG, "e/mail~": SECRET, "z": 1}, ("/e~1mail~0",)),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_beyond_the_limit_of_a_request_is_masked_in_its_answers_too(
+    value: Any, pointers: tuple[str, ...], packed: bool
+) -> None:
+    raw = json.dumps(value).encode()
+    fields: Fields = (*JSON, (b"Content-Encoding", b"gzip")) if packed else JSON
+    asked = exchange(gzip.compress(raw) if packed else raw, fields)
+    answer = {"input": SECRET, "msg": f"not valid: {SECRET}"}
+    record, line = told(asked, reply(json.dumps(answer).encode()), redaction=Redaction(json=pointers), body_limit=1000)
+    assert "body_redacted" in record["request"]
+    assert record["live"]["body"] == {"input": BLANK, "msg": f"not valid: {BLANK}"}
+    assert SECRET not in line
+
+
+def test_of_a_request_over_the_limit_only_so_much_is_looked_at() -> None:
+    redaction = Redaction(json=("/**/email",))
+    many = b'{"email": 1},' * 5000
+    assert len(list(redaction.behind_keys(many))) == 1000
+    (long,) = redaction.behind_keys(b'{"email": [' + b"1," * 100_000)
+    assert len(long) == 64 << 10
+    assert list(redaction.behind_keys(b'["email", "email"  , {"email" :\n"a\\"b" , "email":5}]')) == [b'"a\\"b"', b"5"]
+    assert list(redaction.behind_keys(b'"email": "cut off')) == [b'"cut off']
+
+
 def test_no_hash_is_told_of_an_answer_with_a_secret_in_it() -> None:
     record, _ = told(asking(), reply(json.dumps({"a": SECRET}).encode()), reply(b'{"a": 1}'), bodies="hash")
     assert "body_sha256" not in record["live"]
