@@ -157,3 +157,31 @@ def test_a_file_that_cannot_be_looked_at_for_a_while_has_not_changed(
     assert told.times == 0
     file.write_text("two")
     told.wait(1)
+
+
+def test_a_file_that_cannot_be_looked_at_at_first_has_not_changed_when_it_can(
+    told: Told, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle callers took all descriptors while it started, and the configuration was loaded again when they left."""
+
+    def exhausted(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    counted = [0]
+
+    def files() -> list[Path]:
+        counted[0] += 1
+        return [file]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", exhausted)
+        watch = Watch(files, told, every=EVERY)
+        watch.__enter__()
+        pause_for(counted, 4)
+    try:
+        pause_for(counted, 4)
+        assert told.times == 0
+        file.write_text("two")
+        told.wait(1)
+    finally:
+        watch.__exit__()

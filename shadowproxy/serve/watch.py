@@ -49,20 +49,24 @@ class Watch:
             seen = now
 
     def _now(self, before: Held) -> Held:
-        return {path: _held(path, before.get(path)) for path in self._files()}
+        now: Held = {}
+        for path in self._files():
+            try:
+                now[path] = _held(path)
+            except OSError:  # too many open files say nothing of this one
+                if path in before:
+                    now[path] = before[path]
+        return now
 
 
-def _held(path: Path, before: bytes | None) -> bytes | None:
+def _held(path: Path) -> bytes | None:
     """What stands for a file's contents; None where there is none, for instance between a removal and a renaming.
 
-    Where that cannot be seen it is what it was `before`: too many open files say nothing of this one, and reading
-    a pipe would be waiting for who writes into it.
+    Raises OSError where that cannot be seen. Reading a pipe would be waiting for who writes into it.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return before
+            raise OSError("not a file")
         return hashlib.sha256(path.read_bytes()).digest()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:
-        return before
