@@ -22,8 +22,11 @@ def test_texts_cut_together_show_the_character_where_they_part(same: str, one: s
         ("missing", None, None, ("null", "missing")),
         ("extra", None, "a", ("missing", '"a"')),
         ("value", None, 1, ("null", "1")),
+        ("length", 3, 2, ("3 elements", "2 elements")),
         ("type", None, "null", ("null", '"null"')),
     ],
 )
-def test_a_missing_member_is_not_null(kind: str, live: object, shadow: object, expected: tuple[str, str]) -> None:
+def test_a_difference_says_what_its_sides_are(
+    kind: str, live: object, shadow: object, expected: tuple[str, str]
+) -> None:
     assert sides(kind, live, shadow) == expected

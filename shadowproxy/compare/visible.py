@@ -49,6 +49,8 @@ def sides(kind: str, live: Any, shadow: Any, longest: int = 60) -> tuple[str, st
         return one_line(live, longest), MISSING
     if kind == "extra":
         return MISSING, one_line(shadow, longest)
+    if kind == "length":
+        return f"{live} elements", f"{shadow} elements"
     return cut_together(one_line(live, _UNCUT), one_line(shadow, _UNCUT), longest)
 
 
