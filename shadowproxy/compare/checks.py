@@ -68,8 +68,14 @@ def checks_of(shadow: Figures, gates: Gates) -> list[Check]:
     judged = [route for route in shadow.get("routes", ()) if route["gated"]]
     if len(judged) > 1 or (judged and judged[0].get("figures") is not None):
         by_route = [(route["route"], checks_of_route(route["figures"], gates)) for route in judged]
+        # Losses of routes that are too small to be judged by themselves still count among all requests. What is only
+        # known of values is not asked of all together: those of one route say nothing of another's.
+        by_route.append(("", [each for each in whole if each.name in _OF_ALL]))
         whole = [_worst(name, by_route, whole) for name in dict.fromkeys(each.name for _, c in by_route for each in c)]
     return [*([hardly] if hardly is not None else []), *whole]
+
+
+_OF_ALL: Final = ("answered", "structure", "errors", "flips", "slices")
 
 
 def _worst(name: str, by_route: list[tuple[str, list[Check]]], pooled: list[Check]) -> Check:
@@ -79,6 +85,8 @@ def _worst(name: str, by_route: list[tuple[str, list[Check]]], pooled: list[Chec
     if worst.result is Result.PASS:
         same = next((each for each in pooled if each.name == name and each.result is Result.PASS), None)
         return same if same is not None else replace(worst, route=route)
+    if not route:
+        return replace(worst, said=f"{worst.said}, of all routes together")
     return replace(worst, said=f"{worst.said}, on {route}", route=route)
 
 
@@ -125,6 +133,19 @@ def agreement_of(figures: Figures) -> Figures | None:
         return estimate
     whole: Figures | None = figures["agreement"]["settled"] or figures["agreement"]["whole"]
     return whole
+
+
+def came_twice(log: Figures) -> list[Check]:
+    """Records that were read more than once count each time, and make every interval narrower than it is."""
+    share = log["repeated_records"]
+    if not share or share <= _TWICE:
+        return []
+    said = f"{percent(share)} of the records were read more than once and count each time: give every log only once"
+    return [Check("records", "engineering", Result.INCONCLUSIVE, said, share, None, None, _TWICE)]
+
+
+_TWICE: Final = 0.05
+"""Records that may come more than once: those that deliver logs do so now and then."""
 
 
 def _hardly_answered(pairs: Figures) -> Check | None:
@@ -231,6 +252,14 @@ def _answered(figures: Figures, gates: Gates) -> Check | None:
     result, value, low, high, more = _net(found, "gained", "lost", -allowed, None)
     lost, n = found["lost"], found["n"]
     why = ", ".join(f"{word} {count:,}" for word, count in list(found["missing"].items())[:4])
+    unseen = _unseen(figures)
+    if result is not Result.FAIL and unseen > allowed * n:
+        # Whether there is an answer in what was not kept, nobody can say; live's to the same requests was kept.
+        said = (
+            f"of {unseen:,} of the shadow's answers the log has no whole body where it has live's, so nothing is known "
+            "of them (log.body_limit)"
+        )
+        return Check("answered", "engineering", Result.INCONCLUSIVE, said, value, low, high, -allowed, None, place)
     if result is Result.PASS:
         said = f"the shadow answers where live does: {percent(lost / n)} of {n:,} are missing"
     elif not lost:
@@ -238,6 +267,12 @@ def _answered(figures: Figures, gates: Gates) -> Check | None:
     else:
         said = f"{percent(lost / n)} of {n:,} answers are missing where live has one (allowed {points(allowed)}): {why}"
     return Check("answered", "engineering", result, said, value, low, high, -allowed, more, place)
+
+
+def _unseen(figures: Figures) -> int:
+    """Answers of the shadow that were not kept whole, beside live's that were."""
+    whys = figures["agreement"].get("incomparable", {})
+    return sum(count for why, count in whys.items() if why.startswith("shadow: "))
 
 
 def _structure(figures: Figures, gates: Gates) -> Check | None:

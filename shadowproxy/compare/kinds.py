@@ -185,20 +185,24 @@ def decided(outputs: Mapping[str, Outputs], n: int, given: Sequence[str] = ()) -
         found = [(key, outputs[key]) for key in given if key in outputs]
         return [_decided(key, counted) or _without_answers(key, counted) for key, counted in found][:MOST_FIELDS]
     ranked: list[tuple[float, tuple[int, int, str], Decided]] = []
+    mostly_empty: list[tuple[float, tuple[int, int, str], Decided]] = []
     across: dict[str, list[Decided]] = {}
     for key in sorted(outputs):
         live, shadow = places_of(key)
         each = _decided(key, outputs[key])
-        if each is None or not _is_answer(each, n):
+        if each is None:
+            continue
+        seldom = not _is_answer(each, n)
+        if seldom and not (live == shadow and _is_seldom_one(each, n)):
             continue
         if live != shadow:
             across.setdefault(live, []).append(each)
             continue
         score = _score(each)
         if score > 0:
-            ranked.append((-score, static_rank(live), each))
+            (ranked if not seldom else mostly_empty).append((-score, static_rank(live), each))
     fields: list[Decided] = []
-    for _, _, each in sorted(ranked, key=lambda row: row[:2]):
+    for _, _, each in sorted(ranked or mostly_empty, key=lambda row: row[:2]):
         if len(fields) == MOST_FIELDS:
             break
         if any(_within(each.live, taken.live) or _within(taken.live, each.live) for taken in fields):
@@ -210,19 +214,33 @@ def decided(outputs: Mapping[str, Outputs], n: int, given: Sequence[str] = ()) -
     return fields
 
 
+_EMPTY: Final = frozenset({"null", "empty", "NaN"})
+_SOME: Final = 30  # answers
+
+
 def _within(place: str, whole: str) -> bool:
     return place == whole or place.startswith(f"{whole}/")
 
 
 def _is_answer(each: Decided, n: int) -> bool:
     """Whether live answers there, in half of the exchanges at least."""
-    answers = sum(
+    answers = _answers(each, each.forms)
+    return answers > 0 and (answers >= n / 2 or places_of(each.key)[0] != places_of(each.key)[1])
+
+
+def _is_seldom_one(each: Decided, n: int) -> bool:
+    """Whether live has an answer there in some exchanges, and in most says that it has none."""
+    return _answers(each, each.forms) >= _SOME and _answers(each, each.forms | _EMPTY) >= n / 2
+
+
+def _answers(each: Decided, forms: frozenset[str]) -> int:
+    """In how many exchanges live has something of these forms there."""
+    return sum(
         series.total()
         for table in (each.counted.single, each.counted.batches)
         for key, series in table.items()
-        if any(live in each.forms for live, _ in pairs_in(key))
+        if any(live in forms for live, _ in pairs_in(key))
     )
-    return answers > 0 and (answers >= n / 2 or places_of(each.key)[0] != places_of(each.key)[1])
 
 
 def _decided(key: str, counted: Outputs) -> Decided | None:

@@ -192,7 +192,9 @@ class _Survey:
             if depth < _DEEPEST:
                 self._members(place, value, depth)
         elif isinstance(value, list):
-            if value and depth < _DEEPEST:
+            if not value and place:
+                self.put(place, value)  # no answer, where others may be a ranking
+            elif value and depth < _DEEPEST:
                 self._elements(place, value, depth)
         else:
             self.put(place, value)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Final
 
 from shadowproxy.compare.advice import advice_of
-from shadowproxy.compare.checks import WORST_FIRST, Check, Result, checks_of, checks_of_route
+from shadowproxy.compare.checks import WORST_FIRST, Check, Result, came_twice, checks_of, checks_of_route
 from shadowproxy.compare.conclusion import decided, result_of, verdict_of
 from shadowproxy.compare.figures.shown import Figures
 from shadowproxy.compare.figures.whole import figures_of
@@ -30,7 +30,7 @@ def to_json(summary: Summary, gates: Gates | None = None, *, slices: tuple[str, 
     gates = gates or Gates()
     figures = figures_of(summary, slices=slices, bounds=gates.bounds)
     for shadow in figures["shadows"].values():
-        checks = checks_of(shadow, gates)
+        checks = [*checks_of(shadow, gates), *came_twice(figures["log"])]
         shadow["checks"] = [_plain(check) for check in checks]
         shadow["verdict"] = verdict_of(shadow, checks)
         shadow["decided"] = decided(shadow["over_time"], gates.min_agreement)
