@@ -27,6 +27,7 @@ MOST_FIELDS: Final = 3
 _FEW: Final = 20  # values that whole numbers and short texts may have and still be classes
 _SHORT: Final = 60  # characters that the texts of classes have on average, at most
 _SELDOM: Final = 0.01
+_RULE: Final = 0.05  # of the shadow's numbers: where more lie between, live's 0 and 1 are an if statement's
 _NEARLY_ALL: Final = 0.995
 _LABELLED: Final = re.compile(r"(?i)class|label|categor")
 
@@ -304,7 +305,7 @@ def _scalar_kind(
             not counted.live_whole.many
             and (few <= _FEW or named)
             and live["real"] <= _SELDOM * numbers
-            and shadow["real"] <= shadow["whole"]
+            and shadow["real"] <= (shadow["whole"] if named else _RULE * (shadow["whole"] + shadow["real"]))
         )
         return ("class", _class_forms(live)) if classes else ("number", _FORMS["number"])
     if live["boolean"] > total / 2:
