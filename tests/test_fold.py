@@ -181,3 +181,13 @@ def test_merging_for_a_report_changes_no_summary() -> None:
     total.absorb(summarise(logged([(2, 30, 0)]), Rules()))
     to_json(one)
     assert (save(one), save(other)) == before
+
+
+def test_what_is_counted_is_put_in_the_order_in_which_it_is_saved() -> None:
+    """Figures of a log are those of its saved summary: a sum of floats may differ with the order of what is added."""
+    records = logged([(which, 40, 1) for which in range(len(SAYS))])
+    counted = summarise(reversed(records), Rules())
+    saved = load(save(counted))
+    assert repr(counted) != repr(saved)
+    counted.put_in_order()
+    assert repr(counted) == repr(saved)

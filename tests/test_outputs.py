@@ -93,8 +93,8 @@ def test_a_tolerance_of_the_rules_holds_instead_of_the_one_that_is_known() -> No
 
 def test_what_is_missing_is_counted_by_how_it_is_missing() -> None:
     outputs = Outputs()
-    assert outputs.add(0, [1.5], []) == ["lost"]
-    assert outputs.add(0, [1.5], None) == ["lost"]
+    assert list(outputs.add(0, [1.5], [])) == ["lost"]
+    assert list(outputs.add(0, [1.5], None)) == ["lost"]
     assert outputs.add(0, [], [1.5]) == ("gained",)
     assert outputs.add(0, [1.5], [None]) == ("lost",)
     outputs.settle()
@@ -104,10 +104,10 @@ def test_what_is_missing_is_counted_by_how_it_is_missing() -> None:
 
 def test_rows_are_paired_in_order_and_what_the_shorter_arm_has_not_is_missing() -> None:
     outputs = Outputs()
-    assert outputs.add(0, ["a", "b", "c"], ["a", "x", "c"]) == ["", "differs", ""]
-    assert outputs.add(0, ["a", "b", "c"], ["a"]) == ["", "lost", "lost"]
-    assert outputs.add(0, ["a"], ["a", "b"]) == [""]
-    assert outputs.add(0, ["a", "b"], None) == ["lost", "lost"]
+    assert list(outputs.add(0, ["a", "b", "c"], ["a", "x", "c"])) == ["", "differs", ""]
+    assert list(outputs.add(0, ["a", "b", "c"], ["a"])) == ["", "lost", "lost"]
+    assert list(outputs.add(0, ["a"], ["a", "b"])) == [""]
+    assert list(outputs.add(0, ["a", "b"], None)) == ["lost", "lost"]
     assert list(outputs.add(0, ["a", "b"], ["a", "b"])) == ["", ""]
     outputs.settle()
     assert totals(outputs.rows) == {
@@ -137,6 +137,7 @@ def test_a_batch_of_which_a_row_is_spelled_otherwise_is_spelled() -> None:
     outputs = Outputs()
     outputs.add(0, ["a b", "c"], ["A b", "c"])
     outputs.add(0, ["a b", "c"], ["A b", "d"])
+    outputs.settle()
     assert totals(outputs.batches_same) == totals(outputs.batches_spelled) == {"text text": 1}
 
 
@@ -147,6 +148,7 @@ def test_answers_as_long_as_an_array_of_the_request_are_counted() -> None:
     outputs.add(0, [[{"id": 1}, {"id": 2}]], [[]], rows=2)
     outputs.add(0, [[{"id": 1}, {"id": 2}]], [[]])
     outputs.add(0, [1], [1], rows=1)
+    outputs.settle()
     assert outputs.batched == {"many": 4, "asked": 2}
 
 
@@ -361,9 +363,15 @@ def test_marks_are_those_of_what_is_counted(found: list[Any]) -> None:
     assert answered == lost + differs + same
 
 
-def test_long_texts_do_not_wait_to_be_counted_as_many_would_be_much_memory() -> None:
+def test_long_texts_wait_only_while_they_are_few_as_many_would_be_much_memory() -> None:
     outputs = Outputs()
     outputs.add(0, ["a" * 100], ["b"])
-    assert outputs.single == {}
     outputs.add(0, ["a" * 101], ["b"])
+    assert outputs.single == {}
+    outputs.add(0, ["a" * 4000], ["b"])
     assert totals(outputs.single) == {"text text": 1}
+    for number in range(100):
+        outputs.add(0, [f"{number} {'a' * 1200}"], ["b"])
+    assert totals(outputs.single)["text text"] > 80
+    outputs.settle()
+    assert totals(outputs.single) == {"text text": 103}

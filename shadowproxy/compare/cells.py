@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
+from shadowproxy.compare.sketch import add_to
+
 _HALF: Final = 1 << 31
 _FINEST: Final = 32  # bits of a float's 64 that no cell tells apart: within a millionth
 _ALL: Final = 0x7FFFFFFFFFFFFFFF
@@ -108,9 +110,7 @@ class Cells(dict[int, int]):
     def absorb(self, other: Self) -> None:
         if other.width > self.width:
             self._join(other.width - self.width)
-        for cell, count in other.items():
-            at = joined(cell, self.width - other.width)
-            self[at] = self.get(at, 0) + count
+        add_to(self, other if other.width == self.width else _joined(other, self.width - other.width))
         self._fit()
 
     def widened(self) -> Self:
@@ -174,6 +174,8 @@ class BlockCells(dict[int, dict[int, int]]):
 
     def at(self, width: int) -> dict[int, dict[int, int]]:
         """The counts by block at a width that is not narrower than this one's."""
+        if width == self.width:
+            return self
         return {block: _joined(counts, width - self.width) for block, counts in self.items()}
 
     def merged(self, other: Self) -> Self:
@@ -188,17 +190,14 @@ class BlockCells(dict[int, dict[int, int]]):
             mine = self.get(block)
             if mine is None:
                 mine = self[block] = {}
-            for cell, count in counts.items():
-                mine[cell] = mine.get(cell, 0) + count
+            add_to(mine, counts)
             self._met.update(counts)
         self._fit()
 
     def widened(self) -> Self:
         wider: dict[int, dict[int, int]] = {}
         for block, counts in self.items():
-            mine = wider.setdefault(block >> 1, {})
-            for cell, count in counts.items():
-                mine[cell] = mine.get(cell, 0) + count
+            add_to(wider.setdefault(block >> 1, {}), counts)
         return type(self)(wider, self.width)
 
     def to_json(self) -> Any:

@@ -14,7 +14,7 @@ from shadowproxy.compare.values import (
     first_of,
     form_of,
     ranking_of,
-    same_words,
+    texts_alike,
 )
 
 Mark = Literal["", "differs", "spelled", "lost", "gained"]
@@ -65,7 +65,7 @@ def likeness_of(one: Any, form: str, other: Any, other_form: str, tolerance: Tol
     if family == "text":
         if form == other_form == "volatile":
             return 0
-        return 2 if same_words(one, other) else 0
+        return 2 if texts_alike(one, other)[0] else 0
     if family == "vector":
         return int(first_of(one, form) == first_of(other, other_form))
     if family == "ranking":

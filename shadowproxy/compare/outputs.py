@@ -40,10 +40,9 @@ from shadowproxy.compare.values import (
     overlap,
     rank_biased_overlap,
     ranking_of,
-    token_f1,
+    texts_alike,
     top_of,
     vector_of,
-    words_of,
 )
 
 __all__ = ["ABSENT", "EXTRA", "FAILED", "FEWER", "MILLION", "Outputs", "OutputsByField", "field_key", "places_of"]
@@ -56,6 +55,8 @@ _DIFFERS: Final[tuple[Mark, ...]] = ("differs",)
 _FEWEST_SPACES: Final = 2  # in a text of which it is worth to keep the words
 _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums
 _MOST_MET: Final = 4096  # pairs of values that wait to be counted
+_LONGEST_MET: Final = 3000  # characters of a pair of long texts that waits
+_MOST_CHARACTERS: Final = 100_000  # of all of them
 
 _CODES: Final[Mapping[type, int]] = {type(None): 0, bool: 1, int: 2, float: 2, str: 3}
 """Types whose values are one value where Python calls them equal and their codes are the same: 1 is not True. The code
@@ -69,6 +70,26 @@ class Scores(Table[Series]):
     """Sums, in millionths, of what is measured on every pair and lies between 0 and 1."""
 
     INNER = Series
+
+
+class _Batch:
+    """A batch of two arms with as many rows: by block how often it came, and in how many exchanges the request has as
+    many (`asked`).
+
+    `worst` is the likeness of its rows: 0 where one differs, else 2 where one is spelled otherwise, else 1. `prints`
+    tells whether its first row is one of which fingerprints are kept.
+    """
+
+    __slots__ = ("asked", "form", "marks", "other_form", "prints", "times", "worst")
+
+    def __init__(self, form: str, other_form: str, marks: Sequence[Mark], worst: int, *, prints: bool) -> None:
+        self.form = form
+        self.other_form = other_form
+        self.marks = marks
+        self.worst = worst
+        self.prints = prints
+        self.times: dict[int, int] = {}
+        self.asked = 0
 
 
 @dataclass(slots=True)
@@ -119,6 +140,13 @@ class Outputs(Parts):
     """Pairs of single values by block and type: how often they came."""
     _met_rows: dict[tuple[int, int, Any, Any], int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The same of rows of batches."""
+    _met_batches: dict[tuple[int, tuple[Any, ...], tuple[Any, ...]], "_Batch"] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """The same of whole batches of all blocks; `_rows_waiting` is how many rows they have and blocks they came in."""
+    _characters: int = field(default=0, init=False, repr=False, compare=False)
+    """Of long texts that wait."""
+    _rows_waiting: int = field(default=0, init=False, repr=False, compare=False)
     _apart: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
     _times_apart: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
     _tolerance: Tolerance | None = field(default=None, init=False, repr=False, compare=False)
@@ -166,14 +194,27 @@ class Outputs(Parts):
         """Whether a pair of values could be put off; then it was."""
         if code % 10 == 4 or code >= 40:
             return False
+        size = 0
         if (code >= 30 and len(one) > LONGEST_CLASS) or (code % 10 == 3 and len(other) > LONGEST_CLASS):
-            if code != _TEXTS or one != other or one.isspace() or one.lstrip()[:1] in ("{", "["):
+            if code != _TEXTS:
                 return False
-            # Of a long text that is the same in both nothing is counted but how long it is.
-            one = other = _text_as_long(len(one))
+            if one != other:
+                size = len(one) + len(other)
+                if size > _LONGEST_MET:
+                    return False
+            elif one.isspace() or one.lstrip()[:1] in ("{", "["):
+                return False
+            else:
+                # Of a long text that is the same in both nothing is counted but how long it is.
+                one = other = _text_as_long(len(one))
         key = block, code, one, other
-        met[key] = met.get(key, 0) + 1
-        if len(met) >= _MOST_MET:
+        before = met.get(key)
+        if before is not None:
+            met[key] = before + 1
+            return True
+        met[key] = 1
+        self._characters += size
+        if len(met) >= _MOST_MET or self._characters >= _MOST_CHARACTERS:
             self.settle()
         return True
 
@@ -234,41 +275,59 @@ class Outputs(Parts):
 
         The most frequent sort of batch, and the rows of one are many: what can be is done for all of them at once.
         """
-        form, other_form = form_of_all(live), form_of_all(shadow)
-        if form is None or other_form is None:
+        kinds, other_kinds = set(map(type, live)), set(map(type, shadow))
+        if len(kinds) != 1 or len(other_kinds) != 1:
             return None
-        code = _CODES[type(live[0])] * 10 + _CODES[type(shadow[0])]
-        met = self._met_rows
-        equal = form == other_form and live == shadow
-        tolerance = self._tolerance
-        marks: list[Mark] = []
-        worst = 1
-        known: dict[tuple[Any, Any], tuple[Mark, int]] = {}
-        for one, other in zip(live, shadow, strict=True):
-            key = block, code, one, other
-            met[key] = met.get(key, 0) + 1
-            if equal:
-                continue
-            found = known.get((one, other))
-            if found is None:
-                like = likeness_of(one, form, other, other_form, tolerance)
-                found = known[one, other] = mark_of(form, other_form, like), like
-            marks.append(found[0])
-            worst = 0 if found[1] == 0 or worst == 0 else max(worst, found[1])
-        if len(met) >= _MOST_MET:
+        code = _CODES.get(kinds.pop(), 4) * 10 + _CODES.get(other_kinds.pop(), 4)
+        if code % 10 == 4 or code >= 40:
+            return None
+        key = code, tuple(live), tuple(shadow)
+        batch = self._met_batches.get(key)
+        if batch is None:
+            form, other_form = form_of_all(live), form_of_all(shadow)
+            if form is None or other_form is None:
+                return None
+            batch = self._met_batches[key] = self._compared(live, form, shadow, other_form)
+            self._rows_waiting += len(live)
+        before = batch.times.get(block)
+        if before is None:
+            self._rows_waiting += 1
+            before = 0
+        batch.times[block] = before + 1
+        batch.asked += len(live) == rows
+        if batch.prints:
+            self._keep_print(block, digest, live[0], batch.form, shadow[0], batch.other_form)
+        marks = batch.marks
+        if self._rows_waiting >= _MOST_MET:
             self.settle()
-        self._keep_print(block, digest, live[0], form, shadow[0], other_form)
-        self._batches(block, f"{form} {other_form}", worst)
-        self._batch(live, rows)
-        return _SAME * len(live) if equal else marks
+        return marks
 
-    def _batches(self, block: int, key: str, worst: int) -> None:
+    def _compared(self, live: Sequence[Any], form: str, shadow: Sequence[Any], other_form: str) -> "_Batch":
+        """What befell the rows of a batch."""
+        size = len(live)
+        worst = 1
+        marks: Sequence[Mark] = _SAME * size
+        if form != other_form or live != shadow:
+            likes: dict[tuple[Any, Any], int] = {}
+            told: list[Mark] = []
+            for pair in zip(live, shadow, strict=True):
+                # Of both arms all have one type, so that no pair is equal to one that is written otherwise.
+                like = likes.get(pair)
+                if like is None:
+                    like = likes[pair] = likeness_of(pair[0], form, pair[1], other_form, self._tolerance)
+                    worst = 0 if like == 0 or worst == 0 else max(worst, like)
+                told.append(mark_of(form, other_form, like))
+            marks = tuple(told)
+        prints = FAMILIES.get(form) == "text" and live[0].count(" ") >= _FEWEST_SPACES
+        return _Batch(form, other_form, marks, worst, prints=prints)
+
+    def _batches(self, block: int, key: str, worst: int, times: int = 1) -> None:
         """Count a batch whose rows are all the same (1), the same but spelled otherwise (2), or not (0)."""
-        self.batches.part(key)[block] += 1
+        self.batches.part(key)[block] += times
         if worst:
-            self.batches_same.part(key)[block] += 1
+            self.batches_same.part(key)[block] += times
         if worst == 2:
-            self.batches_spelled.part(key)[block] += 1
+            self.batches_spelled.part(key)[block] += times
 
     def _batch(self, answers: Sequence[Any], rows: int | None) -> None:
         if len(answers) > 1:
@@ -278,10 +337,27 @@ class Outputs(Parts):
 
     def settle(self) -> None:
         """Count what was put off."""
+        self._characters = 0
         if self._met:
             met, self._met = self._met, {}
             for (block, _, one, other), times in met.items():
                 self._count(block, one, form_of(one), other, form_of(other), times, single=True)
+        if self._met_batches:
+            batches, self._met_batches = self._met_batches, {}
+            self._rows_waiting = 0
+            rows = self._met_rows
+            for (code, live, shadow), batch in batches.items():
+                if batch.asked:
+                    self.batched["asked"] += batch.asked
+                alike: dict[tuple[Any, Any], int] = {}
+                for pair in zip(live, shadow, strict=True):
+                    alike[pair] = alike.get(pair, 0) + 1
+                for block, times in batch.times.items():
+                    self._batches(block, f"{batch.form} {batch.other_form}", batch.worst, times)
+                    self.batched["many"] += times
+                    for (one, other), often in alike.items():
+                        key = block, code, one, other
+                        rows[key] = rows.get(key, 0) + often * times
         if self._met_rows:
             met, self._met_rows = self._met_rows, {}
             for (block, _, one, other), times in met.items():
@@ -393,7 +469,7 @@ class Outputs(Parts):
 
     def _texts(self, block: int, one: str, other: str, times: int) -> None:
         self._score("exact", block, float(one == other), times)
-        alike = 1.0 if one == other else token_f1(words_of(one), words_of(other))
+        alike = 1.0 if one == other else texts_alike(one, other)[1]
         self._score("token F1", block, alike, times)
         longer = max(len(one), len(other))
         self._score("length ratio", block, min(len(one), len(other)) / longer if longer else 1.0, times)

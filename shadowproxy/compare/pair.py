@@ -8,6 +8,7 @@ caller left, is in neither arm of them.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +29,7 @@ from shadowproxy.compare.places import Look, extract, looks, static_score
 from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.reasons import Reasons
 from shadowproxy.compare.recompare import recompared
-from shadowproxy.compare.rows import Rows, lengths_of, marks_by_row
+from shadowproxy.compare.rows import Rows, lengths_of
 from shadowproxy.compare.sketch import (
     Bins,
     Distinct,
@@ -53,6 +54,7 @@ from shadowproxy.compare.slices import (
     Slices,
     leaves,
     mark_at,
+    marks_of,
 )
 from shadowproxy.compare.standing import Standing, standing_of
 from shadowproxy.compare.streams import Streams
@@ -91,6 +93,8 @@ _MOST_PLACES: Final = 16  # places of one exchange that its signature names
 _ELSEWHERE: Final = "…"  # in a signature: and further places
 _SHOWN: Final = 8  # differences of an example
 _WELL_NAMED: Final = 3  # places, beside which others need not be counted
+_MOST_HEEDED: Final = 512  # sets of places of which it is remembered which count
+_LONGEST_HEEDED: Final = 4000  # characters of their keys
 _SPEAKS: Final = 20  # the static score of a name that speaks for an answer
 _NOT_LACKING: Final = ("value", "extra")  # kinds of difference
 _WIDEST: Final = 1 << 62
@@ -471,7 +475,7 @@ class Pair(Whole):
         elif verdict is _MISMATCH and _is_news(found):
             marks.append(WHOLE)
         payload = asked(record)
-        rows: Rows = {}
+        rows = Rows()
         flip: Flip | None = None
         if reading.named:
             self.named[reading.named] += 1
@@ -526,7 +530,7 @@ class Pair(Whole):
         lengths: set[int] | None = None
         flip: Flip | None = None
         first = True
-        by_row: dict[int, list[list[str]]] = {}
+        by_row = Rows()
         of_rows: list[str] = []
         digest = hashed(record.id)
         for key, place, _, live, shadow in places:
@@ -540,10 +544,12 @@ class Pair(Whole):
             tolerance = reading.at(place).tolerance
             words = outputs.add(block, live, shadow, tolerance=tolerance, rows=rows, digest=digest)
             if len(live) > 1:
-                told_by_row = by_row.setdefault(len(live), [])
                 if both and any(words):
-                    told_by_row.append([mark_at(word, key) if word else "" for word in words])
-                    of_rows.extend(mark_at(word, key) for word in sorted(set(words)) if word)
+                    told_by_row, once = marks_of(tuple(words), key)
+                    by_row.add(len(live), told_by_row)
+                    of_rows.extend(once)
+                else:
+                    by_row.add(len(live), None)
             elif both and words[0]:
                 marks.append(mark_at(words[0], key))
             if first and live:
@@ -554,9 +560,9 @@ class Pair(Whole):
                     flip = _flip_of(key, live, shadow, words)
                 if len(live) == 1 and words[0] == "differs":
                     self._large(record, place, outputs.largest, live[0], shadow[0])
-        found = marks_by_row(by_row, marks)
+        by_row.finish(marks)
         marks.extend(of_rows)
-        return found, flip
+        return by_row, flip
 
     def _built(
         self,
@@ -640,6 +646,12 @@ class Pair(Whole):
         self._apart(path, live, shadow)
         shapes = self.shapes.part(path)
         for values, part in ((live, self.live_values.part(path)), (shadow, self.shadow_values.part(path))):
+            if set(map(type, values)) == {float} and math.isfinite(sum(values)):
+                # Most differences by far are of these: all have one shape, and but for -0.0 equal ones look the same.
+                shapes[shape_of(path, 0.5)] += len(values)
+                for value, times in counted(values):
+                    part.add(hashed(repr(value)), times)
+                continue
             for value, times in counted(values):
                 shown = loggable(value)
                 part.add(hashed(repr(shown)), times)
@@ -648,12 +660,13 @@ class Pair(Whole):
     def _apart(self, path: str, live: list[Any], shadow: list[Any]) -> None:
         """Count how far apart numbers are that differ: at most, and as a part of the larger by powers of two."""
         furthest = 0.0
-        powers: list[int] = []
-        for one, other in zip(live, shadow, strict=True):
+        powers: dict[int, int] = {}
+        for (one, other), times in _pairs(live, shadow):
             gap = gap_of(one, other)
             if gap:
                 furthest = max(furthest, gap)
-                powers.append(math.frexp(gap / max(abs(one), abs(other)))[1])
+                power = math.frexp(gap / max(abs(one), abs(other)))[1]
+                powers[power] = powers.get(power, 0) + times
         if powers:
             at = bin_of(furthest)
             self.apart.part(path).add(_WIDEST - at, at)
@@ -679,6 +692,13 @@ class Pair(Whole):
                     gaps.part(place)[bin_of(gap)] += 1
 
 
+def _pairs(live: list[Any], shadow: list[Any]) -> Iterable[tuple[tuple[Any, Any], int]]:
+    """Pairs of values with how often they came; only of floats, of which no other is equal to one."""
+    if set(map(type, live)) == {float} == set(map(type, shadow)):
+        return Counter(zip(live, shadow, strict=True)).items()
+    return ((pair, 1) for pair in zip(live, shadow, strict=True))
+
+
 def _something(value: Any) -> Any:
     """What an answer says; null says nothing and has no place to look at, as an object without members has none. 0,
     false and an empty text are answers."""
@@ -693,17 +713,29 @@ def _heeded(found: list[Look], reading: Reading) -> list[Look]:
     """
     if reading.fields:
         return found
-    heeded: list[Look] = []
-    for look in found:
+    keys = tuple([look.key for look in found])
+    heeded = reading.heeded.get(keys)
+    if heeded is None:
+        heeded = _which_heeded(found, reading)
+        if sum(map(len, keys)) <= _LONGEST_HEEDED:
+            if len(reading.heeded) >= _MOST_HEEDED:
+                reading.heeded.clear()
+            reading.heeded[keys] = heeded
+    return found if len(heeded) == len(found) else [found[at] for at in heeded]
+
+
+def _which_heeded(found: list[Look], reading: Reading) -> tuple[int, ...]:
+    heeded: list[int] = []
+    for at, look in enumerate(found):
         if reading.at(look.live_place).ignored:
             continue
         if look.shadow_place != look.live_place and reading.at(look.shadow_place).ignored:
             continue
-        enough = len(heeded) >= _WELL_NAMED and static_score(heeded[_WELL_NAMED - 1].live_place) >= _SPEAKS
+        enough = len(heeded) >= _WELL_NAMED and static_score(found[heeded[_WELL_NAMED - 1]].live_place) >= _SPEAKS
         if enough and static_score(look.live_place) < 0:
             continue
-        heeded.append(look)
-    return heeded
+        heeded.append(at)
+    return tuple(heeded)
 
 
 def _missing(said: Content, other: Standing, answered: Content | None) -> str | None:

@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from shadowproxy.compare.answers import ANSWER_PARTS, ENVELOPE_PLACES
-from shadowproxy.compare.rules import member_place
 from shadowproxy.compare.sketch import hashed
 from shadowproxy.compare.values import MISSING, is_vector, ranking_of, sums_to_one, vector_of
 from shadowproxy.pointers import pointer_segments, pointer_token
@@ -39,7 +38,8 @@ _SCALARS: Final = frozenset({type(None), bool, int, float, str})
 _MOST_LEAVES: Final = 200  # of one payload that are looked at to find its places
 _MOST_GAINED: Final = 8  # places of one payload that only the shadow has
 _DEEPEST: Final = 12
-_LONGEST_KEY: Final = 200  # characters of a key whose pointer is remembered
+_MOST_KNOWN: Final = 512  # objects whose members' places are remembered
+_LONGEST_KNOWN: Final = 4000  # characters of the places of one
 _MANY: Final = 64  # numbers in an array that are one answer rather than several, unless an envelope says otherwise
 _FEWEST_NUMBERS: Final = 8  # of an embedding
 
@@ -120,6 +120,8 @@ def looks(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list
     if shadow is FAILED:
         return [Look(field_key(place, place), place, place, values, None) for place, values in ones.items()]
     others = candidates(shadow)
+    if ones.keys() == others.keys():
+        return [Look(field_key(place, place), place, place, values, others[place]) for place, values in ones.items()]
     found: list[Look] = []
     for place, values in ones.items():
         theirs = others.get(place)
@@ -208,14 +210,22 @@ class _Survey:
         self.room -= 1
 
     def _members(self, place: str, value: dict[str, Any], depth: int) -> None:
-        answered = "answer" in value
-        for key, member in value.items():
+        found = self.found
+        for below, member in zip(_places_below(place, tuple(value)), value.values(), strict=True):
             if self.room <= 0:
                 return
-            below = member_place(place, key) if len(key) <= _LONGEST_KEY else f"{place}/{pointer_token(key)}"
-            if answered and below in ANSWER_PARTS:
+            if not below:
                 continue
-            self.look(below, member, depth + 1)
+            kind = type(member)
+            if kind is dict or kind is list:
+                self.look(below, member, depth + 1)
+                continue
+            values = found.get(below)
+            if values is not None:
+                values.append(member)
+            else:
+                found[below] = [member]
+            self.room -= 1
 
     def _elements(self, place: str, value: list[Any], depth: int) -> None:
         rows = is_envelope(place)
@@ -247,22 +257,50 @@ class _Survey:
 
     def _columns(self, place: str, first: dict[str, Any], rows: list[Any]) -> bool:
         """Gather the rows of a table column by column, if they are alike: objects of the same scalars."""
-        keys = first.keys()
-        if len(keys) > self.room or place in self.found or set(map(type, rows)) != {dict}:
+        size = len(first)
+        if size > self.room or place in self.found or set(map(type, rows)) != {dict}:
             return False
-        if any(row.keys() != keys for row in rows):
+        if set(map(len, rows)) != {size} or not _SCALARS.issuperset(map(type, first.values())):
             return False
-        columns = [[row[key] for row in rows] for key in keys]
-        if any(not _SCALARS.issuperset(map(type, column)) for column in columns) or vector_of(first) is not None:
+        keys = tuple(first)
+        try:
+            columns = [[row[key] for row in rows] for key in keys]
+        except KeyError:
             return False
-        for key, column in zip(keys, columns, strict=True):
-            below = member_place(place, key) if len(key) <= _LONGEST_KEY else f"{place}/{pointer_token(key)}"
+        for column in columns:
+            if not _SCALARS.issuperset(map(type, column)):
+                return False
+        if vector_of(first) is not None:
+            return False
+        for key, below, column in zip(keys, _places_below(place, keys), columns, strict=True):
+            if not below:
+                below = f"{place}/{pointer_token(key)}"
             if below in self.found:
                 self.found[below] += column
             else:
                 self.found[below] = column
-        self.room -= len(keys)
+        self.room -= size
         return True
+
+
+_known: Final[dict[tuple[str, tuple[str, ...]], tuple[str, ...]]] = {}
+
+
+def _places_below(place: str, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The places of an object's members; empty for one that is not looked at beside an `answer`.
+
+    Most payloads have the same keys: what is known of a few hundred objects, none of them large, is remembered.
+    """
+    found = _known.get((place, keys))
+    if found is None:
+        answered = "answer" in keys
+        made = [f"{place}/{pointer_token(key)}" for key in keys]
+        found = tuple(["" if answered and below in ANSWER_PARTS else below for below in made])
+        if sum(map(len, found)) <= _LONGEST_KNOWN:
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known[place, keys] = found
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ no order of files changes, and in which neighbours in time are no neighbours.
 
 import math
 import random
-from base64 import b85decode, b85encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import mul
@@ -96,7 +96,7 @@ class Prints(dict[int, dict[int, Print]]):
 
     def to_json(self) -> Any:
         return {
-            str(block): {f"{digest:x}": [b85encode(each).decode() for each in kept[digest]] for digest in sorted(kept)}
+            str(block): {f"{digest:x}": [_written(each) for each in kept[digest]] for digest in sorted(kept)}
             for block, kept in sorted(self.items())
         }
 
@@ -112,7 +112,11 @@ class Prints(dict[int, dict[int, Print]]):
 
 def _decoded(prints: Sequence[str]) -> Print:
     live, shadow = prints
-    return b85decode(live), b85decode(shadow)
+    return a2b_base64(live), a2b_base64(shadow)
+
+
+def _written(prints: bytes) -> str:
+    return b2a_base64(prints, newline=False).decode()
 
 
 # --- fingerprints --------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The rows of a batch: as many answers to as many questions of one request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 _MOST_VALUES: Final = 64  # of a request that are looked at for its rows
@@ -18,15 +18,37 @@ def lengths_of(payload: Any) -> set[int]:
     return found
 
 
-Rows = dict[int, list[tuple[str, ...]]]
+class Rows:
+    """What befell the rows of one exchange: for each number of rows that some place has, row by row the marks of its
+    places with so many, and those of the exchange. They are put together once a request has as many of something."""
 
+    __slots__ = ("_common", "_places", "_rows")
 
-def marks_by_row(words: Mapping[int, Sequence[Sequence[str]]], common: Sequence[str]) -> Rows:
-    """For each number of rows that some place has, what befell each row: the words of its places and the common ones.
+    def __init__(self) -> None:
+        self._common: tuple[str, ...] = ()
+        self._places: dict[int, list[Sequence[str]]] = {}
+        self._rows: dict[int, list[tuple[str, ...]]] = {}
 
-    `words` has, by the number of rows, a sequence for each place with so many, which has a mark or "" for each row.
-    """
-    return {
-        number: [(*common, *(each[at] for each in places if each[at])) for at in range(number)]
-        for number, places in words.items()
-    }
+    def add(self, number: int, marks: Sequence[str] | None) -> None:
+        """A place with so many rows: a mark or "" for each, or None where nothing befell any."""
+        places = self._places.get(number)
+        if places is None:
+            places = self._places[number] = []
+        if marks is not None:
+            places.append(marks)
+
+    def finish(self, common: Iterable[str]) -> None:
+        """Every row has these marks as well."""
+        self._common = tuple(common)
+
+    def get(self, number: int) -> Sequence[tuple[str, ...]] | None:
+        """The marks of each row, where some place has so many."""
+        found = self._rows.get(number)
+        if found is None:
+            places = self._places.get(number)
+            if places is None:
+                return None
+            common = self._common
+            found = [(*common, *[each[at] for each in places if each[at]]) for at in range(number)]
+            self._rows[number] = found
+        return found

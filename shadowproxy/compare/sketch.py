@@ -83,16 +83,31 @@ _NOTHING_HASHED: Final = blake2b(digest_size=8)
 W = TypeVar("W", str, int)
 
 
+def add_to(counts: dict[W, int], more: Mapping[W, int]) -> None:
+    """Add counts to others: what Counter's update does, in half the time."""
+    for key, count in more.items():
+        counts[key] = counts.get(key, 0) + count
+
+
 class _Added(Counter[W]):
     """Counts that add up word by word, and are not by block of time."""
 
+    def __init__(self, counts: Mapping[W, int] | None = None) -> None:
+        # Counter's own looks closely at what it is given: of a thousand summaries that is a third of the time.
+        dict.__init__(self)
+        if counts is not None:
+            dict.update(self, counts)
+
     def merged(self, other: Self) -> Self:
         total = type(self)(self)
-        total.update(other)
+        add_to(total, other)
         return total
 
     def absorb(self, other: Self) -> None:
-        self.update(other)
+        add_to(self, other)
+
+    def trim(self) -> None:
+        """Leave out what is too much, for those that wait with it."""
 
     def widened(self) -> Self:
         return self
@@ -133,13 +148,13 @@ class Bins(dict[int, Counter[int]]):
     def add(self, block: int, at: int, times: int = 1) -> None:
         counts = self.get(block)
         if counts is None:
-            counts = self[block] = Counter()
+            counts = self[block] = Hist()
         counts[at] = counts.get(at, 0) + times
 
     def gather(self, block: int, bins: Iterable[int]) -> None:
         counts = self.get(block)
         if counts is None:
-            counts = self[block] = Counter()
+            counts = self[block] = Hist()
         counts.update(bins)
 
     def whole(self) -> Counter[int]:
@@ -149,9 +164,9 @@ class Bins(dict[int, Counter[int]]):
         return total
 
     def merged(self, other: Self) -> Self:
-        total = type(self)({block: Counter(counts) for block, counts in self.items()})
+        total = type(self)({block: Hist(counts) for block, counts in self.items()})
         for block, counts in other.items():
-            total.setdefault(block, Counter()).update(counts)
+            total.setdefault(block, Hist()).update(counts)
         return total
 
     def absorb(self, other: Self) -> None:
@@ -160,12 +175,12 @@ class Bins(dict[int, Counter[int]]):
             if mine is None:
                 self[block] = counts
             else:
-                mine.update(counts)
+                add_to(mine, counts)
 
     def widened(self) -> Self:
         wider = type(self)()
         for block, counts in self.items():
-            wider.setdefault(block >> 1, Counter()).update(counts)
+            wider.setdefault(block >> 1, Hist()).update(counts)
         return wider
 
     def to_json(self) -> Any:
@@ -177,7 +192,7 @@ class Bins(dict[int, Counter[int]]):
     @classmethod
     def from_json(cls, raw: Any) -> Self:
         return cls(
-            {int(block): Counter({int(at): int(count) for at, count in bins.items()}) for block, bins in raw.items()}
+            {int(block): Hist({int(at): int(count) for at, count in bins.items()}) for block, bins in raw.items()}
         )
 
 
@@ -256,7 +271,9 @@ class Distinct(Counter[int]):
     KEPT: ClassVar[int] = 64
 
     def __init__(self, digests: Mapping[int, int] | None = None) -> None:
-        super().__init__(digests)
+        dict.__init__(self)
+        if digests is not None:
+            dict.update(self, digests)
         self._worst: list[int] = []  # of a full table the hashes, negative, as a heap: the largest comes first
 
     def add(self, digest: int, times: int = 1) -> None:
@@ -286,7 +303,7 @@ class Distinct(Counter[int]):
         return type(self)({digest: total[digest] for digest in sorted(total)[: self.KEPT]})
 
     def absorb(self, other: Self) -> None:
-        self.update(other)
+        add_to(self, other)
         for digest in sorted(self)[self.KEPT :]:
             del self[digest]
         self._worst = []
@@ -440,13 +457,26 @@ class Table(dict[str, P], Generic[P]):
         return cls(kept, cls.INNER.from_json(raw["other"]))
 
 
+_KINDS: Final[dict[type[Any], dict[str, type[Any]]]] = {}
+"""Of each class of several parts its parts' types by name, worked out once."""
+
+
 @dataclass(slots=True)
 class Whole:
     """Several parts that add up together: base of the dataclasses whose every field that can be given is a part."""
 
     @classmethod
-    def _names(cls) -> list[str]:
-        return [each.name for each in fields(cls) if each.init]
+    def _names(cls) -> tuple[str, ...]:
+        return tuple(cls._kinds())
+
+    @classmethod
+    def _kinds(cls) -> dict[str, type[Any]]:
+        """The parts by name with their types."""
+        found = _KINDS.get(cls)
+        if found is None:
+            empty = cls()
+            found = _KINDS[cls] = {each.name: type(getattr(empty, each.name)) for each in fields(cls) if each.init}
+        return found
 
     def settle(self) -> None:
         """Count what was put off, for those that put something off; whoever reads a part calls it first."""
@@ -472,8 +502,7 @@ class Whole:
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        empty = cls()
-        return cls(**{name: type(getattr(empty, name)).from_json(raw[name]) for name in cls._names()})
+        return cls(**{name: kind.from_json(raw[name]) for name, kind in cls._kinds().items()})
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self._names())
@@ -489,10 +518,37 @@ class Parts(Whole):
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        empty = cls()
-        if not isinstance(raw, dict) or not raw.keys() <= set(cls._names()):
+        kinds = cls._kinds()
+        if not isinstance(raw, dict) or not raw.keys() <= kinds.keys():
             raise ValueError("counts of an unknown name")
-        return cls(**{name: type(getattr(empty, name)).from_json(part) for name, part in raw.items()})
+        return cls(**{name: kinds[name].from_json(part) for name, part in raw.items()})
+
+
+def put_in_order(part: Any) -> None:
+    """Put what is counted in the order in which it is saved: what came first would else show in a sum's last digit."""
+    if isinstance(part, Whole):
+        for name in part._names():
+            put_in_order(getattr(part, name))
+        return
+    if not isinstance(part, dict):
+        return
+    if isinstance(part, _Added):
+        part.trim()
+    if part:
+        # An outcome is a text, and is read again as no more than that.
+        plain = ((str(word), count) for word, count in part.items()) if isinstance(part, Tally) else part.items()
+        ordered = sorted(plain, key=_first)
+        dict.clear(part)
+        dict.update(part, ordered)
+    if isinstance(part, Table):
+        put_in_order(part.other)
+    if not isinstance(part, _Added | Sums | Sample):
+        for each in part.values():
+            put_in_order(each)
+
+
+def _first(entry: tuple[Any, Any]) -> Any:
+    return entry[0]
 
 
 class Forms(Table[Series]):

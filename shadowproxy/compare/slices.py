@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from shadowproxy.compare.outputs import OutputsByField
 from shadowproxy.compare.rules import member_place
@@ -51,6 +51,13 @@ Marks: TypeAlias = tuple[str, ...]
 def mark_at(word: str, key: str) -> str:
     """The mark of a word at one place, which is given by its field's key."""
     return f"{word}\0{key}"
+
+
+@lru_cache(maxsize=1024)
+def marks_of(words: tuple[str, ...], key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The marks of the words for the rows at one place, or "" where a row has none; and each mark that came once."""
+    marks = {word: mark_at(word, key) if word else "" for word in sorted(set(words))}
+    return tuple([marks[word] for word in words]), tuple([mark for mark in marks.values() if mark])
 
 
 @lru_cache(maxsize=4096)
@@ -145,6 +152,12 @@ class Slices(Table[Slice]):
             self.part(place).add(value, marks[which], times)
 
 
+class ByRow(Protocol):
+    """The marks of each row where some place has so many, else None."""
+
+    def get(self, number: int, /) -> Sequence[Marks] | None: ...
+
+
 class Met:
     """What was asked and what befell it, each with how often it came, until it is counted.
 
@@ -157,7 +170,7 @@ class Met:
         self.counts: dict[tuple[str, type, Any, int], int] = {}
         self.marks: dict[Marks, int] = {}
 
-    def add(self, asked: Mapping[str, Sequence[Any]], marks: Marks, rows: Mapping[int, Sequence[Marks]]) -> int:
+    def add(self, asked: Mapping[str, Sequence[Any]], marks: Marks, rows: ByRow) -> int:
         """Note what one exchange is counted under: every field of its request. Gives how many notes that were.
 
         `asked` has the values of each field, `rows` the marks row by row of the places that have so many rows. A field
@@ -166,9 +179,18 @@ class Met:
         """
         count = 0
         whole = self._number(marks)
+        counts = self.counts
         for place, values in asked.items():
             if len(values) == 1:
-                count += self._note(place, values[0], whole)
+                value = values[0]
+                kind = type(value)
+                if kind is str:
+                    value = value[: _LONGEST + 1]
+                elif kind is dict or kind is list:
+                    continue
+                key = place, kind, value, whole  # with its type: True is not 1
+                counts[key] = counts.get(key, 0) + 1
+                count += 1
             elif (by_row := rows.get(len(values))) is not None:
                 for value, each in zip(values, by_row, strict=True):
                     count += self._note(place, value, self._number(each))

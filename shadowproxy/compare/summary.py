@@ -22,7 +22,7 @@ from shadowproxy.compare.places import Look
 from shadowproxy.compare.reading import Reading
 from shadowproxy.compare.routes import EARLIER, Routes, route_of
 from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.sketch import DistinctIds, Series, Tally, hashed
+from shadowproxy.compare.sketch import DistinctIds, Series, Tally, hashed, put_in_order
 from shadowproxy.record import Record
 
 MOST_BLOCKS: Final = 64
@@ -98,6 +98,14 @@ class Summary:
         """Count what was put off; whoever reads the counts calls it first."""
         for routes in self.shadows.values():
             routes.settle()
+
+    def put_in_order(self) -> None:
+        """Put all that is counted in the one order in which it is saved, whatever was counted first."""
+        self.settle()
+        for name in _PARTS:
+            put_in_order(getattr(self, name))
+        for routes in self.shadows.values():
+            put_in_order(routes)
 
     def absorb(self, other: "Summary") -> None:
         """Add another summary in place; `other` is not used afterwards. Order and grouping make no difference."""

@@ -80,6 +80,7 @@ CLASS_LIKE: Final = frozenset({"boolean", "whole", "text", "token", "vector", "r
 _SLACK: Final = 1e-6  # by which a share may leave [0, 1]: what a sum of single-precision floats does
 _OFF_ONE: Final = 0.02  # by which the shares of a vector may miss 1 in sum
 _LARGEST_VECTOR: Final = 10_000
+_REMEMBERED: Final = 3000  # characters of two texts together
 _QUANTITY: Final = re.compile(
     r"(?i)(?:\A|_)(?:score|prob|probability|proba|prediction|confidence|value|threshold|output|result|price|amount|rate"
     r"|weight|p|latency|ms|seconds|time|version|alpha|beta|mean|std|min|max|low|high|lower|upper)\Z"
@@ -236,16 +237,22 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def same_words(one: str, other: str) -> bool:
-    """Whether two texts have the same words, and any."""
-    if len(one) > LONGEST_CLASS or len(other) > LONGEST_CLASS:
-        return words_of(one) == words_of(other) != []
-    return _same_words(one, other)
+def texts_alike(one: str, other: str) -> tuple[bool, float]:
+    """Whether two texts have the same words, and any; and their F1 by words. Of short texts the last are remembered,
+    as it is asked when they come and when they are counted."""
+    if len(one) + len(other) > _REMEMBERED:
+        return _alike(one, other)
+    return _short_alike(one, other)
 
 
-@lru_cache(maxsize=4096)
-def _same_words(one: str, other: str) -> bool:
-    return words_of(one) == words_of(other) != []
+def _alike(one: str, other: str) -> tuple[bool, float]:
+    words, others = words_of(one), words_of(other)
+    if words == others:
+        return words != [], 1.0
+    return False, token_f1(words, others)
+
+
+_short_alike: Final = lru_cache(maxsize=512)(_alike)
 
 
 def token_f1(one: list[str], other: list[str]) -> float:
