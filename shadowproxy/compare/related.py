@@ -54,7 +54,7 @@ class Prints(dict[int, dict[int, Print]]):
             if kept is None or len(kept) < self.KEPT:
                 return True
             largest = self._largest[block] = max(kept)
-        return digest < largest
+        return digest <= largest  # the largest itself may come again with other prints
 
     def add(self, block: int, digest: int, prints: Print) -> None:
         kept = self.get(block)
