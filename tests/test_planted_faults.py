@@ -344,3 +344,15 @@ def test_a_rare_class_is_answered_at_other_times_by_a_noisy_twin() -> None:
             2000, seed, lambda source, _: ({"fraud": source.random() < 0.01}, {"fraud": source.random() < 0.01})
         )
         assert results(report_on(noisy))["collapse"] == "pass"
+
+
+def test_a_place_that_live_hardly_ever_has_makes_a_report() -> None:
+    """The shadow answers there far more often than live: more are gained than live has."""
+
+    def answers(source: random.Random, number: int) -> tuple[Any, Any]:
+        live = {"label": "a", "rare": 1.5} if number % 50 == 0 else {"label": "a"}
+        return live, {"label": "a", "rare": 2.5} if number % 2 else {"label": "a"}
+
+    figures = report_on(chosen(1000, 3, answers), fields=(("/rare", "/rare"), ("/label", "/label")))
+    answered = figures["shadows"]["s"]["outputs"][0]["answered"]
+    assert (answered["lost"], answered["gained"], answered["n"]) == (20, 500, 520)

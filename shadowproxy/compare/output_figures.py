@@ -66,7 +66,7 @@ def output_figures(judged: Decided, *, bounds: Bounds | None = None, label_delay
 
 def _answered(judged: Decided, agreement: Estimate | None) -> Figures:
     """Answers that live gives and the shadow does not, and the reverse."""
-    n = judged.pairs
+    n = judged.pairs.merged(judged.gained)  # what either answered: live may have no answer where the shadow has one
     lost, gained = judged.lost.total(), judged.gained.total()
     difference = stats.paired_difference(judged.gained, judged.lost, n) if n else None
     anytime = None
@@ -74,7 +74,7 @@ def _answered(judged: Decided, agreement: Estimate | None) -> Figures:
         effect = difference.design_effect
         if not lost and not gained and agreement is not None:
             effect = agreement.design_effect  # where nothing is lost, requests are alike all the same
-        anytime = list(stats.anytime_difference(min(gained, n.total()), lost, n.total(), effect))
+        anytime = list(stats.anytime_difference(gained, lost, n.total(), effect))
     return {
         "n": n.total(),
         "lost": lost,

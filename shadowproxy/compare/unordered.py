@@ -31,10 +31,11 @@ def paired(live: list[Any], shadow: list[Any], place: Place, alike: Alike) -> tu
     below = place.each()
     lefts, rights = _without_same(_sorted(live, below), _sorted(shadow, below))
     pairs = _alike_by_rules(lefts, rights, below, alike)
-    matched = {id(left) for left, _ in pairs}, {id(right) for _, right in pairs}
+    # By their numbers: two elements may be equal, and compiled code makes a tuple anew each time it is read.
+    matched = {left[1] for left, _ in pairs}, {right[1] for _, right in pairs}
     rest = (
-        [left for left in lefts if id(left) not in matched[0]],
-        [right for right in rights if id(right) not in matched[1]],
+        [left for left in lefts if left[1] not in matched[0]],
+        [right for right in rights if right[1] not in matched[1]],
     )
     pairs.extend(zip(*rest, strict=True))
     return [left[2] for left, _ in pairs], [right[2] for _, right in pairs], [left[1] for left, _ in pairs]
