@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from shadowproxy.compare.values import vector_of
 from shadowproxy.selftest.plants.edit import each_row
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, of_kinds
 
@@ -30,19 +31,20 @@ def _never_rarest(case: Case, value: Any) -> Any:
 
 def _of_vector(change: Callable[[list[Any]], list[Any]]) -> Callable[[Case, Any], Any]:
     def changed(case: Case, value: Any) -> Any:
-        if isinstance(value, dict):
-            return dict(zip(value, change(list(value.values())), strict=True))
-        return change(value) if isinstance(value, list) else value
+        if vector_of(value) is None:
+            return value
+        return dict(zip(value, change(list(value.values())), strict=True)) if isinstance(value, dict) else change(value)
 
     return changed
 
 
 def _columns_swapped(case: Case, value: Any) -> Any:
-    """The two columns that are the largest most often."""
+    """The two columns that are the largest most often, where this vector has both."""
     one, other = case.known.classes[:2]
 
     def swap(numbers: list[Any]) -> list[Any]:
-        numbers[one], numbers[other] = numbers[other], numbers[one]
+        if max(one, other) < len(numbers):
+            numbers[one], numbers[other] = numbers[other], numbers[one]
         return numbers
 
     return _of_vector(swap)(case, value)

@@ -9,7 +9,7 @@ from shadowproxy.selftest.plants.fault import Case, Fault, of_kinds
 
 def _another_space(case: Case, value: Any) -> Any:
     """Of the same length, in a direction of its own."""
-    if not isinstance(value, list):
+    if not _is_embedding(value):
         return value
     drawn = [case.random.gauss(0, 1) for _ in value]
     factor = math.hypot(*value) / (math.hypot(*drawn) or 1.0)
@@ -17,7 +17,12 @@ def _another_space(case: Case, value: Any) -> Any:
 
 
 def _another_norm(case: Case, value: Any) -> Any:
-    return [each * 2 for each in value] if isinstance(value, list) else value
+    return [each * 2 for each in value] if _is_embedding(value) else value
+
+
+def _is_embedding(value: Any) -> bool:
+    """Not every answer need be one: some may be null, or hold a null."""
+    return isinstance(value, list) and all(isinstance(each, int | float) for each in value)
 
 
 _embedding = of_kinds("embedding")
