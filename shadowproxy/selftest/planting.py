@@ -14,7 +14,6 @@ from shadowproxy.compare.summary import MOST_BLOCKS, NARROWEST, Summary, micros,
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 from shadowproxy.selftest.known import known_by_route, rarest, route_in, slice_of
-from shadowproxy.selftest.plants import FAULTS
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, Part
 from shadowproxy.selftest.sample import NoSampleError
 
@@ -165,7 +164,3 @@ def cuts(n: int) -> tuple[int, ...]:
                 return (*found, n)
             found.append(step * times)
         times *= 10
-
-
-def faults_of(planting: Planting) -> list[Fault]:
-    return [fault for fault in FAULTS if planting.applies(fault)]

@@ -1,6 +1,6 @@
 """The whole self-test: every fault that fits, at every share, in this process or several."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from shadowproxy.compare.gates import Gates
 from shadowproxy.compare.reading import Reading
 from shadowproxy.selftest.known import WHOLE
 from shadowproxy.selftest.measure import PLANTS, SHARES, Seen, measured_all, ready_from
-from shadowproxy.selftest.planting import Planting, faults_of, prepared
+from shadowproxy.selftest.planting import Planting, prepared
 from shadowproxy.selftest.plants import FAULTS
 from shadowproxy.selftest.plants.fault import Fault
 from shadowproxy.selftest.sample import Sample
@@ -23,15 +23,22 @@ Progress = Callable[[int, int], None]
 
 
 def selftest(
-    sample: Sample, reading: Reading, gates: Gates, *, jobs: int = 1, progress: Progress | None = None
+    sample: Sample,
+    reading: Reading,
+    gates: Gates,
+    *,
+    faults: Sequence[Fault] = FAULTS,
+    shares: Sequence[float] = SHARES,
+    jobs: int = 1,
+    progress: Progress | None = None,
 ) -> Figures:
-    """What a report on these requests would have caught, as plain JSON values.
+    """What a report on these requests would have caught of these faults at these shares, as plain JSON values.
 
     Raises NoSampleError where live hardly answered, or too seldom.
     """
     planting = prepared(sample.records, reading, gates)
-    faults = faults_of(planting)
-    seen = _measured(planting, faults, jobs, progress)
+    fitting = [fault for fault in faults if planting.applies(fault)]
+    seen = _measured(planting, _tasks(fitting, shares, jobs), jobs, progress)
     start, twin = ready_from(planting)
     return {
         "shadowproxy_selftest": FORMAT,
@@ -44,7 +51,7 @@ def selftest(
             "unreadable": dict(sorted(sample.unreadable.items())),
         },
         "prefixes": list(planting.cuts),
-        "shares": list(SHARES),
+        "shares": sorted(shares),
         "plants": PLANTS,
         "gates": asdict(gates),
         "twin": {"result": twin.result, "ready_from": start, "checks": twin.checks},
@@ -53,8 +60,8 @@ def selftest(
             for route, known in sorted(planting.known.items())
         ],
         "part": planting.part_name,
-        "faults": [_row(fault, [each for each in seen if each[0] == fault.name]) for fault in faults],
-        "not_planted": [fault.name for fault in FAULTS if fault not in faults],
+        "faults": [_row(fault, [each for each in seen if each[0] == fault.name]) for fault in fitting],
+        "not_planted": [fault.name for fault in faults if fault not in fitting],
     }
 
 
@@ -80,20 +87,22 @@ class _Task:
     faults: tuple[Fault, ...] = field(default=(), compare=False)
 
 
-def _tasks(faults: Sequence[Fault], jobs: int) -> Iterator[_Task]:
+def _tasks(faults: Sequence[Fault], shares: Sequence[float], jobs: int) -> list[_Task]:
     """One for each share; with more processes than shares, several. The largest share, which takes longest, first."""
-    pieces = -(-jobs // len(SHARES))
-    for share in sorted(SHARES, reverse=True):
+    pieces = -(-jobs // len(shares))
+    found = []
+    for share in sorted(shares, reverse=True):
         for at in range(pieces):
             part = tuple(faults[at::pieces])
             if part:
-                yield _Task(share, tuple(fault.name for fault in part), part)
+                found.append(_Task(share, tuple(fault.name for fault in part), part))
+    return found
 
 
 def _measured(
-    planting: Planting, faults: Sequence[Fault], jobs: int, progress: Progress | None
+    planting: Planting, tasks: Sequence[_Task], jobs: int, progress: Progress | None
 ) -> list[tuple[str, Seen]]:
-    total, done = len(faults) * len(SHARES), 0
+    total, done = sum(len(task.faults) for task in tasks), 0
 
     def told(count: int) -> None:
         nonlocal done
@@ -104,13 +113,12 @@ def _measured(
     told(0)
     found: list[tuple[str, Seen]] = []
     if jobs == 1:
-        for task in _tasks(faults, 1):
+        for task in tasks:
             rows = measured_all(planting, task.faults, task.share, lambda: told(1))
             found += zip(task.names, rows, strict=True)
         return found
     from concurrent.futures import ProcessPoolExecutor, as_completed  # only here: it takes 13 ms to load
 
-    tasks = list(_tasks(faults, jobs))
     with ProcessPoolExecutor(min(jobs, len(tasks)), initializer=_begin, initargs=(planting,)) as pool:
         waiting = {pool.submit(_in_process, task.share, task.names): task for task in tasks}
         try:
