@@ -181,3 +181,8 @@ def test_a_missing_member_is_missing_and_null_is_null() -> None:
 def test_numbers_say_how_far_apart_they_are() -> None:
     text = shown(record(1, answer({"p": 0.5}), gbm=answer({"p": 0.500002})))
     assert "/p  value: live 0.5, gbm 0.500002 (4.0e-06 of it apart)" in text
+
+
+@pytest.mark.parametrize(("live", "other"), [(10**400, 0.5), (float("inf"), 1.0), (float("nan"), 1.0), (0, -0.5)])
+def test_numbers_of_any_size_can_be_shown(live: float, other: float) -> None:
+    assert "/p  value: live" in shown(record(1, answer({"p": live}), gbm=answer({"p": other})))

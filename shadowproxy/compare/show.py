@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import shlex
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -109,7 +110,11 @@ def _apart(live: Any, shadow: Any) -> str:
     if any(isinstance(each, bool) or not isinstance(each, int | float) for each in (live, shadow)):
         return ""
     largest = max(abs(live), abs(shadow))
-    return f" ({abs(live - shadow) / largest:.1e} of it apart)" if largest else ""
+    try:
+        part = abs(live - shadow) / largest if largest else math.nan
+    except OverflowError:  # an integer of more than 308 digits beside a float
+        return ""
+    return f" ({part:.1e} of it apart)" if math.isfinite(part) else ""
 
 
 def _row(mine: Line, theirs: Line, differing: set[str]) -> Row:
