@@ -551,3 +551,11 @@ def test_the_commands_of_its_page_run(tmp_path: Path) -> None:
         here = {"shadow-log", "gates.yaml", "selftest.html"}
         done = run(*(tmp_path / word if word in here else word for word in words[1:]))
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_file_that_is_no_log_is_said_to_be_none(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("garbage\nmore of it\n")
+    done = run("selftest", str(file))
+    assert done.returncode == 3
+    assert done.stderr.endswith("50 are the fewest; lines that could not be read: not JSON 2\n")

@@ -59,7 +59,8 @@ def selftest(logs: tuple[str, ...], **given: Any) -> None:
     except OSError as error:
         raise Fault(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
     except NoSampleError as error:
-        say(str(error))
+        reasons = ", ".join(f"{why} {count:,}" for why, count in sorted(sample.unreadable.items()))
+        say(f"{error}{f'; lines that could not be read: {reasons}' if reasons else ''}")
         raise click.exceptions.Exit(EXIT_NO_DATA) from None
     except SampleError as error:
         raise Fault(str(error)) from None
