@@ -200,8 +200,7 @@ async def test_a_request_that_met_a_closing_connection_is_sent_once_more(
         assert len(running.live.connections[1].requests) == 1
 
 
-@pytest.mark.parametrize("how", ["end", "reset"])
-@pytest.mark.parametrize("after", [0, 0.005, 0.05])
+@pytest.mark.parametrize(("how", "after"), [("end", 0), ("end", 0.005), ("end", 0.05), ("reset", 0.05)])
 @pytest.mark.parametrize("raw", [post(5), CHUNKED, post(5).replace(b"POST", b"DELETE")])
 async def test_what_changes_something_is_not_sent_again_once_live_has_taken_it(
     proxy: StartProxy, raw: bytes, after: float, how: str
@@ -221,6 +220,23 @@ async def test_what_changes_something_is_not_sent_again_once_live_has_taken_it(
         assert told(await caller.ask(raw)) == (502, "http_response_incomplete")
         assert [len(each.requests) for each in running.live.connections] == [2]
         assert running.sidecar.proxy.retries == 0
+
+
+@pytest.mark.parametrize("raw", [post(5), CHUNKED, post(5).replace(b"POST", b"DELETE")])
+async def test_what_is_reset_at_once_was_not_read_and_is_sent_again(proxy: StartProxy, raw: bytes) -> None:
+    """As MLServer does, which closes after an error answer while the next request is on its way."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        if len(running.live.connections) == 1:
+            await peer.wait_received(len(peer.received) + 1)
+            peer.reset()
+
+    async with proxy(script) as running, await running.caller() as caller:
+        assert (await caller.ask(GET)).status == 200
+        assert (await caller.ask(raw)).status == 200
+        assert running.sidecar.proxy.retries == 1
 
 
 async def test_it_is_sent_once_more_over_a_new_connection_for_the_others_may_be_closing_too(proxy: StartProxy) -> None:

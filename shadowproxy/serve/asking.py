@@ -29,6 +29,12 @@ trip, and later by as long as this process was kept waiting for a processor. A c
 the server had the request, and may have worked on it: a POST that a model had worked on for 0.3 s was sent to it twice.
 """
 
+RESET_CLOSE = 0.02
+"""Seconds. A kernel resets a connection that is closed with a request unread, and ends one politely whose request was
+read: a reset that comes so soon says that the server had closed. MLServer closes after each error answer, unannounced,
+and the next POST met that in most tries. A reset that comes later may be a server's own, after it had worked.
+"""
+
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """These change nothing (RFC 9110 section 9.2.1), so that within IDLE_CLOSE they are sent again. For all others the
 kernel is asked as well: where a server had closed before the request came to it, its closing does not acknowledge the
@@ -325,10 +331,13 @@ class Asking:
         connection, message = self._connection, self._message
         assert connection is not None
         assert message is not None
-        if connection.loop.time() - self._sent_at > IDLE_CLOSE:
+        since = connection.loop.time() - self._sent_at
+        if since > IDLE_CLOSE:
             return False
-        # A reset says nothing of what came before it: acknowledging may be put off, and it never is then.
-        return message.method in SAFE or (not isinstance(exc, ConnectionResetError) and connection.untaken())
+        if message.method in SAFE:
+            return True
+        # Of what came before a reset nothing is known: acknowledging may be put off, and it never is then.
+        return since <= RESET_CLOSE if isinstance(exc, ConnectionResetError) else connection.untaken()
 
     def _end(self, head: ReplyHead, piece: bytes, *, left_over: bool) -> None:
         """The answer is whole. Its connection is free before anybody is told: what is asked next may go by it."""
