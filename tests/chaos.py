@@ -280,9 +280,14 @@ SURELY = {
 }
 """Which of its outcomes a fault has here, for sure, where several may be."""
 
-AT_TIMES = {"closes when idle": {Outcome.INCOMPLETE}, "speaks first": {Outcome.BREAKER_OPEN}}
-"""What comes of chance: a fresh connection is closed as idle where the machine takes a millisecond to send the request,
-and what is said first may come before a request or after it."""
+AT_TIMES = {
+    "closes each time": {Outcome.INCOMPLETE},
+    "closes when idle": {Outcome.INCOMPLETE},
+    "speaks first": {Outcome.BREAKER_OPEN},
+}
+"""What may also happen, by chance: a server that closes unannounced may do so long after its answer, when the next
+request has already reached its kernel; a fresh connection may be closed as idle before the request is sent; and bytes
+that a server sends first may arrive before a request or after it."""
 
 
 async def lives(peer: Peer) -> None:

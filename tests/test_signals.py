@@ -101,6 +101,22 @@ async def test_a_stop_while_it_starts_is_clean(tmp_path: Path, workers: int) -> 
             assert b"Traceback" not in said
 
 
+def test_a_stop_while_it_starts_raises_nothing() -> None:
+    """An exception raised inside an extension module's import ended one start in 150 with a segmentation fault."""
+    code = """
+import os, signal
+from shadowproxy.serve import signals
+signals.prepare()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.sigtimedwait([], 10)
+except BaseException:
+    os._exit(1)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 async def test_a_stop_while_a_file_hangs_its_start_is_clean(tmp_path: Path) -> None:
     """The configuration is a pipe that nobody writes into."""
     os.mkfifo(tmp_path / "pipe")

@@ -10,8 +10,8 @@
 By itself each of these ends a process, at once and without a word. QUIT and ABRT do so still: they are for that.
 """
 
+import os
 import signal
-import sys
 
 STOPPING = frozenset({signal.SIGTERM, signal.SIGINT})
 HELD_BACK = frozenset({signal.SIGHUP, signal.SIGUSR1})
@@ -22,8 +22,9 @@ def prepare() -> None:
     """Before anything else is done: what comes while the program starts is heard once it can be, or ends it cleanly."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     _ignore(IGNORED)
-    # As the first process of a container it would not even be ended by a signal that it does not handle.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # As the first process of a container it would not even be ended by a signal that it does not handle. Nothing is
+    # raised: an exception amid an extension module's import has ended the process with a segmentation fault.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def prepare_worker() -> None:
