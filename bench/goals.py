@@ -19,7 +19,7 @@ from bench.figures import Bound, Row, ratios
 from bench.processes import HOST, BenchError, Running, accepts, free_port
 from shadowproxy import recorder
 from shadowproxy.exchange import Exchange, Reply, Request
-from shadowproxy.serve.identity import uuid7
+from shadowproxy.serve.policy.identity import uuid7
 
 REQUEST_BYTES = 500
 RATE = 200.0

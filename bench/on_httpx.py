@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 
 from shadowproxy.config import load
-from shadowproxy.serve import app, upstream
-from shadowproxy.serve.asking import Asking, Message
-from shadowproxy.serve.framing import ReplyHead, request_head
-from shadowproxy.serve.wire import Statistics
+from shadowproxy.serve import run
+from shadowproxy.serve.http1.framing import ReplyHead, request_head
+from shadowproxy.serve.upstreams import endpoint
+from shadowproxy.serve.upstreams.asking import Asking, Message
+from shadowproxy.serve.upstreams.pool import Statistics
 
 
 class HttpxWire:
@@ -66,5 +67,5 @@ class HttpxWire:
 
 
 if __name__ == "__main__":
-    upstream.Wire = HttpxWire  # type: ignore[assignment,attr-defined]  # the swap that this module is for
-    sys.exit(app.run(load(Path(sys.argv[1]))))
+    endpoint.Wire = HttpxWire  # type: ignore[assignment,attr-defined]  # the swap that this module is for
+    sys.exit(run.run(load(Path(sys.argv[1]))))

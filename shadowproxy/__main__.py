@@ -26,7 +26,7 @@ def main() -> None:
             if status is not None:
                 sys.exit(status)
         case ["serve", *_]:
-            from shadowproxy.serve import signals
+            from shadowproxy.serve.system import signals
 
             signals.prepare()
             # httpx brings its own command line along, and that rich: an eighth of the time until callers are let in.

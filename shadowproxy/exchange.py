@@ -14,6 +14,9 @@ Field = tuple[bytes, bytes]
 Fields = tuple[Field, ...]
 """Header fields in the order, spelling and number in which they came."""
 
+CONTROL = "control"
+"""The name under which live itself is asked a second time, as if it were a shadow."""
+
 
 class Outcome(StrEnum):
     """How one leg of an exchange ended. A closed set: the log, the metrics and the report know no other word."""

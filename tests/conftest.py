@@ -13,7 +13,7 @@ from fakes import Address, Caller, Message, Origin, Script, strict_ok
 from hypothesis import settings
 
 from shadowproxy import compiled, config, record
-from shadowproxy.serve.app import Sidecar
+from shadowproxy.serve.sidecar.root import Sidecar
 
 # How long an example takes is the machine's business, and a busy one would fail it.
 settings.register_profile("any machine", deadline=None)

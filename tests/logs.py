@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shadowproxy.compare.pair import Pair
-from shadowproxy.compare.routes import pooled
-from shadowproxy.compare.summary import Summary
+from shadowproxy.compare.fold.pair import Pair
+from shadowproxy.compare.fold.routes import pooled
+from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer, Asked, Body, Record
 

@@ -1,9 +1,9 @@
 """A shadow as the configuration describes one, and a request for it: tests replace what they are about."""
 
 from shadowproxy.exchange import Request
-from shadowproxy.serve.lane import Shadow
-from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.sampling import Match
+from shadowproxy.serve.mirror.lane import Shadow
+from shadowproxy.serve.policy.rewrite import Rewrite
+from shadowproxy.serve.policy.sampling import Match
 
 SHADOW = Shadow(
     name="s",

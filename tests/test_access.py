@@ -2,7 +2,7 @@
 
 import pytest
 
-from shadowproxy.serve.access import Access, Kind
+from shadowproxy.serve.admin.access import Access, Kind
 
 TOKEN = "0123456789abcdef"
 HERE = [(b"host", b"127.0.0.1:9901")]

@@ -10,7 +10,7 @@ from fakes import always, answer
 from test_admin import ADMIN, client
 
 from shadowproxy import config
-from shadowproxy.serve.app import Sidecar
+from shadowproxy.serve.sidecar.root import Sidecar
 
 TOKEN = "0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

@@ -12,7 +12,7 @@ from conftest import Proxy, StartProxy
 from fakes import Caller, Peer, always, answer
 from test_admin import ADMIN, client, wait_written
 
-from shadowproxy.serve.admin import LIMITS
+from shadowproxy.serve.admin.app import LIMITS
 
 MARK = {"X-Shadowproxy-Admin": "1"}
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -222,7 +222,7 @@ async def test_a_path_or_method_that_there_is_not_is_told_in_json(proxy: StartPr
 
 
 async def test_a_body_is_bounded_in_length_and_in_time(proxy: StartProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shadowproxy.serve.admin.BODY_WITHIN", 0.05)
+    monkeypatch.setattr("shadowproxy.serve.admin.app.BODY_WITHIN", 0.05)
 
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
         long = await admin.put("/shadows/a/percent", headers=MARK, content=b" " * 5000)
@@ -270,7 +270,7 @@ async def test_who_connects_and_asks_nothing_shuts_nobody_out(
 
 async def test_listeners_are_not_closed_for_room(proxy: StartProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
-        monkeypatch.setattr("shadowproxy.serve.admin.LIMITS", replace(LIMITS, connections=1))
+        monkeypatch.setattr("shadowproxy.serve.admin.app.LIMITS", replace(LIMITS, connections=1))
         async with admin.stream("GET", "/events") as events:
             lines = events.aiter_lines()
             assert await anext(lines) == "event: overview"
@@ -299,7 +299,7 @@ async def test_a_defect_is_told_as_one_and_without_its_details(
     def broken(*_: object) -> object:
         raise ValueError("secret detail")
 
-    monkeypatch.setattr("shadowproxy.serve.recent.Recent.latest", broken)
+    monkeypatch.setattr("shadowproxy.serve.admin.recent.Recent.latest", broken)
     async with proxy(**ADMIN) as running, client(running) as admin:
         told = await admin.get("/exchanges")
         assert (told.status_code, told.json()["error"]["reason"]) == (500, "defect")

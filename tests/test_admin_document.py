@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 from test_admin import ADMIN, client, wait_written
 
-from shadowproxy.serve import openapi
+from shadowproxy.serve.admin import openapi
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "admin.md").read_text()
 ROW = re.compile(r"^\| `(GET|POST|PUT) (/[^`]*)` \| ([a-z ]+) \|", re.MULTILINE)

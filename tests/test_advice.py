@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from test_checks import N, errors, estimate, figures, labels, latency, output, structure
 
-from shadowproxy.compare.advice import advice_of
-from shadowproxy.compare.checks import checks_of
-from shadowproxy.compare.conclusion import verdict_of
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.sentences import answers
-from shadowproxy.compare.words import change
+from shadowproxy.compare.report.advice import advice_of
+from shadowproxy.compare.report.checks import checks_of
+from shadowproxy.compare.report.conclusion import verdict_of
+from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.sentences import answers
+from shadowproxy.compare.report.words import change
 
 Figures = dict[str, Any]
 

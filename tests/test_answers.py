@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from logs import said
 
-from shadowproxy.compare.answers import ENVELOPE_PLACES, answer_value, content
-from shadowproxy.compare.answers.sse import Event, events_of
-from shadowproxy.compare.places import extract
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.verdict import compare
+from shadowproxy.compare.fold.places import extract
+from shadowproxy.compare.judge.answers import ENVELOPE_PLACES, answer_value, content
+from shadowproxy.compare.judge.answers.sse import Event, events_of
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.verdict import compare
 from shadowproxy.exchange import Verdict
 from shadowproxy.record import Answer, Body
 

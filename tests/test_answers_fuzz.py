@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import record
 
-from shadowproxy.compare.answers import answer_value, failed_reason, reason_of
-from shadowproxy.compare.answers.masking import LONGEST
-from shadowproxy.compare.html import to_html
-from shadowproxy.compare.markdown import to_markdown
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.streams import Streams
-from shadowproxy.compare.summary import load, save, summarise
-from shadowproxy.compare.verdict import compare
+from shadowproxy.compare.fold.streams import Streams
+from shadowproxy.compare.fold.summary import load, save, summarise
+from shadowproxy.compare.judge.answers import answer_value, failed_reason, reason_of
+from shadowproxy.compare.judge.answers.masking import LONGEST
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.verdict import compare
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer, Body
 

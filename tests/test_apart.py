@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from shadowproxy.serve.apart import apart
+from shadowproxy.apart import apart
 
 
 async def test_what_a_call_gives_and_what_it_raises_arrive() -> None:

@@ -16,8 +16,8 @@ from fakes import Caller, Origin, answer, refusing_port
 from shadowproxy import config
 from shadowproxy.exchange import Exchange, Outcome, Reply, Request, Verdict
 from shadowproxy.record import Record, read
-from shadowproxy.serve.app import Sidecar
-from shadowproxy.serve.server import StartError
+from shadowproxy.serve.callers.addresses import StartError
+from shadowproxy.serve.sidecar.root import Sidecar
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
-from shadowproxy.serve import balance
-from shadowproxy.serve.balance import Board, Taking, shared_memory
+from shadowproxy.serve.callers import balance
+from shadowproxy.serve.callers.balance import Board, Taking, shared_memory
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from bench.contenders import ANSWER_BYTES, answer
 from bench.figures import Bound, Row, as_json, markdown, ratios
 from bench.goals import REQUEST_BYTES, predict_body
 from bench.processes import BenchError, Running
-from shadowproxy.serve import upstream
-from shadowproxy.serve.upstream import Endpoint
+from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -162,7 +161,7 @@ def test_bench_says_in_one_line_what_is_missing(tmp_path: object) -> None:
 
 
 async def test_an_endpoint_can_stand_on_httpx_own_transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "Wire", on_httpx.HttpxWire)
+    monkeypatch.setattr("shadowproxy.serve.upstreams.endpoint.Wire", on_httpx.HttpxWire)
     async with Origin(answer_of(b"hello")) as origin, Endpoint(origin.url) as endpoint:
         answering = await endpoint.ask("GET", b"/", [(b"Host", b"h")], b"")
         assert (answering.status, b"".join([chunk async for chunk in answering])) == (200, b"hello")

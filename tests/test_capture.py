@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shadowproxy.serve.capture import Capture, Memory
+from shadowproxy.serve.mirror.capture import Capture, Memory
 
 PLENTY = 1 << 30
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.cells import (
+from shadowproxy.compare.fold.cells import (
     COARSEST,
     BlockCells,
     Cells,

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import replace
 
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.serve.census import Census, ConfigCensus, Durations, ShadowCensus, merge
-from shadowproxy.serve.journal import LOSSES, WORKER_ENDED, Statistics
-from shadowproxy.serve.sampling import Passed
-from shadowproxy.serve.times import BOUNDS
+from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus, merge
+from shadowproxy.serve.journal.writer import LOSSES, WORKER_ENDED, Statistics
+from shadowproxy.serve.policy.sampling import Passed
+from shadowproxy.serve.telemetry.times import BOUNDS
 
 COUNTS = (1,) * (len(BOUNDS) + 1)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
-from shadowproxy.serve.channel import UNANSWERED, Answers, Calls, NoAnswer, Refused
+from shadowproxy.serve.workers.channel import UNANSWERED, Answers, Calls, NoAnswer, Refused
 
 
 class Ends:

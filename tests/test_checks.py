@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from shadowproxy.compare.checks import Check, Result, checks_of
-from shadowproxy.compare.conclusion import verdict_of
-from shadowproxy.compare.gates import Gates
+from shadowproxy.compare.report.checks import Check, Result, checks_of
+from shadowproxy.compare.report.conclusion import verdict_of
+from shadowproxy.compare.report.gates import Gates
 
 Figures = dict[str, Any]
 N = 4000

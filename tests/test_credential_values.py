@@ -19,7 +19,7 @@ from shadowproxy.credential_values import (
     is_credential_piece,
 )
 from shadowproxy.redaction import BLANK, MARK, Redaction
-from shadowproxy.serve.headers import for_shadow
+from shadowproxy.serve.policy.headers import for_shadow
 
 # No key here was ever one. They are put together, so that scanners of repositories do not stop at them.
 RUN = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shadowproxy.serve.deadline import Deadline, Deadlines
+from shadowproxy.serve.http1.deadline import Deadline, Deadlines
 
 
 class Clock(asyncio.SelectorEventLoop):

@@ -15,8 +15,8 @@ import yaml
 from shadowproxy import __version__, config
 from shadowproxy.exchange import Outcome
 from shadowproxy.healthcheck import ADMIN
-from shadowproxy.serve.app import FLUSH
-from shadowproxy.serve.journal import LOSSES
+from shadowproxy.serve.journal.writer import LOSSES
+from shadowproxy.serve.sidecar.root import FLUSH
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

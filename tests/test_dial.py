@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from fakes import refusing_port
 
-from shadowproxy.serve import dial
-from shadowproxy.serve.dial import Dialler
+from shadowproxy.serve.upstreams import dial
+from shadowproxy.serve.upstreams.dial import Dialler
 
 Looked = list[tuple[socket.AddressFamily, dial.Address]]
 

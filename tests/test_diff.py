@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.diff import KEPT, PLACES, diff
-from shadowproxy.compare.rules import Rules, Tolerance
+from shadowproxy.compare.judge.diff import KEPT, PLACES, diff
+from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.pointers import pointer_segments, pointer_token
 
 NAN = float("nan")

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from shadowproxy import config
-from shadowproxy.compare.gates import Gates, load_gates
+from shadowproxy.compare.report.gates import Gates, load_gates
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from shadowproxy.compare import drift
-from shadowproxy.compare.few import Few
-from shadowproxy.compare.outputs import Outputs
-from shadowproxy.compare.spread import Spread
+from shadowproxy.compare.fold.few import Few
+from shadowproxy.compare.fold.outputs import Outputs
+from shadowproxy.compare.fold.spread import Spread
+from shadowproxy.compare.report import drift
 
 N = 4000
 

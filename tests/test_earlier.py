@@ -9,13 +9,13 @@ import pytest
 from logs import chosen, mixed
 from rich.console import Console
 
-from shadowproxy.compare.html import to_html
-from shadowproxy.compare.junit import to_junit
-from shadowproxy.compare.markdown import to_markdown
-from shadowproxy.compare.report import exit_code, to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import FORMAT, Summary, SummaryError, load, merge, save, summarise
-from shadowproxy.compare.text import print_figures
+from shadowproxy.compare.fold.summary import FORMAT, Summary, SummaryError, load, merge, save, summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import exit_code, to_json
+from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.junit import to_junit
+from shadowproxy.compare.report.markdown import to_markdown
+from shadowproxy.compare.report.text import print_figures
 
 SAVED = (Path(__file__).parent / "data" / "summary_1.json").read_bytes()
 """What the first version with saved summaries made of `mixed(120)`."""

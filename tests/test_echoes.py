@@ -10,15 +10,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_record import exchange, line_of
 
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.verdict import judge as compared
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.verdict import judge as compared
 from shadowproxy.config import from_values
 from shadowproxy.echoes import Echoes, prepared, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Verdict
 from shadowproxy.record import Answer, Judgement
 from shadowproxy.recorder import encode
 from shadowproxy.redaction import BLANK, Redaction
-from shadowproxy.serve.generation import recording
+from shadowproxy.serve.sidecar.generation import recording
 
 SECRET = "alice@example.com"
 JSON: Fields = ((b"Content-Type", b"application/json"),)

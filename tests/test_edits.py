@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.exchange import Field, Fields
-from shadowproxy.serve.edits import WRITERS, Edits
-from shadowproxy.serve.section import Section
+from shadowproxy.serve.http1.section import Section
+from shadowproxy.serve.policy.edits import WRITERS, Edits
 
 HOST: Field = (b"Host", b"h")
 A: Field = (b"X-a", b"1")

@@ -13,14 +13,14 @@ import orjson
 import pytest
 from logs import answer, record
 
-from shadowproxy.compare.diff import diff
-from shadowproxy.compare.engines import files_of, summarise_files
-from shadowproxy.compare.filters import Condition, Only, parse_moment
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules, Tolerance
-from shadowproxy.compare.summary import merge, save
-from shadowproxy.compare.truths import Truth, Truths
+from shadowproxy.compare.fold.engines import files_of, summarise_files
+from shadowproxy.compare.fold.filters import Condition, Only, parse_moment
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.summary import merge, save
+from shadowproxy.compare.fold.truths import Truth, Truths
+from shadowproxy.compare.judge.diff import diff
+from shadowproxy.compare.judge.rules import Rules, Tolerance
+from shadowproxy.compare.report.build import to_json
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.lines import LINE_LIMIT
 from shadowproxy.record import Asked, Body, decode

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import answer, failed, record
 
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import Summary, load, merge, save, summarise
-from shadowproxy.compare.truths import by_request
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.summary import Summary, load, merge, save, summarise
+from shadowproxy.compare.fold.truths import by_request
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer, Asked, Body, Record
 

@@ -14,16 +14,16 @@ import pytest
 from logs import answer, chosen, failed, mixed
 from test_streams import chunk, stream
 
-from shadowproxy.compare.figures.shown import Figures
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.html import to_html
-from shadowproxy.compare.junit import to_junit
-from shadowproxy.compare.markdown import to_markdown
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import load, merge, summarise
-from shadowproxy.compare.truths import Truth, Truths
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.summary import load, merge, summarise
+from shadowproxy.compare.fold.truths import Truth, Truths
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.junit import to_junit
+from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from messages import UPGRADE, Read, read_by_h11, read_by_llhttp, replies, requests
 
 from shadowproxy.exchange import Fields
-from shadowproxy.serve import framing
-from shadowproxy.serve.framing import FramingError
-from shadowproxy.serve.headers import end_to_end, find, section_for_shadow
+from shadowproxy.serve.http1 import framing
+from shadowproxy.serve.http1.fields import end_to_end
+from shadowproxy.serve.http1.framing import FramingError
+from shadowproxy.serve.policy.headers import find, section_for_shadow
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n"
 """Stands behind every message of these tests: whoever reads into it disagrees about where the first one ends."""

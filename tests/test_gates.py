@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shadowproxy.compare.gates import GateError, Gates, load_gates
+from shadowproxy.compare.report.gates import GateError, Gates, load_gates
 
 
 def loaded(path: Path, text: str) -> Gates:

@@ -7,12 +7,12 @@ from typing import Any
 from shadowproxy import config
 from shadowproxy.exchange import Exchange, Reply, Request, Verdict
 from shadowproxy.redaction import Redaction
-from shadowproxy.serve import generation
-from shadowproxy.serve.contexts import Contexts
-from shadowproxy.serve.generation import Generation
-from shadowproxy.serve.lane import Shadow, Tally
-from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.sampling import Match, bucket
+from shadowproxy.serve.mirror.lane import Shadow, Tally
+from shadowproxy.serve.policy.rewrite import Rewrite
+from shadowproxy.serve.policy.sampling import Match, bucket
+from shadowproxy.serve.sidecar import generation
+from shadowproxy.serve.sidecar.contexts import Contexts
+from shadowproxy.serve.sidecar.generation import Generation
 
 REQUEST = Request("7f3c", "019c139e-6efb-7cc4-8d34-1f1f3a1f9a51", 0, "GET", b"/", (), b"", 0)
 ANSWER = Reply(200, ((b"Content-Type", b"application/json"),), b"{}", 2, 1.0, 1.0)

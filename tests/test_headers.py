@@ -7,18 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.exchange import Field, Fields
-from shadowproxy.serve.headers import (
-    HOP_BY_HOP,
-    NOT_TO_STRIP,
-    end_to_end,
-    find,
-    for_shadow,
-    forwarding,
-    hops,
-    section_for_shadow,
-    with_length,
-)
-from shadowproxy.serve.section import Section
+from shadowproxy.serve.http1.fields import HOP_BY_HOP, NOT_TO_STRIP, end_to_end
+from shadowproxy.serve.http1.section import Section
+from shadowproxy.serve.policy.headers import find, for_shadow, forwarding, hops, section_for_shadow, with_length
 
 A: Field = (b"X-a", b"1")
 HOST: Field = (b"Host", b"caller:1")

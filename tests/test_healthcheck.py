@@ -15,7 +15,7 @@ import pytest
 from conftest import StartProxy
 
 from shadowproxy import healthcheck
-from shadowproxy.serve.app import Sidecar
+from shadowproxy.serve.sidecar.root import Sidecar
 
 PROGRAM = [sys.executable, "-m", "shadowproxy", "healthcheck"]
 

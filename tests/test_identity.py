@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.serve import identity
-from shadowproxy.serve.identity import sound_id
+from shadowproxy.serve.policy import identity
+from shadowproxy.serve.policy.identity import sound_id
 
 
 @pytest.mark.parametrize("value", [b"a", b"!", b"~", b"x" * 128, b'{"a":1}', b"01a20463-51cf-7853-9348-7a62475647dc"])

@@ -22,8 +22,8 @@ import pytest
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.record import Record, Unreadable, read
 from shadowproxy.recorder import Policy, encode
-from shadowproxy.serve import segments
-from shadowproxy.serve.journal import LOSSES, Journal, Settings, Statistics, Word
+from shadowproxy.serve.journal import segments
+from shadowproxy.serve.journal.writer import LOSSES, Journal, Settings, Statistics, Word
 
 
 def exchange(number: int, body: bytes = b"") -> Exchange:
@@ -472,7 +472,7 @@ def test_an_encoder_that_raises_costs_one_record_not_the_journal(tmp_path: Path)
 def test_a_write_that_fails_as_no_disk_does_costs_what_it_held_and_not_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shadowproxy.serve.journal.RETRY_MOST", 0.01)
+    monkeypatch.setattr("shadowproxy.serve.journal.writer.RETRY_MOST", 0.01)
     words: list[str] = []
     broken = True
 
@@ -503,7 +503,7 @@ def test_a_segment_may_grow_as_old_as_one_likes(tmp_path: Path) -> None:
 
 
 def test_a_shorter_age_is_kept_to_though_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shadowproxy.serve.journal.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("shadowproxy.serve.journal.writer.LOOK_EVERY", 0.01)
     with journal(tmp_path, rotate_every=None) as told:
         told.append(exchange(0), line_of)
         wait_until(lambda: told.statistics().written == 1)
@@ -514,7 +514,7 @@ def test_a_shorter_age_is_kept_to_though_nothing_is_written(tmp_path: Path, monk
 def test_closed_segments_that_fail_as_no_disk_does_are_told_of_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shadowproxy.serve.journal.TIDY_EVERY", 0.01)
+    monkeypatch.setattr("shadowproxy.serve.journal.writer.TIDY_EVERY", 0.01)
     words: list[str] = []
     tries: list[Path] = []
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from shadowproxy.compare.answers.value import in_one_form
-from shadowproxy.compare.kinds import Decided, decided
-from shadowproxy.compare.outputs import OutputsByField
-from shadowproxy.compare.places import FAILED, field_key, looks
-from shadowproxy.compare.rows import lengths_of
-from shadowproxy.compare.sketch import hashed
+from shadowproxy.compare.fold.outputs import OutputsByField
+from shadowproxy.compare.fold.places import FAILED, field_key, looks
+from shadowproxy.compare.fold.rows import lengths_of
+from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.judge.answers.value import in_one_form
+from shadowproxy.compare.report.kinds import Decided, decided
 
 Maker = Callable[[random.Random], Any]
 Pairs = Iterable[tuple[Any, Any]]

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from logs import answer, record
 
-from shadowproxy.compare.figures.shown import Figures
-from shadowproxy.compare.places import field_key
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.routes import pooled
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.slices import digits_of, mark_at
-from shadowproxy.compare.summary import Summary, summarise
-from shadowproxy.compare.truths import by_request
+from shadowproxy.compare.fold.places import field_key
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.routes import pooled
+from shadowproxy.compare.fold.slices import digits_of, mark_at
+from shadowproxy.compare.fold.summary import Summary, summarise
+from shadowproxy.compare.fold.truths import by_request
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.figures.shown import Figures
 from shadowproxy.demo import flights, model, rule
 from shadowproxy.record import Asked, Body, Record
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.gist import gist_of, is_class, label_text, read, written
-from shadowproxy.compare.labelled import Labelled
-from shadowproxy.compare.values import CLASS_LIKE, first_of, form_of, plain
+from shadowproxy.compare.fold.gist import gist_of, is_class, label_text, read, written
+from shadowproxy.compare.fold.labelled import Labelled
+from shadowproxy.compare.fold.values import CLASS_LIKE, first_of, form_of, plain
 
 UUID = "123e4567-e89b-12d3-a456-426614174000"
 LONG = "every word of this text is part of the class, however many of them there may be; " * 2

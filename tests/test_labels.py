@@ -8,8 +8,8 @@ import pytest
 import zstandard
 from logs import answer, record
 
-from shadowproxy.compare.labels import LabelError, read_labels
-from shadowproxy.compare.truths import Truth, Truths, by_request
+from shadowproxy.compare.fold.labels import LabelError, read_labels
+from shadowproxy.compare.fold.truths import Truth, Truths, by_request
 from shadowproxy.record import Asked, Body, Record
 
 

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from shadowproxy import cli
-from shadowproxy.compare import kept
+from shadowproxy.compare.fold import kept
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request
 from shadowproxy.recorder import Policy, encode
 

@@ -10,11 +10,11 @@ from fakes import Origin, answer, chunked, silent, then_close
 from shadows import REQUEST, SHADOW
 
 from shadowproxy.exchange import Failure, Outcome, Reply
-from shadowproxy.serve.capture import Capture, Memory
-from shadowproxy.serve.lane import Job, Lane, Plan, Tally, Unsettled
-from shadowproxy.serve.leg import Leg
-from shadowproxy.serve.upstream import Endpoint
-from shadowproxy.serve.wire import Statistics
+from shadowproxy.serve.mirror.capture import Capture, Memory
+from shadowproxy.serve.mirror.lane import Job, Lane, Plan, Tally, Unsettled
+from shadowproxy.serve.mirror.leg import Leg
+from shadowproxy.serve.upstreams.endpoint import Endpoint
+from shadowproxy.serve.upstreams.pool import Statistics
 
 PLAN = Plan((), None, append=lambda _: None, position=lambda *_: 0.0, control_position=lambda *_: 0.0, capture=100)
 NOTHING = Statistics(open=0, idle=0, uploads=0)

@@ -13,8 +13,8 @@ from conftest import StartProxy
 from fakes import CutOff, Peer, always, answer, chunk_of, silent, strict_ok
 from uvicorn.server import ServerState
 
-from shadowproxy.serve.listener import PARTS, Call, Limits, Listener
-from shadowproxy.serve.operator_log import Repeats
+from shadowproxy.serve.callers.listener import PARTS, Call, Limits, Listener
+from shadowproxy.serve.telemetry.operator_log import Repeats
 
 GET = b"GET /predict HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -234,7 +234,7 @@ async def test_tiny_chunks_that_wait_for_live_take_little_more_memory_than_their
 async def test_who_comes_while_no_descriptor_is_left_waits_and_is_answered(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("shadowproxy.serve.balance.AGAIN", 0.01)
+    monkeypatch.setattr("shadowproxy.serve.callers.balance.AGAIN", 0.01)
     async with proxy(admin="127.0.0.1:0") as running, await running.caller() as known:
         assert (await known.ask(GET)).status == 200
         with socket.socket() as late:

@@ -11,16 +11,16 @@ import pytest
 from logs import answer, chosen, record
 from rich.console import Console
 
-from shadowproxy.compare.figures.shown import Figures
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.html import to_html
-from shadowproxy.compare.html.page import MOST_BYTES
-from shadowproxy.compare.junit import to_junit
-from shadowproxy.compare.markdown import to_markdown
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
-from shadowproxy.compare.text import print_figures
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.html.page import MOST_BYTES
+from shadowproxy.compare.report.junit import to_junit
+from shadowproxy.compare.report.markdown import to_markdown
+from shadowproxy.compare.report.text import print_figures
 from shadowproxy.record import Answer, Asked, Body, Record
 
 FORMS = ("text", "html", "markdown")

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from test_fold import SAYS, logged
 
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import save, summarise
+from shadowproxy.compare.fold.summary import save, summarise
+from shadowproxy.compare.judge.rules import Rules
 
 COUNT = 60
 MEGABYTES = 150
 REPORT = """
 import json, re, sys
 from pathlib import Path
-from shadowproxy.compare.engines import summarise_files
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import save
+from shadowproxy.compare.fold.engines import summarise_files
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.fold.summary import save
 summary = summarise_files(sys.argv[2:], Rules(), jobs=int(sys.argv[1]))
 # Not getrusage: its peak starts at that of the process that started this one.
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024

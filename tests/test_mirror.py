@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from shadows import REQUEST, SHADOW
 
-from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Reply, ShadowLeg, Skipped
-from shadowproxy.serve.asking import Asking
-from shadowproxy.serve.capture import EXCHANGE, Memory, fields_weight
-from shadowproxy.serve.framing import Length, ReplyHead
-from shadowproxy.serve.lane import CONTROL, Job, Lane, Plan, Shadow, Tally, Unsettled
-from shadowproxy.serve.mirror import BEAT, Mirror, Pulse
-from shadowproxy.serve.rewrite import Rewrite
-from shadowproxy.serve.section import Section
-from shadowproxy.serve.upstream import Endpoint
+from shadowproxy.exchange import CONTROL, Exchange, Failure, Field, Fields, Outcome, Reply, ShadowLeg, Skipped
+from shadowproxy.serve.http1.fields import fields_weight
+from shadowproxy.serve.http1.framing import Length, ReplyHead
+from shadowproxy.serve.http1.section import Section
+from shadowproxy.serve.mirror.capture import EXCHANGE, Memory
+from shadowproxy.serve.mirror.dispatch import BEAT, Mirror, Pulse
+from shadowproxy.serve.mirror.lane import Job, Lane, Plan, Shadow, Tally, Unsettled
+from shadowproxy.serve.policy.rewrite import Rewrite
+from shadowproxy.serve.upstreams.asking import Asking
+from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
 HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from invented import KINDS, WORDS, Row, asked_for, leg, row
 
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
-from shadowproxy.compare.truths import Truth, Truths
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.fold.truths import Truth, Truths
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
 from shadowproxy.record import decode
 
 SEEDS = 200

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from shadowproxy.compare.noise import nature, shape_of
-from shadowproxy.compare.sketch import Distinct, Tally, hashed
+from shadowproxy.compare.fold.noise import nature, shape_of
+from shadowproxy.compare.fold.sketch import Distinct, Tally, hashed
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from fakes import Origin, Peer, answer, refusing_port, silent, strict_ok, then_c
 from program import Program
 
 from shadowproxy import __version__, compiled
-from shadowproxy.serve.operator_log import (
+from shadowproxy.serve.telemetry.operator_log import (
     ACCESS_WAITING,
     PATH_MOST,
     PATIENCE,
@@ -35,7 +35,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 ONE = Served("r-1", "POST", b"/predict?key=s3cret", 200, "ok", 3.25, 195)
 
 
-def said(text: str, *args: object, name: str = "shadowproxy.serve.mirror", **extra: Any) -> logging.LogRecord:
+def said(text: str, *args: object, name: str = "shadowproxy.serve.mirror.dispatch", **extra: Any) -> logging.LogRecord:
     return logging.getLogger(name).makeRecord(name, logging.WARNING, __file__, 1, text, args, None, extra=extra)
 
 
@@ -68,7 +68,7 @@ def test_as_json_a_line_names_the_event_and_the_values_in_its_words() -> None:
     assert re.fullmatch(TIME, told.pop("time"))
     assert told == {
         "level": "warning",
-        "logger": "shadowproxy.serve.mirror",
+        "logger": "shadowproxy.serve.mirror.dispatch",
         "event": "shadow_recovered",
         "message": "shadow a answers again",
         "shadow": "a",
@@ -275,7 +275,7 @@ def test_an_event_finds_room_however_many_requests_are_to_be_told() -> None:
 @pytest.mark.slow
 def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
     script = (
-        "import logging, time; from shadowproxy.serve.operator_log import WAITING, OperatorLog; "
+        "import logging, time; from shadowproxy.serve.telemetry.operator_log import WAITING, OperatorLog; "
         "log = OperatorLog(); began = time.monotonic(); "
         "line = logging.LogRecord('a', logging.INFO, '', 1, 'x' * 1000, None, None); "  # a pipe holds 64 KiB
         "[log.emit(line) for _ in range(10 * WAITING)]; print(time.monotonic() - began, flush=True); log.close()"

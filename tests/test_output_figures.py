@@ -11,22 +11,22 @@ from logs import answer, record
 from rich.console import Console
 from test_related import KINDS, words
 
-from shadowproxy.compare.checks import Result, checks_of
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.held import held
-from shadowproxy.compare.html import to_html
-from shadowproxy.compare.junit import to_junit
-from shadowproxy.compare.kinds import decided
-from shadowproxy.compare.markdown import to_markdown
-from shadowproxy.compare.output_figures import output_figures
-from shadowproxy.compare.outputs import OutputsByField
-from shadowproxy.compare.places import FAILED, looks
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.sketch import hashed
-from shadowproxy.compare.summary import summarise
-from shadowproxy.compare.text import print_figures
+from shadowproxy.compare.fold.held import held
+from shadowproxy.compare.fold.outputs import OutputsByField
+from shadowproxy.compare.fold.places import FAILED, looks
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.checks import Result, checks_of
+from shadowproxy.compare.report.figures.outputs import output_figures
+from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.junit import to_junit
+from shadowproxy.compare.report.kinds import decided
+from shadowproxy.compare.report.markdown import to_markdown
+from shadowproxy.compare.report.text import print_figures
 
 Figures = dict[str, Any]
 Pairs = Sequence[tuple[Any, Any]]

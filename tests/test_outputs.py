@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.few import MOST_CLASSES, Few, FewWhole, Pairs
-from shadowproxy.compare.likeness import flip_of
-from shadowproxy.compare.outputs import MILLION, Outputs, OutputsByField, field_key
-from shadowproxy.compare.places import MOST_PLACES
-from shadowproxy.compare.rules import Tolerance
+from shadowproxy.compare.fold.few import MOST_CLASSES, Few, FewWhole, Pairs
+from shadowproxy.compare.fold.likeness import flip_of
+from shadowproxy.compare.fold.outputs import MILLION, Outputs, OutputsByField, field_key
+from shadowproxy.compare.fold.places import MOST_PLACES
+from shadowproxy.compare.judge.rules import Tolerance
 
 UUID = "123e4567-e89b-12d3-a456-426614174000"
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from test_trend import census, durations, shadow
 
-from shadowproxy.compare.stats import wilson
+from shadowproxy.compare.report.stats import wilson
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve import overview
-from shadowproxy.serve.census import Census
-from shadowproxy.serve.overview import LISTENERS, Overview, tell
-from shadowproxy.serve.trend import Trend
+from shadowproxy.serve.admin import overview
+from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.admin.overview import LISTENERS, Overview, tell
+from shadowproxy.serve.admin.trend import Trend
 
 
 def told(before: Census, after: Census, seconds: float = 10.0) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from shadowproxy.serve.pace import Pace
+from shadowproxy.serve.upstreams.pace import Pace
 
 
 async def test_turns_come_in_order_and_no_faster_than_the_pace() -> None:

@@ -9,9 +9,9 @@ from itertools import product
 
 import pytest
 
-from shadowproxy.compare.html.style import STYLE
+from shadowproxy.compare.report.html.style import STYLE
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.serve import page
+from shadowproxy.serve.admin import page
 
 DOCUMENT = page.DOCUMENT.decode()
 OUR_OWN_WORDS = {"http://www.w3.org/2000/svg", "http://model-v2:8000"}  # SVG's name, and the example of a shadow

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from logs import answer, chosen, failed, record
 
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.report import exit_code, to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import exit_code, to_json
+from shadowproxy.compare.report.gates import Gates
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Asked, Body, Record
 

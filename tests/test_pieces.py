@@ -5,7 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.serve.pieces import SMALL, Pieces
+from shadowproxy.serve.http1.pieces import SMALL, Pieces
 
 SIZES = st.sampled_from([0, 1, 2, 10, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL])
 

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.answers import unwrapped
-from shadowproxy.compare.answers.value import reshaped
-from shadowproxy.compare.outputs import Outputs
-from shadowproxy.compare.places import (
+from shadowproxy.compare.fold.outputs import Outputs
+from shadowproxy.compare.fold.places import (
     FAILED,
     MOST_PLACES,
     candidates,
@@ -21,7 +19,9 @@ from shadowproxy.compare.places import (
     static_rank,
     values_at,
 )
-from shadowproxy.compare.values import MISSING
+from shadowproxy.compare.fold.values import MISSING
+from shadowproxy.compare.judge.answers import unwrapped
+from shadowproxy.compare.judge.answers.value import reshaped
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from logs import answer, chosen, failed
 
-from shadowproxy.compare.figures.shown import Figures
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import exit_code, to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
-from shadowproxy.compare.truths import Truth, Truths
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.fold.truths import Truth, Truths
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import exit_code, to_json
+from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.gates import Gates
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 

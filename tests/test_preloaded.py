@@ -35,7 +35,7 @@ def _hook(event, arguments):
         if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(_roots):
             _opened.append(arguments[0])
     elif event == "import":
-        server = sys.modules.get("shadowproxy.serve.server")
+        server = sys.modules.get("shadowproxy.serve.callers.server")
         if hasattr(server, "Server") and not hasattr(server, "noted_by_test"):
             server.noted_by_test = True
             startup = server.Server.startup

@@ -39,8 +39,8 @@ from test_metrics import samples
 from shadowproxy import record
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
-from shadowproxy.serve import app, metrics
-from shadowproxy.serve.journal import Journal
+from shadowproxy.serve.admin import metrics
+from shadowproxy.serve.journal.writer import Journal
 
 ASKED = b"POST /v1/predict HTTP/1.1\r\nHost: h\r\nX-Request-ID: %s\r\nContent-Length: 4\r\n\r\nbody"
 LIVES = answer(b'{"late": true}', (b"Content-Type", b"application/json"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"))
@@ -266,7 +266,7 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fails: int | None = None
         self.takes: float = 0.0  # seconds
-        monkeypatch.setattr(app, "Journal", partial(Journal, write=self.write))
+        monkeypatch.setattr("shadowproxy.serve.sidecar.root.Journal", partial(Journal, write=self.write))
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         if self.takes:
@@ -464,7 +464,7 @@ async def test_4_secrets_reach_live_and_neither_shadow_nor_log_nor_the_operators
             b"Authorization: Bearer %s" % SECRETS["header"],
             b"Cookie: session=%s" % SECRETS["cookie"],
             b"X-Api-Key: %s" % SECRETS["key"],
-            b"Referer: https://app.example/p#access_token=%s" % SECRETS["referer"],
+            b"Referer: https://root.example/p#access_token=%s" % SECRETS["referer"],
             b"X-Original-URL: /p?api_key=%s" % SECRETS["original"],
             b"Content-Type: application/json",
             b"Content-Length: %d" % len(body),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shadowproxy.credential_values import is_credential_piece
 from shadowproxy.redaction import BLANK, Redaction
-from shadowproxy.serve.query import REMEMBERED, QueryEdits, edited, without_credentials
+from shadowproxy.serve.policy.query import REMEMBERED, QueryEdits, edited, without_credentials
 
 KEY = "AI" + "zaSyA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q"
 

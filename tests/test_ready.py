@@ -30,12 +30,12 @@ from invented import (
     write,
 )
 
-from shadowproxy.compare.engines import summarise_files
-from shadowproxy.compare.figures.shown import Figures
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.report import exit_code, to_json
-from shadowproxy.compare.rules import Rules, Tolerance
-from shadowproxy.compare.truths import Truth, Truths
+from shadowproxy.compare.fold.engines import summarise_files
+from shadowproxy.compare.fold.truths import Truth, Truths
+from shadowproxy.compare.judge.rules import Rules, Tolerance
+from shadowproxy.compare.report.build import exit_code, to_json
+from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.gates import Gates
 
 ENOUGH = {0.3: 250, 0.1: 450, 0.03: 1200}
 """Requests from which on a fault of that share is seen."""

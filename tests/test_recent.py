@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.exchange import Verdict
-from shadowproxy.serve.recent import Recent
+from shadowproxy.serve.admin.recent import Recent
 
 MATCH, MISMATCH = Verdict.MATCH, Verdict.MISMATCH
 IDS = [f"0192f3a0-0000-7000-8000-{number:012d}" for number in range(10)]

@@ -18,9 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shadowproxy import content, lines
-from shadowproxy.compare.diff import diff
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.verdict import judge
+from shadowproxy.compare.judge.diff import diff
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.credentials import is_credential_header, is_credential_parameter
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Request, Skipped, Verdict
 from shadowproxy.record import (

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_kinds import judged
 
-from shadowproxy.compare import stats
-from shadowproxy.compare.related import (
+from shadowproxy.compare.fold.related import (
     Likenesses,
     Prints,
     likeness,
@@ -21,8 +20,9 @@ from shadowproxy.compare.related import (
     print_of_text,
     projected,
 )
-from shadowproxy.compare.relatedness import related
-from shadowproxy.compare.stats import beyond_chance, chance_agreement, mean_distance
+from shadowproxy.compare.report import stats
+from shadowproxy.compare.report.relatedness import related
+from shadowproxy.compare.report.stats import beyond_chance, chance_agreement, mean_distance
 
 Answer = Callable[[random.Random], Any]
 WORDS = [f"word{n}" for n in range(200)]

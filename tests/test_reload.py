@@ -19,9 +19,9 @@ from program import Program
 
 from shadowproxy import config, record
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve import generation, reload
-from shadowproxy.serve.app import Sidecar
-from shadowproxy.serve.watch import Watch
+from shadowproxy.serve.sidecar import generation, reload
+from shadowproxy.serve.sidecar.root import Sidecar
+from shadowproxy.serve.sidecar.watch import Watch
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -19,9 +19,9 @@ from fakes import Origin, Peer, always, answer, refusing_port, silent
 from logs import pair_of
 
 from shadowproxy.cli.replay import _shadow as endpoint
-from shadowproxy.compare.filters import Condition, Only
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.fold.filters import Condition, Only
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.config import Shadow, from_values
 from shadowproxy.exchange import Exchange, Fields, Outcome, Reply, Request, Verdict
 from shadowproxy.record import Record, decode, read
@@ -31,7 +31,7 @@ from shadowproxy.replay.again import Again, Unfit, again
 from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError, Tally
 from shadowproxy.replay.run import send_all
 from shadowproxy.replay.told import lines as told
-from shadowproxy.serve.rewrite import located
+from shadowproxy.serve.policy.rewrite import located
 
 JSON = ((b"Content-Type", b"application/json"),)
 START = 1_769_860_800_000_000_000

@@ -9,11 +9,11 @@ import pytest
 from logs import answer, failed, mixed, record
 from rich.console import Console
 
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import Summary, merge, summarise
-from shadowproxy.compare.text import print_text
-from shadowproxy.compare.words import percent
+from shadowproxy.compare.fold.summary import Summary, merge, summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.text import print_text
+from shadowproxy.compare.report.words import percent
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 

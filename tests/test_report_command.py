@@ -11,7 +11,7 @@ import pytest
 from test_engines import line, log
 
 from shadowproxy import cli
-from shadowproxy.compare.progress import reading
+from shadowproxy.compare.fold.progress import reading
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -246,7 +246,7 @@ def test_tail_begins_with_the_last(run: Run, other: Path, monkeypatch: pytest.Mo
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shadowproxy.compare.tail._wait", interrupted)
+    monkeypatch.setattr("shadowproxy.compare.report.tail._wait", interrupted)
     status, out, _ = run("tail", other, "-n", 3)
     assert status == 130
     assert [row.split()[-1] for row in out.splitlines()] == ["id-397", "id-398", "id-399"]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from logs import chosen, said
 
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.gates import Gates
 from shadowproxy.record import Answer
 
 WORDS = ["the", "flight", "is", "late", "early", "on", "time", "delayed", "gate", "weather", "crew"]

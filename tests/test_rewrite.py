@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.serve.payload import LONGEST, LONGEST_CODED, VALUES, NotRead
-from shadowproxy.serve.rewrite import Rewrite
+from shadowproxy.serve.policy.payload import LONGEST, LONGEST_CODED, VALUES, NotRead
+from shadowproxy.serve.policy.rewrite import Rewrite
 
 PLAIN = {"/v1/predict": "/v2/predict"}
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from logs import chosen
 
-from shadowproxy.compare.pair import Pair
-from shadowproxy.compare.report import exit_code, to_json
-from shadowproxy.compare.routes import MOST_ROUTES, OTHER, judged, pooled, route_of, template
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.fold.pair import Pair
+from shadowproxy.compare.fold.routes import MOST_ROUTES, OTHER, judged, pooled, route_of, template
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import exit_code, to_json
 from shadowproxy.record import Record
 
 

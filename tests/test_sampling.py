@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.exchange import Request
-from shadowproxy.serve import payload, sampling
-from shadowproxy.serve.payload import LONGEST, VALUES, JsonBody, at
-from shadowproxy.serve.sampling import FEW, WINDOW, Keys, Match, Passed, Unless, bucket, pointer_tokens, sampler
+from shadowproxy.serve.policy import payload, sampling
+from shadowproxy.serve.policy.payload import LONGEST, VALUES, JsonBody, at
+from shadowproxy.serve.policy.sampling import FEW, WINDOW, Keys, Match, Passed, Unless, bucket, pointer_tokens, sampler
 
 
 def request(

@@ -12,12 +12,12 @@ import pytest
 from logs import answer, record, said
 from test_cli import run
 
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.sensitivity import blind_spots, least_missing
-from shadowproxy.compare.summary import save, summarise
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.summary import save, summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.sensitivity import blind_spots, least_missing
 from shadowproxy.demo import flights, rule
 from shadowproxy.record import Asked, Body, Record
 from shadowproxy.selftest.forms import print_selftest, to_html

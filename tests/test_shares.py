@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from shadowproxy.config import Config, from_values
-from shadowproxy.serve.lane import CONTROL
-from shadowproxy.serve.shares import Steering, names, share
+from shadowproxy.exchange import CONTROL
+from shadowproxy.serve.sidecar.steering import Steering, names
+from shadowproxy.serve.workers.shares import share
 
 
 def config(**more: Any) -> Config:

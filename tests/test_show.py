@@ -9,8 +9,8 @@ import pytest
 from logs import answer, failed, record
 from rich.console import Console
 
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.show import curl_command, print_exchange
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.show import curl_command, print_exchange
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Asked, Body, Record
 

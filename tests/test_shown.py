@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shadowproxy import config
 from shadowproxy.config.values import duration, size
-from shadowproxy.serve.rewrite import Rewrite
+from shadowproxy.serve.policy.rewrite import Rewrite
 
 BASE: dict[str, Any] = {"live": {"url": "http://a"}, "shadows": {"x": {"url": "http://b/base"}}}
 

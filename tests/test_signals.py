@@ -15,7 +15,7 @@ import pytest
 from fakes import Origin, answer
 from program import PATIENCE, Program
 
-from shadowproxy.serve import outputs, signals
+from shadowproxy.serve.system import outputs, signals
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs to see a process's signals")
 
@@ -105,7 +105,7 @@ def test_a_stop_while_it_starts_raises_nothing() -> None:
     """An exception raised inside an extension module's import ended one start in 150 with a segmentation fault."""
     code = """
 import os, signal
-from shadowproxy.serve import signals
+from shadowproxy.serve.system import signals
 signals.prepare()
 try:
     os.kill(os.getpid(), signal.SIGTERM)

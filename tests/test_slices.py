@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.places import field_key
-from shadowproxy.compare.slices import (
+from shadowproxy.compare.fold.places import field_key
+from shadowproxy.compare.fold.slices import (
     GONE,
     MOST_MARKS,
     MOST_SLICES,

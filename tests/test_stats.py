@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from shadowproxy.compare import stats
-from shadowproxy.compare.sketch import Sums, bin_of, edges, quantile
+from shadowproxy.compare.fold.sketch import Sums, bin_of, edges, quantile
+from shadowproxy.compare.report import stats
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 from logs import answer, record
 from rich.console import Console
 
-from shadowproxy.compare.html import to_html
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.streams import Streams
-from shadowproxy.compare.summary import summarise
-from shadowproxy.compare.text import print_figures
+from shadowproxy.compare.fold.streams import Streams
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.text import print_figures
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer, Body
 

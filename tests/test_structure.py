@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logs import answer, chosen
 
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.structure import MOST_PLACES, lacking, places_in, shape_of
-from shadowproxy.compare.summary import summarise
+from shadowproxy.compare.fold.structure import MOST_PLACES, lacking, places_in, shape_of
+from shadowproxy.compare.fold.summary import summarise
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
 
 NAN = float("nan")
 

@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import START, answer, failed, mixed, pair_of, record
 
-from shadowproxy.compare.engines import summarise_files
-from shadowproxy.compare.pair import MOST_PUT_OFF, Pair
-from shadowproxy.compare.places import field_key
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.sketch import Distinct, Sample, Series, Table, counted, hashed
-from shadowproxy.compare.summary import (
+from shadowproxy.compare.fold.engines import summarise_files
+from shadowproxy.compare.fold.pair import MOST_PUT_OFF, Pair
+from shadowproxy.compare.fold.places import field_key
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.sketch import Distinct, Sample, Series, Table, counted, hashed
+from shadowproxy.compare.fold.summary import (
     MOST_BLOCKS,
     NARROWEST,
     Summary,
@@ -30,7 +29,8 @@ from shadowproxy.compare.summary import (
     save,
     summarise,
 )
-from shadowproxy.compare.verdict import judge
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped
 from shadowproxy.record import Body, Record, decode
 from shadowproxy.recorder import Policy, encode

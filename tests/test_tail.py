@@ -9,8 +9,8 @@ import pytest
 from logs import answer, failed, record
 from rich.console import Console
 
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.tail import follow, print_line
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.tail import follow, print_line
 from shadowproxy.exchange import Exchange, Outcome, Reply, Request
 from shadowproxy.record import Record
 from shadowproxy.recorder import Policy, encode

@@ -21,10 +21,11 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from program import Program
 
 from shadowproxy.exchange import Exchange, Failure, Field, Outcome, Reply, Request, Skipped, Verdict
-from shadowproxy.serve import otlp
-from shadowproxy.serve.headers import for_shadow
-from shadowproxy.serve.otlp import Tracer, open_tracer
-from shadowproxy.serve.tracing import Place, Span, opened, spans, wanted
+from shadowproxy.serve.policy.headers import for_shadow
+from shadowproxy.serve.telemetry import otlp
+from shadowproxy.serve.telemetry.otlp import Tracer, open_tracer
+from shadowproxy.serve.telemetry.spans import Place, Span, spans
+from shadowproxy.serve.telemetry.tracing import opened, wanted
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
@@ -173,7 +174,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(*next(iter(AT_ALL.items())))
-    monkeypatch.delitem(sys.modules, "shadowproxy.serve.otlp")
+    monkeypatch.delitem(sys.modules, "shadowproxy.serve.telemetry.otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     assert opened("host/0") is None
@@ -184,7 +185,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
 def test_what_cannot_be_set_up_is_said_and_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(instance: str) -> Tracer:
+    def fail(instance: str, collector: str | None) -> Tracer:
         raise OSError("no such certificate")
 
     monkeypatch.setenv(*next(iter(AT_ALL.items())))
@@ -196,7 +197,7 @@ def test_what_cannot_be_set_up_is_said_and_stops_nothing(
 @pytest.mark.slow
 def test_opentelemetry_is_not_imported_unless_it_is_asked_for() -> None:
     script = (
-        "import sys, shadowproxy.serve.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+        "import sys, shadowproxy.serve.run; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
@@ -267,7 +268,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 
 def told(*exchanges: Exchange, verdicts: Mapping[str, Verdict] | None = None) -> None:
-    tracer = open_tracer("host/0")
+    tracer = open_tracer("host/0", os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     for each in exchanges:
         tracer.tell(each, verdicts or {}, PLACES)
     tracer.close()
@@ -343,7 +344,7 @@ def test_it_is_said_where_spans_go_and_no_credential(
     caplog.set_level(logging.INFO, "shadowproxy")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.replace("//", "//user:s3cret@"))
     told(exchange())
-    assert caplog.messages[0] == f"spans are told to {collector.url}"
+    assert caplog.messages[0] == f"sending spans to {collector.url}"
     assert len(collector.spans) == 1
 
 
@@ -374,7 +375,7 @@ def test_a_collector_that_hangs_holds_up_neither_spans_nor_the_end(
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "64")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "32")
     collector.answering.clear()
-    tracer = open_tracer("host/0")
+    tracer = open_tracer("host/0", os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     began = time.monotonic()
     for _ in range(1000):
         tracer.tell(exchange(a=reply()), {}, PLACES)

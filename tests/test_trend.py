@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.serve.census import Census, ConfigCensus, Durations, ShadowCensus
-from shadowproxy.serve.journal import Statistics
-from shadowproxy.serve.times import BOUNDS, Times
-from shadowproxy.serve.trend import LIVE, POINT, WINDOW, Trend, quantile
+from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus
+from shadowproxy.serve.admin.trend import LIVE, POINT, WINDOW, Trend, quantile
+from shadowproxy.serve.journal.writer import Statistics
+from shadowproxy.serve.telemetry.times import BOUNDS, Times
 
 MATCH, MISMATCH, IGNORED, INCOMPARABLE = Verdict
 NOBODY = Durations((0,) * (len(BOUNDS) + 1), 0.0)

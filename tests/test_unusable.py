@@ -22,9 +22,9 @@ from program import PATIENCE, Program
 from shadowproxy import config, record
 from shadowproxy.config import ConfigError, UnusableShadow
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve import contexts, reload
-from shadowproxy.serve.app import Sidecar
-from shadowproxy.serve.watch import Watch
+from shadowproxy.serve.sidecar import contexts, reload
+from shadowproxy.serve.sidecar.root import Sidecar
+from shadowproxy.serve.sidecar.watch import Watch
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 CHOSEN = 3

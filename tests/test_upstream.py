@@ -11,9 +11,9 @@ import trustme
 from fakes import Origin, Peer, Script, answer, chunked, deaf_port, refusing_port, silent, then_close, then_reset
 
 from shadowproxy.exchange import Field, Outcome
-from shadowproxy.serve.asking import Stale
-from shadowproxy.serve.upstream import Answering, Endpoint, UpstreamError, tls_context, translated
-from shadowproxy.serve.wire import Statistics
+from shadowproxy.serve.upstreams.asking import Stale
+from shadowproxy.serve.upstreams.endpoint import Answering, Endpoint, UpstreamError, tls_context, translated
+from shadowproxy.serve.upstreams.pool import Statistics
 
 FIELDS: list[Field] = [(b"Host", b"caller")]
 

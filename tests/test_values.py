@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.values import (
+from shadowproxy.compare.fold.values import (
     LONG_TEXT,
     class_key,
     cosine,

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.answers import content
-from shadowproxy.compare.diff import KEPT
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.verdict import compare, judge
+from shadowproxy.compare.judge.answers import content
+from shadowproxy.compare.judge.diff import KEPT
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.verdict import compare, judge
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Answer, Body, BodyKind
 

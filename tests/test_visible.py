@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.visible import cut_together, sides
+from shadowproxy.compare.judge.visible import cut_together, sides
 
 
 @given(st.text("ab", max_size=300), st.text("ab", max_size=50), st.text("cd", min_size=1, max_size=50), st.text("ab"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shadowproxy.serve.watch import Watch
+from shadowproxy.serve.sidecar.watch import Watch
 
 EVERY = 0.01
 

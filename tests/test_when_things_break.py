@@ -31,9 +31,10 @@ from fakes import (
 )
 
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve import listener, wire
-from shadowproxy.serve.asking import IDLE_CLOSE
-from shadowproxy.serve.upstream import Endpoint
+from shadowproxy.serve.callers import listener
+from shadowproxy.serve.upstreams import pool
+from shadowproxy.serve.upstreams.asking import IDLE_CLOSE
+from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -158,8 +159,8 @@ async def test_a_connection_that_live_closed_idle_never_surfaces(proxy: StartPro
 async def test_no_connection_is_kept_until_servers_close_it_at_5_seconds(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert wire.IDLE_EXPIRY < 5.0
-    monkeypatch.setattr(wire, "IDLE_EXPIRY", 0.02)
+    assert pool.IDLE_EXPIRY < 5.0
+    monkeypatch.setattr(pool, "IDLE_EXPIRY", 0.02)
     async with proxy() as running:
         assert (await running.ask(GET)).status == 200
         await (await running.live.connection()).wait_ended(1)

@@ -18,11 +18,11 @@ import trustme
 import uvloop
 from fakes import Hasty, Origin, Peer, answer, chunk_of, chunked, deaf_port, silent, then_close
 
-from shadowproxy.serve import kernel
-from shadowproxy.serve.answer import Answer
-from shadowproxy.serve.asking import IDLE_CLOSE, MAX_INTERIM, PARTS, Message, Stale
-from shadowproxy.serve.connection import HIGH_WATER
-from shadowproxy.serve.wire import Statistics, Wire
+from shadowproxy.serve.upstreams import kernel
+from shadowproxy.serve.upstreams.answer import Answer
+from shadowproxy.serve.upstreams.asking import IDLE_CLOSE, MAX_INTERIM, PARTS, Message, Stale
+from shadowproxy.serve.upstreams.connection import HIGH_WATER
+from shadowproxy.serve.upstreams.pool import Statistics, Wire
 
 NOTHING = Statistics(open=0, idle=0, uploads=0)
 LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")]

@@ -22,9 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shadowproxy import config
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve.channel import Refused
-from shadowproxy.serve.operator_log import Telling
-from shadowproxy.serve.supervisor import Supervisor
+from shadowproxy.serve.telemetry.operator_log import Telling
+from shadowproxy.serve.workers.channel import Refused
+from shadowproxy.serve.workers.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from test_metrics import samples, scrape
 
 from shadowproxy import config
 from shadowproxy.config.repeating import repeated
-from shadowproxy.serve.contexts import Contexts
-from shadowproxy.serve.sampling import WINDOW
+from shadowproxy.serve.policy.sampling import WINDOW
+from shadowproxy.serve.sidecar.contexts import Contexts
 
 OK = always(answer(b"{}"))
 METHODS = [b"GET", b"HEAD", b"POST", b"OPTIONS", b"PUT", b"PATCH", b"DELETE", b"TRACE", b"PURGE", b"post", b"M-SEARCH"]

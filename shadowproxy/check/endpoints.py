@@ -22,9 +22,9 @@ from shadowproxy.check.finding import Finding, Level, fail, ok, warn
 from shadowproxy.config import Live, Shadow
 from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.exchange import Field
-from shadowproxy.serve.endpoints import endpoint_of, tls_of
-from shadowproxy.serve.headers import for_shadow
-from shadowproxy.serve.upstream import UpstreamError
+from shadowproxy.serve.policy.headers import for_shadow
+from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
+from shadowproxy.serve.upstreams.endpoint import UpstreamError
 
 PATIENCE = 5.0
 """Seconds that an answer is waited for, and a handshake: who waits at a terminal for longer thinks that it hangs."""

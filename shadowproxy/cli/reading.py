@@ -9,9 +9,9 @@ import click
 from shadowproxy.cli.group import Fault, load_config
 
 if TYPE_CHECKING:
-    from shadowproxy.compare.filters import Only
-    from shadowproxy.compare.gates import Gates
-    from shadowproxy.compare.rules import Rules
+    from shadowproxy.compare.fold.filters import Only
+    from shadowproxy.compare.judge.rules import Rules
+    from shadowproxy.compare.report.gates import Gates
 
 Decorated = TypeVar("Decorated")
 
@@ -58,7 +58,7 @@ by_which_rules = together(
 
 def only_of(given: Mapping[str, Any]) -> "Only":
     """What `of_which_requests` was given. Raises ValueError."""
-    from shadowproxy.compare.filters import Condition, Only, parse_moment
+    from shadowproxy.compare.fold.filters import Condition, Only, parse_moment
 
     return Only(
         since=None if given["since"] is None else parse_moment(given["since"]),
@@ -72,7 +72,7 @@ def rules_of(
     file: Path | None, ignore: tuple[str, ...] = (), tolerance: tuple[str, ...] = (), unordered: tuple[str, ...] = ()
 ) -> "Rules":
     """The rules of a configuration with those of the command line added. Raises ValueError for the latter."""
-    from shadowproxy.compare.rules import Rules, Tolerance
+    from shadowproxy.compare.judge.rules import Rules, Tolerance
 
     allowed: dict[str, float | Tolerance] = {}
     if file is not None:
@@ -90,7 +90,7 @@ def rules_of(
 
 def gates_of(file: str | None) -> "Gates":
     """What is allowed by a file, or by default."""
-    from shadowproxy.compare.gates import GateError, Gates, load_gates
+    from shadowproxy.compare.report.gates import GateError, Gates, load_gates
 
     try:
         return Gates() if file is None else load_gates(file)

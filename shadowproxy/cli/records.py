@@ -30,7 +30,7 @@ def show(log: str, id: str, file: Path | None, shadow: str | None, curl: str | N
     rules = rules_of(file)
     from rich.console import Console
 
-    from shadowproxy.compare.show import curl_command, print_exchange
+    from shadowproxy.compare.report.show import curl_command, print_exchange
     from shadowproxy.record import Record, RecordError, read
 
     console = Console()
@@ -76,8 +76,8 @@ def tail(
     rules = rules_of(file)
     from rich.console import Console
 
-    from shadowproxy.compare.filters import Condition, Only
-    from shadowproxy.compare.tail import follow, print_line
+    from shadowproxy.compare.fold.filters import Condition, Only
+    from shadowproxy.compare.report.tail import follow, print_line
 
     try:
         only = Only(path=path, where=tuple(Condition.parse(text) for text in where))

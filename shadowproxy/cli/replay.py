@@ -88,7 +88,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     shadow, held_back = _shadow(name, config, given)
     output: Path = given["output"]
     _refuse_old(output)
-    from shadowproxy.compare.progress import reading
+    from shadowproxy.compare.fold.progress import reading
     from shadowproxy.replay.plan import Plan, ReplayError
     from shadowproxy.replay.run import replay as replayed
     from shadowproxy.replay.told import lines
@@ -110,7 +110,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         raise click.UsageError(str(error), click.get_current_context()) from None
     if config is not None:
         limits = config.limits
-        from shadowproxy.serve.generation import recording
+        from shadowproxy.serve.sidecar.generation import recording
 
         plan = replace(plan, policy=recording(config), capture=limits.capture, memory=limits.memory)
     plan = _with_secrets(plan)

@@ -20,10 +20,10 @@ from shadowproxy.cli.reading import (
 )
 
 if TYPE_CHECKING:
-    from shadowproxy.compare.engines import Late
-    from shadowproxy.compare.gates import Gates
-    from shadowproxy.compare.kept import Keeper
-    from shadowproxy.compare.summary import Summary
+    from shadowproxy.compare.fold.engines import Late
+    from shadowproxy.compare.fold.kept import Keeper
+    from shadowproxy.compare.fold.summary import Summary
+    from shadowproxy.compare.report.gates import Gates
 
 
 _reading = together(
@@ -87,17 +87,17 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     summary = _summary(logs, given)
     from rich.console import Console
 
-    from shadowproxy.compare.report import exit_code, to_json
-    from shadowproxy.compare.text import print_figures
+    from shadowproxy.compare.report.build import exit_code, to_json
+    from shadowproxy.compare.report.text import print_figures
 
     figures = to_json(summary, gates, slices=given["slices"])
     # Files first: a reader of the text may leave early, as `head` does.
     if given["html"] is not None:
-        from shadowproxy.compare.html import to_html
+        from shadowproxy.compare.report.html import to_html
 
         write(given["html"], to_html(figures))
     if given["junit"] is not None:
-        from shadowproxy.compare.junit import to_junit
+        from shadowproxy.compare.report.junit import to_junit
 
         write(given["junit"], to_junit(figures))
     if given["as_json"]:
@@ -105,7 +105,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 
         click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
     elif given["as_markdown"]:
-        from shadowproxy.compare.markdown import to_markdown
+        from shadowproxy.compare.report.markdown import to_markdown
 
         click.echo(to_markdown(figures), nl=False)
     else:
@@ -141,7 +141,7 @@ def summarise(logs: tuple[str, ...], **given: Any) -> None:
     can then be given to `report` with the summary, when the log is gone; with --label-key here also by that field of
     the request.
     """
-    from shadowproxy.compare.summary import save
+    from shadowproxy.compare.fold.summary import save
 
     output: Path | None = given["output"]
     if given["keep_answers"]:
@@ -160,8 +160,8 @@ def _summarise_and_keep(logs: tuple[str, ...], given: Mapping[str, Any], output:
     """Save a summary, and the answers beside it."""
     from tempfile import TemporaryDirectory
 
-    from shadowproxy.compare.kept import Keeper, beside
-    from shadowproxy.compare.summary import save, seal_of
+    from shadowproxy.compare.fold.kept import Keeper, beside
+    from shadowproxy.compare.fold.summary import save, seal_of
 
     answers = beside(output)
     try:
@@ -176,10 +176,10 @@ def _summarise_and_keep(logs: tuple[str, ...], given: Mapping[str, Any], output:
 
 def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | None" = None) -> "Summary":
     """The summary of the logs, read as the options say."""
-    from shadowproxy.compare.engines import summarise_files
-    from shadowproxy.compare.labels import LabelError, read_labels
-    from shadowproxy.compare.progress import reading
-    from shadowproxy.compare.summary import SummaryError
+    from shadowproxy.compare.fold.engines import summarise_files
+    from shadowproxy.compare.fold.labels import LabelError, read_labels
+    from shadowproxy.compare.fold.progress import reading
+    from shadowproxy.compare.fold.summary import SummaryError
     from shadowproxy.pointers import pattern_segments, pointer_segments
 
     try:
@@ -226,8 +226,8 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
 
 def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Late":
     """Which of the options a saved summary can no longer heed."""
-    from shadowproxy.compare.engines import Late
-    from shadowproxy.compare.rules import Rules
+    from shadowproxy.compare.fold.engines import Late
+    from shadowproxy.compare.judge.rules import Rules
 
     names = ("since", "until", "path", "where", "ignore", "tolerance", "unordered")
     options = [f"--{name}" for name in names if given[name] not in (None, ())]

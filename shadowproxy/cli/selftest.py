@@ -32,9 +32,9 @@ def selftest(logs: tuple[str, ...], **given: Any) -> None:
     log are not looked at. It takes a few minutes. Exit status 0; 2 where something cannot be read, 3 where live
     answered too few requests.
     """
-    from shadowproxy.compare.engines import MOST_FIELDS
-    from shadowproxy.compare.progress import reading
-    from shadowproxy.compare.reading import Reading
+    from shadowproxy.compare.fold.engines import MOST_FIELDS
+    from shadowproxy.compare.fold.progress import reading
+    from shadowproxy.compare.fold.reading import Reading
     from shadowproxy.pointers import pointer_segments
     from shadowproxy.selftest.progress import measuring
     from shadowproxy.selftest.run import selftest as tested

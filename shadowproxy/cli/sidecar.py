@@ -15,7 +15,7 @@ from shadowproxy.cli.reading import together
 
 if TYPE_CHECKING:
     from shadowproxy.config import Config
-    from shadowproxy.serve.operator_log import Form, Level
+    from shadowproxy.serve.telemetry.operator_log import Form, Level
 
 
 def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -104,9 +104,9 @@ def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags
     # What is imported stays: to look through it for garbage again and again is a tenth of the time that starting takes.
     gc.disable()
     config = _configured(file, flags)
-    from shadowproxy.serve.app import run
-    from shadowproxy.serve.operator_log import Telling
-    from shadowproxy.serve.server import StartError
+    from shadowproxy.serve.callers.addresses import StartError
+    from shadowproxy.serve.run import run
+    from shadowproxy.serve.telemetry.operator_log import Telling
 
     gc.freeze()
     gc.enable()

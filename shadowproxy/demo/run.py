@@ -17,12 +17,12 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from shadowproxy.compare.engines import summarise_files
-from shadowproxy.compare.html import to_html
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.rules import Rules
-from shadowproxy.compare.text import print_figures
-from shadowproxy.compare.truths import by_request
+from shadowproxy.compare.fold.engines import summarise_files
+from shadowproxy.compare.fold.truths import by_request
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.text import print_figures
 from shadowproxy.demo import flights
 from shadowproxy.demo.client import Heard, ask_all
 from shadowproxy.demo.flights import Flight

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from shadowproxy.compare.words import percent
+from shadowproxy.compare.report.words import percent
 from shadowproxy.demo.client import REQUEST_ID, Heard
 from shadowproxy.demo.flights import Flight
 from shadowproxy.exchange import Verdict

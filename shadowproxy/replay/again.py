@@ -23,11 +23,12 @@ from shadowproxy.credential_values import PATH_PARAMETER, is_credential_field, i
 from shadowproxy.exchange import Field
 from shadowproxy.record import Body, Record
 from shadowproxy.redaction import MARK
-from shadowproxy.serve.headers import end_to_end, for_shadow, with_length
-from shadowproxy.serve.identity import uuid7
-from shadowproxy.serve.query import edited
-from shadowproxy.serve.rewrite import OF_THE_BODY
-from shadowproxy.serve.sampling import methods_of
+from shadowproxy.serve.http1.fields import end_to_end
+from shadowproxy.serve.policy.headers import for_shadow, with_length
+from shadowproxy.serve.policy.identity import uuid7
+from shadowproxy.serve.policy.query import edited
+from shadowproxy.serve.policy.rewrite import OF_THE_BODY
+from shadowproxy.serve.policy.sampling import methods_of
 
 _MARKED = re.compile(MARK.pattern.encode())
 _MARKED_TEXT = re.compile(rb'"' + MARK.pattern.encode() + rb'"')

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from shadowproxy.replay.plan import ReplayError
-from shadowproxy.serve.segments import create
+from shadowproxy.serve.journal.segments import create
 
 SEGMENT_SIZE: Final = 256 << 20
 """Bytes after which the next segment begins."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from shadowproxy.compare.filters import EVERYTHING, Only
-from shadowproxy.compare.rules import Rules
+from shadowproxy.compare.fold.filters import EVERYTHING, Only
+from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.config import REPEATABLE, Shadow
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.recorder import Policy

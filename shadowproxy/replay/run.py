@@ -26,9 +26,10 @@ from typing import Final
 
 import uvloop
 
-from shadowproxy.compare.sketch import bin_of
-from shadowproxy.compare.summary import micros
-from shadowproxy.compare.verdict import judge
+from shadowproxy.apart import apart
+from shadowproxy.compare.fold.sketch import bin_of
+from shadowproxy.compare.fold.summary import micros
+from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.config import Shadow
 from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.lines import Line, Unreadable, lines, segments
@@ -37,13 +38,12 @@ from shadowproxy.recorder import encode_again
 from shadowproxy.replay.again import Again, Unfit, again, unnamed
 from shadowproxy.replay.output import Output
 from shadowproxy.replay.plan import LATE, Plan, ReplayError, Tally
-from shadowproxy.serve.apart import apart
-from shadowproxy.serve.capture import Capture, Memory
-from shadowproxy.serve.endpoints import endpoint_of, tls_of
-from shadowproxy.serve.identity import uuid7
-from shadowproxy.serve.payload import NotRead
-from shadowproxy.serve.rewrite import Rewrite, located
-from shadowproxy.serve.upstream import Endpoint, UpstreamError
+from shadowproxy.serve.mirror.capture import Capture, Memory
+from shadowproxy.serve.policy.identity import uuid7
+from shadowproxy.serve.policy.payload import NotRead
+from shadowproxy.serve.policy.rewrite import Rewrite, located
+from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
+from shadowproxy.serve.upstreams.endpoint import Endpoint, UpstreamError
 
 _BATCH, _BATCH_BYTES = 32, 4 << 20
 _SEGMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)-\d+-\d+\.jsonl(?:\.zst|\.gz)?")

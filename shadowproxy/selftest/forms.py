@@ -6,11 +6,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.compare.html.elements import e as text_in_html
-from shadowproxy.compare.html.elements import table as html_table
-from shadowproxy.compare.html.page import document
-from shadowproxy.compare.visible import visible
-from shadowproxy.compare.words import percent
+from shadowproxy.compare.judge.visible import visible
+from shadowproxy.compare.report.html.elements import e as text_in_html
+from shadowproxy.compare.report.html.elements import table as html_table
+from shadowproxy.compare.report.html.page import document
+from shadowproxy.compare.report.words import percent
 from shadowproxy.selftest.run import Figures
 
 TITLE: Final = "What this report would have caught"

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from shadowproxy.compare.answers import answer_value, content
-from shadowproxy.compare.figures.shown import Figures
-from shadowproxy.compare.pair import asked
-from shadowproxy.compare.places import candidates, extract
-from shadowproxy.compare.routes import OTHER, route_of
-from shadowproxy.compare.slices import leaves
-from shadowproxy.compare.values import form_of, vector_of
+from shadowproxy.compare.fold.pair import asked
+from shadowproxy.compare.fold.places import candidates, extract
+from shadowproxy.compare.fold.routes import OTHER, route_of
+from shadowproxy.compare.fold.slices import leaves
+from shadowproxy.compare.fold.values import form_of, vector_of
+from shadowproxy.compare.judge.answers import answer_value, content
+from shadowproxy.compare.report.figures.shown import Figures
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 from shadowproxy.selftest.plants.fault import Known

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from shadowproxy.compare.checks import Result, checks_of
-from shadowproxy.compare.conclusion import result_of
-from shadowproxy.compare.figures.whole import figures_as_counted
-from shadowproxy.compare.summary import Summary, merge
+from shadowproxy.compare.fold.summary import Summary, merge
+from shadowproxy.compare.report.checks import Result, checks_of
+from shadowproxy.compare.report.conclusion import result_of
+from shadowproxy.compare.report.figures.whole import figures_as_counted
 from shadowproxy.selftest.planting import TWIN, Planting
 from shadowproxy.selftest.plants.fault import Fault, Part
 

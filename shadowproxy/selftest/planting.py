@@ -6,11 +6,11 @@ from functools import cached_property
 from random import Random
 from typing import Final
 
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.reading import Reading
-from shadowproxy.compare.report import to_json
-from shadowproxy.compare.sketch import hashed
-from shadowproxy.compare.summary import MOST_BLOCKS, NARROWEST, Summary, micros, summarise
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.summary import MOST_BLOCKS, NARROWEST, Summary, micros, summarise
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.gates import Gates
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 from shadowproxy.selftest.known import known_by_route, rarest, route_in, slice_of

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from shadowproxy import __version__
-from shadowproxy.compare.gates import Gates
-from shadowproxy.compare.reading import Reading
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.report.gates import Gates
 from shadowproxy.selftest.known import WHOLE
 from shadowproxy.selftest.measure import PLANTS, SHARES, Seen, measured_all, ready_from
 from shadowproxy.selftest.planting import Planting, prepared

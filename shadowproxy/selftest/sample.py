@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from shadowproxy.compare.engines import files_of
-from shadowproxy.compare.sketch import hashed
-from shadowproxy.compare.summary import micros
+from shadowproxy.compare.fold.engines import files_of
+from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.summary import micros
 from shadowproxy.lines import Unreadable, lines
 from shadowproxy.record import NO_HEADERS, Record, RecordError, decode
 

@@ -123,13 +123,16 @@ def test_every_module_of_the_image_is_compiled(engine: Engine, image: str) -> No
 def test_the_program_of_the_image_is_compiled_and_its_sources_are_there(engine: Engine, image: str) -> None:
     assert engine("run", "--rm", "--network=none", image, "--version") == f"shadowproxy {__version__} (compiled)"
     search = (
-        "import shadowproxy.serve.proxy as p, pathlib as l; print(l.Path(p.__file__).with_name('proxy.py').exists())"
+        "import pathlib, shadowproxy.serve.live.proxy as module; "
+        "print(pathlib.Path(module.__file__).with_name('proxy.py').exists())"
     )
     assert engine("run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", search) == "True"
 
 
 def test_the_image_has_what_telling_a_collector_needs(engine: Engine, image: str) -> None:
-    engine("run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", "import shadowproxy.serve.otlp")
+    engine(
+        "run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", "import shadowproxy.serve.telemetry.otlp"
+    )
 
 
 def test_the_image_states_its_size(engine: Engine, image: str) -> None:

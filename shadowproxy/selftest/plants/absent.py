@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from shadowproxy.compare.places import extract
+from shadowproxy.compare.fold.places import extract
 from shadowproxy.record import Answer, Body
 from shadowproxy.selftest.plants.edit import each_row, with_array, without
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, judged, of_kinds, saying

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from shadowproxy.compare.values import vector_of
+from shadowproxy.compare.fold.values import vector_of
 from shadowproxy.selftest.plants.edit import each_row
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, of_kinds
 

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from shadowproxy.compare.answers import answer_value
-from shadowproxy.compare.kinds import Kind
+from shadowproxy.compare.judge.answers import answer_value
+from shadowproxy.compare.report.kinds import Kind
 from shadowproxy.record import Answer, Body, Record
 
 JSON: Final = {"content-type": "application/json"}

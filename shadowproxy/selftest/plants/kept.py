@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from shadowproxy.compare.places import extract
+from shadowproxy.compare.fold.places import extract
 from shadowproxy.record import Answer
 from shadowproxy.selftest.plants.edit import changed, each_row
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, of_kinds, saying

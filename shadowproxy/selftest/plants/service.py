@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from shadowproxy.compare.answers import content
+from shadowproxy.compare.judge.answers import content
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Answer, Body
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, with_status

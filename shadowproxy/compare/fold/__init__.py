@@ -1,0 +1,1 @@
+"""Many exchanges, read and counted into a summary that merges exactly."""

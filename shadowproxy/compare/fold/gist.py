@@ -1,0 +1,92 @@
+"""What of an answer's value a label is compared with: its form, and of numbers the number, of others the class as text.
+
+A text of more than 100 characters is its digest, of 128 bits, as the label then is: so right and wrong stay what they
+are, and a value takes no more room than its class. It is written as JSON: null, booleans and numbers as they are,
+anything else as a text whose first letter is its form.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
+
+from shadowproxy.compare.fold.values import CLASS_LIKE, LONGEST_CLASS, Label, first_of, form_of, number_of, plain
+
+Gist: TypeAlias = tuple[str, float | str | None]
+"""The form of a value with the number that it is, or the class as text; None where it is neither."""
+
+_LETTERS: Final[Mapping[str, str]] = {
+    "empty": "e",
+    "NaN": "N",
+    "infinite": "i",
+    "text": "t",
+    "token": "k",
+    "volatile": "v",
+    "vector": "p",
+    "numbers": "m",
+    "ranking": "r",
+    "other": "o",
+    "absent": "a",
+}
+_FORMS: Final = {letter: form for form, letter in _LETTERS.items()}
+_DIGEST: Final = "\0"
+
+
+def gist_of(value: Any) -> Gist:
+    """The gist of a value in an answer."""
+    form = form_of(value)
+    if form in ("whole", "real"):
+        return form, float(value)
+    return form, short(plain(first_of(value, form))) if form in CLASS_LIKE else None
+
+
+def is_class(gist: Gist, label: Label) -> bool:
+    """Whether a value is the class that a label says."""
+    form, said = gist
+    if form not in CLASS_LIKE or said is None:
+        return False
+    return (plain(said) if isinstance(said, float) else said) == label_text(label)
+
+
+def label_text(label: Label) -> str:
+    """A label as classes are compared with it."""
+    return short(plain(label))
+
+
+@lru_cache(maxsize=4096)
+def short(text: str) -> str:
+    """A text, or its digest where it is long or cannot be written down as it is."""
+    if len(text) <= LONGEST_CLASS and text[:1] != _DIGEST:
+        try:
+            text.encode()
+            return text
+        except UnicodeEncodeError:
+            pass  # half of a pair of surrogates, which JSON may hold
+    return _DIGEST + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def written(gist: Gist) -> Any:
+    """A gist as JSON."""
+    form, said = gist
+    if form == "null":
+        return None
+    if form == "boolean":
+        return said == "1"
+    return said if isinstance(said, float) else f"{_LETTERS[form]}{said or ''}"
+
+
+def read(raw: Any) -> Gist:
+    """The gist that `written` wrote. Raises ValueError for what is none."""
+    if raw is None:
+        return "null", None
+    if isinstance(raw, bool):
+        return "boolean", str(int(raw))
+    if isinstance(raw, int | float):
+        number = number_of(raw)
+        if number is None:
+            raise ValueError("a number out of range")
+        return "whole" if number.is_integer() else "real", number
+    if not isinstance(raw, str) or raw[:1] not in _FORMS:
+        raise ValueError("a value of an unknown form")
+    form = _FORMS[raw[:1]]
+    return form, raw[1:] if form in CLASS_LIKE else None

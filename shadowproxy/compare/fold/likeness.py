@@ -1,0 +1,100 @@
+"""Whether two values are the same answer, and what befell live's answer beside the shadow's."""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any, Final, Literal
+
+from shadowproxy.compare.fold.values import (
+    CLASS_LIKE,
+    FAMILIES,
+    LONGEST_CLASS,
+    class_key,
+    cosine,
+    first_of,
+    form_of,
+    ranking_of,
+    texts_alike,
+)
+from shadowproxy.compare.judge.rules import Tolerance
+
+Mark = Literal["", "differs", "spelled", "lost", "gained"]
+"""What befell one row: `spelled` are texts of the same words and whole numbers that differ by next to nothing, which
+are the same as texts and numbers and not as classes."""
+
+_RELATIVE: Final = 1e-5  # within which numbers are equal: one model in two runtimes is up to 1e-6 apart, and often more
+_ABSOLUTE: Final = 1e-6  # the same for shares, of which those near zero differ relatively by much
+_EQUAL_ANGLE: Final = 1e-5
+_PLAIN: Final = 1 << 53  # below it every whole number is a float
+
+
+def flip_of(live: Any, shadow: Any) -> tuple[str, str] | None:
+    """How an answer changed, as classes; None where it did not or the two are no classes."""
+    form, other_form = form_of(live), form_of(shadow)
+    if form not in CLASS_LIKE or other_form not in CLASS_LIKE:
+        return None
+    pair = class_key(first_of(live, form)), class_key(first_of(shadow, other_form))
+    return pair if pair[0] != pair[1] else None
+
+
+def close(one: Any, other: Any, tolerance: Tolerance | None) -> bool:
+    """Whether two finite numbers are equal: by the tolerance that the rules give, else as the judged field's are."""
+    if one == other:
+        return True
+    if tolerance is not None:
+        return tolerance.holds(one, other)
+    left, right = float(one), float(other)
+    gap = abs(left - right)
+    if gap <= _RELATIVE * max(abs(left), abs(right)):
+        return True
+    return gap <= _ABSOLUTE and min(left, right) >= -_ABSOLUTE and max(left, right) <= 1 + _ABSOLUTE
+
+
+def likeness_of(one: Any, form: str, other: Any, other_form: str, tolerance: Tolerance | None) -> int:
+    """0 where two values differ, 1 where they are the same, 2 where that is so but for how they are written."""
+    family = FAMILIES.get(form)
+    if family is None:
+        return int(form == other_form)
+    if family != FAMILIES.get(other_form):
+        return 0
+    if family == "number":
+        if one == other:
+            return 1
+        return (2 if form == other_form == "whole" else 1) if close(one, other, tolerance) else 0
+    if one == other:
+        return 1
+    if family == "text":
+        if form == other_form == "volatile":
+            return 0
+        return 2 if texts_alike(one, other)[0] else 0
+    if family == "vector":
+        return int(first_of(one, form) == first_of(other, other_form))
+    if family == "ranking":
+        return int(ranking_of(one) == ranking_of(other))
+    if family == "numbers":
+        found = cosine(one, other)
+        return int(found is not None and 1 - found <= _EQUAL_ANGLE)
+    return 0
+
+
+def form_of_all(values: Sequence[Any]) -> str | None:
+    """The form of scalars that all have the same and can wait to be counted; None where they do not."""
+    kinds = set(map(type, values))
+    if len(kinds) != 1:
+        return None
+    if float in kinds:
+        # Infinity and NaN leave no finite sum, and so does what is too large to be put into one.
+        return "real" if not any(map(float.is_integer, values)) and isfinite(sum(values)) else None
+    if int in kinds:
+        return "whole" if min(values) > -_PLAIN and max(values) < _PLAIN else None
+    if str in kinds:
+        forms = {form_of(value) for value in set(values)}
+        return forms.pop() if len(forms) == 1 and max(map(len, values)) <= LONGEST_CLASS else None
+    return "boolean" if bool in kinds else None
+
+
+def mark_of(form: str, other_form: str, likeness: int) -> Mark:
+    if form in FAMILIES:
+        if FAMILIES.get(other_form) != FAMILIES[form]:
+            return "lost"
+        return "differs" if likeness == 0 else "spelled" if likeness == 2 else ""
+    return "gained" if other_form in FAMILIES else ""

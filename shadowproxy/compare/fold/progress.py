@@ -1,0 +1,36 @@
+"""A bar for long reading, on a terminal only: bytes read, records a second."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from shadowproxy.compare.fold.engines import Progress as Told
+from shadowproxy.compare.fold.engines import files_of
+
+
+@contextmanager
+def reading(paths: Sequence[str]) -> Iterator[Told | None]:
+    """What to tell of bytes and records read; None where standard error is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    files = [file for path in paths for file in files_of(path)]
+    sizes = [Path(file).stat().st_size if Path(file).is_file() else None for file in files]
+    total = None if None in sizes else sum(size for size in sizes if size is not None)
+    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=total, rate="")
+        records = 0
+
+        def told(size: int, count: int) -> None:
+            nonlocal records
+            records += count
+            elapsed = bar.tasks[0].elapsed or 0.0
+            rate = f"{records / elapsed:,.0f} records/s" if elapsed > 0.5 else ""
+            bar.update(task, advance=size, rate=rate)
+
+        yield told

@@ -1,0 +1,73 @@
+"""How a log is read: by which rules, at which places if they are named, and with which truths."""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import orjson
+
+from shadowproxy.compare.fold.places import field_key
+from shadowproxy.compare.fold.truths import NONE as NO_TRUTHS
+from shadowproxy.compare.fold.truths import Truths
+from shadowproxy.compare.judge.rules import Rules, Tolerance
+from shadowproxy.pointers import pointer_segments
+
+_MOST_REMEMBERED: Final = 4096
+
+
+class At(NamedTuple):
+    """What the rules say of a place."""
+
+    ignored: bool
+    tolerance: Tolerance | None
+
+
+FieldPlaces = tuple[str, str]
+"""Where a field stands in live's answers and in the shadow's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How answers are looked at: by which rules, and with which truths.
+
+    `fields` names where the answer is, the one to judge by first; without it every place that may hold the answer is
+    counted. `slices` are fields of the request that are counted however many it has.
+    """
+
+    rules: Rules
+    fields: tuple[FieldPlaces, ...] = ()
+    truths: Truths = NO_TRUTHS
+    slices: tuple[str, ...] = ()
+    keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The fields' keys, in their order."""
+    named: str = field(init=False, repr=False, compare=False)
+    """The fields as one key: a JSON list, empty without any."""
+    heeded: dict[tuple[str, ...], tuple[int, ...]] = field(init=False, repr=False, compare=False)
+    """Which of the places of an exchange are counted, by their keys: worked out once for those that have the same."""
+    _places: dict[str, At] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", tuple(field_key(live, shadow) for live, shadow in self.fields))
+        object.__setattr__(self, "named", named_by(self.fields))
+        object.__setattr__(self, "heeded", {})
+        object.__setattr__(self, "_places", {})
+
+    def at(self, pointer: str) -> At:
+        """What the rules say of a place in the answers."""
+        found = self._places.get(pointer)
+        if found is None:
+            if len(self._places) >= _MOST_REMEMBERED:
+                self._places.clear()
+            place = self.rules.root
+            for segment in pointer_segments(pointer):
+                place = place.each() if segment == "*" else place.member(segment)
+            found = self._places[pointer] = At(place.ignored, place.tolerance)
+        return found
+
+
+def named_by(fields: tuple[FieldPlaces, ...]) -> str:
+    """Fields in their order as one key, from which `keys_of` reads them; empty without any."""
+    return orjson.dumps([field_key(live, shadow) for live, shadow in fields]).decode() if fields else ""
+
+
+def keys_of(named: str) -> tuple[str, ...]:
+    return tuple(orjson.loads(named)) if named else ()

@@ -1,0 +1,112 @@
+"""What is asked of a service, by route: the method and the path with what changes from request to request masked.
+
+`/orders/1234/items` and `/orders/98/items` are one route, `/orders/*/items`. Which routes are judged alone is decided
+when the report is made, from how many requests each has.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from shadowproxy.compare.fold.pair import Pair
+from shadowproxy.compare.fold.sketch import Table
+
+MOST_ROUTES: Final = 64
+FEWEST_PAIRS: Final = 300
+LEAST_SHARE: Final = 0.01
+OTHER: Final = "other routes"
+EARLIER: Final = "*"
+"""The route of what an earlier version counted, which did not tell routes apart."""
+
+_LONGEST_SEGMENT: Final = 24
+_MOST_SEGMENTS: Final = 12
+_CHANGES: Final = re.compile(
+    r"(?i)[+-]?\d+(?:[.,]\d+)*"  # a number
+    r"|(?:[\w]{1,12}[_-])?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"  # a UUID, with a prefix
+    r"|(?=[0-9a-f]*\d)(?:0x)?[0-9a-f]{8,}"  # hexadecimal
+    r"|\d{4}-\d\d-\d\d(?:[T _].*)?"  # a date
+    r"|(?=.*\d)[a-z]{1,6}[_-]?\d{3,}"  # ord-12345
+)
+
+
+class Routes(Table[Pair]):
+    """What is counted of one shadow, by route."""
+
+    INNER = Pair
+    LIMIT = MOST_ROUTES
+
+    def settle(self) -> None:
+        for pair in (*self.values(), self.other):
+            pair.settle()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route of the report. `gated` ones are judged; the others are listed. The share is of all pairs."""
+
+    name: str
+    pair: Pair
+    share: float
+    gated: bool
+
+
+def route_of(method: str, path: str) -> str:
+    """The route of a request."""
+    return f"{method[:16]} {template(path)}"
+
+
+@lru_cache(maxsize=8192)
+def template(path: str) -> str:
+    """A path with `*` for the segments that are numbers, IDs or tokens; of a very deep one only the first segments."""
+    segments = path.split("/")
+    shown = ["*" if _changes(segment) else segment for segment in segments[:_MOST_SEGMENTS]]
+    return "/".join(shown) + ("/…" if len(segments) > _MOST_SEGMENTS else "")
+
+
+def _changes(segment: str) -> bool:
+    if _CHANGES.fullmatch(segment):
+        return True
+    # A name of that length has no digits in it, and a token without a digit hardly ever comes.
+    return (len(segment) > _LONGEST_SEGMENT and any(each.isdigit() for each in segment)) or len(segment) > 64
+
+
+def pooled(routes: Routes) -> Pair:
+    """All routes together. With one route that is this one itself, and nothing is added up."""
+    routes.settle()
+    pairs = [*routes.values(), *([routes.other] if routes.other else [])]
+    return pairs[0] if len(pairs) == 1 else _together(pairs)
+
+
+def _together(pairs: list[Pair]) -> Pair:
+    """The sum of pairs, none of which is changed."""
+    total = Pair()
+    for pair in pairs:
+        total.absorb(pair.merged(Pair()))
+    return total
+
+
+def judged(routes: Routes) -> list[Route]:
+    """The routes, those with most requests first, and which of them are judged.
+
+    A route is judged that has 300 pairs and 1 % of all. What is left over is judged together if it has as much. Where
+    none has, the whole is judged as one: then no route is. So it is where a part was counted without telling routes.
+    """
+    counts = {name: pair.pairs.total() for name, pair in routes.items()}
+    total = sum(counts.values()) + routes.other.pairs.total()
+    apart = EARLIER not in routes
+
+    def enough(count: int) -> bool:
+        return apart and count >= FEWEST_PAIRS and count >= LEAST_SHARE * total
+
+    found = [
+        Route(name, pair, counts[name] / total if total else 0.0, enough(counts[name]))
+        for name, pair in sorted(routes.items(), key=lambda each: (-counts[each[0]], each[0]))
+    ]
+    left = [route for route in found if not route.gated]
+    left_over = sum(counts[route.name] for route in left) + routes.other.pairs.total()
+    if routes.other or (any(route.gated for route in found) and enough(left_over)):
+        rest = _together([routes.other, *(route.pair for route in left)])
+        gated = any(route.gated for route in found) and enough(left_over)
+        found.append(Route(OTHER, rest, left_over / total if total else 0.0, gated))
+    return found

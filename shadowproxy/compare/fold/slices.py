@@ -1,0 +1,307 @@
+"""Where the two arms part: what befell the answers, by what was asked, for every field of the request with few values.
+
+What befell an exchange is a few words, its marks: that the shadow's answer is gone, that the whole of it differs, that
+it differs at one place. Which of them is looked at is decided when the report is made, so a cell counts them all.
+
+Text and booleans are counted by value up to `MOST_VALUES`, numbers by their first two digits (11, 12, .. 99, 100, 110,
+120 ..): narrow enough to be gathered into ten bins of equal weight afterwards, whoever counted, and whole numbers
+below 100 stay themselves.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final, Protocol, Self, TypeAlias
+
+from shadowproxy.compare.fold.outputs import OutputsByField
+from shadowproxy.compare.fold.sketch import Hist, Table, Tally, Whole
+from shadowproxy.compare.judge.rules import member_place
+
+MOST_VALUES: Final = 50
+MOST_SLICES: Final = 64
+MOST_MARKS: Final = 120
+"""Marks of one cell: four of each of the 24 places that are counted, and those of the exchange."""
+
+GONE: Final = "gone"
+"""Live has an answer and the shadow has none, so that what live says at any place is lost."""
+BACK: Final = "back"
+"""The shadow has an answer where live has none."""
+FAILED: Final = "failed"
+"""The shadow failed and live did not."""
+LIVE_FAILED: Final = "live failed"
+"""Live failed and the shadow did not."""
+WHOLE: Final = "whole"
+"""The answers differ somewhere."""
+BLIND: Final = "blind"
+"""The two answers could not be compared as wholes."""
+
+_LEAVES: Final = 64  # of one request
+_DEEPEST: Final = 8
+_LONGEST: Final = 60
+_WHOLE: Final = re.compile(r"-?\d{1,9}")
+_DECADES: Final = range(-9, 16)  # numbers below and above fall in the first and last of these
+
+Marks: TypeAlias = tuple[str, ...]
+"""What befell one exchange, or one row of it."""
+
+
+def mark_at(word: str, key: str) -> str:
+    """The mark of a word at one place, which is given by its field's key."""
+    return f"{word}\0{key}"
+
+
+@lru_cache(maxsize=1024)
+def marks_of(words: tuple[str, ...], key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The marks of the words for the rows at one place, or "" where a row has none; and each mark that came once."""
+    marks = {word: mark_at(word, key) if word else "" for word in sorted(set(words))}
+    return tuple([marks[word] for word in words]), tuple([mark for mark in marks.values() if mark])
+
+
+@lru_cache(maxsize=4096)
+def _rank(mark: str) -> tuple[Any, ...]:
+    """The order of marks: those of the exchange first, then those of places as places are ranked."""
+    word, at, key = mark.partition("\0")
+    return (1, OutputsByField.rank(key), word) if at else (0, word)
+
+
+class Cell(Tally):
+    """How many there were (`n`), and how many of them had each mark; of many marks those of the lowest rank."""
+
+    def trim(self) -> None:
+        if len(self) > MOST_MARKS:
+            for mark in sorted(self, key=_rank)[MOST_MARKS:]:
+                del self[mark]
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)(self)
+        total.absorb(other)
+        return total
+
+    def absorb(self, other: Self) -> None:
+        self.update(other)
+        self.trim()
+
+    def to_json(self) -> Any:
+        self.trim()
+        return {str(word): count for word, count in sorted(self.items())}
+
+
+class ByValue(Table[Cell]):
+    INNER = Cell
+    LIMIT = MOST_VALUES + 1  # one more than is shown tells "many" from "just so many"
+
+
+class ByMark(Table[Hist]):
+    """By mark, and `n` for all, how many numbers fell in each bin."""
+
+    INNER = Hist
+    LIMIT = MOST_MARKS
+
+    @classmethod
+    def rank(cls, key: str) -> tuple[Any, ...]:
+        return _rank(key)
+
+
+@dataclass(slots=True)
+class Slice(Whole):
+    """Requests and what befell them by the value of one field; `fractions` counts numbers that are not whole."""
+
+    values: ByValue = field(default_factory=ByValue)
+    numbers: ByMark = field(default_factory=ByMark)
+    fractions: Tally = field(default_factory=Tally)
+
+    def add(self, value: Any, marks: Marks, times: int = 1) -> None:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            at = digits_of(value)
+            if at is not None:
+                self.numbers.part("n")[at] += times
+                for mark in marks:
+                    self.numbers.part(mark)[at] += times
+                if value % 1 != 0:
+                    self.fractions["n"] += times
+            return
+        text = text_of(value)
+        if text is not None:
+            cell = self.values.part(text)
+            cell["n"] += times
+            for mark in marks:
+                cell[mark] += times
+            if len(cell) > 2 * MOST_MARKS:
+                cell.trim()
+
+    def count_of_whole(self, text: str) -> int:
+        """How many requests had a whole number; 0 where others were counted with it."""
+        at = digits_of(int(text)) if _WHOLE.fullmatch(text) else None
+        if at is None or self.fractions["n"] or whole_edges(at)[0] != whole_edges(at)[1]:
+            return 0
+        return self.numbers.part("n")[at] if "n" in self.numbers else 0
+
+
+class Slices(Table[Slice]):
+    INNER = Slice
+    LIMIT = MOST_SLICES
+    SHALLOW = True
+
+    def add(self, met: "Met") -> None:
+        """Count each as often as it came."""
+        marks = list(met.marks)
+        for (place, _, value, which), times in met.counts.items():
+            self.part(place).add(value, marks[which], times)
+
+
+class ByRow(Protocol):
+    """The marks of each row where some place has so many, else None."""
+
+    def get(self, number: int, /) -> Sequence[Marks] | None: ...
+
+
+class Met:
+    """What was asked and what befell it, each with how often it came, until it is counted.
+
+    `marks` numbers the marks that came, so that hashing an observation does not hash all its words.
+    """
+
+    __slots__ = ("counts", "marks")
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, type, Any, int], int] = {}
+        self.marks: dict[Marks, int] = {}
+
+    def add(self, asked: Mapping[str, Sequence[Any]], marks: Marks, rows: ByRow) -> int:
+        """Note what one exchange is counted under: every field of its request. Gives how many notes that were.
+
+        `asked` has the values of each field, `rows` the marks row by row of the places that have so many rows. A field
+        with a single value counts for the whole exchange, one with as many values as there are rows row by row. Others
+        (a history, a vector of features) are passed over.
+        """
+        count = 0
+        whole = self._number(marks)
+        counts = self.counts
+        for place, values in asked.items():
+            if len(values) == 1:
+                value = values[0]
+                kind = type(value)
+                if kind is str:
+                    value = value[: _LONGEST + 1]
+                elif kind is dict or kind is list:
+                    continue
+                key = place, kind, value, whole  # with its type: True is not 1
+                counts[key] = counts.get(key, 0) + 1
+                count += 1
+            elif (by_row := rows.get(len(values))) is not None:
+                for value, each in zip(values, by_row, strict=True):
+                    count += self._note(place, value, self._number(each))
+        return count
+
+    def _number(self, marks: Marks) -> int:
+        found = self.marks.get(marks)
+        if found is None:
+            found = self.marks[marks] = len(self.marks)
+        return found
+
+    def _note(self, place: str, value: Any, marks: int) -> int:
+        kind = type(value)
+        if kind is str:
+            value = value[: _LONGEST + 1]
+        elif kind is dict or kind is list:
+            return 0
+        key = place, kind, value, marks  # with its type: True is not 1
+        self.counts[key] = self.counts.get(key, 0) + 1
+        return 1
+
+
+def text_of(value: Any) -> str | None:
+    """A text, boolean or null as cells are named by it; None for what is neither."""
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    return None
+
+
+def leaves(payload: Any) -> dict[str, list[Any]]:
+    """The scalars of a request by place, arrays spread out; a bounded number of both."""
+    found: dict[str, list[Any]] = {}
+    _gather("", payload, 0, found, _LEAVES * 16)
+    return found
+
+
+def _gather(place: str, value: Any, depth: int, found: dict[str, list[Any]], room: int) -> int:
+    """Put the scalars of a value, the first `room` of them, where they belong; gives what room is left."""
+    if isinstance(value, dict):
+        if depth < _DEEPEST:
+            for key in islice(value, _LEAVES * 2):
+                if room <= 0:
+                    break
+                below = member_place(place, key[:80])
+                each = value[key]
+                if isinstance(each, dict | list):
+                    room = _gather(below, each, depth + 1, found, room)
+                else:
+                    room -= 1
+                    _put(below, each, found)
+    elif isinstance(value, list):
+        if depth < _DEEPEST:
+            below = f"{place}/*"
+            for each in islice(value, room):
+                room = _gather(below, each, depth + 1, found, room)
+    elif room > 0:
+        room -= 1
+        _put(place, value, found)
+    return room
+
+
+def _put(place: str, value: Any, found: dict[str, list[Any]]) -> None:
+    values = found.get(place)
+    if values is not None:
+        values.append(value)
+    elif len(found) < _LEAVES:
+        found[place] = [value]
+
+
+@lru_cache(maxsize=8192, typed=True)
+def digits_of(value: int | float) -> int | None:
+    """A number's bin: sign, power of ten and first two digits in one integer that sorts as the numbers do."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    if not math.isfinite(number):
+        return None
+    size = abs(number)
+    if size < 10.0**_DECADES.start:
+        return 0
+    if size >= 10.0**_DECADES.stop:
+        decade, lead = _DECADES.stop - 1, 99
+    else:
+        decade = math.floor(math.log10(size))
+        if size >= 10.0 ** (decade + 1):
+            decade += 1
+        elif size < 10.0**decade:
+            decade -= 1
+        lead = min(99, max(10, math.floor(size / 10.0 ** (decade - 1) + 1e-9)))
+    at = (decade - _DECADES.start) * 90 + lead - 9
+    return at if number > 0 else -at
+
+
+def digits_edges(at: int) -> tuple[float, float]:
+    """Between which numbers a bin lies: the one nearer zero belongs to it, the other to the next."""
+    if at == 0:
+        return 0.0, 0.0
+    decade, lead = divmod(abs(at) - 1, 90)
+    power = decade + _DECADES.start - 1
+    # Divided, not multiplied by 0.1: 33 / 10 is the float that 3.3 is.
+    ends = lead + 10, lead + 11
+    low, high = (float(end * 10**power) if power >= 0 else end / 10**-power for end in ends)
+    return (low, high) if at > 0 else (-high, -low)
+
+
+def whole_edges(at: int) -> tuple[float, float]:
+    """The smallest and the largest whole number of a bin that holds whole numbers only."""
+    low, high = digits_edges(at)
+    if at == 0:
+        return 0.0, 0.0
+    return (low, float(math.ceil(high) - 1)) if at > 0 else (float(math.floor(low) + 1), high)

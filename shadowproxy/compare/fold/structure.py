@@ -1,0 +1,225 @@
+"""What live's answers are built of, and what of it a shadow's answer lacks.
+
+A place is there when it holds something: null and NaN are no value. A place below an array is there when every element
+has it. What live's answers *always* have is known only when all of them were seen; so it is counted how often each
+place is there, and, for each set of places that an answer lacks, how many lack these. Of a lacking place nothing below
+is named: whoever lacks an object lacks its members.
+"""
+
+import math
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from shadowproxy.compare.fold.sketch import Series, Table, Tally
+from shadowproxy.compare.judge.rules import Place, Rules, member_place
+
+MOST_PLACES: Final = 200
+"""Places of one answer that are looked at, the first of its document."""
+
+_MOST_LACKING: Final = 16  # places that one exchange's key names
+_ELEMENTS: Final = 200  # of one array
+_DEEPEST: Final = 12
+_LONGEST_KEY: Final = 200
+_FULL: Final = frozenset({str, int, bool, float})
+"""Types of which a value holds something, if it is not NaN, and has nothing below it."""
+
+Shape: TypeAlias = tuple[Any, ...]
+"""What an answer has, for counting equal ones at once: of an object its keys, each alone or in a tuple with the shape
+below it; of an array None and, where there is one, the shape that all its elements have."""
+
+
+class Lacking(Table[Series]):
+    """Exchanges by the places that the shadow's answer lacks, by block: a JSON list, what is named first first."""
+
+    INNER = Series
+    LIMIT = 256
+
+
+class PresentAt(Table[Tally]):
+    """How many of live's answers have something at a place."""
+
+    INNER = Tally
+    SHALLOW = True
+
+
+def has_structure(value: Any) -> bool:
+    """Whether an answer is built of parts."""
+    return isinstance(value, dict | list)
+
+
+def shape_of(value: Any, *, exact: bool = False) -> Shape:
+    """The shape of an answer; of a large one that of its first `MOST_PLACES` places. `exact`: it has no NaN in it."""
+    return _shape(value, 0, [MOST_PLACES], exact)
+
+
+def _shape(value: Any, depth: int, room: list[int], exact: bool) -> Shape:
+    if depth > _DEEPEST or room[0] <= 0:
+        return ()
+    parts: list[Any] = []
+    if isinstance(value, dict):
+        if len(value) <= room[0] and value and _FULL.issuperset(map(type, value.values())):
+            keys: Shape = tuple(value)
+            if max(map(len, keys)) <= _LONGEST_KEY and (exact or not any(map(_nothing, value.values()))):
+                room[0] -= len(keys)
+                return keys
+        for key, member in value.items():
+            if room[0] <= 0:
+                break
+            if isinstance(member, dict | list):
+                room[0] -= 1
+                parts.append((key[:_LONGEST_KEY], _shape(member, depth + 1, room, exact)))
+            elif not (member is None or member != member):
+                room[0] -= 1
+                parts.append(key[:_LONGEST_KEY])
+    elif isinstance(value, list) and value:
+        elements = value[:_ELEMENTS]
+        if not _full(elements, exact):
+            return ()
+        room[0] -= 1
+        parts.append(None)
+        if exact and (row := _row_of(elements)) is not None and len(row) <= room[0]:
+            room[0] -= len(row)
+            parts.append(row)
+        elif isinstance(elements[0], dict | list) and all(isinstance(each, dict | list) for each in elements):
+            left = room[0]
+            common: Shape | None = None
+            for each in elements:
+                inner = [left]  # elements share their places, and so what room these take
+                shape = _shape(each, depth + 1, inner, exact)
+                room[0] = min(room[0], inner[0])
+                common = shape if common is None or common == shape else _common(common, shape)
+            parts.append(common)
+    return tuple(parts)
+
+
+def _row_of(elements: list[Any]) -> Shape | None:
+    """The shape of rows that all have the same members, with a value each: as in nearly every batch."""
+    first = elements[0]
+    if type(first) is not dict or not first:
+        return None
+    for each in elements:
+        if type(each) is not dict or each.keys() != first.keys() or not _FULL.issuperset(map(type, each.values())):
+            return None
+    keys: Shape = tuple(first)
+    return keys if max(map(len, keys)) <= _LONGEST_KEY else None
+
+
+def _full(elements: list[Any], exact: bool) -> bool:
+    """Whether every element of an array holds something."""
+    kinds = set(map(type, elements))
+    if type(None) in kinds:
+        return False
+    if exact or float not in kinds:
+        return True
+    if kinds == {float} and math.isfinite(sum(elements)):
+        return True
+    return not any(map(_nothing, elements))
+
+
+def _common(one: Shape, other: Shape) -> Shape:
+    """What both shapes have."""
+    if not one or not other or (one[0] is None) != (other[0] is None):
+        return ()
+    if one[0] is None:
+        return (None, _common(one[1], other[1])) if len(one) > 1 and len(other) > 1 else (None,)
+    below = dict(_named(each) for each in other)
+    parts: list[Any] = []
+    for each in one:
+        key, shape = _named(each)
+        if key in below:
+            theirs = below[key]
+            both = _common(shape, theirs) if shape is not None and theirs is not None else None
+            parts.append(key if both is None else (key, both))
+    return tuple(parts)
+
+
+def _named(part: Any) -> tuple[str, Shape | None]:
+    return (part, None) if isinstance(part, str) else (part[0], part[1])
+
+
+@lru_cache(maxsize=1024)
+def places_in(shape: Shape) -> tuple[str, ...]:
+    """The places that an answer of this shape has, the root as ""."""
+    found: list[str] = [""]
+    _spell("", shape, found)
+    return tuple(found)
+
+
+def _spell(place: str, shape: Shape, found: list[str]) -> None:
+    if not shape:
+        return
+    if shape[0] is None:
+        found.append(f"{place}/*")
+        if len(shape) > 1:
+            _spell(f"{place}/*", shape[1], found)
+        return
+    for each in shape:
+        key, inner = _named(each)
+        below = member_place(place, key)
+        found.append(below)
+        if inner is not None:
+            _spell(below, inner, found)
+
+
+def _nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def lacking(live: Any, shadow: Any, rules: Rules) -> tuple[str, ...]:
+    """The places at which live's answer holds something and the shadow's holds nothing, or another JSON type."""
+    found: dict[str, None] = {}
+    _lack("", live, shadow, rules.root, 0, found)
+    return tuple(found)
+
+
+def _lack(pointer: str, live: Any, shadow: Any, place: Place, depth: int, found: dict[str, None]) -> None:
+    if _nothing(live) or place.ignored or len(found) >= _MOST_LACKING or depth > _DEEPEST:
+        return
+    if _nothing(shadow) or _type(live) != _type(shadow):
+        found[pointer] = None
+        return
+    if isinstance(live, dict):
+        for key, member in live.items():
+            beside = shadow.get(key)
+            kind = type(member)
+            if kind is type(beside) and kind is not dict and kind is not list and kind is not float:
+                continue  # the same type, and no number that could be none
+            _lack(member_place(pointer, key[:_LONGEST_KEY]), member, beside, place.member(key), depth + 1, found)
+    elif isinstance(live, list):
+        below = f"{pointer}/*"
+        if not shadow:
+            if live and _full(live[:_ELEMENTS], exact=False):
+                found[below] = None
+            return
+        each = place.each()
+        last = len(live) - 1
+        # Rows may differ in number: each of the shadow's is held to live's of the same number, or to the last.
+        for at, element in enumerate(shadow[:_ELEMENTS]):
+            if last >= 0:
+                _lack(below, live[min(at, last)], element, each, depth + 1, found)
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    return "text" if isinstance(value, str) else "object" if isinstance(value, dict) else "array"
+
+
+@lru_cache(maxsize=1024)
+def lacking_key(places: tuple[str, ...]) -> str:
+    return orjson.dumps(sorted(places)).decode()
+
+
+def places_of_lacking(key: str) -> list[str]:
+    places: list[str] = orjson.loads(key)
+    return places
+
+
+def always_there(present: PresentAt, of: int, aside: Collection[str]) -> set[str]:
+    """The places that all of live's answers had, but for those that are noise."""
+    return {place for place, tally in present.items() if tally["n"] == of and place not in aside}

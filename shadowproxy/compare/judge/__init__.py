@@ -1,0 +1,1 @@
+"""One exchange: what each answer says, and whether the two agree."""

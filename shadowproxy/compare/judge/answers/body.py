@@ -1,0 +1,92 @@
+"""What an answer's body is: the one place where that is decided, for comparing, counting and showing alike.
+
+| Body | is |
+|---|---|
+| JSON, under whatever Content-Type (Triton sends it as text/plain, Flask as text/html) | json |
+| JSON with NaN or Infinity in it, as Python's servers write it | json, `lenient` |
+| server-sent events | json: the one answer that they make up (`streams`) |
+| lines of JSON (`x-ndjson`, `jsonlines`; several under any type) | json: likewise, or the list of their values |
+| other text | text |
+| what is no text, or could not be decoded | bytes |
+| nothing | empty |
+| cut, hashed, left out | unknown, with why |
+
+A JSON text that is no object and no array (`42`, `"late"`) is JSON only where its Content-Type says so.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from shadowproxy.compare.judge.answers.sse import events_of, looks_like_events
+from shadowproxy.compare.judge.answers.streams import Stream, of_events, of_lines
+from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in, lines_in, names_constants
+from shadowproxy.record import Answer, Body
+
+
+class Content(NamedTuple):
+    """What an answer says. `lenient` marks JSON that only Python reads, with NaN or Infinity in it.
+
+    `stream` is how a stream went, of which `value` is what it made up.
+    """
+
+    kind: Literal["json", "text", "bytes", "empty", "unknown"]
+    value: Any = None
+    lenient: bool = False
+    why: str | None = None
+    stream: Stream | None = None
+
+
+_OF_LINES: Final = re.compile(r"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
+
+
+def content(answer: Answer) -> Content:
+    """What an answer's body says, as far as it was kept whole."""
+    body = answer.body
+    if body is None:
+        return Content("unknown", why="no body in the record")
+    if body.truncated:
+        return Content("unknown", why="the body was cut or left out")
+    if body.kind == "json":
+        return Content("json", body.value)
+    if body.kind == "none":
+        return Content("empty") if body.size == 0 else Content("unknown", why="the body was left out of the record")
+    if not body.value:
+        return Content("empty")
+    return _text(body.value, field_value(answer.headers, "content-type")) if body.kind == "text" else _bytes(body)
+
+
+def _bytes(body: Body) -> Content:
+    return Content("bytes", body.value)
+
+
+def _text(text: str, named: str) -> Content:
+    if "event-stream" in named.lower() or looks_like_events(text):
+        events = list(events_of(text))
+        if events or not _may_be_json(text, named):
+            stream = of_events(events)
+            return Content("json", stream.value, stream=stream)
+    if _OF_LINES.search(named) is not None and (values := lines_in(text, strict=False)):
+        return _of_lines(values, text)
+    if not _may_be_json(text, named):
+        return Content("text", text)
+    value = json_in(text)
+    if value is not UNREADABLE:
+        return Content("json", value, lenient=names_constants(text))
+    values = lines_in(text, strict=True)
+    return _of_lines(values, text) if len(values) > 1 else Content("text", text)
+
+
+def _of_lines(values: list[Any], text: str) -> Content:
+    stream = of_lines(values)
+    return Content("json", stream.value, lenient=names_constants(text), stream=stream)
+
+
+def _may_be_json(text: str, named: str) -> bool:
+    return "json" in named.lower() or text[:200].lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
+
+
+def field_value(headers: Mapping[str, str | list[str]], name: str) -> str:
+    """The value of a header field; of one that came several times all of them, with commas between."""
+    value = headers.get(name, "")
+    return value if isinstance(value, str) else ", ".join(value)

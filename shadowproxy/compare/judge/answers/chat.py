@@ -1,0 +1,172 @@
+"""OpenAI's chat completions and completions, as many servers speak them: their streams put together.
+
+Seen: usage in a last chunk whose `choices` is empty or holds an empty delta; a first delta with `content` null, "" or
+none; `created` that changes from chunk to chunk; tool calls whose pieces all have the index 0 and another `id`.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from shadowproxy.compare.judge.answers.pieces import Assembled, Texts, index_of, keep_first, objects, tokens_in
+from shadowproxy.compare.judge.answers.texts import dumped
+
+_SAME_IN_EACH: Final = ("id", "object", "created", "model")
+_TEXTS: Final = frozenset({"content", "refusal", "reasoning_content", "reasoning", "thinking"})
+_WHOLE: Final = {"chat.completion.chunk": "chat.completion"}
+
+
+def knows(event: Any) -> bool:
+    """Whether an event is a chunk of a completion."""
+    if not isinstance(event, dict):
+        return False
+    return any(map(_is_choice, objects(event.get("choices")))) or event.get("object") == "chat.completion.chunk"
+
+
+def _is_choice(choice: dict[str, Any]) -> bool:
+    return "delta" in choice or isinstance(choice.get("text"), str) or "finish_reason" in choice
+
+
+def assembled(events: Iterable[Any]) -> Assembled:
+    """The completion that these chunks make up."""
+    made: dict[str, Any] = {}
+    choices: dict[int, _Choice] = {}
+    pieces = 0
+    error: Any = None
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        keep_first(made, event, _SAME_IN_EACH)
+        for name, value in event.items():
+            if name == "choices" or name in _SAME_IN_EACH:
+                continue
+            if value is not None or name not in made:
+                made[name] = value
+        for at, choice in enumerate(objects(event.get("choices"))):
+            index = index_of(choice.get("index"), at)
+            found = choices.get(index)
+            if found is None:
+                found = choices[index] = _Choice()
+            pieces += found.add(choice)
+            error = error or choice.get("error")
+    made["object"] = (
+        _WHOLE.get(made["object"], made["object"]) if isinstance(made.get("object"), str) else "chat.completion"
+    )
+    made["choices"] = [choices[index].whole(index) for index in sorted(choices)]
+    ended = any(choice.reason is not None for choice in choices.values())
+    failed = bool(error) or any(choice.reason == "error" for choice in choices.values())
+    return Assembled(made, ended, tokens_in(made.get("usage"), "completion_tokens") or pieces or None, failed, error)
+
+
+class _Choice:
+    """One choice, as its pieces come."""
+
+    __slots__ = ("_calls", "_chat", "_function", "_logprobs", "_members", "_message", "_texts", "reason")
+
+    def __init__(self) -> None:
+        self._chat = False
+        self._message: dict[str, Any] = {}
+        self._texts = Texts()
+        self._calls: list[_Call] = []
+        self._function: _Call | None = None
+        self._members: dict[str, Any] = {}
+        self._logprobs: dict[str, list[Any]] = {}
+        self.reason: Any = None
+
+    def add(self, choice: dict[str, Any]) -> bool:
+        """Add a chunk's part of this choice. Gives whether it holds anything that the model generated."""
+        generated = False
+        for name, value in choice.items():
+            if name == "delta" or (name == "message" and "delta" not in choice):
+                self._chat = True
+                generated |= self._delta(value) if isinstance(value, dict) else False
+            elif name == "text":
+                generated |= self._texts.add("text", value)
+            elif name == "finish_reason":
+                self.reason = self.reason if value is None else value
+            elif name == "logprobs" and isinstance(value, dict):
+                for kind, each in value.items():
+                    if isinstance(each, list):
+                        self._logprobs.setdefault(kind, []).extend(each)
+            elif name != "index" and (value is not None or name not in self._members):
+                self._members[name] = value
+        return generated
+
+    def _delta(self, delta: dict[str, Any]) -> bool:
+        generated = False
+        for name, value in delta.items():
+            if name in _TEXTS:
+                generated |= self._texts.add(name, value)
+            elif name == "tool_calls":
+                for at, piece in enumerate(objects(value)):
+                    generated |= self._call(piece, index_of(piece.get("index"), at))
+            elif name == "function_call" and isinstance(value, dict):
+                self._function = self._function or _Call(0)
+                generated |= self._function.add({"function": value})
+            elif value is not None or name not in self._message:
+                self._message[name] = value
+        return generated
+
+    def _call(self, piece: dict[str, Any], index: int) -> bool:
+        same = [call for call in self._calls if call.index == index]
+        if not same or same[-1].is_another(piece):
+            self._calls.append(_Call(index))
+        else:
+            return same[-1].add(piece)
+        return self._calls[-1].add(piece)
+
+    def whole(self, index: int) -> dict[str, Any]:
+        texts = self._texts.said()
+        made: dict[str, Any] = {"index": index}
+        text = texts.pop("text", None)
+        if self._chat:
+            message: dict[str, Any] = {"role": "assistant", "content": None, **self._message, **texts}
+            if self._calls:
+                message["tool_calls"] = [call.whole() for call in sorted(self._calls, key=lambda call: call.index)]
+            if self._function is not None:
+                message["function_call"] = self._function.whole()["function"]
+            if message["content"] == "" and any(
+                message.get(name) for name in ("tool_calls", "function_call", "refusal")
+            ):
+                message["content"] = None
+            made["message"] = message
+        else:
+            made["text"] = text or ""
+        if self._logprobs:
+            made["logprobs"] = self._logprobs
+        return {**made, **self._members, "finish_reason": self.reason}
+
+
+class _Call:
+    """A tool call, as its pieces come."""
+
+    __slots__ = ("_arguments", "_members", "_name", "index")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self._members: dict[str, Any] = {}
+        self._name = ""
+        self._arguments: list[str] = []
+
+    def is_another(self, piece: dict[str, Any]) -> bool:
+        """Whether a piece with this call's index begins another: it has an ID of its own."""
+        mine, its = self._members.get("id"), piece.get("id")
+        return bool(mine) and isinstance(its, str) and bool(its) and its != mine
+
+    def add(self, piece: dict[str, Any]) -> bool:
+        for name, value in piece.items():
+            if name not in ("function", "index") and value is not None:
+                self._members.setdefault(name, value)
+        function = piece.get("function")
+        if not isinstance(function, dict):
+            return False
+        called, arguments = function.get("name"), function.get("arguments")
+        if isinstance(called, str) and called != self._name:  # some servers repeat it in each piece
+            self._name += called
+        if isinstance(arguments, str):
+            self._arguments.append(arguments)
+        elif arguments is not None:
+            self._arguments.append(dumped(arguments))
+        return bool(called or arguments)
+
+    def whole(self) -> dict[str, Any]:
+        return {**self._members, "function": {"name": self._name, "arguments": "".join(self._arguments)}}

@@ -1,0 +1,45 @@
+"""Ollama's chat and generate: lines of JSON, the last with `done: true`, put together."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from shadowproxy.compare.judge.answers.pieces import Assembled, Texts, objects, tokens_in
+
+_JOINED: Final = frozenset({"content", "thinking", "tool_calls"})
+
+
+def knows(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("done"), bool) and ("message" in line or "response" in line)
+
+
+def assembled(lines: Iterable[Any]) -> Assembled:
+    """The answer that these lines make up: the last one's members, and the texts joined."""
+    made: dict[str, Any] = {}
+    message: dict[str, Any] | None = None
+    said, texts = Texts(), Texts()
+    calls: list[Any] = []
+    pieces = 0
+    for line in lines:
+        if not isinstance(line, dict):
+            continue
+        for name, value in line.items():
+            if name in ("response", "thinking"):
+                pieces += texts.add(name, value)
+            elif name == "message" and isinstance(value, dict):
+                message = message or {}
+                calls += objects(value.get("tool_calls"))
+                message.update({key: each for key, each in value.items() if key not in _JOINED})
+                for key in ("content", "thinking"):
+                    if key in value:
+                        pieces += said.add(key, value[key])
+            elif value is not None or name not in made:
+                made[name] = value
+    made.update(texts.said())
+    if message is not None:
+        message.update(said.said())
+        if calls:
+            message["tool_calls"] = calls
+        made["message"] = message
+    ended = made.get("done") is True
+    error = made.get("error")
+    return Assembled(made, ended, tokens_in(made, "eval_count") or pieces or None, bool(error), error)

@@ -1,0 +1,63 @@
+"""Server-sent events, read by the standard (WHATWG HTML, section 9.2.6).
+
+A line ends in LF, CRLF or CR and in nothing else: U+2028 and U+0085 are text, so `str.splitlines` is the wrong tool.
+Several `data` lines of one event join with LF. A blank after the colon is dropped, once. Comments, `id` and `retry`
+carry no answer. One thing is read more kindly than the standard has it: an event that the end of the body cut off
+before its blank line is given too, as its text came and callers that read line by line use it.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in
+
+DONE: Final = "[DONE]"
+"""The data of the event that ends the streams of OpenAI and those who speak like it."""
+
+_ENDS: Final = re.compile(r"\r\n|\n|\r")
+_BEGINS: Final = re.compile(
+    r"\ufeff?(?:(?:event|id|retry)?:[^\r\n]*(?:\r\n|[\r\n])+){0,8}"
+    r"data: ?(?:[{\[]|[\w\"-]+(?:\r\n|[\r\n]){1,2}(?:data|event|id):)"
+)
+
+
+class Event(NamedTuple):
+    """One event: its name ("" where it has none) and its data, parsed where it is JSON."""
+
+    name: str
+    data: Any
+
+
+def looks_like_events(text: str) -> bool:
+    """Whether a body begins as a stream of events does, for servers that give it another Content-Type, or none."""
+    return _BEGINS.match(text) is not None
+
+
+def events_of(text: str) -> Iterator[Event]:
+    """The events of a stream in order, without those that have no data."""
+    name = ""
+    data: list[str] = []
+    text = text.removeprefix("\ufeff")
+    for line in _ENDS.split(text) if "\r" in text else text.split("\n"):
+        if not line:
+            if data:
+                yield _event(name, data)
+            name, data = "", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            data.append(value)
+        elif field == "event":
+            name = value
+    if data:
+        yield _event(name, data)
+
+
+def _event(name: str, data: list[str]) -> Event:
+    text = "\n".join(data)
+    if text.strip() == DONE:
+        return Event(name, DONE)
+    value = json_in(text)
+    return Event(name, text if value is UNREADABLE else value)

@@ -1,0 +1,87 @@
+"""A stream put together to the one answer that it makes up, in the form that the same API gives unstreamed.
+
+So a pointer names the same thing in both, and a streamed answer can be compared with a whole one. Each API has its
+module: `chat` (OpenAI chat and completions), `messages` (Anthropic), `responses` (OpenAI), `ollama`. A stream of
+anything else is the list of its events' data, and lines of JSON are the list of their values.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from shadowproxy.compare.judge.answers import chat, messages, ollama, responses
+from shadowproxy.compare.judge.answers.errors import error_in, says_error
+from shadowproxy.compare.judge.answers.pieces import Assembled
+from shadowproxy.compare.judge.answers.sse import DONE, Event
+
+Api = Literal["chat", "messages", "responses", "ollama", "events", "lines"]
+
+_ERROR_NAMES: Final = frozenset({"error", "exception", "failed"})
+_KEEP_ALIVE: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
+
+
+class Stream(NamedTuple):
+    """How a stream went. `ended`: it said that it is complete, or its API has no word for that and nothing failed.
+
+    `error` is what the event that told of a failure said, where `failed`; `tokens` how many tokens it had, None where
+    that cannot be known.
+    """
+
+    api: Api
+    value: Any
+    ended: bool
+    failed: bool = False
+    error: Any = None
+    tokens: int | None = None
+
+
+def of_events(events: Sequence[Event]) -> Stream:
+    """A stream of server-sent events, put together."""
+    done = any(event.data == DONE for event in events)
+    said = [event for event in events if event.data != DONE and event.name not in _KEEP_ALIVE]
+    failed, error = _failure(said)
+    data = [event.data for event in said]
+    for api, module in _APIS:
+        if any(module.knows(each) for each in data):
+            return _stream(api, module.assembled(data), done, failed, error)
+    return Stream("events", data, not failed, failed, error)
+
+
+def _stream(api: Api, made: Assembled, done: bool, failed: bool, error: Any) -> Stream:
+    failed = failed or made.failed
+    error = made.error if error is None else error
+    value = made.value if not failed or "error" in made.value else {**made.value, "error": error}
+    return Stream(api, value, (done or made.ended) and not failed, failed, error, made.tokens)
+
+
+def of_lines(values: Sequence[Any]) -> Stream:
+    """Lines of JSON, put together."""
+    if any(ollama.knows(each) for each in values):
+        made = ollama.assembled(values)
+        return _stream("ollama", made, False, made.failed, made.error)
+    return Stream("lines", list(values), True)
+
+
+class _Module(NamedTuple):
+    knows: Callable[[Any], bool]
+    assembled: Callable[[Sequence[Any]], Assembled]
+
+
+_APIS: Final[tuple[tuple[Api, _Module], ...]] = (
+    ("chat", _Module(chat.knows, chat.assembled)),
+    ("messages", _Module(messages.knows, messages.assembled)),
+    ("responses", _Module(responses.knows, responses.assembled)),
+    ("ollama", _Module(ollama.knows, ollama.assembled)),
+)
+
+
+def _failure(events: Sequence[Event]) -> tuple[bool, Any]:
+    """Whether one of the events tells of a failure, and what it says: by its name, or by what stands in it."""
+    for name, data in events:
+        if name.lower() in _ERROR_NAMES:
+            return True, data.get("error", data) if isinstance(data, dict) else data
+        if isinstance(data, dict):
+            if data.get("type") == "error":
+                return True, data.get("error", data)
+            if error_in(data) is not None or ("choices" in data and says_error(data.get("error"))):
+                return True, data.get("error") or data
+    return False, None

@@ -1,0 +1,208 @@
+"""An answer as a tree in which its places can be named, whatever its API and whether it was streamed.
+
+It is the JSON that came, or that a stream made up, with these things put into one form:
+
+- tensors of the Open Inference Protocol and of Seldon are nested arrays, outputs of the former by name;
+- embeddings in base64, which OpenAI's SDK asks for, are arrays of numbers;
+- a plain text is the text at the place ``, or the number that it is;
+- where an API of language models is known, `answer` is added beside what it is made of: all that the model said and
+  called, as one text. So a text and a tool call, or the calls of two functions, are seen to differ at one place. It is
+  the text, else the refusal, then each call as `name({"argument": 1})` on a line of its own, with sorted arguments;
+  null where the model said and called nothing. What it thought in between is no part of it.
+"""
+
+import base64
+import binascii
+import math
+from array import array
+from collections.abc import Mapping
+from sys import byteorder
+from typing import Any, Final
+
+from shadowproxy.compare.judge.answers.body import Content, content
+from shadowproxy.compare.judge.answers.pieces import objects, text_of_parts
+from shadowproxy.compare.judge.answers.texts import UNREADABLE, dumped, json_in, plain_value
+from shadowproxy.record import Answer
+
+ENVELOPE_PLACES: Final = (
+    "/choices/*/answer",  # OpenAI chat and completions
+    "/answer",  # Anthropic's Messages, OpenAI's Responses, Ollama
+    "/choices/*/finish_reason",
+    "/stop_reason",
+    "/done_reason",
+    "/usage/completion_tokens",
+    "/usage/output_tokens",
+    "/eval_count",
+)
+"""Places of the answers of language models, what matters most first."""
+
+ANSWER_PARTS: Final = (
+    "/choices/*/message",
+    "/choices/*/text",
+    "/content",
+    "/output",
+    "/message",
+    "/response",
+)
+"""What `answer` is made of: where there is an `answer`, these say nothing that it does not."""
+
+
+def answer_value(answer: Answer) -> Any:
+    """What an answer says, as a tree; None where it says nothing or nothing that can be read."""
+    return value_said(answer, content(answer))
+
+
+def value_said(answer: Answer, said: Content) -> Any:
+    """The same, of an answer whose content is known already."""
+    if said.kind == "json":
+        return in_one_form(said.value)
+    if said.kind == "text":
+        found = plain_value(said.value)
+        return None if found == "" else found
+    return None
+
+
+def in_one_form(value: Any) -> Any:
+    """A payload with what its API is known for put into one form."""
+    if not isinstance(value, dict):
+        return value
+    if isinstance(value.get("choices"), list):
+        return {**value, "choices": [_choice(each) for each in value["choices"]]}
+    if value.get("type") == "message" and isinstance(value.get("content"), list):
+        return _with_answer(value, _blocks_say(value["content"]))
+    if value.get("object") == "response" and isinstance(value.get("output"), list):
+        return _with_answer(value, _items_say(value["output"]))
+    if isinstance(value.get("done"), bool):
+        if isinstance(message := value.get("message"), dict):
+            return _with_answer({**value, "message": _message(message)}, _message_says(message))
+        if isinstance(text := value.get("response"), str):
+            return _with_answer(value, text or None)
+    return unwrapped(value)
+
+
+def _with_answer(value: dict[str, Any], said: str | None) -> dict[str, Any]:
+    return value if "answer" in value else {**value, "answer": said}
+
+
+def _choice(choice: Any) -> Any:
+    if not isinstance(choice, dict):
+        return choice
+    if isinstance(message := choice.get("message"), dict):
+        return _with_answer({**choice, "message": _message(message)}, _message_says(message))
+    text = choice.get("text")
+    return _with_answer(choice, text or None) if isinstance(text, str) else choice
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    """A message whose calls have their arguments as values: the same ones are spelt in many ways."""
+    made = dict(message)
+    if isinstance(calls := message.get("tool_calls"), list):
+        made["tool_calls"] = [
+            {**call, "function": _called(call["function"])}
+            if isinstance(call, dict) and isinstance(call.get("function"), dict)
+            else call
+            for call in calls
+        ]
+    if isinstance(function := message.get("function_call"), dict):
+        made["function_call"] = _called(function)
+    return made
+
+
+def _called(function: dict[str, Any]) -> dict[str, Any]:
+    return {**function, "arguments": _arguments(function["arguments"])} if "arguments" in function else function
+
+
+def _arguments(given: Any) -> Any:
+    """A call's arguments as a value, or the text that they are where they are no JSON."""
+    if not isinstance(given, str):
+        return given
+    value = json_in(given)
+    return given.strip() if value is UNREADABLE else value
+
+
+def _message_says(message: Mapping[str, Any]) -> str | None:
+    content = message.get("content")
+    said = content if isinstance(content, str) else text_of_parts(content)
+    if not said and isinstance(message.get("refusal"), str):
+        said = message["refusal"]
+    functions = [call.get("function") for call in objects(message.get("tool_calls"))]
+    functions.append(message.get("function_call"))
+    calls = [_call(each.get("name"), each.get("arguments")) for each in functions if isinstance(each, dict)]
+    return _lines(said, calls)
+
+
+def _blocks_say(blocks: list[Any]) -> str | None:
+    """What the blocks of a message of Anthropic's say."""
+    texts = [each["text"] for each in objects(blocks) if isinstance(each.get("text"), str)]
+    calls = [_call(each.get("name"), each.get("input")) for each in objects(blocks) if _ends(each, "tool_use")]
+    return _lines("".join(texts), calls)
+
+
+def _items_say(items: list[Any]) -> str | None:
+    """What the items of a response of OpenAI's say."""
+    texts: list[str] = []
+    calls: list[str] = []
+    for item in objects(items):
+        for part in objects(item.get("content")) if item.get("type") == "message" else ():
+            text = part.get("text") or part.get("refusal")
+            texts += [text] if isinstance(text, str) else []
+        if _ends(item, "_call") and isinstance(item.get("name"), str):
+            calls.append(_call(item["name"], item.get("arguments", item.get("input"))))
+    return _lines("".join(texts), calls)
+
+
+def _ends(item: Mapping[str, Any], kind: str) -> bool:
+    return isinstance(item.get("type"), str) and item["type"].endswith(kind)
+
+
+def _call(name: Any, arguments: Any) -> str:
+    value = _arguments(arguments)
+    return f"{name if isinstance(name, str) else ''}({'' if value is None else dumped(value)})"
+
+
+def _lines(said: str | None, calls: list[str]) -> str | None:
+    return "\n".join([*([said] if said else []), *calls]) or None
+
+
+def unwrapped(value: Any) -> Any:
+    """A payload with the tensors of the Open Inference Protocol and of Seldon as nested arrays, by name."""
+    if not isinstance(value, dict):
+        return value
+    outputs = value.get("outputs")
+    if isinstance(outputs, list) and outputs and all(isinstance(each, dict) and "data" in each for each in outputs):
+        named = {
+            str(each.get("name", at)): reshaped(each["data"], each.get("shape")) for at, each in enumerate(outputs)
+        }
+        return {**value, "outputs": named}
+    data = value.get("data")
+    if isinstance(data, dict) and isinstance(tensor := data.get("tensor"), dict) and "values" in tensor:
+        return {**value, "data": {**data, "tensor": reshaped(tensor["values"], tensor.get("shape"))}}
+    if isinstance(data, list) and value.get("object") == "list":
+        return {**value, "data": [_embedding(each) for each in data]}
+    return value
+
+
+def reshaped(data: Any, shape: Any) -> Any:
+    """Flat row-major data as nested arrays; as it is where the shape does not fit."""
+    fits = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
+    if not fits or not isinstance(data, list) or len(shape) < 2 or len(shape) > 8 or math.prod(shape) != len(data):
+        return data
+    for size in reversed(shape[1:]):
+        data = [data[start : start + size] for start in range(0, len(data), size)]
+    return data
+
+
+def _embedding(item: Any) -> Any:
+    """An embedding whose numbers came as the base64 of little-endian float32, with its numbers."""
+    if not isinstance(item, dict) or not isinstance(text := item.get("embedding"), str):
+        return item
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return item
+    if not raw or len(raw) % 4:
+        return item
+    numbers = array("f", raw)
+    if byteorder == "big":
+        numbers.byteswap()
+    return {**item, "embedding": numbers.tolist()}

@@ -1,0 +1,314 @@
+"""Two JSON values to the list of places where they differ.
+
+The rules of equality:
+
+- Objects are compared by key, in any order; arrays element by element, in order, unless a rule calls them unordered
+  (sorting first would make [.1, .9] equal to [.9, .1]).
+- Arrays of unequal length differ in length, and their elements are not compared: each would be out of step.
+- Two numbers of which one is a float are equal within 1 part in a million or 1e-9; two integers only when they are
+  the same; a rule's tolerance holds for both. 1 equals 1.0, NaN equals NaN, `true` is no number.
+- Everything else is equal when it is the same.
+
+The walk is one loop with its own stack, so depth costs no recursion, and what it keeps of what it found is bounded.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from shadowproxy.compare.judge.rules import FLOATS, Place, Rules, shown_pointer, sound
+from shadowproxy.compare.judge.unordered import paired
+from shadowproxy.record import Difference
+
+KEPT: Final = 100
+"""Differences listed; the others are counted."""
+
+PLACES: Final = 200
+"""Distinct places counted one by one; the others are counted together."""
+
+_LONGEST: Final = 200  # characters of a value that a difference shows
+_WIDEST: Final = 200  # bits of an integer that is shown digit by digit, as a text
+_MISSING: Final = object()
+_MEMBER: Final = -1
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_NUMBERS: Final = frozenset({int, float})
+
+Where: TypeAlias = tuple[str, str]
+"""A place with every array position as `*`, and the kind of difference there."""
+
+_Way: TypeAlias = tuple[Any, Place, int] | None
+"""The way to one value of a payload: the way to what holds it (`Any`, as mypyc takes no type that names itself), its
+place, and its number in an array or `_MEMBER`."""
+
+Found: TypeAlias = tuple[str, str, Any, Any, _Way | str]
+"""A difference as it is met: its place, its kind, live's value and the shadow's, and the way there or its pointer."""
+
+
+@dataclass(slots=True)
+class Diff:
+    """What was found. `near` counts numbers that are equal only by tolerance, `where` the differences, per place.
+
+    `found` has the first of the differences as they were met. Of thousands that a report counts it shows a few, so the
+    words for them (`listed`) are made when they are asked for.
+    """
+
+    found: list[Found] = field(default_factory=list)
+    count: int = 0
+    ignored: int = 0
+    where: dict[Where, int] = field(default_factory=dict)
+    near: dict[str, int] = field(default_factory=dict)
+
+    def listed(self, most: int = KEPT) -> list[Difference]:
+        """The first differences as a record tells of them."""
+        return [
+            Difference(
+                # Outside of arrays a value's pointer is its place's.
+                way if isinstance(way, str) else _pointer(way) if "*" in where else where,
+                kind,
+                loggable(live),
+                loggable(shadow),
+            )
+            for where, kind, live, shadow, way in self.found[:most]
+        ]
+
+
+_Pair: TypeAlias = tuple[int, Any, Any, Place]
+"""A number in an array or `_MEMBER`, what live and the shadow have there, and its place."""
+
+_Frame: TypeAlias = tuple[Iterator[_Pair], _Way]
+"""What is left to compare in one container, and the way to it."""
+
+
+def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
+    """Every difference between two JSON values, in the order of live's document. Bounded in memory, linear in time
+    but for unordered arrays (n log n)."""
+    found = Diff()
+    if live is shadow:  # NaN equals NaN, so nothing differs from itself
+        return found
+    root = rules.root
+    stack: list[_Frame] = []
+    _met(live, shadow, root, _MEMBER, None, found, stack)
+    while stack:
+        pairs, way = stack[-1]
+        for at, one, other, place in pairs:
+            if _met(one, other, place, at, way, found, stack):
+                break
+        else:
+            stack.pop()
+    return found
+
+
+def _met(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff, stack: list[_Frame]) -> bool:
+    """Note how two values differ; or, where there is something to compare below them, put that on the stack."""
+    kind, other_kind = type(one), type(other)
+    if kind is not other_kind or not (kind is dict or (kind is list and len(one) == len(other))):
+        _differ(one, other, place, at, above, found)
+        return False
+    if place.ignored and found.ignored:
+        return False
+    way = above, place, at
+    if kind is dict:
+        pairs = _members(one, other, place, way, found)
+    else:
+        numbers: Sequence[int] = range(len(one))
+        if place.unordered:
+            one, other, numbers = paired(one, other, place, alike)
+        pairs = _elements(one, other, numbers, place, way, found)
+    if not pairs:
+        return False
+    stack.append((iter(pairs), way))
+    return True
+
+
+def _members(one: dict[str, Any], other: dict[str, Any], place: Place, way: _Way, found: Diff) -> list[_Pair]:
+    """Note how the members of two objects differ, up to the first that is to be compared deeper: it and those after it
+    are given, so that the order stays the document's."""
+    later: list[_Pair] = []
+    same_keys = len(one) == len(other)
+    for key, value in one.items():
+        beside = other.get(key, _MISSING)
+        kind = type(value)
+        if kind is type(beside):
+            if kind in _SCALARS:
+                if value == beside:
+                    continue
+            elif not later:
+                later.append((_MEMBER, value, beside, place.member(key)))
+                continue
+        elif beside is _MISSING:
+            same_keys = False
+        if later:
+            later.append((_MEMBER, value, beside, place.member(key)))
+        else:
+            _differ(value, beside, place.member(key), _MEMBER, way, found)
+    if not same_keys:
+        for key, value in other.items():
+            if key not in one:
+                if later:
+                    later.append((_MEMBER, _MISSING, value, place.member(key)))
+                else:
+                    _differ(_MISSING, value, place.member(key), _MEMBER, way, found)
+    return later
+
+
+def _elements(
+    one: list[Any], other: list[Any], numbers: Sequence[int], place: Place, way: _Way, found: Diff
+) -> list[_Pair]:
+    """The same for the elements of two arrays of one length; `numbers` are their places in live's array."""
+    later: list[_Pair] = []
+    for at, value in enumerate(one):
+        beside = other[at]
+        kind = type(value)
+        if kind is type(beside):
+            if kind in _SCALARS:
+                if value == beside:
+                    continue
+            elif not later:
+                later.append((numbers[at], value, beside, place.element(numbers[at])))
+                continue
+        if later:
+            later.append((numbers[at], value, beside, place.element(numbers[at])))
+        else:
+            _differ(value, beside, place.element(numbers[at]), numbers[at], way, found)
+    return later
+
+
+def _differ(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff) -> None:
+    """Note how two values differ of which not both are objects, nor arrays of one length."""
+    if place.ignored and found.ignored:
+        return  # one ignored difference is enough to know
+    kind, other_kind = type(one), type(other)
+    if kind in _NUMBERS and other_kind in _NUMBERS:
+        if one == other or (one != one and other != other):  # math.isnan cannot take every integer
+            return
+        tolerance = place.tolerance or (FLOATS if kind is float or other_kind is float else None)
+        if tolerance is not None and tolerance.holds(one, other) and _finite(one) and _finite(other):
+            where = place.pointer
+            if where in found.near or len(found.near) < PLACES:
+                found.near[where] = found.near.get(where, 0) + 1
+            return
+        said = "value"
+    elif one is _MISSING:
+        said, one, other = "extra", None, shorten(other)
+    elif other is _MISSING:
+        said, one, other = "missing", shorten(one), None
+    elif kind is not other_kind:
+        said = "type"
+        one, other = shorten_both(one, other)
+    elif kind is list:
+        said, one, other = "length", len(one), len(other)
+    elif one == other:
+        return
+    else:
+        said = "value"
+        one, other = shorten_both(one, other)
+    if place.ignored:
+        found.ignored += 1
+        return
+    found.count += 1
+    where = place.pointer
+    if len(found.found) < KEPT:
+        found.found.append((where, said, one, other, (above, place, at)))
+    counted = found.where.get((where, said))
+    if counted is not None:
+        found.where[where, said] = counted + 1
+    elif len(found.where) < PLACES:
+        found.where[where, said] = 1
+
+
+def _pointer(way: _Way) -> str:
+    steps: list[str] = []
+    while way is not None:
+        way, place, at = way
+        steps.append(place.step if at == _MEMBER else f"/{at}")
+    return shown_pointer("".join(reversed(steps)))
+
+
+def _finite(value: int | float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def alike(live: Any, shadow: Any, place: Place) -> bool:
+    """Whether two values at `place` are equal by the rules: within tolerance, and where nothing is ignored."""
+    found = Diff()
+    stack: list[_Frame] = []
+    _met(live, shadow, place, _MEMBER, None, found, stack)
+    while stack and not found.count:
+        pairs, way = stack[-1]
+        for at, one, other, below in pairs:
+            if _met(one, other, below, at, way, found, stack):
+                break
+        else:
+            stack.pop()
+    return not found.count
+
+
+def shorten(value: Any) -> Any:
+    """A value as a difference shows it: scalars whole or cut, small arrays and objects whole, others described."""
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+    if isinstance(value, (list, dict)) and not _small(value):
+        return f"array of {len(value)}" if isinstance(value, list) else f"object of {len(value)}"
+    return value
+
+
+def shorten_both(live: Any, shadow: Any) -> tuple[Any, Any]:
+    """As `shorten`, but two long texts are shown from a little before the character where they part."""
+    if isinstance(live, str) and isinstance(shadow, str) and max(len(live), len(shadow)) > _LONGEST:
+        start = max(0, _first_difference(live, shadow) - 40)
+        if start:
+            return "…" + shorten(live[start:]), "…" + shorten(shadow[start:])
+    return shorten(live), shorten(shadow)
+
+
+def _first_difference(live: str, shadow: str) -> int:
+    """How many characters two different texts have in common, by halving: slices compare at the speed of memory."""
+    low, high = 0, min(len(live), len(shadow))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if live[:middle] == shadow[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _small(value: Any, room: int = 20) -> bool:
+    """Whether a container holds few enough and short enough things to be shown whole."""
+    waiting = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, (list, dict)):
+            room -= len(item)
+            if room < 0 or depth > 4:
+                return False
+            if isinstance(item, dict):
+                if any(len(key) > 40 for key in item):
+                    return False
+                item = item.values()
+            waiting.extend((element, depth + 1) for element in item)
+        elif isinstance(item, str) and len(item) > 40:
+            return False
+    return True
+
+
+def loggable(value: Any) -> Any:
+    """A value that any JSON writer takes: NaN, infinities, huge integers and lone surrogates become text."""
+    if isinstance(value, float):  # asked first, with texts, as the most frequent
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, str):
+        return sound(value)
+    if isinstance(value, dict):
+        return {loggable(key): loggable(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [loggable(element) for element in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value) if value.bit_length() <= _WIDEST else f"integer of {value.bit_length()} bits"
+    return value
+
+
+Kind = Literal["value", "type", "missing", "extra", "length", "status", "text", "bytes"]
+"""The kinds of difference: the first five come from this room, the others from comparing what is not JSON."""

@@ -1,0 +1,136 @@
+"""How far whole answers agree, where they differ, and examples of it."""
+
+from collections import Counter
+from typing import Final
+
+import orjson
+
+from shadowproxy.compare.fold.pair import Pair
+from shadowproxy.compare.fold.sketch import Sample, edges
+from shadowproxy.compare.judge.recompare import guessed_pattern
+from shadowproxy.compare.report import stats
+from shadowproxy.compare.report.figures.noise import nature_at
+from shadowproxy.compare.report.figures.shown import Figures, estimated, moment, ranked
+from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.exchange import Verdict
+
+FIELDS_SHOWN: Final = 50
+EXAMPLES_SHOWN: Final = 6
+
+_CLASSES: Final = ("class", "vector")
+_SETTLED: Final = 0.9  # of the differences at a place
+_SMALLEST_POWER: Final = -9  # of ten: a smaller difference is none
+
+
+def agreement(pair: Pair, aside: set[str]) -> Figures:
+    settled = stats.proportion(agreeing(pair, aside), pair.compared) if aside else None
+    whole = stats.proportion(pair.agreed, pair.compared)
+    decisive = settled or whole
+    return {
+        "verdicts": {str(verdict): pair.verdicts.get(verdict, 0) for verdict in Verdict},
+        "incomparable": ranked(pair.whys),
+        "whole": estimated(whole),
+        "set_aside": sorted(aside),
+        "settled": estimated(settled),
+        "anytime": list(stats.anytime_share(decisive)) if decisive is not None else None,
+    }
+
+
+def differing_fields(pair: Pair, aside: set[str]) -> list[Figures]:
+    """The places that differ, most often first, each with the kinds of difference and what sort of place it is."""
+    compared = pair.compared.total()
+    rows = []
+    for path, series in pair.differs.items():
+        count = series.total()
+        rows.append(
+            {
+                "path": path,
+                "exchanges": count,
+                "share": count / compared if compared else None,
+                "kinds": ranked(pair.kinds[path]) if path in pair.kinds else {},
+                "nature": nature_at(pair, path) if path in aside else "real",
+                "apart": _apart(pair, path),
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["exchanges"], row["path"]))
+
+
+def agreeing(pair: Pair, aside: set[str]) -> Counter[int]:
+    """By block, the exchanges that agree once the places in `aside` do not count."""
+    total: Counter[int] = Counter(pair.agreed)
+    for signature, series in pair.signatures.items():
+        if aside.issuperset(orjson.loads(signature)):
+            total.update(series)
+    return total
+
+
+def _apart(pair: Pair, path: str) -> Figures | None:
+    """How far apart the numbers are that differ at a place, and which relative tolerance would settle most of it."""
+    parts, gaps = pair.apart_in_part.get(path), pair.apart.get(path)
+    if not parts or not gaps:
+        return None
+    total = sum(parts.values())
+    found: Figures = {
+        "most": 2.0 ** max(parts),
+        "absolute": edges(max(gaps.values()))[1],
+        "tolerance": None,
+        "settles": None,
+    }
+    for power in range(_SMALLEST_POWER, 0):
+        settled = sum(count for at, count in parts.items() if 2.0**at <= 10.0**power) / total
+        if settled >= _SETTLED:
+            return {**found, "tolerance": 10.0**power, "settles": settled}
+    return found
+
+
+def examples(pair: Pair, aside: set[str], judged: Decided | None) -> list[Figures]:
+    """Differing exchanges drawn by hash, none of which differs only where it does not count; of each flip one first."""
+    groups: dict[tuple[tuple[str, ...], tuple[str, str] | None], Sample] = {}
+    for key, sample in pair.examples.items():
+        places, flipped = orjson.loads(key)
+        # How it flipped is told of the place that is judged, if that holds a class.
+        tells = flipped is not None and judged is not None and flipped[0] == judged.key and judged.kind in _CLASSES
+        flip = (str(flipped[1]), str(flipped[2])) if tells else None
+        if flip is None and aside.issuperset(places):
+            continue
+        group = tuple(places), flip
+        groups[group] = groups[group].merged(sample) if group in groups else sample
+    first: dict[int, Figures] = {}
+    more: dict[int, Figures] = {}
+    for (_, flip), sample in groups.items():
+        told = [(digest, _telling(sample[digest], flip, aside)) for digest in sorted(sample)]
+        first.update(told[:1])
+        more.update(told[1:])
+    more.update((digest, _telling(item, None, aside)) for digest, item in pair.examples.other.items())
+    ordered = [each[digest] for each in (first, more) for digest in sorted(each)]
+    return ordered[:EXAMPLES_SHOWN]
+
+
+def _telling(example: Figures, flip: tuple[str, str] | None, aside: set[str]) -> Figures:
+    """An example with the differences that do not count at the end of its list."""
+    differences = sorted(example["differences"], key=lambda each: guessed_pattern(each["path"]) in aside)
+    return {**example, "differences": differences, "flip": list(flip) if flip is not None else None}
+
+
+def over_time(pair: Pair, judged: Decided | None, aside: set[str], width: int) -> list[Figures]:
+    """Agreement block by block, with the confidence sequence over all up to it."""
+    n = judged.pairs if judged is not None else pair.compared
+    k = judged.same if judged is not None else agreeing(pair, aside)
+    estimate = stats.proportion(k, n)
+    effect = max(1.0, estimate.design_effect) if estimate is not None else 1.0
+    rows = []
+    total = same = 0
+    for block in sorted(n):
+        total, same = total + n[block], same + k.get(block, 0)
+        low, high = stats.confidence_sequence(same / effect, total / effect)
+        rows.append(
+            {
+                "start": moment(block * width * 1000),
+                "pairs": n[block],
+                "agreeing": k.get(block, 0),
+                "so_far": same / total if total else None,
+                "low": low,
+                "high": high,
+            }
+        )
+    return rows

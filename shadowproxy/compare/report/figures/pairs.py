@@ -1,0 +1,216 @@
+"""The requests that live answered and the shadow was sent: who failed, who refused, and what is missing or lacking."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from shadowproxy.compare.fold.pair import BEGUN, Pair
+from shadowproxy.compare.fold.reasons import Reason, Reasons
+from shadowproxy.compare.fold.slices import Cell, Slices
+from shadowproxy.compare.fold.structure import always_there, places_of_lacking
+from shadowproxy.compare.report import stats
+from shadowproxy.compare.report.figures.shown import Figures, estimated, ranked
+from shadowproxy.exchange import Outcome
+
+REASONS_SHOWN: Final = 20
+PLACES_SHOWN: Final = 20
+
+_GATHERED: Final = 0.6  # of a reason's answers in one part of the requests
+_LIFT: Final = 1.5
+
+
+def pairs(pair: Pair) -> Figures:
+    n, good = number_of_pairs(pair)
+    return {"n": n, "live_2xx": good, "live_2xx_share": good / n if n else None}
+
+
+def number_of_pairs(pair: Pair) -> tuple[int, int]:
+    """How many pairs there are, and in how many of them live's answer is a good one."""
+    if not pair.legacy:
+        return pair.pairs.total(), pair.live_good.total()
+    # An earlier version counted them only by how both ended; a 2xx that says that it failed was no failure to it.
+    n = good = 0
+    for key, count in pair.statuses.items():
+        live, _, shadow = key.partition(" ")
+        if live.isdigit() and (shadow.isdigit() or shadow in BEGUN):
+            n += count
+            good += count * (live.startswith("2") and len(live) == 3)
+    return n, good
+
+
+def errors(pair: Pair) -> Figures:
+    """Answers that failed: 5xx, what came not or not whole, and a 2xx that says that it failed."""
+    n = pair.pairs
+    plus, minus = pair.shadow_failed_only, pair.live_failed_only
+    return {
+        "n": n.total(),
+        "live": estimated(stats.proportion(pair.live_failed, n)),
+        "shadow": estimated(stats.proportion(pair.shadow_failed, n)),
+        "difference": estimated(stats.paired_difference(plus, minus, n)),
+        "live_only": minus.total(),
+        "shadow_only": plus.total(),
+        "anytime": anytime(plus, minus, n),
+        "unanswered": _unanswered(pair),
+        "reasons": {
+            "live": _reasons(pair.live_reasons, pair),
+            "shadow": _reasons(pair.shadow_reasons, pair),
+        },
+    }
+
+
+def _unanswered(pair: Pair) -> Figures:
+    """Requests whose callers left before live answered, and how many of them failed in the shadow.
+
+    There is no answer of live's to hold it to, so they are in no other figure. `begun` is all that the shadow was sent.
+    """
+    begun = n = failed = 0
+    for key, count in pair.statuses.items():
+        live, _, shadow = key.partition(" ")
+        if not shadow.isdigit() and shadow not in BEGUN:
+            continue
+        begun += count
+        if live == Outcome.CALLER_LEFT:
+            n += count
+            failed += count * (not shadow.isdigit() or shadow.startswith("5"))
+    return {"n": n, "shadow_failed": failed, "begun": begun}
+
+
+def flips(pair: Pair) -> Figures:
+    """Requests that one of the two answers and the other refuses."""
+    n = pair.pairs
+    return {
+        "n": n.total(),
+        "to_4xx": _way(pair.to_4xx, n),
+        "to_2xx": _way(pair.to_2xx, n),
+        "net": {
+            "difference": estimated(stats.paired_difference(pair.to_4xx, pair.to_2xx, n)),
+            "anytime": anytime(pair.to_4xx, pair.to_2xx, n),
+        },
+    }
+
+
+def _way(flipped: Mapping[int, int], n: Mapping[int, int]) -> Figures:
+    share = stats.proportion(flipped, n)
+    return {
+        "count": sum(flipped.values()),
+        "share": estimated(share),
+        "anytime": list(stats.anytime_share(share)) if share is not None else None,
+    }
+
+
+def structure(pair: Pair, aside: set[str]) -> Figures | None:
+    """How often the shadow's answers lack what live's always have; None where live's are not built of parts."""
+    n = pair.structured
+    if not n.total():
+        return None
+    always = always_there(pair.present, n.total(), aside)
+    lost: dict[int, int] = {}
+    by_place: dict[str, int] = {}
+    for key, series in pair.lacking.items():
+        places = always.intersection(places_of_lacking(key))
+        for place in places:
+            by_place[place] = by_place.get(place, 0) + series.total()
+        if places:
+            for block, count in series.items():
+                lost[block] = lost.get(block, 0) + count
+    share = stats.proportion(lost, n)
+    rows = sorted(by_place.items(), key=lambda each: (-each[1], each[0]))
+    return {
+        "n": n.total(),
+        "lost": sum(lost.values()),
+        "share": estimated(share),
+        "anytime": list(stats.anytime_share(share)) if share is not None else None,
+        "places": [{"path": path, "lost": count} for path, count in rows[:PLACES_SHOWN]],
+        "always": len(always),
+    }
+
+
+def answered(pair: Pair) -> Figures:
+    """Whether there is an answer at all, where no place is judged."""
+    n = pair.pairs
+    return {
+        "n": n.total(),
+        "lost": pair.lost.total(),
+        "gained": pair.gained.total(),
+        "difference": estimated(stats.paired_difference(pair.gained, pair.lost, n)),
+        "anytime": anytime(pair.gained, pair.lost, n),
+        "missing": ranked(pair.missing),
+    }
+
+
+def anytime(plus: Mapping[int, int], minus: Mapping[int, int], n: Mapping[int, int]) -> list[float] | None:
+    """Between which (plus - minus) / n lies, at every look at it."""
+    difference = stats.paired_difference(plus, minus, n)
+    if difference is None:
+        return None
+    counts = sum(plus.values()), sum(minus.values()), sum(n.values())
+    return list(stats.anytime_difference(*counts, difference.design_effect))
+
+
+# --- why -----------------------------------------------------------------------------------------------------------
+
+
+def _reasons(reasons: Reasons, pair: Pair) -> list[Figures]:
+    n = pair.pairs.total()
+    rows: list[Figures] = [
+        {
+            "reason": text,
+            "count": reason.counts["n"],
+            "share": reason.counts["n"] / n if n else None,
+            "example": _example(reason),
+            "where": _where(reason, pair.slices, n),
+        }
+        for text, reason in reasons.items()
+    ]
+    rows.sort(key=lambda row: (-row["count"], row["reason"]))
+    rest = reasons.other.counts["n"]
+    if rest:
+        rows.append(
+            {
+                "reason": "other reasons",
+                "count": rest,
+                "share": rest / n if n else None,
+                "example": _example(reasons.other),
+                "where": None,
+            }
+        )
+    return rows[:REASONS_SHOWN]
+
+
+def _example(reason: Reason) -> str | None:
+    return next((reason.example[digest] for digest in sorted(reason.example)), None)
+
+
+def _where(reason: Reason, slices: Slices, n: int) -> Figures | None:
+    """The one value of a request's field at which most answers of a reason gather, far more than requests do."""
+    count = reason.counts["n"]
+    best: tuple[float, str, str] | None = None
+    for place, values in reason.asked.items():
+        if values.cut:
+            continue  # many values, such as IDs
+        for text, tally in values.items():
+            share = tally["n"] / count
+            of_all = _requests(slices, place, text) / n if n else 0.0
+            if share < _GATHERED or not of_all or share < _LIFT * of_all:
+                continue
+            rank = -share / of_all, place, text
+            best = rank if best is None or rank < best else best
+    if best is None:
+        return None
+    _, place, text = best
+    return {
+        "path": place,
+        "value": text,
+        "share": reason.asked[place][text]["n"] / count,
+        "share_of_requests": _requests(slices, place, text) / n,
+    }
+
+
+def _requests(slices: Slices, place: str, text: str) -> int:
+    """How many requests have a value at a field of theirs."""
+    part = slices.get(place)
+    if part is None:
+        return 0
+    cell: Cell | None = part.values.get(text)
+    if cell is not None:
+        return cell["n"]
+    return part.count_of_whole(text)

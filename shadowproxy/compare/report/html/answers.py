@@ -1,0 +1,131 @@
+"""What the answers say at the places that hold them: agreement, what each arm says, and how far the two lie apart."""
+
+from typing import Final
+
+from shadowproxy.compare.report import charts
+from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.html.elements import Detail, code, e, sentence, table
+from shadowproxy.compare.report.sentences import (
+    assumption,
+    drift_line,
+    output_line,
+    range_line,
+    related_line,
+    short_class,
+    with_interval,
+)
+from shadowproxy.compare.report.words import number, percent
+
+_CLASSES: Final = 8
+_CONFUSION: Final = 8
+
+
+def outputs(shadow: Figures, detail: Detail) -> str:
+    parts = [_output(each, detail) for each in shadow["outputs"] if each["pairs"]]
+    return f"<h2>The answers</h2>{''.join(parts)}" if parts else ""
+
+
+def _output(output: Figures, detail: Detail) -> str:
+    place = output["live_path"] or "the answer"
+    beside = "" if output["shadow_path"] == output["live_path"] else f" beside {code(output['shadow_path'])}"
+    parts = [f"<h3>{code(place)}{beside} ({output['kind']})</h3><p>{e(output_line(output))}.</p>"]
+    if output["agreement"]:
+        parts.append(f"<p class='why'>{e(sentence(assumption(output['agreement'])))}</p>")
+    if output["collapse"]:
+        parts.append(f"<p class='fail'>Collapsed: {e(output['collapse'])}.</p>")
+    parts.append(_measured(output))
+    labels = output["labels"]
+    if labels:
+        parts.append(
+            f"<p class='why'>Labels are known for {percent(labels['coverage'])} of the answers; if those that "
+            "come early differ from those that come late or never, so does the accuracy.</p>"
+        )
+    if not detail.pictures:
+        return "".join(parts)
+    pictures = _numbers(output) if output["kind"] in ("number", "text", "embedding") else _classes(output)
+    return f"{''.join(parts)}<div class='pair'>{pictures}</div>"
+
+
+def _measured(output: Figures) -> str:
+    """Relatedness, range and drift, which the checks hold to what is allowed."""
+    rows = [("related", e(related_line(output["related"])))]
+    found = output["range"]
+    if found:
+        whose = "the range given" if found["given"] else "live's range, widened by its own width"
+        inside = f"every answer is within {whose} ({number(found['low'])} to {number(found['high'])})"
+        rows.append(("range", e(range_line(found) if found["outside"] else inside)))
+    rows.append(("drift", e(drift_line(output["drift"]))))
+    return table(("Measured", "found"), rows)
+
+
+def _key() -> str:
+    return '<span class="key live"></span> live <span class="key shadow"></span> shadow'
+
+
+def _classes(output: Figures) -> str:
+    live = {row["class"]: row["share"] for row in output["live"]["classes"]}
+    shadow = {row["class"]: row["share"] for row in output["shadow"]["classes"]}
+    names = sorted({*live, *shadow}, key=lambda key: (-(live.get(key, 0.0) + shadow.get(key, 0.0)), key))[:_CLASSES]
+    rows = [(short_class(key), live.get(key, 0.0), shadow.get(key, 0.0)) for key in names]
+    chart = charts.bars("Share of each class in live's and in the shadow's answers", rows)
+    figure = f"<figure>{chart}<figcaption>How often each class is answered: {_key()}.</figcaption></figure>"
+    changes = "".join(
+        f"<p>{word} in the shadow: {e(', '.join(short_class(key) for key in output[key_name][:10]))}</p>"
+        for word, key_name in (("New", "new"), ("Vanished", "vanished"))
+        if output[key_name]
+    )
+    return figure + f"<div>{_confusion(output)}{changes}</div>"
+
+
+def _confusion(output: Figures) -> str:
+    cells = {(row["live"], row["shadow"]): row["count"] for row in output["confusion"]}
+    if not cells:
+        return ""
+    names = [row["class"] for row in output["live"]["classes"]]
+    names += [row["class"] for row in output["shadow"]["classes"] if row["class"] not in names]
+    names = names[:_CONFUSION]
+    rows = [
+        (
+            f"live {e(short_class(key))}",
+            *(
+                f"<b>{cells.get((key, key), 0):,}</b>" if key == other else f"{cells.get((key, other), 0):,}"
+                for other in names
+            ),
+        )
+        for key in names
+    ]
+    kappa = output["kappa"]
+    told = ""
+    if kappa:
+        told = (
+            f"<p class='why'>Kappa {kappa['value']:.3f}: agreement beyond what two strangers with these habits would "
+            "reach by chance (0), up to always (1).</p>"
+        )
+    heads = ("", *(f"#{short_class(key)}" for key in names))
+    return table(heads, rows, "Live's class by row, the shadow's by column") + told
+
+
+def _numbers(output: Figures) -> str:
+    what = {"text": "length in characters", "embedding": "norm"}.get(output["kind"], "value")
+    spans = [
+        [(row["low"], row["high"], row["count"]) for row in output[arm]["histogram"]] for arm in ("live", "shadow")
+    ]
+    if not spans[0] or not spans[1]:
+        return ""
+    figure = (
+        f"<figure>{charts.steps(f'Distribution of the {what} in live and the shadow', spans[0], spans[1])}"
+        f"<figcaption>How often each {what} is answered: {_key()}.</figcaption></figure>"
+    )
+    if output["kind"] != "number" or not output["delta_histogram"]:
+        return figure
+    deltas = [(row["low"], row["high"], row["count"]) for row in output["delta_histogram"]]
+    low, high = output["limits"]
+    said = f"The shadow's number minus live's, request by request. 95 % of them lie between {number(low)} and "
+    said += f"{number(high)}."
+    if output["concordance"]:
+        said += f" Concordance {output['concordance']['value']:.3f} (1 is the same number always)."
+    flips = output["flips_at_half"]
+    if flips and flips["value"]:
+        said += f" On different sides of one half: {with_interval(flips)}."
+    chart = charts.steps("Shadow minus live", [], deltas)
+    return f"{figure}<figure>{chart}<figcaption>{e(said)}</figcaption></figure>"

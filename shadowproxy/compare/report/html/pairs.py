@@ -1,0 +1,84 @@
+"""What is missing, lacking, failed or rejected of the requests that live answered, and why; and how many there were."""
+
+from shadowproxy.compare.report.checks import judged_output
+from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.html.elements import Detail, code, e, sentence, table
+from shadowproxy.compare.report.sentences import (
+    answered_line,
+    answered_of,
+    errors_line,
+    flips_line,
+    gathers,
+    status_table,
+    structure_line,
+)
+from shadowproxy.compare.report.words import percent
+
+
+def losses(shadow: Figures, detail: Detail) -> str:
+    pairs = shadow["pairs"]
+    told = (
+        f"<p>{pairs['n']:,} requests were answered by live and sent to the shadow; live answered "
+        f"{percent(pairs['live_2xx_share'])} of them with 2xx. What live did not answer is in neither arm.</p>"
+    )
+    if shadow["legacy"] is not None:
+        told += f"<p class='inconclusive'>{e(sentence(shadow['legacy']))}</p>"
+    rows = []
+    answered, structure, errors, flips = answered_of(shadow), shadow["structure"], shadow["errors"], shadow["flips"]
+    if answered and answered["n"]:
+        rows.append(("missing", f"{answered['lost']:,}", e(answered_line(answered, judged_output(shadow)))))
+    if structure and structure["n"]:
+        said = (
+            structure_line(structure)
+            if structure["lost"]
+            else f"none of {structure['n']:,} lacks what live's always have"
+        )
+        rows.append(("structure", f"{structure['lost']:,}", e(said)))
+    if errors and errors["n"]:
+        rows.append(("failed", f"{errors['shadow_only']:,}", e(errors_line(errors))))
+    if flips and flips["n"]:
+        count = flips["to_4xx"]["count"] + flips["to_2xx"]["count"]
+        rows.append(("rejected by one", f"{count:,}", e(flips_line(flips))))
+    body = table(("Answers", "#requests", "what was counted"), rows, kind=" class='told'") if rows else ""
+    return f"<h2>What is lost</h2>{told}{body}{_reasons(shadow, detail)}"
+
+
+def _reasons(shadow: Figures, detail: Detail) -> str:
+    """Why answers failed: in each arm by reason, with an example and where they gather."""
+    errors = shadow["errors"]
+    if not errors:
+        return ""
+    parts = []
+    for arm, whose in (("shadow", "the shadow's"), ("live", "live's")):
+        rows = [
+            (
+                code(row["reason"]),
+                f"{row['count']:,}",
+                percent(row["share"]),
+                e(gathers(row).removeprefix("; ")),
+                code(row["example"]) if row["example"] else "",
+            )
+            for row in errors["reasons"][arm][: detail.reasons]
+        ]
+        if rows:
+            caption = f"Why {whose} answers failed; numbers and what callers sent are masked"
+            parts.append(table(("Reason", "#requests", "#share", "gather where", "example"), rows, caption))
+    return f"<h3>Why it failed</h3>{''.join(parts)}" if parts else ""
+
+
+def coverage(shadow: Figures) -> str:
+    found = shadow["coverage"]
+    ok = found["outcomes"].get("ok", 0)
+    outcomes = [(e(outcome), f"{count:,}") for outcome, count in found["outcomes"].items()]
+    lives, columns, cells = status_table(shadow["statuses"], 8, 10)
+    statuses = [
+        (f"live {e(status)}", *(f"{cells.get((status, column), 0):,}" for column in columns)) for status in lives
+    ]
+    heads = ("", *(f"#{column}" for column in columns))
+    return (
+        f"<h2>Coverage</h2><p>{found['chosen']:,} requests were chosen for the shadow; it answered {ok:,}, and "
+        f"{found['answered']:,} ({percent(found['share'])}) were answered by both.</p><div class='pair'>"
+        + table(("outcome", "#requests"), outcomes, "The shadow's outcomes")
+        + table(heads, statuses, "Status: live by row, the shadow by column")
+        + "</div>"
+    )

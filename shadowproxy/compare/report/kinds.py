@@ -1,0 +1,367 @@
+"""Which places hold the answer, what kind of answer it is, and what counts as one: decided from what was counted.
+
+A place counts for more when it is called as answers are called, varies and stands near the top, and for nothing when
+it holds IDs, times or versions. At most three places are taken, the surest first; the first is judged. All of it is a
+pure function of sums, so that any cut and order of a log decides the same.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal
+
+from shadowproxy.compare.fold.cells import cell_mean
+from shadowproxy.compare.fold.few import Few
+from shadowproxy.compare.fold.outputs import Outputs
+from shadowproxy.compare.fold.places import ENVELOPES, is_envelope, places_of, static_rank, static_score
+from shadowproxy.compare.fold.sketch import Forms, Series
+from shadowproxy.compare.fold.values import EXTRA, LONG_TEXT
+from shadowproxy.pointers import pointer_segments
+
+Kind = Literal["class", "number", "vector", "ranking", "text", "embedding"]
+Unit = Literal["rows", "answers"]
+
+MOST_FIELDS: Final = 3
+_FEW: Final = 20  # values that whole numbers and short texts may have and still be classes
+_SHORT: Final = 60  # characters that the texts of classes have on average, at most
+_SELDOM: Final = 0.01
+_RULE: Final = 0.05  # of the shadow's numbers: where more lie between, live's 0 and 1 are an if statement's
+_NEARLY_ALL: Final = 0.995
+_LABELLED: Final = re.compile(r"(?i)class|label|categor")
+
+_SCALARS: Final = ("boolean", "whole", "real", "text", "token", "volatile")
+_TEXTS: Final = frozenset({"text", "token", "volatile"})
+_WEIGHTS: Final[Mapping[Kind, float]] = {
+    "vector": 4.0,
+    "ranking": 4.0,
+    "embedding": 4.0,
+    "class": 2.0,
+    "number": 2.0,
+    "text": 1.5,
+}
+_CONSTANT: Final = 3.0
+_FORMS: Final[Mapping[Kind, frozenset[str]]] = {
+    "number": frozenset({"whole", "real"}),
+    "vector": frozenset({"vector"}),
+    "ranking": frozenset({"ranking"}),
+    "embedding": frozenset({"numbers", "vector"}),
+    "text": _TEXTS,
+}
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A place of the answers with its kind, and what counts there: rows of batches, or whole answers.
+
+    `forms` are those of values that are answers here; others (null, NaN, another type) are none. What was counted is
+    given as `pairs`, the answers of live that the shadow could be held to, and `same`, those where it says the same.
+    """
+
+    key: str
+    kind: Kind
+    unit: Unit
+    forms: frozenset[str]
+    counted: Outputs
+
+    @property
+    def live(self) -> str:
+        return places_of(self.key)[0]
+
+    @property
+    def shadow(self) -> str:
+        return places_of(self.key)[1]
+
+    @cached_property
+    def pairs(self) -> Series:
+        return self.total(self.all_counted)
+
+    @cached_property
+    def same(self) -> Series:
+        found = self.total(self._tables("same"))
+        if self.kind == "class":
+            found.subtract(self.total(self._tables("spelled")))
+        return found
+
+    @cached_property
+    def lost(self) -> Series:
+        """Where live has an answer and the shadow has none."""
+        total = Series()
+        for table in self.all_counted:
+            for key, series in table.items():
+                if any(live in self.forms and shadow not in self.forms for live, shadow in pairs_in(key)):
+                    total.update(series)
+        return total
+
+    @cached_property
+    def gained(self) -> Series:
+        """Where the shadow has an answer and live has none."""
+        total = Series()
+        for table in self.all_counted:
+            for key, series in table.items():
+                pairs = pairs_in(key)
+                if not any(live in self.forms for live, _ in pairs) and any(
+                    shadow in self.forms and live != EXTRA for live, shadow in pairs
+                ):
+                    total.update(series)
+        return total
+
+    @cached_property
+    def missing(self) -> Counter[str]:
+        """What stands in the place of answers that the shadow has not."""
+        found: Counter[str] = Counter()
+        for table in self.all_counted:
+            for key, series in table.items():
+                words = [self.word(shadow) for live, shadow in pairs_in(key) if live in self.forms]
+                words = [word for word in words if word]
+                if words:
+                    found[min(words)] += series.total()
+        return found
+
+    def odd(self, arm: Literal["live", "shadow"]) -> Counter[str]:
+        """What an arm's values are that are no answers."""
+        found: Counter[str] = Counter()
+        for form, count in form_totals(self.counted, arm).items():
+            if form not in self.forms and form not in _NO_VALUES:
+                found[self.word(form)] += count
+        return found
+
+    def word(self, form: str) -> str:
+        """What a form is called that is no answer here; "" for one that is."""
+        if form in self.forms:
+            return ""
+        return form if form in _WORDS else "another type"
+
+    @property
+    def all_counted(self) -> list[Forms]:
+        return self._tables("")
+
+    def _tables(self, which: Literal["", "same", "spelled"]) -> list[Forms]:
+        several = "rows" if self.unit == "rows" else "batches"
+        suffix = f"_{which}" if which else ""
+        return [getattr(self.counted, f"single{suffix}"), getattr(self.counted, f"{several}{suffix}")]
+
+    def total(self, tables: Iterable[Forms]) -> Series:
+        """The sum over all keys in which live has an answer."""
+        total = Series()
+        for table in tables:
+            for key, series in table.items():
+                if any(live in self.forms for live, _ in pairs_in(key)):
+                    total.update(series)
+        return total
+
+    def both(self, tables: Iterable[Forms]) -> Series:
+        """The sum over all keys in which both arms have an answer."""
+        total = Series()
+        for table in tables:
+            for key, series in table.items():
+                if all(live in self.forms and shadow in self.forms for live, shadow in pairs_in(key)):
+                    total.update(series)
+        return total
+
+
+_WORDS: Final = frozenset({"null", "NaN", "infinite", "absent", "fewer rows", "failed", "empty"})
+_NO_VALUES: Final = frozenset({"absent", "fewer rows", "failed", "more rows"})
+
+
+def pairs_in(key: str) -> list[tuple[str, str]]:
+    """The forms that a key of `Forms` names: live's and the shadow's."""
+    found = []
+    for pair in key.split("|"):
+        live = next((each for each in _TWO_WORDS if pair.startswith(f"{each} ")), pair.partition(" ")[0])
+        found.append((live, pair[len(live) + 1 :]))
+    return found
+
+
+_TWO_WORDS: Final = (EXTRA,)
+
+
+def decided(outputs: Mapping[str, Outputs], n: int, given: Sequence[str] = ()) -> list[Decided]:
+    """The fields that hold the answer, the surest first. `n` exchanges have a good answer of live.
+
+    With `given`, keys in the order in which they were asked for, these are taken, whatever they hold.
+    """
+    if given:
+        found = [(key, outputs[key]) for key in given if key in outputs]
+        return [_decided(key, counted) or _without_answers(key, counted) for key, counted in found][:MOST_FIELDS]
+    ranked: list[tuple[float, tuple[int, int, str], Decided]] = []
+    mostly_empty: list[tuple[float, tuple[int, int, str], Decided]] = []
+    across: dict[str, list[Decided]] = {}
+    for key in sorted(outputs):
+        live, shadow = places_of(key)
+        each = _decided(key, outputs[key])
+        if each is None:
+            continue
+        seldom = not _is_answer(each, n)
+        if seldom and not (live == shadow and _is_seldom_one(each, n)):
+            continue
+        if live != shadow:
+            across.setdefault(live, []).append(each)
+            continue
+        score = _score(each)
+        if score > 0:
+            (ranked if not seldom else mostly_empty).append((-score, static_rank(live), each))
+    fields: list[Decided] = []
+    for _, _, each in sorted(ranked or mostly_empty, key=lambda row: row[:2]):
+        if len(fields) == MOST_FIELDS:
+            break
+        if any(_within(each.live, taken.live) or _within(taken.live, each.live) for taken in fields):
+            continue  # a part of an answer that is taken as a whole, or what it is a part of
+        other = max(across.get(each.live, ()), key=lambda one: (one.pairs.total(), one.key), default=None)
+        if other is not None and other.pairs.total() >= each.pairs.total() / 2:
+            each = other
+        fields.append(each)
+    return fields
+
+
+_EMPTY: Final = frozenset({"null", "empty", "NaN"})
+_SOME: Final = 30  # answers
+
+
+def _within(place: str, whole: str) -> bool:
+    return place == whole or place.startswith(f"{whole}/")
+
+
+def _is_answer(each: Decided, n: int) -> bool:
+    """Whether live answers there, in half of the exchanges at least."""
+    answers = _answers(each, each.forms)
+    return answers > 0 and (answers >= n / 2 or places_of(each.key)[0] != places_of(each.key)[1])
+
+
+def _is_seldom_one(each: Decided, n: int) -> bool:
+    """Whether live has an answer there in some exchanges, and in most says that it has none."""
+    return _answers(each, each.forms) >= _SOME and _answers(each, each.forms | _EMPTY) >= n / 2
+
+
+def _answers(each: Decided, forms: frozenset[str]) -> int:
+    """In how many exchanges live has something of these forms there."""
+    return sum(
+        series.total()
+        for table in (each.counted.single, each.counted.batches)
+        for key, series in table.items()
+        if any(live in forms for live, _ in pairs_in(key))
+    )
+
+
+def _decided(key: str, counted: Outputs) -> Decided | None:
+    counted.settle()
+    found = _kind(places_of(key)[0], counted)
+    if found is None:
+        return None
+    kind, forms = found
+    return Decided(key, kind, _unit(kind, places_of(key)[0], counted), forms, counted)
+
+
+def _without_answers(key: str, counted: Outputs) -> Decided:
+    """A place that was named and at which live has no answer: that must be said, not passed over."""
+    return Decided(key, "class", "answers", frozenset(), counted)
+
+
+def form_totals(counted: Outputs, arm: Literal["live", "shadow"]) -> Counter[str]:
+    """How many values of each form an arm has."""
+    at = 0 if arm == "live" else 1
+    found: Counter[str] = Counter()
+    for table in (counted.single, counted.rows):
+        for key, series in table.items():
+            found[pairs_in(key)[0][at]] += series.total()
+    return found
+
+
+def _kind(place: str, counted: Outputs) -> tuple[Kind, frozenset[str]] | None:
+    live, shadow = form_totals(counted, "live"), form_totals(counted, "shadow")
+    wholes = {form: live[form] for form in ("vector", "numbers", "ranking")}
+    scalars = {form: live[form] for form in _SCALARS}
+    total = sum(wholes.values()) + sum(scalars.values())
+    if not total:
+        return None
+    if wholes["ranking"] > total / 2:
+        # Rows of a batch carry IDs as well: those of the request, and so the same in both arms.
+        echoed = (
+            _is_batch(counted)
+            and counted.single_same.get("ranking ranking", Series()).total() >= _NEARLY_ALL * live["ranking"]
+        )
+        return None if echoed else ("ranking", _FORMS["ranking"])
+    if wholes["numbers"] + wholes["vector"] > total / 2:
+        if "*" not in place and _is_batch(counted):
+            return None
+        if wholes["vector"] > total / 2:
+            return "vector", _FORMS["vector"]
+        return ("embedding", _FORMS["embedding"]) if _one_size(counted) else None
+    return _scalar_kind(place, counted, live, shadow)
+
+
+def _scalar_kind(
+    place: str, counted: Outputs, live: Counter[str], shadow: Counter[str]
+) -> tuple[Kind, frozenset[str]] | None:
+    """Classes are few and come again; numbers measure; texts are long or all different."""
+    numbers = live["whole"] + live["real"]
+    texts = sum(live[form] for form in _TEXTS)
+    total = numbers + texts + live["boolean"]
+    if numbers > total / 2:
+        few = len(counted.live_whole)
+        named = bool(_LABELLED.search((pointer_segments(place.replace("/*", "")) or ("",))[-1]))
+        classes = (
+            not counted.live_whole.many
+            and (few <= _FEW or named)
+            and live["real"] <= _SELDOM * numbers
+            and shadow["real"] <= (shadow["whole"] if named else _RULE * (shadow["whole"] + shadow["real"]))
+        )
+        return ("class", _class_forms(live)) if classes else ("number", _FORMS["number"])
+    if live["boolean"] > total / 2:
+        return "class", _class_forms(live)
+    if texts <= total / 2:
+        return "class", _class_forms(live)
+    if live["volatile"] > texts / 2:
+        return None
+    distinct = len(counted.live_classes)
+    few_texts = not counted.live_classes.many and distinct <= max(_FEW, total // 20)
+    if few_texts and (cell_mean(counted.lengths.live, counted.lengths.live.width) or 0.0) <= _SHORT:
+        return "class", _class_forms(live)
+    if live["token"] + live["volatile"] > texts / 2 and (counted.live_classes.many or distinct > texts / 2):
+        return None  # IDs; a class may look like one, and comes again
+    return "text", _FORMS["text"]
+
+
+def _class_forms(live: Counter[str]) -> frozenset[str]:
+    """The forms in which live has classes: a type that it never answers in is none."""
+    total = sum(live[form] for form in (*_SCALARS, "empty"))
+    found = {form for form in (*_SCALARS, "empty") if live[form] > _SELDOM * total}
+    return frozenset(found | _TEXTS if found & _TEXTS else found)
+
+
+def _one_size(counted: Outputs) -> bool:
+    """Whether arrays of numbers have one length nearly always, as embeddings do."""
+    return max(counted.dimensions.values(), default=0) >= 0.9 * counted.dimensions.total()
+
+
+def _is_batch(counted: Outputs) -> bool:
+    """Whether an array is as long as one of the request: then its elements are the answers."""
+    return counted.batched["asked"] > counted.batched["many"] / 2
+
+
+def _unit(kind: Kind, place: str, counted: Outputs) -> Unit:
+    if any(place.startswith(f"{root}/*") for root in ENVELOPES if root != "/outputs") or place.startswith("/*"):
+        return "rows"
+    head, star, _ = place.partition("/*")
+    if star and is_envelope(head):
+        return "rows"
+    return "rows" if kind in ("class", "number", "text") and _is_batch(counted) else "answers"
+
+
+def _score(each: Decided) -> float:
+    score = _WEIGHTS[each.kind] + static_score(each.live) / 10
+    if (
+        each.kind in ("class", "number", "text")
+        and _constant(each.counted, "live")
+        and _constant(each.counted, "shadow")
+    ):
+        score -= _CONSTANT
+    return score
+
+
+def _constant(counted: Outputs, arm: Literal["live", "shadow"]) -> bool:
+    """Whether an arm has one value at most; long texts, which are one class, are many."""
+    classes: Few = getattr(counted, f"{arm}_classes")
+    cells = getattr(counted.numbers, arm)
+    return not classes.many and LONG_TEXT not in classes and len(classes) + len(cells) <= 1

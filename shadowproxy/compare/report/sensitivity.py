@@ -1,0 +1,100 @@
+"""What a report on so many requests would see, and what it would not: one sentence, worked out and not measured.
+
+It is about a shadow that answers as live does but for one fault. How few answers may be missing for `answered` to fail
+follows from its confidence sequence; how large a part of the requests may be answered otherwise for the checks of
+agreement to pass, from theirs. `shadowproxy selftest` measures the same by planting faults.
+"""
+
+from typing import Any, Final
+
+from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.stats import anytime_difference, confidence_sequence
+from shadowproxy.compare.report.words import percent, requests
+
+Figures = dict[str, Any]
+
+_SHARES: Final = (0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+"""Shares as people say them, of which the least that is seen is told."""
+
+
+def blind_spots(shadow: Figures, gates: Gates) -> Figures:
+    """A sentence with the figures in it. A pure function of a shadow's figures and the gates."""
+    judged = next((each for each in shadow["outputs"] if each["pairs"]), None)
+    answered = judged["answered"] if judged is not None else shadow["answered"]
+    n, effect = (answered["n"], _effect(answered["difference"])) if answered else (0, 1.0)
+    missing = least_missing(n, effect, gates)
+    most = most_otherwise(shadow, judged, gates)
+    part = _largest_part(shadow["parts"], most) if most is not None else None
+    return {
+        "said": _said(n, missing, most, part, gates),
+        "missing": missing,
+        "otherwise": most,
+        "part": part,
+    }
+
+
+def least_missing(n: int, effect: float, gates: Gates) -> float | None:
+    """The least share of missing answers of which `answered` would fail; None where it never would."""
+    return next((share for share in _SHARES if is_missing_seen(share, n, effect, gates)), None)
+
+
+def is_missing_seen(share: float, n: int, effect: float, gates: Gates) -> bool:
+    """Whether `answered` would fail a shadow that leaves out this share of `n` answers."""
+    return gates.answered is not None and n > 0 and anytime_difference(0, share * n, n, effect)[1] < -gates.answered
+
+
+def most_otherwise(shadow: Figures, judged: Figures | None, gates: Gates) -> float | None:
+    """The largest share of answers that may be others than live's with no check of agreement withholding READY.
+
+    None where these checks do not pass yet even if all are live's.
+    """
+    labels = judged["labels"] if judged is not None else None
+    if labels is not None and gates.accuracy_loss is not None:
+        return gates.accuracy_loss if labels["measure"] == "accuracy" else None
+    estimate = judged["agreement"] if judged is not None else None
+    estimate = estimate or shadow["agreement"]["settled"] or shadow["agreement"]["whole"]
+    if estimate is None:
+        return None
+    allowed = gates.unexplained if gates.min_agreement is None else 1 - gates.min_agreement
+    if allowed is None:
+        return 1.0
+    n = estimate["n"] / _effect(estimate)
+
+    def passes(share: float) -> bool:
+        return confidence_sequence(share * n, n)[1] <= allowed
+
+    if not passes(0.0):
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    return low
+
+
+def _effect(estimate: Figures | None) -> float:
+    return max(1.0, estimate["design_effect"]) if estimate is not None else 1.0
+
+
+def _largest_part(parts: list[Figures], most: float) -> Figures | None:
+    """The largest part of the requests that may be answered otherwise unseen."""
+    fitting = [part for part in parts if part["share"] <= most]
+    return min(fitting, key=lambda part: (-part["share"], part["path"], part["value"]), default=None)
+
+
+def _said(n: int, missing: float | None, most: float | None, part: Figures | None, gates: Gates) -> str:
+    if not n:
+        return "there is no answer of live yet in which a fault of the shadow could be seen"
+    these = f"with {'this' if n == 1 else 'these'} {requests(n)} and gates, "
+    if gates.answered is None:
+        said = f"{these}a shadow that leaves out answers would not be seen"
+    elif missing is None:
+        said = f"{these}not even a shadow that leaves out all of its answers would be seen"
+    else:
+        said = f"{these}a shadow that leaves out {percent(missing)} of its answers would be seen"
+    if most is None:
+        return f"{said}; too few to call any shadow READY"
+    if part is None:
+        return f"{said}; one that answers otherwise in {percent(most)} of the requests would not"
+    where = f"where {part['path'].rpartition('/')[2] or part['path']} is {part['value']}"
+    return f"{said}; one that answers otherwise only {where} ({percent(part['share'])} of the requests) would not"

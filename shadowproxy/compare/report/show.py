@@ -1,0 +1,303 @@
+"""One exchange for a person to read: what was asked, and the two answers side by side with their differences marked."""
+
+import base64
+import json
+import math
+import shlex
+from itertools import zip_longest
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shadowproxy.compare.judge.answers import content
+from shadowproxy.compare.judge.recompare import recompared
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.visible import cut_together, one_line, sides, visible
+from shadowproxy.exchange import Verdict
+from shadowproxy.pointers import pointer_token
+from shadowproxy.record import Answer, Body, Record
+
+LINES: Final = 200
+"""Lines of a body that are shown whole, and differences that are listed."""
+
+_AROUND: Final = 3  # lines shown before and after one that differs, in a body that is longer
+_MOST_LINES: Final = 10_000  # lines of a body that are looked at
+_LONGEST: Final = 400  # characters of a line
+
+_PER_CONNECTION: Final = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade", "via"}
+)
+
+_NOTHING: Final = object()
+
+
+class Line(NamedTuple):
+    """A line of a body: its text, the pointer of what stands on it, and the scalar that it ends with."""
+
+    text: str
+    pointer: str | None = None
+    item: Any = _NOTHING
+
+
+_GAP: Final = Line("")
+
+Row: TypeAlias = tuple[str, bool, str]
+"""Live's line and the other's as they are shown, and between them whether they differ."""
+
+STYLES: Final = {
+    Verdict.MATCH: "green",
+    Verdict.IGNORED: "green",
+    Verdict.MISMATCH: "bold red",
+    Verdict.INCOMPARABLE: "yellow",
+}
+
+
+def print_exchange(record: Record, console: Console, *, rules: Rules | None = None, shadow: str | None = None) -> None:
+    """Print an exchange: the request, live's answer beside each shadow's (or only `shadow`'s), and the control's.
+
+    Lines that differ are marked `!` between the two, in words and not by colour alone. Nothing in a body can act on
+    the terminal. The comparison is made now, by `rules`, where the log has the bodies whole.
+    """
+    asked = record.request
+    _say(console, Text(f"{record.id}  {record.at}  {record.proxy}", style="bold"))
+    query = f"?{asked.query}" if asked.query else ""
+    _say(console, Text(visible(f"{asked.method} {asked.path}{query}")))
+    for line in _body_lines(asked.body):
+        _say(console, Text(f"  {line}", style="dim"))
+    others = [(name, answer) for name, answer in record.shadows.items() if shadow in (None, name)]
+    if record.control is not None and shadow is None:
+        others.append(("control (live again)", record.control))
+    if not others:
+        _say(console, Text(f"\nlive: {_heading(record.live)}"))
+        for text, _, _ in _near_differences([(_whole_line(line), False, "") for line in _lines(record.live)]):
+            _say(console, Text(f"  {text}"))
+    for name, answer in others:
+        console.print()
+        _pair(record.live, name, answer, rules or Rules(), console)
+
+
+def _pair(live: Answer, name: str, other: Answer, rules: Rules, console: Console) -> None:
+    compared = recompared(live, other, rules)
+    verdict = Text("verdict: ", style="bold").append(str(compared.verdict), style=STYLES[compared.verdict])
+    if compared.why:
+        verdict.append(f" ({visible(compared.why)})")
+    _say(console, Text(f"{visible(name)} — ", style="bold").append_text(verdict))
+    table = Table(box=None, padding=(0, 1), pad_edge=False, expand=True, show_edge=False)
+    table.add_column(f"live: {_heading(live)}", ratio=1, overflow="fold")
+    table.add_column("", width=1)
+    table.add_column(f"{visible(name)}: {_heading(other)}", ratio=1, overflow="fold")
+    differences = compared.diff.listed() if compared.diff is not None else []
+    differing = {difference.path for difference in differences}
+    rows = [_row(mine, theirs, differing) for mine, theirs in _aligned(_lines(live), _lines(other))]
+    for mine, marked, theirs in _near_differences(rows):
+        style = "bold red" if marked else ""
+        table.add_row(Text(mine, style=style), Text("!" if marked else "", style=style), Text(theirs, style=style))
+    console.print(table)
+    if compared.diff is not None:
+        for difference in differences[:LINES]:
+            place = visible(difference.path) or "the whole answer"
+            one, two = sides(difference.kind, difference.live, difference.shadow, 120)
+            size = _apart(difference.live, difference.shadow)
+            _say(console, Text(f"  {place}  {difference.kind}: live {one}, {visible(name)} {two}{size}"))
+        if compared.diff.count > len(differences[:LINES]):
+            _say(console, Text(f"  and {compared.diff.count - len(differences[:LINES]):,} more"))
+
+
+def _apart(live: Any, shadow: Any) -> str:
+    """How far two numbers lie apart, relative to the larger: what a tolerance would have to be."""
+    if any(isinstance(each, bool) or not isinstance(each, int | float) for each in (live, shadow)):
+        return ""
+    largest = max(abs(live), abs(shadow))
+    try:
+        part = abs(live - shadow) / largest if largest else math.nan
+    except OverflowError:  # an integer of more than 308 digits beside a float
+        return ""
+    return f" ({part:.1e} of it apart)" if math.isfinite(part) else ""
+
+
+def _row(mine: Line, theirs: Line, differing: set[str]) -> Row:
+    """Two lines beside each other as they are shown, and whether they differ."""
+    if mine.pointer is None and theirs.pointer is None:
+        marked = "" in differing and mine != theirs
+    else:
+        marked = _marks(mine.pointer, differing) or _marks(theirs.pointer, differing)
+    if marked and mine.item is not _NOTHING and theirs.item is not _NOTHING:
+        one, other = sides("value", mine.item, theirs.item, _LONGEST)
+        return mine.text + one, marked, theirs.text + other
+    if marked and mine.item is theirs.item is _NOTHING:
+        one, other = cut_together(mine.text, theirs.text, _LONGEST)
+        return one, marked, other
+    return _whole_line(mine), marked, _whole_line(theirs)
+
+
+def _whole_line(line: Line) -> str:
+    if line.item is not _NOTHING:
+        return line.text + one_line(line.item, _LONGEST)
+    return line.text if len(line.text) <= _LONGEST else line.text[: _LONGEST - 1] + "…"
+
+
+def _near_differences(rows: list[Row]) -> list[Row]:
+    """All rows of two short bodies; of long ones those that differ, with some around them and how many lie between."""
+    if len(rows) <= LINES:
+        return rows
+    shown: list[Row] = []
+    last = -1
+    near = {
+        at
+        for number, (_, marked, _) in enumerate(rows)
+        if marked
+        for at in range(number - _AROUND, number + _AROUND + 1)
+    } or set(range(LINES))
+    for at in sorted(near.intersection(range(len(rows))))[: 2 * LINES]:
+        if at > last + 1:
+            shown.append(_between(at - last - 1))
+        shown.append(rows[at])
+        last = at
+    if last < len(rows) - 1:
+        shown.append(_between(len(rows) - 1 - last))
+    return shown
+
+
+def _between(count: int) -> Row:
+    said = f"… {count:,} more line{'' if count == 1 else 's'}"
+    return said, False, said
+
+
+def curl_command(record: Record, url: str) -> str:
+    """The request as a command for bash that sends it to `url`: an endpoint's scheme, host and base path.
+
+    Header fields of the one connection are left out, and what the log had redacted is sent as it stands there. JSON is
+    written anew: the same values, in other spelling. A body that the log has not whole is said to be missing.
+    """
+    asked = record.request
+    query = f"?{asked.query}" if asked.query else ""
+    target = f"{url.rstrip('/')}{asked.path}{query}"
+    parts = ["curl", "--path-as-is", "-X", asked.method]
+    for name, values in asked.headers.items():
+        if name not in _PER_CONNECTION:
+            for value in values if isinstance(values, list) else [values]:
+                parts += ["-H", f"{name}: {value}" if value else f"{name};"]  # curl's way to send an empty one
+    missing = ""
+    body = asked.body
+    if body.truncated:
+        missing = "  # the log has not the whole body"
+    elif body.kind == "json":
+        parts += ["--data-raw", json.dumps(body.value, ensure_ascii=False, separators=(",", ":"))]
+    elif body.kind == "text":
+        parts += ["--data-raw", body.value]  # which, unlike --data-binary, reads no file for a body that begins with @
+    elif body.kind == "bytes":
+        encoded = base64.b64encode(body.value).decode()
+        parts += ["--data-binary", "@-"]
+        return f"printf %s {encoded} | base64 -d | {_words([*parts, target])}"
+    return _words([*parts, target]) + missing
+
+
+def _words(parts: list[str]) -> str:
+    """Words for bash. What would act on the terminal is spelt out in $'...', which the shell turns back."""
+    words = []
+    for part in parts:
+        shown = visible(part)
+        if shown == part:
+            words.append(shlex.quote(part))
+        else:
+            escaped = part.replace("\\", "\\\\").replace("'", "\\'")
+            words.append(f"$'{visible(escaped)}'")
+    return " ".join(words)
+
+
+def _aligned(left: list[Line], right: list[Line]) -> list[tuple[Line, Line]]:
+    """The two bodies' lines beside each other, by pointer where both are JSON: a missing member leaves a gap."""
+    order = {line.pointer: at for at, line in enumerate(right) if line.pointer is not None}
+    if not order or not any(line.pointer in order for line in left if line.pointer is not None):
+        return list(zip_longest(left, right, fillvalue=_GAP))
+    rows: list[tuple[Line, Line]] = []
+    taken = 0
+    for line in left:
+        at = order.get(line.pointer) if line.pointer is not None else None
+        if at is None or at < taken:
+            rows.append((line, _GAP))
+            continue
+        rows.extend((_GAP, extra) for extra in right[taken:at])
+        rows.append((line, right[at]))
+        taken = at + 1
+    rows.extend((_GAP, extra) for extra in right[taken:])
+    return rows
+
+
+def _marks(pointer: str | None, differing: set[str]) -> bool:
+    return pointer is not None and pointer.removesuffix("#end") in differing
+
+
+def _lines(answer: Answer) -> list[Line]:
+    if answer.body is None:
+        return [Line(visible(answer.error or "no answer"))]
+    said = content(answer)
+    if said.kind == "json":
+        return list(_json_lines(said.value))
+    if said.kind == "text" and not answer.body.truncated:
+        return [Line(visible(line)) for line in said.value.split("\n")[:_MOST_LINES]]
+    return [Line(line) for line in _body_lines(answer.body)]
+
+
+def _json_lines(value: Any) -> list[Line]:
+    """JSON indented, one scalar a line, members in the order of their names so that two answers line up."""
+    lines: list[Line] = []
+    waiting: list[tuple[int, str, str, Any]] = [(0, "", "", value)]
+    while waiting and len(lines) <= _MOST_LINES:
+        depth, pointer, label, item = waiting.pop()
+        indent = "  " * min(depth, 20)
+        if isinstance(item, dict) and item:
+            lines.append(Line(f"{indent}{label}{{", pointer))
+            waiting.append((depth, f"{pointer}#end", "", "}"))
+            for key in sorted(item, reverse=True):
+                shown = f"{one_line(key)}: "
+                waiting.append((depth + 1, f"{pointer}/{pointer_token(key)}", shown, item[key]))
+        elif isinstance(item, list) and item:
+            lines.append(Line(f"{indent}{label}[", pointer))
+            waiting.append((depth, f"{pointer}#end", "", "]"))
+            waiting.extend((depth + 1, f"{pointer}/{at}", "", item[at]) for at in reversed(range(len(item))))
+        elif pointer.endswith("#end"):
+            lines.append(Line(f"{indent}{item}", pointer))
+        else:
+            lines.append(Line(f"{indent}{label}", pointer, item))
+    return lines
+
+
+def _body_lines(body: Body) -> list[str]:
+    if body.kind == "none":
+        if body.size == 0:
+            return ["(no body)"]
+        return [f"({body.size:,} bytes, not in the log{f': {body.redacted}' if body.redacted else ''})"]
+    if body.kind == "bytes":
+        return [f"({len(body.value):,} bytes) {body.value[:64].hex(' ')}"]
+    if body.kind == "json":
+        text = json.dumps(body.value, ensure_ascii=False) if _shallow(body.value) else "(JSON, nested too deep to show)"
+    else:
+        text = body.value
+    lines = [visible(line) for line in text[: 400 * LINES].split("\n")[:LINES]]
+    return [*lines, f"(cut here, of {body.size:,} bytes)"] if body.truncated else lines
+
+
+def _shallow(value: Any) -> bool:
+    level, depth = [value], 0
+    while level and depth < 200:
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        depth += 1
+    return not level
+
+
+def _heading(answer: Answer) -> str:
+    status = f" {answer.status}" if answer.status is not None else ""
+    took = f", {answer.total_ms:,.1f} ms" if answer.total_ms is not None else ""
+    return f"{answer.outcome}{status}{took}"
+
+
+def _say(console: Console, text: Text) -> None:
+    console.print(text, soft_wrap=True, highlight=False)

@@ -1,0 +1,103 @@
+"""A log as it grows: each record once, as soon as its line is whole, across the segments of a directory."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from shadowproxy.compare.judge.recompare import recompared
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.visible import visible
+from shadowproxy.compare.report.show import STYLES
+from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.lines import LINE_LIMIT, PLAIN
+from shadowproxy.record import Answer, Record, RecordError, decode
+
+_PAUSE: Final = 0.25  # seconds between looks: what a person takes for at once
+_PIECE: Final = 1 << 20
+
+
+def follow(path: str | Path, *, last: int = 10, pause: Callable[[], None] | None = None) -> Iterator[Record]:
+    """The last records of a log, then each that is added, for ever. Lines that are no records are passed over.
+
+    `pause` waits until it is worth looking again. Raises OSError where the path cannot be read.
+    """
+    wait = pause or _wait
+    directory = Path(path)
+    ends: dict[Path, int] = {}
+    recent: deque[Record] = deque(maxlen=last)
+    for file in _plain(directory):
+        ends[file] = _read(file, 0, recent.append)
+    yield from recent
+    while True:
+        fresh: list[Record] = []
+        for file in _plain(directory):
+            try:
+                ends[file] = _read(file, ends.get(file, 0), fresh.append)
+            except FileNotFoundError:
+                continue  # compressed or aged out since it was listed
+        yield from fresh
+        wait()
+
+
+def _wait() -> None:
+    time.sleep(_PAUSE)
+
+
+def _plain(path: Path) -> list[Path]:
+    """The segments that may still grow: a compressed one is closed, and what was in it has been read."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.name.endswith(PLAIN) and not file.name.startswith("."))
+
+
+def _read(file: Path, start: int, found: Callable[[Record], None]) -> int:
+    """Tell of every record in whole lines from `start` on; gives where the last whole line ends."""
+    with file.open("rb") as source:
+        source.seek(start)
+        for line in _whole_lines(source):
+            start += len(line)
+            try:
+                found(decode(line))
+            except RecordError:
+                continue
+    return start
+
+
+def _whole_lines(source: BinaryIO) -> Iterator[bytes]:
+    held = b""
+    while piece := source.read(_PIECE):
+        *whole, held = (held + piece).split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+        if len(held) > LINE_LIMIT:
+            return  # no record is so long; what comes after it is of no use here
+
+
+def print_line(
+    record: Record, console: Console, *, rules: Rules, shadow: str | None = None, mismatches: bool = False
+) -> None:
+    """One exchange on one line: when, what was asked, live's answer, each shadow's with its verdict."""
+    line = Text(f"{visible(record.at[11:23])} {visible(record.request.method)} {visible(record.request.path)}  ")
+    line.append(_answer(record.live), style="" if record.live.outcome is Outcome.OK else "bold red")
+    telling = False
+    for name, answer in record.shadows.items():
+        if shadow is not None and name != shadow:
+            continue
+        line.append(f"  {visible(name)} ", style="bold").append(_answer(answer))
+        verdict = recompared(record.live, answer, rules).verdict
+        if answer.outcome is Outcome.OK:
+            line.append(f" {verdict}", style=STYLES[verdict])
+        telling = telling or verdict in (Verdict.MISMATCH, Verdict.INCOMPARABLE)
+    line.append(f"  {visible(record.id)}", style="dim")
+    if telling or not mismatches:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _answer(answer: Answer) -> str:
+    status = str(answer.status) if answer.outcome is Outcome.OK else str(answer.outcome)
+    return f"{status} {answer.total_ms:.1f} ms" if answer.total_ms is not None else status

@@ -1,0 +1,249 @@
+"""The report as text for a terminal: about forty lines a shadow, in words, plain where it is no terminal."""
+
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shadowproxy.compare.fold.summary import Summary
+from shadowproxy.compare.judge.visible import sides, visible
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.sentences import (
+    OVERVIEW_HEADS,
+    OVERVIEW_NOTE,
+    STREAM_HEADS,
+    agreement_lines,
+    answers,
+    apart_line,
+    assumption,
+    besides,
+    coverage_line,
+    how_it_differs,
+    noise_lines,
+    opening,
+    output_line,
+    overview_rows,
+    pair_lines,
+    reason_line,
+    route_lines,
+    slice_line,
+    status_table,
+    stream_rows,
+)
+from shadowproxy.compare.report.words import milliseconds, percent
+
+STYLES: Final = {
+    "pass": "bold green",
+    "fail": "bold red",
+    "inconclusive": "bold yellow",
+    "no data": "bold yellow",
+}
+
+_STATUS_ROWS: Final = 4
+_STATUS_COLUMNS: Final = 6
+_REASON_ROWS: Final = 3
+_ROUTE_ROWS: Final = 4
+_FIELD_ROWS: Final = 4
+_SLICE_ROWS: Final = 3
+_EXAMPLE_ROWS: Final = 3
+
+
+def print_text(summary: Summary, console: Console, gates: Gates | None = None, *, slices: tuple[str, ...] = ()) -> None:
+    """Print the report: no colour is needed to read it."""
+    print_figures(to_json(summary, gates, slices=slices), console)
+
+
+def print_figures(figures: Figures, console: Console) -> None:
+    """Print what `to_json` gave."""
+    _say(console, opening(figures["log"]), style="bold")
+    if len(figures["shadows"]) > 1:
+        _print_overview(figures, console)
+    for name, shadow in figures["shadows"].items():
+        console.print()
+        _print_verdict(name, shadow, console)
+        _print_shadow(shadow, console)
+    if not figures["shadows"]:
+        _say(console, "No request was chosen for a shadow: there is nothing to compare.")
+
+
+def _print_overview(figures: Figures, console: Console) -> None:
+    console.print()
+    table = _table(*OVERVIEW_HEADS)
+    table.columns[1].justify = "left"
+    for (word, name, *cells), shadow in zip(overview_rows(figures), figures["shadows"].values(), strict=True):
+        table.add_row(Text(word, style=STYLES[shadow["verdict"]["result"]]), visible(name), *cells)
+    console.print(table)
+    _say(console, OVERVIEW_NOTE, style="dim")
+
+
+def _print_verdict(name: str, shadow: Figures, console: Console) -> None:
+    verdict = shadow["verdict"]
+    line = Text(f"shadow {visible(name)}  ", style="bold")
+    line.append(verdict["headline"], style=STYLES[verdict["result"]]).append(f": {visible(verdict['sentence'])}")
+    console.print(line, soft_wrap=True, highlight=False)
+    for question, said in answers(shadow).items():
+        result = verdict["questions"][question]
+        row = Text(f"  {question.capitalize():<12} ").append(f"{result.upper():<13}", style=STYLES[result])
+        console.print(row.append(visible(said)), soft_wrap=True, highlight=False)
+    if rest := besides(shadow):
+        _say(console, f"  {'Besides':<12} {visible(rest)}")
+    for warning in verdict["warnings"][:3]:
+        _say(console, f"  Beware: {visible(warning)}", style="yellow")
+    _say(console, f"  Next: {visible(shadow['advice']['next']['said'])}")
+    _say(console, f"  Note: {visible(shadow['blind_spots']['said'])}")
+
+
+def _print_shadow(shadow: Figures, console: Console) -> None:
+    _row(console, "Coverage", coverage_line(shadow))
+    _print_statuses(shadow["statuses"], console)
+    for title, line in pair_lines(shadow):
+        _row(console, title, line)
+        if title == "Errors":
+            _print_reasons(shadow["errors"]["reasons"]["shadow"], console)
+    _print_routes(shadow, console)
+    _print_latency(shadow["latency"], console)
+    _print_streams(shadow["streams"], console)
+    _print_agreement(shadow, console)
+    _print_fields(shadow, console)
+    _print_slices(shadow["slices"], console)
+    _print_examples(shadow["examples"], console)
+
+
+def _print_statuses(statuses: list[Figures], console: Console) -> None:
+    rows, columns, cells = status_table(statuses, _STATUS_ROWS, _STATUS_COLUMNS)
+    if not statuses:
+        return
+    if len(statuses) == 1:
+        _row(console, "Status", f"live {rows[0]}, shadow {columns[0]}: all {statuses[0]['count']:,}")
+        return
+    table = _table("Status", *(f"shadow {status}" if at == 0 else status for at, status in enumerate(columns)))
+    for status in rows:
+        table.add_row(f"  live {status}", *(f"{cells.get((status, column), 0):,}" for column in columns))
+    console.print(table)
+    left = sum(cells.values()) - sum(cells.get((row, column), 0) for row in rows for column in columns)
+    if left:
+        _say(console, f"  and {left:,} with other statuses")
+
+
+def _print_reasons(reasons: list[Figures], console: Console) -> None:
+    for row in reasons[:_REASON_ROWS]:
+        _say(console, f"  {visible(row['reason'])}: {visible(reason_line(row))}")
+    left = sum(row["count"] for row in reasons[_REASON_ROWS:])
+    if left:
+        _say(console, f"  and {left:,} for other reasons")
+
+
+def _print_routes(shadow: Figures, console: Console) -> None:
+    lines = route_lines(shadow)
+    if lines:
+        _say(console, "Routes", style="bold")
+    for line in lines[:_ROUTE_ROWS]:
+        _say(console, f"  {visible(line)}")
+    if len(lines) > _ROUTE_ROWS:
+        _say(console, f"  and {len(lines) - _ROUTE_ROWS} other routes")
+
+
+def _print_latency(latency: Figures, console: Console) -> None:
+    if not latency["pairs"]:
+        _row(console, "Latency", "no request has a time from both")
+        return
+    shown = ("p50", "p90", "p99")
+    table = _table("Latency, ms", *shown)
+    table.add_row("  live", *(milliseconds(latency["live"][name]) for name in shown))
+    more = {name: "≥ " if name in latency["at_least"] else "" for name in shown}
+    table.add_row("  shadow", *(more[name] + milliseconds(latency["shadow"][name]) for name in shown))
+    table.add_row("  ratio", *(_times(latency["ratio"][name], more[name]) for name in shown))
+    console.print(table)
+    slower = latency["slower"]
+    timeouts = f"; {latency['timeouts']:,} timed out" if latency["timeouts"] else ""
+    _say(console, f"  the shadow was slower on {percent(slower['value'])} of {latency['pairs']:,} requests{timeouts}")
+
+
+def _print_streams(streams: Figures | None, console: Console) -> None:
+    if streams is None:
+        return
+    table = _table("Streams", *STREAM_HEADS)
+    for name, *cells in stream_rows(streams):
+        table.add_row(f"  {name}", *cells)
+    console.print(table)
+
+
+def _print_agreement(shadow: Figures, console: Console) -> None:
+    first, *others = agreement_lines(shadow)
+    _row(console, "Agreement", visible(first))
+    for line in others:
+        _say(console, f"  {visible(line)}")
+    for each in shadow["outputs"]:
+        if each["pairs"]:
+            _say(console, f"  {visible(each['live_path']) or 'the answer'} ({each['kind']}): {output_line(each)}")
+    whole = shadow["agreement"]["whole"]
+    primary = next((each["agreement"] for each in shadow["outputs"] if each["pairs"]), whole)
+    if primary is not None:
+        _say(console, f"  {assumption(primary)}", style="dim")
+    for line in noise_lines(shadow):
+        _say(console, f"  {visible(line)}")
+    for why, count in list(shadow["agreement"]["incomparable"].items())[:2]:
+        _say(console, f"  incomparable: {visible(why)} {count:,}", style="dim")
+
+
+def _print_fields(shadow: Figures, console: Console) -> None:
+    if not shadow["fields"]:
+        return
+    table = _table("Differs at", "requests", "share", "how")
+    table.columns[3].justify = "left"
+    for row in shadow["fields"][:_FIELD_ROWS]:
+        place = visible(row["path"]) or "(the whole answer)"
+        table.add_row(f"  {place}", f"{row['exchanges']:,}", percent(row["share"]), how_it_differs(row))
+    console.print(table)
+    for row in shadow["fields"][:_FIELD_ROWS]:
+        if row["apart"] is not None:
+            _say(console, f"  {visible(row['path']) or 'the answer'}: {apart_line(row['apart'])}")
+    left = len(shadow["fields"]) - _FIELD_ROWS
+    if left > 0:
+        _say(console, f"  and {left}{' or more' if shadow['fields_cut'] else ''} other places")
+
+
+def _print_slices(slices: list[Figures], console: Console) -> None:
+    if slices:
+        _say(console, "Where they differ most", style="bold")
+    for row in slices[:_SLICE_ROWS]:
+        _say(console, f"  {visible(row['path'])} {visible(row['value'])}: {slice_line(row)}")
+
+
+def _print_examples(examples: list[Figures], console: Console) -> None:
+    if examples:
+        _say(console, "Examples, drawn at random (shadowproxy show LOG ID)", style="bold")
+    for example in examples[:_EXAMPLE_ROWS]:
+        difference = example["differences"][0] if example["differences"] else None
+        said = ""
+        if difference is not None:
+            place = visible(difference["path"]) or difference["kind"]
+            live, other = sides(difference["kind"], difference["live"], difference["shadow"], 40)
+            said = f"{place}: live {live}, shadow {other}"
+        more = f", and {example['count'] - 1:,} more" if example["count"] > 1 else ""
+        _say(console, f"  {visible(example['id'])}  {said}{more}")
+
+
+def _times(ratio: Figures | None, more: str) -> str:
+    return "–" if ratio is None else f"{more}{ratio['value']:.2f}×"
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(headers[0], min_width=12, overflow="fold")
+    for header in headers[1:]:
+        table.add_column(header, justify="right", overflow="fold")
+    return table
+
+
+def _row(console: Console, title: str, text: str) -> None:
+    console.print(
+        Text(f"{title}  ", style="bold").append(visible(text), style="not bold"), soft_wrap=True, highlight=False
+    )
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style), soft_wrap=True, highlight=False)

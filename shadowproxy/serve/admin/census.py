@@ -1,0 +1,278 @@
+"""All that the sidecar's rooms count and how they stand, at one moment, as plain numbers: what operators are told."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.serve.journal import writer
+from shadowproxy.serve.journal.writer import Journal
+from shadowproxy.serve.live.proxy import Proxy
+from shadowproxy.serve.mirror.dispatch import Mirror
+from shadowproxy.serve.mirror.lane import Lane
+from shadowproxy.serve.policy.sampling import Passed
+from shadowproxy.serve.telemetry.times import Times
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How many durations were in each bucket up to times.BOUNDS and above, and their sum in seconds."""
+
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCensus:
+    """One shadow, or the control. `configured_percent` is the file's, `percent` the one in force.
+
+    `passed` counts the requests that it was not chosen for, by why.
+
+    `budget_requests` is the bound on `begun`; `budget_left` is in seconds; both are None where there is no such bound.
+    `unusable` says why its own settings cannot be used, None where they can.
+    """
+
+    name: str
+    url: str
+    percent: float
+    configured_percent: float
+    paused: bool
+    breaker: str
+    in_flight: int
+    waiting: int
+    begun: int
+    budget_requests: int | None
+    budget_left: float | None
+    chosen: int
+    passed: Mapping[Passed, int]
+    retries: int
+    outcomes: Mapping[Outcome, int]
+    verdicts: Mapping[Verdict, int]
+    durations: Durations
+    unusable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigCensus:
+    """The configuration in force: the first is generation 1. `loaded_at` is in seconds since the epoch.
+
+    `error` is why the last reload failed, None where it did not.
+    """
+
+    generation: int
+    loaded_at: float
+    reloads: int
+    failures: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """`accepts`: new requests are taken on. `live_url` is None where live is a fixed answer. Seconds and bytes.
+
+    `live_mirrored` are live's durations where some shadow was asked too, `live_alone` those where none was.
+    `retries` are requests sent once more, to live or to the shadow. `worker_restarts` are how often a worker had to be
+    started again. `keys_first` and `keys_again` are those of `sampling.Keys`.
+    """
+
+    accepts: bool
+    paused: bool
+    live_url: str | None
+    outcomes: Mapping[Outcome, int]
+    retries: int
+    refused: Mapping[int, int]
+    in_flight: int
+    live_mirrored: Durations
+    live_alone: Durations
+    shadows: tuple[ShadowCensus, ...]
+    journal: writer.Statistics
+    loop_lag: float
+    memory_held: int
+    memory_limit: int
+    config: ConfigCensus
+    worker_restarts: int = 0
+    keys_first: int = 0
+    keys_again: int = 0
+
+
+def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *, accepts: bool, now: float) -> Census:
+    """`now` is the loop's time."""
+    return Census(
+        accepts=accepts,
+        paused=mirror.paused,
+        live_url=proxy.live_url,
+        outcomes=dict(proxy.outcomes),
+        retries=proxy.retries,
+        refused=dict(proxy.refused),
+        in_flight=proxy.in_flight,
+        live_mirrored=_durations(proxy.times[True]),
+        live_alone=_durations(proxy.times[False]),
+        shadows=tuple(_shadow(lane, now) for lane in mirror.plan.all_lanes),
+        journal=journal.statistics(),
+        loop_lag=mirror.pulse.lag,
+        memory_held=mirror.memory.held,
+        memory_limit=mirror.memory.limit,
+        config=config,
+        keys_first=mirror.choosing.keys.first,
+        keys_again=mirror.choosing.keys.again,
+    )
+
+
+def _shadow(lane: Lane, now: float) -> ShadowCensus:
+    shadow, tally, statistics = lane.shadow, lane.tally, lane.statistics()
+    until = statistics.budget_until
+    return ShadowCensus(
+        name=shadow.name,
+        url=lane.endpoint.url,
+        percent=lane.percent,
+        configured_percent=shadow.percent,
+        paused=lane.paused,
+        breaker=statistics.breaker,
+        in_flight=statistics.in_flight,
+        waiting=statistics.waiting,
+        begun=statistics.begun,
+        budget_requests=shadow.budget_requests,
+        budget_left=None if until is None else max(0.0, until - now),
+        chosen=tally.chosen,
+        passed=dict(tally.passed),
+        retries=tally.retries,
+        outcomes=dict(tally.outcomes),
+        verdicts=tally.verdicts.copy(),
+        durations=_durations(tally.times),
+        unusable=shadow.unusable,
+    )
+
+
+def _durations(times: Times) -> Durations:
+    return Durations(tuple(times.counts), times.total)
+
+
+# --- several workers as one -------------------------------------------------------------------------------------------
+
+_WORST_LAST = ("closed", "probing", "open")
+
+
+def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
+    """What workers counted together, and how those that run stand: of one at least.
+
+    Of workers that have ended only what they counted is told, and only of shadows that there still are, so that no
+    count goes back when a worker dies. Of breakers and of the loop's lag the worst is told, and of shadows why one of
+    the workers cannot use it; `config` is the first's.
+    """
+    every = [*running, *map(_counts, ended)]
+    first = every[0]
+    names = dict.fromkeys(shadow.name for each in running or every for shadow in each.shadows)
+    return Census(
+        accepts=any(each.accepts for each in every),
+        paused=any(each.paused for each in every),
+        live_url=first.live_url,
+        outcomes=_summed([each.outcomes for each in every]),
+        retries=sum(each.retries for each in every),
+        refused=_summed([each.refused for each in every]),
+        in_flight=sum(each.in_flight for each in every),
+        live_mirrored=_together([each.live_mirrored for each in every]),
+        live_alone=_together([each.live_alone for each in every]),
+        shadows=tuple(
+            _one_shadow([shadow for each in every for shadow in each.shadows if shadow.name == name]) for name in names
+        ),
+        journal=_one_journal([each.journal for each in every]),
+        loop_lag=max(each.loop_lag for each in every),
+        memory_held=sum(each.memory_held for each in every),
+        memory_limit=sum(each.memory_limit for each in every),
+        config=first.config,
+        keys_first=sum(each.keys_first for each in every),
+        keys_again=sum(each.keys_again for each in every),
+        worker_restarts=sum(each.worker_restarts for each in every),
+    )
+
+
+def _counts(census: Census) -> Census:
+    """What outlives the worker that counted it, which last told of it while requests and legs were under way.
+
+    What it had not told the end of by then has none: a record is lost, a shadow's leg was cut off by the end. So its
+    books balance. One that ended in order has nothing of this kind.
+    """
+    books = census.journal
+    unwritten = sum(census.outcomes.values()) - books.written - sum(books.lost.values())
+    return replace(
+        census,
+        accepts=False,
+        paused=False,
+        in_flight=0,
+        shadows=tuple(
+            # What is used of a budget was handed on to the worker that came after, and is told by that.
+            replace(
+                each,
+                breaker="closed",
+                in_flight=0,
+                waiting=0,
+                begun=0,
+                budget_requests=None,
+                budget_left=None,
+                unusable=None,
+                outcomes=_and(each.outcomes, Outcome.SHUTDOWN, each.chosen - sum(each.outcomes.values())),
+            )
+            for each in census.shadows
+        ),
+        journal=books._replace(
+            queued=0, queued_bytes=0, failing=None, lost=_and(books.lost, writer.WORKER_ENDED, unwritten)
+        ),
+        loop_lag=0.0,
+        memory_held=0,
+        memory_limit=0,
+    )
+
+
+def _and(counts: Mapping[_Key, int], key: _Key, more: int) -> Mapping[_Key, int]:
+    return {**counts, key: counts.get(key, 0) + more} if more > 0 else counts
+
+
+def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
+    allowed = [part.budget_requests for part in parts if part.budget_requests is not None]
+    left = [part.budget_left for part in parts if part.budget_left is not None]
+    return replace(
+        parts[0],
+        paused=any(part.paused for part in parts),
+        breaker=max((part.breaker for part in parts), key=_WORST_LAST.index),
+        in_flight=sum(part.in_flight for part in parts),
+        waiting=sum(part.waiting for part in parts),
+        begun=sum(part.begun for part in parts),
+        budget_requests=sum(allowed) if allowed else None,
+        budget_left=max(left, default=None),
+        chosen=sum(part.chosen for part in parts),
+        passed=_summed([part.passed for part in parts]),
+        retries=sum(part.retries for part in parts),
+        outcomes=_summed([part.outcomes for part in parts]),
+        verdicts=_summed([part.verdicts for part in parts]),
+        durations=_together([part.durations for part in parts]),
+        unusable=next((part.unusable for part in parts if part.unusable is not None), None),
+    )
+
+
+def _one_journal(parts: Sequence[writer.Statistics]) -> writer.Statistics:
+    return writer.Statistics(
+        written=sum(part.written for part in parts),
+        bytes=sum(part.bytes for part in parts),
+        queued=sum(part.queued for part in parts),
+        queued_bytes=sum(part.queued_bytes for part in parts),
+        lost=_summed([part.lost for part in parts]),
+        segments=sum(part.segments for part in parts),
+        last_error=next((part.last_error for part in parts if part.last_error is not None), None),
+        failing=next((part.failing for part in parts if part.failing is not None), None),
+    )
+
+
+def _together(parts: Sequence[Durations]) -> Durations:
+    counts = zip(*(part.counts for part in parts), strict=True)
+    return Durations(tuple(map(sum, counts)), math.fsum(part.total for part in parts))
+
+
+def _summed(parts: Iterable[Mapping[_Key, int]]) -> dict[_Key, int]:
+    total: Counter[_Key] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)

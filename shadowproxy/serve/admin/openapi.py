@@ -1,0 +1,293 @@
+"""What the admin server answers, told to programs: an OpenAPI 3.1 document. docs/admin.md tells the same to people."""
+
+from typing import Any
+
+from shadowproxy import __version__
+from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.serve.admin.recent import MOST, RECORD_ID
+from shadowproxy.serve.policy.sampling import Passed
+
+_Schema = dict[str, Any]
+
+TEXT: _Schema = {"type": "string"}
+TIME: _Schema = {"type": "string", "format": "date-time"}
+FLAG: _Schema = {"type": "boolean"}
+COUNT: _Schema = {"type": "integer", "minimum": 0}
+AMOUNT: _Schema = {"type": "number", "minimum": 0}
+SHARE: _Schema = {"type": "number", "minimum": 0, "maximum": 1}
+PERCENT: _Schema = {"type": "number", "minimum": 0, "maximum": 100}
+
+
+def _object(**properties: _Schema) -> _Schema:
+    """An object that has all of these and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _or_null(schema: _Schema) -> _Schema:
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+def _list(schema: _Schema) -> _Schema:
+    return {"type": "array", "items": schema}
+
+
+def _counts(*names: str) -> _Schema:
+    """How often each of these was counted; those that were not may be left out."""
+    return {"type": "object", "properties": dict.fromkeys(names, COUNT), "additionalProperties": False}
+
+
+def _ref(name: str) -> _Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_LATENCY = _object(p50_ms=_or_null(AMOUNT), p99_ms=_or_null(AMOUNT), count=COUNT)
+_SAMPLING_KEYS = _object(first=COUNT, again=COUNT)
+_STANDING: dict[str, _Schema] = {
+    "url": TEXT,
+    "percent": PERCENT,
+    "configured_percent": PERCENT,
+    "paused": FLAG,
+    "unusable": _or_null(TEXT),
+    "breaker": {"enum": ["closed", "open", "probing"]},
+    "in_flight": COUNT,
+    "waiting": COUNT,
+    "budget": _or_null(_object(requests=_or_null(_object(used=COUNT, allowed=COUNT)), seconds_left=_or_null(AMOUNT))),
+    "outcomes": _counts(*Outcome),
+    "verdicts": _counts(*Verdict),
+    "not_chosen": _counts(*Passed),
+}
+
+
+def _points(width: int) -> _Schema:
+    return _list({"type": "array", "items": _or_null(AMOUNT), "minItems": width, "maxItems": width})
+
+
+_SCHEMAS: dict[str, _Schema] = {
+    "Error": _object(error=_object(reason=TEXT, detail=TEXT)),
+    "Status": _object(status=TEXT),
+    "Paused": _object(paused=FLAG),
+    "Percent": _object(percent=PERCENT),
+    "Shadow": _object(**_STANDING, begun=COUNT, chosen=COUNT),
+    "Journal": _object(
+        written=COUNT,
+        bytes=COUNT,
+        queued=COUNT,
+        queued_bytes=COUNT,
+        lost={"type": "object", "additionalProperties": COUNT},
+        segments=COUNT,
+        last_error=_or_null(TEXT),
+        failing=_or_null(TEXT),
+    ),
+    "Alive": _object(status=TEXT, log=TEXT, unusable=_list(TEXT)),
+    "Shadows": _object(
+        paused=FLAG,
+        shadows={"type": "object", "additionalProperties": _ref("Shadow")},
+        sampling_keys=_SAMPLING_KEYS,
+        journal=_ref("Journal"),
+    ),
+    "Record": {
+        "type": "object",
+        "description": "One line of the log, schema 1, exactly as it stands there: docs/log.md tells of each key.",
+        "required": ["schema", "id", "record", "at", "proxy", "request", "live", "shadows", "control"],
+    },
+    "Exchanges": _object(exchanges=_list(_ref("Record"))),
+    "Configuration": {
+        "type": "object",
+        "description": "The configuration in force, defaults spelt out, secrets blanked: docs/configuration.md.",
+        "required": ["live", "shadows", "log"],
+    },
+    "ShadowOverview": _object(
+        name=TEXT,
+        **_STANDING,
+        rate=AMOUNT,
+        latency=_LATENCY,
+        agreement=_or_null(_object(share=SHARE, low=SHARE, high=SHARE, compared=COUNT)),
+        series=_points(5),
+    ),
+    "Overview": _object(
+        at=TIME,
+        version=TEXT,
+        proxy=TEXT,
+        uptime_seconds=AMOUNT,
+        window_seconds=AMOUNT,
+        state={"enum": ["ready", "stopping"]},
+        paused=FLAG,
+        config=_object(generation=COUNT, loaded_at=TIME, reload_ok=FLAG, reload_error=_or_null(TEXT)),
+        live=_object(
+            url=_or_null(TEXT),
+            rate=AMOUNT,
+            in_flight=COUNT,
+            errors_share=_or_null(SHARE),
+            outcomes=_counts(*Outcome),
+            latency=_object(mirrored=_LATENCY, not_mirrored=_LATENCY),
+            series=_points(4),
+        ),
+        shadows=_list(_ref("ShadowOverview")),
+        sampling_keys=_SAMPLING_KEYS,
+        control=_or_null(_ref("ShadowOverview")),
+        journal=_object(
+            written=COUNT,
+            lost={"type": "object", "additionalProperties": COUNT},
+            queued=COUNT,
+            last_error=_or_null(TEXT),
+            failing=_or_null(TEXT),
+        ),
+        overload=_object(loop_lag_ms=AMOUNT, memory_held=COUNT, memory_limit=COUNT),
+    ),
+}
+
+_REFUSALS = {
+    "400": "A parameter or the body is not what it may be.",
+    "401": "The token is needed, or is wrong.",
+    "403": "`X-Shadowproxy-Admin: 1` is missing, or a token would be needed and none is configured.",
+    "404": "There is no such shadow or record.",
+    "408": "The body took too long.",
+    "413": "The body is too long.",
+    "421": "The Host field is not a name or address of this server.",
+    "503": "Too many listen already, or a worker has not confirmed a change in time.",
+}
+_TO_SEE = ("401", "403", "421")
+_TO_CHANGE = ("401", "403", "404", "421", "503")
+
+_NAME = {"name": "name", "in": "path", "required": True, "schema": TEXT, "description": "A shadow, or `control`."}
+_MARK = {
+    "name": "X-Shadowproxy-Admin",
+    "in": "header",
+    "required": True,
+    "schema": {"const": "1"},
+    "description": "No page of another site can send it.",
+}
+_TOKEN: list[dict[str, list[str]]] = [{}, {"token": []}]
+
+
+def document() -> dict[str, Any]:
+    """The whole document. It has no secrets and no addresses, and is the same for everybody."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "shadowproxy admin",
+            "version": __version__,
+            "description": "See, steer and stop a shadowproxy. Served on a port of its own, never on the callers'.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            "/": {
+                "get": {
+                    "summary": "The page, for people",
+                    "responses": {"200": _answer("A page that holds no data itself.", "text/html", TEXT)},
+                }
+            },
+            "/openapi.json": {
+                "get": {
+                    "summary": "This document",
+                    "responses": {"200": _answer("OpenAPI 3.1.", "application/json", {"type": "object"})},
+                }
+            },
+            "/healthz": {
+                "get": _open("That the process is alive, and what of the log and the shadows is not", "Alive")
+            },
+            "/readyz": {
+                "get": _open("Whether requests are taken on", "Status")
+                | {"responses": {"200": _json("It is ready.", "Status"), "503": _json("It is stopping.", "Status")}}
+            },
+            "/metrics": {
+                "get": {
+                    "summary": "Prometheus metrics",
+                    "responses": {"200": _answer("The text format, version 0.0.4.", "text/plain", TEXT)},
+                }
+            },
+            "/shadows": {
+                "get": _open("How each shadow and the journal stand, counted since the start", "Shadows", "421")
+            },
+            "/config": {"get": _seen("The configuration in force, without its secrets", "Configuration")},
+            "/exchanges": {
+                "get": _seen("The latest records, newest first", "Exchanges", "400")
+                | {
+                    "parameters": [
+                        _query("verdict", {"enum": list(Verdict)}, "Those in which some shadow has this verdict."),
+                        _query("shadow", TEXT, "Those that tell of this shadow, with that verdict if one is given."),
+                        _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}, "How many."),
+                    ]
+                }
+            },
+            "/exchanges/{record}": {
+                "get": _seen("One of the latest records", "Record", "404")
+                | {
+                    "parameters": [
+                        {
+                            "name": "record",
+                            "in": "path",
+                            "required": True,
+                            "schema": {"type": "string", "pattern": f"^{RECORD_ID.pattern}$"},
+                            "description": "Its `record`, which is unique, and not the request ID.",
+                        }
+                    ]
+                }
+            },
+            "/overview": {"get": _seen("All at a glance, and what happened over the last minutes", "Overview")},
+            "/events": {
+                "get": _seen("The overview now and every second", "Overview", "503")
+                | {
+                    "responses": {
+                        "200": _answer("Server-sent events named `overview`.", "text/event-stream", TEXT),
+                        **_refusals(*_TO_SEE, "503"),
+                    }
+                }
+            },
+            "/pause": {"post": _change("Mirror nothing until resumed", "Paused")},
+            "/resume": {"post": _change("Mirror again, but for shadows paused by themselves", "Paused")},
+            "/shadows/{name}/pause": {"post": _change("Leave one shadow alone", "Shadow", _NAME)},
+            "/shadows/{name}/resume": {"post": _change("Ask it again", "Shadow", _NAME)},
+            "/shadows/{name}/percent": {
+                "put": _change("Set the percent of requests that it is asked", "Shadow", _NAME, "400", "408", "413")
+                | {"requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Percent")}}}}
+            },
+        },
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "`admin_token`. Not needed as long as none is configured and admin is on loopback.",
+                }
+            },
+        },
+    }
+
+
+def _answer(told: str, media_type: str, schema: _Schema) -> dict[str, Any]:
+    return {"description": told, "content": {media_type: {"schema": schema}}}
+
+
+def _json(told: str, schema: str) -> dict[str, Any]:
+    return _answer(told, "application/json", _ref(schema))
+
+
+def _refusals(*statuses: str) -> dict[str, Any]:
+    return {status: _json(_REFUSALS[status], "Error") for status in sorted(statuses)}
+
+
+def _open(summary: str, schema: str, *refusals: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": _json(f"{summary}.", schema), **_refusals(*refusals)}}
+
+
+def _seen(summary: str, schema: str, *refusals: str) -> dict[str, Any]:
+    return _open(summary, schema, *_TO_SEE, *refusals) | {"security": _TOKEN}
+
+
+def _change(summary: str, schema: str, *more: Any) -> dict[str, Any]:
+    parameters = [_MARK, *(each for each in more if not isinstance(each, str))]
+    refusals = {*_TO_CHANGE, *(each for each in more if isinstance(each, str))}
+    if len(parameters) == 1:
+        refusals.discard("404")
+    return _open(summary, schema, *refusals) | {"security": _TOKEN, "parameters": parameters}
+
+
+def _query(name: str, schema: _Schema, told: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": told}

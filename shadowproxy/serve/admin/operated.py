@@ -1,0 +1,25 @@
+"""What the admin server shows and changes, whatever it consists of."""
+
+from typing import Protocol
+
+from shadowproxy.exchange import Verdict
+from shadowproxy.serve.admin.census import Census
+
+
+class Unconfirmed(Exception):
+    """Not every worker has confirmed a change in time. One line."""
+
+
+class Operated(Protocol):
+    """What the admin server tells of and changes: one process, or several workers as if they were one.
+
+    Each answers within a bounded time, whatever the workers do. A name that there is no shadow of raises KeyError; None
+    is all. `latest` and `find` are those of Recent.
+    """
+
+    async def census(self) -> Census: ...
+    async def pause(self, name: str | None) -> None: ...
+    async def resume(self, name: str | None) -> None: ...
+    async def set_percent(self, name: str, percent: float) -> None: ...
+    async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[bytes]: ...
+    async def find(self, record: str) -> bytes | None: ...

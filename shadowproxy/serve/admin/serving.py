@@ -1,0 +1,55 @@
+"""The admin server: the admin application on its own address."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from shadowproxy.compare.report.stats import wilson
+from shadowproxy.config import Config, TcpAddress, shown
+from shadowproxy.serve.admin.access import Access
+from shadowproxy.serve.admin.asgi import Asgi
+from shadowproxy.serve.admin.operated import Operated
+from shadowproxy.serve.admin.overview import Overview
+from shadowproxy.serve.callers.server import Server, uvicorn_config
+
+
+async def serve_admin(
+    stack: AsyncExitStack,
+    bound: socket.socket,
+    operated: Operated,
+    *,
+    proxy: str,
+    config: Callable[[], Config],
+) -> None:
+    """Answer operators until `stack` closes: what `operated` tells, under the configuration in force.
+
+    `bound` is the caller's to release; `proxy` is what the overview is headed with.
+    """
+    # Imported by preload.py, where there is an admin server: else it would be a third of the time that starting takes.
+    from shadowproxy.serve.admin import app, page
+
+    address = config().admin
+    host = address.host if isinstance(address, TcpAddress) else None
+    overview = Overview(operated.census, proxy=proxy, interval=wilson)
+    built = app.build(
+        app.Sources(
+            operated=operated,
+            overview=overview,
+            access=lambda: Access(host, config().admin_token),
+            configuration=lambda: shown(config()),
+            page=page.respond,
+        )
+    )
+    await overview.start()
+    stack.push_async_callback(overview.stop)
+    server = Server(uvicorn_config(Asgi(built), lambda: app.LIMITS, app.refusal), drain=1.0)
+    serving = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
+
+    async def stop() -> None:
+        await overview.stop()  # or it would be waited for as a request under way
+        server.stop.set()
+        await serving
+
+    stack.push_async_callback(stop)
+    await server.ready.wait()

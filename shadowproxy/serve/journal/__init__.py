@@ -1,0 +1,1 @@
+"""Settled exchanges to lines on a disk."""

@@ -1,0 +1,1 @@
+"""From an offered request to an outcome for each shadow."""

@@ -1,0 +1,1 @@
+"""Pure decisions on plain data: which header fields, bodies and requests go where."""

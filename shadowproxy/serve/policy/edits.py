@@ -1,0 +1,87 @@
+"""What the configuration changes in the head of a request for one endpoint, as the head is written: one pass, pure."""
+
+from collections.abc import Iterable
+
+from shadowproxy.exchange import Field, Fields
+from shadowproxy.serve.http1.section import Section
+
+WRITERS = 8
+"""For how many endpoints it is kept how a section is written: each reload may make others, and callers go on."""
+
+
+class Edits:
+    """`removed` are lower-case names; each of `put` replaces the fields of its name in place, or is added at the end.
+
+    `host` is the value of the Host field, None keeps the caller's; where a request has none, `own_host` is it.
+    """
+
+    def __init__(
+        self, *, host: bytes | None, own_host: bytes, removed: frozenset[bytes] = frozenset(), put: Fields = ()
+    ) -> None:
+        values = {name.lower(): value for name, value in put}
+        lines = {name.lower(): _line(name, value) for name, value in put}
+        if host is not None:
+            values[b"host"] = host
+            lines.pop(b"host", None)
+        self._first = b"" if b"host" in lines else _line(b"Host", host or own_host)
+        self._values = values
+        self._lines = tuple(lines.items())
+        self._removed = removed
+        # Of most requests this pass touches nothing but these two, and reads one of them.
+        self._touched = frozenset({b"host", b"transfer-encoding", *values, *removed})
+
+    def head(
+        self, method: str, target: bytes, fields: Iterable[Field], section: Section | None = None
+    ) -> tuple[bytes, bool]:
+        """A request's head with its empty line, and whether it says that the body is chunked.
+
+        `section` comes before `fields`, and is written once for all requests that have it.
+        """
+        lines = [b"%b %b HTTP/1.1" % (method.encode(), target)]
+        met: set[bytes] = set()
+        if section is not None and section.came > 1:
+            written, met_there = self._written(section)
+            if written:
+                lines.append(written)
+            met.update(met_there)
+        elif section is not None:
+            self._write(section.fields, lines, met)
+        self._write(fields, lines, met)
+        if self._first and b"host" not in met:
+            lines.insert(1, self._first)
+        for lower, line in self._lines:
+            if lower not in met:
+                lines.append(line)
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines), b"transfer-encoding" in met
+
+    def _written(self, section: Section) -> tuple[bytes, frozenset[bytes]]:
+        if section.written is None:
+            section.written = {}
+        written = section.written.get(self)
+        if written is None:
+            if len(section.written) >= WRITERS:
+                section.written.clear()
+            lines: list[bytes] = []
+            met: set[bytes] = set()
+            self._write(section.fields, lines, met)
+            written = section.written[self] = b"\r\n".join(lines), frozenset(met)
+        return written
+
+    def _write(self, fields: Iterable[Field], lines: list[bytes], met: set[bytes]) -> None:
+        """Add the lines of `fields`, and those of their names that are of interest to the ones that were met before."""
+        touched = self._touched
+        for field in fields:
+            lower = field[0].lower()
+            if lower in touched:
+                put = self._values.get(lower)
+                if lower in self._removed or (put is not None and lower in met):
+                    continue
+                met.add(lower)
+                if put is not None:
+                    field = (field[0], put)  # the name stays as it came
+            lines.append(b": ".join(field))
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    return b"%b: %b" % (name, value)

@@ -1,0 +1,282 @@
+"""Which requests a shadow is asked. Pure, and the same for every shadow, worker and replica."""
+
+import fnmatch
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+from urllib.parse import unquote_plus
+
+from shadowproxy.exchange import Field, Fields, Request
+from shadowproxy.serve.policy.headers import find
+from shadowproxy.serve.policy.payload import JsonBody, NotJson, NotRead, at, child, text_of
+
+Key = Callable[[Request, JsonBody | None], str | None]
+"""What of a request decides its bucket; None where the request has no such thing."""
+
+
+class Position(Protocol):
+    """A request's place in [0, 100). `body` is one that others read too, None where nobody else does."""
+
+    def __call__(self, request: Request, body: JsonBody | None = None, /) -> float: ...
+
+
+class Passed(StrEnum):
+    """Why a request is not chosen for a shadow. A closed set, of which each is counted."""
+
+    PERCENT = "percent"
+    METHOD = "method"
+    MATCH = "match"
+    UNREAD_BODY = "unread_body"
+
+
+def bucket(salt: str, key: str) -> float:
+    """A number in [0, 100) that depends on `salt` and `key` alone. Chosen when below `percent`: 5 % is within 10 %."""
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
+    return (int.from_bytes(digest) >> 11) * (100.0 / (1 << 53))  # 53 bits: exact in a float, so never 100.0
+
+
+def sampler(key: str, salt: str) -> Position:
+    """The bucket of a request by the config's `sampling`. A request without that key goes by its request ID."""
+    read = _key(key)
+
+    def of(request: Request, body: JsonBody | None = None, /) -> float:
+        value = read(request, body)
+        return bucket(salt, request.id if value is None else value)
+
+    return of
+
+
+def _key(key: str) -> Key:
+    kind, _, name = key.partition(":")
+    if kind == "header":
+        lower = name.lower().encode()
+        return lambda request, _: _text(find(request.fields, lower))
+    if kind == "cookie":
+        return lambda request, _: _cookie(request, name)
+    if kind == "json":
+        tokens = pointer_tokens(name)
+        return lambda request, body: _json(body or JsonBody(request), tokens)
+    return lambda request, _: request.id
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogateescape")
+
+
+def _cookie(request: Request, name: str) -> str | None:
+    # Not http.cookies: one pair that it does not like, a JSON value or a name with brackets, and it reads none of them.
+    for field, value in request.fields:
+        if field.lower() == b"cookie":
+            for pair in value.decode("latin-1").split(";"):
+                key, _, text = pair.strip().partition("=")
+                if key == name:
+                    return text
+    return None
+
+
+def _json(body: JsonBody, tokens: Sequence[str]) -> str | None:
+    try:
+        return text_of(at(body.value(), tokens))
+    except (NotRead, LookupError):
+        return None
+
+
+def pointer_tokens(pointer: str) -> tuple[str, ...]:
+    """RFC 6901: the names and indices of a JSON pointer."""
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
+
+
+Globs = tuple[tuple[bytes, re.Pattern[str]], ...]
+Places = tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]
+
+_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
+
+
+@dataclass(frozen=True, slots=True)
+class Unless:
+    """A shadow's `match.not`, ready to ask: a request for which any one part holds is left out."""
+
+    methods: frozenset[str]
+    paths: tuple[re.Pattern[str], ...]
+    headers: Globs
+    json: Places
+
+    @classmethod
+    def of(
+        cls,
+        methods: Sequence[str] = (),
+        paths: Sequence[str] = (),
+        headers: Mapping[str, str] | None = None,
+        json: Mapping[str, str] | None = None,
+    ) -> "Unless":
+        return cls(frozenset(methods), _paths(paths), _headers(headers), _places(json))
+
+    def head(self, request: Request) -> bool:
+        """Whether the request is left out for what stands before its body."""
+        if self.methods and (
+            "*" in self.methods
+            or any(method in self.methods for method in methods_of(request.method, request.fields, request.target))
+        ):
+            return True
+        if self.paths and _on_path(request, self.paths):
+            return True
+        return any(_has(request.fields, name, glob) for name, glob in self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A shadow's `match`, ready to ask. Empty parts match everything; `*` in a glob matches slashes too."""
+
+    methods: frozenset[str]
+    paths: tuple[re.Pattern[str], ...]
+    headers: Globs
+    json: Places
+    unless: Unless | None
+
+    @classmethod
+    def of(
+        cls,
+        methods: Sequence[str],
+        paths: Sequence[str],
+        headers: Mapping[str, str],
+        json: Mapping[str, str] | None = None,
+        unless: Unless | None = None,
+    ) -> "Match":
+        named = frozenset() if "*" in methods else frozenset(methods)
+        left_out = None if unless == Unless.of() else unless  # most leave nothing out: then nothing is looked for
+        return cls(named, _paths(paths), _headers(headers), _places(json), left_out)
+
+    @property
+    def reads_body(self) -> bool:
+        return bool(self.json or (self.unless is not None and self.unless.json))
+
+    def __call__(self, request: Request) -> bool:
+        return self.misses(request) is None
+
+    def misses(self, request: Request, body: JsonBody | None = None) -> Passed | None:
+        """Why the shadow is not asked this request, None where it is. The body is looked at last, if at all."""
+        if self.methods:
+            if request.method not in self.methods:
+                return Passed.METHOD
+            if request.method == "POST" and not self.methods.issuperset(_overriding(request.fields, request.target)):
+                return Passed.METHOD
+        if self.paths and not _on_path(request, self.paths):
+            return Passed.MATCH
+        if self.headers and not all(_has(request.fields, name, glob) for name, glob in self.headers):
+            return Passed.MATCH
+        if self.unless is not None and self.unless.head(request):
+            return Passed.MATCH
+        return self._misses_body(body or JsonBody(request)) if self.reads_body else None
+
+    def _misses_body(self, body: JsonBody) -> Passed | None:
+        try:
+            value = body.value()
+        except NotJson:
+            return Passed.MATCH if self.json else None
+        except NotRead:
+            # It may hold what `not` leaves out, and nobody can say so: the safe side is not to ask.
+            return Passed.UNREAD_BODY
+        if not all(_fits(value, tokens, 0, glob) for tokens, glob in self.json):
+            return Passed.MATCH
+        left_out = self.unless.json if self.unless is not None else ()
+        return Passed.MATCH if any(_fits(value, tokens, 0, glob) for tokens, glob in left_out) else None
+
+
+def _paths(globs: Sequence[str]) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(fnmatch.translate(glob)) for glob in globs)
+
+
+def _headers(globs: Mapping[str, str] | None) -> Globs:
+    return tuple((name.lower().encode(), re.compile(fnmatch.translate(glob))) for name, glob in (globs or {}).items())
+
+
+def _places(globs: Mapping[str, str] | None) -> Places:
+    return tuple(
+        (pointer_tokens(pointer), re.compile(fnmatch.translate(glob))) for pointer, glob in (globs or {}).items()
+    )
+
+
+def methods_of(method: str, fields: Fields, target: bytes) -> list[str]:
+    """The method, and those that a POST asks its server to take it for."""
+    return [method, *(_overriding(fields, target) if method == "POST" else ())]
+
+
+def _overriding(fields: Fields, target: bytes) -> list[str]:
+    """The methods that a POST asks to be taken for, by a header field or by `_method` in its query. Many frameworks do
+    that, Rails, Laravel, Spring and Express among them, for callers who can send no PUT and no DELETE."""
+    found: list[str] = []
+    for name, value in fields:
+        size = len(name)  # first: nearly no field has one of these, and each request is looked at
+        if (size == 22 or size == 17 or size == 13) and name.lower() in _OVERRIDES:
+            found.extend([part.strip().upper() for part in value.decode("latin-1").split(",")])
+    if b"method=" in target:  # the underscore may be percent-encoded
+        for part in target.partition(b"?")[2].decode("latin-1").split("&"):
+            key, _, text = part.partition("=")
+            if unquote_plus(key) == "_method":
+                found.append(unquote_plus(text).strip().upper())
+    return found
+
+
+def _on_path(request: Request, globs: Sequence[re.Pattern[str]]) -> bool:
+    path = request.target.partition(b"?")[0].decode("utf-8", "replace")
+    return any(glob.match(path) for glob in globs)
+
+
+def _has(fields: Sequence[Field], name: bytes, glob: re.Pattern[str]) -> bool:
+    return any(field.lower() == name and glob.match(value.decode("utf-8", "replace")) for field, value in fields)
+
+
+def _fits(value: Any, tokens: Sequence[str], step: int, glob: re.Pattern[str]) -> bool:
+    """Whether a value that a pointer leads to fits a glob; `*` is any one name or index, of which one is enough."""
+    if step == len(tokens):
+        text = text_of(value)
+        return text is not None and glob.match(text) is not None
+    token = tokens[step]
+    if token == "*":
+        inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        return any(_fits(each, tokens, step + 1, glob) for each in inner)
+    try:
+        found = child(value, token)
+    except LookupError:
+        return False
+    return _fits(found, tokens, step + 1, glob)
+
+
+WINDOW: Final = 50
+FEW: Final = 5
+"""So few different keys among so many requests do not tell them apart: `percent` then chooses among a handful."""
+
+
+class Keys:
+    """Whether the sampling keys tell requests apart, from WINDOW requests to the next WINDOW.
+
+    `first` and `again` count the requests whose key had not, or had, come before within its window.
+    """
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.again = 0
+        self._seen: set[float] = set()
+        self._left = WINDOW
+
+    def add(self, position: float) -> int | None:
+        """Count a request by its position. At the end of a window with no more than FEW keys, how many there were."""
+        if position in self._seen:
+            self.again += 1
+        else:
+            self.first += 1
+            self._seen.add(position)
+        self._left -= 1
+        if self._left:
+            return None
+        few = len(self._seen)
+        self.start_over()
+        return few if few <= FEW else None
+
+    def start_over(self) -> None:
+        """Begin the next window: another configuration may have another key."""
+        self._seen.clear()
+        self._left = WINDOW

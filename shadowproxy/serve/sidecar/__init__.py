@@ -1,0 +1,1 @@
+"""What one configuration builds, and the change to the next."""

@@ -1,0 +1,109 @@
+"""How https endpoints are trusted, from the files that a configuration names.
+
+Live's must be there, a shadow's may come later. A file may also hang whoever reads it, as a pipe does or one on a lost
+mount. So each section's are read in a thread of their own, all at once, and nobody waits longer than for so many
+seconds.
+"""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shadowproxy.apart import apart
+from shadowproxy.config import Config, Live, Shadow, Tls, UnusableShadow
+from shadowproxy.serve.sidecar.endpoints import tls_of
+
+WITHIN = 10.0
+SHADOW_WITHIN = 2.0
+"""Seconds that reading live's files may take, and a shadow's: callers wait for them when it starts."""
+
+
+class ContextError(Exception):
+    """Live's files cannot be used. One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """`given` has them by the section that they are for; `unusable` says, by name, why a shadow cannot be asked."""
+
+    given: Mapping[str, ssl.SSLContext] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
+
+
+def sections(config: Config) -> Iterator[tuple[str, Live | Shadow]]:
+    """What the configuration says of each endpoint, with where it says so."""
+    if config.live.url is not None:
+        yield "live", config.live
+    for name, shadow in config.shadows.items():
+        yield f"shadows.{name}", shadow
+
+
+def files(config: Config) -> list[Path]:
+    """The certificates and keys that it names."""
+    return [path for _, section in sections(config) for path in section.tls.files.values()]
+
+
+class Reader:
+    """Reads what the sections name. Owns its threads; one that hangs is left behind, and no second one joins it."""
+
+    def __init__(self) -> None:
+        self._ended: dict[tuple[str, Tls], threading.Event] = {}
+
+    async def read(self, config: Config, only: Collection[str] | None = None) -> Contexts:
+        """Raises ContextError. With `only`, nothing but the files of these shadows is read."""
+        unusable = {name: each.reason for name, each in config.shadows.items() if isinstance(each, UnusableShadow)}
+        wanted = {
+            where: section
+            for where, section in sections(config)
+            if (section.url or "").startswith("https:")
+            and not isinstance(section, UnusableShadow)
+            and (only is None or where.removeprefix("shadows.") in only)
+        }
+        came = await asyncio.gather(*(self._one(where, section) for where, section in wanted.items()))
+        given: dict[str, ssl.SSLContext] = {}
+        for where, each in zip(wanted, came, strict=True):
+            if isinstance(each, ssl.SSLContext):
+                given[where] = each
+            elif where == "live":
+                raise ContextError(each)
+            else:
+                unusable[where.removeprefix("shadows.")] = each
+        return Contexts(given, unusable)
+
+    async def _one(self, where: str, section: Live | Shadow) -> ssl.SSLContext | str:
+        """The context, or why there is none."""
+        tls, within = section.tls, WITHIN if isinstance(section, Live) else SHADOW_WITHIN
+        too_long = f"{where}.tls: reading its files takes longer than {within:g} s"
+        before = self._ended.get((where, tls))
+        if before is not None and not before.is_set():
+            return too_long
+        ended = self._ended[where, tls] = threading.Event()
+
+        def read() -> ssl.SSLContext | str:
+            try:
+                return _context(where, tls)
+            finally:
+                ended.set()
+
+        try:
+            async with asyncio.timeout(within):
+                context = await apart(read)
+        except TimeoutError:
+            return too_long
+        del self._ended[where, tls]
+        return context
+
+
+def _context(where: str, tls: Tls) -> ssl.SSLContext | str:
+    for key, path in tls.files.items():
+        try:
+            path.open("rb").close()  # what OpenSSL says of a file does not say of which
+        except OSError as error:
+            return f"{where}.tls.{key}: {path} cannot be read: {error.strerror}"
+    try:
+        return tls_of(tls)
+    except (OSError, ssl.SSLError) as error:
+        return f"{where}.tls: its files cannot be used: {error}"

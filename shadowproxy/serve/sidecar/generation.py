@@ -1,0 +1,257 @@
+"""What one configuration makes of the sidecar's rooms, and what of it outlives the next one.
+
+Requests under way end under the generation that they began with; its connections are closed when the last has.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from shadowproxy import recorder
+from shadowproxy.compare.judge.rules import Rules, Tolerance
+from shadowproxy.compare.judge.verdict import judge
+from shadowproxy.config import REPEATABLE, Config, Live, Match, Shadow
+from shadowproxy.exchange import CONTROL, Exchange, Verdict
+from shadowproxy.record import Answer, Judgement
+from shadowproxy.redaction import Redaction
+from shadowproxy.serve.callers.listener import Limits
+from shadowproxy.serve.journal import writer
+from shadowproxy.serve.journal.writer import Encode
+from shadowproxy.serve.live import proxy
+from shadowproxy.serve.mirror import lane as lanes
+from shadowproxy.serve.mirror.lane import Lane, Plan, Tally
+from shadowproxy.serve.policy import sampling
+from shadowproxy.serve.policy.rewrite import Rewrite
+from shadowproxy.serve.sidecar.contexts import Contexts, sections
+from shadowproxy.serve.sidecar.endpoints import endpoint_of
+from shadowproxy.serve.telemetry.spans import LIVE, Place
+from shadowproxy.serve.upstreams.endpoint import Endpoint
+
+Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
+Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Place]], object]
+
+
+class GenerationError(Exception):
+    """What a configuration says cannot be put in force. One line."""
+
+
+def proxy_name(worker: int) -> str:
+    """Who writes the records: host and worker."""
+    return f"{socket.gethostname()}/{worker}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """One configuration, built. `endpoints` are what it asks, by the section of the configuration that says so.
+
+    `unusable` says of shadows, by name, why they cannot be asked: what their sections name is not there yet.
+    """
+
+    config: Config
+    service: proxy.Service
+    plan: Plan
+    endpoints: Mapping[str, Endpoint]
+    unusable: Mapping[str, str]
+
+
+def build(
+    config: Config,
+    contexts: Contexts,
+    *,
+    writer: str,
+    append: Callable[[Exchange, Encode], object],
+    seen: Seen,
+    tallies: dict[str, Tally],
+    now: float,
+    before: Generation | None = None,
+    trace: Trace | None = None,
+) -> Generation:
+    """Build what `config` says, and take over from the generation before what it says the same of. Opens nothing.
+
+    An endpoint that `contexts` has nothing for goes on with what it had, where the same is said of it as before.
+    `writer` is who the records say wrote them; `tallies`, by name, gets those of new shadows. `seen` is told of each
+    record's line and of its shadows' verdicts (None where nothing was compared), and `trace` of its exchange, verdicts
+    and where each leg goes: both in the journal's thread.
+    """
+    endpoints = {
+        where: _kept_endpoint(where, section, contexts, before) or endpoint_of(section, _trust(where, contexts))
+        for where, section in sections(config)
+    }
+    if config.control.percent:
+        same = (
+            before is not None and before.config.live == config.live and endpoints["live"] is before.endpoints["live"]
+        )
+        kept = before.endpoints.get(CONTROL) if before is not None and same else None
+        endpoints[CONTROL] = kept or endpoint_of(config.live, contexts.given.get("live"))
+
+    def lane(settings: lanes.Shadow, endpoint: Endpoint) -> Lane:
+        previous = _lane_before(settings.name, before)
+        if previous is not None and previous.shadow == settings and previous.endpoint is endpoint:
+            return previous
+        new = Lane(settings, endpoint, tallies.setdefault(settings.name, Tally()), now)
+        if previous is not None:
+            new.succeed(previous)
+        return new
+
+    asked = tuple(
+        lane(replace(_shadow(name, each), unusable=contexts.unusable.get(name)), endpoints[f"shadows.{name}"])
+        for name, each in config.shadows.items()
+    )
+    control = lane(_control(config), endpoints[CONTROL]) if config.control.percent else None
+    places = {each.shadow.name: Place.of(each.endpoint.url, each.shadow.rewrite.target) for each in asked}
+    if config.live.url is not None:
+        places[LIVE] = places[CONTROL] = Place.of(config.live.url, lambda target: target)
+    encode = _encoder(config, writer, tallies, seen, trace, places)
+    key = config.sampling.key
+    plan = Plan(
+        lanes=asked,
+        control=control,
+        append=lambda exchange: append(exchange, encode),
+        position=sampling.sampler(key, config.sampling.salt),
+        control_position=sampling.sampler(key, f"{CONTROL}/{config.sampling.salt}"),
+        capture=config.limits.capture,
+        reads_bodies=key.startswith("json:") or any(each.shadow.match.reads_body for each in asked),
+        sampling_key=key,
+    )
+    service = proxy.Service(
+        live=endpoints["live"] if config.live.respond is None else proxy.FixedAnswer(*config.live.respond.reply()),
+        buffer=config.limits.buffer,
+        in_flight=config.limits.in_flight,
+        id_header=config.request_id.header.encode(),
+        id_name=config.request_id.header.lower().encode(),
+        respond_id=config.request_id.respond,
+        forwarded=config.forwarded,
+    )
+    return Generation(config, service, plan, endpoints, contexts.unusable)
+
+
+def journal_settings(config: Config) -> writer.Settings:
+    log = config.log
+    return writer.Settings(
+        rotate_size=log.rotate.size,
+        rotate_every=log.rotate.every,
+        compress=log.compress,
+        keep_size=log.keep.size,
+        keep_age=log.keep.age,
+        queue_bytes=config.limits.memory,
+    )
+
+
+def listener_limits(config: Config) -> Limits:
+    limits = config.limits
+    return Limits(
+        headers=limits.headers,
+        buffer=limits.buffer,
+        head_timeout=limits.head_timeout,
+        body_timeout=limits.body_timeout,
+        idle_timeout=limits.idle_timeout,
+    )
+
+
+def recording(config: Config) -> recorder.Policy:
+    """What of an exchange is told in the log."""
+    log = config.log
+    redaction = Redaction(
+        headers=frozenset(log.redact.headers),
+        query=frozenset(log.redact.query),
+        json=log.redact.json,
+        hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
+    )
+    own = [each for _, section in sections(config) for each in redaction.hidden(section.headers.set, section.query.set)]
+    return recorder.Policy(log.bodies, log.body_limit, redaction, tuple(own))
+
+
+def _encoder(
+    config: Config,
+    writer: str,
+    tallies: Mapping[str, Tally],
+    seen: Seen,
+    trace: Trace | None,
+    places: Mapping[str, Place],
+) -> Encode:
+    """How the journal's thread makes a record's line."""
+    policy, compare = recording(config), config.compare
+    rules = Rules(
+        ignore=compare.ignore,
+        tolerance={pointer: Tolerance(abs=t.abs, rel=t.rel) for pointer, t in compare.tolerance.items()},
+        unordered=compare.unordered,
+    )
+
+    def judged(live: Answer, shadow: Answer) -> Judgement:
+        return judge(live, shadow, rules)
+
+    judging = judged if compare.online else None
+
+    def encode(exchange: Exchange) -> bytes:
+        verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
+        line = recorder.encode(exchange, proxy=writer, policy=policy, judge=judging, tell=verdicts.__setitem__)
+        seen(line, verdicts)  # first: whoever sees that it was counted can look at it
+        for name, verdict in verdicts.items():
+            if verdict is not None:
+                tallies[name].verdicts[verdict] += 1
+        if trace is not None:
+            trace(exchange, verdicts, places)
+        return line
+
+    return encode
+
+
+def _trust(where: str, contexts: Contexts) -> ssl.SSLContext | None:
+    if where.removeprefix("shadows.") in contexts.unusable:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it is asked nothing, and this trusts nobody
+    return contexts.given.get(where)
+
+
+def _kept_endpoint(
+    where: str, section: Live | Shadow, contexts: Contexts, before: Generation | None
+) -> Endpoint | None:
+    """The endpoint that there was, where the same is said of it. Certificates' files may have changed meanwhile."""
+    if before is None or dict(sections(before.config)).get(where) != section:
+        return None
+    if where in contexts.given and (section.tls.files or where.removeprefix("shadows.") in before.unusable):
+        return None
+    return before.endpoints.get(where)
+
+
+def _lane_before(name: str, before: Generation | None) -> Lane | None:
+    lanes_before = before.plan.all_lanes if before is not None else ()
+    return next((lane for lane in lanes_before if lane.shadow.name == name), None)
+
+
+def _shadow(name: str, shadow: Shadow) -> lanes.Shadow:
+    match, unless = shadow.match, shadow.match.not_
+    return lanes.Shadow(
+        name=name,
+        percent=shadow.percent,
+        match=sampling.Match.of(
+            match.methods,
+            match.paths,
+            match.headers,
+            match.json,
+            sampling.Unless.of(unless.methods, unless.paths, unless.headers, unless.json),
+        ),
+        rewrite=Rewrite.of(shadow.rewrite.path, shadow.rewrite.json),
+        timeout=shadow.timeout,
+        in_flight=shadow.in_flight,
+        lane=shadow.lane,
+        breaker_failures=shadow.breaker.failures,
+        breaker_pause=shadow.breaker.pause,
+        budget_requests=shadow.budget.requests,
+        budget_duration=shadow.budget.duration,
+        forward_credentials=shadow.forward_credentials,
+        repeats_by_default=match.methods == REPEATABLE,
+    )
+
+
+def _control(config: Config) -> lanes.Shadow:
+    """Live asked again, as a shadow with the defaults of one and live's own credentials."""
+    as_shadow = Shadow(
+        url=config.live.url or "",
+        percent=config.control.percent,
+        match=Match(methods=config.control.methods),
+        timeout=config.live.timeout,
+        forward_credentials=True,
+    )
+    return _shadow(CONTROL, as_shadow)

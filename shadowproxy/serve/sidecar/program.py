@@ -1,0 +1,155 @@
+"""What runs until it is told to stop, as whoever runs it sees it: a sidecar, or several as one."""
+
+import asyncio
+import socket
+import threading
+from abc import ABC, abstractmethod
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from shadowproxy import __version__, compiled
+from shadowproxy.config import Config, TcpAddress, UnixAddress
+from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.sidecar.contexts import Reader
+from shadowproxy.serve.sidecar.reload import Reloads, endpoints
+from shadowproxy.serve.system import outputs
+
+
+class Program(ABC):
+    """Use as `async with`: entering raises StartError, leaving stops accepting and waits for what is under way.
+
+    Its subclasses open what they own in `_open`. With a `file`, `reload` and a change of it put another configuration
+    in force.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._contexts = Reader()
+        self._reloads = Reloads(
+            file, in_force=lambda: self.config, adopt=self._adopt, read=self._contexts.read, unusable=self._unusable
+        )
+        self._outputs = outputs.find()
+        self._socket: socket.socket
+        self._admin_socket: socket.socket | None = None
+        self._listening = False
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._stack = AsyncExitStack()
+
+    @property
+    @abstractmethod
+    def config(self) -> Config:
+        """The configuration in force."""
+
+    @abstractmethod
+    def census(self) -> Census:
+        """What is counted, and how all stands."""
+
+    @abstractmethod
+    async def _open(self, stack: AsyncExitStack) -> None:
+        """Begin; what is to be closed goes on `stack`. Raises StartError."""
+
+    @abstractmethod
+    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
+        """Put `config` in force, whole or not at all. Raises GenerationError.
+
+        With `only`, it is the one that is in force, and nothing but the files of these shadows is read again.
+        """
+
+    def _unusable(self) -> dict[str, str]:
+        """The shadows that cannot be asked, and why."""
+        return {each.name: each.unusable for each in self.census().shadows if each.unusable is not None}
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, as host and port; a Unix socket's path and 0."""
+        return _address(self.config.listen, self._socket)
+
+    @property
+    def admin_address(self) -> tuple[str, int] | None:
+        """Where the admin server listens, in the same form; None where it is off."""
+        if self.config.admin is None or self._admin_socket is None:
+            return None
+        return _address(self.config.admin, self._admin_socket)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether callers are listened to: not before the port is bound, and no more once it is to stop."""
+        return self._listening and not self._stopping.is_set()
+
+    def describe(self) -> str:
+        """Where it listens, what it forwards to, and where it logs, in one line."""
+        config, told = self.config, self.particulars()
+        log = "standard output" if config.log.path == "-" else config.log.path
+        many = f", {config.workers} workers" if config.workers > 1 else ""
+        built = ", compiled" if told["compiled"] else ""
+        return (
+            f"shadowproxy {__version__} listening on {told['listen']}, {endpoints(config)}, log {log}, "
+            f"admin {told['admin'] or 'off'}{many}{built}"
+        )
+
+    def particulars(self) -> dict[str, Any]:
+        """What `describe` says, by name."""
+        config = self.config
+        return {
+            "version": __version__,
+            "compiled": compiled(),
+            "listen": _written(self.address),
+            "live": config.live.url,
+            "shadows": {name: shadow.url for name, shadow in config.shadows.items()},
+            "log": config.log.path,
+            "admin": None if self.admin_address is None else _written(self.admin_address),
+            "workers": config.workers,
+        }
+
+    def reload(self) -> None:
+        """Have the configuration file read again. Returns at once; the operator's log says what came of it."""
+        self._reloads.ask()
+
+    def reopen(self) -> None:
+        """Open standard error and output again where they are files. Returns at once: a file may be slow to open."""
+        threading.Thread(target=outputs.reopen, args=(self._outputs,), name="shadowproxy-reopen", daemon=True).start()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Begin to stop; called again, hurry."""
+        if self._stopping.is_set():
+            self.hurry()
+        self._stopping.set()
+
+    def hurry(self) -> None:
+        """Wait for nothing more, when it stops."""
+        self._hurry.set()
+
+    async def wait_stopping(self) -> None:
+        await self._stopping.wait()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        await self._stack.aclose()
+
+
+def _address(listen: TcpAddress | UnixAddress, bound: socket.socket) -> tuple[str, int]:
+    if isinstance(listen, UnixAddress):
+        return listen.path, 0
+    host, port = bound.getsockname()[:2]
+    return host, port
+
+
+def _written(address: tuple[str, int]) -> str:
+    host, port = address
+    if not port:
+        return f"unix:{host}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

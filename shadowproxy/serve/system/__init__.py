@@ -1,0 +1,1 @@
+"""What a serving process arranges with its interpreter and the operating system."""

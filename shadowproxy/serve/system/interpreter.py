@@ -1,0 +1,18 @@
+"""What a process that forwards requests asks of the interpreter and of the system."""
+
+import contextlib
+import resource
+import sys
+
+SWITCH = 0.0005
+"""Seconds that the journal's thread may keep the interpreter from the event loop, each time the loop wants it back. It
+is Python's switch interval, 5 ms by default: longer than most live systems take to answer."""
+
+
+def prepare_process() -> None:
+    """What a process that forwards requests wants of the interpreter and of the system."""
+    sys.setswitchinterval(SWITCH)
+    # The soft limit of open files is often 1024, and a request needs several.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # where it may not be raised, what there is has to do
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,1 @@
+"""What the program says of itself: the operator's log, traces, durations."""

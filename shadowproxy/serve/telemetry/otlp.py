@@ -1,0 +1,170 @@
+"""Spans to a collector, by OpenTelemetry's SDK: the only place that knows it. When, and what: tracing.py."""
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+
+from shadowproxy import __version__
+from shadowproxy.exchange import Exchange, Request, Verdict
+from shadowproxy.serve.policy.identity import trace_id
+from shadowproxy.serve.policy.traceparent import TraceParent
+from shadowproxy.serve.telemetry.operator_log import Repeats, times
+from shadowproxy.serve.telemetry.spans import Place, spans
+
+FLUSH = 3.0
+"""Seconds that `close` gives a slow collector for the spans that wait for it."""
+
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_SPOKEN = "http/protobuf"
+_PLACEHOLDER = re.compile(r"%(?:%|(?:\([^)]*\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[a-zA-Z])")
+_log = logging.getLogger(__name__)
+
+
+def open_tracer(instance: str, collector: str | None) -> "Tracer":
+    """A tracer that is set up by the environment's OTEL_* variables. Raises what the SDK raises of bad ones."""
+    library = logging.getLogger("opentelemetry")
+    library.propagate = False
+    library.handlers = [_Library()]
+    protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _SPOKEN)
+    if protocol != _SPOKEN:
+        _log.warning(
+            "spans are told by %s (port 4318 of most collectors), not by %s",
+            _SPOKEN,
+            protocol,
+            extra={"event": "tracing_set_up"},
+        )
+    named = OTELResourceDetector().detect().attributes  # what the environment says stands
+    own = {"service.name": "shadowproxy", "service.version": __version__, "service.instance.id": instance}
+    ids = _Ids()
+    # Not at exit: by then the process must not wait any more. `close` is the end.
+    provider = TracerProvider(resource=Resource.create({**own, **named}), id_generator=ids, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    shown = _without_credentials(collector or "http://localhost:4318")
+    _log.info("sending spans to %s", shown, extra={"event": "tracing_on", "collector": shown})
+    return Tracer(provider, ids)
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+class Tracer:
+    """Owns the SDK's provider, with its queue and its thread: `close` it. `tell` is for one thread, the journal's."""
+
+    def __init__(self, provider: TracerProvider, ids: "_Ids") -> None:
+        self._provider = provider
+        self._ids = ids
+        self._tracer = provider.get_tracer("shadowproxy", __version__)
+        self._repeats = Repeats()
+
+    def tell(self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], places: Mapping[str, Place]) -> None:
+        """Never waits for a collector, and never raises: a record is not to be lost for its spans."""
+        try:
+            self._tell(exchange, verdicts, places)
+        except Exception:  # noqa: BLE001  # nobody says what the SDK raises
+            if count := self._repeats.worth_telling("defect"):
+                id = exchange.request.id
+                extra = {"event": "tracing_failed", "count": count, "request_id": id}
+                _log.exception("making spans failed%s; request %s", times(count), id, extra=extra)
+
+    def _tell(self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], places: Mapping[str, Place]) -> None:
+        parent = _caller(exchange.request)
+        self._ids.trace = int(trace_id(exchange.request.record), 16)
+        for span in spans(exchange, verdicts, places):
+            self._ids.span = int(span.id, 16)
+            kind = SpanKind.CLIENT if span.asked else SpanKind.INTERNAL
+            told = self._tracer.start_span(
+                span.name, parent, kind, attributes=span.attributes, start_time=span.begin, record_exception=False
+            )
+            if span.error is not None:
+                told.set_status(Status(StatusCode.ERROR, span.error))
+            told.end(end_time=span.end)
+            if parent is None:
+                parent = set_span_in_context(told, Context())  # live's comes first: the root of a trace begun here
+
+    def close(self) -> None:
+        """Let the collector take what waits, for FLUSH seconds at most. Blocks."""
+        # By itself the SDK takes 30 s where a collector is down. What is left behind ends with the process.
+        closing = threading.Thread(target=self._provider.shutdown, name="shadowproxy-tracing", daemon=True)
+        closing.start()
+        closing.join(FLUSH)
+        if closing.is_alive():
+            _log.warning("no more spans are told: the collector is too slow", extra={"event": "tracing_failed"})
+
+
+class _Ids(IdGenerator):
+    """Gives the IDs that it was told to give: those of the span that is being made."""
+
+    def __init__(self) -> None:
+        self.trace = 0
+        self.span = 0
+
+    def generate_trace_id(self) -> int:
+        return self.trace
+
+    def generate_span_id(self) -> int:
+        return self.span
+
+    def is_trace_id_random(self) -> bool:
+        return True  # a hash of what is random
+
+
+class _Library(logging.Handler):
+    """Passes on what the SDK has to say, as often as it is worth it: a dead collector has it speak every few seconds.
+
+    Only the exporter's lines pass with their arguments, which say what is wrong with the collector: elsewhere they
+    quote variables, which may hold credentials.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._repeats = Repeats()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = record.getMessage() if record.name.endswith(".trace_exporter") else _unquoted(str(record.msg))
+        if count := self._repeats.worth_telling(record.name, str(record.msg)):
+            extra = {"event": "tracing_failed", "count": count}
+            _log.warning("OpenTelemetry said%s: %s", times(count), words, extra=extra)
+
+
+def _unquoted(message: str) -> str:
+    """A message without its arguments: `...` stands for each."""
+    return _PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else "...", message)
+
+
+def _caller(request: Request) -> Context | None:
+    """The span of the caller's that a request names, if it names one. Two of them are none."""
+    named = [value for name, value in request.fields if name.lower() == b"traceparent"]
+    trace = TraceParent.of(named[0]) if len(named) == 1 else None
+    if trace is None:
+        return None
+    states = [value.decode("latin-1") for name, value in request.fields if name.lower() == b"tracestate"]
+    caller = SpanContext(
+        int(trace.trace, 16),
+        int(trace.span, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(trace.flags),
+        trace_state=TraceState.from_header(states),
+    )
+    return set_span_in_context(NonRecordingSpan(caller), Context())

@@ -1,0 +1,202 @@
+"""One endpoint, live or a shadow: where it is, how it is asked, and what came of it in the closed set of outcomes.
+
+The only place that knows httpx's errors: `_FAULTS` translates them once, and nothing else gets out.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from shadowproxy.exchange import Field, Fields, Outcome
+from shadowproxy.serve.http1.framing import ReplyHead
+from shadowproxy.serve.http1.section import Section
+from shadowproxy.serve.policy.edits import Edits
+from shadowproxy.serve.policy.query import QueryEdits
+from shadowproxy.serve.upstreams.answer import Answer
+from shadowproxy.serve.upstreams.asking import Asking, Message
+from shadowproxy.serve.upstreams.pool import Statistics, Wire
+
+
+class UpstreamError(Exception):
+    """The endpoint gave no answer, or broke off. `proxy_error` is its name in RFC 9209 section 2.3."""
+
+    def __init__(self, outcome: Outcome, error: str, *, proxy_error: str) -> None:
+        super().__init__(error)
+        self.outcome = outcome
+        self.proxy_error = proxy_error
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    outcome: Outcome
+    proxy_error: str
+
+
+# The first that fits is meant: the order is from special to general, and the last one fits every transport error.
+_FAULTS: tuple[tuple[type[Exception], _Fault], ...] = (
+    (httpx.ConnectTimeout, _Fault(Outcome.CONNECT_ERROR, "connection_timeout")),
+    (httpx.ConnectError, _Fault(Outcome.CONNECT_ERROR, "connection_refused")),
+    (httpx.TimeoutException, _Fault(Outcome.TIMEOUT, "http_response_timeout")),
+    (httpx.NetworkError, _Fault(Outcome.INCOMPLETE, "http_response_incomplete")),
+    (httpx.TransportError, _Fault(Outcome.PROTOCOL_ERROR, "http_protocol_error")),
+)
+_TLS_FAULT = _Fault(Outcome.TLS_ERROR, "tls_protocol_error")
+
+
+def translated(error: Exception) -> UpstreamError | None:
+    """What the wire told, in the words of the log; None where that is no error of the wire's."""
+    if not isinstance(error, httpx.TransportError):
+        return None
+    fault = next(fault for kind, fault in _FAULTS if isinstance(error, kind))
+    if isinstance(error.__cause__, ssl.SSLError):
+        fault = _TLS_FAULT
+    words = str(error).splitlines() or [type(error).__name__]
+    return UpstreamError(fault.outcome, words[0], proxy_error=fault.proxy_error)
+
+
+def tls_context(*, ca: str | None, cert: str | None, key: str | None, verify: bool) -> ssl.SSLContext:
+    """Raises OSError or ssl.SSLError where a file cannot be used."""
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["http/1.1"])
+    if cert is not None:
+        context.load_cert_chain(cert, key, password=lambda: b"")  # an encrypted key is an error, never a prompt
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Endpoint:
+    """Owns its connections, until `aclose`. `silence` and `connect_timeout` are seconds.
+
+    `host` is the Host field's value: "upstream" for the URL's own, "preserve" for the caller's, or any other literal.
+    `query` changes the parameters of every request's target.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connect_timeout: float = 5.0,
+        silence: float = 60.0,
+        host: str = "upstream",
+        removed: frozenset[bytes] = frozenset(),
+        put: Fields = (),
+        query: QueryEdits | None = None,
+        retry: bool = False,
+        pace: float = 0.0,
+    ) -> None:
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        self.url = url
+        self._base = parts.path.rstrip("/").encode()
+        self._silence = silence
+        self._retry = retry
+        own_host = parts.netloc.rpartition("@")[2].removesuffix(":443" if secure else ":80")
+        literal = {"upstream": own_host.encode(), "preserve": None}.get(host, host.encode())
+        self._edits = Edits(host=literal, own_host=own_host.encode(), removed=removed, put=put)
+        self._query = query or QueryEdits()
+        context = (tls or ssl.create_default_context()) if secure else None
+        port = parts.port or (443 if secure else 80)
+        self._wire = Wire(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, pace=pace)
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.url} {self._wire.statistics()}>"
+
+    def statistics(self) -> Statistics:
+        return self._wire.statistics()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+    async def ask(
+        self,
+        method: str,
+        target: bytes,
+        fields: Iterable[Field],
+        body: bytes | AsyncIterable[bytes],
+        section: Section | None = None,
+    ) -> "Answering":
+        """Send a request and return when the head of the answer is in. `fields` come behind those of `section`.
+
+        Raises UpstreamError, and whatever `body` itself raises.
+        """
+        answering = self.start(method, target, fields, body, section)
+        await answering.wait_head()
+        return answering
+
+    def start(
+        self,
+        method: str,
+        target: bytes,
+        fields: Iterable[Field],
+        body: bytes | AsyncIterable[bytes],
+        section: Section | None = None,
+    ) -> "Answering":
+        """Send a request. `wait_head` of what is returned, then read it or abandon it."""
+        answering = Answering(self._wire.loop)
+        self.begin(answering, method, target, fields, body, section)
+        return answering
+
+    def begin(
+        self,
+        asking: Asking,
+        method: str,
+        target: bytes,
+        fields: Iterable[Field],
+        body: bytes | AsyncIterable[bytes],
+        section: Section | None = None,
+    ) -> None:
+        """Send a request, and tell `asking` what comes of it. `fields` come behind those of `section`.
+
+        A body held whole is sent once more where the connection turns out to have been closed before. RFC 9110 section
+        9.2.2 leaves that to what a proxy knows; what it goes by is at IDLE_CLOSE.
+        """
+        if target != b"*":
+            target = self._base + self._query.target(target)
+        head, chunked = self._edits.head(method, target, fields, section)
+        again = self._retry and isinstance(body, bytes)
+        self._wire.begin(asking, Message(method, head, body, chunked=chunked, silence=self._silence, again=again))
+
+
+class Answering(Answer):
+    """An answer that is coming in, once `wait_head` has returned. What is raised of it is UpstreamError.
+
+    Only end-to-end fields are among `fields`. `names` are its head's.
+    """
+
+    __slots__ = ("fields", "names", "status")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.status = 0
+        self.fields: Fields = ()
+        self.names: Mapping[bytes, bytes] = {}
+
+    def begins(self, head: ReplyHead) -> None:
+        self.status = head.status
+        self.names = head.names
+        self.fields = head.section.fields
+        super().begins(head)
+
+    def told(self, error: Exception) -> Exception:
+        told = translated(error)
+        if told is None:
+            return error  # what the request's own body raised
+        told.__cause__ = error
+        return told

@@ -1,0 +1,37 @@
+"""What each of several workers is given: its share of the configuration, and what went before."""
+
+from dataclasses import replace
+
+from shadowproxy.config import Budget, Config
+from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.sidecar.share import Used
+
+
+def share(config: Config, number: int) -> Config:
+    """What worker `number` is to keep to, so that all of them together keep to `config`.
+
+    Memory and budgets are shared out evenly; what is left over of a budget goes to the first workers.
+    """
+    workers = config.workers
+    return replace(
+        config,
+        workers=1,
+        limits=replace(config.limits, memory=config.limits.memory // workers),
+        shadows={
+            name: replace(shadow, budget=_budget(shadow.budget, number, workers))
+            for name, shadow in config.shadows.items()
+        },
+    )
+
+
+def used(census: Census | None) -> dict[str, Used]:
+    """What a worker that counted this had used of its budgets."""
+    shadows = census.shadows if census is not None else ()
+    return {shadow.name: Used(shadow.begun, shadow.budget_left) for shadow in shadows}
+
+
+def _budget(budget: Budget, number: int, workers: int) -> Budget:
+    if budget.requests is None:
+        return budget
+    each, over = divmod(budget.requests, workers)
+    return replace(budget, requests=each + (number < over))
