@@ -128,4 +128,4 @@ def test_the_cause_of_an_error_is_read_in_one_place() -> None:
     sources = [
         path for path in (ROOT / "shadowproxy").rglob("*.py") if re.search(r"__cause__(?! = )", path.read_text())
     ]
-    assert [path.name for path in sources] == ["upstream.py"]
+    assert [path.name for path in sources] == ["endpoint.py"]
