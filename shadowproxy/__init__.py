@@ -14,6 +14,6 @@ def compiled() -> bool:
     return found is not None and isinstance(found.loader, ExtensionFileLoader)
 
 
-def told_version() -> str:
+def version_text() -> str:
     """The version as a person is told it."""
     return f"{__version__} (compiled)" if compiled() else __version__

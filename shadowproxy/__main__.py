@@ -7,7 +7,7 @@ answered before click is imported; not even typing is here, which costs half as 
 import os
 import sys
 
-from shadowproxy import told_version
+from shadowproxy import version_text
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     match sys.argv[1:]:
         case ["--version" | "-V"]:
             try:
-                os.write(1, f"shadowproxy {told_version()}\n".encode())
+                os.write(1, f"shadowproxy {version_text()}\n".encode())
             except OSError as error:
                 sys.exit(f"shadowproxy: cannot write to standard output: {error.strerror}")
             return

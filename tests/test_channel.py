@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
-from shadowproxy.serve.workers.channel import UNANSWERED, Answers, Calls, NoAnswer, Refused
+from shadowproxy.serve.workers.channel import UNANSWERED, Answers, CallFailed, Calls, NoReply
 
 
 class Ends:
@@ -34,7 +34,7 @@ class Ends:
         return "late"
 
     async def _refuse(self) -> None:
-        raise Refused("not today")
+        raise CallFailed("not today")
 
     async def _hear(self, what: object) -> None:
         self.heard.append(what)
@@ -59,7 +59,7 @@ async def test_a_call_is_answered(ends: Ends) -> None:
 
 
 async def test_a_refusal_is_told_in_its_words(ends: Ends) -> None:
-    with pytest.raises(Refused, match="not today"):
+    with pytest.raises(CallFailed, match="not today"):
         await ends.calls.call("refuse", within=5)
     assert await ends.calls.call("add", 1, 1, within=5) == 2
 
@@ -67,14 +67,14 @@ async def test_a_refusal_is_told_in_its_words(ends: Ends) -> None:
 async def test_a_defect_is_told_as_one_and_the_next_call_is_answered(
     ends: Ends, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(Refused, match="add failed: a defect in the proxy"):
+    with pytest.raises(CallFailed, match="add failed: a defect in the proxy"):
         await ends.calls.call("add", 1, "no number", within=5)
     assert [line.exc_info is not None for line in caplog.records] == [True]
     assert await ends.calls.call("add", 1, 1, within=5) == 2
 
 
 async def test_a_call_waits_no_longer_than_it_says_and_its_answer_is_for_nobody_else(ends: Ends) -> None:
-    with pytest.raises(NoAnswer, match=r"worker 3 has not answered within 0\.01 s"):
+    with pytest.raises(NoReply, match=r"worker 3 has not answered within 0\.01 s"):
         await ends.calls.call("hang", within=0.01)
     adding = asyncio.get_running_loop().create_task(ends.calls.call("add", 2, 2, within=5))
     await asyncio.sleep(0)
@@ -84,9 +84,9 @@ async def test_a_call_waits_no_longer_than_it_says_and_its_answer_is_for_nobody_
 
 async def test_only_so_many_calls_wait_for_one_that_hangs_but_those_that_must_are_heard(ends: Ends) -> None:
     for _ in range(UNANSWERED):
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoReply):
             await ends.calls.call("hang", within=0)
-    with pytest.raises(NoAnswer, match="does not answer"):
+    with pytest.raises(NoReply, match="does not answer"):
         await ends.calls.call("hear", "dropped", within=5)
     hearing = asyncio.get_running_loop().create_task(ends.calls.call("hear", "steered", within=5, must=True))
     await asyncio.sleep(0)
@@ -101,11 +101,11 @@ async def test_one_that_has_ended_answers_nothing_more_but_its_last_word(ends: E
     await asyncio.sleep(0.01)
     ends.serving.cancel()
     await ends.answers.aclose({"counted": 7})
-    with pytest.raises(NoAnswer, match="worker 3 has ended"):
+    with pytest.raises(NoReply, match="worker 3 has ended"):
         await hanging
     await asyncio.wait_for(ends.calls.gone.wait(), 5)
     assert ends.calls.last_word == {"counted": 7}
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoReply):
         await ends.calls.call("add", 1, 1, within=5)
 
 
@@ -122,7 +122,7 @@ def test_a_worker_whose_caller_is_gone_ends_in_order(loop: Callable[[], asyncio.
         both.answers = Answers({"hang": gone.wait})
         await both.open()
         for _ in range(3):  # the reply to the first finds nobody; those to the others find a closed transport
-            with pytest.raises(NoAnswer):
+            with pytest.raises(NoReply):
                 await both.calls.call("hang", within=0.01)
         await both.calls.aclose()
         await asyncio.sleep(0.01)

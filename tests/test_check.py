@@ -27,7 +27,7 @@ from shadowproxy.check.certificates import dated, validity
 from shadowproxy.check.endpoints import Ask
 from shadowproxy.check.finding import Finding, Level, ok
 from shadowproxy.check.machine import open_files, size
-from shadowproxy.check.told import WIDTH, lines
+from shadowproxy.check.screen import WIDTH, lines
 from shadowproxy.config import Config, load
 
 OK, WARN, FAIL = Level.OK, Level.WARN, Level.FAIL

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from shadowproxy import told_version
+from shadowproxy import version_text
 from shadowproxy.cli import commands
 
 PROGRAM = [sys.executable, "-m", "shadowproxy"]
@@ -88,7 +88,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("word", ["--version", "-V"])
 def test_the_version_is_one_line(word: str) -> None:
-    assert run(word).stdout == f"shadowproxy {told_version()}\n"
+    assert run(word).stdout == f"shadowproxy {version_text()}\n"
 
 
 def test_saying_the_version_loads_nothing_that_starting_python_does_not() -> None:

@@ -25,9 +25,9 @@ from shadowproxy.serve.telemetry.operator_log import (
     WAITING,
     Form,
     OperatorLog,
+    OperatorLogSettings,
     Repeats,
     Served,
-    Telling,
     opened,
 )
 
@@ -83,7 +83,7 @@ def test_what_another_library_attaches_is_left_out() -> None:
 async def test_of_what_asyncio_says_of_a_lost_exception_its_words_are_left_out() -> None:
     stream = io.StringIO()
     loop = asyncio.get_running_loop()
-    with opened(Telling(form="json"), stream):
+    with opened(OperatorLogSettings(form="json"), stream):
         error = ValueError("s3cret")
         loop.default_exception_handler({"message": "Task exception was never retrieved", "exception": error})
         loop.default_exception_handler({"message": "lost", "future": f"<Task exception={error!r}>"})
@@ -160,7 +160,7 @@ def test_a_terminal_is_written_text_and_anything_else_json(stream: io.StringIO, 
 )
 def test_the_level_decides_what_is_told_and_of_other_libraries_only_warnings_are(level: Any, heard: list[str]) -> None:
     stream = io.StringIO()
-    with opened(Telling(level=level, form="json"), stream):
+    with opened(OperatorLogSettings(level=level, form="json"), stream):
         own, other = logging.getLogger("shadowproxy.serve.x"), logging.getLogger("elsewhere")
         for name in ("debug", "info", "warning", "error"):
             getattr(own, name)(name)

@@ -30,7 +30,7 @@ from shadowproxy.redaction import Redaction
 from shadowproxy.replay.again import Again, Unfit, again
 from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError, Tally
 from shadowproxy.replay.run import send_all
-from shadowproxy.replay.told import lines as told
+from shadowproxy.replay.screen import lines as screen
 from shadowproxy.serve.policy.rewrite import located
 
 JSON = ((b"Content-Type", b"application/json"),)
@@ -177,7 +177,7 @@ def test_a_credential_that_an_earlier_version_logged_is_held_back_unless_it_may_
 def test_what_was_left_out_is_told_in_words() -> None:
     tally = Tally(begun=2, left_out=Counter({";jsessionid": 1, "?": 2, "?token": 1, "x-up": 2}))
     plan = Plan(logs=(), name="new", shadow=Shadow(url="http://a"), output=Path("new"))
-    assert [words for words in told(plan, tally) if words.startswith("left out")] == [
+    assert [words for words in screen(plan, tally) if words.startswith("left out")] == [
         "left out    jsessionid in the path, redacted in the log, in 1 request",
         "left out    a part of the query, redacted in the log, in 2 requests",
         "left out    token, redacted in the log, in 1 request; fill it in: --query 'token=${NAME}'",
@@ -413,7 +413,7 @@ async def test_what_is_not_sent_is_counted_under_its_reason(tmp_path: Path) -> N
         tally = await send_all(made)
     assert (tally.begun, dict(tally.skipped)) == (1, {Unfit.NOT_WHOLE: 1})
     assert dict(tally.unreadable) == {"not a record": 2, "torn line": 1}
-    said = "\n".join(told(made, tally))
+    said = "\n".join(screen(made, tally))
     assert "1 request: the log does not have the whole body" in said
     assert "2 lines of the log: not a record" in said
 
@@ -431,7 +431,7 @@ async def test_what_changes_something_is_not_done_again_unless_it_is_named(tmp_p
         assert sorted(request.method.decode() for request in origin.requests) == sorted(harmless)
     assert tally.skipped == {Unfit.METHOD: 6}
     assert dict(tally.methods) == {"PUT": 2, "PATCH": 1, "DELETE": 2, "PURGE": 1}
-    (said,) = [each for each in told(made, tally) if each.startswith("not sent")]
+    (said,) = [each for each in screen(made, tally) if each.startswith("not sent")]
     assert said == (
         "not sent    6 requests: what such a method changes would be changed again "
         "(DELETE 2, PATCH 1, PURGE 1, PUT 2); "
@@ -475,7 +475,7 @@ async def test_an_interrupt_ends_it_at_once_with_every_begun_request_in_the_log(
     assert tally.outcomes == {Outcome.OK: 2, Outcome.SHUTDOWN: 2}
     assert [each.shadows["new"].outcome for each in records(tmp_path / "new")].count(Outcome.SHUTDOWN) == 2
     assert len(records(tmp_path / "new")) == tally.begun == 4
-    assert "(ended early)" in "\n".join(told(made, tally))
+    assert "(ended early)" in "\n".join(screen(made, tally))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

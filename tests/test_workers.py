@@ -22,8 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shadowproxy import config
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve.telemetry.operator_log import Telling
-from shadowproxy.serve.workers.channel import Refused
+from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.workers.channel import CallFailed
 from shadowproxy.serve.workers.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
@@ -257,7 +257,7 @@ class Unwilling:
 
     async def call(self, what: str, *_: object, **__: object) -> None:
         if what == "adopt" and self.refuses:
-            raise Refused("adopt failed: a defect in the proxy; its log says more")
+            raise CallFailed("adopt failed: a defect in the proxy; its log says more")
 
     async def look(self) -> None:
         pass
@@ -272,7 +272,7 @@ async def test_a_worker_that_cannot_take_a_reload_on_is_killed_to_be_started_und
     file = tmp_path / "config.yaml"
     settings = {"workers": 2, "live": {"url": "http://127.0.0.1:9"}, "log": {"path": str(tmp_path / "log")}}
     file.write_text(json.dumps(settings))
-    supervisor = Supervisor(config.load(file), file, Telling())
+    supervisor = Supervisor(config.load(file), file, OperatorLogSettings())
     willing, unwilling = each = Unwilling(0, refuses=False), Unwilling(1, refuses=True)
     for place, worker in zip(supervisor._places, each, strict=True):
         place.worker = cast(Any, worker)

@@ -1,6 +1,6 @@
 """What `shadowproxy check` says of a configuration: what it means in plain words, and whether it will work here.
 
-`endpoints.py`, `certificates.py` and `machine.py` look, `told.py` puts it on one screen. Nothing is written, and
+`endpoints.py`, `certificates.py` and `machine.py` look, `screen.py` puts it on one screen. Nothing is written, and
 nothing is changed; each endpoint is sent one request, unless it is asked for none.
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shadowproxy import told_version
+from shadowproxy import version_text
 
 if TYPE_CHECKING:
     from shadowproxy.config import Config
@@ -65,7 +65,7 @@ def examples(*lines: str) -> str:
         "shadowproxy report shadow-log",
     ),
 )
-@click.version_option(told_version(), "-V", "--version", message="shadowproxy %(version)s")
+@click.version_option(version_text(), "-V", "--version", message="shadowproxy %(version)s")
 def commands() -> None:
     """Ask a new model the same requests as the live one, without the caller noticing."""
 

@@ -91,7 +91,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.compare.fold.progress import reading
     from shadowproxy.replay.plan import Plan, ReplayError
     from shadowproxy.replay.run import replay as replayed
-    from shadowproxy.replay.told import lines
+    from shadowproxy.replay.screen import lines
 
     try:
         plan = Plan(

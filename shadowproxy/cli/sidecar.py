@@ -106,12 +106,12 @@ def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags
     config = _configured(file, flags)
     from shadowproxy.serve.callers.addresses import StartError
     from shadowproxy.serve.run import run
-    from shadowproxy.serve.telemetry.operator_log import Telling
+    from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
     gc.freeze()
     gc.enable()
     try:
-        status = run(config, file, Telling(level, form, access))
+        status = run(config, file, OperatorLogSettings(level, form, access))
     except StartError as error:
         raise Fault(str(error)) from None
     sys.exit(status)
@@ -148,7 +148,7 @@ def check(file: Path | None, path: str, method: str, no_request: bool, **flags: 
     config = _configured(file, flags)
     from shadowproxy.check import examine
     from shadowproxy.check.endpoints import Ask
-    from shadowproxy.check.told import lines
+    from shadowproxy.check.screen import lines
     from shadowproxy.config import given
 
     found = examine(config, None if no_request else Ask(method, path))

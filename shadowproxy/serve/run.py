@@ -10,33 +10,33 @@ import uvloop
 from shadowproxy.config import Config
 from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.sidecar.program import Program
-from shadowproxy.serve.sidecar.reload import tell_repeated, warn
+from shadowproxy.serve.sidecar.reload import log_repeated_methods, warn
 from shadowproxy.serve.sidecar.root import Sidecar
 from shadowproxy.serve.system import signals
 from shadowproxy.serve.system.interpreter import prepare_process
 from shadowproxy.serve.telemetry import operator_log
-from shadowproxy.serve.telemetry.operator_log import Telling
+from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
 _log = logging.getLogger("shadowproxy")
 
 
-def run(config: Config, file: Path | None = None, telling: Telling | None = None) -> int:
+def run(config: Config, file: Path | None = None, log_settings: OperatorLogSettings | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then stop cleanly and return the exit status; a second signal hurries.
 
     `file` is what `config` was read from: it is read again on SIGHUP and when it changes.
-    The operator's log goes to standard error, as `telling` says. Raises StartError.
+    The operator's log goes to standard error, as `log_settings` says. Raises StartError.
     """
-    telling = telling or Telling()
-    with operator_log.opened(telling) as told:
+    log_settings = log_settings or OperatorLogSettings()
+    with operator_log.opened(log_settings) as told:
         prepare_process()
-        access = told.access if telling.access else None
+        access = told.access if log_settings.access else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if config.workers == 1:
                 status = runner.run(_run(Sidecar(config, file, access)))
             else:
                 from shadowproxy.serve.workers.supervisor import Supervisor
 
-                status = runner.run(_run(Supervisor(config, file, telling)))
+                status = runner.run(_run(Supervisor(config, file, log_settings)))
         signals.ignore()
         return status
 
@@ -63,7 +63,7 @@ async def _run(serving: Program) -> int:
 async def _serve(serving: Program) -> None:
     async with serving:
         _log.info("%s", serving.describe(), extra={"event": "started", **serving.particulars()})
-        tell_repeated(serving.config)
+        log_repeated_methods(serving.config)
         await serving.wait_stopping()
         drain = serving.config.drain
         stopping = {"event": "stopping", "seconds": drain}

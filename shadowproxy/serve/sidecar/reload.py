@@ -122,7 +122,7 @@ class Reloads:
             extra = {"event": "restart_needed", "key": name}
             _log.warning("%s was changed in the configuration file: that takes a restart", name, extra=extra)
         warn(config)
-        tell_repeated(config)
+        log_repeated_methods(config)
         number = self.told.generation
         reloaded = {"event": "reloaded", "generation": number}
         _log.info("configuration %d is in force: %s", number, endpoints(config), extra=reloaded)
@@ -188,7 +188,7 @@ def warn(config: Config) -> None:
         _log.warning("%s", warning, extra={"event": "config_warning"})
 
 
-def tell_repeated(config: Config) -> None:
+def log_repeated_methods(config: Config) -> None:
     """Say what callers' requests do a second time: an operator is to know before a shadow deletes what live deleted."""
     for name, methods, words in repeats(config):
         _log.info("%s", words, extra={"event": "repeated", "shadow": name, "methods": list(methods)})

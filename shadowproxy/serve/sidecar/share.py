@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from shadowproxy.config import Config
 from shadowproxy.serve.callers.balance import Board
 from shadowproxy.serve.sidecar.steering import Steering
-from shadowproxy.serve.telemetry.operator_log import Telling
+from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class BudgetUsed:
     """What was used of a shadow's budget before: requests begun, and the seconds left, None where unbounded."""
 
     begun: int
@@ -19,7 +19,7 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class WorkerStart:
     """What a worker begins with. `config` is its share of the whole, `number` its own among `workers`, from 0.
 
     `outputs` are the files that standard error and output are, by the names that they had when all of it began.
@@ -28,9 +28,9 @@ class Start:
     number: int
     workers: int
     config: Config
-    telling: Telling
+    log_settings: OperatorLogSettings
     steering: Steering
-    used: Mapping[str, Used]
+    used: Mapping[str, BudgetUsed]
     outputs: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -38,6 +38,6 @@ class Start:
 class Share:
     """What makes a process one of several workers: the socket and the board that all of them have."""
 
-    start: Start
+    start: WorkerStart
     listening: socket.socket
     board: Board

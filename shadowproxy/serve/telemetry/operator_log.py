@@ -57,7 +57,7 @@ _BARE = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "tas
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class OperatorLogSettings:
     """How much is told, and how: `auto` is text on a terminal and JSON elsewhere. `access`: a line for each request."""
 
     level: Level = "info"
@@ -181,14 +181,16 @@ def _pieces(lines: list[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def opened(telling: Telling, stream: TextIO | None = None, worker: int | None = None) -> Iterator[OperatorLog]:
+def opened(
+    settings: OperatorLogSettings, stream: TextIO | None = None, worker: int | None = None
+) -> Iterator[OperatorLog]:
     """What every room says goes to standard error while this is open; of other libraries, warnings and worse.
 
     Where there are several workers, `worker` says in each line which of them it is.
     """
-    handler = OperatorLog(telling.form, stream, worker)
+    handler = OperatorLog(settings.form, stream, worker)
     root, own = logging.getLogger(), logging.getLogger(_OWN)
-    level = logging.getLevelNamesMapping()[telling.level.upper()]
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
     before = root.level, own.level
     root.addHandler(handler)
     root.setLevel(max(level, logging.WARNING))

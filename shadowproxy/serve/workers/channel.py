@@ -28,11 +28,11 @@ LAST_WORD = 0
 """The number of what a worker says at its end without being asked; calls are counted from 1."""
 
 
-class NoAnswer(Exception):
+class NoReply(Exception):
     """The other end has not answered in time, or is gone. One line."""
 
 
-class Refused(Exception):
+class CallFailed(Exception):
     """The other end has answered that it cannot be done. One line."""
 
 
@@ -64,19 +64,19 @@ class Calls:
         self._writer.close()
 
     async def call(self, what: str, *arguments: object, within: float, must: bool = False) -> Any:
-        """The reply to a call, within so many seconds. Raises NoAnswer, or Refused where the worker says so.
+        """The reply to a call, within so many seconds. Raises NoReply, or CallFailed where the worker says so.
 
         What `must` come through waits in the socket for as long as the worker hangs.
         """
         if self.gone.is_set() or (len(self._waiting) >= UNANSWERED and not must):
-            raise NoAnswer(f"{self._name} does not answer")
+            raise NoReply(f"{self._name} does not answer")
         number = next(self._numbers)
         self._waiting[number] = reply = asyncio.get_running_loop().create_future()
         self._writer.write(_packed((number, what, arguments)))
         # A reply that comes too late is still taken out of `_waiting`: until then the worker counts as hanging.
         done, _ = await asyncio.wait((reply,), timeout=within)
         if not done:
-            raise NoAnswer(f"{self._name} has not answered within {within:g} s")
+            raise NoReply(f"{self._name} has not answered within {within:g} s")
         told, error = reply.result()
         if error is not None:
             raise error
@@ -89,14 +89,14 @@ class Calls:
                 if number == LAST_WORD:
                     self.last_word = told
                 elif (reply := self._waiting.pop(number, None)) is not None:
-                    reply.set_result((told, None if refused is None else Refused(refused)))
+                    reply.set_result((told, None if refused is None else CallFailed(refused)))
         except (asyncio.IncompleteReadError, OSError):
             pass  # it has ended: what of it is not well is seen by its exit status
         finally:
             self.gone.set()
             for reply in self._waiting.values():
                 if not reply.done():
-                    reply.set_result((None, NoAnswer(f"{self._name} has ended")))
+                    reply.set_result((None, NoReply(f"{self._name} has ended")))
             self._waiting.clear()
 
 
@@ -112,7 +112,7 @@ class Answers:
         self._reader, self._writer = await asyncio.open_unix_connection(sock=theirs)
 
     async def serve(self) -> None:
-        """Answer one call after the other. What a call raises as Refused is its reply."""
+        """Answer one call after the other. What a call raises as CallFailed is its reply."""
         while True:
             try:
                 number, what, arguments = await _unpacked(self._reader)
@@ -120,7 +120,7 @@ class Answers:
                 return
             try:
                 told, refused = await self._table[what](*arguments), None
-            except Refused as why:
+            except CallFailed as why:
                 told, refused = None, str(why)
             except Exception:  # noqa: BLE001  # one defect must not leave the supervisor without answers
                 _log.exception("a defect in the proxy, answering the supervisor", extra={"event": "defect"})

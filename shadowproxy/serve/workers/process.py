@@ -30,11 +30,11 @@ from shadowproxy.serve.callers.balance import Board
 from shadowproxy.serve.sidecar.contexts import Contexts
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.root import Sidecar
-from shadowproxy.serve.sidecar.share import Share, Start
+from shadowproxy.serve.sidecar.share import Share, WorkerStart
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.system.interpreter import prepare_process
 from shadowproxy.serve.telemetry import operator_log
-from shadowproxy.serve.workers.channel import Answers, Refused
+from shadowproxy.serve.workers.channel import Answers, CallFailed
 
 _log = logging.getLogger("shadowproxy")
 
@@ -93,16 +93,16 @@ class _Worker:
         self._next: tuple[Config, Contexts]
         self._starting = asyncio.Lock()
 
-    async def start(self, start: Start) -> Census:
-        told = self._log.enter_context(operator_log.opened(start.telling, worker=start.number))
-        access = told.access if start.telling.access else None
+    async def start(self, start: WorkerStart) -> Census:
+        told = self._log.enter_context(operator_log.opened(start.log_settings, worker=start.number))
+        access = told.access if start.log_settings.access else None
         share = Share(start, self._listening, Board(self._board, start.workers))
         self._sidecar = Sidecar(start.config, access=access, share=share)
         async with self._starting:
             try:
                 await self._sidecar.__aenter__()
             except StartError as error:
-                raise Refused(str(error)) from error
+                raise CallFailed(str(error)) from error
             self._started = True
         return self._sidecar.census()
 
@@ -128,7 +128,7 @@ class _Worker:
         try:
             self._next = config, await self._sidecar.prepare(config, only)
         except GenerationError as error:
-            raise Refused(str(error)) from error
+            raise CallFailed(str(error)) from error
 
     async def adopt(self) -> None:
         self._sidecar.switch(*self._next)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from shadowproxy.config import Budget, Config
 from shadowproxy.serve.admin.census import Census
-from shadowproxy.serve.sidecar.share import Used
+from shadowproxy.serve.sidecar.share import BudgetUsed
 
 
 def share(config: Config, number: int) -> Config:
@@ -24,10 +24,10 @@ def share(config: Config, number: int) -> Config:
     )
 
 
-def used(census: Census | None) -> dict[str, Used]:
+def used(census: Census | None) -> dict[str, BudgetUsed]:
     """What a worker that counted this had used of its budgets."""
     shadows = census.shadows if census is not None else ()
-    return {shadow.name: Used(shadow.begun, shadow.budget_left) for shadow in shadows}
+    return {shadow.name: BudgetUsed(shadow.begun, shadow.budget_left) for shadow in shadows}
 
 
 def _budget(budget: Budget, number: int, workers: int) -> Budget:

@@ -37,12 +37,12 @@ from shadowproxy.serve.sidecar import generation
 from shadowproxy.serve.sidecar.contexts import ContextError
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.program import Program
-from shadowproxy.serve.sidecar.share import Start, Used
+from shadowproxy.serve.sidecar.share import BudgetUsed, WorkerStart
 from shadowproxy.serve.sidecar.steering import Steering, names
 from shadowproxy.serve.system.preload import preload
-from shadowproxy.serve.telemetry.operator_log import Telling
+from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 from shadowproxy.serve.workers import shares
-from shadowproxy.serve.workers.channel import Calls, NoAnswer, Refused
+from shadowproxy.serve.workers.channel import CallFailed, Calls, NoReply
 
 ANSWER = 1.0
 STARTING = 60.0
@@ -99,7 +99,7 @@ class _Worker:
         """Ask what it has counted; where it does not answer, what it last told stands."""
         try:
             self.census = await self.calls.call("census", within=ANSWER)
-        except NoAnswer as why:
+        except NoReply as why:
             if self.runs and not self.silent:
                 _log.warning("%s: what it told last is told on", why, extra={"event": "worker_silent"})
             self.silent = True
@@ -133,7 +133,7 @@ class _Place:
         self.number = number
         self.worker: _Worker | None = None
         self.ended: Census | None = None
-        self.used: dict[str, Used] = {}
+        self.used: dict[str, BudgetUsed] = {}
 
     def note_end(self, worker: _Worker) -> None:
         """Keep what is to be kept of a worker that has ended."""
@@ -146,10 +146,10 @@ class _Place:
 class Supervisor(Program):
     """Owns the listening sockets, the admin server and the workers."""
 
-    def __init__(self, config: Config, file: Path | None, telling: Telling) -> None:
+    def __init__(self, config: Config, file: Path | None, log_settings: OperatorLogSettings) -> None:
         super().__init__(file)
         self._config = config
-        self._telling = telling
+        self._log_settings = log_settings
         self._steering = Steering()
         self._places = [_Place(number) for number in range(config.workers)]
         self._restarts = 0
@@ -215,12 +215,12 @@ class Supervisor(Program):
         """Have all workers as operators want it. Raises Unconfirmed where one has not said in time that it is so."""
         self._steering = steering
         answers = await self.ask("steer", steering, must=True)
-        silent = [str(answer) for answer in answers if isinstance(answer, NoAnswer)]
+        silent = [str(answer) for answer in answers if isinstance(answer, NoReply)]
         if silent:
             raise Unconfirmed(f"{', '.join(silent)}: it will be so there as soon as it does")
 
     async def ask(self, what: str, *arguments: object, within: float = ANSWER, must: bool = False) -> list[Any]:
-        """Every running worker's answer, or the NoAnswer or Refused instead of it."""
+        """Every running worker's answer, or the NoReply or CallFailed instead of it."""
         calls: Sequence[Awaitable[Any]] = [
             worker.calls.call(what, *arguments, within=within, must=must) for worker in self._workers if worker.runs
         ]
@@ -254,7 +254,7 @@ class Supervisor(Program):
                 return_exceptions=True,
             )
             for worker, answer in zip(workers, prepared, strict=True):
-                if isinstance(answer, NoAnswer | Refused) and worker.runs:
+                if isinstance(answer, NoReply | CallFailed) and worker.runs:
                     raise GenerationError(str(answer))
             self._steering = self._steering.under(config, self.config)
             self._config = config
@@ -263,7 +263,7 @@ class Supervisor(Program):
                 *(worker.calls.call("adopt", within=ANSWER, must=True) for worker in workers), return_exceptions=True
             )
             for worker, answer in zip(workers, adopted, strict=True):
-                if isinstance(answer, NoAnswer):
+                if isinstance(answer, NoReply):
                     extra: dict[str, object] = {"event": "worker_silent"}
                     _log.warning("%s: it takes the new configuration on as soon as it does", answer, extra=extra)
                 elif isinstance(answer, Exception):
@@ -282,7 +282,7 @@ class Supervisor(Program):
         starting = [loop.create_task(self._start(place)) for place in self._places]
         try:
             await asyncio.gather(*starting)
-        except (NoAnswer, Refused, OSError) as error:
+        except (NoReply, CallFailed, OSError) as error:
             raise StartError(str(error)) from error
         finally:
             for each in starting:
@@ -290,10 +290,12 @@ class Supervisor(Program):
             await asyncio.wait(starting)
 
     async def _start(self, place: _Place) -> None:
-        """A new worker there. Raises OSError, Refused or NoAnswer, and leaves none behind then."""
+        """A new worker there. Raises OSError, CallFailed or NoReply, and leaves none behind then."""
         worker = await _Worker.spawn(place.number, self._socket, self._memory)
         config = shares.share(self.config, place.number)
-        start = Start(place.number, len(self._places), config, self._telling, self._steering, place.used, self._outputs)
+        start = WorkerStart(
+            place.number, len(self._places), config, self._log_settings, self._steering, place.used, self._outputs
+        )
         reopened = self._reopened
         try:
             worker.census = await worker.calls.call("start", start, within=STARTING)
@@ -301,7 +303,7 @@ class Supervisor(Program):
             if self._reopened != reopened:
                 worker.reopen()
             # Operators may have changed something since. A worker that hangs by now will hear of it when it wakes.
-            with contextlib.suppress(NoAnswer):
+            with contextlib.suppress(NoReply):
                 await worker.calls.call("steer", self._steering, within=ANSWER, must=True)
         except BaseException:
             if place.worker is None:
@@ -327,7 +329,7 @@ class Supervisor(Program):
             try:
                 async with self._changing:
                     await self._start(place)
-            except (NoAnswer, Refused, OSError) as error:
+            except (NoReply, CallFailed, OSError) as error:
                 extra = {"event": "worker_not_started", "worker": place.number, "error": str(error)}
                 _log.error("worker %d cannot be started, it is tried again: %s", place.number, error, extra=extra)
 
