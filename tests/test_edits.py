@@ -93,14 +93,14 @@ def test_a_section_is_written_as_its_fields_are_by_whomever_and_however_often(
     came: list[Field], own: list[Field], first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     section = Section(tuple(came))
-    section.came = 2
+    section.seen = 2
     by = [Edits(**first), Edits(**second)]
     for edits in [*by, *by]:
         assert edits.head("GET", b"/p", own, section) == edits.head("GET", b"/p", [*came, *own])
 
 
 def test_a_section_that_comes_for_ever_is_not_kept_as_every_reloads_endpoints_wrote_it() -> None:
-    section = Section(((b"Host", b"h"), (b"A", b"1")), came=2)
+    section = Section(((b"Host", b"h"), (b"A", b"1")), seen=2)
     for host in range(100):
         edits = Edits(host=b"h%d" % host, own_host=b"o")
         assert edits.head("GET", b"/", (), section)[0] == b"GET / HTTP/1.1\r\nHost: h%d\r\nA: 1\r\n\r\n" % host

@@ -244,7 +244,7 @@ def test_what_is_remembered_of_heads_is_bounded(size: int) -> None:
     def ask(number: int) -> None:
         read = framing.request_head(head(number))
         framing.reply_head(head(number).replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK"), "GET")
-        read.section.came = 2
+        read.section.seen = 2
         section_for_shadow(read.section, (), "s", credentials=False, record="")
 
     tracemalloc.start()

@@ -151,7 +151,7 @@ REPEATED = st.lists(
 def test_a_shadow_is_sent_the_same_of_what_came_before(fields: list[Field], own: Fields, credentials: bool) -> None:
     section = Section(tuple(fields))
     for number in range(4):
-        section.came += 1
+        section.seen += 1
         record = f"{RECORD[:-1]}{number}"
         sent, held_back = for_shadow([*fields, *own], "s", credentials=credentials, record=record)
         before, more, is_less = section_for_shadow(section, own, "s", credentials=credentials, record=record)

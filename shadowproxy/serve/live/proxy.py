@@ -143,7 +143,7 @@ class Proxy:
     async def _exchange(self, service: Service, call: Call, at_ns: int, record: str, request_id: str) -> None:
         head = call.head
         section = head.section
-        section.came += 1
+        section.seen += 1
         own: Fields = ()
         if service.id_name not in head.names or find(section.fields, service.id_name) is None:  # `Connection` named it
             own = ((service.id_header, request_id.encode()),)

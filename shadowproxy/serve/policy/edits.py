@@ -39,7 +39,7 @@ class Edits:
         """
         lines = [b"%b %b HTTP/1.1" % (method.encode(), target)]
         met: set[bytes] = set()
-        if section is not None and section.came > 1:
+        if section is not None and section.seen > 1:
             written, met_there = self._written(section)
             if written:
                 lines.append(written)

@@ -65,15 +65,15 @@ def section_for_shadow(
 
     It is found out once for all requests that have the section, unless it carries a trace.
     """
-    told = section.told.get(credentials) if section.told is not None else None
+    told = section.for_shadow.get(credentials) if section.for_shadow is not None else None
     if told is None:
         sent, held_back, is_traced = _passed(section.fields, shadow, credentials, record)
-        if is_traced or section.came < 2:
+        if is_traced or section.seen < 2:
             sent += own
             sent += _said_to(shadow)
             return None, sent, held_back
-        told = Section(tuple(sent), section.came), held_back
-        section.told = {**(section.told or {}), credentials: told}
+        told = Section(tuple(sent), section.seen), held_back
+        section.for_shadow = {**(section.for_shadow or {}), credentials: told}
     return told[0], [*own, *_said_to(shadow)], told[1]
 
 
