@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus, merge
-from shadowproxy.serve.journal.writer import LOSSES, WORKER_ENDED, Statistics
+from shadowproxy.serve.journal.queue import LOSSES, WORKER_ENDED
+from shadowproxy.serve.journal.root import Statistics
 from shadowproxy.serve.policy.sampling import Passed
 from shadowproxy.serve.telemetry.times import BOUNDS
 

@@ -23,7 +23,10 @@ from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.record import Record, Unreadable, read
 from shadowproxy.recorder import Policy, encode
 from shadowproxy.serve.journal import segments
-from shadowproxy.serve.journal.writer import LOSSES, Journal, Settings, Statistics, Word
+from shadowproxy.serve.journal.notices import Notice
+from shadowproxy.serve.journal.queue import LOSSES
+from shadowproxy.serve.journal.root import Journal, Statistics
+from shadowproxy.serve.journal.settings import Settings
 
 
 def exchange(number: int, body: bytes = b"") -> Exchange:
@@ -37,7 +40,7 @@ def line_of(told: Exchange) -> bytes:
 
 @contextmanager
 def journal(path: Path | str, **settings: Any) -> Iterator[Journal]:
-    usual: dict[str, Any] = {"proxy": "host/0", "notify": lambda word: None}
+    usual: dict[str, Any] = {"proxy": "host/0", "notify": lambda notice: None}
     own = {
         name: settings.pop(name)
         for name in ("notify", "write", "queue_limit", "proxy", "gather", "opening")
@@ -141,7 +144,7 @@ def test_a_log_that_cannot_be_opened_is_told_of_and_written_as_soon_as_it_can_be
     obstacle = tmp_path / "x"
     obstacle.write_text("")
     path = obstacle if made == "file" else obstacle / "log"
-    words: list[Word] = []
+    words: list[Notice] = []
     with journal(path, notify=words.append) as told:
         assert told.statistics().failing == "write_error"
         assert re.fullmatch("[A-Z][a-z ]+", told.statistics().last_error or "")
@@ -152,7 +155,7 @@ def test_a_log_that_cannot_be_opened_is_told_of_and_written_as_soon_as_it_can_be
         wait_until(lambda: told.statistics().failing is None)
         wait_until(lambda: any(each.event == "log_recovered" for each in words))
         assert [each.event for each in words if each.event != "records_lost"] == ["log_trouble", "log_recovered"]
-        assert f"the log cannot be written in {path}, records are lost until it can: " in words[0].line
+        assert f"the log cannot be written in {path}; records are lost until it can: " in words[0].line
         told.append(exchange(1), line_of)
     assert ids(path) == ["1"]
     assert told.statistics().lost == {"write_error": 1}
@@ -169,7 +172,7 @@ def test_a_directory_that_hangs_whoever_opens_it_is_waited_for_no_longer_than_a_
         return create(*arguments)
 
     monkeypatch.setattr(segments, "create", hang)
-    words: list[Word] = []
+    words: list[Notice] = []
     with journal(tmp_path, notify=words.append, opening=0.05) as told:
         assert told.statistics().failing == "write_error"
         told.append(exchange(0), line_of)
@@ -206,6 +209,20 @@ def test_a_dash_is_standard_output() -> None:
     assert run.stdout == b"".join(line_of(exchange(n)) for n in range(100))
 
 
+def test_standard_output_is_never_rotated(tmp_path: Path) -> None:
+    """However much was written: there is no second standard output."""
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_journal import exchange, journal, line_of, wait_until\n"
+        "with journal('-', rotate_size=1000, rotate_every=0.001) as told:\n"
+        "    for n in range(20):\n"
+        "        told.append(exchange(n), line_of); wait_until(lambda: told.statistics().queued == 0)\n"
+        "assert told.statistics().lost == {}, told.statistics()"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert run.stdout == b"".join(line_of(exchange(n)) for n in range(20))
+
+
 def test_a_full_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
     script = (
         "import sys, os; sys.path.insert(0, 'tests'); os.set_blocking(1, False)\n"
@@ -229,7 +246,7 @@ def test_what_comes_within_a_moment_is_one_write(tmp_path: Path) -> None:
 
     with journal(tmp_path, gather=0.1, write=write) as told:
         for at_rest in (False, True):  # or looking for more
-            wait_until(lambda wanted=at_rest: told._resting == wanted)  # type: ignore[misc]
+            wait_until(lambda wanted=at_rest: told._queue._resting == wanted)  # type: ignore[misc]
             before = len(sizes)
             for n in range(10):
                 told.append(exchange(n), line_of)
@@ -296,9 +313,9 @@ def test_closing_gives_up_on_a_hanging_disk_and_counts_what_it_held(tmp_path: Pa
     disk.reached.wait()
     told.close(0.05)
     assert told.statistics().lost == {"journal_closed": 200}
-    assert words == ["the log lost 200 records so far (journal_closed): the log did not take it in time"]
+    assert words == ["the log lost 200 records so far (journal_closed): the disk did not take it in time"]
     disk.gate.set()
-    told._writer.join(5)
+    told._writer._thread.join(5)
     assert told.statistics().written == 0, "a record is not both written and lost"
 
 
@@ -389,7 +406,7 @@ def test_of_a_torn_batch_the_whole_lines_count_as_written(tmp_path: Path) -> Non
         raise OSError(errno.ENOSPC, "full")
 
     told = Journal(tmp_path, proxy="p", notify=lambda word: None, write=write)
-    told._state = "open"  # fill the queue before the writer looks, so that there is one batch
+    told._queue.open()  # fill the queue before the writer looks, so that there is one batch
     for n in range(4):
         told.append(exchange(n), line_of)
     told.open()
@@ -451,8 +468,31 @@ def test_a_new_segment_that_cannot_be_opened_leaves_the_old_one_in_use(
                 wait_until(lambda: told.statistics().queued == 0)
         wait_until(lambda: bool(words))
     assert len(tries) == 1, "it is tried again in a while, not with each record"
-    assert words == ["the log goes on in its old segment, as no new one can be opened: Too many open files"]
+    assert words == ["no new segment of the log can be opened, so the old one stays in use: Too many open files"]
     assert ids(tmp_path) == [str(n) for n in range(5)]
+
+
+def test_a_log_that_cannot_be_opened_again_keeps_the_segment_that_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The segment is left after the write that failed; nothing that fails later may remove it and its records."""
+    disk = Disk()
+    tries: list[Any] = []
+
+    def refuse(*wanted: Any) -> Any:
+        tries.append(wanted)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with journal(tmp_path, write=disk.write, compress="none") as told:
+        told.append(exchange(0), line_of)
+        wait_until(lambda: told.statistics().written == 1)
+        disk.fault = errno.EIO
+        with monkeypatch.context() as patch:
+            patch.setattr(segments, "create", refuse)
+            while len(tries) < 2:
+                told.append(exchange(1), line_of)
+                time.sleep(0.005)
+        assert ids(tmp_path) == ["0"]
 
 
 def test_an_encoder_that_raises_costs_one_record_not_the_journal(tmp_path: Path) -> None:
@@ -514,7 +554,7 @@ def test_a_shorter_age_is_kept_to_though_nothing_is_written(tmp_path: Path, monk
 def test_closed_segments_that_fail_as_no_disk_does_are_told_of_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shadowproxy.serve.journal.writer.TIDY_EVERY", 0.01)
+    monkeypatch.setattr("shadowproxy.serve.journal.keeper.TIDY_EVERY", 0.01)
     words: list[str] = []
     tries: list[Path] = []
 
@@ -683,7 +723,7 @@ def test_a_disk_too_full_to_compress_keeps_the_segment_and_says_so_once(
     words: list[str] = []
     with journal(tmp_path, notify=lambda word: words.append(word.line), keep_age=None) as told:
         wait_until(lambda: bool(words))
-        told._tidy()
+        told._keeper.tidy()
     assert words == ["closed segments cannot be compressed or removed: No space left on device"]
     assert sorted(tmp_path.iterdir()) == paths
 

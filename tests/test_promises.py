@@ -40,7 +40,7 @@ from shadowproxy import record
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 from shadowproxy.serve.admin import metrics
-from shadowproxy.serve.journal.writer import Journal
+from shadowproxy.serve.journal.root import Journal
 
 ASKED = b"POST /v1/predict HTTP/1.1\r\nHost: h\r\nX-Request-ID: %s\r\nContent-Length: 4\r\n\r\nbody"
 LIVES = answer(b'{"late": true}', (b"Content-Type", b"application/json"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.serve.journal import writer
-from shadowproxy.serve.journal.writer import Journal
+from shadowproxy.serve.journal.queue import WORKER_ENDED
+from shadowproxy.serve.journal.root import Journal, Statistics
 from shadowproxy.serve.live.proxy import Proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import Lane
@@ -89,7 +89,7 @@ class Census:
     live_mirrored: Durations
     live_alone: Durations
     shadows: tuple[ShadowCensus, ...]
-    journal: writer.Statistics
+    journal: Statistics
     loop_lag: float
     memory_held: int
     memory_limit: int
@@ -218,9 +218,7 @@ def _counts(census: Census) -> Census:
             )
             for each in census.shadows
         ),
-        journal=books._replace(
-            queued=0, queued_bytes=0, failing=None, lost=_and(books.lost, writer.WORKER_ENDED, unwritten)
-        ),
+        journal=books._replace(queued=0, queued_bytes=0, failing=None, lost=_and(books.lost, WORKER_ENDED, unwritten)),
         loop_lag=0.0,
         memory_held=0,
         memory_limit=0,
@@ -253,8 +251,8 @@ def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
     )
 
 
-def _one_journal(parts: Sequence[writer.Statistics]) -> writer.Statistics:
-    return writer.Statistics(
+def _one_journal(parts: Sequence[Statistics]) -> Statistics:
+    return Statistics(
         written=sum(part.written for part in parts),
         bytes=sum(part.bytes for part in parts),
         queued=sum(part.queued for part in parts),

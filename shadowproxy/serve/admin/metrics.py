@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations
-from shadowproxy.serve.journal.writer import LOSSES, Statistics
+from shadowproxy.serve.journal.queue import LOSSES
+from shadowproxy.serve.journal.root import Statistics
 from shadowproxy.serve.live.proxy import REFUSALS
 from shadowproxy.serve.policy.sampling import WINDOW, Passed
 from shadowproxy.serve.telemetry.times import BOUNDS

@@ -17,8 +17,8 @@ from shadowproxy.exchange import CONTROL, Exchange, Verdict
 from shadowproxy.record import Answer, Judgement
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.callers.listener import Limits
-from shadowproxy.serve.journal import writer
-from shadowproxy.serve.journal.writer import Encode
+from shadowproxy.serve.journal.queue import Encode
+from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror import lane as lanes
 from shadowproxy.serve.mirror.lane import Lane, Plan, Tally
@@ -127,9 +127,9 @@ def build(
     return Generation(config, service, plan, endpoints, contexts.unusable)
 
 
-def journal_settings(config: Config) -> writer.Settings:
+def journal_settings(config: Config) -> Settings:
     log = config.log
-    return writer.Settings(
+    return Settings(
         rotate_size=log.rotate.size,
         rotate_every=log.rotate.every,
         compress=log.compress,

@@ -14,7 +14,8 @@ from shadowproxy.serve.admin.recent import Recent
 from shadowproxy.serve.admin.serving import serve_admin
 from shadowproxy.serve.callers.addresses import StartError, bind, release
 from shadowproxy.serve.callers.server import Part, Server, uvicorn_config
-from shadowproxy.serve.journal.writer import Journal, Word
+from shadowproxy.serve.journal.notices import Notice
+from shadowproxy.serve.journal.root import Journal
 from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.capture import Memory
 from shadowproxy.serve.mirror.dispatch import Mirror
@@ -36,8 +37,8 @@ _log = logging.getLogger("shadowproxy")
 _LEVELS = {"records_lost": logging.ERROR, "log_trouble": logging.WARNING, "log_recovered": logging.INFO}
 
 
-def _tell_of_log(word: Word) -> None:
-    _log.log(_LEVELS[word.event], "%s", word.line, extra={"event": word.event, **word.values})
+def _log_notice(notice: Notice) -> None:
+    _log.log(_LEVELS[notice.event], "%s", notice.line, extra={"event": notice.event, **notice.values})
 
 
 class Sidecar(Program):
@@ -66,7 +67,7 @@ class Sidecar(Program):
             config.log.path,
             proxy=self._name,
             settings=generation.journal_settings(config),
-            notify=_tell_of_log,
+            notify=_log_notice,
         )
         self.mirror: Mirror
         self.proxy: proxy.Proxy
