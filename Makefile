@@ -36,7 +36,7 @@ test: $(VENV)/ready
 
 # Safe path: the sources in the working directory must not be found before what is installed.
 test-compiled: $(COMPILED)/ready
-	@PYTHONSAFEPATH=1 $(COMPILED)/bin/python -m pytest -o cache_dir=$(COMPILED)/pytest_cache $(AGAIN)
+	@PYTHONSAFEPATH=1 $(COMPILED)/bin/python -m pytest -o cache_dir=$(COMPILED)/pytest_cache
 
 soak: $(VENV)/ready
 	@tests/parties/install $(abspath $(BIN)/python)

@@ -313,6 +313,7 @@ async def party(name: str, directory: Path, shadow: str | None, **options: Any) 
             assert len(live.requests) == it.asked
 
 
+@pytest.mark.timing
 async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -409,6 +410,7 @@ DISKS: dict[str, dict[int, Callable[[Path], None]]] = {
 """What happens to the disk, and before which round."""
 
 
+@pytest.mark.timing
 async def test_2_3_live_is_as_it_was_whatever_the_disk_does(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -448,6 +450,7 @@ async def test_2_3_live_is_as_it_was_whatever_the_disk_does(
     assert trouble == []
 
 
+@pytest.mark.timing
 async def test_2_3_live_is_as_it_was_beside_a_log_that_is_read_slowly_and_then_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -612,6 +615,7 @@ async def next_segment(log: Path) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.timing
 async def test_3_a_log_shipper_delivers_every_record_once_under_rotation_and_compression(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,8 @@ from hypothesis import settings
 from shadowproxy import compiled, config, record
 from shadowproxy.serve.sidecar.root import Sidecar
 
+pytest_plugins = ("second_try",)
+
 # How long an example takes is the machine's business, and a busy one would fail it.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

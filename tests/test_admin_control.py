@@ -326,6 +326,7 @@ async def test_the_configuration_in_force_is_told_without_its_secrets(proxy: Sta
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 async def test_events_come_as_server_sent_events_and_end_when_it_stops(proxy: StartProxy) -> None:
     async with (
         proxy(shadows={"a": ONE}, **ADMIN) as running,
@@ -386,6 +387,7 @@ async def test_more_listeners_than_there_may_be_are_refused_and_leaving_makes_ro
             writer.close()
 
 
+@pytest.mark.timing
 async def test_a_listener_that_takes_nothing_holds_nobody_up(proxy: StartProxy) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
         host, port = running.sidecar.admin_address or ("", 0)

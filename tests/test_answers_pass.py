@@ -378,6 +378,7 @@ LEFT_OVER: dict[str, tuple[bytes, bytes]] = {
 }
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("name", LEFT_OVER)
 async def test_left_over_bytes_never_reach_the_next_caller(proxy: StartProxy, name: str, *, later: bool) -> None:

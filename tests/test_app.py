@@ -142,6 +142,7 @@ async def test_each_part_of_the_configuration_reaches_its_room(tmp_path: Path) -
     assert two.connections == []
 
 
+@pytest.mark.timing
 async def test_a_hurried_stop_ends_idle_connections_too(tmp_path: Path) -> None:
     """What came by one was still asked of live, and its record came when the log was closed."""
     async with Origin(answer()) as live, Origin(answer()) as shadow:

@@ -61,6 +61,7 @@ def server(delay: Callable[[int], Awaitable[None] | None], *said: bytes) -> Iter
         loop.close()
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_the_open_loop_measures_a_known_delay() -> None:
     with server(lambda _: asyncio.sleep(0.05)) as port:
@@ -69,6 +70,7 @@ def test_the_open_loop_measures_a_known_delay() -> None:
     assert 50 <= timings.latency[0] <= timings.quantile(0.5) < 65
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_stall_counts_for_every_request_that_was_due_in_it() -> None:
     def stall_once(number: int) -> None:
@@ -88,6 +90,7 @@ def test_the_open_loop_refuses_to_time_anything_but_success() -> None:
         open_loop.steady(port, REQUEST, rate=100, seconds=0.1)
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_first_chunk_counts_when_it_comes_and_not_at_the_end() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -96,6 +99,7 @@ def test_a_first_chunk_counts_when_it_comes_and_not_at_the_end() -> None:
     assert 30 <= waited < 60
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_cpu_is_the_kernels_account_of_a_process() -> None:
     own = Running("this", os.getpid(), 0)

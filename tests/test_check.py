@@ -196,6 +196,7 @@ def test_what_is_not_http_is_refused_as_serving_would_refuse_it(tmp_path: Path) 
     assert words(found, "live")[-1].startswith("FAIL GET /: protocol_error: ")
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_name_server_that_hangs_does_not_hold_up_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = socket.getaddrinfo

@@ -137,6 +137,7 @@ async def test_a_server_refuses_what_it_would_have_to_guess_about(body: bytes, s
 WAYS = ["--live", "http://127.0.0.1:1", "--shadow", "gbm=http://127.0.0.1:2"]  # nothing is asked of them
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "module",

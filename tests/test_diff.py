@@ -248,6 +248,7 @@ def test_array_positions_are_one_place() -> None:
     assert dict(found.where) == {("/p/*/*", "value"): 4}
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_depth_and_length_cost_neither_recursion_nor_squares() -> None:
     deep: Any = 1

@@ -146,6 +146,7 @@ async def test_a_drip_takes_its_time() -> None:
         assert time.monotonic() - begin > 0.001 * len(answer(b"", status=204))
 
 
+@pytest.mark.timing
 async def test_a_flood_stops_when_nobody_takes_it_any_more() -> None:
     sent: list[int] = []
 

@@ -75,6 +75,7 @@ def test_anything_but_200_is_not_ready(raw: bytes, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.startswith(f"shadowproxy: not ready: {address} answers")
 
 
+@pytest.mark.timing
 def test_a_server_that_trickles_does_not_hold_it_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +148,7 @@ def best(*command: str) -> float:
     return min(times)
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("healthcheck", "--admin", "127.0.0.1:1"), ("--version",)])
 def test_what_is_asked_over_and_over_costs_little_more_than_starting_python(words: tuple[str, ...]) -> None:

@@ -194,6 +194,7 @@ async def test_a_flood_of_tiny_chunks_after_the_answer_is_let_by_and_the_connect
         assert (await caller.answer()).status == 200
 
 
+@pytest.mark.timing
 async def test_many_small_chunks_are_no_excuse_for_a_late_body(proxy: StartProxy) -> None:
     """Reading is paused while there is more than one turn may read. The time that a body may take runs on."""
     async with proxy(limits={"body_timeout": "300ms"}) as running, await running.caller() as caller:

@@ -463,6 +463,7 @@ async def test_an_overlong_lane_sheds_and_every_offer_has_its_outcome() -> None:
     books.balanced(10)
 
 
+@pytest.mark.timing
 async def test_one_deadline_runs_over_the_wait_in_the_lane_and_the_answer() -> None:
     shadow = Shadowed(open=False)
     books = Books((replace(SHADOW, in_flight=1, lane=3, timeout=0.05), shadow))
@@ -574,6 +575,7 @@ async def test_while_the_loop_is_late_mirroring_is_shed() -> None:
     assert len(shadow.asked) == 1
 
 
+@pytest.mark.timing
 async def test_the_pulse_feels_a_loop_that_was_held_up_and_one_that_is_well_again() -> None:
     pulse = Pulse(limit=0.02)
     pulse.start()

@@ -272,6 +272,7 @@ def test_an_event_finds_room_however_many_requests_are_to_be_told() -> None:
     assert sum(each.get("event") == "access" for each in told) == ACCESS_WAITING
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
     script = (

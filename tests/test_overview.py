@@ -108,6 +108,7 @@ async def running(told_of: Census | None = None) -> AsyncIterator[Overview]:
         await one.stop()
 
 
+@pytest.mark.timing
 async def test_a_listener_is_told_at_once_and_then_again_and_again() -> None:
     async with running() as one:
         with one.listener() as events:

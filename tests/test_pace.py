@@ -8,10 +8,12 @@ from shadowproxy.serve.upstreams.pace import Pace
 async def test_turns_come_in_order_and_no_faster_than_the_pace() -> None:
     loop = asyncio.get_running_loop()
     pace, had = Pace(0.01), []
+    last = asyncio.Event()
     began = loop.time()
     for number in range(4):
         pace.turn(lambda number=number: had.append((number, loop.time() - began)))  # type: ignore[misc]
-    await asyncio.sleep(0.1)
+    pace.turn(last.set)
+    await last.wait()
     assert [number for number, _ in had] == [0, 1, 2, 3]
     assert all(at >= 0.0099 * (number + 1) for number, at in had)
 
@@ -26,14 +28,17 @@ async def test_without_a_pace_a_turn_is_the_loops_next() -> None:
 
 async def test_one_turn_may_ask_for_the_next() -> None:
     pace, had = Pace(0.001), []
+    third = asyncio.Event()
 
     def turn() -> None:
         had.append(1)
         if len(had) < 3:
             pace.turn(turn)
+        else:
+            third.set()
 
     pace.turn(turn)
-    await asyncio.sleep(0.03)
+    await third.wait()
     assert had == [1, 1, 1]
 
 

@@ -280,6 +280,7 @@ async def test_the_token_is_asked_for_and_stays_in_the_tab(proxy: StartProxy, br
         assert await browser.evaluate("sessionStorage.length") == 0
 
 
+@pytest.mark.timing
 async def test_whoever_has_no_token_is_told_once(proxy: StartProxy, browser: Browser) -> None:
     async with proxy(LIVE, {"a": SAME}, admin_token="the-right-one-of-them", **ADMIN) as running:
         await browser.open(root(running))
@@ -341,6 +342,7 @@ async def test_every_control_has_a_name_of_its_own(proxy: StartProxy, browser: B
         assert {"Pause a", "Pause b", "Percent of a", "Pause all shadows"} <= set(names)
 
 
+@pytest.mark.timing
 async def test_a_tab_that_nobody_looks_at_asks_for_nothing(proxy: StartProxy, browser: Browser) -> None:
     async with proxy(LIVE, {"a": SAME}, **ADMIN) as running:
         await opened(browser, running)

@@ -272,6 +272,7 @@ async def test_nothing_is_imported_or_read_of_the_installation_after_callers_are
     assert [each for each in notes if each != {"imported": [], "opened": []}] == []
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_crowd_that_takes_all_descriptors_while_it_starts_does_not_end_it(tmp_path: Path, workers: int) -> None:

@@ -340,6 +340,7 @@ async def test_2_3_6_while_the_log_cannot_be_written_live_goes_on_and_every_loss
     assert os.strerror(errno.EDQUOT if error == errno.ENOSPC else error) in said[0]
 
 
+@pytest.mark.timing
 async def test_2_3_a_stuck_disk_fills_the_queue_and_delays_no_caller(proxy: StartProxy, disk: Disk) -> None:
     disk.takes = 0.3
     limits = {"memory": 64 << 10, "capture": 16 << 10, "buffer": 1 << 10}
@@ -657,6 +658,13 @@ async def test_4_what_an_answer_repeats_of_a_redacted_request_reaches_the_caller
 # The real program, ended in the middle of its work.
 
 
+async def under_load(live: Origin, requests: int) -> None:
+    """Wait until live has seen so many requests."""
+    async with asyncio.timeout(30):
+        while len(live.requests) < requests:  # noqa: ASYNC110  # an origin signals connections, not requests
+            await asyncio.sleep(0.01)
+
+
 async def traffic(program: Program, callers: int, stop: asyncio.Event) -> tuple[list[str], list[str]]:
     """Ask over kept connections until told to stop or to go; say which were answered, and which were sent and not."""
     answered: list[str] = []
@@ -690,7 +698,7 @@ async def test_3_7_sigterm_under_load_drops_no_request_and_every_one_is_in_the_l
         values = {"live": {"url": live.url}, "shadows": shadows, "limits": LIMITS, "drain": "5s"}
         async with Program(tmp_path, values) as program:
             asking = asyncio.create_task(traffic(program, 20, asyncio.Event()))
-            await asyncio.sleep(0.4)
+            await under_load(live, 200)
             assert await program.stop() == 0
             answered, unanswered = await asking
         records = program.records()
@@ -723,7 +731,7 @@ async def test_6_kill_9_under_load_tears_at_most_the_last_line_and_the_next_star
         for life in range(2):
             async with Program(tmp_path, values) as program:
                 asking = asyncio.create_task(traffic(program, 10, asyncio.Event()))
-                await asyncio.sleep(0.3)
+                await under_load(live, len(live.requests) + 100)
                 program.signal(signal.SIGKILL)
                 assert await program.ended() == -signal.SIGKILL
                 await asking

@@ -351,6 +351,7 @@ async def timed(tmp_path: Path, *seconds: float, **options: Any) -> list[float]:
     return [at - came[0] for at in came]
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 async def test_requests_are_sent_as_far_apart_as_they_came(tmp_path: Path) -> None:
     came = await timed(tmp_path, 100.0, 100.1, 100.3, 100.25, rate=None)
@@ -366,10 +367,12 @@ async def test_requests_are_sent_at_the_rate_asked_for(tmp_path: Path) -> None:
     assert came[-1] < 5.0
 
 
+@pytest.mark.timing
 async def test_at_full_speed_recorded_times_do_not_matter(tmp_path: Path) -> None:
     assert (await timed(tmp_path, 0.0, 3600.0, 7200.0))[-1] < 5.0
 
 
+@pytest.mark.timing
 async def test_requests_that_had_to_wait_are_counted_as_late(tmp_path: Path) -> None:
     async def slow(peer: Peer) -> None:
         while await peer.request() is not None:
@@ -520,6 +523,7 @@ async def program(*words: str | Path, **environment: str) -> tuple[int, str, str
     return process.returncode or 0, out.decode(), err.decode()
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interrupt_ends_it_while_a_pipe_that_it_reads_stays_open(

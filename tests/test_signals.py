@@ -89,6 +89,7 @@ async def test_signals_that_are_not_for_stopping_leave_it_starting(tmp_path: Pat
     assert process.returncode == 0
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_stop_while_it_starts_is_clean(tmp_path: Path, workers: int) -> None:
     async with Origin(answer()) as live:
@@ -117,6 +118,7 @@ except BaseException:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.timing
 async def test_a_stop_while_a_file_hangs_its_start_is_clean(tmp_path: Path) -> None:
     """The configuration is a pipe that nobody writes into."""
     os.mkfifo(tmp_path / "pipe")
@@ -152,6 +154,7 @@ async def test_a_service_manager_that_stops_every_process_at_once_ends_it_cleanl
             assert b"Traceback" not in said
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_being_told_to_stop_again_and_again_to_the_very_end_ends_with_0(

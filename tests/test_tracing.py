@@ -367,6 +367,7 @@ def test_a_collector_that_refuses_is_told_of_once_and_not_for_every_batch(
     assert re.fullmatch(r"OpenTelemetry said 2 times: Failed to export .*batch code: 404, reason: .*", lines[1])
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_collector_that_hangs_holds_up_neither_spans_nor_the_end(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -469,6 +470,7 @@ async def test_the_program_tells_a_collector_of_both_legs(collector: Collector, 
     assert "s3cret" not in str(collector.heard)
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 async def test_a_dead_collector_costs_a_line_and_no_request(tmp_path: Path) -> None:
     with refusing_port() as port:

@@ -67,6 +67,7 @@ async def test_live_that_refuses_is_a_502(proxy: StartProxy) -> None:
             assert await live_outcome(running) == Outcome.CONNECT_ERROR
 
 
+@pytest.mark.timing
 async def test_live_that_takes_no_connection_is_a_502_after_connect_timeout(proxy: StartProxy) -> None:
     with deaf_port() as port:
         options = {"url": f"http://127.0.0.1:{port}", "connect_timeout": "50ms"}
@@ -103,6 +104,7 @@ async def test_live_that_hangs_up_is_a_502(proxy: StartProxy, hang_up: object) -
         assert len(running.live.connections) == 2  # a connection of its own each: nothing was tried again
 
 
+@pytest.mark.timing
 async def test_live_that_is_silent_is_a_504_after_its_timeout(proxy: StartProxy) -> None:
     async with proxy(silent, live_options={"timeout": "50ms"}) as running, await running.caller() as caller:
         begin = time.monotonic()
@@ -156,6 +158,7 @@ async def test_a_connection_that_live_closed_idle_never_surfaces(proxy: StartPro
         assert len(running.live.connections) == 3
 
 
+@pytest.mark.timing
 async def test_no_connection_is_kept_until_servers_close_it_at_5_seconds(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +204,7 @@ async def test_a_request_that_met_a_closing_connection_is_sent_once_more(
         assert len(running.live.connections[1].requests) == 1
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("how", "after"), [("end", 0), ("end", 0.005), ("end", 0.05), ("reset", 0.05)])
 @pytest.mark.parametrize("raw", [post(5), CHUNKED, post(5).replace(b"POST", b"DELETE")])
 async def test_what_changes_something_is_not_sent_again_once_live_has_taken_it(
@@ -413,6 +417,7 @@ async def test_a_caller_of_whatever_kind_gets_the_answer_to_an_upload_that_live_
                     assert (await caller.answer()).body == b"no token"
 
 
+@pytest.mark.timing
 async def test_of_an_upload_that_still_comes_the_caller_can_send_the_rest_and_read_the_answer(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,6 +536,7 @@ async def leave(caller: Caller, how: str) -> None:
     await caller.gone.wait()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("how", ["fin", "reset"])
 async def test_a_caller_gone_before_the_answer_ends_the_call_to_live_at_once(proxy: StartProxy, how: str) -> None:
     async with proxy(silent) as running:
@@ -543,6 +549,7 @@ async def test_a_caller_gone_before_the_answer_ends_the_call_to_live_at_once(pro
         assert await live_outcome(running) == Outcome.CALLER_LEFT
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("how", ["fin", "reset"])
 async def test_a_caller_gone_in_the_middle_of_a_long_upload_ends_the_call_to_live_at_once(
     proxy: StartProxy, how: str
@@ -567,6 +574,7 @@ async def test_a_caller_gone_in_the_middle_of_a_short_upload_is_never_seen_by_li
         assert running.live.connections == []
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("how", ["fin", "reset"])
 async def test_a_caller_gone_in_the_middle_of_a_download_ends_the_call_to_live_at_once(
     proxy: StartProxy, how: str
@@ -585,6 +593,7 @@ async def test_a_caller_gone_in_the_middle_of_a_download_ends_the_call_to_live_a
         assert await live_outcome(running) == Outcome.CALLER_LEFT
 
 
+@pytest.mark.timing
 async def test_a_caller_that_ends_its_sending_counts_as_gone(proxy: StartProxy) -> None:
     """TCP does not say whether it still listens, and most who end their sending do not."""
     async with proxy(silent) as running:
@@ -596,6 +605,7 @@ async def test_a_caller_that_ends_its_sending_counts_as_gone(proxy: StartProxy) 
         assert await live_outcome(running) == Outcome.CALLER_LEFT
 
 
+@pytest.mark.timing
 async def test_a_caller_that_pipelined_and_left_ends_both_calls(proxy: StartProxy) -> None:
     async with proxy(silent) as running:
         async with await running.caller() as caller:
@@ -686,6 +696,7 @@ async def test_a_slow_body_to_head_is_shed_without_a_body(proxy: StartProxy) -> 
         assert await caller.rest() == b""
 
 
+@pytest.mark.timing
 async def test_a_long_upload_may_last_longer_than_body_timeout_while_it_never_pauses(proxy: StartProxy) -> None:
     limits = {"body_timeout": "60ms", "buffer": 100, "capture": 100}
     async with proxy(limits=limits) as running, await running.caller() as caller:
@@ -731,6 +742,7 @@ async def seconds_for(running: Proxy, begun: bytes, rest: bytes) -> float:
         return time.perf_counter() - begin
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 async def test_a_head_that_comes_byte_by_byte_costs_hardly_more_than_a_body(proxy: StartProxy) -> None:
     """It would grow with the square of its length, were it read from its beginning each time: 12 times here."""
@@ -741,6 +753,7 @@ async def test_a_head_that_comes_byte_by_byte_costs_hardly_more_than_a_body(prox
         assert head < 3 * body
 
 
+@pytest.mark.timing
 async def test_line_breaks_without_end_cost_next_to_nothing(proxy: StartProxy) -> None:
     """Taken off one by one, each copying the rest, 2 MB of them held up every caller for more than a second."""
     async with proxy() as running, await running.caller() as caller:
@@ -751,6 +764,7 @@ async def test_line_breaks_without_end_cost_next_to_nothing(proxy: StartProxy) -
         assert time.perf_counter() - begin < 0.4
 
 
+@pytest.mark.timing
 async def test_a_caller_that_takes_nothing_stops_live_and_then_is_given_up(proxy: StartProxy) -> None:
     sent = 0
 
@@ -771,6 +785,7 @@ async def test_a_caller_that_takes_nothing_stops_live_and_then_is_given_up(proxy
         assert await live_outcome(running) == Outcome.CALLER_LEFT
 
 
+@pytest.mark.timing
 async def test_an_idle_connection_is_closed_after_idle_timeout_and_not_before(proxy: StartProxy) -> None:
     async with proxy(limits={"idle_timeout": "300ms"}) as running:
         async with await running.caller() as caller:
@@ -874,6 +889,7 @@ async def test_two_proxies_in_a_row_are_no_circle(proxy: StartProxy) -> None:
 # A shadow that breaks the wire's rules.
 
 
+@pytest.mark.timing
 async def test_a_dripping_shadow_meets_its_whole_deadline(proxy: StartProxy) -> None:
     async def drip(peer: Peer) -> None:
         await peer.request()

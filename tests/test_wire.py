@@ -441,6 +441,7 @@ async def test_500_cancellations_at_random_moments_leave_everything_as_before() 
 # Deadlines, backpressure, and what the other side does amid an upload.
 
 
+@pytest.mark.timing
 @on_both_loops
 async def test_silence_is_counted_anew_with_every_byte() -> None:
     async def script(peer: Peer) -> None:
@@ -460,6 +461,7 @@ async def test_silence_is_counted_anew_with_every_byte() -> None:
         await settled(wire, NOTHING)
 
 
+@pytest.mark.timing
 @on_both_loops
 async def test_time_that_we_take_ourselves_is_not_the_peers_silence() -> None:
     async def slow() -> AsyncIterator[bytes]:
@@ -474,6 +476,7 @@ async def test_time_that_we_take_ourselves_is_not_the_peers_silence() -> None:
         assert await anext(response) == b"ok"
 
 
+@pytest.mark.timing
 @on_both_loops
 async def test_an_answer_that_nobody_takes_stops_the_sender() -> None:
     sent = 0
@@ -497,6 +500,7 @@ async def test_an_answer_that_nobody_takes_stops_the_sender() -> None:
     assert sent < 30_000_000  # what the kernel's buffers hold
 
 
+@pytest.mark.timing
 @on_both_loops
 async def test_a_flood_of_tiny_chunks_leaves_others_their_turn_and_arrives_whole() -> None:
     """40,000 chunks of a byte in one packet took a tenth of a second of the loop; a shadow could send them for ever."""
@@ -518,6 +522,7 @@ async def test_a_flood_of_tiny_chunks_leaves_others_their_turn_and_arrives_whole
         assert wire.statistics() == ONE_IDLE
 
 
+@pytest.mark.timing
 async def test_of_a_shadow_floods_of_tiny_chunks_are_read_no_faster_than_the_pace() -> None:
     raw = chunked()[:-5] + chunk_of(b"x") * 2000 + b"0\r\n\r\n"
     async with Origin(raw) as origin, Wire("127.0.0.1", origin.port, pace=0.01) as wire:

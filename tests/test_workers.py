@@ -78,6 +78,7 @@ async def ask_often(program: Program, callers: int = 8, times: int = 20) -> None
     await asyncio.gather(*(one() for _ in range(callers)))
 
 
+@pytest.mark.timing
 async def test_the_books_of_two_workers_balance_and_callers_are_shared_out(tmp_path: Path) -> None:
     async with Origin(answer(b"1")) as live, Origin(answer(b"2")) as shadow:
         async with Program(tmp_path, values(live, shadow)) as program, admin(program) as asking:
@@ -179,6 +180,7 @@ async def test_a_worker_that_is_killed_costs_its_own_requests_and_is_started_aga
     assert len(records) <= len(live.requests)
 
 
+@pytest.mark.timing
 async def test_a_worker_that_hangs_keeps_nobody_from_being_told(tmp_path: Path) -> None:
     async with (
         Origin(answer(b"1")) as live,
@@ -312,6 +314,7 @@ async def test_workers_stop_cleanly_when_their_supervisor_is_killed(tmp_path: Pa
     assert sum("the supervisor is gone" in line for line in program.said) == 2
 
 
+@pytest.mark.timing
 async def test_a_second_signal_hurries_all_workers(tmp_path: Path) -> None:
     async with Origin(answer(b"1")) as live, Origin(silent) as shadow:
         hung = {"shadows": {"s": {"url": shadow.url, "timeout": "1h"}}, "drain": "1h"}

@@ -1,0 +1,139 @@
+"""Only a failed test that is marked `timing` is run a second time, and every such test is named."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ("pytester",)
+
+INI = """
+[pytest]
+addopts = --strict-markers
+asyncio_default_fixture_loop_scope = function
+markers =
+    timing: measures time
+"""
+
+BEGINNING = """
+import pytest
+from pathlib import Path
+
+RUNS = Path(__file__).with_name("runs")
+
+def runs(name: str) -> int:
+    with RUNS.open("a") as file:
+        file.write(name + "\\n")
+    return RUNS.read_text().split().count(name)
+"""
+PASSES = """
+def test_passes():
+    runs("passes")
+"""
+FAILS_ONCE = """
+@pytest.mark.timing
+def test_fails_once():
+    assert runs("fails_once") == 2
+"""
+FAILS_TWICE = """
+@pytest.mark.timing
+def test_fails_twice():
+    assert runs("fails_twice") == 0
+"""
+UNMARKED = """
+def test_unmarked():
+    assert runs("unmarked") == 2
+"""
+SETUP_FAILS_ONCE = """
+@pytest.fixture(scope="module")
+def prepared():
+    assert runs("prepared") == 2
+
+@pytest.mark.timing
+def test_prepared(prepared):
+    runs("test_prepared")
+"""
+TEARDOWN_FAILS_ONCE = """
+@pytest.fixture
+def cleared():
+    yield
+    assert runs("cleared") == 2
+
+@pytest.mark.timing
+def test_cleared(cleared):
+    pass
+"""
+
+
+class Run:
+    """A run of pytest on a folder with these tests: its exit status, what it printed, and what ran in which order."""
+
+    def __init__(self, pytester: pytest.Pytester, *tests: str, options: tuple[str, ...] = ("--second-try",)) -> None:
+        pytester.makeconftest('pytest_plugins = ("second_try",)')
+        pytester.makeini(INI)
+        file = pytester.makepyfile(test_invented=BEGINNING + "".join(tests))
+        done = pytester.runpytest_inprocess("-p", "no:cacheprovider", *options)
+        self.status = done.ret
+        self.output = done.stdout.str()
+        self.closing = done.outlines[-1].strip("= ")
+        self.named: list[tuple[str, str]] = re.findall(
+            r"^test_invented\.py::(\w+) (passed|failed) the second time; the first failure: ", self.output, re.MULTILINE
+        )
+        runs: Path = file.with_name("runs")
+        self.runs = runs.read_text().split() if runs.exists() else []
+
+
+def test_a_run_without_failures_is_as_it_is_without_the_option(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, PASSES)
+    assert (done.status, done.runs, done.named) == (0, ["passes"], [])
+    assert re.fullmatch(r"1 passed in [\d.]+s", done.closing)
+
+
+def test_a_marked_test_that_fails_once_is_run_after_the_others_and_named(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, FAILS_ONCE, PASSES)
+    assert (done.status, done.runs) == (0, ["fails_once", "passes", "fails_once"])
+    assert done.named == [("test_fails_once", "passed")]
+    assert "the first failure: call: " in done.output
+    assert "assert 1 == 2" in done.output
+    assert re.fullmatch(r"2 passed, 1 tried twice in [\d.]+s", done.closing)
+
+
+def test_a_marked_test_that_fails_twice_has_failed(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, FAILS_TWICE, FAILS_ONCE)
+    assert (done.status, done.runs) == (1, ["fails_twice", "fails_once", "fails_twice", "fails_once"])
+    assert done.named == [("test_fails_twice", "failed"), ("test_fails_once", "passed")]
+    assert re.fullmatch(r"1 failed, 1 passed, 2 tried twice in [\d.]+s", done.closing)
+
+
+def test_an_unmarked_test_that_fails_is_not_run_again(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, UNMARKED, FAILS_ONCE)
+    assert (done.status, done.runs) == (1, ["unmarked", "fails_once", "fails_once"])
+    assert done.named == [("test_fails_once", "passed")]
+    assert re.fullmatch(r"1 failed, 1 passed, 1 tried twice in [\d.]+s", done.closing)
+
+
+@pytest.mark.parametrize(
+    ("test", "name", "phase"),
+    [(SETUP_FAILS_ONCE, "test_prepared", "setup"), (TEARDOWN_FAILS_ONCE, "test_cleared", "teardown")],
+)
+def test_a_fixture_that_fails_is_set_up_a_second_time(
+    pytester: pytest.Pytester, test: str, name: str, phase: str
+) -> None:
+    done = Run(pytester, test)
+    assert (done.status, done.named) == (0, [(name, "passed")])
+    assert f"the first failure: {phase}: " in done.output
+
+
+def test_without_the_option_nothing_is_run_again(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, FAILS_ONCE, options=())
+    assert (done.status, done.runs) == (1, ["fails_once"])
+
+
+@pytest.mark.parametrize(("test", "status"), [("", 5), ("import nothing_of_this_name", 2)])
+def test_pytest_keeps_its_other_exit_statuses(pytester: pytest.Pytester, test: str, status: int) -> None:
+    assert Run(pytester, test).status == status
+
+
+def test_a_run_that_ends_at_the_first_failure_runs_nothing_again(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, FAILS_ONCE, UNMARKED, PASSES, options=("--second-try", "-x"))
+    assert (done.status, done.runs) == (1, ["fails_once", "unmarked"])
