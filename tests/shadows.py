@@ -1,11 +1,11 @@
 """A shadow as the configuration describes one, and a request for it: tests replace what they are about."""
 
 from shadowproxy.exchange import Request
-from shadowproxy.serve.mirror.lane import Shadow
+from shadowproxy.serve.mirror.shadow import ShadowSettings
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.policy.sampling import Match
 
-SHADOW = Shadow(
+SHADOW = ShadowSettings(
     name="s",
     percent=100.0,
     match=Match.of([], [], {}),

@@ -175,7 +175,7 @@ async def test_while_the_logs_queue_takes_the_memory_no_shadow_is_asked(tmp_path
             try:
                 assert running.journal.append(waiting, encode)
                 assert (await caller.ask(GET)).status == 200
-                assert running.mirror.lanes[0].tally.outcomes == {Outcome.OVERLOAD: 1}
+                assert running.mirror.lanes[0].counts.outcomes == {Outcome.OVERLOAD: 1}
             finally:
                 gate.set()
     assert shadow.requests == []
@@ -255,4 +255,4 @@ async def test_comparing_can_be_left_to_the_report(tmp_path: Path) -> None:
             (told,) = read([log / "log"])
             assert isinstance(told, Record)
             assert (told.shadows["s"].judgement is not None) == online
-            assert running.mirror.lanes[0].tally.verdicts == ({Verdict.MISMATCH: 1} if online else {})
+            assert running.mirror.lanes[0].counts.verdicts == ({Verdict.MISMATCH: 1} if online else {})

@@ -7,8 +7,8 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus, merge
 from shadowproxy.serve.journal.queue import LOSSES, WORKER_ENDED
 from shadowproxy.serve.journal.root import Statistics
-from shadowproxy.serve.policy.sampling import Passed
-from shadowproxy.serve.telemetry.times import BOUNDS
+from shadowproxy.serve.policy.sampling import NotChosen
+from shadowproxy.serve.telemetry.durations import BOUNDS
 
 COUNTS = (1,) * (len(BOUNDS) + 1)
 
@@ -27,7 +27,7 @@ def shadow(name: str = "a", count: int = 1, *, breaker: str = "closed") -> Shado
         budget_requests=10,
         budget_left=float(count),
         chosen=count,
-        passed={Passed.METHOD: count},
+        not_chosen={NotChosen.METHOD: count},
         retries=count,
         outcomes={Outcome.OK: count},
         verdicts={Verdict.MATCH: count},
@@ -65,7 +65,7 @@ def test_counts_and_sizes_are_added_up() -> None:
     both = merge([census(2), census(3)])
     (one,) = both.shadows
     assert (both.outcomes, both.refused, both.in_flight) == ({Outcome.OK: 5}, {503: 5}, 5)
-    assert (one.passed, both.keys_first, both.keys_again) == ({Passed.METHOD: 5}, 5, 10)
+    assert (one.not_chosen, both.keys_first, both.keys_again) == ({NotChosen.METHOD: 5}, 5, 10)
     assert (one.chosen, one.outcomes, one.verdicts) == (5, {Outcome.OK: 5}, {Verdict.MATCH: 5})
     assert (one.in_flight, one.waiting, one.begun, one.budget_requests) == (5, 5, 5, 20)
     assert both.live_mirrored == both.live_alone == one.durations == Durations((2,) * len(COUNTS), 5.0)

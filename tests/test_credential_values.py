@@ -19,7 +19,7 @@ from shadowproxy.credential_values import (
     is_credential_piece,
 )
 from shadowproxy.redaction import BLANK, MARK, Redaction
-from shadowproxy.serve.policy.headers import for_shadow
+from shadowproxy.serve.policy.headers import fields_for_shadow
 
 # No key here was ever one. They are put together, so that scanners of repositories do not stop at them.
 RUN = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0"
@@ -445,7 +445,7 @@ def test_a_header_field_is_known_by_its_name_and_where_that_is_doubtful_by_its_v
     name: str, value: str, is_one: bool
 ) -> None:
     assert is_credential_field(name, value) is is_one
-    sent, held_back = for_shadow([(name.encode(), value.encode())], "b", credentials=False, record="r")
+    sent, held_back = fields_for_shadow([(name.encode(), value.encode())], "b", credentials=False, record="r")
     assert held_back is is_one
     assert ((name.encode(), value.encode()) in sent) is not is_one
     told = Redaction()

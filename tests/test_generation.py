@@ -7,7 +7,7 @@ from typing import Any
 from shadowproxy import config
 from shadowproxy.exchange import Exchange, Reply, Request, Verdict
 from shadowproxy.redaction import Redaction
-from shadowproxy.serve.mirror.lane import Shadow, Tally
+from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.policy.sampling import Match, bucket
 from shadowproxy.serve.sidecar import generation
@@ -20,7 +20,7 @@ ANSWER = Reply(200, ((b"Content-Type", b"application/json"),), b"{}", 2, 1.0, 1.
 
 async def test_a_record_can_be_looked_at_before_it_is_counted() -> None:
     """So that whoever sees that there is one more mismatch finds it."""
-    tallies: dict[str, Tally] = {}
+    counts: dict[str, ShadowCounts] = {}
     counted: list[Mapping[Verdict, int]] = []
     values = {"live": {"url": "http://127.0.0.1:9001"}, "shadows": {"a": {"url": "http://127.0.0.1:9002"}}}
     built = generation.build(
@@ -28,13 +28,13 @@ async def test_a_record_can_be_looked_at_before_it_is_counted() -> None:
         Contexts(),
         writer="h/0",
         append=lambda exchange, encode: encode(exchange),
-        seen=lambda line, verdicts: counted.append(dict(tallies["a"].verdicts)),
-        tallies=tallies,
+        seen=lambda line, verdicts: counted.append(dict(counts["a"].verdicts)),
+        counts=counts,
         now=0.0,
     )
     built.plan.append(Exchange(REQUEST, ANSWER, {"a": ANSWER}))
     assert counted == [{}]
-    assert tallies["a"].verdicts == {Verdict.MATCH: 1}
+    assert counts["a"].verdicts == {Verdict.MATCH: 1}
 
 
 def built(lines: list[bytes] | None = None, **values: Any) -> Generation:
@@ -48,7 +48,7 @@ def built(lines: list[bytes] | None = None, **values: Any) -> Generation:
         writer="h/0",
         append=lambda exchange, encode: [] if lines is None else lines.append(encode(exchange)),
         seen=lambda line, verdicts: None,
-        tallies={},
+        counts={},
         now=0.0,
     )
 
@@ -66,7 +66,7 @@ def test_all_that_is_said_of_a_shadow_reaches_its_lane() -> None:
         "budget": {"requests": 7, "duration": "8s"},
         "forward_credentials": True,
     }
-    shadow = Shadow(
+    shadow = ShadowSettings(
         name="b",
         percent=12.5,
         match=Match.of(["POST"], ["/v1/*"], {"X-Tenant": "a*"}),

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.http1.fields import HOP_BY_HOP, NOT_TO_STRIP, end_to_end
 from shadowproxy.serve.http1.section import Section
-from shadowproxy.serve.policy.headers import find, for_shadow, forwarding, hops, section_for_shadow, with_length
+from shadowproxy.serve.policy.headers import (
+    count_hops,
+    fields_for_shadow,
+    find,
+    forwarded_fields,
+    section_for_shadow,
+    with_content_length,
+)
 
 A: Field = (b"X-a", b"1")
 HOST: Field = (b"Host", b"caller:1")
@@ -52,7 +59,7 @@ def test_the_first_field_of_a_name_is_found_whatever_its_case() -> None:
 
 def test_forwarding_adds_what_nobody_has_told() -> None:
     came: Fields = ((b"X-Forwarded-For", b"10.0.0.1"), A)
-    assert forwarding(came, "192.0.2.1", b"h:1") == [
+    assert forwarded_fields(came, "192.0.2.1", b"h:1") == [
         (b"X-Forwarded-For", b"192.0.2.1"),
         (b"X-Forwarded-Proto", b"http"),
         (b"X-Forwarded-Host", b"h:1"),
@@ -61,11 +68,11 @@ def test_forwarding_adds_what_nobody_has_told() -> None:
 
 def test_what_a_proxy_before_us_said_of_scheme_and_host_stands() -> None:
     came: Fields = ((b"x-forwarded-PROTO", b"https"), (b"x-forwarded-host", b"public"))
-    assert forwarding(came, "192.0.2.1", b"h") == [(b"X-Forwarded-For", b"192.0.2.1")]
+    assert forwarded_fields(came, "192.0.2.1", b"h") == [(b"X-Forwarded-For", b"192.0.2.1")]
 
 
 def test_http_1_0_without_a_host_forwards_none() -> None:
-    assert find(forwarding((), "192.0.2.1", None), b"x-forwarded-host") is None
+    assert find(forwarded_fields((), "192.0.2.1", None), b"x-forwarded-host") is None
 
 
 SECRETS = [
@@ -82,10 +89,10 @@ SECRETS = [
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_credential_is_held_back_from_a_shadow_unless_it_may_have_it(name: bytes) -> None:
-    sent, held_back = for_shadow([A, (name, b"secret")], "s", credentials=False, record=RECORD)
+    sent, held_back = fields_for_shadow([A, (name, b"secret")], "s", credentials=False, record=RECORD)
     assert held_back
     assert [field for field in sent if field[1] == b"secret"] == []
-    sent, held_back = for_shadow([A, (name, b"secret")], "s", credentials=True, record=RECORD)
+    sent, held_back = fields_for_shadow([A, (name, b"secret")], "s", credentials=True, record=RECORD)
     assert not held_back
     assert (name, b"secret") in sent
 
@@ -104,15 +111,15 @@ def test_a_credential_is_held_back_from_a_shadow_unless_it_may_have_it(name: byt
 )
 @pytest.mark.parametrize("name", [b"Referer", b"X-Original-URL", b"X-Forwarded-Uri", b"X-Any"])
 def test_a_credential_in_a_fields_url_is_held_back_too(name: bytes, value: bytes, sent: bytes | None) -> None:
-    told, held_back = for_shadow([(name, value)], "s", credentials=False, record=RECORD)
+    told, held_back = fields_for_shadow([(name, value)], "s", credentials=False, record=RECORD)
     assert (told[0], held_back) == ((name, value if sent is None else sent), sent is not None)
-    told, held_back = for_shadow([(name, value)], "s", credentials=True, record=RECORD)
+    told, held_back = fields_for_shadow([(name, value)], "s", credentials=True, record=RECORD)
     assert (told[0], held_back) == ((name, value), False)
 
 
 def test_a_shadows_request_says_whose_it_is_and_the_rest_passes() -> None:
     came: list[Field] = [HOST, A, (b"x-A", b"2"), (b"Via", b"1.1 lb"), (b"Accept", b"*/*")]
-    sent, held_back = for_shadow([*came, (b"Expect", b"100-continue")], "s-1", credentials=False, record=RECORD)
+    sent, held_back = fields_for_shadow([*came, (b"Expect", b"100-continue")], "s-1", credentials=False, record=RECORD)
     assert sent == [*came, (b"Via", b"1.1 shadowproxy"), (b"X-Shadow-Request", b"s-1")]
     assert not held_back
 
@@ -122,7 +129,7 @@ TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.mark.parametrize(("came", "flags"), [(b"01", b"00"), (b"00", b"00"), (b"03", b"02"), (b"ff", b"fe")])
 def test_a_shadows_trace_is_the_same_with_a_new_span_and_not_sampled(came: bytes, flags: bytes) -> None:
-    sent, _ = for_shadow([(b"TraceParent", TRACE[:-2] + came)], "s", credentials=False, record=RECORD)
+    sent, _ = fields_for_shadow([(b"TraceParent", TRACE[:-2] + came)], "s", credentials=False, record=RECORD)
     name, value = sent[0]
     assert name == b"TraceParent"
     assert re.fullmatch(TRACE[:36] + rb"[0-9a-f]{16}-" + flags, value)
@@ -130,14 +137,20 @@ def test_a_shadows_trace_is_the_same_with_a_new_span_and_not_sampled(came: bytes
 
 
 def test_what_a_later_version_of_the_trace_adds_stays() -> None:
-    sent, _ = for_shadow([(b"traceparent", b"cc" + TRACE[2:] + b"-more-x")], "s", credentials=False, record=RECORD)
+    sent, _ = fields_for_shadow(
+        [(b"traceparent", b"cc" + TRACE[2:] + b"-more-x")], "s", credentials=False, record=RECORD
+    )
     assert sent[0][1].startswith(b"cc-0af7651916cd43dd8448eb211c80319c-")
     assert sent[0][1].endswith(b"-00-more-x")
 
 
 def test_two_shadows_of_a_request_have_spans_of_their_own() -> None:
-    spans = {for_shadow([(b"traceparent", TRACE)], name, credentials=False, record=RECORD)[0][0][1] for name in "ab"}
-    again = {for_shadow([(b"traceparent", TRACE)], name, credentials=False, record=RECORD)[0][0][1] for name in "ab"}
+    spans = {
+        fields_for_shadow([(b"traceparent", TRACE)], name, credentials=False, record=RECORD)[0][0][1] for name in "ab"
+    }
+    again = {
+        fields_for_shadow([(b"traceparent", TRACE)], name, credentials=False, record=RECORD)[0][0][1] for name in "ab"
+    }
     assert len(spans) == 2
     assert spans == again
 
@@ -153,7 +166,7 @@ def test_a_shadow_is_sent_the_same_of_what_came_before(fields: list[Field], own:
     for number in range(4):
         section.seen += 1
         record = f"{RECORD[:-1]}{number}"
-        sent, held_back = for_shadow([*fields, *own], "s", credentials=credentials, record=record)
+        sent, held_back = fields_for_shadow([*fields, *own], "s", credentials=credentials, record=record)
         before, more, is_less = section_for_shadow(section, own, "s", credentials=credentials, record=record)
         assert ([*before.fields, *more] if before is not None else more, is_less) == (sent, held_back)
         assert section.fields == tuple(fields)
@@ -176,13 +189,13 @@ NO_TRACES = [
 
 @pytest.mark.parametrize("value", NO_TRACES)
 def test_a_trace_that_is_none_passes_as_it_came(value: bytes) -> None:
-    sent, _ = for_shadow([(b"traceparent", value)], "s", credentials=False, record=RECORD)
+    sent, _ = fields_for_shadow([(b"traceparent", value)], "s", credentials=False, record=RECORD)
     assert sent[0][1] == value
 
 
 def test_a_changed_body_gets_its_length_and_keeps_its_framing() -> None:
-    assert with_length([A, (b"content-LENGTH", b"5")], 12) == [A, (b"content-LENGTH", b"12")]
-    assert with_length([A, (b"Transfer-Encoding", b"chunked")], 12) == [A, (b"Transfer-Encoding", b"chunked")]
+    assert with_content_length([A, (b"content-LENGTH", b"5")], 12) == [A, (b"content-LENGTH", b"12")]
+    assert with_content_length([A, (b"Transfer-Encoding", b"chunked")], 12) == [A, (b"Transfer-Encoding", b"chunked")]
 
 
 @pytest.mark.parametrize(
@@ -195,4 +208,4 @@ def test_a_changed_body_gets_its_length_and_keeps_its_framing() -> None:
     ],
 )
 def test_how_often_a_request_has_been_through_is_counted(fields: list[Field], count: int) -> None:
-    assert hops(tuple(fields)) == count
+    assert count_hops(tuple(fields)) == count

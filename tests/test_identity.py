@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.serve.policy import identity
-from shadowproxy.serve.policy.identity import sound_id
+from shadowproxy.serve.policy.identity import valid_request_id
 
 
 @pytest.mark.parametrize("value", [b"a", b"!", b"~", b"x" * 128, b'{"a":1}', b"01a20463-51cf-7853-9348-7a62475647dc"])
 def test_visible_ascii_up_to_128_characters_is_an_id(value: bytes) -> None:
-    assert sound_id(value) == value.decode()
+    assert valid_request_id(value) == value.decode()
 
 
 @pytest.mark.parametrize("value", [None, b"", b"x" * 129, b"a b", b"a\tb", b"\x7f", b"a\n", b"\xc3\xa9", b"a\x00"])
 def test_anything_else_is_none(value: bytes | None) -> None:
-    assert sound_id(value) is None
+    assert valid_request_id(value) is None
 
 
 @given(st.integers(0, (1 << 48) * 1_000_000 - 1))

@@ -11,19 +11,22 @@ from shadows import REQUEST, SHADOW
 
 from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.serve.mirror.capture import Capture, Memory
-from shadowproxy.serve.mirror.lane import Job, Lane, Plan, Tally, Unsettled
+from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, Unsettled
 from shadowproxy.serve.mirror.leg import Leg
+from shadowproxy.serve.mirror.shadow import ShadowCounts
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 from shadowproxy.serve.upstreams.pool import Statistics
 
-PLAN = Plan((), None, append=lambda _: None, position=lambda *_: 0.0, control_position=lambda *_: 0.0, capture=100)
+PLAN = MirrorPlan(
+    (), None, append=lambda _: None, position=lambda *_: 0.0, control_position=lambda *_: 0.0, capture=100
+)
 NOTHING = Statistics(open=0, idle=0, uploads=0)
 
 Came = Reply | Failure
 
 
 def begun(endpoint: Endpoint, capture: Capture, ended: Callable[[Leg, Came], None]) -> Leg:
-    leg = Leg(Lane(SHADOW, endpoint, Tally(), 0.0), Job(Unsettled(PLAN), REQUEST, 0.0), capture, ended)
+    leg = Leg(Lane(SHADOW, endpoint, ShadowCounts(), 0.0), Job(Unsettled(PLAN), REQUEST, 0.0), capture, ended)
     endpoint.begin(leg, "POST", b"/p", REQUEST.fields, REQUEST.body)
     return leg
 

@@ -20,8 +20,10 @@ from shadowproxy.serve.http1.fields import fields_weight
 from shadowproxy.serve.http1.framing import Length, ReplyHead
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import EXCHANGE, Memory
-from shadowproxy.serve.mirror.dispatch import BEAT, Mirror, Pulse
-from shadowproxy.serve.mirror.lane import Job, Lane, Plan, Shadow, Tally, Unsettled
+from shadowproxy.serve.mirror.dispatch import Mirror
+from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, Unsettled
+from shadowproxy.serve.mirror.pulse import BEAT, Pulse
+from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.upstreams.asking import Asking
 from shadowproxy.serve.upstreams.endpoint import Endpoint
@@ -31,11 +33,13 @@ HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)
 """Bytes that REQUEST counts besides its body, from when it is mirrored."""
 
 
-PLAN = Plan((), None, append=lambda _: None, position=lambda *_: 0.0, control_position=lambda *_: 0.0, capture=100)
+PLAN = MirrorPlan(
+    (), None, append=lambda _: None, position=lambda *_: 0.0, control_position=lambda *_: 0.0, capture=100
+)
 
 
 def lane(**changes: Any) -> Lane:
-    return Lane(replace(SHADOW, **changes), cast(Endpoint, None), Tally(), started=100.0)
+    return Lane(replace(SHADOW, **changes), cast(Endpoint, None), ShadowCounts(), started=100.0)
 
 
 def job(deadline: float = 1e9) -> Job:
@@ -48,18 +52,19 @@ def job(deadline: float = 1e9) -> Job:
 def test_a_lane_begins_as_many_as_may_be_in_flight_keeps_as_many_waiting_and_refuses_the_rest() -> None:
     asked = lane(in_flight=2, lane=3)
     begun = []
-    while asked.refusal(100) is None:
+    while asked.skip_reason(100) is None:
         begun.append(asked.take(job()))
     assert begun == [True, True, False, False, False]
-    assert asked.refusal(100) == Outcome.LANE_FULL
+    assert asked.skip_reason(100) == Outcome.LANE_FULL
 
 
 def test_a_lane_without_room_to_wait_refuses_at_once() -> None:
     asked = lane(in_flight=1, lane=0)
     assert asked.take(job())
-    assert asked.refusal(100) == Outcome.LANE_FULL
-    assert asked.next() is None
-    assert asked.refusal(100) is None
+    assert asked.skip_reason(100) == Outcome.LANE_FULL
+    assert asked.next_job() is None
+    asked.free_slot()
+    assert asked.skip_reason(100) is None
 
 
 def test_what_waits_is_begun_in_order_as_room_comes() -> None:
@@ -67,7 +72,8 @@ def test_what_waits_is_begun_in_order_as_room_comes() -> None:
     waiting = [job(), job(), job()]
     assert asked.take(job())
     assert [asked.take(each) for each in waiting] == [False, False, False]
-    assert [asked.next() for _ in range(4)] == [*waiting, None]
+    assert [asked.next_job() for _ in range(4)] == [*waiting, None]
+    asked.free_slot()
     assert (asked.statistics().in_flight, asked.statistics().waiting) == (0, 0)
 
 
@@ -93,10 +99,10 @@ NOT_ITS_FAULT = [Outcome.OK, Outcome.OVERLOAD, Outcome.SHUTDOWN]
 def test_failures_in_a_row_open_the_breaker(outcome: Outcome) -> None:
     asked = lane(breaker_failures=3, breaker_pause=30)
     for _ in range(2):
-        asked.ended(outcome, 100)
-        assert asked.refusal(100) is None
-    asked.ended(outcome, 100)
-    assert asked.refusal(129.9) == asked.begin(129.9, 1e9) == Outcome.BREAKER_OPEN
+        asked.update_breaker(outcome, 100)
+        assert asked.skip_reason(100) is None
+    asked.update_breaker(outcome, 100)
+    assert asked.skip_reason(129.9) == asked.begin(129.9, 1e9) == Outcome.BREAKER_OPEN
     assert asked.statistics().breaker == "open"
 
 
@@ -104,10 +110,10 @@ def test_failures_in_a_row_open_the_breaker(outcome: Outcome) -> None:
 def test_anything_else_starts_the_row_anew(outcome: Outcome) -> None:
     asked = lane(breaker_failures=2)
     for _ in range(5):
-        asked.ended(Outcome.TIMEOUT, 100)
-        asked.ended(outcome, 100)
-    asked.ended(Outcome.TIMEOUT, 100)
-    assert asked.refusal(100) is None
+        asked.update_breaker(Outcome.TIMEOUT, 100)
+        asked.update_breaker(outcome, 100)
+    asked.update_breaker(Outcome.TIMEOUT, 100)
+    assert asked.skip_reason(100) is None
 
 
 def test_every_outcome_either_counts_against_the_shadow_or_is_said_not_to() -> None:
@@ -125,32 +131,32 @@ def test_every_outcome_either_counts_against_the_shadow_or_is_said_not_to() -> N
 
 def broken(asked: Lane, now: float) -> Lane:
     for _ in range(asked.shadow.breaker_failures):
-        asked.ended(Outcome.TIMEOUT, now)
+        asked.update_breaker(Outcome.TIMEOUT, now)
     return asked
 
 
 def test_after_the_pause_one_request_at_a_time_tries_the_shadow() -> None:
     asked = broken(lane(), now=100)
-    assert asked.refusal(130) is None
+    assert asked.skip_reason(130) is None
     assert asked.begin(130, 1e9) is None
     assert asked.statistics().breaker == "probing"
-    assert asked.refusal(130) == asked.begin(130, 1e9) == Outcome.BREAKER_OPEN
+    assert asked.skip_reason(130) == asked.begin(130, 1e9) == Outcome.BREAKER_OPEN
 
 
 def test_a_probe_that_fails_opens_the_breaker_for_another_pause() -> None:
     asked = broken(lane(), now=100)
     assert asked.begin(130, 1e9) is None
-    asked.ended(Outcome.CONNECT_ERROR, 131)
-    assert asked.refusal(160.9) == Outcome.BREAKER_OPEN
-    assert asked.refusal(161) is None
+    asked.update_breaker(Outcome.CONNECT_ERROR, 131)
+    assert asked.skip_reason(160.9) == Outcome.BREAKER_OPEN
+    assert asked.skip_reason(161) is None
 
 
 def test_a_probe_that_succeeds_closes_the_breaker_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     asked = broken(lane(), now=100)
     assert asked.begin(130, 1e9) is None
-    asked.ended(Outcome.OK, 131)
-    assert asked.refusal(131) is None
+    asked.update_breaker(Outcome.OK, 131)
+    assert asked.skip_reason(131) is None
     assert asked.statistics().breaker == "closed"
     assert [record.getMessage() for record in caplog.records] == [
         "shadow s failed 3 times in a row (last: timeout), it is left alone for 30 s",
@@ -163,24 +169,24 @@ def test_a_breaker_that_stays_open_is_told_of_once(caplog: pytest.LogCaptureFixt
     for turn in range(1, 50):
         now = 100 + 31 * turn
         assert asked.begin(now, 1e9) is None
-        asked.ended(Outcome.TIMEOUT, now)
+        asked.update_breaker(Outcome.TIMEOUT, now)
     assert len(caplog.records) == 1
 
 
 def test_a_budget_of_requests_counts_those_begun() -> None:
     asked = lane(budget_requests=2)
     assert [asked.begin(100, 1e9) for _ in range(3)] == [None, None, Outcome.BUDGET_SPENT]
-    assert asked.refusal(100) == Outcome.BUDGET_SPENT
+    assert asked.skip_reason(100) == Outcome.BUDGET_SPENT
 
 
 def test_a_budget_of_nothing_asks_nothing() -> None:
-    assert lane(budget_requests=0).refusal(100) == Outcome.BUDGET_SPENT
+    assert lane(budget_requests=0).skip_reason(100) == Outcome.BUDGET_SPENT
 
 
 def test_a_budget_of_time_runs_from_the_start() -> None:
     asked = lane(budget_duration=60.0)
-    assert asked.refusal(159.9) is None
-    assert asked.refusal(160) == asked.begin(160, 1e9) == Outcome.BUDGET_SPENT
+    assert asked.skip_reason(159.9) is None
+    assert asked.skip_reason(160) == asked.begin(160, 1e9) == Outcome.BUDGET_SPENT
 
 
 class LaneBooks(RuleBasedStateMachine):
@@ -197,7 +203,7 @@ class LaneBooks(RuleBasedStateMachine):
 
     @rule()
     def offer(self) -> None:
-        if self.lane.refusal(self.now) is not None:
+        if self.lane.skip_reason(self.now) is not None:
             return
         offered = job(self.now + 8)
         if self.lane.take(offered):
@@ -216,8 +222,10 @@ class LaneBooks(RuleBasedStateMachine):
             self.go_on()
 
     def go_on(self) -> None:
-        following = self.lane.next()
-        if following is not None:
+        following = self.lane.next_job()
+        if following is None:
+            self.lane.free_slot()
+        else:
             assert following is self.queued.pop(0)
             self.start(following)
 
@@ -226,7 +234,7 @@ class LaneBooks(RuleBasedStateMachine):
     def end(self, outcome: Outcome, which: int) -> None:
         self.running.pop(which % len(self.running))
         self.probes = 0
-        self.lane.ended(outcome, self.now)
+        self.lane.update_breaker(outcome, self.now)
         self.go_on()
 
     @rule(seconds=st.floats(0, 10))
@@ -329,17 +337,17 @@ class Shadowed:
 class Books:
     """A mirror over such shadows, and the exchanges that it appended."""
 
-    def __init__(self, *shadows: tuple[Shadow, Shadowed], **options: Any) -> None:
+    def __init__(self, *shadows: tuple[ShadowSettings, Shadowed], **options: Any) -> None:
         self.appended: list[Exchange] = []
         self.memory = options.pop("memory", Memory(1 << 30))
         now = asyncio.get_running_loop().time()
 
-        def lane(shadow: Shadow, endpoint: Shadowed) -> Lane:
-            return Lane(shadow, endpoint, Tally(), now)
+        def lane(shadow: ShadowSettings, endpoint: Shadowed) -> Lane:
+            return Lane(shadow, endpoint, ShadowCounts(), now)
 
         control = options.pop("control", None)
         loop_lag = options.pop("loop_lag", 1e9)
-        self.plan = Plan(
+        self.plan = MirrorPlan(
             tuple(lane(*each) for each in shadows),
             lane(*control) if control else None,
             append=self.appended.append,
@@ -828,7 +836,7 @@ async def test_a_plan_ends_with_its_last_exchange_and_its_lanes_are_paused_with_
         books.offer()
         await turns()
         before = books.plan
-        lanes = (Lane(SHADOW, cast(Any, waits), before.lanes[0].tally, 0.0),)
+        lanes = (Lane(SHADOW, cast(Any, waits), before.lanes[0].counts, 0.0),)
         books.mirror.adopt(replace(before, lanes=lanes))
         ended = asyncio.get_running_loop().create_task(books.mirror.wait_ended(before))
         books.mirror.pause("s")  # the old lane's waiting job too

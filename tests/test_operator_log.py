@@ -23,27 +23,27 @@ from shadowproxy.serve.telemetry.operator_log import (
     PATIENCE,
     QUIET,
     WAITING,
+    AccessLine,
     Form,
     OperatorLog,
     OperatorLogSettings,
     Repeats,
-    Served,
     opened,
 )
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-ONE = Served("r-1", "POST", b"/predict?key=s3cret", 200, "ok", 3.25, 195)
+ONE = AccessLine("r-1", "POST", b"/predict?key=s3cret", 200, "ok", 3.25, 195)
 
 
 def said(text: str, *args: object, name: str = "shadowproxy.serve.mirror.dispatch", **extra: Any) -> logging.LogRecord:
     return logging.getLogger(name).makeRecord(name, logging.WARNING, __file__, 1, text, args, None, extra=extra)
 
 
-def lines_of(form: Form, *events: logging.LogRecord | Served) -> list[str]:
+def lines_of(form: Form, *events: logging.LogRecord | AccessLine) -> list[str]:
     stream = io.StringIO()
     log = OperatorLog(form, stream)
     for event in events:
-        if isinstance(event, Served):
+        if isinstance(event, AccessLine):
             log.access(event)
         else:
             log.emit(event)
@@ -51,7 +51,7 @@ def lines_of(form: Form, *events: logging.LogRecord | Served) -> list[str]:
     return stream.getvalue().splitlines(keepends=True)
 
 
-def json_of(*events: logging.LogRecord | Served) -> list[dict[str, Any]]:
+def json_of(*events: logging.LogRecord | AccessLine) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines_of("json", *events)]
 
 
@@ -171,23 +171,23 @@ def test_the_level_decides_what_is_told_and_of_other_libraries_only_warnings_are
 
 def test_a_repeated_failure_is_told_at_the_1st_2nd_4th_and_8th_time() -> None:
     repeats = Repeats(clock=lambda: 0.0)
-    assert [repeats.worth_telling("live", "timeout") for _ in range(9)] == [1, 2, 0, 4, 0, 0, 0, 8, 0]
+    assert [repeats.worth_logging("live", "timeout") for _ in range(9)] == [1, 2, 0, 4, 0, 0, 0, 8, 0]
 
 
 def test_each_kind_of_failure_is_counted_by_itself() -> None:
     repeats = Repeats(clock=lambda: 0.0)
-    assert [repeats.worth_telling("a", "timeout"), repeats.worth_telling("b", "timeout")] == [1, 1]
+    assert [repeats.worth_logging("a", "timeout"), repeats.worth_logging("b", "timeout")] == [1, 1]
 
 
 def test_a_kind_of_failure_that_was_quiet_for_a_while_begins_anew() -> None:
     now = 0.0
     repeats = Repeats(clock=lambda: now)
     for _ in range(3):
-        repeats.worth_telling("live", "timeout")
+        repeats.worth_logging("live", "timeout")
     now = QUIET - 1.0
-    assert repeats.worth_telling("live", "timeout") == 4
+    assert repeats.worth_logging("live", "timeout") == 4
     now += QUIET
-    assert repeats.worth_telling("live", "timeout") == 1
+    assert repeats.worth_logging("live", "timeout") == 1
 
 
 # --- a line for each request -----------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_a_request_is_told_without_its_query() -> None:
 
 
 def test_the_path_of_a_request_is_escaped_and_cut() -> None:
-    (line,) = lines_of("text", Served("r", "GET", b"/\xc2\x9b" + b"a" * 5000, None, "caller_left", 1.0, 0))
+    (line,) = lines_of("text", AccessLine("r", "GET", b"/\xc2\x9b" + b"a" * 5000, None, "caller_left", 1.0, 0))
     assert line.split()[3].startswith("/Â\\x9baaa")
     assert line.split()[3].endswith("a…")
     assert len(line.split()[3]) == PATH_MOST + 4
@@ -221,7 +221,7 @@ def test_the_path_of_a_request_is_escaped_and_cut() -> None:
 
 def test_a_session_in_the_path_of_a_request_is_not_told() -> None:
     for form in ("text", "json"):
-        (line,) = lines_of(form, Served("r", "GET", b"/a;jsessionid=s3cret/b;v=1?token=s3cret", 200, "ok", 1.0, 0))
+        (line,) = lines_of(form, AccessLine("r", "GET", b"/a;jsessionid=s3cret/b;v=1?token=s3cret", 200, "ok", 1.0, 0))
         assert "/a;jsessionid=[redacted]/b;v=1" in line
         assert "s3cret" not in line
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shadowproxy.credential_values import is_credential_piece
 from shadowproxy.redaction import BLANK, Redaction
-from shadowproxy.serve.policy.query import REMEMBERED, QueryEdits, edited, without_credentials
+from shadowproxy.serve.policy.query import REMEMBERED, QueryEdits, edit_query, remove_credentials
 
 KEY = "AI" + "zaSyA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q"
 
@@ -56,8 +56,8 @@ KEY = "AI" + "zaSyA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q"
     ],
 )
 def test_a_credential_in_the_target_is_held_back(target: bytes, passed: bytes) -> None:
-    assert without_credentials(target) == passed
-    assert without_credentials(passed) is passed
+    assert remove_credentials(target) == passed
+    assert remove_credentials(passed) is passed
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_a_credential_in_the_target_is_held_back(target: bytes, passed: bytes) -
     ],
 )
 def test_what_is_no_credential_passes_byte_for_byte(target: bytes) -> None:
-    assert without_credentials(target) is target
+    assert remove_credentials(target) is target
 
 
 def test_a_long_target_is_judged_as_a_short_one_is() -> None:
     long = b"&a=" + b"x" * 2 * REMEMBERED
-    assert without_credentials(b"/p?token=s" + long) == b"/p?" + long[1:]
-    assert without_credentials(b"/p?token=s") == b"/p"
+    assert remove_credentials(b"/p?token=s" + long) == b"/p?" + long[1:]
+    assert remove_credentials(b"/p?token=s") == b"/p"
 
 
 PIECES = st.sampled_from(
@@ -99,7 +99,7 @@ QUERIES = st.lists(st.tuples(st.sampled_from("&;"), PIECES)).map(
 
 @given(QUERIES)
 def test_what_is_left_are_the_other_pieces_in_their_order(query: str) -> None:
-    passed = without_credentials(f"/p?{query}".encode()).decode()
+    passed = remove_credentials(f"/p?{query}".encode()).decode()
     pieces = [piece for piece in re.split("[&;]", query) if not is_credential_piece(piece)]
     assert re.split("[&;]", passed.partition("?")[2]) == (pieces or [""])
 
@@ -117,7 +117,7 @@ def is_keepable(piece: str) -> bool:
 
 @given(st.text(st.sampled_from("?&;#a=1"), max_size=12))
 def test_a_query_that_nobody_edits_stays(query: str) -> None:
-    assert edited(query, lambda piece: piece) == query
+    assert edit_query(query, lambda piece: piece) == query
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ async def test_what_the_file_says_the_same_of_is_left_as_it_is(configured: Confi
             lane, other = configured.sidecar.mirror.lanes
             assert lane is kept
             assert other is not changed
-            assert other.tally is changed.tally
+            assert other.counts is changed.counts
             await configured.ask()
             async with asyncio.timeout(5):
                 while b.open_connections > 1:  # noqa: ASYNC110  # the old lane's is closed

@@ -31,7 +31,7 @@ from shadowproxy.replay.again import Again, Unfit, again
 from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError, Tally
 from shadowproxy.replay.run import send_all
 from shadowproxy.replay.screen import lines as screen
-from shadowproxy.serve.policy.rewrite import located
+from shadowproxy.serve.policy.rewrite import raw_value_at
 
 JSON = ((b"Content-Type", b"application/json"),)
 START = 1_769_860_800_000_000_000
@@ -61,7 +61,7 @@ def line(
 
 
 def asked(raw: bytes, put: frozenset[str] = frozenset(), query: Mapping[str, str] | None = None) -> Again | Unfit:
-    text = located(located(raw, ("request",)) or b"", ("body",))
+    text = raw_value_at(raw_value_at(raw, ("request",)) or b"", ("body",))
     return again(decode(raw), text, "new", put=put, query=query or {})
 
 
@@ -153,7 +153,7 @@ def test_what_is_left_out_of_a_target_leaves_the_rest_as_it_was() -> None:
 
 def test_a_parameter_that_the_endpoint_sets_itself_need_not_be_filled_in() -> None:
     raw = line(target=b"/p?a=1&api_key=s3cret")
-    text = located(located(raw, ("request",)) or b"", ("body",))
+    text = raw_value_at(raw_value_at(raw, ("request",)) or b"", ("body",))
     made = again(decode(raw), text, "new", put=frozenset(), query={}, own={"api_key": "x"})
     assert isinstance(made, Again)
     assert (made.target, made.left_out) == (b"/p?a=1", ())
@@ -166,7 +166,7 @@ def test_a_credential_that_an_earlier_version_logged_is_held_back_unless_it_may_
     made = sent(raw)
     assert made.left_out == ("x-up", "?x")
     assert (made.target, token in repr(made.fields), (b"x-kind", b"Token") in made.fields) == (b"/p?a=1", False, True)
-    text = located(located(raw, ("request",)) or b"", ("body",))
+    text = raw_value_at(raw_value_at(raw, ("request",)) or b"", ("body",))
     made_whole = again(decode(raw), text, "new", put=frozenset(), query={}, credentials=True)
     assert isinstance(made_whole, Again)
     assert made_whole.left_out == ()
@@ -245,8 +245,8 @@ async def test_a_new_record_has_live_byte_for_byte_as_it_was_and_the_new_answer_
         tally = await send_all(plan(tmp_path, origin.url, old))
     (path,) = (tmp_path / "new").iterdir()
     new = path.read_bytes()
-    assert located(new, ("live",)) == located(old, ("live",))
-    assert located(new, ("request",)) == located(old, ("request",))
+    assert raw_value_at(new, ("live",)) == raw_value_at(old, ("live",))
+    assert raw_value_at(new, ("request",)) == raw_value_at(old, ("request",))
     whole = json.loads(new)
     assert (whole["id"], whole["at"], whole["control"]) == ("id-7", decode(old).at, None)
     assert whole["record"] != "r-7"

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from shadowproxy.exchange import Request
 from shadowproxy.serve.policy import payload, sampling
 from shadowproxy.serve.policy.payload import LONGEST, VALUES, JsonBody, at
-from shadowproxy.serve.policy.sampling import FEW, WINDOW, Keys, Match, Passed, Unless, bucket, pointer_tokens, sampler
+from shadowproxy.serve.policy.sampling import (
+    FEW,
+    WINDOW,
+    Keys,
+    Match,
+    NotChosen,
+    Unless,
+    bucket,
+    pointer_tokens,
+    sampler,
+)
 
 
 def request(
@@ -206,28 +216,28 @@ def test_a_match_asks_for_values_in_the_json(places: dict[str, str], body: bytes
 def test_a_coded_body_is_looked_into_within_the_bounds() -> None:
     asks = Match.of([], [], {}, {"/a": "x"})
     coded = (b"Content-Encoding", b"gzip")
-    assert asks.misses(request(coded, body=gzip.compress(b'{"a":"x"}'))) is None
-    assert asks.misses(request(coded, body=gzip.compress(b'{"a":"y"}'))) is Passed.MATCH
+    assert asks.reason_not_chosen(request(coded, body=gzip.compress(b'{"a":"x"}'))) is None
+    assert asks.reason_not_chosen(request(coded, body=gzip.compress(b'{"a":"y"}'))) is NotChosen.MATCH
     long = gzip.compress(b'{"a":"x","b":"%b"}' % (b" " * (2 << 20)))
-    assert asks.misses(request(coded, body=long)) is Passed.UNREAD_BODY
+    assert asks.reason_not_chosen(request(coded, body=long)) is NotChosen.UNREAD_BODY
 
 
 @pytest.mark.parametrize(
     ("asked", "passed"),
     [
-        (request(body=b""), Passed.MATCH),
-        (request(body=b"no json"), Passed.MATCH),
-        (request((b"Content-Encoding", b"x-unknown"), body=b"{}"), Passed.UNREAD_BODY),
-        (request(body=b'{"x":"%b"}' % (b"y" * LONGEST)), Passed.UNREAD_BODY),
-        (request(body=b"[%b0]" % (b"0," * VALUES)), Passed.UNREAD_BODY),
-        (request(body=b'{"a":"x"}')._replace(body_bytes=99), Passed.UNREAD_BODY),  # only its beginning was copied
+        (request(body=b""), NotChosen.MATCH),
+        (request(body=b"no json"), NotChosen.MATCH),
+        (request((b"Content-Encoding", b"x-unknown"), body=b"{}"), NotChosen.UNREAD_BODY),
+        (request(body=b'{"x":"%b"}' % (b"y" * LONGEST)), NotChosen.UNREAD_BODY),
+        (request(body=b"[%b0]" % (b"0," * VALUES)), NotChosen.UNREAD_BODY),
+        (request(body=b'{"a":"x"}')._replace(body_bytes=99), NotChosen.UNREAD_BODY),  # only its beginning was copied
     ],
     ids=["empty", "no json", "unknown coding", "long", "many values", "not whole"],
 )
-def test_what_cannot_be_read_is_told_from_what_is_no_json(asked: Request, passed: Passed) -> None:
-    assert Match.of([], [], {}, {"/a": "x"}).misses(asked) is passed
-    unless = Match.of([], [], {}, unless=Unless.of(json={"/a": "x"})).misses(asked)
-    assert unless is (None if passed is Passed.MATCH else Passed.UNREAD_BODY)
+def test_what_cannot_be_read_is_told_from_what_is_no_json(asked: Request, passed: NotChosen) -> None:
+    assert Match.of([], [], {}, {"/a": "x"}).reason_not_chosen(asked) is passed
+    unless = Match.of([], [], {}, unless=Unless.of(json={"/a": "x"})).reason_not_chosen(asked)
+    assert unless is (None if passed is NotChosen.MATCH else NotChosen.UNREAD_BODY)
 
 
 @pytest.mark.source
@@ -241,11 +251,11 @@ def test_a_body_is_read_once_for_all_who_ask_and_not_at_all_where_nobody_does(mo
     monkeypatch.setattr(payload, "json_value", counting)
     asked = request(body=b'{"a":"x"}')
     body = JsonBody(asked)
-    Match.of([], ["*"], {}, unless=Unless.of(["PUT"], ["/no"], {"X-No": "*"})).misses(asked, body)
-    Match.of(["GET"], [], {}, {"/a": "x"}).misses(asked, body)  # it misses before
+    Match.of([], ["*"], {}, unless=Unless.of(["PUT"], ["/no"], {"X-No": "*"})).reason_not_chosen(asked, body)
+    Match.of(["GET"], [], {}, {"/a": "x"}).reason_not_chosen(asked, body)  # it misses before
     assert read == []
     for _ in range(2):
-        assert Match.of([], [], {}, {"/a": "x"}).misses(asked, body) is None
+        assert Match.of([], [], {}, {"/a": "x"}).reason_not_chosen(asked, body) is None
         sampler("json:/a", "")(asked, body)
     assert read == [b'{"a":"x"}']
 
@@ -253,7 +263,7 @@ def test_a_body_is_read_once_for_all_who_ask_and_not_at_all_where_nobody_does(mo
 @given(st.binary(max_size=80), st.sampled_from(["/a", "/*/b", "", "/0"]))
 def test_no_body_stops_a_match(body: bytes, pointer: str) -> None:
     for match in (Match.of([], [], {}, {pointer: "*"}), Match.of([], [], {}, unless=Unless.of(json={pointer: "x"}))):
-        assert match.misses(request(body=body)) in (None, Passed.MATCH, Passed.UNREAD_BODY)
+        assert match.reason_not_chosen(request(body=body)) in (None, NotChosen.MATCH, NotChosen.UNREAD_BODY)
 
 
 def test_the_end_of_an_array_is_no_place() -> None:

@@ -21,11 +21,11 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from program import Program
 
 from shadowproxy.exchange import Exchange, Failure, Field, Outcome, Reply, Request, Skipped, Verdict
-from shadowproxy.serve.policy.headers import for_shadow
+from shadowproxy.serve.policy.headers import fields_for_shadow
 from shadowproxy.serve.telemetry import otlp
 from shadowproxy.serve.telemetry.otlp import Tracer, open_tracer
-from shadowproxy.serve.telemetry.spans import Place, Span, spans
-from shadowproxy.serve.telemetry.tracing import opened, wanted
+from shadowproxy.serve.telemetry.spans import Destination, Span, spans
+from shadowproxy.serve.telemetry.tracing import tracer_from_environment, wanted
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
@@ -33,9 +33,9 @@ AT = 1_769_860_800_000_000_000
 RECORD = "019c0000-0000-7000-8000-000000000001"
 CLIENT, INTERNAL = trace_pb2.Span.SPAN_KIND_CLIENT, trace_pb2.Span.SPAN_KIND_INTERNAL
 PLACES = {
-    "live": Place.of("http://user:s3cret@model-v1:8000/base/", lambda target: target),
-    "a": Place.of("https://[::1]/", lambda target: target.replace(b"/v1/", b"/v2/")),
-    "control": Place.of("http://model-v1:8000", lambda target: target),
+    "live": Destination.of("http://user:s3cret@model-v1:8000/base/", lambda target: target),
+    "a": Destination.of("https://[::1]/", lambda target: target.replace(b"/v1/", b"/v2/")),
+    "control": Destination.of("http://model-v1:8000", lambda target: target),
 }
 
 
@@ -177,7 +177,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
     monkeypatch.delitem(sys.modules, "shadowproxy.serve.telemetry.otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
-    assert opened("host/0") is None
+    assert tracer_from_environment("host/0") is None
     (line,) = caplog.messages
     assert line.endswith("pip install '.[otel]' in a checkout installs it")
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_set_up_is_said_and_stops_nothing(
 
     monkeypatch.setenv(*next(iter(AT_ALL.items())))
     monkeypatch.setattr(otlp, "open_tracer", fail)
-    assert opened("host/0") is None
+    assert tracer_from_environment("host/0") is None
     assert caplog.messages == ["no spans are told: OpenTelemetry cannot be set up (OSError)"]
 
 
@@ -270,7 +270,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 def told(*exchanges: Exchange, verdicts: Mapping[str, Verdict] | None = None) -> None:
     tracer = open_tracer("host/0", os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     for each in exchanges:
-        tracer.tell(each, verdicts or {}, PLACES)
+        tracer.send(each, verdicts or {}, PLACES)
     tracer.close()
 
 
@@ -295,7 +295,7 @@ def test_live_and_shadow_are_children_of_the_callers_span(collector: Collector) 
 
 
 def test_the_span_that_a_shadow_is_sent_is_the_one_that_is_told(collector: Collector) -> None:
-    sent, _ = for_shadow([traceparent()], "a", credentials=False, record=RECORD)
+    sent, _ = fields_for_shadow([traceparent()], "a", credentials=False, record=RECORD)
     told(exchange(traceparent(), a=reply()))
     assert sent[0][1].decode() == f"00-{TRACE}-{collector.spans[1].span_id.hex()}-00"
 
@@ -379,7 +379,7 @@ def test_a_collector_that_hangs_holds_up_neither_spans_nor_the_end(
     tracer = open_tracer("host/0", os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     began = time.monotonic()
     for _ in range(1000):
-        tracer.tell(exchange(a=reply()), {}, PLACES)
+        tracer.send(exchange(a=reply()), {}, PLACES)
     told_in = time.monotonic() - began
     tracer.close()
     assert told_in < 5.0  # a batch that was waited for would take ten seconds, and there are sixty

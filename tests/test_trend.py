@@ -15,14 +15,14 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus
 from shadowproxy.serve.admin.trend import LIVE, POINT, WINDOW, Trend, quantile
 from shadowproxy.serve.journal.root import Statistics
-from shadowproxy.serve.telemetry.times import BOUNDS, Times
+from shadowproxy.serve.telemetry.durations import BOUNDS, DurationBuckets
 
 MATCH, MISMATCH, IGNORED, INCOMPARABLE = Verdict
 NOBODY = Durations((0,) * (len(BOUNDS) + 1), 0.0)
 
 
 def durations(*seconds: float) -> Durations:
-    times = Times()
+    times = DurationBuckets()
     for each in seconds:
         times.add(each)
     return Durations(tuple(times.counts), times.total)
@@ -42,7 +42,7 @@ def shadow(name: str = "a", *, asked: Sequence[float] = (), **verdicts: int) -> 
         budget_requests=None,
         budget_left=None,
         chosen=len(asked),
-        passed={},
+        not_chosen={},
         retries=0,
         outcomes=Counter({Outcome.OK: len(asked)}),
         verdicts=Counter({Verdict(name): count for name, count in verdicts.items()}),

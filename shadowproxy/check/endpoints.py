@@ -22,7 +22,7 @@ from shadowproxy.check.finding import Finding, Level, fail, ok, warn
 from shadowproxy.config import Live, Shadow
 from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.exchange import Field
-from shadowproxy.serve.policy.headers import for_shadow
+from shadowproxy.serve.policy.headers import fields_for_shadow
 from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
 
@@ -177,7 +177,7 @@ def _answer(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext
 async def _status(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext | None) -> int:
     fields: list[Field] = [(b"User-Agent", f"shadowproxy-check/{__version__}".encode()), (b"Accept", b"*/*")]
     if isinstance(section, Shadow):
-        fields, _ = for_shadow(fields, name, credentials=False, record="")  # no trace goes on here
+        fields, _ = fields_for_shadow(fields, name, credentials=False, record="")  # no trace goes on here
     async with asyncio.timeout(PATIENCE), endpoint_of(section, context) as endpoint:
         answering = await endpoint.ask(ask.method, ask.path.encode(), fields, b"")
         read = 0

@@ -24,10 +24,10 @@ from shadowproxy.exchange import Field
 from shadowproxy.record import Body, Record
 from shadowproxy.redaction import MARK
 from shadowproxy.serve.http1.fields import end_to_end
-from shadowproxy.serve.policy.headers import for_shadow, with_length
+from shadowproxy.serve.policy.headers import fields_for_shadow, with_content_length
 from shadowproxy.serve.policy.identity import uuid7
-from shadowproxy.serve.policy.query import edited
-from shadowproxy.serve.policy.rewrite import OF_THE_BODY
+from shadowproxy.serve.policy.query import edit_query
+from shadowproxy.serve.policy.rewrite import BODY_FIELDS
 from shadowproxy.serve.policy.sampling import methods_of
 
 _MARKED = re.compile(MARK.pattern.encode())
@@ -93,7 +93,7 @@ def again(
     fields: list[Field] = []
     encoded = bool(body) and asked.body.coding is None and _is_coded(asked.headers.get("content-encoding", ""))
     for name, values in asked.headers.items():
-        if encoded and name.encode() in OF_THE_BODY:
+        if encoded and name.encode() in BODY_FIELDS:
             continue  # they tell of the bytes as they were coded
         for value in values if isinstance(values, list) else [values]:
             if MARK.search(value) is None and (credentials or not is_credential_field(name, value)):
@@ -102,11 +102,11 @@ def again(
                 left_out.append(name)
     target, missing = _target(asked.path, asked.query, query, own, credentials)
     # Asked again, it is a span of its own: not the one that the shadow was sent then.
-    fields, _ = for_shadow(end_to_end(tuple(fields)), shadow, credentials=True, record=uuid7())
+    fields, _ = fields_for_shadow(end_to_end(tuple(fields)), shadow, credentials=True, record=uuid7())
     return Again(
         asked.method,
         target,
-        with_length(fields, len(body)),
+        with_content_length(fields, len(body)),
         body,
         tuple(dict.fromkeys((*left_out, *missing))),
         decoded=encoded,
@@ -164,4 +164,4 @@ def _target(
         return None
 
     path = PATH_PARAMETER.sub(lambda match: "" if passed(match[0][1:], ";") is None else match[0], path)
-    return (path + edited(f"?{query}" if query else "", passed)).encode(), missing
+    return (path + edit_query(f"?{query}" if query else "", passed)).encode(), missing

@@ -41,7 +41,7 @@ from shadowproxy.replay.plan import LATE, Plan, ReplayError, Tally
 from shadowproxy.serve.mirror.capture import Capture, Memory
 from shadowproxy.serve.policy.identity import uuid7
 from shadowproxy.serve.policy.payload import NotRead
-from shadowproxy.serve.policy.rewrite import Rewrite, located
+from shadowproxy.serve.policy.rewrite import Rewrite, raw_value_at
 from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.upstreams.endpoint import Endpoint, UpstreamError
 
@@ -252,13 +252,13 @@ class _Replay:
                 yield job
 
     def _job(self, line: Line, record: Record, at: int, put: frozenset[str]) -> _Job | None:
-        asked, live = located(line.raw, ("request",)), located(line.raw, ("live",))
+        asked, live = raw_value_at(line.raw, ("request",)), raw_value_at(line.raw, ("live",))
         assert asked is not None  # decode has read both
         assert live is not None
         plan = self._plan
         made = again(
             record,
-            located(asked, ("body",)),
+            raw_value_at(asked, ("body",)),
             plan.name,
             put=put,
             query=plan.query,
@@ -272,7 +272,7 @@ class _Replay:
         self._tally.left_out.update(made.left_out)
         self._tally.decoded += made.decoded
         self._tally.inexact += made.inexact
-        self._tally.marked += b'"[redacted' in (located(live, ("body",)) or b"")
+        self._tally.marked += b'"[redacted' in (raw_value_at(live, ("body",)) or b"")
         return _Job(at, record, asked, live, made)
 
     # --- writing ---------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from shadowproxy.serve.admin.overview import Overview, sampling_keys, standing
 from shadowproxy.serve.admin.recent import MOST
 from shadowproxy.serve.callers.listener import Limits
 from shadowproxy.serve.http1.framing import FramingError
-from shadowproxy.serve.telemetry.operator_log import Repeats, times
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATEST = 50
@@ -317,12 +317,12 @@ def refusal(reason: str, detail: str) -> tuple[list[Field], bytes]:
 
 
 def _tell_wrong_token(repeats: Repeats, request: Request) -> None:
-    if count := repeats.worth_telling("token_wrong"):
+    if count := repeats.worth_logging("token_wrong"):
         peer = request.scope["client"]
         client = peer[0] if peer else "a Unix socket"
         words = "the admin server was asked with a wrong token%s, now by %s"
         extra = {"event": "admin_token_wrong", "client": client, "count": count}
-        _log.warning(words, times(count), client, extra=extra)
+        _log.warning(words, times_text(count), client, extra=extra)
 
 
 def _bad(detail: str) -> Refused:

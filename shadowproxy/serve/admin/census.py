@@ -12,8 +12,8 @@ from shadowproxy.serve.journal.root import Journal, Statistics
 from shadowproxy.serve.live.proxy import Proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import Lane
-from shadowproxy.serve.policy.sampling import Passed
-from shadowproxy.serve.telemetry.times import Times
+from shadowproxy.serve.policy.sampling import NotChosen
+from shadowproxy.serve.telemetry.durations import DurationBuckets
 
 _Key = TypeVar("_Key")
 
@@ -48,7 +48,7 @@ class ShadowCensus:
     budget_requests: int | None
     budget_left: float | None
     chosen: int
-    passed: Mapping[Passed, int]
+    not_chosen: Mapping[NotChosen, int]
     retries: int
     outcomes: Mapping[Outcome, int]
     verdicts: Mapping[Verdict, int]
@@ -107,10 +107,10 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         live_url=proxy.live_url,
         outcomes=dict(proxy.outcomes),
         retries=proxy.retries,
-        refused=dict(proxy.refused),
+        refused=dict(proxy.rejected),
         in_flight=proxy.in_flight,
-        live_mirrored=_durations(proxy.times[True]),
-        live_alone=_durations(proxy.times[False]),
+        live_mirrored=_durations(proxy.times_mirrored),
+        live_alone=_durations(proxy.times_alone),
         shadows=tuple(_shadow(lane, now) for lane in mirror.plan.all_lanes),
         journal=journal.statistics(),
         loop_lag=mirror.pulse.lag,
@@ -123,7 +123,7 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
 
 
 def _shadow(lane: Lane, now: float) -> ShadowCensus:
-    shadow, tally, statistics = lane.shadow, lane.tally, lane.statistics()
+    shadow, counts, statistics = lane.shadow, lane.counts, lane.statistics()
     until = statistics.budget_until
     return ShadowCensus(
         name=shadow.name,
@@ -137,17 +137,17 @@ def _shadow(lane: Lane, now: float) -> ShadowCensus:
         begun=statistics.begun,
         budget_requests=shadow.budget_requests,
         budget_left=None if until is None else max(0.0, until - now),
-        chosen=tally.chosen,
-        passed=dict(tally.passed),
-        retries=tally.retries,
-        outcomes=dict(tally.outcomes),
-        verdicts=tally.verdicts.copy(),
-        durations=_durations(tally.times),
+        chosen=counts.chosen,
+        not_chosen=dict(counts.not_chosen),
+        retries=counts.retries,
+        outcomes=dict(counts.outcomes),
+        verdicts=counts.verdicts.copy(),
+        durations=_durations(counts.times),
         unusable=shadow.unusable,
     )
 
 
-def _durations(times: Times) -> Durations:
+def _durations(times: DurationBuckets) -> Durations:
     return Durations(tuple(times.counts), times.total)
 
 
@@ -242,7 +242,7 @@ def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         budget_requests=sum(allowed) if allowed else None,
         budget_left=max(left, default=None),
         chosen=sum(part.chosen for part in parts),
-        passed=_summed([part.passed for part in parts]),
+        not_chosen=_summed([part.not_chosen for part in parts]),
         retries=sum(part.retries for part in parts),
         outcomes=_summed([part.outcomes for part in parts]),
         verdicts=_summed([part.verdicts for part in parts]),

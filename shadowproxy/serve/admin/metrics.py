@@ -15,9 +15,9 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations
 from shadowproxy.serve.journal.queue import LOSSES
 from shadowproxy.serve.journal.root import Statistics
-from shadowproxy.serve.live.proxy import REFUSALS
-from shadowproxy.serve.policy.sampling import WINDOW, Passed
-from shadowproxy.serve.telemetry.times import BOUNDS
+from shadowproxy.serve.live.proxy import REJECTED_STATUSES
+from shadowproxy.serve.policy.sampling import WINDOW, NotChosen
+from shadowproxy.serve.telemetry.durations import BOUNDS
 
 
 def text(census: Census) -> bytes:
@@ -57,7 +57,7 @@ def _live(census: Census) -> Iterator[Metric]:
     refused = CounterMetricFamily(
         "shadowproxy_requests_refused", "Requests not taken on, by the status answered.", labels=["status"]
     )
-    for status in REFUSALS:  # from zero: a rate is blind to the first of a series that begins with it
+    for status in REJECTED_STATUSES:  # from zero: a rate is blind to the first of a series that begins with it
         refused.add_metric([str(status)], census.refused.get(status, 0))
     yield refused
     yield GaugeMetricFamily("shadowproxy_requests_in_flight", "Requests under way.", census.in_flight)
@@ -100,8 +100,8 @@ def _shadows(census: Census) -> Iterator[Metric]:
     for shadow in census.shadows:
         name = shadow.name
         chosen.add_metric([name], shadow.chosen)
-        for reason in Passed:
-            passed.add_metric([name, reason], shadow.passed.get(reason, 0))
+        for reason in NotChosen:
+            passed.add_metric([name, reason], shadow.not_chosen.get(reason, 0))
         for outcome in Outcome:
             outcomes.add_metric([name, outcome], shadow.outcomes.get(outcome, 0))
         retries.add_metric([name], shadow.retries)

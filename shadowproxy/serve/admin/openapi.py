@@ -5,7 +5,7 @@ from typing import Any
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.recent import MOST, RECORD_ID
-from shadowproxy.serve.policy.sampling import Passed
+from shadowproxy.serve.policy.sampling import NotChosen
 
 _Schema = dict[str, Any]
 
@@ -59,7 +59,7 @@ _STANDING: dict[str, _Schema] = {
     "budget": _or_null(_object(requests=_or_null(_object(used=COUNT, allowed=COUNT)), seconds_left=_or_null(AMOUNT))),
     "outcomes": _counts(*Outcome),
     "verdicts": _counts(*Verdict),
-    "not_chosen": _counts(*Passed),
+    "not_chosen": _counts(*NotChosen),
 }
 
 

@@ -179,7 +179,7 @@ def standing(shadow: ShadowCensus) -> dict[str, Any]:
         "in_flight": shadow.in_flight,
         "waiting": shadow.waiting,
         "budget": budget(shadow),
-        "not_chosen": shadow.passed,
+        "not_chosen": shadow.not_chosen,
     }
 
 

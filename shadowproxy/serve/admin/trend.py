@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census
-from shadowproxy.serve.telemetry.times import BOUNDS
+from shadowproxy.serve.telemetry.durations import BOUNDS
 
 LIVE = "live"
 """Live's place among the shadows' names, which none of them may have."""
@@ -30,7 +30,7 @@ _OUTCOMES, _VERDICTS = tuple(Outcome), tuple(Verdict)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What happened within so many seconds. `times` are counted as in Times.counts, of requests that were asked.
+    """What happened within so many seconds. `times` are as in DurationBuckets.counts, of requests that were asked.
 
     Of live, `times` are those that some shadow was asked about too, and `alone` those that none was. Outcomes and
     verdicts that did not occur are not there.
@@ -116,7 +116,7 @@ class Trend:
 
 
 def quantile(q: float, times: Sequence[int]) -> float | None:
-    """The q-quantile in seconds of durations counted as in Times.counts; None where there are none.
+    """The q-quantile in seconds of durations counted as in DurationBuckets.counts; None where there are none.
 
     Within a bucket durations are taken to be spread evenly, and those above the last bound count as that bound: as
     Prometheus's histogram_quantile does.

@@ -19,7 +19,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from shadowproxy.serve.telemetry.operator_log import Repeats, times
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 LEAVE = 0.001
 """Seconds for which a worker that has more connections leaves new ones to the others."""
@@ -175,9 +175,9 @@ class Taking:
         self._rest()
         self._timer = self._loop.call_later(AGAIN, self.start)
         reason = errno.errorcode.get(error.errno or 0, "")
-        if count := self._repeats.worth_telling(reason):
+        if count := self._repeats.worth_logging(reason):
             extra = {"event": "not_accepted", "error": error.strerror, "count": count}
-            _log.error("no connection can be taken%s: %s", times(count), error.strerror, extra=extra)
+            _log.error("no connection can be taken%s: %s", times_text(count), error.strerror, extra=extra)
 
     def _rest(self) -> None:
         self._loop.remove_reader(self._listening)

@@ -37,7 +37,7 @@ from shadowproxy.serve.http1 import framing
 from shadowproxy.serve.http1.deadline import Deadline
 from shadowproxy.serve.http1.framing import FramingError, Length, RequestHead
 from shadowproxy.serve.http1.pieces import Pieces
-from shadowproxy.serve.telemetry.operator_log import Repeats, times
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 HIGH_WATER = 64 * 1024
 PARTS = 600  # of chunks, read in one turn: half a millisecond
@@ -145,10 +145,10 @@ class Listener(asyncio.Protocol):
         leaving = min(idle, key=lambda each: each.since, default=self)
         self._connections.discard(leaving)  # at once: many can come before the loop has closed it
         leaving.transport.abort()
-        if count := self.repeats.worth_telling("full"):
+        if count := self.repeats.worth_logging("full"):
             extra = {"event": "admin_full", "most": most, "count": count}
             words = "the admin server has %d connections open, and closed one for the next%s"
-            _log.warning(words, most, times(count), extra=extra)
+            _log.warning(words, most, times_text(count), extra=extra)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -315,9 +315,9 @@ class Listener(asyncio.Protocol):
                 call.fail(error)
                 self.break_off(call)
             return
-        if count := self.repeats.worth_telling("refused", str(error.status)):
+        if count := self.repeats.worth_logging("refused", str(error.status)):
             extra = {"event": "request_refused", "status": error.status, "count": count}
-            _log.warning("refused%s with %d: %s", times(count), error.status, error, extra=extra)
+            _log.warning("refused%s with %d: %s", times_text(count), error.status, error, extra=extra)
         self._answer(error.status, "http_request_error", str(error))
 
     def _answer(self, status: int, reason: str, detail: str) -> None:
@@ -575,7 +575,7 @@ def _names(fields: Sequence[Field]) -> dict[bytes, bytes]:
 
 
 def _tell_and_abort(listener: Listener, limit: float) -> None:
-    if count := listener.repeats.worth_telling("stuck"):
+    if count := listener.repeats.worth_logging("stuck"):
         extra = {"event": "caller_stuck", "seconds": limit, "count": count}
         words = "a caller took nothing of its answer for %g s%s; its connection is closed"
         _log.info(words, limit, f", as {count} did by now" if count > 1 else "", extra=extra)

@@ -18,13 +18,13 @@ from shadowproxy.serve.http1.framing import FramingError, RequestHead
 from shadowproxy.serve.http1.pieces import Pieces
 from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.dispatch import Mirror
-from shadowproxy.serve.policy.headers import VIA, find, forwarding, hops
-from shadowproxy.serve.policy.identity import sound_id, uuid7
-from shadowproxy.serve.telemetry.operator_log import Repeats, Served, times
-from shadowproxy.serve.telemetry.times import Times
+from shadowproxy.serve.policy.headers import VIA, count_hops, find, forwarded_fields
+from shadowproxy.serve.policy.identity import uuid7, valid_request_id
+from shadowproxy.serve.telemetry.durations import DurationBuckets
+from shadowproxy.serve.telemetry.operator_log import AccessLine, Repeats, times_text
 from shadowproxy.serve.upstreams.endpoint import Answering, Endpoint, UpstreamError
 
-REFUSALS = (501, 503, 508)
+REJECTED_STATUSES = (501, 503, 508)
 """The statuses of requests that are not taken on: a WebSocket, more than `in_flight` at once, a loop."""
 
 _NOT_LIVES = frozenset({Outcome.CALLER_LEFT, Outcome.SHUTDOWN})
@@ -81,14 +81,15 @@ class Proxy:
     request, once it is over.
     """
 
-    def __init__(self, service: Service, mirror: Mirror, access: Callable[[Served], object] | None = None) -> None:
+    def __init__(self, service: Service, mirror: Mirror, access: Callable[[AccessLine], object] | None = None) -> None:
         self.service = service
         self.mirror = mirror
         self.in_flight = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.retries = 0  # of requests sent to live once more
-        self.refused: Counter[int] = Counter()  # by status; what the listener refuses is no request
-        self.times = {True: Times(), False: Times()}  # by whether some shadow was asked too
+        self.rejected: Counter[int] = Counter()  # by status; what the listener refuses is no request
+        self.times_mirrored = DurationBuckets()  # of exchanges that some shadow took on too
+        self.times_alone = DurationBuckets()
         self._access = access
         self._repeats = Repeats()
         self._failures = 0  # of live, in a row
@@ -104,21 +105,21 @@ class Proxy:
         head, service = call.head, self.service
         at_ns = time.time_ns()
         record = uuid7(at_ns)
-        request_id = sound_id(head.names.get(service.id_name)) or record
+        request_id = valid_request_id(head.names.get(service.id_name)) or record
         if self.in_flight >= service.in_flight:
             detail = f"more than {service.in_flight} requests at once"
-            self._note_refusal(503, detail, head, request_id)
+            self._count_rejected(503, detail, head, request_id)
             _refuse(call, service, 503, "http_request_denied", detail, request_id, (b"Retry-After", b"1"))
             return
-        passed = hops(head.fields) if b"via" in head.names else 0
+        passed = count_hops(head.fields) if b"via" in head.names else 0
         if passed and self._comes_back(request_id, passed):
             detail = "this request has come back to the proxy that sent it: live's address leads here"
-            self._note_refusal(508, detail, head, request_id)
+            self._count_rejected(508, detail, head, request_id)
             _refuse(call, service, 508, "proxy_loop_detected", detail, request_id)
             return
         if b"upgrade" in head.names and b"websocket" in head.names[b"upgrade"].lower():
             detail = "WebSockets are not mirrored"
-            self._note_refusal(501, detail, head, request_id)
+            self._count_rejected(501, detail, head, request_id)
             _refuse(call, service, 501, "http_request_denied", detail, request_id)
             return
         self.in_flight += 1
@@ -169,7 +170,7 @@ class Proxy:
                 more = [*own, (b"Via", VIA)]
                 if service.forwarded:
                     client = (call.client or ("unknown", 0))[0]
-                    more += forwarding(section.fields, client, head.names.get(b"host"))
+                    more += forwarded_fields(section.fields, client, head.names.get(b"host"))
                 rest = body if whole else _Rest(under_way, body)
                 answering = service.live.start(head.method, head.target, more, rest, section)
                 try:
@@ -204,17 +205,18 @@ class Proxy:
                 self._note_live(live, under_way.status, request_id)
             outcome = live.outcome if isinstance(live, Failure) else Outcome.OK
             self.outcomes[outcome] += 1
-            self.times[under_way.unsettled.mirrored].add(live.total_ms / 1000)
+            times = self.times_mirrored if under_way.unsettled.mirrored else self.times_alone
+            times.add(live.total_ms / 1000)
             if self._access is not None:
                 passed = (perf_counter() - under_way.came) * 1000
                 size = under_way.answer.size
-                self._access(Served(request_id, head.method, head.target, under_way.status, outcome, passed, size))
+                self._access(AccessLine(request_id, head.method, head.target, under_way.status, outcome, passed, size))
             self.mirror.answered(under_way.unsettled, under_way.unsettled.request or under_way.request(), live)
 
     def _note_live(self, live: LiveLeg, status: int | None, request_id: str) -> None:
         """Count how live does, and say so where it is worth a line."""
         if isinstance(live, Reply):
-            if self._failures > 1 and self._repeats.worth_telling("recovered"):
+            if self._failures > 1 and self._repeats.worth_logging("recovered"):
                 extra = {"event": "live_recovered", "count": self._failures}
                 _log.info("live answers again, after %d failures in a row", self._failures, extra=extra)
             self._failures = 0
@@ -222,7 +224,7 @@ class Proxy:
         count = 0
         if live.outcome not in _NOT_LIVES:
             self._failures += 1
-            count = self._repeats.worth_telling("failed", live.outcome)
+            count = self._repeats.worth_logging("failed", live.outcome)
         level = logging.ERROR if count else logging.DEBUG
         if not _log.isEnabledFor(level):
             return
@@ -235,16 +237,24 @@ class Proxy:
             "request_id": request_id,
         }
         _log.log(
-            level, "live failed%s (%s): %s; request %s", times(count), live.outcome, live.error, request_id, extra=extra
+            level,
+            "live failed%s (%s): %s; request %s",
+            times_text(count),
+            live.outcome,
+            live.error,
+            request_id,
+            extra=extra,
         )
 
-    def _note_refusal(self, status: int, detail: str, head: RequestHead, request_id: str) -> None:
-        self.refused[status] += 1
+    def _count_rejected(self, status: int, detail: str, head: RequestHead, request_id: str) -> None:
+        self.rejected[status] += 1
         if self._access is not None:
-            self._access(Served(request_id, head.method, head.target, status, "refused", 0.0, 0))
-        if count := self._repeats.worth_telling("refused", str(status)):
+            self._access(AccessLine(request_id, head.method, head.target, status, "refused", 0.0, 0))
+        if count := self._repeats.worth_logging("refused", str(status)):
             extra = {"event": "request_refused", "status": status, "count": count, "request_id": request_id}
-            _log.warning("refused%s with %d: %s; request %s", times(count), status, detail, request_id, extra=extra)
+            _log.warning(
+                "refused%s with %d: %s; request %s", times_text(count), status, detail, request_id, extra=extra
+            )
 
     async def _respond(self, service: Service, under_way: "_UnderWay", answering: Answering) -> None:
         call, answer = under_way.call, under_way.answer

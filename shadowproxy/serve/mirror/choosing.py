@@ -8,9 +8,9 @@ sampling keys that are all alike.
 import logging
 
 from shadowproxy.exchange import Request
-from shadowproxy.serve.mirror.lane import Lane, Plan
+from shadowproxy.serve.mirror.lane import Lane, MirrorPlan
 from shadowproxy.serve.policy.payload import JsonBody, NotRead
-from shadowproxy.serve.policy.sampling import WINDOW, Keys, Passed
+from shadowproxy.serve.policy.sampling import WINDOW, Keys, NotChosen
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Choosing:
         self.keys.start_over()
         self._told_of_keys = False
 
-    def lanes(self, plan: Plan, request: Request) -> list[Lane]:
+    def lanes(self, plan: MirrorPlan, request: Request) -> list[Lane]:
         """The lanes that this request is for, the control's last. Never waits."""
         body = JsonBody(request) if plan.reads_bodies else None
         chosen: list[Lane] = []
@@ -40,7 +40,7 @@ class Choosing:
                 if lane.percent > 0.0:  # 0 is off, whatever the keys are
                     sampled = position
                 if position >= lane.percent:
-                    lane.tally.passed[Passed.PERCENT] += 1
+                    lane.counts.not_chosen[NotChosen.PERCENT] += 1
                     continue
             if self._matches(lane, request, body, f"shadows.{lane.shadow.name}.match"):
                 chosen.append(lane)
@@ -50,7 +50,7 @@ class Choosing:
             if sampled is None and 0.0 < control.percent < 100.0:
                 sampled = again
             if again >= control.percent:
-                control.tally.passed[Passed.PERCENT] += 1
+                control.counts.not_chosen[NotChosen.PERCENT] += 1
             elif self._matches(control, request, body, "control"):
                 chosen.append(control)
         if sampled is not None and (few := self.keys.add(sampled)) is not None:
@@ -59,13 +59,13 @@ class Choosing:
 
     def _matches(self, lane: Lane, request: Request, body: JsonBody | None, key: str) -> bool:
         """Whether a lane's shadow is asked such requests. `key` is where the configuration says so."""
-        passed = lane.shadow.match.misses(request, body)
+        passed = lane.shadow.match.reason_not_chosen(request, body)
         if passed is None:
             return True
-        lane.tally.passed[passed] += 1
-        if passed is Passed.METHOD:
+        lane.counts.not_chosen[passed] += 1
+        if passed is NotChosen.METHOD:
             self._tell_of_method(lane, request, key)
-        elif passed is Passed.UNREAD_BODY:
+        elif passed is NotChosen.UNREAD_BODY:
             self._tell_of_unread(lane, request, body or JsonBody(request), key)
         return False
 
@@ -97,7 +97,7 @@ class Choosing:
                 extra={"event": "body_not_read", "shadow": lane.shadow.name, "request_id": request.id},
             )
 
-    def _tell_of_keys(self, plan: Plan, few: int) -> None:
+    def _tell_of_keys(self, plan: MirrorPlan, few: int) -> None:
         if self._told_of_keys:
             return
         self._told_of_keys = True

@@ -15,9 +15,8 @@ The rules:
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.http1.deadline import Deadlines
@@ -25,12 +24,13 @@ from shadowproxy.serve.http1.fields import fields_weight
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import EXCHANGE, Capture, Memory
 from shadowproxy.serve.mirror.choosing import Choosing
-from shadowproxy.serve.mirror.lane import Job, Lane, Plan, Unsettled
+from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, Unsettled
 from shadowproxy.serve.mirror.leg import Leg
+from shadowproxy.serve.mirror.pulse import Pulse
 from shadowproxy.serve.policy.headers import section_for_shadow
 from shadowproxy.serve.policy.payload import NotRead
-from shadowproxy.serve.policy.query import without_credentials
-from shadowproxy.serve.telemetry.operator_log import Repeats, times
+from shadowproxy.serve.policy.query import remove_credentials
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 _WHY = {
     Outcome.OVERSIZE: "the request is longer than limits.capture",
@@ -49,41 +49,13 @@ _TOLD_OTHERWISE = frozenset({Outcome.BREAKER_OPEN, Outcome.PAUSED, Outcome.UNUSA
 _log = logging.getLogger(__name__)
 
 
-BEAT: Final = 0.02
-
-
-@dataclass(slots=True)
-class Pulse:
-    """How late the event loop runs, felt every `BEAT` seconds. Owns its timer, from `start` to `stop`."""
-
-    limit: float
-    lag: float = 0.0
-    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
-
-    @property
-    def late(self) -> bool:
-        return self.lag > self.limit
-
-    def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(BEAT, self._beat, loop, loop.time() + BEAT)
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _beat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self.lag = max(0.0, loop.time() - due)
-        self._timer = loop.call_later(BEAT, self._beat, loop, loop.time() + BEAT)
-
-
 class Mirror:
     """Owns the legs that are under way; use as `async with`, and `drain` before leaving.
 
     `plan` is the one under which new exchanges begin; `adopt` changes it.
     """
 
-    def __init__(self, plan: Plan, *, memory: Memory, loop_lag: float) -> None:
+    def __init__(self, plan: MirrorPlan, *, memory: Memory, loop_lag: float) -> None:
         self.plan = plan
         self.memory = memory
         self.pulse = Pulse(loop_lag)
@@ -95,8 +67,8 @@ class Mirror:
         self._legs: dict[Lane, Deadlines[Leg]] = {}  # those that are under way
         self._running = 0  # places in lanes that are taken
         self._drained: asyncio.Event | None = None
-        self._unsettled: dict[Plan, set[Unsettled]] = {plan: set()}
-        self._over: dict[Plan, asyncio.Event] = {}
+        self._unsettled: dict[MirrorPlan, set[Unsettled]] = {plan: set()}
+        self._over: dict[MirrorPlan, asyncio.Event] = {}
         self._stopping = False
 
     def __repr__(self) -> str:
@@ -140,7 +112,7 @@ class Mirror:
             for leg in list(legs):
                 leg.stop(Outcome.SHUTDOWN, _WHY[Outcome.SHUTDOWN])
 
-    def adopt(self, plan: Plan) -> None:
+    def adopt(self, plan: MirrorPlan) -> None:
         """Begin new exchanges under `plan`. Those under way end as they began; `wait_ended` tells when they have."""
         before = self.plan
         if plan is before:
@@ -151,7 +123,7 @@ class Mirror:
         self.choosing.start_over()
         self._end_if_settled(before)
 
-    async def wait_ended(self, plan: Plan) -> None:
+    async def wait_ended(self, plan: MirrorPlan) -> None:
         """Until the last exchange that began under a plan, which another has followed, is settled."""
         if (ended := self._over.get(plan)) is not None:
             await ended.wait()
@@ -235,9 +207,9 @@ class Mirror:
         self._settle_if_complete(unsettled)
 
     def _offer(self, lane: Lane, unsettled: Unsettled, request: Request, unfit: Outcome | None, now: float) -> None:
-        lane.tally.chosen += 1
+        lane.counts.chosen += 1
         unsettled.awaited += 1
-        refusal = unfit or self._refusal() or lane.refusal(now) or self._crowded(unsettled, request)
+        refusal = unfit or self._refusal() or lane.skip_reason(now) or self._crowded(unsettled, request)
         if refusal is not None:
             self._settle(unsettled, lane, _skipped(refusal, lane))
             return
@@ -275,9 +247,10 @@ class Mirror:
 
     def _go_on(self, lane: Lane) -> None:
         """A place in the lane is free: begin what has waited longest."""
-        while (job := lane.next()) is not None:
+        while (job := lane.next_job()) is not None:
             if self._begin(lane, job):
                 return
+        lane.free_slot()
         self._running -= 1
         if not self._running and self._drained is not None:
             self._drained.set()
@@ -312,7 +285,7 @@ class Mirror:
         )
         target = request.target
         if not shadow.forward_credentials:
-            target = without_credentials(target)
+            target = remove_credentials(target)
             leg.held_back = leg.held_back or target is not request.target
         body = request.body
         try:
@@ -344,9 +317,9 @@ class Mirror:
             words = "a defect in the proxy, asking shadow %s for request %s"
             _log.error(words, name, id, extra=extra, exc_info=leg.defect_met)
         outcome = came.outcome if isinstance(came, Failure) else Outcome.OK
-        lane.tally.times.add(came.total_ms / 1000)
-        lane.tally.retries += leg.sent_again
-        lane.ended(outcome, self._loop.time())
+        lane.counts.times.add(came.total_ms / 1000)
+        lane.counts.retries += leg.sent_again
+        lane.update_breaker(outcome, self._loop.time())
         if leg.held_back and isinstance(came, Reply) and came.status in (401, 403) and not lane.told_of_credentials:
             lane.told_of_credentials = True
             _log.warning(
@@ -361,7 +334,7 @@ class Mirror:
         self._go_on(lane)
 
     def _settle(self, unsettled: Unsettled, lane: Lane, leg: ShadowLeg) -> None:
-        lane.tally.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1
+        lane.counts.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1
         if not isinstance(leg, Reply):
             self._tell(lane.shadow.name, leg, unsettled.request)
         if lane is unsettled.plan.control:
@@ -377,7 +350,7 @@ class Mirror:
         kind, event = (
             ("was not asked", {"event": "shadow_not_asked"}) if skipped else ("failed", {"event": "shadow_failed"})
         )
-        count = 0 if leg.outcome in _TOLD_OTHERWISE else self._repeats.worth_telling(name, kind, leg.outcome)
+        count = 0 if leg.outcome in _TOLD_OTHERWISE else self._repeats.worth_logging(name, kind, leg.outcome)
         level = logging.WARNING if count else logging.DEBUG
         if not _log.isEnabledFor(level):
             return
@@ -395,7 +368,7 @@ class Mirror:
             "shadow %s %s%s (%s): %s; request %s",
             name,
             kind,
-            times(count),
+            times_text(count),
             leg.outcome,
             leg.error,
             id,
@@ -419,10 +392,10 @@ class Mirror:
     def _clear(self, lanes: Iterable[Lane], outcome: Outcome) -> None:
         """Settle what waits in these lanes."""
         for lane in lanes:
-            for job in lane.clear():
+            for job in lane.take_waiting():
                 self._settle(job.unsettled, lane, _skipped(outcome, lane))
 
-    def _end_if_settled(self, plan: Plan) -> None:
+    def _end_if_settled(self, plan: MirrorPlan) -> None:
         if plan is not self.plan and not self._unsettled[plan]:
             del self._unsettled[plan]
             self._over.pop(plan).set()

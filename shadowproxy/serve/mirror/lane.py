@@ -1,22 +1,20 @@
 """One shadow's lane: what waits, what is asked now, and whether more is taken on. Decides, and does no I/O.
 
-A lane belongs to one configuration; what is counted of a shadow, its `Tally`, goes by its name and outlives reloads.
+A lane belongs to one configuration; what is counted of a shadow, its `ShadowCounts`,
+goes by its name and outlives reloads.
 """
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
 
-from shadowproxy.exchange import Exchange, Field, LiveLeg, Outcome, Request, ShadowLeg, Verdict
+from shadowproxy.exchange import Exchange, LiveLeg, Outcome, Request, ShadowLeg
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import Capture
-from shadowproxy.serve.policy.rewrite import Rewrite
-from shadowproxy.serve.policy.sampling import Match, Passed, Position
-from shadowproxy.serve.telemetry.times import Times
-from shadowproxy.serve.upstreams.asking import Asking
+from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowEndpoint, ShadowSettings
+from shadowproxy.serve.policy.sampling import Position
 
 _COUNTS_AGAINST = frozenset(
     {
@@ -31,45 +29,6 @@ _COUNTS_AGAINST = frozenset(
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Shadow:
-    """What the configuration says of one shadow. Seconds. `budget_*` are None where there is no such bound.
-
-    `unusable` says why it cannot be asked, None where it can. `repeats_by_default`: its methods are those of a file
-    that names none.
-    """
-
-    name: str
-    percent: float
-    match: Match
-    rewrite: Rewrite
-    timeout: float
-    in_flight: int
-    lane: int
-    breaker_failures: int
-    breaker_pause: float
-    budget_requests: int | None = None
-    budget_duration: float | None = None
-    forward_credentials: bool = False
-    unusable: str | None = None
-    repeats_by_default: bool = False
-
-
-@dataclass(slots=True)
-class Tally:
-    """What is counted of one shadow since the start. Verdicts are counted as records are made, in the journal's thread.
-
-    Each field has one writer: `verdicts` that thread, the others the event loop.
-    """
-
-    chosen: int = 0
-    passed: Counter[Passed] = field(default_factory=Counter)
-    retries: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
-    times: Times = field(default_factory=Times)
-
-
 @dataclass(slots=True)
 class Spent:
     """What is used of a budget: requests begun, and the loop's time when it began to run."""
@@ -79,7 +38,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class MirrorPlan:
     """Who is asked, under one configuration. `append` takes a settled exchange and never waits.
 
     `position` is a request's place in [0, 100) for sampling, `control_position` its place for the control arm;
@@ -120,7 +79,7 @@ class Unsettled:
         "shadows",
     )
 
-    def __init__(self, plan: Plan, section: Section | None = None) -> None:
+    def __init__(self, plan: MirrorPlan, section: Section | None = None) -> None:
         self.plan = plan
         self.section = section
         self.opened_at = perf_counter()
@@ -163,31 +122,13 @@ class LaneStatistics:
     outcomes: Mapping[Outcome, int]
 
 
-class Asked(Protocol):
-    """What a lane needs of its endpoint (`upstream.Endpoint`)."""
-
-    @property
-    def url(self) -> str: ...
-
-    def begin(
-        self,
-        asking: Asking,
-        method: str,
-        target: bytes,
-        fields: list[Field],
-        body: bytes,
-        section: Section | None = None,
-        /,
-    ) -> None: ...
-
-
 class Lane:
     """One shadow's queue and state. Times are the loop's. `percent` and `paused` are the operator's to change."""
 
-    def __init__(self, shadow: Shadow, endpoint: Asked, tally: Tally, started: float) -> None:
+    def __init__(self, shadow: ShadowSettings, endpoint: ShadowEndpoint, counts: ShadowCounts, started: float) -> None:
         self.shadow = shadow
         self.endpoint = endpoint
-        self.tally = tally
+        self.counts = counts
         self.percent = shadow.percent
         self.paused = False
         self.told_of_credentials = False
@@ -202,9 +143,9 @@ class Lane:
         self._probing = False
 
     def __repr__(self) -> str:
-        return f"<Lane {self.shadow.name} in_flight={self._running} waiting={len(self._waiting)} {self.tally}>"
+        return f"<Lane {self.shadow.name} in_flight={self._running} waiting={len(self._waiting)} {self.counts}>"
 
-    def succeed(self, before: "Lane") -> None:
+    def take_over(self, before: "Lane") -> None:
         """Take over from the lane that this shadow had under the configuration before.
 
         A pause stays: nothing but an operator ends it. A percent set at run time stays while the file says the same as
@@ -221,7 +162,7 @@ class Lane:
         ):
             self._spent = before._spent
 
-    def spend(self, requests: int, left: float | None, now: float) -> None:
+    def restore_budget(self, requests: int, left: float | None, now: float) -> None:
         """Count as used what a process before this one had used: `left` are seconds, None where they are unbounded."""
         duration = self.shadow.budget_duration
         since = self._spent.since if duration is None or left is None else now - (duration - left)
@@ -234,13 +175,13 @@ class Lane:
             in_flight=self._running,
             waiting=len(self._waiting),
             breaker=breaker,
-            chosen=self.tally.chosen,
+            chosen=self.counts.chosen,
             begun=self._spent.requests,
             budget_until=None if duration is None else self._spent.since + duration,
-            outcomes=dict(self.tally.outcomes),
+            outcomes=dict(self.counts.outcomes),
         )
 
-    def refusal(self, now: float) -> Outcome | None:
+    def skip_reason(self, now: float) -> Outcome | None:
         """Why a request offered now is not taken on, if it is not."""
         if (shut := self._is_shut(now)) is not None:
             return shut
@@ -249,19 +190,20 @@ class Lane:
         return None
 
     def take(self, job: Job) -> bool:
-        """Take on a job that was not refused. True: begin it now; False: it waits, and comes out of `next`."""
+        """Take on a job that was not refused. True: begin it now; False: it waits for `next_job`."""
         if self._running < self.shadow.in_flight:
             self._running += 1
             return True
         self._waiting.append(job)
         return False
 
-    def next(self) -> Job | None:
-        """The job to go on with after one has ended; None: there is none, the one who asked is done."""
-        if self._waiting:
-            return self._waiting.popleft()
+    def next_job(self) -> Job | None:
+        """Remove and return the job that has waited longest, None where none waits. It keeps the slot of its caller."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def free_slot(self) -> None:
+        """One request fewer is under way."""
         self._running -= 1
-        return None
 
     def begin(self, now: float, deadline: float) -> Outcome | None:
         """Why a job is not begun after all, if it is not; else it counts as begun."""
@@ -273,12 +215,12 @@ class Lane:
         self._spent.requests += 1
         return None
 
-    def clear(self) -> list[Job]:
+    def take_waiting(self) -> list[Job]:
         jobs = list(self._waiting)
         self._waiting.clear()
         return jobs
 
-    def ended(self, outcome: Outcome, now: float) -> None:
+    def update_breaker(self, outcome: Outcome, now: float) -> None:
         """Move the breaker: `failures` in a row open it for `pause`, then one request at a time may close it again."""
         was_open = self._open_until is not None
         self._probing = False

@@ -29,7 +29,7 @@ def find(fields: Iterable[Field], lower_name: bytes) -> bytes | None:
     return None
 
 
-def forwarding(fields: Fields, client: str, host: bytes | None) -> list[Field]:
+def forwarded_fields(fields: Fields, client: str, host: bytes | None) -> list[Field]:
     """X-Forwarded-For, and -Proto and -Host unless the caller was told by someone before us: to go behind `fields`.
 
     A second X-Forwarded-For field is one list with the first (RFC 9110 section 5.3): nothing of the caller's changes.
@@ -42,12 +42,14 @@ def forwarding(fields: Fields, client: str, host: bytes | None) -> list[Field]:
     return added
 
 
-def hops(fields: Fields) -> int:
+def count_hops(fields: Fields) -> int:
     """How often this request has been through a shadowproxy."""
     return sum(value.count(VIA) for name, value in fields if name.lower() == b"via")
 
 
-def for_shadow(fields: Iterable[Field], shadow: str, *, credentials: bool, record: str) -> tuple[list[Field], bool]:
+def fields_for_shadow(
+    fields: Iterable[Field], shadow: str, *, credentials: bool, record: str
+) -> tuple[list[Field], bool]:
     """What a shadow is sent, and whether credentials were held back.
 
     The trace goes on under a new span, the one that `record` and the shadow's name make, and asks nobody to record it:
@@ -61,7 +63,8 @@ def for_shadow(fields: Iterable[Field], shadow: str, *, credentials: bool, recor
 def section_for_shadow(
     section: Section, own: Fields, shadow: str, *, credentials: bool, record: str
 ) -> tuple[Section | None, list[Field], bool]:
-    """As `for_shadow`, of what the caller sent and what the proxy has added: a section, if any, and what comes behind.
+    """As `fields_for_shadow`, of what the caller sent and what the proxy has added: a section, if any, and what comes
+    behind.
 
     It is found out once for all requests that have the section, unless it carries a trace.
     """
@@ -125,6 +128,6 @@ def _without_credentials(value: bytes) -> bytes | None:
     return None if told == BLANK else told.encode("latin-1")
 
 
-def with_length(fields: list[Field], length: int) -> list[Field]:
+def with_content_length(fields: list[Field], length: int) -> list[Field]:
     """`fields` for a body that was changed to have `length` bytes, framed as it was."""
     return [(name, b"%d" % length if name.lower() == b"content-length" else value) for name, value in fields]

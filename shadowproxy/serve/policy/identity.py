@@ -18,7 +18,7 @@ _VERSION_7 = 0x7 << 76 | 0b10 << 62
 _CHANCE = ~(0xF << 76 | 0b11 << 62)
 
 
-def sound_id(value: bytes | None) -> str | None:
+def valid_request_id(value: bytes | None) -> str | None:
     """The caller's request ID, if it can stand in a log and a header: 1 to 128 visible ASCII characters."""
     if value is None or not _SOUND.fullmatch(value):
         return None

@@ -15,7 +15,7 @@ REMEMBERED = 1024
 """Bytes of a target. What a shadow is asked of a longer one is worked out each time."""
 
 
-def without_credentials(target: bytes) -> bytes:
+def remove_credentials(target: bytes) -> bytes:
     """The target without the parameters that carry credentials: the same object where there are none."""
     if b"?" not in target and b"=" not in target:
         return target
@@ -28,7 +28,7 @@ def _without_credentials(target: bytes) -> bytes:
     if "=" not in path and is_plain_query(query):
         return target
     passed_path = PATH_PARAMETER.sub(lambda match: "" if is_credential_piece(match[0][1:]) else match[0], path)
-    passed_query = edited(mark + query, lambda piece: None if is_credential_piece(piece) else piece)
+    passed_query = edit_query(mark + query, lambda piece: None if is_credential_piece(piece) else piece)
     held_back = len(passed_path) + len(passed_query) < len(text)
     return _raw(passed_path + passed_query) if held_back else target
 
@@ -36,7 +36,7 @@ def _without_credentials(target: bytes) -> bytes:
 _remembered = lru_cache(1024)(_without_credentials)
 
 
-def edited(query: str, edit: Callable[[str], str | None]) -> str:
+def edit_query(query: str, edit: Callable[[str], str | None]) -> str:
     """A query with its question mark, if any, of whose pieces each is what `edit` makes of it; None takes it out."""
     left: list[str] = []
     is_less = False

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from shadowproxy.exchange import Field
-from shadowproxy.serve.policy.headers import with_length
+from shadowproxy.serve.policy.headers import with_content_length
 from shadowproxy.serve.policy.payload import json_text, value
 from shadowproxy.serve.policy.sampling import pointer_tokens
 
-OF_THE_BODY = frozenset(
+BODY_FIELDS = frozenset(
     {
         b"content-encoding",
         b"content-md5",
@@ -82,11 +82,11 @@ class Rewrite:
                 changed = changed[:begin] + replacement + changed[end:]
         if changed == text:
             return fields, body
-        kept = [field for field in fields if field[0].lower() not in OF_THE_BODY]
-        return with_length(kept, len(changed)), changed
+        kept = [field for field in fields if field[0].lower() not in BODY_FIELDS]
+        return with_content_length(kept, len(changed)), changed
 
 
-def located(text: bytes, tokens: Sequence[str]) -> bytes | None:
+def raw_value_at(text: bytes, tokens: Sequence[str]) -> bytes | None:
     """The part of a JSON text that a pointer leads to, byte for byte; None where there is none.
 
     The text is one that a parser has accepted. Of a key that comes twice the last is meant, as parsers mean it.

@@ -23,7 +23,7 @@ class Position(Protocol):
     def __call__(self, request: Request, body: JsonBody | None = None, /) -> float: ...
 
 
-class Passed(StrEnum):
+class NotChosen(StrEnum):
     """Why a request is not chosen for a shadow. A closed set, of which each is counted."""
 
     PERCENT = "percent"
@@ -154,35 +154,35 @@ class Match:
         return bool(self.json or (self.unless is not None and self.unless.json))
 
     def __call__(self, request: Request) -> bool:
-        return self.misses(request) is None
+        return self.reason_not_chosen(request) is None
 
-    def misses(self, request: Request, body: JsonBody | None = None) -> Passed | None:
+    def reason_not_chosen(self, request: Request, body: JsonBody | None = None) -> NotChosen | None:
         """Why the shadow is not asked this request, None where it is. The body is looked at last, if at all."""
         if self.methods:
             if request.method not in self.methods:
-                return Passed.METHOD
+                return NotChosen.METHOD
             if request.method == "POST" and not self.methods.issuperset(_overriding(request.fields, request.target)):
-                return Passed.METHOD
+                return NotChosen.METHOD
         if self.paths and not _on_path(request, self.paths):
-            return Passed.MATCH
+            return NotChosen.MATCH
         if self.headers and not all(_has(request.fields, name, glob) for name, glob in self.headers):
-            return Passed.MATCH
+            return NotChosen.MATCH
         if self.unless is not None and self.unless.head(request):
-            return Passed.MATCH
+            return NotChosen.MATCH
         return self._misses_body(body or JsonBody(request)) if self.reads_body else None
 
-    def _misses_body(self, body: JsonBody) -> Passed | None:
+    def _misses_body(self, body: JsonBody) -> NotChosen | None:
         try:
             value = body.value()
         except NotJson:
-            return Passed.MATCH if self.json else None
+            return NotChosen.MATCH if self.json else None
         except NotRead:
             # It may hold what `not` leaves out, and nobody can say so: the safe side is not to ask.
-            return Passed.UNREAD_BODY
+            return NotChosen.UNREAD_BODY
         if not all(_fits(value, tokens, 0, glob) for tokens, glob in self.json):
-            return Passed.MATCH
+            return NotChosen.MATCH
         left_out = self.unless.json if self.unless is not None else ()
-        return Passed.MATCH if any(_fits(value, tokens, 0, glob) for tokens, glob in left_out) else None
+        return NotChosen.MATCH if any(_fits(value, tokens, 0, glob) for tokens, glob in left_out) else None
 
 
 def _paths(globs: Sequence[str]) -> tuple[re.Pattern[str], ...]:

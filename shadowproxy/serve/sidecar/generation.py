@@ -20,17 +20,17 @@ from shadowproxy.serve.callers.listener import Limits
 from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.live import proxy
-from shadowproxy.serve.mirror import lane as lanes
-from shadowproxy.serve.mirror.lane import Lane, Plan, Tally
+from shadowproxy.serve.mirror.lane import Lane, MirrorPlan
+from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
 from shadowproxy.serve.policy import sampling
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.sidecar.contexts import Contexts, sections
 from shadowproxy.serve.sidecar.endpoints import endpoint_of
-from shadowproxy.serve.telemetry.spans import LIVE, Place
+from shadowproxy.serve.telemetry.spans import LIVE, Destination
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
-Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Place]], object]
+Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Destination]], object]
 
 
 class GenerationError(Exception):
@@ -51,7 +51,7 @@ class Generation:
 
     config: Config
     service: proxy.Service
-    plan: Plan
+    plan: MirrorPlan
     endpoints: Mapping[str, Endpoint]
     unusable: Mapping[str, str]
 
@@ -63,7 +63,7 @@ def build(
     writer: str,
     append: Callable[[Exchange, Encode], object],
     seen: Seen,
-    tallies: dict[str, Tally],
+    counts: dict[str, ShadowCounts],
     now: float,
     before: Generation | None = None,
     trace: Trace | None = None,
@@ -71,7 +71,7 @@ def build(
     """Build what `config` says, and take over from the generation before what it says the same of. Opens nothing.
 
     An endpoint that `contexts` has nothing for goes on with what it had, where the same is said of it as before.
-    `writer` is who the records say wrote them; `tallies`, by name, gets those of new shadows. `seen` is told of each
+    `writer` is who the records say wrote them; `counts`, by name, gets those of new shadows. `seen` is told of each
     record's line and of its shadows' verdicts (None where nothing was compared), and `trace` of its exchange, verdicts
     and where each leg goes: both in the journal's thread.
     """
@@ -86,13 +86,13 @@ def build(
         kept = before.endpoints.get(CONTROL) if before is not None and same else None
         endpoints[CONTROL] = kept or endpoint_of(config.live, contexts.given.get("live"))
 
-    def lane(settings: lanes.Shadow, endpoint: Endpoint) -> Lane:
+    def lane(settings: ShadowSettings, endpoint: Endpoint) -> Lane:
         previous = _lane_before(settings.name, before)
         if previous is not None and previous.shadow == settings and previous.endpoint is endpoint:
             return previous
-        new = Lane(settings, endpoint, tallies.setdefault(settings.name, Tally()), now)
+        new = Lane(settings, endpoint, counts.setdefault(settings.name, ShadowCounts()), now)
         if previous is not None:
-            new.succeed(previous)
+            new.take_over(previous)
         return new
 
     asked = tuple(
@@ -100,12 +100,12 @@ def build(
         for name, each in config.shadows.items()
     )
     control = lane(_control(config), endpoints[CONTROL]) if config.control.percent else None
-    places = {each.shadow.name: Place.of(each.endpoint.url, each.shadow.rewrite.target) for each in asked}
+    destinations = {each.shadow.name: Destination.of(each.endpoint.url, each.shadow.rewrite.target) for each in asked}
     if config.live.url is not None:
-        places[LIVE] = places[CONTROL] = Place.of(config.live.url, lambda target: target)
-    encode = _encoder(config, writer, tallies, seen, trace, places)
+        destinations[LIVE] = destinations[CONTROL] = Destination.of(config.live.url, lambda target: target)
+    encode = _encoder(config, writer, counts, seen, trace, destinations)
     key = config.sampling.key
-    plan = Plan(
+    plan = MirrorPlan(
         lanes=asked,
         control=control,
         append=lambda exchange: append(exchange, encode),
@@ -166,10 +166,10 @@ def recording(config: Config) -> recorder.Policy:
 def _encoder(
     config: Config,
     writer: str,
-    tallies: Mapping[str, Tally],
+    counts: Mapping[str, ShadowCounts],
     seen: Seen,
     trace: Trace | None,
-    places: Mapping[str, Place],
+    destinations: Mapping[str, Destination],
 ) -> Encode:
     """How the journal's thread makes a record's line."""
     policy, compare = recording(config), config.compare
@@ -190,9 +190,9 @@ def _encoder(
         seen(line, verdicts)  # first: whoever sees that it was counted can look at it
         for name, verdict in verdicts.items():
             if verdict is not None:
-                tallies[name].verdicts[verdict] += 1
+                counts[name].verdicts[verdict] += 1
         if trace is not None:
-            trace(exchange, verdicts, places)
+            trace(exchange, verdicts, destinations)
         return line
 
     return encode
@@ -220,9 +220,9 @@ def _lane_before(name: str, before: Generation | None) -> Lane | None:
     return next((lane for lane in lanes_before if lane.shadow.name == name), None)
 
 
-def _shadow(name: str, shadow: Shadow) -> lanes.Shadow:
+def _shadow(name: str, shadow: Shadow) -> ShadowSettings:
     match, unless = shadow.match, shadow.match.not_
-    return lanes.Shadow(
+    return ShadowSettings(
         name=name,
         percent=shadow.percent,
         match=sampling.Match.of(
@@ -245,7 +245,7 @@ def _shadow(name: str, shadow: Shadow) -> lanes.Shadow:
     )
 
 
-def _control(config: Config) -> lanes.Shadow:
+def _control(config: Config) -> ShadowSettings:
     """Live asked again, as a shadow with the defaults of one and live's own credentials."""
     as_shadow = Shadow(
         url=config.live.url or "",

@@ -19,7 +19,7 @@ from shadowproxy.serve.journal.root import Journal
 from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.capture import Memory
 from shadowproxy.serve.mirror.dispatch import Mirror
-from shadowproxy.serve.mirror.lane import Tally
+from shadowproxy.serve.mirror.shadow import ShadowCounts
 from shadowproxy.serve.sidecar import generation
 from shadowproxy.serve.sidecar.contexts import ContextError, Contexts
 from shadowproxy.serve.sidecar.generation import Generation, GenerationError
@@ -28,7 +28,7 @@ from shadowproxy.serve.sidecar.share import Share
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry import tracing
-from shadowproxy.serve.telemetry.operator_log import Served
+from shadowproxy.serve.telemetry.operator_log import AccessLine
 
 FLUSH = 10.0  # seconds that stopping waits for a slow disk
 _log = logging.getLogger("shadowproxy")
@@ -52,7 +52,7 @@ class Sidecar(Program):
         self,
         config: Config,
         file: Path | None = None,
-        access: Callable[[Served], object] | None = None,
+        access: Callable[[AccessLine], object] | None = None,
         share: Share | None = None,
     ) -> None:
         super().__init__(file)
@@ -61,7 +61,7 @@ class Sidecar(Program):
         self._access = access
         self._share = share
         self._name = generation.proxy_name(share.start.number if share is not None else 0)
-        self._tracer = tracing.opened(self._name)
+        self._tracer = tracing.tracer_from_environment(self._name)
         self._first = config
         self.journal = Journal(
             config.log.path,
@@ -72,7 +72,7 @@ class Sidecar(Program):
         self.mirror: Mirror
         self.proxy: proxy.Proxy
         self._alive: list[Generation] = []
-        self._tallies: dict[str, Tally] = {}
+        self._counts: dict[str, ShadowCounts] = {}
         workers = share.start.workers if share is not None else 1
         self.recent = Recent(recent.MOST // workers, recent.MOST_BYTES // workers)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -96,7 +96,7 @@ class Sidecar(Program):
             contexts = await self._contexts.read(config)
         except ContextError as error:
             raise StartError(str(error)) from error
-        first = self._built(config, contexts, None, self._tallies)
+        first = self._built(config, contexts, None, self._counts)
         stack.push_async_callback(self._close_endpoints)
         memory = Memory(config.limits.memory, elsewhere=self.journal.queued_bytes)
         self.mirror = await stack.enter_async_context(
@@ -118,7 +118,7 @@ class Sidecar(Program):
             self.steer(start.steering)
             for lane in self.mirror.plan.all_lanes:
                 if (used := start.used.get(lane.shadow.name)) is not None:
-                    lane.spend(used.begun, used.left, now=asyncio.get_running_loop().time())
+                    lane.restore_budget(used.begun, used.left, now=asyncio.get_running_loop().time())
             self._socket = self._share.listening
             part = Part(self._share.board, start.number)
         # Whoever connects from here on waits in the kernel's queue, and has no descriptor of ours.
@@ -150,7 +150,7 @@ class Sidecar(Program):
         await draining
 
     def _built(
-        self, config: Config, contexts: Contexts, before: Generation | None, tallies: dict[str, Tally]
+        self, config: Config, contexts: Contexts, before: Generation | None, counts: dict[str, ShadowCounts]
     ) -> Generation:
         return generation.build(
             config,
@@ -158,10 +158,10 @@ class Sidecar(Program):
             append=self.journal.append,
             writer=self._name,
             seen=self.recent.add if config.admin is not None else lambda line, verdicts: None,
-            tallies=tallies,
+            counts=counts,
             now=asyncio.get_running_loop().time(),
             before=before,
-            trace=self._tracer.tell if self._tracer is not None else None,
+            trace=self._tracer.send if self._tracer is not None else None,
         )
 
     def steer(self, steering: Steering) -> None:
@@ -186,7 +186,7 @@ class Sidecar(Program):
         except ContextError as error:
             raise GenerationError(str(error)) from error
         try:
-            self._built(config, contexts, self._alive[-1], tallies={})
+            self._built(config, contexts, self._alive[-1], counts={})
         except Exception as error:
             _log.exception("a defect in the proxy, building a configuration", extra={"event": "defect"})
             raise GenerationError("it cannot be built; the log says more") from error
@@ -195,7 +195,7 @@ class Sidecar(Program):
     def switch(self, config: Config, contexts: Contexts) -> None:
         """Serve new requests by `config`, all at once."""
         before = self._alive[-1]
-        new = self._built(config, contexts, before, self._tallies)
+        new = self._built(config, contexts, before, self._counts)
         self._alive.append(new)
         self.proxy.service = new.service
         self.mirror.adopt(new.plan)

@@ -66,7 +66,7 @@ class OperatorLogSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class AccessLine:
     """One request, as its line tells it. `status` is what the caller was answered, None where it was nothing.
 
     `outcome` is live's, or `refused`. `sent` is bytes of the answer's body.
@@ -94,7 +94,7 @@ class Repeats:
     def __repr__(self) -> str:
         return f"<Repeats {self._heard}>"
 
-    def worth_telling(self, *kind: str) -> int:
+    def worth_logging(self, *kind: str) -> int:
         """Count one more of `kind`: how many there have been, where that is to be told, else 0."""
         now = self._clock()
         count, last = self._heard.get(kind, (0, now))
@@ -103,7 +103,7 @@ class Repeats:
         return count if count & (count - 1) == 0 else 0
 
 
-def times(count: int) -> str:
+def times_text(count: int) -> str:
     """` 4 times`, for the middle of a sentence; nothing for once."""
     return f" {count} times" if count > 1 else ""
 
@@ -118,7 +118,7 @@ class OperatorLog(logging.Handler):
         if form == "auto":
             form = "text" if self._stream.isatty() else "json"
         self._written = _as_json if form == "json" else _as_text
-        self._waiting: queue.SimpleQueue[dict[str, Any] | tuple[float, Served] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[dict[str, Any] | tuple[float, AccessLine] | None] = queue.SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="shadowproxy-operator-log", daemon=True)
         self._thread.start()
@@ -129,7 +129,7 @@ class OperatorLog(logging.Handler):
         else:
             self._waiting.put(_event(record))
 
-    def access(self, line: Served) -> None:
+    def access(self, line: AccessLine) -> None:
         """Tell of one request. Never waits, and leaves the writing to the thread."""
         if self._waiting.qsize() >= ACCESS_WAITING:
             self._dropped += 1
@@ -161,7 +161,7 @@ class OperatorLog(logging.Handler):
                     self._stream.write(piece)
                     self._stream.flush()
 
-    def _line(self, said: dict[str, Any] | tuple[float, Served]) -> str:
+    def _line(self, said: dict[str, Any] | tuple[float, AccessLine]) -> str:
         event = _of_request(*said) if isinstance(said, tuple) else said
         return self._written(event if self._worker is None else event | {"worker": self._worker})
 
@@ -237,7 +237,7 @@ def _of_exception(error: BaseException) -> tuple[str, list[str]]:
     return name, [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
 
 
-def _of_request(at: float, line: Served) -> dict[str, Any]:
+def _of_request(at: float, line: AccessLine) -> dict[str, Any]:
     path = _REDACTION.path(line.target.partition(b"?")[0].decode("latin-1"))
     path = path if len(path) <= PATH_MOST else f"{path[:PATH_MOST]}…"
     return {

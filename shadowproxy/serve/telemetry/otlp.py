@@ -1,4 +1,4 @@
-"""Spans to a collector, by OpenTelemetry's SDK: the only place that knows it. When, and what: tracing.py."""
+"""Spans to a collector, by OpenTelemetry's SDK: the only module that knows it. When, and what: tracing.py."""
 
 import logging
 import os
@@ -28,8 +28,8 @@ from shadowproxy import __version__
 from shadowproxy.exchange import Exchange, Request, Verdict
 from shadowproxy.serve.policy.identity import trace_id
 from shadowproxy.serve.policy.traceparent import TraceParent
-from shadowproxy.serve.telemetry.operator_log import Repeats, times
-from shadowproxy.serve.telemetry.spans import Place, spans
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
+from shadowproxy.serve.telemetry.spans import Destination, spans
 
 FLUSH = 3.0
 """Seconds that `close` gives a slow collector for the spans that wait for it."""
@@ -78,20 +78,24 @@ class Tracer:
         self._tracer = provider.get_tracer("shadowproxy", __version__)
         self._repeats = Repeats()
 
-    def tell(self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], places: Mapping[str, Place]) -> None:
+    def send(
+        self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], destinations: Mapping[str, Destination]
+    ) -> None:
         """Never waits for a collector, and never raises: a record is not to be lost for its spans."""
         try:
-            self._tell(exchange, verdicts, places)
+            self._send(exchange, verdicts, destinations)
         except Exception:  # noqa: BLE001  # nobody says what the SDK raises
-            if count := self._repeats.worth_telling("defect"):
+            if count := self._repeats.worth_logging("defect"):
                 id = exchange.request.id
                 extra = {"event": "tracing_failed", "count": count, "request_id": id}
-                _log.exception("making spans failed%s; request %s", times(count), id, extra=extra)
+                _log.exception("making spans failed%s; request %s", times_text(count), id, extra=extra)
 
-    def _tell(self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], places: Mapping[str, Place]) -> None:
+    def _send(
+        self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], destinations: Mapping[str, Destination]
+    ) -> None:
         parent = _caller(exchange.request)
         self._ids.trace = int(trace_id(exchange.request.record), 16)
-        for span in spans(exchange, verdicts, places):
+        for span in spans(exchange, verdicts, destinations):
             self._ids.span = int(span.id, 16)
             kind = SpanKind.CLIENT if span.asked else SpanKind.INTERNAL
             told = self._tracer.start_span(
@@ -143,9 +147,9 @@ class _Library(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         words = record.getMessage() if record.name.endswith(".trace_exporter") else _unquoted(str(record.msg))
-        if count := self._repeats.worth_telling(record.name, str(record.msg)):
+        if count := self._repeats.worth_logging(record.name, str(record.msg)):
             extra = {"event": "tracing_failed", "count": count}
-            _log.warning("OpenTelemetry said%s: %s", times(count), words, extra=extra)
+            _log.warning("OpenTelemetry said%s: %s", times_text(count), words, extra=extra)
 
 
 def _unquoted(message: str) -> str:

@@ -17,7 +17,7 @@ _REDACTION = Redaction()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where a leg's requests go. `base` is a URL to which a target is added, `target` what becomes of a target."""
 
     base: str
@@ -49,23 +49,25 @@ class Span:
     error: str | None
 
 
-def spans(exchange: Exchange, verdicts: Mapping[str, Verdict | None], places: Mapping[str, Place]) -> Iterator[Span]:
+def spans(
+    exchange: Exchange, verdicts: Mapping[str, Verdict | None], destinations: Mapping[str, Destination]
+) -> Iterator[Span]:
     """Live's span, and then one for each shadow that the request was chosen for."""
     request = exchange.request
-    yield _span(request, LIVE, exchange.live, places.get(LIVE), {})
+    yield _span(request, LIVE, exchange.live, destinations.get(LIVE), {})
     legs = dict(exchange.shadows) if exchange.control is None else {**exchange.shadows, CONTROL: exchange.control}
     for name, leg in legs.items():
         more: dict[str, str | int] = {"shadowproxy.shadow": name}
         if (verdict := verdicts.get(name)) is not None:
             more["shadowproxy.verdict"] = str(verdict)
-        yield _span(request, name, leg, places.get(name), more)
+        yield _span(request, name, leg, destinations.get(name), more)
 
 
 def _span(
     request: Request,
     name: str,
     leg: LiveLeg | ShadowLeg,
-    place: Place | None,
+    destination: Destination | None,
     more: Mapping[str, str | int],
 ) -> Span:
     known = request.method in _METHODS
@@ -78,12 +80,12 @@ def _span(
     }
     if not known:
         attributes["http.request.method_original"] = request.method
-    if place is None:  # live is a fixed answer
+    if destination is None:  # live is a fixed answer
         attributes["url.path"] = _path(request.target)
     else:
-        attributes["url.full"] = place.base + _path(place.target(request.target))
-        attributes["server.address"] = place.address
-        attributes["server.port"] = place.port
+        attributes["url.full"] = destination.base + _path(destination.target(request.target))
+        attributes["server.address"] = destination.address
+        attributes["server.port"] = destination.port
     reply = leg.reply if isinstance(leg, Failure) else leg if isinstance(leg, Reply) else None
     error = None
     if reply is not None:
@@ -99,7 +101,7 @@ def _span(
     if not isinstance(leg, Skipped):
         begin += round(leg.began_ms * 1e6)
         end = begin + round(leg.total_ms * 1e6)
-    asked = place is not None and not isinstance(leg, Skipped)
+    asked = destination is not None and not isinstance(leg, Skipped)
     method = request.method if known else "HTTP"
     return Span(f"{method} {name}", span_id(request.record, name), begin, end, asked, attributes, error)
 

@@ -45,7 +45,7 @@ def _collector(environment: Mapping[str, str]) -> str | None:
     return next((url for name in ENDPOINTS if (url := environment.get(name))), None)
 
 
-def opened(instance: str) -> "Tracer | None":
+def tracer_from_environment(instance: str) -> "Tracer | None":
     """A tracer if the environment asks for one and has what it takes, else None; what it lacks is said.
 
     `instance` is told to the collector as `service.instance.id`.

@@ -6,7 +6,7 @@ BOUNDS: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 """Upper bounds in seconds; what is above the last is counted too."""
 
 
-class Times:
+class DurationBuckets:
     """How many durations were at most each of BOUNDS, and their sum in seconds."""
 
     __slots__ = ("counts", "total")

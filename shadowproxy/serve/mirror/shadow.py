@@ -1,0 +1,69 @@
+"""One shadow: its settings, its counts, and what its endpoint must offer."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shadowproxy.exchange import Field, Outcome, Verdict
+from shadowproxy.serve.http1.section import Section
+from shadowproxy.serve.policy.rewrite import Rewrite
+from shadowproxy.serve.policy.sampling import Match, NotChosen
+from shadowproxy.serve.telemetry.durations import DurationBuckets
+from shadowproxy.serve.upstreams.asking import Asking
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSettings:
+    """What the configuration says about one shadow. Times are in seconds; a `budget_*` of None means no such bound.
+
+    `unusable` says why the shadow cannot be used now, None means that it can. `repeats_by_default`: the file names no
+    methods for it, so the default ones apply.
+    """
+
+    name: str
+    percent: float
+    match: Match
+    rewrite: Rewrite
+    timeout: float
+    in_flight: int
+    lane: int
+    breaker_failures: int
+    breaker_pause: float
+    budget_requests: int | None = None
+    budget_duration: float | None = None
+    forward_credentials: bool = False
+    unusable: str | None = None
+    repeats_by_default: bool = False
+
+
+@dataclass(slots=True)
+class ShadowCounts:
+    """One shadow's counts since the start.
+
+    Each field has one writer: the journal's thread counts `verdicts` as it makes records, the event loop the others.
+    """
+
+    chosen: int = 0
+    not_chosen: Counter[NotChosen] = field(default_factory=Counter)
+    retries: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    times: DurationBuckets = field(default_factory=DurationBuckets)
+
+
+class ShadowEndpoint(Protocol):
+    """What a lane needs of its endpoint (`upstreams.endpoint.Endpoint`)."""
+
+    @property
+    def url(self) -> str: ...
+
+    def begin(
+        self,
+        asking: Asking,
+        method: str,
+        target: bytes,
+        fields: list[Field],
+        body: bytes,
+        section: Section | None = None,
+        /,
+    ) -> None: ...
