@@ -71,7 +71,7 @@ class Judgement(NamedTuple):
     why: str | None = None
 
 
-class Answer(NamedTuple):
+class RecordedLeg(NamedTuple):
     """One leg as the log tells of it. What was never had (a status, a body, a time) is None. Milliseconds."""
 
     outcome: Outcome
@@ -84,7 +84,7 @@ class Answer(NamedTuple):
     judgement: Judgement | None = None
 
 
-class Asked(NamedTuple):
+class RecordedRequest(NamedTuple):
     """The request as the log tells of it. `path` and `query` are as sent, credentials in the query apart."""
 
     method: str
@@ -101,10 +101,10 @@ class Record(NamedTuple):
     record: str
     at: str
     proxy: str
-    request: Asked
-    live: Answer
-    shadows: Mapping[str, Answer]
-    control: Answer | None
+    request: RecordedRequest
+    live: RecordedLeg
+    shadows: Mapping[str, RecordedLeg]
+    control: RecordedLeg | None
 
 
 def decode(line: bytes) -> Record:
@@ -155,13 +155,13 @@ def read(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = N
         raise RecordError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from error
 
 
-def answer_in(leg: bytes) -> Answer:
+def answer_in(leg: bytes) -> RecordedLeg:
     """One leg, as the JSON of a record's `live` or of one of its `shadows` tells of it."""
     return _read_answer(_exactly(leg))
 
 
-def _read_asked(asked: dict[str, Any]) -> Asked:
-    return Asked(
+def _read_asked(asked: dict[str, Any]) -> RecordedRequest:
+    return RecordedRequest(
         _str(asked["method"]),
         _str(asked["path"]),
         _str(asked["query"]),
@@ -173,12 +173,12 @@ def _read_asked(asked: dict[str, Any]) -> Asked:
 _OUTCOMES: Final = {each.value: each for each in Outcome}
 
 
-def _read_answer(leg: dict[str, Any]) -> Answer:
+def _read_answer(leg: dict[str, Any]) -> RecordedLeg:
     told = leg.get
     error = told("error")
     status = told("status")
     outcome = leg["outcome"]
-    return Answer(
+    return RecordedLeg(
         _OUTCOMES.get(outcome) or Outcome(outcome),
         None if status is None else _int(status),
         _read_headers(told("headers", {})),

@@ -25,18 +25,18 @@ from shadowproxy.exchange import Exchange, Failure, Field, Fields, Outcome, Repl
 from shadowproxy.record import (
     NO_HEADERS,
     SCHEMA,
-    Answer,
     Body,
     BodyKind,
     Difference,
     Headers,
     Judgement,
     Record,
+    RecordedLeg,
     answer_in,
 )
 from shadowproxy.redaction import BLANK, Redaction
 
-Judge: TypeAlias = Callable[[Answer, Answer], Judgement]
+Judge: TypeAlias = Callable[[RecordedLeg, RecordedLeg], Judgement]
 """Live's answer and a shadow's (or the control's), whole as captured and decoded, to a judgement.
 
 Before writing, the only header field they have is Content-Type.
@@ -395,13 +395,13 @@ def _content_of(leg: ShadowLeg, policy: Policy, beside: _Content | None = None) 
     return _content(head, reply.body, reply.body_bytes, policy.body_limit, beside)
 
 
-def _answer(reply: Reply, content: _Content) -> Answer:
+def _answer(reply: Reply, content: _Content) -> RecordedLeg:
     """For the judge, who looks at the status, the body, and of the header fields at what the body is."""
     head, kind, value, _, _, size, whole, over, coding = content
     body = Body(kind, value, size, over or not whole, None, coding)
     types = head.types
     headers: Headers = {"content-type": types[0] if len(types) == 1 else list(types)} if types else NO_HEADERS
-    return Answer(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
+    return RecordedLeg(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
 
 
 def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy, echoes: Echoes | None) -> dict[str, Any]:
@@ -425,7 +425,7 @@ def _leg(leg: ShadowLeg, content: _Content | None, policy: Policy, echoes: Echoe
 
 def _beside(
     content: _Content | None,
-    answer: Answer | None,
+    answer: RecordedLeg | None,
     leg: ShadowLeg,
     policy: Policy,
     judge: Judge | None,

@@ -10,24 +10,24 @@ from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.routes import pooled
 from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer, Asked, Body, Record
+from shadowproxy.record import Body, Record, RecordedLeg, RecordedRequest
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-def answer(value: Any = None, status: int = 200, ms: float = 5.0) -> Answer:
-    return Answer(Outcome.OK, status, {}, Body("json", value, 10), ms / 2, ms)
+def answer(value: Any = None, status: int = 200, ms: float = 5.0) -> RecordedLeg:
+    return RecordedLeg(Outcome.OK, status, {}, Body("json", value, 10), ms / 2, ms)
 
 
-def said(value: Any, content_type: str = "application/json", status: int | None = 200) -> Answer:
+def said(value: Any, content_type: str = "application/json", status: int | None = 200) -> RecordedLeg:
     """An answer as the log has it: a text is a body of text, anything else is JSON."""
     text = value if isinstance(value, str) else json.dumps(value)
     body = Body("text" if isinstance(value, str) else "json", value, len(text))
-    return Answer(Outcome.OK, status, {"content-type": content_type} if content_type else {}, body, 1.0, 2.0)
+    return RecordedLeg(Outcome.OK, status, {"content-type": content_type} if content_type else {}, body, 1.0, 2.0)
 
 
-def failed(outcome: Outcome, ms: float | None = None) -> Answer:
-    return Answer(outcome, error=str(outcome), total_ms=ms)
+def failed(outcome: Outcome, ms: float | None = None) -> RecordedLeg:
+    return RecordedLeg(outcome, error=str(outcome), total_ms=ms)
 
 
 def pair_of(summary: Summary, shadow: str = "s") -> Pair:
@@ -35,9 +35,9 @@ def pair_of(summary: Summary, shadow: str = "s") -> Pair:
     return pooled(summary.shadows[shadow])
 
 
-def record(number: int, live: Answer, seconds: float = 0.0, **shadows: Answer) -> Record:
+def record(number: int, live: RecordedLeg, seconds: float = 0.0, **shadows: RecordedLeg) -> Record:
     at = (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-    asked = Asked("POST", "/predict", "", {}, Body("json", {"n": number}, 8))
+    asked = RecordedRequest("POST", "/predict", "", {}, Body("json", {"n": number}, 8))
     return Record(f"id-{number}", f"record-{number}", at, "host/1", asked, live, shadows, None)
 
 
@@ -70,10 +70,10 @@ def chosen(
     made = []
     for number in range(count):
         live, shadow = answers(source, number)
-        legs = (each if isinstance(each, Answer) else answer(each) for each in (live, shadow))
+        legs = (each if isinstance(each, RecordedLeg) else answer(each) for each in (live, shadow))
         one, other = (
             leg._replace(total_ms=source.lognormvariate(1, 0.4)) if leg.outcome is Outcome.OK else leg for leg in legs
         )
-        request = Asked("POST", "/predict", "", {}, Body("json", {"n": number % 7, **more}, 8))
+        request = RecordedRequest("POST", "/predict", "", {}, Body("json", {"n": number % 7, **more}, 8))
         made.append(record(number, one, number, s=other)._replace(request=request))
     return made

@@ -15,10 +15,10 @@ from shadowproxy.compare.judge.answers.sse import Event, events_of
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare
 from shadowproxy.exchange import Verdict
-from shadowproxy.record import Answer, Body
+from shadowproxy.record import Body, RecordedLeg
 
 
-def sse(*events: Any, done: bool = False) -> Answer:
+def sse(*events: Any, done: bool = False) -> RecordedLeg:
     """A stream of events; those whose type begins a name are named by it, as Anthropic and OpenAI do."""
     text = ""
     for each in events:

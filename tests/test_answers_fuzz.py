@@ -18,7 +18,7 @@ from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer, Body
+from shadowproxy.record import Body, RecordedLeg
 
 WORDS = """
 choices delta message content text index finish_reason tool_calls function_call function name arguments refusal
@@ -41,8 +41,8 @@ values = st.recursive(
 )
 
 
-def said(body: Body, content_type: str, status: int | None = 200) -> Answer:
-    return Answer(Outcome.OK, status, {"content-type": content_type} if content_type else {}, body, 1.0, 9.0)
+def said(body: Body, content_type: str, status: int | None = 200) -> RecordedLeg:
+    return RecordedLeg(Outcome.OK, status, {"content-type": content_type} if content_type else {}, body, 1.0, 9.0)
 
 
 def text_of(form: str, events: list[Any]) -> str:
@@ -54,7 +54,7 @@ def text_of(form: str, events: list[Any]) -> str:
     return "\n".join(lines)
 
 
-def read_all(answer: Answer) -> None:
+def read_all(answer: RecordedLeg) -> None:
     value = answer_value(answer)
     repr(value)
     json.dumps(value)
@@ -140,7 +140,7 @@ def test_any_text(text: str, content_type: str, status: int) -> None:
 
 @given(st.sampled_from(list(Outcome)), st.text() | st.none())
 def test_any_error_of_a_leg(outcome: Outcome, error: str | None) -> None:
-    line = reason_of(Answer(outcome, error=error))
+    line = reason_of(RecordedLeg(outcome, error=error))
     assert 0 < len(line) <= LONGEST
 
 

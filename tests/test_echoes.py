@@ -15,7 +15,7 @@ from shadowproxy.compare.judge.verdict import judge as compared
 from shadowproxy.config import from_values
 from shadowproxy.echoes import Echoes, prepared, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Verdict
-from shadowproxy.record import Answer, Judgement
+from shadowproxy.record import Judgement, RecordedLeg
 from shadowproxy.recorder import encode
 from shadowproxy.redaction import BLANK, Redaction
 from shadowproxy.serve.sidecar.generation import recording
@@ -36,7 +36,7 @@ def reply(body: bytes, fields: Fields = JSON, status: int = 422) -> Reply:
     return Reply(status, fields, body, len(body), 1.0, 2.0)
 
 
-def judge(live: Answer, shadow: Answer) -> Judgement:
+def judge(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
     return compared(live, shadow, Rules())
 
 

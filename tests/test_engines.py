@@ -23,7 +23,7 @@ from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.compare.report.build import to_json
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.lines import LINE_LIMIT
-from shadowproxy.record import Asked, Body, decode
+from shadowproxy.record import Body, RecordedRequest, decode
 from shadowproxy.recorder import Policy, encode
 
 JSON = ((b"Content-Type", b"application/json"),)
@@ -121,7 +121,7 @@ def test_only_what_is_asked_for_is_counted(logs: Path, only: Only, count: int) -
     ],
 )
 def test_conditions_look_into_the_request(text: str, asked: Any, holds: bool) -> None:
-    request = Asked("POST", "/", "", {}, Body("json" if asked is not None else "none", asked, 5))
+    request = RecordedRequest("POST", "/", "", {}, Body("json" if asked is not None else "none", asked, 5))
     one = record(1, answer(1))._replace(request=request)
     assert Condition.parse(text).holds(one) == holds
 

@@ -8,16 +8,16 @@ from logs import said
 
 from shadowproxy.compare.judge.answers import failed_reason
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 
 
-def events(*data: Any, name: str = "") -> Answer:
+def events(*data: Any, name: str = "") -> RecordedLeg:
     named = f"event: {name}\n" if name else ""
     lines = (each if isinstance(each, str) else json.dumps(each) for each in data)
     return said("".join(f"{named}data: {line}\n\n" for line in lines), content_type="text/event-stream")
 
 
-def lines(*values: Any, content_type: str = "application/x-ndjson") -> Answer:
+def lines(*values: Any, content_type: str = "application/x-ndjson") -> RecordedLeg:
     return said("".join(json.dumps(each) + "\n" for each in values), content_type=content_type)
 
 
@@ -91,7 +91,7 @@ ENDED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         (lines({"token": "a"}, {"error": "boom"}), "boom"),
     ],
 )  # fmt: skip
-def test_an_answer_that_says_it_failed(answer: Answer, reason: str) -> None:
+def test_an_answer_that_says_it_failed(answer: RecordedLeg, reason: str) -> None:
     assert failed_reason(answer) == reason
 
 
@@ -153,8 +153,8 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "
         # a status that says so already
         said({"error": "boom"}, status=400),
         said({"error": "boom"}, status=500),
-        Answer(Outcome.TIMEOUT, error="late"),
+        RecordedLeg(Outcome.TIMEOUT, error="late"),
     ],
 )  # fmt: skip
-def test_an_answer_that_only_looks_like_a_failure(answer: Answer) -> None:
+def test_an_answer_that_only_looks_like_a_failure(answer: RecordedLeg) -> None:
     assert failed_reason(answer) is None

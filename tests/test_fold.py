@@ -15,10 +15,10 @@ from shadowproxy.compare.fold.truths import by_request
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.build import to_json
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer, Asked, Body, Record
+from shadowproxy.record import Body, Record, RecordedLeg, RecordedRequest
 
 Say = Callable[[random.Random], tuple[Any, Any]]
-"""What live and the shadow say; an Answer is taken as it is."""
+"""What live and the shadow say; a RecordedLeg is taken as it is."""
 
 
 def trap(source: random.Random) -> tuple[Any, Any]:
@@ -102,8 +102,8 @@ SAYS: tuple[Say, ...] = (
 )
 
 
-def spoken(value: Any, source: random.Random) -> Answer:
-    leg = value if isinstance(value, Answer) else answer(value)
+def spoken(value: Any, source: random.Random) -> RecordedLeg:
+    leg = value if isinstance(value, RecordedLeg) else answer(value)
     return leg._replace(total_ms=source.lognormvariate(1, 0.4)) if leg.outcome is Outcome.OK else leg
 
 
@@ -118,7 +118,7 @@ def logged(parts: list[tuple[int, int, int]]) -> list[Record]:
             payload = {"instances": rows, "vip": source.random() < 0.2, "n": at % 5}
             one = record(len(made), spoken(live, source), start + at * 0.7, s=spoken(shadow, source))
             path = f"/v{which % 2}/models/{source.randrange(10**6)}/ask"
-            made.append(one._replace(request=Asked("POST", path, "", {}, Body("json", payload, 90))))
+            made.append(one._replace(request=RecordedRequest("POST", path, "", {}, Body("json", payload, 90))))
     return made
 
 

@@ -19,7 +19,7 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.figures.shown import Figures
 from shadowproxy.demo import flights, model, rule
-from shadowproxy.record import Asked, Body, Record
+from shadowproxy.record import Body, Record, RecordedRequest
 
 DATA = Path(__file__).parent / "data"
 KNOWN = json.loads(gzip.decompress((DATA / "known.json.gz").read_bytes()))
@@ -82,7 +82,7 @@ def september() -> tuple[list[Record], list[tuple[bool, bool, bool]]]:
             flights.LATE if late else flights.ON_TIME for late in (rule.departed_late(instance), boosted.late(instance))
         )
         made = record(n, answer({"predictions": [live]}), n * 10, s=answer({"predictions": [shadow]}))
-        request = Asked("POST", "/invocations", "", {}, Body("json", asked, len(flight.body)))
+        request = RecordedRequest("POST", "/invocations", "", {}, Body("json", asked, len(flight.body)))
         records.append(Record(flight.id, made.record, made.at, made.proxy, request, made.live, made.shadows, None))
         counted.append((live == labels[flight.id], shadow == labels[flight.id], live == shadow))
     return records, counted
@@ -135,7 +135,7 @@ def test_flights_all_of_september() -> None:
             shadow = says[row["shadow"]]
             made = record(n, answers[live], int(row["minute"]) * 60, s=answers[shadow])
             body = Body("json", {"instances": [{"dep_delay": delay}]}, 40)
-            records.append(made._replace(request=Asked("POST", "/invocations", "", {}, body)))
+            records.append(made._replace(request=RecordedRequest("POST", "/invocations", "", {}, body)))
             labels[made.id] = says[row["late"]]
             lates = [count + (each == flights.LATE) for count, each in zip(lates, (live, shadow), strict=True)]
             if live != shadow:

@@ -10,7 +10,7 @@ from logs import answer, record
 
 from shadowproxy.compare.fold.labels import LabelError, read_labels
 from shadowproxy.compare.fold.truths import Truth, Truths, by_request
-from shadowproxy.record import Asked, Body, Record
+from shadowproxy.record import Body, Record, RecordedRequest
 
 
 def one(label: Any, at: int | None = None) -> Truth:
@@ -88,7 +88,7 @@ def test_labels_that_cannot_be_opened_say_so(tmp_path: Path) -> None:
 
 def asking(number: int, body: Any) -> Record:
     made = record(number, answer(1))
-    return made._replace(request=Asked("POST", "/p", "", {}, Body("json", body, 9)))
+    return made._replace(request=RecordedRequest("POST", "/p", "", {}, Body("json", body, 9)))
 
 
 def test_labels_are_joined_by_a_field_of_the_request(tmp_path: Path) -> None:

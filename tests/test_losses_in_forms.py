@@ -21,7 +21,7 @@ from shadowproxy.compare.report.html.page import MOST_BYTES
 from shadowproxy.compare.report.junit import to_junit
 from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.compare.report.text import print_figures
-from shadowproxy.record import Answer, Asked, Body, Record
+from shadowproxy.record import Body, Record, RecordedLeg, RecordedRequest
 
 FORMS = ("text", "html", "markdown")
 ROUTES = ("/predict", "/orders/7/score")
@@ -58,7 +58,7 @@ def shadows() -> list[Record]:
         carrier = source.choice(["UA", "AA", "B6"])
         live = answer(said, ms=source.lognormvariate(1, 0.3))
         error = answer({"error": f"ValueError: row {n}: 'x{n}'"}, status=500)
-        legs: dict[str, Answer] = {
+        legs: dict[str, RecordedLeg] = {
             "crashing": error if carrier == "UA" and n % 3 == 0 else live,
             "cutting": answer({"label": None, "score": said["score"]}) if n % 10 == 0 else live,
             "near": answer({**said, "score": said["score"] * (1 + 3e-4 * source.random())}),
@@ -66,7 +66,7 @@ def shadows() -> list[Record]:
             "twin": live._replace(total_ms=source.lognormvariate(1, 0.3)),
         }
         path = "/rare" if n % 100 == 0 else ROUTES[n % 2]
-        request = Asked("POST", path, "", {}, Body("json", {"carrier": carrier, "n": n}, 8))
+        request = RecordedRequest("POST", path, "", {}, Body("json", {"carrier": carrier, "n": n}, 8))
         made.append(record(n, live, n, **legs)._replace(request=request))
     return made
 

@@ -13,7 +13,7 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.build import exit_code, to_json
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Asked, Body, Record
+from shadowproxy.record import Body, Record, RecordedRequest
 
 pytestmark = pytest.mark.slow
 
@@ -186,7 +186,7 @@ def flights(count: int, shadow: Callable[[random.Random, str, Any], Any], batch:
             leg._replace(total_ms=source.lognormvariate(1, 0.4)) if leg.outcome is Outcome.OK else leg for leg in legs
         )
         payload = {"instances": [{"carrier": each} for each in airlines]}
-        request = Asked("POST", "/invocations", "", {}, Body("json", payload, 60))
+        request = RecordedRequest("POST", "/invocations", "", {}, Body("json", payload, 60))
         made.append(record(number, one, number, s=two)._replace(request=request))
     return made
 

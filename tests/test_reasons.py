@@ -8,10 +8,10 @@ from logs import said as answered
 from shadowproxy.compare.judge.answers import reason_of
 from shadowproxy.compare.judge.answers.masking import LONGEST, masked
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer, Body
+from shadowproxy.record import Body, RecordedLeg
 
 
-def said(value: Any, status: int = 500, content_type: str = "application/json") -> Answer:
+def said(value: Any, status: int = 500, content_type: str = "application/json") -> RecordedLeg:
     return answered(value, content_type, status)
 
 
@@ -96,14 +96,14 @@ ValueError: could not convert string to float: 'n/a 17'
         (said('data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"error":{"message":"upstream 7 died"}}\n\n', 200,
               "text/event-stream"), "200: upstream # died"),
         # legs without an answer
-        (Answer(Outcome.TIMEOUT, error="no answer within 2000 ms"), "timeout: no answer within # ms"),
-        (Answer(Outcome.CONNECT_ERROR, error="[Errno 111] Connection refused"),
+        (RecordedLeg(Outcome.TIMEOUT, error="no answer within 2000 ms"), "timeout: no answer within # ms"),
+        (RecordedLeg(Outcome.CONNECT_ERROR, error="[Errno 111] Connection refused"),
          "connect_error: [Errno #] Connection refused"),
-        (Answer(Outcome.TIMEOUT, error="timeout"), "timeout"),
-        (Answer(Outcome.PROTOCOL_ERROR), "protocol_error"),
+        (RecordedLeg(Outcome.TIMEOUT, error="timeout"), "timeout"),
+        (RecordedLeg(Outcome.PROTOCOL_ERROR), "protocol_error"),
     ],
 )  # fmt: skip
-def test_the_reason_in_one_line(answer: Answer, reason: str) -> None:
+def test_the_reason_in_one_line(answer: RecordedLeg, reason: str) -> None:
     assert reason_of(answer) == reason
 
 
@@ -148,7 +148,7 @@ def test_what_is_of_one_request_only_is_masked(message: str, line: str) -> None:
 
 
 def test_a_reason_is_short_however_long_its_body() -> None:
-    for answer in (said({"error": "many words " * 100_000}), Answer(Outcome.TIMEOUT, error="many words " * 100)):
+    for answer in (said({"error": "many words " * 100_000}), RecordedLeg(Outcome.TIMEOUT, error="many words " * 100)):
         assert LONGEST - 5 < len(reason_of(answer)) <= LONGEST
 
 

@@ -24,10 +24,10 @@ from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.credentials import is_credential_header, is_credential_parameter
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Request, Skipped, Verdict
 from shadowproxy.record import (
-    Answer,
     Difference,
     Judgement,
     Record,
+    RecordedLeg,
     RecordError,
     Unreadable,
     decode,
@@ -395,7 +395,7 @@ def test_bodies_can_be_hashed_or_left_out() -> None:
 # --- comparing
 
 
-def mismatch(live: Answer, shadow: Answer) -> Judgement:
+def mismatch(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
     assert live.body is not None
     assert shadow.body is not None
     found = Difference("/y", "value", live.body.value, shadow.body.value)
@@ -412,7 +412,7 @@ def test_a_judgement_is_told_with_its_differences_and_read_back() -> None:
 def test_a_body_over_the_limit_is_not_parsed_and_is_said_to_be_cut(limit: int, cut: bool) -> None:
     seen: list[Any] = []
 
-    def judge(live: Answer, shadow: Answer) -> Judgement:
+    def judge(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
         seen.append((live.body, shadow.body))
         return Judgement(Verdict.MATCH)
 
@@ -889,7 +889,7 @@ def test_a_withheld_body_says_why() -> None:
     ],
 )
 def test_differences_are_redacted_as_bodies_are(pointer: str, path: str, value: Any, shown: tuple[str, Any]) -> None:
-    def judge(live: Answer, shadow: Answer) -> Judgement:
+    def judge(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
         return Judgement(Verdict.MISMATCH, (Difference(path, "value", value, value),))
 
     line = json.loads(line_of(exchange(), judge=judge, **redacting(json=(pointer,))))
@@ -909,7 +909,7 @@ def test_a_stream_that_could_not_be_searched_shows_no_value_out_of_it() -> None:
     request = Request("id", "rec", 0, "POST", b"/", (), b"", 0)
     told = Exchange(request, streamed("one"), {"s": streamed("two")}, None)
 
-    def judged(live: Answer, shadow: Answer) -> Judgement:
+    def judged(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
         return judge(live, shadow, Rules())
 
     line = line_of(told, judge=judged, **redacting(json=("/user/pin",)))

@@ -12,7 +12,7 @@ from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.gates import Gates
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 
 WORDS = ["the", "flight", "is", "late", "early", "on", "time", "delayed", "gate", "weather", "crew"]
 
@@ -25,7 +25,7 @@ def report(say: Say, count: int = 2000, seed: int = 7, **gates: Any) -> tuple[di
     return shadow, {each["name"]: each["result"] for each in shadow["checks"]}
 
 
-def sse(*events: Any) -> Answer:
+def sse(*events: Any) -> RecordedLeg:
     text = ""
     for each in events:
         named = f"event: {each['type']}\n" if isinstance(each, dict) and "type" in each else ""
@@ -37,20 +37,20 @@ def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
     return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
 
 
-def chat(text: str, pieces: int = 3) -> Answer:
+def chat(text: str, pieces: int = 3) -> RecordedLeg:
     size = max(1, len(text) // pieces)
     parts = [text[at : at + size] for at in range(0, len(text), size)]
     return sse(*(chunk({"content": each}) for each in parts), chunk({}, "stop"), "[DONE]")
 
 
-def call(name: str, arguments: str) -> Answer:
+def call(name: str, arguments: str) -> RecordedLeg:
     head = {"index": 0, "id": "c", "type": "function", "function": {"name": name, "arguments": ""}}
     piece = {"index": 0, "function": {"arguments": arguments}}
     deltas: list[dict[str, Any]] = [{"content": None}, {"tool_calls": [head]}, {"tool_calls": [piece]}]
     return sse(*(chunk(each) for each in deltas), chunk({}, "tool_calls"), "[DONE]")
 
 
-def message(text: str) -> Answer:
+def message(text: str) -> RecordedLeg:
     return sse(
         {"type": "message_start", "message": {"type": "message", "content": [], "usage": {"output_tokens": 1}}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
@@ -94,7 +94,7 @@ def test_streams_that_are_cut_short_are_failures(share: float) -> None:
 
 
 @pytest.mark.parametrize("answered", [chat, message], ids=["chat", "messages"])
-def test_texts_that_all_differ_are_not_ready_though_they_end_alike(answered: Callable[[str], Answer]) -> None:
+def test_texts_that_all_differ_are_not_ready_though_they_end_alike(answered: Callable[[str], RecordedLeg]) -> None:
     def say(source: random.Random, number: int) -> tuple[Any, Any]:
         return answered(words(source)), answered(words(source))
 
@@ -106,7 +106,7 @@ def test_texts_that_all_differ_are_not_ready_though_they_end_alike(answered: Cal
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
 @pytest.mark.parametrize("other", [lambda given: call("time", given), lambda given: chat("It is fine.")])
-def test_another_tool_or_a_text_in_its_place_differs(share: float, other: Callable[[str], Answer]) -> None:
+def test_another_tool_or_a_text_in_its_place_differs(share: float, other: Callable[[str], RecordedLeg]) -> None:
     def say(source: random.Random, number: int) -> tuple[Any, Any]:
         given = city(source)
         return call("weather", given), other(given) if source.random() < share else call("weather", given)
@@ -118,7 +118,7 @@ def test_another_tool_or_a_text_in_its_place_differs(share: float, other: Callab
 
 
 @pytest.mark.parametrize("answered", [chat, message], ids=["chat", "messages"])
-def test_the_same_answers_in_other_pieces_are_ready(answered: Callable[[str], Answer]) -> None:
+def test_the_same_answers_in_other_pieces_are_ready(answered: Callable[[str], RecordedLeg]) -> None:
     def say(source: random.Random, number: int) -> tuple[Any, Any]:
         text = words(source)
         return answered(text), chat(text, pieces=5) if answered is chat else answered(text)

@@ -19,7 +19,7 @@ from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.sensitivity import blind_spots, least_missing
 from shadowproxy.demo import flights, rule
-from shadowproxy.record import Asked, Body, Record
+from shadowproxy.record import Body, Record, RecordedRequest
 from shadowproxy.selftest.forms import print_selftest, to_html
 from shadowproxy.selftest.measure import SHARES, Twins, measured
 from shadowproxy.selftest.planting import TWIN, Planting, cuts, prepared
@@ -62,7 +62,7 @@ def made(make: Make, count: int, seed: int = 1) -> list[Record]:
         asked, payload = make(source, number)
         ms = source.lognormvariate(1, 0.4)
         live = said(payload, "text/event-stream") if isinstance(payload, str) else answer(payload)
-        request = Asked("POST", "/predict", "", {}, Body("json", asked, 10))
+        request = RecordedRequest("POST", "/predict", "", {}, Body("json", asked, 10))
         records.append(record(number, live._replace(total_ms=ms), number)._replace(request=request))
     return records
 
@@ -146,7 +146,7 @@ def september() -> list[Record]:
         asked = json.loads(flight.body)
         late = rule.departed_late(asked["instances"][0])
         made = record(number, answer({"predictions": [flights.LATE if late else flights.ON_TIME]}), number * 10)
-        request = Asked("POST", "/invocations", "", {}, Body("json", asked, len(flight.body)))
+        request = RecordedRequest("POST", "/invocations", "", {}, Body("json", asked, len(flight.body)))
         records.append(made._replace(id=flight.id, request=request))
     return records
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.show import curl_command, print_exchange
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Asked, Body, Record
+from shadowproxy.record import Body, Record, RecordedRequest
 
 
 def shown(record: Record, rules: Rules | None = None, shadow: str | None = None) -> str:
@@ -95,7 +95,9 @@ def test_a_request_without_shadows_shows_lives_answer() -> None:
 
 
 def asked(body: Body, **headers: str | list[str]) -> Record:
-    request = Asked("POST", "/a b/../p", "q=1&r='x'", {name.replace("_", "-"): v for name, v in headers.items()}, body)
+    request = RecordedRequest(
+        "POST", "/a b/../p", "q=1&r='x'", {name.replace("_", "-"): v for name, v in headers.items()}, body
+    )
     return record(1, answer(1))._replace(request=request)
 
 

@@ -15,29 +15,29 @@ from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.text import print_figures
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer, Body
+from shadowproxy.record import Body, RecordedLeg
 
 STREAM = {"content-type": "text/event-stream; charset=utf-8"}
 
 
-def stream(*events: Any, first: float = 100.0, total: float = 1100.0, outcome: Outcome = Outcome.OK) -> Answer:
+def stream(*events: Any, first: float = 100.0, total: float = 1100.0, outcome: Outcome = Outcome.OK) -> RecordedLeg:
     lines = (event if isinstance(event, str) else json.dumps(event) for event in events)
     text = "".join(f"data: {data}\n\n" for data in lines)
-    return Answer(outcome, 200, STREAM, Body("text", text, len(text)), first, total)
+    return RecordedLeg(outcome, 200, STREAM, Body("text", text, len(text)), first, total)
 
 
 def chunk(text: str | None, reason: str | None = None) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {} if text is None else {"content": text}, "finish_reason": reason}]}
 
 
-def lines(*values: Any) -> Answer:
+def lines(*values: Any) -> RecordedLeg:
     text = "".join(json.dumps(each) + "\n" for each in values)
-    return Answer(
+    return RecordedLeg(
         Outcome.OK, 200, {"content-type": "application/x-ndjson"}, Body("text", text, len(text)), 100.0, 1100.0
     )
 
 
-def counted(each: Answer) -> tuple[int, int, int]:
+def counted(each: RecordedLeg) -> tuple[int, int, int]:
     """How many streams, how many came to their end, and how many have a rate."""
     streams = Streams()
     streams.add(each)
@@ -98,7 +98,7 @@ def test_tokens_are_counted_by_usage_or_else_by_chunk() -> None:
     ],
 )  # fmt: skip
 def test_the_end_of_a_stream_is_what_it_says_or_else_that_of_its_connection(
-    each: Answer, expected: tuple[int, int, int]
+    each: RecordedLeg, expected: tuple[int, int, int]
 ) -> None:
     assert counted(each) == expected
 

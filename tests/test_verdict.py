@@ -12,13 +12,13 @@ from shadowproxy.compare.judge.diff import KEPT
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare, judge
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Answer, Body, BodyKind
+from shadowproxy.record import Body, BodyKind, RecordedLeg
 
 
-def answer(value: Any = None, *, kind: BodyKind = "json", status: int = 200, **headers: str) -> Answer:
+def answer(value: Any = None, *, kind: BodyKind = "json", status: int = 200, **headers: str) -> RecordedLeg:
     size = 0 if kind == "none" else len(value if isinstance(value, bytes | str) else json.dumps(value))
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return Answer(Outcome.OK, status, named, Body(kind, value, size), 1.0, 2.0)
+    return RecordedLeg(Outcome.OK, status, named, Body(kind, value, size), 1.0, 2.0)
 
 
 EMPTY = answer(kind="none")
@@ -43,7 +43,7 @@ EMPTY = answer(kind="none")
     ],
 )
 def test_verdicts_by_status_and_content(
-    live: Answer, shadow: Answer, verdict: str, differences: list[tuple[str, str]]
+    live: RecordedLeg, shadow: RecordedLeg, verdict: str, differences: list[tuple[str, str]]
 ) -> None:
     judgement = judge(live, shadow, Rules())
     assert judgement.verdict == verdict
@@ -133,10 +133,10 @@ answers = st.builds(
 
 
 @given(answers)
-def test_an_answer_matches_itself(one: Answer) -> None:
+def test_an_answer_matches_itself(one: RecordedLeg) -> None:
     assert compare(one, one, Rules()).verdict is Verdict.MATCH
 
 
 @given(answers, answers)
-def test_the_verdict_is_the_same_from_both_sides(one: Answer, other: Answer) -> None:
+def test_the_verdict_is_the_same_from_both_sides(one: RecordedLeg, other: RecordedLeg) -> None:
     assert compare(one, other, Rules()).verdict is compare(other, one, Rules()).verdict

@@ -9,7 +9,7 @@ from shadowproxy.demo.client import REQUEST_ID, Heard
 from shadowproxy.demo.flights import Flight
 from shadowproxy.exchange import Verdict
 from shadowproxy.lines import Unreadable
-from shadowproxy.record import Answer, Record
+from shadowproxy.record import Record, RecordedLeg
 
 
 def unequal(asked: Sequence[Flight], through: Sequence[Heard], direct: Sequence[Heard]) -> Iterator[str]:
@@ -44,7 +44,7 @@ def unlogged(asked: Sequence[Flight], logged: Iterable[Record | Unreadable]) -> 
         yield f"{stranger}: {times} times in the log, and nobody asked it"
 
 
-def differs(answer: Answer | None) -> bool:
+def differs(answer: RecordedLeg | None) -> bool:
     """Whether a shadow answered, and something else than live."""
     return answer is not None and answer.judgement is not None and answer.judgement.verdict is Verdict.MISMATCH
 
@@ -87,7 +87,7 @@ def scores(records: Iterable[Record], shadow: str, labels: Mapping[str, str]) ->
     )
 
 
-def predictions(answer: Answer | None) -> list[str] | None:
+def predictions(answer: RecordedLeg | None) -> list[str] | None:
     """What a system predicted, or None where the log has no prediction of it."""
     if answer is None or answer.body is None or answer.body.kind != "json" or not isinstance(answer.body.value, dict):
         return None

@@ -71,7 +71,7 @@ from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.standing import Standing, standing_of
 from shadowproxy.compare.judge.visible import told
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Answer, Record
+from shadowproxy.record import Record, RecordedLeg
 
 BEGUN: Final = frozenset(
     {
@@ -295,7 +295,7 @@ class Pair(Whole):
     legacy: Tally = field(default_factory=Tally)
     _waiting: _Waiting = field(default_factory=_Waiting, init=False, repr=False, compare=False)
 
-    def add(self, block: int, record: Record, shadow: Answer, reading: Reading) -> Sequence[Look] | None:
+    def add(self, block: int, record: Record, shadow: RecordedLeg, reading: Reading) -> Sequence[Look] | None:
         """Count one exchange. What is read of it afterwards is right once `settle` was called.
 
         Gives what was counted place by place, for labels that come later; None where the exchange is no pair.
@@ -424,7 +424,7 @@ class Pair(Whole):
             self.compared[block] += times
             self.agreed[block] += times * (verdict is not _MISMATCH)
 
-    def _time(self, block: int, live: Answer, shadow: Answer) -> None:
+    def _time(self, block: int, live: RecordedLeg, shadow: RecordedLeg) -> None:
         one, other = live.total_ms, shadow.total_ms
         late = shadow.outcome is Outcome.TIMEOUT
         if live.outcome is not _OK or one is None or other is None or not (late or shadow.outcome is _OK):
@@ -452,7 +452,7 @@ class Pair(Whole):
         self,
         block: int,
         record: Record,
-        shadow: Answer,
+        shadow: RecordedLeg,
         said: Content,
         answered: Content | None,
         one: Standing,
@@ -672,7 +672,7 @@ class Pair(Whole):
             self.apart.part(path).add(_WIDEST - at, at)
             self.apart_in_part.part(path).update(powers)
 
-    def _control(self, block: int, live: Answer, control: Answer, found: Diff, reading: Reading) -> None:
+    def _control(self, block: int, live: RecordedLeg, control: RecordedLeg, found: Diff, reading: Reading) -> None:
         again = recompared(live, control, reading.rules)
         if again.verdict is _INCOMPARABLE:
             return
@@ -830,7 +830,7 @@ def gap_of(live: Any, shadow: Any) -> float | None:
     return abs(other - one) if abs(one) < 1e300 and abs(other) < 1e300 else None
 
 
-def status_of(answer: Answer) -> str:
+def status_of(answer: RecordedLeg) -> str:
     return _ending(answer.outcome, answer.status)
 
 

@@ -6,10 +6,10 @@ from shadowproxy.compare.fold.sketch import Hist, Tally, Whole, bin_of
 from shadowproxy.compare.judge.answers import Content, content, field_value
 from shadowproxy.compare.judge.answers.failed import failure_of
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 
 
-def is_stream(answer: Answer, said: Content | None = None) -> bool:
+def is_stream(answer: RecordedLeg, said: Content | None = None) -> bool:
     """Whether an answer came as a stream: by its Content-Type, or by its content where that is a model's lines."""
     if "event-stream" in field_value(answer.headers, "content-type"):
         return True
@@ -27,7 +27,7 @@ class Streams(Whole):
     first_ms: Hist = field(default_factory=Hist)
     rates: Hist = field(default_factory=Hist)
 
-    def add(self, answer: Answer, said: Content | None = None) -> None:
+    def add(self, answer: RecordedLeg, said: Content | None = None) -> None:
         """Count an answer if it is a stream. `said` is its content, where that is known already.
 
         One that the log has only a part of came whole all the same; how many tokens it had cannot be known. One that

@@ -6,10 +6,12 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import Compared, compare
 from shadowproxy.exchange import Verdict
 from shadowproxy.pointers import pointer_segments, pointer_token
-from shadowproxy.record import Answer, Body
+from shadowproxy.record import Body, RecordedLeg
 
 
-def recompared(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Content] | None = None) -> Compared:
+def recompared(
+    live: RecordedLeg, shadow: RecordedLeg, rules: Rules, said: tuple[Content, Content] | None = None
+) -> Compared:
     """The two answers compared by `rules`, or, where the log did not keep their bodies, as they were when they came.
 
     `said` is what they say, where that is known already.

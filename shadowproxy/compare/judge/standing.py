@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from shadowproxy.compare.judge.answers import Content, failed_reason
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 
 Standing = Literal["good", "failed", "refused", "other"]
 """good: a 2xx that says no error. failed: 5xx, what came not or not whole, or a 2xx that says that it failed. refused:
@@ -13,7 +13,7 @@ Standing = Literal["good", "failed", "refused", "other"]
 _OK: Final = Outcome.OK
 
 
-def standing_of(answer: Answer, said: Content | None) -> Standing:
+def standing_of(answer: RecordedLeg, said: Content | None) -> Standing:
     """`said` is what the answer says, where it came whole."""
     status = answer.status
     if answer.outcome is not _OK or status is None or status >= 500:

@@ -13,7 +13,7 @@ from shadowproxy.compare.judge.answers.body import Content, content
 from shadowproxy.compare.judge.diff import KEPT, Diff, diff, shorten_both
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.record import Answer, Judgement
+from shadowproxy.record import Judgement, RecordedLeg
 
 _SHOWN_BYTES: Final = 32
 _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
@@ -27,7 +27,7 @@ class Compared(NamedTuple):
     why: str | None = None
 
 
-def judge(live: Answer, shadow: Answer, rules: Rules) -> Judgement:
+def judge(live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Judgement:
     """The verdict as the record tells it: at most `diff.KEPT` differences, and how many there were in `why`."""
     compared = compare(live, shadow, rules)
     if compared.diff is None:
@@ -37,7 +37,9 @@ def judge(live: Answer, shadow: Answer, rules: Rules) -> Judgement:
     return Judgement(compared.verdict, tuple(found.listed()), why)
 
 
-def compare(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Content] | None = None) -> Compared:
+def compare(
+    live: RecordedLeg, shadow: RecordedLeg, rules: Rules, said: tuple[Content, Content] | None = None
+) -> Compared:
     """Compare two answers. A pure function: the same two answers and rules always give the same.
 
     `said` is the `content` of both, where that is known already.
@@ -51,7 +53,7 @@ def compare(live: Answer, shadow: Answer, rules: Rules, said: tuple[Content, Con
     return _contents(one, other, live, shadow, rules)
 
 
-def _contents(one: Content, other: Content, live: Answer, shadow: Answer, rules: Rules) -> Compared:
+def _contents(one: Content, other: Content, live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Compared:
     if one.kind == other.kind == "json":
         found = diff(one.value, other.value, rules)
         if found.count:

@@ -17,7 +17,7 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.visible import cut_together, one_line, sides, visible
 from shadowproxy.exchange import Verdict
 from shadowproxy.pointers import pointer_token
-from shadowproxy.record import Answer, Body, Record
+from shadowproxy.record import Body, Record, RecordedLeg
 
 LINES: Final = 200
 """Lines of a body that are shown whole, and differences that are listed."""
@@ -78,7 +78,7 @@ def print_exchange(record: Record, console: Console, *, rules: Rules | None = No
         _pair(record.live, name, answer, rules or Rules(), console)
 
 
-def _pair(live: Answer, name: str, other: Answer, rules: Rules, console: Console) -> None:
+def _pair(live: RecordedLeg, name: str, other: RecordedLeg, rules: Rules, console: Console) -> None:
     compared = recompared(live, other, rules)
     verdict = Text("verdict: ", style="bold").append(str(compared.verdict), style=STYLES[compared.verdict])
     if compared.why:
@@ -230,7 +230,7 @@ def _marks(pointer: str | None, differing: set[str]) -> bool:
     return pointer is not None and pointer.removesuffix("#end") in differing
 
 
-def _lines(answer: Answer) -> list[Line]:
+def _lines(answer: RecordedLeg) -> list[Line]:
     if answer.body is None:
         return [Line(visible(answer.error or "no answer"))]
     said = content(answer)
@@ -293,7 +293,7 @@ def _shallow(value: Any) -> bool:
     return not level
 
 
-def _heading(answer: Answer) -> str:
+def _heading(answer: RecordedLeg) -> str:
     status = f" {answer.status}" if answer.status is not None else ""
     took = f", {answer.total_ms:,.1f} ms" if answer.total_ms is not None else ""
     return f"{answer.outcome}{status}{took}"

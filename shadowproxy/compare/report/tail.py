@@ -15,7 +15,7 @@ from shadowproxy.compare.judge.visible import visible
 from shadowproxy.compare.report.show import STYLES
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.lines import LINE_LIMIT, PLAIN
-from shadowproxy.record import Answer, Record, RecordError, decode
+from shadowproxy.record import Record, RecordedLeg, RecordError, decode
 
 _PAUSE: Final = 0.25  # seconds between looks: what a person takes for at once
 _PIECE: Final = 1 << 20
@@ -98,6 +98,6 @@ def print_line(
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def _answer(answer: Answer) -> str:
+def _answer(answer: RecordedLeg) -> str:
     status = str(answer.status) if answer.outcome is Outcome.OK else str(answer.outcome)
     return f"{status} {answer.total_ms:.1f} ms" if answer.total_ms is not None else status

@@ -4,14 +4,14 @@ import json
 from typing import Any, Final
 
 from shadowproxy.compare.fold.places import extract
-from shadowproxy.record import Answer, Body
+from shadowproxy.record import Body, RecordedLeg
 from shadowproxy.selftest.plants.edit import each_row, with_array, without
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, judged, of_kinds, saying
 
 _PAGE: Final = "<!doctype html><html><head><title>Sign in</title></head><body><h1>Sign in</h1></body></html>"
 
 
-def _missing(case: Case) -> Answer | None:
+def _missing(case: Case) -> RecordedLeg | None:
     place, value = case.known.place, case.value
     if place is None or not extract(value, place):
         return None
@@ -19,7 +19,7 @@ def _missing(case: Case) -> Answer | None:
     return _nothing(case) if left is None else saying(case, left)
 
 
-def _nothing(case: Case) -> Answer:
+def _nothing(case: Case) -> RecordedLeg:
     return case.live._replace(headers={}, body=Body("none", None, 0), judgement=None)
 
 
@@ -37,14 +37,14 @@ def _not_a_number(case: Case, value: Any) -> Any:
     return dict.fromkeys(value, float("nan")) if isinstance(value, dict) else float("nan")
 
 
-def _first_row(case: Case) -> Answer | None:
+def _first_row(case: Case) -> RecordedLeg | None:
     place, value = case.known.place, case.value
     if place is None or len(extract(value, place)) < 2:
         return None
     return saying(case, with_array(value, place, lambda rows: rows[:1]))
 
 
-def _page(case: Case) -> Answer:
+def _page(case: Case) -> RecordedLeg:
     body = Body("text", _PAGE, len(_PAGE))
     return case.live._replace(headers={"content-type": "text/html"}, body=body, judgement=None)
 

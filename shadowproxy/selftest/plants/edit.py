@@ -6,7 +6,7 @@ from typing import Any, Final
 from shadowproxy.compare.fold.places import extract
 from shadowproxy.compare.judge.answers import ENVELOPE_PLACES
 from shadowproxy.pointers import pointer_segments
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 from shadowproxy.selftest.plants.fault import Case, Plant, saying
 
 MADE_UP: Final = ENVELOPE_PLACES[:2]
@@ -42,7 +42,7 @@ def filled(value: Any, place: str, values: list[Any]) -> Any:
 def each_row(change: Callable[[Case, Any], Any]) -> Plant:
     """A plant that changes every value at the judged place."""
 
-    def plant(case: Case) -> Answer | None:
+    def plant(case: Case) -> RecordedLeg | None:
         place, value = case.known.place, case.value
         if place is None or not extract(value, place):
             return None
@@ -54,7 +54,7 @@ def each_row(change: Callable[[Case, Any], Any]) -> Plant:
 def all_rows(change: Callable[[Case, list[Any]], list[Any] | None]) -> Plant:
     """A plant that changes the values at the judged place together; None from it plants nothing."""
 
-    def plant(case: Case) -> Answer | None:
+    def plant(case: Case) -> RecordedLeg | None:
         place, value = case.known.place, case.value
         if place is None or not (rows := extract(value, place)):
             return None

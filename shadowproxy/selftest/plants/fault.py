@@ -10,7 +10,7 @@ import orjson
 
 from shadowproxy.compare.judge.answers import answer_value
 from shadowproxy.compare.report.kinds import Kind
-from shadowproxy.record import Answer, Body, Record
+from shadowproxy.record import Body, Record, RecordedLeg
 
 JSON: Final = {"content-type": "application/json"}
 
@@ -60,12 +60,12 @@ class Case:
     record: Record
     known: Known
     random: Random
-    before: Answer
-    another: Answer
-    stuck: Answer
+    before: RecordedLeg
+    another: RecordedLeg
+    stuck: RecordedLeg
 
     @property
-    def live(self) -> Answer:
+    def live(self) -> RecordedLeg:
         return self.record.live
 
     @property
@@ -74,7 +74,7 @@ class Case:
         return copy.deepcopy(answer_value(self.record.live))
 
 
-Plant = Callable[[Case], Answer | None]
+Plant = Callable[[Case], RecordedLeg | None]
 """What the shadow answers instead; None where this answer offers nothing to change."""
 
 
@@ -107,13 +107,13 @@ def of_kinds(*kinds: Kind) -> Callable[[Known], bool]:
     return lambda known: known.kind in kinds
 
 
-def saying(case: Case, value: Any) -> Answer:
+def saying(case: Case, value: Any) -> RecordedLeg:
     """Live's answer with another payload, as plain JSON."""
     body = Body("json", value, _size(value))
     return case.live._replace(headers=JSON, body=body, judgement=None)
 
 
-def with_status(case: Case, status: int, value: Any) -> Answer:
+def with_status(case: Case, status: int, value: Any) -> RecordedLeg:
     return saying(case, value)._replace(status=status)
 
 

@@ -3,14 +3,14 @@
 from typing import Any, Final
 
 from shadowproxy.compare.fold.places import extract
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 from shadowproxy.selftest.plants.edit import changed, each_row
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, of_kinds, saying
 
 _WITHIN: Final = 1 + 4e-6
 
 
-def _other_member(case: Case) -> Answer | None:
+def _other_member(case: Case) -> RecordedLeg | None:
     place, value = case.known.other, case.value
     if place is None or not extract(value, place):
         return None
@@ -25,7 +25,7 @@ def _another(value: Any) -> Any:
     return f"{value}-2" if isinstance(value, str) else value
 
 
-def _headers(case: Case) -> Answer:
+def _headers(case: Case) -> RecordedLeg:
     return case.live._replace(headers={**case.live.headers, "x-model-version": "2"}, judgement=None)
 
 

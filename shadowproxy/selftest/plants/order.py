@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 from shadowproxy.selftest.plants.edit import all_rows
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, judged
 
@@ -11,7 +11,7 @@ def _reversed_rows(case: Case, rows: list[Any]) -> list[Any] | None:
     return rows[::-1] if len(rows) > 1 else None
 
 
-def _as_it_is(answer: Answer) -> Answer:
+def _as_it_is(answer: RecordedLeg) -> RecordedLeg:
     return answer._replace(judgement=None)
 
 

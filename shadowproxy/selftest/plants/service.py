@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from shadowproxy.compare.judge.answers import content
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer, Body
+from shadowproxy.record import Body, RecordedLeg
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, with_status
 
 _ERROR_EVENT: Final = 'event: error\ndata: {"error": {"type": "overloaded_error", "message": "Overloaded"}}\n\n'
@@ -13,22 +13,22 @@ _REJECTED: Final[dict[str, Any]] = {
 }
 
 
-def _timeout(case: Case) -> Answer:
-    return Answer(Outcome.TIMEOUT, error="no answer in time", total_ms=20 * (case.known.slow or 100.0))
+def _timeout(case: Case) -> RecordedLeg:
+    return RecordedLeg(Outcome.TIMEOUT, error="no answer in time", total_ms=20 * (case.known.slow or 100.0))
 
 
-def _reset(case: Case) -> Answer:
-    return Answer(Outcome.PROTOCOL_ERROR, error="the connection was reset", total_ms=case.live.total_ms)
+def _reset(case: Case) -> RecordedLeg:
+    return RecordedLeg(Outcome.PROTOCOL_ERROR, error="the connection was reset", total_ms=case.live.total_ms)
 
 
-def _slow(case: Case) -> Answer | None:
+def _slow(case: Case) -> RecordedLeg | None:
     slow = case.known.slow
     if slow is None or case.live.total_ms is None:
         return None
     return case.live._replace(total_ms=max(2 * slow, case.live.total_ms), judgement=None)
 
 
-def _error_event(case: Case) -> Answer | None:
+def _error_event(case: Case) -> RecordedLeg | None:
     """The stream as far as its middle, then the event."""
     body = case.live.body
     if content(case.live).stream is None or body is None or not isinstance(body.value, str):

@@ -14,7 +14,7 @@ from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.config import REPEATABLE, Config, Live, Match, Shadow
 from shadowproxy.exchange import CONTROL, Exchange, Verdict
-from shadowproxy.record import Answer, Judgement
+from shadowproxy.record import Judgement, RecordedLeg
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.callers.listener import Limits
 from shadowproxy.serve.journal.queue import Encode
@@ -179,7 +179,7 @@ def _encoder(
         unordered=compare.unordered,
     )
 
-    def judged(live: Answer, shadow: Answer) -> Judgement:
+    def judged(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
         return judge(live, shadow, rules)
 
     judging = judged if compare.online else None

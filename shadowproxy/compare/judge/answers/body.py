@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, NamedTuple
 from shadowproxy.compare.judge.answers.sse import events_of, looks_like_events
 from shadowproxy.compare.judge.answers.streams import Stream, of_events, of_lines
 from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in, lines_in, names_constants
-from shadowproxy.record import Answer, Body
+from shadowproxy.record import Body, RecordedLeg
 
 
 class Content(NamedTuple):
@@ -40,7 +40,7 @@ class Content(NamedTuple):
 _OF_LINES: Final = re.compile(r"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
 
 
-def content(answer: Answer) -> Content:
+def content(answer: RecordedLeg) -> Content:
     """What an answer's body says, as far as it was kept whole."""
     body = answer.body
     if body is None:

@@ -31,14 +31,14 @@ from shadowproxy.compare.judge.answers.body import Content, content
 from shadowproxy.compare.judge.answers.errors import error_in
 from shadowproxy.compare.judge.answers.masking import masked
 from shadowproxy.compare.judge.answers.message import TRACEBACK, message_in, message_of_text
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 
 _PHRASES: Final = frozenset({"internal server error", "bad gateway", "service unavailable", "gateway timeout"})
 _ERROR_TITLE: Final = re.compile(r"(?i)<title[^>]{0,200}>\s*(?:error\s*)?[45]\d\d\b")
 _LOOKED_AT: Final = 4000  # characters of a text
 
 
-def failed_reason(answer: Answer, said: Content | None = None) -> str | None:
+def failed_reason(answer: RecordedLeg, said: Content | None = None) -> str | None:
     """How an answer says that it failed, as one masked line; None where it says no such thing. `said` is its content,
     where that is known already."""
     if answer.status is not None and answer.status >= 400:

@@ -7,10 +7,10 @@ from shadowproxy.compare.judge.answers.failed import failure_of
 from shadowproxy.compare.judge.answers.masking import LONGEST, masked
 from shadowproxy.compare.judge.answers.message import message_in, message_of_text
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 
 
-def reason_of(answer: Answer, said: Content | None = None) -> str:
+def reason_of(answer: RecordedLeg, said: Content | None = None) -> str:
     """Why a leg failed: its outcome and error, or its status and what its body says. `said` is its content, where that
     is known already."""
     if answer.outcome is not Outcome.OK:
@@ -24,7 +24,7 @@ def _status(status: int | None) -> str:
     return "no status" if status is None else str(status)
 
 
-def _message(answer: Answer, said: Content) -> str:
+def _message(answer: RecordedLeg, said: Content) -> str:
     if said.kind == "json":
         failure = failure_of(said)
         return message_in(said.value if failure is None else failure)
@@ -36,7 +36,7 @@ def _message(answer: Answer, said: Content) -> str:
     return "its body is not in the log" if said.kind == "unknown" else ""
 
 
-def _unsaid(answer: Answer) -> str:
+def _unsaid(answer: RecordedLeg) -> str:
     try:
         phrase = HTTPStatus(answer.status or 0).phrase
     except ValueError:

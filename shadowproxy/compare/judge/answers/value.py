@@ -22,7 +22,7 @@ from typing import Any, Final
 from shadowproxy.compare.judge.answers.body import Content, content
 from shadowproxy.compare.judge.answers.pieces import objects, text_of_parts
 from shadowproxy.compare.judge.answers.texts import UNREADABLE, dumped, json_in, plain_value
-from shadowproxy.record import Answer
+from shadowproxy.record import RecordedLeg
 
 ENVELOPE_PLACES: Final = (
     "/choices/*/answer",  # OpenAI chat and completions
@@ -47,12 +47,12 @@ ANSWER_PARTS: Final = (
 """What `answer` is made of: where there is an `answer`, these say nothing that it does not."""
 
 
-def answer_value(answer: Answer) -> Any:
+def answer_value(answer: RecordedLeg) -> Any:
     """What an answer says, as a tree; None where it says nothing or nothing that can be read."""
     return value_said(answer, content(answer))
 
 
-def value_said(answer: Answer, said: Content) -> Any:
+def value_said(answer: RecordedLeg, said: Content) -> Any:
     """The same, of an answer whose content is known already."""
     if said.kind == "json":
         return in_one_form(said.value)
