@@ -11,7 +11,6 @@ import pytest
 import uvloop
 from conftest import StartProxy
 from fakes import CutOff, Peer, always, answer, chunk_of, silent, strict_ok
-from uvicorn.server import ServerState
 
 from shadowproxy.serve.callers.listener import PARTS, Call, Limits, Listener
 from shadowproxy.serve.telemetry.operator_log import Repeats
@@ -85,11 +84,12 @@ def test_an_answer_begun_as_its_caller_leaves_is_nobodys_defect() -> None:
         with callers:
             ours.setblocking(False)
             limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=5.0, idle_timeout=75.0)
-            app.listener = listener = Listener(app, state := ServerState(), limits=limits, repeats=Repeats())
+            tasks: set[asyncio.Task[None]] = set()
+            app.listener = listener = Listener(app, set(), tasks, limits=limits, repeats=Repeats())
             await loop.connect_accepted_socket(lambda: listener, ours)
             callers.send(GET)
             await begun.wait()
-            await asyncio.wait(state.tasks)
+            await asyncio.wait(tasks)
 
     app = Left()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -115,13 +115,13 @@ def test_a_last_answer_that_nobody_takes_is_given_up_and_one_that_is_taken_slowl
             ours.setblocking(False)
             callers.setblocking(False)
             limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=0.05, idle_timeout=75.0)
-            state = ServerState()
-            listener = Listener(Long(), state, limits=limits, repeats=Repeats())
+            connections: set[Listener] = set()
+            listener = Listener(Long(), connections, set(), limits=limits, repeats=Repeats())
             await loop.connect_accepted_socket(lambda: listener, ours)
             callers.send(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
             taken = 0
             async with asyncio.timeout(5):
-                while not state.total_requests or state.connections:
+                while connections:
                     await asyncio.sleep(0.01)
                     with contextlib.suppress(BlockingIOError):
                         taken += len(callers.recv(20_000)) if takes else 0

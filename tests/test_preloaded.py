@@ -38,15 +38,15 @@ def _hook(event, arguments):
         server = sys.modules.get("shadowproxy.serve.callers.server")
         if hasattr(server, "Server") and not hasattr(server, "noted_by_test"):
             server.noted_by_test = True
-            startup = server.Server.startup
+            serve = server.Server.serve
 
-            async def noted(self, sockets=None):
+            async def noted(self, listening):
                 global _known
                 if _known is None:
                     _known = set(sys.modules)
-                await startup(self, sockets)
+                await serve(self, listening)
 
-            server.Server.startup = noted
+            server.Server.serve = noted
 
 
 def _tell():

@@ -11,7 +11,7 @@ from shadowproxy.serve.admin.access import Access
 from shadowproxy.serve.admin.asgi import Asgi
 from shadowproxy.serve.admin.operated import Operated
 from shadowproxy.serve.admin.overview import Overview
-from shadowproxy.serve.callers.server import Server, uvicorn_config
+from shadowproxy.serve.callers.server import Server
 
 
 async def serve_admin(
@@ -43,8 +43,8 @@ async def serve_admin(
     )
     await overview.start()
     stack.push_async_callback(overview.stop)
-    server = Server(uvicorn_config(Asgi(built), lambda: app.LIMITS, app.refusal), drain=1.0)
-    serving = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
+    server = Server(Asgi(built), limits=lambda: app.LIMITS, drain=1.0, refusal=app.refusal)
+    serving = asyncio.get_running_loop().create_task(server.serve(bound))
 
     async def stop() -> None:
         await overview.stop()  # or it would be waited for as a request under way

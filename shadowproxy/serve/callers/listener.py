@@ -16,8 +16,8 @@ The rules:
    seconds, and for `LINGER_MOST` at most: closed at once, it would be reset, and a reset can overtake the answer (RFC
    9112 section 9.6). A caller who sends for longer than that does not read before it is done.
 
-uvicorn gives the sockets and the drain on shutdown: it calls `shutdown` on every member of its
-`connections` and waits until they and its `tasks` are gone.
+server.py accepts the connections. When it stops it calls `shutdown` on each of them, and waits until they and their
+tasks are gone.
 """
 
 import asyncio
@@ -30,7 +30,6 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
 import orjson
-from uvicorn.server import ServerState
 
 from shadowproxy.exchange import Field
 from shadowproxy.serve.http1 import framing
@@ -94,12 +93,16 @@ class Application(Protocol):
 
 
 class Listener(asyncio.Protocol):
-    """One caller's connection. `repeats` is for all of them together; `refusal` is the form of what it refuses."""
+    """One caller's connection. `repeats` is for all of them together; `refusal` is the form of what it refuses.
+
+    `connections` has those that are open, `tasks` those that answer a request, of the server that it belongs to.
+    """
 
     def __init__(
         self,
         app: Application,
-        server_state: ServerState,
+        connections: "set[Listener]",
+        tasks: set[asyncio.Task[None]],
         *,
         limits: Limits,
         repeats: Repeats,
@@ -114,8 +117,8 @@ class Listener(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.writable: asyncio.Future[None] | None = None  # there while the transport holds HIGH_WATER bytes
         self.stopping = False
-        self._server = server_state
-        self._connections = cast("set[Listener]", server_state.connections)  # uvicorn's type names its own classes
+        self._connections = connections
+        self._tasks = tasks
         self.since = self.loop.time()
         self._deadline = Deadline(self.loop, self._expired)
         self._buffer = b""
@@ -127,7 +130,7 @@ class Listener(asyncio.Protocol):
         self._linger_until = 0.0  # by the loop's time
         self._unsent = 0  # bytes, when it was last seen to while the connection closes
 
-    # uvicorn and the transport call these.
+    # The server and the transport call these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -201,7 +204,6 @@ class Listener(asyncio.Protocol):
         head = framing.request_head(data[:end])
         self._buffer = data[end + 4 :]
         self._head_seen = 0
-        self._server.total_requests += 1
         self._call = Call(self, head)
         return True
 
@@ -233,8 +235,8 @@ class Listener(asyncio.Protocol):
             else:
                 self._deadline.set(self.limits.body_timeout)
             call.task = self.loop.create_task(self._run(call))
-            self._server.tasks.add(call.task)
-            call.task.add_done_callback(self._server.tasks.discard)
+            self._tasks.add(call.task)
+            call.task.add_done_callback(self._tasks.discard)
         elif call.answered and call.reader.done:
             self._next()
             return

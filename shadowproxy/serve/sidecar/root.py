@@ -13,7 +13,7 @@ from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.admin.recent import Recent
 from shadowproxy.serve.admin.serving import serve_admin
 from shadowproxy.serve.callers.addresses import StartError, bind, release
-from shadowproxy.serve.callers.server import Part, Server, uvicorn_config
+from shadowproxy.serve.callers.server import Part, Server
 from shadowproxy.serve.journal.notices import Notice
 from shadowproxy.serve.journal.root import Journal
 from shadowproxy.serve.live import proxy
@@ -123,10 +123,11 @@ class Sidecar(Program):
             part = Part(self._share.board, start.number)
         # Whoever connects from here on waits in the kernel's queue, and has no descriptor of ours.
         await asyncio.to_thread(preload, admin=self._admin_socket is not None)
-        settings = uvicorn_config(self.proxy, lambda: generation.listener_limits(self.config))
-        self._server = Server(settings, config.drain, part)
+        self._server = Server(
+            self.proxy, limits=lambda: generation.listener_limits(self.config), drain=config.drain, part=part
+        )
         self._server.hurry = self._hurry  # which may be set by now
-        serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
+        serving = asyncio.get_running_loop().create_task(self._server.serve(self._socket))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
         self._listening = True
