@@ -1,4 +1,4 @@
-"""Imports point one way: ARCHITECTURE.md says which room may import which, and the source is held to it."""
+"""Imports point one way: ARCHITECTURE.md shows the rooms in a picture and a table, and the source is held to both."""
 
 import ast
 import re
@@ -10,14 +10,28 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "shadowproxy"
 ROW = re.compile(r"^\| `([a-z0-9_.]+)` \|[^|]*\|(.*)\|$", re.MULTILINE)
-EVERYWHERE = {"", "__main__"}  # the version may be asked for anywhere; `python -m` is a door and no room
+EVERYWHERE = {"", "__main__"}  # every module may import the version; `python -m` starts the program and is no room
 HOUSES = {"serve", "compare"}  # these hold rooms, and nothing of their own
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+WORDS = [
+    "caller", "live", "shadow", "endpoint", "exchange", "leg", "request", "response", "outcome", "verdict", "check",
+    "lane", "record", "log", "operator's log",
+]  # fmt: skip
+VERBS = [
+    "receive", "forward", "capture", "offer", "mirror", "compare", "record", "report", "log", "reject", "shed", "retry",
+    "close",
+]  # fmt: skip
 
 
 def layers() -> dict[str, set[str]]:
     """Each room of the table with the rooms that it may import."""
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    return {room: set(re.findall(r"`([a-z0-9_.]+)`", allowed)) for room, allowed in ROW.findall(text)}
+    return {room: set(re.findall(r"`([a-z0-9_.]+)`", allowed)) for room, allowed in ROW.findall(ARCHITECTURE)}
+
+
+def picture() -> list[list[str]]:
+    """The rooms on each line of the picture, from the top down."""
+    (drawing,) = re.findall(r"## The rooms\n.*?```\n(.*?)```", ARCHITECTURE, re.DOTALL)
+    return [line.split() for line in drawing.splitlines()]
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -106,6 +120,35 @@ def test_no_room_can_import_itself_by_way_of_others() -> None:
 
     for room in ROOMS:
         reached(room, frozenset())
+
+
+def test_the_picture_shows_each_room_of_the_table_once() -> None:
+    assert sorted(room for line in picture() for room in line) == sorted(ROOMS)
+
+
+def test_a_room_imports_only_what_the_picture_shows_below_it() -> None:
+    line = {room: number for number, rooms in enumerate(picture()) for room in rooms}
+    above = [
+        f"{room} imports {allowed}, which the picture does not show below it"
+        for room, permissions in ROOMS.items()
+        for allowed in permissions
+        if line[allowed] <= line[room]
+    ]
+    assert above == []
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`", ARCHITECTURE)
+    assert len(named) > 10
+    assert [name for name in named if not ((PACKAGE / name).exists() or (ROOT / name).exists())] == []
+
+
+def test_the_list_of_words_has_each_word_and_verb_once() -> None:
+    _, _, words = ARCHITECTURE.partition("## The words\n")
+    rows = re.findall(r"^\| ([a-z' ]+) \|", words, re.MULTILINE)
+    _, _, verbs = words.partition("The verbs: ")
+    assert rows == WORDS
+    assert re.findall(r"\*(\w+)\*", verbs) == VERBS
 
 
 @pytest.mark.parametrize(
