@@ -11,9 +11,17 @@ import httpx
 from shadowproxy.config import load
 from shadowproxy.serve import run
 from shadowproxy.serve.http1.framing import ReplyHead, request_head
-from shadowproxy.serve.upstreams import endpoint
+from shadowproxy.serve.upstreams import endpoint, errors
 from shadowproxy.serve.upstreams.asking import Asking, Message
 from shadowproxy.serve.upstreams.pool import Statistics
+
+ERRORS = (
+    (httpx.ConnectTimeout, errors.ConnectTimeout),
+    (httpx.ConnectError, errors.ConnectError),
+    (httpx.TimeoutException, errors.ReadTimeout),
+    (httpx.NetworkError, errors.ReadError),
+)
+"""httpx's errors and the project's: the first that fits. Any other one is a ProtocolError."""
 
 
 class HttpxWire:
@@ -54,7 +62,8 @@ class HttpxWire:
                 await response.aclose()
         except httpx.TransportError as error:
             asking.task = None
-            asking.fail(error)
+            kind = next((ours for theirs, ours in ERRORS if isinstance(error, theirs)), errors.ProtocolError)
+            asking.fail(kind(str(error) or type(error).__name__))
         else:
             asking.over = True
             asking.ends()

@@ -29,8 +29,6 @@ def main() -> None:
             from shadowproxy.serve.system import signals
 
             signals.prepare()
-            # httpx brings its own command line along, and that rich: an eighth of the time until callers are let in.
-            sys.modules["httpx._main"] = None  # type: ignore[assignment]  # to Python: not to be imported
     from shadowproxy import cli
 
     cli.main()

@@ -18,7 +18,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
-import httpx
 import pytest
 
 import shadowproxy
@@ -31,7 +30,6 @@ MODULES = [path.removesuffix(".py").replace("/", ".") for path in HOOK["modules"
 
 ALIKE = {
     object, Protocol, Generic, Exception, ValueError, dict, Counter, AsyncIterator, asyncio.Protocol,
-    httpx.AsyncBaseTransport, httpx.AsyncByteStream, httpx.ReadError,
 }  # fmt: skip
 """What a class of a compiled module may inherit from, besides others of them.
 

@@ -174,6 +174,11 @@ def test_a_relative_import_is_refused() -> None:
         list(imports("from .serve import app", NAMES))
 
 
+def test_only_the_demo_imports_httpx() -> None:
+    found = [name for name, path in modules() if re.search(r"^\s*(import|from) httpx", path.read_text(), re.MULTILINE)]
+    assert found == ["demo.caller", "demo.client", "demo.run"]
+
+
 def circles(imported: dict[str, set[str]]) -> list[list[str]]:
     """The groups of modules that import one another, directly or by way of others."""
     reached: dict[str, set[str]] = {}
@@ -192,7 +197,7 @@ def circles(imported: dict[str, set[str]]) -> list[list[str]]:
 
 
 def test_only_the_parts_of_a_connection_import_one_another() -> None:
-    upstreams = [f"serve.upstreams.{name}" for name in ("answer", "asking", "connection", "pool")]
+    upstreams = [f"serve.upstreams.{name}" for name in ("asking", "connection", "pool")]
     assert circles({name: set(imports(path.read_text(), NAMES)) - {""} for name, path in modules()}) == [upstreams]
 
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import logging
-import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +25,7 @@ from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.upstreams.asking import Asking
 from shadowproxy.serve.upstreams.endpoint import Endpoint
+from shadowproxy.serve.upstreams.errors import ConnectError, ProtocolError, ReadError, ReadTimeout, TLSError
 
 LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
 HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)
@@ -487,20 +486,14 @@ async def test_one_deadline_runs_over_the_wait_in_the_lane_and_the_answer() -> N
     books.balanced(4)
 
 
-def failed_handshake() -> httpx.ConnectError:
-    error = httpx.ConnectError("why")
-    error.__cause__ = ssl.SSLError()
-    return error
-
-
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
-        (httpx.ReadTimeout("why"), Outcome.TIMEOUT),
-        (httpx.ConnectError("why"), Outcome.CONNECT_ERROR),
-        (failed_handshake(), Outcome.TLS_ERROR),
-        (httpx.RemoteProtocolError("why"), Outcome.PROTOCOL_ERROR),
-        (httpx.ReadError("why"), Outcome.INCOMPLETE),
+        (ReadTimeout("why"), Outcome.TIMEOUT),
+        (ConnectError("why"), Outcome.CONNECT_ERROR),
+        (TLSError("why"), Outcome.TLS_ERROR),
+        (ProtocolError("why"), Outcome.PROTOCOL_ERROR),
+        (ReadError("why"), Outcome.INCOMPLETE),
     ],
 )
 async def test_a_shadows_failure_is_its_outcome(error: Exception, failure: Outcome) -> None:
@@ -601,7 +594,7 @@ async def test_the_pulse_feels_a_loop_that_was_held_up_and_one_that_is_well_agai
 
 async def test_a_defect_is_one_legs_outcome_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     """Also where it ends the one request that tries an open breaker: the shadow would never be asked again."""
-    shadow = Shadowed(httpx.ReadError("why"))
+    shadow = Shadowed(ReadError("why"))
     books = Books((replace(SHADOW, in_flight=1, breaker_failures=2, breaker_pause=0.0), shadow))
     async with books.mirror:
         for outcome in (None, None, RuntimeError("bug"), RuntimeError("bug"), Answer(b"fine")):
@@ -711,7 +704,7 @@ async def test_what_is_told_of_a_failure_holds_nothing_of_the_request(caplog: py
     secret = REQUEST._replace(
         target=b"/p?q=s3cret", fields=((b"X-Any", b"s3cret"),), body=b'{"pin": "s3cret"}', body_bytes=17
     )
-    refusing = Shadowed(httpx.ConnectError("refused"))
+    refusing = Shadowed(ConnectError("refused"))
     books = Books((SHADOW, refusing), (replace(SHADOW, name="t"), Shadowed(RuntimeError("a defect"))))
     async with books.mirror:
         for unfit in (None, Outcome.OVERSIZE):

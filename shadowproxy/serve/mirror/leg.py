@@ -9,7 +9,7 @@ from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.lane import Job, Lane
 from shadowproxy.serve.upstreams.asking import Asking
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
-from shadowproxy.serve.upstreams.endpoint import translated
+from shadowproxy.serve.upstreams.endpoint import as_upstream_error
 
 
 class Leg(Asking):
@@ -48,14 +48,14 @@ class Leg(Asking):
         self._settle(Outcome.OK, "")
 
     def breaks(self, error: Exception) -> None:
-        told = translated(error)
-        if told is None and self._settled:
+        failure = as_upstream_error(error)
+        if failure is None and self._settled:
             raise error  # by who was told of the end: the loop tells of it
-        if told is None:  # one defect must not stop a lane: the mirror tells of it, and the leg is settled
+        if failure is None:  # one defect must not stop a lane: the mirror tells of it, and the leg is settled
             self.defect_met = error
             self._settle(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
         else:
-            self._settle(told.outcome, str(told))
+            self._settle(failure.outcome, str(failure))
 
     def stop(self, outcome: Outcome, error: str) -> None:
         """Listen no longer. What had come is kept."""

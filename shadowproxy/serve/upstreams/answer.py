@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import httpx
-
 from shadowproxy.serve.http1.framing import ReplyHead
 from shadowproxy.serve.http1.pieces import Pieces
 from shadowproxy.serve.upstreams.asking import Asking
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
+from shadowproxy.serve.upstreams.errors import ReadError
 
 
 class Answer(Asking):
@@ -69,7 +68,7 @@ class Answer(Asking):
         if self._error is not None:
             raise self.told(self._error)
         if self.over:
-            raise httpx.ReadError("nobody listens any more")
+            raise ReadError("nobody listens any more")
         self._waiter = waiter = self._loop.create_future()
         self.expect(True)
         return waiter

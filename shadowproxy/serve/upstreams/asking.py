@@ -8,11 +8,10 @@ from collections.abc import AsyncIterable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import httpx
-
 from shadowproxy.serve.http1 import framing
 from shadowproxy.serve.http1.framing import FramingError, ReplyHead
 from shadowproxy.serve.upstreams.connection import HIGH_WATER, Connection
+from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ReadError, ReadTimeout
 
 if TYPE_CHECKING:  # whose connections these are
     from shadowproxy.serve.upstreams.pool import Wire
@@ -40,10 +39,6 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 kernel is asked as well: where a server had closed before the request came to it, its closing does not acknowledge the
 request. A model that took a POST and died after 5 ms was given it twice.
 """
-
-
-class Stale(httpx.ReadError):
-    """A reused connection ended before a byte of the answer, as it had been closed while idle (IDLE_CLOSE, SAFE)."""
 
 
 class Message:
@@ -137,7 +132,7 @@ class Asking:
         raise NotImplementedError
 
     def breaks(self, error: Exception) -> None:
-        """`error` is one of httpx's, or what the request's own body or a method of this object raised."""
+        """`error` is a TransportError, or what the request's own body or a method of this object raised."""
         raise NotImplementedError
 
     # For who asks.
@@ -267,7 +262,7 @@ class Asking:
     def silent(self) -> None:
         """The peer has said nothing for as long as it may."""
         message = self._message
-        self.fail(httpx.ReadTimeout(f"silent for {message.silence if message is not None else 0:g} s"))
+        self.fail(ReadTimeout(f"silent for {message.silence if message is not None else 0:g} s"))
 
     def _catch_up(self) -> None:
         """Read on in what came before, when this answer's turn has come."""
@@ -314,9 +309,9 @@ class Asking:
             if exc is None and reader.at_eof():
                 self._end(head, b"", left_over=False)
             else:
-                self.fail(httpx.ReadError(f"the connection was closed in the answer's midst{why}"))
+                self.fail(ReadError(f"the connection was closed in the answer's midst{why}"))
         elif not connection.used or self.first_byte_at or not self._was_idle(exc):
-            self.fail(httpx.ReadError(f"the connection was closed before the answer{why}"))
+            self.fail(ReadError(f"the connection was closed before the answer{why}"))
         elif message.again and isinstance(message.body, bytes):
             connection.abort()
             self._connection = None
@@ -324,7 +319,7 @@ class Asking:
             self.sent_again = True
             connection.wire.dial(self, message)  # what is new is not `used`: there is no third time
         else:
-            self.fail(Stale("a reused connection was closed before the answer"))
+            self.fail(ClosedWhileIdle("a reused connection was closed before the answer"))
 
     def _was_idle(self, exc: Exception | None) -> bool:
         """Whether the connection, which has ended, was closed before the server had the request."""

@@ -7,11 +7,10 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
-import httpx
-
 from shadowproxy.serve.http1.deadline import Deadline
 from shadowproxy.serve.http1.framing import FramingError
 from shadowproxy.serve.upstreams import kernel
+from shadowproxy.serve.upstreams.errors import ProtocolError
 
 if TYPE_CHECKING:  # whom it tells, and whose it is
     from shadowproxy.serve.upstreams.asking import Asking
@@ -121,7 +120,7 @@ class Connection:
         try:
             asking.feed(data)
         except FramingError as wrong:
-            asking.fail(httpx.RemoteProtocolError(str(wrong)))
+            asking.fail(ProtocolError(str(wrong)))
         except Exception as error:  # noqa: BLE001  # not swallowed: whoever asked is told
             asking.defect(error)
 

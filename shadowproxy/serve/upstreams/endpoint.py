@@ -1,6 +1,6 @@
 """One endpoint, live or a shadow: where it is, how it is asked, and what came of it in the closed set of outcomes.
 
-The only place that knows httpx's errors: `_FAULTS` translates them once, and nothing else gets out.
+`_FAULTS` maps each transport error to its outcome. Outside of this room only `UpstreamError` is seen.
 """
 
 import asyncio
@@ -11,8 +11,6 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-import httpx
-
 from shadowproxy.exchange import Field, Fields, Outcome
 from shadowproxy.serve.http1.framing import ReplyHead
 from shadowproxy.serve.http1.section import Section
@@ -20,6 +18,15 @@ from shadowproxy.serve.policy.edits import Edits
 from shadowproxy.serve.policy.query import QueryEdits
 from shadowproxy.serve.upstreams.answer import Answer
 from shadowproxy.serve.upstreams.asking import Asking, Message
+from shadowproxy.serve.upstreams.errors import (
+    ClosedWhileIdle,
+    ConnectError,
+    ConnectTimeout,
+    ProtocolError,
+    ReadError,
+    ReadTimeout,
+    TLSError,
+)
 from shadowproxy.serve.upstreams.pool import Statistics, Wire
 
 
@@ -38,24 +45,22 @@ class _Fault:
     proxy_error: str
 
 
-# The first that fits is meant: the order is from special to general, and the last one fits every transport error.
-_FAULTS: tuple[tuple[type[Exception], _Fault], ...] = (
-    (httpx.ConnectTimeout, _Fault(Outcome.CONNECT_ERROR, "connection_timeout")),
-    (httpx.ConnectError, _Fault(Outcome.CONNECT_ERROR, "connection_refused")),
-    (httpx.TimeoutException, _Fault(Outcome.TIMEOUT, "http_response_timeout")),
-    (httpx.NetworkError, _Fault(Outcome.INCOMPLETE, "http_response_incomplete")),
-    (httpx.TransportError, _Fault(Outcome.PROTOCOL_ERROR, "http_protocol_error")),
-)
-_TLS_FAULT = _Fault(Outcome.TLS_ERROR, "tls_protocol_error")
+_FAULTS: dict[type[Exception], _Fault] = {
+    ConnectError: _Fault(Outcome.CONNECT_ERROR, "connection_refused"),
+    ConnectTimeout: _Fault(Outcome.CONNECT_ERROR, "connection_timeout"),
+    TLSError: _Fault(Outcome.TLS_ERROR, "tls_protocol_error"),
+    ReadError: _Fault(Outcome.INCOMPLETE, "http_response_incomplete"),
+    ClosedWhileIdle: _Fault(Outcome.INCOMPLETE, "http_response_incomplete"),
+    ReadTimeout: _Fault(Outcome.TIMEOUT, "http_response_timeout"),
+    ProtocolError: _Fault(Outcome.PROTOCOL_ERROR, "http_protocol_error"),
+}
 
 
-def translated(error: Exception) -> UpstreamError | None:
-    """What the wire told, in the words of the log; None where that is no error of the wire's."""
-    if not isinstance(error, httpx.TransportError):
+def as_upstream_error(error: Exception) -> UpstreamError | None:
+    """The outcome of a transport error, in the words of the log; None for any other error."""
+    fault = _FAULTS.get(type(error))
+    if fault is None:
         return None
-    fault = next(fault for kind, fault in _FAULTS if isinstance(error, kind))
-    if isinstance(error.__cause__, ssl.SSLError):
-        fault = _TLS_FAULT
     words = str(error).splitlines() or [type(error).__name__]
     return UpstreamError(fault.outcome, words[0], proxy_error=fault.proxy_error)
 
@@ -195,8 +200,8 @@ class Answering(Answer):
         super().begins(head)
 
     def told(self, error: Exception) -> Exception:
-        told = translated(error)
-        if told is None:
+        failure = as_upstream_error(error)
+        if failure is None:
             return error  # what the request's own body raised
-        told.__cause__ = error
-        return told
+        failure.__cause__ = error  # so that a traceback shows it
+        return failure

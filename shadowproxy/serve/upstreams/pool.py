@@ -12,12 +12,12 @@ The rules:
    `PARTS` of chunks are read in one turn; of what `pace` says is a shadow's, not in every turn either.
 5. `silence` bounds each wait for the peer; time spent waiting for our own side does not count. Whole deadlines are the
    caller's business, and abandoning is always safe.
-6. What the peer did is told as httpx's exceptions, and as nothing else. `Stale` is the one that may be tried again: a
-   reused connection ended before a single byte of the answer, within `IDLE_CLOSE`. It is, once and on a new connection,
-   where `again` says that it may be; else it is told.
+6. What the peer did is raised as one of the errors of errors.py, and as nothing else. `ClosedWhileIdle` is the one that
+   may be tried again: a reused connection ended before a single byte of the answer, within `IDLE_CLOSE`. It is, once
+   and on a new connection, where `again` says that it may be; else it is told.
 7. Where sending fails, what the peer had answered before is read, and is the answer if it is whole. An answer is whole
    when all of it is here, whatever is left of the request.
-8. No redirect, cookie, proxy setting, .netrc, content decoding or invented field: a transport has none of these.
+8. No redirect, cookie, proxy setting, .netrc, content decoding or invented field.
 
 Nothing here awaits an answer: a shadow's needs no task, and live's has one already. What comes is told to an `Asking`
 from the loop's callbacks, and `answer.py` makes of that a stream for who has a task to read it in.
@@ -30,19 +30,16 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, cast
 
-import httpx
-
-from shadowproxy.serve.http1 import framing
 from shadowproxy.serve.http1.deadline import Deadlines
-from shadowproxy.serve.upstreams.answer import Answer
 from shadowproxy.serve.upstreams.asking import Asking, Message
 from shadowproxy.serve.upstreams.connection import Connection
 from shadowproxy.serve.upstreams.dial import Dialler
+from shadowproxy.serve.upstreams.errors import ConnectError, ConnectTimeout, ReadError, TLSError
 from shadowproxy.serve.upstreams.pace import Pace
 from shadowproxy.serve.upstreams.secure import secure
 
@@ -58,7 +55,7 @@ class Statistics:
     uploads: int
 
 
-class Wire(httpx.AsyncBaseTransport):
+class Wire:
     """Owns its connections, and the tasks that dial and upload; use as `async with`. Seconds.
 
     `pace` is the time between two turns of reading answers that come in floods of tiny chunks, all together.
@@ -113,7 +110,7 @@ class Wire(httpx.AsyncBaseTransport):
         self._closed = True
         self.pace.close()
         for asking in list(self._dials.values()):
-            asking.fail(httpx.ConnectError("the endpoint was closed"))
+            asking.fail(ConnectError("the endpoint was closed"))
         for connection in list(self._open):
             connection.abort()
         for upload in self._uploads:
@@ -130,27 +127,6 @@ class Wire(httpx.AsyncBaseTransport):
                 asking.send(connection, message)
                 return
         self.dial(asking, message)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send `request` and return once the head of its answer is in: the wire as a transport of httpx.
-
-        Raises httpx.ConnectTimeout, ConnectError, ReadTimeout, ReadError, RemoteProtocolError or Stale, and whatever
-        the request's own body raises.
-        """
-        fields = request.headers.raw
-        target = request.extensions.get("target", request.url.raw_path)
-        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        message = Message(
-            request.method,
-            framing.write_head(b"%b %b HTTP/1.1" % (request.method.encode(), target), fields),
-            cast(httpx.AsyncByteStream, request.stream),
-            chunked=any(name.lower() == b"transfer-encoding" for name, _ in fields),
-            silence=timeouts.get("read") or 60.0,
-        )
-        answer = Answer(self.loop)
-        self.begin(answer, message)
-        head = await answer.wait_head()
-        return httpx.Response(head.status, headers=list(head.fields), stream=_Stream(answer))
 
     # What is asked, and the connections, call these.
 
@@ -185,7 +161,7 @@ class Wire(httpx.AsyncBaseTransport):
             connection = await self._connect()
             asking.task = None  # from here on there is nothing to cancel
             if connection.transport.is_closing():  # it ended in the turn that opened it, and nobody says so again
-                raise httpx.ReadError("the connection was closed before the request")
+                raise ReadError("the connection was closed before the request")
             asking.send(connection, message)
         except Exception as error:  # noqa: BLE001  # not swallowed: whoever asks is told
             asking.task = None
@@ -193,7 +169,7 @@ class Wire(httpx.AsyncBaseTransport):
 
     async def _connect(self) -> "Connection":
         if self._closed:
-            raise httpx.ConnectError("the endpoint was closed")
+            raise ConnectError("the endpoint was closed")
         loop = self.loop
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -208,25 +184,11 @@ class Wire(httpx.AsyncBaseTransport):
                     connection.abort()
                     raise
         except TimeoutError:
-            raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
+            raise ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except OSError as error:
-            refused = httpx.ConnectError(_reason(error))
-            refused.__cause__ = error  # which `from` does too, but not where mypyc has compiled it
-            raise refused from error
+            failed = TLSError if isinstance(error, ssl.SSLError) else ConnectError
+            raise failed(_reason(error)) from error
         return connection
-
-
-class _Stream(httpx.AsyncByteStream):
-    """An answer, as httpx reads one."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._answer
-
-    async def aclose(self) -> None:
-        self._answer.abandon()
 
 
 def _reason(error: OSError) -> str:
