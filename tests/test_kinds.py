@@ -10,7 +10,7 @@ import pytest
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.places import FAILED, field_key, looks
 from shadowproxy.compare.fold.rows import lengths_of
-from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.judge.answers.value import in_one_form
 from shadowproxy.compare.report.kinds import Decided, decided
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from shadowproxy.compare.fold.counts import WordCounts
 from shadowproxy.compare.fold.noise import nature, shape_of
-from shadowproxy.compare.fold.sketch import Distinct, Tally, hashed
+from shadowproxy.compare.fold.samples import Distinct, hashed
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_values_are_known_by_their_shape(path: str, value: Any, shape: str) -> N
 
 
 def places(live: list[Any], shadow: list[Any], **more: int) -> str:
-    ones, others, shapes = Distinct(), Distinct(), Tally()
+    ones, others, shapes = Distinct(), Distinct(), WordCounts()
     for one, other in zip(live, shadow, strict=True):
         ones.add(hashed(repr(one)))
         others.add(hashed(repr(other)))

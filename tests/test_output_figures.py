@@ -15,7 +15,7 @@ from shadowproxy.compare.fold.held import held
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.places import FAILED, looks
 from shadowproxy.compare.fold.reading import Reading
-from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.build import to_json

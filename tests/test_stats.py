@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from shadowproxy.compare.fold.sketch import Sums, bin_of, edges, quantile
+from shadowproxy.compare.fold.bins import bin_of, edges, quantile
+from shadowproxy.compare.fold.sums import Sums
 from shadowproxy.compare.report import stats
 
 

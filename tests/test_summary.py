@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import START, answer, failed, mixed, pair_of, record
 
+from shadowproxy.compare.fold.counts import Series, counted
 from shadowproxy.compare.fold.engines import summarise_files
 from shadowproxy.compare.fold.pair import MOST_PUT_OFF, Pair
 from shadowproxy.compare.fold.places import field_key
 from shadowproxy.compare.fold.reading import Reading
-from shadowproxy.compare.fold.sketch import Distinct, Sample, Series, Table, counted, hashed
+from shadowproxy.compare.fold.samples import Distinct, Sample, hashed
 from shadowproxy.compare.fold.summary import (
     MOST_BLOCKS,
     NARROWEST,
@@ -29,6 +30,7 @@ from shadowproxy.compare.fold.summary import (
     save,
     summarise,
 )
+from shadowproxy.compare.fold.tables import Table
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped

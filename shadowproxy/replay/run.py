@@ -27,7 +27,7 @@ from typing import Final
 import uvloop
 
 from shadowproxy.apart import apart
-from shadowproxy.compare.fold.sketch import bin_of
+from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.summary import micros
 from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.config import Shadow

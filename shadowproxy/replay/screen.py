@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from shadowproxy.compare.fold.sketch import quantile
+from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.exchange import Outcome
 from shadowproxy.replay.again import Unfit
 from shadowproxy.replay.plan import LATE, Plan, Tally

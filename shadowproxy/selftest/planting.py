@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from shadowproxy.compare.fold.reading import Reading
-from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import MOST_BLOCKS, NARROWEST, Summary, micros, summarise
 from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.gates import Gates

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from shadowproxy.compare.fold.engines import files_of
-from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import micros
 from shadowproxy.lines import Unreadable, lines
 from shadowproxy.record import NO_HEADERS, Record, RecordError, decode

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
-from shadowproxy.compare.fold.sketch import add_to
+from shadowproxy.compare.fold.counts import add_to
 
 _HALF: Final = 1 << 31
 _FINEST: Final = 32  # bits of a float's 64 that no cell tells apart: within a millionth

@@ -7,8 +7,8 @@ took in what live never answered. So the checks that need them have no data, and
 
 from typing import Any, Final
 
+from shadowproxy.compare.fold.counts import Hist, WordCounts
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.sketch import Hist, Tally
 from shadowproxy.compare.fold.slices import WHOLE, ByMark, ByValue, Cell, Slice, Slices
 
 EARLIER_FORMAT: Final = 1
@@ -73,7 +73,7 @@ def _slice(raw: Any) -> Slice:
     )
     numbers = {"n": Hist.from_json(raw["numbers"]), WHOLE: Hist.from_json(raw["number_differs"])}
     return Slice(
-        values, ByMark({name: hist for name, hist in numbers.items() if hist}), Tally.from_json(raw["fractions"])
+        values, ByMark({name: hist for name, hist in numbers.items() if hist}), WordCounts.from_json(raw["fractions"])
     )
 
 

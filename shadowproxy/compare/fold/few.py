@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
 from zlib import crc32
 
-from shadowproxy.compare.fold.sketch import Series
+from shadowproxy.compare.fold.counts import Series
 
 MOST_CLASSES: Final = 1000
 MOST_WHOLE: Final = 64

@@ -26,7 +26,7 @@ import zstandard
 from shadowproxy.compare.fold.gist import gist_of, read, written
 from shadowproxy.compare.fold.held import Held
 from shadowproxy.compare.fold.places import Look
-from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import SummaryError
 from shadowproxy.compare.fold.truths import key_at
 from shadowproxy.lines import Line, lines

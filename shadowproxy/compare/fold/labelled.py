@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from shadowproxy.compare.fold.counts import Series
 from shadowproxy.compare.fold.gist import Gist, is_class
-from shadowproxy.compare.fold.sketch import Forms, Parts, Series, Sums
+from shadowproxy.compare.fold.sums import Sums
+from shadowproxy.compare.fold.tables import Forms, Parts
 from shadowproxy.compare.fold.values import ABSENT, FAILED, FAMILIES, FEWER, Label, number_of
 
 _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of the sums

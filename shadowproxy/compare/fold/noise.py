@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from shadowproxy.compare.fold.sketch import Distinct, Tally
+from shadowproxy.compare.fold.counts import WordCounts
+from shadowproxy.compare.fold.samples import Distinct
 
 Nature = Literal["volatile", "constant", "real"]
 
@@ -52,7 +53,7 @@ def _named_as_time(path: str) -> bool:
 
 
 def nature(
-    kinds: Mapping[str, int], shapes: Tally, live: Distinct, shadow: Distinct, *, differing: int, compared: int
+    kinds: Mapping[str, int], shapes: WordCounts, live: Distinct, shadow: Distinct, *, differing: int, compared: int
 ) -> Nature:
     """What sort of place it is at which `differing` of `compared` exchanges differ.
 

@@ -16,13 +16,16 @@ from operator import mul
 from typing import Any, Final
 
 from shadowproxy.compare.fold.cells import cells_of
+from shadowproxy.compare.fold.counts import Series, WordCounts
 from shadowproxy.compare.fold.few import Few, FewWhole, Pairs
 from shadowproxy.compare.fold.labelled import Labelled
 from shadowproxy.compare.fold.likeness import Mark, close, form_of_all, likeness_of, mark_of
 from shadowproxy.compare.fold.places import MOST_PLACES, field_key, places_of, static_rank
 from shadowproxy.compare.fold.related import AXES, Prints, print_of_numbers, print_of_ranking, print_of_text, projected
-from shadowproxy.compare.fold.sketch import Forms, Parts, Sample, Series, Sums, Table, Tally
+from shadowproxy.compare.fold.samples import Sample
 from shadowproxy.compare.fold.spread import Deltas, Spread
+from shadowproxy.compare.fold.sums import Sums
+from shadowproxy.compare.fold.tables import Forms, Parts, Table
 from shadowproxy.compare.fold.values import (
     ABSENT,
     EXTRA,
@@ -116,7 +119,7 @@ class Outputs(Parts):
     batches: Forms = field(default_factory=Forms)
     batches_same: Forms = field(default_factory=Forms)
     batches_spelled: Forms = field(default_factory=Forms)
-    batched: Tally = field(default_factory=Tally)
+    batched: WordCounts = field(default_factory=WordCounts)
     live_classes: Few = field(default_factory=Few)
     shadow_classes: Few = field(default_factory=Few)
     live_whole: FewWhole = field(default_factory=FewWhole)
@@ -130,7 +133,7 @@ class Outputs(Parts):
     probabilities: Series = field(default_factory=Series)
     flips: Series = field(default_factory=Series)
     scores: Scores = field(default_factory=Scores)
-    dimensions: Tally = field(default_factory=Tally)
+    dimensions: WordCounts = field(default_factory=WordCounts)
     angles: Deltas = field(default_factory=Deltas)
     means: Sums = field(default_factory=Sums)
     prints: Prints = field(default_factory=Prints)

@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
+from shadowproxy.compare.fold.bins import Bins, bin_of
+from shadowproxy.compare.fold.counts import Hist, Series, WordCounts, counted
 from shadowproxy.compare.fold.held import Held, held
 from shadowproxy.compare.fold.labelled import Labelled
 from shadowproxy.compare.fold.likeness import flip_of
@@ -27,19 +29,7 @@ from shadowproxy.compare.fold.places import Look, extract, looks, static_score
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.reasons import Reasons
 from shadowproxy.compare.fold.rows import Rows, lengths_of
-from shadowproxy.compare.fold.sketch import (
-    Bins,
-    Distinct,
-    Hist,
-    Sample,
-    Series,
-    Table,
-    Tally,
-    Whole,
-    bin_of,
-    counted,
-    hashed,
-)
+from shadowproxy.compare.fold.samples import Distinct, Sample, hashed
 from shadowproxy.compare.fold.slices import (
     BACK,
     BLIND,
@@ -64,6 +54,7 @@ from shadowproxy.compare.fold.structure import (
     places_in,
 )
 from shadowproxy.compare.fold.structure import shape_of as shape_of_answer
+from shadowproxy.compare.fold.tables import Table, Whole
 from shadowproxy.compare.fold.truths import Truth
 from shadowproxy.compare.judge.answers import Content, content, reason_of, value_said
 from shadowproxy.compare.judge.diff import Diff, Where, loggable
@@ -121,10 +112,10 @@ class ByPath(Table[Series]):
     SHALLOW = True
 
 
-class Kinds(Table[Tally]):
+class Kinds(Table[WordCounts]):
     """Words by place."""
 
-    INNER = Tally
+    INNER = WordCounts
     SHALLOW = True
 
 
@@ -239,11 +230,11 @@ class Pair(Whole):
     timed: Series = field(default_factory=Series)
     slower: Series = field(default_factory=Series)
     timeouts: Series = field(default_factory=Series)
-    outcomes: Tally = field(default_factory=Tally)
-    statuses: Tally = field(default_factory=Tally)
-    verdicts: Tally = field(default_factory=Tally)
-    repeated_keys: Tally = field(default_factory=Tally)
-    whys: Tally = field(default_factory=Tally)
+    outcomes: WordCounts = field(default_factory=WordCounts)
+    statuses: WordCounts = field(default_factory=WordCounts)
+    verdicts: WordCounts = field(default_factory=WordCounts)
+    repeated_keys: WordCounts = field(default_factory=WordCounts)
+    whys: WordCounts = field(default_factory=WordCounts)
     pairs: Series = field(default_factory=Series)
     live_good: Series = field(default_factory=Series)
     shadow_good: Series = field(default_factory=Series)
@@ -255,14 +246,14 @@ class Pair(Whole):
     to_2xx: Series = field(default_factory=Series)
     lost: Series = field(default_factory=Series)
     gained: Series = field(default_factory=Series)
-    missing: Tally = field(default_factory=Tally)
+    missing: WordCounts = field(default_factory=WordCounts)
     structured: Series = field(default_factory=Series)
     present: PresentAt = field(default_factory=PresentAt)
     lacking: Lacking = field(default_factory=Lacking)
     live_reasons: Reasons = field(default_factory=Reasons)
     shadow_reasons: Reasons = field(default_factory=Reasons)
     labelled: Series = field(default_factory=Series)
-    named: Tally = field(default_factory=Tally)
+    named: WordCounts = field(default_factory=WordCounts)
     live_ms: Bins = field(default_factory=Bins)
     shadow_ms: Bins = field(default_factory=Bins)
     gap_ms: Bins = field(default_factory=Bins)
@@ -292,7 +283,7 @@ class Pair(Whole):
     apart: Furthest = field(default_factory=Furthest)
     apart_in_part: Gaps = field(default_factory=Gaps)
     examples: Examples = field(default_factory=Examples)
-    legacy: Tally = field(default_factory=Tally)
+    legacy: WordCounts = field(default_factory=WordCounts)
     _waiting: _Waiting = field(default_factory=_Waiting, init=False, repr=False, compare=False)
 
     def add(self, block: int, record: Record, shadow: RecordedLeg, reading: Reading) -> Sequence[Look] | None:

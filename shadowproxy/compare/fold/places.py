@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from shadowproxy.compare.fold.sketch import hashed
+from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.values import MISSING, is_vector, ranking_of, sums_to_one, vector_of
 from shadowproxy.compare.judge.answers import ANSWER_PARTS, ENVELOPE_PLACES
 from shadowproxy.pointers import pointer_segments, pointer_token

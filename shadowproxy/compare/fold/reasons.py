@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from shadowproxy.compare.fold.sketch import Sample, Table, Tally, Whole
+from shadowproxy.compare.fold.counts import WordCounts
+from shadowproxy.compare.fold.samples import Sample
 from shadowproxy.compare.fold.slices import text_of
+from shadowproxy.compare.fold.tables import Table, Whole
 
 MOST_REASONS: Final = 64
 _MOST_VALUES: Final = 20
 _MOST_FIELDS: Final = 16
 
 
-class _Values(Table[Tally]):
-    INNER = Tally
+class _Values(Table[WordCounts]):
+    INNER = WordCounts
     LIMIT = _MOST_VALUES + 1  # one more than is shown tells "many" from "just so many"
 
 
@@ -31,7 +33,7 @@ class _Example(Sample):
 class Reason(Whole):
     """Answers that failed for one reason: how many (`n`), one of them by its ID, and the requests' values."""
 
-    counts: Tally = field(default_factory=Tally)
+    counts: WordCounts = field(default_factory=WordCounts)
     example: _Example = field(default_factory=_Example)
     asked: _Fields = field(default_factory=_Fields)
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.sketch import Table
+from shadowproxy.compare.fold.tables import Table
 
 MOST_ROUTES: Final = 64
 FEWEST_PAIRS: Final = 300

@@ -16,8 +16,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Protocol, Self, TypeAlias
 
+from shadowproxy.compare.fold.counts import Hist, WordCounts
 from shadowproxy.compare.fold.outputs import OutputsByField
-from shadowproxy.compare.fold.sketch import Hist, Table, Tally, Whole
+from shadowproxy.compare.fold.tables import Table, Whole
 from shadowproxy.compare.judge.rules import member_place
 
 MOST_VALUES: Final = 50
@@ -67,7 +68,7 @@ def _rank(mark: str) -> tuple[Any, ...]:
     return (1, OutputsByField.rank(key), word) if at else (0, word)
 
 
-class Cell(Tally):
+class Cell(WordCounts):
     """How many there were (`n`), and how many of them had each mark; of many marks those of the lowest rank."""
 
     def trim(self) -> None:
@@ -111,7 +112,7 @@ class Slice(Whole):
 
     values: ByValue = field(default_factory=ByValue)
     numbers: ByMark = field(default_factory=ByMark)
-    fractions: Tally = field(default_factory=Tally)
+    fractions: WordCounts = field(default_factory=WordCounts)
 
     def add(self, value: Any, marks: Marks, times: int = 1) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shadowproxy.compare.fold.cells import BlockCells, Cells, cells_of
-from shadowproxy.compare.fold.sketch import Parts
+from shadowproxy.compare.fold.tables import Parts
 
 
 class Deltas(Cells):

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from shadowproxy.compare.fold.sketch import Hist, Tally, Whole, bin_of
+from shadowproxy.compare.fold.bins import bin_of
+from shadowproxy.compare.fold.counts import Hist, WordCounts
+from shadowproxy.compare.fold.tables import Whole
 from shadowproxy.compare.judge.answers import Content, content, field_value
 from shadowproxy.compare.judge.answers.failed import failure_of
 from shadowproxy.exchange import Outcome
@@ -23,7 +25,7 @@ class Streams(Whole):
     `rates` has tokens a second, from the first byte of the answer to its last, in bins.
     """
 
-    counts: Tally = field(default_factory=Tally)
+    counts: WordCounts = field(default_factory=WordCounts)
     first_ms: Hist = field(default_factory=Hist)
     rates: Hist = field(default_factory=Hist)
 

@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from shadowproxy.compare.fold.sketch import Series, Table, Tally
+from shadowproxy.compare.fold.counts import Series, WordCounts
+from shadowproxy.compare.fold.tables import Table
 from shadowproxy.compare.judge.rules import Place, Rules, member_place
 
 MOST_PLACES: Final = 200
@@ -38,10 +39,10 @@ class Lacking(Table[Series]):
     LIMIT = 256
 
 
-class PresentAt(Table[Tally]):
+class PresentAt(Table[WordCounts]):
     """How many of live's answers have something at a place."""
 
-    INNER = Tally
+    INNER = WordCounts
     SHALLOW = True
 
 

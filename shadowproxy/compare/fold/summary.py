@@ -16,12 +16,14 @@ from typing import Any, Final, Self
 
 import orjson
 
+from shadowproxy.compare.fold.counts import Series, WordCounts
 from shadowproxy.compare.fold.earlier import EARLIER_FORMAT, pair_of_1
 from shadowproxy.compare.fold.pair import status_of
 from shadowproxy.compare.fold.places import Look
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.routes import EARLIER, Routes, route_of
-from shadowproxy.compare.fold.sketch import DistinctIds, Series, Tally, hashed, put_in_order
+from shadowproxy.compare.fold.samples import DistinctIds, hashed
+from shadowproxy.compare.fold.tables import put_in_order
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.record import Record
 
@@ -60,9 +62,9 @@ class Summary:
     labels: int = 0
     ids: DistinctIds = field(default_factory=DistinctIds)
     records: DistinctIds = field(default_factory=DistinctIds)
-    live_outcomes: Tally = field(default_factory=Tally)
-    live_statuses: Tally = field(default_factory=Tally)
-    unreadable: Tally = field(default_factory=Tally)
+    live_outcomes: WordCounts = field(default_factory=WordCounts)
+    live_statuses: WordCounts = field(default_factory=WordCounts)
+    unreadable: WordCounts = field(default_factory=WordCounts)
     shadows: dict[str, Routes] = field(default_factory=dict)
 
     @property

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from shadowproxy.compare.fold.cells import Cells, cell_of, cell_quantile, ends, joined
+from shadowproxy.compare.fold.counts import Series
 from shadowproxy.compare.fold.few import Few
-from shadowproxy.compare.fold.sketch import Series
 from shadowproxy.compare.fold.spread import Spread
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.stats import Estimate

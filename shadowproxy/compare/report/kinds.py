@@ -13,10 +13,11 @@ from functools import cached_property
 from typing import Final, Literal
 
 from shadowproxy.compare.fold.cells import cell_mean
+from shadowproxy.compare.fold.counts import Series
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.outputs import Outputs
 from shadowproxy.compare.fold.places import ENVELOPES, is_envelope, places_of, static_rank, static_score
-from shadowproxy.compare.fold.sketch import Forms, Series
+from shadowproxy.compare.fold.tables import Forms
 from shadowproxy.compare.fold.values import EXTRA, LONG_TEXT
 from shadowproxy.pointers import pointer_segments
 

@@ -5,8 +5,9 @@ from typing import Final
 
 import orjson
 
+from shadowproxy.compare.fold.bins import edges
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.sketch import Sample, edges
+from shadowproxy.compare.fold.samples import Sample
 from shadowproxy.compare.judge.recompare import guessed_pattern
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.noise import nature_at

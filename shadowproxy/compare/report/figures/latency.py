@@ -4,8 +4,8 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.sketch import quantile
 from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.shown import DECILES, QUANTILES, Figures, arms, estimated, side_by_side

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.compare.fold.noise import Nature, nature
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.sketch import quantile
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.shown import Figures, estimated
 

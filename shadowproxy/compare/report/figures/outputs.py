@@ -7,11 +7,12 @@ from typing import Final
 
 import orjson
 
+from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.compare.fold.cells import Cells, cell_deviation, cell_quantile, ends
+from shadowproxy.compare.fold.counts import Hist, Series
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.outputs import MILLION
 from shadowproxy.compare.fold.related import AXES, Prints
-from shadowproxy.compare.fold.sketch import Hist, Series, quantile
 from shadowproxy.compare.fold.spread import Spread
 from shadowproxy.compare.report import drift, stats
 from shadowproxy.compare.report.figures.shown import DECILES, QUANTILES, Figures, estimated, finite, from_sums, ranked

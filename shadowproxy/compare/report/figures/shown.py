@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from shadowproxy.compare.fold.sketch import Bins, edges, quantile
+from shadowproxy.compare.fold.bins import Bins, edges, quantile
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.stats import Estimate
 from shadowproxy.compare.report.words import number as number

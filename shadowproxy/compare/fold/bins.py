@@ -1,0 +1,103 @@
+"""Histograms of numbers in bins whose edges are powers of a fixed ratio, so that two of them add bin by bin."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Self
+
+from shadowproxy.compare.fold.counts import Hist, add_to
+
+GAMMA: Final = 1.02
+"""The ratio of neighbouring bin edges: a quantile is off by at most 1 %, in the tail as elsewhere."""
+
+_SMALLEST: Final = 1e-9
+_LARGEST: Final = 1e18
+_LOG_GAMMA: Final = math.log(GAMMA)
+_LAST: Final = math.ceil(math.log(_LARGEST / _SMALLEST) / _LOG_GAMMA)
+
+
+def bin_of(value: int | float) -> int:
+    """The bin of a finite number: 0 within 1e-9 of zero, else signed; beyond 1e18 all fall in the last."""
+    size = abs(value)
+    if size <= _SMALLEST:
+        return 0
+    at = _LAST if size >= _LARGEST else max(1, math.ceil(math.log(size / _SMALLEST) / _LOG_GAMMA))
+    return at if value > 0 else -at
+
+
+def edges(at: int) -> tuple[float, float]:
+    """The numbers between which the values of a bin lie."""
+    if at == 0:
+        return 0.0, 0.0
+    inner, outer = _SMALLEST * GAMMA ** (abs(at) - 1), _SMALLEST * GAMMA ** abs(at)
+    return (inner, outer) if at > 0 else (-outer, -inner)
+
+
+def quantile(bins: Mapping[int, int], q: float) -> float | None:
+    """The q-quantile, interpolated within its bin: without that, its intervals cover a third of what they should."""
+    total = sum(bins.values())
+    if total <= 0:
+        return None
+    rank = q * (total - 1) + 0.5
+    below = 0
+    for at in sorted(bins):
+        count = bins[at]
+        if count and below + count >= rank:
+            low, high = edges(at)
+            return low + (high - low) * min(1.0, max(0.0, (rank - below) / count))
+        below += count
+    return edges(max(at for at, count in bins.items() if count))[1]
+
+
+class Bins(dict[int, Counter[int]]):
+    """A histogram by block of time."""
+
+    def add(self, block: int, at: int, times: int = 1) -> None:
+        counts = self.get(block)
+        if counts is None:
+            counts = self[block] = Hist()
+        counts[at] = counts.get(at, 0) + times
+
+    def gather(self, block: int, bins: Iterable[int]) -> None:
+        counts = self.get(block)
+        if counts is None:
+            counts = self[block] = Hist()
+        counts.update(bins)
+
+    def whole(self) -> Counter[int]:
+        total: Counter[int] = Counter()
+        for counts in self.values():
+            total.update(counts)
+        return total
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)({block: Hist(counts) for block, counts in self.items()})
+        for block, counts in other.items():
+            total.setdefault(block, Hist()).update(counts)
+        return total
+
+    def absorb(self, other: Self) -> None:
+        for block, counts in other.items():
+            mine = self.get(block)
+            if mine is None:
+                self[block] = counts
+            else:
+                add_to(mine, counts)
+
+    def widened(self) -> Self:
+        wider = type(self)()
+        for block, counts in self.items():
+            wider.setdefault(block >> 1, Hist()).update(counts)
+        return wider
+
+    def to_json(self) -> Any:
+        return {
+            str(block): {str(at): count for at, count in sorted(counts.items())}
+            for block, counts in sorted(self.items())
+        }
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls(
+            {int(block): Hist({int(at): int(count) for at, count in bins.items()}) for block, bins in raw.items()}
+        )

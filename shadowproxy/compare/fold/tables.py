@@ -1,0 +1,209 @@
+"""Tables of counts, and counts of several parts: both add up exactly, and both are bounded."""
+
+from bisect import insort
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+
+from shadowproxy.compare.fold.counts import Counts, Series, WordCounts
+from shadowproxy.compare.fold.samples import Sample, hashed
+from shadowproxy.compare.fold.sums import Sums
+
+
+class Part(Protocol):
+    """Counts that add up exactly, and can be counted in blocks of time twice as wide (`widened`).
+
+    `merged` changes neither part. `absorb` adds the other to this one in place and may keep pieces of the other: the
+    caller no longer uses it. That way a thousand summaries add up in the memory of two.
+    """
+
+    def merged(self, other: Self) -> Self: ...
+    def absorb(self, other: Self) -> None: ...
+    def widened(self) -> Self: ...
+    def to_json(self) -> Any: ...
+    @classmethod
+    def from_json(cls, raw: Any) -> Self: ...
+
+
+P = TypeVar("P", bound=Part)
+
+
+class Table(dict[str, P], Generic[P]):
+    """Parts by key, for at most `LIMIT` keys; `other` counts for all further keys together.
+
+    The keys with the lowest rank are kept: by hash, and with `SHALLOW` the pointers with fewest segments first.
+    """
+
+    INNER: ClassVar[type[Any]]
+    LIMIT: ClassVar[int] = 512
+    SHALLOW: ClassVar[bool] = False
+
+    def __init__(self, parts: Mapping[str, P] | None = None, other: P | None = None) -> None:
+        super().__init__(parts or {})
+        self.other: P = other if other is not None else self.INNER()
+        self._ranked: list[tuple[tuple[Any, ...], str]] | None = None  # best first; made when the table is full
+
+    @classmethod
+    def rank(cls, key: str) -> tuple[Any, ...]:
+        """A key's rank. It depends on the key alone, so that every part of a log keeps the same keys."""
+        return (key.count("/") if cls.SHALLOW else 0, hashed(key))
+
+    def part(self, key: str) -> P:
+        """The part that counts for `key`."""
+        found = self.get(key)
+        if found is not None:
+            return found
+        if len(self) >= self.LIMIT:
+            if self._ranked is None:
+                self._ranked = sorted((self.rank(each), each) for each in self)
+            entry = self.rank(key), key
+            if entry > self._ranked[-1]:
+                return self.other
+            _, worst = self._ranked.pop()
+            insort(self._ranked, entry)
+            self.other.absorb(self.pop(worst))
+        made: P = self.INNER()
+        self[key] = made
+        return made
+
+    @property
+    def cut(self) -> bool:
+        """Whether there were more keys than are kept."""
+        return bool(self.other)
+
+    def merged(self, other: Self) -> Self:
+        # Parts are copied, not shared: the result may be added to in place.
+        both: dict[str, P] = {key: part.merged(other.get(key) or self.INNER()) for key, part in self.items()}
+        for key, part in other.items():
+            if key not in both:
+                both[key] = part.merged(self.INNER())
+        rest = self.other.merged(other.other)
+        if len(both) > self.LIMIT:
+            for key in sorted(both, key=lambda each: (self.rank(each), each))[self.LIMIT :]:
+                rest = rest.merged(both.pop(key))
+        return type(self)(both, rest)
+
+    def absorb(self, other: Self) -> None:
+        for key, part in other.items():
+            mine = self.get(key)
+            if mine is None:
+                self[key] = part
+            else:
+                mine.absorb(part)
+        self.other.absorb(other.other)
+        self._ranked = None
+        if len(self) > self.LIMIT:
+            for key in sorted(self, key=lambda each: (self.rank(each), each))[self.LIMIT :]:
+                self.other.absorb(self.pop(key))
+
+    def widened(self) -> Self:
+        return type(self)({key: part.widened() for key, part in self.items()}, self.other.widened())
+
+    def to_json(self) -> Any:
+        return {"kept": {key: part.to_json() for key, part in sorted(self.items())}, "other": self.other.to_json()}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        kept = {str(key): cls.INNER.from_json(part) for key, part in raw["kept"].items()}
+        return cls(kept, cls.INNER.from_json(raw["other"]))
+
+
+_KINDS: Final[dict[type[Any], dict[str, type[Any]]]] = {}
+"""By class, its parts' types by name, worked out once."""
+
+
+@dataclass(slots=True)
+class Whole:
+    """Several parts that add up together: base of the dataclasses whose every field that can be given is a part."""
+
+    @classmethod
+    def _names(cls) -> tuple[str, ...]:
+        return tuple(cls._kinds())
+
+    @classmethod
+    def _kinds(cls) -> dict[str, type[Any]]:
+        """The parts by name with their types."""
+        found = _KINDS.get(cls)
+        if found is None:
+            empty = cls()
+            found = _KINDS[cls] = {each.name: type(getattr(empty, each.name)) for each in fields(cls) if each.init}
+        return found
+
+    def settle(self) -> None:
+        """Count what was put off, for those that put something off; whoever reads a part calls it first."""
+
+    def merged(self, other: Self) -> Self:
+        self.settle()
+        other.settle()
+        return type(self)(**{name: getattr(self, name).merged(getattr(other, name)) for name in self._names()})
+
+    def absorb(self, other: Self) -> None:
+        self.settle()
+        other.settle()
+        for name in self._names():
+            getattr(self, name).absorb(getattr(other, name))
+
+    def widened(self) -> Self:
+        self.settle()
+        return type(self)(**{name: getattr(self, name).widened() for name in self._names()})
+
+    def to_json(self) -> Any:
+        self.settle()
+        return {name: getattr(self, name).to_json() for name in self._names()}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        return cls(**{name: kind.from_json(raw[name]) for name, kind in cls._kinds().items()})
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in self._names())
+
+
+@dataclass(slots=True)
+class Parts(Whole):
+    """Several parts that add up together; empty ones are not saved."""
+
+    def to_json(self) -> Any:
+        self.settle()
+        return {name: part.to_json() for name in self._names() if (part := getattr(self, name))}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        kinds = cls._kinds()
+        if not isinstance(raw, dict) or not raw.keys() <= kinds.keys():
+            raise ValueError("counts of an unknown name")
+        return cls(**{name: kinds[name].from_json(part) for name, part in raw.items()})
+
+
+def put_in_order(part: Any) -> None:
+    """Put all counts in the order in which they are saved: otherwise a sum's last digit depends on the log's order."""
+    if isinstance(part, Whole):
+        for name in part._names():
+            put_in_order(getattr(part, name))
+        return
+    if not isinstance(part, dict):
+        return
+    if isinstance(part, Counts):
+        part.trim()
+    if part:
+        # An outcome is a text, and is loaded as a plain text.
+        plain = ((str(word), count) for word, count in part.items()) if isinstance(part, WordCounts) else part.items()
+        ordered = sorted(plain, key=_first)
+        dict.clear(part)
+        dict.update(part, ordered)
+    if isinstance(part, Table):
+        put_in_order(part.other)
+    if not isinstance(part, Counts | Sums | Sample):
+        for each in part.values():
+            put_in_order(each)
+
+
+def _first(entry: tuple[Any, Any]) -> Any:
+    return entry[0]
+
+
+class Forms(Table[Series]):
+    """Counts by forms and block. The key of a pair is `live shadow`, that of a batch all its pairs, joined by `|`."""
+
+    INNER = Series
+    LIMIT = 512
