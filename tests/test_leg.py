@@ -11,7 +11,7 @@ from shadows import REQUEST, SHADOW
 
 from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.serve.mirror.capture import Capture, Memory
-from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, Unsettled
+from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchange
 from shadowproxy.serve.mirror.leg import Leg
 from shadowproxy.serve.mirror.shadow import ShadowCounts
 from shadowproxy.serve.upstreams.endpoint import Endpoint
@@ -26,7 +26,12 @@ Came = Reply | Failure
 
 
 def begun(endpoint: Endpoint, capture: Capture, ended: Callable[[Leg, Came], None]) -> Leg:
-    leg = Leg(Lane(SHADOW, endpoint, ShadowCounts(), 0.0), Job(Unsettled(PLAN), REQUEST, 0.0), capture, ended)
+    leg = Leg(
+        Lane(SHADOW, endpoint, ShadowCounts(), 0.0),
+        Job(UnsettledExchange(PLAN, Memory(0)), REQUEST, 0.0),
+        capture,
+        ended,
+    )
     endpoint.begin(leg, "POST", b"/p", REQUEST.fields, REQUEST.body)
     return leg
 

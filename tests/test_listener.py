@@ -167,7 +167,7 @@ async def test_a_flood_of_tiny_chunks_leaves_other_callers_their_turn_and_arrive
             await asyncio.sleep(0)
             turns += 1
             for each in mirror._unsettled[mirror.plan]:
-                size = each.captures[0].size  # of the request: a byte for each chunk
+                size = each.request_body.size  # a byte for each chunk
                 most, last = max(most, size - last), size
         assert (await asking).status == 200
         assert (await caller.answer()).status == 200  # what came behind it is in step
@@ -225,9 +225,9 @@ async def test_tiny_chunks_that_wait_for_live_take_little_more_memory_than_their
             while not (unsettled := running.sidecar.mirror._unsettled[running.sidecar.mirror.plan]):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             (each,) = unsettled
-            while each.captures[0].size < 1000:  # noqa: ASYNC110
+            while each.request_body.size < 1000:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
-        pieces = each.captures[0]._pieces
+        pieces = each.request_body._pieces
         assert pieces is not None
         assert len(pieces._pieces or ()) <= 2
 

@@ -19,7 +19,7 @@ from shadowproxy.serve.http1.framing import Length, ReplyHead
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import EXCHANGE, Memory
 from shadowproxy.serve.mirror.dispatch import Mirror
-from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, Unsettled
+from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchange
 from shadowproxy.serve.mirror.pulse import BEAT, Pulse
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
 from shadowproxy.serve.policy.rewrite import Rewrite
@@ -42,7 +42,7 @@ def lane(**changes: Any) -> Lane:
 
 
 def job(deadline: float = 1e9) -> Job:
-    return Job(Unsettled(PLAN), REQUEST, deadline)
+    return Job(UnsettledExchange(PLAN, Memory(0)), REQUEST, deadline)
 
 
 # What a lane decides.
@@ -158,7 +158,7 @@ def test_a_probe_that_succeeds_closes_the_breaker_and_says_so(caplog: pytest.Log
     assert asked.skip_reason(131) is None
     assert asked.statistics().breaker == "closed"
     assert [record.getMessage() for record in caplog.records] == [
-        "shadow s failed 3 times in a row (last: timeout), it is left alone for 30 s",
+        "shadow s failed 3 times in a row (last: timeout): sending it nothing for 30 s",
         "shadow s answers again",
     ]
 
@@ -354,13 +354,18 @@ class Books:
         )
         self.mirror = Mirror(self.plan, memory=self.memory, loop_lag=loop_lag)
 
-    def offer(self, *, unfit: Outcome | None = None, answered: bool = True) -> Unsettled:
-        unsettled = self.mirror.open()
-        self.mirror.capture(unsettled).add(REQUEST.body)
-        self.mirror.offer(unsettled, REQUEST, unfit)
+    def offer(self, *, unfit: Outcome | None = None, answered: bool = True) -> UnsettledExchange:
+        exchange = self.open()
+        exchange.request_body.add(REQUEST.body)
+        self.mirror.offer(exchange, REQUEST, unfit)
         if answered:
-            self.mirror.answered(unsettled, REQUEST, LIVE)
-        return unsettled
+            self.mirror.end_live(exchange, REQUEST, LIVE)
+        return exchange
+
+    def open(self) -> UnsettledExchange:
+        exchange = UnsettledExchange(self.mirror.plan, self.memory)
+        self.mirror.open(exchange)
+        return exchange
 
     def legs(self, name: str = "s") -> list[ShadowLeg]:
         return [exchange.shadows[name] for exchange in self.appended]
@@ -403,10 +408,10 @@ async def test_an_exchange_is_appended_once_when_live_and_every_shadow_are_in() 
 async def test_live_may_be_the_last_one_in() -> None:
     books = Books((SHADOW, Shadowed()))
     async with books.mirror:
-        unsettled = books.offer(answered=False)
+        exchange = books.offer(answered=False)
         await turns()
         assert books.appended == []
-        books.mirror.answered(unsettled, REQUEST, LIVE)
+        books.mirror.end_live(exchange, REQUEST, LIVE)
     books.balanced(1)
 
 
@@ -541,12 +546,12 @@ async def test_header_fields_count_as_memory_and_there_is_an_end_of_it() -> None
         first = books.offer(answered=False)
         await turns()
         assert books.memory.used == HELD + len(REQUEST.body)  # once, though two shadows are asked
-        books.mirror.answered(first, REQUEST, live)
+        books.mirror.end_live(first, REQUEST, live)
         assert books.memory.used == HELD + len(REQUEST.body) + fields_weight(live.fields)
         big = REQUEST._replace(fields=((b"A", bytes(2 * HELD)),))
-        second = books.mirror.open()
+        second = books.open()
         books.mirror.offer(second, big)
-        books.mirror.answered(second, big, live)
+        books.mirror.end_live(second, big, live)
         assert books.outcomes() == {Outcome.OVERLOAD: 1}
         assert books.outcomes("t") == {Outcome.OVERLOAD: 1}
     books.balanced(2)
@@ -645,8 +650,8 @@ async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_o
         secret = REQUEST._replace(target=b"/p?a=1&api_key=s3cret")
     async with books.mirror:
         for request in (REQUEST, secret, secret):
-            unsettled = books.mirror.open()
-            books.mirror.offer(unsettled, request)
+            exchange = books.open()
+            books.mirror.offer(exchange, request)
             await turns()
     (told,) = caplog.records
     assert told.levelno == logging.WARNING
@@ -664,7 +669,7 @@ async def test_an_answer_that_held_back_credentials_do_not_explain_is_not_told_o
 ) -> None:
     books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
     async with books.mirror:
-        books.mirror.offer(books.mirror.open(), REQUEST._replace(fields=fields))
+        books.mirror.offer(books.open(), REQUEST._replace(fields=fields))
         await turns()
     assert caplog.records == []
 
@@ -677,12 +682,12 @@ async def test_a_request_that_cannot_be_rewritten_is_sent_as_it_came_and_told_of
     body = b'{"model": s3cret'
     async with books.mirror:
         for request in (REQUEST._replace(body=b"", body_bytes=0), *[REQUEST._replace(body=body)] * 2):
-            books.mirror.offer(books.mirror.open(), request)
+            books.mirror.offer(books.open(), request)
             await turns()
     assert [asked[3] for asked in shadow.asked] == [b"", body, body]
     (told,) = caplog.records
     assert told.levelno == logging.WARNING
-    assert "shadows.s.rewrite.json cannot change it, for it is no JSON" in told.getMessage()
+    assert "shadows.s.rewrite.json cannot change it because it is no JSON" in told.getMessage()
     assert "s3cret" not in told.getMessage()
 
 
@@ -692,7 +697,7 @@ async def test_a_rewritten_request_has_its_length() -> None:
     books = Books((replace(SHADOW, rewrite=rewrite), shadow))
     request = REQUEST._replace(body=b"{}")
     async with books.mirror:
-        books.mirror.offer(books.mirror.open(), request)
+        books.mirror.offer(books.open(), request)
         await turns()
     ((method, target, fields, body),) = shadow.asked
     assert (method, target, body) == ("POST", b"/q", b'"longer"')
@@ -708,7 +713,7 @@ async def test_what_is_told_of_a_failure_holds_nothing_of_the_request(caplog: py
     books = Books((SHADOW, refusing), (replace(SHADOW, name="t"), Shadowed(RuntimeError("a defect"))))
     async with books.mirror:
         for unfit in (None, Outcome.OVERSIZE):
-            books.mirror.offer(books.mirror.open(), secret, unfit)
+            books.mirror.offer(books.open(), secret, unfit)
             await turns()
     assert {record.__dict__.get("event") for record in caplog.records} == {
         "shadow_failed",

@@ -377,7 +377,7 @@ async def test_a_defect_of_the_proxy_is_no_failure_of_live(
         raise RuntimeError("s3cret")
 
     async with proxy() as running:
-        monkeypatch.setattr(running.sidecar.proxy, "_respond", respond)
+        monkeypatch.setattr("shadowproxy.serve.live.proxy._respond", respond)
         assert (await running.ask(ASKED % b"r")).status == 500
     assert len(told(caplog, "defect")) == 1
     assert told(caplog, "live_failed") == []
@@ -431,7 +431,7 @@ async def test_a_pause_is_told_and_so_is_its_end(proxy: StartProxy, caplog: pyte
         "the pause of shadow a is over",
         "all shadows are paused",
         "the pause of all shadows is over",
-        "shadow a is asked 12.5 % of the requests from now on",
+        "from now on shadow a gets 12.5 % of the requests",
     ]
 
 
@@ -509,7 +509,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_every_event_is_in_the_documents_and_no_other_is() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "shadowproxy").rglob("*.py"))
-    spoken = set(re.findall(r'"event": "(\w+)"', sources)) | set(re.findall(r'Word\("(\w+)"', sources))
+    spoken = set(re.findall(r'"event": "(\w+)"', sources)) | set(re.findall(r'Notice\("(\w+)"', sources))
     documented = re.findall(
         r"^\| `(\w+)` \| (?:debug|info|warning|error)", (ROOT / "docs/logging.md").read_text(), re.M
     )

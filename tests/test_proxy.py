@@ -125,7 +125,7 @@ async def test_whatever_ends_a_request_it_counts_as_under_way_no_more(proxy: Sta
         await (await running.live.connection()).wait_ended()
         await asyncio.sleep(0)
         assert running.sidecar.proxy.in_flight == 0
-        assert running.sidecar.proxy._passing == {}
+        assert running.sidecar.proxy._under_way == {}
 
 
 async def test_a_request_id_that_cannot_stand_in_a_log_reaches_live_and_another_one_the_log(proxy: StartProxy) -> None:

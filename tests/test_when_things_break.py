@@ -877,7 +877,7 @@ async def test_one_request_id_at_once_by_two_ways_in_is_no_circle(proxy: StartPr
                 await asyncio.sleep(0.001)
         open_gate.set()
         assert [reply.status for reply in await asyncio.gather(*asking)] == [200] * 4
-        assert running.sidecar.proxy._passing == {}
+        assert running.sidecar.proxy._under_way == {}
 
 
 async def test_two_proxies_in_a_row_are_no_circle(proxy: StartProxy) -> None:

@@ -113,7 +113,7 @@ async def test_a_write_is_counted_as_not_chosen_and_the_first_is_told(
     assert found["shadowproxy_shadow_chosen_total", ("a",)] == 1
     (told,) = [each for each in caplog.records if each.__dict__.get("event") == "method_not_mirrored"]
     assert told.getMessage() == (
-        "DELETE requests are not repeated for a: what they change would be changed twice; "
+        "DELETE requests are not mirrored to a, because that could repeat their effects; "
         "shadows.a.match.methods can name them"
     )
 
@@ -226,7 +226,7 @@ async def test_requests_that_all_have_one_sampling_key_are_warned_of_once_and_co
         found = samples(await scrape(running, written=2 * WINDOW + 1))
     (told,) = [each for each in caplog.records if each.__dict__.get("event") == "sampling_keys_repeated"]
     assert told.levelno == logging.WARNING
-    assert f"the last {WINDOW} requests had one sampling key between them" in told.getMessage()
+    assert f"the last {WINDOW} requests had one sampling key in all" in told.getMessage()
     assert words in told.getMessage()
     assert found["shadowproxy_sampling_keys_total", ("first",)] == 3
     assert found["shadowproxy_sampling_keys_total", ("again",)] == 2 * (WINDOW - 1)

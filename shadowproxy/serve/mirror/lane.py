@@ -1,7 +1,9 @@
-"""One shadow's lane: what waits, what is asked now, and whether more is taken on. Decides, and does no I/O.
+"""One shadow's lane: the requests that wait for it, those under way to it, and whether it takes more. It does no I/O.
 
-A lane belongs to one configuration; what is counted of a shadow, its `ShadowCounts`,
-goes by its name and outlives reloads.
+A lane belongs to one configuration; the shadow's `ShadowCounts` belong to its name and outlive reloads.
+
+A plan has lanes, a lane has jobs, a job belongs to an exchange, and an exchange to the plan that it began under: they
+refer to each other in a circle, so they are one module.
 """
 
 import logging
@@ -12,26 +14,26 @@ from time import perf_counter
 
 from shadowproxy.exchange import Exchange, LiveLeg, Outcome, Request, ShadowLeg
 from shadowproxy.serve.http1.section import Section
-from shadowproxy.serve.mirror.capture import Capture
+from shadowproxy.serve.mirror.capture import Capture, Memory
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowEndpoint, ShadowSettings
 from shadowproxy.serve.policy.sampling import Position
 
-_COUNTS_AGAINST = frozenset(
+_BREAKER_FAILURES = frozenset(
     {
         Outcome.TIMEOUT,
         Outcome.CONNECT_ERROR,
         Outcome.TLS_ERROR,
         Outcome.PROTOCOL_ERROR,
         Outcome.INCOMPLETE,
-        Outcome.ANSWER_OVERSIZE,  # nothing is learnt from it, and reading so much takes time from live
+        Outcome.ANSWER_OVERSIZE,  # it cannot be compared, and reading so much takes time from live
     }
 )
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Spent:
-    """What is used of a budget: requests begun, and the loop's time when it began to run."""
+class BudgetUse:
+    """How much of a budget is used: `requests` begun, and `since`, the loop's time at which the budget began."""
 
     since: float
     requests: int = 0
@@ -39,11 +41,11 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MirrorPlan:
-    """Who is asked, under one configuration. `append` takes a settled exchange and never waits.
+    """The lanes of one configuration, and how requests are sampled for them.
 
-    `position` is a request's place in [0, 100) for sampling, `control_position` its place for the control arm;
-    `capture` is the most bytes that are copied of one body. `reads_bodies`: one of these, or a lane's match, asks for
-    what a body says. `sampling_key` is the configuration's.
+    `append` takes a settled exchange and never waits. `position` gives a request's position in [0, 100) for sampling,
+    `control_position` the one for the control arm. `capture` is the most bytes that are copied of one body.
+    `reads_bodies`: a position or a lane's match depends on the request's body. `sampling_key` is the configuration's.
     """
 
     lanes: tuple["Lane", ...]
@@ -60,57 +62,66 @@ class MirrorPlan:
         return (*self.lanes, self.control) if self.control else self.lanes
 
 
-class Unsettled:
-    """An exchange of which some leg is still to come. It ends under the plan that it began with.
+class UnsettledExchange:
+    """An exchange with a leg that has no outcome yet. It ends under the plan that it began with.
 
-    `section` is the request's fields as far as they are the caller's; None where all of them may be.
+    `section` holds the caller's fields: the request's fields begin with them, and the proxy's own follow. None means
+    that all of the request's fields may be the caller's. `awaited` is how many shadows have no outcome yet, `mirrored`
+    whether a lane took the request on. `received_at` is by time.perf_counter.
+
+    `captures` are the copies of bodies: the request's, live's answer and the shadows' answers.
     """
 
     __slots__ = (
+        "answer_body",
         "awaited",
         "captures",
         "control",
         "live",
         "mirrored",
-        "opened_at",
         "plan",
+        "received_at",
         "request",
+        "request_body",
         "section",
         "shadows",
     )
 
-    def __init__(self, plan: MirrorPlan, section: Section | None = None) -> None:
+    def __init__(self, plan: MirrorPlan, memory: Memory, section: Section | None = None) -> None:
         self.plan = plan
         self.section = section
-        self.opened_at = perf_counter()
+        self.received_at = perf_counter()
+        self.request_body = Capture(plan.capture, memory)
+        self.answer_body = Capture(plan.capture, memory)
+        self.captures = [self.request_body, self.answer_body]
         self.request: Request | None = None
         self.live: LiveLeg | None = None
         self.shadows: dict[str, ShadowLeg] = {}
         self.control: ShadowLeg | None = None
         self.awaited = 0
-        self.mirrored = False  # some lane took it on
-        self.captures: list[Capture] = []
+        self.mirrored = False
 
     def __repr__(self) -> str:
-        return f"<Unsettled {self.request and self.request.id} live={self.live is not None} awaited={self.awaited}>"
+        id = self.request and self.request.id
+        return f"<UnsettledExchange {id} live={self.live is not None} awaited={self.awaited}>"
 
 
 class Job:
     """A request for one lane. `deadline` is the loop's time."""
 
-    __slots__ = ("deadline", "request", "unsettled")
+    __slots__ = ("deadline", "exchange", "request")
 
-    def __init__(self, unsettled: Unsettled, request: Request, deadline: float) -> None:
-        self.unsettled = unsettled
+    def __init__(self, exchange: UnsettledExchange, request: Request, deadline: float) -> None:
+        self.exchange = exchange
         self.request = request
         self.deadline = deadline
 
 
 @dataclass(frozen=True, slots=True)
 class LaneStatistics:
-    """How a lane stands. `breaker` is closed, open or probing; `outcomes` counts the settled legs of `chosen`.
+    """The state of a lane. `breaker` is closed, open or probing; `outcomes` counts the settled legs of `chosen`.
 
-    `begun` is how often its shadow was asked within the present budget, which ends at `budget_until`, the loop's time.
+    `begun` is how many requests were begun in the present budget, which ends at `budget_until`, the loop's time.
     """
 
     in_flight: int
@@ -123,7 +134,10 @@ class LaneStatistics:
 
 
 class Lane:
-    """One shadow's queue and state. Times are the loop's. `percent` and `paused` are the operator's to change."""
+    """One shadow's queue and state. Times are the loop's. Operators change `percent` and `paused`.
+
+    `*_logged`: a warning of that kind was logged, and is not logged again under this configuration.
+    """
 
     def __init__(self, shadow: ShadowSettings, endpoint: ShadowEndpoint, counts: ShadowCounts, started: float) -> None:
         self.shadow = shadow
@@ -131,11 +145,11 @@ class Lane:
         self.counts = counts
         self.percent = shadow.percent
         self.paused = False
-        self.told_of_credentials = False
-        self.told_of_rewrite = False
-        self.told_of_method = False
-        self.told_of_unread = False
-        self._spent = Spent(started)
+        self.credentials_logged = False
+        self.rewrite_logged = False
+        self.method_logged = False
+        self.unread_body_logged = False
+        self._budget_use = BudgetUse(started)
         self._waiting: deque[Job] = deque()
         self._running = 0
         self._failures = 0  # in a row
@@ -145,28 +159,28 @@ class Lane:
     def __repr__(self) -> str:
         return f"<Lane {self.shadow.name} in_flight={self._running} waiting={len(self._waiting)} {self.counts}>"
 
-    def take_over(self, before: "Lane") -> None:
-        """Take over from the lane that this shadow had under the configuration before.
+    def take_over(self, previous: "Lane") -> None:
+        """Continue the state of the lane that this shadow had under the previous configuration.
 
-        A pause stays: nothing but an operator ends it. A percent set at run time stays while the file says the same as
-        when it was set, and what is used of a budget while the shadow's address and its budget are the same.
+        A pause stays: only an operator ends it. A percent set at run time stays while the file's percent is unchanged.
+        The budget's use stays while the shadow's address and its budget are unchanged.
         """
-        self.paused = before.paused
-        mine, its = self.shadow, before.shadow
-        if mine.percent == its.percent:
-            self.percent = before.percent
-        if (self.endpoint.url, mine.budget_requests, mine.budget_duration) == (
-            before.endpoint.url,
-            its.budget_requests,
-            its.budget_duration,
+        self.paused = previous.paused
+        now, before = self.shadow, previous.shadow
+        if now.percent == before.percent:
+            self.percent = previous.percent
+        if (self.endpoint.url, now.budget_requests, now.budget_duration) == (
+            previous.endpoint.url,
+            before.budget_requests,
+            before.budget_duration,
         ):
-            self._spent = before._spent
+            self._budget_use = previous._budget_use
 
     def restore_budget(self, requests: int, left: float | None, now: float) -> None:
-        """Count as used what a process before this one had used: `left` are seconds, None where they are unbounded."""
+        """Continue the budget of an ended worker process. `left` is in seconds, None if the duration has no bound."""
         duration = self.shadow.budget_duration
-        since = self._spent.since if duration is None or left is None else now - (duration - left)
-        self._spent = Spent(since, requests)
+        since = self._budget_use.since if duration is None or left is None else now - (duration - left)
+        self._budget_use = BudgetUse(since, requests)
 
     def statistics(self) -> LaneStatistics:
         breaker = "closed" if self._open_until is None else "probing" if self._probing else "open"
@@ -176,21 +190,21 @@ class Lane:
             waiting=len(self._waiting),
             breaker=breaker,
             chosen=self.counts.chosen,
-            begun=self._spent.requests,
-            budget_until=None if duration is None else self._spent.since + duration,
+            begun=self._budget_use.requests,
+            budget_until=None if duration is None else self._budget_use.since + duration,
             outcomes=dict(self.counts.outcomes),
         )
 
     def skip_reason(self, now: float) -> Outcome | None:
-        """Why a request offered now is not taken on, if it is not."""
-        if (shut := self._is_shut(now)) is not None:
-            return shut
+        """Why the lane does not take a request now; None if it does."""
+        if (closed := self._closed(now)) is not None:
+            return closed
         if self._running >= self.shadow.in_flight and len(self._waiting) >= self.shadow.lane:
             return Outcome.LANE_FULL
         return None
 
     def take(self, job: Job) -> bool:
-        """Take on a job that was not refused. True: begin it now; False: it waits for `next_job`."""
+        """Take a job for which `skip_reason` gave none. True: begin it now; False: it waits for `next_job`."""
         if self._running < self.shadow.in_flight:
             self._running += 1
             return True
@@ -198,33 +212,34 @@ class Lane:
         return False
 
     def next_job(self) -> Job | None:
-        """Remove and return the job that has waited longest, None where none waits. It keeps the slot of its caller."""
+        """Remove and return the job that has waited longest, for the slot of one that ended; None if none waits."""
         return self._waiting.popleft() if self._waiting else None
 
     def free_slot(self) -> None:
-        """One request fewer is under way."""
+        """Count one request less as under way."""
         self._running -= 1
 
     def begin(self, now: float, deadline: float) -> Outcome | None:
-        """Why a job is not begun after all, if it is not; else it counts as begun."""
+        """Count a job as begun and return None, or return why it cannot begin any more."""
         if now >= deadline:
             return Outcome.TIMEOUT
-        if (shut := self._is_shut(now)) is not None:
-            return shut
+        if (closed := self._closed(now)) is not None:
+            return closed
         self._probing = self._open_until is not None
-        self._spent.requests += 1
+        self._budget_use.requests += 1
         return None
 
     def take_waiting(self) -> list[Job]:
+        """Remove and return the jobs that wait."""
         jobs = list(self._waiting)
         self._waiting.clear()
         return jobs
 
     def update_breaker(self, outcome: Outcome, now: float) -> None:
-        """Move the breaker: `failures` in a row open it for `pause`, then one request at a time may close it again."""
+        """Open or close the breaker: `failures` in a row open it for `pause`, then one request at a time is tried."""
         was_open = self._open_until is not None
         self._probing = False
-        if outcome not in _COUNTS_AGAINST:
+        if outcome not in _BREAKER_FAILURES:
             self._failures = 0
             self._open_until = None
             if was_open:
@@ -236,7 +251,7 @@ class Lane:
             self._open_until = now + self.shadow.breaker_pause
             if not was_open:
                 _log.warning(
-                    "shadow %s failed %d times in a row (last: %s), it is left alone for %g s",
+                    "shadow %s failed %d times in a row (last: %s): sending it nothing for %g s",
                     self.shadow.name,
                     self._failures,
                     outcome,
@@ -250,16 +265,16 @@ class Lane:
                     },
                 )
 
-    def _is_shut(self, now: float) -> Outcome | None:
-        """Why the shadow is asked nothing now, neither what is offered nor what has waited."""
+    def _closed(self, now: float) -> Outcome | None:
+        """Why nothing is sent to the shadow now, neither new requests nor waiting ones; None if it is."""
         if self.paused:
             return Outcome.PAUSED
         if self.shadow.unusable is not None:
             return Outcome.UNUSABLE
         budget, duration = self.shadow.budget_requests, self.shadow.budget_duration
-        if budget is not None and self._spent.requests >= budget:
+        if budget is not None and self._budget_use.requests >= budget:
             return Outcome.BUDGET_SPENT
-        if duration is not None and now - self._spent.since >= duration:
+        if duration is not None and now - self._budget_use.since >= duration:
             return Outcome.BUDGET_SPENT
         if self._open_until is not None and (now < self._open_until or self._probing):
             return Outcome.BREAKER_OPEN

@@ -72,7 +72,7 @@ class Leg(Asking):
         elif capture.crowded:
             outcome, error = Outcome.OVERLOAD, "no memory was left for the answer"
         total_ms = (perf_counter() - began) * 1000
-        began_ms = (began - self.job.unsettled.opened_at) * 1000
+        began_ms = (began - self.job.exchange.received_at) * 1000
         reply = None
         if head is not None:
             first_byte_ms = (self.first_byte_at - began) * 1000

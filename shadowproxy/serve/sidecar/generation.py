@@ -19,7 +19,7 @@ from shadowproxy.redaction import Redaction
 from shadowproxy.serve.callers.listener import Limits
 from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.settings import Settings
-from shadowproxy.serve.live import proxy
+from shadowproxy.serve.live.service import FixedAnswer, Service
 from shadowproxy.serve.mirror.lane import Lane, MirrorPlan
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
 from shadowproxy.serve.policy import sampling
@@ -50,7 +50,7 @@ class Generation:
     """
 
     config: Config
-    service: proxy.Service
+    service: Service
     plan: MirrorPlan
     endpoints: Mapping[str, Endpoint]
     unusable: Mapping[str, str]
@@ -115,8 +115,8 @@ def build(
         reads_bodies=key.startswith("json:") or any(each.shadow.match.reads_body for each in asked),
         sampling_key=key,
     )
-    service = proxy.Service(
-        live=endpoints["live"] if config.live.respond is None else proxy.FixedAnswer(*config.live.respond.reply()),
+    service = Service(
+        live=endpoints["live"] if config.live.respond is None else FixedAnswer(*config.live.respond.reply()),
         buffer=config.limits.buffer,
         in_flight=config.limits.in_flight,
         id_header=config.request_id.header.encode(),
