@@ -17,8 +17,9 @@ from bench import closed_loop, contenders, open_loop
 from bench.contenders import LARGE, Place
 from bench.figures import Bound, Row, ratios
 from bench.processes import HOST, BenchError, Running, accepts, free_port
-from shadowproxy import recorder
 from shadowproxy.exchange import Exchange, Reply, Request
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 from shadowproxy.serve.policy.identity import uuid7
 
 REQUEST_BYTES = 500
@@ -432,4 +433,4 @@ def _write_log(path: Path, count: int) -> None:
             score = number % 997 / 997
             live, shadow = reply(number, score), reply(number, round(score + 0.01, 6))
             exchange = Exchange(asked, live, {"challenger": shadow})
-            log.write(recorder.encode(exchange, proxy="bench/0", policy=recorder.Policy(), judge=None))
+            log.write(encode(exchange, proxy="bench/0", policy=Policy(), judge=None))

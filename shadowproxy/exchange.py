@@ -1,7 +1,7 @@
 """The nouns that every room shares: a request, what came of each leg, and the whole. Frozen; no I/O, no clock.
 
 Bytes stay bytes here: header fields are pairs exactly as they came, bodies are what was copied off the wire.
-Turning them into something to read is recorder.py's work, and it happens in the journal's thread.
+Turning them into something to read is the package recorder's work, in the journal's thread.
 
 They are tuples, as several are made for each request: one of eight fields costs a third of a frozen dataclass.
 """

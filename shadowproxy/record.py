@@ -1,6 +1,6 @@
 """A record: one exchange as one line of JSON, as it is read (design: docs/log.md has the format field by field).
 
-recorder.py writes it, from the same nouns, so what compares two answers is the same code before writing and after
+The package recorder writes it, from the same nouns: so the same code compares two answers before writing and after
 reading. They are tuples, as several are made for each record: one of eight fields costs a third of a frozen dataclass.
 """
 

@@ -16,7 +16,7 @@ from shadowproxy.config import from_values
 from shadowproxy.echoes import Echoes, prepared, taken_out
 from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Verdict
 from shadowproxy.record import Judgement, RecordedLeg
-from shadowproxy.recorder import encode
+from shadowproxy.recorder.line import encode
 from shadowproxy.redaction import BLANK, Redaction
 from shadowproxy.serve.sidecar.generation import recording
 

@@ -24,7 +24,8 @@ from shadowproxy.compare.report.build import to_json
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.lines import LINE_LIMIT
 from shadowproxy.record import Body, RecordedRequest, decode
-from shadowproxy.recorder import Policy, encode
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 
 JSON = ((b"Content-Type", b"application/json"),)
 

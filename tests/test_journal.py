@@ -21,7 +21,8 @@ import pytest
 
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.record import Record, Unreadable, read
-from shadowproxy.recorder import Policy, encode
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 from shadowproxy.serve.journal import segments
 from shadowproxy.serve.journal.notices import Notice
 from shadowproxy.serve.journal.queue import LOSSES

@@ -18,7 +18,8 @@ import zstandard
 from shadowproxy import cli
 from shadowproxy.compare.fold import kept
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request
-from shadowproxy.recorder import Policy, encode
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 
 JSON = ((b"Content-Type", b"application/json"),)
 START = 1_769_860_800_000_000_000

@@ -33,7 +33,9 @@ from shadowproxy.record import (
     decode,
     read,
 )
-from shadowproxy.recorder import Heads, Policy, encode
+from shadowproxy.recorder.heads import Heads
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import BLANK, Redaction
 
 JSON = ((b"Content-Type", b"application/json"),)

@@ -25,7 +25,8 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.config import Shadow, from_values
 from shadowproxy.exchange import Exchange, Fields, Outcome, Reply, Request, Verdict
 from shadowproxy.record import Record, decode, read
-from shadowproxy.recorder import Policy, encode
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import Redaction
 from shadowproxy.replay.again import Again, Unfit, again
 from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError, Tally

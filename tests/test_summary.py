@@ -35,7 +35,8 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped
 from shadowproxy.record import Body, Record, decode
-from shadowproxy.recorder import Policy, encode
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import Redaction
 
 

@@ -13,7 +13,8 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.tail import follow, print_line
 from shadowproxy.exchange import Exchange, Outcome, Reply, Request
 from shadowproxy.record import Record
-from shadowproxy.recorder import Policy, encode
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 
 
 def line(number: int) -> bytes:

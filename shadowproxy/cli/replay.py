@@ -131,7 +131,7 @@ def _with_secrets(plan: "Plan") -> "Plan":
     """The plan, by which the log has nothing either of what redacted fields and parameters are filled with."""
     policy = plan.policy
     own = policy.redaction.hidden(plan.shadow.headers.set, plan.shadow.query.set)
-    return replace(plan, policy=replace(policy, own=(*policy.own, *own, *plan.query.values())))
+    return replace(plan, policy=replace(policy, own_secrets=(*policy.own_secrets, *own, *plan.query.values())))
 
 
 def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tuple["Shadow", tuple[str, ...]]:

@@ -10,7 +10,7 @@ from shadowproxy.compare.fold.filters import EVERYTHING, Only
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.config import REPEATABLE, Shadow
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.recorder import Policy
+from shadowproxy.recorder.policy import Policy
 from shadowproxy.replay.again import Unfit
 
 LATE: Final = 0.1

@@ -34,7 +34,7 @@ from shadowproxy.config import Shadow
 from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.lines import Line, Unreadable, lines, segments
 from shadowproxy.record import Record, RecordError, decode
-from shadowproxy.recorder import encode_again
+from shadowproxy.recorder.line import encode_again
 from shadowproxy.replay.again import Again, Unfit, again, unnamed
 from shadowproxy.replay.output import Output
 from shadowproxy.replay.plan import LATE, Plan, ReplayError, Tally

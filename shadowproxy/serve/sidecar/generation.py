@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from shadowproxy import recorder
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.config import REPEATABLE, Config, Live, Match, Shadow
 from shadowproxy.exchange import CONTROL, Exchange, Verdict
 from shadowproxy.record import Judgement, RecordedLeg
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.callers.listener import Limits
 from shadowproxy.serve.journal.queue import Encode
@@ -150,7 +151,7 @@ def listener_limits(config: Config) -> Limits:
     )
 
 
-def recording(config: Config) -> recorder.Policy:
+def recording(config: Config) -> Policy:
     """What of an exchange is told in the log."""
     log = config.log
     redaction = Redaction(
@@ -160,7 +161,7 @@ def recording(config: Config) -> recorder.Policy:
         hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
     )
     own = [each for _, section in sections(config) for each in redaction.hidden(section.headers.set, section.query.set)]
-    return recorder.Policy(log.bodies, log.body_limit, redaction, tuple(own))
+    return Policy(log.bodies, log.body_limit, redaction, tuple(own))
 
 
 def _encoder(
@@ -184,9 +185,9 @@ def _encoder(
 
     judging = judged if compare.online else None
 
-    def encode(exchange: Exchange) -> bytes:
+    def record_line(exchange: Exchange) -> bytes:
         verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
-        line = recorder.encode(exchange, proxy=writer, policy=policy, judge=judging, tell=verdicts.__setitem__)
+        line = encode(exchange, proxy=writer, policy=policy, judge=judging, on_verdict=verdicts.__setitem__)
         seen(line, verdicts)  # first: whoever sees that it was counted can look at it
         for name, verdict in verdicts.items():
             if verdict is not None:
@@ -195,7 +196,7 @@ def _encoder(
             trace(exchange, verdicts, destinations)
         return line
 
-    return encode
+    return record_line
 
 
 def _trust(where: str, contexts: Contexts) -> ssl.SSLContext | None:

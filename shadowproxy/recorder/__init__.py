@@ -1,0 +1,1 @@
+"""A settled exchange to its line of the log."""

@@ -1,0 +1,29 @@
+"""How exchanges are recorded: how much of a body, what is redacted, and who compares."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from shadowproxy.record import Judgement, RecordedLeg
+from shadowproxy.recorder.heads import Heads
+from shadowproxy.redaction import Redaction
+
+Judge: TypeAlias = Callable[[RecordedLeg, RecordedLeg], Judgement]
+"""Compares live's answer with a shadow's, or with the control's. Both are whole as captured and decoded.
+
+Before writing, the only header field they have is Content-Type.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How much of a body is recorded and compared (`body_limit` in bytes once decoded), and what is redacted.
+
+    `own_secrets` are those that the endpoints are sent beside what callers sent: they are looked for in every answer.
+    """
+
+    bodies: Literal["full", "hash", "none"] = "full"
+    body_limit: int = 256 << 10
+    redaction: Redaction = field(default_factory=Redaction)
+    own_secrets: tuple[str, ...] = field(default=(), repr=False)
+    heads: Heads = field(default_factory=lambda: Heads(), init=False, repr=False, compare=False)
