@@ -74,7 +74,7 @@ async def test_a_defect_is_told_as_one_and_the_next_call_is_answered(
 
 
 async def test_a_call_waits_no_longer_than_it_says_and_its_answer_is_for_nobody_else(ends: Ends) -> None:
-    with pytest.raises(NoReply, match=r"worker 3 has not answered within 0\.01 s"):
+    with pytest.raises(NoReply, match=r"worker 3 has not replied within 0\.01 s"):
         await ends.calls.call("hang", within=0.01)
     adding = asyncio.get_running_loop().create_task(ends.calls.call("add", 2, 2, within=5))
     await asyncio.sleep(0)
@@ -86,7 +86,7 @@ async def test_only_so_many_calls_wait_for_one_that_hangs_but_those_that_must_ar
     for _ in range(UNANSWERED):
         with pytest.raises(NoReply):
             await ends.calls.call("hang", within=0)
-    with pytest.raises(NoReply, match="does not answer"):
+    with pytest.raises(NoReply, match="does not reply"):
         await ends.calls.call("hear", "dropped", within=5)
     hearing = asyncio.get_running_loop().create_task(ends.calls.call("hear", "steered", within=5, must=True))
     await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def test_only_so_many_calls_wait_for_one_that_hangs_but_those_that_must_ar
     assert await ends.calls.call("add", 1, 2, within=5) == 3  # it answers again, so it is asked again
 
 
-async def test_one_that_has_ended_answers_nothing_more_but_its_last_word(ends: Ends) -> None:
+async def test_one_that_has_ended_replies_no_more_but_has_sent_its_closing_message(ends: Ends) -> None:
     hanging = asyncio.get_running_loop().create_task(ends.calls.call("hang", within=5))
     await asyncio.sleep(0.01)
     ends.serving.cancel()
@@ -104,7 +104,7 @@ async def test_one_that_has_ended_answers_nothing_more_but_its_last_word(ends: E
     with pytest.raises(NoReply, match="worker 3 has ended"):
         await hanging
     await asyncio.wait_for(ends.calls.gone.wait(), 5)
-    assert ends.calls.last_word == {"counted": 7}
+    assert ends.calls.closing == {"counted": 7}
     with pytest.raises(NoReply):
         await ends.calls.call("add", 1, 1, within=5)
 

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from shadowproxy import config, record
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar import generation, reload
 from shadowproxy.serve.sidecar.root import Sidecar
+from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.watch import Watch
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -180,7 +182,7 @@ async def test_a_certificate_of_lives_that_comes_after_the_file_that_names_it_is
             assert configured.sidecar.census().config.failures == 1
             await asyncio.sleep(0.2)  # it is tried again, and told no more
             assert configured.sidecar.census().config.failures == 1
-            assert sum("cannot be used" in line.getMessage() for line in caplog.records) == 1
+            assert sum("was rejected" in line.getMessage() for line in caplog.records) == 1
             trustme.CA().cert_pem.write_to_path(str(late))
             async with asyncio.timeout(5):
                 while configured.sidecar.census().config.generation == 1:  # noqa: ASYNC110
@@ -219,7 +221,7 @@ async def test_what_takes_a_restart_is_said_and_the_rest_is_in_force(
             elsewhere = {"path": str(tmp_path / "elsewhere"), "rotate": {"size": "1MiB"}}
             configured.values(two.url, {"a": one.url}, listen="127.0.0.1:1", admin="127.0.0.1:2", log=elsewhere)
             await configured.reload()
-            said = [line.getMessage() for line in caplog.records if "takes a restart" in line.getMessage()]
+            said = [line.getMessage() for line in caplog.records if "only a restart applies it" in line.getMessage()]
             assert [line.split()[0] for line in said] == ["listen", "admin", "log.path"]
             assert configured.sidecar.address == address
             assert configured.sidecar.config.log.path == str(configured.log)
@@ -287,15 +289,16 @@ async def test_a_pause_and_a_percent_set_by_an_operator_outlive_a_reload(configu
         configured.values(live.url, {"a": shadow})
         async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
             mirror = configured.sidecar.mirror
-            mirror.pause("a")
-            mirror.set_percent("a", 100)
+            steering = Steering().with_pause("a", paused=True).with_percent("a", 100)
+            await configured.sidecar.steer(steering)
             configured.values(live.url, {"a": shadow | {"timeout": "5s"}})
             await configured.reload()
             assert (mirror.lane("a").paused, mirror.lane("a").percent) == (True, 100)
             configured.values(live.url, {"a": shadow | {"percent": 25}})
             await configured.reload()
             assert (mirror.lane("a").paused, mirror.lane("a").percent) == (True, 25)
-            mirror.pause()
+            assert configured.sidecar.steering == replace(steering, percents={})
+            await configured.sidecar.steer(steering.with_pause(None, paused=True))
             await configured.reload()
             assert mirror.paused
 
@@ -358,7 +361,7 @@ async def test_reloads_beneath_traffic_fail_no_request_and_the_books_balance(con
             done.set()
             await asyncio.gather(*callers)
             async with asyncio.timeout(5):
-                while len(configured.sidecar._alive) > 1:  # noqa: ASYNC110
+                while len(configured.sidecar._generations) > 1:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
             await asyncio.sleep(0)
             census = configured.sidecar.census()

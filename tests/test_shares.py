@@ -7,7 +7,7 @@ import pytest
 
 from shadowproxy.config import Config, from_values
 from shadowproxy.exchange import CONTROL
-from shadowproxy.serve.sidecar.steering import Steering, names
+from shadowproxy.serve.sidecar.steering import Steering, SteeringCommands, steerable
 from shadowproxy.serve.workers.shares import share
 
 
@@ -35,18 +35,18 @@ def test_the_least_memory_that_is_allowed_is_enough_for_each_share() -> None:
 
 @pytest.mark.parametrize(("percent", "told"), [(0, {"a", "b"}), (1, {"a", "b", CONTROL})])
 def test_the_control_can_be_steered_where_there_is_one(percent: int, told: set[str]) -> None:
-    assert names(config(control={"percent": percent})) == told
+    assert steerable(config(control={"percent": percent})) == told
 
 
 def test_a_pause_is_of_one_or_of_all_and_each_ends_by_itself() -> None:
-    both = Steering().turned("a", paused=True).turned(None, paused=True)
+    both = Steering().with_pause("a", paused=True).with_pause(None, paused=True)
     assert both == Steering(paused=True, paused_shadows=frozenset({"a"}))
-    assert both.turned(None, paused=False) == Steering(paused_shadows=frozenset({"a"}))
-    assert both.turned("a", paused=False) == Steering(paused=True)
+    assert both.with_pause(None, paused=False) == Steering(paused_shadows=frozenset({"a"}))
+    assert both.with_pause("a", paused=False) == Steering(paused=True)
 
 
 def test_a_percent_outlives_a_configuration_that_says_the_same_of_its_shadow() -> None:
-    steered = Steering().with_percent("a", 5.0).with_percent("b", 6.0).turned("b", paused=True)
+    steered = Steering().with_percent("a", 5.0).with_percent("b", 6.0).with_pause("b", paused=True)
     before = config()
     url = "http://127.0.0.1:9"
     after = config(shadows={"a": {"url": url}, "b": {"url": url, "percent": 50}})
@@ -54,3 +54,35 @@ def test_a_percent_outlives_a_configuration_that_says_the_same_of_its_shadow() -
     assert steered.under(after, before).paused_shadows == {"b"}
     gone = config(shadows={"a": {"url": url}})
     assert steered.under(gone, before).paused_shadows == frozenset()
+
+
+class Program:
+    """A program that only remembers how it is steered."""
+
+    def __init__(self) -> None:
+        self.config = config()
+        self.steering = Steering()
+
+    async def steer(self, steering: Steering) -> None:
+        self.steering = steering
+
+
+async def test_every_command_of_an_operator_makes_one_new_steering() -> None:
+    program = Program()
+    commands = SteeringCommands(program)
+    await commands.pause("a")
+    await commands.pause(None)
+    await commands.set_percent("b", 5.0)
+    assert program.steering == Steering(paused=True, paused_shadows=frozenset({"a"}), percents={"b": 5.0})
+    await commands.resume("a")
+    await commands.resume(None)
+    assert program.steering == Steering(percents={"b": 5.0})
+
+
+async def test_a_command_for_a_shadow_that_does_not_exist_changes_nothing() -> None:
+    program = Program()
+    commands = SteeringCommands(program)
+    for command in (commands.pause("x"), commands.resume("x"), commands.set_percent("x", 1.0)):
+        with pytest.raises(KeyError):
+            await command
+    assert program.steering == Steering()

@@ -292,7 +292,9 @@ async def test_a_file_that_cannot_be_opened_again_is_written_on(tmp_path: Path) 
 
 
 def test_only_what_is_a_file_with_a_name_is_opened_again(tmp_path: Path) -> None:
-    script = "from shadowproxy.serve import outputs; import sys; print(outputs.find(), file=open(sys.argv[1], 'w'))"
+    script = (
+        "from shadowproxy.serve.system import outputs; import sys; print(outputs.find(), file=open(sys.argv[1], 'w'))"
+    )
 
     def found(redirections: str) -> str:
         answer = tmp_path / "answer"

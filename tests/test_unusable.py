@@ -24,6 +24,7 @@ from shadowproxy.config import ConfigError, UnusableShadow
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar import contexts, reload
 from shadowproxy.serve.sidecar.root import Sidecar
+from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.watch import Watch
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -401,7 +402,7 @@ async def test_a_pause_goes_before_and_outlives_it(
     async with Origin(answer()) as live, secure(authority) as shadow:
         configured.write(live.url, s={"url": shadow.url, "tls": {"ca": str(late)}})
         async with configured.start() as sidecar:
-            sidecar.mirror.pause("s")
+            await sidecar.steer(Steering().with_pause("s", paused=True))
             await configured.ask()
             authority.cert_pem.write_to_path(str(late))
             await configured.until(s=None)

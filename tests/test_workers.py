@@ -206,7 +206,7 @@ async def test_a_worker_that_hangs_keeps_nobody_from_being_told(tmp_path: Path) 
             assert len(shadow.requests) == asked
         finally:
             os.kill(victim, signal.SIGCONT)
-        await program.wait_said("has not answered")
+        await program.wait_said("has not replied")
         async with asyncio.timeout(10):
             while (await asking.post("/shadows/s/pause", headers=CHANGE)).status_code != 200:
                 pass
@@ -226,10 +226,10 @@ async def test_a_reload_is_of_all_workers_or_of_none(tmp_path: Path) -> None:
         await ask_often(program)
         program.configure(values(one) | {"live": {"url": "nonsense"}})
         program.signal(signal.SIGHUP)
-        await program.wait_said("stays as it was")
+        await program.wait_said("the old one stays in force")
         program.configure(values(two, workers=3))
         program.signal(signal.SIGHUP)
-        assert "workers was changed" in await program.wait_said("that takes a restart")
+        assert "workers was changed" in await program.wait_said("only a restart applies it")
         await program.wait_said("configuration 2 is in force")
         asked = len(one.requests)
         await ask_often(program)
@@ -276,14 +276,14 @@ async def test_a_worker_that_cannot_take_a_reload_on_is_killed_to_be_started_und
     file.write_text(json.dumps(settings))
     supervisor = Supervisor(config.load(file), file, OperatorLogSettings())
     willing, unwilling = each = Unwilling(0, refuses=False), Unwilling(1, refuses=True)
-    for place, worker in zip(supervisor._places, each, strict=True):
-        place.worker = cast(Any, worker)
+    for slot, worker in zip(supervisor._slots, each, strict=True):
+        slot.worker = cast(Any, worker)
     file.write_text(json.dumps(settings | {"drain": "7s"}))
     await supervisor._adopt(config.load(file))
     assert supervisor.config.drain == 7
     assert (willing.killed, unwilling.killed) == (False, True)
     (line,) = caplog.messages
-    assert line.startswith("worker 1 cannot take the new configuration on, it is killed: adopt failed: a defect")
+    assert line.startswith("worker 1 cannot apply the new configuration and is killed: adopt failed: a defect")
 
 
 async def test_a_capture_that_no_worker_could_hold_is_not_taken_on_while_it_runs(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ async def test_workers_stop_cleanly_when_their_supervisor_is_killed(tmp_path: Pa
             with pytest.raises(ConnectionError):
                 await Caller.to(program.address)
         assert len(program.records()) == 160
-    assert sum("the supervisor is gone" in line for line in program.said) == 2
+    assert sum("the supervisor has ended" in line for line in program.said) == 2
 
 
 @pytest.mark.timing

@@ -10,7 +10,7 @@ import uvloop
 from shadowproxy.config import Config
 from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.sidecar.program import Program
-from shadowproxy.serve.sidecar.reload import log_repeated_methods, warn
+from shadowproxy.serve.sidecar.reload import log_repeated_methods, log_warnings
 from shadowproxy.serve.sidecar.root import Sidecar
 from shadowproxy.serve.system import signals
 from shadowproxy.serve.system.interpreter import prepare_process
@@ -21,15 +21,15 @@ _log = logging.getLogger("shadowproxy")
 
 
 def run(config: Config, file: Path | None = None, log_settings: OperatorLogSettings | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, then stop cleanly and return the exit status; a second signal hurries.
+    """Serve until SIGTERM or SIGINT, then stop cleanly and return the exit status; a second signal ends the waiting.
 
-    `file` is what `config` was read from: it is read again on SIGHUP and when it changes.
+    `config` was read from `file`, which is read again on SIGHUP and when it changes.
     The operator's log goes to standard error, as `log_settings` says. Raises StartError.
     """
     log_settings = log_settings or OperatorLogSettings()
-    with operator_log.opened(log_settings) as told:
+    with operator_log.opened(log_settings) as log:
         prepare_process()
-        access = told.access if log_settings.access else None
+        access = log.access if log_settings.access else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if config.workers == 1:
                 status = runner.run(_run(Sidecar(config, file, access)))
@@ -42,9 +42,10 @@ def run(config: Config, file: Path | None = None, log_settings: OperatorLogSetti
 
 
 async def _run(serving: Program) -> int:
-    warn(serving.config)
+    log_warnings(serving.config)
     loop = asyncio.get_running_loop()
-    # Before a caller is let in: whoever is, is answered. What is told to stop while it starts stops once it has.
+    # Before the first caller connects, since every caller must be answered. A signal to stop that comes during the
+    # start takes effect once the start is over.
     for number in signals.STOPPING:
         loop.add_signal_handler(number, serving.stop)
     loop.add_signal_handler(signal.SIGHUP, serving.reload)
@@ -53,7 +54,7 @@ async def _run(serving: Program) -> int:
     try:
         await _serve(serving)
     except StartError:
-        if not serving.is_stopping:  # else somebody stopped a worker too, as a service manager does
+        if not serving.is_stopping:  # else a worker was stopped as well, as a service manager does
             raise
     finally:
         signals.hold_back()
@@ -67,12 +68,12 @@ async def _serve(serving: Program) -> None:
         await serving.wait_stopping()
         drain = serving.config.drain
         stopping = {"event": "stopping", "seconds": drain}
-        _log.info("stopping: up to %g s for the requests and shadows under way", drain, extra=stopping)
-    # The last word, when nobody can ask for metrics any more. Requests are those in the log and those lost.
+        _log.info("stopping: requests and shadows under way have up to %g s to finish", drain, extra=stopping)
+    # Logged last, when metrics can no longer be read. `requests` counts those in the log and those lost.
     counted = serving.census()
     requests, books = sum(counted.outcomes.values()), counted.journal
-    told = {"event": "stopped", "requests": requests, "written": books.written, "lost": sum(books.lost.values())}
-    # What a worker that was killed had counted since it was last asked is missing.
+    totals = {"event": "stopped", "requests": requests, "written": books.written, "lost": sum(books.lost.values())}
+    # The last counts of a killed worker, those since its last census, are missing.
     least = "at least " if counted.worker_restarts else ""
     line = f"stopped: {least}%(requests)d requests, %(written)d records in the log, %(lost)d lost"
-    _log.info(line, told, extra=told)
+    _log.info(line, totals, extra=totals)

@@ -162,13 +162,9 @@ class Lane:
     def take_over(self, previous: "Lane") -> None:
         """Continue the state of the lane that this shadow had under the previous configuration.
 
-        A pause stays: only an operator ends it. A percent set at run time stays while the file's percent is unchanged.
         The budget's use stays while the shadow's address and its budget are unchanged.
         """
-        self.paused = previous.paused
         now, before = self.shadow, previous.shadow
-        if now.percent == before.percent:
-            self.percent = previous.percent
         if (self.endpoint.url, now.budget_requests, now.budget_duration) == (
             previous.endpoint.url,
             before.budget_requests,

@@ -27,6 +27,7 @@ from shadowproxy.serve.policy import sampling
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.sidecar.contexts import Contexts, sections
 from shadowproxy.serve.sidecar.endpoints import endpoint_of
+from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 from shadowproxy.serve.telemetry.spans import LIVE, Destination
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 
@@ -66,6 +67,7 @@ def build(
     seen: Seen,
     counts: dict[str, ShadowCounts],
     now: float,
+    steering: Steering = UNSTEERED,
     before: Generation | None = None,
     trace: Trace | None = None,
 ) -> Generation:
@@ -92,6 +94,8 @@ def build(
         if previous is not None and previous.shadow == settings and previous.endpoint is endpoint:
             return previous
         new = Lane(settings, endpoint, counts.setdefault(settings.name, ShadowCounts()), now)
+        new.paused = settings.name in steering.paused_shadows
+        new.percent = steering.percents.get(settings.name, settings.percent)
         if previous is not None:
             new.take_over(previous)
         return new

@@ -1,4 +1,4 @@
-"""What runs until it is told to stop, as whoever runs it sees it: a sidecar, or several as one."""
+"""What `serve` runs until it is stopped: a sidecar, or several workers as one."""
 
 import asyncio
 import socket
@@ -20,8 +20,8 @@ from shadowproxy.serve.system import outputs
 class Program(ABC):
     """Use as `async with`: entering raises StartError, leaving stops accepting and waits for what is under way.
 
-    Its subclasses open what they own in `_open`. With a `file`, `reload` and a change of it put another configuration
-    in force.
+    Subclasses open what they own in `_open`. With a `file`, `reload` or a change of the file puts another
+    configuration in force.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -44,26 +44,26 @@ class Program(ABC):
 
     @abstractmethod
     def census(self) -> Census:
-        """What is counted, and how all stands."""
+        """All counts, and the state of every part."""
 
     @abstractmethod
     async def _open(self, stack: AsyncExitStack) -> None:
-        """Begin; what is to be closed goes on `stack`. Raises StartError."""
+        """Open everything, and push what closes it onto `stack`. Raises StartError."""
 
     @abstractmethod
     async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
         """Put `config` in force, whole or not at all. Raises GenerationError.
 
-        With `only`, it is the one that is in force, and nothing but the files of these shadows is read again.
+        With `only`, `config` is the one in force, and only the files of these shadows are read again.
         """
 
     def _unusable(self) -> dict[str, str]:
-        """The shadows that cannot be asked, and why."""
+        """The shadows that cannot be used, each with the reason."""
         return {each.name: each.unusable for each in self.census().shadows if each.unusable is not None}
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, as host and port; a Unix socket's path and 0."""
+        """Where callers connect: host and port, or a Unix socket's path and 0."""
         return _address(self.config.listen, self._socket)
 
     @property
@@ -75,22 +75,22 @@ class Program(ABC):
 
     @property
     def accepts(self) -> bool:
-        """Whether callers are listened to: not before the port is bound, and no more once it is to stop."""
+        """Whether callers are served: from when the port is bound until stopping begins."""
         return self._listening and not self._stopping.is_set()
 
     def describe(self) -> str:
         """Where it listens, what it forwards to, and where it logs, in one line."""
-        config, told = self.config, self.particulars()
+        config, values = self.config, self.particulars()
         log = "standard output" if config.log.path == "-" else config.log.path
         many = f", {config.workers} workers" if config.workers > 1 else ""
-        built = ", compiled" if told["compiled"] else ""
+        built = ", compiled" if values["compiled"] else ""
         return (
-            f"shadowproxy {__version__} listening on {told['listen']}, {endpoints(config)}, log {log}, "
-            f"admin {told['admin'] or 'off'}{many}{built}"
+            f"shadowproxy {__version__} listening on {values['listen']}, {endpoints(config)}, log {log}, "
+            f"admin {values['admin'] or 'off'}{many}{built}"
         )
 
     def particulars(self) -> dict[str, Any]:
-        """What `describe` says, by name."""
+        """The values in `describe`, by name."""
         config = self.config
         return {
             "version": __version__,
@@ -104,11 +104,11 @@ class Program(ABC):
         }
 
     def reload(self) -> None:
-        """Have the configuration file read again. Returns at once; the operator's log says what came of it."""
-        self._reloads.ask()
+        """Have the configuration file read again. Returns at once; the operator's log has the result."""
+        self._reloads.request()
 
     def reopen(self) -> None:
-        """Open standard error and output again where they are files. Returns at once: a file may be slow to open."""
+        """Reopen standard error and output where they are files. Returns at once: a file may be slow to open."""
         threading.Thread(target=outputs.reopen, args=(self._outputs,), name="shadowproxy-reopen", daemon=True).start()
 
     @property
@@ -116,13 +116,13 @@ class Program(ABC):
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """Begin to stop; called again, hurry."""
+        """Begin to stop. Called again: stop waiting for what is under way."""
         if self._stopping.is_set():
             self.hurry()
         self._stopping.set()
 
     def hurry(self) -> None:
-        """Wait for nothing more, when it stops."""
+        """When stopping, don't wait for what is under way."""
         self._hurry.set()
 
     async def wait_stopping(self) -> None:

@@ -1,6 +1,6 @@
-"""Another configuration, read from its file while it runs: on request, and when the file has changed.
+"""Puts another configuration in force while the program runs: on request, and when its file has changed.
 
-Here too shadows are made usable whose own files could not be used: those are looked at again every RETRY seconds.
+A shadow whose own files could not be used is retried here too, every RETRY seconds.
 """
 
 import asyncio
@@ -22,22 +22,22 @@ from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.watch import Watch
 
 RETRY = 5.0
-"""Seconds until what could not be used is tried again: live's certificate may come later than the file that names it,
-and so may a shadow's."""
+"""Seconds between retries of what could not be used: a certificate may be written later than the configuration that
+names it, live's as well as a shadow's."""
 
 READING = 10.0
-"""Seconds that reading the file, and those it names, may take: a pipe or a lost mount may never give them."""
+"""Seconds that reading the file, and the files that it names, may take: a pipe or a lost mount may never give them."""
 
 _log = logging.getLogger("shadowproxy")
 
 
 class Reloads:
-    """Reads `file` again when it is asked to or sees a change, and has `adopt` put what it says in force.
+    """Reads `file` on request or when it changes, and has `adopt` put it in force. `census` counts the reloads.
 
-    `in_force` is the configuration that is. `adopt` raises ConfigError or GenerationError where the new one cannot be
-    used, and has changed nothing then. `told` says what came of it all.
+    `in_force` returns the configuration in force. `adopt` raises ConfigError or GenerationError for a configuration
+    that cannot be used, and then has changed nothing.
 
-    `unusable` says which shadows cannot be asked now, and why; `read` looks whether their files can be used by now, and
+    `unusable` returns the shadows that cannot be used now, each with the reason; `read` reads their files again, and
     raises ContextError for live's.
     """
 
@@ -50,88 +50,88 @@ class Reloads:
         read: Callable[[Config, Collection[str]], Awaitable[Contexts]],
         unusable: Callable[[], Mapping[str, str]],
     ) -> None:
-        self.told = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
+        self.census = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
         self._file = file
         self._in_force = in_force
         self._adopt = adopt
         self._read_contexts = read
         self._unusable = unusable
-        self._told_unusable: Mapping[str, str] = {}
-        self._asked = asyncio.Event()
+        self._logged_unusable: Mapping[str, str] = {}
+        self._requested = asyncio.Event()
         self._reader_ended = threading.Event()
         self._reader_ended.set()
 
-    def ask(self) -> None:
-        """Have the file read again. Returns at once; the operator's log says what came of it."""
-        self._asked.set()
+    def request(self) -> None:
+        """Have the file read again. Returns at once; the operator's log has the result."""
+        self._requested.set()
 
     def start(self, stack: AsyncExitStack) -> None:
-        """Begin to hear and to look, until `stack` closes."""
-        self._tell_unusable()
+        """Serve requests and watch the files until `stack` closes."""
+        self._log_unusable()
         loop = asyncio.get_running_loop()
-        hearing = loop.create_task(self._hear())
+        running = loop.create_task(self._run())
 
         async def stop() -> None:
-            hearing.cancel()
-            await asyncio.wait([hearing])
+            running.cancel()
+            await asyncio.wait([running])
 
         stack.push_async_callback(stop)
         if (file := self._file) is not None:
             stack.enter_context(
                 # A certificate that was renewed counts as a change.
-                Watch(lambda: [file, *files(self._in_force())], lambda: loop.call_soon_threadsafe(self.ask))
+                Watch(lambda: [file, *files(self._in_force())], lambda: loop.call_soon_threadsafe(self.request))
             )
 
-    async def _hear(self) -> None:
+    async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY):
-                    await self._asked.wait()
-            again = not self._asked.is_set()
-            self._asked.clear()
-            if again:
-                await self._try_shadows()
-            if again and self.told.error is None:
+                    await self._requested.wait()
+            is_retry = not self._requested.is_set()
+            self._requested.clear()
+            if is_retry:
+                await self._retry_shadows()
+            if is_retry and self.census.error is None:
                 continue
             if self._file is None:
-                words = "there is no configuration file to read again: it was started with flags"
-                _log.warning("%s", words, extra={"event": "reload_failed"})
+                line = "cannot reload: the program was started with flags, there is no configuration file"
+                _log.warning("%s", line, extra={"event": "reload_failed"})
             else:
-                await self._reload(self._file, again=again)
+                await self._reload(self._file, is_retry=is_retry)
 
-    async def _reload(self, file: Path, *, again: bool) -> None:
-        """`again`: nobody asked, so that it fails as before is told to nobody."""
-        told = self.told
+    async def _reload(self, file: Path, *, is_retry: bool) -> None:
+        """`is_retry`: our own retry after a failure, so don't log the same failure again."""
+        census = self.census
         try:
             # Reading and validating take milliseconds, which live's callers must not feel.
-            config, kept = _startable(await self._read(file, again=again), self._in_force())
+            config, kept = _startable(await self._read(file, is_retry=is_retry), self._in_force())
             await self._adopt(config, None)
         except (ConfigError, GenerationError) as error:
-            if not (again and str(error) == told.error):
-                self._tell_failed(str(error))
+            if not (is_retry and str(error) == census.error):
+                self._log_failure(str(error))
             return
         except Exception:  # noqa: BLE001  # one defect must not end reloading for good
-            if not again:
-                _log.exception("a defect in the proxy, reading its configuration again", extra={"event": "defect"})
-                self._tell_failed("a defect in the proxy; its log says more")
+            if not is_retry:
+                _log.exception("a defect in the proxy, reloading its configuration", extra={"event": "defect"})
+                self._log_failure("a defect in the proxy; its log says more")
             return
-        self.told = replace(
-            told, generation=told.generation + 1, loaded_at=time.time(), reloads=told.reloads + 1, error=None
+        self.census = replace(
+            census, generation=census.generation + 1, loaded_at=time.time(), reloads=census.reloads + 1, error=None
         )
         for name in kept:
             extra = {"event": "restart_needed", "key": name}
-            _log.warning("%s was changed in the configuration file: that takes a restart", name, extra=extra)
-        warn(config)
+            _log.warning("%s was changed in the configuration file: only a restart applies it", name, extra=extra)
+        log_warnings(config)
         log_repeated_methods(config)
-        number = self.told.generation
+        number = self.census.generation
         reloaded = {"event": "reloaded", "generation": number}
         _log.info("configuration %d is in force: %s", number, endpoints(config), extra=reloaded)
-        self._tell_unusable()
+        self._log_unusable()
 
-    async def _try_shadows(self) -> None:
-        """Use what has come, by now, of the files of shadows that could not be asked."""
+    async def _retry_shadows(self) -> None:
+        """Put shadows to use whose files can be used by now."""
         config = self._in_force()
-        # The environment of a process never changes: what it does not give takes a restart, or another file.
+        # The environment of a process never changes: a variable that is not set needs a restart, or another file.
         wanting = {name: why for name, why in self._unusable().items() if type(config.shadows.get(name)) is Shadow}
         if not wanting:
             return
@@ -142,24 +142,24 @@ class Reloads:
         except GenerationError as error:
             _log.warning("%s", error, extra={"event": "shadow_unusable"})
         except Exception:  # noqa: BLE001  # one defect must not end reloading for good
-            _log.exception("a defect in the proxy, trying its shadows again", extra={"event": "defect"})
-        self._tell_unusable()
+            _log.exception("a defect in the proxy, retrying unusable shadows", extra={"event": "defect"})
+        self._log_unusable()
 
-    def _tell_unusable(self) -> None:
-        now, before = self._unusable(), self._told_unusable
+    def _log_unusable(self) -> None:
+        now, before = self._unusable(), self._logged_unusable
         for name, why in now.items():
             if before.get(name) != why:
-                words = "shadow %s is asked nothing, its own settings cannot be used yet: %s"
-                _log.error(words, name, why, extra={"event": "shadow_unusable", "shadow": name, "error": why})
+                line = "shadow %s gets no requests, its settings cannot be used yet: %s"
+                _log.error(line, name, why, extra={"event": "shadow_unusable", "shadow": name, "error": why})
         for name in before.keys() - now.keys():
             if name in self._in_force().shadows:
-                _log.info("shadow %s can be used", name, extra={"event": "shadow_usable", "shadow": name})
-        self._told_unusable = now
+                _log.info("shadow %s can be used now", name, extra={"event": "shadow_usable", "shadow": name})
+        self._logged_unusable = now
 
-    async def _read(self, file: Path, *, again: bool) -> Config:
-        """Raises ConfigError, also where that takes too long. While it hangs, only who asks has it read anew."""
+    async def _read(self, file: Path, *, is_retry: bool) -> Config:
+        """Raises ConfigError, also when reading takes too long. While a read hangs, no retry begins another."""
         too_long = f"{file}: reading it, or a file it names, takes longer than {READING:g} s"
-        if again and not self._reader_ended.is_set():
+        if is_retry and not self._reader_ended.is_set():
             raise ConfigError(too_long)
         ended = self._reader_ended = threading.Event()
 
@@ -175,23 +175,23 @@ class Reloads:
         except TimeoutError:
             raise ConfigError(too_long) from None
 
-    def _tell_failed(self, error: str) -> None:
-        self.told = replace(self.told, failures=self.told.failures + 1, error=error)
+    def _log_failure(self, error: str) -> None:
+        self.census = replace(self.census, failures=self.census.failures + 1, error=error)
         extra = {"event": "reload_failed", "errors": error.splitlines()}
-        _log.error("the configuration stays as it was, the new one cannot be used", extra=extra)
+        _log.error("the new configuration was rejected, the old one stays in force", extra=extra)
         for line in error.splitlines():
             _log.error("%s", line, extra={"event": "config_error"})
 
 
-def warn(config: Config) -> None:
+def log_warnings(config: Config) -> None:
     for warning in config.warnings:
         _log.warning("%s", warning, extra={"event": "config_warning"})
 
 
 def log_repeated_methods(config: Config) -> None:
-    """Say what callers' requests do a second time: an operator is to know before a shadow deletes what live deleted."""
-    for name, methods, words in repeats(config):
-        _log.info("%s", words, extra={"event": "repeated", "shadow": name, "methods": list(methods)})
+    """Log which requests are sent a second time: operators must know before a shadow deletes what live deleted."""
+    for name, methods, line in repeats(config):
+        _log.info("%s", line, extra={"event": "repeated", "shadow": name, "methods": list(methods)})
 
 
 def endpoints(config: Config) -> str:
@@ -199,14 +199,14 @@ def endpoints(config: Config) -> str:
 
 
 def _startable(config: Config, before: Config) -> tuple[Config, list[str]]:
-    """`config` with what only a start can change as it was before, and the names of what that holds back."""
+    """`config` with the keys that only a start can change as they were before, and the names of those that differ."""
     if config.limits.capture * before.workers > config.limits.memory:
         raise ConfigError(
-            f"limits: capture must not be larger than the share of memory that each of {before.workers} workers has, "
-            "and their number cannot be changed without a restart"
+            f"limits: capture must not be larger than memory / workers, and the {before.workers} workers stay until a "
+            "restart"
         )
     if config.admin_token is not None and (fault := token_fault(before.admin, config.admin_token)) is not None:
-        raise ConfigError(f"admin_token: {fault}; where it listens cannot be changed without a restart")
+        raise ConfigError(f"admin_token: {fault}; the admin server's address stays until a restart")
     log = replace(config.log, path=before.log.path)
     kept = replace(config, listen=before.listen, admin=before.admin, workers=before.workers, log=log)
     changed = {

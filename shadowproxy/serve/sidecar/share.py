@@ -12,7 +12,7 @@ from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
 @dataclass(frozen=True, slots=True)
 class BudgetUsed:
-    """What was used of a shadow's budget before: requests begun, and the seconds left, None where unbounded."""
+    """What is used of a shadow's budget: requests begun, and the seconds left, None where unbounded."""
 
     begun: int
     left: float | None
@@ -20,9 +20,9 @@ class BudgetUsed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStart:
-    """What a worker begins with. `config` is its share of the whole, `number` its own among `workers`, from 0.
+    """What a worker starts with. `config` is its share of the whole; `number` counts the `workers` from 0.
 
-    `outputs` are the files that standard error and output are, by the names that they had when all of it began.
+    `outputs` are the names of the files behind standard error and output, as they were when the program started.
     """
 
     number: int
@@ -36,7 +36,7 @@ class WorkerStart:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What makes a process one of several workers: the socket and the board that all of them have."""
+    """What makes a process one of several workers: its start, and the socket and the board that all workers share."""
 
     start: WorkerStart
     listening: socket.socket

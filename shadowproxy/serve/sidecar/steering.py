@@ -1,7 +1,8 @@
-"""What operators change while the sidecar runs, and keep under another configuration."""
+"""What operators change while the program runs, as one value, and the commands of the admin server that change it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from shadowproxy.config import Config
 from shadowproxy.exchange import CONTROL
@@ -9,14 +10,14 @@ from shadowproxy.exchange import CONTROL
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """What operators have changed while it runs. `percents` has the shadows whose percent was set."""
+    """Pauses and percents as operators have set them. `percents` has only the shadows whose percent was set."""
 
     paused: bool = False
     paused_shadows: frozenset[str] = frozenset()
     percents: Mapping[str, float] = field(default_factory=dict)
 
-    def turned(self, name: str | None, *, paused: bool) -> "Steering":
-        """With a shadow, or without a name all of them, paused or resumed."""
+    def with_pause(self, name: str | None, *, paused: bool) -> "Steering":
+        """With one shadow paused or resumed; without a name, all of them."""
         if name is None:
             return replace(self, paused=paused)
         others = self.paused_shadows - {name}
@@ -26,7 +27,10 @@ class Steering:
         return replace(self, percents={**self.percents, name: percent})
 
     def under(self, config: Config, before: Config) -> "Steering":
-        """What of it outlives a new configuration: a percent, while the file says the same as when it was set."""
+        """What stays of it when `config` follows `before`.
+
+        A pause stays: only an operator ends it. A percent stays while the file says the same as when it was set.
+        """
         now, then = _percents(config), _percents(before)
         return replace(
             self,
@@ -35,7 +39,47 @@ class Steering:
         )
 
 
-def names(config: Config) -> frozenset[str]:
+UNSTEERED = Steering()
+
+
+class Steerable(Protocol):
+    """A program that operators steer: one process, or several workers."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def steering(self) -> Steering: ...
+
+    async def steer(self, steering: Steering) -> None:
+        """Put `steering` in force. Raises Unconfirmed where a worker has not confirmed it in time."""
+
+
+class SteeringCommands:
+    """The part of `admin.operated.Operated` that changes something: each command makes one new `Steering`.
+
+    Each raises KeyError for a name that no shadow has, and what `steer` raises.
+    """
+
+    def __init__(self, program: Steerable) -> None:
+        self._program = program
+
+    async def pause(self, name: str | None) -> None:
+        await self._program.steer(self._steering(name).with_pause(name, paused=True))
+
+    async def resume(self, name: str | None) -> None:
+        await self._program.steer(self._steering(name).with_pause(name, paused=False))
+
+    async def set_percent(self, name: str, percent: float) -> None:
+        await self._program.steer(self._steering(name).with_percent(name, percent))
+
+    def _steering(self, name: str | None) -> Steering:
+        if name is not None and name not in steerable(self._program.config):
+            raise KeyError(name)
+        return self._program.steering
+
+
+def steerable(config: Config) -> frozenset[str]:
     """The shadows that can be steered, the control among them."""
     return frozenset(_percents(config))
 

@@ -1,4 +1,4 @@
-"""What a process that forwards requests asks of the interpreter and of the system."""
+"""Settings of the interpreter and of the system for a process that forwards requests."""
 
 import contextlib
 import resource
@@ -10,9 +10,9 @@ is Python's switch interval, 5 ms by default: longer than most live systems take
 
 
 def prepare_process() -> None:
-    """What a process that forwards requests wants of the interpreter and of the system."""
+    """Set the thread switch interval, and raise the limit of open files."""
     sys.setswitchinterval(SWITCH)
     # The soft limit of open files is often 1024, and a request needs several.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # where it may not be raised, what there is has to do
+    with contextlib.suppress(ValueError, OSError):  # where it may not be raised, it stays as it is
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,7 +1,7 @@
-"""Standard error and standard output where they are files: opened again by name, as log rotation asks for.
+"""Reopens standard error and standard output by name where they are files, as log rotation needs.
 
-The names are those that the files had at the start: rotation gives a file another name and then asks for a new one.
-They are what the system says, so only where there is /proc. Elsewhere nothing is opened again.
+The names are those of the start: rotation renames the file and then asks for a new one. They are read from /proc;
+where there is none, nothing is reopened.
 """
 
 import logging
@@ -14,25 +14,25 @@ _log = logging.getLogger("shadowproxy")
 
 
 def find() -> dict[int, str]:
-    """Which of the two are files, and the files' names."""
+    """The names of those of the two that are files, by descriptor."""
     streams = {1: sys.stdout, 2: sys.stderr}
-    # One that was closed when Python began is None, and its number may stand for anything by now.
+    # A stream that was closed when Python began is None, and its number may belong to another file by now.
     return {number: name for number, stream in streams.items() if stream is not None and (name := _name(number))}
 
 
 def reopen(outputs: Mapping[int, str]) -> None:
-    """Have what follows written to the files that have these names now, made anew where there is none."""
-    refused = {name: _reopen(number, name) for number, name in outputs.items()}
-    for name, why in refused.items():  # all of it in the new files
-        if why is None:
-            _log.info("%s was opened again", name, extra={"event": "output_reopened", "path": name})
+    """Write from now on to the files that have these names now; a missing file is created."""
+    errors = {name: _reopen(number, name) for number, name in outputs.items()}
+    for name, error in errors.items():  # after both are reopened, so that these lines are in the new files
+        if error is None:
+            _log.info("reopened %s", name, extra={"event": "output_reopened", "path": name})
         else:
-            extra = {"event": "output_not_reopened", "path": name, "error": why}
-            _log.error("%s cannot be opened again, the old file is written on: %s", name, why, extra=extra)
+            extra = {"event": "output_not_reopened", "path": name, "error": error}
+            _log.error("cannot reopen %s, writing on to the old file: %s", name, error, extra=extra)
 
 
 def _reopen(number: int, name: str) -> str | None:
-    """Why it could not be, if it could not."""
+    """The error, or None where it was reopened."""
     try:
         mode = stat.S_IMODE(os.fstat(number).st_mode)
         opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)

@@ -1,13 +1,14 @@
-"""Imports what libraries import only when they first need it: before callers are let in, who may take all descriptors.
+"""Imports, before the first caller connects, the modules that libraries import only when they first need them.
 
-An import that finds none left fails as if the module were not there, and for good: once it ended the program while it
-started. tests/test_preloaded.py has every kind of work done, and finds whatever is missing here.
+Callers may take all descriptors, and an import that finds none left fails for good, as if the module did not exist:
+this once ended the program during its start. tests/test_preloaded.py does every kind of work, and finds a module that
+is missing here.
 """
 
 import importlib
 
 EVERYWHERE = (
-    "encodings.idna",  # of the name of a host, by the socket module
+    "encodings.idna",  # by the socket module, for host names
     "stringprep",  # by encodings.idna
     "encodings.latin_1",
     "encodings.ascii",
@@ -16,11 +17,11 @@ EVERYWHERE = (
 ADMIN = (
     "shadowproxy.serve.admin.app",
     "shadowproxy.serve.admin.page",
-    "anyio._backends._asyncio",  # of which Starlette runs on which event loop
+    "anyio._backends._asyncio",  # by Starlette, to find the event loop it runs on
 )
 
 
 def preload(*, admin: bool) -> None:
-    """`admin`: for the admin server too."""
+    """`admin`: also the admin server's modules."""
     for name in (*EVERYWHERE, *(ADMIN if admin else ())):
         importlib.import_module(name)

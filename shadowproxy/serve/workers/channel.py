@@ -1,10 +1,10 @@
 """The supervisor's calls to a worker, over a pair of connected sockets that the worker inherits.
 
 A call is a number, a name and arguments; its reply has the same number. They are pickled: both ends are this program,
-of one version, and nobody else can open a socket that has no address. What is called is one of a closed table of names.
+of one version, and no other process can open a socket that has no address. The names are a closed table.
 
-A worker may be stopped, hang or die at any time, so the caller waits no longer than it says, and only so many calls
-wait in the socket for a worker that does not read.
+A worker may be stopped, hang or die at any time. So every call has a time limit, and only UNANSWERED calls wait in the
+socket of a worker that does not read.
 """
 
 import asyncio
@@ -20,30 +20,30 @@ from typing import Any
 _log = logging.getLogger("shadowproxy")
 
 UNANSWERED = 32
-"""Calls that may wait for their replies; more are refused, but for those that must come through."""
+"""Calls that may wait for their replies; further ones fail at once, except those that must arrive."""
 
 _LENGTH = struct.Struct("!Q")
 
-LAST_WORD = 0
-"""The number of what a worker says at its end without being asked; calls are counted from 1."""
+CLOSING = 0
+"""The number of the message that a worker sends by itself when it ends; calls are counted from 1."""
 
 
 class NoReply(Exception):
-    """The other end has not answered in time, or is gone. One line."""
+    """The worker has not replied in time, or has ended. One line."""
 
 
 class CallFailed(Exception):
-    """The other end has answered that it cannot be done. One line."""
+    """The worker has replied that it cannot do it. One line."""
 
 
 class Calls:
     """The supervisor's end. Owns its connection and the task that reads from it: `open`, then `aclose`.
 
-    `last_word` is what the worker said at its end, None until then. `gone` is set when nothing more will come from it.
+    `closing` is what the worker sent when it ended, None until then. `gone` is set when nothing more can come from it.
     """
 
     def __init__(self, name: str) -> None:
-        self.last_word: Any = None
+        self.closing: Any = None
         self.gone = asyncio.Event()
         self._name = name
         self._numbers = itertools.count(1)
@@ -64,34 +64,34 @@ class Calls:
         self._writer.close()
 
     async def call(self, what: str, *arguments: object, within: float, must: bool = False) -> Any:
-        """The reply to a call, within so many seconds. Raises NoReply, or CallFailed where the worker says so.
+        """The reply to a call. Raises NoReply after `within` seconds, CallFailed where the worker replied so.
 
-        What `must` come through waits in the socket for as long as the worker hangs.
+        With `must` the call is sent whatever the worker does: it waits in the socket while the worker hangs.
         """
         if self.gone.is_set() or (len(self._waiting) >= UNANSWERED and not must):
-            raise NoReply(f"{self._name} does not answer")
+            raise NoReply(f"{self._name} does not reply")
         number = next(self._numbers)
         self._waiting[number] = reply = asyncio.get_running_loop().create_future()
         self._writer.write(_packed((number, what, arguments)))
-        # A reply that comes too late is still taken out of `_waiting`: until then the worker counts as hanging.
+        # A late reply is still taken out of `_waiting`: until it comes, the worker counts as hanging.
         done, _ = await asyncio.wait((reply,), timeout=within)
         if not done:
-            raise NoReply(f"{self._name} has not answered within {within:g} s")
-        told, error = reply.result()
+            raise NoReply(f"{self._name} has not replied within {within:g} s")
+        result, error = reply.result()
         if error is not None:
             raise error
-        return told
+        return result
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while True:
-                number, told, refused = await _unpacked(reader)
-                if number == LAST_WORD:
-                    self.last_word = told
+                number, result, failure = await _unpacked(reader)
+                if number == CLOSING:
+                    self.closing = result
                 elif (reply := self._waiting.pop(number, None)) is not None:
-                    reply.set_result((told, None if refused is None else CallFailed(refused)))
+                    reply.set_result((result, None if failure is None else CallFailed(failure)))
         except (asyncio.IncompleteReadError, OSError):
-            pass  # it has ended: what of it is not well is seen by its exit status
+            pass  # the worker has ended: its exit status says how
         finally:
             self.gone.set()
             for reply in self._waiting.values():
@@ -112,29 +112,29 @@ class Answers:
         self._reader, self._writer = await asyncio.open_unix_connection(sock=theirs)
 
     async def serve(self) -> None:
-        """Answer one call after the other. What a call raises as CallFailed is its reply."""
+        """Answer one call after the other. A CallFailed that a call raises is sent as its reply."""
         while True:
             try:
                 number, what, arguments = await _unpacked(self._reader)
             except (asyncio.IncompleteReadError, OSError):
                 return
             try:
-                told, refused = await self._table[what](*arguments), None
-            except CallFailed as why:
-                told, refused = None, str(why)
-            except Exception:  # noqa: BLE001  # one defect must not leave the supervisor without answers
+                result, failure = await self._table[what](*arguments), None
+            except CallFailed as error:
+                result, failure = None, str(error)
+            except Exception:  # noqa: BLE001  # one defect must not leave the supervisor without replies
                 _log.exception("a defect in the proxy, answering the supervisor", extra={"event": "defect"})
-                told, refused = None, f"{what} failed: a defect in the proxy; its log says more"
-            self._say((number, told, refused))
+                result, failure = None, f"{what} failed: a defect in the proxy; its log says more"
+            self._send((number, result, failure))
 
-    async def aclose(self, last_word: object) -> None:
-        """Say the last word, to a supervisor that may be gone."""
-        self._say((LAST_WORD, last_word, None))
+    async def aclose(self, closing: object) -> None:
+        """Send the closing message, to a supervisor that may be gone."""
+        self._send((CLOSING, closing, None))
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
-    def _say(self, message: object) -> None:
+    def _send(self, message: object) -> None:
         # uvloop raises RuntimeError on a transport that it has closed, as it does when the other end is gone.
         with contextlib.suppress(OSError, RuntimeError):
             self._writer.write(_packed(message))

@@ -1,4 +1,4 @@
-"""One of several workers: a process of its own that the supervisor starts, steers and stops.
+"""One of several workers: a process that the supervisor starts, steers and stops.
 
 `python -m shadowproxy.serve.workers.process CALLS LISTENING BOARD` with three inherited descriptors: the connection to
 the supervisor, the socket that callers connect to, and the memory in which workers note how many connections they have.
@@ -6,7 +6,7 @@ The supervisor's first call brings everything else. A worker ends cleanly when t
 when the supervisor is gone.
 """
 
-# First of all: to import what follows takes a while, in which a signal would end it.
+# First of all: importing the rest takes a while, and a signal during it would end the process.
 from shadowproxy.serve.system import signals
 
 if __name__ == "__main__":
@@ -43,7 +43,7 @@ def main() -> None:
     calls, listening = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
     listening.setblocking(False)
     prepare_process()
-    gc.freeze()  # what is imported stays, and need not be looked through for garbage
+    gc.freeze()  # imported objects stay for good: the garbage collector need not scan them
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(calls, listening, int(sys.argv[3])))
 
@@ -73,29 +73,29 @@ async def _run(calls: socket.socket, listening: socket.socket, board: int) -> No
         answering = loop.create_task(answers.serve())
         answering.add_done_callback(lambda _: worker.supervisor_gone())
         await worker.stopping.wait()
-        last_word = await worker.close()  # answering meanwhile
+        closing = await worker.close()  # calls are answered meanwhile
         answering.cancel()
         await asyncio.wait([answering])
-        await answers.aclose(last_word)
+        await answers.aclose(closing)
         signals.hold_back()
 
 
 class _Worker:
-    """What the supervisor can call. `log` closes the operator's log, the last of all."""
+    """The calls that the supervisor can make. `log` closes the operator's log, last of all."""
 
     def __init__(self, listening: socket.socket, board: int, log: AsyncExitStack) -> None:
         self.stopping = asyncio.Event()
         self._listening = listening
         self._board = board
         self._log = log
-        self._sidecar: Sidecar  # from `start` on, which the supervisor calls first and waits for
+        self._sidecar: Sidecar  # set by `start`, which the supervisor calls first and waits for
         self._started = False
         self._next: tuple[Config, Contexts]
         self._starting = asyncio.Lock()
 
     async def start(self, start: WorkerStart) -> Census:
-        told = self._log.enter_context(operator_log.opened(start.log_settings, worker=start.number))
-        access = told.access if start.log_settings.access else None
+        log = self._log.enter_context(operator_log.opened(start.log_settings, worker=start.number))
+        access = log.access if start.log_settings.access else None
         share = Share(start, self._listening, Board(self._board, start.workers))
         self._sidecar = Sidecar(start.config, access=access, share=share)
         async with self._starting:
@@ -107,11 +107,11 @@ class _Worker:
         return self._sidecar.census()
 
     def reopen(self) -> None:
-        if self._started:  # before, it has what its supervisor has, which asks for it again
+        if self._started:  # before that it has its supervisor's files, and the supervisor sends this signal again
             self._sidecar.reopen()
 
     async def close(self) -> Census | None:
-        """Stop, in order; what was counted, None where nothing was begun."""
+        """Stop, in order. Returns the last counts, None where nothing was started."""
         async with self._starting:
             if not self._started:
                 return None
@@ -122,7 +122,7 @@ class _Worker:
         return self._sidecar.census()
 
     async def steer(self, steering: Steering) -> None:
-        self._sidecar.steer(steering)
+        await self._sidecar.steer(steering)
 
     async def prepare(self, config: Config, only: frozenset[str] | None) -> None:
         try:
@@ -148,7 +148,7 @@ class _Worker:
 
     def supervisor_gone(self) -> None:
         if not self.stopping.is_set():
-            _log.error("the supervisor is gone, so this worker stops too", extra={"event": "supervisor_gone"})
+            _log.error("the supervisor has ended, this worker stops too", extra={"event": "supervisor_gone"})
             self.stopping.set()
 
 

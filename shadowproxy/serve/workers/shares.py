@@ -1,4 +1,4 @@
-"""What each of several workers is given: its share of the configuration, and what went before."""
+"""What each of several workers gets: its share of the configuration, and what the worker before it had used."""
 
 from dataclasses import replace
 
@@ -8,9 +8,9 @@ from shadowproxy.serve.sidecar.share import BudgetUsed
 
 
 def share(config: Config, number: int) -> Config:
-    """What worker `number` is to keep to, so that all of them together keep to `config`.
+    """The configuration for worker `number`, so that all workers together keep to `config`.
 
-    Memory and budgets are shared out evenly; what is left over of a budget goes to the first workers.
+    Memory and budgets are shared out evenly; the remainder of a budget goes to the first workers.
     """
     workers = config.workers
     return replace(
@@ -25,7 +25,7 @@ def share(config: Config, number: int) -> Config:
 
 
 def used(census: Census | None) -> dict[str, BudgetUsed]:
-    """What a worker that counted this had used of its budgets."""
+    """What a worker with these counts had used of its budgets."""
     shadows = census.shadows if census is not None else ()
     return {shadow.name: BudgetUsed(shadow.begun, shadow.budget_left) for shadow in shadows}
 

@@ -1,16 +1,16 @@
-"""Several workers as one sidecar: starts them, speaks for all of them, and stops them.
+"""Several workers as one sidecar: starts them, adds up their figures, passes changes on to them, and stops them.
 
 The rules:
 
-1. Callers connect to one listening socket, which every worker inherits; balance.py shares the connections out. What a
-   worker that ends had not accepted yet is accepted by another: no connection is lost with it.
+1. Callers connect to one listening socket, which every worker inherits; balance.py shares the connections out. A
+   connection that a worker had not accepted before it ended is accepted by another worker: none is lost.
 2. Each worker is a sidecar of its own, with its share of `limits.memory` and of the budgets, and with a journal whose
-   segments carry its number. What the admin server tells is asked of all of them anew, and added up.
-3. A worker that does not answer in time is told of as it stood when it last did. Nobody waits for it any longer.
-4. A worker that ends before it is to is started again, later each time, with what operators had changed and what it had
-   used of its budgets. What it had counted when it was last asked, at most a second before, stays counted, and what
-   was under way then counts as ended with it.
-5. Workers end with their supervisor, however that ends: their end of the connection closes.
+   segments carry its number. For each request to the admin server all workers are asked, and their figures added up.
+3. If a worker does not reply in time, its last known figures are reported. Nothing waits for it any longer.
+4. A worker that ends by itself is restarted, after a longer pause each time, with the operators' steering and with what
+   it had used of its budgets. Its last known counts, at most a second old, stay counted; requests that were under way
+   then count as ended with it.
+5. Workers end when their supervisor ends, however it ends: their connection to it closes.
 """
 
 import asyncio
@@ -38,23 +38,23 @@ from shadowproxy.serve.sidecar.contexts import ContextError
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.program import Program
 from shadowproxy.serve.sidecar.share import BudgetUsed, WorkerStart
-from shadowproxy.serve.sidecar.steering import Steering, names
+from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 from shadowproxy.serve.workers import shares
 from shadowproxy.serve.workers.channel import CallFailed, Calls, NoReply
 
-ANSWER = 1.0
+REPLY = 1.0
 STARTING = 60.0
 PREPARING = 15.0
-"""Seconds that a worker may take to answer, to begin, and to read the certificates of a new configuration."""
+"""Seconds that a worker may take to reply, to start, and to read the certificates of a new configuration."""
 
 LOOK = 1.0
-"""Seconds between looks at what each worker has counted."""
+"""Seconds between two readings of each worker's counts."""
 
-AGAIN_FIRST, AGAIN_MOST = 0.1, 10.0
+RESTART_FIRST, RESTART_MOST = 0.1, 10.0
 LIVED = 60.0
-"""Seconds before a worker is started again; each time doubles them, unless it had lived for so long."""
+"""Seconds before a worker is restarted. Each restart doubles them, unless the worker had lived for LIVED seconds."""
 
 ENDING = 30.0
 """Seconds beyond `drain` that a worker may take to stop: its log waits for a slow disk, its spans for a collector."""
@@ -63,7 +63,7 @@ _log = logging.getLogger("shadowproxy")
 
 
 class _Worker:
-    """One worker's process, from `spawn` until it has ended. `census` is the last that it told."""
+    """One worker's process, from `spawn` until it has ended. `census` is its last known one."""
 
     def __init__(self, number: int, process: asyncio.subprocess.Process, calls: Calls) -> None:
         self.number = number
@@ -78,13 +78,13 @@ class _Worker:
         with theirs, contextlib.ExitStack() as unused:
             unused.callback(ours.close)
             inherited = (theirs.fileno(), listening.fileno(), board)
-            # -P and the very path that this process has: nothing in the working directory becomes part of the program.
+            # -P and this process's own path: no module in the working directory becomes part of the program.
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "shadowproxy.serve.workers.process", *map(str, inherited),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=inherited,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,  # Ctrl-C is for the supervisor, which tells its workers to stop
+                start_new_session=True,  # Ctrl-C goes to the supervisor alone, which then stops its workers
             )  # fmt: skip
             unused.pop_all()
         calls = Calls(f"worker {number}")
@@ -96,26 +96,26 @@ class _Worker:
         return not self.calls.gone.is_set()
 
     async def look(self) -> None:
-        """Ask what it has counted; where it does not answer, what it last told stands."""
+        """Read its counts. If it does not reply, the last known ones stay."""
         try:
-            self.census = await self.calls.call("census", within=ANSWER)
+            self.census = await self.calls.call("census", within=REPLY)
         except NoReply as why:
             if self.runs and not self.silent:
-                _log.warning("%s: what it told last is told on", why, extra={"event": "worker_silent"})
+                _log.warning("%s; reporting its last known figures", why, extra={"event": "worker_silent"})
             self.silent = True
         else:
             self.silent = False
 
     async def wait(self) -> int:
-        """Until it has ended: its exit status."""
+        """Wait until it has ended. Returns its exit status."""
         status = await self.process.wait()
         await self.calls.gone.wait()
-        if self.calls.last_word is not None:
-            self.census = self.calls.last_word
+        if self.calls.closing is not None:
+            self.census = self.calls.closing
         return status
 
     def reopen(self) -> None:
-        """Have it open its standard error and output again."""
+        """Have it reopen its standard error and output."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGUSR1)
 
@@ -126,8 +126,8 @@ class _Worker:
         await self.calls.aclose()
 
 
-class _Place:
-    """Where a worker is, or is to be again. `ended` is what those before it had counted."""
+class _Slot:
+    """Where one worker runs, and is restarted when it ends. `ended` is what the workers before it had counted."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -136,7 +136,7 @@ class _Place:
         self.used: dict[str, BudgetUsed] = {}
 
     def note_end(self, worker: _Worker) -> None:
-        """Keep what is to be kept of a worker that has ended."""
+        """Keep the counts of a worker that has ended, and what it had used of its budgets."""
         self.worker = None
         if worker.census is not None:
             self.ended = merge((), [each for each in (self.ended, worker.census) if each is not None])
@@ -150,8 +150,8 @@ class Supervisor(Program):
         super().__init__(file)
         self._config = config
         self._log_settings = log_settings
-        self._steering = Steering()
-        self._places = [_Place(number) for number in range(config.workers)]
+        self._steering = UNSTEERED
+        self._slots = [_Slot(number) for number in range(config.workers)]
         self._restarts = 0
         self._reopened = 0
         self._changing = asyncio.Lock()
@@ -162,18 +162,22 @@ class Supervisor(Program):
     def config(self) -> Config:
         return self._config
 
+    @property
+    def steering(self) -> Steering:
+        return self._steering
+
     def census(self) -> Census:
-        """What all workers together have counted and how they stand, as they last told."""
-        told = [place.worker.census for place in self._places if place.worker is not None]
+        """The last known figures of all workers, added up."""
+        running = [slot.worker.census for slot in self._slots if slot.worker is not None]
         merged = merge(
-            [census for census in told if census is not None],
-            [place.ended for place in self._places if place.ended is not None],
+            [census for census in running if census is not None],
+            [slot.ended for slot in self._slots if slot.ended is not None],
         )
         return replace(
             merged,
             accepts=merged.accepts and self.accepts,
             paused=self._steering.paused,
-            config=self._reloads.told,
+            config=self._reloads.census,
             worker_restarts=self._restarts,
         )
 
@@ -188,8 +192,8 @@ class Supervisor(Program):
         stack.callback(os.close, self._memory)
         self._board = Board(self._memory, config.workers)
         stack.callback(self._board.close)
-        for place in self._places:
-            self._board.note_gone(place.number)
+        for slot in self._slots:
+            self._board.note_gone(slot.number)
         stack.push_async_callback(self._kill_workers)
         await asyncio.to_thread(preload, admin=self._admin_socket is not None)
         await self._start_first()
@@ -197,30 +201,30 @@ class Supervisor(Program):
             host = generation.proxy_name(0).rpartition("/")[0]
             await serve_admin(stack, self._admin_socket, _Together(self), proxy=host, config=lambda: self.config)
         loop = asyncio.get_running_loop()
-        keeping = [loop.create_task(self._keep(place)) for place in self._places]
+        keeping = [loop.create_task(self._keep(slot)) for slot in self._slots]
         stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._look_on())])
         self._reloads.start(stack)
         self._listening = True
 
-    # --- what is asked of all workers --------------------------------------------------------------------------------
+    # --- calls to all workers ----------------------------------------------------------------------------------------
 
     @property
     def _workers(self) -> list[_Worker]:
-        return [place.worker for place in self._places if place.worker is not None]
+        return [slot.worker for slot in self._slots if slot.worker is not None]
 
     async def look(self) -> None:
         await asyncio.gather(*(worker.look() for worker in self._workers))
 
     async def steer(self, steering: Steering) -> None:
-        """Have all workers as operators want it. Raises Unconfirmed where one has not said in time that it is so."""
+        """Put `steering` in force in all workers. Raises Unconfirmed where one has not confirmed it in time."""
         self._steering = steering
-        answers = await self.ask("steer", steering, must=True)
-        silent = [str(answer) for answer in answers if isinstance(answer, NoReply)]
+        replies = await self.call_all("steer", steering, must=True)
+        silent = [str(reply) for reply in replies if isinstance(reply, NoReply)]
         if silent:
-            raise Unconfirmed(f"{', '.join(silent)}: it will be so there as soon as it does")
+            raise Unconfirmed(f"{', '.join(silent)}; the change applies there once it responds")
 
-    async def ask(self, what: str, *arguments: object, within: float = ANSWER, must: bool = False) -> list[Any]:
-        """Every running worker's answer, or the NoReply or CallFailed instead of it."""
+    async def call_all(self, what: str, *arguments: object, within: float = REPLY, must: bool = False) -> list[Any]:
+        """Every running worker's reply, or the NoReply or CallFailed instead of it."""
         calls: Sequence[Awaitable[Any]] = [
             worker.calls.call(what, *arguments, within=within, must=must) for worker in self._workers if worker.runs
         ]
@@ -232,16 +236,10 @@ class Supervisor(Program):
         for worker in self._workers:
             worker.reopen()
 
-    def steered(self, name: str | None) -> Steering:
-        """How it is steered now. Raises KeyError for a name that no shadow has."""
-        if name is not None and name not in names(self.config):
-            raise KeyError(name)
-        return self._steering
-
     async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
-        """Whole or not at all: every worker has read what it needs before the first of them changes over."""
+        """Whole or not at all: every worker has read its files before the first one switches."""
         try:
-            await self._contexts.read(config, only)  # before any worker is bothered with it
+            await self._contexts.read(config, only)  # before any worker is called
         except ContextError as error:
             raise GenerationError(str(error)) from error
         async with self._changing:
@@ -253,33 +251,33 @@ class Supervisor(Program):
                 ),
                 return_exceptions=True,
             )
-            for worker, answer in zip(workers, prepared, strict=True):
-                if isinstance(answer, NoReply | CallFailed) and worker.runs:
-                    raise GenerationError(str(answer))
+            for worker, reply in zip(workers, prepared, strict=True):
+                if isinstance(reply, NoReply | CallFailed) and worker.runs:
+                    raise GenerationError(str(reply))
             self._steering = self._steering.under(config, self.config)
             self._config = config
             workers = [worker for worker in workers if worker.runs]
             adopted = await asyncio.gather(
-                *(worker.calls.call("adopt", within=ANSWER, must=True) for worker in workers), return_exceptions=True
+                *(worker.calls.call("adopt", within=REPLY, must=True) for worker in workers), return_exceptions=True
             )
-            for worker, answer in zip(workers, adopted, strict=True):
-                if isinstance(answer, NoReply):
+            for worker, reply in zip(workers, adopted, strict=True):
+                if isinstance(reply, NoReply):
                     extra: dict[str, object] = {"event": "worker_silent"}
-                    _log.warning("%s: it takes the new configuration on as soon as it does", answer, extra=extra)
-                elif isinstance(answer, Exception):
-                    # It is in force elsewhere by now. `_keep` starts this place's worker again, and under it.
-                    extra = {"event": "worker_killed", "worker": worker.number, "error": str(answer)}
-                    line = "worker %d cannot take the new configuration on, it is killed: %s"
-                    _log.error(line, worker.number, answer, extra=extra)
+                    _log.warning("%s; it will apply the new configuration once it responds", reply, extra=extra)
+                elif isinstance(reply, Exception):
+                    # The configuration is in force elsewhere by now. `_keep` restarts this worker under it.
+                    extra = {"event": "worker_killed", "worker": worker.number, "error": str(reply)}
+                    line = "worker %d cannot apply the new configuration and is killed: %s"
+                    _log.error(line, worker.number, reply, extra=extra)
                     with contextlib.suppress(ProcessLookupError):
                         worker.process.kill()
-        await self.look()  # what is told of shadows that can or cannot be used is to be of now
+        await self.look()  # or the last known figures would name the unusable shadows of before
 
-    # --- the workers' lives ------------------------------------------------------------------------------------------
+    # --- starting, restarting and stopping workers -------------------------------------------------------------------
 
     async def _start_first(self) -> None:
         loop = asyncio.get_running_loop()
-        starting = [loop.create_task(self._start(place)) for place in self._places]
+        starting = [loop.create_task(self._start(slot)) for slot in self._slots]
         try:
             await asyncio.gather(*starting)
         except (NoReply, CallFailed, OSError) as error:
@@ -289,49 +287,49 @@ class Supervisor(Program):
                 each.cancel()
             await asyncio.wait(starting)
 
-    async def _start(self, place: _Place) -> None:
-        """A new worker there. Raises OSError, CallFailed or NoReply, and leaves none behind then."""
-        worker = await _Worker.spawn(place.number, self._socket, self._memory)
-        config = shares.share(self.config, place.number)
+    async def _start(self, slot: _Slot) -> None:
+        """Start a worker there. On OSError, CallFailed or NoReply it leaves no process behind."""
+        worker = await _Worker.spawn(slot.number, self._socket, self._memory)
+        config = shares.share(self.config, slot.number)
         start = WorkerStart(
-            place.number, len(self._places), config, self._log_settings, self._steering, place.used, self._outputs
+            slot.number, len(self._slots), config, self._log_settings, self._steering, slot.used, self._outputs
         )
         reopened = self._reopened
         try:
             worker.census = await worker.calls.call("start", start, within=STARTING)
-            place.worker = worker
+            slot.worker = worker
             if self._reopened != reopened:
                 worker.reopen()
-            # Operators may have changed something since. A worker that hangs by now will hear of it when it wakes.
+            # Operators may have changed something since. A worker that hangs gets it once it responds.
             with contextlib.suppress(NoReply):
-                await worker.calls.call("steer", self._steering, within=ANSWER, must=True)
+                await worker.calls.call("steer", self._steering, within=REPLY, must=True)
         except BaseException:
-            if place.worker is None:
+            if slot.worker is None:
                 await worker.kill()
             raise
 
-    async def _keep(self, place: _Place) -> None:
-        """Start this place's worker again whenever it has ended."""
+    async def _keep(self, slot: _Slot) -> None:
+        """Restart this slot's worker whenever it has ended."""
         loop = asyncio.get_running_loop()
-        began, delay = loop.time(), AGAIN_FIRST
+        began, delay = loop.time(), RESTART_FIRST
         while True:
-            if (worker := place.worker) is not None:
+            if (worker := slot.worker) is not None:
                 status = await worker.wait()
                 await worker.calls.aclose()
-                place.note_end(worker)
-                self._board.note_gone(place.number)
-                extra = {"event": "worker_ended", "worker": place.number, "status": status}
-                _log.error("worker %d has ended (%s): it is started again", place.number, _why(status), extra=extra)
-            delay = AGAIN_FIRST if loop.time() - began > LIVED else min(delay * 2, AGAIN_MOST)
+                slot.note_end(worker)
+                self._board.note_gone(slot.number)
+                extra = {"event": "worker_ended", "worker": slot.number, "status": status}
+                _log.error("worker %d has ended (%s) and will be restarted", slot.number, _why(status), extra=extra)
+            delay = RESTART_FIRST if loop.time() - began > LIVED else min(delay * 2, RESTART_MOST)
             await asyncio.sleep(delay)
             began = loop.time()
             self._restarts += 1
             try:
                 async with self._changing:
-                    await self._start(place)
+                    await self._start(slot)
             except (NoReply, CallFailed, OSError) as error:
-                extra = {"event": "worker_not_started", "worker": place.number, "error": str(error)}
-                _log.error("worker %d cannot be started, it is tried again: %s", place.number, error, extra=extra)
+                extra = {"event": "worker_not_started", "worker": slot.number, "error": str(error)}
+                _log.error("worker %d cannot be started, retrying: %s", slot.number, error, extra=extra)
 
     async def _look_on(self) -> None:
         while True:
@@ -339,33 +337,33 @@ class Supervisor(Program):
             await self.look()
 
     async def _stop_workers(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Let every worker finish what is under way, within `drain` and what its own end takes."""
+        """Let every worker finish what is under way within `drain`, and take up to ENDING seconds more to stop."""
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        self._socket.close()  # the workers have it too: when the last has closed it, nobody can connect any more
-        await self.ask("stop", must=True)
+        self._socket.close()  # the workers have it too: once the last has closed it, nothing can connect
+        await self.call_all("stop", must=True)
         loop = asyncio.get_running_loop()
-        ending = [loop.create_task(self._end(place)) for place in self._places]
+        ending = [loop.create_task(self._end(slot)) for slot in self._slots]
         hurrying = loop.create_task(self._hurry.wait())
         until = loop.time() + self.config.drain + ENDING
         while (left := until - loop.time()) > 0 and not all(each.done() for each in ending):
             await asyncio.wait((hurrying, *ending), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if hurrying.done() and not hurrying.cancelled():
-                await self.ask("hurry", must=True)
+                await self.call_all("hurry", must=True)
                 break
         hurrying.cancel()
         await asyncio.wait(ending, timeout=max(0.0, until - loop.time()))
-        for place in self._places:
-            if place.worker is not None:
-                _log.error("worker %d does not end, it is killed", place.number, extra={"event": "worker_killed"})
+        for slot in self._slots:
+            if slot.worker is not None:
+                _log.error("worker %d does not stop and is killed", slot.number, extra={"event": "worker_killed"})
         await self._kill_workers()
         await asyncio.wait(ending)
 
-    async def _end(self, place: _Place) -> None:
-        if (worker := place.worker) is not None:
+    async def _end(self, slot: _Slot) -> None:
+        if (worker := slot.worker) is not None:
             await worker.wait()
-            place.note_end(worker)
+            slot.note_end(worker)
             await worker.calls.aclose()
 
     async def _kill_workers(self) -> None:
@@ -373,33 +371,25 @@ class Supervisor(Program):
             await worker.kill()
 
 
-class _Together:
-    """What the admin server tells of and changes, where there are workers: all of them as one."""
+class _Together(SteeringCommands):
+    """What the admin server shows and changes where there are workers: all of them as one."""
 
     def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__(supervisor)
         self._supervisor = supervisor
 
     async def census(self) -> Census:
         await self._supervisor.look()
         return self._supervisor.census()
 
-    async def pause(self, name: str | None) -> None:
-        await self._supervisor.steer(self._supervisor.steered(name).turned(name, paused=True))
-
-    async def resume(self, name: str | None) -> None:
-        await self._supervisor.steer(self._supervisor.steered(name).turned(name, paused=False))
-
-    async def set_percent(self, name: str, percent: float) -> None:
-        await self._supervisor.steer(self._supervisor.steered(name).with_percent(name, percent))
-
     async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[bytes]:
-        answers = await self._supervisor.ask("latest", limit, verdict, shadow)
-        dated = [each for answer in answers if isinstance(answer, list) for each in answer]
+        replies = await self._supervisor.call_all("latest", limit, verdict, shadow)
+        dated = [each for reply in replies if isinstance(reply, list) for each in reply]
         return [line for _, line in sorted(dated, reverse=True)[:limit]]
 
     async def find(self, record: str) -> bytes | None:
-        answers = await self._supervisor.ask("find", record)
-        return next((answer for answer in answers if isinstance(answer, bytes)), None)
+        replies = await self._supervisor.call_all("find", record)
+        return next((reply for reply in replies if isinstance(reply, bytes)), None)
 
 
 def _why(status: int) -> str:
