@@ -153,6 +153,7 @@ def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.timing  # a late event loop sheds what is to be mirrored
 @pytest.mark.slow
 @needs_curl
 def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, ports: dict[str, str]) -> None:
@@ -196,6 +197,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, port
     assert "challenger" in compared
 
 
+@pytest.mark.timing  # a late event loop sheds what is to be mirrored
 @pytest.mark.slow
 @needs_curl
 def test_the_commands_about_replaying_run_on_what_a_proxy_logged(tmp_path: Path, ports: dict[str, str]) -> None:
@@ -226,6 +228,7 @@ def test_the_commands_about_replaying_run_on_what_a_proxy_logged(tmp_path: Path,
     assert "mismatch 3" in reported
 
 
+@pytest.mark.timing  # a late event loop sheds what is to be mirrored
 @pytest.mark.slow
 @needs_curl
 def test_the_example_serves_what_live_answers(tmp_path: Path, ports: dict[str, str]) -> None:
