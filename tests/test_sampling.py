@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from shadowproxy.exchange import Request
 from shadowproxy.serve.policy import payload, sampling
-from shadowproxy.serve.policy.payload import LONGEST, VALUES, JsonBody, at
+from shadowproxy.serve.policy.payload import LONGEST, VALUES, JsonBody, value_at
 from shadowproxy.serve.policy.sampling import (
     FEW,
     WINDOW,
-    Keys,
+    KeyRepeats,
     Match,
     NotChosen,
     Unless,
@@ -268,7 +268,7 @@ def test_no_body_stops_a_match(body: bytes, pointer: str) -> None:
 
 def test_the_end_of_an_array_is_no_place() -> None:
     with pytest.raises(LookupError):
-        at([1], ("-",))
+        value_at([1], ("-",))
 
 
 # --- sampling keys that repeat ---------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def test_the_end_of_an_array_is_no_place() -> None:
 
 @pytest.mark.parametrize(("keys", "few"), [(1, 1), (FEW, FEW), (FEW + 1, None), (WINDOW, None)])
 def test_few_keys_among_many_requests_are_found_at_the_end_of_a_window(keys: int, few: int | None) -> None:
-    watched = Keys()
+    watched = KeyRepeats()
     for _ in range(3):
         said = [watched.add(float(number % keys)) for number in range(WINDOW)]
         assert said == [None] * (WINDOW - 1) + [few]
@@ -284,7 +284,7 @@ def test_few_keys_among_many_requests_are_found_at_the_end_of_a_window(keys: int
 
 
 def test_a_window_that_was_begun_under_another_key_is_forgotten() -> None:
-    watched = Keys()
+    watched = KeyRepeats()
     for number in range(WINDOW - 1):
         watched.add(float(number))
     watched.start_over()

@@ -81,7 +81,7 @@ def test_a_leg_is_told_by_the_semantic_conventions() -> None:
         "shadowproxy.verdict": "mismatch",
     }
     assert (told.begin, told.end) == (AT + 250_000_000, AT + 254_000_000)
-    assert told.asked
+    assert told.sent
 
 
 def test_no_query_no_field_no_body_and_no_credential_is_told() -> None:
@@ -107,7 +107,7 @@ def test_a_failure_is_told_by_its_outcome_and_with_what_had_come() -> None:
 
 def test_a_shadow_that_was_not_asked_has_a_span_without_length() -> None:
     told = of(exchange(a=Skipped(Outcome.LANE_FULL, "too many")))["POST a"]
-    assert (told.begin, told.end, told.asked) == (AT, AT, False)
+    assert (told.begin, told.end, told.sent) == (AT, AT, False)
     assert told.attributes["error.type"] == "lane_full"
 
 
@@ -120,7 +120,7 @@ def test_a_live_system_that_is_a_fixed_answer_has_a_path_and_no_address() -> Non
     (told,) = spans(exchange(), {}, {})
     assert told.attributes["url.path"] == "/v1/p"
     assert {"url.full", "server.address", "server.port"} & set(told.attributes) == set()
-    assert not told.asked
+    assert not told.sent
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_environment_decides_whether_spans_are_told(environment: dict[str, s
 
 def test_an_exporter_that_is_not_known_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert not wanted({**AT_ALL, "OTEL_TRACES_EXPORTER": "zipkin"})
-    assert caplog.messages == ['OTEL_TRACES_EXPORTER: "zipkin" is not known here, only otlp and none']
+    assert caplog.messages == ['OTEL_TRACES_EXPORTER: "zipkin" is unknown here; otlp and none are known']
 
 
 def test_without_the_extra_one_line_says_how_to_install_it(
@@ -191,7 +191,7 @@ def test_what_cannot_be_set_up_is_said_and_stops_nothing(
     monkeypatch.setenv(*next(iter(AT_ALL.items())))
     monkeypatch.setattr(otlp, "open_tracer", fail)
     assert tracer_from_environment("host/0") is None
-    assert caplog.messages == ["no spans are told: OpenTelemetry cannot be set up (OSError)"]
+    assert caplog.messages == ["sending no spans: OpenTelemetry cannot be set up (OSError)"]
 
 
 @pytest.mark.slow
@@ -364,7 +364,7 @@ def test_a_collector_that_refuses_is_told_of_once_and_not_for_every_batch(
     told(exchange(), exchange(), exchange())
     lines = [line for line in caplog.messages if "code: 404" in line]
     assert len(lines) == 2
-    assert re.fullmatch(r"OpenTelemetry said 2 times: Failed to export .*batch code: 404, reason: .*", lines[1])
+    assert re.fullmatch(r"OpenTelemetry reports 2 times: Failed to export .*batch code: 404, reason: .*", lines[1])
 
 
 @pytest.mark.timing
@@ -384,7 +384,7 @@ def test_a_collector_that_hangs_holds_up_neither_spans_nor_the_end(
     tracer.close()
     assert told_in < 5.0  # a batch that was waited for would take ten seconds, and there are sixty
     assert time.monotonic() - began - told_in < 2.0
-    assert "no more spans are told: the collector is too slow" in caplog.messages
+    assert "dropping the last spans: the collector is too slow" in caplog.messages
     assert 1 <= sum("Queue" in line for line in caplog.messages) < 15  # of 1,900 spans that found no room
     # What is left behind ends here: it would go on trying beside other tests, and draw random numbers within theirs.
     collector.answering.set()
@@ -409,7 +409,7 @@ def test_what_the_library_says_without_its_values_is_a_sentence(
     told(exchange())
     library = logging.getLogger("opentelemetry.sdk.trace")
     library.error("Unable to parse value for %s as integer, %5.1f%%", "NAME", 1.0)
-    said = [line.partition(": ")[2] for line in caplog.messages if line.startswith("OpenTelemetry said")]
+    said = [line.partition(": ")[2] for line in caplog.messages if line.startswith("OpenTelemetry reports")]
     assert "Unable to parse value for ... as integer, ...%" in said
 
 

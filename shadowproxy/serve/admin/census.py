@@ -76,7 +76,7 @@ class Census:
 
     `live_mirrored` are live's durations where some shadow was asked too, `live_alone` those where none was.
     `retries` are requests sent once more, to live or to the shadow. `worker_restarts` are how often a worker had to be
-    started again. `keys_first` and `keys_again` are those of `sampling.Keys`.
+    started again. `keys_first` and `keys_again` are those of `sampling.KeyRepeats`.
     """
 
     accepts: bool

@@ -1,17 +1,17 @@
-"""A bounded copy of a body that passes: it keeps references to chunks, and never alters or delays one."""
+"""Bounded copies of bodies. A copy keeps references to the chunks that pass, and never alters or delays one."""
 
 from collections.abc import Callable
 
 from shadowproxy.serve.http1.pieces import Pieces
 
 EXCHANGE = 2048
-"""About the bytes of the objects that an exchange is made of, besides its bodies and header fields."""
+"""About how many bytes an exchange's own objects take, besides its bodies and header fields."""
 
 
 class Memory:
-    """How many bytes may be held for shadows and the log, all requests together. Nobody waits for it: it says no.
+    """The bytes that all requests together may hold for shadows and the log. `take` never waits: it says no instead.
 
-    `elsewhere` tells what is held outside of any copy: exchanges that wait in the journal's queue.
+    `elsewhere` returns the bytes that are held outside of copies: exchanges that wait in the journal's queue.
     """
 
     def __init__(self, limit: int, elsewhere: Callable[[], int] = lambda: 0) -> None:
@@ -27,13 +27,14 @@ class Memory:
         return self.used + self._elsewhere()
 
     def take(self, count: int) -> bool:
+        """Count `count` bytes as held, or return False if they would pass the limit."""
         if self.used + self._elsewhere() + count > self.limit:
             return False
         self.used += count
         return True
 
     def take_anyway(self, count: int) -> None:
-        """What is held in any case counts too: it leaves less for the others, and may pass the limit."""
+        """Count bytes that are held in any case. They leave less for the others, and may pass the limit."""
         self.used += count
 
     def give(self, count: int) -> None:
@@ -41,9 +42,9 @@ class Memory:
 
 
 class Capture:
-    """What is kept of one message: the first `limit` bytes of its body, or less where memory ran out.
+    """The copy of one message's body: its first `limit` bytes, or fewer if memory ran out.
 
-    Owns what it took of `memory` until `release`.
+    It holds its bytes of `memory` until `release`.
     """
 
     __slots__ = ("_besides", "_body", "_kept", "_limit", "_memory", "_pieces", "crowded", "size")
@@ -51,12 +52,12 @@ class Capture:
     def __init__(self, limit: int, memory: Memory) -> None:
         self._limit = limit
         self._memory = memory
-        self._body = b""  # while there is no second piece, as of most bodies there is none
+        self._body = b""  # the first piece, until there is a second; most bodies have one piece
         self._pieces: Pieces | None = None
         self._kept = 0
         self._besides = 0
-        self.size = 0  # of the whole body so far
-        self.crowded = False  # memory said no
+        self.size = 0  # of the body so far, copied or not
+        self.crowded = False  # memory ran out
 
     def __repr__(self) -> str:
         return f"<Capture {self._kept} of {self.size} bytes, limit {self._limit}>"
@@ -67,7 +68,7 @@ class Capture:
 
     @property
     def over(self) -> bool:
-        """Whether the body is longer than may be kept of any."""
+        """Whether the body is longer than the limit."""
         return self.size > self._limit
 
     @property
@@ -75,7 +76,7 @@ class Capture:
         return self._body if self._pieces is None else self._pieces.joined()
 
     def hold(self, count: int) -> bool:
-        """Take memory for what is kept besides the body, such as its header fields; False where there is none left."""
+        """Take memory for data beside the body, such as header fields; False if none is left."""
         if not self._memory.take(count):
             self.crowded = True
             return False
@@ -83,6 +84,7 @@ class Capture:
         return True
 
     def hold_anyway(self, count: int) -> None:
+        """Take memory for data beside the body that is kept in any case."""
         self._memory.take_anyway(count)
         self._besides += count
 
@@ -90,7 +92,7 @@ class Capture:
         count, before = len(chunk), self.size
         self.size = before + count
         if self._kept != before:
-            return  # a part is missing: what follows it is of no use
+            return  # a part is missing, so the rest is useless
         if self.size > self._limit:
             count = self._limit - before
             chunk = chunk[:count]
@@ -111,7 +113,7 @@ class Capture:
             self._body = b""
 
     def release(self) -> int:
-        """Forget the copy, and say how many bytes of memory that gave back."""
+        """Drop the copy, and return how many bytes of memory that freed."""
         given = self._kept + self._besides
         self._kept = self._besides = 0
         self._body, self._pieces = b"", None

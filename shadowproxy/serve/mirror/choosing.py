@@ -10,7 +10,7 @@ import logging
 from shadowproxy.exchange import Request
 from shadowproxy.serve.mirror.lane import Lane, MirrorPlan
 from shadowproxy.serve.policy.payload import JsonBody, NotRead
-from shadowproxy.serve.policy.sampling import WINDOW, Keys, NotChosen
+from shadowproxy.serve.policy.sampling import WINDOW, KeyRepeats, NotChosen
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class Choosing:
     """Chooses, and remembers which warnings it has logged. `keys` counts how often the sampling keys repeat."""
 
     def __init__(self) -> None:
-        self.keys = Keys()
+        self.keys = KeyRepeats()
         self._keys_logged = False
 
     def start_over(self) -> None:

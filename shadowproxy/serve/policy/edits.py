@@ -1,4 +1,4 @@
-"""What the configuration changes in the head of a request for one endpoint, as the head is written: one pass, pure."""
+"""Writes the head of a request for one endpoint, with the configuration's changes. One pass over the fields; pure."""
 
 from collections.abc import Iterable
 
@@ -6,13 +6,13 @@ from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.http1.section import Section
 
 WRITERS = 8
-"""For how many endpoints it is kept how a section is written: each reload may make others, and callers go on."""
+"""How many endpoints' written lines a section caches. Reloads may make new endpoints while callers keep a section."""
 
 
 class Edits:
-    """`removed` are lower-case names; each of `put` replaces the fields of its name in place, or is added at the end.
+    """`removed` are lower-case names. Each of `put` replaces the fields of its name in place, or is added at the end.
 
-    `host` is the value of the Host field, None keeps the caller's; where a request has none, `own_host` is it.
+    `host` is the value of the Host field; None keeps the caller's. A request without a Host field gets `own_host`.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Edits:
         self._values = values
         self._lines = tuple(lines.items())
         self._removed = removed
-        # Of most requests this pass touches nothing but these two, and reads one of them.
+        # The names to look for. In most requests the pass finds only the first two, and changes one of them.
         self._touched = frozenset({b"host", b"transfer-encoding", *values, *removed})
 
     def head(
@@ -35,7 +35,7 @@ class Edits:
     ) -> tuple[bytes, bool]:
         """A request's head with its empty line, and whether it says that the body is chunked.
 
-        `section` comes before `fields`, and is written once for all requests that have it.
+        The fields of `section` come before `fields`. Their lines are written once for all requests that have it.
         """
         lines = [b"%b %b HTTP/1.1" % (method.encode(), target)]
         met: set[bytes] = set()
@@ -69,7 +69,7 @@ class Edits:
         return written
 
     def _write(self, fields: Iterable[Field], lines: list[bytes], met: set[bytes]) -> None:
-        """Add the lines of `fields`, and those of their names that are of interest to the ones that were met before."""
+        """Add the lines of `fields` to `lines`, and those of their names that are looked for to `met`."""
         touched = self._touched
         for field in fields:
             lower = field[0].lower()
@@ -79,7 +79,7 @@ class Edits:
                     continue
                 met.add(lower)
                 if put is not None:
-                    field = (field[0], put)  # the name stays as it came
+                    field = (field[0], put)  # the name keeps its case
             lines.append(b": ".join(field))
 
 

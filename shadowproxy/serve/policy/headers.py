@@ -1,6 +1,6 @@
-"""Which header fields go where. On byte pairs, in order, name case kept; pure.
+"""Which header fields are sent to live and to the shadows. Pure functions on pairs of bytes.
 
-What the caller and live wrote passes as it is; the tables below are all that is taken out or put in.
+Fields keep their order and the case of their names. What is removed or added here is all that changes in them.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from shadowproxy.serve.policy.identity import span_id
 from shadowproxy.serve.policy.traceparent import TraceParent
 
 REMEMBERED = 2 * 1024
-"""Bytes of a value. What a shadow is told of a longer one is worked out each time."""
+"""Bytes. The decision about a field is cached unless its value is longer."""
 
 VIA = b"1.1 shadowproxy"
 SHADOW_REQUEST = b"X-Shadow-Request"
@@ -30,9 +30,10 @@ def find(fields: Iterable[Field], lower_name: bytes) -> bytes | None:
 
 
 def forwarded_fields(fields: Fields, client: str, host: bytes | None) -> list[Field]:
-    """X-Forwarded-For, and -Proto and -Host unless the caller was told by someone before us: to go behind `fields`.
+    """The fields to add behind `fields`: X-Forwarded-For, and -Proto and -Host unless a proxy before us has set them.
 
-    A second X-Forwarded-For field is one list with the first (RFC 9110 section 5.3): nothing of the caller's changes.
+    A second X-Forwarded-For field continues the list of the first (RFC 9110 section 5.3), so none of the caller's
+    fields changes.
     """
     added: list[Field] = [(b"X-Forwarded-For", client.encode())]
     if find(fields, b"x-forwarded-proto") is None:
@@ -43,91 +44,93 @@ def forwarded_fields(fields: Fields, client: str, host: bytes | None) -> list[Fi
 
 
 def count_hops(fields: Fields) -> int:
-    """How often this request has been through a shadowproxy."""
+    """How many shadowproxies this request has come through."""
     return sum(value.count(VIA) for name, value in fields if name.lower() == b"via")
 
 
 def fields_for_shadow(
     fields: Iterable[Field], shadow: str, *, credentials: bool, record: str
 ) -> tuple[list[Field], bool]:
-    """What a shadow is sent, and whether credentials were held back.
+    """The fields that a shadow is sent, and whether credentials were held back.
 
-    The trace goes on under a new span, the one that `record` and the shadow's name make, and asks nobody to record it:
-    the shadow's work is not the caller's.
+    A trace continues under a new span, whose ID is made from `record` and the shadow's name. It is marked as not
+    sampled: the shadow's work is not part of the caller's request.
     """
-    sent, held_back, _ = _passed(fields, shadow, credentials, record)
-    sent += _said_to(shadow)
+    sent, held_back, _ = _forward(fields, shadow, credentials, record)
+    sent += _marks(shadow)
     return sent, held_back
 
 
 def section_for_shadow(
     section: Section, own: Fields, shadow: str, *, credentials: bool, record: str
 ) -> tuple[Section | None, list[Field], bool]:
-    """As `fields_for_shadow`, of what the caller sent and what the proxy has added: a section, if any, and what comes
-    behind.
+    """As `fields_for_shadow`, for the caller's `section` and the fields that the proxy adds.
 
-    It is found out once for all requests that have the section, unless it carries a trace.
+    Returns a section, if one can be reused, and the fields that follow it. The section is made once for all requests
+    that have the caller's, unless it carries a trace.
     """
-    told = section.for_shadow.get(credentials) if section.for_shadow is not None else None
-    if told is None:
-        sent, held_back, is_traced = _passed(section.fields, shadow, credentials, record)
+    cached = section.for_shadow.get(credentials) if section.for_shadow is not None else None
+    if cached is None:
+        sent, held_back, is_traced = _forward(section.fields, shadow, credentials, record)
         if is_traced or section.seen < 2:
             sent += own
-            sent += _said_to(shadow)
+            sent += _marks(shadow)
             return None, sent, held_back
-        told = Section(tuple(sent), section.seen), held_back
-        section.for_shadow = {**(section.for_shadow or {}), credentials: told}
-    return told[0], [*own, *_said_to(shadow)], told[1]
+        cached = Section(tuple(sent), section.seen), held_back
+        section.for_shadow = {**(section.for_shadow or {}), credentials: cached}
+    return cached[0], [*own, *_marks(shadow)], cached[1]
 
 
-def _said_to(shadow: str) -> Fields:
+def _marks(shadow: str) -> Fields:
+    """The fields that mark a request as mirrored by a shadowproxy."""
     return (b"Via", VIA), (SHADOW_REQUEST, shadow.encode())
 
 
-def _passed(fields: Iterable[Field], shadow: str, credentials: bool, record: str) -> tuple[list[Field], bool, bool]:
-    """What of the fields a shadow is sent, whether that is less than they say, and whether there is a trace in them."""
+def _forward(fields: Iterable[Field], shadow: str, credentials: bool, record: str) -> tuple[list[Field], bool, bool]:
+    """The caller's fields as a shadow gets them, whether credentials were held back, and whether they carry a trace."""
     sent: list[Field] = []
     held_back = is_traced = False
     for field in fields:
-        passed, is_less, trace = (_remembered if len(field[1]) <= REMEMBERED else _telling)(field, credentials)
+        decide = _decide_cached if len(field[1]) <= REMEMBERED else _decide
+        forwarded, is_less, trace = decide(field, credentials)
         held_back = held_back or is_less
         if trace is not None:
             is_traced = True
             sent.append((field[0], trace.unsampled(span_id(record, shadow))))
-        elif passed is not None:
-            sent.append(passed)
+        elif forwarded is not None:
+            sent.append(forwarded)
     return sent, held_back, is_traced
 
 
-def _telling(field: Field, credentials: bool) -> "tuple[Field | None, bool, TraceParent | None]":
-    """What of a field a shadow is told, whether that is less than it says, and the trace that it goes on with."""
+def _decide(field: Field, credentials: bool) -> "tuple[Field | None, bool, TraceParent | None]":
+    """A field as shadows get it, None if they do not; whether that holds credentials back; the trace in it, if any."""
     name, value = field
     lower = name.lower()
     if not credentials and is_hidden_by_name(lower, value.decode("latin-1")):
         return None, True, None
     if lower == b"traceparent" and (trace := TraceParent.of(value)) is not None:
         return field, False, trace
-    if lower == b"expect":  # the body is here already: there is nothing to ask leave for
+    if lower == b"expect":  # the body has been received, so nobody needs to ask for it
         return None, False, None
-    told = value if credentials else _without_credentials(value)
-    return None if told is None else (name, told), told is not value, None
+    kept = value if credentials else _remove_credentials(value)
+    return None if kept is None else (name, kept), kept is not value, None
 
 
-_remembered = lru_cache(1024)(_telling)  # where a request ID is new, the fields beside it are not
+_decide_cached = lru_cache(1024)(_decide)  # a request ID is often new, the fields beside it are not
 
 
-def _without_credentials(value: bytes) -> bytes | None:
-    """A field's value: the same object where no credential is in it, None where it is nothing else.
+def _remove_credentials(value: bytes) -> bytes | None:
+    """A field's value without the credentials in it: the same object if it has none, None if it is only a credential.
 
-    A blank in the place of a whole one would be refused as a wrong credential, and not as a missing one.
+    A blank instead of a whole credential would be rejected as a wrong one, and not as a missing one.
     """
     text = value.decode("latin-1")  # takes any byte, and gives it back
-    told = _BLANKED.value(text)
-    if told == text:
+    blanked = _BLANKED.value(text)
+    if blanked == text:
         return value
-    return None if told == BLANK else told.encode("latin-1")
+    return None if blanked == BLANK else blanked.encode("latin-1")
 
 
 def with_content_length(fields: list[Field], length: int) -> list[Field]:
-    """`fields` for a body that was changed to have `length` bytes, framed as it was."""
+    """`fields` for a body that was changed to `length` bytes: Content-Length is replaced where there is one."""
     return [(name, b"%d" % length if name.lower() == b"content-length" else value) for name, value in fields]

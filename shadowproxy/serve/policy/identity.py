@@ -1,4 +1,4 @@
-"""The names of requests: the request ID that callers see, and the record ID that is unique."""
+"""The IDs of requests: the request ID that callers see, the record ID that is unique, and trace and span IDs."""
 
 import hashlib
 import os
@@ -8,8 +8,8 @@ import time
 
 _SOUND = re.compile(rb"[\x21-\x7e]{1,128}")
 
-# Seeded by the operating system, once: asking it for each ID is a system call, and a record's ID is no secret. A fork
-# would go on with its parent's numbers.
+# Seeded by the operating system once: a system call for each ID would cost more, and a record's ID is no secret. A
+# forked process must not continue its parent's numbers.
 _random = random.Random()
 os.register_at_fork(after_in_child=_random.seed)
 
@@ -19,14 +19,14 @@ _CHANCE = ~(0xF << 76 | 0b11 << 62)
 
 
 def valid_request_id(value: bytes | None) -> str | None:
-    """The caller's request ID, if it can stand in a log and a header: 1 to 128 visible ASCII characters."""
+    """The caller's request ID if it is safe in a log and a header, else None: 1 to 128 visible ASCII characters."""
     if value is None or not _SOUND.fullmatch(value):
         return None
     return value.decode("ascii")
 
 
 def uuid7(at_ns: int | None = None) -> str:
-    """A UUIDv7 (RFC 9562 section 5.7) of now, or of `at_ns` after the epoch: sorts by time, to the millisecond."""
+    """A UUIDv7 (RFC 9562 section 5.7) for now, or for `at_ns` after the epoch. It sorts by time, to the millisecond."""
     milliseconds = (time.time_ns() if at_ns is None else at_ns) // 1_000_000
     value = (milliseconds << 80 | _random.getrandbits(80)) & _CHANCE | _VERSION_7
     digits = value.to_bytes(16, "big").hex()
@@ -34,18 +34,19 @@ def uuid7(at_ns: int | None = None) -> str:
 
 
 def span_id(record: str, leg: str) -> str:
-    """The ID of the span in which a record's leg is asked, 16 hexadecimal digits.
+    """The ID of the span of a record's leg, 16 hexadecimal digits.
 
-    Made from the record's own ID, so that who sends it to a shadow and who tells a collector of it need not meet.
+    It is made from the record's ID. So the code that sends it to a shadow and the code that sends it to a collector
+    arrive at the same ID without sharing state.
     """
     return _digits(f"{record}/{leg}", 8)
 
 
 def trace_id(record: str) -> str:
-    """The ID of the trace of a request that came with none, 32 hexadecimal digits."""
+    """The trace ID of a request that carries no trace, 32 hexadecimal digits."""
     return _digits(record, 16)
 
 
 def _digits(text: str, size: int) -> str:
-    # A hash, as samplers take the last digits of a trace ID for chance: those of a UUID are in part fixed.
+    # A hash, because samplers treat the last digits of a trace ID as random: some digits of a UUID are fixed.
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()

@@ -1,6 +1,6 @@
-"""What of a request's body is read on the event loop: its JSON, decoded, within bounds on the time that takes.
+"""Reads the JSON of a request's body on the event loop, decoded, within bounds on the time that takes.
 
-Parsing holds the loop, and so every caller: what is over a bound is not read, and whoever asked is told why.
+Parsing holds the loop, and so delays every caller. A body over a bound is not read: NotRead says why.
 """
 
 import json
@@ -13,14 +13,14 @@ from shadowproxy.content import Undecodable, decoded
 from shadowproxy.exchange import Field, Request
 
 LONGEST = 4 << 20
-"""Bytes of JSON that are read: 11 ms, most of it counting and checking UTF-8."""
+"""The most bytes of JSON that are read. They take 11 ms, most of it for counting and checking UTF-8."""
 
 LONGEST_CODED = 1 << 20
-"""Bytes that a coded body may decode to: 4 ms of gzip."""
+"""The most bytes that a coded body may decode to: 4 ms of gzip."""
 
 VALUES = 50_000
-"""How many values it may hold, by its commas; a string, key, array or object counts as 8 or 16. 3 ms for most mixtures,
-20 ms for a pointer to the end of an array of so many numbers."""
+"""The most values that it may hold, counted by its commas; a string, key, array or object counts as 8 or 16. Most
+mixtures take 3 ms; a pointer to the end of an array of so many numbers takes 20 ms."""
 
 
 class NotRead(Exception):
@@ -28,11 +28,11 @@ class NotRead(Exception):
 
 
 class NotJson(NotRead):
-    """A body that was looked at and is no JSON: an empty one, a form, an image."""
+    """A body that was parsed and is not JSON: an empty one, a form, an image."""
 
 
 class JsonBody:
-    """The JSON of one request's body: read when it is first asked for, and once for all who ask."""
+    """The JSON of one request's body. It is parsed when it is first needed, and only once."""
 
     __slots__ = ("_read", "_request", "_value", "_why")
 
@@ -43,7 +43,7 @@ class JsonBody:
         self._why: NotRead | None = None
 
     def value(self) -> Any:
-        """Raises NotRead, each time, where the body is not read."""
+        """The body's value. Raises NotRead, at each call, if the body is not read."""
         if not self._read:
             self._read = True
             try:
@@ -62,14 +62,14 @@ class JsonBody:
 
 
 def json_text(fields: Iterable[Field], body: bytes) -> bytes:
-    """The JSON text of a body, its content codings undone. NaN and the infinities are let pass. Raises NotRead."""
+    """The JSON text of a body, without its content codings. NaN and the infinities are accepted. Raises NotRead."""
     text = _plain(fields, body)
     value(text)
     return text
 
 
 def json_value(fields: Iterable[Field], body: bytes) -> Any:
-    """The value of that text. Raises NotRead."""
+    """The value of a body's JSON. Raises NotRead."""
     return value(_plain(fields, body))
 
 
@@ -89,7 +89,7 @@ def _plain(fields: Iterable[Field], body: bytes) -> bytes:
 
 
 def value(text: bytes) -> Any:
-    """What a JSON text says. Strictly at first; Python's own reader, slower, takes what Python's own writer sends."""
+    """The value of a JSON text. Strict at first; Python's slower parser then accepts what Python's writer produces."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -101,7 +101,7 @@ def value(text: bytes) -> Any:
 
 
 def child(value: Any, token: str) -> Any:
-    """The value at one step of a JSON pointer (RFC 6901 section 4). Raises LookupError where there is none."""
+    """The value at one step of a JSON pointer (RFC 6901 section 4). Raises LookupError if it has no such step."""
     if isinstance(value, dict):
         return value[token]
     if isinstance(value, list) and token.isascii() and token.isdigit() and (token == "0" or token[0] != "0"):
@@ -109,20 +109,20 @@ def child(value: Any, token: str) -> Any:
     raise LookupError(token)
 
 
-def at(value: Any, tokens: Sequence[str]) -> Any:
-    """The value that a JSON pointer leads to. Raises LookupError where there is none."""
+def value_at(value: Any, tokens: Sequence[str]) -> Any:
+    """The value that a JSON pointer leads to. Raises LookupError if it leads nowhere."""
     for token in tokens:
         value = child(value, token)
     return value
 
 
 def text_of(value: Any) -> str | None:
-    """A text as it is, any other value as JSON writes it. None: it cannot be written."""
+    """A string as it is, any other value as JSON. None if the value cannot be written."""
     if isinstance(value, str):
         return value
     try:
         return orjson.dumps(value).decode()
-    except TypeError:  # half a surrogate pair, or nested deeper than orjson writes: Python's own writer takes more
+    except TypeError:  # half a surrogate pair, or nested deeper than orjson writes: Python's own writer accepts more
         try:
             return json.dumps(value, separators=(",", ":"))
         except RecursionError:

@@ -1,6 +1,6 @@
-"""The query of a request for one endpoint: what is held back from a shadow, and what the configuration changes. Pure.
+"""Edits a request's query: removes credentials for shadows, and makes the configuration's changes. Pure.
 
-Parameters are cut out of the target's text and others put in: every other byte stays, in its place and its spelling.
+Parameters are cut out of the target's text, replaced or added. Every other byte stays as it is.
 """
 
 import re
@@ -12,32 +12,32 @@ from urllib.parse import quote, unquote_plus
 from shadowproxy.credential_values import PATH_PARAMETER, PIECES, is_credential_piece, is_plain_query
 
 REMEMBERED = 1024
-"""Bytes of a target. What a shadow is asked of a longer one is worked out each time."""
+"""Bytes. The result for a target is cached unless the target is longer."""
 
 
 def remove_credentials(target: bytes) -> bytes:
-    """The target without the parameters that carry credentials: the same object where there are none."""
+    """The target without the parameters that carry credentials: the same object if it has none."""
     if b"?" not in target and b"=" not in target:
         return target
-    return (_remembered if len(target) <= REMEMBERED else _without_credentials)(target)
+    return (_cut_credentials_cached if len(target) <= REMEMBERED else _cut_credentials)(target)
 
 
-def _without_credentials(target: bytes) -> bytes:
+def _cut_credentials(target: bytes) -> bytes:
     text = _text(target)
     path, mark, query = text.partition("?")
     if "=" not in path and is_plain_query(query):
         return target
-    passed_path = PATH_PARAMETER.sub(lambda match: "" if is_credential_piece(match[0][1:]) else match[0], path)
-    passed_query = edit_query(mark + query, lambda piece: None if is_credential_piece(piece) else piece)
-    held_back = len(passed_path) + len(passed_query) < len(text)
-    return _raw(passed_path + passed_query) if held_back else target
+    kept_path = PATH_PARAMETER.sub(lambda match: "" if is_credential_piece(match[0][1:]) else match[0], path)
+    kept_query = edit_query(mark + query, lambda piece: None if is_credential_piece(piece) else piece)
+    held_back = len(kept_path) + len(kept_query) < len(text)
+    return _raw(kept_path + kept_query) if held_back else target
 
 
-_remembered = lru_cache(1024)(_without_credentials)
+_cut_credentials_cached = lru_cache(1024)(_cut_credentials)
 
 
 def edit_query(query: str, edit: Callable[[str], str | None]) -> str:
-    """A query with its question mark, if any, of whose pieces each is what `edit` makes of it; None takes it out."""
+    """Apply `edit` to each piece of a query, which may begin with its question mark; None removes the piece."""
     left: list[str] = []
     is_less = False
     begins = 0
@@ -48,7 +48,7 @@ def edit_query(query: str, edit: Callable[[str], str | None]) -> str:
         if piece is None:
             is_less = True
         else:
-            # What is first now follows the question mark; a fragment stays one.
+            # The first piece that is left follows the question mark, unless it is a fragment.
             first = is_less and not left and query[begins] != "#"
             left.append(("?" if first else query[begins]) + piece)
         begins = ends
@@ -57,8 +57,8 @@ def edit_query(query: str, edit: Callable[[str], str | None]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QueryEdits:
-    """`removed` are names, percent-decoded, exactly as callers write them. Each of `put`, a name and how the parameter
-    is written, replaces the first parameter of its name in place and removes the others, or is added at the end.
+    """`removed` are percent-decoded names; case matters. Each of `put`, a name and its parameter as written, replaces
+    the first parameter of that name in place and removes the others, or is added at the end.
     """
 
     removed: frozenset[str] = frozenset()
@@ -70,7 +70,7 @@ class QueryEdits:
         return cls(frozenset(removed), written)
 
     def target(self, target: bytes) -> bytes:
-        """The target with the changes made: the same object where there are none to be made."""
+        """The target with the changes made: the same object if nothing changes."""
         if not self.removed and not self.put:
             return target
         text, hash_, fragment = _text(target).partition("#")

@@ -1,8 +1,8 @@
-"""What the configuration changes in a shadow's request: its path, and values in its JSON body. Pure.
+"""Rewrites a shadow's request as the configuration says: its path, and values in its JSON body. Pure.
 
-A value is cut out of the body's text and another put in its place, and every other byte stays: to parse the body and
-write it again would change the digits of its numbers (1.10, or an ID of more than 64 bits), and the shadow would answer
-another question than live.
+A value is cut out of the body's text and another put in its place; every other byte stays. Parsing the body and writing
+it again would change the digits of its numbers (1.10, or an ID of more than 64 bits), so that the shadow would answer a
+different question than live.
 """
 
 import re
@@ -30,9 +30,9 @@ BODY_FIELDS = frozenset(
         b"x-ms-content-sha256",
     }
 )
-"""Fields that tell of the bytes of a body (RFC 9530, RFC 9421): of a changed one they would be a lie, so they go."""
+"""Fields that describe the bytes of a body (RFC 9530, RFC 9421). They would be wrong for a changed body."""
 
-# These read JSON that a parser has accepted, and so need not tell good from bad.
+# These patterns run on JSON that a parser has accepted, so they need not detect errors.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _SCALAR = re.compile(rb"[^\s,\]}]++")
 _QUOTE_OR_BRACKET = re.compile(rb'["\[\]{}]')
@@ -45,7 +45,7 @@ _QUOTE, _BACKSLASH = b'"\\'
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """`paths`: whole path to whole path. `values`: JSON pointer tokens, and the JSON that takes the place."""
+    """`paths` maps whole paths to whole paths. `values` are JSON pointers, as tokens, with the JSON to put there."""
 
     paths: Mapping[bytes, bytes]
     values: tuple[tuple[tuple[str, ...], bytes], ...]
@@ -58,24 +58,24 @@ class Rewrite:
         )
 
     def target(self, target: bytes) -> bytes:
-        """The target with its path replaced, if it is one of `paths`; the query stays."""
+        """The target with its path replaced if it is in `paths`; the query stays."""
         if not self.paths:
             return target
         path, mark, query = target.partition(b"?")
         return self.paths.get(path, path) + mark + query
 
     def message(self, fields: list[Field], body: bytes) -> tuple[list[Field], bytes]:
-        """Fields and body with `values` put in where the body's JSON has such a place; as they are where it has none.
+        """Fields and body with `values` put in, each if the body's JSON has its pointer; unchanged if it has none.
 
-        A body that was coded is sent plain once it is changed. Raises NotRead where there is a body, and it cannot be
-        searched: then the shadow would be asked another question than was meant, and somebody should know.
+        A coded body is sent without its coding once it is changed. Raises NotRead if there is a body and it cannot be
+        searched: the shadow then gets a different question than was intended, which must be logged.
         """
         if not self.values or not body:
             return fields, body
         text = json_text(fields, body)
         changed = text
         for tokens, replacement in self.values:
-            # Replaced, never added: a request without the field is not the one that was meant.
+            # Replaced, never added: a request without the field is not one that the setting is for.
             begin = _find(changed, tokens)
             if begin is not None:
                 end = _end(changed, begin)
@@ -87,9 +87,9 @@ class Rewrite:
 
 
 def raw_value_at(text: bytes, tokens: Sequence[str]) -> bytes | None:
-    """The part of a JSON text that a pointer leads to, byte for byte; None where there is none.
+    """The part of a JSON text that a pointer leads to, byte for byte; None if it leads nowhere.
 
-    The text is one that a parser has accepted. Of a key that comes twice the last is meant, as parsers mean it.
+    A parser must have accepted the text. If a key occurs twice the last one counts, as it does for parsers.
     """
     begin = _find(text, tokens)
     if begin is None:
@@ -99,7 +99,7 @@ def raw_value_at(text: bytes, tokens: Sequence[str]) -> bytes | None:
 
 
 def _find(body: bytes, tokens: Sequence[str]) -> int | None:
-    """Where the value begins that a JSON pointer leads to."""
+    """The index at which the value begins that a JSON pointer leads to."""
     at: int | None = _past(_SPACE, body, 3 if body.startswith(_BOM) else 0)
     for token in tokens:
         if at is None or body[at] not in b"[{":
@@ -109,7 +109,10 @@ def _find(body: bytes, tokens: Sequence[str]) -> int | None:
 
 
 def _child(body: bytes, at: int, name: str) -> int | None:
-    """Where in the array or object that begins at `at` the value of that index or key begins; the last of several."""
+    """The index at which an element of the array or object at `at` begins; None if it has no such element.
+
+    `name` is the element's number or key; if a key occurs twice the last one counts.
+    """
     in_object = body[at] == 0x7B  # "{"
     found = None
     index = 0
@@ -134,7 +137,7 @@ def _key(text: bytes) -> Any:
 
 
 def _end(body: bytes, at: int) -> int:
-    """Where the value that begins at `at` ends."""
+    """The index at which the value that begins at `at` ends."""
     if body[at] == _QUOTE:
         return _string_end(body, at)
     if body[at] not in b"[{":
@@ -153,7 +156,7 @@ def _end(body: bytes, at: int) -> int:
 
 
 def _string_end(body: bytes, at: int) -> int:
-    end = body.find(b'"', at + 1)  # ten times as fast as the pattern, which a string of megabytes would notice
+    end = body.find(b'"', at + 1)  # ten times as fast as the pattern, which matters for strings of megabytes
     return end + 1 if body[end - 1] != _BACKSLASH else _past(_STRING, body, at)
 
 

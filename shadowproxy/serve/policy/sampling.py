@@ -1,4 +1,4 @@
-"""Which requests a shadow is asked. Pure, and the same for every shadow, worker and replica."""
+"""Decides which requests a shadow gets. Pure; every worker and replica decides alike."""
 
 import fnmatch
 import re
@@ -11,20 +11,20 @@ from urllib.parse import unquote_plus
 
 from shadowproxy.exchange import Field, Fields, Request
 from shadowproxy.serve.policy.headers import find
-from shadowproxy.serve.policy.payload import JsonBody, NotJson, NotRead, at, child, text_of
+from shadowproxy.serve.policy.payload import JsonBody, NotJson, NotRead, child, text_of, value_at
 
 Key = Callable[[Request, JsonBody | None], str | None]
-"""What of a request decides its bucket; None where the request has no such thing."""
+"""Reads the sampling key of a request; None if the request has none."""
 
 
 class Position(Protocol):
-    """A request's place in [0, 100). `body` is one that others read too, None where nobody else does."""
+    """The position of a request in [0, 100). `body` is given if others may read it too, so that it is parsed once."""
 
     def __call__(self, request: Request, body: JsonBody | None = None, /) -> float: ...
 
 
 class NotChosen(StrEnum):
-    """Why a request is not chosen for a shadow. A closed set, of which each is counted."""
+    """Why a request is not chosen for a shadow. A closed set; each reason is counted."""
 
     PERCENT = "percent"
     METHOD = "method"
@@ -33,20 +33,23 @@ class NotChosen(StrEnum):
 
 
 def bucket(salt: str, key: str) -> float:
-    """A number in [0, 100) that depends on `salt` and `key` alone. Chosen when below `percent`: 5 % is within 10 %."""
+    """A number in [0, 100) that depends on `salt` and `key` alone.
+
+    A request is chosen if its number is below `percent`: all that 5 % chooses, 10 % chooses too.
+    """
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
     return (int.from_bytes(digest) >> 11) * (100.0 / (1 << 53))  # 53 bits: exact in a float, so never 100.0
 
 
 def sampler(key: str, salt: str) -> Position:
-    """The bucket of a request by the config's `sampling`. A request without that key goes by its request ID."""
+    """Positions by the configuration's `sampling`. A request without the key is sampled by its request ID."""
     read = _key(key)
 
-    def of(request: Request, body: JsonBody | None = None, /) -> float:
+    def position(request: Request, body: JsonBody | None = None, /) -> float:
         value = read(request, body)
         return bucket(salt, request.id if value is None else value)
 
-    return of
+    return position
 
 
 def _key(key: str) -> Key:
@@ -67,7 +70,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _cookie(request: Request, name: str) -> str | None:
-    # Not http.cookies: one pair that it does not like, a JSON value or a name with brackets, and it reads none of them.
+    # Not http.cookies: if one pair holds a JSON value or a name with brackets, it reads none of them.
     for field, value in request.fields:
         if field.lower() == b"cookie":
             for pair in value.decode("latin-1").split(";"):
@@ -79,30 +82,30 @@ def _cookie(request: Request, name: str) -> str | None:
 
 def _json(body: JsonBody, tokens: Sequence[str]) -> str | None:
     try:
-        return text_of(at(body.value(), tokens))
+        return text_of(value_at(body.value(), tokens))
     except (NotRead, LookupError):
         return None
 
 
 def pointer_tokens(pointer: str) -> tuple[str, ...]:
-    """RFC 6901: the names and indices of a JSON pointer."""
+    """The names and indices of a JSON pointer (RFC 6901)."""
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
 
 
-Globs = tuple[tuple[bytes, re.Pattern[str]], ...]
-Places = tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]
+HeaderGlobs = tuple[tuple[bytes, re.Pattern[str]], ...]
+JsonGlobs = tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]
 
 _OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
 
 
 @dataclass(frozen=True, slots=True)
 class Unless:
-    """A shadow's `match.not`, ready to ask: a request for which any one part holds is left out."""
+    """A shadow's `match.not`, compiled. A request is left out if any one part applies to it."""
 
     methods: frozenset[str]
     paths: tuple[re.Pattern[str], ...]
-    headers: Globs
-    json: Places
+    headers: HeaderGlobs
+    json: JsonGlobs
 
     @classmethod
     def of(
@@ -112,10 +115,10 @@ class Unless:
         headers: Mapping[str, str] | None = None,
         json: Mapping[str, str] | None = None,
     ) -> "Unless":
-        return cls(frozenset(methods), _paths(paths), _headers(headers), _places(json))
+        return cls(frozenset(methods), _path_globs(paths), _header_globs(headers), _json_globs(json))
 
-    def head(self, request: Request) -> bool:
-        """Whether the request is left out for what stands before its body."""
+    def leaves_out(self, request: Request) -> bool:
+        """Whether the request is left out because of its method, path or header fields."""
         if self.methods and (
             "*" in self.methods
             or any(method in self.methods for method in methods_of(request.method, request.fields, request.target))
@@ -128,12 +131,12 @@ class Unless:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A shadow's `match`, ready to ask. Empty parts match everything; `*` in a glob matches slashes too."""
+    """A shadow's `match`, compiled. Empty parts match everything; `*` in a glob matches slashes too."""
 
     methods: frozenset[str]
     paths: tuple[re.Pattern[str], ...]
-    headers: Globs
-    json: Places
+    headers: HeaderGlobs
+    json: JsonGlobs
     unless: Unless | None
 
     @classmethod
@@ -146,8 +149,8 @@ class Match:
         unless: Unless | None = None,
     ) -> "Match":
         named = frozenset() if "*" in methods else frozenset(methods)
-        left_out = None if unless == Unless.of() else unless  # most leave nothing out: then nothing is looked for
-        return cls(named, _paths(paths), _headers(headers), _places(json), left_out)
+        left_out = None if unless == Unless.of() else unless  # most leave nothing out, so there is nothing to check
+        return cls(named, _path_globs(paths), _header_globs(headers), _json_globs(json), left_out)
 
     @property
     def reads_body(self) -> bool:
@@ -157,27 +160,29 @@ class Match:
         return self.reason_not_chosen(request) is None
 
     def reason_not_chosen(self, request: Request, body: JsonBody | None = None) -> NotChosen | None:
-        """Why the shadow is not asked this request, None where it is. The body is looked at last, if at all."""
+        """Why the request does not match, None if it does. The body is read last, and only if needed."""
         if self.methods:
             if request.method not in self.methods:
                 return NotChosen.METHOD
-            if request.method == "POST" and not self.methods.issuperset(_overriding(request.fields, request.target)):
+            if request.method == "POST" and not self.methods.issuperset(
+                _override_methods(request.fields, request.target)
+            ):
                 return NotChosen.METHOD
         if self.paths and not _on_path(request, self.paths):
             return NotChosen.MATCH
         if self.headers and not all(_has(request.fields, name, glob) for name, glob in self.headers):
             return NotChosen.MATCH
-        if self.unless is not None and self.unless.head(request):
+        if self.unless is not None and self.unless.leaves_out(request):
             return NotChosen.MATCH
-        return self._misses_body(body or JsonBody(request)) if self.reads_body else None
+        return self._body_reason(body or JsonBody(request)) if self.reads_body else None
 
-    def _misses_body(self, body: JsonBody) -> NotChosen | None:
+    def _body_reason(self, body: JsonBody) -> NotChosen | None:
         try:
             value = body.value()
         except NotJson:
             return NotChosen.MATCH if self.json else None
         except NotRead:
-            # It may hold what `not` leaves out, and nobody can say so: the safe side is not to ask.
+            # It may hold what `not` leaves out. It cannot be checked, so not mirroring it is the safe choice.
             return NotChosen.UNREAD_BODY
         if not all(_fits(value, tokens, 0, glob) for tokens, glob in self.json):
             return NotChosen.MATCH
@@ -185,31 +190,33 @@ class Match:
         return NotChosen.MATCH if any(_fits(value, tokens, 0, glob) for tokens, glob in left_out) else None
 
 
-def _paths(globs: Sequence[str]) -> tuple[re.Pattern[str], ...]:
+def _path_globs(globs: Sequence[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(fnmatch.translate(glob)) for glob in globs)
 
 
-def _headers(globs: Mapping[str, str] | None) -> Globs:
+def _header_globs(globs: Mapping[str, str] | None) -> HeaderGlobs:
     return tuple((name.lower().encode(), re.compile(fnmatch.translate(glob))) for name, glob in (globs or {}).items())
 
 
-def _places(globs: Mapping[str, str] | None) -> Places:
+def _json_globs(globs: Mapping[str, str] | None) -> JsonGlobs:
     return tuple(
         (pointer_tokens(pointer), re.compile(fnmatch.translate(glob))) for pointer, glob in (globs or {}).items()
     )
 
 
 def methods_of(method: str, fields: Fields, target: bytes) -> list[str]:
-    """The method, and those that a POST asks its server to take it for."""
-    return [method, *(_overriding(fields, target) if method == "POST" else ())]
+    """The method, and the methods that a POST asks its server to treat it as."""
+    return [method, *(_override_methods(fields, target) if method == "POST" else ())]
 
 
-def _overriding(fields: Fields, target: bytes) -> list[str]:
-    """The methods that a POST asks to be taken for, by a header field or by `_method` in its query. Many frameworks do
-    that, Rails, Laravel, Spring and Express among them, for callers who can send no PUT and no DELETE."""
+def _override_methods(fields: Fields, target: bytes) -> list[str]:
+    """The methods that a POST asks to be treated as, by a header field or by `_method` in its query.
+
+    Many frameworks offer that, among them Rails, Laravel, Spring and Express, for callers that send no PUT or DELETE.
+    """
     found: list[str] = []
     for name, value in fields:
-        size = len(name)  # first: nearly no field has one of these, and each request is looked at
+        size = len(name)  # the size first: hardly any field has one of these, and every request is checked
         if (size == 22 or size == 17 or size == 13) and name.lower() in _OVERRIDES:
             found.extend([part.strip().upper() for part in value.decode("latin-1").split(",")])
     if b"method=" in target:  # the underscore may be percent-encoded
@@ -230,7 +237,7 @@ def _has(fields: Sequence[Field], name: bytes, glob: re.Pattern[str]) -> bool:
 
 
 def _fits(value: Any, tokens: Sequence[str], step: int, glob: re.Pattern[str]) -> bool:
-    """Whether a value that a pointer leads to fits a glob; `*` is any one name or index, of which one is enough."""
+    """Whether a value that the pointer leads to fits a glob. `*` is any one name or index; one that fits is enough."""
     if step == len(tokens):
         text = text_of(value)
         return text is not None and glob.match(text) is not None
@@ -246,14 +253,16 @@ def _fits(value: Any, tokens: Sequence[str], step: int, glob: re.Pattern[str]) -
 
 
 WINDOW: Final = 50
+"""Requests."""
+
 FEW: Final = 5
-"""So few different keys among so many requests do not tell them apart: `percent` then chooses among a handful."""
+"""With no more different keys than this in a window, `percent` chooses among a handful of keys, not among requests."""
 
 
-class Keys:
-    """Whether the sampling keys tell requests apart, from WINDOW requests to the next WINDOW.
+class KeyRepeats:
+    """Counts how often sampling keys repeat within each window of WINDOW requests.
 
-    `first` and `again` count the requests whose key had not, or had, come before within its window.
+    `first` counts the requests whose key is new in their window, `again` the others.
     """
 
     def __init__(self) -> None:
@@ -263,7 +272,7 @@ class Keys:
         self._left = WINDOW
 
     def add(self, position: float) -> int | None:
-        """Count a request by its position. At the end of a window with no more than FEW keys, how many there were."""
+        """Count a request by its position. At the end of a window with at most FEW keys: how many; else None."""
         if position in self._seen:
             self.again += 1
         else:
@@ -277,6 +286,6 @@ class Keys:
         return few if few <= FEW else None
 
     def start_over(self) -> None:
-        """Begin the next window: another configuration may have another key."""
+        """Begin a new window."""
         self._seen.clear()
         self._left = WINDOW

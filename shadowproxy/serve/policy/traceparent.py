@@ -1,4 +1,4 @@
-"""The field that carries a trace from one program to the next (W3C Trace Context)."""
+"""The `traceparent` field, which carries a trace from one program to the next (W3C Trace Context)."""
 
 import re
 
@@ -7,7 +7,7 @@ _SAMPLED = 1
 
 
 class TraceParent:
-    """A `traceparent` field: which trace a request belongs to, and which span of it sent it. Hexadecimal digits."""
+    """The trace that a request belongs to, and the span that sent it. IDs are hexadecimal digits."""
 
     __slots__ = ("flags", "more", "span", "trace", "version")
 
@@ -20,7 +20,7 @@ class TraceParent:
 
     @classmethod
     def of(cls, value: bytes) -> "TraceParent | None":
-        """None where it is none (W3C Trace Context section 3.2.2): then nobody may go on with it."""
+        """The field's value, parsed; None if it is invalid (W3C Trace Context section 3.2.2)."""
         match = _TRACE_PARENT.fullmatch(value)
         if match is None:
             return None
@@ -34,5 +34,5 @@ class TraceParent:
         return bool(self.flags & _SAMPLED)
 
     def unsampled(self, span: str) -> bytes:
-        """The same trace as another span passes it on, without asking anybody to record it."""
+        """The field's value for a request that `span` sends: the same trace, marked as not sampled."""
         return b"%b-%b-%b-%02x%b" % (self.version, self.trace, span.encode(), self.flags & ~_SAMPLED, self.more)

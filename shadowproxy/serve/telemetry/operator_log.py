@@ -1,16 +1,16 @@
-"""The operator's log: what the sidecar has to say of itself, on standard error, without ever waiting for its reader.
+"""The operator's log: the process's own log on standard error. Logging never waits for the log's reader.
 
 Its rules:
 
-- Nobody who says something waits. Lines go through a bounded queue to a thread of their own; how many had to be dropped
-  is said as soon as there is room again.
-- One event is one line, whatever is in it: what could end a line, or move a terminal's cursor, is escaped.
-- No bodies, no field values, no queries. Of an exception there is its type and where it was raised; its words may quote
-  a request, and are left out.
-- What fails again and again is told at the 1st, 2nd, 4th, 8th ... time: `Repeats`.
+- Lines go through a bounded queue to a thread of their own, so logging never blocks. The number of dropped lines is
+  logged as soon as the queue has room again.
+- One event is one line, whatever is in it: characters that could end a line or move a terminal's cursor are escaped.
+- No bodies, no field values, no queries. Exceptions are logged with their type and where they were raised; their
+  message is left out, because it may quote a request.
+- Repeated failures are logged at the 1st, 2nd, 4th, 8th ... time: `Repeats`.
 
-Who has something to say calls `logging` with `extra={"event": ..., ...}`: a name that alarms can hang on, and the
-values that are in the words. docs/logging.md lists them all.
+Modules call `logging` with `extra={"event": ..., ...}`: a name for alarms to match, and the values that the message
+contains. docs/logging.md lists all events.
 """
 
 import contextlib
@@ -30,22 +30,22 @@ from typing import Any, Literal, TextIO
 from shadowproxy.redaction import Redaction
 
 WAITING = 1000
-"""Lines that may wait for a reader that does not read, besides those of requests; more are dropped."""
+"""Lines that may wait for the log's reader, besides those of the access log; more are dropped."""
 
 ACCESS_WAITING = 4000
-"""Lines of requests that may wait. An event finds room even when this many do."""
+"""Access log lines that may wait. Events have room even when so many wait."""
 
 BATCH = 200
-"""Lines that one write may carry: with a line for every request, a write for each would be most of the work."""
+"""Lines that one write may carry: with an access log, one write per line would be most of the work."""
 
 PATIENCE = 1.0
 """Seconds that `close` waits for a slow reader."""
 
 QUIET = 60.0
-"""Seconds without a failure after which the next one of its kind is told as the first again."""
+"""Seconds without a failure after which the next one of its kind counts as the first again."""
 
 PATH_MOST = 1000
-"""Characters of a path in a request's line; a longer one is cut."""
+"""Characters of a path in the access log; a longer path is cut."""
 
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["auto", "json", "text"]
@@ -53,12 +53,12 @@ Form = Literal["auto", "json", "text"]
 _REDACTION = Redaction()
 _OWN = "shadowproxy"
 _BARE = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""What every record has. The rest is what the one who spoke put in `extra`."""
+"""The attributes of every log record. Others come from `extra`."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorLogSettings:
-    """How much is told, and how: `auto` is text on a terminal and JSON elsewhere. `access`: a line for each request."""
+    """What is logged, and how: `auto` is text on a terminal and JSON elsewhere. `access`: a line for each request."""
 
     level: Level = "info"
     form: Form = "auto"
@@ -67,9 +67,9 @@ class OperatorLogSettings:
 
 @dataclass(frozen=True, slots=True)
 class AccessLine:
-    """One request, as its line tells it. `status` is what the caller was answered, None where it was nothing.
+    """The values of a request's line in the access log. `status` is None if the caller got no answer.
 
-    `outcome` is live's, or `refused`. `sent` is bytes of the answer's body.
+    `outcome` is live's, or `refused`. `sent` is the answer body's size in bytes.
     """
 
     request_id: str
@@ -82,34 +82,34 @@ class AccessLine:
 
 
 class Repeats:
-    """Which of many failures alike are worth a line: of each kind the 1st, 2nd, 4th, 8th ...
+    """Decides which of many similar failures get a line: the 1st, 2nd, 4th, 8th ... of each kind.
 
-    A kind that was not heard of for QUIET seconds begins anew: tomorrow's outage must not be the 1025th of today's.
+    A kind with no failure for QUIET seconds is counted from 1 again: tomorrow's outage must not be today's 1025th.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._heard: dict[tuple[str, ...], tuple[int, float]] = {}
+        self._counts: dict[tuple[str, ...], tuple[int, float]] = {}
 
     def __repr__(self) -> str:
-        return f"<Repeats {self._heard}>"
+        return f"<Repeats {self._counts}>"
 
     def worth_logging(self, *kind: str) -> int:
-        """Count one more of `kind`: how many there have been, where that is to be told, else 0."""
+        """Count one more of `kind`. Return how many there were if this one gets a line, else 0."""
         now = self._clock()
-        count, last = self._heard.get(kind, (0, now))
+        count, last = self._counts.get(kind, (0, now))
         count = count + 1 if now - last < QUIET else 1
-        self._heard[kind] = count, now
+        self._counts[kind] = count, now
         return count if count & (count - 1) == 0 else 0
 
 
 def times_text(count: int) -> str:
-    """` 4 times`, for the middle of a sentence; nothing for once."""
+    """` 4 times`, for the middle of a sentence; empty for once."""
     return f" {count} times" if count > 1 else ""
 
 
 class OperatorLog(logging.Handler):
-    """Writes lines from a daemon thread of its own. `close` waits at most PATIENCE seconds for a slow reader."""
+    """Writes lines in a daemon thread of its own. `close` waits at most PATIENCE seconds for a slow reader."""
 
     def __init__(self, form: Form = "text", stream: TextIO | None = None, worker: int | None = None) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class OperatorLog(logging.Handler):
         self._stream = sys.stderr if stream is None else stream
         if form == "auto":
             form = "text" if self._stream.isatty() else "json"
-        self._written = _as_json if form == "json" else _as_text
+        self._format = _as_json if form == "json" else _as_text
         self._waiting: queue.SimpleQueue[dict[str, Any] | tuple[float, AccessLine] | None] = queue.SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="shadowproxy-operator-log", daemon=True)
@@ -130,7 +130,7 @@ class OperatorLog(logging.Handler):
             self._waiting.put(_event(record))
 
     def access(self, line: AccessLine) -> None:
-        """Tell of one request. Never waits, and leaves the writing to the thread."""
+        """Log one request. Never waits: the thread writes the line."""
         if self._waiting.qsize() >= ACCESS_WAITING:
             self._dropped += 1
         else:
@@ -143,7 +143,7 @@ class OperatorLog(logging.Handler):
         super().close()
 
     def _write_all(self) -> None:
-        told = 0
+        reported = 0
         last = False
         while not last:
             taken = [self._waiting.get()]
@@ -152,22 +152,22 @@ class OperatorLog(logging.Handler):
                     taken.append(self._waiting.get_nowait())
             last = None in taken
             lines = [self._line(each) for each in taken if each is not None]
-            if (dropped := self._dropped) > told:
-                lines.append(self._line(_dropped(dropped - told)))
-                told = dropped
-            # OSError: the reader is gone; ValueError: the stream is closed. Either way there is nobody left to tell.
+            if (dropped := self._dropped) > reported:
+                lines.append(self._line(_dropped(dropped - reported)))
+                reported = dropped
+            # OSError: the reader is gone; ValueError: the stream is closed. Either way nobody can read the line.
             with contextlib.suppress(OSError, ValueError):
                 for piece in ["".join(lines)] if self._worker is None else _pieces(lines):
                     self._stream.write(piece)
                     self._stream.flush()
 
-    def _line(self, said: dict[str, Any] | tuple[float, AccessLine]) -> str:
-        event = _of_request(*said) if isinstance(said, tuple) else said
-        return self._written(event if self._worker is None else event | {"worker": self._worker})
+    def _line(self, waiting: dict[str, Any] | tuple[float, AccessLine]) -> str:
+        event = _access_event(*waiting) if isinstance(waiting, tuple) else waiting
+        return self._format(event if self._worker is None else event | {"worker": self._worker})
 
 
 def _pieces(lines: list[str]) -> Iterator[str]:
-    """The lines, together as long as a pipe takes them in one go: workers must not get into each other's lines."""
+    """The lines, joined into pieces that a pipe takes in one write: lines of several workers must not mix."""
     piece: list[str] = []
     size = 0
     for line in lines:
@@ -184,9 +184,9 @@ def _pieces(lines: list[str]) -> Iterator[str]:
 def opened(
     settings: OperatorLogSettings, stream: TextIO | None = None, worker: int | None = None
 ) -> Iterator[OperatorLog]:
-    """What every room says goes to standard error while this is open; of other libraries, warnings and worse.
+    """While this is open the program's log goes to standard error, with warnings and errors of other libraries.
 
-    Where there are several workers, `worker` says in each line which of them it is.
+    With several workers each line names its `worker`.
     """
     handler = OperatorLog(settings.form, stream, worker)
     root, own = logging.getLogger(), logging.getLogger(_OWN)
@@ -208,9 +208,9 @@ def opened(
 
 
 def _event(record: logging.LogRecord) -> dict[str, Any]:
-    """What a line holds, in the order in which it is written. Taken at once: arguments may change by and by."""
+    """A line's values in the order in which they are written. Read at once, because arguments may change later."""
     event: dict[str, Any] = {
-        "time": _written_time(record.created),
+        "time": _time_text(record.created),
         "level": record.levelname.lower(),
         "logger": record.name,
     }
@@ -221,15 +221,15 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
     event["message"] = record.getMessage()
     if own:
         event |= extras
-    else:  # what others attach may be anything, and the further lines of asyncio's words quote exceptions
+    else:  # other libraries attach anything, and asyncio's messages quote exceptions after their first line
         event["message"] = event["message"].partition("\n")[0]
     if record.exc_info and record.exc_info[1] is not None:
-        event["exception"], event["traceback"] = _of_exception(record.exc_info[1])
+        event["exception"], event["traceback"] = _exception_values(record.exc_info[1])
     return event
 
 
-def _of_exception(error: BaseException) -> tuple[str, list[str]]:
-    """An exception's type, and the places it came by, the innermost last; an OSError's reason is the system's."""
+def _exception_values(error: BaseException) -> tuple[str, list[str]]:
+    """An exception's type, for an OSError with the system's reason, and the lines of code it passed, innermost last."""
     name = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         name = f"{name}: {error.strerror}"
@@ -237,11 +237,11 @@ def _of_exception(error: BaseException) -> tuple[str, list[str]]:
     return name, [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
 
 
-def _of_request(at: float, line: AccessLine) -> dict[str, Any]:
+def _access_event(at: float, line: AccessLine) -> dict[str, Any]:
     path = _REDACTION.path(line.target.partition(b"?")[0].decode("latin-1"))
     path = path if len(path) <= PATH_MOST else f"{path[:PATH_MOST]}…"
     return {
-        "time": _written_time(at),
+        "time": _time_text(at),
         "level": "info",
         "logger": "shadowproxy.access",
         "event": "access",
@@ -259,17 +259,17 @@ def _of_request(at: float, line: AccessLine) -> dict[str, Any]:
 
 def _dropped(count: int) -> dict[str, Any]:
     return {
-        "time": _written_time(time.time()),
+        "time": _time_text(time.time()),
         "level": "warning",
         "logger": __name__,
         "event": "lines_dropped",
-        "message": f"{count} lines of this log were dropped: nobody read it fast enough",
+        "message": f"dropped {count} lines of this log: its reader is too slow",
         "count": count,
     }
 
 
-def _written_time(seconds: float) -> str:
-    """UTC, as in the records of the log, so that the two can be laid side by side."""
+def _time_text(seconds: float) -> str:
+    """UTC in the form of the log's records, so that the two can be compared."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -281,16 +281,16 @@ def _as_json(event: dict[str, Any]) -> str:
 
 
 def _as_text(event: dict[str, Any]) -> str:
-    speaker = f"worker {event['worker']}: " if "worker" in event else ""
-    lines = [f"{event['time']} {event['level'].upper()} {speaker}{event['message']}"]
+    worker = f"worker {event['worker']}: " if "worker" in event else ""
+    lines = [f"{event['time']} {event['level'].upper()} {worker}{event['message']}"]
     if "exception" in event:
-        # Indented, so that nothing in them can look like a line of its own.
+        # Indented, so that none of it looks like a separate event.
         lines += [f"    at {place}" for place in event["traceback"]] + [f"    {event['exception']}"]
     return "".join(f"{_escaped(line)}\n" for line in lines)
 
 
 def _escaped(text: str) -> str:
-    """`text` on one line, and harmless to a terminal: what is not printable in the sense of Unicode is spelled out."""
+    """`text` on one line and harmless to a terminal: characters that Unicode calls unprintable are escaped."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -1,4 +1,4 @@
-"""Spans to a collector, by OpenTelemetry's SDK: the only module that knows it. When, and what: tracing.py."""
+"""Sends spans to a collector by OpenTelemetry's SDK. No other module uses the SDK; tracing.py has the rules."""
 
 import logging
 import os
@@ -32,31 +32,31 @@ from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 from shadowproxy.serve.telemetry.spans import Destination, spans
 
 FLUSH = 3.0
-"""Seconds that `close` gives a slow collector for the spans that wait for it."""
+"""Seconds that `close` waits for a slow collector to take the spans that are left."""
 
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_SPOKEN = "http/protobuf"
+_PROTOCOL = "http/protobuf"
 _PLACEHOLDER = re.compile(r"%(?:%|(?:\([^)]*\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[a-zA-Z])")
 _log = logging.getLogger(__name__)
 
 
 def open_tracer(instance: str, collector: str | None) -> "Tracer":
-    """A tracer that is set up by the environment's OTEL_* variables. Raises what the SDK raises of bad ones."""
+    """A tracer that is set up by the environment's OTEL_* variables. If these are bad it raises what the SDK raises."""
     library = logging.getLogger("opentelemetry")
     library.propagate = False
-    library.handlers = [_Library()]
-    protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _SPOKEN)
-    if protocol != _SPOKEN:
+    library.handlers = [_SdkMessages()]
+    protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _PROTOCOL)
+    if protocol != _PROTOCOL:
         _log.warning(
-            "spans are told by %s (port 4318 of most collectors), not by %s",
-            _SPOKEN,
+            "sending spans by %s (port 4318 of most collectors), not by %s",
+            _PROTOCOL,
             protocol,
             extra={"event": "tracing_set_up"},
         )
-    named = OTELResourceDetector().detect().attributes  # what the environment says stands
+    named = OTELResourceDetector().detect().attributes  # the environment's names override ours
     own = {"service.name": "shadowproxy", "service.version": __version__, "service.instance.id": instance}
     ids = _Ids()
-    # Not at exit: by then the process must not wait any more. `close` is the end.
+    # No shutdown at exit: by then the process must not wait any more. `close` ends the SDK.
     provider = TracerProvider(resource=Resource.create({**own, **named}), id_generator=ids, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     shown = _without_credentials(collector or "http://localhost:4318")
@@ -70,7 +70,7 @@ def _without_credentials(url: str) -> str:
 
 
 class Tracer:
-    """Owns the SDK's provider, with its queue and its thread: `close` it. `tell` is for one thread, the journal's."""
+    """Owns the SDK's provider with its queue and thread; `close` ends them. Only the journal's thread calls `send`."""
 
     def __init__(self, provider: TracerProvider, ids: "_Ids") -> None:
         self._provider = provider
@@ -81,10 +81,10 @@ class Tracer:
     def send(
         self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], destinations: Mapping[str, Destination]
     ) -> None:
-        """Never waits for a collector, and never raises: a record is not to be lost for its spans."""
+        """Send an exchange's spans. Never waits for a collector and never raises: a record must not be lost."""
         try:
             self._send(exchange, verdicts, destinations)
-        except Exception:  # noqa: BLE001  # nobody says what the SDK raises
+        except Exception:  # noqa: BLE001  # the SDK does not document what it raises
             if count := self._repeats.worth_logging("defect"):
                 id = exchange.request.id
                 extra = {"event": "tracing_failed", "count": count, "request_id": id}
@@ -97,28 +97,28 @@ class Tracer:
         self._ids.trace = int(trace_id(exchange.request.record), 16)
         for span in spans(exchange, verdicts, destinations):
             self._ids.span = int(span.id, 16)
-            kind = SpanKind.CLIENT if span.asked else SpanKind.INTERNAL
-            told = self._tracer.start_span(
+            kind = SpanKind.CLIENT if span.sent else SpanKind.INTERNAL
+            started = self._tracer.start_span(
                 span.name, parent, kind, attributes=span.attributes, start_time=span.begin, record_exception=False
             )
             if span.error is not None:
-                told.set_status(Status(StatusCode.ERROR, span.error))
-            told.end(end_time=span.end)
+                started.set_status(Status(StatusCode.ERROR, span.error))
+            started.end(end_time=span.end)
             if parent is None:
-                parent = set_span_in_context(told, Context())  # live's comes first: the root of a trace begun here
+                parent = set_span_in_context(started, Context())  # the first span is live's: the root
 
     def close(self) -> None:
-        """Let the collector take what waits, for FLUSH seconds at most. Blocks."""
-        # By itself the SDK takes 30 s where a collector is down. What is left behind ends with the process.
+        """Wait, for at most FLUSH seconds, until the collector has taken the spans that are left. Blocks."""
+        # The SDK alone would wait 30 s for a collector that is down. The thread ends with the process.
         closing = threading.Thread(target=self._provider.shutdown, name="shadowproxy-tracing", daemon=True)
         closing.start()
         closing.join(FLUSH)
         if closing.is_alive():
-            _log.warning("no more spans are told: the collector is too slow", extra={"event": "tracing_failed"})
+            _log.warning("dropping the last spans: the collector is too slow", extra={"event": "tracing_failed"})
 
 
 class _Ids(IdGenerator):
-    """Gives the IDs that it was told to give: those of the span that is being made."""
+    """Returns the IDs that are set: those of the span that is being made."""
 
     def __init__(self) -> None:
         self.trace = 0
@@ -131,14 +131,14 @@ class _Ids(IdGenerator):
         return self.span
 
     def is_trace_id_random(self) -> bool:
-        return True  # a hash of what is random
+        return True  # a hash of random bits
 
 
-class _Library(logging.Handler):
-    """Passes on what the SDK has to say, as often as it is worth it: a dead collector has it speak every few seconds.
+class _SdkMessages(logging.Handler):
+    """Logs the SDK's messages, repeated ones rarely: with a dead collector the SDK logs every few seconds.
 
-    Only the exporter's lines pass with their arguments, which say what is wrong with the collector: elsewhere they
-    quote variables, which may hold credentials.
+    Only the exporter's messages keep their arguments, which say what is wrong with the collector. The arguments of
+    others quote variables, which may hold credentials.
     """
 
     def __init__(self) -> None:
@@ -149,16 +149,16 @@ class _Library(logging.Handler):
         words = record.getMessage() if record.name.endswith(".trace_exporter") else _unquoted(str(record.msg))
         if count := self._repeats.worth_logging(record.name, str(record.msg)):
             extra = {"event": "tracing_failed", "count": count}
-            _log.warning("OpenTelemetry said%s: %s", times_text(count), words, extra=extra)
+            _log.warning("OpenTelemetry reports%s: %s", times_text(count), words, extra=extra)
 
 
 def _unquoted(message: str) -> str:
-    """A message without its arguments: `...` stands for each."""
+    """A message with `...` instead of each argument."""
     return _PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else "...", message)
 
 
 def _caller(request: Request) -> Context | None:
-    """The span of the caller's that a request names, if it names one. Two of them are none."""
+    """The caller's span that the request's one `traceparent` names; None if it has none, or two."""
     named = [value for name, value in request.fields if name.lower() == b"traceparent"]
     trace = TraceParent.of(named[0]) if len(named) == 1 else None
     if trace is None:

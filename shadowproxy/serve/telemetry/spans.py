@@ -1,4 +1,4 @@
-"""A settled exchange as spans: live's, and one for each shadow. Pure; the rules are tracing.py's."""
+"""Makes spans from a settled exchange: live's, and one for each shadow. Pure; tracing.py has the rules."""
 
 import string
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ _REDACTION = Redaction()
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a leg's requests go. `base` is a URL to which a target is added, `target` what becomes of a target."""
+    """Where a leg's requests go. `base` is a URL to which a target is added, `target` rewrites a target."""
 
     base: str
     address: str
@@ -35,16 +35,17 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One leg, as a collector is told of it. Times are nanoseconds since the Unix epoch.
+    """One leg, as it is sent to a collector. Times are nanoseconds since the Unix epoch.
 
-    `asked`: something was sent to the endpoint, else it is a span of the proxy's own. `error` is None if all is well.
+    `sent`: the request was sent to the endpoint, else the span is internal to the proxy. `error` is None if the leg
+    succeeded.
     """
 
     name: str
     id: str
     begin: int
     end: int
-    asked: bool
+    sent: bool
     attributes: Mapping[str, str | int]
     error: str | None
 
@@ -101,9 +102,9 @@ def _span(
     if not isinstance(leg, Skipped):
         begin += round(leg.began_ms * 1e6)
         end = begin + round(leg.total_ms * 1e6)
-    asked = destination is not None and not isinstance(leg, Skipped)
+    sent = destination is not None and not isinstance(leg, Skipped)
     method = request.method if known else "HTTP"
-    return Span(f"{method} {name}", span_id(request.record, name), begin, end, asked, attributes, error)
+    return Span(f"{method} {name}", span_id(request.record, name), begin, end, sent, attributes, error)
 
 
 def _path(target: bytes) -> str:
