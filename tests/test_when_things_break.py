@@ -31,7 +31,7 @@ from fakes import (
 )
 
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve.callers import listener
+from shadowproxy.serve.callers import connection
 from shadowproxy.serve.upstreams import pool
 from shadowproxy.serve.upstreams.asking import IDLE_CLOSE
 from shadowproxy.serve.upstreams.endpoint import Endpoint
@@ -428,7 +428,7 @@ async def test_of_an_upload_that_still_comes_the_caller_can_send_the_rest_and_re
         await peer.head()
         await peer.send(answer(b"too much", status=413))
 
-    monkeypatch.setattr(listener, "LINGER", 0.2)
+    monkeypatch.setattr(connection, "LINGER", 0.2)
     async with proxy(script) as running:
         raw = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 10000000\r\n\r\n"
         async with await running.caller() as caller:
@@ -440,7 +440,7 @@ async def test_of_an_upload_that_still_comes_the_caller_can_send_the_rest_and_re
             assert not caller.gone.is_set()
             assert (await caller.answer()).status == 413
         async with await running.caller() as caller:  # but not for ever
-            monkeypatch.setattr(listener, "LINGER_MOST", 0.3)
+            monkeypatch.setattr(connection, "LINGER_MOST", 0.3)
             await caller.send(raw + bytes(300_000))
             with pytest.raises(ConnectionError):
                 await caller.drip(bytes(100), every=0.05)

@@ -28,7 +28,7 @@ from shadowproxy.serve.admin.openapi import document
 from shadowproxy.serve.admin.operated import Operated, Unconfirmed
 from shadowproxy.serve.admin.overview import Overview, sampling_keys, standing
 from shadowproxy.serve.admin.recent import MOST
-from shadowproxy.serve.callers.listener import Limits
+from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.http1.framing import FramingError
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
@@ -310,7 +310,7 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def refusal(reason: str, detail: str) -> tuple[list[Field], bytes]:
+def error_form(reason: str, detail: str) -> tuple[list[Field], bytes]:
     """Fields and body of the listener's own refusals, in the form of all that are told here."""
     answer = _refused(Refusal(400, reason, detail, HEADERS))  # the status line is the listener's
     return answer.raw_headers, bytes(answer.body)

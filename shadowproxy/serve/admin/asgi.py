@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from shadowproxy.serve.callers.listener import Call
+from shadowproxy.serve.callers.call import Call
 
 Message: TypeAlias = MutableMapping[str, Any]
 App: TypeAlias = Callable[

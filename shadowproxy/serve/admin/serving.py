@@ -43,7 +43,7 @@ async def serve_admin(
     )
     await overview.start()
     stack.push_async_callback(overview.stop)
-    server = Server(Asgi(built), limits=lambda: app.LIMITS, drain=1.0, refusal=app.refusal)
+    server = Server(Asgi(built), limits=lambda: app.LIMITS, drain=1.0, error_form=app.error_form)
     serving = asyncio.get_running_loop().create_task(server.serve(bound))
 
     async def stop() -> None:

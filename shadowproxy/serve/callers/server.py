@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shadowproxy.serve.callers.balance import Board, Taking
-from shadowproxy.serve.callers.listener import Application, Limits, Listener, Refusing, refusal
+from shadowproxy.serve.callers.connection import Application, CallerConnection
+from shadowproxy.serve.callers.errors import ErrorForm, error_response
+from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.telemetry.operator_log import Repeats
 
 
@@ -23,8 +25,8 @@ class Server:
     """Serves the callers that connect to one listening socket. Owns that socket, the connections and their tasks.
 
     `serve` sets `ready` once it accepts connections, and ends after `stop` is set: requests under way then have `drain`
-    seconds to be answered, or less if `hurry` is set. `limits` is asked with each connection; `refusal` is the form in
-    which a message that is not HTTP is answered. With a `part` the server is one of several workers.
+    seconds to be answered, or less if `hurry` is set. `limits` is called for each connection; `error_form` is how a
+    message that is not HTTP is answered. With a `part` the server is one of several workers.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class Server:
         *,
         limits: Callable[[], Limits],
         drain: float,
-        refusal: Refusing = refusal,
+        error_form: ErrorForm = error_response,
         part: Part | None = None,
     ) -> None:
         self.ready = asyncio.Event()
@@ -42,10 +44,10 @@ class Server:
         self.drain = drain
         self._app = app
         self._limits = limits
-        self._refusal = refusal
+        self._error_form = error_form
         self._part = part or Part(Board.of_one(), 0)
         self._repeats = Repeats()
-        self._connections: set[Listener] = set()
+        self._connections: set[CallerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -65,14 +67,14 @@ class Server:
         await taking.close()
         await self._finish()
 
-    def _protocol(self) -> Listener:
-        return Listener(
+    def _protocol(self) -> CallerConnection:
+        return CallerConnection(
             self._app,
             self._connections,
             self._tasks,
             limits=self._limits(),
             repeats=self._repeats,
-            refusal=self._refusal,
+            error_form=self._error_form,
         )
 
     async def _finish(self) -> None:
@@ -88,6 +90,6 @@ class Server:
         for task in tasks:
             task.cancel()
         for connection in list(self._connections):
-            connection.transport.abort()  # or it might bring another request, for which there is no log any more
+            connection.abort()  # or it might bring another request, for which there is no log any more
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # each has a record to settle

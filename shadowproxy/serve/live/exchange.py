@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from time import perf_counter
 
 from shadowproxy.exchange import Failure, Fields, Outcome, Reply, Request
-from shadowproxy.serve.callers.listener import Call
+from shadowproxy.serve.callers.call import Call
 from shadowproxy.serve.http1.pieces import Pieces
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import UnsettledExchange

@@ -12,7 +12,8 @@ from time import perf_counter
 from typing import Final
 
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply
-from shadowproxy.serve.callers.listener import CALLER_LEFT, BrokenOff, Call, refusal
+from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff, Call
+from shadowproxy.serve.callers.errors import error_response
 from shadowproxy.serve.http1.framing import FramingError
 from shadowproxy.serve.live.exchange import LiveExchange, Upload
 from shadowproxy.serve.live.service import FixedAnswer, Service
@@ -246,5 +247,5 @@ def _respond_error(
     call: Call, service: Service, status: int, reason: str, detail: str, request_id: str, *more: Field
 ) -> None:
     """Answer instead of live, with a JSON body that names the reason and the request ID."""
-    fields, body = refusal(reason, detail, request_id)
+    fields, body = error_response(reason, detail, request_id)
     call.start(status, service.add_request_id([*fields, *more], request_id), body=body, last=True)

@@ -17,7 +17,7 @@ from shadowproxy.record import Judgement, RecordedLeg
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import Redaction
-from shadowproxy.serve.callers.listener import Limits
+from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.live.service import FixedAnswer, Service
@@ -144,7 +144,7 @@ def journal_settings(config: Config) -> Settings:
     )
 
 
-def listener_limits(config: Config) -> Limits:
+def caller_limits(config: Config) -> Limits:
     limits = config.limits
     return Limits(
         headers=limits.headers,

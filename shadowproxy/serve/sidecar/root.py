@@ -151,7 +151,7 @@ class Sidecar(Program):
 
     async def _open_server(self, stack: AsyncExitStack, part: Part | None) -> None:
         self._server = Server(
-            self.proxy, limits=lambda: generation.listener_limits(self.config), drain=self.config.drain, part=part
+            self.proxy, limits=lambda: generation.caller_limits(self.config), drain=self.config.drain, part=part
         )
         self._server.hurry = self._hurry  # which may be set by now
         serving = asyncio.get_running_loop().create_task(self._server.serve(self._socket))

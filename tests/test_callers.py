@@ -12,7 +12,9 @@ import uvloop
 from conftest import StartProxy
 from fakes import CutOff, Peer, always, answer, chunk_of, silent, strict_ok
 
-from shadowproxy.serve.callers.listener import PARTS, Call, Limits, Listener
+from shadowproxy.serve.callers.call import Call
+from shadowproxy.serve.callers.connection import PARTS, CallerConnection
+from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.telemetry.operator_log import Repeats
 
 GET = b"GET /predict HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -69,10 +71,10 @@ def test_an_answer_begun_as_its_caller_leaves_is_nobodys_defect() -> None:
     begun = asyncio.Event()
 
     class Left:
-        listener: Listener
+        connection: CallerConnection
 
         async def answer(self, call: Call) -> None:
-            self.listener.transport.abort()
+            self.connection.abort()
             call.start(200, [])  # its head is to be written in the turn in which the connection is lost
             begun.set()
             await asyncio.Event().wait()
@@ -85,8 +87,8 @@ def test_an_answer_begun_as_its_caller_leaves_is_nobodys_defect() -> None:
             ours.setblocking(False)
             limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=5.0, idle_timeout=75.0)
             tasks: set[asyncio.Task[None]] = set()
-            app.listener = listener = Listener(app, set(), tasks, limits=limits, repeats=Repeats())
-            await loop.connect_accepted_socket(lambda: listener, ours)
+            app.connection = connection = CallerConnection(app, set(), tasks, limits=limits, repeats=Repeats())
+            await loop.connect_accepted_socket(lambda: connection, ours)
             callers.send(GET)
             await begun.wait()
             await asyncio.wait(tasks)
@@ -115,9 +117,9 @@ def test_a_last_answer_that_nobody_takes_is_given_up_and_one_that_is_taken_slowl
             ours.setblocking(False)
             callers.setblocking(False)
             limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=0.05, idle_timeout=75.0)
-            connections: set[Listener] = set()
-            listener = Listener(Long(), connections, set(), limits=limits, repeats=Repeats())
-            await loop.connect_accepted_socket(lambda: listener, ours)
+            connections: set[CallerConnection] = set()
+            connection = CallerConnection(Long(), connections, set(), limits=limits, repeats=Repeats())
+            await loop.connect_accepted_socket(lambda: connection, ours)
             callers.send(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
             taken = 0
             async with asyncio.timeout(5):

@@ -1,0 +1,357 @@
+"""The caller's side of a connection: it reads strictly, and every wait for the caller has an end.
+
+The rules:
+
+1. One request at a time. The next one's bytes stay unread in the buffer until the response before it is out, so
+   responses come in order and what is wrong with the second request cannot answer for the first.
+2. A request is parsed by framing.py and nothing else. What it rejects is answered once, and the connection ends.
+3. Every wait for the caller has a deadline: for a head, for a body, for room to write to, and for the next request.
+4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `wait_writable` waits while as much is
+   unwritten. No more than `PARTS` of chunks are read in one turn of the loop: a flood of tiny ones leaves the other
+   callers theirs.
+5. A caller who leaves before the response is complete ends the application's task at once, by cancelling it.
+6. A response that cannot be completed is broken off: never a last chunk, never filled up. Where only the end of the
+   connection would say that it is complete, it is reset.
+7. A connection that ends with unread bytes is closed for writing first and read on until nothing came for `LINGER`
+   seconds, and for `LINGER_MOST` at most: closed at once, it would be reset, and a reset can overtake the response (RFC
+   9112 section 9.6). A caller who sends for longer than that does not read before it is done.
+
+link.py has the states of a connection and which may follow which. server.py accepts the connections; when it stops it
+calls `shutdown` on each of them, and waits until they and their tasks are gone.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from typing import Final, Protocol, cast
+
+from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff, Call
+from shadowproxy.serve.callers.errors import ErrorForm, error_response
+from shadowproxy.serve.callers.link import HIGH_WATER, Limits, Link, State
+from shadowproxy.serve.http1 import framing
+from shadowproxy.serve.http1.framing import FramingError, Length
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
+
+PARTS = 600  # of chunks, read in one turn: half a millisecond
+PARTING = 0.25  # on shutdown, how long an idle connection may still bring a request that was already on its way
+LINGER = 2.0
+LINGER_MOST = 30.0  # what an early response leaves of an upload of some MB, by a slow line
+
+_IDLE: Final = State.IDLE
+_HEAD: Final = State.HEAD
+_REQUEST: Final = State.REQUEST
+_RESPONSE: Final = State.RESPONSE
+_REST: Final = State.REST
+_LINGERING: Final = State.LINGERING
+_CLOSING: Final = State.CLOSING
+_CLOSED: Final = State.CLOSED
+
+_RESET = struct.pack("ii", 1, 0)
+_log = logging.getLogger(__name__)
+
+
+class Application(Protocol):
+    """What answers callers."""
+
+    async def answer(self, call: Call) -> None:
+        """Raises what reading the call's body raises, and BrokenOff. Cancelled with CALLER_LEFT when the caller has."""
+
+
+class CallerConnection(asyncio.Protocol):
+    """One caller's connection.
+
+    `connections` has those that are open, `tasks` those that answer a request, of the server that it belongs to.
+    `repeats` is for all of its connections together; `error_form` is how a message that is not HTTP is answered.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        connections: "set[CallerConnection]",
+        tasks: set[asyncio.Task[None]],
+        *,
+        limits: Limits,
+        repeats: Repeats,
+        error_form: ErrorForm = error_response,
+    ) -> None:
+        self.link = Link(limits, repeats, expire=self._expired, complete=self._response_complete)
+        self.since = self.link.loop.time()
+        self._app = app
+        self._connections = connections
+        self._tasks = tasks
+        self._error_form = error_form
+        self._buffer = b""
+        self._call: Call | None = None  # from the state REQUEST on, until the next request
+        self._head_seen = 0  # bytes of a head whose end has not come; they have been checked
+        self._linger_until = 0.0  # by the loop's time
+        self._unsent = 0  # bytes, when last looked at while the connection closes
+
+    def __repr__(self) -> str:
+        return f"<CallerConnection {self.link.state}, {len(self._buffer)} bytes unread>"
+
+    # The server and the transport call these.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        link, limits = self.link, self.link.limits
+        link.transport = cast(asyncio.Transport, transport)
+        link.transport.set_write_buffer_limits(high=HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        link.client = peer if isinstance(peer, tuple) else None  # a Unix socket's is a path, or bytes without one
+        self._connections.add(self)
+        link.deadline.set(limits.idle_timeout)
+        if limits.connections is not None and len(self._connections) > limits.connections:
+            self._make_room(limits.connections)
+
+    def _make_room(self, most: int) -> None:
+        # The oldest and not the newest: probes must be answered, however many have connected and say nothing.
+        idle = [each for each in self._connections if each._call is None and each is not self]
+        leaving = min(idle, key=lambda each: each.since, default=self)
+        self._connections.discard(leaving)  # at once: many can come before the loop has closed it
+        leaving.abort()
+        if count := self.link.repeats.worth_logging("full"):
+            extra = {"event": "admin_full", "most": most, "count": count}
+            words = "the admin server has %d connections open, and closed one for the next%s"
+            _log.warning(words, most, times_text(count), extra=extra)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.link.move(_CLOSED)
+        self._connections.discard(self)
+        self.link.deadline.close()
+        self.link.resume_writing()
+        if self._call is not None and not self._call.answered and self._call.task is not None:
+            self._call.task.cancel(CALLER_LEFT)
+
+    def shutdown(self) -> None:
+        """Answer what was accepted, saying that the connection ends; an idle one ends after `PARTING`."""
+        self.link.stopping = True
+        if self.link.state is _IDLE:
+            self.link.deadline.set(PARTING)
+
+    def abort(self) -> None:
+        """Close at once, whatever is unsent."""
+        self.link.transport.abort()
+
+    def pause_writing(self) -> None:
+        self.link.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.link.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        if self.link.state is _LINGERING:
+            self._linger()
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        self._advance()
+
+    # Reading.
+
+    def _advance(self) -> None:
+        try:
+            if self._call is None and not self._begin():
+                return
+            self._feed()
+        except FramingError as error:
+            self._reject(error)
+
+    def _begin(self) -> bool:
+        """Read a head if the whole of it has come, and return whether it has."""
+        data = framing.after_blank_lines(self._buffer)
+        if len(data) < len(self._buffer):
+            self._buffer, self._head_seen = data, 0
+            if self.link.state is _HEAD:
+                self.link.move(_IDLE)
+        limits = self.link.limits
+        end = data.find(b"\r\n\r\n", max(0, self._head_seen - 3), limits.headers + 4)
+        if end < 0:
+            if data:
+                self._await_head(data)
+            return False
+        head = framing.request_head(data[:end])
+        self._buffer = data[end + 4 :]
+        self._head_seen = 0
+        self.link.move(_REQUEST)
+        self._call = Call(self.link, head)
+        return True
+
+    def _await_head(self, data: bytes) -> None:
+        link = self.link
+        framing.check_unfinished_head(data, request=True, checked=self._head_seen)
+        if len(data) > link.limits.headers:
+            raise FramingError(431, f"a head of more than {link.limits.headers} bytes")
+        if link.state is _IDLE:
+            link.move(_HEAD)
+            link.deadline.set(link.limits.head_timeout)
+        self._head_seen = len(data)
+
+    def _feed(self) -> None:
+        """Give the request what has come of its body; drop what comes of it after the response."""
+        link, call = self.link, cast(Call, self._call)
+        if not call.reader.done and (self._buffer or call.reader.behind):
+            body, self._buffer = call.reader.feed(self._buffer, PARTS)
+            if call.reader.behind and not link.catching_up:
+                link.catching_up = True
+                link.transport.pause_reading()
+                link.loop.call_soon(self._catch_up)
+            if call.reader.done:
+                link.deadline.clear()
+            elif call.received >= link.limits.buffer and not call.answered:
+                link.deadline.set(link.limits.body_timeout)
+            call.push(body)
+        if call.task is None:
+            if call.reader.done:
+                link.deadline.clear()
+            else:
+                link.deadline.set(link.limits.body_timeout)
+            call.task = link.loop.create_task(self._run(call))
+            self._tasks.add(call.task)
+            call.task.add_done_callback(self._tasks.discard)
+        elif link.state is _REST and call.reader.done:
+            self._next()
+            return
+        if not link.full and (call.pieces.size > HIGH_WATER or len(self._buffer) > HIGH_WATER):
+            link.pause_reading()
+
+    def _catch_up(self) -> None:
+        """Read on in what came before. The deadline stands meanwhile: many small chunks are no excuse."""
+        link = self.link
+        link.catching_up = False
+        if link.transport.is_closing():
+            return
+        if link.state is not _LINGERING:
+            self._advance()
+        if not link.full and not link.catching_up and not link.transport.is_closing():
+            link.transport.resume_reading()
+
+    def _expired(self) -> None:
+        state = self.link.state
+        if self.link.transport.is_closing():
+            if self.link.transport.get_write_buffer_size() >= self._unsent:
+                self.abort()  # the caller took nothing of what is left
+            else:
+                self._await_sent()
+        elif state is _IDLE or state is _LINGERING:
+            self._close()
+        else:
+            self._reject(FramingError(408, "the request did not come in time"))
+
+    # Answering.
+
+    async def _run(self, call: Call) -> None:
+        try:
+            if self.link.writable is not None:  # earlier responses are not taken yet: rule 4 holds over all of them
+                await self.link.wait_writable()
+            await self._app.answer(call)
+        except FramingError as error:
+            self._reject(error)
+        except BrokenOff:
+            self._break_off(call)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        except Exception:  # noqa: BLE001  # the last resort: the caller gets an answer, the operator the traceback
+            _log.exception("a defect in the proxy: this exchange ends, the others go on", extra={"event": "defect"})
+            if call.started:
+                self._break_off(call)
+            else:
+                self._answer(500, "proxy_internal_error", "a defect in the proxy; its log says more")
+
+    def _break_off(self, call: Call) -> None:
+        """End the connection amid the response to `call`; nothing where that is complete, or broken off already."""
+        link = self.link
+        if self._call is not call or (link.state is not _REQUEST and link.state is not _RESPONSE):
+            return
+        if call.framing is Length.UNTIL_CLOSE and (sock := link.transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            link.move(_CLOSING)
+            self.abort()
+        else:
+            # Without its head, it would look as if the connection had been idle: callers send such a request again.
+            call.flush_head()
+            self._close()
+
+    def _reject(self, error: FramingError) -> None:
+        """Answer a message that is not HTTP, unless the application answers it, and end the connection."""
+        call, self._buffer = self._call, b""
+        state = self.link.state
+        if state is _RESPONSE:
+            assert call is not None
+            call.fail(error)
+            self._break_off(call)
+        elif state is _REST:
+            self._close_for_writing()
+        elif call is not None and call.task is not None and call.error is None:
+            call.fail(error)  # the application learns of it first, and raises it back to `_run`
+        elif state is _IDLE or state is _HEAD or state is _REQUEST:
+            if count := self.link.repeats.worth_logging("refused", str(error.status)):
+                extra = {"event": "request_refused", "status": error.status, "count": count}
+                _log.warning("refused%s with %d: %s", times_text(count), error.status, error, extra=extra)
+            self._answer(error.status, "http_request_error", str(error))
+
+    def _answer(self, status: int, reason: str, detail: str) -> None:
+        """Answer in the application's stead, where nothing is sent yet, and end the connection."""
+        state = self.link.state
+        if state is not _IDLE and state is not _HEAD and state is not _REQUEST:
+            return
+        fields, body = self._error_form(reason, detail)
+        line = framing.status_line(status)
+        if self._call is not None and self._call.head.method == "HEAD":
+            body = b""
+        self.link.transport.write(framing.write_head(line, [*fields, (b"Connection", b"close")]) + body)
+        self._close_for_writing()
+
+    def _response_complete(self) -> None:
+        """What follows depends on what of the request is still to come, and on both sides' wishes."""
+        if self.link.state is not _RESPONSE:
+            return  # broken off meanwhile
+        call = cast(Call, self._call)
+        if not call.keep_alive:
+            if call.reader.done and not self._buffer:
+                self._close()
+            else:
+                self._close_for_writing()
+        elif call.reader.done:
+            self._next()
+        else:
+            self.link.move(_REST)
+            self.link.deadline.set(self.link.limits.body_timeout)
+            self.link.read_on(body_due=True)
+
+    def _next(self) -> None:
+        link = self.link
+        link.move(_IDLE)
+        self._call = None
+        if link.full:
+            link.read_on(body_due=False)
+        link.deadline.set(PARTING if link.stopping else link.limits.idle_timeout)
+        if self._buffer:
+            self._advance()
+
+    # Ending.
+
+    def _close(self) -> None:
+        self.link.move(_CLOSING)
+        self.link.transport.close()
+        self._await_sent()
+
+    def _await_sent(self) -> None:
+        """What is written and unsent has to be taken, some of it within each `body_timeout`."""
+        self._unsent = self.link.transport.get_write_buffer_size()
+        if self._unsent:
+            self.link.deadline.set(self.link.limits.body_timeout)
+
+    def _close_for_writing(self) -> None:
+        """Drop what still comes, and close then (rule 7)."""
+        link = self.link
+        link.move(_LINGERING)
+        self._buffer = b""
+        if link.transport.is_closing():
+            return
+        link.transport.write_eof()
+        link.read_on(body_due=False)
+        self._linger_until = link.loop.time() + LINGER_MOST
+        self._linger()
+
+    def _linger(self) -> None:
+        self.link.deadline.set(min(LINGER, self._linger_until - self.link.loop.time()))

@@ -1,0 +1,153 @@
+"""One caller's connection as its calls see it: its state, its deadline, and when it is read and written.
+
+The states and the moves between them, per request from the left to the right:
+
+    IDLE -> HEAD -> REQUEST -> RESPONSE -> REST -> IDLE      and from each of these, at any time
+                                                            LINGERING -> CLOSING -> CLOSED
+
+A state is left out where its part of the request comes with what was before: most heads come whole, and most bodies
+before the response is complete. MOVES is the whole table, and `Link.move` the only place that changes a state.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+
+from shadowproxy.serve.http1.deadline import Deadline
+from shadowproxy.serve.telemetry.operator_log import Repeats
+
+HIGH_WATER = 64 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class State(StrEnum):
+    IDLE = "idle"  # no byte of a request has come since the last one
+    HEAD = "head"  # a part of a request's head has come
+    REQUEST = "request"  # its head has come, and nothing of its response is sent
+    RESPONSE = "response"  # its response has begun
+    REST = "rest"  # its response is complete; the rest of its body is read and dropped
+    LINGERING = "lingering"  # closed for writing; what still comes is read and dropped
+    CLOSING = "closing"  # nothing more is read; what is written is still sent
+    CLOSED = "closed"
+
+
+MOVES: Final[dict[State, frozenset[State]]] = {
+    State.IDLE: frozenset({State.HEAD, State.REQUEST, State.LINGERING, State.CLOSING, State.CLOSED}),
+    # Back to idle: a CR had come, which its LF makes an empty line.
+    State.HEAD: frozenset({State.IDLE, State.REQUEST, State.LINGERING, State.CLOSED}),
+    State.REQUEST: frozenset({State.RESPONSE, State.LINGERING, State.CLOSING, State.CLOSED}),
+    State.RESPONSE: frozenset({State.REST, State.IDLE, State.LINGERING, State.CLOSING, State.CLOSED}),
+    State.REST: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
+    State.LINGERING: frozenset({State.CLOSING, State.CLOSED}),
+    State.CLOSING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence.
+
+    `idle_timeout` is how long a connection may wait for its first or next request. `connections` bounds how many may be
+    open at once: for one more, the oldest that asks nothing is closed, or the new one where all ask. None is no bound.
+    """
+
+    headers: int
+    buffer: int
+    head_timeout: float
+    body_timeout: float
+    idle_timeout: float
+    connections: int | None = None
+
+
+class Link:
+    """State, deadline and flow control of one connection.
+
+    `expire` is called when a deadline passes, `complete` when a call has written its response to the end. `transport`
+    is there from `CallerConnection.connection_made` on.
+    """
+
+    __slots__ = (
+        "catching_up",
+        "client",
+        "complete",
+        "deadline",
+        "full",
+        "limits",
+        "loop",
+        "repeats",
+        "state",
+        "stopping",
+        "transport",
+        "writable",
+    )
+
+    def __init__(
+        self, limits: Limits, repeats: Repeats, *, expire: Callable[[], None], complete: Callable[[], None]
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.limits = limits
+        self.repeats = repeats
+        self.complete = complete
+        self.deadline = Deadline(self.loop, expire)
+        self.state = State.IDLE
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # see above
+        self.client: Any = None
+        self.stopping = False  # the server accepts no more: each response says that the connection ends
+        self.writable: asyncio.Future[None] | None = None  # there while the transport holds HIGH_WATER bytes
+        # The two reasons why reading is paused:
+        self.full = False  # HIGH_WATER bytes are unread
+        self.catching_up = False  # more chunks have come than one turn may read
+
+    def move(self, to: State) -> None:
+        if to not in MOVES[self.state]:
+            raise RuntimeError(f"a caller's connection cannot go from {self.state} to {to}")
+        self.state = to
+
+    def pause_reading(self) -> None:
+        """Until the application has taken what is unread."""
+        self.full = True
+        self.transport.pause_reading()
+        self.deadline.clear()
+
+    def read_on(self, body_due: bool) -> None:
+        """Read again, if that was paused as too much was unread. `body_due`: more of the request's body has to come."""
+        if self.full and not self.transport.is_closing():
+            self.full = False
+            if not self.catching_up:
+                self.transport.resume_reading()
+            if body_due:
+                self.deadline.set(self.limits.body_timeout)
+
+    def pause_writing(self) -> None:
+        self.writable = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self.writable is not None and not self.writable.done():
+            self.writable.set_result(None)
+        self.writable = None
+
+    async def wait_writable(self) -> None:
+        """Until there is room for more to be written. A caller that takes nothing for `body_timeout` is cut off."""
+        writable = self.writable
+        if writable is None:
+            return
+        limit = self.limits.body_timeout
+        timer = self.loop.call_later(limit, partial(_cut_off, self, limit))
+        try:
+            await writable
+        finally:
+            timer.cancel()
+
+
+def _cut_off(link: Link, limit: float) -> None:
+    if count := link.repeats.worth_logging("stuck"):
+        extra = {"event": "caller_stuck", "seconds": limit, "count": count}
+        words = "a caller took nothing of its answer for %g s%s; its connection is closed"
+        _log.info(words, limit, f", as {count} did by now" if count > 1 else "", extra=extra)
+    link.transport.abort()
