@@ -1,4 +1,4 @@
-"""shadowproxy: ask a new model the same requests as the live one, without the caller noticing."""
+"""shadowproxy: send copies of live requests to new models and compare the answers, without the caller noticing."""
 
 __version__ = "0.1.0"
 
@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 def compiled() -> bool:
     """Whether the modules that every request passes through are machine code here: hatch_build.py compiles them.
 
-    It asks what an import would find, and imports none of them: the version is told before any other module is loaded.
+    Looks up what an import would find, and imports nothing: `--version` is answered before any other module is loaded.
     """
     from importlib.machinery import ExtensionFileLoader, PathFinder
 
@@ -15,5 +15,5 @@ def compiled() -> bool:
 
 
 def version_text() -> str:
-    """The version as a person is told it."""
+    """The version as `--version` prints it."""
     return f"{__version__} (compiled)" if compiled() else __version__

@@ -1,7 +1,7 @@
-"""The program's door: `python -m shadowproxy` and the console script are the same.
+"""The program's entry: `python -m shadowproxy` and the console script are the same.
 
-A healthcheck runs every few seconds for as long as the sidecar does, and scripts ask for the version, so both are
-answered before click is imported; not even typing is here, which costs half as much as starting Python does.
+A healthcheck runs every few seconds for as long as the sidecar does, and scripts read the version, so both are answered
+before click is imported. Not even typing is imported here: it costs half as much as starting Python.
 """
 
 import os
@@ -11,7 +11,7 @@ from shadowproxy import version_text
 
 
 def main() -> None:
-    """The console script. Does not return: it ends in an exit status."""
+    """The console script. Ends the process with an exit status."""
     match sys.argv[1:]:
         case ["--version" | "-V"]:
             try:

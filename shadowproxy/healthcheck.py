@@ -1,7 +1,7 @@
-"""Ask a running sidecar's admin server whether it takes requests on: for Docker's HEALTHCHECK and its like.
+"""Tests, over its admin server, whether a running sidecar accepts requests: for Docker's HEALTHCHECK and its like.
 
-A supervisor runs this every few seconds next to the proxy, so it imports next to nothing: `__main__` comes here
-before the command line's own library is loaded. Only `-c FILE`, which reads the whole file as `serve` does, costs more.
+A supervisor runs this every few seconds next to the proxy, so it imports next to nothing: `__main__` calls it before
+the command line's library is loaded. Only `-c FILE`, which reads the whole file as `serve` does, costs more.
 """
 
 import socket
@@ -17,11 +17,11 @@ REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n
 STATUS_LINE = 64  # bytes; "HTTP/1.1 200 OK" and a reason phrase
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""Where a server listens on every address, it is asked on the one that always leads back here."""
+"""A server that listens on every address is asked on loopback."""
 
 
 def run(words: Sequence[str]) -> int | None:
-    """The exit status for a command line that needs no help: none, or `--admin ADDRESS`; None for any other."""
+    """The exit status for no words or `--admin ADDRESS`; None for any other command line, which click must parse."""
     match words:
         case []:
             return ask(ADMIN)
@@ -32,7 +32,7 @@ def run(words: Sequence[str]) -> int | None:
 
 
 def ask(admin: str) -> int:
-    """0 when the sidecar with its admin server at `admin` takes requests on; else 1, and why on standard error."""
+    """0 if the sidecar with its admin server at `admin` accepts requests; else 1, with the reason on standard error."""
     deadline = time.monotonic() + TIMEOUT
     try:
         with _connected(admin, deadline) as connection:
@@ -49,12 +49,12 @@ def ask(admin: str) -> int:
         return _unready(f"no answer from {admin}: {error}")
     protocol, _, rest = head.partition(b" ")
     if protocol != b"HTTP/1.1" or rest[:3] != b"200":
-        return _unready(f"{admin} answers {head.partition(bytes([13]))[0].decode('latin-1')!r} and not 200")
+        return _unready(f"{admin} answers {head.partition(bytes([13]))[0].decode('latin-1')!r} instead of 200")
     return 0
 
 
 def _connected(admin: str, deadline: float) -> socket.socket:
-    """Raises OSError, of which TimeoutError is one, and ValueError for what is no address."""
+    """Raises OSError, of which TimeoutError is one, and ValueError for a text that is not an address."""
     if admin.startswith("unix:"):
         return _reached(socket.AF_UNIX, admin.removeprefix("unix:"), deadline)
     host, _, port = admin.rpartition(":")
@@ -63,7 +63,7 @@ def _connected(admin: str, deadline: float) -> socket.socket:
         raise ValueError("not host:port, [IPv6 address]:port or unix:/path")
     failed: OSError | None = None
     bare = host.removeprefix("[").removesuffix("]")
-    # Not create_connection: that gives each of a name's addresses the whole time.
+    # Not create_connection: it gives each address of a name the whole time.
     for family, _, _, _, address in socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM):
         try:
             return _reached(family, address, deadline)
@@ -84,7 +84,7 @@ def _reached(family: int, address: object, deadline: float) -> socket.socket:
 
 
 def _left(deadline: float) -> float:
-    """Seconds until then. Raises TimeoutError when there are none."""
+    """Seconds until then. Raises TimeoutError when none are left."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("timed out")

@@ -123,7 +123,7 @@ def test_a_file_without_an_admin_server_is_a_mistake(tmp_path: Path) -> None:
     file.write_text("live: {url: http://127.0.0.1:9001}\nadmin: null\n")
     done = subprocess.run([*PROGRAM, "-c", file], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"shadowproxy: {file}: admin is off: there is nobody to ask\n"
+    assert done.stderr == f"shadowproxy: {file}: admin is off, so there is no admin server to ask\n"
 
 
 def test_words_that_need_help_are_left_to_the_command_line() -> None:

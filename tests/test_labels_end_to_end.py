@@ -454,9 +454,9 @@ def changed(raw: bytes, edit: Callable[[list[bytes]], list[bytes]]) -> bytes:
 
 def test_options_that_do_nothing_are_refused(run: Run, pod: Path) -> None:
     assert run("summarise", "log.jsonl", "--keep-answers")[0] == 2
-    assert "--keep-answers goes with -o FILE" in run("summarise", "log.jsonl", "--keep-answers")[2]
-    assert "--label-key goes with --labels or --keep-answers" in run("summarise", "log.jsonl", "--label-key", "/a")[2]
-    assert "--label-key goes with --labels" in run("report", "log.jsonl", "--label-key", "/a")[2]
+    assert "--keep-answers needs -o FILE" in run("summarise", "log.jsonl", "--keep-answers")[2]
+    assert "--label-key needs --labels or --keep-answers" in run("summarise", "log.jsonl", "--label-key", "/a")[2]
+    assert "--label-key needs --labels" in run("report", "log.jsonl", "--label-key", "/a")[2]
     code, _, err = run("summarise", "log.jsonl", "-o", "nowhere/pod.json", "--keep-answers")
     assert (code, err) == (2, "shadowproxy: cannot write nowhere/pod.answers.zst: No such file or directory\n")
 

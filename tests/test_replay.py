@@ -656,7 +656,7 @@ async def test_another_origin_than_the_configurations_is_not_given_its_credentia
         request = origin.requests[0]
     assert status == 0, out
     assert err == (
-        f"shadowproxy: --to is not where candidate is in {tmp_path / 'config.yaml'}: held back from it: "
+        f"shadowproxy: --to is not the url of candidate in {tmp_path / 'config.yaml'}, so it is not sent "
         "headers.set.Authorization, headers.set.X-Site, query.set.api_key, query.set.tenant, rewrite.json./user\n"
     )
     assert request.start.split()[1] == b"/predict?v=2"
@@ -714,7 +714,7 @@ async def test_the_exit_status_says_whether_all_were_answered(tmp_path: Path) ->
         (("--to", "http://a", "--header", "Authorization: Bearer x"), "every process of this machine"),
         (("--to", "http://a", "--header", "Authorization: ${NOWHERE}"), "NOWHERE is not set"),
         (("--to", "http://a", "--header", "nonsense"), "is not NAME: VALUE"),
-        (("--to", "http://a", "--header", "Host: b"), "the endpoint's own"),
+        (("--to", "http://a", "--header", "Host: b"), "cannot be set, it follows from"),
         (("--to", "http://a", "--query", "api_key=x"), "every process of this machine"),
         (("--to", "http://a", "--where", "/a>>1"), "compares twice"),
         (("--to", "http://a", "-o", "."), "not empty"),

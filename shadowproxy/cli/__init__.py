@@ -1,8 +1,8 @@
-"""The commands: words and exit codes, no logic.
+"""The commands: texts and exit statuses, no logic.
 
-Exit status: 0 all is well; 1 what was asked does not hold (an endpoint is not reached, a check failed, no such record);
-2 a wrong command line, configuration or input; 3 too little data to tell; 130 Ctrl-C. What a person can mend is one
-line on standard error, never a traceback.
+Exit status: 0 success; 1 a negative result (an endpoint cannot be reached, a check failed, no such record); 2 a wrong
+command line, configuration or input; 3 too little data for a result; 130 Ctrl-C. An error that the user can correct is
+one line on standard error, never a traceback.
 
 Rooms are imported inside the commands: `shadowproxy --help` must not wait for an HTTP stack to load.
 """
@@ -30,11 +30,11 @@ for command in (serve, check, healthcheck, schema, report, summarise, selftest, 
 
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What writing to standard output fails with where that is a file on a full or broken disk."""
+"""The errors of writing to standard output when it is a file on a full or broken disk."""
 
 
 def main() -> NoReturn:
-    """Every command, and what becomes of each way to fail."""
+    """Run a command. Every kind of failure becomes a message and an exit status."""
     try:
         status = commands.main(prog_name="shadowproxy", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,4 +1,4 @@
-"""The command that teaches a shell the others."""
+"""The command that prints a shell's completion script."""
 
 import click
 
@@ -11,9 +11,9 @@ from shadowproxy.cli.group import commands, examples
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print a script by which SHELL completes the commands, their options and what these take.
+    """Print a script with which SHELL completes commands, options and their values.
 
-    For one session: source <(shadowproxy completion bash). For all, put it into a file where the shell looks:
+    For one session: source <(shadowproxy completion bash). For all sessions, put it where the shell looks for it:
 
     \b
     bash  ~/.local/share/bash-completion/completions/shadowproxy
@@ -24,5 +24,5 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # click has all three
-    # The name of the variable is click's: by it the program knows that a shell is asking.
+    # The name of the variable is click's: the shell sets it when it wants completions.
     click.echo(found(commands, {}, "shadowproxy", "_SHADOWPROXY_COMPLETE").source())

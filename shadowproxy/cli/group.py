@@ -1,4 +1,4 @@
-"""What every command shares: the group they stand in, how they end, and what is said when they cannot go on."""
+"""What all commands share: their group, their exit statuses, and how they print errors."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ EXIT_BROKEN_PIPE = 141
 
 
 class Commands(click.Group):
-    """The group, its commands in the order of use; a reader who leaves early (`show ... | head`) is no error."""
+    """Lists its commands in the order of use. A reader that closes early (`show ... | head`) is not an error."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -37,11 +37,11 @@ class Commands(click.Group):
 
 
 class Fault(click.ClickException):
-    """Something that the caller of the program can mend: each line of `message` is said, and the status is 2."""
+    """An error that the user can correct: each line of `message` is printed, and the exit status is 2."""
 
 
 def forget_output() -> None:
-    """After standard output has failed: what is still buffered would raise once more when the interpreter ends."""
+    """Call after standard output has failed: buffered text would raise again when the interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -51,7 +51,7 @@ def say(message: str) -> None:
 
 
 def examples(*lines: str) -> str:
-    """An epilog that click leaves as it is: it reflows any paragraph without this mark."""
+    """An epilog that click prints as it is: it reflows any paragraph without this mark."""
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
@@ -67,7 +67,7 @@ def examples(*lines: str) -> str:
 )
 @click.version_option(version_text(), "-V", "--version", message="shadowproxy %(version)s")
 def commands() -> None:
-    """Ask a new model the same requests as the live one, without the caller noticing."""
+    """Send copies of live requests to new models and compare the answers, without the caller noticing."""
 
 
 def load_config(file: Path) -> "Config":

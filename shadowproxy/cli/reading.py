@@ -1,4 +1,4 @@
-"""What the commands that read a log have in common: which requests, and by which rules to compare."""
+"""Options that the commands reading a log share: which requests to read, and the rules to compare by."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,12 +17,12 @@ Decorated = TypeVar("Decorated")
 
 
 class Number(click.FloatRange):
-    """A range that nan is not in: nothing compares with it, so as a gate it would let everything pass."""
+    """A range without nan: every comparison with nan is false, so as a limit it would let everything pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if number != number:
-            self.fail(f"{value} is no number", param, ctx)
+            self.fail(f"{value} is not a number", param, ctx)
         return number
 
 
@@ -38,26 +38,28 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]
 
 
 of_which_requests = together(
-    click.option("--since", metavar="TIME", help="Only requests from this time on: 2026-01-31T12:00 or 2h ago as 2h."),
+    click.option(
+        "--since", metavar="TIME", help="Only requests since this time: 2026-01-31T12:00, or 2h for 2 hours ago."
+    ),
     click.option("--until", metavar="TIME", help="Only requests before this time."),
-    click.option("--path", metavar="GLOB", help="Only requests whose path is like this."),
+    click.option("--path", metavar="GLOB", help="Only requests whose path matches this."),
     click.option(
         "--where",
         metavar="CONDITION",
         multiple=True,
-        help="Only requests whose JSON has it: /carrier=UA, /delay>=15; repeat for all of several.",
+        help="Only requests whose JSON fulfils it: /carrier=UA, /delay>=15; if repeated, all must hold.",
     ),
 )
 
 by_which_rules = together(
-    click.option("--ignore", metavar="POINTER", multiple=True, help="Where not to look, * for any one name."),
-    click.option("--tolerance", metavar="POINTER=NUMBER", multiple=True, help="How far apart numbers there may be."),
-    click.option("--unordered", metavar="POINTER", multiple=True, help="An array whose order means nothing."),
+    click.option("--ignore", metavar="POINTER", multiple=True, help="A field to ignore; * stands for any one name."),
+    click.option("--tolerance", metavar="POINTER=NUMBER", multiple=True, help="How much numbers there may differ."),
+    click.option("--unordered", metavar="POINTER", multiple=True, help="An array whose order does not matter."),
 )
 
 
 def only_of(given: Mapping[str, Any]) -> "Only":
-    """What `of_which_requests` was given. Raises ValueError."""
+    """The options of `of_which_requests`, parsed. Raises ValueError."""
     from shadowproxy.compare.fold.filters import Condition, Only, parse_moment
 
     return Only(
@@ -89,7 +91,7 @@ def rules_of(
 
 
 def gates_of(file: str | None) -> "Gates":
-    """What is allowed by a file, or by default."""
+    """The limits of the checks, from a file or the defaults."""
     from shadowproxy.compare.report.gates import GateError, Gates, load_gates
 
     try:
@@ -99,7 +101,7 @@ def gates_of(file: str | None) -> "Gates":
 
 
 def write(file: Path, content: str | bytes) -> None:
-    """Write a file that was asked for by an option."""
+    """Write a file that an option names."""
     try:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:

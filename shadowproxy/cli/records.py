@@ -1,4 +1,4 @@
-"""The commands that look at single records: one by its ID, or each as it is written."""
+"""The commands that show single records: one by its ID, or each as it is written."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from shadowproxy.cli.reading import rules_of
 
 
 @click.command(
-    short_help="One request's answers side by side.",
+    short_help="Show all answers to one request side by side.",
     epilog=examples(
         "shadowproxy show shadow-log 0198c0de-5c1f-7d1e-b2a4-6f0f3c1f2a77",
         "shadowproxy show shadow-log 0198c0de-5c1f-7d1e-b2a4-6f0f3c1f2a77 --curl http://127.0.0.1:9002",
@@ -18,14 +18,21 @@ from shadowproxy.cli.reading import rules_of
 )
 @click.argument("log", type=click.Path())
 @click.argument("id")
-@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Compare by this configuration's rules.",
+)
 @click.option("--shadow", metavar="NAME", help="Only this shadow.")
-@click.option("--curl", metavar="URL", help="Instead, the request as a curl command to this endpoint.")
+@click.option("--curl", metavar="URL", help="Print the request as a curl command to this endpoint instead.")
 def show(log: str, id: str, file: Path | None, shadow: str | None, curl: str | None) -> None:
     """Show live's and each shadow's answer to one request, side by side.
 
-    ID is a request ID or a record's own. A request ID that callers repeated shows every record that has it. Exit
-    status 1 when there is none.
+    ID is a request ID, or a record's own ID. If callers repeated a request ID, every record with it is shown. Exit
+    status 1 if there is none.
     """
     rules = rules_of(file)
     from rich.console import Console
@@ -57,12 +64,21 @@ def show(log: str, id: str, file: Path | None, shadow: str | None, curl: str | N
     epilog=examples("shadowproxy tail shadow-log", "shadowproxy tail shadow-log --mismatches --where '/delay>15'"),
 )
 @click.argument("log", type=click.Path())
-@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Compare by this configuration's rules.",
+)
 @click.option("--shadow", metavar="NAME", help="Only this shadow.")
-@click.option("--path", metavar="GLOB", help="Only requests whose path is like this.")
-@click.option("--where", metavar="CONDITION", multiple=True, help="Only requests whose JSON has it: /carrier=UA.")
+@click.option("--path", metavar="GLOB", help="Only requests whose path matches this.")
+@click.option("--where", metavar="CONDITION", multiple=True, help="Only requests whose JSON fulfils it: /carrier=UA.")
 @click.option("--mismatches", is_flag=True, help="Only exchanges where an answer differs or is missing.")
-@click.option("-n", "last", metavar="N", type=click.IntRange(0, 100_000), default=10, help="Begin with the last N.")
+@click.option(
+    "-n", "last", metavar="N", type=click.IntRange(0, 100_000), default=10, help="Begin with the last N records."
+)
 def tail(
     log: str,
     file: Path | None,
@@ -72,7 +88,7 @@ def tail(
     mismatches: bool,
     last: int,
 ) -> None:
-    """Follow a growing log, one line an exchange, until Ctrl-C."""
+    """Follow a growing log, one line for each exchange, until Ctrl-C."""
     rules = rules_of(file)
     from rich.console import Console
 

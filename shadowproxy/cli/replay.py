@@ -1,4 +1,4 @@
-"""The command that asks a log's requests again."""
+"""The command that sends a log's requests again."""
 
 import math
 import os
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from shadowproxy.replay.plan import Plan
 
 _sending = together(
-    click.option("--to", "url", metavar="URL", help="The endpoint to ask.  [default: the url of that shadow in -c]"),
+    click.option("--to", "url", metavar="URL", help="The endpoint to send to.  [default: the shadow's url in -c]"),
     click.option(
-        "-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Its shadow, rules, redaction."
+        "-c",
+        "--config",
+        "file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Use this configuration's shadow, rules and redaction.",
     ),
-    click.option("--name", metavar="NAME", help="What the new log calls it.  [default: challenger, or the one in -c]"),
+    click.option("--name", metavar="NAME", help="Its name in the new log.  [default: challenger, or the shadow in -c]"),
     click.option(
         "-o",
         "--log",
@@ -32,39 +37,46 @@ _sending = together(
         type=click.Path(path_type=Path),
         default=Path("replay-log"),
         show_default=True,
-        help="Where the new log goes.",
+        help="Directory for the new log.",
     ),
-    click.option("--rate", metavar="N", type=Number(min=0, min_open=True), help="So many a second, not as they came."),
-    click.option("--full-speed", is_flag=True, help="As fast as answers come, not as they came."),
-    click.option("--in-flight", metavar="N", type=click.IntRange(1, 10_000), help="At once, at most.  [default: 64]"),
-    click.option("--timeout", metavar="TIME", help="For each whole answer, as 30s.  [default: 30s]"),
+    click.option(
+        "--rate",
+        metavar="N",
+        type=Number(min=0, min_open=True),
+        help="Send N requests a second, not at the recorded pace.",
+    ),
+    click.option("--full-speed", is_flag=True, help="Send as fast as the endpoint answers, not at the recorded pace."),
+    click.option(
+        "--in-flight", metavar="N", type=click.IntRange(1, 10_000), help="Most requests at once.  [default: 64]"
+    ),
+    click.option("--timeout", metavar="TIME", help="Longest wait for a whole response.  [default: 30s]"),
     click.option(
         "--header",
         "headers",
         metavar="'NAME: VALUE'",
         multiple=True,
-        help="Set a header field; a credential as '${NAME}', from the environment.",
+        help="Set a header field; take a credential from the environment, as '${NAME}'.",
     ),
     click.option(
         "--query",
         "parameters",
         metavar="NAME=VALUE",
         multiple=True,
-        help="Fill in a redacted query parameter, as '${NAME}' from the environment.",
+        help="Fill in a redacted query parameter from the environment, as '${NAME}'.",
     ),
     click.option(
         "--method",
         "methods",
         metavar="METHOD",
         multiple=True,
-        help="Also send requests of this method, as PUT; repeat for more. Without it: GET, HEAD, POST, OPTIONS.",
+        help="Also send requests with this method, such as PUT. Always sent: GET, HEAD, POST, OPTIONS.",
     ),
-    click.option("--limit", metavar="N", type=click.IntRange(1), help="Send at most so many requests."),
+    click.option("--limit", metavar="N", type=click.IntRange(1), help="Send at most N requests."),
 )
 
 
 @click.command(
-    short_help="Ask a log's requests again, of another endpoint.",
+    short_help="Send a log's requests to another endpoint.",
     epilog=examples(
         "shadowproxy replay shadow-log --to http://127.0.0.1:9003",
         "shadowproxy replay shadow-log --to http://127.0.0.1:9003 --full-speed --since 2h -o candidate-log",
@@ -76,10 +88,10 @@ _sending = together(
 @of_which_requests
 @by_which_rules
 def replay(logs: tuple[str, ...], **given: Any) -> None:
-    """Send the requests of a log to another endpoint, and log its answers beside live's of then.
+    """Send the requests of a log to another endpoint, and record its answers beside live's recorded ones.
 
-    At the pace at which they came, unless --rate or --full-speed. The new log reads as any other: shadowproxy report.
-    Exit status 0 when every request was answered, 1 when one was not, 3 when there was none to send.
+    Requests are sent at the recorded pace, unless --rate or --full-speed is given. The new log is read as any other:
+    shadowproxy report. Exit status 0 if every request was answered, 1 if one was not, 3 if there was none to send.
     """
     if given["rate"] is not None and given["full_speed"]:
         raise click.UsageError("--rate or --full-speed, not both")
@@ -115,7 +127,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         plan = replace(plan, policy=recording(config), capture=limits.capture, memory=limits.memory)
     plan = _with_secrets(plan)
     if held_back:
-        say(f"--to is not where {name} is in {given['file']}: held back from it: {', '.join(held_back)}")
+        say(f"--to is not the url of {name} in {given['file']}, so it is not sent {', '.join(held_back)}")
     try:
         with reading(logs) as progress:
             tally = replayed(plan, progress)
@@ -128,16 +140,16 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
 
 
 def _with_secrets(plan: "Plan") -> "Plan":
-    """The plan, by which the log has nothing either of what redacted fields and parameters are filled with."""
+    """The plan, with the values that fill redacted fields and parameters hidden from the new log."""
     policy = plan.policy
     own = policy.redaction.hidden(plan.shadow.headers.set, plan.shadow.query.set)
     return replace(plan, policy=replace(policy, own_secrets=(*policy.own_secrets, *own, *plan.query.values())))
 
 
 def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tuple["Shadow", tuple[str, ...]]:
-    """The endpoint: the configuration's, if it has one of that name, with what the command line says put over it.
+    """The configuration's shadow of that name, if there is one, with the command line's options put over it.
 
-    Beside it, which of the configuration's credentials it is not given, as they are another endpoint's.
+    Beside it the keys of the configuration's credentials that it is not sent, since they are another endpoint's.
     """
     from shadowproxy.config import ConfigError, UnusableShadow, from_values
 
@@ -154,11 +166,11 @@ def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tup
         flags = from_values({"live": {"respond": {}}, "shadows": {name: values}}).shadows[name]
     except ConfigError as error:
         options = {"url": "--to", "timeout": "--timeout", "in_flight": "--in-flight", "headers.set.": "--header "}
-        said = str(error).replace(f"shadows.{name}.", "", 1).replace(f"shadows.{name}", f"--name {name}", 1)
+        message = str(error).replace(f"shadows.{name}.", "", 1).replace(f"shadows.{name}", f"--name {name}", 1)
         for key, option in options.items():
-            if said.startswith(key):
-                said = option + said.removeprefix(key)
-        raise Fault(said) from None
+            if message.startswith(key):
+                message = option + message.removeprefix(key)
+        raise Fault(message) from None
     if config is None or base is None:
         return flags, ()
     ours = {header.lower() for header in flags.headers.set}
@@ -175,13 +187,13 @@ def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tup
 
 
 def _origin(url: str) -> tuple[str, str | None, int]:
-    """To whom a URL leads (RFC 6454 section 4): whom a secret is meant for, and no other."""
+    """The origin of a URL (RFC 6454 section 4): a secret is meant for one origin and for no other."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _without_credentials(name: str, config: "Config", ours: set[str]) -> tuple["Shadow", tuple[str, ...]]:
-    """The shadow without what are secrets in the configuration, and the keys of these but for the fields `ours`."""
+    """The shadow without the configuration's secrets, and the keys of these, except those of the fields in `ours`."""
     from shadowproxy.config import shown, shown_headers, shown_parameters
     from shadowproxy.redaction import BLANK
 
@@ -219,13 +231,15 @@ def _headers(given: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f'--header: "{name}" is not NAME: VALUE', click.get_current_context())
         name = name.strip()
         if name.lower() == "host":
-            raise click.UsageError("--header Host: it is the endpoint's own", click.get_current_context())
+            raise click.UsageError(
+                "--header Host: cannot be set, it follows from the endpoint's URL", click.get_current_context()
+            )
         found[name] = _filled("--header", name, value.strip(), secret=is_credential_field(name, value))
     return found
 
 
 def _methods(given: tuple[str, ...], shadow: "Shadow | None") -> frozenset[str]:
-    """Those that may be sent again: the harmless ones, and what the command line or the configuration names."""
+    """The methods that may be sent: the harmless ones, and those that the command line or the configuration names."""
     from shadowproxy.config import REPEATABLE, ConfigError, from_values
 
     try:
@@ -248,7 +262,7 @@ def _parameters(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def _filled(option: str, name: str, value: str, *, secret: bool) -> str:
-    """A value with what it takes from the environment. One that is a secret is not taken from the command line."""
+    """A value with its `${NAME}` filled in. A secret must come from the environment, not from the command line."""
     from shadowproxy.config.source import FromEnvironment, substituted
 
     try:
@@ -263,10 +277,10 @@ def _filled(option: str, name: str, value: str, *, secret: bool) -> str:
 
 
 def _refuse_old(output: Path) -> None:
-    """A log that is there already would be counted again with the new one, or be read while it is written."""
+    """A log that is already there would be counted with the new one, or be read while it is written."""
     try:
         held = output.is_dir() and any(output.iterdir())
     except OSError as error:
         raise Fault(f"cannot write {output}: {error.strerror}") from None
     if held:
-        raise Fault(f"{output} is there already and not empty: name another directory with -o")
+        raise Fault(f"{output} exists already and is not empty: choose another directory with -o")

@@ -1,4 +1,4 @@
-"""The commands that fold a whole log: `report` says what it amounts to, `summarise` saves it to be added to others."""
+"""The commands that fold a whole log: `report` prints the result, `summarise` saves it to be merged with others."""
 
 import sys
 from collections.abc import Mapping
@@ -28,29 +28,44 @@ if TYPE_CHECKING:
 
 _reading = together(
     click.option(
-        "-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules."
+        "-c",
+        "--config",
+        "file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Compare by this configuration's rules.",
     ),
     click.option("--shadow", metavar="NAME", help="Only this shadow."),
     of_which_requests,
-    click.option("--field", "both", metavar="POINTER", multiple=True, help="Where the answer is; repeat up to three."),
-    click.option("--live-field", metavar="POINTER", help="Where live's answer is, if not where the shadow's is."),
-    click.option("--shadow-field", metavar="POINTER", help="Where the shadow's answer is."),
+    click.option(
+        "--field",
+        "both",
+        metavar="POINTER",
+        multiple=True,
+        help="The field that holds the answer; repeat for up to three.",
+    ),
+    click.option(
+        "--live-field", metavar="POINTER", help="The field of live's answer, if it is another than the shadow's."
+    ),
+    click.option("--shadow-field", metavar="POINTER", help="The field of the shadow's answer, with --live-field."),
     click.option(
         "--labels",
         metavar="FILE",
         type=click.Path(),
-        help="What was right: CSV, TSV, JSON lines or Parquet with id and label (and row, at), also compressed.",
+        help="The right answers: CSV, TSV, JSON lines or Parquet with id and label (and row, at), also compressed.",
     ),
-    click.option("--label-key", metavar="POINTER", help="Join labels by this field of the request, not by its ID."),
+    click.option("--label-key", metavar="POINTER", help="Match labels by this field of the request, not by its ID."),
     by_which_rules,
-    click.option("--slice", "slices", metavar="POINTER", multiple=True, help="Look at this field of the requests."),
-    click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Files read at once."),
+    click.option(
+        "--slice", "slices", metavar="POINTER", multiple=True, help="Also report by the values of this request field."
+    ),
+    click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Number of files to read at once."),
 )
-"""The options by which `report` and `summarise` read a log."""
+"""The options with which `report` and `summarise` read a log."""
 
 
 @click.command(
-    short_help="What the log says of a shadow against live.",
+    short_help="Report how a shadow compares with live.",
     epilog=examples(
         "shadowproxy report shadow-log",
         "shadowproxy report shadow-log --labels labels.csv --html report.html",
@@ -60,26 +75,33 @@ _reading = together(
 )
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
 @_reading
-@click.option("--min-agreement", metavar="SHARE", type=Number(0, 1), help="Least agreement, as 0.95.")
-@click.option("--max-p99", metavar="RATIO", type=Number(min=0), help="Most of shadow's p99 by live's, as 1.2.")
-@click.option("--gates", metavar="FILE", type=click.Path(), help="What is allowed, as YAML; null takes a check away.")
-@click.option("--json", "as_json", is_flag=True, help="Every figure as JSON, for programs.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="As Markdown, for a comment.")
-@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write it as one HTML file.")
-@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Also write its checks as JUnit XML.")
+@click.option("--min-agreement", metavar="SHARE", type=Number(0, 1), help="Lowest agreement that passes, such as 0.95.")
+@click.option(
+    "--max-p99",
+    metavar="RATIO",
+    type=Number(min=0),
+    help="Highest ratio of the shadow's p99 to live's that passes, such as 1.2.",
+)
+@click.option(
+    "--gates", metavar="FILE", type=click.Path(), help="Limits of the checks, as YAML; null turns a check off."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, for programs.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a comment.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write the report as one HTML file.")
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Also write the checks as JUnit XML.")
 @click.option(
     "--fail-on",
     type=click.Choice(["fail", "inconclusive"]),
     default="inconclusive",
     show_default=True,
-    help="What ends with a status other than 0.",
+    help="The mildest result with an exit status other than 0.",
 )
 def report(logs: tuple[str, ...], **given: Any) -> None:
-    """Say whether a shadow can be promoted, and if not, what differs.
+    """Report whether a shadow can be promoted, and if not, what differs.
 
     LOG is a file, a directory of segments, a quoted pattern, a saved summary, or - for standard input; plain, gzip or
-    zstd. Lines that are no records are counted and told of. Exit status 0 when every check passes, 1 when one fails, 3
-    when one is inconclusive or there is too little to tell.
+    zstd. Lines that are not records are counted and reported. Exit status 0 if every check passes, 1 if one fails, 3 if
+    one is inconclusive or there is too little data.
     """
     if given["as_json"] and given["as_markdown"]:
         raise click.UsageError("--json or --markdown, not both")
@@ -117,7 +139,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 
 
 @click.command(
-    short_help="Save what a log says, to be reported with others.",
+    short_help="Save a log's summary, to report it with others.",
     epilog=examples(
         "shadowproxy summarise shadow-log -o pod-1.json",
         "shadowproxy report pod-1.json pod-2.json",
@@ -128,25 +150,29 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
 @_reading
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where to.  [default: standard output]"
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The file to write.  [default: standard output]",
 )
-@click.option("--keep-answers", is_flag=True, help="Keep beside it what labels that come later are joined to.")
+@click.option("--keep-answers", is_flag=True, help="Also keep the answers, for labels that come later.")
 def summarise(logs: tuple[str, ...], **given: Any) -> None:
     """Fold logs into a summary: a small file that adds up exactly with those of other pods, days or machines.
 
-    Summaries merge to what one report over all their logs would say, in any order and grouping. Where the answer is, is
-    decided by the report; --field here leaves out what else might hold it.
+    Summaries, merged in any order and grouping, give the same report as all their logs together. The report finds the
+    field that holds the answer; --field here leaves out all other candidates.
 
-    With --keep-answers the answers of both arms are kept in a second file, of pod-1.json in pod-1.answers.zst. Labels
-    can then be given to `report` with the summary, when the log is gone; with --label-key here also by that field of
-    the request.
+    With --keep-answers the answers of live and of the shadows are kept in a second file: pod-1.answers.zst beside
+    pod-1.json. `report` can then use labels with the summary when the log is gone; with --label-key here, it can match
+    them by that field of the request too.
     """
     from shadowproxy.compare.fold.summary import save
 
     output: Path | None = given["output"]
     if given["keep_answers"]:
         if output is None:
-            raise click.UsageError("--keep-answers goes with -o FILE, beside which they are kept")
+            raise click.UsageError("--keep-answers needs -o FILE: the answers are kept beside it")
         _summarise_and_keep(logs, given, output)
         return
     raw = save(_summary(logs, given))
@@ -186,7 +212,7 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
         rules = rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"])
         fields = [(pointer, pointer) for pointer in given["both"]]
         if (given["live_field"] is None) != (given["shadow_field"] is None):
-            raise ValueError("--live-field and --shadow-field go together")
+            raise ValueError("--live-field and --shadow-field must be given together")
         if given["live_field"] is not None:
             fields.insert(0, (given["live_field"], given["shadow_field"]))
         if not fields and given["file"] is not None and (prediction := load_config(given["file"]).compare.prediction):
@@ -196,9 +222,7 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
             pattern_segments(pointer, deep=False)
         only = only_of(given)
         if given["label_key"] is not None and given["labels"] is None and keep is None:
-            raise ValueError(
-                "--label-key goes with --labels" + (" or --keep-answers" if "keep_answers" in given else "")
-            )
+            raise ValueError("--label-key needs --labels" + (" or --keep-answers" if "keep_answers" in given else ""))
         pointer_segments(given["label_key"] or "")
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
@@ -225,7 +249,7 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
 
 
 def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Late":
-    """Which of the options a saved summary can no longer heed."""
+    """The options that cannot apply to a saved summary."""
     from shadowproxy.compare.fold.engines import Late
     from shadowproxy.compare.judge.rules import Rules
 

@@ -1,4 +1,4 @@
-"""The command that says what a report on a log would have caught."""
+"""The command that measures which faults a report on a log would catch."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from shadowproxy.cli.reading import by_which_rules, gates_of, rules_of, write
 
 
 @click.command(
-    short_help="What a report on this log would have caught.",
+    short_help="Measure which faults a report on this log would catch.",
     epilog=examples(
         "shadowproxy selftest shadow-log",
         "shadowproxy selftest shadow-log --gates gates.yaml --html selftest.html",
@@ -18,18 +18,31 @@ from shadowproxy.cli.reading import by_which_rules, gates_of, rules_of, write
     ),
 )
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
-@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Compare by its rules.")
-@click.option("--field", "fields", metavar="POINTER", multiple=True, help="Where the answer is; repeat up to three.")
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Compare by this configuration's rules.",
+)
+@click.option(
+    "--field",
+    "fields",
+    metavar="POINTER",
+    multiple=True,
+    help="The field that holds the answer; repeat for up to three.",
+)
 @by_which_rules
-@click.option("--gates", metavar="FILE", type=click.Path(), help="What is allowed, as YAML.")
-@click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Processes to measure in.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write it as one HTML file.")
+@click.option("--gates", metavar="FILE", type=click.Path(), help="Limits of the checks, as YAML.")
+@click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Number of processes to use.")
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, for programs.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write the result as one HTML file.")
 def selftest(logs: tuple[str, ...], **given: Any) -> None:
-    """Plant faults into live's own answers, and say from how many requests on the report would see each.
+    """Plant faults into live's own answers, and measure from how many requests on the report detects each.
 
-    LOG is as for report, but no saved summary. Of a log with more, 5,000 records are drawn by their IDs. Shadows in the
-    log are not looked at. It takes a few minutes. Exit status 0; 2 where something cannot be read, 3 where live
+    LOG is as for report, except a saved summary. From a log with more than 5,000 records, 5,000 are drawn by their IDs.
+    Shadows in the log are ignored. Takes a few minutes. Exit status 0; 2 if something cannot be read, 3 if live
     answered too few requests.
     """
     from shadowproxy.compare.fold.engines import MOST_FIELDS

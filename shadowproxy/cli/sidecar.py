@@ -1,4 +1,4 @@
-"""The commands around the sidecar itself: run it, check what it would do, ask whether it is ready."""
+"""The commands for the sidecar itself: run it, check its configuration, test whether it is ready."""
 
 import gc
 import os
@@ -25,35 +25,44 @@ def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[st
         if not equals:
             raise click.BadParameter(f'"{text}" is not NAME=URL')
         if name in urls:
-            raise click.BadParameter(f"the name {name} is there twice")
+            raise click.BadParameter(f"the name {name} is given twice")
         urls[name] = url
     return urls
 
 
 _what_to_run = together(
-    click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="The configuration."),
-    click.option("--live", metavar="URL", help="Without a file: the system whose answers the caller gets."),
+    click.option(
+        "-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="The configuration file."
+    ),
+    click.option("--live", metavar="URL", help="Without -c: the live system, whose responses callers get."),
     click.option(
         "--shadow",
         "shadows",
         metavar="NAME=URL",
         multiple=True,
         callback=_shadow_urls,
-        help="A shadow; repeat for more.",
+        help="Without -c: a shadow; repeat for more.",
     ),
-    click.option("--listen", metavar="ADDRESS", help="host:port or unix:/path.  [default: 127.0.0.1:8080]"),
-    click.option("--admin", metavar="ADDRESS", help='Health and metrics, or "off".  [default: 127.0.0.1:9901]'),
-    click.option("--log", metavar="PATH", help='A directory, or "-" for standard output.  [default: shadow-log]'),
+    click.option(
+        "--listen", metavar="ADDRESS", help="Where callers connect: host:port or unix:/path.  [default: 127.0.0.1:8080]"
+    ),
+    click.option(
+        "--admin", metavar="ADDRESS", help='The admin server (health, metrics), or "off".  [default: 127.0.0.1:9901]'
+    ),
+    click.option(
+        "--log", metavar="PATH", help='Directory of the log, or "-" for standard output.  [default: shadow-log]'
+    ),
 )
 """The configuration, from a file or from flags: the same for `serve` and for `check`."""
 
 
 def _configured(file: Path | None, flags: Mapping[str, Any]) -> "Config":
-    """What `_what_to_run` was given."""
+    """The configuration that the options of `_what_to_run` give."""
     if file is not None:
         if any(flags.values()):
             raise click.UsageError(
-                "-c stands alone: with a file, everything is said there", click.get_current_context()
+                "-c excludes --live, --shadow, --listen, --admin and --log: set them in the file",
+                click.get_current_context(),
             )
         return load_config(file)
     if flags["live"] is None:
@@ -67,7 +76,7 @@ def _configured(file: Path | None, flags: Mapping[str, Any]) -> "Config":
 
 
 @click.command(
-    short_help="Forward to live, mirror to the shadows, log both answers.",
+    short_help="Forward to live, mirror to the shadows, record all answers.",
     epilog=examples(
         "shadowproxy serve -c config.yaml",
         "shadowproxy serve --live http://127.0.0.1:9001 --shadow challenger=http://127.0.0.1:9002",
@@ -81,7 +90,7 @@ def _configured(file: Path | None, flags: Mapping[str, Any]) -> "Config":
     default="info",
     show_default=True,
     envvar="SHADOWPROXY_LOG_LEVEL",
-    help="How much is said on standard error.",
+    help="The lowest level of lines in the operator's log.",
 )
 @click.option(
     "--log-format",
@@ -90,18 +99,23 @@ def _configured(file: Path | None, flags: Mapping[str, Any]) -> "Config":
     default="auto",
     show_default=True,
     envvar="SHADOWPROXY_LOG_FORMAT",
-    help="How it is said: auto is text on a terminal, JSON elsewhere.",
+    help="The form of the operator's log: auto is text on a terminal, JSON elsewhere.",
 )
 @click.option(
-    "--access-log", "access", is_flag=True, envvar="SHADOWPROXY_ACCESS_LOG", help="Also say a line for each request."
+    "--access-log",
+    "access",
+    is_flag=True,
+    envvar="SHADOWPROXY_ACCESS_LOG",
+    help="Also log one line for each request there.",
 )
 def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags: Any) -> None:
-    """Forward every request to live, mirror it to the shadows, log both answers.
+    """Forward every request to live, mirror it to the shadows, record all answers.
 
-    Stops on SIGTERM or Ctrl-C: what was accepted is answered, and the log is flushed. How it speaks on standard error
-    can be set in the environment too: SHADOWPROXY_LOG_LEVEL, SHADOWPROXY_LOG_FORMAT, SHADOWPROXY_ACCESS_LOG.
+    Stops on SIGTERM or Ctrl-C, after answering the requests under way and flushing the log. The operator's log goes to
+    standard error; the environment can set it too: SHADOWPROXY_LOG_LEVEL, SHADOWPROXY_LOG_FORMAT,
+    SHADOWPROXY_ACCESS_LOG.
     """
-    # What is imported stays: to look through it for garbage again and again is a tenth of the time that starting takes.
+    # Imported objects stay for good. Scanning them for garbage again and again is a tenth of the time of a start.
     gc.disable()
     config = _configured(file, flags)
     from shadowproxy.serve.callers.addresses import StartError
@@ -118,7 +132,7 @@ def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags
 
 
 @click.command(
-    short_help="Say what a configuration means and whether it will work here.",
+    short_help="Explain a configuration and test whether it works here.",
     epilog=examples(
         "shadowproxy check -c config.yaml",
         "shadowproxy check --live http://127.0.0.1:9001 --shadow challenger=http://127.0.0.1:9002",
@@ -127,24 +141,26 @@ def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags
     ),
 )
 @_what_to_run
-@click.option("--path", metavar="PATH", default="/", show_default=True, help="What each endpoint is asked for.")
+@click.option(
+    "--path", metavar="PATH", default="/", show_default=True, help="The path of the request to each endpoint."
+)
 @click.option(
     "--method",
     type=click.Choice(["GET", "HEAD", "OPTIONS"], case_sensitive=False),
     default="GET",
     show_default=True,
-    help="How it is asked.",
+    help="The method of that request.",
 )
-@click.option("--no-request", is_flag=True, help="Connect, and send no request.")
+@click.option("--no-request", is_flag=True, help="Only connect, send no request.")
 def check(file: Path | None, path: str, method: str, no_request: bool, **flags: Any) -> None:
-    """Say what a configuration means, and whether it will work on this machine.
+    """Explain a configuration, and test whether it works on this machine.
 
-    Looks up, connects to and sends one request to live and every shadow; looks at certificates, the log's directory,
-    the addresses to listen on and the limit of open files. Changes nothing. Any status counts as an answer. Exit
-    status 0 when it will work, 1 when something fails.
+    Connects to live and to every shadow and sends each one request; any status counts as an answer. Tests the
+    certificates, the log's directory, the addresses to listen on and the limit of open files. Changes nothing. Exit
+    status 0 if all of it works, 1 if something fails.
     """
     if not re.fullmatch(r"/[\x21-\x7e]*", path):
-        raise click.UsageError("--path must be as on the wire: a slash first, percent-encoded")
+        raise click.UsageError("--path must begin with a slash and be percent-encoded")
     config = _configured(file, flags)
     from shadowproxy.check import examine
     from shadowproxy.check.endpoints import Ask
@@ -158,11 +174,11 @@ def check(file: Path | None, path: str, method: str, no_request: bool, **flags: 
 
 
 @click.command(
-    short_help="The JSON Schema of the configuration, for editors.",
+    short_help="Print the JSON Schema of the configuration, for editors.",
     epilog=examples("shadowproxy schema"),
 )
 def schema() -> None:
-    """Print the JSON Schema of the configuration: editors complete the keys by it and mark what is wrong.
+    """Print the JSON Schema of the configuration: with it, editors complete keys and mark errors.
 
     Save it as config.schema.json beside a configuration that begins with the line
 
@@ -174,7 +190,7 @@ def schema() -> None:
 
 
 def _coloured(line: str) -> str:
-    """With its first words in their colour; click takes colours out where there is no terminal."""
+    """The line with its first words coloured; click removes colours where there is no terminal."""
     colour = next((colour for words, colour in _COLOURS.items() if line.startswith(words)), None)
     return line if colour is None else click.style(line[:12], fg=colour, bold=True) + line[12:]
 
@@ -190,15 +206,22 @@ _COLOURS = {
 
 
 @click.command(
-    short_help="Ask a running sidecar whether it takes requests on.",
+    short_help="Test whether a running sidecar accepts requests.",
     epilog=examples("shadowproxy healthcheck", "shadowproxy healthcheck --admin 127.0.0.1:9911"),
 )
-@click.option("--admin", metavar="ADDRESS", help="Its admin server.  [default: 127.0.0.1:9901]")
-@click.option("-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="Or what it is run with.")
+@click.option("--admin", metavar="ADDRESS", help="The address of its admin server.  [default: 127.0.0.1:9901]")
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The configuration that it runs with, instead of --admin.",
+)
 def healthcheck(admin: str | None, file: Path | None) -> None:
-    """Ask a running sidecar whether it takes requests on: status 0 if it does, 1 if not.
+    """Test whether a running sidecar accepts requests: exit status 0 if it does, 1 if not.
 
-    For supervisors that can only run a command. What it asks is /readyz, on the admin server.
+    For supervisors that can only run a command. It requests /readyz from the admin server.
     """
     from shadowproxy.healthcheck import ADMIN, ask
 
@@ -207,6 +230,6 @@ def healthcheck(admin: str | None, file: Path | None) -> None:
     if file is not None:
         configured = load_config(file).admin
         if configured is None:
-            raise Fault(f"{file}: admin is off: there is nobody to ask")
+            raise Fault(f"{file}: admin is off, so there is no admin server to ask")
         admin = str(configured)
     sys.exit(ask(admin or ADMIN))
