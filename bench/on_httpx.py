@@ -1,4 +1,4 @@
-"""The project with httpx's own transport in place of its wire, to measure what the wire saves."""
+"""The project with httpx's own transport in place of its connection pool, to measure what the pool saves."""
 
 import asyncio
 import sys
@@ -12,8 +12,9 @@ from shadowproxy.config import load
 from shadowproxy.serve import run
 from shadowproxy.serve.http1.framing import ReplyHead, request_head
 from shadowproxy.serve.upstreams import endpoint, errors
-from shadowproxy.serve.upstreams.asking import Asking, Message
 from shadowproxy.serve.upstreams.pool import Statistics
+from shadowproxy.serve.upstreams.request import OutgoingRequest
+from shadowproxy.serve.upstreams.roundtrip import OVER, RoundTrip
 
 ERRORS = (
     (httpx.ConnectTimeout, errors.ConnectTimeout),
@@ -24,8 +25,8 @@ ERRORS = (
 """httpx's errors and the project's: the first that fits. Any other one is a ProtocolError."""
 
 
-class HttpxWire:
-    """What `Endpoint` asks of a wire, by httpx.AsyncHTTPTransport."""
+class HttpxPool:
+    """What `Endpoint` needs of a pool, by httpx.AsyncHTTPTransport."""
 
     def __init__(self, host: str, port: int, **_: Any) -> None:
         self.loop = asyncio.get_running_loop()
@@ -34,39 +35,39 @@ class HttpxWire:
         self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, asking: Asking, message: Message) -> None:
-        asking.task = task = self.loop.create_task(self._ask(asking, message))
+    def send(self, round_trip: RoundTrip, outgoing: OutgoingRequest) -> None:
+        round_trip.task = task = self.loop.create_task(self._send(round_trip, outgoing))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, asking: Asking, message: Message) -> None:
-        head = request_head(message.head[:-4])
+    async def _send(self, round_trip: RoundTrip, outgoing: OutgoingRequest) -> None:
+        head = request_head(outgoing.head[:-4])
         request = httpx.Request(
             head.method,
             self._origin + head.target.decode("latin-1"),
             headers=list(head.fields),
-            content=message.body,
-            extensions={"timeout": {"read": message.silence}, "target": head.target},
+            content=outgoing.body,
+            extensions={"timeout": {"read": outgoing.silence}, "target": head.target},
         )
         try:
             response = await self._transport.handle_async_request(request)
             try:
-                asking.first_byte_at = time.perf_counter()
+                round_trip.first_byte_at = time.perf_counter()
                 fields = tuple(response.headers.raw)
                 names = {name.lower(): value for name, value in fields}
-                asking.head = ReplyHead(response.status_code, fields, names, framing=0, keep_alive=True)
-                asking.begins(asking.head)
+                round_trip.head = ReplyHead(response.status_code, fields, names, framing=0, keep_alive=True)
+                round_trip.on_head(round_trip.head)
                 async for chunk in response.aiter_raw():
-                    asking.piece(chunk)
+                    round_trip.on_body(chunk)
             finally:
                 await response.aclose()
         except httpx.TransportError as error:
-            asking.task = None
+            round_trip.task = None
             kind = next((ours for theirs, ours in ERRORS if isinstance(error, theirs)), errors.ProtocolError)
-            asking.fail(kind(str(error) or type(error).__name__))
+            round_trip.fail(kind(str(error) or type(error).__name__))
         else:
-            asking.over = True
-            asking.ends()
+            round_trip.state = OVER
+            round_trip.on_end()
 
     def statistics(self) -> Statistics:
         return Statistics(open=0, idle=0, uploads=0)
@@ -76,5 +77,5 @@ class HttpxWire:
 
 
 if __name__ == "__main__":
-    endpoint.Wire = HttpxWire  # type: ignore[assignment,attr-defined]  # the swap that this module is for
+    endpoint.Pool = HttpxPool  # type: ignore[assignment,attr-defined]  # the swap that this module is for
     sys.exit(run.run(load(Path(sys.argv[1]))))

@@ -165,7 +165,7 @@ def test_bench_says_in_one_line_what_is_missing(tmp_path: object) -> None:
 
 
 async def test_an_endpoint_can_stand_on_httpx_own_transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shadowproxy.serve.upstreams.endpoint.Wire", on_httpx.HttpxWire)
+    monkeypatch.setattr("shadowproxy.serve.upstreams.endpoint.Pool", on_httpx.HttpxPool)
     async with Origin(answer_of(b"hello")) as origin, Endpoint(origin.url) as endpoint:
-        answering = await endpoint.ask("GET", b"/", [(b"Host", b"h")], b"")
-        assert (answering.status, b"".join([chunk async for chunk in answering])) == (200, b"hello")
+        response = await endpoint.request("GET", b"/", [(b"Host", b"h")], b"")
+        assert (response.status, b"".join([chunk async for chunk in response])) == (200, b"hello")

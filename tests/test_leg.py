@@ -32,7 +32,7 @@ def begun(endpoint: Endpoint, capture: Capture, ended: Callable[[Leg, Came], Non
         capture,
         ended,
     )
-    endpoint.begin(leg, "POST", b"/p", REQUEST.fields, REQUEST.body)
+    endpoint.send(leg, "POST", b"/p", REQUEST.fields, REQUEST.body)
     return leg
 
 

@@ -23,9 +23,9 @@ from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchan
 from shadowproxy.serve.mirror.pulse import BEAT, Pulse
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
 from shadowproxy.serve.policy.rewrite import Rewrite
-from shadowproxy.serve.upstreams.asking import Asking
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 from shadowproxy.serve.upstreams.errors import ConnectError, ProtocolError, ReadError, ReadTimeout, TLSError
+from shadowproxy.serve.upstreams.roundtrip import OVER, RoundTrip
 
 LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
 HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)
@@ -283,21 +283,21 @@ class Answer:
         self._pieces = pieces
         self._gate = gate
 
-    def tell(self, asking: Asking) -> None:
-        if not asking.over:
-            asking.head = self.head
-            asking.begins(self.head)
-            self._go_on(asking, list(self._pieces))
+    def tell(self, round_trip: RoundTrip) -> None:
+        if not round_trip.over:
+            round_trip.head = self.head
+            round_trip.on_head(self.head)
+            self._go_on(round_trip, list(self._pieces))
 
-    def _go_on(self, asking: Asking, left: list[bytes]) -> None:
-        while left and not asking.over:
-            asking.piece(left.pop(0))
-            if self._gate is not None and not asking.over:
-                self._gate.pass_by(lambda: self._go_on(asking, left))
+    def _go_on(self, round_trip: RoundTrip, left: list[bytes]) -> None:
+        while left and not round_trip.over:
+            round_trip.on_body(left.pop(0))
+            if self._gate is not None and not round_trip.over:
+                self._gate.pass_by(lambda: self._go_on(round_trip, left))
                 return
-        if not asking.over:
-            asking.over = True
-            asking.ends()
+        if not round_trip.over:
+            round_trip.state = OVER
+            round_trip.on_end()
 
 
 class Shadowed:
@@ -310,12 +310,12 @@ class Shadowed:
         if open:
             self.gate.set()
         self.asked: list[tuple[str, bytes, list[Field], bytes]] = []
-        self.asking: list[Asking] = []
+        self.round_trips: list[RoundTrip] = []
         self.outcome = outcome if outcome is not None else Answer(b"shadow")
 
-    def begin(
+    def send(
         self,
-        asking: Asking,
+        round_trip: RoundTrip,
         method: str,
         target: bytes,
         fields: list[Field],
@@ -323,14 +323,14 @@ class Shadowed:
         section: Section | None = None,
     ) -> None:
         self.asked.append((method, target, [*section.fields, *fields] if section else fields, body))
-        self.asking.append(asking)
-        self.gate.pass_by(lambda: self._tell(asking))
+        self.round_trips.append(round_trip)
+        self.gate.pass_by(lambda: self._tell(round_trip))
 
-    def _tell(self, asking: Asking) -> None:
+    def _tell(self, round_trip: RoundTrip) -> None:
         if isinstance(self.outcome, Answer):
-            self.outcome.tell(asking)
+            self.outcome.tell(round_trip)
         else:
-            asking.fail(self.outcome)
+            round_trip.fail(self.outcome)
 
 
 class Books:
@@ -523,7 +523,7 @@ async def test_an_answer_over_the_limit_is_cut_off_and_what_came_is_kept() -> No
         assert leg.outcome == Outcome.ANSWER_OVERSIZE
         assert leg.reply is not None
         assert (leg.reply.body, leg.reply.body_bytes) == (b"x" * 60 + b"y" * 40, 120)
-        assert shadow.asking[0].over
+        assert shadow.round_trips[0].over
     books.balanced(1)
 
 
@@ -564,7 +564,7 @@ async def test_a_shadows_header_fields_count_too() -> None:
         books.offer()
         await turns()
         assert books.outcomes() == {Outcome.OVERLOAD: 1}
-    assert shadow.asking[0].over
+    assert shadow.round_trips[0].over
     books.balanced(1)
 
 
@@ -615,7 +615,7 @@ async def test_a_defect_met_by_all_that_wait_settles_each_of_them() -> None:
     """Each ended in the turn that began it, and began the next: of 200 that was too deep for the interpreter."""
 
     class Refusing(Shadowed):
-        def begin(self, *_: object) -> None:
+        def send(self, *_: object) -> None:
             raise RuntimeError("bug")
 
     books = Books((replace(SHADOW, in_flight=1, lane=200, breaker_failures=999), Refusing()))
@@ -889,7 +889,7 @@ async def test_an_answer_that_drain_cuts_off_is_kept_as_far_as_it_came() -> None
         assert leg.outcome == Outcome.SHUTDOWN
         assert leg.reply is not None
         assert leg.reply.body == b"begun"
-        assert shadow.asking[0].over
+        assert shadow.round_trips[0].over
     books.balanced(1)
 
 

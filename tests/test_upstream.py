@@ -11,7 +11,13 @@ from fakes import Origin, Peer, Script, answer, chunked, deaf_port, refusing_por
 
 from shadowproxy.exchange import Field, Outcome
 from shadowproxy.serve.upstreams import errors
-from shadowproxy.serve.upstreams.endpoint import Answering, Endpoint, UpstreamError, as_upstream_error, tls_context
+from shadowproxy.serve.upstreams.endpoint import (
+    Endpoint,
+    UpstreamError,
+    UpstreamResponse,
+    as_upstream_error,
+    tls_context,
+)
 from shadowproxy.serve.upstreams.pool import Statistics
 
 FIELDS: list[Field] = [(b"Host", b"caller")]
@@ -50,7 +56,7 @@ async def outcome(endpoint: Endpoint, within: float = 1.0) -> Outcome:
     """What became of a GET that is read to its end; everything else that may be raised fails the test."""
     async with endpoint, asyncio.timeout(within):
         try:
-            answering = await endpoint.ask("GET", b"/", FIELDS, b"")
+            answering = await endpoint.request("GET", b"/", FIELDS, b"")
             await whole(answering)
         except UpstreamError as error:
             assert endpoint.statistics() == Statistics(open=0, idle=0, uploads=0)
@@ -58,7 +64,7 @@ async def outcome(endpoint: Endpoint, within: float = 1.0) -> Outcome:
     return Outcome.OK
 
 
-async def whole(answering: Answering) -> bytes:
+async def whole(answering: UpstreamResponse) -> bytes:
     return b"".join([chunk async for chunk in answering])
 
 
@@ -104,12 +110,12 @@ async def test_an_answer_has_ended_once_its_last_piece_is_taken_and_not_before()
         await peer.send(b" two")
 
     async with Origin(halves) as origin, Endpoint(origin.url) as endpoint:
-        answering = await endpoint.ask("GET", b"/", FIELDS, b"")
+        answering = await endpoint.request("GET", b"/", FIELDS, b"")
         assert (await anext(answering), answering.ended) == (b"one", False)
         gate.set()
         assert (await anext(answering), answering.ended) == (b" two", True)
     async with Origin(begun_and_cut) as origin, Endpoint(origin.url) as endpoint:
-        answering = await endpoint.ask("GET", b"/", FIELDS, b"")
+        answering = await endpoint.request("GET", b"/", FIELDS, b"")
         with pytest.raises(UpstreamError):
             await whole(answering)
         assert not answering.ended
@@ -189,7 +195,7 @@ def closing_when_asked_again() -> Script:
 async def test_a_whole_body_that_met_a_closed_connection_is_sent_once_more() -> None:
     async with Origin(closing_when_asked_again()) as origin, Endpoint(origin.url, retry=True) as endpoint:
         for _ in range(2):
-            answering = await endpoint.ask("GET", b"/", [*FIELDS, (b"Content-Length", b"2")], b"hi")
+            answering = await endpoint.request("GET", b"/", [*FIELDS, (b"Content-Length", b"2")], b"hi")
             assert await whole(answering) == b"1"
         assert [message.body for message in origin.requests] == [b"hi"] * 3
 
@@ -202,9 +208,9 @@ async def streamed() -> AsyncIterator[bytes]:
 async def test_a_streamed_body_is_never_sent_again_and_none_is_without_leave(retry: bool) -> None:
     body = streamed() if retry else b"hi"
     async with Origin(closing_when_asked_again()) as origin, Endpoint(origin.url, retry=retry) as endpoint:
-        await whole(await endpoint.ask("GET", b"/", FIELDS, b""))
+        await whole(await endpoint.request("GET", b"/", FIELDS, b""))
         with pytest.raises(UpstreamError) as raised:
-            await endpoint.ask("POST", b"/", [*FIELDS, (b"Content-Length", b"2")], body)
+            await endpoint.request("POST", b"/", [*FIELDS, (b"Content-Length", b"2")], body)
         assert raised.value.outcome == Outcome.INCOMPLETE
         assert len(origin.connections) == 1
 
@@ -221,9 +227,9 @@ async def test_a_retry_that_fails_is_not_tried_again() -> None:
         await peer.request()
 
     async with Origin(script) as origin, Endpoint(origin.url, retry=True) as endpoint:
-        await whole(await endpoint.ask("GET", b"/", FIELDS, b""))
+        await whole(await endpoint.request("GET", b"/", FIELDS, b""))
         with pytest.raises(UpstreamError):
-            await endpoint.ask("GET", b"/", FIELDS, b"")
+            await endpoint.request("GET", b"/", FIELDS, b"")
         assert served == 2
 
 
@@ -242,7 +248,7 @@ async def test_a_retry_that_fails_is_not_tried_again() -> None:
 async def test_the_host_is_the_urls_the_callers_or_a_literal(url: str, host: str, sent: bytes) -> None:
     async with Origin() as origin:
         async with Endpoint(url.format(port=origin.port), host=host) as endpoint:
-            await whole(await endpoint.ask("GET", b"/", FIELDS, b""))
+            await whole(await endpoint.request("GET", b"/", FIELDS, b""))
         assert origin.requests[0].all(b"host") == [sent.replace(b"{port}", b"%d" % origin.port)]
 
 
@@ -259,5 +265,5 @@ async def test_the_host_is_the_urls_the_callers_or_a_literal(url: str, host: str
 async def test_a_base_path_goes_before_the_target(base: str, target: bytes, sent: bytes) -> None:
     async with Origin() as origin:
         async with Endpoint(origin.url + base) as endpoint:
-            await whole(await endpoint.ask("OPTIONS", target, FIELDS, b""))
+            await whole(await endpoint.request("OPTIONS", target, FIELDS, b""))
         assert origin.requests[0].target == sent

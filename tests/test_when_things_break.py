@@ -33,8 +33,8 @@ from fakes import (
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.callers import connection
 from shadowproxy.serve.upstreams import pool
-from shadowproxy.serve.upstreams.asking import IDLE_CLOSE
 from shadowproxy.serve.upstreams.endpoint import Endpoint
+from shadowproxy.serve.upstreams.retry import IDLE_CLOSE
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -179,7 +179,7 @@ async def _status(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLC
     if isinstance(section, Shadow):
         fields, _ = fields_for_shadow(fields, name, credentials=False, record="")  # no trace goes on here
     async with asyncio.timeout(PATIENCE), endpoint_of(section, context) as endpoint:
-        answering = await endpoint.ask(ask.method, ask.path.encode(), fields, b"")
+        answering = await endpoint.request(ask.method, ask.path.encode(), fields, b"")
         read = 0
         try:
             async for chunk in answering:

@@ -194,7 +194,8 @@ class _Replay:
         began = perf_counter()
         try:
             async with asyncio.timeout(timeout):
-                answering = await endpoint.ask(job.again.method, self._rewrite.target(job.again.target), fields, body)
+                method, target = job.again.method, self._rewrite.target(job.again.target)
+                answering = await endpoint.request(method, target, fields, body)
                 async for chunk in answering:
                     capture.add(chunk)
                     if not capture.whole:

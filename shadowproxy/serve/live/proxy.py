@@ -22,7 +22,7 @@ from shadowproxy.serve.policy.headers import VIA, count_hops, find, forwarded_fi
 from shadowproxy.serve.policy.identity import uuid7, valid_request_id
 from shadowproxy.serve.telemetry.durations import DurationBuckets
 from shadowproxy.serve.telemetry.operator_log import AccessLine, Repeats, times_text
-from shadowproxy.serve.upstreams.endpoint import Answering, UpstreamError
+from shadowproxy.serve.upstreams.endpoint import UpstreamError, UpstreamResponse
 
 REJECTED_STATUSES = (501, 503, 508)
 """The statuses of requests that are rejected: a WebSocket, more than `in_flight` at once, a loop."""
@@ -147,7 +147,7 @@ class Proxy:
                     client = (call.client or ("unknown", 0))[0]
                     more += forwarded_fields(section.fields, client, head.names.get(b"host"))
                 rest = body if whole else Upload(exchange, self.mirror, body)
-                answering = service.live.start(head.method, head.target, more, rest, section)
+                answering = service.live.start_request(head.method, head.target, more, rest, section)
                 try:
                     await answering.wait_head()
 
@@ -155,7 +155,7 @@ class Proxy:
                     await _respond(service, exchange, answering)
                 finally:
                     answering.abandon()
-                    self.retries += answering.sent_again
+                    self.retries += answering.retried
             live = exchange.build_reply()
         except UpstreamError as error:
             live = exchange.build_failure(error.outcome, str(error))
@@ -220,7 +220,7 @@ class Proxy:
         _log.log(level, words, times_text(count), live.outcome, live.error, request_id, extra=extra)
 
 
-async def _respond(service: Service, exchange: LiveExchange, answering: Answering) -> None:
+async def _respond(service: Service, exchange: LiveExchange, answering: UpstreamResponse) -> None:
     """Pass live's answer to the caller, piece by piece, and copy it."""
     call, copy = exchange.call, exchange.answer_body
     exchange.begin_answer(answering.status, answering.fields, answering.first_byte_at)

@@ -264,7 +264,7 @@ class Mirror:
             self._send(leg, lane, job.request)
         except Exception as error:  # noqa: BLE001  # not swallowed: it becomes the leg's outcome, and is logged
             # In a later turn: at once it would begin the next job from within itself, and that may end the same way.
-            self._loop.call_soon(leg.defect, error)
+            self._loop.call_soon(leg.fail_by_defect, error)
         return True
 
     def _send(self, leg: Leg, lane: Lane, request: Request) -> None:
@@ -289,7 +289,7 @@ class Mirror:
                 section = None
         except NotRead as why:
             self._warnings.not_rewritten(lane, request.id, str(why))
-        lane.endpoint.begin(leg, request.method, shadow.rewrite.target(target), fields, body, section)
+        lane.endpoint.send(leg, request.method, shadow.rewrite.target(target), fields, body, section)
 
     def _expire(self, leg: Leg) -> None:
         leg.stop(Outcome.TIMEOUT, f"no whole answer within {leg.lane.shadow.timeout:g} s")
@@ -301,7 +301,7 @@ class Mirror:
         if leg.defect_met is not None:
             self._warnings.defect(lane.shadow.name, job.request.id, leg.defect_met)
         lane.counts.times.add(outcome.total_ms / 1000)
-        lane.counts.retries += leg.sent_again
+        lane.counts.retries += leg.retried
         lane.update_breaker(outcome.outcome if isinstance(outcome, Failure) else Outcome.OK, self._loop.time())
         if leg.held_back and isinstance(outcome, Reply) and outcome.status in (401, 403):
             self._warnings.credentials_wanted(lane, outcome.status)

@@ -1,4 +1,4 @@
-"""One shadow's leg, from when it is begun to what came of it. It copies the answer as it comes, and awaits nothing."""
+"""One shadow's leg, from its beginning to its outcome. It captures the response as it comes, and awaits nothing."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -7,12 +7,12 @@ from shadowproxy.exchange import Failure, Fields, Outcome, Reply
 from shadowproxy.serve.http1.framing import ReplyHead
 from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.lane import Job, Lane
-from shadowproxy.serve.upstreams.asking import Asking
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
 from shadowproxy.serve.upstreams.endpoint import as_upstream_error
+from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 
 
-class Leg(Asking):
+class Leg(RoundTrip):
     """A job that a lane has begun. `ended` is told once what came of it; milliseconds from when the leg was made."""
 
     __slots__ = ("_capture", "_ended", "_fields", "_settled", "began", "defect_met", "held_back", "job", "lane")
@@ -31,34 +31,34 @@ class Leg(Asking):
 
     # The connection calls these.
 
-    def begins(self, head: ReplyHead) -> None:
+    def on_head(self, head: ReplyHead) -> None:
         self._fields = head.section.fields
         if not self._capture.hold(head.section.weight):
             self.stop(Outcome.OVERLOAD, "")
 
-    def piece(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         capture = self._capture
         capture.add(data)
         if not capture.whole:
             self.stop(Outcome.OVERLOAD, "")
         elif len(data) > HIGH_WATER:
-            self.pass_turn()
+            self.yield_turn()
 
-    def ends(self) -> None:
+    def on_end(self) -> None:
         self._settle(Outcome.OK, "")
 
-    def breaks(self, error: Exception) -> None:
+    def on_failure(self, error: Exception) -> None:
         failure = as_upstream_error(error)
         if failure is None and self._settled:
-            raise error  # by who was told of the end: the loop tells of it
-        if failure is None:  # one defect must not stop a lane: the mirror tells of it, and the leg is settled
+            raise error  # raised by `ended`: the event loop reports it
+        if failure is None:  # one defect must not stop a lane: the mirror logs it, and the leg is settled
             self.defect_met = error
             self._settle(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more")
         else:
             self._settle(failure.outcome, str(failure))
 
     def stop(self, outcome: Outcome, error: str) -> None:
-        """Listen no longer. What had come is kept."""
+        """Stop listening. What was received is kept."""
         self.abandon()
         self._settle(outcome, error)
 

@@ -9,7 +9,7 @@ from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.policy.sampling import Match, NotChosen
 from shadowproxy.serve.telemetry.durations import DurationBuckets
-from shadowproxy.serve.upstreams.asking import Asking
+from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class ShadowEndpoint(Protocol):
     @property
     def url(self) -> str: ...
 
-    def begin(
+    def send(
         self,
-        asking: Asking,
+        round_trip: RoundTrip,
         method: str,
         target: bytes,
         fields: list[Field],

@@ -1,4 +1,4 @@
-"""One endpoint, live or a shadow: where it is, how it is asked, and what came of it in the closed set of outcomes.
+"""One endpoint, live or a shadow: its address, what is sent to it, and how that ends, as one of the outcomes.
 
 `_FAULTS` maps each transport error to its outcome. Outside of this room only `UpstreamError` is seen.
 """
@@ -16,8 +16,6 @@ from shadowproxy.serve.http1.framing import ReplyHead
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.policy.edits import Edits
 from shadowproxy.serve.policy.query import QueryEdits
-from shadowproxy.serve.upstreams.answer import Answer
-from shadowproxy.serve.upstreams.asking import Asking, Message
 from shadowproxy.serve.upstreams.errors import (
     ClosedWhileIdle,
     ConnectError,
@@ -27,11 +25,14 @@ from shadowproxy.serve.upstreams.errors import (
     ReadTimeout,
     TLSError,
 )
-from shadowproxy.serve.upstreams.pool import Statistics, Wire
+from shadowproxy.serve.upstreams.pool import Pool, Statistics
+from shadowproxy.serve.upstreams.request import OutgoingRequest
+from shadowproxy.serve.upstreams.response import ResponseStream
+from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 
 
 class UpstreamError(Exception):
-    """The endpoint gave no answer, or broke off. `proxy_error` is its name in RFC 9209 section 2.3."""
+    """The endpoint sent no whole response. `proxy_error` is the name that RFC 9209 section 2.3 gives to the error."""
 
     def __init__(self, outcome: Outcome, error: str, *, proxy_error: str) -> None:
         super().__init__(error)
@@ -110,13 +111,13 @@ class Endpoint:
         self._query = query or QueryEdits()
         context = (tls or ssl.create_default_context()) if secure else None
         port = parts.port or (443 if secure else 80)
-        self._wire = Wire(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, pace=pace)
+        self._pool = Pool(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, pace=pace)
 
     def __repr__(self) -> str:
-        return f"<Endpoint {self.url} {self._wire.statistics()}>"
+        return f"<Endpoint {self.url} {self._pool.statistics()}>"
 
     def statistics(self) -> Statistics:
-        return self._wire.statistics()
+        return self._pool.statistics()
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,62 +128,62 @@ class Endpoint:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._wire.aclose()
+        await self._pool.aclose()
 
-    async def ask(
+    async def request(
         self,
         method: str,
         target: bytes,
         fields: Iterable[Field],
         body: bytes | AsyncIterable[bytes],
         section: Section | None = None,
-    ) -> "Answering":
-        """Send a request and return when the head of the answer is in. `fields` come behind those of `section`.
+    ) -> "UpstreamResponse":
+        """Send a request and return when the head of the response is there. `fields` follow those of `section`.
 
         Raises UpstreamError, and whatever `body` itself raises.
         """
-        answering = self.start(method, target, fields, body, section)
-        await answering.wait_head()
-        return answering
+        response = self.start_request(method, target, fields, body, section)
+        await response.wait_head()
+        return response
 
-    def start(
+    def start_request(
         self,
         method: str,
         target: bytes,
         fields: Iterable[Field],
         body: bytes | AsyncIterable[bytes],
         section: Section | None = None,
-    ) -> "Answering":
-        """Send a request. `wait_head` of what is returned, then read it or abandon it."""
-        answering = Answering(self._wire.loop)
-        self.begin(answering, method, target, fields, body, section)
-        return answering
+    ) -> "UpstreamResponse":
+        """Send a request. Call `wait_head` of what is returned, then read it or abandon it."""
+        response = UpstreamResponse(self._pool.loop)
+        self.send(response, method, target, fields, body, section)
+        return response
 
-    def begin(
+    def send(
         self,
-        asking: Asking,
+        round_trip: RoundTrip,
         method: str,
         target: bytes,
         fields: Iterable[Field],
         body: bytes | AsyncIterable[bytes],
         section: Section | None = None,
     ) -> None:
-        """Send a request, and tell `asking` what comes of it. `fields` come behind those of `section`.
+        """Send a request. `round_trip` receives the response or a failure. `fields` follow those of `section`.
 
-        A body held whole is sent once more where the connection turns out to have been closed before. RFC 9110 section
-        9.2.2 leaves that to what a proxy knows; what it goes by is at IDLE_CLOSE.
+        With `retry`, a body that is held whole is sent once more if the connection had been closed before (retry.py).
         """
         if target != b"*":
             target = self._base + self._query.target(target)
         head, chunked = self._edits.head(method, target, fields, section)
-        again = self._retry and isinstance(body, bytes)
-        self._wire.begin(asking, Message(method, head, body, chunked=chunked, silence=self._silence, again=again))
+        retry = self._retry and isinstance(body, bytes)
+        request = OutgoingRequest(method, head, body, chunked=chunked, silence=self._silence, retry=retry)
+        self._pool.send(round_trip, request)
 
 
-class Answering(Answer):
-    """An answer that is coming in, once `wait_head` has returned. What is raised of it is UpstreamError.
+class UpstreamResponse(ResponseStream):
+    """A response that is coming in, once `wait_head` has returned. It raises UpstreamError.
 
-    Only end-to-end fields are among `fields`. `names` are its head's.
+    `fields` holds the end-to-end fields only; `names` are its head's.
     """
 
     __slots__ = ("fields", "names", "status")
@@ -193,13 +194,13 @@ class Answering(Answer):
         self.fields: Fields = ()
         self.names: Mapping[bytes, bytes] = {}
 
-    def begins(self, head: ReplyHead) -> None:
+    def on_head(self, head: ReplyHead) -> None:
         self.status = head.status
         self.names = head.names
         self.fields = head.section.fields
-        super().begins(head)
+        super().on_head(head)
 
-    def told(self, error: Exception) -> Exception:
+    def raised_for(self, error: Exception) -> Exception:
         failure = as_upstream_error(error)
         if failure is None:
             return error  # what the request's own body raised

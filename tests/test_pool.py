@@ -18,11 +18,13 @@ import uvloop
 from fakes import Hasty, Origin, Peer, answer, chunk_of, chunked, deaf_port, silent
 
 from shadowproxy.serve.upstreams import kernel
-from shadowproxy.serve.upstreams.answer import Answer
-from shadowproxy.serve.upstreams.asking import IDLE_CLOSE, MAX_INTERIM, PARTS, Message
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
 from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ConnectError, ProtocolError, ReadError, ReadTimeout
-from shadowproxy.serve.upstreams.pool import Statistics, Wire
+from shadowproxy.serve.upstreams.pool import Pool, Statistics
+from shadowproxy.serve.upstreams.request import OutgoingRequest
+from shadowproxy.serve.upstreams.response import ResponseStream
+from shadowproxy.serve.upstreams.retry import IDLE_CLOSE
+from shadowproxy.serve.upstreams.roundtrip import MAX_INTERIM, PARTS
 
 NOTHING = Statistics(open=0, idle=0, uploads=0)
 LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")]
@@ -44,39 +46,39 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     return both(run)
 
 
-def get(target: bytes = b"/", *, silence: float = 5.0, fresh: bool = False, again: bool = False) -> Message:
+def get(target: bytes = b"/", *, silence: float = 5.0, retry: bool = False) -> OutgoingRequest:
     head = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target
-    return Message("GET", head, b"", chunked=False, silence=silence, again=again, fresh=fresh)
+    return OutgoingRequest("GET", head, b"", chunked=False, silence=silence, retry=retry)
 
 
-def post(body: AsyncIterator[bytes], length: int | None = None, *, silence: float = 5.0) -> Message:
+def post(body: AsyncIterator[bytes], length: int | None = None, *, silence: float = 5.0) -> OutgoingRequest:
     framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
     head = b"POST / HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n" % framing
-    return Message("POST", head, body, chunked=length is None, silence=silence)
+    return OutgoingRequest("POST", head, body, chunked=length is None, silence=silence)
 
 
-def to(origin: Origin, tls: ssl.SSLContext | None = None) -> Wire:
-    return Wire("127.0.0.1", origin.port, tls=tls)
+def to(origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:
+    return Pool("127.0.0.1", origin.port, tls=tls)
 
 
-async def answer_to(wire: Wire, message: Message) -> Answer:
-    answering = Answer(wire.loop)
-    wire.begin(answering, message)
+async def answer_to(pool: Pool, message: OutgoingRequest) -> ResponseStream:
+    answering = ResponseStream(pool.loop)
+    pool.send(answering, message)
     await answering.wait_head()
     return answering
 
 
-async def ask(wire: Wire, message: Message) -> bytes:
-    return b"".join([chunk async for chunk in await answer_to(wire, message)])
+async def ask(pool: Pool, message: OutgoingRequest) -> bytes:
+    return b"".join([chunk async for chunk in await answer_to(pool, message)])
 
 
-async def settled(wire: Wire, expected: Statistics) -> None:
+async def settled(pool: Pool, expected: Statistics) -> None:
     """The loop needs a turn or two to close sockets; what is not as expected after a second never will be."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(1):
-            while wire.statistics() != expected:  # noqa: ASYNC110  # the wire tells nobody
+            while pool.statistics() != expected:  # noqa: ASYNC110  # the pool tells nobody
                 await asyncio.sleep(0.001)
-    assert wire.statistics() == expected
+    assert pool.statistics() == expected
 
 
 def open_files() -> int:
@@ -88,24 +90,16 @@ def open_files() -> int:
 
 @on_both_loops
 async def test_a_connection_is_used_again_and_the_last_one_in_is_the_first_one_out() -> None:
-    async with Origin() as origin, to(origin) as wire:
+    async with Origin() as origin, to(origin) as pool:
         for _ in range(3):
-            await ask(wire, get())
-        assert (len(origin.connections), wire.statistics()) == (1, ONE_IDLE)
-        await asyncio.gather(*(ask(wire, get()) for _ in range(3)))
-        assert (len(origin.connections), wire.statistics().idle) == (3, 3)
+            await ask(pool, get())
+        assert (len(origin.connections), pool.statistics()) == (1, ONE_IDLE)
+        await asyncio.gather(*(ask(pool, get()) for _ in range(3)))
+        assert (len(origin.connections), pool.statistics().idle) == (3, 3)
         for _ in range(3):
-            await ask(wire, get())
+            await ask(pool, get())
         assert sorted(len(peer.requests) for peer in origin.connections) in ([1, 1, 7], [1, 2, 6], [1, 4, 4])
-    assert wire.statistics() == NOTHING
-
-
-@on_both_loops
-async def test_a_request_may_ask_for_a_fresh_connection() -> None:
-    async with Origin() as origin, to(origin) as wire:
-        await ask(wire, get())
-        await ask(wire, get(fresh=True))
-        assert len(origin.connections) == 2
+    assert pool.statistics() == NOTHING
 
 
 @pytest.mark.parametrize(
@@ -120,9 +114,9 @@ async def test_a_request_may_ask_for_a_fresh_connection() -> None:
 )
 @on_both_loops
 async def test_a_connection_that_is_to_end_or_not_in_sync_is_not_kept(raw: bytes) -> None:
-    async with Origin(raw) as origin, to(origin) as wire:
-        assert await ask(wire, get()) == b"x"
-        await settled(wire, NOTHING)
+    async with Origin(raw) as origin, to(origin) as pool:
+        assert await ask(pool, get()) == b"x"
+        await settled(pool, NOTHING)
         await (await origin.connection()).wait_ended()
 
 
@@ -141,11 +135,11 @@ async def test_whatever_comes_on_an_idle_connection_ends_it(what: str) -> None:
         elif what == "reset":
             peer.reset()
 
-    async with Origin(script) as origin, to(origin) as wire:
-        await ask(wire, get())
-        assert wire.statistics() == ONE_IDLE
+    async with Origin(script) as origin, to(origin) as pool:
+        await ask(pool, get())
+        assert pool.statistics() == ONE_IDLE
         gate.set()
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @pytest.mark.parametrize("what", ["bytes", "end", "reset"])
@@ -159,9 +153,9 @@ async def test_a_connection_is_not_used_that_something_has_come_on_before_the_lo
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(5)
-        async with Wire("127.0.0.1", listening.getsockname()[1]) as wire:
+        async with Pool("127.0.0.1", listening.getsockname()[1]) as pool:
             accepting = loop.run_in_executor(None, listening.accept)
-            asking = asyncio.create_task(ask(wire, get()))
+            asking = asyncio.create_task(ask(pool, get()))
             first, _ = await accepting
             with first:
                 await loop.run_in_executor(None, first.recv, 1000)
@@ -174,26 +168,26 @@ async def test_a_connection_is_not_used_that_something_has_come_on_before_the_lo
                     first.sendall(answer(b"for nobody"))
                 else:
                     first.close()
-                answering = Answer(wire.loop)
-                wire.begin(answering, post(body(), 2))  # and the loop has had no turn
+                answering = ResponseStream(pool.loop)
+                pool.send(answering, post(body(), 2))  # and the loop has had no turn
                 second, _ = await accepting
                 with second:
                     await loop.run_in_executor(None, second.recv, 1000)
                     second.sendall(answer(b"mine"))
                     await answering.wait_head()
                     assert await anext(answering) == b"mine"
-                await settled(wire, NOTHING)
+                await settled(pool, NOTHING)
 
 
 @pytest.mark.source
 @on_both_loops
-async def test_a_post_that_crosses_the_closing_of_its_connection_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_post_that_crosses_the_closing_of_its_connection_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was not taken: the server had closed before it came, and said so in the moment in which it was sent."""
     monkeypatch.setattr(kernel, "is_silent", lambda watching: True)
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        async with Wire("127.0.0.1", listening.getsockname()[1]) as wire:
-            asking = asyncio.ensure_future(ask(wire, get()))
+        async with Pool("127.0.0.1", listening.getsockname()[1]) as pool:
+            asking = asyncio.ensure_future(ask(pool, get()))
             first, _ = await loop.run_in_executor(None, listening.accept)
             with first:
                 await loop.run_in_executor(None, first.recv, 1000)
@@ -201,18 +195,18 @@ async def test_a_post_that_crosses_the_closing_of_its_connection_is_sent_again(m
                 await asking
                 accepting = loop.run_in_executor(None, listening.accept)
                 first.close()
-                answering = Answer(wire.loop)
+                answering = ResponseStream(pool.loop)
                 head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n"
-                message = Message("POST", head, b"hi", chunked=False, silence=5.0, again=True)
-                wire.begin(answering, message)  # and the loop has had no turn
+                message = OutgoingRequest("POST", head, b"hi", chunked=False, silence=5.0, retry=True)
+                pool.send(answering, message)  # and the loop has had no turn
                 second, _ = await accepting
                 with second:
                     assert (await loop.run_in_executor(None, second.recv, 1000)).endswith(b"hi")
                     second.sendall(answer(b"mine"))
                     await answering.wait_head()
                     assert await anext(answering) == b"mine"
-                    assert answering.sent_again
-                await settled(wire, NOTHING)
+                    assert answering.retried
+                await settled(pool, NOTHING)
 
 
 @on_both_loops
@@ -223,36 +217,36 @@ async def test_a_reused_connection_that_ends_while_the_server_has_the_request_is
         await peer.request()
         await asyncio.sleep(IDLE_CLOSE * 1.5)
 
-    async with Origin(script) as origin, to(origin) as wire:
-        await ask(wire, get())
+    async with Origin(script) as origin, to(origin) as pool:
+        await ask(pool, get())
         with pytest.raises(ReadError) as raised:
-            await ask(wire, get(again=True))
+            await ask(pool, get(retry=True))
         assert not isinstance(raised.value, ClosedWhileIdle)
         assert len(origin.connections) == 1
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @on_both_loops
-async def test_a_reused_connection_that_ends_before_an_answer_is_stale_and_a_fresh_one_is_not() -> None:
+async def test_a_reused_connection_that_ends_before_an_answer_was_closed_while_idle_and_a_new_one_was_not() -> None:
     async def script(peer: Peer) -> None:
         if len(origin.connections) == 1:
             await peer.request()
             await peer.send(answer())
         await peer.request()
 
-    async with Origin(script) as origin, to(origin) as wire:
-        await ask(wire, get())
+    async with Origin(script) as origin, to(origin) as pool:
+        await ask(pool, get())
         with pytest.raises(ClosedWhileIdle):
-            await ask(wire, get())
+            await ask(pool, get())
         with pytest.raises(ReadError) as raised:
-            await ask(wire, get())
+            await ask(pool, get())
         assert not isinstance(raised.value, ClosedWhileIdle)
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @pytest.mark.parametrize("answered", [True, False])
 @on_both_loops
-async def test_a_request_that_may_be_sent_again_is_sent_once_more_by_a_new_connection(answered: bool) -> None:
+async def test_a_request_that_may_be_retried_is_sent_once_more_by_a_new_connection(answered: bool) -> None:
     async def script(peer: Peer) -> None:
         first = len(origin.connections) == 1
         await peer.request()
@@ -261,84 +255,84 @@ async def test_a_request_that_may_be_sent_again_is_sent_once_more_by_a_new_conne
         if first:
             await peer.request()  # and leaves
 
-    async with Origin(script) as origin, to(origin) as wire:
-        assert await ask(wire, get(again=True)) == b"1"
+    async with Origin(script) as origin, to(origin) as pool:
+        assert await ask(pool, get(retry=True)) == b"1"
         if answered:
-            assert await ask(wire, get(again=True)) == b"2"
+            assert await ask(pool, get(retry=True)) == b"2"
         else:
             with pytest.raises(ReadError) as raised:
-                await ask(wire, get(again=True))
+                await ask(pool, get(retry=True))
             assert not isinstance(raised.value, ClosedWhileIdle)
         assert [len(each.requests) for each in origin.connections] == [2, 1]
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 # Leaving, at each point where one can.
 
 
 @on_both_loops
-async def test_what_was_abandoned_is_not_sent_again_though_it_might_have_been() -> None:
+async def test_what_was_abandoned_is_not_retried_though_it_might_have_been() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer())
         await peer.request()
         await peer.wait_ended()
 
-    async with Origin(script) as origin, to(origin) as wire:
-        await ask(wire, get(again=True))
-        answering = Answer(wire.loop)
-        wire.begin(answering, get(again=True))
+    async with Origin(script) as origin, to(origin) as pool:
+        await ask(pool, get(retry=True))
+        answering = ResponseStream(pool.loop)
+        pool.send(answering, get(retry=True))
         answering.abandon()
         await (await origin.connection()).wait_ended()
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
         await asyncio.sleep(0.01)
         assert len(origin.connections) == 1
 
 
 @on_both_loops
-async def test_closing_the_wire_ends_what_is_dialled() -> None:
+async def test_closing_the_pool_ends_what_is_dialled() -> None:
     with deaf_port() as port:
-        async with Wire("127.0.0.1", port) as wire:
-            asking = asyncio.create_task(ask(wire, get()))
+        async with Pool("127.0.0.1", port) as pool:
+            asking = asyncio.create_task(ask(pool, get()))
             await asyncio.sleep(0.01)
-            await wire.aclose()
+            await pool.aclose()
             with pytest.raises(ConnectError, match="closed"):
                 await asking
             with pytest.raises(ConnectError, match="closed"):
-                await ask(wire, get())
+                await ask(pool, get())
 
 
 @on_both_loops
 async def test_leaving_while_connecting_leaves_nothing() -> None:
     with deaf_port() as port:
-        async with Wire("127.0.0.1", port) as wire:
+        async with Pool("127.0.0.1", port) as pool:
             before = open_files()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
-                    await answer_to(wire, get())
-            await settled(wire, NOTHING)
+                    await answer_to(pool, get())
+            await settled(pool, NOTHING)
             await asyncio.sleep(0.01)
             assert open_files() == before
 
 
 @on_both_loops
 async def test_leaving_amid_the_handshake_leaves_nothing() -> None:
-    async with Origin(silent) as origin, to(origin, tls=ssl.create_default_context()) as wire:
+    async with Origin(silent) as origin, to(origin, tls=ssl.create_default_context()) as pool:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
-                await answer_to(wire, get())
+                await answer_to(pool, get())
         await (await origin.connection()).wait_ended()
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @on_both_loops
 async def test_leaving_before_the_answer_ends_the_connection() -> None:
-    async with Origin(silent) as origin, to(origin) as wire:
+    async with Origin(silent) as origin, to(origin) as pool:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
-                await answer_to(wire, get())
+                await answer_to(pool, get())
         await (await origin.connection()).wait_ended()
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @pytest.mark.parametrize("how", ["cancel", "abandon", "forget"])
@@ -349,8 +343,8 @@ async def test_leaving_in_the_middle_of_an_answer_ends_the_connection(how: str) 
         await peer.send(chunked(b"begun")[:-5])
         await peer.wait_ended()
 
-    async with Origin(script) as origin, to(origin) as wire:
-        response = await answer_to(wire, get())
+    async with Origin(script) as origin, to(origin) as pool:
+        response = await answer_to(pool, get())
         tasks = asyncio.all_tasks()
         async for chunk in response:
             assert chunk == b"begun"
@@ -363,8 +357,8 @@ async def test_leaving_in_the_middle_of_an_answer_ends_the_connection(how: str) 
         if how in ("cancel", "abandon"):
             response.abandon()
             await (await origin.connection()).wait_ended()
-            await settled(wire, NOTHING)
-    await settled(wire, NOTHING)  # at the latest with the wire
+            await settled(pool, NOTHING)
+    await settled(pool, NOTHING)  # at the latest with the pool
 
 
 async def endless() -> AsyncIterator[bytes]:
@@ -375,28 +369,28 @@ async def endless() -> AsyncIterator[bytes]:
 
 @on_both_loops
 async def test_leaving_in_the_middle_of_an_upload_ends_the_upload_too() -> None:
-    async with Origin(silent) as origin, to(origin) as wire:
-        asking = asyncio.create_task(answer_to(wire, post(endless())))
+    async with Origin(silent) as origin, to(origin) as pool:
+        asking = asyncio.create_task(answer_to(pool, post(endless())))
         connection = await origin.connection()
         await connection.wait_received(1)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
         await connection.wait_ended()
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @on_both_loops
-async def test_closing_the_wire_ends_what_is_under_way() -> None:
-    async with Origin(silent) as origin, to(origin) as wire:
-        asking = [asyncio.create_task(ask(wire, request)) for request in (get(), post(endless()))]
+async def test_closing_the_pool_ends_what_is_under_way() -> None:
+    async with Origin(silent) as origin, to(origin) as pool:
+        asking = [asyncio.create_task(ask(pool, request)) for request in (get(), post(endless()))]
         for each in (0, 1):
             await (await origin.connection(each)).wait_received(1)
-        assert wire.statistics() == Statistics(open=2, idle=0, uploads=1)
-        await wire.aclose()
+        assert pool.statistics() == Statistics(open=2, idle=0, uploads=1)
+        await pool.aclose()
         told = await asyncio.gather(*asking, return_exceptions=True)
         assert [type(error) for error in told] == [ReadError, ReadError]
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @pytest.mark.slow
@@ -417,22 +411,22 @@ async def test_500_cancellations_at_random_moments_leave_everything_as_before() 
             yield b"z" * 5000
             await asyncio.sleep(0.0005)
 
-    async def ask_and_leave(wire: Wire) -> None:
+    async def ask_and_leave(pool: Pool) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(chance.random() * 0.006):
-                await ask(wire, chance.choice([get(), post(body()), post(body(), 20_000)]))
+                await ask(pool, chance.choice([get(), post(body()), post(body(), 20_000)]))
 
     async with Origin(script) as origin:
         before = open_files(), len(asyncio.all_tasks())
-        async with to(origin) as wire:
+        async with to(origin) as pool:
             for _ in range(25):
-                await asyncio.gather(*(ask_and_leave(wire) for _ in range(20)))
-                told = wire.statistics()
+                await asyncio.gather(*(ask_and_leave(pool) for _ in range(20)))
+                told = pool.statistics()
                 assert (told.uploads, told.idle <= told.open) == (0, True)
             for _ in range(30):
-                assert await ask(wire, get()) == b"x" * 1000 + b"y" * 1000
-            await settled(wire, Statistics(open=(idle := wire.statistics().idle), idle=idle, uploads=0))
-        await settled(wire, NOTHING)
+                assert await ask(pool, get()) == b"x" * 1000 + b"y" * 1000
+            await settled(pool, Statistics(open=(idle := pool.statistics().idle), idle=idle, uploads=0))
+        await settled(pool, NOTHING)
         async with asyncio.timeout(2):
             while origin.open_connections or open_files() > before[0] or len(asyncio.all_tasks()) > before[1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -452,13 +446,13 @@ async def test_silence_is_counted_anew_with_every_byte() -> None:
             await peer.send(chunk_of(b"x"))
         await peer.wait_ended()
 
-    async with Origin(script) as origin, to(origin) as wire:
-        response = await answer_to(wire, get(silence=0.1))
+    async with Origin(script) as origin, to(origin) as pool:
+        response = await answer_to(pool, get(silence=0.1))
         for _ in range(6):
             assert await anext(response) == b"x"
         with pytest.raises(ReadTimeout, match=r"silent for 0\.1 s"):
             await anext(response)
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @pytest.mark.timing
@@ -469,9 +463,9 @@ async def test_time_that_we_take_ourselves_is_not_the_peers_silence() -> None:
         await asyncio.sleep(0.06)
         yield b"b"
 
-    async with Origin() as origin, to(origin) as wire:
-        assert await ask(wire, post(slow(), silence=0.03)) == b"ok"
-        response = await answer_to(wire, get(silence=0.03))
+    async with Origin() as origin, to(origin) as pool:
+        assert await ask(pool, post(slow(), silence=0.03)) == b"ok"
+        response = await answer_to(pool, get(silence=0.03))
         await asyncio.sleep(0.06)
         assert await anext(response) == b"ok"
 
@@ -487,8 +481,8 @@ async def test_an_answer_that_nobody_takes_stops_the_sender() -> None:
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
         sent = await peer.flood(bytes(65536), limit=10**8)
 
-    async with Origin(script) as origin, to(origin) as wire:
-        response = await answer_to(wire, get())
+    async with Origin(script) as origin, to(origin) as pool:
+        response = await answer_to(pool, get())
         held = 0
         for _ in range(20):
             await asyncio.sleep(0.005)
@@ -506,9 +500,9 @@ async def test_a_flood_of_tiny_chunks_leaves_others_their_turn_and_arrives_whole
     """40,000 chunks of a byte in one packet took a tenth of a second of the loop; a shadow could send them for ever."""
     many = 40_000
     raw = chunked()[:-5] + chunk_of(b"x") * many + b"0\r\n\r\n"
-    async with Origin(raw) as origin, to(origin) as wire:
+    async with Origin(raw) as origin, to(origin) as pool:
         loop = asyncio.get_running_loop()
-        asking = loop.create_task(ask(wire, get()))
+        asking = loop.create_task(ask(pool, get()))
         longest, last = 0.0, loop.time()
         turns = 0
         while not asking.done():
@@ -518,26 +512,26 @@ async def test_a_flood_of_tiny_chunks_leaves_others_their_turn_and_arrives_whole
         assert await asking == b"x" * many
         assert turns > many * 3 / PARTS
         assert longest < 0.05
-        assert await ask(wire, get()) == b"x" * many  # and the connection is in sync
-        assert wire.statistics() == ONE_IDLE
+        assert await ask(pool, get()) == b"x" * many  # and the connection is in sync
+        assert pool.statistics() == ONE_IDLE
 
 
 @pytest.mark.timing
 async def test_of_a_shadow_floods_of_tiny_chunks_are_read_no_faster_than_the_pace() -> None:
     raw = chunked()[:-5] + chunk_of(b"x") * 2000 + b"0\r\n\r\n"
-    async with Origin(raw) as origin, Wire("127.0.0.1", origin.port, pace=0.01) as wire:
+    async with Origin(raw) as origin, Pool("127.0.0.1", origin.port, pace=0.01) as pool:
         began = asyncio.get_running_loop().time()
-        assert await asyncio.gather(*(ask(wire, get()) for _ in range(3))) == [b"x" * 2000] * 3
+        assert await asyncio.gather(*(ask(pool, get()) for _ in range(3))) == [b"x" * 2000] * 3
         assert asyncio.get_running_loop().time() - began > 3 * (2000 * 3 // PARTS - 1) * 0.0099
 
 
 async def test_interim_answers_for_ever_are_no_answer() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    async with Origin(interim * (MAX_INTERIM - 1) + answer(b"x")) as origin, to(origin) as wire:
-        assert await ask(wire, get()) == b"x"
-    async with Origin(interim * (MAX_INTERIM + 1) + answer(b"x")) as origin, to(origin) as wire:
+    async with Origin(interim * (MAX_INTERIM - 1) + answer(b"x")) as origin, to(origin) as pool:
+        assert await ask(pool, get()) == b"x"
+    async with Origin(interim * (MAX_INTERIM + 1) + answer(b"x")) as origin, to(origin) as pool:
         with pytest.raises(ProtocolError, match="interim"):
-            await ask(wire, get())
+            await ask(pool, get())
 
 
 @on_both_loops
@@ -554,11 +548,11 @@ async def test_an_upload_that_nobody_takes_stops_the_reading_of_it_and_times_out
         peer.stop_reading()
         await peer.gone.wait()
 
-    async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
+    async with Origin(script, receive_buffer=4096) as origin, to(origin) as pool:
         with pytest.raises(ReadTimeout):
-            await answer_to(wire, post(body(), silence=0.1))
+            await answer_to(pool, post(body(), silence=0.1))
         assert taken < 30_000_000
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @on_both_loops
@@ -570,12 +564,12 @@ async def test_what_the_requests_body_raises_is_raised_to_who_awaits_the_answer(
         yield b"begun"
         raise Broken
 
-    async with Origin(silent) as origin, to(origin) as wire:
+    async with Origin(silent) as origin, to(origin) as pool:
         with pytest.raises(Broken):
-            await answer_to(wire, post(body()))
+            await answer_to(pool, post(body()))
         await (await origin.connection()).wait_ended()
         assert origin.requests == []
-        await settled(wire, NOTHING)
+        await settled(pool, NOTHING)
 
 
 @on_both_loops
@@ -585,9 +579,9 @@ async def test_an_early_answer_ends_the_upload_and_the_connection() -> None:
         await peer.send(answer(b"too much", status=413))
         await peer.wait_ended()
 
-    async with Origin(script) as origin, to(origin) as wire:
-        assert await ask(wire, post(endless())) == b"too much"
-        await settled(wire, NOTHING)
+    async with Origin(script) as origin, to(origin) as pool:
+        assert await ask(pool, post(endless())) == b"too much"
+        await settled(pool, NOTHING)
 
 
 @on_both_loops
@@ -602,9 +596,9 @@ async def test_an_early_answer_to_a_whole_body_that_is_not_sent_yet_ends_the_con
 
     whole = bytes(10_000_000)
     head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(whole)
-    async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
-        assert await ask(wire, Message("POST", head, whole, chunked=False, silence=5.0)) == b"too much"
-        await settled(wire, NOTHING)
+    async with Origin(script, receive_buffer=4096) as origin, to(origin) as pool:
+        assert await ask(pool, OutgoingRequest("POST", head, whole, chunked=False, silence=5.0)) == b"too much"
+        await settled(pool, NOTHING)
 
 
 TO_A_401 = answer(b"no token", status=401, reason=b"Unauthorized")
@@ -626,12 +620,12 @@ def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 async def test_an_answer_that_came_before_sending_failed_is_not_lost(secure: bool, length: int | None) -> None:
     server, client = certified() if secure else (None, None)
     with Hasty(TO_A_401, tls=server, gated=True) as hasty:
-        async with Wire("127.0.0.1", hasty.port, tls=client) as wire:
-            answering = await answer_to(wire, post(hasty.upload_that_fails(), length))
+        async with Pool("127.0.0.1", hasty.port, tls=client) as pool:
+            answering = await answer_to(pool, post(hasty.upload_that_fails(), length))
             assert answering.head is not None
             assert answering.head.status == 401
             assert await anext(answering) == b"no token"
-            await settled(wire, NOTHING)
+            await settled(pool, NOTHING)
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -649,15 +643,15 @@ async def test_of_an_answer_that_nobody_took_yet_nothing_is_lost_when_sending_fa
             await go_on.wait()
             yield bytes(50_000)
 
-        async with Wire("127.0.0.1", hasty.port, tls=client) as wire:
+        async with Pool("127.0.0.1", hasty.port, tls=client) as pool:
             hasty.send_next()
-            answering = await answer_to(wire, post(body()))
+            answering = await answer_to(pool, post(body()))
             while not answering._paused:  # noqa: ASYNC110  # it tells nobody
                 await asyncio.sleep(0.001)
             hasty.send_next()
             await asyncio.to_thread(hasty.gone.wait, 5)
             go_on.set()
-            await settled(wire, NOTHING)
+            await settled(pool, NOTHING)
             assert b"".join([piece async for piece in answering]) == b"x" * begun + b"y" * rest
 
 
@@ -667,9 +661,9 @@ async def test_an_answer_of_many_chunks_before_sending_failed_is_read_in_turns(s
     server, client = certified() if secure else (None, None)
     many = PARTS * 2
     with Hasty(chunked()[:-5] + chunk_of(b"x") * many + b"0\r\n\r\n", tls=server, gated=True) as hasty:
-        async with Wire("127.0.0.1", hasty.port, tls=client) as wire:
-            assert await ask(wire, post(hasty.upload_that_fails())) == b"x" * many
-            await settled(wire, NOTHING)
+        async with Pool("127.0.0.1", hasty.port, tls=client) as pool:
+            assert await ask(pool, post(hasty.upload_that_fails())) == b"x" * many
+            await settled(pool, NOTHING)
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -678,12 +672,12 @@ async def test_what_came_of_an_answer_that_broke_off_is_no_whole_answer(secure: 
     """Only the connection's end would have told that it is whole, and that was a reset."""
     server, client = certified() if secure else (None, None)
     with Hasty(b"HTTP/1.1 401 Unauthorized\r\n\r\nno tok", tls=server, gated=True) as hasty:
-        async with Wire("127.0.0.1", hasty.port, tls=client) as wire:
-            answering = await answer_to(wire, post(hasty.upload_that_fails()))
+        async with Pool("127.0.0.1", hasty.port, tls=client) as pool:
+            answering = await answer_to(pool, post(hasty.upload_that_fails()))
             assert await anext(answering) == b"no tok"
             with pytest.raises(ReadError, match="midst"):
                 await anext(answering)
-            await settled(wire, NOTHING)
+            await settled(pool, NOTHING)
 
 
 @on_both_loops
@@ -699,9 +693,9 @@ async def test_an_answer_that_ends_with_the_sending_of_a_server_that_does_not_re
 
     whole = bytes(10_000_000)
     head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(whole)
-    async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
-        assert await ask(wire, Message("POST", head, whole, chunked=False, silence=1.0)) == b"too much"
-        await settled(wire, NOTHING)
+    async with Origin(script, receive_buffer=4096) as origin, to(origin) as pool:
+        assert await ask(pool, OutgoingRequest("POST", head, whole, chunked=False, silence=1.0)) == b"too much"
+        await settled(pool, NOTHING)
 
 
 @on_both_loops
@@ -720,12 +714,12 @@ async def test_a_connection_on_which_an_upload_was_not_read_is_not_used_again() 
 
     whole = bytes(40_000)
     head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(whole)
-    async with Origin(script, receive_buffer=4096) as origin, to(origin) as wire:
-        message = Message("POST", head, whole, chunked=False, silence=1.0)
-        assert await ask(wire, message) == b"too much"
-        await settled(wire, NOTHING)
-        assert await ask(wire, message) == b"read"
-        assert wire.statistics() == ONE_IDLE  # and one on which it was read is
+    async with Origin(script, receive_buffer=4096) as origin, to(origin) as pool:
+        message = OutgoingRequest("POST", head, whole, chunked=False, silence=1.0)
+        assert await ask(pool, message) == b"too much"
+        await settled(pool, NOTHING)
+        assert await ask(pool, message) == b"read"
+        assert pool.statistics() == ONE_IDLE  # and one on which it was read is
 
 
 @on_both_loops
@@ -736,19 +730,19 @@ async def test_a_server_that_closes_as_soon_as_it_is_connected_is_an_error_at_on
         return
 
     for server, client in ((None, None), (context, trusting)):
-        async with Origin(hang_up, tls=server) as origin, to(origin, tls=client) as wire:
+        async with Origin(hang_up, tls=server) as origin, to(origin, tls=client) as pool:
             for _ in range(20):
                 with pytest.raises(ReadError):
                     async with asyncio.timeout(1):
-                        await ask(wire, get())
-            await settled(wire, NOTHING)
+                        await ask(pool, get())
+            await settled(pool, NOTHING)
 
 
 @pytest.mark.source
 @on_both_loops
 async def test_a_connection_that_ended_in_the_turn_that_opened_it_is_an_error_at_once() -> None:
-    async with Origin() as origin, to(origin) as wire:
-        connect = wire._connect
+    async with Origin() as origin, to(origin) as pool:
+        connect = pool._connect
 
         async def connect_and_lose() -> Any:
             connection = await connect()
@@ -756,19 +750,19 @@ async def test_a_connection_that_ended_in_the_turn_that_opened_it_is_an_error_at
             await asyncio.sleep(0)
             return connection
 
-        wire._connect = connect_and_lose  # type: ignore[method-assign]
+        pool._connect = connect_and_lose  # type: ignore[method-assign]
         with pytest.raises(ReadError):
             async with asyncio.timeout(1):
-                await ask(wire, get())
-        await settled(wire, NOTHING)
+                await ask(pool, get())
+        await settled(pool, NOTHING)
 
 
 @on_both_loops
-async def test_a_wire_that_is_gone_is_collected() -> None:
+async def test_a_pool_that_is_gone_is_collected() -> None:
     async with Origin() as origin:
-        async with to(origin) as wire:
-            await ask(wire, get())
+        async with to(origin) as pool:
+            await ask(pool, get())
         await asyncio.sleep(0.01)
-        del wire
+        del pool
         gc.collect()
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, Wire)]
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Pool)]

@@ -1,19 +1,19 @@
-"""An answer as a stream, for who has a task to read it in."""
+"""A response as a stream, for a caller that has a task to read it in."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 from shadowproxy.serve.http1.framing import ReplyHead
 from shadowproxy.serve.http1.pieces import Pieces
-from shadowproxy.serve.upstreams.asking import Asking
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
 from shadowproxy.serve.upstreams.errors import ReadError
+from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 
 
-class Answer(Asking):
-    """One answer: await its head, then read its body's bytes as they come, once. Abandon it, or read it to its end.
+class ResponseStream(RoundTrip):
+    """One response: await its head, then read the bytes of its body as they come, once. Abandon it, or read all of it.
 
-    Both raise what broke it. What had come before that can still be read.
+    Both raise what ended it early. What was received before that can still be read.
     """
 
     # An iterator and not a generator: one that is left halfway would be closed by a task that nobody owns.
@@ -30,21 +30,21 @@ class Answer(Asking):
 
     @property
     def ended(self) -> bool:
-        """Whether all of the answer has come, and been taken."""
+        """Whether all of the response was received, and taken."""
         return self._whole and not self._pieces
 
     async def wait_head(self) -> ReplyHead:
-        """Who is cancelled meanwhile has abandoned the answer."""
+        """Wait until the head is there. If the wait is cancelled, the response is abandoned."""
         try:
             while self.head is None:
-                await self._more()
+                await self._wait_more()
         except BaseException:
             self.abandon()
             raise
         return self.head
 
     def take_nowait(self) -> bytes:
-        """What has come since the last time, b"" where that is nothing."""
+        """What was received since the last time; b"" if that is nothing."""
         if not self._pieces:
             return b""
         held = self._pieces.size > HIGH_WATER
@@ -60,46 +60,46 @@ class Answer(Asking):
         while not self._pieces:
             if self._whole:
                 raise StopAsyncIteration
-            await self._more()
+            await self._wait_more()
         return self.take_nowait()
 
-    def _more(self) -> asyncio.Future[None]:
-        """Done when something has come. Meanwhile the peer's silence counts. Raises what broke the answer."""
+    def _wait_more(self) -> asyncio.Future[None]:
+        """Done when something was received. Until then the endpoint's silence counts. Raises what ended it early."""
         if self._error is not None:
-            raise self.told(self._error)
+            raise self.raised_for(self._error)
         if self.over:
             raise ReadError("nobody listens any more")
         self._waiter = waiter = self._loop.create_future()
-        self.expect(True)
+        self.watch_silence(True)
         return waiter
 
-    def told(self, error: Exception) -> Exception:
-        """What is raised of an error."""
+    def raised_for(self, error: Exception) -> Exception:
+        """The exception that the reader gets for `error`."""
         return error
 
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            self.expect(False)
+            self.watch_silence(False)
             if not waiter.done():
                 waiter.set_result(None)
 
     # The connection calls these.
 
-    def begins(self, head: ReplyHead) -> None:
+    def on_head(self, head: ReplyHead) -> None:
         self._wake()
 
-    def piece(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         self._pieces.add(data)
         if self._pieces.size > HIGH_WATER:
             self.hold(True)
         self._wake()
 
-    def ends(self) -> None:
+    def on_end(self) -> None:
         self._whole = True
         self._wake()
 
-    def breaks(self, error: Exception) -> None:
+    def on_failure(self, error: Exception) -> None:
         self._error = error
         self._wake()
