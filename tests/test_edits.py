@@ -17,7 +17,7 @@ TWICE: Field = (b"x-A", b"2")
 
 def sent(fields: Fields, **edits: Any) -> tuple[Field, ...]:
     """The fields of the head that is written, in their order."""
-    head, _ = Edits(**{"host": None, "own_host": b"own"} | edits).head("GET", b"/p", fields)
+    head, _ = Edits(**{"host": None, "own_host": b"own"} | edits).write_head("GET", b"/p", fields)
     line, *lines, end, rest = head.split(b"\r\n")
     assert (line, end, rest) == (b"GET /p HTTP/1.1", b"", b"")
     return tuple((name, value) for name, _, value in (line.partition(b": ") for line in lines))
@@ -70,7 +70,7 @@ def test_without_edits_every_field_passes_as_it_came(fields: list[Field]) -> Non
     ],
 )
 def test_it_tells_whether_the_body_is_chunked(field: Field, chunked: bool) -> None:
-    assert Edits(host=None, own_host=b"own").head("POST", b"/", (HOST, field))[1] is chunked
+    assert Edits(host=None, own_host=b"own").write_head("POST", b"/", (HOST, field))[1] is chunked
 
 
 SOME = st.lists(
@@ -96,13 +96,13 @@ def test_a_section_is_written_as_its_fields_are_by_whomever_and_however_often(
     section.seen = 2
     by = [Edits(**first), Edits(**second)]
     for edits in [*by, *by]:
-        assert edits.head("GET", b"/p", own, section) == edits.head("GET", b"/p", [*came, *own])
+        assert edits.write_head("GET", b"/p", own, section) == edits.write_head("GET", b"/p", [*came, *own])
 
 
 def test_a_section_that_comes_for_ever_is_not_kept_as_every_reloads_endpoints_wrote_it() -> None:
     section = Section(((b"Host", b"h"), (b"A", b"1")), seen=2)
     for host in range(100):
         edits = Edits(host=b"h%d" % host, own_host=b"o")
-        assert edits.head("GET", b"/", (), section)[0] == b"GET / HTTP/1.1\r\nHost: h%d\r\nA: 1\r\n\r\n" % host
+        assert edits.write_head("GET", b"/", (), section)[0] == b"GET / HTTP/1.1\r\nHost: h%d\r\nA: 1\r\n\r\n" % host
     assert section.written is not None
     assert len(section.written) <= WRITERS

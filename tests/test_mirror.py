@@ -687,7 +687,7 @@ async def test_a_request_that_cannot_be_rewritten_is_sent_as_it_came_and_told_of
     assert [asked[3] for asked in shadow.asked] == [b"", body, body]
     (told,) = caplog.records
     assert told.levelno == logging.WARNING
-    assert "shadows.s.rewrite.json cannot change it because it is no JSON" in told.getMessage()
+    assert "shadows.s.rewrite.json cannot change it because it is not JSON" in told.getMessage()
     assert "s3cret" not in told.getMessage()
 
 

@@ -412,7 +412,7 @@ async def test_what_is_shed_is_told_by_its_reason(proxy: StartProxy, caplog: pyt
     async with proxy(shadows={"a": strict_ok}, limits={"capture": 4, "buffer": 4}) as running:
         await running.ask(ASKED % b"r-1")
     (line,) = told(caplog, "shadow_not_asked")
-    words = "shadow a was not asked (oversize): the request is longer than limits.capture; request r-1"
+    words = "shadow a was skipped (oversize): the request is longer than limits.capture; request r-1"
     assert (line.levelname, line.getMessage()) == ("WARNING", words)
 
 

@@ -17,7 +17,7 @@ PLAIN = {"/v1/predict": "/v2/predict"}
 
 
 def rewritten(body: bytes, values: dict[str, Any]) -> bytes:
-    return Rewrite.of({}, values).message([], body)[1]
+    return Rewrite.of({}, values).apply_values([], body)[1]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def rewritten(body: bytes, values: dict[str, Any]) -> bytes:
     ],
 )
 def test_a_whole_path_is_replaced_and_the_query_stays(target: bytes, sent: bytes) -> None:
-    assert Rewrite.of(PLAIN, {}).target(target) == sent
+    assert Rewrite.of(PLAIN, {}).apply_path(target) == sent
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_coded_body_is_sent_plain_once_it_is_changed_and_as_it_is_otherwise(co
     body = encode(b'{"model":"old","n":1.10}')
     fields = [(b"Content-Encoding", coding), (b"X-A", b"1"), (b"Content-Length", b"%d" % len(body))]
     sent = b'{"model":"new","n":1.10}'
-    changed = Rewrite.of({}, {"/model": "new"}).message(fields, body)
+    changed = Rewrite.of({}, {"/model": "new"}).apply_values(fields, body)
     assert changed == ([(b"X-A", b"1"), (b"Content-Length", b"%d" % len(sent))], sent)
-    assert Rewrite.of({}, {"/absent": "new"}).message(fields, body) == (fields, body)
+    assert Rewrite.of({}, {"/absent": "new"}).apply_values(fields, body) == (fields, body)
 
 
 def test_what_tells_of_the_bytes_of_a_changed_body_goes() -> None:
@@ -124,8 +124,8 @@ def test_what_tells_of_the_bytes_of_a_changed_body_goes() -> None:
         (b"X-Amz-Content-SHA256", b"x"),
     ]
     rewrite = Rewrite.of({}, {"/a": 2})
-    assert rewrite.message([*stale, (b"A", b"b")], b'{"a":1}') == ([(b"A", b"b")], b'{"a":2}')
-    assert rewrite.message([*stale, (b"A", b"b")], b'{"b":1}') == ([*stale, (b"A", b"b")], b'{"b":1}')
+    assert rewrite.apply_values([*stale, (b"A", b"b")], b'{"a":1}') == ([(b"A", b"b")], b'{"a":2}')
+    assert rewrite.apply_values([*stale, (b"A", b"b")], b'{"b":1}') == ([*stale, (b"A", b"b")], b'{"b":1}')
 
 
 CODED = [(b"Content-Encoding", b"gzip")]
@@ -134,24 +134,24 @@ CODED = [(b"Content-Encoding", b"gzip")]
 @pytest.mark.parametrize(
     ("fields", "body", "why"),
     [
-        ([], b'{"model":"old"', "no JSON"),
-        ([], b'{"model":"\xff"}', "no JSON"),
-        ([], b"a=b&model=old", "no JSON"),
+        ([], b'{"model":"old"', "not JSON"),
+        ([], b'{"model":"\xff"}', "not JSON"),
+        ([], b"a=b&model=old", "not JSON"),
         ([], b"[" * 100_000, "too many values"),
-        ([], b"[" * 5000 + b"]" * 5000, "no JSON"),
+        ([], b"[" * 5000 + b"]" * 5000, "not JSON"),
         ([], b'{"a":"' + bytes(LONGEST) + b'"}', "longer than 4 MiB"),
         ([], b"[" + b"0," * VALUES + b"0]", "too many values"),
         ([], b"[" + b'"",' * (VALUES // 16) + b"0]", "too many values"),
         ([(b"content-encoding", b"rot13")], b"{}", "decoded: unknown content coding"),
         (CODED, b"{}", "decoded: broken content coding"),
         (CODED, gzip.compress(bytes(LONGEST_CODED + 1)), "decoded: decodes to more than the limit"),
-        (CODED, gzip.compress(b'{"model":1}' * 100)[:30], "no JSON"),
+        (CODED, gzip.compress(b'{"model":1}' * 100)[:30], "not JSON"),
     ],
 )
 def test_a_body_that_cannot_be_searched_is_told_of(fields: Any, body: bytes, why: str) -> None:
     with pytest.raises(NotRead, match=why):
-        Rewrite.of({}, {"/model": "new"}).message(fields, body)
-    assert Rewrite.of({}, {}).message(fields, body) == (fields, body)
+        Rewrite.of({}, {"/model": "new"}).apply_values(fields, body)
+    assert Rewrite.of({}, {}).apply_values(fields, body) == (fields, body)
 
 
 KEYS = st.text(alphabet='ab"\\/~\u00e9 ', max_size=3)

@@ -187,14 +187,14 @@ class _Replay:
         timeout = self._plan.shadow.timeout
         fields, body = job.again.fields, job.again.body
         try:
-            fields, body = self._rewrite.message(fields, body)
+            fields, body = self._rewrite.apply_values(fields, body)
         except NotRead:
             self._tally.not_rewritten += 1
         outcome, error, answering = Outcome.OK, "", None
         began = perf_counter()
         try:
             async with asyncio.timeout(timeout):
-                method, target = job.again.method, self._rewrite.target(job.again.target)
+                method, target = job.again.method, self._rewrite.apply_path(job.again.target)
                 answering = await endpoint.request(method, target, fields, body)
                 async for chunk in answering:
                     capture.add(chunk)

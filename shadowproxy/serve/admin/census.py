@@ -117,8 +117,8 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         memory_held=mirror.memory.held,
         memory_limit=mirror.memory.limit,
         config=config,
-        keys_first=mirror.choosing.keys.first,
-        keys_again=mirror.choosing.keys.again,
+        keys_first=mirror.chooser.keys.first,
+        keys_again=mirror.chooser.keys.again,
     )
 
 

@@ -58,7 +58,7 @@ class Proxy:
         self._access = access
         self._repeats = Repeats()
         self._failures = 0  # of live, in a row
-        # How many requests are under way with this ID that came through this many shadowproxies.
+        # How many requests are under way, by request ID and number of shadowproxies that they came through.
         self._under_way: dict[tuple[str, int], int] = {}
 
     @property
@@ -120,7 +120,8 @@ class Proxy:
         section = head.section
         section.seen += 1
         own: Fields = ()
-        if service.id_name not in head.names or find(section.fields, service.id_name) is None:  # `Connection` named it
+        # `names` has every field's name; `section` lacks the fields that the caller's Connection field names.
+        if service.id_name not in head.names or find(section.fields, service.id_name) is None:
             own = ((service.id_header, request_id.encode()),)
         exchange = LiveExchange(self.mirror, call, own, at_ns, record, request_id)
         self.mirror.open(exchange)

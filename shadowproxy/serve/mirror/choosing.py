@@ -15,7 +15,7 @@ from shadowproxy.serve.policy.sampling import WINDOW, KeyRepeats, NotChosen
 _log = logging.getLogger(__name__)
 
 
-class Choosing:
+class Chooser:
     """Chooses, and remembers which warnings it has logged. `keys` counts how often the sampling keys repeat."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Choosing:
         self.keys.start_over()
         self._keys_logged = False
 
-    def lanes(self, plan: MirrorPlan, request: Request) -> list[Lane]:
+    def choose(self, plan: MirrorPlan, request: Request) -> list[Lane]:
         """The lanes of the shadows that this request is chosen for, the control's last. Never waits."""
         body = JsonBody(request) if plan.reads_bodies else None
         chosen: list[Lane] = []

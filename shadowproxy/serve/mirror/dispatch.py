@@ -24,7 +24,7 @@ from shadowproxy.serve.http1.deadline import Deadlines
 from shadowproxy.serve.http1.fields import fields_weight
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import EXCHANGE, Capture, Memory
-from shadowproxy.serve.mirror.choosing import Choosing
+from shadowproxy.serve.mirror.choosing import Chooser
 from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchange
 from shadowproxy.serve.mirror.leg import Leg
 from shadowproxy.serve.mirror.pulse import Pulse
@@ -60,7 +60,7 @@ class Mirror:
         self.memory = memory
         self.pulse = Pulse(loop_lag)
         self.paused = False
-        self.choosing = Choosing()
+        self.chooser = Chooser()
         self._warnings = ShadowWarnings()
         self._loop = asyncio.get_running_loop()
         self._offered: list[tuple[Lane, Job]] = []  # taken in this turn, to begin in the next
@@ -123,7 +123,7 @@ class Mirror:
         self._unsettled.setdefault(plan, set())
         self._ended[before] = asyncio.Event()
         self.plan = plan
-        self.choosing.start_over()
+        self.chooser.start_over()
         self._end_plan_if_settled(before)
 
     async def wait_ended(self, plan: MirrorPlan) -> None:
@@ -181,7 +181,7 @@ class Mirror:
         exchange.request = request
         try:
             now = self._loop.time()
-            for lane in self.choosing.lanes(exchange.plan, request):
+            for lane in self.chooser.choose(exchange.plan, request):
                 self._offer(lane, exchange, request, unfit, now)
         except Exception:  # noqa: BLE001  # rule 1, whatever a request holds: the caller's answer comes first
             extra = {"event": "defect", "request_id": request.id}
@@ -285,11 +285,11 @@ class Mirror:
         body = request.body
         try:
             if shadow.rewrite.values:
-                fields, body = shadow.rewrite.message([*section.fields, *fields] if section else fields, body)
+                fields, body = shadow.rewrite.apply_values([*section.fields, *fields] if section else fields, body)
                 section = None
         except NotRead as why:
             self._warnings.not_rewritten(lane, request.id, str(why))
-        lane.endpoint.send(leg, request.method, shadow.rewrite.target(target), fields, body, section)
+        lane.endpoint.send(leg, request.method, shadow.rewrite.apply_path(target), fields, body, section)
 
     def _expire(self, leg: Leg) -> None:
         leg.stop(Outcome.TIMEOUT, f"no whole answer within {leg.lane.shadow.timeout:g} s")

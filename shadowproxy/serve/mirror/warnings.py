@@ -23,7 +23,7 @@ class ShadowWarnings:
         """Log a leg at warning if its kind is due for a line, else at debug."""
         skipped = isinstance(leg, Skipped)
         kind, event = (
-            ("was not asked", {"event": "shadow_not_asked"}) if skipped else ("failed", {"event": "shadow_failed"})
+            ("was skipped", {"event": "shadow_not_asked"}) if skipped else ("failed", {"event": "shadow_failed"})
         )
         count = 0 if leg.outcome in _LOGGED_ELSEWHERE else self._repeats.worth_logging(name, kind, leg.outcome)
         level = logging.WARNING if count else logging.DEBUG

@@ -27,10 +27,10 @@ class Edits:
         self._values = values
         self._lines = tuple(lines.items())
         self._removed = removed
-        # The names to look for. In most requests the pass finds only the first two, and changes one of them.
+        # The names to look for. Most requests have only the first two of them.
         self._touched = frozenset({b"host", b"transfer-encoding", *values, *removed})
 
-    def head(
+    def write_head(
         self, method: str, target: bytes, fields: Iterable[Field], section: Section | None = None
     ) -> tuple[bytes, bool]:
         """A request's head with its empty line, and whether it says that the body is chunked.
@@ -38,24 +38,24 @@ class Edits:
         The fields of `section` come before `fields`. Their lines are written once for all requests that have it.
         """
         lines = [b"%b %b HTTP/1.1" % (method.encode(), target)]
-        met: set[bytes] = set()
+        found: set[bytes] = set()
         if section is not None and section.seen > 1:
-            written, met_there = self._written(section)
+            written, found_there = self._section_lines(section)
             if written:
                 lines.append(written)
-            met.update(met_there)
+            found.update(found_there)
         elif section is not None:
-            self._write(section.fields, lines, met)
-        self._write(fields, lines, met)
-        if self._first and b"host" not in met:
+            self._write_lines(section.fields, lines, found)
+        self._write_lines(fields, lines, found)
+        if self._first and b"host" not in found:
             lines.insert(1, self._first)
         for lower, line in self._lines:
-            if lower not in met:
+            if lower not in found:
                 lines.append(line)
         lines.append(b"\r\n")
-        return b"\r\n".join(lines), b"transfer-encoding" in met
+        return b"\r\n".join(lines), b"transfer-encoding" in found
 
-    def _written(self, section: Section) -> tuple[bytes, frozenset[bytes]]:
+    def _section_lines(self, section: Section) -> tuple[bytes, frozenset[bytes]]:
         if section.written is None:
             section.written = {}
         written = section.written.get(self)
@@ -63,21 +63,21 @@ class Edits:
             if len(section.written) >= WRITERS:
                 section.written.clear()
             lines: list[bytes] = []
-            met: set[bytes] = set()
-            self._write(section.fields, lines, met)
-            written = section.written[self] = b"\r\n".join(lines), frozenset(met)
+            found: set[bytes] = set()
+            self._write_lines(section.fields, lines, found)
+            written = section.written[self] = b"\r\n".join(lines), frozenset(found)
         return written
 
-    def _write(self, fields: Iterable[Field], lines: list[bytes], met: set[bytes]) -> None:
-        """Add the lines of `fields` to `lines`, and those of their names that are looked for to `met`."""
+    def _write_lines(self, fields: Iterable[Field], lines: list[bytes], found: set[bytes]) -> None:
+        """Add the lines of `fields` to `lines`, and those of their names that are looked for to `found`."""
         touched = self._touched
         for field in fields:
             lower = field[0].lower()
             if lower in touched:
                 put = self._values.get(lower)
-                if lower in self._removed or (put is not None and lower in met):
+                if lower in self._removed or (put is not None and lower in found):
                     continue
-                met.add(lower)
+                found.add(lower)
                 if put is not None:
                     field = (field[0], put)  # the name keeps its case
             lines.append(b": ".join(field))

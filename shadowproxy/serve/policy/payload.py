@@ -24,7 +24,7 @@ mixtures take 3 ms; a pointer to the end of an array of so many numbers takes 20
 
 
 class NotRead(Exception):
-    """A body that is not read as JSON. The text says why."""
+    """A body that is not read as JSON. The message says why."""
 
 
 class NotJson(NotRead):
@@ -97,7 +97,7 @@ def value(text: bytes) -> Any:
     try:
         return json.loads(text.decode("utf-8-sig"), parse_int=str)  # int() refuses over 4300 digits
     except (ValueError, RecursionError):
-        raise NotJson("it is no JSON") from None
+        raise NotJson("it is not JSON") from None
 
 
 def child(value: Any, token: str) -> Any:

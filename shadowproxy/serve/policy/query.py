@@ -69,7 +69,7 @@ class QueryEdits:
         written = tuple((name, f"{quote(name, safe='')}={quote(value, safe='')}") for name, value in put.items())
         return cls(frozenset(removed), written)
 
-    def target(self, target: bytes) -> bytes:
+    def edit_target(self, target: bytes) -> bytes:
         """The target with the changes made: the same object if nothing changes."""
         if not self.removed and not self.put:
             return target

@@ -57,14 +57,14 @@ class Rewrite:
             tuple((pointer_tokens(pointer), orjson.dumps(value, default=float)) for pointer, value in values.items()),
         )
 
-    def target(self, target: bytes) -> bytes:
+    def apply_path(self, target: bytes) -> bytes:
         """The target with its path replaced if it is in `paths`; the query stays."""
         if not self.paths:
             return target
         path, mark, query = target.partition(b"?")
         return self.paths.get(path, path) + mark + query
 
-    def message(self, fields: list[Field], body: bytes) -> tuple[list[Field], bytes]:
+    def apply_values(self, fields: list[Field], body: bytes) -> tuple[list[Field], bytes]:
         """Fields and body with `values` put in, each if the body's JSON has its pointer; unchanged if it has none.
 
         A coded body is sent without its coding once it is changed. Raises NotRead if there is a body and it cannot be

@@ -105,7 +105,9 @@ def build(
         for name, each in config.shadows.items()
     )
     control = lane(_control(config), endpoints[CONTROL]) if config.control.percent else None
-    destinations = {each.shadow.name: Destination.of(each.endpoint.url, each.shadow.rewrite.target) for each in asked}
+    destinations = {
+        each.shadow.name: Destination.of(each.endpoint.url, each.shadow.rewrite.apply_path) for each in asked
+    }
     if config.live.url is not None:
         destinations[LIVE] = destinations[CONTROL] = Destination.of(config.live.url, lambda target: target)
     encode = _encoder(config, writer, counts, seen, trace, destinations)

@@ -1,1 +1,1 @@
-"""What the program says of itself: the operator's log, traces, durations."""
+"""What the program reports about itself: the operator's log, traces, durations."""

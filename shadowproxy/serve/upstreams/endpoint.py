@@ -173,8 +173,8 @@ class Endpoint:
         With `retry`, a body that is held whole is sent once more if the connection had been closed before (retry.py).
         """
         if target != b"*":
-            target = self._base + self._query.target(target)
-        head, chunked = self._edits.head(method, target, fields, section)
+            target = self._base + self._query.edit_target(target)
+        head, chunked = self._edits.write_head(method, target, fields, section)
         retry = self._retry and isinstance(body, bytes)
         request = OutgoingRequest(method, head, body, chunked=chunked, silence=self._silence, retry=retry)
         self._pool.send(round_trip, request)
