@@ -7,20 +7,19 @@ from typing import Any
 import pytest
 
 from shadowproxy.compare.fold.few import Few
-from shadowproxy.compare.fold.outputs import Outputs
-from shadowproxy.compare.fold.spread import Spread
+from shadowproxy.compare.fold.outputs_builder import OutputsBuilder
+from shadowproxy.compare.fold.spread import Spread, SpreadBuilder
 from shadowproxy.compare.report import drift
 
 N = 4000
 
 
 def spread_of(live: Iterable[float], shadow: Iterable[float]) -> Spread:
-    spread = Spread()
+    builder = SpreadBuilder(Spread())
     for arm, values in enumerate((live, shadow)):
         for number, value in enumerate(values):
-            spread.note(number * 40 // N, value, 1, bool(arm))
-    spread.settle()
-    return spread
+            builder.add(number * 40 // N, value, 1, bool(arm))
+    return builder.finish()
 
 
 def distance(live: list[float], shadow: list[float]) -> float:
@@ -208,11 +207,10 @@ def test_rare_classes_are_one_cell_together_and_so_are_new_ones() -> None:
 def test_too_many_classes_are_still_compared() -> None:
     def counted(names: Callable[[random.Random], str]) -> Any:
         source = random.Random(8)
-        outputs = Outputs()
+        builder = OutputsBuilder()
         for number in range(N):
-            outputs.add(number * 40 // N, [names(source)], [], digest=number)
-        outputs.settle()
-        return outputs.live_classes
+            builder.add(number * 40 // N, [names(source)], [], digest=number)
+        return builder.finish().live_classes
 
     same = drift.class_groups(
         [counted(lambda r: f"n{r.getrandbits(40)}")], [counted(lambda r: f"m{r.getrandbits(40)}")]

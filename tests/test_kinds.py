@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shadowproxy.compare.fold.outputs import OutputsByField
+from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.places import FAILED, field_key, looks
 from shadowproxy.compare.fold.rows import lengths_of
 from shadowproxy.compare.fold.samples import hashed
@@ -19,7 +20,7 @@ Pairs = Iterable[tuple[Any, Any]]
 
 
 def outputs_of(pairs: Pairs, asked: Any = None, given: tuple[tuple[str, str], ...] = ()) -> tuple[OutputsByField, int]:
-    table = OutputsByField()
+    builders = PlacesBuilder()
     count = 0
     lengths = lengths_of(asked)
     for number, (live, shadow) in enumerate(pairs):
@@ -27,8 +28,8 @@ def outputs_of(pairs: Pairs, asked: Any = None, given: tuple[tuple[str, str], ..
         for key, _, _, ones, others in looks(live, shadow, given):
             size = len(ones) if len(ones) != 1 or not isinstance(ones[0], list) else len(ones[0])
             rows = size if size > 1 and size in lengths else None
-            table.part(key).add(number // 20, ones, others, digest=hashed(str(number)), rows=rows)
-    return table, count
+            builders.part(key).add(number // 20, ones, others, digest=hashed(str(number)), rows=rows)
+    return builders.finish(), count
 
 
 def judged(pairs: Pairs, asked: Any = None) -> list[Decided]:

@@ -13,6 +13,7 @@ from test_related import KINDS, words
 
 from shadowproxy.compare.fold.held import held
 from shadowproxy.compare.fold.outputs import OutputsByField
+from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.places import FAILED, looks
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.samples import hashed
@@ -33,13 +34,13 @@ Pairs = Sequence[tuple[Any, Any]]
 
 
 def fold(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (), part: slice = slice(None)) -> Any:
-    table = OutputsByField()
+    builders = PlacesBuilder()
     for number in range(len(pairs))[part]:
         for look in looks(*pairs[number]):
             block = number * 40 // len(pairs)
-            table.part(look.key).add(block, look.live, look.shadow, digest=hashed(str(number)))
-            table.part(look.key).truths.add(block, *held(look)[1:], labels(number))
-    return table
+            builders.part(look.key).add(block, look.live, look.shadow, digest=hashed(str(number)))
+            builders.part(look.key).label(block, *held(look)[1:], labels(number))
+    return builders.finish()
 
 
 def figures(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (), **more: Any) -> Figures:

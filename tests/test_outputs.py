@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 
 from shadowproxy.compare.fold.few import MOST_CLASSES, Few, FewWhole, Pairs
 from shadowproxy.compare.fold.likeness import flip_of
-from shadowproxy.compare.fold.outputs import MILLION, Outputs, OutputsByField, field_key
-from shadowproxy.compare.fold.places import MOST_PLACES
+from shadowproxy.compare.fold.outputs import MILLION, Outputs, OutputsByField
+from shadowproxy.compare.fold.outputs_builder import OutputsBuilder, PlacesBuilder
+from shadowproxy.compare.fold.places import MOST_PLACES, field_key
 from shadowproxy.compare.judge.rules import Tolerance
 
 UUID = "123e4567-e89b-12d3-a456-426614174000"
 
 
 def counted(*pairs: tuple[Any, Any], tolerance: Tolerance | None = None) -> Outputs:
-    outputs = Outputs()
+    builder = OutputsBuilder()
     for number, (live, shadow) in enumerate(pairs):
-        outputs.add(0, [live], [shadow], tolerance=tolerance, digest=number)
-    outputs.settle()
-    return outputs
+        builder.add(0, [live], [shadow], tolerance=tolerance, digest=number)
+    return builder.finish()
 
 
 def mark(live: Any, shadow: Any, tolerance: Tolerance | None = None) -> str:
-    (found,) = Outputs().add(0, [live], [shadow], tolerance=tolerance)
+    (found,) = OutputsBuilder().add(0, [live], [shadow], tolerance=tolerance)
     return found
 
 
@@ -92,24 +92,24 @@ def test_a_tolerance_of_the_rules_holds_instead_of_the_one_that_is_known() -> No
 
 
 def test_what_is_missing_is_counted_by_how_it_is_missing() -> None:
-    outputs = Outputs()
-    assert list(outputs.add(0, [1.5], [])) == ["lost"]
-    assert list(outputs.add(0, [1.5], None)) == ["lost"]
-    assert outputs.add(0, [], [1.5]) == ("gained",)
-    assert outputs.add(0, [1.5], [None]) == ("lost",)
-    outputs.settle()
+    builder = OutputsBuilder()
+    assert list(builder.add(0, [1.5], [])) == ["lost"]
+    assert list(builder.add(0, [1.5], None)) == ["lost"]
+    assert builder.add(0, [], [1.5]) == ("gained",)
+    assert builder.add(0, [1.5], [None]) == ("lost",)
+    outputs = builder.finish()
     assert totals(outputs.single) == {"real absent": 1, "real failed": 1, "absent real": 1, "real null": 1}
     assert outputs.single_same == {}
 
 
 def test_rows_are_paired_in_order_and_what_the_shorter_arm_has_not_is_missing() -> None:
-    outputs = Outputs()
-    assert list(outputs.add(0, ["a", "b", "c"], ["a", "x", "c"])) == ["", "differs", ""]
-    assert list(outputs.add(0, ["a", "b", "c"], ["a"])) == ["", "lost", "lost"]
-    assert list(outputs.add(0, ["a"], ["a", "b"])) == [""]
-    assert list(outputs.add(0, ["a", "b"], None)) == ["lost", "lost"]
-    assert list(outputs.add(0, ["a", "b"], ["a", "b"])) == ["", ""]
-    outputs.settle()
+    builder = OutputsBuilder()
+    assert list(builder.add(0, ["a", "b", "c"], ["a", "x", "c"])) == ["", "differs", ""]
+    assert list(builder.add(0, ["a", "b", "c"], ["a"])) == ["", "lost", "lost"]
+    assert list(builder.add(0, ["a"], ["a", "b"])) == [""]
+    assert list(builder.add(0, ["a", "b"], None)) == ["lost", "lost"]
+    assert list(builder.add(0, ["a", "b"], ["a", "b"])) == ["", ""]
+    outputs = builder.finish()
     assert totals(outputs.rows) == {
         "text text": 7,
         "text fewer rows": 2,
@@ -127,28 +127,29 @@ def test_rows_are_paired_in_order_and_what_the_shorter_arm_has_not_is_missing() 
 
 
 def test_rows_without_an_answer_in_both_make_no_difference_to_a_batch() -> None:
-    outputs = Outputs()
-    outputs.add(0, [1.5, None, math.nan], [1.5, None, math.nan])
-    outputs.add(0, [1.5, None], [1.5, 2.5])
+    builder = OutputsBuilder()
+    builder.add(0, [1.5, None, math.nan], [1.5, None, math.nan])
+    builder.add(0, [1.5, None], [1.5, 2.5])
+    outputs = builder.finish()
     assert totals(outputs.batches_same) == {"NaN NaN|null null|real real": 1}
 
 
 def test_a_batch_of_which_a_row_is_spelled_otherwise_is_spelled() -> None:
-    outputs = Outputs()
-    outputs.add(0, ["a b", "c"], ["A b", "c"])
-    outputs.add(0, ["a b", "c"], ["A b", "d"])
-    outputs.settle()
+    builder = OutputsBuilder()
+    builder.add(0, ["a b", "c"], ["A b", "c"])
+    builder.add(0, ["a b", "c"], ["A b", "d"])
+    outputs = builder.finish()
     assert totals(outputs.batches_same) == totals(outputs.batches_spelled) == {"text text": 1}
 
 
 def test_answers_as_long_as_an_array_of_the_request_are_counted() -> None:
-    outputs = Outputs()
-    outputs.add(0, [1, 2], [1, 2], rows=2)
-    outputs.add(0, [1, 2], [1, 2])
-    outputs.add(0, [[{"id": 1}, {"id": 2}]], [[]], rows=2)
-    outputs.add(0, [[{"id": 1}, {"id": 2}]], [[]])
-    outputs.add(0, [1], [1], rows=1)
-    outputs.settle()
+    builder = OutputsBuilder()
+    builder.add(0, [1, 2], [1, 2], rows=2)
+    builder.add(0, [1, 2], [1, 2])
+    builder.add(0, [[{"id": 1}, {"id": 2}]], [[]], rows=2)
+    builder.add(0, [[{"id": 1}, {"id": 2}]], [[]])
+    builder.add(0, [1], [1], rows=1)
+    outputs = builder.finish()
     assert outputs.batched == {"many": 4, "asked": 2}
 
 
@@ -252,19 +253,31 @@ def test_of_many_places_those_are_counted_whose_names_rank_best_whoever_came_fir
     tables = []
     for seed in (1, 2):
         random.Random(seed).shuffle(keys)
-        table = OutputsByField()
+        builders = PlacesBuilder()
         for key in keys:
-            table.part(key).add(0, [1], [1])
-        tables.append(table.to_json())
+            builders.part(key).add(0, [1], [1])
+        tables.append(builders.finish().to_json())
     assert tables[0] == tables[1]
     assert len(tables[0]["kept"]) == MOST_PLACES
     assert field_key("/prediction", "/prediction") in tables[0]["kept"]
     again = OutputsByField.from_json(tables[0])
     assert again.cut
     assert again.to_json() == tables[0]
-    assert again.part('["/request_id", "/request_id"]').add(0, [1, 2], [1]) == ("", "")
-    assert len(again) == MOST_PLACES
-    assert not OutputsByField().cut
+    builders = PlacesBuilder(again)
+    assert builders.part('["/request_id", "/request_id"]').add(0, [1, 2], [1]) == ("", "")
+    assert len(builders.finish()) == MOST_PLACES
+    assert not PlacesBuilder().finish().cut
+
+
+@pytest.mark.parametrize("last", ["/prediction", "/request_id"])
+def test_one_place_too_many_is_known_to_be_cut_whichever_came_last(last: str) -> None:
+    names = [f"/x{n}" for n in range(MOST_PLACES - 1)] + ["/prediction", "/request_id"]
+    builders = PlacesBuilder()
+    for name in sorted(names, key=lambda each: each == last):
+        builders.part(field_key(name, name)).add(0, [1], [1])
+    found = builders.finish()
+    assert field_key("/request_id", "/request_id") not in found
+    assert found.cut
 
 
 values = st.one_of(
@@ -289,10 +302,10 @@ exchanges = st.lists(
 
 
 def of_exchanges(found: list[tuple[int, Any]]) -> Outputs:
-    outputs = Outputs()
+    builder = OutputsBuilder()
     for digest, (block, live, shadow) in found:
-        outputs.add(block, live, shadow, digest=digest, rows=len(live))
-    return outputs
+        builder.add(block, live, shadow, digest=digest, rows=len(live))
+    return builder.finish()
 
 
 @given(exchanges, st.randoms(), st.integers(1, 4))
@@ -332,27 +345,27 @@ alike = st.one_of(
 def test_batches_of_rows_that_are_alike_are_counted_as_row_by_row(
     batches: list[tuple[int, list[tuple[Any, Any]]]], tolerance: Tolerance | None
 ) -> None:
-    at_once, one_by_one = Outputs(), Outputs()
-    one_by_one._tolerance = tolerance
+    at_once, one_by_one = OutputsBuilder(), OutputsBuilder()
+    one_by_one._values.tolerance = tolerance
     for digest, (block, pairs) in enumerate(batches * 2):
         live, shadow = [one for one, _ in pairs], [other for _, other in pairs]
         marks = at_once.add(block, live, shadow, tolerance=tolerance, digest=digest, rows=2)
-        again = one_by_one._several(block, live, shadow, 2, digest)
+        again = one_by_one._add_values(block, live, shadow, 2, digest)
         assert list(marks) == list(again)
-    assert at_once.to_json() == one_by_one.to_json()
+    assert at_once.finish().to_json() == one_by_one.finish().to_json()
 
 
 @given(exchanges)
 def test_marks_are_those_of_what_is_counted(found: list[Any]) -> None:
     lost = gained = differs = 0
-    outputs = Outputs()
+    builder = OutputsBuilder()
     for digest, (block, live, shadow) in enumerate(found):
-        words = outputs.add(block, live, shadow, digest=digest)
+        words = builder.add(block, live, shadow, digest=digest)
         if len(live) == 1 and (shadow is None or len(shadow) <= 1):
             lost += words[0] == "lost"
             gained += words[0] == "gained"
             differs += words[0] == "differs"
-    outputs.settle()
+    outputs = builder.finish()
     nothing = {"null", "empty", "NaN", "infinite", "other", "absent", "failed"}
     singles = {key: series.total() for key, series in outputs.single.items() if not key.startswith("absent ")}
     assert gained == sum(
@@ -364,14 +377,15 @@ def test_marks_are_those_of_what_is_counted(found: list[Any]) -> None:
 
 
 def test_long_texts_wait_only_while_they_are_few_as_many_would_be_much_memory() -> None:
-    outputs = Outputs()
-    outputs.add(0, ["a" * 100], ["b"])
-    outputs.add(0, ["a" * 101], ["b"])
-    assert outputs.single == {}
-    outputs.add(0, ["a" * 4000], ["b"])
-    assert totals(outputs.single) == {"text text": 1}
+    builder = OutputsBuilder()
+    builder.add(0, ["a" * 100], ["b"])
+    builder.add(0, ["a" * 101], ["b"])
+    single = builder._outputs.single
+    assert single == {}
+    builder.add(0, ["a" * 4000], ["b"])
+    assert totals(single) == {"text text": 1}
     for number in range(100):
-        outputs.add(0, [f"{number} {'a' * 1200}"], ["b"])
-    assert totals(outputs.single)["text text"] > 80
-    outputs.settle()
+        builder.add(0, [f"{number} {'a' * 1200}"], ["b"])
+    assert totals(single)["text text"] > 80
+    outputs = builder.finish()
     assert totals(outputs.single) == {"text text": 103}

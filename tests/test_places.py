@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.fold.outputs import Outputs
+from shadowproxy.compare.fold.outputs_builder import OutputsBuilder
 from shadowproxy.compare.fold.places import (
     FAILED,
     MOST_PLACES,
@@ -108,7 +108,7 @@ def test_rows_stay_beside_each_other_where_one_of_them_lacks_a_member() -> None:
     assert values_at({"predictions": lacking}, "/predictions/*/label") == ["a", MISSING, "c"]
     assert values_at({"predictions": lacking}, "/predictions/*/other") == []
     assert extract({"predictions": lacking}, "/predictions/*/label") == ["a", "c"]
-    assert Outputs().add(0, ["a", "b", "c"], ["a", MISSING, "c"]) == ["", "lost", ""]
+    assert OutputsBuilder().add(0, ["a", "b", "c"], ["a", MISSING, "c"]) == ["", "lost", ""]
 
 
 def test_the_places_kept_of_a_wide_payload_are_the_best_of_all_and_never_the_first() -> None:

@@ -87,6 +87,7 @@ def test_a_cell_keeps_the_marks_of_the_likeliest_places_in_any_order_and_groupin
         part = Slice()
         for number, word in some:
             part.add("a", (GONE, mark_at(word, field_key(f"/f{number}", f"/f{number}"))))
+        part.trim()
         return part.values["a"] if some else Cell()
 
     whole = cell(marks)

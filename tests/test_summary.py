@@ -16,7 +16,8 @@ from logs import START, answer, failed, mixed, pair_of, record
 
 from shadowproxy.compare.fold.counts import Series, counted
 from shadowproxy.compare.fold.engines import summarise_files
-from shadowproxy.compare.fold.pair import MOST_PUT_OFF, Pair
+from shadowproxy.compare.fold.pair import Pair
+from shadowproxy.compare.fold.pair_builder import MOST_WAITING, PairBuilder
 from shadowproxy.compare.fold.places import field_key
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.samples import Distinct, Sample, hashed
@@ -131,26 +132,26 @@ def test_absorbing_gives_what_merging_gives(source: random.Random, parts: int) -
 
 def counted_at_once(records: Iterable[Record]) -> Pair:
     """Records as they are counted in one block of time."""
-    pair = Pair()
+    builder = PairBuilder()
     for each in records:
-        pair.add(0, each, each.shadows["challenger"], Reading(Rules()))
-    return pair
+        builder.add(0, each, each.shadows["challenger"], Reading(Rules()))
+    return builder.finish()
 
 
 def test_what_waits_to_be_counted_is_bounded_however_wide_requests_and_differences_are() -> None:
-    pair = Pair()
+    builder = PairBuilder()
     waiting = []
     for n in range(200):
         wide = record(n, answer({f"k{at}": n for at in range(200)}), s=answer({f"k{at}": -n - 1 for at in range(200)}))
         body = Body("json", {f"f{at}": n * 64 + at for at in range(64)}, 1000)
         wide = wide._replace(request=wide.request._replace(body=body))
-        pair.add(0, wide, wide.shadows["s"], Reading(Rules()))
-        held = pair._waiting
+        builder.add(0, wide, wide.shadows["s"], Reading(Rules()))
+        held = builder._waiting
         waiting.append(
             len(held.met.counts) + sum(len(values) for values, _ in held.differing.values()) + len(held.ended)
         )
-    assert MOST_PUT_OFF / 2 < max(waiting) < MOST_PUT_OFF + 64 + 2 + 100 + 1
-    pair.settle()
+    assert MOST_WAITING / 2 < max(waiting) < MOST_WAITING + 64 + 2 + 100 + 1
+    pair = builder.finish()
     assert pair.slices["@method"].values["POST"]["n"] == pair.compared[0] == 200
 
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from shadowproxy.compare.fold.pair import asked
 from shadowproxy.compare.fold.places import candidates, extract
+from shadowproxy.compare.fold.requests import request_json
 from shadowproxy.compare.fold.routes import OTHER, route_of
 from shadowproxy.compare.fold.slices import leaves
 from shadowproxy.compare.fold.values import form_of, vector_of
@@ -125,7 +125,7 @@ def slice_of(records: Sequence[Record]) -> tuple[str, Belongs] | None:
     """A part of the requests that has one value of one field, or numbers up to some line; with how it is called."""
     found: dict[str, Counter[Any]] = {}
     for record in records:
-        for place, values in leaves(asked(record)).items():
+        for place, values in leaves(request_json(record)).items():
             if len(values) == 1 and isinstance(values[0], str | int | float):
                 found.setdefault(place, Counter())[values[0]] += 1
     n = len(records)
@@ -157,12 +157,12 @@ def _nearer(best: _Best | None, share: float, place: str, name: str, belongs: Be
 
 
 def _has(place: str, value: Any) -> Belongs:
-    return lambda record: leaves(asked(record)).get(place) == [value]
+    return lambda record: leaves(request_json(record)).get(place) == [value]
 
 
 def _up_to(place: str, most: float) -> Belongs:
     def belongs(record: Record) -> bool:
-        values = leaves(asked(record)).get(place, [])
+        values = leaves(request_json(record)).get(place, [])
         return len(values) == 1 and isinstance(values[0], int | float) and values[0] <= most
 
     return belongs

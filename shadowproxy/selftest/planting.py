@@ -8,7 +8,7 @@ from typing import Final
 
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.samples import hashed
-from shadowproxy.compare.fold.summary import MOST_BLOCKS, NARROWEST, Summary, micros, summarise
+from shadowproxy.compare.fold.summary import MOST_BLOCKS, NARROWEST, Summary, SummaryBuilder, micros, summarise
 from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.exchange import Outcome
@@ -59,11 +59,10 @@ class Planting:
 
     def folded(self, records: Iterable[Record], cut: int) -> Summary:
         """The summary of records for a report on a prefix. To begin with its blocks spares all narrower ones."""
-        summary = Summary(width=self.widths[cut])
+        builder = SummaryBuilder(width=self.widths[cut])
         for record in records:
-            summary.add(record, self.reading)
-        summary.settle()
-        return summary
+            builder.add(record, self.reading)
+        return builder.finish()
 
     @cached_property
     def routes(self) -> list[str]:

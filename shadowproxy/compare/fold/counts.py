@@ -34,9 +34,6 @@ class Counts(Counter[W]):
     def absorb(self, other: Self) -> None:
         add_to(self, other)
 
-    def trim(self) -> None:
-        """Leave out what is too much, for those that wait with it."""
-
     def widened(self) -> Self:
         return self
 

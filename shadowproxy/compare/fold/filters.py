@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from shadowproxy.compare.fold.pair import asked
 from shadowproxy.compare.fold.places import extract
+from shadowproxy.compare.fold.requests import request_json
 from shadowproxy.compare.fold.summary import micros
 from shadowproxy.record import Record
 
@@ -59,7 +59,7 @@ class Condition:
     def holds(self, record: Record) -> bool:
         if self.place == "@method":
             return self._compare(record.request.method)
-        return any(self._compare(value) for value in extract(asked(record), self.place))
+        return any(self._compare(value) for value in extract(request_json(record), self.place))
 
     def _compare(self, value: Any) -> bool:
         compare = _OPERATORS[self.sign]

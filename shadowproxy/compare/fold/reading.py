@@ -41,14 +41,14 @@ class Reading:
     """The fields' keys, in their order."""
     named: str = field(init=False, repr=False, compare=False)
     """The fields as one key: a JSON list, empty without any."""
-    heeded: dict[tuple[str, ...], tuple[int, ...]] = field(init=False, repr=False, compare=False)
+    chosen: dict[tuple[str, ...], tuple[int, ...]] = field(init=False, repr=False, compare=False)
     """Which of the places of an exchange are counted, by their keys: worked out once for those that have the same."""
     _places: dict[str, At] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", tuple(field_key(live, shadow) for live, shadow in self.fields))
         object.__setattr__(self, "named", named_by(self.fields))
-        object.__setattr__(self, "heeded", {})
+        object.__setattr__(self, "chosen", {})
         object.__setattr__(self, "_places", {})
 
     def at(self, pointer: str) -> At:

@@ -28,6 +28,9 @@ PLANES: Final = 128
 AXES: Final = 16
 """Numbers to which the sum of embeddings is projected."""
 
+FEWEST_SPACES: Final = 2
+"""In a text whose fingerprint is kept: one with fewer is a class or an ID."""
+
 _WORDS: Final = 8
 _ITEMS: Final = 10
 _MASK: Final = 0xFFFFFFFF

@@ -7,10 +7,11 @@ when the report is made, from how many requests each has.
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import ClassVar, Final
 
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.tables import Table
+from shadowproxy.compare.fold.pair_builder import PairBuilder
+from shadowproxy.compare.fold.tables import Bounded, Table
 
 MOST_ROUTES: Final = 64
 FEWEST_PAIRS: Final = 300
@@ -36,9 +37,27 @@ class Routes(Table[Pair]):
     INNER = Pair
     LIMIT = MOST_ROUTES
 
-    def settle(self) -> None:
-        for pair in (*self.values(), self.other):
-            pair.settle()
+
+class RoutesBuilder(Bounded[PairBuilder]):
+    """Counts one shadow's exchanges, by route."""
+
+    INNER = PairBuilder
+    LIMIT: ClassVar[int] = MOST_ROUTES
+
+    def add_to_other(self, part: PairBuilder) -> None:
+        total = self.other.finish()
+        total.absorb(part.finish())
+        self.other = PairBuilder(total)
+
+    def widen(self) -> None:
+        """Go on counting in blocks of time twice as wide."""
+        for name, builder in self.items():
+            self[name] = PairBuilder(builder.finish().widened())
+        self.other = PairBuilder(self.other.finish().widened())
+
+    def finish(self) -> Routes:
+        """What was counted on each route. The builder is not used afterwards."""
+        return Routes({name: builder.finish() for name, builder in self.items()}, self.other.finish())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +92,6 @@ def _changes(segment: str) -> bool:
 
 def pooled(routes: Routes) -> Pair:
     """All routes together. With one route that is this one itself, and nothing is added up."""
-    routes.settle()
     pairs = [*routes.values(), *([routes.other] if routes.other else [])]
     return pairs[0] if len(pairs) == 1 else _together(pairs)
 

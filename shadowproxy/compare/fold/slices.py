@@ -72,6 +72,7 @@ class Cell(WordCounts):
     """How many there were (`n`), and how many of them had each mark; of many marks those of the lowest rank."""
 
     def trim(self) -> None:
+        """Leave out the marks that are too many. When that is done makes no difference to those that stay."""
         if len(self) > MOST_MARKS:
             for mark in sorted(self, key=_rank)[MOST_MARKS:]:
                 del self[mark]
@@ -84,10 +85,6 @@ class Cell(WordCounts):
     def absorb(self, other: Self) -> None:
         self.update(other)
         self.trim()
-
-    def to_json(self) -> Any:
-        self.trim()
-        return {str(word): count for word, count in sorted(self.items())}
 
 
 class ByValue(Table[Cell]):
@@ -133,6 +130,10 @@ class Slice(Whole):
             if len(cell) > 2 * MOST_MARKS:
                 cell.trim()
 
+    def trim(self) -> None:
+        for cell in (*self.values.values(), self.values.other):
+            cell.trim()
+
     def count_of_whole(self, text: str) -> int:
         """How many requests had a whole number; 0 where others were counted with it."""
         at = digits_of(int(text)) if _WHOLE.fullmatch(text) else None
@@ -147,10 +148,14 @@ class Slices(Table[Slice]):
     SHALLOW = True
 
     def add(self, met: "Met") -> None:
-        """Count each as often as it came."""
+        """Count each value with its marks. `trim` is called after the last of them."""
         marks = list(met.marks)
         for (place, _, value, which), times in met.counts.items():
             self.part(place).add(value, marks[which], times)
+
+    def trim(self) -> None:
+        for part in (*self.values(), self.other):
+            part.trim()
 
 
 class ByRow(Protocol):

@@ -18,10 +18,10 @@ import orjson
 
 from shadowproxy.compare.fold.counts import Series, WordCounts
 from shadowproxy.compare.fold.earlier import EARLIER_FORMAT, pair_of_1
-from shadowproxy.compare.fold.pair import status_of
+from shadowproxy.compare.fold.outcomes import status_of
 from shadowproxy.compare.fold.places import Look
 from shadowproxy.compare.fold.reading import Reading
-from shadowproxy.compare.fold.routes import EARLIER, Routes, route_of
+from shadowproxy.compare.fold.routes import EARLIER, Routes, RoutesBuilder, route_of
 from shadowproxy.compare.fold.samples import DistinctIds, hashed
 from shadowproxy.compare.fold.tables import put_in_order
 from shadowproxy.compare.judge.rules import Rules
@@ -39,8 +39,8 @@ _PARTS: Final = ("blocks", "ids", "records", "live_outcomes", "live_statuses", "
 
 
 Keep = Callable[[Record, int, str, str, Sequence[Look]], None]
-"""Is given a pair's record, its time in microseconds, its shadow and route, and the answers at the places that were
-counted."""
+"""Called with a pair's record, its time in microseconds, its shadow and route, and the answers at the counted
+places."""
 
 
 class SummaryError(Exception):
@@ -49,10 +49,10 @@ class SummaryError(Exception):
 
 @dataclass(slots=True)
 class Summary:
-    """What a log says.
+    """The finished counts of a log, to be read, merged and saved.
 
-    `width` is milliseconds in a block of time; first and last are microseconds since the epoch. `labels` is how many
-    labels were given with it; of parts with labels of their own the most of any.
+    `width` is milliseconds in a block of time; `first` and `last` are microseconds since the epoch. `labels` is how
+    many labels were given with the log; for logs that were added up, the most of any.
     """
 
     width: int = NARROWEST
@@ -72,38 +72,8 @@ class Summary:
         """Records read."""
         return sum(self.blocks.values())
 
-    def add(self, record: Record, reading: Reading, *, shadow: str | None = None, keep: Keep | None = None) -> None:
-        """Count one record; with `shadow`, of the shadows only that one. Raises ValueError where its time is none."""
-        at = micros(record.at)
-        self.blocks[at // (1000 * self.width)] += 1
-        if len(self.blocks) > MOST_BLOCKS:
-            self._narrow()
-        block = at // (1000 * self.width)
-        self.first = at if self.first is None else min(self.first, at)
-        self.last = at if self.last is None else max(self.last, at)
-        digest = hashed(record.id)
-        self.ids.add(digest)
-        self.records.add(digest if record.record == record.id else hashed(record.record))
-        self.live_outcomes[record.live.outcome] += 1
-        self.live_statuses[status_of(record.live)] += 1
-        route = route_of(record.request.method, record.request.path)
-        for name, answer in record.shadows.items():
-            if shadow is None or name == shadow:
-                routes = self.shadows.get(name)
-                if routes is None:
-                    routes = self.shadows[name] = Routes()
-                places = routes.part(route).add(block, record, answer, reading)
-                if keep is not None and places is not None:
-                    keep(record, at, name, route, places)
-
-    def settle(self) -> None:
-        """Count what was put off; whoever reads the counts calls it first."""
-        for routes in self.shadows.values():
-            routes.settle()
-
     def put_in_order(self) -> None:
-        """Put all that is counted in the one order in which it is saved, whatever was counted first."""
-        self.settle()
+        """Put all counts in the one order in which they are saved, whatever the log's order was."""
         for name in _PARTS:
             put_in_order(getattr(self, name))
         for routes in self.shadows.values():
@@ -112,9 +82,9 @@ class Summary:
     def absorb(self, other: "Summary") -> None:
         """Add another summary in place; `other` is not used afterwards. Order and grouping make no difference."""
         while self.width < other.width:
-            self._double()
+            self._double_blocks()
         while other.width < self.width:
-            other._double()
+            other._double_blocks()
         times = [at for at in (self.first, self.last, other.first, other.last) if at is not None]
         self.first, self.last = min(times, default=None), max(times, default=None)
         self.labels = max(self.labels, other.labels)
@@ -135,14 +105,15 @@ class Summary:
             setattr(wider, name, getattr(self, name))
         wider.shadows = dict(self.shadows)
         while wider.width < width:
-            wider._double()
+            wider._double_blocks()
         return wider
 
     def _narrow(self) -> None:
         while len(self.blocks) > MOST_BLOCKS:
-            self._double()
+            self._double_blocks()
 
-    def _double(self) -> None:
+    def _double_blocks(self) -> None:
+        """Count in blocks of time twice as wide."""
         self.blocks = self.blocks.widened()
         self.shadows = {name: routes.widened() for name, routes in self.shadows.items()}
         self.width *= 2
@@ -180,20 +151,70 @@ class Summary:
         return summary
 
 
+class SummaryBuilder:
+    """Counts records into a summary. `finish` gives it; it is called once, at the end.
+
+    `width` is milliseconds in the first blocks of time, `labels` how many labels are given.
+    """
+
+    def __init__(self, *, width: int = NARROWEST, labels: int = 0) -> None:
+        self._summary = Summary(width=width, labels=labels)
+        self._shadows: dict[str, RoutesBuilder] = {}
+
+    def add(self, record: Record, reading: Reading, *, shadow: str | None = None, keep: Keep | None = None) -> None:
+        """Count one record; with `shadow` only that shadow's. Raises ValueError if its time cannot be read."""
+        summary = self._summary
+        at = micros(record.at)
+        summary.blocks[at // (1000 * summary.width)] += 1
+        while len(summary.blocks) > MOST_BLOCKS:
+            self._widen()
+        block = at // (1000 * summary.width)
+        summary.first = at if summary.first is None else min(summary.first, at)
+        summary.last = at if summary.last is None else max(summary.last, at)
+        digest = hashed(record.id)
+        summary.ids.add(digest)
+        summary.records.add(digest if record.record == record.id else hashed(record.record))
+        summary.live_outcomes[record.live.outcome] += 1
+        summary.live_statuses[status_of(record.live)] += 1
+        route = route_of(record.request.method, record.request.path)
+        for name, leg in record.shadows.items():
+            if shadow is None or name == shadow:
+                routes = self._shadows.get(name)
+                if routes is None:
+                    routes = self._shadows[name] = RoutesBuilder()
+                places = routes.part(route).add(block, record, leg, reading)
+                if keep is not None and places is not None:
+                    keep(record, at, name, route, places)
+
+    def add_unreadable(self, reason: str) -> None:
+        """Count a line of the log that is no record."""
+        self._summary.unreadable[reason] += 1
+
+    def finish(self) -> Summary:
+        """The summary of all records. The builder is not used afterwards."""
+        self._summary.shadows = {name: routes.finish() for name, routes in self._shadows.items()}
+        return self._summary
+
+    def _widen(self) -> None:
+        """Go on counting in blocks of time twice as wide."""
+        for routes in self._shadows.values():
+            routes.widen()
+        self._summary._double_blocks()
+
+
 def summarise(
     records: Iterable[Record], rules: Rules | Reading, *, shadow: str | None = None, keep: Keep | None = None
 ) -> Summary:
     """Fold records into a summary, in one pass and bounded memory. `keep` is given the pairs' answers as they are
     counted."""
     reading = Reading(rules) if isinstance(rules, Rules) else rules
-    summary = Summary(labels=reading.truths.supplied)
+    builder = SummaryBuilder(labels=reading.truths.supplied)
     for record in records:
         try:
-            summary.add(record, reading, shadow=shadow, keep=keep)
+            builder.add(record, reading, shadow=shadow, keep=keep)
         except ValueError:
-            summary.unreadable["no time"] += 1
-    summary.settle()
-    return summary
+            builder.add_unreadable("no time")
+    return builder.finish()
 
 
 def _is_known(raw: Any) -> bool:

@@ -28,8 +28,11 @@ class Part(Protocol):
 P = TypeVar("P", bound=Part)
 
 
-class Table(dict[str, P], Generic[P]):
-    """Parts by key, for at most `LIMIT` keys; `other` counts for all further keys together.
+A = TypeVar("A")
+
+
+class Bounded(dict[str, A], Generic[A]):
+    """Values by key, for at most `LIMIT` keys; `other` counts for all further keys together.
 
     The keys with the lowest rank are kept: by hash, and with `SHALLOW` the pointers with fewest segments first.
     """
@@ -38,9 +41,9 @@ class Table(dict[str, P], Generic[P]):
     LIMIT: ClassVar[int] = 512
     SHALLOW: ClassVar[bool] = False
 
-    def __init__(self, parts: Mapping[str, P] | None = None, other: P | None = None) -> None:
+    def __init__(self, parts: Mapping[str, A] | None = None, other: A | None = None) -> None:
         super().__init__(parts or {})
-        self.other: P = other if other is not None else self.INNER()
+        self.other: A = other if other is not None else self.INNER()
         self._ranked: list[tuple[tuple[Any, ...], str]] | None = None  # best first; made when the table is full
 
     @classmethod
@@ -48,8 +51,8 @@ class Table(dict[str, P], Generic[P]):
         """A key's rank. It depends on the key alone, so that every part of a log keeps the same keys."""
         return (key.count("/") if cls.SHALLOW else 0, hashed(key))
 
-    def part(self, key: str) -> P:
-        """The part that counts for `key`."""
+    def part(self, key: str) -> A:
+        """What counts for `key`."""
         found = self.get(key)
         if found is not None:
             return found
@@ -61,10 +64,21 @@ class Table(dict[str, P], Generic[P]):
                 return self.other
             _, worst = self._ranked.pop()
             insort(self._ranked, entry)
-            self.other.absorb(self.pop(worst))
-        made: P = self.INNER()
+            self.add_to_other(self.pop(worst))
+        made: A = self.INNER()
         self[key] = made
         return made
+
+    def add_to_other(self, part: A) -> None:
+        """Count in `other` what was counted for a key that is no longer kept."""
+        raise NotImplementedError
+
+
+class Table(Bounded[P], Generic[P]):
+    """Parts by key, at most `LIMIT` of them, that add up exactly."""
+
+    def add_to_other(self, part: P) -> None:
+        self.other.absorb(part)
 
     @property
     def cut(self) -> bool:
@@ -129,26 +143,17 @@ class Whole:
             found = _KINDS[cls] = {each.name: type(getattr(empty, each.name)) for each in fields(cls) if each.init}
         return found
 
-    def settle(self) -> None:
-        """Count what was put off, for those that put something off; whoever reads a part calls it first."""
-
     def merged(self, other: Self) -> Self:
-        self.settle()
-        other.settle()
         return type(self)(**{name: getattr(self, name).merged(getattr(other, name)) for name in self._names()})
 
     def absorb(self, other: Self) -> None:
-        self.settle()
-        other.settle()
         for name in self._names():
             getattr(self, name).absorb(getattr(other, name))
 
     def widened(self) -> Self:
-        self.settle()
         return type(self)(**{name: getattr(self, name).widened() for name in self._names()})
 
     def to_json(self) -> Any:
-        self.settle()
         return {name: getattr(self, name).to_json() for name in self._names()}
 
     @classmethod
@@ -164,7 +169,6 @@ class Parts(Whole):
     """Several parts that add up together; empty ones are not saved."""
 
     def to_json(self) -> Any:
-        self.settle()
         return {name: part.to_json() for name in self._names() if (part := getattr(self, name))}
 
     @classmethod
@@ -183,8 +187,6 @@ def put_in_order(part: Any) -> None:
         return
     if not isinstance(part, dict):
         return
-    if isinstance(part, Counts):
-        part.trim()
     if part:
         # An outcome is a text, and is loaded as a plain text.
         plain = ((str(word), count) for word, count in part.items()) if isinstance(part, WordCounts) else part.items()

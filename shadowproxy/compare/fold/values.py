@@ -343,3 +343,21 @@ def is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+_NUMBERS: Final = frozenset({int, float})
+
+
+def gap_of(live: Any, shadow: Any) -> float | None:
+    """How far two numbers lie apart, or None where that is no number.
+
+    By their types, not by `isinstance`: what mypy takes for a float is a C double where it is compiled, and an integer
+    of 400 digits is none.
+    """
+    if type(live) not in _NUMBERS or type(shadow) not in _NUMBERS:
+        return None
+    try:
+        one, other = float(live), float(shadow)
+    except OverflowError:
+        return None
+    return abs(other - one) if abs(one) < 1e300 and abs(other) < 1e300 else None

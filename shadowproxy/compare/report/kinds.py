@@ -246,7 +246,6 @@ def _answers(each: Decided, forms: frozenset[str]) -> int:
 
 
 def _decided(key: str, counted: Outputs) -> Decided | None:
-    counted.settle()
     found = _kind(places_of(key)[0], counted)
     if found is None:
         return None

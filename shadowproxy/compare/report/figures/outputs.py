@@ -42,7 +42,6 @@ def output_figures(judged: Decided, *, bounds: Bounds | None = None, label_delay
         bounds: the range in which numbers should lie, where one was given; else live's own, widened.
         label_delay: how many seconds after the answers the truths came, in bins.
     """
-    judged.counted.settle()
     agreement = stats.proportion(judged.same, judged.pairs)
     figures: Figures = {
         "live_path": judged.live,

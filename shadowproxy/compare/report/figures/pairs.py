@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from shadowproxy.compare.fold.pair import BEGUN, Pair
+from shadowproxy.compare.fold.outcomes import BEGUN
+from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reasons import Reason, Reasons
 from shadowproxy.compare.fold.slices import Cell, Slices
 from shadowproxy.compare.fold.structure import always_there, places_of_lacking

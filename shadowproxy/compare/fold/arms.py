@@ -1,0 +1,89 @@
+"""The two answers of a pair, and what befell the shadow's beside live's."""
+
+from typing import Any, Final, NamedTuple
+
+from shadowproxy.compare.fold.noise import VOLATILE_SHAPES, shape_of
+from shadowproxy.compare.fold.slices import BACK, BLIND, FAILED, GONE, LIVE_FAILED, WHOLE
+from shadowproxy.compare.judge.answers import Content
+from shadowproxy.compare.judge.diff import Diff, loggable
+from shadowproxy.compare.judge.standing import Standing
+from shadowproxy.exchange import Verdict
+from shadowproxy.record import RecordedLeg
+
+_MISMATCH: Final = Verdict.MISMATCH
+_NOT_LACKING: Final = ("value", "extra")  # kinds of difference
+
+
+class Arms(NamedTuple):
+    """A pair's legs, what they say, how they stand, and how they compare (`diff` is None if they could not be)."""
+
+    live: RecordedLeg
+    shadow: RecordedLeg
+    live_content: Content
+    shadow_content: Content | None
+    live_standing: Standing
+    shadow_standing: Standing
+    verdict: Verdict | None
+    diff: Diff | None
+
+
+def marks_of_pair(arms: Arms) -> list[str]:
+    """What befell the pair as a whole."""
+    one, other = arms.live_standing, arms.shadow_standing
+    marks: list[str] = []
+    if (one == "good") != (other == "good"):
+        marks.append(GONE if one == "good" else BACK)
+    if (one == "failed") != (other == "failed"):
+        marks.append(LIVE_FAILED if one == "failed" else FAILED)
+    if arms.diff is None:
+        marks.append(BLIND)
+    elif arms.verdict is _MISMATCH and _is_news(arms.diff):
+        marks.append(WHOLE)
+    return marks
+
+
+def _is_news(diff: Diff) -> bool:
+    """Whether two answers differ in more than IDs, times and digests, as far as their form shows."""
+    if diff.count > len(diff.found):
+        return True
+    return any(
+        kind != "value" or shape_of(place, loggable(live)) not in VOLATILE_SHAPES
+        for place, kind, live, _, _ in diff.found
+    )
+
+
+def has_values(arms: Arms) -> bool:
+    """Whether an arm answered well, and the content of each that did is known."""
+    live, shadow = arms.live_standing == "good", arms.shadow_standing == "good"
+    return (
+        (live or shadow)
+        and not (live and arms.live_content.kind == "unknown")
+        and not (shadow and (arms.shadow_content is None or arms.shadow_content.kind == "unknown"))
+    )
+
+
+def missing(content: Content, other: Standing, other_content: Content | None) -> str | None:
+    """Why one arm's answer is missing where the other arm (`content`) has one; None if both have one, or neither."""
+    if content.kind == "empty" or (content.kind == "json" and content.value is None):
+        return None
+    if other != "good" or other_content is None:
+        return "failed" if other == "failed" else "not a 2xx"
+    if other_content.kind == "empty":
+        return "absent"
+    return "null" if other_content.kind == "json" and other_content.value is None else None
+
+
+def lacks_nothing(arms: Arms) -> bool:
+    """Whether the differences show that the shadow's answer lacks nothing: then it is not looked at again."""
+    diff, live, shadow = arms.diff, arms.live_content, arms.shadow_content
+    if diff is None or shadow is None:
+        return False
+    if not diff.count and not diff.ignored:
+        return True
+    plain = live.kind == "json" and shadow.kind == "json" and not shadow.lenient
+    return plain and diff.count <= len(diff.found) and all(kind in _NOT_LACKING for _, kind in diff.where)
+
+
+def members_of(value: Any) -> Any:
+    """An answer's value to look for places in. Null has none, as an object without members; 0 and "" are answers."""
+    return {} if value is None else value

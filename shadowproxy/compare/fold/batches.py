@@ -1,0 +1,53 @@
+"""A batch of two arms with as many rows of one form each, compared at once: the most frequent sort of batch."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from shadowproxy.compare.fold.likeness import Mark, likeness_of, mark_of
+from shadowproxy.compare.fold.related import FEWEST_SPACES
+from shadowproxy.compare.fold.values import FAMILIES
+from shadowproxy.compare.judge.rules import Tolerance
+
+SAME: Final[tuple[Mark, ...]] = ("",)
+
+
+class Batch:
+    """A batch that waits to be counted: `times` is how often it occurred by block, and `in_request` in how many
+    exchanges the request has as many elements.
+
+    `worst` is the likeness of its rows: 0 where one differs, else 2 where one is spelled otherwise, else 1. `prints`
+    says whether fingerprints of its first row are kept.
+    """
+
+    __slots__ = ("form", "in_request", "marks", "other_form", "prints", "times", "worst")
+
+    def __init__(self, form: str, other_form: str, marks: Sequence[Mark], worst: int, *, prints: bool) -> None:
+        self.form = form
+        self.other_form = other_form
+        self.marks = marks
+        self.worst = worst
+        self.prints = prints
+        self.times: dict[int, int] = {}
+        self.in_request = 0
+
+
+def compare_rows(
+    live: Sequence[Any], form: str, shadow: Sequence[Any], other_form: str, tolerance: Tolerance | None
+) -> Batch:
+    """The batch of these rows, with each row's mark. Each arm's rows have one type."""
+    size = len(live)
+    worst = 1
+    marks: Sequence[Mark] = SAME * size
+    if form != other_form or live != shadow:
+        likes: dict[tuple[Any, Any], int] = {}
+        by_row: list[Mark] = []
+        for pair in zip(live, shadow, strict=True):
+            # As each arm has one type, no pair equals one that is written otherwise.
+            like = likes.get(pair)
+            if like is None:
+                like = likes[pair] = likeness_of(pair[0], form, pair[1], other_form, tolerance)
+                worst = 0 if like == 0 or worst == 0 else max(worst, like)
+            by_row.append(mark_of(form, other_form, like))
+        marks = tuple(by_row)
+    prints = FAMILIES.get(form) == "text" and live[0].count(" ") >= FEWEST_SPACES
+    return Batch(form, other_form, marks, worst, prints=prints)

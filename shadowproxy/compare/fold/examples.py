@@ -1,0 +1,77 @@
+"""The exchanges that a report shows as examples, and under what they are kept."""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, TypedDict
+
+import orjson
+
+from shadowproxy.compare.fold.likeness import flip_of
+from shadowproxy.compare.judge.diff import Where
+from shadowproxy.compare.judge.visible import told
+from shadowproxy.record import Record
+
+_MOST_PLACES: Final = 16  # places of one exchange that its signature names
+_ELSEWHERE: Final = "…"  # in a signature: and further places
+
+Flip = tuple[str, str, str]
+"""The key of the likeliest place that may hold a class, with live's class there and the shadow's."""
+
+
+def first_flip(key: str, live: Sequence[Any], shadow: Sequence[Any], words: Sequence[str]) -> Flip | None:
+    """How the first row that differs flipped, if it may be a class."""
+    for one, other, word in zip(live, shadow, words, strict=False):
+        if word == "differs":
+            classes = flip_of(one, other)
+            return (key, *classes) if classes is not None else None
+    return None
+
+
+def signature_of(where: Iterable[Where]) -> str:
+    """The places at which two answers differ, as one key: a JSON list."""
+    places = sorted({path for path, _ in where})
+    if len(places) > _MOST_PLACES:
+        places = [*places[:_MOST_PLACES], _ELSEWHERE]
+    return orjson.dumps(places).decode()
+
+
+@lru_cache(maxsize=1024)
+def example_key(where: tuple[Where, ...], flip: Flip | None) -> str:
+    return orjson.dumps([orjson.loads(signature_of(where)), flip]).decode()
+
+
+class ExampleDifference(TypedDict):
+    """One place at which an example differs."""
+
+    path: str
+    kind: str
+    live: Any
+    shadow: Any
+
+
+class Example(TypedDict):
+    """An exchange as the report shows it; `count` is at how many places it differs."""
+
+    id: str
+    at: str
+    method: str
+    path: str
+    request: str | None
+    differences: list[ExampleDifference]
+    count: int
+
+
+def difference(path: str, kind: str, live: Any, shadow: Any) -> ExampleDifference:
+    return {"path": path, "kind": kind, "live": live, "shadow": shadow}
+
+
+def example(record: Record, differences: list[ExampleDifference], count: int) -> Example:
+    return {
+        "id": record.id,
+        "at": record.at,
+        "method": record.request.method,
+        "path": record.request.path,
+        "request": told(record.request.body),
+        "differences": differences,
+        "count": count,
+    }
