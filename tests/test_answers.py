@@ -10,7 +10,7 @@ import pytest
 from logs import said
 
 from shadowproxy.compare.fold.places import extract
-from shadowproxy.compare.judge.answers import ENVELOPE_PLACES, answer_value, content
+from shadowproxy.compare.judge.answers import ENVELOPE_PLACES, answer_value, content_of
 from shadowproxy.compare.judge.answers.sse import Event, events_of
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare
@@ -93,15 +93,15 @@ def test_events_are_read_by_the_standard(text: str, events: list[tuple[str, Any]
     ],
 )
 def test_what_a_body_is(text: str, content_type: str, kind: str, value: Any) -> None:
-    found = content(said(text, content_type))
+    found = content_of(said(text, content_type))
     assert (found.kind, found.value) == (kind, value)
 
 
 def test_one_line_of_json_lines_is_valid_and_nan_is_what_only_python_reads() -> None:
-    assert not content(said('{"a": 1}\n', "application/jsonlines")).lenient
-    assert not content(said('{"a": "NaN"}', "text/plain")).lenient
-    assert content(said('{"a": NaN}')).lenient
-    assert content(said('{"a": 1}\n{"a": -Infinity}\n', "application/x-ndjson")).lenient
+    assert not content_of(said('{"a": 1}\n', "application/jsonlines")).lenient
+    assert not content_of(said('{"a": "NaN"}', "text/plain")).lenient
+    assert content_of(said('{"a": NaN}')).lenient
+    assert content_of(said('{"a": 1}\n{"a": -Infinity}\n', "application/x-ndjson")).lenient
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/jsonlines"])
@@ -477,21 +477,21 @@ def generated(piece: str, tokens: int | None) -> dict[str, list[dict[str, Any]]]
 @pytest.mark.parametrize("api", ["chat", "messages", "responses"])
 @pytest.mark.parametrize(("given", "tokens"), [(7, 7), (None, 2), (-1, 2), (10**12, 2)])
 def test_tokens_are_those_of_the_usage_or_else_the_pieces(api: str, given: int | None, tokens: int) -> None:
-    stream = content(sse(*generated("a", given)[api])).stream
+    stream = content_of(sse(*generated("a", given)[api])).stream
     assert stream is not None
     assert (stream.api, stream.ended, stream.failed, stream.tokens) == (api, True, False, tokens)
 
 
 @pytest.mark.parametrize("api", ["chat", "messages", "responses"])
 def test_a_stream_that_was_cut_has_not_ended(api: str) -> None:
-    stream = content(sse(*generated("a", None)[api][:-1])).stream
+    stream = content_of(sse(*generated("a", None)[api][:-1])).stream
     assert stream is not None
     assert (stream.ended, stream.failed) == (False, False)
 
 
 def test_reasoning_and_calls_are_generated_too() -> None:
     pieces = [{"reasoning_content": "a"}, {"refusal": "b"}, *call_pieces(0, "f", "{", "}"), {"content": ""}]
-    stream = content(sse(*map(chunk, pieces))).stream
+    stream = content_of(sse(*map(chunk, pieces))).stream
     assert stream is not None
     assert stream.tokens == 5
 

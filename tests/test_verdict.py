@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.judge.answers import content
+from shadowproxy.compare.judge.answers import content_of
 from shadowproxy.compare.judge.diff import KEPT
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare, judge
@@ -106,15 +106,15 @@ def test_what_could_not_be_decoded_matches_only_as_the_same_bytes() -> None:
 
 def test_json_with_nan_in_it_is_read_as_python_writes_it() -> None:
     live = answer('{"p": NaN}', kind="text", content_type="application/json")
-    assert content(live).lenient
+    assert content_of(live).lenient
     assert judge(live, answer('{"p":NaN}', kind="text", content_type="application/json"), Rules()).verdict == "match"
     assert [each.path for each in judge(live, answer({"p": 1.0}), Rules()).differences] == ["/p"]
 
 
 def test_text_that_is_not_said_to_be_json_stays_text() -> None:
-    assert content(answer("42", kind="text", content_type="text/plain")).kind == "text"
-    assert content(answer("{nonsense", kind="text")).kind == "text"
-    assert content(answer("[" * 100_000, kind="text", content_type="application/json")).kind == "text"
+    assert content_of(answer("42", kind="text", content_type="text/plain")).kind == "text"
+    assert content_of(answer("{nonsense", kind="text")).kind == "text"
+    assert content_of(answer("[" * 100_000, kind="text", content_type="application/json")).kind == "text"
 
 
 def test_a_judgement_lists_a_bounded_number_and_says_of_how_many() -> None:

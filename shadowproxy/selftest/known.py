@@ -9,7 +9,7 @@ from shadowproxy.compare.fold.requests import request_json
 from shadowproxy.compare.fold.routes import OTHER, route_of
 from shadowproxy.compare.fold.slices import leaves
 from shadowproxy.compare.fold.values import form_of, vector_of
-from shadowproxy.compare.judge.answers import answer_value, content
+from shadowproxy.compare.judge.answers import answer_value, content_of
 from shadowproxy.compare.report.figures.shown import Figures
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
@@ -52,7 +52,7 @@ def _known(records: Sequence[Record], figures: Figures, sliced: bool) -> Known:
     times = sorted(record.live.total_ms for record in records if record.live.total_ms is not None)
     slow = times[int(len(times) * 0.99)] if times else None
     good = [record.live for record in records if record.live.outcome is Outcome.OK and record.live.status is not None]
-    streams = any(content(live).stream is not None for live in good[:_LOOKED_AT])
+    streams = any(content_of(live).stream is not None for live in good[:_LOOKED_AT])
     known = Known(slow=slow, streams=streams, slices=sliced)
     output = next((each for each in figures["outputs"] if each["pairs"]), None)
     if output is None:

@@ -8,7 +8,7 @@ import orjson
 
 from shadowproxy.compare.fold.likeness import flip_of
 from shadowproxy.compare.judge.diff import Where
-from shadowproxy.compare.judge.visible import told
+from shadowproxy.compare.judge.visible import body_text
 from shadowproxy.record import Record
 
 _MOST_PLACES: Final = 16  # places of one exchange that its signature names
@@ -71,7 +71,7 @@ def example(record: Record, differences: list[ExampleDifference], count: int) ->
         "at": record.at,
         "method": record.request.method,
         "path": record.request.path,
-        "request": told(record.request.body),
+        "request": body_text(record.request.body),
         "differences": differences,
         "count": count,
     }

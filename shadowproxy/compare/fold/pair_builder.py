@@ -28,11 +28,11 @@ from shadowproxy.compare.fold.structure import has_structure, lacking, places_in
 from shadowproxy.compare.fold.truths import Truth
 from shadowproxy.compare.fold.values import gap_of
 from shadowproxy.compare.fold.waiting import Waiting
-from shadowproxy.compare.judge.answers import content, reason_of, value_said
+from shadowproxy.compare.judge.answers import content_of, reason_of, value_of
 from shadowproxy.compare.judge.diff import Diff, loggable
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.standing import Standing, standing_of
-from shadowproxy.compare.judge.visible import told
+from shadowproxy.compare.judge.visible import body_text
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Record, RecordedLeg
 
@@ -70,8 +70,8 @@ class PairBuilder:
         pair = self._pair
         live = record.live
         begun = shadow.outcome in BEGUN
-        live_content = content(live) if live.outcome is _OK else None
-        shadow_content = content(shadow) if shadow.outcome is _OK else None
+        live_content = content_of(live) if live.outcome is _OK else None
+        shadow_content = content_of(shadow) if shadow.outcome is _OK else None
         if begun:
             pair.live_streams.add(live, live_content)
             pair.shadow_streams.add(shadow, shadow_content)
@@ -154,10 +154,10 @@ class PairBuilder:
         places: list[Look] = []
         if has_values(arms):
             live_good, shadow_good = arms.live_standing == "good", arms.shadow_standing == "good"
-            mine = members_of(value_said(arms.live, arms.live_content)) if live_good else {}
+            mine = members_of(value_of(arms.live, arms.live_content)) if live_good else {}
             theirs: Any = NO_ANSWER
             if shadow_good and arms.shadow_content is not None:
-                theirs = members_of(value_said(arms.shadow, arms.shadow_content))
+                theirs = members_of(value_of(arms.shadow, arms.shadow_content))
             places = counted_places(looks(mine, theirs, reading.fields), reading)
             both = live_good and shadow_good
             rows, flip = self._add_places(block, record, places, payload, marks, reading, both=both)
@@ -261,7 +261,7 @@ class PairBuilder:
 
     def _add_repeat(self, record: Record, values: Sequence[Any]) -> None:
         """Count live's answer under its request: the same request twice shows how far live agrees with itself."""
-        body = told(record.request.body, 100_000)
+        body = body_text(record.request.body, 100_000)
         if body is not None:
             key = f"{hashed(record.request.method, record.request.path, record.request.query, body):016x}"
             self._pair.repeats.part(key).add(hashed(repr(values)))

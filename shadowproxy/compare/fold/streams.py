@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.counts import Hist, WordCounts
 from shadowproxy.compare.fold.tables import Whole
-from shadowproxy.compare.judge.answers import Content, content, field_value
+from shadowproxy.compare.judge.answers import Content, content_of, field_value
 from shadowproxy.compare.judge.answers.failed import failure_of
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import RecordedLeg
 
 
-def is_stream(answer: RecordedLeg, said: Content | None = None) -> bool:
+def is_stream(answer: RecordedLeg, content: Content | None = None) -> bool:
     """Whether an answer came as a stream: by its Content-Type, or by its content where that is a model's lines."""
     if "event-stream" in field_value(answer.headers, "content-type"):
         return True
-    return said is not None and said.stream is not None and said.stream.api != "lines"
+    return content is not None and content.stream is not None and content.stream.api != "lines"
 
 
 @dataclass(slots=True)
@@ -29,14 +29,14 @@ class Streams(Whole):
     first_ms: Hist = field(default_factory=Hist)
     rates: Hist = field(default_factory=Hist)
 
-    def add(self, answer: RecordedLeg, said: Content | None = None) -> None:
-        """Count an answer if it is a stream. `said` is its content, where that is known already.
+    def add(self, answer: RecordedLeg, content: Content | None = None) -> None:
+        """Count an answer if it is a stream. `content` is its content, where that is known already.
 
         One that the log has only a part of came whole all the same; how many tokens it had cannot be known. One that
         told of an error did not come to its end, whatever it sent afterwards.
         """
-        said = content(answer) if said is None else said
-        if not is_stream(answer, said):
+        content = content_of(answer) if content is None else content
+        if not is_stream(answer, content):
             return
         self.counts["n"] += 1
         first, total = answer.first_byte_ms, answer.total_ms
@@ -44,8 +44,8 @@ class Streams(Whole):
             self.first_ms[bin_of(first)] += 1
         if answer.outcome is not Outcome.OK or answer.body is None:
             return
-        stream = said.stream
-        self.counts["finished"] += failure_of(said) is None
+        stream = content.stream
+        self.counts["finished"] += failure_of(content) is None
         tokens = None if stream is None else stream.tokens
         if tokens is not None and tokens > 1 and first is not None and total is not None and total > first:
             self.rates[bin_of((tokens - 1) * 1000 / (total - first))] += 1

@@ -15,7 +15,7 @@ import orjson
 
 from shadowproxy.compare.fold.counts import Series, WordCounts
 from shadowproxy.compare.fold.tables import Table
-from shadowproxy.compare.judge.rules import Place, Rules, member_place
+from shadowproxy.compare.judge.rules import PlaceRules, Rules, member_place
 
 MOST_PLACES: Final = 200
 """Places of one answer that are looked at, the first of its document."""
@@ -176,7 +176,7 @@ def lacking(live: Any, shadow: Any, rules: Rules) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _lack(pointer: str, live: Any, shadow: Any, place: Place, depth: int, found: dict[str, None]) -> None:
+def _lack(pointer: str, live: Any, shadow: Any, place: PlaceRules, depth: int, found: dict[str, None]) -> None:
     if _nothing(live) or place.ignored or len(found) >= _MOST_LACKING or depth > _DEEPEST:
         return
     if _nothing(shadow) or _type(live) != _type(shadow):

@@ -9,7 +9,7 @@ The rules of equality:
   the same; a rule's tolerance holds for both. 1 equals 1.0, NaN equals NaN, `true` is no number.
 - Everything else is equal when it is the same.
 
-The walk is one loop with its own stack, so depth costs no recursion, and what it keeps of what it found is bounded.
+The walk is one loop with its own stack, so depth costs no recursion. It keeps a bounded number of differences.
 """
 
 import math
@@ -17,15 +17,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from shadowproxy.compare.judge.rules import FLOATS, Place, Rules, shown_pointer, sound
-from shadowproxy.compare.judge.unordered import paired
+from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules, shown_pointer, sound
+from shadowproxy.compare.judge.unordered import pair_elements
 from shadowproxy.record import Difference
 
 KEPT: Final = 100
-"""Differences listed; the others are counted."""
+"""Differences that are listed; further ones are only counted."""
 
 PLACES: Final = 200
-"""Distinct places counted one by one; the others are counted together."""
+"""Distinct places that are counted one by one."""
 
 _LONGEST: Final = 200  # characters of a value that a difference shows
 _WIDEST: Final = 200  # bits of an integer that is shown digit by digit, as a text
@@ -37,20 +37,21 @@ _NUMBERS: Final = frozenset({int, float})
 Where: TypeAlias = tuple[str, str]
 """A place with every array position as `*`, and the kind of difference there."""
 
-_Way: TypeAlias = tuple[Any, Place, int] | None
+_Way: TypeAlias = tuple[Any, PlaceRules, int] | None
 """The way to one value of a payload: the way to what holds it (`Any`, as mypyc takes no type that names itself), its
 place, and its number in an array or `_MEMBER`."""
 
 Found: TypeAlias = tuple[str, str, Any, Any, _Way | str]
-"""A difference as it is met: its place, its kind, live's value and the shadow's, and the way there or its pointer."""
+"""One difference: its place, its kind, live's value and the shadow's, and the way there or its pointer."""
 
 
 @dataclass(slots=True)
 class Diff:
-    """What was found. `near` counts numbers that are equal only by tolerance, `where` the differences, per place.
+    """The differences of two values. `near` counts numbers that are equal only by tolerance, `where` the differences,
+    per place.
 
-    `found` has the first of the differences as they were met. Of thousands that a report counts it shows a few, so the
-    words for them (`listed`) are made when they are asked for.
+    `found` has the first differences in the order of the walk. A report counts thousands and shows a few, so `listed`
+    puts them into words only on demand.
     """
 
     found: list[Found] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Diff:
     near: dict[str, int] = field(default_factory=dict)
 
     def listed(self, most: int = KEPT) -> list[Difference]:
-        """The first differences as a record tells of them."""
+        """The first differences as a record lists them."""
         return [
             Difference(
                 # Outside of arrays a value's pointer is its place's.
@@ -73,7 +74,7 @@ class Diff:
         ]
 
 
-_Pair: TypeAlias = tuple[int, Any, Any, Place]
+_Pair: TypeAlias = tuple[int, Any, Any, PlaceRules]
 """A number in an array or `_MEMBER`, what live and the shadow have there, and its place."""
 
 _Frame: TypeAlias = tuple[Iterator[_Pair], _Way]
@@ -88,19 +89,19 @@ def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
         return found
     root = rules.root
     stack: list[_Frame] = []
-    _met(live, shadow, root, _MEMBER, None, found, stack)
+    _compare(live, shadow, root, _MEMBER, None, found, stack)
     while stack:
         pairs, way = stack[-1]
         for at, one, other, place in pairs:
-            if _met(one, other, place, at, way, found, stack):
+            if _compare(one, other, place, at, way, found, stack):
                 break
         else:
             stack.pop()
     return found
 
 
-def _met(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff, stack: list[_Frame]) -> bool:
-    """Note how two values differ; or, where there is something to compare below them, put that on the stack."""
+def _compare(one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found: Diff, stack: list[_Frame]) -> bool:
+    """Note how two values differ, or put their members or elements on the stack to be compared."""
     kind, other_kind = type(one), type(other)
     if kind is not other_kind or not (kind is dict or (kind is list and len(one) == len(other))):
         _differ(one, other, place, at, above, found)
@@ -113,7 +114,7 @@ def _met(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff, 
     else:
         numbers: Sequence[int] = range(len(one))
         if place.unordered:
-            one, other, numbers = paired(one, other, place, alike)
+            one, other, numbers = pair_elements(one, other, place, alike)
         pairs = _elements(one, other, numbers, place, way, found)
     if not pairs:
         return False
@@ -121,9 +122,9 @@ def _met(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff, 
     return True
 
 
-def _members(one: dict[str, Any], other: dict[str, Any], place: Place, way: _Way, found: Diff) -> list[_Pair]:
-    """Note how the members of two objects differ, up to the first that is to be compared deeper: it and those after it
-    are given, so that the order stays the document's."""
+def _members(one: dict[str, Any], other: dict[str, Any], place: PlaceRules, way: _Way, found: Diff) -> list[_Pair]:
+    """Note how the members of two objects differ, up to the first that has to be compared deeper. Returns it and those
+    after it, so that the order stays the document's."""
     later: list[_Pair] = []
     same_keys = len(one) == len(other)
     for key, value in one.items():
@@ -153,7 +154,7 @@ def _members(one: dict[str, Any], other: dict[str, Any], place: Place, way: _Way
 
 
 def _elements(
-    one: list[Any], other: list[Any], numbers: Sequence[int], place: Place, way: _Way, found: Diff
+    one: list[Any], other: list[Any], numbers: Sequence[int], place: PlaceRules, way: _Way, found: Diff
 ) -> list[_Pair]:
     """The same for the elements of two arrays of one length; `numbers` are their places in live's array."""
     later: list[_Pair] = []
@@ -174,8 +175,8 @@ def _elements(
     return later
 
 
-def _differ(one: Any, other: Any, place: Place, at: int, above: _Way, found: Diff) -> None:
-    """Note how two values differ of which not both are objects, nor arrays of one length."""
+def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found: Diff) -> None:
+    """Note how two values differ that are not two objects or two arrays of one length."""
     if place.ignored and found.ignored:
         return  # one ignored difference is enough to know
     kind, other_kind = type(one), type(other)
@@ -188,20 +189,20 @@ def _differ(one: Any, other: Any, place: Place, at: int, above: _Way, found: Dif
             if where in found.near or len(found.near) < PLACES:
                 found.near[where] = found.near.get(where, 0) + 1
             return
-        said = "value"
+        difference = "value"
     elif one is _MISSING:
-        said, one, other = "extra", None, shorten(other)
+        difference, one, other = "extra", None, shorten(other)
     elif other is _MISSING:
-        said, one, other = "missing", shorten(one), None
+        difference, one, other = "missing", shorten(one), None
     elif kind is not other_kind:
-        said = "type"
+        difference = "type"
         one, other = shorten_both(one, other)
     elif kind is list:
-        said, one, other = "length", len(one), len(other)
+        difference, one, other = "length", len(one), len(other)
     elif one == other:
         return
     else:
-        said = "value"
+        difference = "value"
         one, other = shorten_both(one, other)
     if place.ignored:
         found.ignored += 1
@@ -209,12 +210,12 @@ def _differ(one: Any, other: Any, place: Place, at: int, above: _Way, found: Dif
     found.count += 1
     where = place.pointer
     if len(found.found) < KEPT:
-        found.found.append((where, said, one, other, (above, place, at)))
-    counted = found.where.get((where, said))
+        found.found.append((where, difference, one, other, (above, place, at)))
+    counted = found.where.get((where, difference))
     if counted is not None:
-        found.where[where, said] = counted + 1
+        found.where[where, difference] = counted + 1
     elif len(found.where) < PLACES:
-        found.where[where, said] = 1
+        found.where[where, difference] = 1
 
 
 def _pointer(way: _Way) -> str:
@@ -229,15 +230,15 @@ def _finite(value: int | float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def alike(live: Any, shadow: Any, place: Place) -> bool:
+def alike(live: Any, shadow: Any, place: PlaceRules) -> bool:
     """Whether two values at `place` are equal by the rules: within tolerance, and where nothing is ignored."""
     found = Diff()
     stack: list[_Frame] = []
-    _met(live, shadow, place, _MEMBER, None, found, stack)
+    _compare(live, shadow, place, _MEMBER, None, found, stack)
     while stack and not found.count:
         pairs, way = stack[-1]
         for at, one, other, below in pairs:
-            if _met(one, other, below, at, way, found, stack):
+            if _compare(one, other, below, at, way, found, stack):
                 break
         else:
             stack.pop()
@@ -254,7 +255,7 @@ def shorten(value: Any) -> Any:
 
 
 def shorten_both(live: Any, shadow: Any) -> tuple[Any, Any]:
-    """As `shorten`, but two long texts are shown from a little before the character where they part."""
+    """As `shorten`, but two long texts are shown from a little before the first character that differs."""
     if isinstance(live, str) and isinstance(shadow, str) and max(len(live), len(shadow)) > _LONGEST:
         start = max(0, _first_difference(live, shadow) - 40)
         if start:
@@ -295,7 +296,7 @@ def _small(value: Any, room: int = 20) -> bool:
 
 def loggable(value: Any) -> Any:
     """A value that any JSON writer takes: NaN, infinities, huge integers and lone surrogates become text."""
-    if isinstance(value, float):  # asked first, with texts, as the most frequent
+    if isinstance(value, float):  # first, with texts, as the most frequent
         if math.isfinite(value):
             return value
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,4 +1,4 @@
-"""Two answers of a log compared again: by the rules of today, or as they were when they came."""
+"""Two answers of a log compared again: by the given rules, or by the verdict in the record."""
 
 from shadowproxy.compare.judge.answers import Content
 from shadowproxy.compare.judge.diff import Diff
@@ -10,13 +10,13 @@ from shadowproxy.record import Body, RecordedLeg
 
 
 def recompared(
-    live: RecordedLeg, shadow: RecordedLeg, rules: Rules, said: tuple[Content, Content] | None = None
+    live: RecordedLeg, shadow: RecordedLeg, rules: Rules, contents: tuple[Content, Content] | None = None
 ) -> Compared:
-    """The two answers compared by `rules`, or, where the log did not keep their bodies, as they were when they came.
+    """The two answers compared by `rules`; without their bodies in the log, by the verdict in the record.
 
-    `said` is what they say, where that is known already.
+    `contents` is their `content_of` if the caller has it already.
     """
-    compared = compare(live, shadow, rules, said)
+    compared = compare(live, shadow, rules, contents)
     judged = shadow.judgement
     if compared.verdict is not Verdict.INCOMPARABLE or judged is None or (_kept(live.body) and _kept(shadow.body)):
         return compared
@@ -31,7 +31,7 @@ def recompared(
 
 
 def guessed_pattern(path: str) -> str:
-    """A pointer with its numbers as `*`: the best to be had where what it points into is not known."""
+    """A pointer with its numbers as `*`. It is a guess: the payload that it points into is not in the log."""
     return "".join("/*" if part.isdigit() else f"/{pointer_token(part)}" for part in pointer_segments(path))
 
 

@@ -1,8 +1,8 @@
-"""Where not to look, how near is equal, and which arrays have no order: the rules by which two answers are compared.
+"""The rules by which two answers are compared: places to ignore, tolerances, and arrays without order.
 
 A rule is bound to places by a JSON pointer (RFC 6901) in which the segment `*` stands for any one member or element
 and `**` for any number of them, none included. A rule for a place holds for everything under it, and of several
-tolerances the one that names the deepest place counts; only `unordered` speaks of one array alone.
+tolerances the one that names the deepest place counts; only `unordered` is for one array alone.
 """
 
 import math
@@ -17,7 +17,7 @@ _MOST_PLACES: Final = 4096  # remembered: real payloads have few distinct keys, 
 _LONGEST_REMEMBERED: Final = 400  # characters of the pointer of one
 _LONGEST_KEY: Final = 200  # characters of a key that a pointer shows
 _LONGEST_POINTER: Final = 2000
-_EACH: Final = -1  # where a place keeps that of its elements together
+_EACH: Final = -1  # the key of the one place for all elements
 
 
 @lru_cache(maxsize=4096)
@@ -46,15 +46,15 @@ class Tolerance:
 
 
 FLOATS = Tolerance()
-"""What holds for numbers without a rule, as long as one of the two is a float: integers are often keys."""
+"""For numbers without a rule, if one of the two is a float. Integers are often keys, and are compared exactly."""
 
 
-class Place:
-    """One place in payloads, with every array position in it as `*`, and what the rules say of it.
+class PlaceRules:
+    """The rules for one place in payloads; every array position in it is `*`.
 
-    The places of one payload are those of the next, so what is known of one is worked out once: places are a tree, and
-    whoever walks through a payload goes from place to place. `pointer` is as it is shown, `step` its last segment, and
-    `whole` what the pointers of places below begin with. `state` is what the rules may yet say there.
+    One payload has the places of the next, so a place's rules are worked out once. The places are a tree, and a walk
+    through a payload goes from place to place. `pointer` is as it is shown, `step` its last segment, and `whole` what
+    the pointers of places below begin with. `state` is how far the rules' patterns match.
     """
 
     __slots__ = (
@@ -82,8 +82,8 @@ class Place:
         unordered: bool,
     ) -> None:
         self._rules = rules
-        self._members: dict[str, Place] = {}
-        self._elements: dict[int, Place] = {}
+        self._members: dict[str, PlaceRules] = {}
+        self._elements: dict[int, PlaceRules] = {}
         self.state = state
         self.whole = whole
         self.pointer = shown_pointer(whole)
@@ -92,7 +92,7 @@ class Place:
         self.tolerance = tolerance
         self.unordered = unordered
 
-    def member(self, key: str) -> "Place":
+    def member(self, key: str) -> "PlaceRules":
         """The place of an object's member."""
         found = self._members.get(key)
         if found is None:
@@ -102,8 +102,8 @@ class Place:
                 self._members[key] = found
         return found
 
-    def element(self, at: int) -> "Place":
-        """The place of one element of an array: that of each, unless some rule names elements by their numbers."""
+    def element(self, at: int) -> "PlaceRules":
+        """The place of one element of an array: one place for all, unless a rule names elements by their numbers."""
         if not self._rules.counts_elements:
             at = _EACH
         found = self._elements.get(at)
@@ -113,7 +113,7 @@ class Place:
                 self._elements[at] = found
         return found
 
-    def each(self) -> "Place":
+    def each(self) -> "PlaceRules":
         """The place of all elements of an array together."""
         found = self._elements.get(_EACH)
         if found is None:
@@ -123,14 +123,14 @@ class Place:
         return found
 
     def forget(self) -> None:
-        """Let go of the places below."""
+        """Forget the places below."""
         self._members.clear()
         self._elements.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How to compare. Raises ValueError for what is no pattern and for a tolerance below zero.
+    """How to compare. Raises ValueError for a malformed pattern and for a tolerance below zero.
 
     A tolerance given as a plain number is absolute, and nothing relative is added to it.
     """
@@ -138,10 +138,10 @@ class Rules:
     ignore: tuple[str, ...] = ()
     tolerance: Mapping[str, float | Tolerance] = field(default_factory=dict)
     unordered: tuple[str, ...] = ()
-    root: Place = field(init=False, repr=False, compare=False)
+    root: PlaceRules = field(init=False, repr=False, compare=False)
     counts_elements: bool = field(init=False, repr=False, compare=False)
     _patterns: Patterns = field(init=False, repr=False, compare=False)
-    _remembered: list[Place] = field(init=False, repr=False, compare=False)
+    _remembered: list[PlaceRules] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for pointer, allowed in self.tolerance.items():
@@ -154,7 +154,7 @@ class Rules:
         object.__setattr__(self, "counts_elements", patterns.counts_elements)
         object.__setattr__(self, "root", self._place(patterns.start, "", "", ignored=False, tolerance=None))
 
-    def below(self, place: Place, key: str, step: str) -> Place:
+    def below(self, place: PlaceRules, key: str, step: str) -> PlaceRules:
         """The place one step below another: that of the member or element `key`, shown as `step`."""
         whole = place.whole + step
         if len(whole) > _LONGEST_POINTER:
@@ -162,8 +162,8 @@ class Rules:
         state = self._patterns.below(place.state, key)
         return self._place(state, whole, step, ignored=place.ignored, tolerance=place.tolerance)
 
-    def remembers(self, place: Place) -> bool:
-        """Whether to remember a place; where there are too many, all are forgotten, as what comes now comes again."""
+    def remembers(self, place: PlaceRules) -> bool:
+        """Whether to remember a place. If there are too many, all are forgotten: the present ones will come again."""
         if len(place.whole) > _LONGEST_REMEMBERED:
             return False
         if len(self._remembered) >= _MOST_PLACES:
@@ -180,7 +180,7 @@ class Rules:
         *,
         ignored: bool,
         tolerance: Tolerance | None,
-    ) -> Place:
+    ) -> PlaceRules:
         unordered = False
         if state:
             allowed = list(self.tolerance.values())
@@ -192,7 +192,7 @@ class Rules:
                     tolerance = bound if isinstance(bound, Tolerance) else Tolerance(bound, 0.0)
                 else:
                     unordered = True
-        return Place(self, state, whole, step, ignored=ignored, tolerance=tolerance, unordered=unordered)
+        return PlaceRules(self, state, whole, step, ignored=ignored, tolerance=tolerance, unordered=unordered)
 
 
 def shown_pointer(pointer: str) -> str:

@@ -1,15 +1,15 @@
-"""Which element of an unordered array belongs to which of the other.
+"""Pairs the elements of two unordered arrays.
 
-1. Elements that are the same go out together.
+1. Equal elements are taken out.
 2. Of the others, those that are equal by the rules (a tolerance, a place that is ignored) are paired next. Only
    elements that are the same but for their numbers can be: among these, the nearest numbers are tried first.
-3. What is left differs, and like is put beside like, so that few differences are told.
+3. The rest differs. Similar elements are paired, so that few differences are listed.
 """
 
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from shadowproxy.compare.judge.rules import Place
+from shadowproxy.compare.judge.rules import PlaceRules
 
 _DEEPEST: Final = 64  # levels of an element that are looked at for sorting it
 _MOST_TRIED: Final = 20_000
@@ -21,17 +21,19 @@ _Element: TypeAlias = tuple[_Key, int, Any]
 
 _NUMBER: Final[_Key] = (2,)
 
-Alike: TypeAlias = Callable[[Any, Any, Place], bool]
+Alike: TypeAlias = Callable[[Any, Any, PlaceRules], bool]
 """Whether two values at a place are equal by the rules."""
 
 
-def paired(live: list[Any], shadow: list[Any], place: Place, alike: Alike) -> tuple[list[Any], list[Any], list[int]]:
-    """Two arrays of one length without the elements that both have, like beside like, and the numbers that those of
-    live have in its array."""
+def pair_elements(
+    live: list[Any], shadow: list[Any], place: PlaceRules, alike: Alike
+) -> tuple[list[Any], list[Any], list[int]]:
+    """Two arrays of one length without the elements that both have, similar ones paired, and the positions of live's
+    in its array."""
     below = place.each()
     lefts, rights = _without_same(_sorted(live, below), _sorted(shadow, below))
     pairs = _alike_by_rules(lefts, rights, below, alike)
-    # By their numbers: two elements may be equal, and compiled code makes a tuple anew each time it is read.
+    # By their numbers: two elements may be equal, and compiled code makes a new tuple at each read.
     matched = {left[1] for left, _ in pairs}, {right[1] for _, right in pairs}
     rest = (
         [left for left in lefts if left[1] not in matched[0]],
@@ -41,7 +43,7 @@ def paired(live: list[Any], shadow: list[Any], place: Place, alike: Alike) -> tu
     return [left[2] for left, _ in pairs], [right[2] for _, right in pairs], [left[1] for left, _ in pairs]
 
 
-def _sorted(values: list[Any], place: Place) -> list[_Element]:
+def _sorted(values: list[Any], place: PlaceRules) -> list[_Element]:
     elements = [(_key(value, place, 0, True), at, value) for at, value in enumerate(values)]
     return sorted(elements, key=lambda element: element[:2])
 
@@ -63,7 +65,7 @@ def _without_same(lefts: list[_Element], rights: list[_Element]) -> tuple[list[_
 
 
 def _alike_by_rules(
-    lefts: list[_Element], rights: list[_Element], place: Place, alike: Alike
+    lefts: list[_Element], rights: list[_Element], place: PlaceRules, alike: Alike
 ) -> list[tuple[_Element, _Element]]:
     """Pairs that are equal by the rules, each element in at most one. Both lists are sorted."""
     groups: dict[_Key, tuple[list[_Element], list[_Element]]] = {}
@@ -81,7 +83,7 @@ def _alike_by_rules(
 
 
 def _numbers(
-    lefts: list[_Element], rights: list[_Element], place: Place, alike: Alike
+    lefts: list[_Element], rights: list[_Element], place: PlaceRules, alike: Alike
 ) -> list[tuple[_Element, _Element]]:
     """Each number with the lowest free one that it is equal to: that leaves as few over as can be."""
     pairs: list[tuple[_Element, _Element]] = []
@@ -100,7 +102,7 @@ def _numbers(
 def _objects(
     lefts: list[_Element],
     rights: list[_Element],
-    place: Place,
+    place: PlaceRules,
     alike: Alike,
     room: int,
     pairs: list[tuple[_Element, _Element]],
@@ -120,7 +122,7 @@ def _objects(
     return tried
 
 
-def _key(value: Any, place: Place, depth: int, numbers: bool) -> _Key:
+def _key(value: Any, place: PlaceRules, depth: int, numbers: bool) -> _Key:
     """A total order over JSON values in which equal ones are equal; what is ignored or too deep has no part in it.
     Without `numbers`, any two numbers are equal."""
     if place.ignored or depth > _DEEPEST:

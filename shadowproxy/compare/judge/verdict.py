@@ -1,15 +1,15 @@
-"""One answer beside live's, to a verdict.
+"""The verdict on one shadow's answer beside live's.
 
-Only two answers that both came whole (`ok`) are compared, by status and by content; header fields are not, since
-dates, servers and request IDs differ by nature. Another status is one difference and the end of it: what a 500 says
-in place of a prediction is not a list of missing fields. What a body is, and what answer a stream makes
-up, is said in one place (`answers`). Bodies of the same kind are compared as that kind: JSON by diff.py's rules, text
-and bytes by being the same. What cannot be compared says why, and is never called a mismatch.
+Only two whole answers (`ok`) are compared, by status and by content; header fields are not, since dates, servers and
+request IDs always differ. A different status is one difference, and nothing else is compared: a 500 in place of a
+prediction is not a list of missing fields. `answers` decides what a body is and what a stream's answer is. Bodies of
+the same kind are compared as that kind: JSON by diff.py's rules, text and bytes for being the same. A pair that cannot
+be compared has the reason, and is never called a mismatch.
 """
 
 from typing import Any, Final, NamedTuple
 
-from shadowproxy.compare.judge.answers.body import Content, content
+from shadowproxy.compare.judge.answers.body import Content, content_of
 from shadowproxy.compare.judge.diff import KEPT, Diff, diff, shorten_both
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.exchange import Outcome, Verdict
@@ -20,7 +20,7 @@ _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as r
 
 
 class Compared(NamedTuple):
-    """A verdict with all that led to it. `diff` is None where nothing was compared."""
+    """A verdict and its reasons. `diff` is None if nothing was compared."""
 
     verdict: Verdict
     diff: Diff | None = None
@@ -28,7 +28,7 @@ class Compared(NamedTuple):
 
 
 def judge(live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Judgement:
-    """The verdict as the record tells it: at most `diff.KEPT` differences, and how many there were in `why`."""
+    """The verdict as it is recorded: at most `diff.KEPT` differences, and their number in `why` if there are more."""
     compared = compare(live, shadow, rules)
     if compared.diff is None:
         return Judgement(compared.verdict, (), compared.why)
@@ -38,30 +38,30 @@ def judge(live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Judgement:
 
 
 def compare(
-    live: RecordedLeg, shadow: RecordedLeg, rules: Rules, said: tuple[Content, Content] | None = None
+    live: RecordedLeg, shadow: RecordedLeg, rules: Rules, contents: tuple[Content, Content] | None = None
 ) -> Compared:
-    """Compare two answers. A pure function: the same two answers and rules always give the same.
+    """Compare two answers. A pure function.
 
-    `said` is the `content` of both, where that is known already.
+    `contents` is their `content_of` if the caller has it already.
     """
     if live.outcome is not _OK or shadow.outcome is not _OK:
         name, answer = ("shadow", shadow) if live.outcome is _OK else ("live", live)
         return Compared(Verdict.INCOMPARABLE, why=f"{name}: {answer.outcome}")
     if live.status != shadow.status:
         return _mismatch("status", live.status, shadow.status)
-    one, other = said or (content(live), content(shadow))
-    return _contents(one, other, live, shadow, rules)
+    one, other = contents or (content_of(live), content_of(shadow))
+    return _compare_contents(one, other, live, shadow, rules)
 
 
-def _contents(one: Content, other: Content, live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Compared:
+def _compare_contents(one: Content, other: Content, live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Compared:
     if one.kind == other.kind == "json":
         found = diff(one.value, other.value, rules)
         if found.count:
             return Compared(Verdict.MISMATCH, found)
         return Compared(Verdict.IGNORED if found.ignored else Verdict.MATCH, found)
     if "unknown" in (one.kind, other.kind):
-        name, said = ("live", one) if one.kind == "unknown" else ("shadow", other)
-        return Compared(Verdict.INCOMPARABLE, why=f"{name}: {said.why}")
+        name, content = ("live", one) if one.kind == "unknown" else ("shadow", other)
+        return Compared(Verdict.INCOMPARABLE, why=f"{name}: {content.why}")
     if rules.root.ignored:
         return Compared(Verdict.MATCH if one.value == other.value else Verdict.IGNORED, Diff())
     if one.kind == "empty" or other.kind == "empty":
@@ -84,10 +84,10 @@ def _mismatch(kind: str, live: Any, shadow: Any) -> Compared:
     return Compared(Verdict.MISMATCH, Diff([("", kind, live, shadow, "")], 1, where={("", kind): 1}))
 
 
-def _described(said: Content) -> Any:
-    if said.kind == "bytes":
-        shown: bytes = said.value[:_SHOWN_BYTES]
-        return f"{len(said.value)} bytes: {shown.hex(' ')}{' …' if len(said.value) > _SHOWN_BYTES else ''}"
-    if said.kind == "empty":
+def _described(content: Content) -> Any:
+    if content.kind == "bytes":
+        shown: bytes = content.value[:_SHOWN_BYTES]
+        return f"{len(content.value)} bytes: {shown.hex(' ')}{' …' if len(content.value) > _SHOWN_BYTES else ''}"
+    if content.kind == "empty":
         return None
-    return shorten_both(said.value, said.value)[0]
+    return shorten_both(content.value, content.value)[0]

@@ -1,4 +1,4 @@
-"""Text from a stranger made safe to print: what would move the cursor, colour or reverse a line is spelt out."""
+"""Makes untrusted text safe to print: characters that move the cursor, colour or reverse a line are spelt out."""
 
 import json
 import re
@@ -10,8 +10,7 @@ from shadowproxy.record import Body
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-# Without the search for circles, which nothing read from JSON has: told of every request, of which the report counts
-# whether it came before.
+# Without the search for circles: JSON has none, and the report writes every request's body to see whether it repeats.
 _written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
@@ -37,13 +36,13 @@ def one_line(value: Any, longest: int = 60) -> str:
 
 
 MISSING: Final = "missing"
-"""What stands for a member that one of two answers lacks: `null` is a value, which it may have."""
+"""Shown for a member that one of two answers lacks; `null` would be a value."""
 
 
 def sides(kind: str, live: Any, shadow: Any, longest: int = 60) -> tuple[str, str]:
-    """What a difference of this kind shows of both, each on one line and in at most `longest` characters.
+    """Both sides of a difference, each on one line and in at most `longest` characters.
 
-    Where they are cut, it is around the character at which they part, which both therefore show.
+    Long ones are cut around the first character that differs, so that both show it.
     """
     if kind == "missing":
         return one_line(live, longest), MISSING
@@ -55,7 +54,7 @@ def sides(kind: str, live: Any, shadow: Any, longest: int = 60) -> tuple[str, st
 
 
 def cut_together(one: str, other: str, longest: int) -> tuple[str, str]:
-    """Two texts in at most `longest` characters each, cut around the character at which they part."""
+    """Two texts in at most `longest` characters each, cut around the first character that differs."""
     if max(len(one), len(other)) <= longest:
         return one, other
     part = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
@@ -69,8 +68,8 @@ def _window(text: str, start: int, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def told(body: Body, longest: int = 1000) -> str | None:
-    """A body in at most `longest` characters, or None where there is none to tell."""
+def body_text(body: Body, longest: int = 1000) -> str | None:
+    """A body as text, in at most `longest` characters; None if it is neither JSON nor text."""
     if body.kind == "text":
         text: str = body.value
     elif body.kind == "json":

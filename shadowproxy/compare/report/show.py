@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.compare.judge.answers import content
+from shadowproxy.compare.judge.answers import content_of
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.visible import cut_together, one_line, sides, visible
@@ -233,7 +233,7 @@ def _marks(pointer: str | None, differing: set[str]) -> bool:
 def _lines(answer: RecordedLeg) -> list[Line]:
     if answer.body is None:
         return [Line(visible(answer.error or "no answer"))]
-    said = content(answer)
+    said = content_of(answer)
     if said.kind == "json":
         return list(_json_lines(said.value))
     if said.kind == "text" and not answer.body.truncated:

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers import content
+from shadowproxy.compare.judge.answers import content_of
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, RecordedLeg
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, with_status
@@ -31,7 +31,7 @@ def _slow(case: Case) -> RecordedLeg | None:
 def _error_event(case: Case) -> RecordedLeg | None:
     """The stream as far as its middle, then the event."""
     body = case.live.body
-    if content(case.live).stream is None or body is None or not isinstance(body.value, str):
+    if content_of(case.live).stream is None or body is None or not isinstance(body.value, str):
         return None
     events = body.value.split("\n\n")
     text = "\n\n".join([*events[: max(1, len(events) // 2)], _ERROR_EVENT])

@@ -5,11 +5,11 @@
 None of them raises, whatever a server sent.
 """
 
-from shadowproxy.compare.judge.answers.body import Content, content, field_value
+from shadowproxy.compare.judge.answers.body import Content, content_of, field_value
 from shadowproxy.compare.judge.answers.failed import failed_reason
 from shadowproxy.compare.judge.answers.reasons import reason_of
 from shadowproxy.compare.judge.answers.streams import Stream
-from shadowproxy.compare.judge.answers.value import ANSWER_PARTS, ENVELOPE_PLACES, answer_value, unwrapped, value_said
+from shadowproxy.compare.judge.answers.value import ANSWER_PARTS, ENVELOPE_PLACES, answer_value, unwrapped, value_of
 
 __all__ = [
     "ANSWER_PARTS",
@@ -17,10 +17,10 @@ __all__ = [
     "Content",
     "Stream",
     "answer_value",
-    "content",
+    "content_of",
     "failed_reason",
     "field_value",
     "reason_of",
     "unwrapped",
-    "value_said",
+    "value_of",
 ]

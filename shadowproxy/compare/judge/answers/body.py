@@ -40,7 +40,7 @@ class Content(NamedTuple):
 _OF_LINES: Final = re.compile(r"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
 
 
-def content(answer: RecordedLeg) -> Content:
+def content_of(answer: RecordedLeg) -> Content:
     """What an answer's body says, as far as it was kept whole."""
     body = answer.body
     if body is None:
@@ -87,6 +87,6 @@ def _may_be_json(text: str, named: str) -> bool:
 
 
 def field_value(headers: Mapping[str, str | list[str]], name: str) -> str:
-    """The value of a header field; of one that came several times all of them, with commas between."""
+    """The value of a header field; several values are joined with commas."""
     value = headers.get(name, "")
     return value if isinstance(value, str) else ", ".join(value)

@@ -115,7 +115,7 @@ class _Choice:
         return self._calls[-1].add(piece)
 
     def whole(self, index: int) -> dict[str, Any]:
-        texts = self._texts.said()
+        texts = self._texts.joined()
         made: dict[str, Any] = {"index": index}
         text = texts.pop("text", None)
         if self._chat:

@@ -1,4 +1,4 @@
-"""Which JSON values say, and say nothing but, that something failed. `failed` has the whole rule as a table."""
+"""Which JSON values only say that something failed. failed.py has the whole rule as a table."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _ERRORS: Final = (
     "stack_trace",
     "stackTrace",
 )
-"""Members whose name says error. An `error_code` that is text counts; a number there is a code, 0 often among them."""
+"""Members whose name says error. An `error_code` counts if it is text; a number there is a code, often 0."""
 
 _NO_ERROR: Final = frozenset({"", "none", "null", "nil", "no", "false", "ok", "0", "success", "no error", "n/a"})
 
@@ -30,36 +30,36 @@ _ABOUT: Final = re.compile(
     r"|metadata|usage|warnings?|help|documentation|done|isError|is_error|content_?type)\Z"
     r"|\w{0,40}(?:error|exception|stack_?trace|traceback)\w{0,40}\Z"
 )
-"""Names of members that tell of the request, of the server or of the failure itself, and are no answer."""
+"""Names of members that describe the request, the server or the failure, and are no answer."""
 
 _FAILED_STATUS: Final = re.compile(r"(?i)(?:error|fail(?:ed|ure)?|exception|fatal|crashed|internal_server_error)\Z")
 _WORDS: Final = ("message", "msg", "detail", "details", "reason", "info", "description")
 
 
 def error_in(value: Any) -> Any:
-    """What an answer says of its failure, where it says nothing but that it failed; None where it is an answer.
+    """What a value says about its failure if it says only that it failed; None if it is an answer.
 
-    Of a list all elements have to.
+    A list says so if all its elements do.
     """
     if isinstance(value, list):
         found = [error_in(each) for each in value[:_MOST]]
         return found[0] if found and all(each is not None for each in found) else None
     if not isinstance(value, dict) or _SIGNS.isdisjoint(value):
         return None
-    if _only_tells_of_failure(value):
+    if _only_reports_failure(value):
         return value
     return None
 
 
 _MOST: Final = 1000  # elements of a list that are looked at
-_MOST_MEMBERS: Final = 100  # of an object: none that only tells of a failure has so many
+_MOST_MEMBERS: Final = 100  # of an object: one that only reports a failure has fewer
 _SIGNS: Final = frozenset({*_ERRORS, "status", "success", "ok", "code", "detail", "isError", "result", "type"})
 
 
 def says_error(error: Any) -> bool:
-    """Whether the value of a member named `error` tells of a failure: text, `true`, or an object or array of such.
+    """Whether the value of a member named `error` reports a failure: text, `true`, or an object or array of these.
 
-    Not null, "", `false`, an empty array or object, "none"; nor a number, which is how far off a prediction may be.
+    Null, "", `false`, an empty array or object and "none" do not; nor does a number: a prediction's error is one.
     """
     if isinstance(error, str):
         return error.strip().lower() not in _NO_ERROR
@@ -72,7 +72,7 @@ def says_error(error: Any) -> bool:
     return False
 
 
-def _only_tells_of_failure(value: Mapping[str, Any]) -> bool:
+def _only_reports_failure(value: Mapping[str, Any]) -> bool:
     result = value.get("result")
     if isinstance(result, dict) and result.get("isError") is True:  # a tool's failure in the Model Context Protocol
         return True
@@ -116,7 +116,7 @@ def _is_refused_input(detail: Any) -> bool:
 
 
 def _is_answer(name: str, value: Any) -> bool:
-    """Whether a member holds an answer: it is not empty, and its name is none of those that tell of the failure."""
+    """Whether a member holds an answer: it is not empty, and its name is none of `_ABOUT`."""
     if value is None or (isinstance(value, str | list | dict) and not value):
         return False
     return len(name) > 60 or _ABOUT.match(name) is None

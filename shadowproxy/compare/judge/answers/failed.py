@@ -1,11 +1,11 @@
-"""Answers that say themselves that they failed, though their status says that all is well.
+"""Answers that say that they failed although their status says success.
 
-| What came with a status below 400 | failed |
+| Answer with a status below 400 | failed |
 |---|---|
 | a stream with an event named `error`, with `{"type": "error"}`, with a non-empty `error`, or `response.failed` | yes |
 | a chat whose `finish_reason` is `error` | yes |
-| a stream of a known API that ended before it said that it is complete: what the caller got was cut short | yes |
-| an Ollama line with `error`; a last line that does nothing but tell of a failure | yes |
+| a stream of a known API that ended without its last event: the caller got a part | yes |
+| an Ollama line with `error`; a last line that only reports a failure | yes |
 | `{"error": "boom"}`, `{"error": {"message": …}}`, `{"errors": […]}`, `{"data": null, "errors": […]}` | yes |
 | `{"error_code": "…", "message": …}` (MLflow), `{"errorMessage": …, "errorType": …}` (Lambda) | yes |
 | `{"status": {"status": "FAILURE", "info": …}}` (Seldon), `{"status": "failed", "message": …}` | yes |
@@ -20,14 +20,14 @@
 | `content` null beside `tool_calls` or `refusal`; a refusal; `response.incomplete` | no |
 | any answer with a status of 400 or more: its status says it, and is counted by it | no |
 
-An answer is told apart from words about a failure by its members: one that is not empty and not named as what tells of
-the request, the server or the failure (`id`, `model`, `message`, `code`, `timestamp`, …) is an answer.
+A value is an answer if it has a member that is not empty and whose name is not one for the request, the server or the
+failure (`id`, `model`, `message`, `code`, `timestamp`, …). Otherwise it only reports a failure.
 """
 
 import re
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers.body import Content, content
+from shadowproxy.compare.judge.answers.body import Content, content_of
 from shadowproxy.compare.judge.answers.errors import error_in
 from shadowproxy.compare.judge.answers.masking import masked
 from shadowproxy.compare.judge.answers.message import TRACEBACK, message_in, message_of_text
@@ -38,22 +38,24 @@ _ERROR_TITLE: Final = re.compile(r"(?i)<title[^>]{0,200}>\s*(?:error\s*)?[45]\d\
 _LOOKED_AT: Final = 4000  # characters of a text
 
 
-def failed_reason(answer: RecordedLeg, said: Content | None = None) -> str | None:
-    """How an answer says that it failed, as one masked line; None where it says no such thing. `said` is its content,
-    where that is known already."""
+def failed_reason(answer: RecordedLeg, content: Content | None = None) -> str | None:
+    """How an answer says that it failed, as one masked line; None if it does not say so.
+
+    `content` is the leg's content if the caller has it already.
+    """
     if answer.status is not None and answer.status >= 400:
         return None
-    said = content(answer) if said is None else said
-    found = failure_of(said)
+    content = content_of(answer) if content is None else content
+    found = failure_of(content)
     if found is None:
         return None
-    said_why = message_of_text(found) if isinstance(found, str) else message_in(found)
-    return masked(said_why) or "says only that it failed"
+    message = message_of_text(found) if isinstance(found, str) else message_in(found)
+    return masked(message) or "says only that it failed"
 
 
-def failure_of(said: Content) -> Any:
-    """What a content says of its failure; None where it is an answer."""
-    stream = said.stream
+def failure_of(content: Content) -> Any:
+    """What a content says about its failure; None if it is an answer."""
+    stream = content.stream
     if stream is not None:
         if stream.failed:
             return {"error": stream.error} if stream.error is not None else {}
@@ -61,17 +63,17 @@ def failure_of(said: Content) -> Any:
             return {"error": "the stream ended before it was complete"}
         if stream.api == "lines" and stream.value and error_in(stream.value[-1]) is not None:
             return stream.value[-1]
-    if said.kind == "json":
-        value = said.value
+    if content.kind == "json":
+        value = content.value
         if isinstance(value, dict) and isinstance(choices := value.get("choices"), list) and choices:
             return _failed_choice(choices)
         if isinstance(value, dict) and value.get("object") == "response" and value.get("status") == "failed":
             return {"error": value.get("error")}
         return error_in(value)
-    if said.kind == "text":
-        start: str = said.value[:_LOOKED_AT]
+    if content.kind == "text":
+        start: str = content.value[:_LOOKED_AT]
         if TRACEBACK in start or start.strip().lower() in _PHRASES or _ERROR_TITLE.search(start) is not None:
-            return said.value
+            return content.value
     return None
 
 

@@ -1,6 +1,6 @@
-"""Why something failed, in the words of the server that says so: out of JSON, tracebacks, HTML and plain text.
+"""Why something failed, in the server's own words: out of JSON, tracebacks, HTML and plain text.
 
-Only a bounded part of a body is looked at: its first `LOOKED_AT` characters, and as many at its end for a traceback.
+Only a bounded part of a body is read: its first `LOOKED_AT` characters, and as many at its end for a traceback.
 """
 
 import html
@@ -41,7 +41,7 @@ _IN_PREFIX: Final = re.compile(r'"(?:error|message|detail|msg|reason|info)"\s{0,
 
 
 def message_in(value: Any, depth: int = 0) -> str:
-    """The message of an error as JSON; "" where there is none."""
+    """The message in an error's JSON; "" if it has none."""
     if isinstance(value, str):
         return message_of_text(value)
     if depth > _DEEPEST:
@@ -55,19 +55,19 @@ def message_in(value: Any, depth: int = 0) -> str:
 def _message_of(value: Mapping[str, Any], depth: int) -> str:
     where = value.get("loc")
     if isinstance(where, list | str) and "msg" in value:  # FastAPI's and pydantic's errors
-        said = message_in(value["msg"], depth + 1)
-        return f"{_place(where)}: {said}" if said else ""
+        problem = message_in(value["msg"], depth + 1)
+        return f"{_place(where)}: {problem}" if problem else ""
     inner = _first(value, ("error", "errors", "exception"), depth)
-    said = _first(value, _MESSAGES, depth)
-    if not said and isinstance(value.get("status"), dict):  # Seldon
-        said = message_in(value["status"], depth + 1)
+    message = _first(value, _MESSAGES, depth)
+    if not message and isinstance(value.get("status"), dict):  # Seldon
+        message = message_in(value["status"], depth + 1)
     label = next((each for name in _LABELS if (each := _label(value.get(name)))), "")
-    if inner and said and inner != said and len(inner) <= _LONGEST_LABEL:
-        return f"{inner}: {said}"  # {"error": "Internal Server Error", "message": …}
-    said = inner or said
-    if not said:
+    if inner and message and inner != message and len(inner) <= _LONGEST_LABEL:
+        return f"{inner}: {message}"  # {"error": "Internal Server Error", "message": …}
+    message = inner or message
+    if not message:
         return label
-    return f"{label}: {said}" if label and label not in said else said
+    return f"{label}: {message}" if label and label not in message else message
 
 
 def _first(value: Mapping[str, Any], names: tuple[str, ...], depth: int) -> str:
@@ -78,14 +78,14 @@ def _first(value: Mapping[str, Any], names: tuple[str, ...], depth: int) -> str:
 
 
 def _label(value: Any) -> str:
-    """A class of errors, named in few letters: not a number, which is mostly the status again."""
+    """A short name for a class of errors. Not a number, which mostly repeats the status."""
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_LABEL or value.isdigit():
         return ""
     return "" if value in ("error", "about:blank") or "://" in value else value
 
 
 def _place(where: list[Any] | str) -> str:
-    """A place in the input: what numbers a row says nothing of the reason."""
+    """A place in the input, without row numbers: they say nothing about the reason."""
     if isinstance(where, str):
         return where[:_LONGEST_LABEL]
     return ".".join("#" if isinstance(step, int) else str(step)[:_LONGEST_LABEL] for step in where[:8])

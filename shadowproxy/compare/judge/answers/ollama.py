@@ -16,7 +16,7 @@ def assembled(lines: Iterable[Any]) -> Assembled:
     """The answer that these lines make up: the last one's members, and the texts joined."""
     made: dict[str, Any] = {}
     message: dict[str, Any] | None = None
-    said, texts = Texts(), Texts()
+    in_message, texts = Texts(), Texts()
     calls: list[Any] = []
     pieces = 0
     for line in lines:
@@ -31,12 +31,12 @@ def assembled(lines: Iterable[Any]) -> Assembled:
                 message.update({key: each for key, each in value.items() if key not in _JOINED})
                 for key in ("content", "thinking"):
                     if key in value:
-                        pieces += said.add(key, value[key])
+                        pieces += in_message.add(key, value[key])
             elif value is not None or name not in made:
                 made[name] = value
-    made.update(texts.said())
+    made.update(texts.joined())
     if message is not None:
-        message.update(said.said())
+        message.update(in_message.joined())
         if calls:
             message["tool_calls"] = calls
         made["message"] = message

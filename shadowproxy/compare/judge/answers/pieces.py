@@ -1,4 +1,4 @@
-"""What the modules that put streams together have in common. Whatever a stream says, none of it raises."""
+"""What the modules that put streams together have in common. No content of a stream makes them raise."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -8,7 +8,7 @@ _LONGEST_INDEX: Final = 9  # digits
 
 
 class Assembled(NamedTuple):
-    """The answer that a stream made up; whether it said that it is complete, or failed; how many tokens it had."""
+    """A stream's answer; whether it ended with its last event, or failed; how many tokens it had."""
 
     value: dict[str, Any]
     ended: bool
@@ -18,7 +18,7 @@ class Assembled(NamedTuple):
 
 
 def index_of(value: Any, otherwise: int) -> int:
-    """An index that came as a number or, from some servers, as text; `otherwise` for what is none."""
+    """An index that is a number or, from some servers, text; `otherwise` for anything else."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_INDEX:
@@ -27,7 +27,7 @@ def index_of(value: Any, otherwise: int) -> int:
 
 
 def tokens_in(usage: Any, name: str) -> int | None:
-    """A number of tokens that an answer's usage gives, if it is one to believe."""
+    """The number of tokens in an answer's usage, if it is plausible."""
     count = usage.get(name) if isinstance(usage, dict) else None
     if isinstance(count, int) and not isinstance(count, bool) and 0 < count < _MOST_TOKENS:
         return count
@@ -35,19 +35,19 @@ def tokens_in(usage: Any, name: str) -> int | None:
 
 
 def objects(values: Any) -> list[dict[str, Any]]:
-    """The objects among the elements of a list; none where it is no list."""
+    """The objects among a list's elements; empty if it is no list."""
     return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
 
 
 def keep_first(made: dict[str, Any], more: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Of members that come again in each event and say the same, or should, keep the first."""
+    """Keep the first value of members that every event repeats."""
     for name in names:
         if made.get(name) is None and name in more:
             made[name] = more[name]
 
 
 class Texts:
-    """Texts that come in pieces, by name. One that never came stays absent, one that was only null is null."""
+    """Texts received in pieces, by name. A name without pieces stays absent; one with only nulls is null."""
 
     __slots__ = ("_pieces",)
 
@@ -55,7 +55,7 @@ class Texts:
         self._pieces: dict[str, list[str]] = {}
 
     def add(self, name: str, piece: Any) -> bool:
-        """Add a piece. Gives whether it holds any text."""
+        """Add a piece. Returns whether it holds any text."""
         pieces = self._pieces.setdefault(name, [])
         text = piece if isinstance(piece, str) else text_of_parts(piece)
         if text is None:
@@ -63,11 +63,11 @@ class Texts:
         pieces.append(text)
         return bool(text)
 
-    def said(self) -> dict[str, str | None]:
+    def joined(self) -> dict[str, str | None]:
         return {name: "".join(pieces) if pieces else None for name, pieces in self._pieces.items()}
 
 
 def text_of_parts(value: Any) -> str | None:
-    """The text of a content that comes as a list of parts; None where there is none."""
+    """The text of a content that is a list of parts; None if it has no text."""
     texts = [each["text"] for each in objects(value) if isinstance(each.get("text"), str)]
     return "".join(texts) if texts else None

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from shadowproxy.compare.judge.answers.body import Content, content
+from shadowproxy.compare.judge.answers.body import Content, content_of
 from shadowproxy.compare.judge.answers.failed import failure_of
 from shadowproxy.compare.judge.answers.masking import LONGEST, masked
 from shadowproxy.compare.judge.answers.message import message_in, message_of_text
@@ -10,33 +10,35 @@ from shadowproxy.exchange import Outcome
 from shadowproxy.record import RecordedLeg
 
 
-def reason_of(answer: RecordedLeg, said: Content | None = None) -> str:
-    """Why a leg failed: its outcome and error, or its status and what its body says. `said` is its content, where that
-    is known already."""
+def reason_of(answer: RecordedLeg, content: Content | None = None) -> str:
+    """Why a leg failed: its outcome and error, or its status and what its body says.
+
+    `content` is the leg's content if the caller has it already.
+    """
     if answer.outcome is not Outcome.OK:
         why = masked(answer.error or "")
         return _joined(str(answer.outcome), "" if why == answer.outcome else why)
-    said = content(answer) if said is None else said
-    return _joined(_status(answer.status), masked(_message(answer, said)) or _unsaid(answer))
+    content = content_of(answer) if content is None else content
+    return _joined(_status(answer.status), masked(_message(answer, content)) or _without_message(answer))
 
 
 def _status(status: int | None) -> str:
     return "no status" if status is None else str(status)
 
 
-def _message(answer: RecordedLeg, said: Content) -> str:
-    if said.kind == "json":
-        failure = failure_of(said)
-        return message_in(said.value if failure is None else failure)
-    if said.kind == "text":
-        return message_of_text(said.value)
+def _message(answer: RecordedLeg, content: Content) -> str:
+    if content.kind == "json":
+        failure = failure_of(content)
+        return message_in(content.value if failure is None else failure)
+    if content.kind == "text":
+        return message_of_text(content.value)
     body = answer.body
     if body is not None and body.kind == "text" and body.value:  # its beginning is in the log
         return message_of_text(body.value)
-    return "its body is not in the log" if said.kind == "unknown" else ""
+    return "its body is not in the log" if content.kind == "unknown" else ""
 
 
-def _unsaid(answer: RecordedLeg) -> str:
+def _without_message(answer: RecordedLeg) -> str:
     try:
         phrase = HTTPStatus(answer.status or 0).phrase
     except ValueError:

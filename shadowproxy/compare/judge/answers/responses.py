@@ -1,6 +1,6 @@
 """OpenAI's Responses: their streams put together.
 
-The last event holds the whole response again. Where a stream was cut before it, what came in pieces stands for it.
+The last event holds the whole response again. If a stream was cut before it, the pieces are put together.
 """
 
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ def assembled(events: Iterable[Any]) -> Assembled:
 
 
 def _output(items: dict[int, dict[str, Any]], texts: dict[tuple[int, str, int], list[str]]) -> list[dict[str, Any]]:
-    """The items of a response of which no whole came, filled with what came of them in pieces."""
+    """The items of a response without its last event, put together from their pieces."""
     output = {at: dict(item) for at, item in items.items()}
     for (at, kind, _), pieces in sorted(texts.items(), key=lambda each: each[0]):
         text = "".join(pieces)

@@ -3,7 +3,7 @@
 A line ends in LF, CRLF or CR and in nothing else: U+2028 and U+0085 are text, so `str.splitlines` is the wrong tool.
 Several `data` lines of one event join with LF. A blank after the colon is dropped, once. Comments, `id` and `retry`
 carry no answer. One thing is read more kindly than the standard has it: an event that the end of the body cut off
-before its blank line is given too, as its text came and callers that read line by line use it.
+before its blank line is given too: callers that read line by line use it.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A stream put together to the one answer that it makes up, in the form that the same API gives unstreamed.
+"""A stream put together to one answer, in the form that the same API gives without streaming.
 
 So a pointer names the same thing in both, and a streamed answer can be compared with a whole one. Each API has its
 module: `chat` (OpenAI chat and completions), `messages` (Anthropic), `responses` (OpenAI), `ollama`. A stream of
@@ -20,10 +20,12 @@ _KEEP_ALIVE: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 
 
 class Stream(NamedTuple):
-    """How a stream went. `ended`: it said that it is complete, or its API has no word for that and nothing failed.
+    """A stream's answer and how it ended.
 
-    `error` is what the event that told of a failure said, where `failed`; `tokens` how many tokens it had, None where
-    that cannot be known.
+    Attributes:
+        ended: it has its last event, or its API has none and nothing failed.
+        error: what the event that reports the failure says, if `failed`.
+        tokens: how many tokens it had; None if that cannot be known.
     """
 
     api: Api
@@ -37,9 +39,9 @@ class Stream(NamedTuple):
 def of_events(events: Sequence[Event]) -> Stream:
     """A stream of server-sent events, put together."""
     done = any(event.data == DONE for event in events)
-    said = [event for event in events if event.data != DONE and event.name not in _KEEP_ALIVE]
-    failed, error = _failure(said)
-    data = [event.data for event in said]
+    spoken = [event for event in events if event.data != DONE and event.name not in _KEEP_ALIVE]
+    failed, error = _failure(spoken)
+    data = [event.data for event in spoken]
     for api, module in _APIS:
         if any(module.knows(each) for each in data):
             return _stream(api, module.assembled(data), done, failed, error)
@@ -75,7 +77,7 @@ _APIS: Final[tuple[tuple[Api, _Module], ...]] = (
 
 
 def _failure(events: Sequence[Event]) -> tuple[bool, Any]:
-    """Whether one of the events tells of a failure, and what it says: by its name, or by what stands in it."""
+    """Whether one of the events reports a failure, by its name or by its data; and what it says."""
     for name, data in events:
         if name.lower() in _ERROR_NAMES:
             return True, data.get("error", data) if isinstance(data, dict) else data

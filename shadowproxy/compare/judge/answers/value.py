@@ -1,14 +1,14 @@
 """An answer as a tree in which its places can be named, whatever its API and whether it was streamed.
 
-It is the JSON that came, or that a stream made up, with these things put into one form:
+It is the JSON of the body, or of the stream put together, with these things in one form:
 
 - tensors of the Open Inference Protocol and of Seldon are nested arrays, outputs of the former by name;
 - embeddings in base64, which OpenAI's SDK asks for, are arrays of numbers;
 - a plain text is the text at the place ``, or the number that it is;
-- where an API of language models is known, `answer` is added beside what it is made of: all that the model said and
-  called, as one text. So a text and a tool call, or the calls of two functions, are seen to differ at one place. It is
-  the text, else the refusal, then each call as `name({"argument": 1})` on a line of its own, with sorted arguments;
-  null where the model said and called nothing. What it thought in between is no part of it.
+- for a known API of language models, `answer` is added: the model's text and its calls, as one text. So a text and a
+  tool call, or the calls of two functions, differ at one place. It is the text, else the refusal, then each call as
+  `name({"argument": 1})` on a line of its own, with sorted arguments; null if the model wrote and called nothing.
+  Its reasoning is not part of it.
 """
 
 import base64
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from sys import byteorder
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers.body import Content, content
+from shadowproxy.compare.judge.answers.body import Content, content_of
 from shadowproxy.compare.judge.answers.pieces import objects, text_of_parts
 from shadowproxy.compare.judge.answers.texts import UNREADABLE, dumped, json_in, plain_value
 from shadowproxy.record import RecordedLeg
@@ -34,7 +34,7 @@ ENVELOPE_PLACES: Final = (
     "/usage/output_tokens",
     "/eval_count",
 )
-"""Places of the answers of language models, what matters most first."""
+"""Places of the answers of language models, the most important first."""
 
 ANSWER_PARTS: Final = (
     "/choices/*/message",
@@ -44,26 +44,26 @@ ANSWER_PARTS: Final = (
     "/message",
     "/response",
 )
-"""What `answer` is made of: where there is an `answer`, these say nothing that it does not."""
+"""What `answer` is made of: beside an `answer`, these places add nothing."""
 
 
 def answer_value(answer: RecordedLeg) -> Any:
-    """What an answer says, as a tree; None where it says nothing or nothing that can be read."""
-    return value_said(answer, content(answer))
+    """What an answer says, as a tree; None if it is empty or cannot be read."""
+    return value_of(answer, content_of(answer))
 
 
-def value_said(answer: RecordedLeg, said: Content) -> Any:
-    """The same, of an answer whose content is known already."""
-    if said.kind == "json":
-        return in_one_form(said.value)
-    if said.kind == "text":
-        found = plain_value(said.value)
+def value_of(answer: RecordedLeg, content: Content) -> Any:
+    """The same if the caller has the content already."""
+    if content.kind == "json":
+        return in_one_form(content.value)
+    if content.kind == "text":
+        found = plain_value(content.value)
         return None if found == "" else found
     return None
 
 
 def in_one_form(value: Any) -> Any:
-    """A payload with what its API is known for put into one form."""
+    """A payload with its API's own forms put into one form."""
     if not isinstance(value, dict):
         return value
     if isinstance(value.get("choices"), list):
@@ -80,8 +80,8 @@ def in_one_form(value: Any) -> Any:
     return unwrapped(value)
 
 
-def _with_answer(value: dict[str, Any], said: str | None) -> dict[str, Any]:
-    return value if "answer" in value else {**value, "answer": said}
+def _with_answer(value: dict[str, Any], answer: str | None) -> dict[str, Any]:
+    return value if "answer" in value else {**value, "answer": answer}
 
 
 def _choice(choice: Any) -> Any:
@@ -122,13 +122,13 @@ def _arguments(given: Any) -> Any:
 
 def _message_says(message: Mapping[str, Any]) -> str | None:
     content = message.get("content")
-    said = content if isinstance(content, str) else text_of_parts(content)
-    if not said and isinstance(message.get("refusal"), str):
-        said = message["refusal"]
+    text = content if isinstance(content, str) else text_of_parts(content)
+    if not text and isinstance(message.get("refusal"), str):
+        text = message["refusal"]
     functions = [call.get("function") for call in objects(message.get("tool_calls"))]
     functions.append(message.get("function_call"))
     calls = [_call(each.get("name"), each.get("arguments")) for each in functions if isinstance(each, dict)]
-    return _lines(said, calls)
+    return _lines(text, calls)
 
 
 def _blocks_say(blocks: list[Any]) -> str | None:
@@ -160,8 +160,8 @@ def _call(name: Any, arguments: Any) -> str:
     return f"{name if isinstance(name, str) else ''}({'' if value is None else dumped(value)})"
 
 
-def _lines(said: str | None, calls: list[str]) -> str | None:
-    return "\n".join([*([said] if said else []), *calls]) or None
+def _lines(text: str | None, calls: list[str]) -> str | None:
+    return "\n".join([*([text] if text else []), *calls]) or None
 
 
 def unwrapped(value: Any) -> Any:
@@ -193,7 +193,7 @@ def reshaped(data: Any, shape: Any) -> Any:
 
 
 def _embedding(item: Any) -> Any:
-    """An embedding whose numbers came as the base64 of little-endian float32, with its numbers."""
+    """An embedding given as the base64 of little-endian float32, with its numbers instead."""
     if not isinstance(item, dict) or not isinstance(text := item.get("embedding"), str):
         return item
     try:
