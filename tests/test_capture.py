@@ -1,4 +1,4 @@
-"""A copy is bounded by its own limit and by the memory of all; what it took it gives back, whatever happened."""
+"""A copy is bounded by its limit and by the memory of all copies, and always gives its memory back."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def test_a_copy_is_the_bodys_beginning(chunks: list[bytes], limit: int) -> None:
     assert memory.used == len(capture.body)
 
 
-def test_what_memory_refuses_is_not_kept_nor_anything_after_it() -> None:
+def test_a_piece_without_memory_is_not_kept_nor_anything_after_it() -> None:
     memory = Memory(5)
     capture = Capture(100, memory)
     for chunk in (b"abc", b"defg", b"h"):
@@ -86,7 +86,7 @@ def test_what_waits_in_the_journal_counts() -> None:
 
 
 class Copies(RuleBasedStateMachine):
-    """Any number of copies in any order of adding and giving back: the sum never passes the limit, nor is it lost."""
+    """Any number of copies that add and give back in any order: the sum stays within the limit, and returns to zero."""
 
     def __init__(self) -> None:
         super().__init__()

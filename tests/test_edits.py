@@ -69,7 +69,7 @@ def test_without_edits_every_field_passes_as_it_came(fields: list[Field]) -> Non
         ((b"Content-Length", b"5"), False),
     ],
 )
-def test_it_tells_whether_the_body_is_chunked(field: Field, chunked: bool) -> None:
+def test_it_returns_whether_the_body_is_chunked(field: Field, chunked: bool) -> None:
     assert Edits(host=None, own_host=b"own").write_head("POST", b"/", (HOST, field))[1] is chunked
 
 
@@ -89,7 +89,7 @@ EDITS = st.fixed_dictionaries(
 
 
 @given(SOME, SOME, EDITS, EDITS)
-def test_a_section_is_written_as_its_fields_are_by_whomever_and_however_often(
+def test_a_section_is_written_like_its_fields_by_every_endpoint_every_time(
     came: list[Field], own: list[Field], first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     section = Section(tuple(came))
@@ -99,7 +99,7 @@ def test_a_section_is_written_as_its_fields_are_by_whomever_and_however_often(
         assert edits.write_head("GET", b"/p", own, section) == edits.write_head("GET", b"/p", [*came, *own])
 
 
-def test_a_section_that_comes_for_ever_is_not_kept_as_every_reloads_endpoints_wrote_it() -> None:
+def test_a_section_does_not_keep_the_lines_of_every_reloads_endpoints() -> None:
     section = Section(((b"Host", b"h"), (b"A", b"1")), seen=2)
     for host in range(100):
         edits = Edits(host=b"h%d" % host, own_host=b"o")

@@ -1,4 +1,4 @@
-"""Which answers say themselves that they failed, though their status is 200; and which only look so."""
+"""Which answers with status 200 state a failure, and which only look like it."""
 
 import json
 from typing import Any
@@ -91,7 +91,7 @@ ENDED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         (lines({"token": "a"}, {"error": "boom"}), "boom"),
     ],
 )  # fmt: skip
-def test_an_answer_that_says_it_failed(answer: RecordedLeg, reason: str) -> None:
+def test_an_answer_that_states_a_failure(answer: RecordedLeg, reason: str) -> None:
     assert failed_reason(answer) == reason
 
 

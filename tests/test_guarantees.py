@@ -1,4 +1,4 @@
-"""Every test that docs/guarantees.md leans on is there."""
+"""Every test that docs/guarantees.md names exists."""
 
 import ast
 import re

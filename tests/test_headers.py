@@ -1,4 +1,4 @@
-"""Which fields go where: what is not in a table passes as it came, in its order, its case and its number."""
+"""Which fields go where. All others pass unchanged, in their order, case and number."""
 
 import re
 
@@ -40,7 +40,7 @@ def test_what_several_connection_fields_list_does_not_pass() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NOT_TO_STRIP))
-def test_connection_cannot_name_away_what_the_message_hangs_on(name: bytes) -> None:
+def test_connection_cannot_remove_the_fields_that_frame_a_message(name: bytes) -> None:
     assert end_to_end(((b"Connection", name), (name, b"x"))) == ((name, b"x"),)
 
 
@@ -57,7 +57,7 @@ def test_the_first_field_of_a_name_is_found_whatever_its_case() -> None:
     assert find([A], b"x-b") is None
 
 
-def test_forwarding_adds_what_nobody_has_told() -> None:
+def test_forwarding_adds_the_fields_that_no_proxy_has_set() -> None:
     came: Fields = ((b"X-Forwarded-For", b"10.0.0.1"), A)
     assert forwarded_fields(came, "192.0.2.1", b"h:1") == [
         (b"X-Forwarded-For", b"192.0.2.1"),
@@ -66,7 +66,7 @@ def test_forwarding_adds_what_nobody_has_told() -> None:
     ]
 
 
-def test_what_a_proxy_before_us_said_of_scheme_and_host_stands() -> None:
+def test_scheme_and_host_set_by_a_proxy_before_us_stay() -> None:
     came: Fields = ((b"x-forwarded-PROTO", b"https"), (b"x-forwarded-host", b"public"))
     assert forwarded_fields(came, "192.0.2.1", b"h") == [(b"X-Forwarded-For", b"192.0.2.1")]
 
@@ -111,10 +111,10 @@ def test_a_credential_is_held_back_from_a_shadow_unless_it_may_have_it(name: byt
 )
 @pytest.mark.parametrize("name", [b"Referer", b"X-Original-URL", b"X-Forwarded-Uri", b"X-Any"])
 def test_a_credential_in_a_fields_url_is_held_back_too(name: bytes, value: bytes, sent: bytes | None) -> None:
-    told, held_back = fields_for_shadow([(name, value)], "s", credentials=False, record=RECORD)
-    assert (told[0], held_back) == ((name, value if sent is None else sent), sent is not None)
-    told, held_back = fields_for_shadow([(name, value)], "s", credentials=True, record=RECORD)
-    assert (told[0], held_back) == ((name, value), False)
+    sent_fields, held_back = fields_for_shadow([(name, value)], "s", credentials=False, record=RECORD)
+    assert (sent_fields[0], held_back) == ((name, value if sent is None else sent), sent is not None)
+    sent_fields, held_back = fields_for_shadow([(name, value)], "s", credentials=True, record=RECORD)
+    assert (sent_fields[0], held_back) == ((name, value), False)
 
 
 def test_a_shadows_request_says_whose_it_is_and_the_rest_passes() -> None:
@@ -161,7 +161,9 @@ REPEATED = st.lists(
 
 
 @given(REPEATED, st.sampled_from([(), ((b"X-Request-ID", b"1"),)]), st.booleans())
-def test_a_shadow_is_sent_the_same_of_what_came_before(fields: list[Field], own: Fields, credentials: bool) -> None:
+def test_a_repeated_section_is_sent_to_a_shadow_like_a_new_one(
+    fields: list[Field], own: Fields, credentials: bool
+) -> None:
     section = Section(tuple(fields))
     for number in range(4):
         section.seen += 1
@@ -188,7 +190,7 @@ NO_TRACES = [
 
 
 @pytest.mark.parametrize("value", NO_TRACES)
-def test_a_trace_that_is_none_passes_as_it_came(value: bytes) -> None:
+def test_an_invalid_traceparent_passes_unchanged(value: bytes) -> None:
     sent, _ = fields_for_shadow([(b"traceparent", value)], "s", credentials=False, record=RECORD)
     assert sent[0][1] == value
 

@@ -1,4 +1,4 @@
-"""Request IDs are taken only if they can stand in a log and a header; record IDs are unique and sort by time."""
+"""Request IDs are accepted only if they are safe in a log and a header; record IDs are unique and sort by time."""
 
 import uuid
 
@@ -34,7 +34,7 @@ def test_uuid7s_sort_as_their_times_do(times: list[int]) -> None:
 
 
 def test_uuid7s_of_one_instant_differ_in_all_of_their_74_random_bits() -> None:
-    """A mistake in the shifts would keep some of them at 0 or at 1 for ever."""
+    """A mistake in the shifts would keep some bits at 0 or at 1 in every ID."""
     made = [uuid.UUID(identity.uuid7(0)).int for _ in range(300)]
     always, ever = made[0], 0
     for value in made:

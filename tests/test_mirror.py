@@ -29,7 +29,7 @@ from shadowproxy.serve.upstreams.roundtrip import OVER, RoundTrip
 
 LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
 HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)
-"""Bytes that REQUEST counts besides its body, from when it is mirrored."""
+"""Bytes that REQUEST holds besides its body once it is mirrored."""
 
 
 PLAN = MirrorPlan(
@@ -48,7 +48,7 @@ def job(deadline: float = 1e9) -> Job:
 # What a lane decides.
 
 
-def test_a_lane_begins_as_many_as_may_be_in_flight_keeps_as_many_waiting_and_refuses_the_rest() -> None:
+def test_a_lane_begins_up_to_in_flight_queues_up_to_lane_and_takes_no_more() -> None:
     asked = lane(in_flight=2, lane=3)
     begun = []
     while asked.skip_reason(100) is None:
@@ -57,7 +57,7 @@ def test_a_lane_begins_as_many_as_may_be_in_flight_keeps_as_many_waiting_and_ref
     assert asked.skip_reason(100) == Outcome.LANE_FULL
 
 
-def test_a_lane_without_room_to_wait_refuses_at_once() -> None:
+def test_a_lane_without_a_queue_takes_no_more_than_in_flight() -> None:
     asked = lane(in_flight=1, lane=0)
     assert asked.take(job())
     assert asked.skip_reason(100) == Outcome.LANE_FULL
@@ -66,7 +66,7 @@ def test_a_lane_without_room_to_wait_refuses_at_once() -> None:
     assert asked.skip_reason(100) is None
 
 
-def test_what_waits_is_begun_in_order_as_room_comes() -> None:
+def test_waiting_jobs_begin_in_order_as_slots_become_free() -> None:
     asked = lane(in_flight=1)
     waiting = [job(), job(), job()]
     assert asked.take(job())
@@ -106,7 +106,7 @@ def test_failures_in_a_row_open_the_breaker(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("outcome", NOT_ITS_FAULT)
-def test_anything_else_starts_the_row_anew(outcome: Outcome) -> None:
+def test_any_other_outcome_restarts_the_count_of_failures(outcome: Outcome) -> None:
     asked = lane(breaker_failures=2)
     for _ in range(5):
         asked.update_breaker(Outcome.TIMEOUT, 100)
@@ -115,7 +115,7 @@ def test_anything_else_starts_the_row_anew(outcome: Outcome) -> None:
     assert asked.skip_reason(100) is None
 
 
-def test_every_outcome_either_counts_against_the_shadow_or_is_said_not_to() -> None:
+def test_every_outcome_is_listed_as_a_failure_or_as_none() -> None:
     never_ends_a_leg = {
         Outcome.CALLER_LEFT,
         Outcome.OVERSIZE,
@@ -150,7 +150,7 @@ def test_a_probe_that_fails_opens_the_breaker_for_another_pause() -> None:
     assert asked.skip_reason(161) is None
 
 
-def test_a_probe_that_succeeds_closes_the_breaker_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_probe_that_succeeds_closes_the_breaker_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     asked = broken(lane(), now=100)
     assert asked.begin(130, 1e9) is None
@@ -163,7 +163,7 @@ def test_a_probe_that_succeeds_closes_the_breaker_and_says_so(caplog: pytest.Log
     ]
 
 
-def test_a_breaker_that_stays_open_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_breaker_that_stays_open_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     asked = broken(lane(), now=100)
     for turn in range(1, 50):
         now = 100 + 31 * turn
@@ -178,7 +178,7 @@ def test_a_budget_of_requests_counts_those_begun() -> None:
     assert asked.skip_reason(100) == Outcome.BUDGET_SPENT
 
 
-def test_a_budget_of_nothing_asks_nothing() -> None:
+def test_a_budget_of_no_requests_sends_nothing() -> None:
     assert lane(budget_requests=0).skip_reason(100) == Outcome.BUDGET_SPENT
 
 
@@ -242,11 +242,11 @@ class LaneBooks(RuleBasedStateMachine):
 
     @invariant()
     def the_books_balance(self) -> None:
-        told = self.lane.statistics()
-        assert (told.in_flight, told.waiting, told.begun) == (len(self.running), len(self.queued), self.begun)
-        assert told.in_flight <= 2
-        assert told.waiting <= 2
-        assert told.begun <= 15
+        stands = self.lane.statistics()
+        assert (stands.in_flight, stands.waiting, stands.begun) == (len(self.running), len(self.queued), self.begun)
+        assert stands.in_flight <= 2
+        assert stands.waiting <= 2
+        assert stands.begun <= 15
 
 
 TestLaneBooks: Callable[..., object] = LaneBooks.TestCase
@@ -256,7 +256,7 @@ TestLaneBooks: Callable[..., object] = LaneBooks.TestCase
 
 
 class Gate:
-    """Lets by who comes once it is open; who came before is called in the loop's next turn."""
+    """Calls back at once when it is open; before that, callbacks wait and run in the turn after it opens."""
 
     def __init__(self) -> None:
         self.opened = False
@@ -275,7 +275,7 @@ class Gate:
 
 
 class Answer:
-    """What a shadow is to answer: `pieces`, and between two of them `gate`."""
+    """A shadow's answer: `pieces`, with `gate` between each two of them."""
 
     def __init__(self, *pieces: bytes, status: int = 200, gate: Gate | None = None, fields: Fields = ()) -> None:
         names = {name.lower(): value for name, value in fields}
@@ -301,7 +301,7 @@ class Answer:
 
 
 class Shadowed:
-    """Stands in for upstream's Endpoint: answers, or raises, what it is told to, once its gate opens."""
+    """A fake endpoint: gives the outcome that it was made with once its gate opens."""
 
     url = "http://shadow"
 
@@ -374,12 +374,12 @@ class Books:
         return Counter(Outcome.OK if isinstance(leg, Reply) else leg.outcome for leg in self.legs(name))
 
     def balanced(self, offered: int) -> None:
-        """What was offered is settled, once each; the statistics say the same; and nothing is held any more."""
+        """Every offer is settled once, the statistics agree, and no memory is held."""
         assert len(self.appended) == offered
         for each in self.mirror.lanes:
-            told = each.statistics()
-            assert dict(told.outcomes) == dict(self.outcomes(each.shadow.name))
-            assert (told.in_flight, told.waiting, told.chosen) == (0, 0, sum(told.outcomes.values()))
+            stands = each.statistics()
+            assert dict(stands.outcomes) == dict(self.outcomes(each.shadow.name))
+            assert (stands.in_flight, stands.waiting, stands.chosen) == (0, 0, sum(stands.outcomes.values()))
         assert self.memory.used == 0
         assert not any(self.mirror._legs.values())
         assert len(asyncio.all_tasks()) == 1
@@ -431,7 +431,7 @@ async def test_the_same_position_serves_every_shadow() -> None:
     assert {percent for percent, shadow in asked.items() if shadow.asked} == {50.1, 100.0}
 
 
-async def test_shadows_of_one_share_are_asked_the_same_requests_and_a_smaller_share_is_within() -> None:
+async def test_shadows_of_one_share_get_the_same_requests_and_a_smaller_share_is_within() -> None:
     shares = {"a": 20.0, "b": 20.0, "c": 5.0}
     positions = iter(map(float, range(100)))
     books = Books(
@@ -536,8 +536,8 @@ async def test_an_answer_that_memory_has_no_room_for_is_cut_off_as_overload() ->
     books.balanced(1)
 
 
-async def test_header_fields_count_as_memory_and_there_is_an_end_of_it() -> None:
-    """The caller's and live's: each may be 64 KiB, in as many exchanges as the lanes keep."""
+async def test_header_fields_count_as_memory_within_its_limit() -> None:
+    """The caller's and live's fields: each may be 64 KiB, in as many exchanges as the lanes keep."""
     live = LIVE._replace(fields=((b"A", bytes(100)),))
     books = Books(
         (SHADOW, Shadowed(open=False)), (replace(SHADOW, name="t"), Shadowed(open=False)), memory=Memory(4 * HELD)
@@ -582,7 +582,7 @@ async def test_while_the_loop_is_late_mirroring_is_shed() -> None:
 
 
 @pytest.mark.timing
-async def test_the_pulse_feels_a_loop_that_was_held_up_and_one_that_is_well_again() -> None:
+async def test_the_pulse_measures_that_the_loop_was_held_up_and_that_it_recovered() -> None:
     pulse = Pulse(limit=0.02)
     pulse.start()
     loop = asyncio.get_running_loop()
@@ -598,7 +598,7 @@ async def test_the_pulse_feels_a_loop_that_was_held_up_and_one_that_is_well_agai
 
 
 async def test_a_defect_is_one_legs_outcome_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    """Also where it ends the one request that tries an open breaker: the shadow would never be asked again."""
+    """Also for the one request that tries an open breaker: else the shadow would never get a request again."""
     shadow = Shadowed(ReadError("why"))
     books = Books((replace(SHADOW, in_flight=1, breaker_failures=2, breaker_pause=0.0), shadow))
     async with books.mirror:
@@ -612,7 +612,7 @@ async def test_a_defect_is_one_legs_outcome_and_the_lane_goes_on(caplog: pytest.
 
 
 async def test_a_defect_met_by_all_that_wait_settles_each_of_them() -> None:
-    """Each ended in the turn that began it, and began the next: of 200 that was too deep for the interpreter."""
+    """Each leg ended in the turn that began it and began the next: 200 of them were too deep for the interpreter."""
 
     class Refusing(Shadowed):
         def send(self, *_: object) -> None:
@@ -640,7 +640,7 @@ async def test_a_defect_in_choosing_does_not_reach_the_caller(caplog: pytest.Log
 
 @pytest.mark.parametrize("by", ["header", "query"])
 @pytest.mark.parametrize("status", [401, 403])
-async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_once(
+async def test_a_shadow_that_wants_the_credentials_held_back_is_logged_once(
     caplog: pytest.LogCaptureFixture, status: int, by: str
 ) -> None:
     books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
@@ -653,10 +653,10 @@ async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_o
             exchange = books.open()
             books.mirror.offer(exchange, request)
             await turns()
-    (told,) = caplog.records
-    assert told.levelno == logging.WARNING
-    assert "shadows.s.forward_credentials: true would send them" in told.getMessage()
-    assert "s3cret" not in told.getMessage()
+    (line,) = caplog.records
+    assert line.levelno == logging.WARNING
+    assert "shadows.s.forward_credentials: true would send them" in line.getMessage()
+    assert "s3cret" not in line.getMessage()
 
 
 @pytest.mark.parametrize(
@@ -664,7 +664,7 @@ async def test_credentials_held_back_from_a_shadow_that_wants_them_are_told_of_o
     [(status, ((b"Authorization", b"Bearer s3cret"),)) for status in (200, 400, 404, 407, 500)]
     + [(401, ()), (403, ())],
 )
-async def test_an_answer_that_held_back_credentials_do_not_explain_is_not_told_of(
+async def test_an_answer_that_held_back_credentials_do_not_explain_is_not_logged(
     caplog: pytest.LogCaptureFixture, status: int, fields: Fields
 ) -> None:
     books = Books((SHADOW, Shadowed(Answer(b"", status=status))))
@@ -674,7 +674,7 @@ async def test_an_answer_that_held_back_credentials_do_not_explain_is_not_told_o
     assert caplog.records == []
 
 
-async def test_a_request_that_cannot_be_rewritten_is_sent_as_it_came_and_told_of_once(
+async def test_a_request_that_cannot_be_rewritten_is_sent_unchanged_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     shadow = Shadowed()
@@ -685,10 +685,10 @@ async def test_a_request_that_cannot_be_rewritten_is_sent_as_it_came_and_told_of
             books.mirror.offer(books.open(), request)
             await turns()
     assert [asked[3] for asked in shadow.asked] == [b"", body, body]
-    (told,) = caplog.records
-    assert told.levelno == logging.WARNING
-    assert "shadows.s.rewrite.json cannot change it because it is not JSON" in told.getMessage()
-    assert "s3cret" not in told.getMessage()
+    (line,) = caplog.records
+    assert line.levelno == logging.WARNING
+    assert "shadows.s.rewrite.json cannot change it because it is not JSON" in line.getMessage()
+    assert "s3cret" not in line.getMessage()
 
 
 async def test_a_rewritten_request_has_its_length() -> None:
@@ -704,7 +704,7 @@ async def test_a_rewritten_request_has_its_length() -> None:
     assert (b"Content-Length", b"8") in fields
 
 
-async def test_what_is_told_of_a_failure_holds_nothing_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_line_of_a_failure_holds_nothing_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = REQUEST._replace(
         target=b"/p?q=s3cret", fields=((b"X-Any", b"s3cret"),), body=b'{"pin": "s3cret"}', body_bytes=17
@@ -723,7 +723,7 @@ async def test_what_is_told_of_a_failure_holds_nothing_of_the_request(caplog: py
     assert not any("s3cret" in str(vars(record)) for record in caplog.records)
 
 
-async def test_control_asks_live_again_for_a_share_of_what_is_mirrored() -> None:
+async def test_control_sends_live_a_share_of_the_mirrored_requests_again() -> None:
     live_again = Shadowed(Answer(b"again"))
     control = (replace(SHADOW, name=CONTROL, percent=50.0, forward_credentials=True), live_again)
     position = iter([10.0, 60.0, 10.0, 10.0])
@@ -745,7 +745,7 @@ async def test_control_asks_live_again_for_a_share_of_what_is_mirrored() -> None
 # What an operator changes.
 
 
-async def test_a_paused_shadow_is_asked_nothing_until_it_is_resumed() -> None:
+async def test_a_paused_shadow_gets_nothing_until_it_is_resumed() -> None:
     paused, other = Shadowed(), Shadowed()
     books = Books((SHADOW, paused), (replace(SHADOW, name="other"), other))
     async with books.mirror:
@@ -862,8 +862,8 @@ async def test_draining_lets_what_is_under_way_and_what_waits_finish() -> None:
     books.balanced(4)
 
 
-async def test_what_drain_has_no_time_for_is_settled_as_shutdown() -> None:
-    """Those asked, those that wait, and those that were to begin in the next turn."""
+async def test_legs_that_drain_has_no_time_for_are_settled_as_shutdown() -> None:
+    """Legs under way, waiting jobs, and jobs that were to begin in the next turn."""
     shadow = Shadowed(open=False)
     books = Books((replace(SHADOW, in_flight=2, lane=5), shadow))
     async with books.mirror:
@@ -904,7 +904,7 @@ async def test_a_request_offered_after_the_drain_is_settled_as_shutdown() -> Non
     books.balanced(1)
 
 
-async def test_two_who_drain_at_once_settle_everything_once() -> None:
+async def test_two_drains_at_once_settle_everything_once() -> None:
     books = Books((replace(SHADOW, in_flight=2, lane=5), Shadowed(open=False)))
     async with books.mirror:
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""The operator's log tells its reader one line for each event, whatever is in it, and waits for nobody."""
+"""The operator's log writes one line for each event, whatever is in it, and never waits for its reader."""
 
 import asyncio
 import io
@@ -35,7 +35,9 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 ONE = AccessLine("r-1", "POST", b"/predict?key=s3cret", 200, "ok", 3.25, 195)
 
 
-def said(text: str, *args: object, name: str = "shadowproxy.serve.mirror.dispatch", **extra: Any) -> logging.LogRecord:
+def log_record(
+    text: str, *args: object, name: str = "shadowproxy.serve.mirror.dispatch", **extra: Any
+) -> logging.LogRecord:
     return logging.getLogger(name).makeRecord(name, logging.WARNING, __file__, 1, text, args, None, extra=extra)
 
 
@@ -58,15 +60,15 @@ def json_of(*events: logging.LogRecord | AccessLine) -> list[dict[str, Any]]:
 # --- its lines -------------------------------------------------------------------------------------------------------
 
 
-def test_as_text_a_line_is_its_time_its_level_and_its_words() -> None:
-    (line,) = lines_of("text", said("shadow %s answers again", "a", event="shadow_recovered", shadow="a"))
+def test_a_line_of_text_is_its_time_its_level_and_its_message() -> None:
+    (line,) = lines_of("text", log_record("shadow %s answers again", "a", event="shadow_recovered", shadow="a"))
     assert re.fullmatch(TIME + r" WARNING shadow a answers again\n", line)
 
 
-def test_as_json_a_line_names_the_event_and_the_values_in_its_words() -> None:
-    (told,) = json_of(said("shadow %s answers again", "a", event="shadow_recovered", shadow="a"))
-    assert re.fullmatch(TIME, told.pop("time"))
-    assert told == {
+def test_a_line_of_json_names_the_event_and_the_values_in_its_message() -> None:
+    (values,) = json_of(log_record("shadow %s answers again", "a", event="shadow_recovered", shadow="a"))
+    assert re.fullmatch(TIME, values.pop("time"))
+    assert values == {
         "level": "warning",
         "logger": "shadowproxy.serve.mirror.dispatch",
         "event": "shadow_recovered",
@@ -76,11 +78,11 @@ def test_as_json_a_line_names_the_event_and_the_values_in_its_words() -> None:
 
 
 def test_what_another_library_attaches_is_left_out() -> None:
-    (told,) = json_of(said("connected", name="elsewhere", event="e", password="s3cret"))
-    assert (told["message"], "s3cret" in json.dumps(told), "event" in told) == ("connected", False, False)
+    (values,) = json_of(log_record("connected", name="elsewhere", event="e", password="s3cret"))
+    assert (values["message"], "s3cret" in json.dumps(values), "event" in values) == ("connected", False, False)
 
 
-async def test_of_what_asyncio_says_of_a_lost_exception_its_words_are_left_out() -> None:
+async def test_asyncios_message_about_a_lost_exception_is_logged_without_the_exceptions_message() -> None:
     stream = io.StringIO()
     loop = asyncio.get_running_loop()
     with opened(OperatorLogSettings(form="json"), stream):
@@ -96,7 +98,7 @@ async def test_of_what_asyncio_says_of_a_lost_exception_its_words_are_left_out()
 @pytest.mark.parametrize("form", ["json", "text"])
 @pytest.mark.parametrize("evil", ["\n", "\r", "\x1b[2J", "\x85", "\u2028", "\u202e", "\x00", "\ud800", "\x9b31m"])
 def test_what_could_end_a_line_or_move_a_cursor_is_escaped(form: Form, evil: str) -> None:
-    (line,) = lines_of(form, said("refused: %s", f"a{evil}2026 ERROR forged", reason=f"b{evil}c"))
+    (line,) = lines_of(form, log_record("refused: %s", f"a{evil}2026 ERROR forged", reason=f"b{evil}c"))
     assert line.endswith("\n")
     assert line[:-1].isprintable()
     if form == "json":
@@ -104,16 +106,16 @@ def test_what_could_end_a_line_or_move_a_cursor_is_escaped(form: Form, evil: str
 
 
 def test_words_in_any_language_stay_readable_on_a_terminal() -> None:
-    (line,) = lines_of("text", said("shadow %s antwortet nicht", "größer"))
+    (line,) = lines_of("text", log_record("shadow %s antwortet nicht", "größer"))
     assert line.endswith(" shadow größer antwortet nicht\n")
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_a_defect_is_told_by_its_type_and_place_and_never_by_its_words(form: Form) -> None:
+def test_a_defect_is_logged_with_its_type_and_place_and_never_its_message(form: Form) -> None:
     try:
         int("s3cret from a body")
     except ValueError:
-        record = said("a defect in the proxy")
+        record = log_record("a defect in the proxy")
         record.exc_info = sys.exc_info()
     (first, *rest) = lines_of(form, record)
     whole = "".join((first, *rest))
@@ -124,11 +126,11 @@ def test_a_defect_is_told_by_its_type_and_place_and_never_by_its_words(form: For
     assert (len(rest) == 0) is (form == "json")
 
 
-def test_of_an_error_of_the_system_its_reason_is_told() -> None:
+def test_an_operating_system_error_is_logged_with_its_reason() -> None:
     try:
         Path("/nowhere/at all").read_bytes()
     except OSError:
-        record = said("cannot read")
+        record = log_record("cannot read")
         record.exc_info = sys.exc_info()
     assert json_of(record)[0]["exception"] == "FileNotFoundError: No such file or directory"
 
@@ -141,12 +143,12 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(("stream", "begins"), [(Terminal(), "2"), (io.StringIO(), "{")])
 def test_a_terminal_is_written_text_and_anything_else_json(stream: io.StringIO, begins: str) -> None:
     log = OperatorLog("auto", stream)
-    log.emit(said("listening"))
+    log.emit(log_record("listening"))
     log.close()
     assert stream.getvalue().startswith(begins)
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- what is logged --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_terminal_is_written_text_and_anything_else_json(stream: io.StringIO, 
         ("error", ["error"]),
     ],
 )
-def test_the_level_decides_what_is_told_and_of_other_libraries_only_warnings_are(level: Any, heard: list[str]) -> None:
+def test_the_level_decides_what_is_logged_and_other_libraries_log_warnings_only(level: Any, heard: list[str]) -> None:
     stream = io.StringIO()
     with opened(OperatorLogSettings(level=level, form="json"), stream):
         own, other = logging.getLogger("shadowproxy.serve.x"), logging.getLogger("elsewhere")
@@ -169,7 +171,7 @@ def test_the_level_decides_what_is_told_and_of_other_libraries_only_warnings_are
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == heard
 
 
-def test_a_repeated_failure_is_told_at_the_1st_2nd_4th_and_8th_time() -> None:
+def test_a_repeated_failure_is_logged_at_the_1st_2nd_4th_and_8th_time() -> None:
     repeats = Repeats(clock=lambda: 0.0)
     assert [repeats.worth_logging("live", "timeout") for _ in range(9)] == [1, 2, 0, 4, 0, 0, 0, 8, 0]
 
@@ -179,7 +181,7 @@ def test_each_kind_of_failure_is_counted_by_itself() -> None:
     assert [repeats.worth_logging("a", "timeout"), repeats.worth_logging("b", "timeout")] == [1, 1]
 
 
-def test_a_kind_of_failure_that_was_quiet_for_a_while_begins_anew() -> None:
+def test_a_kind_of_failure_that_was_quiet_for_a_while_is_counted_from_1_again() -> None:
     now = 0.0
     repeats = Repeats(clock=lambda: now)
     for _ in range(3):
@@ -193,10 +195,10 @@ def test_a_kind_of_failure_that_was_quiet_for_a_while_begins_anew() -> None:
 # --- a line for each request -----------------------------------------------------------------------------------------
 
 
-def test_a_request_is_told_without_its_query() -> None:
-    (told,) = json_of(ONE)
-    assert re.fullmatch(TIME, told.pop("time"))
-    assert told == {
+def test_a_request_is_logged_without_its_query() -> None:
+    (values,) = json_of(ONE)
+    assert re.fullmatch(TIME, values.pop("time"))
+    assert values == {
         "level": "info",
         "logger": "shadowproxy.access",
         "event": "access",
@@ -219,18 +221,18 @@ def test_the_path_of_a_request_is_escaped_and_cut() -> None:
     assert line.split()[4:6] == ["-", "caller_left"]
 
 
-def test_a_session_in_the_path_of_a_request_is_not_told() -> None:
+def test_a_session_in_the_path_of_a_request_is_not_logged() -> None:
     for form in ("text", "json"):
         (line,) = lines_of(form, AccessLine("r", "GET", b"/a;jsessionid=s3cret/b;v=1?token=s3cret", 200, "ok", 1.0, 0))
         assert "/a;jsessionid=[redacted]/b;v=1" in line
         assert "s3cret" not in line
 
 
-# --- nobody waits ----------------------------------------------------------------------------------------------------
+# --- logging never waits ---------------------------------------------------------------------------------------------
 
 
 class Stuck(io.StringIO):
-    """A reader that takes nothing until it is let go."""
+    """A reader that takes nothing until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -242,39 +244,39 @@ class Stuck(io.StringIO):
         return super().write(text)
 
 
-def test_lines_that_found_no_room_are_counted_and_told_of() -> None:
+def test_lines_that_found_no_room_are_counted_and_logged() -> None:
     stream = Stuck()
     log = OperatorLog("json", stream)
-    log.emit(said("first"))
+    log.emit(log_record("first"))
     assert stream.begun.wait(10)
     for _ in range(ACCESS_WAITING + WAITING + 7):
-        log.emit(said("more"))
+        log.emit(log_record("more"))
     stream.go.set()
     log.close()
-    told = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert len(told) == 1 + ACCESS_WAITING + WAITING + 1
-    assert [(each["event"], each["count"]) for each in told if "event" in each] == [("lines_dropped", 7)]
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(events) == 1 + ACCESS_WAITING + WAITING + 1
+    assert [(each["event"], each["count"]) for each in events if "event" in each] == [("lines_dropped", 7)]
 
 
-def test_an_event_finds_room_however_many_requests_are_to_be_told() -> None:
+def test_an_event_finds_room_however_many_access_lines_wait() -> None:
     stream = Stuck()
     log = OperatorLog("json", stream)
-    log.emit(said("first"))
+    log.emit(log_record("first"))
     assert stream.begun.wait(10)
     for _ in range(ACCESS_WAITING + 9):
         log.access(ONE)
-    log.emit(said("live failed"))
+    log.emit(log_record("live failed"))
     stream.go.set()
     log.close()
-    told = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [each["count"] for each in told if each.get("event") == "lines_dropped"] == [9]
-    assert [each["message"] for each in told][-1] == "live failed"
-    assert sum(each.get("event") == "access" for each in told) == ACCESS_WAITING
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [each["count"] for each in events if each.get("event") == "lines_dropped"] == [9]
+    assert [each["message"] for each in events][-1] == "live failed"
+    assert sum(each.get("event") == "access" for each in events) == ACCESS_WAITING
 
 
 @pytest.mark.timing
 @pytest.mark.slow
-def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
+def test_a_reader_that_does_not_read_delays_nothing() -> None:
     script = (
         "import logging, time; from shadowproxy.serve.telemetry.operator_log import WAITING, OperatorLog; "
         "log = OperatorLog(); began = time.monotonic(); "
@@ -295,28 +297,28 @@ class Gone(io.StringIO):
 
 def test_a_reader_that_is_gone_ends_nothing() -> None:
     log = OperatorLog("text", Gone())
-    log.emit(said("to nobody"))
-    log.emit(said("to nobody still"))
+    log.emit(log_record("to nobody"))
+    log.emit(log_record("to nobody still"))
     log.close()
     assert not log._thread.is_alive()
 
 
-# --- what the sidecar says, and when ---------------------------------------------------------------------------------
+# --- what the sidecar logs, and when ---------------------------------------------------------------------------------
 
 ASKED = b"POST /v1/predict?key=s3cret HTTP/1.1\r\nHost: h\r\nX-Request-ID: %s\r\nContent-Length: 6\r\n\r\ns3cret"
 
 
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
+def lines_about(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
     return [record for record in caplog.records if getattr(record, "event", None) == event]
 
 
-async def test_live_failing_is_told_with_its_reason_at_the_1st_2nd_and_4th_time(
+async def test_lives_failure_is_logged_with_its_reason_at_the_1st_2nd_and_4th_time(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with proxy(live=hang_up) as running:
         for number in range(5):
             await running.ask(ASKED % b"r-%d" % number)
-    lines = told(caplog, "live_failed")
+    lines = lines_about(caplog, "live_failed")
     assert [(line.levelname, line.getMessage().split(";")[1]) for line in lines] == [
         ("ERROR", " request r-0"),
         ("ERROR", " request r-1"),
@@ -332,18 +334,18 @@ async def hang_up(peer: Peer) -> None:
     peer.reset()
 
 
-async def test_a_live_system_that_is_not_there_is_told_in_the_systems_words_without_its_address(
+async def test_a_live_system_that_is_down_is_logged_with_the_systems_reason_without_its_address(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with refusing_port() as port:
         async with proxy(live_options={"url": f"http://127.0.0.1:{port}"}) as running:
             answered = await running.ask(ASKED % b"r-0")
-    (line,) = told(caplog, "live_failed")
+    (line,) = lines_about(caplog, "live_failed")
     assert line.getMessage() == "live failed (connect_error): Connection refused; request r-0"
     assert str(port).encode() not in answered.body
 
 
-async def test_live_answering_again_is_told_once_it_had_failed_more_than_once(
+async def test_lives_recovery_is_logged_if_it_had_failed_more_than_once(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -355,7 +357,7 @@ async def test_live_answering_again_is_told_once_it_had_failed_more_than_once(
     async with proxy(live=moody) as running:
         for _ in range(8):
             await running.ask(ASKED % b"r")
-    assert [line.getMessage() for line in told(caplog, "live_recovered")] == [
+    assert [line.getMessage() for line in lines_about(caplog, "live_recovered")] == [
         "live answers again, after 3 failures in a row"
     ]
 
@@ -366,7 +368,7 @@ async def test_a_caller_that_leaves_is_no_failure_of_live(proxy: StartProxy, cap
             await caller.send(ASKED % b"r")
             await running.live.connection()
         await running.records()
-    assert told(caplog, "live_failed") == []
+    assert lines_about(caplog, "live_failed") == []
 
 
 @pytest.mark.source
@@ -379,11 +381,11 @@ async def test_a_defect_of_the_proxy_is_no_failure_of_live(
     async with proxy() as running:
         monkeypatch.setattr("shadowproxy.serve.live.proxy._respond", respond)
         assert (await running.ask(ASKED % b"r")).status == 500
-    assert len(told(caplog, "defect")) == 1
-    assert told(caplog, "live_failed") == []
+    assert len(lines_about(caplog, "defect")) == 1
+    assert lines_about(caplog, "live_failed") == []
 
 
-async def test_a_shadow_failing_is_told_before_its_breaker_opens_and_each_time_when_debugging(
+async def test_a_shadows_failure_is_logged_before_its_breaker_opens_and_each_time_when_debugging(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -391,7 +393,7 @@ async def test_a_shadow_failing_is_told_before_its_breaker_opens_and_each_time_w
         for number in range(6):
             await running.ask(ASKED % b"r-%d" % number)
             await settled(running)
-    lines = told(caplog, "shadow_failed")
+    lines = lines_about(caplog, "shadow_failed")
     assert [(line.levelname, vars(line)["count"]) for line in lines] == [
         ("WARNING", 1),
         ("WARNING", 2),
@@ -399,24 +401,24 @@ async def test_a_shadow_failing_is_told_before_its_breaker_opens_and_each_time_w
         ("WARNING", 4),
     ]
     assert vars(lines[1]).items() >= {"shadow": "a", "outcome": "incomplete", "request_id": "r-1"}.items()
-    assert [vars(line)["shadow"] for line in told(caplog, "breaker_opened")] == ["a"]
-    assert [line.levelname for line in told(caplog, "shadow_not_asked")] == ["DEBUG", "DEBUG"]
+    assert [vars(line)["shadow"] for line in lines_about(caplog, "breaker_opened")] == ["a"]
+    assert [line.levelname for line in lines_about(caplog, "shadow_not_asked")] == ["DEBUG", "DEBUG"]
 
 
 async def settled(running: Proxy) -> None:
-    while running.sidecar.mirror.unsettled:  # noqa: ASYNC110  # it tells nobody
+    while running.sidecar.mirror.unsettled:  # noqa: ASYNC110  # nothing signals it
         await asyncio.sleep(0.001)
 
 
-async def test_what_is_shed_is_told_by_its_reason(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_shed_request_is_logged_with_its_reason(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
     async with proxy(shadows={"a": strict_ok}, limits={"capture": 4, "buffer": 4}) as running:
         await running.ask(ASKED % b"r-1")
-    (line,) = told(caplog, "shadow_not_asked")
+    (line,) = lines_about(caplog, "shadow_not_asked")
     words = "shadow a was skipped (oversize): the request is longer than limits.capture; request r-1"
     assert (line.levelname, line.getMessage()) == ("WARNING", words)
 
 
-async def test_a_pause_is_told_and_so_is_its_end(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_pause_is_logged_and_so_is_its_end(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with proxy(shadows={"a": strict_ok}) as running:
         mirror = running.sidecar.mirror
@@ -435,13 +437,13 @@ async def test_a_pause_is_told_and_so_is_its_end(proxy: StartProxy, caplog: pyte
     ]
 
 
-async def test_what_is_refused_is_told_without_what_the_caller_wrote(
+async def test_a_rejected_request_is_logged_without_the_callers_text(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with proxy() as running:
         await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\nBearer s3cret\r\n\r\n")
         await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
-    lines = told(caplog, "request_refused")
+    lines = lines_about(caplog, "request_refused")
     assert [vars(line)["status"] for line in lines] == [400, 501]
     assert lines[0].getMessage() == "refused with 400: malformed field line without a colon"
     assert "s3cret" not in caplog.text
@@ -455,7 +457,7 @@ def values(live: Origin) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-async def test_the_program_tells_each_request_when_asked_and_never_its_query_or_body(tmp_path: Path) -> None:
+async def test_the_program_logs_each_request_if_configured_and_never_its_query_or_body(tmp_path: Path) -> None:
     async with (
         Origin() as live,
         Program(tmp_path, values(live), "--access-log") as program,
@@ -478,7 +480,7 @@ async def test_the_program_tells_each_request_when_asked_and_never_its_query_or_
 
 
 @pytest.mark.slow
-async def test_the_program_says_its_beginning_and_its_end_as_json_and_no_request_unless_asked(tmp_path: Path) -> None:
+async def test_the_program_logs_its_start_and_end_as_json_and_no_request_by_default(tmp_path: Path) -> None:
     async with Origin() as live, Program(tmp_path, values(live)) as program:
         await program.ask(ASKED % b"r-1")
         assert await program.stop() == 0
@@ -493,7 +495,7 @@ async def test_the_program_says_its_beginning_and_its_end_as_json_and_no_request
 
 
 @pytest.mark.slow
-async def test_the_environment_can_say_how_the_program_speaks(tmp_path: Path) -> None:
+async def test_the_environment_can_configure_the_log(tmp_path: Path) -> None:
     environment = {"SHADOWPROXY_LOG_FORMAT": "text", "SHADOWPROXY_ACCESS_LOG": "1"}
     async with Origin() as live, Program(tmp_path, values(live), environment=environment) as program:
         await program.ask(ASKED % b"r-1")

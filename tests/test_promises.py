@@ -88,7 +88,7 @@ async def speak_first(peer: Peer) -> None:
 
 
 def crash_and_come_back() -> Script:
-    """Each connection is reset in the middle of an answer, whoever asked: every second one in its first, the others
+    """Resets each connection in the middle of an answer: every second connection in its first answer, the others
     in their eleventh."""
     turn = itertools.count()
 
@@ -150,23 +150,23 @@ LIMITS = {"capture": "256KiB"}
 
 
 class Books:
-    """What was chosen, by all who count it: the records, the lanes, the metrics, and the shadow that was asked."""
+    """Compares the counts of the records, the lanes, the metrics and the shadow."""
 
     def __init__(self, running: Proxy, shadow: str = "s") -> None:
         self._running = running
         self._name = shadow
 
     async def balance(self, sent: int) -> Counter[Outcome]:
-        """Every request is one record, every chosen one has one outcome. Stops the proxy; says the outcomes."""
+        """Stop the proxy, check that every request is one record and every chosen one has one outcome; return these."""
         records = await self._running.records()
         lane = next(lane for lane in self._running.sidecar.mirror.lanes if lane.shadow.name == self._name)
         journal = self._running.sidecar.journal.statistics()
         assert len(records) == len({each.record for each in records}) == sent
         assert (journal.written, journal.queued, dict(journal.lost)) == (sent, 0, {})
-        told = Counter(each.shadows[self._name].outcome for each in records if self._name in each.shadows)
+        totals = Counter(each.shadows[self._name].outcome for each in records if self._name in each.shadows)
         statistics = lane.statistics()
-        assert Counter(statistics.outcomes) == told
-        assert statistics.chosen == told.total()
+        assert Counter(statistics.outcomes) == totals
+        assert statistics.chosen == totals.total()
         assert (statistics.in_flight, statistics.waiting) == (0, 0)
         begun = sum(each.shadows[self._name].total_ms is not None for each in records if self._name in each.shadows)
         assert statistics.begun == begun
@@ -175,10 +175,10 @@ class Books:
         shadow = self._name
         for outcome in Outcome:
             counted = exported.get(("shadowproxy_shadow_outcomes_total", (outcome.value, shadow)), 0)
-            assert counted == told[outcome], outcome
-        assert exported["shadowproxy_shadow_chosen_total", (shadow,)] == told.total()
+            assert counted == totals[outcome], outcome
+        assert exported["shadowproxy_shadow_chosen_total", (shadow,)] == totals.total()
         assert exported["shadowproxy_records_written_total", ()] == sent
-        return told
+        return totals
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -201,8 +201,8 @@ async def test_1_2_3_whatever_the_shadow_does_the_caller_gets_lives_answer_and_t
         async with asyncio.timeout(10):
             while sum(lanes[0].statistics().outcomes.values()) < 20:  # noqa: ASYNC110  # that drain cuts nothing off
                 await asyncio.sleep(0.005)
-        told = await Books(running).balance(sent=20)
-        assert set(told) <= outcomes
+        totals = await Books(running).balance(sent=20)
+        assert set(totals) <= outcomes
         legs = [each.shadows["s"] for each in await running.records()]
         # What it answers, and no redirect followed, nor bytes left over taken for another's answer.
         assert {leg.status for leg in legs if leg.outcome == Outcome.OK} <= {STATUS.get(fault, 200)}
@@ -210,7 +210,7 @@ async def test_1_2_3_whatever_the_shadow_does_the_caller_gets_lives_answer_and_t
             assert len(running.shadows["s"].requests) == 20  # begun, and seen by it once each
 
 
-async def test_2_a_shadow_that_is_not_there_is_left_alone_after_a_while(proxy: StartProxy) -> None:
+async def test_2_a_shadow_that_is_down_gets_nothing_after_some_failures(proxy: StartProxy) -> None:
     with refusing_port() as port:
         options = {"url": f"http://127.0.0.1:{port}", "breaker": {"failures": 5, "pause": "1h"}}
         async with proxy(LIVES, {"s": answer()}, shadow_options=options) as running:
@@ -219,19 +219,19 @@ async def test_2_a_shadow_that_is_not_there_is_left_alone_after_a_while(proxy: S
                 async with asyncio.timeout(5):
                     while running.sidecar.mirror.lanes[0].statistics().in_flight:  # noqa: ASYNC110
                         await asyncio.sleep(0.001)
-            told = await Books(running).balance(sent=10)
-            assert told == {Outcome.CONNECT_ERROR: 5, Outcome.BREAKER_OPEN: 5}
+            totals = await Books(running).balance(sent=10)
+            assert totals == {Outcome.CONNECT_ERROR: 5, Outcome.BREAKER_OPEN: 5}
 
 
 async def test_2_live_is_never_awaiting_a_shadow(proxy: StartProxy) -> None:
-    """Not slowly either: with an hour to answer in, a shadow that says nothing holds up no caller and no stop."""
+    """Not even slowly: a silent shadow with a timeout of an hour delays no caller and no stop."""
     options = {"timeout": "1h", "in_flight": 2, "lane": 3}
     async with proxy(LIVES, {"s": silent}, shadow_options=options, drain="50ms") as running:
         async with await running.caller() as caller, asyncio.timeout(5):
             for number in range(20):
                 assert (await caller.ask(asked(number))).body == b'{"late": true}'
-        told = await Books(running).balance(sent=20)
-        assert told == {Outcome.SHUTDOWN: 5, Outcome.LANE_FULL: 15}
+        totals = await Books(running).balance(sent=20)
+        assert totals == {Outcome.SHUTDOWN: 5, Outcome.LANE_FULL: 15}
 
 
 async def test_5_what_is_held_for_shadows_and_log_stays_within_the_limit(proxy: StartProxy) -> None:
@@ -250,10 +250,10 @@ async def test_5_what_is_held_for_shadows_and_log_stays_within_the_limit(proxy: 
                 # What waits for the disk counts with its header fields, which were no copies before.
                 assert memory.used + journal.statistics().queued_bytes <= (1 << 20) + 30 * 2000
         records = await running.records()
-        told = Counter(each.shadows["s"].outcome for each in records)
-        assert told.total() == 30
-        assert told[Outcome.OVERLOAD] >= 20
-        assert told[Outcome.SHUTDOWN] >= 1
+        totals = Counter(each.shadows["s"].outcome for each in records)
+        assert totals.total() == 30
+        assert totals[Outcome.OVERLOAD] >= 20
+        assert totals[Outcome.SHUTDOWN] >= 1
         assert memory.used == 0
 
 
@@ -261,7 +261,7 @@ async def test_5_what_is_held_for_shadows_and_log_stays_within_the_limit(proxy: 
 
 
 class Disk:
-    """Stands in for os.write: in turn well, full, broken, read-only or stuck."""
+    """A fake os.write: in turn well, full, broken, read-only or stuck."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fails: int | None = None
@@ -322,22 +322,22 @@ async def test_2_3_6_while_the_log_cannot_be_written_live_goes_on_and_every_loss
                 await ask(1, None)
         await ask(5, None)
         await running._closing.aclose()
-        told = journal.statistics()
+        counted = journal.statistics()
         lanes = running.sidecar.mirror.lanes[0].statistics()
     assert lost_by_then == 20
-    assert set(told.lost) == {reason}
-    assert told.written + told.lost[reason] == lanes.chosen
+    assert set(counted.lost) == {reason}
+    assert counted.written + counted.lost[reason] == lanes.chosen
     records, torn = whole_and_torn(running.log)
-    assert len(records) == told.written
+    assert len(records) == counted.written
     assert torn == (error == errno.ENOSPC)
-    said = [line.getMessage() for line in caplog.records if "lost" in line.getMessage()]
-    counts = [int(line.split(" lost ")[1].split()[0]) for line in said]
+    lines = [line.getMessage() for line in caplog.records if "lost" in line.getMessage()]
+    counts = [int(line.split(" lost ")[1].split()[0]) for line in lines]
     doublings = [count.bit_length() for count in counts]
     assert doublings == sorted(
         set(doublings)
     )  # at most once between one power of two and the next; a busy teller skips some
     assert doublings[-1] >= 5  # 20 were lost
-    assert os.strerror(errno.EDQUOT if error == errno.ENOSPC else error) in said[0]
+    assert os.strerror(errno.EDQUOT if error == errno.ENOSPC else error) in lines[0]
 
 
 @pytest.mark.timing
@@ -351,12 +351,12 @@ async def test_2_3_a_stuck_disk_fills_the_queue_and_delays_no_caller(proxy: Star
         took = time.monotonic() - began
         disk.takes = 0.0
         await running._closing.aclose()
-        told = running.sidecar.journal.statistics()
+        counted = running.sidecar.journal.statistics()
     assert took < 5  # a hundred waits for the disk would be thirty seconds
-    assert told.lost["journal_full"] > 0
-    assert told.written + sum(told.lost.values()) == 100
+    assert counted.lost["journal_full"] > 0
+    assert counted.written + sum(counted.lost.values()) == 100
     records, torn = whole_and_torn(running.log)
-    assert (len(records), torn) == (told.written, 0)
+    assert (len(records), torn) == (counted.written, 0)
 
 
 async def test_7_stopping_waits_for_a_slow_disk_and_loses_nothing(proxy: StartProxy, disk: Disk) -> None:
@@ -369,7 +369,7 @@ async def test_7_stopping_waits_for_a_slow_disk_and_loses_nothing(proxy: StartPr
         assert running.sidecar.journal.statistics().lost == {}
 
 
-async def test_2_3_a_log_that_is_taken_away_is_begun_anew(proxy: StartProxy) -> None:
+async def test_2_3_a_log_that_is_removed_is_created_again(proxy: StartProxy) -> None:
     async with proxy(LIVES, {"s": LIVES}) as running, await running.caller() as caller:
         journal = running.sidecar.journal
 
@@ -386,15 +386,15 @@ async def test_2_3_a_log_that_is_taken_away_is_begun_anew(proxy: StartProxy) -> 
         await ask(2)
         await ask(3)
         records = await running.records()
-        told = journal.statistics()
+        counted = journal.statistics()
     assert records[-1].id == "3"
-    assert told.written + sum(told.lost.values()) == 3
+    assert counted.written + sum(counted.lost.values()) == 3
 
 
 # What callers may do.
 
 
-async def test_3_callers_who_leave_at_random_leave_nothing_behind_and_the_books_balance(proxy: StartProxy) -> None:
+async def test_3_callers_that_leave_at_random_leave_nothing_behind_and_the_books_balance(proxy: StartProxy) -> None:
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     print(f"seed {seed}")
@@ -424,14 +424,14 @@ async def test_3_callers_who_leave_at_random_leave_nothing_behind_and_the_books_
                 await asyncio.sleep(0.01)
         assert sidecar.proxy.in_flight == 0
         sent = sidecar.journal.statistics().written
-        told = await Books(running).balance(sent=sent)
+        totals = await Books(running).balance(sent=sent)
         by_live = Counter(each.live.outcome for each in await running.records())
     assert by_live[Outcome.OK] >= answered + 1
     assert set(by_live) <= {Outcome.OK, Outcome.CALLER_LEFT}
-    assert set(told) <= {Outcome.OK, Outcome.LANE_FULL}
+    assert set(totals) <= {Outcome.OK, Outcome.LANE_FULL}
 
 
-async def test_3_callers_who_repeat_a_request_id_have_a_record_each(proxy: StartProxy) -> None:
+async def test_3_callers_that_repeat_a_request_id_have_a_record_each(proxy: StartProxy) -> None:
     async with proxy(LIVES, {"s": LIVES}) as running:
         await asyncio.gather(*(running.ask(asked("same")) for _ in range(20)))
         records = await running.records()
@@ -476,7 +476,7 @@ async def test_4_secrets_reach_live_and_neither_shadow_nor_log_nor_the_operators
     lives = answer(body, (b"Content-Type", b"application/json"), (b"Set-Cookie", b"id=%s" % SECRETS["set-cookie"]))
     log = tmp_path / "log"
     options = {"path": str(log), "redact": {"json": ["/user/password"]}}
-    # A shadow that wants the credentials, and one that breaks, so that whatever is said of it is said.
+    # One shadow wants the credentials and one breaks, so that both are logged.
     shadows = {"a": answer(b"no", status=401), "b": then_reset(b"")}
     caplog.set_level(logging.INFO)
     async with proxy(lives, shadows, log=options) as running:
@@ -487,12 +487,12 @@ async def test_4_secrets_reach_live_and_neither_shadow_nor_log_nor_the_operators
         to_live = running.live.received
         to_shadow = running.shadows["a"].received
     lines = b"".join(path.read_bytes() for path in log.iterdir())
-    told = "\n".join(line.getMessage() for line in caplog.records).encode()
+    operators_log = "\n".join(line.getMessage() for line in caplog.records).encode()
     assert lines.count(b"\n") == 1
-    assert b"forward_credentials" in told
+    assert b"forward_credentials" in operators_log
     for name, secret in SECRETS.items():
         assert secret not in lines, name
-        assert secret not in told, name
+        assert secret not in operators_log, name
         assert (secret in to_live) is (name != "set-cookie")
         assert (secret in to_shadow) is (name == "body")  # of this only the config can know
 
@@ -514,7 +514,7 @@ BY_VALUE = [
     (b"X-State", b"sid=%s; theme=dark" % RUN, b"sid=[redacted]; theme=dark"),
     (b"baggage", b"a=1,cfg=%%7B%%22api_key%%22%%3A%%22%s%%22%%7D" % RUN, b"a=1,cfg=[redacted]"),
 ]
-"""A field, and what is left of its value for shadows and the log; None where the shadow is not sent it at all."""
+"""A field, and the rest of its value for shadows and the log; None if the shadow does not get the field."""
 
 
 async def test_4_what_looks_like_a_credential_reaches_live_and_neither_shadow_nor_log(proxy: StartProxy) -> None:
@@ -533,10 +533,10 @@ async def test_4_what_looks_like_a_credential_reaches_live_and_neither_shadow_no
     assert all(to_shadow.count(line) == 3 for line in left)
     for secret in (RUN, b"sk-1234", b"dXNlcjpwYXNz", b"s3cret"):
         assert secret not in to_shadow
-    for told in records:
+    for each in records:
         for name, _, value in BY_VALUE:
-            assert told.request.headers[name.decode().lower()] == (value or b"[redacted]").decode()
-        for leg in (told.live, told.shadows["s"]):
+            assert each.request.headers[name.decode().lower()] == (value or b"[redacted]").decode()
+        for leg in (each.live, each.shadows["s"]):
             assert leg.headers["location"] == "https://[redacted]@h/p?sig=[redacted]"
             assert (leg.headers["x-issued"], leg.headers["x-kind"]) == ("[redacted]", "Token")
 
@@ -566,12 +566,14 @@ async def test_4_what_resembles_a_credential_passes_as_it_is(proxy: StartProxy) 
     sent = b"".join(b"%b: %b\r\n" % field for field in RESEMBLES)
     async with proxy(LIVES, {"s": LIVES}) as running:
         await running.ask(b"GET %b HTTP/1.1\r\nHost: h\r\n%b\r\n" % (target, sent))
-        (told,) = await running.records()
+        (record,) = await running.records()
         to_shadow = running.shadows["s"].received
     assert b"GET %b HTTP/1.1\r\n" % target in to_shadow
     assert sent in to_shadow
-    assert told.request.query == target.decode().partition("?")[2]
-    assert {name.decode().lower(): value.decode() for name, value in RESEMBLES}.items() <= told.request.headers.items()
+    assert record.request.query == target.decode().partition("?")[2]
+    assert {
+        name.decode().lower(): value.decode() for name, value in RESEMBLES
+    }.items() <= record.request.headers.items()
 
 
 GOOGLE = b"AI" + b"za" + RUN
@@ -599,12 +601,12 @@ async def test_4_credentials_in_the_query_reach_live_and_neither_shadow_nor_log(
     live = {"query": {"set": {"v": "2"}, "remove": ["b"]}}
     async with proxy(LIVES, {"s": LIVES}, live_options=live, shadow_options=options) as running:
         await running.ask(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % SIGNED)
-        (told,) = await running.records()
+        (record,) = await running.records()
         to_live, to_shadow = running.live.received, running.shadows["s"].received
     assert b"GET %b&v=2 HTTP/1.1\r\n" % SIGNED.replace(b"&b=%20", b"") in to_live
     assert b"GET %b HTTP/1.1\r\n" % target in to_shadow
-    assert told.request.path == "/p;jsessionid=[redacted]/q"
-    assert told.request.query == (
+    assert record.request.path == "/p;jsessionid=[redacted]/q"
+    assert record.request.query == (
         "a=1&access_token=[redacted]&b=%20;sig=[redacted]&api%5Fkey=[redacted]&X-Amz-Signature=[redacted]"
         "&key=[redacted]&key=user:42&x=[redacted]&access_token=[redacted]"
     )
@@ -629,8 +631,8 @@ async def test_4_what_an_answer_repeats_of_a_redacted_request_reaches_the_caller
     kind = (b"Content-Type", b"application/json")
     # As FastAPI and MLflow say it; the shadow in a field too.
     lives = answer(b'{"detail": [{"input": %s, "ctx": ["%s", "%s"]}]}' % (body, tenant, name), kind, status=422)
-    said = b'{"message": "Failed to predict data \'  email\\n0  %s\' for %s"}' % (email, tenant)
-    shadows = {"a": answer(said, kind, (b"X-Echo", name), status=400)}
+    body = b'{"message": "Failed to predict data \'  email\\n0  %s\' for %s"}' % (email, tenant)
+    shadows = {"a": answer(body, kind, (b"X-Echo", name), status=400)}
     redact = {"json": ["/**/email"], "headers": ["X-Acme-*"], "query": ["e*"]}
     log = tmp_path / "log"
     async with proxy(lives, shadows, log={"path": str(log), "redact": redact}) as running:
@@ -641,15 +643,15 @@ async def test_4_what_an_answer_repeats_of_a_redacted_request_reaches_the_caller
         assert running.live.received.count(email) == 1
     (line,) = b"".join(path.read_bytes() for path in log.iterdir()).splitlines()
     assert not [secret for secret in (email, tenant, name) if secret in line]
-    told = json.loads(line)
+    record = json.loads(line)
     blank = "[redacted]"
-    assert told["request"]["body"] == {"people": [{"email": blank, "age": "x"}]}
-    assert told["request"]["headers"]["x_acme_tenant"] == blank
-    assert told["request"]["query"] == f"ename={blank}"
-    assert told["live"]["body"] == {
+    assert record["request"]["body"] == {"people": [{"email": blank, "age": "x"}]}
+    assert record["request"]["headers"]["x_acme_tenant"] == blank
+    assert record["request"]["query"] == f"ename={blank}"
+    assert record["live"]["body"] == {
         "detail": [{"input": {"people": [{"email": blank, "age": "x"}]}, "ctx": [blank, blank]}]
     }
-    shadow = told["shadows"]["a"]
+    shadow = record["shadows"]["a"]
     assert shadow["body"] == {"message": f"Failed to predict data '  email\n0  {blank}' for {blank}"}
     assert shadow["headers"]["x-echo"] == blank
     assert shadow["differences"] == [{"path": "", "kind": "status", "live": 422, "shadow": 400}]
@@ -666,7 +668,7 @@ async def under_load(live: Origin, requests: int) -> None:
 
 
 async def traffic(program: Program, callers: int, stop: asyncio.Event) -> tuple[list[str], list[str]]:
-    """Ask over kept connections until told to stop or to go; say which were answered, and which were sent and not."""
+    """Send requests over kept connections until stopped; return the answered ones and the sent but unanswered ones."""
     answered: list[str] = []
     unanswered: list[str] = []
     numbers = itertools.count()
@@ -706,9 +708,9 @@ async def test_3_7_sigterm_under_load_drops_no_request_and_every_one_is_in_the_l
     assert unanswered == []
     assert Counter(each.id for each in records) == Counter(answered)
     assert {each.live.outcome for each in records} == {Outcome.OK}
-    told = Counter(each.shadows["s"].outcome for each in records)
-    assert told.total() == len(answered)
-    assert set(told) <= FAULTS[fault][1] | {
+    totals = Counter(each.shadows["s"].outcome for each in records)
+    assert totals.total() == len(answered)
+    assert set(totals) <= FAULTS[fault][1] | {
         Outcome.LANE_FULL,
         Outcome.BREAKER_OPEN,
         Outcome.TIMEOUT,
@@ -716,7 +718,7 @@ async def test_3_7_sigterm_under_load_drops_no_request_and_every_one_is_in_the_l
         Outcome.SHUTDOWN,
     }
     if fault == "answers":
-        assert told[Outcome.OK] == len(shadow.requests)
+        assert totals[Outcome.OK] == len(shadow.requests)
 
 
 def is_last_line(torn: record.Unreadable) -> bool:

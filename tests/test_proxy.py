@@ -1,4 +1,4 @@
-"""The live path's own story: what it tells the mirror and the log of each way in which an exchange can go."""
+"""The live path: what the mirror and the log get for each way in which an exchange can end."""
 
 import asyncio
 
@@ -107,7 +107,7 @@ async def test_head_is_refused_without_a_body_and_the_connection_stays(proxy: St
 
 
 @pytest.mark.parametrize("end", ["answered", "live fails", "caller leaves"])
-async def test_whatever_ends_a_request_it_counts_as_under_way_no_more(proxy: StartProxy, end: str) -> None:
+async def test_however_a_request_ends_it_no_longer_counts_as_under_way(proxy: StartProxy, end: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         if end == "answered":

@@ -1,4 +1,4 @@
-"""The query: what is held back from a shadow, what the configuration changes, and that every other byte stays."""
+"""Queries: credentials are held back from shadows, the configuration's changes are made, every other byte stays."""
 
 import re
 from urllib.parse import unquote_plus
@@ -105,10 +105,10 @@ def test_what_is_left_are_the_other_pieces_in_their_order(query: str) -> None:
 
 
 @given(QUERIES)
-def test_the_log_redacts_what_a_shadow_is_not_asked(query: str) -> None:
-    told = Redaction().parameters(query)
+def test_the_log_redacts_the_parameters_that_a_shadow_does_not_get(query: str) -> None:
+    redacted = Redaction().parameters(query)
     held_back = len(re.split("[&;]", query)) - sum(map(is_keepable, re.split("[&;]", query)))
-    assert told.count(BLANK) == held_back
+    assert redacted.count(BLANK) == held_back
 
 
 def is_keepable(piece: str) -> bool:
@@ -116,7 +116,7 @@ def is_keepable(piece: str) -> bool:
 
 
 @given(st.text(st.sampled_from("?&;#a=1"), max_size=12))
-def test_a_query_that_nobody_edits_stays(query: str) -> None:
+def test_a_query_without_edits_stays(query: str) -> None:
     assert edit_query(query, lambda piece: piece) == query
 
 

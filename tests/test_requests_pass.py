@@ -83,7 +83,7 @@ async def test_nothing_is_invented(proxy: StartProxy) -> None:
         assert request.framing == "none"
 
 
-async def test_a_request_id_that_came_is_kept_and_one_that_did_not_is_made(proxy: StartProxy) -> None:
+async def test_a_request_id_is_kept_or_made_if_the_request_has_none(proxy: StartProxy) -> None:
     async with proxy() as running:
         reply = await running.ask(get(b"/", b"x-request-id: mine"))
         assert running.live.requests[0].all(b"x-request-id") == [b"mine"]
@@ -124,7 +124,7 @@ async def test_nor_does_a_shadow_get_them(proxy: StartProxy, lines: bytes) -> No
     assert [name for name, _ in sent.fields] == [b"Host", b"A", b"B", b"X-Request-ID", b"Via", b"X-Shadow-Request"]
 
 
-async def test_connection_cannot_name_away_what_the_message_hangs_on(proxy: StartProxy) -> None:
+async def test_connection_cannot_remove_the_fields_that_frame_a_message(proxy: StartProxy) -> None:
     raw = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: host, content-length, Via\r\nContent-Length: 3\r\n\r\nabc"
     async with proxy() as running:
         await running.ask(raw)
@@ -133,7 +133,7 @@ async def test_connection_cannot_name_away_what_the_message_hangs_on(proxy: Star
         assert len(request.all(b"host")) == len(request.all(b"via")) == 1
 
 
-async def test_connection_cannot_name_away_a_chunked_framing(proxy: StartProxy) -> None:
+async def test_connection_cannot_remove_a_chunked_framing(proxy: StartProxy) -> None:
     raw = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with proxy() as running:
         await running.ask(raw + chunk_of(b"abc") + b"0\r\n\r\n")
@@ -246,7 +246,7 @@ async def test_the_host_is_upstreams_the_callers_or_a_literal(
         (b"http://elsewhere.example?q", b"/?q"),
     ],
 )
-async def test_of_an_absolute_target_only_the_path_passes(proxy: StartProxy, target: bytes, sent: bytes) -> None:
+async def test_only_the_path_of_an_absolute_target_passes(proxy: StartProxy, target: bytes, sent: bytes) -> None:
     async with proxy() as running:
         await running.ask(get(target))
         assert running.live.requests[0].target == sent
@@ -305,7 +305,7 @@ async def test_http_1_0_may_keep_its_connection(proxy: StartProxy) -> None:
 # Expect, pipelining, Upgrade.
 
 
-async def test_a_caller_that_expects_leave_gets_it_and_live_is_not_asked(proxy: StartProxy) -> None:
+async def test_a_caller_that_expects_100_continue_gets_it_from_the_proxy(proxy: StartProxy) -> None:
     async with proxy() as running, await running.caller() as caller:
         raw = post(b"abc", b"Expect: 100-continue")
         await caller.send(raw[:-3])
@@ -315,7 +315,7 @@ async def test_a_caller_that_expects_leave_gets_it_and_live_is_not_asked(proxy: 
         assert running.live.requests[0].body == b"abc"
 
 
-async def test_a_caller_that_sends_without_waiting_for_leave_is_answered_once(proxy: StartProxy) -> None:
+async def test_a_caller_that_does_not_wait_for_100_continue_is_answered_once(proxy: StartProxy) -> None:
     async with proxy() as running, await running.caller() as caller:
         await caller.send(post(b"abc", b"Expect: 100-continue"))
         statuses = [(await caller.answer()).status]
@@ -326,12 +326,12 @@ async def test_a_caller_that_sends_without_waiting_for_leave_is_answered_once(pr
 
 
 @pytest.mark.parametrize("raw", [post(b"", b"Expect: 100-continue"), b"GET" + post(b"", b"Expect: 100-continue")[4:]])
-async def test_nobody_is_given_leave_to_send_nothing(proxy: StartProxy, raw: bytes) -> None:
+async def test_no_100_continue_is_sent_for_a_request_without_a_body(proxy: StartProxy, raw: bytes) -> None:
     async with proxy() as running:
         assert (await running.ask(raw)).status == 200
 
 
-async def test_http_1_0_is_never_given_leave(proxy: StartProxy) -> None:
+async def test_http_1_0_never_gets_100_continue(proxy: StartProxy) -> None:
     async with proxy() as running, await running.caller() as caller:
         raw = post(b"abc", b"Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
         await caller.send(raw[:-3])
@@ -398,7 +398,7 @@ async def test_an_offer_to_upgrade_to_h2c_is_declined_and_its_body_kept(
         assert not {name.lower() for name, _ in first.fields} & {b"upgrade", b"connection", b"http2-settings"}
 
 
-async def test_an_offer_to_upgrade_to_websocket_is_refused_and_the_connection_stays_in_step(proxy: StartProxy) -> None:
+async def test_an_offer_to_upgrade_to_websocket_is_rejected_and_the_connection_stays_in_step(proxy: StartProxy) -> None:
     async with proxy() as running, await running.caller() as caller:
         lines = (
             b"Connection: Upgrade",
@@ -412,7 +412,7 @@ async def test_an_offer_to_upgrade_to_websocket_is_refused_and_the_connection_st
         assert (await caller.ask(get())).status == 200
 
 
-async def test_a_caller_refused_before_it_had_leave_to_send_is_closed_for_it_may_send_or_not(proxy: StartProxy) -> None:
+async def test_a_caller_rejected_before_100_continue_is_closed_as_it_may_send_or_not(proxy: StartProxy) -> None:
     async with proxy() as running, await running.caller() as caller:
         await caller.send(post(b"abc", b"Expect: 100-continue", b"Upgrade: websocket")[:-3])
         reply = await caller.answer()

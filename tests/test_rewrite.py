@@ -1,4 +1,4 @@
-"""What is rewritten for a shadow is the place that is named, and not a byte beside it."""
+"""Only the named value is rewritten for a shadow, and no byte beside it."""
 
 import gzip
 import json
@@ -94,7 +94,7 @@ def test_several_values_are_replaced_whatever_their_lengths() -> None:
     assert rewritten(b'{"b":[1,2,3],"a":1,"z":0}', values) == b'{"b":{"c":null},"a":"much longer than before","z":0}'
 
 
-def test_depth_is_no_matter() -> None:
+def test_a_value_is_replaced_at_any_depth() -> None:
     deep = b"[" * 1000 + b"]" * 1000
     assert rewritten(b'{"d":' + deep + b',"model":0}', {"/model": 1}) == b'{"d":' + deep + b',"model":1}'
 
@@ -113,7 +113,7 @@ def test_a_coded_body_is_sent_plain_once_it_is_changed_and_as_it_is_otherwise(co
     assert Rewrite.of({}, {"/absent": "new"}).apply_values(fields, body) == (fields, body)
 
 
-def test_what_tells_of_the_bytes_of_a_changed_body_goes() -> None:
+def test_fields_that_describe_the_bytes_of_a_changed_body_are_removed() -> None:
     stale = [
         (b"Content-MD5", b"x"),
         (b"content-digest", b"sha-256=:x:"),
@@ -148,7 +148,7 @@ CODED = [(b"Content-Encoding", b"gzip")]
         (CODED, gzip.compress(b'{"model":1}' * 100)[:30], "not JSON"),
     ],
 )
-def test_a_body_that_cannot_be_searched_is_told_of(fields: Any, body: bytes, why: str) -> None:
+def test_a_body_that_cannot_be_searched_raises_the_reason(fields: Any, body: bytes, why: str) -> None:
     with pytest.raises(NotRead, match=why):
         Rewrite.of({}, {"/model": "new"}).apply_values(fields, body)
     assert Rewrite.of({}, {}).apply_values(fields, body) == (fields, body)
@@ -186,7 +186,7 @@ def put(document: Any, pointer: str, value: Any) -> Any:
 
 
 @given(st.data(), DOCUMENTS, st.sampled_from([None, 0, 2, "\t"]))
-def test_it_does_what_parsing_and_writing_again_would(data: st.DataObject, document: Any, indent: Any) -> None:
+def test_rewriting_equals_parsing_changing_and_writing_again(data: st.DataObject, document: Any, indent: Any) -> None:
     pointer = data.draw(st.sampled_from(places(document)))
     body = json.dumps(document, indent=indent).encode()
     assert orjson.loads(rewritten(body, {pointer: ["new"]})) == put(document, pointer, ["new"])

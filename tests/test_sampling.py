@@ -1,4 +1,4 @@
-"""Who is chosen: by the key alone, alike for every shadow and replica, a smaller share within a larger one."""
+"""Requests are chosen by their key alone, alike for every shadow and replica, a smaller share within a larger one."""
 
 import gzip
 import random
@@ -36,7 +36,7 @@ def test_a_bucket_is_within_0_and_100(salt: str, key: str) -> None:
 
 
 def test_the_last_bucket_is_below_100_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else `percent: 100` would leave out one key in 2^53, and nobody would ever find out why."""
+    """Else `percent: 100` would leave out one key in 2^53, and nobody could explain it."""
 
     class Highest:
         def __init__(self, *_: object, **__: object) -> None:
@@ -115,10 +115,10 @@ def test_another_salt_chooses_others() -> None:
         ("json:/deep", [], b'{"deep":%b%b}' % (b"[" * 400, b"]" * 400), "[" * 400 + "]" * 400),
     ],
 )
-def test_the_key_is_what_of_a_request_decides(
+def test_the_key_alone_decides_a_requests_position(
     key: str, fields: list[tuple[bytes, bytes]], body: bytes, stands_for: str
 ) -> None:
-    """Where a request has no such key its ID decides."""
+    """If a request has no such key its ID decides."""
     assert sampler(key, "s")(request(*fields, body=body)) == bucket("s", stands_for)
 
 
@@ -160,7 +160,7 @@ def test_a_pointer_is_read_as_rfc_6901_says(pointer: str, tokens: tuple[str, ...
         (["POST"], ["/v1/*"], {"X-Team": "search", "X-Twice": "c"}, False),  # and all conditions hold
     ],
 )
-def test_a_match_asks_for_method_path_and_headers(
+def test_a_match_checks_method_path_and_headers(
     methods: list[str], paths: list[str], headers: dict[str, str], matches: bool
 ) -> None:
     asked = request(
@@ -207,13 +207,13 @@ def test_no_bytes_stop_a_match_or_a_key(target: bytes, value: bytes, body: bytes
         ({"/a": "x"}, b'{"a":"y","a":"x"}', True),  # the last of two, as parsers mean it
     ],
 )
-def test_a_match_asks_for_values_in_the_json(places: dict[str, str], body: bytes, matches: bool) -> None:
+def test_a_match_checks_values_in_the_json(places: dict[str, str], body: bytes, matches: bool) -> None:
     assert Match.of([], [], {}, places)(request(body=body)) is matches
     if len(places) == 1:
         assert Match.of([], [], {}, unless=Unless.of(json=places))(request(body=body)) is not matches
 
 
-def test_a_coded_body_is_looked_into_within_the_bounds() -> None:
+def test_a_coded_body_is_read_within_the_bounds() -> None:
     asks = Match.of([], [], {}, {"/a": "x"})
     coded = (b"Content-Encoding", b"gzip")
     assert asks.reason_not_chosen(request(coded, body=gzip.compress(b'{"a":"x"}'))) is None
@@ -234,14 +234,14 @@ def test_a_coded_body_is_looked_into_within_the_bounds() -> None:
     ],
     ids=["empty", "no json", "unknown coding", "long", "many values", "not whole"],
 )
-def test_what_cannot_be_read_is_told_from_what_is_no_json(asked: Request, passed: NotChosen) -> None:
+def test_an_unread_body_is_distinguished_from_one_that_is_not_json(asked: Request, passed: NotChosen) -> None:
     assert Match.of([], [], {}, {"/a": "x"}).reason_not_chosen(asked) is passed
     unless = Match.of([], [], {}, unless=Unless.of(json={"/a": "x"})).reason_not_chosen(asked)
     assert unless is (None if passed is NotChosen.MATCH else NotChosen.UNREAD_BODY)
 
 
 @pytest.mark.source
-def test_a_body_is_read_once_for_all_who_ask_and_not_at_all_where_nobody_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_is_parsed_once_however_often_it_is_needed_and_only_if_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
     def counting(fields: object, body: bytes) -> object:
@@ -266,7 +266,7 @@ def test_no_body_stops_a_match(body: bytes, pointer: str) -> None:
         assert match.reason_not_chosen(request(body=body)) in (None, NotChosen.MATCH, NotChosen.UNREAD_BODY)
 
 
-def test_the_end_of_an_array_is_no_place() -> None:
+def test_the_end_of_an_array_is_no_value() -> None:
     with pytest.raises(LookupError):
         value_at([1], ("-",))
 
@@ -278,8 +278,8 @@ def test_the_end_of_an_array_is_no_place() -> None:
 def test_few_keys_among_many_requests_are_found_at_the_end_of_a_window(keys: int, few: int | None) -> None:
     watched = KeyRepeats()
     for _ in range(3):
-        said = [watched.add(float(number % keys)) for number in range(WINDOW)]
-        assert said == [None] * (WINDOW - 1) + [few]
+        returned = [watched.add(float(number % keys)) for number in range(WINDOW)]
+        assert returned == [None] * (WINDOW - 1) + [few]
     assert (watched.first, watched.again) == (3 * keys, 3 * (WINDOW - keys))
 
 

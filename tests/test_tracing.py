@@ -1,4 +1,4 @@
-"""A collector is told of each leg as it was, under the trace that the caller began, at no request's cost."""
+"""A collector gets a span for each leg, in the caller's trace, and no request is delayed or lost for it."""
 
 import gzip
 import logging
@@ -61,12 +61,12 @@ def of(exchange: Exchange, verdicts: Mapping[str, Verdict] | None = None) -> dic
     return {span.name: span for span in spans(exchange, verdicts or {}, PLACES)}
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- what a span holds ------------------------------------------------------------------------------------------------
 
 
-def test_a_leg_is_told_by_the_semantic_conventions() -> None:
-    told = of(exchange(a=reply(404, began_ms=250.0)), {"a": Verdict.MISMATCH})["POST a"]
-    assert told.attributes == {
+def test_a_span_follows_the_semantic_conventions() -> None:
+    span = of(exchange(a=reply(404, began_ms=250.0)), {"a": Verdict.MISMATCH})["POST a"]
+    assert span.attributes == {
         "http.request.method": "POST",
         "http.request.body.size": 2,
         "url.full": "https://[::1]/v2/p",
@@ -80,47 +80,47 @@ def test_a_leg_is_told_by_the_semantic_conventions() -> None:
         "shadowproxy.shadow": "a",
         "shadowproxy.verdict": "mismatch",
     }
-    assert (told.begin, told.end) == (AT + 250_000_000, AT + 254_000_000)
-    assert told.sent
+    assert (span.begin, span.end) == (AT + 250_000_000, AT + 254_000_000)
+    assert span.sent
 
 
-def test_no_query_no_field_no_body_and_no_credential_is_told() -> None:
-    told = of(exchange((b"Authorization", b"s3cret"), a=reply(), control=reply()))
-    assert "s3cret" not in repr(told)
-    assert told["POST live"].attributes["url.full"] == "http://model-v1:8000/base/v1/p"
+def test_a_span_holds_no_query_no_field_no_body_and_no_credential() -> None:
+    span = of(exchange((b"Authorization", b"s3cret"), a=reply(), control=reply()))
+    assert "s3cret" not in repr(span)
+    assert span["POST live"].attributes["url.full"] == "http://model-v1:8000/base/v1/p"
 
 
 def test_an_answer_without_fault_has_no_error() -> None:
-    told = of(exchange())["POST live"]
-    assert told.error is None
-    assert "error.type" not in told.attributes
-    assert "shadowproxy.shadow" not in told.attributes
+    span = of(exchange())["POST live"]
+    assert span.error is None
+    assert "error.type" not in span.attributes
+    assert "shadowproxy.shadow" not in span.attributes
 
 
-def test_a_failure_is_told_by_its_outcome_and_with_what_had_come() -> None:
+def test_a_failures_span_has_its_outcome_and_the_part_of_the_answer_that_came() -> None:
     failure = Failure(Outcome.INCOMPLETE, "cut off", 7.0, reply(200), began_ms=1.0)
-    told = of(exchange(live=failure))["POST live"]
-    assert (told.attributes["error.type"], told.error) == ("incomplete", "cut off")
-    assert told.attributes["http.response.status_code"] == 200
-    assert (told.begin, told.end) == (AT + 1_000_000, AT + 8_000_000)
+    span = of(exchange(live=failure))["POST live"]
+    assert (span.attributes["error.type"], span.error) == ("incomplete", "cut off")
+    assert span.attributes["http.response.status_code"] == 200
+    assert (span.begin, span.end) == (AT + 1_000_000, AT + 8_000_000)
 
 
-def test_a_shadow_that_was_not_asked_has_a_span_without_length() -> None:
-    told = of(exchange(a=Skipped(Outcome.LANE_FULL, "too many")))["POST a"]
-    assert (told.begin, told.end, told.sent) == (AT, AT, False)
-    assert told.attributes["error.type"] == "lane_full"
+def test_a_skipped_shadow_has_a_span_without_duration() -> None:
+    span = of(exchange(a=Skipped(Outcome.LANE_FULL, "too many")))["POST a"]
+    assert (span.begin, span.end, span.sent) == (AT, AT, False)
+    assert span.attributes["error.type"] == "lane_full"
 
 
-def test_live_asked_again_is_told_as_control() -> None:
-    told = of(exchange(control=reply()))["POST control"]
-    assert told.attributes["shadowproxy.shadow"] == "control"
+def test_the_control_leg_has_a_span_named_control() -> None:
+    span = of(exchange(control=reply()))["POST control"]
+    assert span.attributes["shadowproxy.shadow"] == "control"
 
 
 def test_a_live_system_that_is_a_fixed_answer_has_a_path_and_no_address() -> None:
-    (told,) = spans(exchange(), {}, {})
-    assert told.attributes["url.path"] == "/v1/p"
-    assert {"url.full", "server.address", "server.port"} & set(told.attributes) == set()
-    assert not told.sent
+    (span,) = spans(exchange(), {}, {})
+    assert span.attributes["url.path"] == "/v1/p"
+    assert {"url.full", "server.address", "server.port"} & set(span.attributes) == set()
+    assert not span.sent
 
 
 @pytest.mark.parametrize(
@@ -137,13 +137,13 @@ def test_a_live_system_that_is_a_fixed_answer_has_a_path_and_no_address() -> Non
         ("GET", b"/a b\xff%20;x", "GET live", {"url.full": "http://model-v1:8000/base/a%20b%FF%20;x"}),
     ],
 )
-def test_odd_requests_are_told_too(method: str, target: bytes, name: str, attributes: dict[str, str]) -> None:
-    (told,) = spans(Exchange(request(method=method, target=target), reply(), {}), {}, PLACES)
-    assert told.name == name
-    assert attributes.items() <= told.attributes.items()
+def test_odd_requests_have_spans_too(method: str, target: bytes, name: str, attributes: dict[str, str]) -> None:
+    (span,) = spans(Exchange(request(method=method, target=target), reply(), {}), {}, PLACES)
+    assert span.name == name
+    assert attributes.items() <= span.attributes.items()
 
 
-# --- whether anything is told ----------------------------------------------------------------------------------------
+# --- whether spans are sent ------------------------------------------------------------------------------------------
 
 AT_ALL = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -161,16 +161,16 @@ AT_ALL = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
         ({**AT_ALL, "OTEL_SDK_DISABLED": "false"}, True),
     ],
 )
-def test_the_environment_decides_whether_spans_are_told(environment: dict[str, str], expected: bool) -> None:
+def test_the_environment_decides_whether_spans_are_sent(environment: dict[str, str], expected: bool) -> None:
     assert wanted(environment) is expected
 
 
-def test_an_exporter_that_is_not_known_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_exporter_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert not wanted({**AT_ALL, "OTEL_TRACES_EXPORTER": "zipkin"})
     assert caplog.messages == ['OTEL_TRACES_EXPORTER: "zipkin" is unknown here; otlp and none are known']
 
 
-def test_without_the_extra_one_line_says_how_to_install_it(
+def test_without_the_extra_one_line_names_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(*next(iter(AT_ALL.items())))
@@ -182,7 +182,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
     assert line.endswith("pip install '.[otel]' in a checkout installs it")
 
 
-def test_what_cannot_be_set_up_is_said_and_stops_nothing(
+def test_a_failed_setup_is_logged_and_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(instance: str, collector: str | None) -> Tracer:
@@ -195,7 +195,7 @@ def test_what_cannot_be_set_up_is_said_and_stops_nothing(
 
 
 @pytest.mark.slow
-def test_opentelemetry_is_not_imported_unless_it_is_asked_for() -> None:
+def test_opentelemetry_is_imported_only_if_the_environment_asks_for_it() -> None:
     script = (
         "import sys, shadowproxy.serve.run; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
@@ -207,7 +207,7 @@ def test_opentelemetry_is_not_imported_unless_it_is_asked_for() -> None:
 
 @dataclass
 class Collector:
-    """A receiver of OTLP over HTTP: keeps what it is sent, and answers as it was told to."""
+    """A receiver of OTLP over HTTP: keeps what it is sent, and gives the answer that it was made with."""
 
     url: str
     status: int = 200
@@ -267,7 +267,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     thread.join()
 
 
-def told(*exchanges: Exchange, verdicts: Mapping[str, Verdict] | None = None) -> None:
+def send_spans(*exchanges: Exchange, verdicts: Mapping[str, Verdict] | None = None) -> None:
     tracer = open_tracer("host/0", os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     for each in exchanges:
         tracer.send(each, verdicts or {}, PLACES)
@@ -279,7 +279,7 @@ def traceparent(flags: str = "01", trace: str = TRACE) -> Field:
 
 
 def test_live_and_shadow_are_children_of_the_callers_span(collector: Collector) -> None:
-    told(exchange(traceparent(), (b"tracestate", b"v=1"), a=reply(500)), verdicts={"a": Verdict.INCOMPARABLE})
+    send_spans(exchange(traceparent(), (b"tracestate", b"v=1"), a=reply(500)), verdicts={"a": Verdict.INCOMPARABLE})
     live, shadow = collector.spans
     assert [span.name for span in (live, shadow)] == ["POST live", "POST a"]
     for span in (live, shadow):
@@ -294,14 +294,14 @@ def test_live_and_shadow_are_children_of_the_callers_span(collector: Collector) 
     assert (live.start_time_unix_nano, live.end_time_unix_nano) == (AT, AT + 4_000_000)
 
 
-def test_the_span_that_a_shadow_is_sent_is_the_one_that_is_told(collector: Collector) -> None:
+def test_the_span_id_that_a_shadow_gets_is_the_one_that_the_collector_gets(collector: Collector) -> None:
     sent, _ = fields_for_shadow([traceparent()], "a", credentials=False, record=RECORD)
-    told(exchange(traceparent(), a=reply()))
+    send_spans(exchange(traceparent(), a=reply()))
     assert sent[0][1].decode() == f"00-{TRACE}-{collector.spans[1].span_id.hex()}-00"
 
 
-def test_what_the_caller_does_not_sample_is_not_told(collector: Collector) -> None:
-    told(exchange(traceparent("00"), a=reply()), exchange(traceparent("01", trace="1" * 32)))
+def test_a_trace_that_the_caller_does_not_sample_is_not_sent(collector: Collector) -> None:
+    send_spans(exchange(traceparent("00"), a=reply()), exchange(traceparent("01", trace="1" * 32)))
     assert [span.trace_id.hex() for span in collector.spans] == ["1" * 32]
 
 
@@ -309,7 +309,7 @@ def test_what_the_caller_does_not_sample_is_not_told(collector: Collector) -> No
     "fields", [[], [(b"traceparent", b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01")], [traceparent(), traceparent()]]
 )
 def test_a_request_without_a_trace_begins_one_with_live_as_its_root(collector: Collector, fields: list[Field]) -> None:
-    told(exchange(*fields, a=reply(), control=reply()))
+    send_spans(exchange(*fields, a=reply(), control=reply()))
     live, shadow, control = collector.spans
     assert live.parent_span_id == b""
     assert shadow.parent_span_id == control.parent_span_id == live.span_id
@@ -320,48 +320,48 @@ def test_traces_begun_here_are_sampled_evenly(collector: Collector, monkeypatch:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
     records = [f"019c0000-0000-7000-8000-{number:012x}" for number in range(1000)]
-    told(*(exchange(record=record) for record in records))
+    send_spans(*(exchange(record=record) for record in records))
     assert 190 <= len(collector.spans) <= 310  # 250, and four standard deviations either way
 
 
-def test_the_collector_is_told_who_speaks_and_the_environment_may_say_it_better(
+def test_the_collector_gets_the_services_name_which_the_environment_may_replace(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told(exchange())
+    send_spans(exchange())
     assert collector.resource["service.name"] == "shadowproxy"
     assert collector.resource["service.instance.id"] == "host/0"
     collector.heard.clear()
     monkeypatch.setenv("OTEL_SERVICE_NAME", "shadow-of-api")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.instance.id=pod-1")
-    told(exchange())
+    send_spans(exchange())
     named = {"service.name": "shadow-of-api", "deployment.environment.name": "test", "service.instance.id": "pod-1"}
     assert named.items() <= collector.resource.items()
 
 
-def test_it_is_said_where_spans_go_and_no_credential(
+def test_the_collectors_address_is_logged_without_its_credentials(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "shadowproxy")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.replace("//", "//user:s3cret@"))
-    told(exchange())
+    send_spans(exchange())
     assert caplog.messages[0] == f"sending spans to {collector.url}"
     assert len(collector.spans) == 1
 
 
-def test_a_shadow_that_was_not_asked_is_no_client_span(collector: Collector) -> None:
-    told(exchange(a=Skipped(Outcome.PAUSED, "paused")))
+def test_a_skipped_shadow_has_no_client_span(collector: Collector) -> None:
+    send_spans(exchange(a=Skipped(Outcome.PAUSED, "paused")))
     assert [span.kind for span in collector.spans] == [CLIENT, INTERNAL]
 
 
 # --- a collector that is not well ------------------------------------------------------------------------------------
 
 
-def test_a_collector_that_refuses_is_told_of_once_and_not_for_every_batch(
+def test_a_collector_that_rejects_spans_is_logged_once_and_not_for_every_batch(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
     collector.status = 404
-    told(exchange(), exchange(), exchange())
+    send_spans(exchange(), exchange(), exchange())
     lines = [line for line in caplog.messages if "code: 404" in line]
     assert len(lines) == 2
     assert re.fullmatch(r"OpenTelemetry reports 2 times: Failed to export .*batch code: 404, reason: .*", lines[1])
@@ -394,23 +394,23 @@ def test_a_collector_that_hangs_holds_up_neither_spans_nor_the_end(
             assert not thread.is_alive()
 
 
-def test_what_the_library_says_of_variables_is_not_quoted(
+def test_the_sdks_messages_are_logged_without_variables(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization s3cret")
-    told(exchange())
+    send_spans(exchange())
     assert len(caplog.messages) >= 1
     assert not any("s3cret" in line for line in caplog.messages)
 
 
-def test_what_the_library_says_without_its_values_is_a_sentence(
+def test_the_sdks_messages_without_their_values_are_sentences(
     collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told(exchange())
+    send_spans(exchange())
     library = logging.getLogger("opentelemetry.sdk.trace")
     library.error("Unable to parse value for %s as integer, %5.1f%%", "NAME", 1.0)
-    said = [line.partition(": ")[2] for line in caplog.messages if line.startswith("OpenTelemetry reports")]
-    assert "Unable to parse value for ... as integer, ...%" in said
+    messages = [line.partition(": ")[2] for line in caplog.messages if line.startswith("OpenTelemetry reports")]
+    assert "Unable to parse value for ... as integer, ...%" in messages
 
 
 def test_spans_that_cannot_be_made_cost_a_line_and_nothing_else(
@@ -420,7 +420,7 @@ def test_spans_that_cannot_be_made_cost_a_line_and_nothing_else(
         raise RuntimeError
 
     monkeypatch.setattr(otlp, "spans", fail)
-    told(exchange(), exchange(), exchange())
+    send_spans(exchange(), exchange(), exchange())
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
         "making spans failed; request r-1",
         "making spans failed 2 times; request r-1",
@@ -431,7 +431,7 @@ def test_a_collector_that_speaks_grpc_only_is_warned_of(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-    told(exchange())
+    send_spans(exchange())
     assert any(line.endswith("not by grpc") for line in caplog.messages)
     assert len(collector.spans) == 1
 
@@ -443,7 +443,7 @@ JSON = (b"Content-Type", b"application/json")
 
 
 @pytest.mark.slow
-async def test_the_program_tells_a_collector_of_both_legs(collector: Collector, tmp_path: Path) -> None:
+async def test_the_program_sends_a_collector_both_legs(collector: Collector, tmp_path: Path) -> None:
     async with (
         Origin(answer(b'{"p":1}', JSON)) as live,
         Origin(answer(b'{"p":2}', JSON)) as shadow,
@@ -454,19 +454,19 @@ async def test_the_program_tells_a_collector_of_both_legs(collector: Collector, 
         await program.ask(ASKED % (field + b"\r\n"))
         assert await program.stop() == 0
         after = time.time_ns()
-    told = {span.name: span for span in collector.spans}
-    assert set(told) == {"POST live", "POST a"}
-    for span in told.values():
+    by_name = {span.name: span for span in collector.spans}
+    assert set(by_name) == {"POST live", "POST a"}
+    for span in by_name.values():
         assert (span.trace_id.hex(), span.parent_span_id.hex(), span.kind) == (TRACE, CALLER, CLIENT)
         assert before <= span.start_time_unix_nano < span.end_time_unix_nano <= after
-    of_shadow = attributes(told["POST a"].attributes)
+    of_shadow = attributes(by_name["POST a"].attributes)
     assert of_shadow["url.full"] == f"{shadow.url}/v1/p"
     assert (of_shadow["server.address"], of_shadow["server.port"]) == ("127.0.0.1", shadow.port)
     assert (of_shadow["shadowproxy.verdict"], of_shadow["shadowproxy.request_id"]) == ("mismatch", "r-1")
     assert of_shadow["shadowproxy.record"] == program.records()[0].record
-    # Live is sent what the caller sent; the shadow the span that was told, and no wish to be recorded.
+    # Live gets the caller's field; the shadow gets its own span's ID, not sampled.
     assert field in live.received
-    assert f"traceparent: 00-{TRACE}-{told['POST a'].span_id.hex()}-00\r\n".encode() in shadow.received
+    assert f"traceparent: 00-{TRACE}-{by_name['POST a'].span_id.hex()}-00\r\n".encode() in shadow.received
     assert "s3cret" not in str(collector.heard)
 
 

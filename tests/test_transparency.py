@@ -1,4 +1,4 @@
-"""docs/transparency.md names a test for what it says, and each of them is there."""
+"""Every test that docs/transparency.md names exists."""
 
 import re
 from pathlib import Path
