@@ -54,9 +54,9 @@ SOCKET = Access(None)
 def test_the_table_holds(
     access: Access, kind: Kind, fields: list[tuple[bytes, bytes]], refused: tuple[int, str] | None
 ) -> None:
-    refusal = access.refusal(kind, fields)
-    assert (refusal and (refusal.status, refusal.reason)) == refused
-    assert refusal is None or len(refusal.detail) > 40
+    error = access.error(kind, fields)
+    assert (error and (error.status, error.reason)) == refused
+    assert error is None or len(error.detail) > 40
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_the_table_holds(
     ],
 )
 def test_a_host_is_an_address_or_a_name_of_ones_own(host: bytes, known: bool) -> None:
-    refusal = Access("ops.internal").refusal(Kind.STATE, [(b"host", host)])
-    assert (refusal is None) == known
+    error = Access("ops.internal").error(Kind.STATE, [(b"host", host)])
+    assert (error is None) == known
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_a_host_is_an_address_or_a_name_of_ones_own(host: bytes, known: bool) ->
     ],
 )
 def test_only_where_nobody_from_elsewhere_gets_to_is_loopback(host: str | None, loopback: bool) -> None:
-    refusal = Access(host).refusal(Kind.PRIVATE, HERE)
-    assert (refusal is None) == loopback
+    error = Access(host).error(Kind.PRIVATE, HERE)
+    assert (error is None) == loopback
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_only_where_nobody_from_elsewhere_gets_to_is_loopback(host: str | None, 
     ],
 )
 def test_a_bearer_is_right_or_it_is_not(value: str, right: bool) -> None:
-    refusal = TOKENED.refusal(Kind.PRIVATE, [*HERE, (b"authorization", value.encode())])
-    assert (refusal is None) == right
+    error = TOKENED.error(Kind.PRIVATE, [*HERE, (b"authorization", value.encode())])
+    assert (error is None) == right
 
 
 def test_the_token_is_in_no_repr() -> None:

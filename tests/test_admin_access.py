@@ -127,7 +127,7 @@ async def test_a_wrong_token_by_a_unix_socket_is_refused_and_told_too(
     ):
         refused = await admin.get("/config", headers={"Authorization": "Bearer guessed"})
         assert reason(refused) == (401, "token_wrong")
-    assert "now by a Unix socket" in caplog.text
+    assert "last by a Unix socket" in caplog.text
 
 
 async def test_a_form_on_another_site_can_change_nothing(proxy: StartProxy) -> None:

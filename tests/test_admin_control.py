@@ -222,7 +222,7 @@ async def test_a_path_or_method_that_there_is_not_is_told_in_json(proxy: StartPr
 
 
 async def test_a_body_is_bounded_in_length_and_in_time(proxy: StartProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shadowproxy.serve.admin.app.BODY_WITHIN", 0.05)
+    monkeypatch.setattr("shadowproxy.serve.admin.app.BODY_TIMEOUT", 0.05)
 
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
         long = await admin.put("/shadows/a/percent", headers=MARK, content=b" " * 5000)
@@ -268,7 +268,7 @@ async def test_who_connects_and_asks_nothing_shuts_nobody_out(
         assert len(full) == 3  # the 1st, 2nd and 4th of seven
 
 
-async def test_callerss_are_not_closed_for_room(proxy: StartProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listeners_are_not_closed_for_room(proxy: StartProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
         monkeypatch.setattr("shadowproxy.serve.admin.app.LIMITS", replace(LIMITS, connections=1))
         async with admin.stream("GET", "/events") as events:
@@ -346,7 +346,7 @@ async def test_events_come_as_server_sent_events_and_end_when_it_stops(proxy: St
         assert all(line.startswith(("event: overview", "data: {")) or not line for line in rest)
 
 
-async def test_callerss_go_on_being_told_while_it_drains(proxy: StartProxy) -> None:
+async def test_listeners_go_on_being_told_while_it_drains(proxy: StartProxy) -> None:
     gate = asyncio.Event()
 
     async def slow(peer: Peer) -> None:

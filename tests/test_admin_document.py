@@ -64,8 +64,8 @@ async def test_every_path_that_is_told_of_is_there_and_asks_for_what_the_guide_s
 
 def test_the_guide_tells_every_reason_for_a_refusal() -> None:
     room = Path(openapi.__file__).parent
-    source = (room / "admin.py").read_text() + (room / "access.py").read_text()
-    refusals = set(re.findall(r'(?:Refusal|Refused)\(\s*(\d{3}),\s*"(\w+)"', source))
+    source = (room / "app.py").read_text() + (room / "access.py").read_text()
+    refusals = set(re.findall(r'(?:AdminError|Rejected)\(\s*(\d{3}),\s*"(\w+)"', source))
     rows = re.findall(r"^\| (\d{3}) \| ([^|]*) \|", GUIDE, re.MULTILINE)
     assert {(status, reason) for status, reasons in rows for reason in re.findall(r"`(\w+)`", reasons)} == refusals
     assert refusals

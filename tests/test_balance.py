@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from shadowproxy.serve.callers import balance
-from shadowproxy.serve.callers.balance import Board, Taking, shared_memory
+from shadowproxy.serve.callers.balance import Acceptor, Board, shared_memory
 
 
 @contextmanager
@@ -88,19 +88,19 @@ class Listening:
         self.memory = shared_memory(workers)
         self.board = Board(self.memory, workers)
         self.open: list[set[Open]] = [set() for _ in range(workers)]
-        self.taking = [self._taking(each, number) for number, each in enumerate(sockets)]
+        self.acceptors = [self._acceptor(each, number) for number, each in enumerate(sockets)]
         self.callers = ExitStack()
         self.closed = 0  # so many were closed by the test
 
-    def _taking(self, listening: socket.socket, number: int) -> Taking:
+    def _acceptor(self, listening: socket.socket, number: int) -> Acceptor:
         among = self.open[number]
-        return Taking(listening, self.board, number, protocol=lambda: Open(among), open_now=lambda: len(among))
+        return Acceptor(listening, self.board, number, protocol=lambda: Open(among), count_open=lambda: len(among))
 
     async def __aenter__(self) -> "Listening":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for each in self.taking[self.closed :]:
+        for each in self.acceptors[self.closed :]:
             await each.close()
         for connection in [each for among in self.open for each in among]:
             connection.transport.close()
@@ -122,7 +122,7 @@ class Listening:
 
 async def test_a_burst_of_connections_is_shared_out_evenly() -> None:
     async with Listening(2) as listening:
-        for each in listening.taking:
+        for each in listening.acceptors:
             each.start()
         listening.connect(16)
         assert await listening.wait_open(16) == [8, 8]
@@ -131,17 +131,17 @@ async def test_a_burst_of_connections_is_shared_out_evenly() -> None:
 async def test_a_worker_that_has_fewer_gets_what_comes() -> None:
     async with Listening(2) as listening:
         listening.board.note_gone(1)
-        listening.taking[0].start()
+        listening.acceptors[0].start()
         listening.connect(6)
         assert await listening.wait_open(6) == [6, 0]
-        listening.taking[1].start()
+        listening.acceptors[1].start()
         listening.connect(6)
         assert await listening.wait_open(12) == [6, 6]
 
 
 async def test_what_is_left_to_a_worker_that_hangs_is_taken_all_the_same() -> None:
     async with Listening(2) as listening:
-        listening.taking[0].start()  # the other has none, and never takes any
+        listening.acceptors[0].start()  # the other has none, and never accepts any
         listening.connect(5)
         assert await listening.wait_open(5) == [5, 0]
 
@@ -149,7 +149,7 @@ async def test_what_is_left_to_a_worker_that_hangs_is_taken_all_the_same() -> No
 async def test_closing_takes_what_waits_and_nobody_can_connect_then() -> None:
     async with Listening(1) as listening:
         listening.connect(3)
-        await listening.taking[0].close()
+        await listening.acceptors[0].close()
         listening.closed = 1
         assert len(listening.open[0]) == 3
         with pytest.raises(ConnectionError):
@@ -159,7 +159,7 @@ async def test_closing_takes_what_waits_and_nobody_can_connect_then() -> None:
 async def test_where_the_system_refuses_it_is_told_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(balance, "AGAIN", 0.01)
+    monkeypatch.setattr(balance, "RETRY", 0.01)
     async with Listening(1) as listening:
 
         class Full:
@@ -180,10 +180,10 @@ async def test_where_the_system_refuses_it_is_told_and_tried_again(
             def close(self) -> None:
                 real.close()
 
-        taking = listening.taking[0]
-        real, full = taking._listening, Full()
-        taking._listening = full  # type: ignore[assignment]
-        taking.start()
+        acceptor = listening.acceptors[0]
+        real, full = acceptor._listening, Full()
+        acceptor._listening = full  # type: ignore[assignment]
+        acceptor.start()
         listening.connect(1)
         assert await listening.wait_open(1) == [1]
-        assert "no connection can be taken: Too many open files" in caplog.text
+        assert "a connection could not be accepted: Too many open files" in caplog.text

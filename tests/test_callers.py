@@ -237,7 +237,7 @@ async def test_tiny_chunks_that_wait_for_live_take_little_more_memory_than_their
 async def test_who_comes_while_no_descriptor_is_left_waits_and_is_answered(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("shadowproxy.serve.callers.balance.AGAIN", 0.01)
+    monkeypatch.setattr("shadowproxy.serve.callers.balance.RETRY", 0.01)
     async with proxy(admin="127.0.0.1:0") as running, await running.caller() as known:
         assert (await known.ask(GET)).status == 200
         with socket.socket() as late:
@@ -247,7 +247,7 @@ async def test_who_comes_while_no_descriptor_is_left_waits_and_is_answered(
             try:
                 await asyncio.get_running_loop().sock_connect(late, running.sidecar.address)
                 async with asyncio.timeout(5):
-                    while len(told := [each for each in caplog.records if "no connection can be" in each.msg]) < 3:  # noqa: ASYNC110  # lines tell nobody of themselves
+                    while len(told := [each for each in caplog.records if "a connection could not be" in each.msg]) < 3:  # noqa: ASYNC110  # lines tell nobody of themselves
                         await asyncio.sleep(0.01)
                 assert (await known.ask(GET)).status == 200
             finally:
@@ -256,8 +256,8 @@ async def test_who_comes_while_no_descriptor_is_left_waits_and_is_answered(
             async with asyncio.timeout(5):
                 assert (await asyncio.get_running_loop().sock_recv(late, 65536)).startswith(b"HTTP/1.1 200 ")
         assert [each.getMessage() for each in told[:3]] == [
-            "no connection can be taken: Too many open files",
-            "no connection can be taken 2 times: Too many open files",
-            "no connection can be taken 4 times: Too many open files",
+            "a connection could not be accepted: Too many open files",
+            "a connection could not be accepted 2 times: Too many open files",
+            "a connection could not be accepted 4 times: Too many open files",
         ]
         assert vars(told[0])["event"] == "not_accepted"

@@ -42,7 +42,7 @@ def census(count: int = 1, *shadows: ShadowCensus) -> Census:
         live_url="http://127.0.0.1:2",
         outcomes={Outcome.OK: count},
         retries=count,
-        refused={503: count},
+        rejected={503: count},
         in_flight=count,
         live_mirrored=Durations(COUNTS, float(count)),
         live_alone=Durations(COUNTS, float(count)),
@@ -64,7 +64,7 @@ def test_one_worker_is_told_as_it_is() -> None:
 def test_counts_and_sizes_are_added_up() -> None:
     both = merge([census(2), census(3)])
     (one,) = both.shadows
-    assert (both.outcomes, both.refused, both.in_flight) == ({Outcome.OK: 5}, {503: 5}, 5)
+    assert (both.outcomes, both.rejected, both.in_flight) == ({Outcome.OK: 5}, {503: 5}, 5)
     assert (one.not_chosen, both.keys_first, both.keys_again) == ({NotChosen.METHOD: 5}, 5, 10)
     assert (one.chosen, one.outcomes, one.verdicts) == (5, {Outcome.OK: 5}, {Verdict.MATCH: 5})
     assert (one.in_flight, one.waiting, one.begun, one.budget_requests) == (5, 5, 5, 20)

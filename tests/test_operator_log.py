@@ -445,7 +445,7 @@ async def test_a_rejected_request_is_logged_without_the_callers_text(
         await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
     lines = lines_about(caplog, "request_refused")
     assert [vars(line)["status"] for line in lines] == [400, 501]
-    assert lines[0].getMessage() == "refused with 400: malformed field line without a colon"
+    assert lines[0].getMessage() == "rejected with 400: malformed field line without a colon"
     assert "s3cret" not in caplog.text
 
 

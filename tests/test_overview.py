@@ -15,7 +15,7 @@ from shadowproxy.compare.report.stats import wilson
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.admin import overview
 from shadowproxy.serve.admin.census import Census
-from shadowproxy.serve.admin.overview import LISTENERS, Overview, tell
+from shadowproxy.serve.admin.overview import MAX_LISTENERS, Overview
 from shadowproxy.serve.admin.trend import Trend
 
 
@@ -23,7 +23,7 @@ def told(before: Census, after: Census, seconds: float = 10.0) -> dict[str, Any]
     trend = Trend()
     trend.add(before, 0.0, 0.0)
     trend.add(after, seconds, 0.0)
-    return tell(after, trend, wilson, proxy="h/0", uptime=1.0)
+    return overview.overview(after, trend, wilson, proxy="h/0", uptime=1.0)
 
 
 def test_agreement_is_of_what_could_be_compared_and_has_its_interval() -> None:
@@ -92,7 +92,7 @@ def test_a_reload_that_failed_is_told_with_its_reason() -> None:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overview, "EVERY", 0.01)
+    monkeypatch.setattr(overview, "SAMPLE_EVERY", 0.01)
 
 
 @asynccontextmanager
@@ -114,7 +114,7 @@ async def test_a_listener_is_told_at_once_and_then_again_and_again() -> None:
         with one.listener() as events:
             began = asyncio.get_running_loop().time()
             assert json.loads(await anext(events))["state"] == "ready"
-            assert asyncio.get_running_loop().time() - began < overview.EVERY
+            assert asyncio.get_running_loop().time() - began < overview.SAMPLE_EVERY
             async with asyncio.timeout(5):
                 assert json.loads(await anext(events))["proxy"] == "h/0"
                 assert json.loads(await anext(events))["proxy"] == "h/0"
@@ -147,7 +147,7 @@ async def test_a_listener_that_leaves_does_not_disturb_the_others() -> None:
 async def test_more_than_so_many_may_not_listen_and_one_who_left_makes_room() -> None:
     async with running() as one:
         with ExitStack() as listening:
-            for _ in range(LISTENERS - 1):
+            for _ in range(MAX_LISTENERS - 1):
                 listening.enter_context(one.listener())
             assert not one.is_full
             with one.listener():
@@ -172,7 +172,7 @@ async def test_stopping_ends_every_listener_at_once() -> None:
 
 async def test_without_listeners_a_second_costs_a_sample_and_no_telling(monkeypatch: pytest.MonkeyPatch) -> None:
     told_of: list[object] = []
-    monkeypatch.setattr(overview, "tell", lambda *given, **_: told_of.append(given))
+    monkeypatch.setattr(overview, "overview", lambda *given, **_: told_of.append(given))
     sampled = asyncio.Event()
     taken = 0
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus
-from shadowproxy.serve.admin.trend import LIVE, POINT, WINDOW, Trend, quantile
+from shadowproxy.serve.admin.trend import LIVE, POINT_EVERY, WINDOW, Trend, quantile
 from shadowproxy.serve.journal.root import Statistics
 from shadowproxy.serve.telemetry.durations import BOUNDS, DurationBuckets
 
@@ -57,7 +57,7 @@ def census(*shadows: ShadowCensus, ended: int = 0, mirrored: Durations = NOBODY,
         live_url="http://a",
         outcomes=Counter({Outcome.OK: ended}),
         retries=0,
-        refused={},
+        rejected={},
         in_flight=0,
         live_mirrored=mirrored,
         live_alone=alone,
@@ -104,7 +104,7 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     span = trend.over(10 * WINDOW, LIVE)
     assert span.seconds == WINDOW
     assert span.outcomes == {Outcome.OK: WINDOW}
-    assert len(trend.curve(LIVE)) == WINDOW / POINT
+    assert len(trend.curve(LIVE)) == WINDOW / POINT_EVERY
 
 
 def test_a_shadow_that_is_new_counts_from_when_it_was_first_seen() -> None:

@@ -1,4 +1,4 @@
-"""What a listener's call looks like to an ASGI application: the admin server is one, and the live path is none."""
+"""A caller's call as an ASGI application sees it. The admin server is such an application; the live path is not."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Asgi:
-    """An ASGI application, as one that a listener can ask."""
+    """An ASGI application, as one that answers calls."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -32,7 +32,7 @@ class _Channel:
         self._call = call
 
     async def receive(self) -> Message:
-        """Raises FramingError when what came is no body, or did not come in time."""
+        """Raises FramingError when the body is malformed or late."""
         body = await self._call.read()
         return {"type": "http.request", "body": body, "more_body": not self._call.complete}
 

@@ -1,4 +1,4 @@
-"""All that the sidecar's rooms count and how they stand, at one moment, as plain numbers: what operators are told."""
+"""A census: all counts and states of the sidecar at one moment, as plain numbers, for operators."""
 
 import math
 from collections import Counter
@@ -30,10 +30,9 @@ class Durations:
 class ShadowCensus:
     """One shadow, or the control. `configured_percent` is the file's, `percent` the one in force.
 
-    `passed` counts the requests that it was not chosen for, by why.
-
-    `budget_requests` is the bound on `begun`; `budget_left` is in seconds; both are None where there is no such bound.
-    `unusable` says why its own settings cannot be used, None where they can.
+    `not_chosen` counts the requests that it was not chosen for, by reason. `budget_requests` is the bound on `begun`;
+    `budget_left` is in seconds; both are None without such a bound. `unusable` says why its own settings cannot be
+    used, and is None if they can.
     """
 
     name: str
@@ -60,7 +59,7 @@ class ShadowCensus:
 class ConfigCensus:
     """The configuration in force: the first is generation 1. `loaded_at` is in seconds since the epoch.
 
-    `error` is why the last reload failed, None where it did not.
+    `error` says why the last reload failed, and is None if it did not.
     """
 
     generation: int
@@ -72,10 +71,10 @@ class ConfigCensus:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """`accepts`: new requests are taken on. `live_url` is None where live is a fixed answer. Seconds and bytes.
+    """`accepts`: new requests are accepted. `live_url` is None where live is a fixed answer. Seconds and bytes.
 
-    `live_mirrored` are live's durations where some shadow was asked too, `live_alone` those where none was.
-    `retries` are requests sent once more, to live or to the shadow. `worker_restarts` are how often a worker had to be
+    `rejected` is by status. `live_mirrored` are live's durations of mirrored requests, `live_alone` those of requests
+    sent to no shadow. `retries` are requests sent to live a second time. `worker_restarts` is how often a worker was
     started again. `keys_first` and `keys_again` are those of `sampling.KeyRepeats`.
     """
 
@@ -84,7 +83,7 @@ class Census:
     live_url: str | None
     outcomes: Mapping[Outcome, int]
     retries: int
-    refused: Mapping[int, int]
+    rejected: Mapping[int, int]
     in_flight: int
     live_mirrored: Durations
     live_alone: Durations
@@ -107,7 +106,7 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         live_url=proxy.live_url,
         outcomes=dict(proxy.outcomes),
         retries=proxy.retries,
-        refused=dict(proxy.rejected),
+        rejected=dict(proxy.rejected),
         in_flight=proxy.in_flight,
         live_mirrored=_durations(proxy.times_mirrored),
         live_alone=_durations(proxy.times_alone),
@@ -157,29 +156,30 @@ _WORST_LAST = ("closed", "probing", "open")
 
 
 def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
-    """What workers counted together, and how those that run stand: of one at least.
+    """The counts of all workers together, and the states of those that run. At least one census is needed.
 
-    Of workers that have ended only what they counted is told, and only of shadows that there still are, so that no
-    count goes back when a worker dies. Of breakers and of the loop's lag the worst is told, and of shadows why one of
-    the workers cannot use it; `config` is the first's.
+    A worker that has ended adds its counts, so that none goes down when a worker dies, but only those of shadows that
+    still exist. The breaker and the loop's lag are the worst of all workers; a shadow is unusable if it is for one of
+    them; `config` is the first worker's.
     """
-    every = [*running, *map(_counts, ended)]
+    every = [*running, *map(_final_counts, ended)]
     first = every[0]
     names = dict.fromkeys(shadow.name for each in running or every for shadow in each.shadows)
     return Census(
         accepts=any(each.accepts for each in every),
         paused=any(each.paused for each in every),
         live_url=first.live_url,
-        outcomes=_summed([each.outcomes for each in every]),
+        outcomes=_sum_counts([each.outcomes for each in every]),
         retries=sum(each.retries for each in every),
-        refused=_summed([each.refused for each in every]),
+        rejected=_sum_counts([each.rejected for each in every]),
         in_flight=sum(each.in_flight for each in every),
-        live_mirrored=_together([each.live_mirrored for each in every]),
-        live_alone=_together([each.live_alone for each in every]),
+        live_mirrored=_merge_durations([each.live_mirrored for each in every]),
+        live_alone=_merge_durations([each.live_alone for each in every]),
         shadows=tuple(
-            _one_shadow([shadow for each in every for shadow in each.shadows if shadow.name == name]) for name in names
+            _merge_shadow([shadow for each in every for shadow in each.shadows if shadow.name == name])
+            for name in names
         ),
-        journal=_one_journal([each.journal for each in every]),
+        journal=_merge_journals([each.journal for each in every]),
         loop_lag=max(each.loop_lag for each in every),
         memory_held=sum(each.memory_held for each in every),
         memory_limit=sum(each.memory_limit for each in every),
@@ -190,21 +190,21 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
     )
 
 
-def _counts(census: Census) -> Census:
-    """What outlives the worker that counted it, which last told of it while requests and legs were under way.
+def _final_counts(census: Census) -> Census:
+    """The counts that stay when a worker has ended, from its last census.
 
-    What it had not told the end of by then has none: a record is lost, a shadow's leg was cut off by the end. So its
-    books balance. One that ended in order has nothing of this kind.
+    Requests and legs that were under way then are counted as ended: the record is lost, the shadow's leg has the
+    outcome `shutdown`. So the counts add up. A worker that ended in order had none under way.
     """
-    books = census.journal
-    unwritten = sum(census.outcomes.values()) - books.written - sum(books.lost.values())
+    journal = census.journal
+    unwritten = sum(census.outcomes.values()) - journal.written - sum(journal.lost.values())
     return replace(
         census,
         accepts=False,
         paused=False,
         in_flight=0,
         shadows=tuple(
-            # What is used of a budget was handed on to the worker that came after, and is told by that.
+            # What it used of a budget was passed on to the worker that replaced it, which counts it.
             replace(
                 each,
                 breaker="closed",
@@ -214,22 +214,24 @@ def _counts(census: Census) -> Census:
                 budget_requests=None,
                 budget_left=None,
                 unusable=None,
-                outcomes=_and(each.outcomes, Outcome.SHUTDOWN, each.chosen - sum(each.outcomes.values())),
+                outcomes=_plus(each.outcomes, Outcome.SHUTDOWN, each.chosen - sum(each.outcomes.values())),
             )
             for each in census.shadows
         ),
-        journal=books._replace(queued=0, queued_bytes=0, failing=None, lost=_and(books.lost, WORKER_ENDED, unwritten)),
+        journal=journal._replace(
+            queued=0, queued_bytes=0, failing=None, lost=_plus(journal.lost, WORKER_ENDED, unwritten)
+        ),
         loop_lag=0.0,
         memory_held=0,
         memory_limit=0,
     )
 
 
-def _and(counts: Mapping[_Key, int], key: _Key, more: int) -> Mapping[_Key, int]:
+def _plus(counts: Mapping[_Key, int], key: _Key, more: int) -> Mapping[_Key, int]:
     return {**counts, key: counts.get(key, 0) + more} if more > 0 else counts
 
 
-def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
+def _merge_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
     allowed = [part.budget_requests for part in parts if part.budget_requests is not None]
     left = [part.budget_left for part in parts if part.budget_left is not None]
     return replace(
@@ -242,34 +244,34 @@ def _one_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         budget_requests=sum(allowed) if allowed else None,
         budget_left=max(left, default=None),
         chosen=sum(part.chosen for part in parts),
-        not_chosen=_summed([part.not_chosen for part in parts]),
+        not_chosen=_sum_counts([part.not_chosen for part in parts]),
         retries=sum(part.retries for part in parts),
-        outcomes=_summed([part.outcomes for part in parts]),
-        verdicts=_summed([part.verdicts for part in parts]),
-        durations=_together([part.durations for part in parts]),
+        outcomes=_sum_counts([part.outcomes for part in parts]),
+        verdicts=_sum_counts([part.verdicts for part in parts]),
+        durations=_merge_durations([part.durations for part in parts]),
         unusable=next((part.unusable for part in parts if part.unusable is not None), None),
     )
 
 
-def _one_journal(parts: Sequence[Statistics]) -> Statistics:
+def _merge_journals(parts: Sequence[Statistics]) -> Statistics:
     return Statistics(
         written=sum(part.written for part in parts),
         bytes=sum(part.bytes for part in parts),
         queued=sum(part.queued for part in parts),
         queued_bytes=sum(part.queued_bytes for part in parts),
-        lost=_summed([part.lost for part in parts]),
+        lost=_sum_counts([part.lost for part in parts]),
         segments=sum(part.segments for part in parts),
         last_error=next((part.last_error for part in parts if part.last_error is not None), None),
         failing=next((part.failing for part in parts if part.failing is not None), None),
     )
 
 
-def _together(parts: Sequence[Durations]) -> Durations:
+def _merge_durations(parts: Sequence[Durations]) -> Durations:
     counts = zip(*(part.counts for part in parts), strict=True)
     return Durations(tuple(map(sum, counts)), math.fsum(part.total for part in parts))
 
 
-def _summed(parts: Iterable[Mapping[_Key, int]]) -> dict[_Key, int]:
+def _sum_counts(parts: Iterable[Mapping[_Key, int]]) -> dict[_Key, int]:
     total: Counter[_Key] = Counter()
     for part in parts:
         total.update(part)

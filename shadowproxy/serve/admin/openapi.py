@@ -1,10 +1,10 @@
-"""What the admin server answers, told to programs: an OpenAPI 3.1 document. docs/admin.md tells the same to people."""
+"""The admin server for programs: an OpenAPI 3.1 document. docs/admin.md describes the same for people."""
 
 from typing import Any
 
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.serve.admin.recent import MOST, RECORD_ID
+from shadowproxy.serve.admin.recent import MAX_RECORDS, RECORD_ID
 from shadowproxy.serve.policy.sampling import NotChosen
 
 _Schema = dict[str, Any]
@@ -37,7 +37,7 @@ def _list(schema: _Schema) -> _Schema:
 
 
 def _counts(*names: str) -> _Schema:
-    """How often each of these was counted; those that were not may be left out."""
+    """A count for each of these; those that are 0 may be left out."""
     return {"type": "object", "properties": dict.fromkeys(names, COUNT), "additionalProperties": False}
 
 
@@ -47,7 +47,7 @@ def _ref(name: str) -> _Schema:
 
 _LATENCY = _object(p50_ms=_or_null(AMOUNT), p99_ms=_or_null(AMOUNT), count=COUNT)
 _SAMPLING_KEYS = _object(first=COUNT, again=COUNT)
-_STANDING: dict[str, _Schema] = {
+_SHADOW_STATE: dict[str, _Schema] = {
     "url": TEXT,
     "percent": PERCENT,
     "configured_percent": PERCENT,
@@ -72,7 +72,7 @@ _SCHEMAS: dict[str, _Schema] = {
     "Status": _object(status=TEXT),
     "Paused": _object(paused=FLAG),
     "Percent": _object(percent=PERCENT),
-    "Shadow": _object(**_STANDING, begun=COUNT, chosen=COUNT),
+    "Shadow": _object(**_SHADOW_STATE, begun=COUNT, chosen=COUNT),
     "Journal": _object(
         written=COUNT,
         bytes=COUNT,
@@ -92,18 +92,18 @@ _SCHEMAS: dict[str, _Schema] = {
     ),
     "Record": {
         "type": "object",
-        "description": "One line of the log, schema 1, exactly as it stands there: docs/log.md tells of each key.",
+        "description": "One line of the log, schema 1, exactly as it stands there: docs/log.md describes each key.",
         "required": ["schema", "id", "record", "at", "proxy", "request", "live", "shadows", "control"],
     },
     "Exchanges": _object(exchanges=_list(_ref("Record"))),
     "Configuration": {
         "type": "object",
-        "description": "The configuration in force, defaults spelt out, secrets blanked: docs/configuration.md.",
+        "description": "The configuration in force, with its defaults and without its secrets: docs/configuration.md.",
         "required": ["live", "shadows", "log"],
     },
     "ShadowOverview": _object(
         name=TEXT,
-        **_STANDING,
+        **_SHADOW_STATE,
         rate=AMOUNT,
         latency=_LATENCY,
         agreement=_or_null(_object(share=SHARE, low=SHARE, high=SHARE, compared=COUNT)),
@@ -141,82 +141,90 @@ _SCHEMAS: dict[str, _Schema] = {
     ),
 }
 
-_REFUSALS = {
-    "400": "A parameter or the body is not what it may be.",
-    "401": "The token is needed, or is wrong.",
-    "403": "`X-Shadowproxy-Admin: 1` is missing, or a token would be needed and none is configured.",
-    "404": "There is no such shadow or record.",
+_ERRORS = {
+    "400": "A parameter or the body is invalid.",
+    "401": "The token is missing or wrong.",
+    "403": "`X-Shadowproxy-Admin: 1` is missing, or admin listens beyond loopback and no token is configured.",
+    "404": "No such shadow or record.",
     "408": "The body took too long.",
     "413": "The body is too long.",
     "421": "The Host field is not a name or address of this server.",
-    "503": "Too many listen already, or a worker has not confirmed a change in time.",
+    "503": "Too many clients listen already, or a worker has not confirmed a change in time.",
 }
 _TO_SEE = ("401", "403", "421")
 _TO_CHANGE = ("401", "403", "404", "421", "503")
 
 _NAME = {"name": "name", "in": "path", "required": True, "schema": TEXT, "description": "A shadow, or `control`."}
-_MARK = {
+_ADMIN_FIELD = {
     "name": "X-Shadowproxy-Admin",
     "in": "header",
     "required": True,
     "schema": {"const": "1"},
-    "description": "No page of another site can send it.",
+    "description": "Needed for every change: no page of another site can send it.",
 }
 _TOKEN: list[dict[str, list[str]]] = [{}, {"token": []}]
 
 
 def document() -> dict[str, Any]:
-    """The whole document. It has no secrets and no addresses, and is the same for everybody."""
+    """The whole document. It holds no secrets and no addresses, and is the same for everybody."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "shadowproxy admin",
             "version": __version__,
-            "description": "See, steer and stop a shadowproxy. Served on a port of its own, never on the callers'.",
+            "description": "See, steer and stop a shadowproxy. Served on its own port, never on the callers' port.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
             "/": {
                 "get": {
                     "summary": "The page, for people",
-                    "responses": {"200": _answer("A page that holds no data itself.", "text/html", TEXT)},
+                    "responses": {"200": _response("The page; it holds no data itself.", "text/html", TEXT)},
                 }
             },
             "/openapi.json": {
                 "get": {
                     "summary": "This document",
-                    "responses": {"200": _answer("OpenAPI 3.1.", "application/json", {"type": "object"})},
+                    "responses": {"200": _response("OpenAPI 3.1.", "application/json", {"type": "object"})},
                 }
             },
             "/healthz": {
-                "get": _open("That the process is alive, and what of the log and the shadows is not", "Alive")
+                "get": _open("Whether the process is alive, and what fails in the log and the shadows", "Alive")
             },
             "/readyz": {
-                "get": _open("Whether requests are taken on", "Status")
+                "get": _open("Whether requests are accepted", "Status")
                 | {"responses": {"200": _json("It is ready.", "Status"), "503": _json("It is stopping.", "Status")}}
             },
             "/metrics": {
                 "get": {
                     "summary": "Prometheus metrics",
-                    "responses": {"200": _answer("The text format, version 0.0.4.", "text/plain", TEXT)},
+                    "responses": {"200": _response("The text format, version 0.0.4.", "text/plain", TEXT)},
                 }
             },
             "/shadows": {
-                "get": _open("How each shadow and the journal stand, counted since the start", "Shadows", "421")
+                "get": _open(
+                    "The state of each shadow and of the journal, with counts since the start", "Shadows", "421"
+                )
             },
-            "/config": {"get": _seen("The configuration in force, without its secrets", "Configuration")},
+            "/config": {"get": _private("The configuration in force, without its secrets", "Configuration")},
             "/exchanges": {
-                "get": _seen("The latest records, newest first", "Exchanges", "400")
+                "get": _private("The latest records, newest first", "Exchanges", "400")
                 | {
                     "parameters": [
-                        _query("verdict", {"enum": list(Verdict)}, "Those in which some shadow has this verdict."),
-                        _query("shadow", TEXT, "Those that tell of this shadow, with that verdict if one is given."),
-                        _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}, "How many."),
+                        _query("verdict", {"enum": list(Verdict)}, "Records in which some shadow has this verdict."),
+                        _query(
+                            "shadow", TEXT, "Records with this shadow, and with that verdict for it if one is given."
+                        ),
+                        _query(
+                            "limit",
+                            {"type": "integer", "minimum": 1, "maximum": MAX_RECORDS, "default": 50},
+                            "At most so many.",
+                        ),
                     ]
                 }
             },
             "/exchanges/{record}": {
-                "get": _seen("One of the latest records", "Record", "404")
+                "get": _private("One of the latest records", "Record", "404")
                 | {
                     "parameters": [
                         {
@@ -229,22 +237,24 @@ def document() -> dict[str, Any]:
                     ]
                 }
             },
-            "/overview": {"get": _seen("All at a glance, and what happened over the last minutes", "Overview")},
+            "/overview": {"get": _private("Everything at a glance, with the last five minutes", "Overview")},
             "/events": {
-                "get": _seen("The overview now and every second", "Overview", "503")
+                "get": _private("The overview now and then every second", "Overview", "503")
                 | {
                     "responses": {
-                        "200": _answer("Server-sent events named `overview`.", "text/event-stream", TEXT),
-                        **_refusals(*_TO_SEE, "503"),
+                        "200": _response("Server-sent events named `overview`.", "text/event-stream", TEXT),
+                        **_errors(*_TO_SEE, "503"),
                     }
                 }
             },
             "/pause": {"post": _change("Mirror nothing until resumed", "Paused")},
-            "/resume": {"post": _change("Mirror again, but for shadows paused by themselves", "Paused")},
-            "/shadows/{name}/pause": {"post": _change("Leave one shadow alone", "Shadow", _NAME)},
-            "/shadows/{name}/resume": {"post": _change("Ask it again", "Shadow", _NAME)},
+            "/resume": {"post": _change("Mirror again, except to shadows that were paused by name", "Paused")},
+            "/shadows/{name}/pause": {"post": _change("Mirror nothing to one shadow until resumed", "Shadow", _NAME)},
+            "/shadows/{name}/resume": {"post": _change("Mirror to this shadow again", "Shadow", _NAME)},
             "/shadows/{name}/percent": {
-                "put": _change("Set the percent of requests that it is asked", "Shadow", _NAME, "400", "408", "413")
+                "put": _change(
+                    "Set the percent of requests that are mirrored to this shadow", "Shadow", _NAME, "400", "408", "413"
+                )
                 | {"requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Percent")}}}}
             },
         },
@@ -254,40 +264,40 @@ def document() -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "`admin_token`. Not needed as long as none is configured and admin is on loopback.",
+                    "description": "`admin_token`. Not needed while none is configured and admin listens on loopback.",
                 }
             },
         },
     }
 
 
-def _answer(told: str, media_type: str, schema: _Schema) -> dict[str, Any]:
-    return {"description": told, "content": {media_type: {"schema": schema}}}
+def _response(description: str, media_type: str, schema: _Schema) -> dict[str, Any]:
+    return {"description": description, "content": {media_type: {"schema": schema}}}
 
 
-def _json(told: str, schema: str) -> dict[str, Any]:
-    return _answer(told, "application/json", _ref(schema))
+def _json(description: str, schema: str) -> dict[str, Any]:
+    return _response(description, "application/json", _ref(schema))
 
 
-def _refusals(*statuses: str) -> dict[str, Any]:
-    return {status: _json(_REFUSALS[status], "Error") for status in sorted(statuses)}
+def _errors(*statuses: str) -> dict[str, Any]:
+    return {status: _json(_ERRORS[status], "Error") for status in sorted(statuses)}
 
 
-def _open(summary: str, schema: str, *refusals: str) -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": _json(f"{summary}.", schema), **_refusals(*refusals)}}
+def _open(summary: str, schema: str, *errors: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": _json(f"{summary}.", schema), **_errors(*errors)}}
 
 
-def _seen(summary: str, schema: str, *refusals: str) -> dict[str, Any]:
-    return _open(summary, schema, *_TO_SEE, *refusals) | {"security": _TOKEN}
+def _private(summary: str, schema: str, *errors: str) -> dict[str, Any]:
+    return _open(summary, schema, *_TO_SEE, *errors) | {"security": _TOKEN}
 
 
 def _change(summary: str, schema: str, *more: Any) -> dict[str, Any]:
-    parameters = [_MARK, *(each for each in more if not isinstance(each, str))]
-    refusals = {*_TO_CHANGE, *(each for each in more if isinstance(each, str))}
+    parameters = [_ADMIN_FIELD, *(each for each in more if not isinstance(each, str))]
+    errors = {*_TO_CHANGE, *(each for each in more if isinstance(each, str))}
     if len(parameters) == 1:
-        refusals.discard("404")
-    return _open(summary, schema, *refusals) | {"security": _TOKEN, "parameters": parameters}
+        errors.discard("404")
+    return _open(summary, schema, *errors) | {"security": _TOKEN, "parameters": parameters}
 
 
-def _query(name: str, schema: _Schema, told: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema, "description": told}
+def _query(name: str, schema: _Schema, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": description}

@@ -1,4 +1,4 @@
-"""What the admin server shows and changes, whatever it consists of."""
+"""What the admin server shows and changes: one process or several."""
 
 from typing import Protocol
 
@@ -11,10 +11,10 @@ class Unconfirmed(Exception):
 
 
 class Operated(Protocol):
-    """What the admin server tells of and changes: one process, or several workers as if they were one.
+    """One process, or several workers as if they were one.
 
-    Each answers within a bounded time, whatever the workers do. A name that there is no shadow of raises KeyError; None
-    is all. `latest` and `find` are those of Recent.
+    Every method returns within a bounded time, whatever the workers do. The name of no shadow raises KeyError; None
+    means all shadows. `latest` and `find` are those of Recent.
     """
 
     async def census(self) -> Census: ...

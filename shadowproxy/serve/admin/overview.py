@@ -1,7 +1,7 @@
-"""The sidecar at a glance, as the page shows it: how it stands, and what happened over the last minutes.
+"""The sidecar at a glance, as the page shows it: its state, and what happened over the last minutes.
 
-A sample of what was counted is taken once a second, and whoever listens is sent the same bytes: a second costs the
-same for one listener and for many.
+All counts are sampled once a second, and all listeners are sent the same bytes: a second costs the same for one and for
+many.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ import orjson
 from shadowproxy import __version__
 from shadowproxy.exchange import CONTROL, Outcome
 from shadowproxy.serve.admin.census import Census, ShadowCensus
-from shadowproxy.serve.admin.trend import LIVE, RATE_WINDOW, WINDOW, Span, Trend, milliseconds, quantile
+from shadowproxy.serve.admin.trend import LIVE, RATE_WINDOW, WINDOW, Period, Trend, milliseconds, quantile
 
-EVERY = 1.0
+SAMPLE_EVERY = 1.0
 """Seconds between two samples, and between two events."""
 
-LISTENERS = 16
-"""More at once are refused."""
+MAX_LISTENERS = 16
+"""More at once are rejected."""
 
-Interval: TypeAlias = Callable[[int, int], tuple[float, float]]
+ShareInterval: TypeAlias = Callable[[int, int], tuple[float, float]]
 
 _NOT_LIVES_FAULT = frozenset({Outcome.OK, Outcome.CALLER_LEFT})
 _log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ _log = logging.getLogger(__name__)
 class Overview:
     """Owns the task that takes samples, from `start` to `stop`.
 
-    `latest` is the last sample. `census` tells how the sidecar stands now. `proxy` is host and worker, as in the
-    records. `interval` gives the bounds of a share of k in n.
+    `latest` is the last sample. `census` takes a new one. `proxy` is host and worker, as in the records. `interval`
+    returns the confidence interval of a share of k in n.
     """
 
-    def __init__(self, census: Callable[[], Awaitable[Census]], *, proxy: str, interval: Interval) -> None:
+    def __init__(self, census: Callable[[], Awaitable[Census]], *, proxy: str, interval: ShareInterval) -> None:
         self.latest: Census | None = None
         self._census = census
         self._proxy = proxy
@@ -46,8 +46,8 @@ class Overview:
         self._trend = Trend()
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._beating: asyncio.Task[None] | None = None
-        self._next: asyncio.Future[bytes | None] = self._loop.create_future()  # the next event; None: there is none
+        self._sampling: asyncio.Task[None] | None = None
+        self._next: asyncio.Future[bytes | None] = self._loop.create_future()  # the next event; None at the end
         self._listeners = 0
 
     def __repr__(self) -> str:
@@ -55,32 +55,32 @@ class Overview:
 
     async def start(self) -> None:
         await self._sample()
-        self._beating = self._loop.create_task(self._beat())
+        self._sampling = self._loop.create_task(self._sample_for_ever())
 
     async def stop(self) -> None:
-        """Take no more samples, and end every listener's events at once. Called again, do nothing."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait([self._beating])
+        """Take no more samples, and end every listener's events at once. May be called again."""
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.wait([self._sampling])
         if not self._next.done():
             self._next.set_result(None)
 
     async def now(self) -> bytes:
-        """The overview of this moment, as JSON on one line. The rates and shares are those of the last sample."""
-        return self._told(await self._census())
+        """The overview of this moment, as JSON on one line. Rates and shares are those of the last sample."""
+        return self._encoded(await self._census())
 
-    def _told(self, census: Census) -> bytes:
+    def _encoded(self, census: Census) -> bytes:
         uptime = self._loop.time() - self._began
-        told = tell(census, self._trend, self._interval, proxy=self._proxy, uptime=uptime)
-        return orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS)
+        values = overview(census, self._trend, self._interval, proxy=self._proxy, uptime=uptime)
+        return orjson.dumps(values, option=orjson.OPT_NON_STR_KEYS)
 
     @property
     def is_full(self) -> bool:
-        return self._listeners >= LISTENERS
+        return self._listeners >= MAX_LISTENERS
 
     @contextlib.contextmanager
     def listener(self) -> Iterator[AsyncIterator[bytes]]:
-        """What a listener is sent: the overview now and then every second. One who is slow misses those in between."""
+        """What a listener is sent: the overview now and then every second. A slow listener misses some."""
         self._listeners += 1
         try:
             yield self._events()
@@ -94,19 +94,19 @@ class Overview:
         while (event := await asyncio.shield(self._next)) is not None:
             yield event
 
-    async def _beat(self) -> None:
+    async def _sample_for_ever(self) -> None:
         due = self._loop.time()
         while True:
             # By the clock, so that asking several workers does not make the seconds longer.
-            due = max(due + EVERY, self._loop.time())
+            due = max(due + SAMPLE_EVERY, self._loop.time())
             await asyncio.sleep(due - self._loop.time())
             try:
                 census = await self._sample()
                 if self._listeners:
-                    told, self._next = self._next, self._loop.create_future()
-                    told.set_result(self._told(census))
-            except Exception:  # noqa: BLE001  # the page stands still for a second; requests are not to notice
-                _log.exception("a defect in the proxy, telling how it stands", extra={"event": "defect"})
+                    event, self._next = self._next, self._loop.create_future()
+                    event.set_result(self._encoded(census))
+            except Exception:  # noqa: BLE001  # the page stands still for a second; requests go on
+                _log.exception("a defect in the proxy: the overview misses a second", extra={"event": "defect"})
 
     async def _sample(self) -> Census:
         self.latest = census = await self._census()
@@ -114,8 +114,8 @@ class Overview:
         return census
 
 
-def tell(census: Census, trend: Trend, interval: Interval, *, proxy: str, uptime: float) -> dict[str, Any]:
-    """The overview as plain values for JSON; docs/admin.md tells what each is. Milliseconds where a name says so."""
+def overview(census: Census, trend: Trend, interval: ShareInterval, *, proxy: str, uptime: float) -> dict[str, Any]:
+    """The overview as plain values for JSON; docs/admin.md describes each. Milliseconds where a name says so."""
     config, journal = census.config, census.journal
     lanes = {shadow.name: _shadow(shadow, trend, interval) for shadow in census.shadows}
     control = lanes.pop(CONTROL, None)
@@ -153,22 +153,22 @@ def tell(census: Census, trend: Trend, interval: Interval, *, proxy: str, uptime
 
 
 def _live(census: Census, trend: Trend) -> dict[str, Any]:
-    span = trend.over(WINDOW, LIVE)
-    ended = sum(span.outcomes.values())
-    failed = sum(count for outcome, count in span.outcomes.items() if outcome not in _NOT_LIVES_FAULT)
+    period = trend.over(WINDOW, LIVE)
+    ended = sum(period.outcomes.values())
+    failed = sum(count for outcome, count in period.outcomes.items() if outcome not in _NOT_LIVES_FAULT)
     return {
         "url": census.live_url,
         "rate": _rate(LIVE, trend),
         "in_flight": census.in_flight,
         "errors_share": round(failed / ended, 6) if ended else None,
-        "outcomes": span.outcomes,
-        "latency": {"mirrored": _latency(span.times), "not_mirrored": _latency(span.alone)},
+        "outcomes": period.outcomes,
+        "latency": {"mirrored": _latency(period.times), "not_mirrored": _latency(period.alone)},
         "series": [point[:4] for point in trend.curve(LIVE)],
     }
 
 
-def standing(shadow: ShadowCensus) -> dict[str, Any]:
-    """How a shadow stands now, as every answer says it."""
+def shadow_state(shadow: ShadowCensus) -> dict[str, Any]:
+    """A shadow's state now, the same in every response."""
     return {
         "url": shadow.url,
         "percent": shadow.percent,
@@ -184,26 +184,26 @@ def standing(shadow: ShadowCensus) -> dict[str, Any]:
 
 
 def sampling_keys(census: Census) -> dict[str, int]:
-    """How many requests had a sampling key that was new, and how many one that had just come before."""
+    """How many requests had a new sampling key, and how many one that was seen shortly before."""
     return {"first": census.keys_first, "again": census.keys_again}
 
 
-def _shadow(shadow: ShadowCensus, trend: Trend, interval: Interval) -> dict[str, Any]:
-    span = trend.over(WINDOW, shadow.name)
+def _shadow(shadow: ShadowCensus, trend: Trend, interval: ShareInterval) -> dict[str, Any]:
+    period = trend.over(WINDOW, shadow.name)
     return {
         "name": shadow.name,
-        **standing(shadow),
+        **shadow_state(shadow),
         "rate": _rate(shadow.name, trend),
-        "outcomes": span.outcomes,
-        "latency": _latency(span.times),
-        "agreement": _agreement(span, interval),
-        "verdicts": span.verdicts,
+        "outcomes": period.outcomes,
+        "latency": _latency(period.times),
+        "agreement": _agreement(period, interval),
+        "verdicts": period.verdicts,
         "series": trend.curve(shadow.name),
     }
 
 
 def budget(shadow: ShadowCensus) -> dict[str, Any] | None:
-    """How much of a shadow's budget is used, None where it has none."""
+    """How much of a shadow's budget is used; None without a budget."""
     if shadow.budget_requests is None and shadow.budget_left is None:
         return None
     requests = None
@@ -212,16 +212,16 @@ def budget(shadow: ShadowCensus) -> dict[str, Any] | None:
     return {"requests": requests, "seconds_left": shadow.budget_left and round(shadow.budget_left, 1)}
 
 
-def _agreement(span: Span, interval: Interval) -> dict[str, Any] | None:
-    """The share that agrees of what could be compared."""
-    if not span.compared:
+def _agreement(period: Period, interval: ShareInterval) -> dict[str, Any] | None:
+    """The share of answers that agree, among those that could be compared; None without any."""
+    if not period.compared:
         return None
-    low, high = interval(span.agreed, span.compared)
+    low, high = interval(period.agreed, period.compared)
     return {
-        "share": round(span.agreed / span.compared, 6),
+        "share": round(period.agreed / period.compared, 6),
         "low": round(low, 6),
         "high": round(high, 6),
-        "compared": span.compared,
+        "compared": period.compared,
     }
 
 

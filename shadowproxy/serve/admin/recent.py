@@ -1,8 +1,8 @@
 """The latest records, kept in memory so that they can be looked at without the log's files.
 
-Each is the very line that the log gets, so what is redacted, hashed or left out there is so here. Records stand on
-shelves, one for each shadow and verdict, and the fullest shelf gives way: a mismatch in ten thousand requests is not
-pushed out by the matches that came after it.
+Each is exactly the line that the log gets: redacted, hashed and left out alike. Records stand on shelves, one for each
+shadow and verdict, and a new record pushes out the oldest of the fullest shelf: a mismatch in ten thousand requests is
+not pushed out by the matches after it.
 """
 
 import re
@@ -15,15 +15,16 @@ from typing import NamedTuple
 
 from shadowproxy.exchange import Verdict
 
-MOST = 500
-MOST_BYTES = 8 << 20
-"""Bounds on what is kept, all records together. They are not part of `limits.memory`: nothing is shed for them."""
+MAX_RECORDS = 500
+MAX_BYTES = 8 << 20
+"""Bounds on all kept records together. They do not count towards `limits.memory`: no request is shed for them."""
 
 RECORD_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID_WITHIN = 512
-"""A line's first bytes, in which its record ID stands: before it there is only the request ID, which is bounded."""
+"""The record ID is within these first bytes of a line: only the request ID stands before it, and that is bounded."""
 
-_Place = tuple[str, Verdict | None] | None
+_ShelfKey = tuple[str, Verdict | None] | None
+"""A shadow and its verdict; None for records without a shadow."""
 
 
 class _Kept(NamedTuple):
@@ -41,14 +42,14 @@ class _Shelf:
 
 
 class Recent:
-    """A bounded number of the latest records. Any thread may add and any may look."""
+    """A bounded number of the latest records. Any thread may add and any may read."""
 
-    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most: int = MAX_RECORDS, most_bytes: int = MAX_BYTES) -> None:
         self._most = most
         self._most_bytes = most_bytes
         # Held for a few additions and removals, and for copying references.
         self._lock = threading.Lock()
-        self._shelves: dict[_Place, _Shelf] = {}
+        self._shelves: dict[_ShelfKey, _Shelf] = {}
         self._count = 0
         self._bytes = 0
 
@@ -59,29 +60,29 @@ class Recent:
         return self._count
 
     def add(self, line: bytes, verdicts: Mapping[str, Verdict | None]) -> None:
-        """Keep a record's line. `verdicts` has each shadow that it tells of, and `control`: None where not compared."""
+        """Keep a record's line. `verdicts` has each of its shadows, and `control`; None where nothing was compared."""
         if len(line) > self._most_bytes:
             return
         with self._lock:
-            self._put(self._emptiest(verdicts), _Kept(time.monotonic_ns(), line, verdicts))
+            self._put(self._emptiest_shelf(verdicts), _Kept(time.monotonic_ns(), line, verdicts))
             while self._bytes > self._most_bytes:
-                self._give_way(max(self._shelves, key=self._size))
+                self._drop_oldest(max(self._shelves, key=self._size))
             while self._count > self._most:
-                self._give_way(max(self._shelves, key=self._height))
+                self._drop_oldest(max(self._shelves, key=self._height))
 
     def latest(self, limit: int, verdict: Verdict | None = None, shadow: str | None = None) -> list[bytes]:
-        """The latest lines, newest first: those that tell of `shadow`, have `verdict`, or have it of that shadow."""
+        """The latest lines, newest first. With both, the verdict must be that of the shadow."""
         return [line for _, line in self.dated(limit, verdict, shadow)]
 
     def dated(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[tuple[int, bytes]]:
-        """As `latest`, each with a time by which it can be put in order with those of other processes."""
+        """Like `latest`, each with a time that orders it among the lines of other processes."""
 
-        def asked_for(kept: _Kept) -> bool:
+        def is_wanted(kept: _Kept) -> bool:
             if shadow is not None:
                 return shadow in kept.verdicts and verdict in (None, kept.verdicts[shadow])
             return verdict is None or verdict in kept.verdicts.values()
 
-        return [(kept.at, kept.line) for kept in islice(filter(asked_for, self._newest_first()), limit)]
+        return [(kept.at, kept.line) for kept in islice(filter(is_wanted, self._newest_first()), limit)]
 
     def find(self, record: str) -> bytes | None:
         """The line with this record ID, if it is still kept."""
@@ -97,38 +98,38 @@ class Recent:
             every = [kept for shelf in self._shelves.values() for kept in shelf.records]
         return iter(sorted(every, key=lambda kept: kept.at, reverse=True))
 
-    def _emptiest(self, verdicts: Mapping[str, Verdict | None]) -> _Place:
-        """Of a record's places the one where it may stay longest: what is rare of it counts."""
-        if len(verdicts) == 1:  # the most frequent, and then there is nothing to choose
+    def _emptiest_shelf(self, verdicts: Mapping[str, Verdict | None]) -> _ShelfKey:
+        """The shelf, of those that a record fits, on which it may stay longest: what is rare about it counts."""
+        if len(verdicts) == 1:  # the most frequent case, with nothing to choose
             return next(iter(verdicts.items()))
         return min(verdicts.items(), key=self._height, default=None)
 
-    def _height(self, place: _Place) -> int:
-        shelf = self._shelves.get(place)
+    def _height(self, key: _ShelfKey) -> int:
+        shelf = self._shelves.get(key)
         return 0 if shelf is None else len(shelf.records)
 
-    def _size(self, place: _Place) -> int:
-        return self._shelves[place].bytes
+    def _size(self, key: _ShelfKey) -> int:
+        return self._shelves[key].bytes
 
-    def _put(self, place: _Place, kept: _Kept) -> None:
-        shelf = self._shelves.get(place)
+    def _put(self, key: _ShelfKey, kept: _Kept) -> None:
+        shelf = self._shelves.get(key)
         if shelf is None:
-            shelf = self._shelves[place] = _Shelf()
+            shelf = self._shelves[key] = _Shelf()
         shelf.records.append(kept)
         shelf.bytes += len(kept.line)
         self._count += 1
         self._bytes += len(kept.line)
 
-    def _give_way(self, place: _Place) -> None:
-        """Take the oldest record off its shelf, for good unless another of its places has become much emptier."""
-        shelf = self._shelves[place]
+    def _drop_oldest(self, key: _ShelfKey) -> None:
+        """Take the oldest record off this shelf, and put it on another one that it fits, if that is emptier."""
+        shelf = self._shelves[key]
         kept = shelf.records.popleft()
         shelf.bytes -= len(kept.line)
         self._count -= 1
         self._bytes -= len(kept.line)
         height = len(shelf.records)
         if not height:
-            del self._shelves[place]
-        other = self._emptiest(kept.verdicts)
-        if self._height(other) < height:  # strictly, so that a record is not passed round for ever
+            del self._shelves[key]
+        other = self._emptiest_shelf(kept.verdicts)
+        if self._height(other) < height:  # strictly, so that a record is not moved for ever
             self._put(other, kept)

@@ -22,11 +22,11 @@ async def serve_admin(
     proxy: str,
     config: Callable[[], Config],
 ) -> None:
-    """Answer operators until `stack` closes: what `operated` tells, under the configuration in force.
+    """Answer operators until `stack` closes, from `operated` and the configuration in force.
 
-    `bound` is the caller's to release; `proxy` is what the overview is headed with.
+    Whoever bound `bound` releases it; `proxy` is the name that heads the overview.
     """
-    # Imported by preload.py, where there is an admin server: else it would be a third of the time that starting takes.
+    # Imported here, for preload.py: without an admin server they would be a third of the time that a start takes.
     from shadowproxy.serve.admin import app, page
 
     address = config().admin
@@ -47,7 +47,7 @@ async def serve_admin(
     serving = asyncio.get_running_loop().create_task(server.serve(bound))
 
     async def stop() -> None:
-        await overview.stop()  # or it would be waited for as a request under way
+        await overview.stop()  # or the server would wait for it as for a request under way
         server.stop.set()
         await serving
 

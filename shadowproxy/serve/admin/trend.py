@@ -1,7 +1,7 @@
-"""What happened over the last minutes, for live and each shadow: differences of what was counted, once a second.
+"""What happened over the last minutes, for live and each shadow: differences between counts taken once a second.
 
-Requests cost nothing here: the rooms count for ever, and the difference of two rows of counters says what happened in
-between. Five minutes of rows are less than 200 KB for live, and for each shadow.
+Requests cost nothing here: all counters only grow, and the difference of two rows of them is what happened in between.
+Five minutes of rows are less than 200 KB for live, and for each shadow.
 """
 
 from array import array
@@ -16,12 +16,12 @@ from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.telemetry.durations import BOUNDS
 
 LIVE = "live"
-"""Live's place among the shadows' names, which none of them may have."""
+"""Live's name among the shadows' names; no shadow may have it."""
 
 WINDOW = 300.0
 RATE_WINDOW = 10.0
-POINT = 5.0
-"""Seconds: what is told as the last minutes, what a rate is measured over, and how far points of a curve are apart."""
+POINT_EVERY = 5.0
+"""Seconds: how long "the last minutes" are, what a rate is measured over, and from one point of a curve to the next."""
 
 _BUCKETS = len(BOUNDS) + 1
 _NONE = (0,) * _BUCKETS
@@ -29,11 +29,11 @@ _OUTCOMES, _VERDICTS = tuple(Outcome), tuple(Verdict)
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """What happened within so many seconds. `times` are as in DurationBuckets.counts, of requests that were asked.
+class Period:
+    """What happened within so many seconds. `times` are durations as in DurationBuckets.counts, of requests sent.
 
-    Of live, `times` are those that some shadow was asked about too, and `alone` those that none was. Outcomes and
-    verdicts that did not occur are not there.
+    For live, `times` are of mirrored requests, and `alone` of those sent to no shadow. Outcomes and verdicts that did
+    not occur are left out.
     """
 
     seconds: float
@@ -44,7 +44,7 @@ class Span:
 
     @property
     def rate(self) -> float:
-        """Requests asked a second."""
+        """Requests sent per second."""
         return (sum(self.times) + sum(self.alone)) / self.seconds if self.seconds > 0 else 0.0
 
     @property
@@ -57,8 +57,8 @@ class Span:
 
 
 Point: TypeAlias = tuple[int, float, float | None, float | None, float | None]
-"""One place of a curve, rounded as it is told: when its seconds ended (since 1970), requests a second, the median and
-the 99th percentile in milliseconds, the share that agrees. What there is no figure of is None."""
+"""One point of a curve, rounded: when its seconds ended (since 1970), requests per second, the median and the 99th
+percentile in milliseconds, the share that agrees. A figure that is not known is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,47 +79,47 @@ class Trend:
         return f"<Trend {len(self._samples)} samples of {', '.join(self._curves) or 'nothing'}>"
 
     def add(self, census: Census, clock: float, at: float) -> None:
-        """Note what was counted so far. `clock` never goes back; `at` is the wall's, in seconds since 1970."""
+        """Add a sample of the counts. `clock` never goes back; `at` is the wall clock's, in seconds since 1970."""
         sample = _Sample(clock, _rows(census))
         self._samples.append(sample)
         while clock - self._samples[0].clock > WINDOW:
             self._samples.popleft()
         if self._drawn is None:
             self._drawn = sample
-        elif clock - self._drawn.clock >= POINT - 0.5:  # a timer is a little early or late
+        elif clock - self._drawn.clock >= POINT_EVERY - 0.5:  # a timer is a little early or late
             self._draw(self._drawn, sample, at)
             self._drawn = sample
 
-    def over(self, seconds: float, name: str) -> Span:
-        """What happened of live or a shadow in the last so many seconds, as far as they were seen."""
+    def over(self, seconds: float, name: str) -> Period:
+        """What happened for live or a shadow in the last so many seconds, or since the first sample."""
         newest = self._samples[-1]
         began = next(
-            # One that is new has no row to begin with: what it counted before it was seen is left out.
+            # A new shadow is not in the oldest rows: what it counted before its first sample is left out.
             (each for each in self._samples if newest.clock - each.clock <= seconds and name in each.rows),
             newest,
         )
         return _between(began, newest, name)
 
     def curve(self, name: str) -> Sequence[Point]:
-        """One point for each POINT of the last WINDOW seconds, oldest first."""
+        """One point every POINT_EVERY of the last WINDOW seconds, oldest first."""
         return tuple(self._curves.get(name, ()))
 
     def _draw(self, before: _Sample, now: _Sample, at: float) -> None:
-        most = round(WINDOW / POINT)
+        most = round(WINDOW / POINT_EVERY)
         self._curves = {name: self._curves.get(name, deque(maxlen=most)) for name in now.rows}
         for name in now.rows.keys() & before.rows.keys():
-            span = _between(before, now, name)
-            times = [one + other for one, other in zip(span.times, span.alone, strict=True)]
-            agreement = round(span.agreed / span.compared, 4) if span.compared else None
+            period = _between(before, now, name)
+            times = [one + other for one, other in zip(period.times, period.alone, strict=True)]
+            agreement = round(period.agreed / period.compared, 4) if period.compared else None
             median, slow = milliseconds(quantile(0.5, times)), milliseconds(quantile(0.99, times))
-            self._curves[name].append((round(at), round(span.rate, 2), median, slow, agreement))
+            self._curves[name].append((round(at), round(period.rate, 2), median, slow, agreement))
 
 
 def quantile(q: float, times: Sequence[int]) -> float | None:
-    """The q-quantile in seconds of durations counted as in DurationBuckets.counts; None where there are none.
+    """The q-quantile in seconds of durations counted as in DurationBuckets.counts; None without durations.
 
-    Within a bucket durations are taken to be spread evenly, and those above the last bound count as that bound: as
-    Prometheus's histogram_quantile does.
+    Durations are taken to be spread evenly within a bucket, and those above the last bound count as that bound, as in
+    Prometheus's histogram_quantile.
     """
     total = sum(times)
     if not total:
@@ -133,7 +133,7 @@ def quantile(q: float, times: Sequence[int]) -> float | None:
 
 
 def milliseconds(seconds: float | None) -> float | None:
-    """To the microsecond: what is told has no more digits than that."""
+    """Rounded to the microsecond."""
     return None if seconds is None else round(seconds * 1000, 3)
 
 
@@ -158,13 +158,13 @@ def _row(
     )
 
 
-def _between(older: _Sample, newer: _Sample, name: str) -> Span:
+def _between(older: _Sample, newer: _Sample, name: str) -> Period:
     if name not in older.rows or name not in newer.rows:
-        return Span(0.0, _NONE, _NONE, {}, {})
-    # Counters only grow, unless a worker died and took its own along: that is nothing that happened.
+        return Period(0.0, _NONE, _NONE, {}, {})
+    # Counters only grow, unless a worker died and its counts are gone: that is no event.
     grown = [max(0, after - before) for before, after in zip(older.rows[name], newer.rows[name], strict=True)]
     times, alone, rest = grown[:_BUCKETS], grown[_BUCKETS : 2 * _BUCKETS], grown[2 * _BUCKETS :]
-    return Span(
+    return Period(
         newer.clock - older.clock,
         times,
         alone,

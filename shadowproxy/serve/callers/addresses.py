@@ -1,4 +1,4 @@
-"""The addresses that are listened on."""
+"""The addresses that the program listens on."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from shadowproxy.config import TcpAddress, UnixAddress
 
 
 class StartError(Exception):
-    """The sidecar cannot be started here. One line."""
+    """The sidecar cannot be started here. One line for the operator."""
 
 
 def release(listen: TcpAddress | UnixAddress, bound: socket.socket) -> None:
@@ -40,7 +40,7 @@ def _bind_unix(path: str) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX)
     try:
         if stat.S_ISSOCK(os.stat(path).st_mode) and _nobody_listens(path):
-            os.unlink(path)  # left behind by one that was killed
+            os.unlink(path)  # left behind by a process that was killed
     except FileNotFoundError:
         pass
     try:

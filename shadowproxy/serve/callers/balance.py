@@ -1,11 +1,11 @@
-"""How workers share out the connections that come in at the one socket on which all of them listen.
+"""How workers share out the connections that arrive at the one socket on which all of them listen.
 
-The kernel wakes every worker for a connection, and an event loop takes all that wait: the first to wake would have them
-all. Measured with 16 callers that connect at once, one of two workers had 16 and the other none; it is their
-connections for as long as they are kept alive.
+The kernel wakes every worker for a connection, and an event loop accepts all that wait: the first to wake would get all
+of them. Measured with 16 callers that connect at once, one of two workers had 16 and the other none, for as long as
+these connections are kept alive.
 
-So each worker notes in memory that they share how many it has. One that has more than another leaves what comes to the
-others for a moment. What is still there then it takes all the same: they may be busy, or hang.
+So each worker writes into shared memory how many it has. A worker that has more than another leaves new connections to
+the others for a moment. It accepts those that still wait then: the others may be busy, or hang.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
-LEAVE = 0.001
+YIELD = 0.001
 """Seconds for which a worker that has more connections leaves new ones to the others."""
 
-AGAIN = 0.5
-"""Seconds without taking any, where the system refuses: it may be out of descriptors."""
+RETRY = 0.5
+"""Seconds until it tries again where the system accepts none: it may be out of descriptors."""
 
 _GONE = 2**31 - 1
 _COUNT = struct.Struct("=i")
@@ -33,9 +33,10 @@ _log = logging.getLogger(__name__)
 
 
 class Board:
-    """How many connections each worker has, in memory shared by whoever has `descriptor`. Owns its mapping.
+    """How many connections each worker has, in memory that all share who have `descriptor`. Owns its mapping.
 
-    A descriptor of -1 shares it with nobody. The count of one that takes none is so high that nobody leaves any to it.
+    A descriptor of -1 shares it with nobody. The count of a worker that accepts none is so high that no other worker
+    leaves connections to it.
     """
 
     def __init__(self, descriptor: int, workers: int) -> None:
@@ -44,7 +45,7 @@ class Board:
 
     @classmethod
     def of_one(cls) -> "Board":
-        """For a worker that has nobody to share with."""
+        """For a server that is the only one."""
         return cls(-1, 1)
 
     def __repr__(self) -> str:
@@ -60,11 +61,11 @@ class Board:
         _COUNT.pack_into(self._memory, worker * _COUNT.size, count)
 
     def note_gone(self, worker: int) -> None:
-        """It takes no connections."""
+        """The worker accepts no connections."""
         self.note(worker, _GONE)
 
     def is_ahead(self, worker: int) -> bool:
-        """Whether it has more than another one: with many connections, more by an eighth."""
+        """Whether the worker has more than another one; with many connections, more by an eighth."""
         mine, *others = self._mine_first(worker)
         least = min(others, default=_GONE)
         return mine > least + least // 8
@@ -87,10 +88,12 @@ def shared_memory(workers: int) -> int:
     return descriptor
 
 
-class Taking:
-    """Takes a worker's part of the connections, from `start` to `close`. Owns the listening socket, and its tasks.
+class Acceptor:
+    """Accepts a worker's part of the connections, from `start` to `close`. Owns the listening socket, and its tasks.
 
-    `protocol` is what answers on one connection, `open_now` says how many are open.
+    It accepts them itself: while no descriptor is left for one more, libuv would accept and close what comes, and a
+    caller that is left in the kernel's queue is answered later. `protocol` makes what answers on one connection,
+    `count_open` says how many are open.
     """
 
     def __init__(
@@ -100,13 +103,13 @@ class Taking:
         worker: int,
         *,
         protocol: Callable[[], asyncio.Protocol],
-        open_now: Callable[[], int],
+        count_open: Callable[[], int],
     ) -> None:
         self._listening = listening
         self._board = board
         self._worker = worker
         self._protocol = protocol
-        self._open_now = open_now
+        self._count_open = count_open
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -114,48 +117,48 @@ class Taking:
 
     def start(self) -> None:
         self._note()
-        self._loop.add_reader(self._listening, self._take_part)
+        self._loop.add_reader(self._listening, self._accept_part)
 
     async def close(self) -> None:
-        """Take what waits, and then no more. Returns once `open_now` counts all that was taken."""
-        self._rest()
+        """Accept the connections that wait, and then no more. Returns once `count_open` counts all of them."""
+        self._pause()
         with contextlib.suppress(OSError):
             while True:
-                self._take()
+                self._accept()
         self._listening.close()
         self._board.note_gone(self._worker)
         if self._opening:
             await asyncio.wait(self._opening)
 
-    def _take_part(self) -> None:
-        """Take what comes, as long as no other worker has less."""
+    def _accept_part(self) -> None:
+        """Accept connections as long as no other worker has fewer."""
         try:
             self._note()
             while not self._board.is_ahead(self._worker):
-                self._take()
+                self._accept()
         except BlockingIOError:
             return
         except OSError as error:
-            self._wait_for_room(error)
+            self._retry_later(error)
             return
-        self._rest()
-        self._timer = self._loop.call_later(LEAVE, self._take_what_is_left)
+        self._pause()
+        self._timer = self._loop.call_later(YIELD, self._accept_the_rest)
 
-    def _take_what_is_left(self) -> None:
-        self._loop.add_reader(self._listening, self._take_part)
+    def _accept_the_rest(self) -> None:
+        self._loop.add_reader(self._listening, self._accept_part)
         try:
-            self._take()
+            self._accept()
         except BlockingIOError:
             return
         except OSError as error:
-            self._wait_for_room(error)
+            self._retry_later(error)
 
-    def _take(self) -> None:
-        """Raises BlockingIOError where none waits, and OSError where the system refuses."""
+    def _accept(self) -> None:
+        """Accept one. Raises BlockingIOError where none waits, and OSError where the system accepts none."""
         try:
             connection, _ = self._listening.accept()
         except ConnectionAbortedError:
-            return  # who connected is gone already
+            return  # the caller has left already
         connection.setblocking(False)
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
@@ -169,17 +172,17 @@ class Taking:
             connection.close()  # reset meanwhile
 
     def _note(self) -> None:
-        self._board.note(self._worker, self._open_now() + len(self._opening))
+        self._board.note(self._worker, self._count_open() + len(self._opening))
 
-    def _wait_for_room(self, error: OSError) -> None:
-        self._rest()
-        self._timer = self._loop.call_later(AGAIN, self.start)
+    def _retry_later(self, error: OSError) -> None:
+        self._pause()
+        self._timer = self._loop.call_later(RETRY, self.start)
         reason = errno.errorcode.get(error.errno or 0, "")
         if count := self._repeats.worth_logging(reason):
             extra = {"event": "not_accepted", "error": error.strerror, "count": count}
-            _log.error("no connection can be taken%s: %s", times_text(count), error.strerror, extra=extra)
+            _log.error("a connection could not be accepted%s: %s", times_text(count), error.strerror, extra=extra)
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         self._loop.remove_reader(self._listening)
         if self._timer is not None:
             self._timer.cancel()

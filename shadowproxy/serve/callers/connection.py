@@ -286,7 +286,7 @@ class CallerConnection(asyncio.Protocol):
         elif state is _IDLE or state is _HEAD or state is _REQUEST:
             if count := self.link.repeats.worth_logging("refused", str(error.status)):
                 extra = {"event": "request_refused", "status": error.status, "count": count}
-                _log.warning("refused%s with %d: %s", times_text(count), error.status, error, extra=extra)
+                _log.warning("rejected%s with %d: %s", times_text(count), error.status, error, extra=extra)
             self._answer(error.status, "http_request_error", str(error))
 
     def _answer(self, status: int, reason: str, detail: str) -> None:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shadowproxy.serve.callers.balance import Board, Taking
+from shadowproxy.serve.callers.balance import Acceptor, Board
 from shadowproxy.serve.callers.connection import Application, CallerConnection
 from shadowproxy.serve.callers.errors import ErrorForm, error_response
 from shadowproxy.serve.callers.link import Limits
@@ -15,7 +15,7 @@ from shadowproxy.serve.telemetry.operator_log import Repeats
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Which worker's part of the connections a server takes."""
+    """Which worker's part of the connections a server accepts."""
 
     board: Board
     worker: int
@@ -54,17 +54,17 @@ class Server:
         return f"<Server {len(self._connections)} connections, {len(self._tasks)} requests under way>"
 
     async def serve(self, listening: socket.socket) -> None:
-        taking = Taking(
+        acceptor = Acceptor(
             listening,
             self._part.board,
             self._part.worker,
             protocol=self._protocol,
-            open_now=lambda: len(self._connections),
+            count_open=lambda: len(self._connections),
         )
-        taking.start()
+        acceptor.start()
         self.ready.set()
         await self.stop.wait()
-        await taking.close()
+        await acceptor.close()
         await self._finish()
 
     def _protocol(self) -> CallerConnection:
@@ -90,6 +90,6 @@ class Server:
         for task in tasks:
             task.cancel()
         for connection in list(self._connections):
-            connection.abort()  # or it might bring another request, for which there is no log any more
+            connection.abort()  # or it might bring another request, for which no log is open any more
         if tasks:
-            await asyncio.wait(tasks, timeout=1.0)  # each has a record to settle
+            await asyncio.wait(tasks, timeout=1.0)  # each has a record to finish

@@ -66,7 +66,7 @@ class Sidecar(Program):
             notify=_log_notice,
         )
         workers = share.start.workers if share is not None else 1
-        self.recent = Recent(recent.MOST // workers, recent.MOST_BYTES // workers)
+        self.recent = Recent(recent.MAX_RECORDS // workers, recent.MAX_BYTES // workers)
         self._generations = Generations(
             writer=self._name,
             append=self.journal.append,
