@@ -148,15 +148,15 @@ class Proxy:
                     client = (call.client or ("unknown", 0))[0]
                     more += forwarded_fields(section.fields, client, head.names.get(b"host"))
                 rest = body if whole else Upload(exchange, self.mirror, body)
-                answering = service.live.start_request(head.method, head.target, more, rest, section)
+                response = service.live.start_request(head.method, head.target, more, rest, section)
                 try:
-                    await answering.wait_head()
+                    await response.wait_head()
 
                     # Respond.
-                    await _respond(service, exchange, answering)
+                    await _respond(service, exchange, response)
                 finally:
-                    answering.abandon()
-                    self.retries += answering.retried
+                    response.abandon()
+                    self.retries += response.retried
             live = exchange.build_reply()
         except UpstreamError as error:
             live = exchange.build_failure(error.outcome, str(error))
@@ -221,20 +221,20 @@ class Proxy:
         _log.log(level, words, times_text(count), live.outcome, live.error, request_id, extra=extra)
 
 
-async def _respond(service: Service, exchange: LiveExchange, answering: UpstreamResponse) -> None:
+async def _respond(service: Service, exchange: LiveExchange, response: UpstreamResponse) -> None:
     """Pass live's answer to the caller, piece by piece, and copy it."""
     call, copy = exchange.call, exchange.answer_body
-    exchange.begin_answer(answering.status, answering.fields, answering.first_byte_at)
-    fields = service.add_request_id(answering.fields, exchange.request_id, answering.names)
-    piece = answering.take_nowait()
+    exchange.begin_answer(response.status, response.fields, response.first_byte_at)
+    fields = service.add_request_id(response.fields, exchange.request_id, response.names)
+    piece = response.take_nowait()
     if piece:
         copy.add(piece)
-    call.start(answering.status, fields, answering.names, piece, last=answering.ended)
+    call.start(response.status, fields, response.names, piece, last=response.ended)
     while not call.answered:
         await call.wait_writable()
-        piece = await anext(answering, b"")
+        piece = await anext(response, b"")
         copy.add(piece)
-        call.write(piece, last=answering.ended)
+        call.write(piece, last=response.ended)
 
 
 def _respond_fixed(service: Service, exchange: LiveExchange, fixed: FixedAnswer) -> None:

@@ -200,7 +200,7 @@ class Lane:
         return None
 
     def take(self, job: Job) -> bool:
-        """Take a job for which `skip_reason` gave none. True: begin it now; False: it waits for `next_job`."""
+        """Take a job, if `skip_reason` is None. True: begin it now; False: it waits for `next_job`."""
         if self._running < self.shadow.in_flight:
             self._running += 1
             return True
