@@ -116,8 +116,7 @@ def test_check_says_them_and_they_are_no_warnings(tmp_path: Path) -> None:
     expected = told(tmp_path, values)
     assert len(expected) == 5
     assert (
-        f"changed for those who had an earlier version: {' '.join(expected)} "
-        "(CHANGELOG.md has the line that restores each)"
+        f"changed if you had an earlier version: {' '.join(expected)} (CHANGELOG.md says how to restore each)"
     ) in flowing
     assert 'shadows.challenger.match.methods was ["*"]' in expected
     assert "warning" not in lines[-1]

@@ -129,11 +129,11 @@ def test_no_request_is_sent_where_none_is_wanted(tmp_path: Path) -> None:
         (299, {}, "OK GET /: answered 299 in"),
         (503, {}, "WARN GET /: answered 503 Service Unavailable"),
         (401, {}, "WARN GET /: answered 401 Unauthorized"),
-        (403, {"headers": {"set": {"Authorization": "x"}}}, "our own are not accepted"),
-        (403, {"headers": {"set": {"X-Upstream": "Basic dXNlcjpwYXNz"}}}, "our own are not accepted"),
+        (403, {"headers": {"set": {"Authorization": "x"}}}, "the configured ones are not accepted"),
+        (403, {"headers": {"set": {"X-Upstream": "Basic dXNlcjpwYXNz"}}}, "the configured ones are not accepted"),
         (403, {"query": {"set": {"api_key": "x"}}}, "GET /: answered 403 Forbidden"),
-        (403, {"query": {"set": {"api_key": "x"}}}, "our own are not accepted"),
-        (401, {"forward_credentials": True}, "it will be sent the callers'"),
+        (403, {"query": {"set": {"api_key": "x"}}}, "the configured ones are not accepted"),
+        (401, {"forward_credentials": True}, "callers' are forwarded"),
     ],
 )
 def test_any_status_is_an_answer_and_some_are_warned_of(
@@ -149,7 +149,7 @@ def test_live_that_wants_credentials_is_no_trouble(tmp_path: Path) -> None:
     with serving(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n") as (port, _):
         found = examine(of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}))
     assert words(found, "live")[-1].startswith("OK GET /: answered 401 Unauthorized")
-    assert "callers bring theirs" in words(found, "live")[-1]
+    assert "callers send theirs" in words(found, "live")[-1]
 
 
 def test_what_is_out_of_reach_is_named(tmp_path: Path, taken_port: int) -> None:
@@ -157,7 +157,7 @@ def test_what_is_out_of_reach_is_named(tmp_path: Path, taken_port: int) -> None:
         shadows = {"b": {"url": f"http://127.0.0.1:{taken_port}"}}
         made = of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}, shadows=shadows)
         found = examine(made)
-    assert words(found, "shadow b") == [f"FAIL out of reach: 127.0.0.1:{taken_port}: connection refused"]
+    assert words(found, "shadow b") == [f"FAIL cannot connect: 127.0.0.1:{taken_port}: connection refused"]
     assert found.failed == ["shadow b"]
     assert text_of(made, found).endswith("\n\nNOT READY: shadow b")
 
@@ -168,7 +168,7 @@ def test_a_name_that_nobody_knows_is_said_so(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     found = examine(of(tmp_path, live={"url": "http://model.invalid"}))
-    assert words(found, "live") == ["FAIL the name model.invalid is not known here"]
+    assert words(found, "live") == ["FAIL the host name model.invalid cannot be resolved"]
 
 
 def test_an_endpoint_that_takes_no_connection_is_given_up_in_time(
@@ -180,7 +180,7 @@ def test_an_endpoint_that_takes_no_connection_is_given_up_in_time(
 
     monkeypatch.setattr(socket, "create_connection", silent)
     found = examine(of(tmp_path, live={"url": "http://10.0.0.1", "connect_timeout": "250ms"}))
-    assert words(found, "live") == ["FAIL out of reach: no connection to 10.0.0.1:80 within 0.25 s"]
+    assert words(found, "live") == ["FAIL cannot connect: no answer from 10.0.0.1:80 within 0.25 s"]
 
 
 def test_an_endpoint_that_does_not_answer_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_a_name_server_that_hangs_does_not_hold_up_the_rest(tmp_path: Path, monk
         found = examine(of(tmp_path, shadows=shadows), GET, within=0.5)
         assert time.monotonic() - began < 5
         go_on.set()
-    assert words(found, "shadow slow") == ["FAIL this was not at its end within 0.5 s"]
+    assert words(found, "shadow slow") == ["FAIL not finished within 0.5 s"]
     assert found.failed == ["shadow slow"]
 
 
@@ -238,9 +238,9 @@ def test_tls_and_the_certificate_shown_are_told_of(tmp_path: Path) -> None:
     with serving(ANSWER, issued(authority, not_after=ends)) as (port, _):
         live = {"url": f"https://127.0.0.1:{port}", "tls": tls_of(tmp_path, authority)}
         ca, _, shaken, shown, answered = words(examine(of(tmp_path, live=live)), "live")
-    assert ca.startswith(f"OK the authority {tmp_path / 'ca.pem'} is good until ")
+    assert ca.startswith(f"OK the authority {tmp_path / 'ca.pem'} is valid until ")
     assert re.fullmatch(r"OK TLS 1\.3 in \d+ ms", shaken)
-    assert shown == f"OK its certificate is good until {ends:%Y-%m-%d}, 90 days"
+    assert shown == f"OK its certificate is valid until {ends:%Y-%m-%d}, 90 days"
     assert "answered 200" in answered
 
 
@@ -265,10 +265,10 @@ def test_a_certificate_that_ran_out_fails_and_says_when(tmp_path: Path) -> None:
         found = examine(of(tmp_path, shadows=shadows))
     assert words(found, "shadow b")[-2:] == [
         "FAIL its certificate is not accepted: certificate has expired",
-        f"FAIL its certificate ran out on {ended:%Y-%m-%d}, 10 days ago",
+        f"FAIL its certificate expired on {ended:%Y-%m-%d}, 10 days ago",
     ]
-    assert f"WARN its certificate ran out on {ended:%Y-%m-%d}, 10 days ago" in words(found, "shadow blind")
-    assert any("whoever answers: verify is off" in each for each in words(found, "shadow blind"))
+    assert f"WARN its certificate expired on {ended:%Y-%m-%d}, 10 days ago" in words(found, "shadow blind")
+    assert any("any certificate accepted (verify: false)" in each for each in words(found, "shadow blind"))
     assert found.failed == ["shadow b"]
 
 
@@ -292,7 +292,7 @@ def test_our_own_certificate_is_looked_at_in_its_file(tmp_path: Path) -> None:
     with serving(ANSWER, issued(authority)) as (port, _):
         tls = {**tls_of(tmp_path, authority), "cert": str(tmp_path / "ours.pem")}
         found = examine(of(tmp_path, live={"url": f"https://127.0.0.1:{port}", "tls": tls}))
-    assert words(found, "live")[0].startswith(f"FAIL our certificate {tmp_path / 'ours.pem'} ran out on ")
+    assert words(found, "live")[0].startswith(f"FAIL our certificate {tmp_path / 'ours.pem'} expired on ")
     assert found.failed == ["live"]
 
 
@@ -301,7 +301,7 @@ def test_tls_files_that_hold_nothing_are_said_so(tmp_path: Path) -> None:
     live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "empty.pem")}}
     first, second = words(examine(of(tmp_path, live=live)), "live")
     assert first == f"FAIL the authority {tmp_path / 'empty.pem'} holds no certificate in PEM form"
-    assert second.startswith("FAIL the files of tls cannot be used: ")
+    assert second.startswith("FAIL the tls files cannot be used: ")
 
 
 def test_a_certificate_that_is_garbled_is_said_so(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_certificate_that_is_garbled_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("".join([pem[0], "AAAA" + pem[1][4:], *pem[2:]]))
     live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
     last = words(examine(of(tmp_path, live=live)), "live")[-1]
-    assert last == "FAIL the files of tls cannot be used: one of them holds no usable certificate or key"
+    assert last == "FAIL the tls files cannot be used: one of them holds no usable certificate or key"
 
 
 def test_a_certificate_whose_text_is_damaged_is_said_so_at_once(tmp_path: Path) -> None:
@@ -325,14 +325,14 @@ def test_a_defect_in_looking_is_said_to_be_one(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(checking, "endpoint", lambda *_: (broken() for _ in range(1)))
     found = words(examine(of(tmp_path, live={"url": "http://127.0.0.1:1"})), "live")
-    assert found == ["FAIL this cannot be said, by a defect: KeyError: 'x'"]
+    assert found == ["FAIL a defect stopped this check: KeyError: 'x'"]
 
 
 def test_a_bundle_with_an_old_authority_is_warned_of(tmp_path: Path) -> None:
     old = trustme.CA().issue_cert("a", not_before=NOW - timedelta(2), not_after=NOW - timedelta(1))
     (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes() + old.cert_chain_pems[0].bytes())
     live = {"url": "https://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
-    assert words(examine(of(tmp_path, live=live)), "live")[0].startswith("WARN of 2 certificates: ")
+    assert words(examine(of(tmp_path, live=live)), "live")[0].startswith("WARN one of 2 certificates: ")
 
 
 def test_a_certificate_of_tomorrow_fails_and_what_is_none_is_said_so() -> None:
@@ -355,32 +355,37 @@ def test_dates_are_read_in_both_of_their_forms(year: int) -> None:
 
 def test_the_logs_directory_is_judged_and_not_made(tmp_path: Path) -> None:
     found = examine(of(tmp_path))
-    assert words(found, "log")[0] == "OK will be made"
+    assert words(found, "log")[0] == "OK will be created"
     assert not (tmp_path / "log").exists()
 
 
 def test_a_log_path_that_is_a_file_or_beneath_one_fails(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
-    assert words(examine(of(tmp_path)), "log") == ["FAIL is there and is no directory"]
+    assert words(examine(of(tmp_path)), "log") == ["FAIL exists and is not a directory"]
     beneath = examine(of(tmp_path, log={"path": str(tmp_path / "log" / "below")}))
-    assert words(beneath, "log")[0].startswith("FAIL cannot be made")
+    assert words(beneath, "log")[0].startswith("FAIL cannot be created")
     assert beneath.failed == ["log"]
 
 
 def test_a_directory_that_may_not_be_written_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere, so permissions show nothing
     (tmp_path / "log").mkdir()
-    assert words(examine(of(tmp_path)), "log") == ["FAIL a directory that cannot be written to"]
+    assert words(examine(of(tmp_path)), "log") == ["FAIL a directory that is not writable"]
 
 
 @pytest.mark.parametrize(
     ("free", "held", "keep", "expected"),
     [
-        (20 << 30, 0, "10GiB", "OK 20 GiB free; it may hold 10 GiB"),
-        (9 << 30, 0, "10GiB", "WARN 9 GiB free; it may hold 10 GiB: lower keep.size, or the disk may fill up first"),
-        ((3 << 30) - 4096, 4096, "3GiB", "OK 3 GiB free; it may hold 3 GiB, and holds 4 KiB"),
+        (20 << 30, 0, "10GiB", "OK 20 GiB free; the log may grow to 10 GiB"),
+        (
+            9 << 30,
+            0,
+            "10GiB",
+            "WARN 9 GiB free; the log may grow to 10 GiB: lower keep.size, or the disk may fill up first",
+        ),
+        ((3 << 30) - 4096, 4096, "3GiB", "OK 3 GiB free; the log may grow to 3 GiB, and has 4 KiB"),
         (1000, 0, "10GiB", "FAIL 1000 bytes free: the disk is full"),
-        (9 << 30, 0, None, "OK 9 GiB free, and it may grow without end (keep.size: null)"),
+        (9 << 30, 0, None, "OK 9 GiB free; the log may grow without limit (keep.size: null)"),
     ],
 )
 def test_free_space_is_held_against_what_is_kept(
@@ -408,7 +413,7 @@ def test_the_limit_of_open_files_is_held_against_what_may_be_under_way(
     monkeypatch.setattr(resource, "getrlimit", lambda which: (64, most))
     found = open_files(made)
     assert found.level is level
-    assert found.words.startswith("438 may be needed")
+    assert found.words.startswith("up to 438 needed")
 
 
 def test_an_address_that_cannot_be_had_fails(tmp_path: Path) -> None:
@@ -417,7 +422,7 @@ def test_an_address_that_cannot_be_had_fails(tmp_path: Path) -> None:
     assert words(found, "listen") == ["FAIL in use by another program"]
     assert found.failed == ["listen"]
     elsewhere = examine(of(tmp_path, listen="203.0.113.1:80"))
-    assert words(elsewhere, "listen")[0].startswith("FAIL cannot be listened on: ")
+    assert words(elsewhere, "listen")[0].startswith("FAIL cannot listen there: ")
 
 
 async def test_an_address_that_a_shadowproxy_has_is_no_trouble(proxy: StartProxy, tmp_path: Path) -> None:
@@ -429,7 +434,7 @@ async def test_an_address_that_a_shadowproxy_has_is_no_trouble(proxy: StartProxy
         }
         found = await asyncio.to_thread(examine, of(tmp_path, **addresses))
     for section in ("listen", "admin"):
-        assert words(found, section)[0].startswith("OK in use, and the admin address is answered by a shadowproxy")
+        assert words(found, section)[0].startswith("OK in use, and a shadowproxy answers at the admin address")
 
 
 def test_a_unix_socket_is_free_unless_somebody_listens(tmp_path: Path) -> None:
@@ -443,11 +448,11 @@ def test_a_unix_socket_is_free_unless_somebody_listens(tmp_path: Path) -> None:
         bound.bind(str(path))
         bound.listen()
         assert listen(path) == ["FAIL in use by another program"]
-    assert listen(path) == ["OK free: what is there was left behind"]
+    assert listen(path) == ["OK free: the socket there is a leftover"]
     path.unlink()
     path.touch()
-    assert listen(path) == ["FAIL is there and is no socket"]
-    assert listen(Path("/nowhere/s")) == ["FAIL /nowhere is no directory"]
+    assert listen(path) == ["FAIL exists and is not a socket"]
+    assert listen(Path("/nowhere/s")) == ["FAIL /nowhere is not a directory"]
 
 
 @pytest.mark.parametrize(
@@ -468,8 +473,8 @@ def test_a_plain_configuration_is_told_on_less_than_a_screen() -> None:
             "listen": (ok("free"),),
             "live": (ok("a is 10.0.0.1 (2 ms)"), ok("connected")),
             "shadow b": (Finding(WARN, "connected " * 12 + "at last"),),
-            "log": (ok("will be made"),),
-            "open files": (ok("3,128 may be needed, 20,000 may be open"),),
+            "log": (ok("will be created"),),
+            "open files": (ok("up to 3,128 needed, the limit is 20,000"),),
         }
     )
     assert (
@@ -482,26 +487,26 @@ admin       127.0.0.1:9901
 live        http://a
   ok        a is 10.0.0.1 (2 ms)
   ok        connected
-            is sent every request as it came, credentials included
-            given up after 10 m of silence
+            gets every request unchanged, credentials included
+            a request fails after 10 m without a byte from it
 
 shadow      b: http://b
   warn      connected connected connected connected connected connected
             connected connected connected connected connected connected at last
-            is sent 100 % of requests
-            repeats GET, HEAD, POST and OPTIONS requests, and so what a POST
-            changes; no PUT, PATCH or DELETE
-            64 at once, 256 waiting, each within 30 s
-            the callers' credentials are held back, in the query too
+            gets 100 % of requests
+            repeats GET, HEAD, POST and OPTIONS requests, so changes by POST are
+            made again; not PUT, PATCH or DELETE
+            64 at once, 256 waiting, each 30 s at most
+            callers' credentials are removed, also from the query
 
 log         shadow-log
-  ok        will be made
-            bodies whole up to 256 KiB
+  ok        will be created
+            records whole bodies up to 256 KiB
             credentials blanked
-            kept up to 10 GiB, for 30 d
+            keeps files up to 10 GiB, for 30 d
 
 open files
-  ok        3,128 may be needed, 20,000 may be open
+  ok        up to 3,128 needed, the limit is 20,000
 
 READY, with 1 warning"""
     )
@@ -529,20 +534,20 @@ def test_what_is_sent_to_whom_is_said_and_secrets_are_not(tmp_path: Path) -> Non
     flowing = " ".join(text.split())
     for said in (
         "shadow b: http://127.0.0.1:1/base",
-        "is sent 12.5 % of requests, where the method is POST or PUT, the path is /v1/*, X-Team is search, "
+        "gets 12.5 % of requests, where the method is POST or PUT, the path is /v1/*, X-Team is search, "
         "X-Api-Key is [redacted]",
-        "64 at once, 256 waiting, each within 30 s",
+        "64 at once, 256 waiting, each 30 s at most",
         "at most 1000 requests",
         "for 2 h",
-        "the callers' credentials are held back, in the query too",
+        "callers' credentials are removed, also from the query",
         "Host: the one the caller sent",
         "headers set: Authorization",
         "headers removed: X-Trace",
         "query parameters set: api_key, v",
         "query parameters removed: debug, trace",
         "rewritten: /v1/a becomes /v2/a, /model",
-        "of bodies their length and SHA-256",
-        "credentials as a keyed hash, and /user",
+        "records the length and SHA-256 of bodies",
+        "credentials as a keyed hash, also /user",
         "warning shadows.b.headers.set.Authorization is a secret written into the file",
         "warning shadows.b.query.set.api_key is a secret written into the file",
     ):
@@ -577,16 +582,16 @@ def test_what_is_out_of_the_ordinary_has_its_words(tmp_path: Path) -> None:
         "log": {"path": "-", "bodies": "none"},
     }
     text = text_of(of(tmp_path, **values), Findings({}))
-    assert "asked a second time for 2.5 % of the mirrored requests" in text
-    assert f"shows the certificate {tmp_path / 'client.pem'}" in " ".join(text.split())
-    assert "log\n            of bodies their length\n" in text
+    assert "gets 2.5 % of the mirrored requests a second time" in text
+    assert f"our certificate: {tmp_path / 'client.pem'}" in " ".join(text.split())
+    assert "log\n            records the length of bodies\n" in text
     assert "admin       off" in text
-    assert "is sent no request" in text
-    assert "the callers' credentials are sent along (forward_credentials: true)" in text
+    assert "gets no request" in text
+    assert "callers' credentials are forwarded (forward_credentials: true)" in text
     assert "kept" not in text
     shared = of(tmp_path, workers=4, shadows={"b": {"url": "http://b"}})
-    assert "64 at once, 256 waiting for each of 4 workers, each within 30 s" in text_of(shared, Findings({}))
-    assert "live        a fixed answer; no system is asked" in text_of(of(tmp_path), Findings({}))
+    assert "64 at once, 256 waiting for each of 4 workers, each 30 s at most" in text_of(shared, Findings({}))
+    assert "live        a fixed answer, no system behind it" in text_of(of(tmp_path), Findings({}))
 
 
 @pytest.mark.slow

@@ -257,7 +257,7 @@ def test_every_configuration_in_the_documents_loads(tmp_path: Path) -> None:
     assert len(whole) >= 3
     for text in whole:
         (tmp_path / "config.yaml").write_text(text)
-        assert config.load(tmp_path / "config.yaml", {}).warnings == ()
+        assert config.warnings_for(config.load(tmp_path / "config.yaml", {})) == ()
 
 
 def test_the_first_commands_of_the_readme_are_the_demo_and_the_tests() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy import config
-from shadowproxy.config.values import duration, size
+from shadowproxy.config.readers import duration, size
 from shadowproxy.serve.policy.rewrite import Rewrite
 
 BASE: dict[str, Any] = {"live": {"url": "http://a"}, "shadows": {"x": {"url": "http://b/base"}}}
@@ -112,7 +112,7 @@ def test_a_token_that_cannot_be_sent_is_refused_without_being_quoted(token: obje
     ],
 )
 def test_a_token_that_is_likely_not_meant_so_is_warned_of(more: dict[str, Any], warning: str) -> None:
-    warnings = config.from_values(BASE | more).warnings
+    warnings = config.warnings_for(config.from_values(BASE | more))
     assert any(each.startswith(warning) for each in warnings)
     assert "x" * 15 not in "".join(warnings)
 
@@ -120,7 +120,7 @@ def test_a_token_that_is_likely_not_meant_so_is_warned_of(more: dict[str, Any], 
 def test_a_long_token_from_the_environment_is_warned_of_in_no_way(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("{live: {url: http://a}, shadows: {x: {url: http://b}}, admin_token: '${T}'}")
-    assert config.load(file, {"T": "0123456789abcdef"}).warnings == ()
+    assert config.warnings_for(config.load(file, {"T": "0123456789abcdef"})) == ()
 
 
 ENVIRONMENT = {

@@ -278,8 +278,8 @@ def test_check_fails_and_names_it(tmp_path: Path, kind: str, authority: trustme.
     screen = " ".join(done.stdout.split())
     if said.startswith("shadows.s.tls"):  # told of by each file there, and not by its key
         said = {"cert": "our certificate", "key": "the key"}.get(kind.split()[0], "") if "missing" in kind else ""
-        said = said or "the files of tls cannot be used"
-    assert f"FAIL {'it could not be asked: ' if 'set' in said else ''}" in screen
+        said = said or "the tls files cannot be used"
+    assert f"FAIL {'cannot be used: ' if 'set' in said else ''}" in screen
     assert said in screen
     assert "NOT READY: shadow s" in screen
 

@@ -278,14 +278,14 @@ async def test_another_configuration_is_warned_of_for_itself(
     [
         (
             ["GET", "HEAD", "POST", "OPTIONS"],
-            "repeats GET, HEAD, POST and OPTIONS requests, and so what a POST changes; no PUT, PATCH or DELETE",
+            "repeats GET, HEAD, POST and OPTIONS requests, so changes by POST are made again; not PUT, PATCH or DELETE",
         ),
-        (["GET"], "repeats GET requests; no PUT, PATCH or DELETE"),
+        (["GET"], "repeats GET requests; not PUT, PATCH or DELETE"),
         (
             ["POST", "PUT", "DELETE"],
-            "repeats POST, PUT and DELETE requests, and so what a POST, PUT or DELETE changes; no PATCH",
+            "repeats POST, PUT and DELETE requests, so changes by POST, PUT and DELETE are made again; not PATCH",
         ),
-        (["*"], "repeats requests of every method, and so what a POST, PUT, PATCH or DELETE changes"),
+        (["*"], "repeats every request, so changes by POST, PUT, PATCH and DELETE are made again"),
     ],
 )
 def test_what_is_repeated_is_said_in_plain_words(methods: list[str], words: str) -> None:
@@ -297,7 +297,7 @@ async def test_the_start_says_of_each_shadow_and_the_control_what_is_repeated(tm
         shadows = {"a": {"url": live.url}, "b": {"url": live.url, "match": {"methods": ["DELETE"]}}}
         values = {"live": {"url": live.url}, "shadows": shadows, "control": {"percent": 1}}
         async with Program(tmp_path, values) as program:
-            await program.wait_said("control, which")
+            await program.wait_said("control (live")
             assert await program.stop() == 0
     told = program.told("repeated")
     assert [(line["shadow"], line["methods"]) for line in told] == [
@@ -305,7 +305,9 @@ async def test_the_start_says_of_each_shadow_and_the_control_what_is_repeated(tm
         ("b", ["DELETE"]),
         ("control", ["GET", "HEAD", "POST", "OPTIONS"]),
     ]
-    assert told[1]["message"] == ("shadow b repeats DELETE requests, and so what a DELETE changes; no PUT or PATCH")
+    assert told[1]["message"] == (
+        "shadow b repeats DELETE requests, so changes by DELETE are made again; not PUT or PATCH"
+    )
 
 
 def test_check_says_it_of_each_shadow_and_what_is_left_out(tmp_path: Path) -> None:
@@ -324,11 +326,11 @@ def test_check_says_it_of_each_shadow_and_what_is_left_out(tmp_path: Path) -> No
     said = " ".join(run("check", "-c", str(file), "--no-request").stdout.split())
     assert "hunter2" not in said.replace("match.json./api_key is a secret", "")
     for words in (
-        "asked a second time for 5 % of the mirrored requests (control)",
-        "repeats GET, HEAD, POST and OPTIONS requests, and so what a POST changes; no PUT, PATCH or DELETE",
-        "repeats POST and DELETE requests, and so what a POST or DELETE changes; no PUT or PATCH",
+        "gets 5 % of the mirrored requests a second time (control)",
+        "repeats GET, HEAD, POST and OPTIONS requests, so changes by POST are made again; not PUT, PATCH or DELETE",
+        "repeats POST and DELETE requests, so changes by POST and DELETE are made again; not PUT or PATCH",
         "where the method is POST or DELETE, /model in the JSON is gpt-*, /api_key in the JSON is [redacted]",
-        "but none where the path is /healthz, or X-Api-Key is [redacted], or /stream in the JSON is true",
+        "except where the path is /healthz, or X-Api-Key is [redacted], or /stream in the JSON is true",
         "warning shadows.b.match.json./api_key is a secret written into the file",
         "warning shadows.b.match.not.headers.X-Api-Key is a secret written into the file",
     ):

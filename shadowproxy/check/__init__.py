@@ -1,7 +1,7 @@
-"""What `shadowproxy check` says of a configuration: what it means in plain words, and whether it will work here.
+"""`shadowproxy check`: explains a configuration, and tests whether it works on this machine.
 
-`endpoints.py`, `certificates.py` and `machine.py` look, `screen.py` puts it on one screen. Nothing is written, and
-nothing is changed; each endpoint is sent one request, unless it is asked for none.
+`endpoints.py`, `certificates.py` and `machine.py` run the tests, `screen.py` prints the result. Nothing is written or
+changed. Each endpoint is sent one request, or none on demand.
 """
 
 import threading
@@ -17,12 +17,12 @@ from shadowproxy.config import Config, UnusableShadow
 
 GET = Ask()
 WITHIN = 20.0
-"""Seconds for all endpoints together: they are tried at once, and a name server that hangs must not be waited for."""
+"""Seconds for all endpoints together, which are tested at once: a name server may hang."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found, by section: listen, admin, live, shadows by name, log, files, installed. One may have none."""
+    """The findings by section: listen, admin, live, each shadow, log, open files, installed. Some may have none."""
 
     sections: Mapping[str, tuple[Finding, ...]]
 
@@ -40,14 +40,14 @@ class Findings:
 
 
 def examine(config: Config, ask: Ask | None = GET, within: float = WITHIN) -> Findings:
-    """Look at all of it. With `ask` None no endpoint is sent a request. Takes `within` seconds at most, and a few."""
+    """Run all tests. If `ask` is None, no endpoint is sent a request. Takes at most `within` and a few more seconds."""
     found: dict[str, tuple[Finding, ...]] = {key: (finding,) for key, finding in machine.addresses(config)}
     tries: dict[str, Iterator[Finding]] = {}
     if config.live.url is not None:
         tries["live"] = endpoint("live", config.live, ask)
     for name, shadow in config.shadows.items():
         if isinstance(shadow, UnusableShadow):
-            found[shadow_section(name)] = (fail(f"it could not be asked: {shadow.reason}"),)
+            found[shadow_section(name)] = (fail(f"cannot be used: {shadow.reason}"),)
         else:
             tries[shadow_section(name)] = endpoint(name, shadow, ask)
     found |= _all_of(tries, within)
@@ -62,7 +62,7 @@ def shadow_section(name: str) -> str:
 
 
 def _all_of(tries: Mapping[str, Iterator[Finding]], within: float) -> dict[str, tuple[Finding, ...]]:
-    """What each gives, at once. Those that take too long are left behind, in threads that end with the process."""
+    """Run all of `tries` at once. Those that take too long are abandoned, in threads that end with the process."""
     found: dict[str, list[Finding]] = {name: [] for name in tries}
     ended: set[str] = set()
 
@@ -71,7 +71,7 @@ def _all_of(tries: Mapping[str, Iterator[Finding]], within: float) -> dict[str, 
             for finding in tries[name]:
                 found[name].append(finding)
         except Exception as error:  # noqa: BLE001  # a defect must not look like a name server that hangs
-            found[name].append(fail(f"this cannot be said, by a defect: {type(error).__name__}: {error}"))
+            found[name].append(fail(f"a defect stopped this check: {type(error).__name__}: {error}"))
         ended.add(name)
 
     threads = [threading.Thread(target=look, args=(name,), daemon=True) for name in tries]
@@ -80,5 +80,5 @@ def _all_of(tries: Mapping[str, Iterator[Finding]], within: float) -> dict[str, 
     deadline = monotonic() + within
     for thread in threads:
         thread.join(max(0.0, deadline - monotonic()))
-    unended = fail(f"this was not at its end within {within:g} s")
+    unended = fail(f"not finished within {within:g} s")
     return {name: (*each, *(() if name in ended else (unended,))) for name, each in found.items()}

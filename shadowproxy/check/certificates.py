@@ -1,7 +1,7 @@
-"""How long certificates are good for: those in files, and the one that a server shows.
+"""How long certificates are valid: those in files, and the one that a server presents.
 
-`ssl` tells the dates of a certificate only once it has been trusted, and here those that are not matter most. So the
-two dates are read from the DER form itself (RFC 5280 section 4.1), and nothing else of it.
+`ssl` gives the dates of a certificate only if it is trusted, but untrusted ones matter most here. So the two dates are
+read from the DER form (RFC 5280 section 4.1), and nothing else of it is.
 """
 
 import re
@@ -21,14 +21,14 @@ _SEQUENCE, _VERSION, _UTC_TIME, _GENERAL_TIME = 0x30, 0xA0, 0x17, 0x18
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when until when a certificate is good."""
+    """The period in which a certificate is valid."""
 
     begins: datetime
     ends: datetime
 
 
 def validity(der: bytes) -> Validity:
-    """Raises ValueError for what is no certificate."""
+    """Raises ValueError if `der` is not a certificate."""
     try:
         _, whole, _ = _element(der, 0)
         _, signed, _ = _element(whole, 0)
@@ -62,7 +62,7 @@ def _element(der: bytes, at: int) -> tuple[int, bytes, int]:
 
 def _moment(tag: int, raw: bytes) -> datetime:
     text = raw.decode("ascii")
-    if tag == _UTC_TIME:  # two digits of a year: from 50 on they are of the last century
+    if tag == _UTC_TIME:  # a year of two digits: from 50 on it belongs to the last century
         text = ("19" if text[:2] >= "50" else "20") + text
     elif tag != _GENERAL_TIME:
         raise ValueError("has a date of an unknown form")
@@ -70,23 +70,23 @@ def _moment(tag: int, raw: bytes) -> datetime:
 
 
 def dated(whose: str, der: bytes, now: datetime) -> Finding:
-    """What there is to say of a certificate's dates."""
+    """The finding on a certificate's dates."""
     try:
         found = validity(der)
     except ValueError as error:
         return warn(f"{whose} cannot be read: it {error}")
     day = f"{found.ends:%Y-%m-%d}"
     if now < found.begins:
-        return fail(f"{whose} is good from {found.begins:%Y-%m-%d %H:%M} UTC on only")
+        return fail(f"{whose} is not valid before {found.begins:%Y-%m-%d %H:%M} UTC")
     if now >= found.ends:
-        return fail(f"{whose} ran out on {day}, {_days(now - found.ends)} ago")
+        return fail(f"{whose} expired on {day}, {_days(now - found.ends)} ago")
     left = found.ends - now
-    words = f"{whose} is good until {day}, {_days(left)}"
+    words = f"{whose} is valid until {day}, {_days(left)}"
     return warn(f"{words} only: renew it") if left < SOON else ok(words)
 
 
 def in_file(whose: str, file: Path, now: datetime) -> Iterator[Finding]:
-    """What there is to say of a PEM file: of its one certificate, or of the first of several to run out."""
+    """The finding on a PEM file: on its certificate, or on the worst of several."""
     try:
         blocks = _PEM.findall(file.read_text(encoding="ascii", errors="replace"))
     except OSError as error:
@@ -102,8 +102,8 @@ def in_file(whose: str, file: Path, now: datetime) -> Iterator[Finding]:
         return
     worst = max(found, key=lambda each: each.level)
     if len(found) > 1 and len({each.level for each in found}) > 1:
-        # A bundle of authorities may hold old ones beside the one that matters: whether it does, the handshake shows.
-        yield warn(f"of {len(found)} certificates: {worst.words}")
+        # A bundle may hold expired authorities beside the one that matters: the handshake shows if that one is good.
+        yield warn(f"one of {len(found)} certificates: {worst.words}")
     else:
         yield worst
 

@@ -1,7 +1,7 @@
-"""Whether an endpoint can be had from here: its name, a connection, TLS and its certificates, and an answer.
+"""Whether an endpoint works from here: its name, a connection, TLS and its certificates, and a response.
 
-Each step is told of by itself, so that one sees how far it goes. The first three are asked of the sockets directly; the
-answer is asked for by the client that `serve` uses, since what that refuses will be refused then.
+Each step is a finding of its own, which shows how far it gets. The first three use sockets directly; the request is
+sent by the client that `serve` uses, since `serve` will reject what that client rejects.
 """
 
 import asyncio
@@ -27,25 +27,25 @@ from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
 
 PATIENCE = 5.0
-"""Seconds that an answer is waited for, and a handshake: who waits at a terminal for longer thinks that it hangs."""
+"""Seconds to wait for a response, and for a handshake: after more, a user at a terminal thinks that it hangs."""
 
 _PORTS = {"http": 80, "https": 443}
 _SHOWN = 4  # addresses of a name
-_READ = 64 << 10  # bytes of an answer, for the connection's sake: what it says is not looked at
+_READ = 64 << 10  # bytes of a response to read, so that the connection ends cleanly; they are ignored
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The request that each endpoint is sent; the path is below its base path, as a caller's would be."""
+    """The request to each endpoint; the path is below its base path, as for a caller's request."""
 
     method: str = "GET"
     path: str = "/"
 
 
 def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Finding]:
-    """What is found of one endpoint, in the order in which it is tried, up to the first thing that fails.
+    """The findings on one endpoint, in the order of the steps, up to the first that fails.
 
-    A generator, and slow: whoever runs it bounds its time, and has what it found by then.
+    A slow generator: its user bounds the time, and keeps the findings that came by then.
     """
     parts = urlsplit(section.url or "")
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
@@ -64,13 +64,13 @@ def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Find
             why = _tls_words(error)
             if isinstance(error, ssl.SSLError) and error.reason is None:  # of a file, and not of a peer
                 why = "one of them holds no usable certificate or key"
-            yield fail(f"the files of tls cannot be used: {why}")
+            yield fail(f"the tls files cannot be used: {why}")
             return
     began = perf_counter()
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
-        yield fail(f"the name {host} is not known here")
+        yield fail(f"the host name {host} cannot be resolved")
         return
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     if not _is_address(host):
@@ -90,7 +90,7 @@ def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Find
 
 
 def _key(path: Path) -> Iterator[Finding]:
-    """Only what is wrong with it: OpenSSL does not say which of the files it means."""
+    """A finding only if the key cannot be read: OpenSSL does not name the file in its errors."""
     try:
         path.open("rb").close()
     except OSError as error:
@@ -98,7 +98,7 @@ def _key(path: Path) -> Iterator[Finding]:
 
 
 def _connect(addresses: list[str], port: int, timeout: float) -> Finding:
-    """The first address that takes a connection, as `serve` takes it."""
+    """Connect to the first address that accepts, as `serve` does."""
     why = ""
     for address in addresses:
         began = perf_counter()
@@ -106,21 +106,21 @@ def _connect(addresses: list[str], port: int, timeout: float) -> Finding:
             with socket.create_connection((address, port), min(timeout, PATIENCE)):
                 return ok(f"connected to {_pair(address, port)} in {_ms(began)}")
         except TimeoutError:
-            why = why or f"no connection to {_pair(address, port)} within {min(timeout, PATIENCE):g} s"
+            why = why or f"no answer from {_pair(address, port)} within {min(timeout, PATIENCE):g} s"
         except OSError as error:
             why = why or f"{_pair(address, port)}: {(error.strerror or str(error)).lower()}"
-    return fail(f"out of reach: {why}")
+    return fail(f"cannot connect: {why}")
 
 
 def _handshake(
     host: str, addresses: list[str], port: int, context: ssl.SSLContext, section: Live | Shadow, now: datetime
 ) -> Iterator[Finding]:
-    """The handshake as `serve` does it, and the certificate that was shown, also where it was not accepted."""
+    """The handshake as `serve` does it, and the certificate that was presented, even if it was not accepted."""
     began = perf_counter()
     shown: bytes | None
     try:
         version, shown = _shaken(host, addresses, port, context)
-        trusted = "" if section.tls.verify else ", whoever answers: verify is off"
+        trusted = "" if section.tls.verify else ", with any certificate accepted (verify: false)"
         yield ok(f"{version.replace('v', ' ')} in {_ms(began)}{trusted}")
     except ssl.SSLCertVerificationError as error:
         yield fail(f"its certificate is not accepted: {error.verify_message.rstrip('.')}")
@@ -163,15 +163,15 @@ def _answer(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext
         return fail(f"{words}: {error.outcome}: {error}")
     except TimeoutError:
         return fail(f"{words}: no answer within {PATIENCE:g} s")
-    told = f"{words}: answered {status}{_phrase(status)} in {_ms(began)}"
+    answered = f"{words}: answered {status}{_phrase(status)} in {_ms(began)}"
     if status in (401, 403):
-        own = "our own are not accepted" if _has_credentials(section) else "none were sent"
+        own = "the configured ones are not accepted" if _has_credentials(section) else "none were sent"
         if isinstance(section, Live):
-            return ok(f"{told}: it asks for credentials; {own}, callers bring theirs")
+            return ok(f"{answered}: it requires credentials; {own}, callers send theirs")
         if section.forward_credentials:
-            return ok(f"{told}: it asks for credentials; {own}, it will be sent the callers'")
-        return warn(f"{told}: it asks for credentials; {own}, and callers' are held back: see headers.set")
-    return warn(f"{told}: it is not well") if status >= 500 else ok(told)
+            return ok(f"{answered}: it requires credentials; {own}, callers' are forwarded")
+        return warn(f"{answered}: it requires credentials; {own}, and callers' are removed: see headers.set")
+    return warn(f"{answered}: the server has a fault") if status >= 500 else ok(answered)
 
 
 async def _status(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext | None) -> int:
@@ -204,7 +204,7 @@ def _phrase(status: int) -> str:
 
 
 def _tls_words(error: OSError) -> str:
-    """What OpenSSL says, as words: its reasons are names in capitals."""
+    """OpenSSL's reason in lower case: its own are names in capitals."""
     if isinstance(error, ssl.SSLError):
         return error.reason.replace("_", " ").lower() if error.reason else "the peer hung up"
     return (error.strerror or str(error)).lower()

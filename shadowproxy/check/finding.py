@@ -1,11 +1,11 @@
-"""What came of one look at something."""
+"""The result of one test."""
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 
 class Level(IntEnum):
-    """How bad it is: `FAIL` keeps the proxy from doing what the configuration says, `WARN` likely was not meant."""
+    """`FAIL`: the proxy could not do what the configuration says. `WARN`: likely a mistake."""
 
     OK = 0
     WARN = 1
@@ -14,7 +14,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`words` stand alone, on one line, and hold no secret."""
+    """`words` is one line, complete in itself and without secrets."""
 
     level: Level
     words: str

@@ -1,4 +1,4 @@
-"""Whether this machine lets the proxy do what the configuration says: listen, keep its log, open as many files."""
+"""Whether this machine allows what the configuration needs: addresses, room for the log, open files."""
 
 import contextlib
 import errno
@@ -17,15 +17,15 @@ from shadowproxy.check.finding import Finding, fail, ok, warn
 from shadowproxy.config import Config, Log, TcpAddress, UnixAddress
 
 FULL = 1 << 20
-"""Bytes of free space below which a disk is as good as full."""
+"""A disk with fewer free bytes counts as full."""
 
 _OTHER_FILES = 64  # the log, libraries, sockets that listen, lookups
-_ADMIN = 64  # connections that the admin server has at most
+_ADMIN = 64  # most connections of the admin server
 _METRICS_TIMEOUT = 2.0
 
 
 def addresses(config: Config) -> Iterator[tuple[str, Finding]]:
-    """Whether each address that is to be listened on is free, with its key."""
+    """Whether each address to listen on is free, by its key."""
     ours = config.admin is not None and _is_shadowproxy(config.admin)
     for key, address in (("listen", config.listen), ("admin", config.admin)):
         if address is not None:
@@ -41,28 +41,28 @@ def _free(address: TcpAddress | UnixAddress, ours: bool) -> Finding:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             if ours:
-                return ok("in use, and the admin address is answered by a shadowproxy: likely it runs already")
+                return ok("in use, and a shadowproxy answers at the admin address: it is likely running")
             return fail("in use by another program")
-        return fail(f"cannot be listened on: {(error.strerror or str(error)).lower()}")
+        return fail(f"cannot listen there: {(error.strerror or str(error)).lower()}")
     return ok("free")
 
 
 def _free_path(path: Path) -> Finding:
-    """Raises OSError where there is a socket, and somebody listens on it."""
+    """Raises OSError if a process listens on the socket there."""
     if path.exists():
         if not stat.S_ISSOCK(path.stat().st_mode):
-            return fail("is there and is no socket")
+            return fail("exists and is not a socket")
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
                 raise OSError(errno.EADDRINUSE, "in use")
-        return ok("free: what is there was left behind")
+        return ok("free: the socket there is a leftover")
     if not path.parent.is_dir():
-        return fail(f"{path.parent} is no directory")
+        return fail(f"{path.parent} is not a directory")
     return ok("free") if os.access(path.parent, os.W_OK | os.X_OK) else fail(f"{path.parent} cannot be written to")
 
 
 def _is_shadowproxy(admin: TcpAddress | UnixAddress) -> bool:
-    """Whether the admin server there tells a shadowproxy's metrics."""
+    """Whether the admin server there has a shadowproxy's metrics."""
     if isinstance(admin, UnixAddress) or admin.port == 0:
         return False
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(admin.host, admin.host)
@@ -75,22 +75,22 @@ def _is_shadowproxy(admin: TcpAddress | UnixAddress) -> bool:
 
 
 def log(settings: Log) -> Iterator[Finding]:
-    """Whether the log can be written, and whether as much as is to be kept has room. Nothing is written."""
+    """Whether the log can be written, and whether keep.size has room on the disk. Writes nothing."""
     if settings.path == "-":
         yield ok("standard output")
         return
     directory = Path(settings.path)
     if directory.is_dir():
         writable = os.access(directory, os.W_OK | os.X_OK)
-        yield ok("a directory, writable") if writable else fail("a directory that cannot be written to")
+        yield ok("a directory, writable") if writable else fail("a directory that is not writable")
         around = directory
     elif directory.exists() or directory.is_symlink():
-        yield fail("is there and is no directory")
+        yield fail("exists and is not a directory")
         return
     else:
         around = next(parent for parent in directory.absolute().parents if parent.exists())
         writable = around.is_dir() and os.access(around, os.W_OK | os.X_OK)
-        yield ok("will be made") if writable else fail(f"cannot be made: {around} cannot be written to")
+        yield ok("will be created") if writable else fail(f"cannot be created: {around} is not writable")
     if writable:
         yield _room(around, directory, settings)
 
@@ -104,33 +104,33 @@ def _room(around: Path, directory: Path, settings: Log) -> Finding:
     if free < FULL:
         return fail(f"{room}: the disk is full")
     if settings.keep.size is None:
-        return ok(f"{room}, and it may grow without end (keep.size: null)")
-    told = f"{room}; it may hold {size(settings.keep.size)}" + (f", and holds {size(held)}" if held else "")
+        return ok(f"{room}; the log may grow without limit (keep.size: null)")
+    limit = f"{room}; the log may grow to {size(settings.keep.size)}" + (f", and has {size(held)}" if held else "")
     if free + held < settings.keep.size:
-        return warn(f"{told}: lower keep.size, or the disk may fill up first")
-    return ok(told)
+        return warn(f"{limit}: lower keep.size, or the disk may fill up first")
+    return ok(limit)
 
 
 def open_files(config: Config) -> Finding:
-    """Whether as many requests as may be under way in one worker can each have their connections."""
+    """Whether one worker with the most requests under way may open all their connections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     shadows = sum(shadow.in_flight for shadow in config.shadows.values())
-    # Of each request: its caller, live, and as much again for callers that are connected and ask nothing.
+    # For each request its caller, live, and one more for callers that are connected and idle.
     needed = 3 * config.limits.in_flight + shadows + _OTHER_FILES + (0 if config.admin is None else _ADMIN)
     if most == resource.RLIM_INFINITY:
-        return ok(f"{needed:,} may be needed, as many as wanted may be open")
-    told = f"{needed:,} may be needed, {most:,} may be open"
+        return ok(f"up to {needed:,} needed, no limit")
+    both = f"up to {needed:,} needed, the limit is {most:,}"
     if most >= needed:
-        return ok(told)
-    return warn(f"{told}: raise the limit (ulimit -Hn, LimitNOFILE) or lower limits.in_flight")
+        return ok(both)
+    return warn(f"{both}: raise the limit (ulimit -Hn, LimitNOFILE) or lower limits.in_flight")
 
 
 OURS, STRANGERS = "shadowproxy-sidecar", "shadowproxy"
-"""The names of distributions: what this program is, and whose files lie over it (SECURITY.md)."""
+"""Names of distributions: this program's own, and another one with the same command and files (SECURITY.md)."""
 
 
 def installed() -> Iterator[Finding]:
-    """A warning where another distribution owns files of this one: nothing where all is as it should be."""
+    """A warning if another distribution owns files of this one; else nothing."""
     names = {(each.name or "").lower().replace("_", "-") for each in distributions()}
     if {OURS, STRANGERS} <= names:
         yield warn(

@@ -1,7 +1,7 @@
-"""What was found and what the configuration means, on one screen of 80 columns.
+"""The findings and the meaning of the configuration, on one screen of 80 columns.
 
-A line that begins with ok, warn or FAIL was looked at here and now; the others say what the file says. Header values,
-keys and whatever else may be a secret do not appear.
+A line that begins with ok, warn or FAIL is a test's result; the others explain the file. Header values, keys and
+anything else that may be a secret do not appear.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ from shadowproxy.config import (
     shown_headers,
     shown_json,
     shown_text,
+    warnings_for,
 )
 from shadowproxy.config.changes import Given, changed
 from shadowproxy.config.repeating import repeated
@@ -29,16 +30,16 @@ _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
 
 
 def lines(config: Config, found: Findings, given: Given | None = None) -> Iterator[str]:
-    """The screen, and at its end whether the configuration will work here.
+    """The screen, which ends with whether the configuration works here.
 
-    With `given`, what the file itself says, the changed defaults that matter for it are named.
+    `given` is what the file itself says: with it, the screen names the changed defaults that matter for that file.
     """
     yield from _titled("listen", str(config.listen), found.of("listen"))
     yield from _titled("admin", "off" if config.admin is None else str(config.admin), found.of("admin"))
     yield ""
     live = config.live
     if live.url is None:
-        yield from _titled("live", "a fixed answer; no system is asked", ())
+        yield from _titled("live", "a fixed answer, no system behind it", ())
     else:
         yield from _titled("live", live.url, found.of("live"), *_live(config))
     for name, shadow in config.shadows.items():
@@ -53,18 +54,19 @@ def lines(config: Config, found: Findings, given: Given | None = None) -> Iterat
     if found.of("installed"):
         yield ""
         yield from _titled("installed", "", found.of("installed"))
-    if given is not None and (told := changed(config, given)):
+    if given is not None and (changes := changed(config, given)):
         yield ""
-        yield from _wrapped(f"{'changed':<12}", "for those who had an earlier version:")
-        for line in told:
+        yield from _wrapped(f"{'changed':<12}", "if you had an earlier version:")
+        for line in changes:
             yield from _wrapped(" " * 12, line)
-        yield from _wrapped(" " * 12, "(CHANGELOG.md has the line that restores each)")
-    if config.warnings:
+        yield from _wrapped(" " * 12, "(CHANGELOG.md says how to restore each)")
+    warnings = warnings_for(config)
+    if warnings:
         yield ""
-    for warning in config.warnings:
+    for warning in warnings:
         yield from _wrapped(f"{'warning':<12}", warning)
     yield ""
-    warned = found.warned + len(config.warnings)
+    warned = found.warned + len(warnings)
     if found.failed:
         yield f"NOT READY: {', '.join(found.failed)}"
     else:
@@ -92,11 +94,11 @@ def _wrapped(first: str, words: str) -> list[str]:
 
 def _live(config: Config) -> Iterator[str]:
     live = config.live
-    yield "is sent every request as it came, credentials included"
-    yield f"given up after {_duration(live.timeout)} of silence"
+    yield "gets every request unchanged, credentials included"
+    yield f"a request fails after {_duration(live.timeout)} without a byte from it"
     yield from _edits(live)
     if config.control.percent:
-        yield f"asked a second time for {config.control.percent:g} % of the mirrored requests (control)"
+        yield f"gets {config.control.percent:g} % of the mirrored requests a second time (control)"
         yield repeated(config.control.methods)
 
 
@@ -105,20 +107,20 @@ def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     named = () if match.methods == REPEATABLE or "*" in match.methods else match.methods
     conditions = list(_conditions(match, named))
     share = "no request" if shadow.percent == 0 else f"{shadow.percent:g} % of requests"
-    yield f"is sent {share}{', where ' + ', '.join(conditions) if conditions else ''}"
+    yield f"gets {share}{', where ' + ', '.join(conditions) if conditions else ''}"
     if unless := list(_conditions(match.not_, match.not_.methods)):
-        yield f"but none where {', or '.join(unless)}"
+        yield f"except where {', or '.join(unless)}"
     yield repeated(match.methods)
     each = f" for each of {workers} workers" if workers > 1 else ""
-    yield f"{shadow.in_flight} at once, {shadow.lane} waiting{each}, each within {_duration(shadow.timeout)}"
+    yield f"{shadow.in_flight} at once, {shadow.lane} waiting{each}, each {_duration(shadow.timeout)} at most"
     if shadow.budget.requests is not None:
         yield f"at most {shadow.budget.requests} requests"
     if shadow.budget.duration is not None:
         yield f"for {_duration(shadow.budget.duration)}"
     if shadow.forward_credentials:
-        yield "the callers' credentials are sent along (forward_credentials: true)"
+        yield "callers' credentials are forwarded (forward_credentials: true)"
     else:
-        yield "the callers' credentials are held back, in the query too"
+        yield "callers' credentials are removed, also from the query"
     yield from _edits(shadow)
     changes = [f"{old} becomes {shown_text(new)}" for old, new in shadow.rewrite.path.items()] + list(
         shadow.rewrite.json
@@ -148,25 +150,25 @@ def _edits(endpoint: Live | Shadow) -> Iterator[str]:
     if endpoint.query.remove:
         yield f"query parameters removed: {', '.join(endpoint.query.remove)}"
     if endpoint.tls.cert is not None:
-        yield f"shows the certificate {endpoint.tls.cert}"
+        yield f"our certificate: {endpoint.tls.cert}"
 
 
 def _log(config: Config) -> Iterator[str]:
     log = config.log
     match log.bodies:
         case "full":
-            yield f"bodies whole up to {size(log.body_limit)}"
+            yield f"records whole bodies up to {size(log.body_limit)}"
         case "hash":
-            yield "of bodies their length and SHA-256"
+            yield "records the length and SHA-256 of bodies"
         case "none":
-            yield "of bodies their length"
+            yield "records the length of bodies"
     how = "as a keyed hash" if log.redact.hash_key is not None else "blanked"
     own = [shown_text(each) for each in (*log.redact.headers, *log.redact.query, *log.redact.json)]
-    yield f"credentials {how}{', and ' + ', '.join(own) if own else ''}"
+    yield f"credentials {how}{', also ' + ', '.join(own) if own else ''}"
     if log.path != "-":
         most = "of any size" if log.keep.size is None else f"up to {size(log.keep.size)}"
-        age = "for ever" if log.keep.age is None else f"for {_duration(log.keep.age)}"
-        yield f"kept {most}, {age}"
+        age = "without end" if log.keep.age is None else f"for {_duration(log.keep.age)}"
+        yield f"keeps files {most}, {age}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,9 +1,11 @@
-"""The configuration: a YAML file as frozen models, and what is wrong with it in one line each.
+"""The configuration: a YAML file as frozen models, with one line for each error in it.
 
-`models.py` is what there is to set, `values.py` what a value may be, `source.py` the YAML text with its lines and
-the environment, `loading.py` the way from one to the other, and `shown.py` the way back, without the secrets.
+`models.py` has the keys, `values.py` their types, `readers.py` and `addresses.py` read single values. `source.py` reads
+the YAML text and the environment, `loading.py` makes a Config of it, and `shown.py` turns a Config back into values,
+without the secrets. `warning.py` has the warnings.
 """
 
+from shadowproxy.config.addresses import TcpAddress, UnixAddress
 from shadowproxy.config.loading import ConfigError, from_flags, from_values, given, keys, load
 from shadowproxy.config.models import (
     Budget,
@@ -23,8 +25,9 @@ from shadowproxy.config.models import (
     UnusableShadow,
     token_fault,
 )
+from shadowproxy.config.readers import REPEATABLE
 from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_parameters, shown_text
-from shadowproxy.config.values import REPEATABLE, TcpAddress, UnixAddress
+from shadowproxy.config.warning import warnings_for
 
 __all__ = [
     "REPEATABLE",
@@ -57,4 +60,5 @@ __all__ = [
     "shown_parameters",
     "shown_text",
     "token_fault",
+    "warnings_for",
 ]

@@ -1,7 +1,7 @@
-"""Defaults that are not what they once were: what a file that leaves them out gets now, and how to have it as before.
+"""Changed defaults: the old value, the new one, and the YAML that restores the old one.
 
-`check` names those that matter for a file, and CHANGELOG.md has each of them with the same line of YAML; a test holds
-the two together. A default that changes gets its entry here.
+`check` prints those that matter for a file, and CHANGELOG.md has each with the same line of YAML; a test compares the
+two. A default that changes gets its entry here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shadowproxy.config.models import Config
-from shadowproxy.config.values import REPEATABLE
+from shadowproxy.config.readers import REPEATABLE
 
 Given = Mapping[str, Any]
-"""What a file says, by dotted key: a default matters only where the file leaves it out."""
+"""The keys that a file itself sets, dotted: a default matters only for a key that is not set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One changed default.
 
-    `key` is as in docs/configuration.md and `since` the heading in CHANGELOG.md, which says what came of it. `old` and
-    `new` are what the key was and is; `restore` is the YAML that makes it `old` again, None where nothing does. `names`
-    gives the shadows that it matters for, "" where it is no shadow's key.
+    `key` is as in docs/configuration.md, `since` the heading in CHANGELOG.md. `old` and `new` are the two defaults;
+    `restore` is the YAML that brings `old` back, None if nothing does. `names` yields the shadows that it matters for,
+    "" for a key outside of shadows.
     """
 
     key: str
@@ -31,8 +31,8 @@ class Change:
     restore: str | None
     names: Callable[[Config, Given], Iterator[str]]
 
-    def told(self, config: Config, given: Given) -> Iterator[str]:
-        """A line for each place in a file for which it matters; one where that is every one of several shadows."""
+    def lines(self, config: Config, given: Given) -> Iterator[str]:
+        """One line for each shadow that it matters for; a single line if that is every one of several shadows."""
         names = list(self.names(config, given))
         if len(names) > 1 and len(names) == len(config.shadows):
             names = ["*"]
@@ -69,12 +69,12 @@ def _timeout(config: Config, given: Given) -> Iterator[str]:
 
 
 def _retry(config: Config, given: Given) -> Iterator[str]:
-    if given.get("live.retry") == "idle":  # who wrote it wants requests to be sent again
+    if given.get("live.retry") == "idle":  # it was written to have requests sent again
         yield ""
 
 
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
-    """It is said elsewhere, by an error or by another command than `check`, or there is nothing to be done about it."""
+    """Not printed by `check`: an error or another command says it, or the file cannot change it."""
     return iter(())
 
 
@@ -156,4 +156,4 @@ CHANGES: Final = (
 
 def changed(config: Config, given: Given) -> list[str]:
     """The changed defaults that matter for a file, one line each."""
-    return [line for change in CHANGES for line in change.told(config, given)]
+    return [line for change in CHANGES for line in change.lines(config, given)]

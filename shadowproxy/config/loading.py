@@ -1,10 +1,9 @@
-"""From a file, from flags or from plain values to a Config, or to one line for each thing that is wrong.
+"""Makes a Config from a file, from flags or from plain values, or an error of one line for each problem.
 
 A line reads `file:line: key: problem`, so that editors and people find the place.
 
-What is wrong with the file itself is an error, wherever it stands. What a shadow's section takes from the environment
-is not in the file: where it is not set, or is no value for its key, that shadow alone is unusable, and all the rest is
-as the file says.
+Every problem in the file itself is an error. A value that a shadow's section takes from the environment is not in the
+file: if the variable is not set, or its value does not fit the key, only that shadow becomes unusable.
 """
 
 import dataclasses
@@ -30,33 +29,33 @@ _config = TypeAdapter(Config)
 
 
 def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read a YAML file. Raises ConfigError when it cannot be read, is not YAML, or says something that is not known."""
+    """Read a YAML file. Raises ConfigError if it cannot be read, is not YAML, or has an invalid key or value."""
     document = _document(path, environment)
 
     def say(location: Location, problem: str) -> tuple[int, str]:
-        # A key that is missing has no line: the nearest thing around it that is there has one.
+        # A missing key has no line: use the line of the nearest section around it.
         known = (document.lines.get(location[:length]) for length in range(len(location), -1, -1))
         number = next(filter(None, known), 0)
         return number, _line(str(path), number, location, problem)
 
     if document.values is None:
-        raise ConfigError(f"{path}: is empty: the least it needs is live: {{url: http://...}}")
+        raise ConfigError(f"{path}: is empty: it needs at least live: {{url: http://...}}")
     return _validated(document.values, say)
 
 
 def given(path: Path | str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What a file itself says, by dotted key, parents and what they hold: its defaults are not among them.
+    """The keys that a file itself sets, dotted, sections included, with their values; without defaults.
 
-    Raises ConfigError when it cannot be read or is not YAML; whether it can be used is for `load` to say.
+    Raises ConfigError if it cannot be read or is not YAML. It does not validate: `load` does.
     """
-    return dict(_spelt_out(_document(path, environment).values, ""))
+    return dict(_dotted(_document(path, environment).values, ""))
 
 
-def _spelt_out(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _dotted(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     if isinstance(values, dict):
         for key, value in values.items():
             yield f"{prefix}{key}", value
-            yield from _spelt_out(value, f"{prefix}{key}.")
+            yield from _dotted(value, f"{prefix}{key}.")
 
 
 def _document(path: Path | str, environment: Mapping[str, str]) -> Document:
@@ -73,7 +72,7 @@ def _document(path: Path | str, environment: Mapping[str, str]) -> Document:
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
-    """The Config that a file with these values would give. Raises ConfigError."""
+    """The Config of a file with these values. Raises ConfigError."""
     return _validated(dict(values), lambda location, problem: (0, _line(None, None, location, problem)))
 
 
@@ -102,7 +101,7 @@ def from_flags(
 
 
 def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
-    """Every key there is, dotted, parents before children; `*` stands for a name that the file chooses."""
+    """Every key, dotted, parents before children; `*` stands for a name that the file chooses."""
     for name, hint in get_type_hints(model, include_extras=False).items():
         if name not in {field.name for field in dataclasses.fields(model)}:
             continue
@@ -115,7 +114,7 @@ def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
 
 
 def key_of(attribute: str) -> str:
-    """The key of an attribute: `not_` cannot be written without its end in Python."""
+    """The key of an attribute: the key `not` is a word of Python, so its attribute is `not_`."""
     return attribute.removesuffix("_")
 
 
@@ -134,8 +133,10 @@ def _inner_model(hint: Any) -> tuple[type, bool] | None:
 
 
 def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> Config:
-    """`say` puts a problem into words, after the number that it sorts by."""
-    if half := {say(location, "has half a surrogate pair, which no text in UTF-8 has") for location in _torn(values)}:
+    """`say` returns a problem's line, after the number to sort it by."""
+    if half := {
+        say(location, "contains half of a surrogate pair, which UTF-8 cannot encode") for location in _torn(values)
+    }:
         raise ConfigError("\n".join(text for _, text in sorted(half)))
     fresh = {
         location: text.problem
@@ -164,13 +165,13 @@ def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> 
         }
         if {location for location, _ in found} != fresh.keys():
             break
-    # Raised out here, where it has no context: pydantic's error is unknown to the garbage collector, and with it the
-    # frames that both of them hold would stay, anew with each look at a file that cannot be used.
+    # Raised out here, without a context: the garbage collector does not see pydantic's error, so the frames that both
+    # hold would leak with every reading of an invalid file.
     raise ConfigError("\n".join(text for _, text in sorted({say(*each) for each in found})))
 
 
 def _is_value_of_shadow(location: Location) -> bool:
-    """Whether some key of a shadow's section is set there, or a part of its value."""
+    """Whether the location is a key in a shadow's section, or a part of such a key's value."""
     if not is_of_shadow(location):
         return False
     known = frozenset(keys())
@@ -180,7 +181,7 @@ def _is_value_of_shadow(location: Location) -> bool:
 
 
 def _leaves(value: Any, location: Location = ()) -> Iterator[tuple[Location, Any]]:
-    """All that is no mapping and no list, with where it is."""
+    """Every value that is not a mapping or a list, with its location."""
     match value:
         case dict():
             for key, item in value.items():
@@ -193,8 +194,8 @@ def _leaves(value: Any, location: Location = ()) -> Iterator[tuple[Location, Any
 
 
 def _take_out(values: Any, locations: Iterable[Location], taken: Collection[Location]) -> None:
-    """Leave what is at these `locations` to its default; of the lists among them some items were `taken` before."""
-    # What comes later in a list goes first: so the places of the others stay what they are.
+    """Remove the values at `locations`, so that defaults apply. `taken` are the list items removed earlier."""
+    # Later items of a list are removed first, so that the indexes of the others stay valid.
     for location in sorted(locations, reverse=True):
         around = values
         for step in location[:-1]:
@@ -207,11 +208,11 @@ def _take_out(values: Any, locations: Iterable[Location], taken: Collection[Loca
         else:
             around.pop(last, None)
             if location[2:] == ("tls", "cert"):
-                around.pop("key", None)  # which is nothing without it
+                around.pop("key", None)  # which needs it
 
 
 def _before_taken(location: Location, taken: Collection[Location]) -> Location:
-    """Where it was before items of its list were taken out."""
+    """The location before items of its list were removed."""
     if not location or not isinstance(place := location[-1], int):
         return location
     for each in sorted(each for each in taken if each[:-1] == location[:-1]):
@@ -220,23 +221,23 @@ def _before_taken(location: Location, taken: Collection[Location]) -> Location:
 
 
 def _without(text: str, problem: str) -> str:
-    """A problem in words that do not repeat what came from the environment: it may be a secret."""
+    """The problem, without a value that came from the environment: it may be a secret."""
     return "what the environment gives for it cannot be used" if text and text in problem else problem
 
 
 def _with_unusable(config: Config, wanting: Mapping[Location, str]) -> Config:
-    """`config`, whose shadows are unusable where something of theirs is wanting."""
+    """`config` with every shadow unusable that lacks a value."""
     shadows = dict(config.shadows)
     for name in dict.fromkeys(str(location[1]) for location in wanting):
         problems = [_line(None, None, *each) for each in sorted(wanting.items(), key=str) if each[0][1] == name]
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        said = {field.name: getattr(shadows[name], field.name) for field in dataclasses.fields(Shadow)}
-        shadows[name] = UnusableShadow(**said, reason=f"{problems[0]}{more}")
+        values = {field.name: getattr(shadows[name], field.name) for field in dataclasses.fields(Shadow)}
+        shadows[name] = UnusableShadow(**values, reason=f"{problems[0]}{more}")
     return dataclasses.replace(config, shadows=shadows) if wanting else config
 
 
 def _torn(value: Any, location: Location = ()) -> Iterator[Location]:
-    """Where there is text that could not be sent or written: YAML escapes and the environment can bring it about."""
+    """The locations of text that cannot be sent or written: YAML escapes and the environment can contain it."""
     match value:
         case str():
             try:
@@ -264,7 +265,7 @@ def _explained(detail: ErrorDetails) -> tuple[Location, str]:
         case "unexpected_keyword_argument":
             return location, "unknown key" + _meant(location)
         case "missing":
-            return location, "is needed"
+            return location, "is required"
         case "value_error":
             error = context["error"]
             return (*location, error.key) if isinstance(error, KeyFault) else location, str(error)

@@ -1,10 +1,10 @@
 """The configuration as frozen models: attribute names are the YAML keys, durations are seconds, sizes are bytes.
 
-docs/configuration.md tells what every key does. These are pydantic dataclasses and not BaseModels because a BaseModel
-has a method `json`, and `json` is a key here.
+docs/configuration.md explains every key. These are pydantic dataclasses, not BaseModels, because a BaseModel has a
+method `json`, and `json` is a key here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,9 +12,9 @@ import orjson
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from shadowproxy.config.source import FromEnvironment
+from shadowproxy.config.addresses import TcpAddress, UnixAddress
+from shadowproxy.config.readers import REPEATABLE
 from shadowproxy.config.values import (
-    REPEATABLE,
     Amount,
     Bytes,
     Count,
@@ -48,24 +48,20 @@ from shadowproxy.config.values import (
     SamplingKey,
     Seconds,
     ShadowName,
-    TcpAddress,
     Text,
     Token,
     ToleranceValue,
-    UnixAddress,
     Url,
     Word,
 )
-from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Fields
-from shadowproxy.redaction import Redaction
 
 STRICT = ConfigDict(extra="forbid")
 
 
 class KeyFault(ValueError):
-    """What is wrong between several keys, and which of them is to blame: its line is told."""
+    """A conflict between keys. The error names the line of `key`."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(problem)
@@ -77,10 +73,10 @@ HOP_BY_HOP = frozenset(
 )
 FRAMING = frozenset({"content-length", "expect"})
 OWN_FIELDS = frozenset({"via", "x-shadow-request"})
-"""Header fields that the proxy decides: framing hangs on them, and knowing its own requests again."""
+"""Header fields that only the proxy sets: framing depends on them, and recognising its own requests."""
 
 SHORT_TOKEN = 16
-"""Characters below which a token is warned of, and refused where more than this machine can try them."""
+"""Fewer characters give a warning, and an error if other machines can reach the admin server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -91,9 +87,9 @@ class RequestId:
     def __post_init__(self) -> None:
         name = self.header.lower()
         if name in HOP_BY_HOP | FRAMING | OWN_FIELDS | {"host"}:
-            raise ValueError(f"header: {name} has a meaning on the wire, it cannot hold an ID")
+            raise ValueError(f"header: {name} has a meaning in HTTP, so it cannot hold an ID")
         if is_credential_header(name.encode()):
-            raise ValueError(f"header: {name} holds credentials, and an ID is logged and returned")
+            raise ValueError(f"header: {name} holds credentials, but an ID is recorded and sent to callers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -111,9 +107,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.buffer > self.capture:
-            raise ValueError("buffer must not be larger than capture: what is held back must fit into the copy")
+            raise ValueError("buffer must not be larger than capture: the bytes held back must fit into the copy")
         if self.capture > self.memory:
-            raise ValueError("capture must not be larger than memory: one body would be over the bound for all")
+            raise ValueError("capture must not be larger than memory: one body could exceed the limit for all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -132,23 +128,23 @@ class Headers:
         names = [name.lower() for name in self.set]
         for name in names:
             if name in HOP_BY_HOP | FRAMING:
-                raise ValueError(f"set: {name} is between two neighbours on the wire, the proxy writes it itself")
+                raise ValueError(f"set: {name} belongs to one connection, the proxy writes it itself")
             if name in OWN_FIELDS:
-                raise ValueError(f"set: {name} is how the proxy knows its own requests, it cannot be set")
+                raise ValueError(f"set: {name} marks the proxy's own requests, it cannot be set")
             if name == "host":
                 raise ValueError("set: the key for the Host header is `host`, next to `url`")
             if names.count(name) > 1:
-                raise ValueError(f"set: {name} is here twice, header names have no case")
+                raise ValueError(f"set: {name} appears twice, case does not matter in header names")
             if name in {removed.lower() for removed in self.remove}:
-                raise ValueError(f"{name} is both set and removed: set alone replaces what came")
+                raise ValueError(f"{name} is both set and removed: set alone replaces the caller's")
         for name in self.remove:
             if name.lower() in FRAMING | {"host"}:
-                raise ValueError(f"remove: a request cannot go without {name.lower()}")
+                raise ValueError(f"remove: a request needs {name.lower()}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Query:
-    """As Headers, of query parameters: names as they are once percent-decoded, values as they are before."""
+    """The same for query parameters: names percent-decoded, values as they are in the URL."""
 
     set: Mapping[ParameterName, Text] = Field(default_factory=dict, repr=False)
     remove: tuple[ParameterName, ...] = ()
@@ -156,12 +152,12 @@ class Query:
     def __post_init__(self) -> None:
         for name in self.set:
             if name in self.remove:
-                raise ValueError(f"{name} is both set and removed: set alone replaces what came")
+                raise ValueError(f"{name} is both set and removed: set alone replaces the caller's")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Tls:
-    """`ca`: trusted instead of the system's. `cert`, `key`: ours; a key within `cert` needs no `key`. PEM files."""
+    """PEM files. `ca` replaces the system's authorities; `cert` and `key` are ours; `cert` may contain the key."""
 
     ca: Annotated[File | None, Nullable] = None
     cert: Annotated[File | None, Nullable] = None
@@ -170,20 +166,20 @@ class Tls:
 
     def __post_init__(self) -> None:
         if self.key is not None and self.cert is None:
-            raise ValueError("key needs its cert")
+            raise ValueError("key needs cert")
         if self.ca is not None and not self.verify:
-            raise ValueError("ca has no use with verify: false")
+            raise ValueError("ca has no effect with verify: false")
 
     @property
     def files(self) -> Mapping[str, Path]:
-        """What is to be read, by its key."""
+        """The files to read, by key."""
         named = {"ca": self.ca, "cert": self.cert, "key": self.key}
         return {key: path for key, path in named.items() if path is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class LiveTls(Tls):
-    """Live's files have to be there when the configuration is loaded. A shadow's may come later."""
+    """Live's files must exist when the configuration is loaded. A shadow's may come later."""
 
     ca: Annotated[ReadableFile | None, Nullable] = None
     cert: Annotated[ReadableFile | None, Nullable] = None
@@ -192,7 +188,7 @@ class LiveTls(Tls):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Respond:
-    """A fixed answer: `json` or `text` or neither. Without a `status` it is 200, or 204 where there is no body."""
+    """A fixed answer: `json`, `text` or no body. The default `status` is 200, or 204 without a body."""
 
     status: Annotated[Count | None, Field(ge=200, le=599), Nullable] = None
     headers: Mapping[FieldName, FieldValue] = Field(default_factory=dict)
@@ -206,7 +202,7 @@ class Respond:
             raise ValueError(f"an answer with status {self.status} has no body")
         for name in self.headers:
             if name.lower() in HOP_BY_HOP | FRAMING:
-                raise ValueError(f"headers: {name.lower()} is the wire's own, it is written for you")
+                raise ValueError(f"headers: {name.lower()} is written by the proxy itself")
 
     def _body(self) -> tuple[bytes, bytes] | None:
         if self.json is not None:
@@ -216,7 +212,7 @@ class Respond:
         return None
 
     def reply(self) -> tuple[int, Fields, bytes]:
-        """Status, header fields without Content-Length, and body, as they go out."""
+        """Status, header fields without Content-Length, and body, as they are sent."""
         body = self._body()
         fields = [(name.encode(), value.encode()) for name, value in self.headers.items()]
         if body is None:
@@ -248,7 +244,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Unless:
-    """Which requests a shadow is not asked after all: those for which any one part of it holds."""
+    """The requests that a shadow does not get although they match: any one part must hold."""
 
     methods: tuple[Method, ...] = ()
     paths: tuple[PathGlob, ...] = ()
@@ -258,7 +254,7 @@ class Unless:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Match:
-    """Which requests a shadow is asked at all. Each part must hold; an empty one but `methods` matches everything."""
+    """The requests that a shadow gets. Every part must hold; an empty part, except `methods`, always does."""
 
     methods: Methods = REPEATABLE
     paths: tuple[PathGlob, ...] = ()
@@ -275,7 +271,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Rewrite:
-    """`path`: whole path to whole path. `json`: pointer to the value that takes the place of what is there."""
+    """`path` maps a whole path to a whole path, `json` a pointer to the new value there."""
 
     path: Mapping[RawPath, RawPath] = Field(default_factory=dict)
     json: Mapping[Pointer, Json] = Field(default_factory=dict)
@@ -308,16 +304,16 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class UnusableShadow(Shadow):
-    """A shadow that the environment does not give what its section takes from there: it is asked nothing.
+    """A shadow that gets no requests, since the environment lacks a value of its section.
 
-    What is wanting has its default here; `reason` says what that is, in one line.
+    Missing values have their defaults here; `reason` names them in one line.
     """
 
     reason: str
 
 
 UNKNOWN_URL = "https://unknown.invalid"
-"""The `url` of a shadow whose own is wanting: a name that nobody can have (RFC 6761 section 6.4)."""
+"""The `url` of a shadow whose own is missing: no host can have this name (RFC 6761 section 6.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -340,7 +336,7 @@ class Rotate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Keep:
-    """How much of the log stays: null keeps it for ever."""
+    """The most that stays of the log; null: no limit."""
 
     size: Annotated[PositiveBytes | None, Nullable] = 10 << 30
     age: Annotated[PositiveSeconds | None, Nullable] = 30 * 86400.0
@@ -348,9 +344,9 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Redact:
-    """Added to the built-in lists: names with `*` for any characters, and pointers as those of Compare.
+    """Additions to the built-in lists: names with `*` for any characters, and pointers as in Compare.
 
-    With a `hash_key` a redacted value becomes its keyed hash, equal ones stay equal.
+    With a `hash_key` a redacted value becomes its keyed hash: equal values stay equal.
     """
 
     headers: tuple[FieldPattern, ...] = ()
@@ -382,7 +378,7 @@ class Tolerance:
 class Compare:
     """Pointers into the answer's JSON; `*` stands for any one name or index, `**` for any number of them.
 
-    `prediction` is where the answer itself is; null: the report finds it.
+    `prediction` is the field that holds the answer; null: the report finds it.
     """
 
     ignore: tuple[PointerPattern, ...] = ()
@@ -414,88 +410,26 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.admin == self.listen and not (isinstance(self.listen, TcpAddress) and self.listen.port == 0):
-            raise KeyFault("admin", "must not be where callers connect, its paths would be taken from them")
+            raise KeyFault("admin", "must differ from listen, or its paths would hide those of the callers")
         if self.admin_token is not None and (fault := token_fault(self.admin, self.admin_token)) is not None:
             raise KeyFault("admin_token", fault)
         if self.live.respond is not None and self.control.percent:
-            raise KeyFault("control", "live.respond always says the same, asking it twice tells nothing")
+            raise KeyFault("control", "has no use with live.respond, which always answers the same")
         if self.limits.capture * self.workers > self.limits.memory:
             raise KeyFault(
                 "limits",
                 f"capture must not be larger than memory / workers, which is {self.limits.memory} / {self.workers}: "
-                "the workers share memory out evenly",
+                "each worker gets an equal share",
             )
         if self.workers > 1 and self.log.path == "-":
-            raise KeyFault(
-                "workers", "several would write into each other's lines on one standard output, name a log.path"
-            )
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is allowed and likely not meant, one line each."""
-        return tuple(_warnings(self))
+            raise KeyFault("workers", "more than one would mix their lines on standard output: set log.path")
 
 
 def token_fault(admin: TcpAddress | UnixAddress | None, token: str) -> str | None:
-    """Why a token cannot guard what listens there, if it cannot."""
+    """Why the token cannot protect an admin server at that address; None if it can."""
     if len(token) >= SHORT_TOKEN or not isinstance(admin, TcpAddress) or admin.is_loopback:
         return None
     return (
         f"is shorter than {SHORT_TOKEN} characters and admin listens beyond loopback, where it could be guessed: "
-        "openssl rand -hex 32 makes one"
+        "use openssl rand -hex 32"
     )
-
-
-_WILD = frozenset("*?[")
-
-
-def _is_written_out(glob: str) -> bool:
-    """Whether a glob over a secret is that secret. One with a wildcard says what kind is meant, and seldom which."""
-    return not isinstance(glob, FromEnvironment) and not set(glob) & _WILD
-
-
-def _warnings(config: Config) -> Iterator[str]:
-    endpoints: dict[str, Live | Shadow] = {"live": config.live}
-    endpoints |= {f"shadows.{name}": shadow for name, shadow in config.shadows.items()}
-    written_out = "is a secret written into the file: take it from the environment, ${NAME}"
-    for where, endpoint in endpoints.items():
-        if not endpoint.tls.verify:
-            yield f"{where}.tls.verify is false: whoever is in between can read and answer what is sent there"
-        if endpoint.tls != type(endpoint.tls)() and not (endpoint.url or "").startswith("https:"):
-            yield f"{where}.tls has no effect: its url is not https"
-        for name, value in endpoint.headers.set.items():
-            if is_credential_field(name, value) and not isinstance(value, FromEnvironment):
-                yield f"{where}.headers.set.{name} {written_out}"
-        for name, value in endpoint.query.set.items():
-            if is_credential(name, value) and not isinstance(value, FromEnvironment):
-                yield f"{where}.query.set.{name} {written_out}"
-    if config.log.redact.hash_key is not None and not isinstance(config.log.redact.hash_key, FromEnvironment):
-        yield f"log.redact.hash_key {written_out}"
-    id_header = config.request_id.header
-    if Redaction(headers=frozenset(config.log.redact.headers)).hides_header(id_header.encode()):
-        yield f"log.redact.headers covers {id_header}, and the ID is in each record all the same, as its id"
-    if config.admin_token is not None:
-        if not isinstance(config.admin_token, FromEnvironment):
-            yield f"admin_token {written_out}"
-        if len(config.admin_token) < SHORT_TOKEN:
-            yield f"admin_token is shorter than {SHORT_TOKEN} characters, it can be guessed: openssl rand -hex 32"
-        if config.admin is None:
-            yield "admin_token has no effect: admin is off"
-    for name, shadow in config.shadows.items():
-        for place, match in (("match", shadow.match), ("match.not", shadow.match.not_)):
-            for header, glob in match.headers.items():
-                if is_credential_field(header, glob) and _is_written_out(glob):
-                    yield f"shadows.{name}.{place}.headers.{header} {written_out}"
-            for pointer, glob in match.json.items():
-                if is_credential(pointer.rpartition("/")[2], glob) and _is_written_out(glob):
-                    yield f"shadows.{name}.{place}.json.{pointer} {written_out}"
-        for pointer, value in shadow.rewrite.json.items():
-            literal = isinstance(value, str) and not isinstance(value, FromEnvironment)
-            if literal and is_credential(pointer.rpartition("/")[2], value):
-                yield f"shadows.{name}.rewrite.json.{pointer} {written_out}"
-        if shadow.timeout > config.drain:
-            yield f"shadows.{name}.timeout is longer than drain: stopping may cut off an answer that was still in time"
-        if shadow.url == config.live.url:
-            yield f"shadows.{name}.url is live's own: to measure live's noise, use control.percent"
-    if not config.shadows:
-        yield "no shadows: requests are forwarded and logged, nothing is compared"

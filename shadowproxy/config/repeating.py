@@ -1,4 +1,4 @@
-"""What is done a second time, in plain words: `check` and the start say the same."""
+"""Which requests a shadow repeats, in words: `check` prints them, and `serve` logs them when it starts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,24 +9,24 @@ _CHANGE = ("PUT", "PATCH", "DELETE")
 
 
 def repeated(methods: Sequence[str]) -> str:
-    """What is done twice by requests of these methods, and which others are not repeated."""
+    """The repeated methods, the changes that are made again by them, and the methods that are not repeated."""
     if "*" in methods:
-        return f"repeats requests of every method, and so what a {listed(('POST', *_CHANGE), 'or')} changes"
+        return f"repeats every request, so changes by {listed(('POST', *_CHANGE))} are made again"
     changing = [method for method in methods if method not in _CHANGE_NOTHING]
     left = [method for method in _CHANGE if method not in methods]
     words = f"repeats {listed(methods)} requests"
     if changing:
-        words += f", and so what a {listed(changing, 'or')} changes"
-    return f"{words}; no {listed(left, 'or')}" if left else words
+        words += f", so changes by {listed(changing)} are made again"
+    return f"{words}; not {listed(left, 'or')}" if left else words
 
 
 def repeats(config: Config) -> Iterator[tuple[str, Sequence[str], str]]:
-    """Who is asked again, with the methods, and the words for it: each shadow, and live itself as the control."""
+    """For each shadow, and for live as the control: its name, its methods, and the words."""
     for name, shadow in config.shadows.items():
         yield name, shadow.match.methods, f"shadow {name} {repeated(shadow.match.methods)}"
     if config.control.percent:
         methods = config.control.methods
-        yield "control", methods, f"control, which is live asked a second time, {repeated(methods)}"
+        yield "control", methods, f"control (live a second time) {repeated(methods)}"
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:

@@ -1,10 +1,10 @@
-"""The configuration as a JSON Schema, so that editors complete it, tell what a key does, and mark what is wrong.
+"""The configuration as a JSON Schema, with which editors complete keys, explain them and mark errors.
 
-The form of each value stands beside what reads it (values.py), the keys and their nesting are the models', and what a
-key does and its default come from docs/configuration.md. Those pages are not installed, so what `shadowproxy schema`
-prints is the file beside this one, which `make schema` writes and a test holds to this.
+The form of each value stands beside the function that reads it (values.py), the keys and their nesting come from the
+models, and each key's description and default from docs/configuration.md. That page is not installed, so `shadowproxy
+schema` prints the file beside this one, which `make schema` writes; a test compares the two.
 
-A schema cannot say everything that the loader asks: rules between keys, and whether a file is there, are the loader's.
+A schema cannot express all that the loader tests: rules between keys, and whether a file exists.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _ROW = re.compile(r"^\| `([a-z_.A-Z]+)` \|([^|]*)\|(.*)\|$", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 _LIKE_LIVE = re.compile(r"As for live\.")
 _ENVIRONMENT = {
-    "description": "A text in which ${NAME} or ${NAME:-default} is taken from the environment.",
+    "description": "A text in which ${NAME} or ${NAME:-default} is replaced from the environment.",
     "type": "string",
     "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}",
 }
@@ -102,7 +102,7 @@ def _value(hint: Any, prefix: str, rows: Mapping[str, tuple[str, str]]) -> dict[
             own = "NAME." if dataclasses.is_dataclass(inner) else "POINTER."
             return {
                 "type": "object",
-                "propertyNames": _value(names, prefix, rows)["anyOf"][0],  # nothing is put into a name
+                "propertyNames": _value(names, prefix, rows)["anyOf"][0],  # names have no ${NAME}
                 "additionalProperties": _value(inner, prefix + own, rows),
             }
     raise TypeError(f"no schema for {hint}")
@@ -111,8 +111,8 @@ def _value(hint: Any, prefix: str, rows: Mapping[str, tuple[str, str]]) -> dict[
 def _annotated(
     base: Any, metadata: tuple[Any, ...], prefix: str, rows: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
-    told = next((each.json_schema for each in metadata if isinstance(each, WithJsonSchema)), None)
-    found: dict[str, Any] = _value(base, prefix, rows) if told is None else json.loads(json.dumps(told))
+    given = next((each.json_schema for each in metadata if isinstance(each, WithJsonSchema)), None)
+    found: dict[str, Any] = _value(base, prefix, rows) if given is None else json.loads(json.dumps(given))
     bounds = [bound for each in metadata if isinstance(each, FieldInfo) for bound in each.metadata]
     for bound in bounds:
         key = _BOUNDS.get(type(bound))

@@ -1,8 +1,8 @@
-"""A YAML text as plain values that know their lines, with `${NAME}` taken from the environment.
+"""Reads a YAML text into plain values with their lines, and replaces `${NAME}` from the environment.
 
-PyYAML's own loading forgets lines, keeps the last of two equal keys, and reads `no`, `off` and `12:30` as YAML 1.1 did.
-Here the node tree is walked instead, with the types of YAML 1.2: null, true, false, numbers; all else is text.
-Substitution happens on scalars after parsing, so no value from the environment can become structure.
+PyYAML's own loader loses the lines, keeps the last of two equal keys, and reads `no`, `off` and `12:30` by YAML 1.1.
+So this module walks the node tree, with the types of YAML 1.2: null, true, false, numbers; everything else is text.
+`${NAME}` is replaced in scalars after parsing, so a value from the environment cannot become structure.
 """
 
 import re
@@ -18,7 +18,7 @@ Location = tuple[str | int, ...]
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 20_000
-"""Aliases are expanded, so ten lines can ask for gigabytes: this many values are built, and no more."""
+"""Most values that are built. Aliases are expanded, so ten lines could otherwise need gigabytes."""
 
 _CORE_TYPES = {  # int() refuses more than 4300 digits; a longer number is a float here, and so infinite
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -35,7 +35,7 @@ _REFERENCE = re.compile(r"\$(?P<escape>\$)\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*
 
 
 class YamlError(ValueError):
-    """What is wrong with the text, and where: `line` counts from 1, `location` is empty where no key is to blame."""
+    """An error in the text: `line` counts from 1, `location` is empty if the error concerns no key."""
 
     def __init__(self, problem: str, line: int | None, location: Location = ()) -> None:
         super().__init__(problem)
@@ -45,32 +45,32 @@ class YamlError(ValueError):
 
 
 class NotSetError(ValueError):
-    """The environment has no such variable, and the text no default for it."""
+    """The variable is not set, and the text has no default for it."""
 
 
 class NotSet(str):
-    """A text of a shadow's as the file has it, with a `${NAME}` that the environment does not give; `problem` says so.
+    """A text in a shadow's section with a `${NAME}` that is not set; `problem` names it.
 
-    Anywhere else that is an error; a shadow's own settings may be wanting without any harm to the callers.
+    Anywhere else this is an error. A shadow may lack a setting without harm to callers.
     """
 
     problem: str
 
 
 class FromEnvironment(str):
-    """Text that holds something from the environment: whoever reads it may take it for a number, and for a secret."""
+    """Text with something from the environment: it may stand for a number, and may be a secret."""
 
     __slots__ = ()
 
 
 class IntFromEnvironment(int):
-    """A whole number within JSON that came from the environment: it may be a secret too."""
+    """A whole number within JSON from the environment: it may be a secret too."""
 
     __slots__ = ()
 
 
 class FloatFromEnvironment(float):
-    """The same of any other number. orjson writes no subclass of float by itself: `default=float` has it do so."""
+    """The same for any other number. orjson writes a subclass of float only with `default=float`."""
 
     __slots__ = ()
 
@@ -80,7 +80,7 @@ FROM_ENVIRONMENT = (FromEnvironment, IntFromEnvironment, FloatFromEnvironment)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`values` is the whole as dicts, lists and scalars; `lines` tells where each key and list item stands."""
+    """`values` is the text as dicts, lists and scalars; `lines` has the line of each key and list item."""
 
     values: Any
     lines: Mapping[Location, int]
@@ -95,7 +95,7 @@ for _name, (_pattern, _first) in _CORE_TYPES.items():
 
 
 def parse(text: str, environment: Mapping[str, str]) -> Document:
-    """Read one YAML document. Raises YamlError for the first thing that is wrong with it."""
+    """Read one YAML document. Raises YamlError for its first error."""
     if len(text) > MAX_BYTES:
         raise YamlError(f"is longer than {MAX_BYTES} characters", None)
     try:
@@ -114,16 +114,16 @@ def parse(text: str, environment: Mapping[str, str]) -> Document:
     try:
         return Document(build.value(root, ()), build.lines)
     except RecursionError:
-        raise YamlError("an alias leads back to what it is in", None) from None
+        raise YamlError("an alias contains itself", None) from None
 
 
 def is_of_shadow(location: Location) -> bool:
-    """Whether it is a setting of one shadow's, and of nothing else."""
+    """Whether it is a setting of one shadow."""
     return len(location) > 2 and location[0] == "shadows"
 
 
 def substituted(text: str, environment: Mapping[str, str]) -> str:
-    """A text with its `${NAME}` taken from the environment. Raises ValueError, NotSetError where that has no such."""
+    """A text with every `${NAME}` replaced. Raises ValueError; NotSetError for a variable that is not set."""
     taken = False
 
     def replace(found: re.Match[str]) -> str:
@@ -147,7 +147,7 @@ def substituted(text: str, environment: Mapping[str, str]) -> str:
 
 
 def retype(text: FromEnvironment) -> Any:
-    """What YAML would have read, had the text stood in the file as it is: a number, true, false, null, or the text."""
+    """The value that YAML would read from this text in the file: a number, true, false, null, or the text."""
     return _typed(_tag(text), text)
 
 
@@ -173,7 +173,7 @@ def _typed(kind: str, text: str) -> Any:
 
 
 class _Build:
-    """One walk over the node tree. Owns the lines that it finds and the count of what it built."""
+    """One walk over the node tree: collects the lines, and counts the values it builds."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.lines: dict[Location, int] = {}
@@ -183,9 +183,9 @@ class _Build:
     def value(self, node: yaml.Node, location: Location) -> Any:
         self._built += 1
         if self._built > MAX_NODES:
-            self._refuse(f"has more than {MAX_NODES} values once aliases are followed", node, ())
+            self._fail(f"has more than {MAX_NODES} values with its aliases expanded", node, ())
         if len(location) > MAX_DEPTH:
-            self._refuse(f"is nested deeper than {MAX_DEPTH} levels", node, location[:3])
+            self._fail(f"is nested deeper than {MAX_DEPTH} levels", node, location[:3])
         self.lines.setdefault(location, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, location)
@@ -196,22 +196,22 @@ class _Build:
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
-        # Merges first: where a key is both merged and here, the line to tell is the one here.
+        # Merges first: a key that is both merged and here gets the line here.
         for key_node, value_node in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):
             if key_node.tag == _MERGE:
                 sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for source in sources:
                     values = self.value(source, location)
                     if not isinstance(values, dict):
-                        self._refuse("<< takes a mapping, or a list of them", key_node, location)
+                        self._fail("<< takes a mapping, or a list of them", key_node, location)
                     merged = values | merged
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
-                self._refuse("a key must be plain text", key_node, location)
+                self._fail("a key must be plain text", key_node, location)
             key = key_node.value
             if key in own:
-                self._refuse("is here twice", key_node, (*location, key))
-            # Set before the value is read: an error is about the line of the key, not of the block beneath it.
+                self._fail("appears twice", key_node, (*location, key))
+            # Set before the value is read: an error names the line of the key, not of the block beneath it.
             self.lines[(*location, key)] = key_node.start_mark.line + 1
             own[key] = self.value(value_node, (*location, key))
         return merged | own
@@ -219,7 +219,7 @@ class _Build:
     def _scalar(self, node: yaml.Node, location: Location) -> Any:
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if kind not in ("str", "null", "bool", "int", "float"):
-            self._refuse(f"the tag {node.tag} is not known here", node, location)
+            self._fail(f"the tag {node.tag} is not supported", node, location)
         if kind != "str":
             return _typed(kind, node.value)
         return self._substituted(node, location)
@@ -232,7 +232,7 @@ class _Build:
                 text = NotSet(node.value)
                 text.problem = str(error)
                 return text
-            self._refuse(str(error), node, location)
+            self._fail(str(error), node, location)
 
-    def _refuse(self, problem: str, node: yaml.Node, location: Location) -> NoReturn:
+    def _fail(self, problem: str, node: yaml.Node, location: Location) -> NoReturn:
         raise YamlError(problem, node.start_mark.line + 1, location)

@@ -1,455 +1,53 @@
-"""What a value of the configuration may be: each type reads what YAML gave and says in one phrase what is wrong.
+"""The types of values: each with the function that reads it, its bounds, and its form for editors."""
 
-The phrases follow the key's name, as in `drain: is not a duration`. They never quote a value that may be a secret.
-"""
-
-import json
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import unquote_plus, urlsplit
 
-import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from shadowproxy.config import source
-from shadowproxy.config.source import FromEnvironment
-
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST = 36525 * 86400.0  # 100 years: threads wait for 292 at most (threading.TIMEOUT_MAX)
-_SIZE_UNITS = {
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KiB": 2**10,
-    "MiB": 2**20,
-    "GiB": 2**30,
-    "TiB": 2**40,
-}
-_MOST = 1 << 63
-_QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>[A-Za-z]+)")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")  # RFC 9110 section 5.5: no controls, CR and LF above all
-_SHADOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
-
-REPEATABLE = ("GET", "HEAD", "POST", "OPTIONS")
-"""Methods that a shadow is asked where none is named. GET, HEAD and OPTIONS change nothing (RFC 9110 section 9.2.1),
-and POST is how models are asked; the others mean to change or remove something, and a shadow would do so again."""
-
-RESERVED_NAMES = frozenset({"live", "control"})
-"""A record and a metric have a place of their own for these, so no shadow may be called so."""
-
-
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
-    """Where to listen. `port` 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine gets there. Of names, only localhost is known to be."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
-    """Where to listen, as a path in the file system."""
-
-    path: str
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}"
-
-
-def _plain(value: object) -> Any:
-    """Text that came whole from the environment stands for what YAML would have read in its place."""
-    return source.retype(value) if isinstance(value, FromEnvironment) else value
-
-
-def _quantity(value: object, units: Mapping[str, float], what: str, example: str) -> float:
-    value = _plain(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    if found is None or found["unit"] not in units:
-        raise ValueError(f"is not {what}: write {example}, or a plain number")
-    return float(found["number"]) * units[found["unit"]]
-
-
-def _seconds(value: object) -> float:
-    seconds = _quantity(value, _DURATION_UNITS, "a duration", "250ms, 30s, 5m, 12h or 7d")
-    if seconds > _LONGEST:
-        raise ValueError("is longer than 100 years")
-    return float(max(seconds, -1.0))  # a whole number may be too far below 0 for a float
-
-
-def _bytes(value: object) -> int:
-    size = _quantity(value, _SIZE_UNITS, "a size", "256KiB, 5MB or 10GiB")
-    if size >= _MOST:
-        raise ValueError("is more than 64 bits can hold")
-    size = max(size, -1)  # a whole number may be too far below 0 for a float
-    if not math.isfinite(size) or size != int(size):
-        raise ValueError("is not a whole number of bytes")
-    return int(size)
-
-
-def _number(value: object) -> float:
-    value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("must be a number")
-    return value
-
-
-def _count(value: object) -> int:
-    value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("must be a whole number")
-    if abs(value) >= _MOST:
-        raise ValueError("is more than 64 bits can hold")
-    return value
-
-
-def _flag(value: object) -> bool:
-    value = _plain(value)
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _word(value: object) -> object:
-    # A Literal takes no subclass of str.
-    return str(value) if isinstance(value, FromEnvironment) else value
-
-
-# Texts are kept as they are, by a PlainValidator: whether they came from the environment is asked when they are shown.
-# Not so addresses, URLs, names and the paths of files, which an operator has to see.
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text: put it in quotes")
-    return value
-
-
-def _salt(value: object) -> str:
-    text = _text(value)
-    if len(text.encode("utf-8", "surrogatepass")) > 64:
-        raise ValueError("is longer than 64 bytes")  # the hash takes no longer key (RFC 7693 section 2.1)
-    return text
-
-
-def _shadow_name(value: object) -> str:
-    if not isinstance(value, str) or not _SHADOW_NAME.fullmatch(value):
-        raise ValueError("is not a name for a shadow: small letters, digits, - and _, at most 63")
-    if value in RESERVED_NAMES:
-        raise ValueError("cannot be a shadow's name: records have a place of that name already")
-    return value
-
-
-def _nullable(value: object) -> object:
-    return None if _plain(value) is None else value
-
-
-def _json(value: object) -> Any:
-    found = _any_json(value)
-    try:
-        orjson.dumps(found, default=float)
-    except TypeError as error:
-        raise ValueError(f"cannot be sent as JSON: {error}") from None
-    return found
-
-
-def _any_json(value: object) -> Any:
-    match value:
-        case dict():
-            return {key: _any_json(item) for key, item in value.items()}
-        case list():
-            return [_any_json(item) for item in value]
-        case _:
-            plain = _plain(value)
-            if isinstance(plain, float) and not math.isfinite(plain):
-                raise ValueError("cannot be sent as JSON: it has no NaN and no infinity")
-            return _marked(plain, value)
-
-
-def _marked(plain: Any, value: object) -> Any:
-    """`plain`, known again where `value` came from the environment; of true, false and null there is little to hide."""
-    if not isinstance(value, FromEnvironment) or isinstance(plain, bool):
-        return plain
-    match plain:
-        case int():
-            return source.IntFromEnvironment(plain)
-        case float():
-            return source.FloatFromEnvironment(plain)
-        case _:
-            return plain
-
-
-def _url(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a URL, such as http://model:8000")
-    url = str(value)
-    if not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
-        raise ValueError("has a space or a character outside ASCII: percent-encode it, or write the host in punycode")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("is not a URL: its host or port cannot be read") from None
-    if parts.scheme not in ("http", "https"):
-        raise ValueError("must begin with http:// or https://")
-    if "@" in parts.netloc:
-        # The value is not quoted: what stands before the @ is likely a password.
-        raise ValueError("must not carry a user or password: set the Authorization header with headers.set and ${NAME}")
-    if not parts.hostname or not _HOST.fullmatch(parts.netloc) or port == 0:
-        raise ValueError("needs a host, such as http://model:8000")
-    if "?" in url or "#" in url:
-        raise ValueError("must end with its path: a query or fragment belongs to each request")
-    return url
-
-
-def _listen(value: object) -> TcpAddress | UnixAddress:
-    if isinstance(value, TcpAddress | UnixAddress):
-        return value
-    text = value if isinstance(value, str) else ""
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not path.startswith("/"):
-            raise ValueError("must be unix: and an absolute path")
-        return UnixAddress(path)
-    host, colon, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if (
-        not (colon and bare and re.fullmatch(r"[0-9]{1,5}", port))
-        or int(port) > 65535
-        or (":" in bare and bare == host)
-    ):
-        raise ValueError("must be host:port, [IPv6 address]:port, or unix:/path")
-    return TcpAddress(bare, int(port))
-
-
-def _field_name(value: object) -> str:
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise ValueError("is not the name of a header field")
-    if "*" in value:
-        raise ValueError("has a * in it, which is no wildcard here: write each name out")
-    return str(value)
-
-
-def _field_pattern(value: object) -> str:
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise ValueError("is not the name of a header field: one name, without a colon, with * for any characters")
-    return value
-
-
-def _parameter_pattern(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text: put it in quotes")
-    if not value or value != value.strip() or _CONTROL.search(value):
-        raise ValueError("is not the name of a parameter: it is empty, or has blanks around it or a control character")
-    if re.search(r"[=&;?]", value):
-        raise ValueError("is not the name of a parameter: one name, without = & ; ?, with * for any characters")
-    if unquote_plus(value) != value:
-        raise ValueError("is percent-encoded: names are looked at decoded, as in user[id]")
-    return value
-
-
-def _field_value(value: object) -> str:
-    # Kept as it is: whether it came from the environment is asked later. Never quoted: it may be a credential.
-    if not isinstance(value, str):
-        raise ValueError("must be text: put it in quotes")
-    if not _FIELD_VALUE.fullmatch(value) or value != value.strip(" \t"):
-        raise ValueError("has a line break, a control character, or blanks around it")
-    return value
-
-
-def _any_pointer(value: object) -> str:
-    if not isinstance(value, str) or not _POINTER.fullmatch(value):
-        raise ValueError('is not a JSON pointer: write "/a/b", with ~1 for a slash and ~0 for a tilde in a name')
-    if _CONTROL.search(value):
-        raise ValueError("is not a JSON pointer that is meant: it has a line break or another control character")
-    return value
-
-
-def _pointer(value: object) -> str:
-    pointer = _any_pointer(value)
-    if "*" in pointer:
-        raise ValueError("has a * in it, which is no wildcard here: write each place out")
-    return pointer
-
-
-def _pointer_pattern(value: object) -> str:
-    pattern = _any_pointer(value)
-    if any("*" in name and name not in ("*", "**") for name in pattern.split("/")):
-        raise ValueError(
-            'has a * within a name: * stands for a whole one, as in "/items/*/name", and ** for any number'
-        )
-    return pattern
-
-
-def _field_pointer(value: object) -> str:
-    pattern = _pointer_pattern(value)
-    if "**" in pattern.split("/"):
-        raise ValueError("has ** in it, which cannot stand here: write each step, * for any one name or index")
-    return pattern
-
-
-def _path(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"/[\x21-\x7e]*", value) or "?" in value or "#" in value:
-        raise ValueError("must be a path as it is on the wire: a slash first, percent-encoded, no query")
-    if re.search(r"[*{}]", value):
-        raise ValueError("has * or braces in it, which are no wildcard here: write each path out")
-    return value
-
-
-def _path_glob(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith(("/", "*")):
-        raise ValueError('must be a glob over the path: a slash or * first, as in "/v1/*"')
-    if re.search(r"[\x00-\x20\x7f#]", value):
-        raise ValueError("fits no path: a path on the wire has no space, # or control character")
-    if re.search(r"\?[^/]*=", value):
-        raise ValueError("fits no path: the query is no part of it, and ? stands for any one character")
-    if re.search(r"\{[^{}]*,[^{}]*\}", value):
-        raise ValueError("has braces, which stand for themselves: write each glob of its own")
-    return _closed_glob(value)
-
-
-def _header_glob(value: object) -> str:
-    return _closed_glob(_field_value(value))
-
-
-def _closed_glob(glob: str) -> str:
-    # fnmatch takes a [ without its ] for itself; a ] that comes first is one of the characters.
-    if "[" in re.sub(r"\[!?+\]?+[^\]]*\]", "", glob):
-        raise ValueError("has a [ without its ]: [ab] stands for one of these characters, [[] for the bracket itself")
-    return glob
-
-
-def _method(value: object) -> str:
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value) or value != value.upper():
-        raise ValueError("is not a method: write it in capitals, as in POST")
-    if "*" in value and value != "*":
-        raise ValueError("has a * in it, which is no wildcard here: only a * alone stands for every method")
-    return value
-
-
-def _methods(given: tuple[str, ...]) -> tuple[str, ...]:
-    return given or REPEATABLE
-
-
-def _json_glob(value: object) -> str:
-    """A glob over a value's text. A number, true, false or null of YAML stands for itself, as JSON writes it."""
-    if isinstance(value, str):
-        return _closed_glob(value)
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-        return json.dumps(value)
-    raise ValueError("must be a glob over the value's text, or a number, true, false or null")
-
-
-def _host_header(value: object) -> str:
-    if not isinstance(value, str) or not _HOST.fullmatch(value):
-        raise ValueError("must be upstream, preserve, or the Host to send, as in model.example:8000")
-    return value
-
-
-def _sampling_key(value: object) -> str:
-    kind, _, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
-    sound = {
-        "request_id": value == "request_id",
-        "header": bool(_TOKEN.fullmatch(rest)),
-        "cookie": bool(_TOKEN.fullmatch(rest)),
-        "json": rest.startswith("/") and bool(_POINTER.fullmatch(rest)),
-    }
-    if not isinstance(value, str) or not sound.get(kind, False):
-        raise ValueError("must be request_id, header:NAME, cookie:NAME or json:/pointer")
-    if "*" in rest:
-        raise ValueError("must be request_id, header:NAME, cookie:NAME or json:/pointer, where * is no wildcard")
-    return value
-
-
-def _file(value: object) -> Path:
-    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise ValueError("must be the path of a file")
-    return Path(value)
-
-
-def _parameter_name(value: object) -> str:
-    name = _parameter_pattern(value)
-    if "*" in name:
-        raise ValueError("has a * in it, which is no wildcard here: write each name out")
-    return str(name)
-
-
-def _readable_file(value: object) -> Path:
-    path = _file(value)
-    try:
-        with path.open("rb"):
-            return path
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _log_path(value: object) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError('must be a directory, or "-" for standard output')
-    return str(value)
-
-
-def _token(value: object) -> str:
-    # Kept as it is, as a field's value is, and never quoted.
-    if not isinstance(value, str):
-        raise ValueError("must be text: put it in quotes")
-    if not _BEARER.fullmatch(value):
-        raise ValueError("must be letters, digits and -._~+/ alone, as `openssl rand -hex 32` makes them")
-    return value
-
-
-def duration(seconds: float) -> str | float:
-    """A duration as a file would write it, in the largest unit that says it exactly."""
-    for unit in ("d", "h", "m", "s", "ms"):
-        count = round(seconds / _DURATION_UNITS[unit])
-        if count and float(count) * _DURATION_UNITS[unit] == seconds:
-            return f"{count}{unit}"
-    return seconds
-
-
-def size(count: int) -> str | int:
-    """A size as a file would write it, in the largest binary unit that says it exactly."""
-    for unit in ("TiB", "GiB", "MiB", "KiB"):
-        if count and count % _SIZE_UNITS[unit] == 0:
-            return f"{count // _SIZE_UNITS[unit]}{unit}"
-    return count
-
-
-def _tolerance(value: object) -> object:
-    value = _plain(value)
-    return {"abs": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+from shadowproxy.config.addresses import TcpAddress, UnixAddress, read_host_header, read_listen, read_url
+from shadowproxy.config.readers import (
+    SIZE_UNITS,
+    duration,
+    read_bytes,
+    read_count,
+    read_field_name,
+    read_field_pattern,
+    read_field_pointer,
+    read_field_value,
+    read_file,
+    read_flag,
+    read_header_glob,
+    read_json,
+    read_json_glob,
+    read_log_path,
+    read_method,
+    read_methods,
+    read_nullable,
+    read_number,
+    read_parameter_name,
+    read_parameter_pattern,
+    read_path,
+    read_path_glob,
+    read_pointer,
+    read_pointer_pattern,
+    read_readable_file,
+    read_salt,
+    read_sampling_key,
+    read_seconds,
+    read_shadow_name,
+    read_text,
+    read_token,
+    read_tolerance,
+    read_word,
+    size,
+)
 
 
 def _looks(*forms: dict[str, Any]) -> WithJsonSchema:
-    """How a value is written in a file, for editors: any of these, or a text with something from the environment.
+    """The forms of a value in a file, for editors: one of these, or a text with `${NAME}`.
 
-    Patterns are of ECMA-262. They are no stricter than the function that reads the value, which has the last word.
+    Patterns follow ECMA-262. They accept all that the function accepts that reads the value, and may accept more.
     """
     return WithJsonSchema({"anyOf": [*forms, {"$ref": "#/$defs/environment"}]})
 
@@ -459,7 +57,7 @@ def _like(pattern: str) -> dict[str, Any]:
 
 
 _DURATION = _looks({"type": "number"}, _like("[0-9]+(\\.[0-9]+)? ?(ms|s|m|h|d)"))
-_SIZE = _looks({"type": "number"}, _like(f"[0-9]+(\\.[0-9]+)? ?({'|'.join(_SIZE_UNITS)})"))
+_SIZE = _looks({"type": "number"}, _like(f"[0-9]+(\\.[0-9]+)? ?({'|'.join(SIZE_UNITS)})"))
 _NUMBER = _looks({"type": "number"})
 _COUNT = _looks({"type": "integer"})
 _NAME = _looks(_like("[!#$%&'+.^_`|~0-9A-Za-z-]+"))
@@ -470,55 +68,57 @@ _HOST_LIKE = "(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?"
 _ANY_TEXT = _looks({"type": "string"})
 
 Seconds = Annotated[
-    float, BeforeValidator(_seconds), PlainSerializer(duration), Field(ge=0, allow_inf_nan=False), _DURATION
+    float, BeforeValidator(read_seconds), PlainSerializer(duration), Field(ge=0, allow_inf_nan=False), _DURATION
 ]
 PositiveSeconds = Annotated[
-    float, BeforeValidator(_seconds), PlainSerializer(duration), Field(gt=0, allow_inf_nan=False), _DURATION
+    float, BeforeValidator(read_seconds), PlainSerializer(duration), Field(gt=0, allow_inf_nan=False), _DURATION
 ]
-Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(size), Field(ge=0), _SIZE]
-PositiveBytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(size), Field(gt=0), _SIZE]
-Count = Annotated[int, BeforeValidator(_count), Field(ge=0), _COUNT]
-PositiveCount = Annotated[int, BeforeValidator(_count), Field(gt=0), _COUNT]
-Percent = Annotated[float, BeforeValidator(_number), Field(ge=0, le=100, allow_inf_nan=False), _NUMBER]
-Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False), _NUMBER]
-Flag = Annotated[bool, BeforeValidator(_flag), _looks({"type": "boolean"})]
-Json = Annotated[Any, BeforeValidator(_json), WithJsonSchema({})]
-Url = Annotated[str, BeforeValidator(_url), _looks(_like(f'https?://{_HOST_LIKE}(/[!"$->@-~]*)?'))]
+Bytes = Annotated[int, BeforeValidator(read_bytes), PlainSerializer(size), Field(ge=0), _SIZE]
+PositiveBytes = Annotated[int, BeforeValidator(read_bytes), PlainSerializer(size), Field(gt=0), _SIZE]
+Count = Annotated[int, BeforeValidator(read_count), Field(ge=0), _COUNT]
+PositiveCount = Annotated[int, BeforeValidator(read_count), Field(gt=0), _COUNT]
+Percent = Annotated[float, BeforeValidator(read_number), Field(ge=0, le=100, allow_inf_nan=False), _NUMBER]
+Amount = Annotated[float, BeforeValidator(read_number), Field(ge=0, allow_inf_nan=False), _NUMBER]
+Flag = Annotated[bool, BeforeValidator(read_flag), _looks({"type": "boolean"})]
+Json = Annotated[Any, BeforeValidator(read_json), WithJsonSchema({})]
+Url = Annotated[str, BeforeValidator(read_url), _looks(_like(f'https?://{_HOST_LIKE}(/[!"$->@-~]*)?'))]
 Listen = Annotated[
     TcpAddress | UnixAddress,
-    PlainValidator(_listen),
+    PlainValidator(read_listen),
     PlainSerializer(str),
     _looks(_like("(unix:/.*|(\\[.+\\]|[^\\[\\]:]+):[0-9]{1,5})")),
 ]
-FieldName = Annotated[str, BeforeValidator(_field_name), _NAME]
-FieldValue = Annotated[str, PlainValidator(_field_value), _VALUE]
-ParameterName = Annotated[str, BeforeValidator(_parameter_name), _looks(_like("[^=&;?*\\x00-\\x1f\\x7f]+"))]
-Token = Annotated[str, PlainValidator(_token), _ANY_TEXT]
-FieldPattern = Annotated[str, PlainValidator(_field_pattern), _looks(_like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"))]
-ParameterPattern = Annotated[str, PlainValidator(_parameter_pattern), _looks(_like("[^=&;?\\x00-\\x1f\\x7f]+"))]
-Pointer = Annotated[str, PlainValidator(_pointer), _POINTER_LIKE]
-PointerPattern = Annotated[str, PlainValidator(_pointer_pattern), _PATTERN_LIKE]
-FieldPointer = Annotated[str, PlainValidator(_field_pointer), _PATTERN_LIKE]
-RawPath = Annotated[str, PlainValidator(_path), _looks(_like('/[!"$->@-~]*'))]
-PathGlob = Annotated[str, PlainValidator(_path_glob), _looks(_like("[/*].*"))]
-Method = Annotated[str, PlainValidator(_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]
-Methods = Annotated[tuple[Method, ...], AfterValidator(_methods)]
-HostHeader = Annotated[str, PlainValidator(_host_header), _looks(_like(_HOST_LIKE))]
+FieldName = Annotated[str, BeforeValidator(read_field_name), _NAME]
+FieldValue = Annotated[str, PlainValidator(read_field_value), _VALUE]
+ParameterName = Annotated[str, BeforeValidator(read_parameter_name), _looks(_like("[^=&;?*\\x00-\\x1f\\x7f]+"))]
+Token = Annotated[str, PlainValidator(read_token), _ANY_TEXT]
+FieldPattern = Annotated[str, PlainValidator(read_field_pattern), _looks(_like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"))]
+ParameterPattern = Annotated[str, PlainValidator(read_parameter_pattern), _looks(_like("[^=&;?\\x00-\\x1f\\x7f]+"))]
+Pointer = Annotated[str, PlainValidator(read_pointer), _POINTER_LIKE]
+PointerPattern = Annotated[str, PlainValidator(read_pointer_pattern), _PATTERN_LIKE]
+FieldPointer = Annotated[str, PlainValidator(read_field_pointer), _PATTERN_LIKE]
+RawPath = Annotated[str, PlainValidator(read_path), _looks(_like('/[!"$->@-~]*'))]
+PathGlob = Annotated[str, PlainValidator(read_path_glob), _looks(_like("[/*].*"))]
+Method = Annotated[str, PlainValidator(read_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]
+Methods = Annotated[tuple[Method, ...], AfterValidator(read_methods)]
+HostHeader = Annotated[str, PlainValidator(read_host_header), _looks(_like(_HOST_LIKE))]
 SamplingKey = Annotated[
-    str, PlainValidator(_sampling_key), _looks(_like("(request_id|(header|cookie):[^:/ ]+|json:/.*)"))
+    str, PlainValidator(read_sampling_key), _looks(_like("(request_id|(header|cookie):[^:/ ]+|json:/.*)"))
 ]
-HeaderGlob = Annotated[str, PlainValidator(_header_glob), _VALUE]
+HeaderGlob = Annotated[str, PlainValidator(read_header_glob), _VALUE]
 JsonGlob = Annotated[
     str,
-    PlainValidator(_json_glob),
+    PlainValidator(read_json_glob),
     _looks({"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}),
 ]
-ShadowName = Annotated[str, BeforeValidator(_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))]
-Salt = Annotated[str, PlainValidator(_salt), _looks({"type": "string", "maxLength": 64})]
-Text = Annotated[str, PlainValidator(_text), _ANY_TEXT]
-File = Annotated[Path, BeforeValidator(_file), _looks({"type": "string", "minLength": 1})]
-ReadableFile = Annotated[Path, BeforeValidator(_readable_file), _looks({"type": "string", "minLength": 1})]
-LogPath = Annotated[str, BeforeValidator(_log_path), _looks({"type": "string", "minLength": 1})]
-Word = BeforeValidator(_word)
-ToleranceValue = BeforeValidator(_tolerance)
-Nullable = BeforeValidator(_nullable)
+ShadowName = Annotated[
+    str, BeforeValidator(read_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))
+]
+Salt = Annotated[str, PlainValidator(read_salt), _looks({"type": "string", "maxLength": 64})]
+Text = Annotated[str, PlainValidator(read_text), _ANY_TEXT]
+File = Annotated[Path, BeforeValidator(read_file), _looks({"type": "string", "minLength": 1})]
+ReadableFile = Annotated[Path, BeforeValidator(read_readable_file), _looks({"type": "string", "minLength": 1})]
+LogPath = Annotated[str, BeforeValidator(read_log_path), _looks({"type": "string", "minLength": 1})]
+Word = BeforeValidator(read_word)
+ToleranceValue = BeforeValidator(read_tolerance)
+Nullable = BeforeValidator(read_nullable)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shadowproxy.apart import apart
-from shadowproxy.config import Config, ConfigError, Shadow, load, token_fault
+from shadowproxy.config import Config, ConfigError, Shadow, load, token_fault, warnings_for
 from shadowproxy.config.repeating import repeats
 from shadowproxy.serve.admin.census import ConfigCensus
 from shadowproxy.serve.sidecar.contexts import Contexts, files
@@ -184,7 +184,7 @@ class Reloads:
 
 
 def log_warnings(config: Config) -> None:
-    for warning in config.warnings:
+    for warning in warnings_for(config):
         _log.warning("%s", warning, extra={"event": "config_warning"})
 
 

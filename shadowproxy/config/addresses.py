@@ -1,0 +1,86 @@
+"""Addresses: where the proxy listens, the URLs of endpoints, and the Host header."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """Where to listen. `port` 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine gets there. Of names, only localhost is known to be."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """Where to listen, as a path in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+def read_url(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a URL, such as http://model:8000")
+    url = str(value)
+    if not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        raise ValueError("has a space or a character outside ASCII: percent-encode it, or write the host in punycode")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL: its host or port cannot be read") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    if "@" in parts.netloc:
+        # The value is not quoted: what stands before the @ is likely a password.
+        raise ValueError("must not carry a user or password: set the Authorization header with headers.set and ${NAME}")
+    if not parts.hostname or not _HOST.fullmatch(parts.netloc) or port == 0:
+        raise ValueError("needs a host, such as http://model:8000")
+    if "?" in url or "#" in url:
+        raise ValueError("must end with its path: a query or fragment belongs to each request")
+    return url
+
+
+def read_listen(value: object) -> TcpAddress | UnixAddress:
+    if isinstance(value, TcpAddress | UnixAddress):
+        return value
+    text = value if isinstance(value, str) else ""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise ValueError("must be unix: and an absolute path")
+        return UnixAddress(path)
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (
+        not (colon and bare and re.fullmatch(r"[0-9]{1,5}", port))
+        or int(port) > 65535
+        or (":" in bare and bare == host)
+    ):
+        raise ValueError("must be host:port, [IPv6 address]:port, or unix:/path")
+    return TcpAddress(bare, int(port))
+
+
+def read_host_header(value: object) -> str:
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise ValueError("must be upstream, preserve, or the Host to send, as in model.example:8000")
+    return value

@@ -1,0 +1,67 @@
+"""Warnings: what a configuration may say but likely does not mean."""
+
+from collections.abc import Iterator
+
+from shadowproxy.config.models import SHORT_TOKEN, Config, Live, Shadow
+from shadowproxy.config.source import FromEnvironment
+from shadowproxy.credential_values import is_credential, is_credential_field
+from shadowproxy.redaction import Redaction
+
+_WILD = frozenset("*?[")
+
+
+def warnings_for(config: Config) -> tuple[str, ...]:
+    """One line for each."""
+    return tuple(_warnings(config))
+
+
+def _is_written_out(glob: str) -> bool:
+    """Whether a glob over a secret is that secret itself. A glob with a wildcard seldom gives it away."""
+    return not isinstance(glob, FromEnvironment) and not set(glob) & _WILD
+
+
+def _warnings(config: Config) -> Iterator[str]:
+    endpoints: dict[str, Live | Shadow] = {"live": config.live}
+    endpoints |= {f"shadows.{name}": shadow for name, shadow in config.shadows.items()}
+    written_out = "is a secret written into the file: take it from the environment, ${NAME}"
+    for where, endpoint in endpoints.items():
+        if not endpoint.tls.verify:
+            yield f"{where}.tls.verify is false: anyone in between can read the requests and answer them"
+        if endpoint.tls != type(endpoint.tls)() and not (endpoint.url or "").startswith("https:"):
+            yield f"{where}.tls has no effect: its url is not https"
+        for name, value in endpoint.headers.set.items():
+            if is_credential_field(name, value) and not isinstance(value, FromEnvironment):
+                yield f"{where}.headers.set.{name} {written_out}"
+        for name, value in endpoint.query.set.items():
+            if is_credential(name, value) and not isinstance(value, FromEnvironment):
+                yield f"{where}.query.set.{name} {written_out}"
+    if config.log.redact.hash_key is not None and not isinstance(config.log.redact.hash_key, FromEnvironment):
+        yield f"log.redact.hash_key {written_out}"
+    id_header = config.request_id.header
+    if Redaction(headers=frozenset(config.log.redact.headers)).hides_header(id_header.encode()):
+        yield f"log.redact.headers covers {id_header}, but each record still has the ID, as its id"
+    if config.admin_token is not None:
+        if not isinstance(config.admin_token, FromEnvironment):
+            yield f"admin_token {written_out}"
+        if len(config.admin_token) < SHORT_TOKEN:
+            yield f"admin_token is shorter than {SHORT_TOKEN} characters, it can be guessed: use openssl rand -hex 32"
+        if config.admin is None:
+            yield "admin_token has no effect: admin is off"
+    for name, shadow in config.shadows.items():
+        for place, match in (("match", shadow.match), ("match.not", shadow.match.not_)):
+            for header, glob in match.headers.items():
+                if is_credential_field(header, glob) and _is_written_out(glob):
+                    yield f"shadows.{name}.{place}.headers.{header} {written_out}"
+            for pointer, glob in match.json.items():
+                if is_credential(pointer.rpartition("/")[2], glob) and _is_written_out(glob):
+                    yield f"shadows.{name}.{place}.json.{pointer} {written_out}"
+        for pointer, value in shadow.rewrite.json.items():
+            literal = isinstance(value, str) and not isinstance(value, FromEnvironment)
+            if literal and is_credential(pointer.rpartition("/")[2], value):
+                yield f"shadows.{name}.rewrite.json.{pointer} {written_out}"
+        if shadow.timeout > config.drain:
+            yield f"shadows.{name}.timeout is longer than drain: stopping may cut off answers that are still in time"
+        if shadow.url == config.live.url:
+            yield f"shadows.{name}.url is the same as live.url: to measure live's noise, use control.percent"
+    if not config.shadows:
+        yield "no shadows: requests are forwarded and recorded, nothing is compared"
