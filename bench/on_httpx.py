@@ -10,7 +10,7 @@ import httpx
 
 from shadowproxy.config import load
 from shadowproxy.serve import run
-from shadowproxy.serve.http1.framing import ReplyHead, request_head
+from shadowproxy.serve.http1.framing import ResponseHead, parse_request_head
 from shadowproxy.serve.upstreams import endpoint, errors
 from shadowproxy.serve.upstreams.pool import Statistics
 from shadowproxy.serve.upstreams.request import OutgoingRequest
@@ -41,7 +41,7 @@ class HttpxPool:
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, round_trip: RoundTrip, outgoing: OutgoingRequest) -> None:
-        head = request_head(outgoing.head[:-4])
+        head = parse_request_head(outgoing.head[:-4])
         request = httpx.Request(
             head.method,
             self._origin + head.target.decode("latin-1"),
@@ -55,7 +55,7 @@ class HttpxPool:
                 round_trip.first_byte_at = time.perf_counter()
                 fields = tuple(response.headers.raw)
                 names = {name.lower(): value for name, value in fields}
-                round_trip.head = ReplyHead(response.status_code, fields, names, framing=0, keep_alive=True)
+                round_trip.head = ResponseHead(response.status_code, fields, names, framing=0, keep_alive=True)
                 round_trip.on_head(round_trip.head)
                 async for chunk in response.aiter_raw():
                     round_trip.on_body(chunk)

@@ -22,12 +22,12 @@ def listening() -> Iterator[int]:
 
 def names(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], Looked]) -> None:
     """Have `answer` say what every name means."""
-    real = dial._looked_up
+    real = dial._resolve
 
     def looked_up(host: str, port: int, flags: int) -> Looked:
         return real(host, port, flags) if flags else answer(host)
 
-    monkeypatch.setattr(dial, "_looked_up", looked_up)
+    monkeypatch.setattr(dial, "_resolve", looked_up)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

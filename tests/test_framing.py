@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from messages import UPGRADE, Read, read_by_h11, read_by_llhttp, replies, requests
 
 from shadowproxy.exchange import Fields
-from shadowproxy.serve.http1 import framing
+from shadowproxy.serve.http1 import bodies, framing
 from shadowproxy.serve.http1.fields import end_to_end
 from shadowproxy.serve.http1.framing import FramingError
 from shadowproxy.serve.policy.headers import find, section_for_shadow
@@ -26,12 +26,12 @@ NEXT = b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n"
 
 
 def read(
-    raw: bytes, parse: Callable[[bytes], framing.RequestHead | framing.ReplyHead], step: int | None = None
+    raw: bytes, parse: Callable[[bytes], framing.RequestHead | framing.ResponseHead], step: int | None = None
 ) -> Read:
     """Read one message at the beginning of `raw`, `step` bytes of its body at a time. Raises FramingError."""
     at = raw.find(b"\r\n\r\n")
     head = raw if at < 0 else raw[:at]
-    framing.check_unfinished_head(head, request=parse is framing.request_head)
+    framing.check_unfinished_head(head, request=parse is framing.parse_request_head)
     if at < 0:
         return Read((), (), b"", None)
     parsed = parse(head)
@@ -39,7 +39,7 @@ def read(
         start: tuple[bytes, ...] = (parsed.method.encode(), parsed.target, b"1.0" if parsed.http10 else b"1.1")
     else:
         start = (b"%d" % parsed.status,)
-    reader = framing.body_reader(parsed.framing)
+    reader = bodies.body_reader(parsed.framing)
     left, body = raw[at + 4 :], b""
     while left and not reader.done:
         piece, left = left[:step], left[step:] if step else b""
@@ -50,11 +50,11 @@ def read(
 
 
 def read_request(raw: bytes, step: int | None = None) -> Read:
-    return read(raw, framing.request_head, step)
+    return read(raw, framing.parse_request_head, step)
 
 
 def read_reply(raw: bytes, step: int | None = None) -> Read:
-    return read(raw, lambda head: framing.reply_head(head, "GET"), step)
+    return read(raw, lambda head: framing.parse_response_head(head, "GET"), step)
 
 
 much = settings(
@@ -194,7 +194,9 @@ HEADS = st.one_of(requests, replies).map(lambda raw: raw.partition(b"\r\n\r\n")[
 @given(HEADS)
 def test_a_head_has_the_names_of_its_fields_each_with_its_first_value(head: bytes) -> None:
     try:
-        read = framing.reply_head(head, "GET") if head.startswith(b"HTTP/") else framing.request_head(head)
+        read = (
+            framing.parse_response_head(head, "GET") if head.startswith(b"HTTP/") else framing.parse_request_head(head)
+        )
     except FramingError:
         return
     assert set(read.names) == {name.lower() for name, _ in read.fields}
@@ -209,16 +211,16 @@ def test_a_head_that_comes_again_is_read_as_it_was_the_first_time(head: bytes) -
     def reading() -> tuple[object, ...] | str:
         try:
             if head.startswith(b"HTTP/"):
-                reply = framing.reply_head(head, "GET")
+                reply = framing.parse_response_head(head, "GET")
                 return reply.status, reply.fields, reply.framing, reply.keep_alive
-            request = framing.request_head(head)
+            request = framing.parse_request_head(head)
         except FramingError as error:
             return f"{error.status} {error}"
         told = request.method, request.target, request.http10, request.expects_continue
         return *told, request.fields, request.framing, request.keep_alive
 
-    for remembered in (framing._remembered_line, framing._remembered_request, framing._remembered_reply):
-        remembered.cache_clear()
+    for cached in (framing._cached_line, framing._cached_request_head, framing._cached_response_head):
+        cached.cache_clear()
     first = reading()
     assert reading() == first
 
@@ -226,13 +228,19 @@ def test_a_head_that_comes_again_is_read_as_it_was_the_first_time(head: bytes) -
 def test_an_answer_to_head_and_one_to_get_may_have_the_same_head_and_not_the_same_end() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 5"
     for _ in range(2):
-        assert (framing.reply_head(head, "GET").framing, framing.reply_head(head, "GET").keep_alive) == (5, True)
-        assert (framing.reply_head(head, "HEAD").framing, framing.reply_head(head, "HEAD").keep_alive) == (0, False)
+        assert (
+            framing.parse_response_head(head, "GET").framing,
+            framing.parse_response_head(head, "GET").keep_alive,
+        ) == (5, True)
+        assert (
+            framing.parse_response_head(head, "HEAD").framing,
+            framing.parse_response_head(head, "HEAD").keep_alive,
+        ) == (0, False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [12, 100, 1000, 30_000])
-def test_what_is_remembered_of_heads_is_bounded(size: int) -> None:
+def test_the_memory_of_cached_heads_is_bounded(size: int) -> None:
     """Whatever callers think of: many short fields in a head, few long ones, or one that is too long."""
 
     def head(number: int) -> bytes:
@@ -242,8 +250,8 @@ def test_what_is_remembered_of_heads_is_bounded(size: int) -> None:
         return b"\r\n".join([b"GET / HTTP/1.1", b"Host:", *lines])
 
     def ask(number: int) -> None:
-        read = framing.request_head(head(number))
-        framing.reply_head(head(number).replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK"), "GET")
+        read = framing.parse_request_head(head(number))
+        framing.parse_response_head(head(number).replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK"), "GET")
         read.section.seen = 2
         section_for_shadow(read.section, (), "s", credentials=False, record="")
 

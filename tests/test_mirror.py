@@ -15,7 +15,7 @@ from shadows import REQUEST, SHADOW
 
 from shadowproxy.exchange import CONTROL, Exchange, Failure, Field, Fields, Outcome, Reply, ShadowLeg, Skipped
 from shadowproxy.serve.http1.fields import fields_weight
-from shadowproxy.serve.http1.framing import Length, ReplyHead
+from shadowproxy.serve.http1.framing import Length, ResponseHead
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import EXCHANGE, Memory
 from shadowproxy.serve.mirror.dispatch import Mirror
@@ -279,7 +279,7 @@ class Answer:
 
     def __init__(self, *pieces: bytes, status: int = 200, gate: Gate | None = None, fields: Fields = ()) -> None:
         names = {name.lower(): value for name, value in fields}
-        self.head = ReplyHead(status, fields, names, Length.CHUNKED, keep_alive=True)
+        self.head = ResponseHead(status, fields, names, Length.CHUNKED, keep_alive=True)
         self._pieces = pieces
         self._gate = gate
 

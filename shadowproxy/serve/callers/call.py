@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from shadowproxy.exchange import Field
 from shadowproxy.serve.callers.link import Link, State
-from shadowproxy.serve.http1 import framing
+from shadowproxy.serve.http1 import bodies, framing
 from shadowproxy.serve.http1.framing import FramingError, Length, RequestHead
 from shadowproxy.serve.http1.pieces import Pieces
 
@@ -47,7 +47,7 @@ class Call:
     def __init__(self, link: Link, head: RequestHead) -> None:
         self._link = link
         self.head = head
-        self.reader = framing.body_reader(head.framing)
+        self.reader = bodies.body_reader(head.framing)
         self.task: asyncio.Task[None] | None = None
         self.error: FramingError | None = None
         self.received = 0
@@ -187,9 +187,9 @@ class Call:
             body = b""  # the proxy's own responses have one; only its length is sent
         if self.framing is Length.CHUNKED:
             if body:
-                out += framing.write_chunk(body)
+                out += bodies.write_chunk(body)
             if last:
-                out += framing.LAST_CHUNK
+                out += bodies.LAST_CHUNK
         elif self.framing is Length.UNTIL_CLOSE:
             out += body
         else:

@@ -157,7 +157,7 @@ class CallerConnection(asyncio.Protocol):
 
     def _begin(self) -> bool:
         """Read a head if the whole of it has come, and return whether it has."""
-        data = framing.after_blank_lines(self._buffer)
+        data = framing.skip_blank_lines(self._buffer)
         if len(data) < len(self._buffer):
             self._buffer, self._head_seen = data, 0
             if self.link.state is _HEAD:
@@ -168,7 +168,7 @@ class CallerConnection(asyncio.Protocol):
             if data:
                 self._await_head(data)
             return False
-        head = framing.request_head(data[:end])
+        head = framing.parse_request_head(data[:end])
         self._buffer = data[end + 4 :]
         self._head_seen = 0
         self.link.move(_REQUEST)
@@ -188,9 +188,9 @@ class CallerConnection(asyncio.Protocol):
     def _feed(self) -> None:
         """Give the request what has come of its body; drop what comes of it after the response."""
         link, call = self.link, cast(Call, self._call)
-        if not call.reader.done and (self._buffer or call.reader.behind):
+        if not call.reader.done and (self._buffer or call.reader.has_backlog):
             body, self._buffer = call.reader.feed(self._buffer, PARTS)
-            if call.reader.behind and not link.catching_up:
+            if call.reader.has_backlog and not link.catching_up:
                 link.catching_up = True
                 link.transport.pause_reading()
                 link.loop.call_soon(self._catch_up)

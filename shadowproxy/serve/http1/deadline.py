@@ -1,4 +1,4 @@
-"""Timers that are cheap to move: of the deadlines that each message sets, hardly one is met."""
+"""Timers that are cheap to move: each message sets deadlines, and hardly one of them passes."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ T = TypeVar("T")
 class Deadline:
     """Calls `expire` once, when `set`'s seconds have passed without another `set` or `clear`.
 
-    Moving it costs an assignment: the loop's timer is left to ring early and is set again for what remains.
+    Moving it costs an assignment: the loop's timer rings early, and is then set again for the seconds that remain.
     """
 
     __slots__ = ("_at", "_expire", "_loop", "_rings_at", "_timer")
@@ -36,7 +36,7 @@ class Deadline:
         self._at = None
 
     def close(self) -> None:
-        """No call comes after this one. The timer holds its owner alive, so an owner closes it when it ends."""
+        """`expire` is not called after this. The timer keeps its owner alive, so an owner closes it when it ends."""
         self._at = None
         if self._timer is not None:
             self._timer.cancel()
@@ -55,10 +55,10 @@ class Deadline:
 
 
 class Deadlines(Generic[T]):
-    """Deadlines that pass in the order in which they were set, as those of one length do: one timer serves them all.
+    """Deadlines that pass in the order in which they were set, as all of one length do: one timer serves them all.
 
-    `expire` is called with what a deadline was set for, once, unless it was dropped before. Times are the loop's, which
-    `loop` gives when one is set.
+    `expire` is called once with the key of each deadline that passes, unless the key was dropped before. Times are the
+    loop's; `loop` is called for it when a deadline is set.
     """
 
     __slots__ = ("_at", "_expire", "_loop", "_timer")
@@ -77,25 +77,25 @@ class Deadlines(Generic[T]):
     def __len__(self) -> int:
         return len(self._at)
 
-    def set(self, whose: T, at: float) -> None:
-        self._at[whose] = at
-        if self._timer is None:  # else it rings for an earlier one, or for one that was dropped: then for what is left
+    def set(self, key: T, at: float) -> None:
+        self._at[key] = at
+        if self._timer is None:  # else it rings for an earlier one or a dropped one, and is then set again
             self._timer = self._loop().call_at(at, self._ring)
 
     def take_last(self) -> T:
-        """The one that was set last, which it is dropped for. Raises KeyError where there is none."""
+        """Drop the deadline that was set last, and return its key. Raises KeyError if there is no deadline."""
         return self._at.popitem()[0]
 
-    def drop(self, whose: T) -> None:
-        """Nothing where it has passed."""
-        self._at.pop(whose, None)
+    def drop(self, key: T) -> None:
+        """Forget this deadline. Nothing happens if it has passed."""
+        self._at.pop(key, None)
 
     def _ring(self) -> None:
         loop = self._loop()
         now = loop.time()
-        past = [whose for whose, _ in takewhile(lambda each: each[1] <= now, self._at.items())]
-        for whose in past:
-            del self._at[whose]
+        past = [key for key, _ in takewhile(lambda each: each[1] <= now, self._at.items())]
+        for key in past:
+            del self._at[key]
         self._timer = loop.call_at(next(iter(self._at.values())), self._ring) if self._at else None
-        for whose in past:
-            self._expire(whose)
+        for key in past:
+            self._expire(key)

@@ -1,4 +1,4 @@
-"""Header fields as byte pairs, in order: which are for one hop only, and what they weigh in memory."""
+"""Header fields as byte pairs, in order: which are for one hop only, and how much memory they take."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,16 +6,16 @@ from shadowproxy.exchange import Field, Fields
 
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"})
 """Between two neighbours only (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but it stays in its place: all
-that framing.py lets through is `chunked`, and a chunked body is sent on chunked."""
+that framing.py accepts is `chunked`, and a chunked body is forwarded chunked."""
 
 NOT_TO_STRIP = frozenset({b"host", b"content-length", b"transfer-encoding", b"via", b"x-shadow-request"})
-"""What `Connection: <name>` cannot take out: framing, routing and loop detection hang on these."""
+"""`Connection: <name>` cannot remove these: framing, routing and loop detection depend on them."""
 
 
 def end_to_end(fields: Fields, names: Iterable[bytes] | None = None) -> Fields:
-    """`fields` without those that are for this hop only, which `Connection` may name (RFC 9110 section 7.6.1).
+    """`fields` without those that are for this hop only, some of which `Connection` names (RFC 9110 section 7.6.1).
 
-    `names` are theirs in lower case, where they are known.
+    `names` are their names in lower case, if the caller of this has them.
     """
     if HOP_BY_HOP.isdisjoint([name.lower() for name, _ in fields] if names is None else names):  # most messages
         return fields

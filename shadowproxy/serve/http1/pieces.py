@@ -1,16 +1,16 @@
-"""Bytes that come in pieces: as few objects as need be, however small the pieces are."""
+"""Bytes that come in pieces, held in as few objects as possible, however small the pieces are."""
 
 SMALL = 1024
-"""Bytes. A smaller piece is copied behind the small one before it: two bytes as an object of their own take 60."""
+"""Bytes. A smaller piece is appended to the small one before it: two bytes in an object of their own take 60."""
 
 
 class Pieces:
-    """What came, in order. Large pieces are referred to, and joined once, when somebody takes them."""
+    """The pieces, in order. Large ones are referred to, not copied, and joined once, when they are taken."""
 
     __slots__ = ("_only", "_pieces", "size")
 
     def __init__(self) -> None:
-        self._only = b""  # while there is no second one, as of most bodies there is none
+        self._only = b""  # while there is no second piece: most bodies have one
         self._pieces: list[bytes | bytearray] | None = None
         self.size = 0
 
@@ -31,14 +31,14 @@ class Pieces:
         self.size += len(piece)
 
     def joined(self) -> bytes:
-        """All of it. What was one piece is that piece."""
+        """All bytes. If there is one piece, it is that object."""
         if self._pieces is not None:
             self._only = b"".join(self._pieces)
             self._pieces = None
         return self._only
 
     def take(self) -> bytes:
-        """All of it, and begin anew."""
+        """Return all bytes, and hold none."""
         whole = self.joined()
         self._only = b""
         self.size = 0

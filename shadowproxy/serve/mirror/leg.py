@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from shadowproxy.exchange import Failure, Fields, Outcome, Reply
-from shadowproxy.serve.http1.framing import ReplyHead
+from shadowproxy.serve.http1.framing import ResponseHead
 from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.lane import Job, Lane
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
@@ -13,7 +13,7 @@ from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 
 
 class Leg(RoundTrip):
-    """A job that a lane has begun. `ended` is told once what came of it; milliseconds from when the leg was made."""
+    """A job that a lane has begun. It calls `ended` once, with a reply or a failure. Its times run from its making."""
 
     __slots__ = ("_capture", "_ended", "_fields", "_settled", "began", "defect_met", "held_back", "job", "lane")
 
@@ -31,7 +31,7 @@ class Leg(RoundTrip):
 
     # The connection calls these.
 
-    def on_head(self, head: ReplyHead) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         self._fields = head.section.fields
         if not self._capture.hold(head.section.weight):
             self.stop(Outcome.OVERLOAD, "")

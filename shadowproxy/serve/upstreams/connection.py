@@ -67,7 +67,7 @@ class Carried(metaclass=ABCMeta):
 
     @property
     @abstractmethod
-    def behind(self) -> bool:
+    def has_backlog(self) -> bool:
         """Whether more has been received than one turn may read."""
 
     @abstractmethod
@@ -259,7 +259,7 @@ class Connection:
         return False  # a response that ends with its connection has ended: so does this side
 
     def read_to_the_end(self) -> None:
-        """From here on nothing waits to be read but what is `behind`: there is no more than the kernel had."""
+        """From here on nothing waits to be read but the backlog: there is no more than the kernel had."""
         if self._carried is not None:
             self._carried.resume()
         self._unacknowledged = self.has_unacknowledged()
@@ -289,7 +289,7 @@ class Connection:
         """Nothing more comes, but for what is not read yet."""
         self._ended_by = exc
         carried = self._carried
-        if carried is not None and carried.behind:
+        if carried is not None and carried.has_backlog:
             return
         if self.state is DRAINING:
             self._move(CLOSED)

@@ -1,8 +1,8 @@
-"""From a host and a port to a connected socket, so that one endpoint's slow name server holds up nobody else.
+"""From a host and a port to a connected socket. A slow name server of one endpoint delays no other endpoint.
 
 The event loop's own resolver has four threads for all: a shadow whose name server hangs would take them all, and live
-could not be dialled. Here every endpoint has at most one lookup under way, in a daemon thread of its own, and all who
-ask meanwhile wait for that one. Nothing is kept: the next lookup asks again, so a moved service is found.
+could not be dialled. Here every endpoint has at most one lookup under way, in a daemon thread of its own, and all its
+connections wait for that one. Results are not cached: the next lookup runs again, so a moved service is found.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ Address = tuple[Any, ...]
 
 _OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    # An answer may be ten minutes in coming (`live.timeout`). Meanwhile the kernel asks every minute whether the other
-    # side is there: a host that vanished is noticed after two minutes, and a NAT gateway, some of which forget what is
-    # silent for 350 s, keeps the connection.
+    # A response may take ten minutes (`live.timeout`). Meanwhile the kernel probes the other side every minute: a host
+    # that vanished is noticed after two minutes, and a NAT gateway keeps the connection; some drop one that is silent
+    # for 350 s.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 ]
-if hasattr(socket, "TCP_KEEPIDLE"):  # macOS calls it otherwise
+if hasattr(socket, "TCP_KEEPIDLE"):  # macOS has another name for it
     _OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60))
 
 
 class Dialler:
-    """One host and port. Its methods raise OSError, and leave nothing behind when they are cancelled."""
+    """Connects to one host and port. Its methods raise OSError, and leave nothing behind when they are cancelled."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
@@ -34,9 +34,9 @@ class Dialler:
         self._lookup: asyncio.Future[list[tuple[socket.AddressFamily, Address]]] | None = None
 
     async def connect(self) -> socket.socket:
-        """A connection to the first of the host's addresses that takes one; raises what the first one said.
+        """Connect to the first of the host's addresses that accepts. If none does, raise the first one's error.
 
-        uvloop's create_connection, when cancelled, goes on connecting for nobody: hence sockets of our own.
+        uvloop's create_connection goes on connecting after it is cancelled, so this makes the sockets itself.
         """
         loop = asyncio.get_running_loop()
         refused: OSError | None = None
@@ -59,7 +59,7 @@ class Dialler:
 
     async def _addresses(self, loop: asyncio.AbstractEventLoop) -> list[tuple[socket.AddressFamily, Address]]:
         try:
-            return _looked_up(self._host, self._port, socket.AI_NUMERICHOST)
+            return _resolve(self._host, self._port, socket.AI_NUMERICHOST)
         except (socket.gaierror, UnicodeError):
             pass  # a name, not an address
         if self._lookup is None:
@@ -67,12 +67,12 @@ class Dialler:
             self._lookup.add_done_callback(self._forget)
             arguments = (loop, self._lookup)
             threading.Thread(target=self._look_up, args=arguments, name=f"resolve-{self._host}", daemon=True).start()
-        return await asyncio.shield(self._lookup)  # who leaves must not take the answer from the others
+        return await asyncio.shield(self._lookup)  # one that is cancelled must not cancel it for the others
 
     def _forget(self, lookup: "asyncio.Future[list[tuple[socket.AddressFamily, Address]]]") -> None:
         self._lookup = None
         if not lookup.cancelled():
-            lookup.exception()  # everybody who waited for it may have left: that is no defect
+            lookup.exception()  # so that asyncio logs no unretrieved error if all that waited were cancelled
 
     def _look_up(
         self,
@@ -83,7 +83,7 @@ class Dialler:
         found: list[tuple[socket.AddressFamily, Address]] = []
         failed: OSError | None = None
         try:
-            found = _looked_up(self._host, self._port, 0)
+            found = _resolve(self._host, self._port, 0)
         except UnicodeError:
             failed = socket.gaierror(socket.EAI_NONAME, "not a host name")
         except OSError as error:
@@ -98,8 +98,8 @@ class Dialler:
         try:
             loop.call_soon_threadsafe(settle)
         except RuntimeError:
-            return  # the loop was closed meanwhile: nobody waits any more
+            return  # the loop was closed meanwhile: nothing waits for it
 
 
-def _looked_up(host: str, port: int, flags: int) -> list[tuple[socket.AddressFamily, Address]]:
+def _resolve(host: str, port: int, flags: int) -> list[tuple[socket.AddressFamily, Address]]:
     return [(info[0], info[4]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]

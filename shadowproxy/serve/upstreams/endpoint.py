@@ -12,7 +12,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from shadowproxy.exchange import Field, Fields, Outcome
-from shadowproxy.serve.http1.framing import ReplyHead
+from shadowproxy.serve.http1.framing import ResponseHead
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.policy.edits import Edits
 from shadowproxy.serve.policy.query import QueryEdits
@@ -67,7 +67,7 @@ def as_upstream_error(error: Exception) -> UpstreamError | None:
 
 
 def tls_context(*, ca: str | None, cert: str | None, key: str | None, verify: bool) -> ssl.SSLContext:
-    """Raises OSError or ssl.SSLError where a file cannot be used."""
+    """Raises OSError or ssl.SSLError if a file cannot be used."""
     context = ssl.create_default_context(cafile=ca)
     context.set_alpn_protocols(["http/1.1"])
     if cert is not None:
@@ -79,7 +79,7 @@ def tls_context(*, ca: str | None, cert: str | None, key: str | None, verify: bo
 
 
 class Endpoint:
-    """Owns its connections, until `aclose`. `silence` and `connect_timeout` are seconds.
+    """Owns its connections, until `aclose`. `silence`, `connect_timeout` and `pace` are seconds.
 
     `host` is the Host field's value: "upstream" for the URL's own, "preserve" for the caller's, or any other literal.
     `query` changes the parameters of every request's target.
@@ -194,7 +194,7 @@ class UpstreamResponse(ResponseStream):
         self.fields: Fields = ()
         self.names: Mapping[bytes, bytes] = {}
 
-    def on_head(self, head: ReplyHead) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         self.status = head.status
         self.names = head.names
         self.fields = head.section.fields

@@ -1,4 +1,4 @@
-"""Turns of the event loop for answers that cost much to read: a shadow's may not cost live its own."""
+"""Turns of the event loop for responses that are expensive to read, so that a shadow's do not delay live's."""
 
 import asyncio
 from collections import deque
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 
 class Pace:
-    """Calls back whoever asks for a turn, in order: one every `every` seconds, all of them together.
+    """Calls the callbacks that wait for a turn, in order: one callback each `every` seconds.
 
-    With `every` at 0 each has the loop's next turn. Owns a timer while somebody waits.
+    With `every` at 0 each is called in the loop's next turn. Owns a timer while a callback waits.
     """
 
     def __init__(self, every: float) -> None:
@@ -29,7 +29,7 @@ class Pace:
             self._timer = loop.call_later(self._every, self._next)
 
     def close(self) -> None:
-        """Whoever waits is not called any more."""
+        """Drop the callbacks that wait."""
         self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()

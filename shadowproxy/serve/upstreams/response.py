@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from shadowproxy.serve.http1.framing import ReplyHead
+from shadowproxy.serve.http1.framing import ResponseHead
 from shadowproxy.serve.http1.pieces import Pieces
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
 from shadowproxy.serve.upstreams.errors import ReadError
@@ -33,7 +33,7 @@ class ResponseStream(RoundTrip):
         """Whether all of the response was received, and taken."""
         return self._whole and not self._pieces
 
-    async def wait_head(self) -> ReplyHead:
+    async def wait_head(self) -> ResponseHead:
         """Wait until the head is there. If the wait is cancelled, the response is abandoned."""
         try:
             while self.head is None:
@@ -87,7 +87,7 @@ class ResponseStream(RoundTrip):
 
     # The connection calls these.
 
-    def on_head(self, head: ReplyHead) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         self._wake()
 
     def on_body(self, data: bytes) -> None:

@@ -13,8 +13,8 @@ from enum import IntEnum
 from time import perf_counter
 from typing import Final
 
-from shadowproxy.serve.http1 import framing
-from shadowproxy.serve.http1.framing import FramingError, ReplyHead
+from shadowproxy.serve.http1 import bodies, framing
+from shadowproxy.serve.http1.framing import FramingError, ResponseHead
 from shadowproxy.serve.upstreams.connection import HIGH_WATER, Carried, Connection, Owner
 from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ReadError, ReadTimeout
 from shadowproxy.serve.upstreams.request import OutgoingRequest
@@ -99,14 +99,14 @@ class RoundTrip(Carried, metaclass=ABCMeta):
 
     def __init__(self) -> None:
         self.state: RoundTripState = NEW
-        self.head: ReplyHead | None = None
+        self.head: ResponseHead | None = None
         self.first_byte_at = 0.0  # by time.perf_counter
         self.retried = False  # because the first connection had been closed while it was idle
         self.task: asyncio.Task[None] | None = None  # that connects, or sends a streamed body; the pool owns it
         self._pool: Sender | None = None
         self._request: OutgoingRequest | None = None
         self._connection: Connection | None = None
-        self._reader: framing.BodyReader | None = None
+        self._reader: bodies.BodyReader | None = None
         self._unread = b""  # of a head that is not whole yet
         self._interim = 0
         self._sent_at = 0.0  # by the loop's time
@@ -130,7 +130,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
     # A subclass implements these.
 
     @abstractmethod
-    def on_head(self, head: ReplyHead) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         """The head of the final response was received."""
 
     @abstractmethod
@@ -209,7 +209,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
             self._pool.upload(self, self._send_streamed(connection, request, body))
             return
         if request.chunked:
-            body = (framing.write_chunk(body) if body else b"") + framing.LAST_CHUNK
+            body = (bodies.write_chunk(body) if body else b"") + bodies.LAST_CHUNK
         if len(body) <= HIGH_WATER:
             connection.transport.write(request.head + body)  # one packet, one wake-up at the far side
         else:
@@ -229,7 +229,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
             async for piece in body:
                 if not piece:
                     continue
-                transport.write(framing.write_chunk(piece) if request.chunked else piece)
+                transport.write(bodies.write_chunk(piece) if request.chunked else piece)
                 if connection.writable is not None:
                     connection.deadline.set(request.silence)
                     await connection.writable
@@ -241,7 +241,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
             self.fail(error)
             return
         if request.chunked:
-            transport.write(framing.LAST_CHUNK)
+            transport.write(bodies.LAST_CHUNK)
         self._request_sent = True
         if self._watches_silence:
             connection.deadline.set(request.silence)
@@ -265,7 +265,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
             if isinstance(length, int) and len(data) >= length:  # whole, as most are: a reader would find out no more
                 self._end(head, data[:length], left_over=len(data) > length)
                 return
-            self._reader = framing.body_reader(length)
+            self._reader = bodies.body_reader(length)
         reader, received = self._reader, self.head
         assert reader is not None  # it came with the head
         assert received is not None
@@ -276,7 +276,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
         if piece:
             self.on_body(piece)
         self._regulate()
-        if reader.behind and self._pool is not None and self.state is not OVER:
+        if reader.has_backlog and self._pool is not None and self.state is not OVER:
             self._pool.take_turn(self._catch_up)
 
     def time_out(self) -> None:
@@ -289,10 +289,10 @@ class RoundTrip(Carried, metaclass=ABCMeta):
             self._connection.read_on()
 
     @property
-    def behind(self) -> bool:
-        return self._reader is not None and self._reader.behind
+    def has_backlog(self) -> bool:
+        return self._reader is not None and self._reader.has_backlog
 
-    def _read_head(self, data: bytes) -> tuple[ReplyHead, bytes] | None:
+    def _read_head(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """The final head (1xx ones are skipped) and what follows it; None while it is not whole."""
         checked = len(self._unread)
         data = self._unread + data if checked else data
@@ -305,7 +305,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
                 framing.check_unfinished_head(data, request=False, checked=checked)
                 self._unread = data
                 return None
-            head = framing.reply_head(data[:end], self._request.method)
+            head = framing.parse_response_head(data[:end], self._request.method)
             data = data[end + 4 :]
             checked = 0
             self._interim += 1
@@ -353,7 +353,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
             self._paused = False
             self._connection.resume_reading()
 
-    def _end(self, head: ReplyHead, piece: bytes, *, left_over: bool) -> None:
+    def _end(self, head: ResponseHead, piece: bytes, *, left_over: bool) -> None:
         """The response is whole. Its connection is free before the callbacks: a request that they send may use it."""
         connection, request = self._connection, self._request
         assert connection is not None
@@ -379,7 +379,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
     def _regulate(self) -> None:
         if self.state is OVER or self._connection is None or self._connection.has_ended:
             return
-        if not (self._held or self.behind):
+        if not (self._held or self.has_backlog):
             self.resume()
         elif not self._paused:
             self._paused = True

@@ -1,7 +1,7 @@
-"""TLS over a connected socket, such that an answer is not lost with it: see kernel.py.
+"""TLS over a connected socket, without losing a response that the kernel still holds: see kernel.py.
 
-An event loop's TLS is a protocol between its transport for the socket and ours. `_Rescue` stands before it, and hands
-on what the socket still holds when the transport for it has failed.
+An event loop's TLS is a protocol between its transport for the socket and ours. `_Rescue` stands before it. When the
+transport for the socket has failed, it passes on what the socket still holds.
 """
 
 import asyncio
@@ -13,20 +13,20 @@ from shadowproxy.serve.upstreams import kernel
 
 
 class Secured(Protocol):
-    """What is told of the bytes inside: an asyncio.Protocol in all but its base class."""
+    """What gets the decrypted bytes: an asyncio.Protocol in all but its base class."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
 
     def read_to_the_end(self) -> None:
-        """The connection is lost: whatever had the reading wait, what has come is handed over now."""
+        """The connection is lost: what was received is passed on now, even if reading was paused."""
 
 
 async def secure(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, inside: Secured, context: ssl.SSLContext, name: str
 ) -> None:
-    """Shake hands over `sock`, which is owned from here on, with a server of that name; then `inside` is connected.
+    """Do the TLS handshake over `sock`, which this now owns, with the server `name`; then connect `inside`.
 
-    Raises OSError, of which ssl.SSLError is one.
+    Raises OSError; ssl.SSLError is one.
     """
     plain, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
     try:
@@ -42,7 +42,7 @@ async def secure(
 
 
 class _Rescue(asyncio.BufferedProtocol):
-    """Between a transport and the loop's TLS. All is handed on."""
+    """Between a transport and the loop's TLS. It passes everything on."""
 
     __slots__ = ("_inside", "_sock", "_tls")
 
@@ -69,7 +69,7 @@ class _Rescue(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._inside.read_to_the_end()
         rest = kernel.received(self._sock)
-        while True:  # once at least: TLS may hold back what came before
+        while True:  # at least once: TLS may still hold what was received before
             buffer = self.get_buffer(len(rest))
             count = min(len(buffer), len(rest))
             buffer[:count] = rest[:count]
