@@ -58,13 +58,14 @@ def test_every_cause_and_reason_that_an_alarm_tells_is_explained_there() -> None
 
 
 def test_the_program_has_every_event_that_the_runbook_names() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "shadowproxy/serve").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "shadowproxy/serve").rglob("*.py"))
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", section("## What it says on standard error"), re.MULTILINE)
     events = {event for row in rows for event in re.findall(r"\w+", row)}
     assert len(events) > 20
     assert {event for event in events if f'"{event}"' not in source} == set()
 
 
+@pytest.mark.timing  # it waits for seconds, and a late event loop sheds what is to be mirrored
 @pytest.mark.slow
 @needs_curl
 def test_the_commands_of_the_runbook_run_and_do_what_it_says(tmp_path: Path, ports: dict[str, str]) -> None:  # noqa: F811
