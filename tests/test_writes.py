@@ -114,7 +114,7 @@ async def test_a_write_is_counted_as_not_chosen_and_the_first_is_told(
     (told,) = [each for each in caplog.records if each.__dict__.get("event") == "method_not_mirrored"]
     assert told.getMessage() == (
         "DELETE requests are not mirrored to a, because that could repeat their effects; "
-        "shadows.a.match.methods can name them"
+        "to mirror them, add the method to shadows.a.match.methods"
     )
 
 

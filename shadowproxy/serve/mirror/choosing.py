@@ -75,7 +75,8 @@ class Chooser:
             return
         lane.method_logged = True
         _log.info(
-            "%s requests are not mirrored to %s, because that could repeat their effects; %s.methods can name them",
+            "%s requests are not mirrored to %s, because that could repeat their effects; "
+            "to mirror them, add the method to %s.methods",
             request.method,
             shadow.name,
             key,
