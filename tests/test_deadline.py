@@ -45,7 +45,7 @@ def clock() -> Clock:
     return clock
 
 
-def test_it_rings_when_its_seconds_have_passed_and_once(clock: Clock) -> None:
+def test_a_deadline_rings_once_when_its_seconds_have_passed(clock: Clock) -> None:
     rung: list[float] = []
     deadline = Deadline(clock, lambda: rung.append(clock.now))
     deadline.set(2)
@@ -55,7 +55,7 @@ def test_it_rings_when_its_seconds_have_passed_and_once(clock: Clock) -> None:
     assert rung == [2]
 
 
-def test_what_was_set_last_counts_be_it_later_or_earlier(clock: Clock) -> None:
+def test_the_last_deadline_set_counts_whether_later_or_earlier(clock: Clock) -> None:
     rung: list[float] = []
     deadline = Deadline(clock, lambda: rung.append(clock.now))
     deadline.set(2)
@@ -67,7 +67,7 @@ def test_what_was_set_last_counts_be_it_later_or_earlier(clock: Clock) -> None:
     assert rung == [4.5]
 
 
-def test_it_can_be_set_again_after_it_rang(clock: Clock) -> None:
+def test_a_deadline_can_be_set_again_after_it_rang(clock: Clock) -> None:
     rung: list[float] = []
     deadline = Deadline(clock, lambda: rung.append(clock.now))
     for at in (1, 2):
@@ -77,7 +77,7 @@ def test_it_can_be_set_again_after_it_rang(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("end", [Deadline.clear, Deadline.close])
-def test_cleared_or_closed_it_does_not_ring(clock: Clock, end: Callable[[Deadline], None]) -> None:
+def test_a_cleared_or_closed_deadline_does_not_ring(clock: Clock, end: Callable[[Deadline], None]) -> None:
     rung: list[float] = []
     deadline = Deadline(clock, lambda: rung.append(clock.now))
     deadline.set(1)
@@ -86,7 +86,7 @@ def test_cleared_or_closed_it_does_not_ring(clock: Clock, end: Callable[[Deadlin
     assert rung == []
 
 
-def test_moving_it_on_costs_no_timer(clock: Clock) -> None:
+def test_moving_a_deadline_on_costs_no_timer(clock: Clock) -> None:
     deadline = Deadline(clock, lambda: None)
     for _ in range(1000):
         deadline.set(5)
@@ -94,7 +94,7 @@ def test_moving_it_on_costs_no_timer(clock: Clock) -> None:
     assert len(clock.timers) == 1
 
 
-def test_closed_it_holds_nobody_alive(clock: Clock) -> None:
+def test_a_closed_deadline_keeps_no_object_alive(clock: Clock) -> None:
     class Owner:
         def expired(self) -> None:
             pass
@@ -114,7 +114,7 @@ def test_closed_it_holds_nobody_alive(clock: Clock) -> None:
 # Many of one length.
 
 
-def test_each_of_many_is_told_once_when_it_has_passed_and_those_dropped_are_not(clock: Clock) -> None:
+def test_each_deadline_that_passes_is_reported_once_and_a_dropped_one_is_not(clock: Clock) -> None:
     rung: list[tuple[str, float]] = []
     deadlines = Deadlines[str](lambda whose: rung.append((whose, clock.now)), lambda: clock)
     for whose, at in (("a", 2), ("b", 2), ("c", 3), ("d", 5)):
@@ -129,7 +129,7 @@ def test_each_of_many_is_told_once_when_it_has_passed_and_those_dropped_are_not(
     assert list(deadlines) == []
 
 
-def test_one_timer_serves_them_all_and_none_is_left_with_the_last(clock: Clock) -> None:
+def test_one_timer_serves_all_deadlines_and_none_remains_after_the_last(clock: Clock) -> None:
     deadlines = Deadlines[int](lambda _: None, lambda: clock)
     for whose in range(100):
         deadlines.set(whose, 1 + whose / 100)
@@ -140,7 +140,7 @@ def test_one_timer_serves_them_all_and_none_is_left_with_the_last(clock: Clock) 
     assert len(deadlines) == 0
 
 
-def test_the_last_one_can_be_taken_and_its_deadline_with_it(clock: Clock) -> None:
+def test_the_last_key_can_be_taken_and_its_deadline_with_it(clock: Clock) -> None:
     rung: list[str] = []
     deadlines = Deadlines[str](rung.append, lambda: clock)
     deadlines.set("a", 1)
@@ -152,7 +152,7 @@ def test_the_last_one_can_be_taken_and_its_deadline_with_it(clock: Clock) -> Non
         deadlines.take_last()
 
 
-def test_who_is_told_may_set_another(clock: Clock) -> None:
+def test_a_callback_may_set_another_deadline(clock: Clock) -> None:
     rung: list[float] = []
 
     def expire(whose: str) -> None:

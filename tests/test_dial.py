@@ -31,7 +31,7 @@ def names(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], Looked]) -> N
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_it_connects(listening: int, host: str) -> None:
+async def test_a_name_or_an_address_is_connected(listening: int, host: str) -> None:
     with await Dialler(host, listening).connect() as sock:
         assert sock.getpeername() == ("127.0.0.1", listening)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
@@ -46,14 +46,14 @@ async def test_an_address_that_refuses_is_followed_by_the_next(monkeypatch: pyte
             assert sock.getpeername()[1] == listening
 
 
-async def test_when_all_refuse_the_first_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_all_addresses_refuse_the_first_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with refusing_port() as refusing:
         names(monkeypatch, lambda _: [(socket.AF_INET, ("127.0.0.1", refusing))] * 2)
         with pytest.raises(ConnectionRefusedError):
             await Dialler("a.test", 80).connect()
 
 
-async def test_a_name_that_nobody_knows_is_an_error_and_is_asked_for_again(
+async def test_an_unknown_name_is_an_error_and_is_looked_up_again(
     monkeypatch: pytest.MonkeyPatch, listening: int
 ) -> None:
     known: Looked = []

@@ -169,7 +169,7 @@ def test_no_beginning_of_a_good_head_is_refused(raw: bytes) -> None:
 @much
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb", [24, 29, 31])
 @given(st.one_of(requests, replies), st.lists(st.integers(0, 80), max_size=5).map(sorted))
-def test_what_was_checked_before_need_not_be_checked_again(raw: bytes, sizes: list[int]) -> None:
+def test_a_head_is_checked_on_from_where_the_last_check_ended(raw: bytes, sizes: list[int]) -> None:
     is_request = not raw.startswith(b"HTTP/")
     head = raw.partition(b"\r\n\r\n")[0]
 
@@ -225,7 +225,7 @@ def test_a_head_that_comes_again_is_read_as_it_was_the_first_time(head: bytes) -
     assert reading() == first
 
 
-def test_an_answer_to_head_and_one_to_get_may_have_the_same_head_and_not_the_same_end() -> None:
+def test_the_same_head_ends_otherwise_after_head_than_after_get() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 5"
     for _ in range(2):
         assert (

@@ -1,4 +1,4 @@
-"""A shadow's leg on a real connection: whatever happens to it, it ends once, and what is wrong with us is told."""
+"""A shadow's leg on a real connection: it always ends once, and a defect of the proxy is reported."""
 
 import asyncio
 from collections.abc import Callable
@@ -74,7 +74,7 @@ async def test_an_answer_that_goes_on_beyond_the_limit_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("room", [0, 200])
-async def test_an_answer_that_there_is_no_memory_for_is_overload(room: int) -> None:
+async def test_an_answer_without_room_in_memory_is_overload(room: int) -> None:
     """Be it its fields', or its body's."""
     _, came, _ = await came_of(answer(b"x" * 100), memory=Memory(room))
     assert isinstance(came, Failure)
@@ -91,7 +91,7 @@ async def test_an_answer_that_breaks_off_is_kept_as_far_as_it_came() -> None:
     assert (came.outcome, came.reply.body) == (Outcome.INCOMPLETE, b"beg")
 
 
-async def test_a_leg_that_is_stopped_closes_its_connection_and_is_told_of_once() -> None:
+async def test_a_leg_that_is_stopped_closes_its_connection_and_reports_one_outcome() -> None:
     told: list[Came] = []
     async with Origin(silent) as origin, Endpoint(origin.url) as endpoint:
         leg = begun(endpoint, Capture(100, Memory(1 << 20)), lambda _, came: told.append(came))
@@ -155,7 +155,7 @@ async def test_a_defect_in_copying_is_the_legs_outcome(calls: int, raw: bytes) -
     assert leg.defect_met is defect
 
 
-async def test_a_defect_of_who_is_told_of_the_end_is_not_swallowed() -> None:
+async def test_an_exception_in_the_callback_at_the_end_is_not_swallowed() -> None:
     defect = RuntimeError("a defect")
     met: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: met.put_nowait(context))

@@ -11,7 +11,7 @@ SIZES = st.sampled_from([0, 1, 2, 10, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL])
 
 
 @given(st.lists(st.tuples(SIZES, st.integers(0, 255), st.booleans())))
-def test_what_is_taken_is_what_came(steps: list[tuple[int, int, bool]]) -> None:
+def test_the_bytes_taken_are_the_bytes_added(steps: list[tuple[int, int, bool]]) -> None:
     pieces, came = Pieces(), b""
     for size, letter, taking in steps:
         pieces.add(bytes([letter]) * size)
@@ -43,7 +43,7 @@ def test_tiny_pieces_cost_little_more_than_their_bytes() -> None:
     assert held < 1.2 * 200_000  # each by itself took 56 bytes, 28 times as much
 
 
-def test_what_is_taken_is_not_what_goes_on_growing() -> None:
+def test_bytes_that_were_taken_do_not_change_later() -> None:
     pieces = Pieces()
     for _ in range(3):
         pieces.add(b"ab")

@@ -1,4 +1,4 @@
-"""The transport's pool and its lifetimes, on both event loops: whoever leaves, whenever, leaves nothing behind."""
+"""The connection pool, on both event loops: abandoning a response at any moment leaves nothing behind."""
 
 import asyncio
 import contextlib
@@ -144,7 +144,7 @@ async def test_whatever_comes_on_an_idle_connection_ends_it(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["bytes", "end", "reset"])
 @on_both_loops
-async def test_a_connection_is_not_used_that_something_has_come_on_before_the_loop_could_say_so(what: str) -> None:
+async def test_a_connection_that_received_something_is_not_used_even_before_the_loop_reports_it(what: str) -> None:
     """A body that is sent as it comes cannot be sent again; and bytes there would be its answer."""
     loop = asyncio.get_running_loop()
 
@@ -210,7 +210,7 @@ async def test_a_post_that_crosses_the_closing_of_its_connection_is_retried(monk
 
 
 @on_both_loops
-async def test_a_reused_connection_that_ends_while_the_server_has_the_request_is_not_tried_again() -> None:
+async def test_a_request_is_not_retried_once_the_server_has_it() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer())
@@ -227,7 +227,7 @@ async def test_a_reused_connection_that_ends_while_the_server_has_the_request_is
 
 
 @on_both_loops
-async def test_a_reused_connection_that_ends_before_an_answer_was_closed_while_idle_and_a_new_one_was_not() -> None:
+async def test_only_a_reused_connection_that_ends_before_an_answer_was_closed_while_idle() -> None:
     async def script(peer: Peer) -> None:
         if len(origin.connections) == 1:
             await peer.request()
@@ -271,7 +271,7 @@ async def test_a_request_that_may_be_retried_is_sent_once_more_by_a_new_connecti
 
 
 @on_both_loops
-async def test_what_was_abandoned_is_not_retried_though_it_might_have_been() -> None:
+async def test_an_abandoned_request_is_not_retried() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer())
@@ -290,7 +290,7 @@ async def test_what_was_abandoned_is_not_retried_though_it_might_have_been() -> 
 
 
 @on_both_loops
-async def test_closing_the_pool_ends_what_is_dialled() -> None:
+async def test_closing_the_pool_ends_its_dialling() -> None:
     with deaf_port() as port:
         async with Pool("127.0.0.1", port) as pool:
             asking = asyncio.create_task(ask(pool, get()))
@@ -386,7 +386,7 @@ async def test_leaving_in_the_middle_of_an_upload_ends_the_upload_too() -> None:
 
 
 @on_both_loops
-async def test_closing_the_pool_ends_what_is_under_way() -> None:
+async def test_closing_the_pool_ends_its_round_trips() -> None:
     async with Origin(silent) as origin, to(origin) as pool:
         asking = [asyncio.create_task(ask(pool, request)) for request in (get(), post(endless()))]
         for each in (0, 1):
@@ -442,7 +442,7 @@ async def test_500_cancellations_at_random_moments_leave_everything_as_before() 
 
 @pytest.mark.timing
 @on_both_loops
-async def test_silence_is_counted_anew_with_every_byte() -> None:
+async def test_every_byte_restarts_the_count_of_silence() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(chunked()[:-5])
@@ -522,7 +522,7 @@ async def test_a_flood_of_tiny_chunks_leaves_others_their_turn_and_arrives_whole
 
 
 @pytest.mark.timing
-async def test_of_a_shadow_floods_of_tiny_chunks_are_read_no_faster_than_the_pace() -> None:
+async def test_floods_of_tiny_chunks_from_a_shadow_are_read_no_faster_than_the_pace() -> None:
     raw = chunked()[:-5] + chunk_of(b"x") * 2000 + b"0\r\n\r\n"
     async with Origin(raw) as origin, Pool("127.0.0.1", origin.port, pace=0.01) as pool:
         began = asyncio.get_running_loop().time()
@@ -530,7 +530,7 @@ async def test_of_a_shadow_floods_of_tiny_chunks_are_read_no_faster_than_the_pac
         assert asyncio.get_running_loop().time() - began > 3 * (2000 * 3 // PARTS - 1) * 0.0099
 
 
-async def test_interim_answers_for_ever_are_no_answer() -> None:
+async def test_endless_interim_answers_are_an_error() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
     async with Origin(interim * (MAX_INTERIM - 1) + answer(b"x")) as origin, to(origin) as pool:
         assert await ask(pool, get()) == b"x"
@@ -561,7 +561,7 @@ async def test_an_upload_that_nobody_takes_stops_the_reading_of_it_and_times_out
 
 
 @on_both_loops
-async def test_what_the_requests_body_raises_is_raised_to_who_awaits_the_answer() -> None:
+async def test_an_exception_of_the_requests_body_is_raised_where_the_answer_is_awaited() -> None:
     class Broken(Exception):
         pass
 
@@ -635,7 +635,7 @@ async def test_an_answer_that_came_before_sending_failed_is_not_lost(secure: boo
 
 @pytest.mark.parametrize("secure", [False, True])
 @on_both_loops
-async def test_of_an_answer_that_nobody_took_yet_nothing_is_lost_when_sending_fails(secure: bool) -> None:
+async def test_nothing_of_an_untaken_answer_is_lost_when_sending_fails(secure: bool) -> None:
     """Reading had stopped, so the end of the answer was in the kernel, or in TLS."""
     server, client = certified() if secure else (None, None)
     begun, rest = HIGH_WATER + 20_000, 30_000
@@ -673,7 +673,7 @@ async def test_an_answer_of_many_chunks_before_sending_failed_is_read_in_turns(s
 
 @pytest.mark.parametrize("secure", [False, True])
 @on_both_loops
-async def test_what_came_of_an_answer_that_broke_off_is_no_whole_answer(secure: bool) -> None:
+async def test_the_beginning_of_a_broken_answer_is_no_whole_answer(secure: bool) -> None:
     """Only the connection's end would have told that it is whole, and that was a reset."""
     server, client = certified() if secure else (None, None)
     with Hasty(b"HTTP/1.1 401 Unauthorized\r\n\r\nno tok", tls=server, gated=True) as hasty:
@@ -686,7 +686,7 @@ async def test_what_came_of_an_answer_that_broke_off_is_no_whole_answer(secure: 
 
 
 @on_both_loops
-async def test_an_answer_that_ends_with_the_sending_of_a_server_that_does_not_read_is_whole() -> None:
+async def test_an_answer_is_whole_when_a_server_that_does_not_read_ends_it() -> None:
     """The loop closes only when all is sent, and here nobody takes it."""
 
     async def script(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""One endpoint: every error of the wire has an outcome, and of retries there is the one that is safe."""
+"""One endpoint: every transport error has an outcome, and the only retry is the safe one."""
 
 import asyncio
 import ssl
@@ -91,7 +91,7 @@ async def test_what_a_server_does_has_its_outcome(script: Script | bytes, expect
         assert await outcome(Endpoint(origin.url, silence=0.05)) == expected
 
 
-async def test_nobody_there_is_a_connect_error_with_the_reason() -> None:
+async def test_an_endpoint_out_of_reach_is_a_connect_error_with_the_reason() -> None:
     with refusing_port() as port:
         assert await outcome(Endpoint(f"http://127.0.0.1:{port}")) == Outcome.CONNECT_ERROR
     with deaf_port() as port:
@@ -205,7 +205,7 @@ async def streamed() -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("retry", [True, False])
-async def test_a_streamed_body_is_never_sent_again_and_none_is_without_leave(retry: bool) -> None:
+async def test_a_streamed_body_is_never_retried_and_no_body_is_unless_allowed(retry: bool) -> None:
     body = streamed() if retry else b"hi"
     async with Origin(closing_when_asked_again()) as origin, Endpoint(origin.url, retry=retry) as endpoint:
         await whole(await endpoint.request("GET", b"/", FIELDS, b""))

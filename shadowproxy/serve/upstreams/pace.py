@@ -19,7 +19,7 @@ class Pace:
     def __repr__(self) -> str:
         return f"<Pace every {self._every:g} s, {len(self._waiting)} waiting>"
 
-    def turn(self, callback: Callable[[], None]) -> None:
+    def call_in_turn(self, callback: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         if not self._every:
             loop.call_soon(callback)

@@ -142,8 +142,8 @@ class Pool(Sender):
         self._uploads.add(task)
         task.add_done_callback(self._uploads.discard)
 
-    def take_turn(self, callback: Callable[[], None]) -> None:
-        self._pace.turn(callback)
+    def call_in_turn(self, callback: Callable[[], None]) -> None:
+        self._pace.call_in_turn(callback)
 
     # Connections call these.
 

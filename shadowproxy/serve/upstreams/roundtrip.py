@@ -7,7 +7,7 @@ It is in one of the states below, and `_move` refuses each move that the table d
 """
 
 import asyncio
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterable, Callable, Coroutine
 from enum import IntEnum
 from time import perf_counter
@@ -66,11 +66,11 @@ class Sender(Owner):
         """Run `sending`, which sends a body while it comes."""
 
     @abstractmethod
-    def take_turn(self, callback: Callable[[], None]) -> None:
+    def call_in_turn(self, callback: Callable[[], None]) -> None:
         """Call back when more of a flood of tiny chunks may be read."""
 
 
-class RoundTrip(Carried, metaclass=ABCMeta):
+class RoundTrip(Carried):
     """One request on its way, and its response as it is received.
 
     A subclass decides what is done with the response. The loop's callbacks call its `on_head`, its `on_body` for each
@@ -277,7 +277,7 @@ class RoundTrip(Carried, metaclass=ABCMeta):
             self.on_body(piece)
         self._regulate()
         if reader.has_backlog and self._pool is not None and self.state is not OVER:
-            self._pool.take_turn(self._catch_up)
+            self._pool.call_in_turn(self._catch_up)
 
     def time_out(self) -> None:
         request = self._request
