@@ -21,13 +21,13 @@ from shadowproxy.compare.report.sensitivity import blind_spots, least_missing
 from shadowproxy.demo import flights, rule
 from shadowproxy.record import Body, Record, RecordedRequest
 from shadowproxy.selftest.forms import print_selftest, to_html
-from shadowproxy.selftest.measure import SHARES, Twins, measured
-from shadowproxy.selftest.planting import TWIN, Planting, cuts, prepared
+from shadowproxy.selftest.measure import SHARES, Twins, measure
+from shadowproxy.selftest.planting import TWIN, Planting, cuts, prepare
 from shadowproxy.selftest.plants import FAULTS
 from shadowproxy.selftest.plants.edit import changed, filled, without
 from shadowproxy.selftest.plants.fault import Fault
 from shadowproxy.selftest.run import Figures, selftest
-from shadowproxy.selftest.sample import NoSampleError, Sample, SampleError, drawn
+from shadowproxy.selftest.sample import NoSampleError, Sample, SampleError, draw_sample
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "selftest.schema.json").read_text())
@@ -178,24 +178,24 @@ def test_there_are_at_least_thirty_faults_each_with_its_own_name() -> None:
 def test_every_fault_that_fits_changes_the_shadows_answer_and_not_lives(kind: str) -> None:
     records = made(KINDS[kind], 100)
     before = copy.deepcopy([each.live for each in records])
-    planting = prepared(records, READING, Gates())
+    planting = prepare(records, READING, Gates())
     (known,) = planting.known.values()
     assert known.kind == kind
     for fault in fitting(planting):
-        planted = [planting.planted(fault, 0, at) for at in sorted(planting.befallen(fault, 1.0, 0))]
+        planted = [planting.planted(fault, 0, at) for at in sorted(planting.plantable(fault, 1.0, 0))]
         altered = [each for each in planted if each.shadows[TWIN] != each.live]
         assert 3 * len(altered) >= len(planted) > 0, fault.name
-        again = [planting.planted(fault, 0, at) for at in sorted(planting.befallen(fault, 1.0, 0))]
+        again = [planting.planted(fault, 0, at) for at in sorted(planting.plantable(fault, 1.0, 0))]
         assert repr(again) == repr(planted), "a plant is a function of its seed"
     assert [each.live for each in records] == before
 
 
 def planted_values(make: Make, name: str, count: int = 80) -> list[tuple[Any, Any]]:
-    planting = prepared(made(make, count), READING, Gates())
+    planting = prepare(made(make, count), READING, Gates())
     (fault,) = named(name)
     assert planting.applies(fault)
     pairs = []
-    for at in sorted(planting.befallen(fault, 1.0, 0)):
+    for at in sorted(planting.plantable(fault, 1.0, 0)):
         both = planting.planted(fault, 0, at)
         shadow = both.shadows[TWIN]
         assert both.live.body is not None
@@ -243,14 +243,14 @@ def test_an_answer_of_another_shape_than_most_is_left_as_it_is() -> None:
         return asked, {"data": [{"embedding": [None, "x"]}]} if number % 20 == 0 else payload
 
     for make in (ragged, holed):
-        planting = prepared(made(make, 60), READING, Gates())
+        planting = prepare(made(make, 60), READING, Gates())
         for fault in fitting(planting):
-            for at in sorted(planting.befallen(fault, 1.0, 0)):
+            for at in sorted(planting.plantable(fault, 1.0, 0)):
                 planting.planted(fault, 0, at)
 
 
 def test_a_stream_is_cut_by_an_error_event() -> None:
-    planting = prepared(made(streams, 60), READING, Gates())
+    planting = prepare(made(streams, 60), READING, Gates())
     (fault,) = named("a stream ends in an error event")
     assert planting.applies(fault)
     planted = planting.planted(fault, 0, 3)
@@ -298,26 +298,26 @@ def log_of(records: list[Record], directory: Path) -> Path:
 
 def test_the_draw_depends_on_ids_alone_and_keeps_the_order_of_time(tmp_path: Path) -> None:
     records = made(classes, 300)
-    whole = drawn([log_of(records, tmp_path)], most=100)
-    backwards = drawn([log_of(records[::-1], tmp_path)], most=100)
+    whole = draw_sample([log_of(records, tmp_path)], most=100)
+    backwards = draw_sample([log_of(records[::-1], tmp_path)], most=100)
     assert (whole.of, len(whole.records)) == (300, 100)
     assert backwards.records == whole.records
     assert [each.at for each in whole.records] == sorted(each.at for each in whole.records)
     assert all(not each.shadows for each in whole.records)
-    assert len(drawn([log_of(records, tmp_path)], most_bytes=5_000).records) < 20
+    assert len(draw_sample([log_of(records, tmp_path)], most_bytes=5_000).records) < 20
 
 
 def test_a_summary_has_no_records_to_plant_in(tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
     file.write_bytes(save(summarise([], Rules())))
     with pytest.raises(SampleError, match="is a summary"):
-        drawn([file])
+        draw_sample([file])
 
 
 def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
     file = log_of(made(classes, 60), tmp_path)
     file.write_text(file.read_text() + "nonsense\n" + '{"schema": 1')
-    sample = drawn([file])
+    sample = draw_sample([file])
     assert len(sample.records) == 60
     assert dict(sample.unreadable) == {"not JSON": 1, "torn line": 1}
 
@@ -333,13 +333,13 @@ def test_prefixes_grow_by_a_constant_factor_up_to_the_whole() -> None:
 
 def fault_at(planting: Planting, name: str, share: float) -> tuple[int | None, str | None, str | None]:
     (fault,) = named(name)
-    found = measured(planting, Twins(planting), fault, share)
+    found = measure(planting, Twins(planting), fault, share)
     return found.start, found.check, found.how
 
 
 @pytest.mark.soak
 def test_a_large_fault_is_seen_soon_and_a_small_one_late_or_not_at_all() -> None:
-    planting = prepared(made(classes, 800), READING, Gates())
+    planting = prepare(made(classes, 800), READING, Gates())
     assert fault_at(planting, "the answer is null", 0.3) == (50, "answered", "fails")
     late, check, how = fault_at(planting, "status 500", 0.03)
     assert late in (500, 800)
@@ -351,7 +351,7 @@ def test_a_large_fault_is_seen_soon_and_a_small_one_late_or_not_at_all() -> None
 @pytest.mark.slow
 def test_a_gate_that_is_switched_off_sees_nothing() -> None:
     off = Gates(answered=None, structure=None, slices=None, unexplained=None, related=None)
-    planting = prepared(made(classes, 300), READING, off)
+    planting = prepare(made(classes, 300), READING, off)
     assert fault_at(planting, "the answer is null", 0.3) == (None, None, None)
 
 
@@ -364,7 +364,7 @@ def test_several_processes_measure_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "count", "why"), [(200, 49, "50 are the fewest"), (404, 60, "0 answers of live with a 2xx")]
+    ("status", "count", "why"), [(200, 49, "at least 50 are needed"), (404, 60, "0 answers of live with a 2xx")]
 )
 def test_too_little_is_said_in_one_line(status: int, count: int, why: str) -> None:
     records = [record(n, answer({"label": "a"}, status), n) for n in range(count)]
@@ -415,7 +415,7 @@ def test_the_part_that_is_named_is_one_that_may_differ_unseen() -> None:
 def test_the_sentence_agrees_with_what_is_measured(kind: str) -> None:
     """Within one of the prefixes looked at above or below: a factor of 1.6, and what 3 % of so few may be by chance."""
     records = made(KINDS[kind], 3200)
-    planting = prepared(records, READING, Gates())
+    planting = prepare(records, READING, Gates())
     start, *_ = fault_at(planting, "status 500", 0.03)
     assert start is not None
     worked_out = next(
@@ -464,7 +464,7 @@ def test_no_fault_of_a_rarer_kind_of_answer_ends_ready(which: str) -> None:
 def test_every_fault_is_measured_in_some_log() -> None:
     planted = {name for _, names in OTHERS.values() for name in names}
     for make in KINDS.values():
-        planted |= {fault.name for fault in fitting(prepared(made(make, 60), READING, Gates()))}
+        planted |= {fault.name for fault in fitting(prepare(made(make, 60), READING, Gates()))}
     assert {fault.name for fault in FAULTS} - planted == set()
 
 
@@ -526,7 +526,7 @@ def test_the_command_ends_with_2_for_what_cannot_be_read_and_with_3_for_too_litt
     few = log_of(made(classes, 20), tmp_path)
     done = run("selftest", str(few))
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "shadowproxy: 20 answers of live with a 2xx to plant faults in; 50 are the fewest\n"
+    assert done.stderr == "shadowproxy: 20 answers of live with a 2xx to plant faults in; at least 50 are needed\n"
     summary = tmp_path / "summary.json"
     summary.write_bytes(save(summarise([], Rules())))
     for wrong in (
@@ -558,4 +558,4 @@ def test_a_file_that_is_no_log_is_said_to_be_none(tmp_path: Path) -> None:
     file.write_text("garbage\nmore of it\n")
     done = run("selftest", str(file))
     assert done.returncode == 3
-    assert done.stderr.endswith("50 are the fewest; lines that could not be read: not JSON 2\n")
+    assert done.stderr.endswith("at least 50 are needed; lines that could not be read: not JSON 2\n")

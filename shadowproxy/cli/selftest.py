@@ -51,7 +51,7 @@ def selftest(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.pointers import pointer_segments
     from shadowproxy.selftest.progress import measuring
     from shadowproxy.selftest.run import selftest as tested
-    from shadowproxy.selftest.sample import NoSampleError, SampleError, drawn
+    from shadowproxy.selftest.sample import NoSampleError, SampleError, draw_sample
 
     try:
         rules = rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"])
@@ -65,10 +65,10 @@ def selftest(logs: tuple[str, ...], **given: Any) -> None:
     gates = gates_of(given["gates"])
     try:
         with reading(logs) as progress:
-            sample = drawn(logs, progress=progress)
-        with measuring() as told:
-            asked = Reading(rules, tuple((each, each) for each in places))
-            figures = tested(sample, asked, gates, jobs=given["jobs"], progress=told)
+            sample = draw_sample(logs, progress=progress)
+        with measuring() as measured:
+            wanted = Reading(rules, tuple((each, each) for each in places))
+            figures = tested(sample, wanted, gates, jobs=given["jobs"], progress=measured)
     except OSError as error:
         raise Fault(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
     except NoSampleError as error:

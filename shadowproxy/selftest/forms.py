@@ -1,4 +1,4 @@
-"""What the self-test found, as text for a terminal and as HTML. Both draw what `run.selftest` gave."""
+"""The self-test's figures as text for a terminal and as HTML."""
 
 from typing import Final
 
@@ -21,12 +21,12 @@ _HOW: Final = {"fails": "NOT READY", "withheld": "READY is withheld"}
 def opening(figures: Figures) -> str:
     log = figures["log"]
     drawn = f"{log['drawn']:,} of {log['records']:,} requests" if log["drawn"] < log["records"] else _requests(log)
-    said = f"{drawn}, with faults planted into live's own answers"
+    text = f"{drawn}, with faults planted into live's own answers"
     left_out = sum(log["unreadable"].values())
     if left_out:
         reasons = ", ".join(f"{why} {count:,}" for why, count in log["unreadable"].items())
-        said += f"; {left_out:,} line{'' if left_out == 1 else 's'} could not be read ({reasons})"
-    return said
+        text += f"; {left_out:,} line{'' if left_out == 1 else 's'} could not be read ({reasons})"
+    return text
 
 
 def _requests(log: Figures) -> str:
@@ -34,14 +34,14 @@ def _requests(log: Figures) -> str:
 
 
 def about_twin(figures: Figures) -> str:
-    """What is said of a shadow without a fault."""
+    """The sentence on a shadow without a fault."""
     twin = figures["twin"]
     if twin["ready_from"] is not None:
         return f"A shadow that answers exactly as live does is READY from {twin['ready_from']:,} requests on."
     missing = ", ".join(f"{name} ({result})" for name, result in twin["checks"].items() if result != "pass")
     return (
         "Not even a shadow that answers exactly as live does is READY with so few requests: "
-        f"{missing}. What is seen below is seen by a check that fails."
+        f"{missing}. Below, a fault counts as seen only if a check fails."
     )
 
 
@@ -60,7 +60,7 @@ def about_answers(figures: Figures) -> list[str]:
 
 
 def cell(seen: Figures, figures: Figures) -> str:
-    """From how many requests on; > N where it is not seen in all of them."""
+    """The number of requests; > N if the fault is not seen in all of them."""
     return f"> {figures['log']['drawn']:,}" if seen["from"] is None else f"{seen['from']:,}"
 
 
@@ -81,7 +81,7 @@ def rows(figures: Figures) -> list[tuple[str, ...]]:
 
 
 def unseen(figures: Figures) -> list[str]:
-    """The faults that not even the largest share makes visible, each with what would."""
+    """The faults that are not seen even at the largest share, each with how to see it."""
     found = []
     for row in figures["faults"]:
         if row["seen"][-1]["from"] is None:
@@ -92,8 +92,8 @@ def unseen(figures: Figures) -> list[str]:
 
 def explanation(figures: Figures) -> str:
     return (
-        "From how many requests on each fault is seen, by the share of the answers that have it; the median of "
-        f"{figures['plants']} plants. Seen means that the report says NOT READY, or not READY where it would be."
+        "The number of requests that a report needs to see each fault, by the share of answers with the fault; the "
+        f"median of {figures['plants']} plants. Seen: the report says NOT READY, or withholds READY."
     )
 
 
@@ -118,7 +118,9 @@ def print_selftest(figures: Figures, console: Console) -> None:
     _say(console, explanation(figures))
     missed = unseen(figures)
     if missed:
-        _say(console, f"Not seen, even in {percent(figures['shares'][-1])} of the answers, but would be by:", "bold")
+        _say(
+            console, f"Not seen, even in {percent(figures['shares'][-1])} of the answers, but can be seen with:", "bold"
+        )
         for line in missed:
             _say(console, f"  {line}")
 

@@ -1,4 +1,4 @@
-"""What is known of live's own answers, by route: what decides which faults can be planted, and how."""
+"""What live's own answers are like, by route: it decides which faults can be planted, and how."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -20,18 +20,19 @@ WHOLE: Final = ""
 """The route of requests whose own route is not judged alone."""
 
 _MOST_CLASSES: Final = 1000
-_LOOKED_AT: Final = 200  # answers in which members are looked for that no check looks at
+_LOOKED_AT: Final = 200  # answers that are searched for members that no check looks at
 _NUMBERS: Final = frozenset({"whole", "real"})
 _SLICE_VALUES: Final = 50
 _SLICE: Final = 0.1
-"""How large a part of the requests a fault of one part befalls: the one nearest to this share."""
+"""The share of the requests that a part should have: the part nearest to it is taken."""
 _SLICE_FROM, _SLICE_TO = 0.02, 0.5
 
 Belongs = Callable[[Record], bool]
 
 
 def known_by_route(records: Sequence[Record], twin: Figures) -> dict[str, Known]:
-    """What is known of each judged route, and of the rest under `WHOLE`. `twin` is the report on live beside itself."""
+    """What each judged route's answers are like, and the rest's under `WHOLE`. `twin` is the report on live beside
+    itself."""
     judged = {WHOLE: twin}
     for route in twin["routes"]:
         if route["gated"] and route["figures"] is not None:
@@ -81,7 +82,7 @@ def _known(records: Sequence[Record], figures: Figures, sliced: bool) -> Known:
 
 
 def _classes(values: list[Any], kind: str) -> tuple[Any, ...]:
-    """The classes, or the columns that are the largest, the most frequent first."""
+    """The classes, or the columns with the largest number, the most frequent first."""
     if kind == "vector":
         tops: Counter[int] = Counter()
         for value in values:
@@ -122,7 +123,7 @@ def _overlap(place: str, other: str) -> bool:
 
 
 def slice_of(records: Sequence[Record]) -> tuple[str, Belongs] | None:
-    """A part of the requests that has one value of one field, or numbers up to some line; with how it is called."""
+    """A part of the requests, with its name: one value of one field, or numbers up to a limit."""
     found: dict[str, Counter[Any]] = {}
     for record in records:
         for place, values in leaves(request_json(record)).items():

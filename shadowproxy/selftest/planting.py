@@ -1,4 +1,4 @@
-"""What the measuring works on: the drawn records, where the log is cut, and the answers that a fault makes of them."""
+"""What is measured: the drawn records, the prefixes of the log, and the answers with a fault in them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,20 +18,22 @@ from shadowproxy.selftest.plants.fault import Case, Fault, Known, Part
 from shadowproxy.selftest.sample import NoSampleError
 
 TWIN: Final = "twin"
-"""The name of the shadow, which answers as live did but for what is planted."""
+"""The name of the shadow: it answers as live did, except for the planted faults."""
 
 FEWEST: Final = 50
-_STEPS: Final = (50, 80, 125, 200, 320)  # each 1.6 times the one before, and so on by tens
+"""Good answers of live that a self-test needs."""
+
+_STEPS: Final = (50, 80, 125, 200, 320)  # each 1.6 times the one before; then the same times 10, 100, …
 _HASHES: Final = 2**64
-_STUCK: Final = 20  # requests that a stuck answer is given to
+_STUCK: Final = 20  # requests that get the same stuck answer
 
 
 @dataclass(frozen=True)
 class Planting:
     """Everything that a measurement needs; it can be sent to another process.
 
-    cuts: the prefixes that are looked at, in requests. known: by route. parts: for each part of the requests, which
-    records (by their place in `records`) it has. part_name: how the slice is called.
+    cuts: the lengths of the prefixes, in requests. known: by route. parts: by part of the requests, the positions of
+    its records in `records`. part_name: the slice's name.
     """
 
     records: tuple[Record, ...]
@@ -57,8 +59,8 @@ class Planting:
             start = end
         return found
 
-    def folded(self, records: Iterable[Record], cut: int) -> Summary:
-        """The summary of records for a report on a prefix. To begin with its blocks spares all narrower ones."""
+    def fold(self, records: Iterable[Record], cut: int) -> Summary:
+        """The summary of records for a report on a prefix, with the blocks of time that this prefix ends with."""
         builder = SummaryBuilder(width=self.widths[cut])
         for record in records:
             builder.add(record, self.reading)
@@ -80,7 +82,7 @@ class Planting:
 
     @cached_property
     def _turns(self) -> dict[int, int]:
-        """Of each record in which live answered well, which one it is on its route."""
+        """By record with a good answer of live, its number among those of its route."""
         return {at: turn for places in self._answering.values() for turn, at in enumerate(places)}
 
     def applies(self, fault: Fault) -> bool:
@@ -89,8 +91,8 @@ class Planting:
             return False
         return any(fault.applies(known) for known in self.known.values())
 
-    def befallen(self, fault: Fault, share: float, seed: int) -> frozenset[int]:
-        """The records that a fault may be planted in: `share` of all, or of a part as many as make `share` of all."""
+    def plantable(self, fault: Fault, share: float, seed: int) -> frozenset[int]:
+        """The records in which a fault may be planted: `share` of all, drawn from the fault's part if it has one."""
         if fault.part is None:
             return frozenset(at for at in range(len(self.records)) if self._lot(at, seed) < share)
         part = self.parts[fault.part]
@@ -107,7 +109,7 @@ class Planting:
             yield record._replace(shadows={TWIN: record.live})
 
     def planted(self, fault: Fault, seed: int, at: int) -> Record:
-        """A record with the fault in its shadow's answer; without it where the answer offers nothing to change."""
+        """A record with the fault in its shadow's answer, or without it if the answer has nothing to change."""
         record, route = self.records[at], self.routes[at]
         known, answering = self.known[route], self._answering.get(route, [])
         shadow = record.live
@@ -131,14 +133,14 @@ def _is_good(record: Record) -> bool:
     return record.live.outcome is Outcome.OK and status is not None and 200 <= status < 300
 
 
-def prepared(records: list[Record], reading: Reading, gates: Gates) -> Planting:
-    """What there is to measure. Raises NoSampleError where live hardly answered, or too seldom."""
+def prepare(records: list[Record], reading: Reading, gates: Gates) -> Planting:
+    """Prepare the measurement. Raises NoSampleError if live gave too few good answers."""
     good = sum(map(_is_good, records))
     if good < FEWEST:
         answers = "answer" if good == 1 else "answers"
-        raise NoSampleError(f"{good:,} {answers} of live with a 2xx to plant faults in; {FEWEST} are the fewest")
+        raise NoSampleError(f"{good:,} {answers} of live with a 2xx to plant faults in; at least {FEWEST} are needed")
     if 2 * good < len(records):
-        raise NoSampleError(f"live hardly answered: {good:,} of {len(records):,} requests have a 2xx from live")
+        raise NoSampleError(f"live answered {good:,} of {len(records):,} requests with a 2xx; half are needed")
     twin = summarise((record._replace(shadows={TWIN: record.live}) for record in records), reading)
     figures = to_json(twin, gates)["shadows"][TWIN]
     known = known_by_route(records, figures)
@@ -154,7 +156,7 @@ def prepared(records: list[Record], reading: Reading, gates: Gates) -> Planting:
 
 
 def cuts(n: int) -> tuple[int, ...]:
-    """The prefixes at which a log of `n` requests is looked at: 50, 80, 125, …, and all of it."""
+    """The prefixes of a log of `n` requests that are reported: 50, 80, 125, …, and all of it."""
     found: list[int] = []
     times = 1
     while True:

@@ -1,15 +1,15 @@
-"""A bar for the measuring, on a terminal only."""
+"""A progress bar for measuring, on a terminal only."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shadowproxy.selftest.run import Progress as Told
+from shadowproxy.selftest.run import Progress as Callback
 
 
 @contextmanager
-def measuring() -> Iterator[Told | None]:
-    """What to tell how many faults are measured; None where standard error is no terminal."""
+def measuring() -> Iterator[Callback | None]:
+    """The function to call with the number of measured faults; None if standard error is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -8,8 +8,8 @@ from shadowproxy import __version__
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.selftest.known import WHOLE
-from shadowproxy.selftest.measure import PLANTS, SHARES, Seen, measured_all, ready_from
-from shadowproxy.selftest.planting import Planting, prepared
+from shadowproxy.selftest.measure import PLANTS, SHARES, Seen, measure_all, ready_from
+from shadowproxy.selftest.planting import Planting, prepare
 from shadowproxy.selftest.plants import FAULTS
 from shadowproxy.selftest.plants.fault import Fault
 from shadowproxy.selftest.sample import Sample
@@ -19,7 +19,7 @@ FORMAT: Final = 1
 
 Figures = dict[str, Any]
 Progress = Callable[[int, int], None]
-"""Told how many faults are measured, and of how many."""
+"""Called with the number of measured faults, and of all."""
 
 
 def selftest(
@@ -32,13 +32,13 @@ def selftest(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Figures:
-    """What a report on these requests would have caught of these faults at these shares, as plain JSON values.
+    """Measure which of these faults a report on these requests sees at these shares, as plain JSON values.
 
-    Raises NoSampleError where live hardly answered, or too seldom.
+    Raises NoSampleError if live gave too few good answers.
     """
-    planting = prepared(sample.records, reading, gates)
+    planting = prepare(sample.records, reading, gates)
     fitting = [fault for fault in faults if planting.applies(fault)]
-    seen = _measured(planting, _tasks(fitting, shares, jobs), jobs, progress)
+    seen = _measure(planting, _tasks(fitting, shares, jobs), jobs, progress)
     start, twin = ready_from(planting)
     return {
         "shadowproxy_selftest": FORMAT,
@@ -80,7 +80,7 @@ def _row(fault: Fault, seen: list[tuple[str, Seen]]) -> Figures:
 
 @dataclass(frozen=True)
 class _Task:
-    """Faults to be measured at one share together, as they share the summaries of what is not planted."""
+    """Faults that are measured together at one share: they share the summaries of requests without a fault."""
 
     share: float
     names: tuple[str, ...]
@@ -88,7 +88,7 @@ class _Task:
 
 
 def _tasks(faults: Sequence[Fault], shares: Sequence[float], jobs: int) -> list[_Task]:
-    """One for each share; with more processes than shares, several. The largest share, which takes longest, first."""
+    """A task for each share; with more processes than shares, several. The largest share takes longest: it is first."""
     pieces = -(-jobs // len(shares))
     found = []
     for share in sorted(shares, reverse=True):
@@ -99,22 +99,22 @@ def _tasks(faults: Sequence[Fault], shares: Sequence[float], jobs: int) -> list[
     return found
 
 
-def _measured(
+def _measure(
     planting: Planting, tasks: Sequence[_Task], jobs: int, progress: Progress | None
 ) -> list[tuple[str, Seen]]:
     total, done = sum(len(task.faults) for task in tasks), 0
 
-    def told(count: int) -> None:
+    def advance(count: int) -> None:
         nonlocal done
         done += count
         if progress is not None:
             progress(done, total)
 
-    told(0)
+    advance(0)
     found: list[tuple[str, Seen]] = []
     if jobs == 1:
         for task in tasks:
-            rows = measured_all(planting, task.faults, task.share, lambda: told(1))
+            rows = measure_all(planting, task.faults, task.share, lambda: advance(1))
             found += zip(task.names, rows, strict=True)
         return found
     from concurrent.futures import ProcessPoolExecutor, as_completed  # only here: it takes 13 ms to load
@@ -125,14 +125,14 @@ def _measured(
             for each in as_completed(waiting):
                 task = waiting[each]
                 found += zip(task.names, each.result(), strict=True)
-                told(len(task.names))
+                advance(len(task.names))
         finally:
             pool.shutdown(cancel_futures=True)
     return found
 
 
 _planting: list[Planting] = []
-"""In a process of the pool, what it was sent."""
+"""In a process of the pool: the planting that it was sent."""
 
 
 def _begin(planting: Planting) -> None:
@@ -141,4 +141,4 @@ def _begin(planting: Planting) -> None:
 
 def _in_process(share: float, names: tuple[str, ...]) -> list[Seen]:
     by_name = {fault.name: fault for fault in FAULTS}
-    return measured_all(_planting[0], [by_name[name] for name in names], share)
+    return measure_all(_planting[0], [by_name[name] for name in names], share)

@@ -1,4 +1,4 @@
-"""The part of a log that faults are planted in: a fixed draw by the hash of the request ID, in the order of time."""
+"""Draws the records in which faults are planted: always the same ones, by the hash of the request ID."""
 
 from bisect import insort
 from collections import Counter
@@ -15,18 +15,18 @@ from shadowproxy.record import NO_HEADERS, Record, RecordError, decode
 
 MOST_RECORDS: Final = 5_000
 MOST_BYTES: Final = 64 * 2**20
-"""Of the drawn lines together: of a log of very long lines, fewer are drawn."""
+"""Bytes of the drawn lines together: fewer are drawn from a log of very long lines."""
 
 _SAVED: Final = b'{"shadowproxy_summary"'
-_TOLD_EVERY: Final = 200
+_REPORT_EVERY: Final = 200
 
 
 class SampleError(Exception):
-    """A log that nothing can be planted in. The text is one line."""
+    """A log in which no fault can be planted. The text is one line."""
 
 
 class NoSampleError(SampleError):
-    """A log of which live answered too little."""
+    """A log with too few good answers of live."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Sample:
     unreadable: Counter[str] = field(default_factory=Counter)
 
 
-def drawn(
+def draw_sample(
     paths: Iterable[str | Path],
     *,
     most: int = MOST_RECORDS,
@@ -52,13 +52,13 @@ def drawn(
     files = [file for path in paths for file in files_of(path)]
     unreadable: Counter[str] = Counter()
     kept: list[tuple[int, int, int, Record]] = []
-    of = size = told = 0
+    of = size = unreported = 0
     for line in lines(files, None if progress is None else lambda count: progress(count, 0)):
         if isinstance(line, Unreadable):
             unreadable[line.why.partition(":")[0]] += 1
             continue
         if line.raw.startswith(_SAVED):
-            raise SampleError(f"{line.file} is a summary: faults are planted in records, give the log it was made of")
+            raise SampleError(f"{line.file} is a summary; faults are planted in records: give the log it was made from")
         try:
             record = decode(line.raw)
             micros(record.at)
@@ -69,14 +69,14 @@ def drawn(
             unreadable["no time"] += 1
             continue
         of += 1
-        told += 1
-        if progress is not None and told % _TOLD_EVERY == 0:
-            progress(0, _TOLD_EVERY)
+        unreported += 1
+        if progress is not None and unreported % _REPORT_EVERY == 0:
+            progress(0, _REPORT_EVERY)
         rank = hashed(record.id, record.record)
         if len(kept) >= most and rank > kept[-1][0]:
             continue
         weight = len(line.raw)
-        insort(kept, (rank, of, weight, _of_live(record)), key=lambda each: each[:2])
+        insort(kept, (rank, of, weight, _without_shadows(record)), key=lambda each: each[:2])
         size += weight
         while len(kept) > most or (size > most_bytes and len(kept) > 1):
             size -= kept.pop()[2]
@@ -84,10 +84,12 @@ def drawn(
     return Sample(records, of, unreadable)
 
 
-def _of_live(record: Record) -> Record:
-    return record._replace(live=record.live._replace(judgement=None, headers=_kept(record)), shadows={}, control=None)
+def _without_shadows(record: Record) -> Record:
+    return record._replace(
+        live=record.live._replace(judgement=None, headers=_content_type(record)), shadows={}, control=None
+    )
 
 
-def _kept(record: Record) -> dict[str, str | list[str]]:
-    """The content type alone says how a body is to be read."""
+def _content_type(record: Record) -> dict[str, str | list[str]]:
+    """The only header field that is needed to read a body."""
     return {name: value for name, value in (record.live.headers or NO_HEADERS).items() if name == "content-type"}

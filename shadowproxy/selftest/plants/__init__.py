@@ -1,4 +1,4 @@
-"""The faults that can be planted, by what they change: each a name, the check that should see it, and a function."""
+"""The faults that can be planted. Each has a name, the check that should see it, and a function."""
 
 from typing import Final
 

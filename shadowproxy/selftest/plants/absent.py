@@ -1,4 +1,4 @@
-"""Answers that are missing, or that are none."""
+"""Missing answers, and bodies that are no answer."""
 
 import json
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from shadowproxy.compare.fold.places import extract
 from shadowproxy.record import Body, RecordedLeg
 from shadowproxy.selftest.plants.edit import each_row, with_array, without
-from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, judged, of_kinds, saying
+from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, judged, of_kinds, with_json
 
 _PAGE: Final = "<!doctype html><html><head><title>Sign in</title></head><body><h1>Sign in</h1></body></html>"
 
@@ -16,10 +16,10 @@ def _missing(case: Case) -> RecordedLeg | None:
     if place is None or not extract(value, place):
         return None
     left = without(value, place)
-    return _nothing(case) if left is None else saying(case, left)
+    return _empty_body(case) if left is None else with_json(case, left)
 
 
-def _nothing(case: Case) -> RecordedLeg:
+def _empty_body(case: Case) -> RecordedLeg:
     return case.live._replace(headers={}, body=Body("none", None, 0), judgement=None)
 
 
@@ -41,7 +41,7 @@ def _first_row(case: Case) -> RecordedLeg | None:
     place, value = case.known.place, case.value
     if place is None or len(extract(value, place)) < 2:
         return None
-    return saying(case, with_array(value, place, lambda rows: rows[:1]))
+    return with_json(case, with_array(value, place, lambda rows: rows[:1]))
 
 
 def _page(case: Case) -> RecordedLeg:
@@ -58,8 +58,8 @@ FAULTS: Final = (
     Fault("the answer is null", "answered", judged, each_row(lambda case, value: None)),
     Fault("the answer is of another type, such as a number as text", "answered", judged, each_row(_other_type)),
     Fault("the answer is empty: [], {} or an empty text", "answered", judged, each_row(_empty)),
-    Fault("the body is empty", "answered", always, _nothing),
-    Fault("an error object with status 200", "errors", always, lambda case: saying(case, {"error": "boom"})),
+    Fault("the body is empty", "answered", always, _empty_body),
+    Fault("an error object with status 200", "errors", always, lambda case: with_json(case, {"error": "boom"})),
     Fault("an HTML page with status 200", "answered", always, _page),
     Fault("NaN in place of numbers", "answered", of_kinds("number", "vector", "embedding"), each_row(_not_a_number)),
     Fault("a batch is answered with its first row only", "answered", _batches, _first_row),

@@ -1,4 +1,4 @@
-"""Changing what stands at a place of a payload: a pointer with `*` for all elements of an array."""
+"""Changes the values at a place of a payload: a pointer with `*` for all elements of an array."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -7,14 +7,14 @@ from shadowproxy.compare.fold.places import extract
 from shadowproxy.compare.judge.answers import ENVELOPE_PLACES
 from shadowproxy.pointers import pointer_segments
 from shadowproxy.record import RecordedLeg
-from shadowproxy.selftest.plants.fault import Case, Plant, saying
+from shadowproxy.selftest.plants.fault import Case, Plant, with_json
 
 MADE_UP: Final = ENVELOPE_PLACES[:2]
-"""Places that no payload has: `answer` is made of the texts and calls that it holds."""
+"""Places that no payload has: `answer` is put together from its texts and calls."""
 
 
 def changed(value: Any, place: str, change: Callable[[Any], Any]) -> Any:
-    """The payload with `change` made to every value at a place. What it holds may be changed with it."""
+    """The payload with `change` made to every value at a place. The payload itself may be changed."""
     return _changed(value, pointer_segments(place), change)
 
 
@@ -34,7 +34,7 @@ def _changed(value: Any, segments: tuple[str, ...] | list[str], change: Callable
 
 
 def filled(value: Any, place: str, values: list[Any]) -> Any:
-    """The payload with other values at a place, one for each that stands there."""
+    """The payload with other values at a place, one for each that is there."""
     left = iter(values)
     return changed(value, place, lambda old: next(left, old))
 
@@ -46,26 +46,26 @@ def each_row(change: Callable[[Case, Any], Any]) -> Plant:
         place, value = case.known.place, case.value
         if place is None or not extract(value, place):
             return None
-        return saying(case, changed(value, place, lambda old: change(case, old)))
+        return with_json(case, changed(value, place, lambda old: change(case, old)))
 
     return plant
 
 
 def all_rows(change: Callable[[Case, list[Any]], list[Any] | None]) -> Plant:
-    """A plant that changes the values at the judged place together; None from it plants nothing."""
+    """A plant that changes the values at the judged place together; if `change` returns None, nothing is planted."""
 
     def plant(case: Case) -> RecordedLeg | None:
         place, value = case.known.place, case.value
         if place is None or not (rows := extract(value, place)):
             return None
         others = change(case, list(rows))
-        return None if others is None else saying(case, filled(value, place, others))
+        return None if others is None else with_json(case, filled(value, place, others))
 
     return plant
 
 
 def array_of(place: str) -> tuple[str, ...] | None:
-    """The place of the array whose elements are the answers at a place; None where they are not in one."""
+    """The place of the array whose elements are the answers at a place; None if they are in no array."""
     segments = tuple(pointer_segments(place))
     return segments[: segments.index("*")] if "*" in segments else None
 
@@ -79,9 +79,9 @@ def with_array(value: Any, place: str, change: Callable[[list[Any]], list[Any]])
 
 
 def without(value: Any, place: str) -> Any:
-    """The payload without what stands at a place: without the member that it is, or that holds its rows.
+    """The payload without the values at a place: without that member, or the member that holds its rows.
 
-    None where nothing is left.
+    None if nothing is left.
     """
     if place in MADE_UP:
         return changed(value, place, lambda _: None)

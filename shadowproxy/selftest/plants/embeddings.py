@@ -1,4 +1,4 @@
-"""Embeddings that do not fit those of live."""
+"""Embeddings that do not belong with live's."""
 
 import math
 from typing import Any, Final
@@ -8,7 +8,7 @@ from shadowproxy.selftest.plants.fault import Case, Fault, of_kinds
 
 
 def _another_space(case: Case, value: Any) -> Any:
-    """Of the same length, in a direction of its own."""
+    """A vector of the same length in another direction."""
     if not _is_embedding(value):
         return value
     drawn = [case.random.gauss(0, 1) for _ in value]
@@ -21,7 +21,7 @@ def _another_norm(case: Case, value: Any) -> Any:
 
 
 def _is_embedding(value: Any) -> bool:
-    """Not every answer need be one: some may be null, or hold a null."""
+    """Some answers may be null, or hold a null."""
     return isinstance(value, list) and all(isinstance(each, int | float) for each in value)
 
 

@@ -1,4 +1,4 @@
-"""One planted fault, and what its function is given."""
+"""A fault, and what its function gets."""
 
 import copy
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from shadowproxy.record import Body, Record, RecordedLeg
 JSON: Final = {"content-type": "application/json"}
 
 Part = Literal["rare", "slice"]
-"""A part of the requests that a fault is confined to: those that live answers with its rarest class, or one slice."""
+"""A part of the requests that a fault is limited to: those with live's rarest class, or one slice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the answers on one route, from live's own.
+    """What live's answers on one route are like.
 
-    place: where the answer is in live's payload; kind: what it is; None where no place is judged. fields: all places
-    that a check looks at. low and high: of the numbers there. classes: the values there, the most frequent first, where
-    they are few. batches: whether most answers have several rows. streams: whether any came as a stream. calls: whether
+    place: where the answer is in live's payload; kind: what it is; None if no place is judged. fields: all places
+    that a check looks at. low and high: of the numbers there. classes: the values there, the most frequent first, if
+    they are few. batches: whether most answers have several rows. streams: whether any is a stream. calls: whether
     most texts are calls of tools. slow: live's p99 in milliseconds. other: a place that no check looks at.
     """
 
@@ -51,10 +51,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One exchange that a fault is planted in.
+    """One exchange in which a fault is planted.
 
-    before: live's answer to the request before it on the same route; another: to any other request there; stuck: to one
-    that some requests in a row share.
+    before: live's answer to the previous request on the same route; another: to any other request there; stuck: the
+    answer that several requests in a row get.
     """
 
     record: Record
@@ -70,21 +70,20 @@ class Case:
 
     @property
     def value(self) -> Any:
-        """What live says, to be changed at will."""
+        """A copy of live's answer, which may be changed."""
         return copy.deepcopy(answer_value(self.record.live))
 
 
 Plant = Callable[[Case], RecordedLeg | None]
-"""What the shadow answers instead; None where this answer offers nothing to change."""
+"""Gives the shadow's answer with the fault; None if this answer has nothing to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A fault that a shadow may have.
 
-    name: in plain words. check: the check that is there to see it. applies: whether a route's answers are such that it
-    can be planted. part: the requests that it is confined to. unseen_by_default: how to have it seen, where it changes
-    nothing that a check looks at.
+    name: in plain words. check: the check that should see it. applies: whether it can be planted in a route's answers.
+    part: the requests that it is limited to. unseen_by_default: for a fault that no check looks at, how to see it.
     """
 
     name: str
@@ -107,14 +106,14 @@ def of_kinds(*kinds: Kind) -> Callable[[Known], bool]:
     return lambda known: known.kind in kinds
 
 
-def saying(case: Case, value: Any) -> RecordedLeg:
+def with_json(case: Case, value: Any) -> RecordedLeg:
     """Live's answer with another payload, as plain JSON."""
     body = Body("json", value, _size(value))
     return case.live._replace(headers=JSON, body=body, judgement=None)
 
 
 def with_status(case: Case, status: int, value: Any) -> RecordedLeg:
-    return saying(case, value)._replace(status=status)
+    return with_json(case, value)._replace(status=status)
 
 
 def _size(value: Any) -> int:

@@ -1,11 +1,11 @@
-"""Changes that keep every value that is judged: no check sees them unless it is told where to look."""
+"""Changes that keep every judged value: no check sees them without an option that names the place."""
 
 from typing import Any, Final
 
 from shadowproxy.compare.fold.places import extract
 from shadowproxy.record import RecordedLeg
 from shadowproxy.selftest.plants.edit import changed, each_row
-from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, of_kinds, saying
+from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, of_kinds, with_json
 
 _WITHIN: Final = 1 + 4e-6
 
@@ -14,7 +14,7 @@ def _other_member(case: Case) -> RecordedLeg | None:
     place, value = case.known.other, case.value
     if place is None or not extract(value, place):
         return None
-    return saying(case, changed(value, place, _another))
+    return with_json(case, changed(value, place, _another))
 
 
 def _another(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Answers that are live's own, and stand where they do not belong."""
+"""Live's own answers, given to other requests or in another order."""
 
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ def _reversed_rows(case: Case, rows: list[Any]) -> list[Any] | None:
     return rows[::-1] if len(rows) > 1 else None
 
 
-def _as_it_is(answer: RecordedLeg) -> RecordedLeg:
+def _unjudged(answer: RecordedLeg) -> RecordedLeg:
     return answer._replace(judgement=None)
 
 
@@ -21,7 +21,7 @@ def _batches(known: Known) -> bool:
 
 FAULTS: Final = (
     Fault("the rows of a batch are in another order", "unexplained", _batches, all_rows(_reversed_rows)),
-    Fault("answers shifted by one request", "related", judged, lambda case: _as_it_is(case.before)),
-    Fault("answers shuffled", "related", judged, lambda case: _as_it_is(case.another)),
-    Fault("an earlier answer repeated again and again", "related", judged, lambda case: _as_it_is(case.stuck)),
+    Fault("answers shifted by one request", "related", judged, lambda case: _unjudged(case.before)),
+    Fault("answers shuffled", "related", judged, lambda case: _unjudged(case.another)),
+    Fault("an earlier answer repeated again and again", "related", judged, lambda case: _unjudged(case.stuck)),
 )

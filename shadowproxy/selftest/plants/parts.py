@@ -1,4 +1,4 @@
-"""Faults that befall one part of the requests only."""
+"""Faults in one part of the requests only."""
 
 from typing import Final
 
