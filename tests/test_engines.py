@@ -142,7 +142,7 @@ def test_other_processes_are_sent_what_a_reading_was_made_of_and_not_what_was_wo
 
 @pytest.mark.parametrize("text", ["", "a=b", "/a", "/a~b", "@path"])
 def test_what_is_no_condition_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no condition"):
+    with pytest.raises(ValueError, match="is not a condition"):
         Condition.parse(text)
 
 

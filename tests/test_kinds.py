@@ -9,7 +9,7 @@ import pytest
 
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
-from shadowproxy.compare.fold.places import FAILED, field_key, looks
+from shadowproxy.compare.fold.places import FAILED, field_key, place_values
 from shadowproxy.compare.fold.rows import lengths_of
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.judge.answers.value import in_one_form
@@ -25,7 +25,7 @@ def outputs_of(pairs: Pairs, asked: Any = None, given: tuple[tuple[str, str], ..
     lengths = lengths_of(asked)
     for number, (live, shadow) in enumerate(pairs):
         count += 1
-        for key, _, _, ones, others in looks(live, shadow, given):
+        for key, _, _, ones, others in place_values(live, shadow, given):
             size = len(ones) if len(ones) != 1 or not isinstance(ones[0], list) else len(ones[0])
             rows = size if size > 1 and size in lengths else None
             builders.part(key).add(number // 20, ones, others, digest=hashed(str(number)), rows=rows)

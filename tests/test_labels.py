@@ -57,18 +57,18 @@ def test_labels_come_from_csv_tsv_and_json_lines_plain_and_compressed(
     ("text", "said"),
     [
         ("", "the first line must name the columns id and label"),
-        ("request_id;label\n", "there is no label in it"),
+        ("request_id;label\n", "the file has no labels"),
         ("name,value\na,x\n", "the first line must name the columns id and label"),
         ("id,label,at\na,x,soon\n", "labels:2: a time is written as in 2026-01-31T12:00:00Z"),
         ("id,label,row\na,x,-1\n", "labels:2: a row is a whole number from 0 to 99,999, the first is 0"),
         ("id,label,row\na,x,1.5\n", "labels:2: a row is a whole number"),
-        ("id,label\n,x\n", "labels:2: there is no id and label in this row"),
-        ('{"id": "a", "label": []}\n', "there is no label in it"),
+        ("id,label\n,x\n", "labels:2: this row has no id"),
+        ('{"id": "a", "label": []}\n', "the file has no labels"),
         ('{"id": "a", "label": {}}\n', "labels:1: a label is a text, a number, a boolean, or a list of them"),
         ('{"id": "a", "label": ["x"], "row": 1}\n', "labels:1: a list of labels is for all rows"),
         ('{"id": "a", "label": "x"}\n[1]\n', "labels:2: not a JSON object"),
         ('{"id": "a", "label"\n', "labels:1: not JSON"),
-        ('{"id": true, "label": 1}\n', "labels:1: there is no id and label in this row"),
+        ('{"id": true, "label": 1}\n', "labels:1: this row has no id"),
         (b"\xff\xfe", "cannot read"),
         (gzip.compress(b"id,label\na,x\n" * 9)[:-9], "cannot read"),
         (b"PAR1 but not Parquet", "labels"),
@@ -117,5 +117,5 @@ def test_labels_come_from_parquet(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "labels.parquet")
     assert read_labels(tmp_path / "labels.parquet").by_key == {"a": one(1.5)}
     parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "labels.parquet")
-    with pytest.raises(LabelError, match="there must be columns id and label"):
+    with pytest.raises(LabelError, match="it needs the columns id and label"):
         read_labels(tmp_path / "labels.parquet")

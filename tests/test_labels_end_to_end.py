@@ -401,7 +401,7 @@ def test_answers_of_another_summary_are_refused(run: Run, pod: Path) -> None:
     code, out, err = run("report", pod, "--labels", "labels.csv")
     assert (code, out) == (2, "")
     assert err == (
-        "shadowproxy: pod.answers.zst: these answers were kept beside another summary; save both again from the log\n"
+        "shadowproxy: pod.answers.zst: these answers belong to another summary; save both again from the log\n"
     )
 
 
@@ -409,7 +409,7 @@ def test_a_field_that_was_not_kept_cannot_be_joined_by(run: Run, pod: Path) -> N
     code, _, err = run("report", pod, "--labels", "labels.csv", "--label-key", "/order_id")
     assert code == 2
     assert err == (
-        "shadowproxy: pod.answers.zst keeps no /order_id: give --label-key /order_id to summarise --keep-answers, or "
+        "shadowproxy: pod.answers.zst has no /order_id: give --label-key /order_id to summarise --keep-answers, or "
         "the log to report\n"
     )
 

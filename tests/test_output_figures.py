@@ -11,10 +11,10 @@ from logs import answer, record
 from rich.console import Console
 from test_related import KINDS, words
 
-from shadowproxy.compare.fold.held import held
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
-from shadowproxy.compare.fold.places import FAILED, looks
+from shadowproxy.compare.fold.place_gists import gists_at
+from shadowproxy.compare.fold.places import FAILED, place_values
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import summarise
@@ -36,10 +36,10 @@ Pairs = Sequence[tuple[Any, Any]]
 def fold(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (), part: slice = slice(None)) -> Any:
     builders = PlacesBuilder()
     for number in range(len(pairs))[part]:
-        for look in looks(*pairs[number]):
+        for look in place_values(*pairs[number]):
             block = number * 40 // len(pairs)
             builders.part(look.key).add(block, look.live, look.shadow, digest=hashed(str(number)))
-            builders.part(look.key).label(block, *held(look)[1:], labels(number))
+            builders.part(look.key).label(block, *gists_at(look)[1:], labels(number))
     return builders.finish()
 
 

@@ -14,7 +14,7 @@ from shadowproxy.compare.fold.places import (
     candidates,
     extract,
     field_key,
-    looks,
+    place_values,
     places_of,
     static_rank,
     values_at,
@@ -101,7 +101,7 @@ def test_all_rows_of_a_large_batch_are_counted_though_only_some_are_looked_at() 
 def test_rows_stay_beside_each_other_where_one_of_them_lacks_a_member() -> None:
     rows = [{"label": "a", "score": 1}, {"label": "b", "score": 2}, {"label": "c", "score": 3}]
     lacking = [rows[0], {"score": 2}, rows[2]]
-    found = {each.live_place: each for each in looks({"predictions": rows}, {"predictions": lacking})}
+    found = {each.live_place: each for each in place_values({"predictions": rows}, {"predictions": lacking})}
     assert found["/predictions/*/label"].live == ["a", "b", "c"]
     assert found["/predictions/*/label"].shadow == ["a", MISSING, "c"]
     assert found["/predictions/*/score"].shadow == [1, 2, 3]
@@ -128,44 +128,46 @@ def test_names_rank_answers_before_what_is_about_them() -> None:
 
 
 def test_a_look_has_what_both_say_at_a_place_and_nothing_where_one_says_nothing() -> None:
-    (look,) = looks({"p": 1}, {"p": 2})
+    (look,) = place_values({"p": 1}, {"p": 2})
     assert (look.live_place, look.live, look.shadow) == ("/p", [1], [2])
     assert places_of(look.key) == ("/p", "/p")
-    assert [each.shadow for each in looks({"p": 1}, {})] == [[]]
-    assert [each.shadow for each in looks({"p": 1}, FAILED)] == [None]
-    assert [(each.live, each.shadow) for each in looks({}, {"p": 1})] == [([], [1])]
-    assert looks({}, FAILED) == []
+    assert [each.shadow for each in place_values({"p": 1}, {})] == [[]]
+    assert [each.shadow for each in place_values({"p": 1}, FAILED)] == [None]
+    assert [(each.live, each.shadow) for each in place_values({}, {"p": 1})] == [([], [1])]
+    assert place_values({}, FAILED) == []
 
 
 def test_an_array_that_is_an_answer_is_held_against_whatever_stands_there() -> None:
     shadows = [{"v": [0.1, 0.2]}, {"v": []}, {"v": None}]
-    found = [{each.live_place: each.shadow for each in looks({"v": [0.1, 0.9]}, shadow)}["/v"] for shadow in shadows]
+    found = [
+        {each.live_place: each.shadow for each in place_values({"v": [0.1, 0.9]}, shadow)}["/v"] for shadow in shadows
+    ]
     assert found == [[[0.1, 0.2]], [[]], [None]]
 
 
 def test_places_that_answer_each_other_are_looked_at_as_one_field() -> None:
-    found = looks({"prediction": 1}, {"output": {"value": 2}})
+    found = place_values({"prediction": 1}, {"output": {"value": 2}})
     across = [each for each in found if each.live_place != each.shadow_place]
     assert [(each.live_place, each.shadow_place, each.live, each.shadow) for each in across] == [
         ("/prediction", "/output/value", [1], [2])
     ]
-    assert all(each.live_place == each.shadow_place for each in looks({"p": 1}, {"p": 2, "prediction": 3}))
+    assert all(each.live_place == each.shadow_place for each in place_values({"p": 1}, {"p": 2, "prediction": 3}))
 
 
 def test_what_only_the_shadow_says_does_not_push_out_what_live_answers() -> None:
     shadow = {"y": 1} | {f"prediction_{n}": n for n in range(40)}
-    found = looks({"y": 1}, shadow)
+    found = place_values({"y": 1}, shadow)
     assert ("/y", [1], [1]) in [(each.live_place, each.live, each.shadow) for each in found]
     assert len(found) <= 10
 
 
 def test_named_fields_alone_are_looked_at_in_their_order() -> None:
-    found = looks({"a": 1, "b": 2}, {"c": 3}, (("/b", "/c"), ("/a", "/a")))
+    found = place_values({"a": 1, "b": 2}, {"c": 3}, (("/b", "/c"), ("/a", "/a")))
     assert [(each.key, each.live, each.shadow) for each in found] == [
         (field_key("/b", "/c"), [2], [3]),
         (field_key("/a", "/a"), [1], []),
     ]
-    assert [each.shadow for each in looks({"b": 2}, FAILED, (("/b", "/c"),))] == [None]
+    assert [each.shadow for each in place_values({"b": 2}, FAILED, (("/b", "/c"),))] == [None]
 
 
 json_values = st.recursive(
@@ -177,6 +179,6 @@ json_values = st.recursive(
 
 @given(json_values, json_values)
 def test_any_two_payloads_can_be_looked_at_and_again_the_same(live: Any, shadow: Any) -> None:
-    found = looks(unwrapped(live), unwrapped(shadow))
-    assert repr(found) == repr(looks(unwrapped(live), unwrapped(shadow)))
+    found = place_values(unwrapped(live), unwrapped(shadow))
+    assert repr(found) == repr(place_values(unwrapped(live), unwrapped(shadow)))
     assert len({each.key for each in found}) == len(found)

@@ -716,7 +716,7 @@ async def test_the_exit_status_says_whether_all_were_answered(tmp_path: Path) ->
         (("--to", "http://a", "--header", "nonsense"), "is not NAME: VALUE"),
         (("--to", "http://a", "--header", "Host: b"), "cannot be set, it follows from"),
         (("--to", "http://a", "--query", "api_key=x"), "every process of this machine"),
-        (("--to", "http://a", "--where", "/a>>1"), "compares twice"),
+        (("--to", "http://a", "--where", "/a>>1"), "has two comparisons"),
         (("--to", "http://a", "-o", "."), "not empty"),
         (("--to", "http://a", "-c", "nowhere.yaml"), "nowhere.yaml"),
     ],

@@ -14,7 +14,7 @@ from shadowproxy.compare.fold.slices import (
     MOST_MARKS,
     MOST_SLICES,
     Cell,
-    Met,
+    Observations,
     Slice,
     Slices,
     digits_edges,
@@ -29,9 +29,9 @@ DIFFERS = mark_at("differs", field_key("/label", "/label"))
 
 def sliced(payload: Any, marks: tuple[str, ...], rows: dict[int, list[tuple[str, ...]]] | None = None) -> Slices:
     slices = Slices()
-    met = Met()
-    met.add(leaves(payload), marks, rows or {})
-    slices.add(met)
+    observed = Observations()
+    observed.add(leaves(payload), marks, rows or {})
+    slices.add(observed)
     return slices
 
 
@@ -146,10 +146,10 @@ def test_a_hostile_request_is_looked_at_within_bounds() -> None:
     assert len(leaves({"k": list(range(100_000))})["/k/*"]) <= 1024
     slices = Slices()
     for number in range(100):
-        met = Met()
+        observed = Observations()
         asked = {"@path": ["/p"], "@method": ["GET"], **leaves({f"k{number}-{n}": n for n in range(20)})}
-        assert met.add(asked, (), {}) == 22
-        slices.add(met)
+        assert observed.add(asked, (), {}) == 22
+        slices.add(observed)
     assert len(slices) == MOST_SLICES
     assert slices.cut
     assert {"@method", "@path"} <= set(slices)

@@ -1,9 +1,9 @@
 """Numbers counted in cells that are as narrow as a bound on their number allows.
 
-A cell holds the floats that share their sign, exponent and first bits of the mantissa. All start as narrow as a
-millionth of their value, so that a few different values are counted exactly; while there are more cells than `LIMIT`,
-every two neighbours become one. Which cells those are depends on the values alone and not on who came first, so two
-counts add up exactly: the coarser of the two says how narrow the sum's cells are, and more are joined if need be.
+A cell holds the floats with the same sign, exponent and first bits of the mantissa. At first a cell is as narrow as a
+millionth of its value, so that a few different values are counted exactly; while there are more cells than `LIMIT`,
+every two neighbours are joined. The cells depend on the values alone, not on their order, so two counts add up exactly:
+the sum has the width of the coarser of the two, or more if it has too many cells.
 
 Cells are relative, as latencies and prices need it, and yet narrow where a bounded range is far from zero: temperatures
 between 290 and 300 K fall in hundreds of cells, where bins of 2 % would be two.
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Self
 from shadowproxy.compare.fold.counts import add_to
 
 _HALF: Final = 1 << 31
-_FINEST: Final = 32  # bits of a float's 64 that no cell tells apart: within a millionth
+_FINEST: Final = 32  # bits of a float's 64 that cells ignore: within a millionth
 _ALL: Final = 0x7FFFFFFFFFFFFFFF
 _LARGEST: Final = 1.7e308
 
@@ -76,7 +76,7 @@ class Cells(dict[int, int]):
         self._fit()
 
     def add(self, cells: Iterable[tuple[int, int]]) -> None:
-        """Count cells of the narrowest width, each with how often it came."""
+        """Count cells of the narrowest width, each with its number."""
         width = self.width
         for cell, times in cells:
             at = cell >> width if cell >= 0 else -(-cell >> width)
@@ -126,18 +126,18 @@ class Cells(dict[int, int]):
 
 
 class BlockCells(dict[int, dict[int, int]]):
-    """The same by block of time, with one width for all: the blocks together have at most `LIMIT` different cells."""
+    """Cells by block of time, all of one width: the blocks together have at most `LIMIT` different cells."""
 
     LIMIT: ClassVar[int] = 192
 
     def __init__(self, counts: Mapping[int, dict[int, int]] | None = None, width: int = 0) -> None:
         super().__init__(counts or {})
         self.width = width
-        self._met: set[int] = {cell for each in self.values() for cell in each}
+        self._cells: set[int] = {cell for each in self.values() for cell in each}
         self._fit()
 
     def add(self, block: int, cells: Iterable[tuple[int, int]]) -> None:
-        """Count cells of the narrowest width, each with how often it came."""
+        """Count cells of the narrowest width, each with its number."""
         width = self.width
         counts = self.get(block)
         if counts is None:
@@ -146,21 +146,21 @@ class BlockCells(dict[int, dict[int, int]]):
             at = cell >> width if cell >= 0 else -(-cell >> width)
             before = counts.get(at)
             if before is None:
-                self._met.add(at)
+                self._cells.add(at)
                 counts[at] = times
             else:
                 counts[at] = before + times
         self._fit()
 
     def _fit(self) -> None:
-        if len(self._met) > self.LIMIT:
-            times, met = 0, self._met
-            while len(met) > self.LIMIT:
-                times, met = times + 1, {joined(cell, 1) for cell in met}
+        if len(self._cells) > self.LIMIT:
+            times, cells = 0, self._cells
+            while len(cells) > self.LIMIT:
+                times, cells = times + 1, {joined(cell, 1) for cell in cells}
             self._join(times)
 
     def _join(self, times: int) -> None:
-        self._met = {joined(cell, times) for cell in self._met}
+        self._cells = {joined(cell, times) for cell in self._cells}
         for block, counts in self.items():
             self[block] = _joined(counts, times)
         self.width += times
@@ -191,7 +191,7 @@ class BlockCells(dict[int, dict[int, int]]):
             if mine is None:
                 mine = self[block] = {}
             add_to(mine, counts)
-            self._met.update(counts)
+            self._cells.update(counts)
         self._fit()
 
     def widened(self) -> Self:

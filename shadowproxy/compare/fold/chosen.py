@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shadowproxy.compare.fold.places import Look, static_score
+from shadowproxy.compare.fold.places import PlaceValues, static_score
 from shadowproxy.compare.fold.reading import Reading
 
 _WELL_NAMED: Final = 3  # places, beside which others need not be counted
@@ -11,7 +11,7 @@ _LONGEST_REMEMBERED: Final = 4000  # characters of their keys
 _GOOD_NAME: Final = 20  # the static score of a name that speaks for an answer
 
 
-def counted_places(found: list[Look], reading: Reading) -> list[Look]:
+def counted_places(found: list[PlaceValues], reading: Reading) -> list[PlaceValues]:
     """The places of an exchange that are counted: all that were named; else those that no rule ignores.
 
     Beside three places that are named as answers are, a place named as an ID or a version would not be judged. So it
@@ -30,7 +30,7 @@ def counted_places(found: list[Look], reading: Reading) -> list[Look]:
     return found if len(chosen) == len(found) else [found[at] for at in chosen]
 
 
-def _choose(found: list[Look], reading: Reading) -> tuple[int, ...]:
+def _choose(found: list[PlaceValues], reading: Reading) -> tuple[int, ...]:
     chosen: list[int] = []
     for at, look in enumerate(found):
         if reading.at(look.live_place).ignored:

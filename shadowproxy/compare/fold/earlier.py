@@ -1,8 +1,8 @@
-"""Summaries that an earlier version saved: what it counted stands, and what it did not count is left empty.
+"""Reads summaries of an earlier format: its counts are taken, and what it did not count stays empty.
 
-Format 1 had one count a shadow, without routes. It kept the answer's place, its kind and its counts as they were found
-in a sample; these cannot be turned into counts that know nothing of kinds, and are left out. Its counts of errors
-took in what live never answered. So the checks that need them have no data, and the report says why.
+Format 1 had one count for each shadow, without routes. It chose the answer's place and kind from a sample and counted
+for that kind only; today's counts are independent of kinds, so these are left out. Its counts of errors included
+requests that live never answered. So the checks that need these counts have no data, and the report says why.
 """
 
 from typing import Any, Final
@@ -13,7 +13,7 @@ from shadowproxy.compare.fold.slices import WHOLE, ByMark, ByValue, Cell, Slice,
 
 EARLIER_FORMAT: Final = 1
 
-_STANDS: Final = (
+_TAKEN: Final = (
     "chosen",
     "answered",
     "compared",
@@ -52,10 +52,10 @@ _STANDS: Final = (
 )
 
 
-def pair_of_1(raw: Any) -> Pair:
-    """A shadow's counts of format 1. Raises what a broken one raises."""
+def pair_of_format_1(raw: Any) -> Pair:
+    """A shadow's counts in format 1. Raises KeyError, TypeError, ValueError or AttributeError if they are damaged."""
     pair = Pair()
-    for name in _STANDS:
+    for name in _TAKEN:
         setattr(pair, name, type(getattr(pair, name)).from_json(raw[name]))
     pair.slices = _slices(raw["slices"])
     pair.named_slices = _slices(raw["named_slices"])
@@ -78,7 +78,7 @@ def _slice(raw: Any) -> Slice:
 
 
 def _cell(raw: Any) -> Cell:
-    """Whether the judged field differed, or the whole answers where there was none, is all that was counted."""
+    """Format 1 counted only whether the judged field differed, or the whole answers if none was judged."""
     cell = Cell()
     for mark, count in (("n", int(raw.get("n", 0))), (WHOLE, int(raw.get("differs", 0)))):
         if count:

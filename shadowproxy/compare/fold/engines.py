@@ -1,7 +1,8 @@
 """The fold over files: read, summarise, add up; in this process or several.
 
-A saved summary may stand wherever a log may. `summarise_one` is what runs elsewhere: a file and a reading to the bytes
-of a summary, with no state between. On Spark that is `parallelize(files).map(...).treeReduce(...)`.
+A saved summary can be given in place of a log. `summarise_one` can run in other processes or on other machines: it
+turns a file and a reading into the bytes of a summary, without state. On Spark:
+`parallelize(files).map(...).treeReduce(...)`.
 """
 
 import copyreg
@@ -29,32 +30,32 @@ from shadowproxy.lines import Line, Unreadable, lines, segments
 from shadowproxy.record import Record, RecordError, decode
 
 
-def _given(noun: Any) -> tuple[type[Any], tuple[Any, ...]]:
+def _init_arguments(noun: Any) -> tuple[type[Any], tuple[Any, ...]]:
     return type(noun), tuple(getattr(noun, each.name) for each in fields_of(noun) if each.init)
 
 
-# Other processes are sent what these were made of. Compiled, a frozen dataclass is none that pickle can fill again; and
-# what rules and readings work out of it is larger than what was given.
+# Other processes are sent the arguments that these were made from: pickle cannot fill a compiled frozen dataclass, and
+# what rules and readings derive from their arguments is larger than the arguments.
 for each in (Reading, Rules, Tolerance, Truth, Truths):
-    copyreg.pickle(each, _given)
+    copyreg.pickle(each, _init_arguments)
 
 Progress = Callable[[int, int], None]
-"""Told of bytes and records read since it was last told."""
+"""Called with the bytes and the records read since its last call."""
 
 MOST_FIELDS: Final = 3
 """Fields that can be named."""
 
 _SAVED: Final = b'{"shadowproxy_summary"'
-_TOLD_EVERY: Final = 200  # records
-_AHEAD: Final = 2  # files a job that are read before their turn: their summaries wait in memory
+_REPORT_EVERY: Final = 200  # records
+_AHEAD: Final = 2  # files per job that are read ahead: their summaries wait in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """What comes too late for a saved summary, whose records cannot be chosen from or compared anew.
+    """Options that come too late for a saved summary: its records can no longer be filtered or compared.
 
-    `options` are those that say so, by name. Fields can still be chosen from those that were counted: `field_options`
-    count only where one of `fields` was not.
+    `options` are their names. Fields can still be chosen among those that were counted: `field_options` are too late
+    only if one of `fields` was not counted.
     """
 
     options: tuple[str, ...] = ()
@@ -62,11 +63,11 @@ class Late:
     fields: tuple[FieldPlaces, ...] = ()
 
     def for_summary(self, saved: Summary, shadow: str | None = None) -> tuple[str, ...]:
-        """The options that cannot be applied to it."""
-        asked = self.fields[:MOST_FIELDS]
+        """The options that cannot be applied to this summary."""
+        fields = self.fields[:MOST_FIELDS]
         for name, routes in saved.shadows.items():
             if shadow in (None, name) and any(
-                not _has_counted(pair, asked) for pair in (*routes.values(), routes.other)
+                not _has_counted(pair, fields) for pair in (*routes.values(), routes.other)
             ):
                 return (*self.options, *self.field_options)
         return self.options
@@ -75,18 +76,18 @@ class Late:
 NOTHING_LATE: Final = Late()
 
 
-def _has_counted(pair: Pair, asked: tuple[FieldPlaces, ...]) -> bool:
-    """Whether what was counted tells of the fields that are asked for."""
-    wanted = named_by(asked)
+def _has_counted(pair: Pair, fields: tuple[FieldPlaces, ...]) -> bool:
+    """Whether these fields were counted."""
+    wanted = named_by(fields)
     if not pair.pairs or not wanted or set(pair.named) == {wanted}:
         return True
     return not pair.named and all(key in pair.outputs for key in keys_of(wanted))
 
 
-def _choose(pair: Pair, asked: tuple[FieldPlaces, ...]) -> None:
-    """Leave of the places that were counted those that are asked for, as if they had been named from the beginning."""
-    if asked and pair.pairs and not pair.named:
-        wanted = named_by(asked)
+def _keep_only(pair: Pair, fields: tuple[FieldPlaces, ...]) -> None:
+    """Keep only these of the counted places, as if they had been named from the beginning."""
+    if fields and pair.pairs and not pair.named:
+        wanted = named_by(fields)
         pair.named[wanted] = pair.pairs.total()
         pair.outputs = OutputsByField({key: pair.outputs[key] for key in keys_of(wanted)})
 
@@ -107,11 +108,11 @@ def summarise_files(
 ) -> Summary:
     """The summary of logs, directories of logs, `-` and saved summaries, together.
 
-    Where the answer is, is decided when the report is made, unless `fields` names it; `slices` are request fields to
-    count however many a request has. Truths are joined to a saved summary by the answers that were kept beside it, and
-    `keep` keeps those of all that is read. Lines that are no records are counted under a reason, never fatal. `jobs`
-    above 1 reads that many files at once; the summary is the same. Raises OSError where a path cannot be read,
-    SummaryError where a saved summary is broken, or something cannot be applied to it.
+    The report decides where the answer is, unless `fields` names it; `slices` are request fields that are always
+    counted. Truths are joined to a saved summary by the answers that were kept beside it, and `keep` keeps the answers
+    of all that is read. Lines that are not records are counted by reason, and are never fatal. `jobs` above 1 reads
+    that many files at once; the summary is the same. Raises OSError if a path cannot be read, SummaryError if a saved
+    summary is damaged or an option cannot be applied to it.
     """
     files = [file for path in paths for file in files_of(path)]
     reading = Reading(rules, fields[:MOST_FIELDS], truths if truths is not None else NO_TRUTHS, slices)
@@ -143,7 +144,7 @@ def _summarised(reading: Reading, only: Only, shadow: str | None, late: Late, ke
 
 
 def _in_processes(files: list[str], work: Callable[[str], bytes], jobs: int) -> Iterator[tuple[str, Summary]]:
-    """Each file with its summary, in their order; of no more than a few are the summaries held at once."""
+    """Each file with its summary, in order; only a few summaries are in memory at once."""
     from concurrent.futures import Future, ProcessPoolExecutor  # only here: it takes 13 ms to load
 
     with ProcessPoolExecutor(min(jobs, len(files))) as pool:
@@ -162,9 +163,9 @@ def _in_processes(files: list[str], work: Callable[[str], bytes], jobs: int) -> 
 
 
 def files_of(path: str | Path) -> list[str]:
-    """The files that a path stands for: a directory's segments, oldest first; a pattern's files by name; or itself.
+    """The files of a path: a directory's segments, oldest first; a pattern's files by name; or the path itself.
 
-    Answers beside a summary are found from it, and are no logs that a pattern stands for.
+    A pattern leaves out the answers that are kept beside a summary: they are found from the summary.
     """
     if str(path) == "-":
         return ["-"]
@@ -176,7 +177,7 @@ def files_of(path: str | Path) -> list[str]:
 
 
 class _Source:
-    """The records of files that are asked for, in order; what is no record is counted, saved summaries are added up."""
+    """The wanted records of files, in order. Counts lines that are no records, and adds up saved summaries."""
 
     def __init__(
         self,
@@ -196,7 +197,7 @@ class _Source:
         self._only = only
         self._late = late
         self._progress = progress
-        self._told = 0
+        self._read = 0
         self._lines = lines(files, None if progress is None else lambda count: progress(count, 0))
 
     def __iter__(self) -> Iterator[Record]:
@@ -212,9 +213,9 @@ class _Source:
                     f"{line.file} holds the answers beside a summary; give the summary, which finds them"
                 )
             record = self._decoded(line)
-            self._told += 1
-            if self._progress is not None and self._told % _TOLD_EVERY == 0:
-                self._progress(0, _TOLD_EVERY)
+            self._read += 1
+            if self._progress is not None and self._read % _REPORT_EVERY == 0:
+                self._progress(0, _REPORT_EVERY)
             if record is not None:
                 yield record
 
@@ -222,7 +223,7 @@ class _Source:
         if self.keep is not None:
             self.keep.flush()
         if self._progress is not None:
-            self._progress(0, self._told % _TOLD_EVERY)
+            self._progress(0, self._read % _REPORT_EVERY)
 
     def _loaded(self, line: Line) -> Summary:
         try:
@@ -231,8 +232,8 @@ class _Source:
             raise SummaryError(f"{line.file}: {error}") from error
         if too_late := self._late.for_summary(saved, self.shadow):
             them = "it" if len(too_late) == 1 else "them"
-            said = f"{', '.join(too_late)} cannot be applied to it, give {them} to summarise"
-            raise SummaryError(f"{line.file} is a summary: {said}")
+            options = ", ".join(too_late)
+            raise SummaryError(f"{line.file} is a summary: {options} cannot be applied to it, give {them} to summarise")
         if self.shadow is not None:
             saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == self.shadow}
         if self._truths.by_key:
@@ -241,11 +242,11 @@ class _Source:
             self._keep_again(saved, line, self.keep)
         for routes in saved.shadows.values():
             for pair in (*routes.values(), routes.other):
-                _choose(pair, self._late.fields[:MOST_FIELDS])
+                _keep_only(pair, self._late.fields[:MOST_FIELDS])
         return saved
 
     def _keep_again(self, saved: Summary, line: Line, keep: Keeper) -> None:
-        """Keep what was kept beside a summary also beside the one that is made of it."""
+        """Keep the answers beside this summary also beside the one that it is added to."""
         for pair in kept_beside(line.file, seal_of(line.raw), keep.place):
             if pair.shadow in saved.shadows:
                 keep.put(pair if keep.place is not None else pair._replace(key=None))
@@ -270,5 +271,5 @@ def _folded(source: _Source, reading: Reading) -> Summary:
 
 
 def _reason(error: RecordError) -> str:
-    said = str(error)
-    return "another schema" if said.startswith("a record of schema") else said.partition(":")[0]
+    text = str(error)
+    return "another schema" if text.startswith("a record of schema") else text.partition(":")[0]

@@ -14,8 +14,8 @@ MOST_WHOLE: Final = 64
 class Few(dict[str, Series]):
     """Counts by class and block while there are few.
 
-    With one more than `LIMIT` classes they are given up for good, whoever came first: from then on they are counted
-    in `BUCKETS` by the hash of their name, which still tells whether two arms have them equally often.
+    With more than `LIMIT` classes the single counts are given up for good. From then on classes are counted in
+    `BUCKETS` buckets by the hash of their name, which still shows whether two arms have them equally often.
     """
 
     LIMIT: ClassVar[int] = MOST_CLASSES
@@ -90,14 +90,14 @@ class Few(dict[str, Series]):
 
 
 class FewWhole(Few):
-    """The same of whole numbers, which are classes only where they are fewer still; many are numbers, and not kept."""
+    """Counts of whole numbers, which are classes only if they are fewer still; otherwise nothing is kept."""
 
     LIMIT = MOST_WHOLE
     BUCKETS = 0
 
 
 class Pairs(dict[str, int]):
-    """How often two classes met, likewise given up where there are too many."""
+    """How often live had one class and the shadow another; given up if there are too many pairs."""
 
     LIMIT: ClassVar[int] = 4096
 

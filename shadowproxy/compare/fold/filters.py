@@ -1,4 +1,4 @@
-"""Which records a report is about: by time, by the request's path, and by what was asked."""
+"""Which records a report is about: by time, by the request's path and by its fields."""
 
 import json
 import operator
@@ -31,10 +31,10 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A field of the request beside a value, as in `/dep_delay>=15` or `/carrier=UA`.
+    """A condition on a field of the request, as in `/dep_delay>=15` or `/carrier=UA`.
 
-    Numbers are compared as numbers where both are; where a `*` stands for several values, one of them is enough. A
-    value that itself has a sign of comparing in it stands in quotes, as JSON writes text: `/expression="a=b"`.
+    Two numbers are compared as numbers. If a `*` stands for several values, one that holds is enough. A value that
+    contains one of the signs is quoted as in JSON: `/expression="a=b"`.
     """
 
     place: str
@@ -43,16 +43,16 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
-        """Raises ValueError for what is no condition."""
+        """Raises ValueError for a text that is not a condition."""
         found = _CONDITION.match(text)
         if found is None:
-            raise ValueError(f'"{text}" is no condition: write a pointer, one of = != < <= > >=, and a value')
+            raise ValueError(f'"{text}" is not a condition: write a pointer, one of = != < <= > >=, and a value')
         place, sign, value = found.groups()
         if _QUOTED.match(value):
             return cls(place, sign, json.loads(value))
         if _SIGN.search(value):
             raise ValueError(
-                f'"{text}" compares twice: one --where for each, or the value in quotes, as in \'/a="b=c"\''
+                f'"{text}" has two comparisons: give --where twice, or quote the value, as in \'/a="b=c"\''
             )
         return cls(place, sign, value)
 
@@ -76,7 +76,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Records that all of this holds for. Times are microseconds since the epoch; `until` is not included."""
+    """The records to read: those that fit all of this. Times are microseconds since the epoch; `until` is excluded."""
 
     since: int | None = None
     until: int | None = None
@@ -84,7 +84,7 @@ class Only:
     where: tuple[Condition, ...] = ()
 
     def accepts(self, record: Record) -> bool:
-        """Raises ValueError where a time is asked for and the record's is none."""
+        """Raises ValueError if there is a limit in time and the record's time cannot be read."""
         if self.since is not None or self.until is not None:
             at = micros(record.at)
             if self.since is not None and at < self.since:

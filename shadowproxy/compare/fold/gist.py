@@ -1,8 +1,8 @@
-"""What of an answer's value a label is compared with: its form, and of numbers the number, of others the class as text.
+"""The part of a value that labels are compared with: its form, and its number or its class as text.
 
-A text of more than 100 characters is its digest, of 128 bits, as the label then is: so right and wrong stay what they
-are, and a value takes no more room than its class. It is written as JSON: null, booleans and numbers as they are,
-anything else as a text whose first letter is its form.
+A text of more than 100 characters is replaced by its digest of 128 bits, and so is such a label: they still compare
+equal, and take little room. It is written as JSON: null, booleans and numbers as they are, anything else as a text
+whose first letter is its form.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from shadowproxy.compare.fold.values import CLASS_LIKE, LONGEST_CLASS, Label, first_of, form_of, number_of, plain
 
 Gist: TypeAlias = tuple[str, float | str | None]
-"""The form of a value with the number that it is, or the class as text; None where it is neither."""
+"""A value's form, with its number or its class as text; None if it has neither."""
 
 _LETTERS: Final[Mapping[str, str]] = {
     "empty": "e",
@@ -41,11 +41,11 @@ def gist_of(value: Any) -> Gist:
 
 
 def is_class(gist: Gist, label: Label) -> bool:
-    """Whether a value is the class that a label says."""
-    form, said = gist
-    if form not in CLASS_LIKE or said is None:
+    """Whether a value is the label's class."""
+    form, value = gist
+    if form not in CLASS_LIKE or value is None:
         return False
-    return (plain(said) if isinstance(said, float) else said) == label_text(label)
+    return (plain(value) if isinstance(value, float) else value) == label_text(label)
 
 
 def label_text(label: Label) -> str:
@@ -55,7 +55,7 @@ def label_text(label: Label) -> str:
 
 @lru_cache(maxsize=4096)
 def short(text: str) -> str:
-    """A text, or its digest where it is long or cannot be written down as it is."""
+    """A text, or its digest if it is long or not valid UTF-8."""
     if len(text) <= LONGEST_CLASS and text[:1] != _DIGEST:
         try:
             text.encode()
@@ -67,16 +67,16 @@ def short(text: str) -> str:
 
 def written(gist: Gist) -> Any:
     """A gist as JSON."""
-    form, said = gist
+    form, value = gist
     if form == "null":
         return None
     if form == "boolean":
-        return said == "1"
-    return said if isinstance(said, float) else f"{_LETTERS[form]}{said or ''}"
+        return value == "1"
+    return value if isinstance(value, float) else f"{_LETTERS[form]}{value or ''}"
 
 
 def read(raw: Any) -> Gist:
-    """The gist that `written` wrote. Raises ValueError for what is none."""
+    """The gist that `written` wrote. Raises ValueError for anything else."""
     if raw is None:
         return "null", None
     if isinstance(raw, bool):

@@ -1,10 +1,10 @@
-"""The answers beside a saved summary: what labels are held to, so that they can come when the log is gone.
+"""The answers kept beside a saved summary, so that labels can be joined when the log is gone.
 
 The file is JSON lines, compressed with zstd. The first line has the version, the digest of the summary that it belongs
 to, and the field of the requests by which labels can be joined, if not by the ID alone. Then comes a line for each
 pair, in the order of the hash of its ID: the hash, the ID, the value of that field, the time in microseconds, the
-shadow, the route, and for each place that was counted its key with what live says there and what the shadow says (1
-where it is the same, null where it failed), as `gist` writes it. The last line has their number and a digest of all.
+shadow, the route, and for each counted place its key with live's gists and the shadow's (1 if they are
+the same, null if it failed). The last line has their number and a digest of all.
 
 Lines are sorted in memory up to a bound, in runs on the disk beyond it. So the file is the same in whatever order, and
 by however many processes, the log was read.
@@ -24,8 +24,8 @@ import orjson
 import zstandard
 
 from shadowproxy.compare.fold.gist import gist_of, read, written
-from shadowproxy.compare.fold.held import Held
-from shadowproxy.compare.fold.places import Look
+from shadowproxy.compare.fold.place_gists import PlaceGists
+from shadowproxy.compare.fold.places import PlaceValues
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import SummaryError
 from shadowproxy.compare.fold.truths import key_at
@@ -43,7 +43,7 @@ _SAME: Final = 1
 
 
 class KeptPair(NamedTuple):
-    """A pair as it was kept; `key` is the value of the field that labels are joined by, `places` are not yet read."""
+    """A pair as it was kept; `key` is the value of the field that labels are joined by. `gists` decodes `places`."""
 
     id: str
     key: str | None
@@ -52,18 +52,18 @@ class KeptPair(NamedTuple):
     route: str
     places: list[Any]
 
-    def held(self) -> list[Held]:
-        """What both arms say. Raises ValueError or TypeError where the file is not as it was written."""
+    def gists(self) -> list[PlaceGists]:
+        """The gists of both arms. Raises ValueError or TypeError if the file was changed."""
         found = []
         for key, live, shadow in self.places:
             mine = list(map(read, live))
             theirs = mine if shadow == _SAME else None if shadow is None else list(map(read, shadow))
-            found.append(Held(str(key), mine, theirs))
+            found.append(PlaceGists(str(key), mine, theirs))
         return found
 
 
 def beside(summary: str | Path) -> Path:
-    """Where the answers of a saved summary are: of `pod-1.json` in `pod-1.answers.zst`."""
+    """The file with the answers of a saved summary: `pod-1.answers.zst` for `pod-1.json`."""
     path = Path(summary)
     name = path.name
     for ending in (".zst", ".gz", ".json"):
@@ -87,8 +87,8 @@ class Keeper:
     def __reduce__(self) -> tuple[type["Keeper"], tuple[str, str | None]]:
         return Keeper, (self.directory, self.place)
 
-    def __call__(self, record: Record, at: int, shadow: str, route: str, places: Sequence[Look]) -> None:
-        """Keep a pair; `compare.summary` calls it for each."""
+    def __call__(self, record: Record, at: int, shadow: str, route: str, places: Sequence[PlaceValues]) -> None:
+        """Keep a pair. `summarise` calls it for each."""
         key = None if self.place is None else key_at(record, self.place)
         self.put(KeptPair(record.id, key, at, shadow, route, [_written(look) for look in places]))
 
@@ -101,14 +101,14 @@ class Keeper:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held as a run."""
+        """Write the lines in memory as a run."""
         if self._lines:
             self._lines.sort()
             self._run(self._lines)
             self._lines, self._size = [], 0
 
     def write(self, file: Path, digest: str) -> None:
-        """Write all that was kept beside the summary of that digest. The file is there as a whole or not at all."""
+        """Write all kept answers for the summary with that digest. The file appears whole or not at all."""
         self.flush()
         runs = sorted(Path(self.directory).iterdir())
         while len(runs) > _MOST_MERGED:
@@ -145,7 +145,7 @@ class Keeper:
             ):
                 for line in ordered:
                     packed.write(line)
-        except OSError as error:  # not to be taken for an error of the log that is read meanwhile
+        except OSError as error:  # it must not look like an error in reading the log
             raise SummaryError(f"cannot write the answers in {self.directory}: {error.strerror or error}") from error
         return Path(name)
 
@@ -153,25 +153,25 @@ class Keeper:
 def pairs_in(file: Path, digest: str, place: str | None) -> Iterator[KeptPair]:
     """The pairs that were kept beside the summary of that digest, to be joined by `place` or, without, by their IDs.
 
-    Raises SummaryError where the file is another's, keeps no such field or is not whole, OSError where it cannot be
+    Raises SummaryError if the file is another summary's, has no such field or is not whole, OSError if it cannot be
     read.
     """
     kept = lines([file])
     head = next(kept, None)
     try:
-        said = orjson.loads(head.raw) if isinstance(head, Line) else None
+        header = orjson.loads(head.raw) if isinstance(head, Line) else None
     except orjson.JSONDecodeError:
-        said = None
-    if not isinstance(said, dict) or "shadowproxy_answers" not in said:
-        raise SummaryError(f"{file}: not a file of answers that were kept beside a summary")
-    version = said["shadowproxy_answers"]
+        header = None
+    if not isinstance(header, dict) or "shadowproxy_answers" not in header:
+        raise SummaryError(f"{file}: not a file of answers kept beside a summary")
+    version = header["shadowproxy_answers"]
     if version != FORMAT:
         raise SummaryError(f"{file}: answers of format {version!r:.20}; this version reads format {FORMAT}")
-    if said.get("summary") != digest:
-        raise SummaryError(f"{file}: these answers were kept beside another summary; save both again from the log")
-    if place is not None and said.get("label_key") != place:
+    if header.get("summary") != digest:
+        raise SummaryError(f"{file}: these answers belong to another summary; save both again from the log")
+    if place is not None and header.get("label_key") != place:
         raise SummaryError(
-            f"{file} keeps no {place}: give --label-key {place} to summarise --keep-answers, or the log to report"
+            f"{file} has no {place}: give --label-key {place} to summarise --keep-answers, or give the log to report"
         )
     seal = blake2b(digest_size=16)
     broken = SummaryError(f"{file}: not a whole file of answers; save it again from its log")
@@ -192,19 +192,19 @@ def pairs_in(file: Path, digest: str, place: str | None) -> Iterator[KeptPair]:
     raise broken
 
 
-def _written(look: Look) -> list[Any]:
+def _written(look: PlaceValues) -> list[Any]:
     live = [written(gist_of(value)) for value in look.live]
     if look.shadow is None:
         return [look.key, live, None]
     if look.shadow is look.live:
         return [look.key, live, _SAME]
     shadow = [written(gist_of(value)) for value in look.shadow]
-    # Looked at as written: 1 is True to Python, and 0 is -0.
+    # Compared as written: to Python 1 is True, and 0 is -0.
     return [look.key, live, _SAME if orjson.dumps(shadow) == orjson.dumps(live) else shadow]
 
 
 def _storable(text: str) -> str:
-    """A text as JSON can hold it: half of a pair of surrogates is none, and no file of labels has it."""
+    """A text as JSON can hold it: half a surrogate pair cannot be written, and is in no file of labels."""
     return text.encode("utf-8", "replace").decode()
 
 

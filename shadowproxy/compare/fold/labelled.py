@@ -1,7 +1,7 @@
-"""How both arms do against labels at one place of the answers.
+"""How right both arms are at one place of the answers, by labels.
 
-What kind of answer the place holds is not known yet, so right and wrong are counted by the forms of both arms. What the
-shadow does not answer is wrong.
+The kind of answer at the place is not known yet, so right and wrong are counted by the forms of both arms. A missing
+answer of the shadow is wrong.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of t
 class Labelled(Parts):
     """Counts of what is labelled, by block of time.
 
-    requests: those with a label. uneven: those of them whose labels are more or fewer than the rows of live's answer,
-    so that it is not known which is for which. rows: live's answers with a label, which are one for each row of a
-    batch. live_right, shadow_right, both_right: those of them that are the label's class. errors: sums of live's and
-    the shadow's distance from the label, and their number; nearer: who was nearer.
+    requests: those with a label. uneven: those of them with more or fewer labels than live's answer has rows, so that
+    they cannot be matched. rows: live's answers with a label, one for each row of a batch. live_right, shadow_right,
+    both_right: those of them that are the label's class. errors: sums of live's and the shadow's distance from the
+    label, and their number; nearer: which arm was nearer.
     """
 
     requests: Series = field(default_factory=Series)

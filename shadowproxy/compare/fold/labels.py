@@ -1,7 +1,7 @@
 """A file of labels: CSV or TSV with a heading, JSON lines, or Parquet; plain, gzip or zstd.
 
-A row has an ID and a label; `row` names the row of a batch that it is about, where a label is not a list of them; `at`
-is when it became known. Of several labels for the same answer the newest `at` counts, and of equal ones the last.
+A row has an ID and a label. `row` is the row of a batch that it is about, unless the label is a list; `at` is when it
+became known. Of several labels for one answer the one with the newest `at` counts, and of equal ones the last.
 """
 
 import csv
@@ -59,7 +59,7 @@ def read_labels(path: str | Path, key: str | None = None) -> Truths:
         raise LabelError(f"{path}: {error}") from error
     truths = {each: _truth(labels) for each, labels in found.items()}
     if not truths:
-        raise LabelError(f"{path}: there is no label in it")
+        raise LabelError(f"{path}: the file has no labels")
     return Truths(truths, key)
 
 
@@ -68,12 +68,12 @@ def _add(
 ) -> None:
     key = label_key(_first(row, names))
     if not key:
-        raise LabelError(f"{where}: there is no id and label in this row")
+        raise LabelError(f"{where}: this row has no id")
     label, at = _listed(_first(row, _LABELS)), _time(where, _first(row, _TIMES))
     number = _number(where, _first(row, _ROWS))
     if isinstance(label, list):
         if number is not None:
-            raise LabelError(f"{where}: a list of labels is for all rows of an answer: leave `row` out")
+            raise LabelError(f"{where}: a list of labels is for all rows of an answer; leave out `row`")
         if len(label) > _MOST_ROWS:
             raise LabelError(f"{where}: more than {_MOST_ROWS:,} labels for one answer")
         labels: Iterable[tuple[int | None, Any]] = enumerate(label)
@@ -89,7 +89,7 @@ def _add(
 
 
 def _listed(label: Any) -> Any:
-    """A label that is a list, also where a CSV file has it as JSON in its cell."""
+    """A label that is a list, also if a CSV file has it as JSON in a cell."""
     if isinstance(label, str) and label[:1] == "[":
         with suppress(ValueError, RecursionError):
             return json.loads(label)
@@ -106,7 +106,7 @@ def _truth(labels: Mapping[int | None, tuple[int, Label]]) -> Truth:
 
 
 def _label(where: str, value: Any) -> Label | None:
-    """A label as it is compared, None where it is not yet known."""
+    """A label as it is compared; None if it is not yet known."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if not isinstance(value, str | int | float):
@@ -124,7 +124,7 @@ def _number(where: str, value: Any) -> int | None:
 
 
 def _time(where: str, value: Any) -> int:
-    """Microseconds since the epoch; the earliest of all where no time is told."""
+    """Microseconds since the epoch; the earliest of all if no time is given."""
     if value is None or value == "":
         return _NEVER
     try:
@@ -154,7 +154,7 @@ def _rows(path: Path, names: tuple[str, ...]) -> Generator[Row, None, None]:
 
 
 def _opened(file: BinaryIO, start: bytes) -> Any:
-    """The file's content, whatever it is compressed by; told by how it starts, as its name may be anything."""
+    """The file's content, decompressed. The first bytes name the compression, as the file's name may be anything."""
     if start[:2] == b"\x1f\x8b":
         return gzip.GzipFile(fileobj=file)
     if start == b"\x28\xb5\x2f\xfd":
@@ -205,7 +205,7 @@ def _parquet(path: Path, names: tuple[str, ...]) -> Iterator[Row]:
         wanted = [name for name, plain in columns.items() if plain in (*names, *_LABELS, *_ROWS, *_TIMES)]
         plain_names = {columns[name] for name in wanted}
         if not plain_names.intersection(names) or not plain_names.intersection(_LABELS):
-            raise LabelError(f"{path}: there must be columns {names[0]} and label")
+            raise LabelError(f"{path}: it needs the columns {names[0]} and label")
         number = 0
         for batch in file.iter_batches(columns=wanted):
             for row in batch.to_pylist():

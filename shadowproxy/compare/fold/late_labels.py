@@ -1,4 +1,4 @@
-"""Labels that come after a log was summarised: joined to the answers that were kept beside the summary."""
+"""Labels that are given after a log was summarised: joined to the answers kept beside the summary."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from shadowproxy.compare.fold.truths import Truths
 def join(saved: Summary, file: str, digest: str, truths: Truths) -> None:
     """Count labels in a summary that was loaded from `file`, as if they had been given with its log.
 
-    Labels that were counted before are left out. Raises SummaryError where its answers were not kept, or are not its.
+    They replace labels that were counted before. Raises SummaryError if its answers were not kept, or are another's.
     """
     for each in saved.shadows.values():
         for pair in (*each.values(), each.other):
@@ -25,13 +25,13 @@ def join(saved: Summary, file: str, digest: str, truths: Truths) -> None:
             continue
         counted = routes.get(kept.route, routes.other)
         try:
-            counted.label(kept.at // (1000 * saved.width), kept.at / 1e6, truth, kept.held())
+            counted.label(kept.at // (1000 * saved.width), kept.at / 1e6, truth, kept.gists())
         except (TypeError, ValueError) as error:
             raise SummaryError(f"{answers}: not a whole file of answers; save it again from its log") from error
 
 
 def kept_beside(file: str, digest: str, place: str | None) -> Iterator[KeptPair]:
-    """The pairs that were kept beside a summary. Raises SummaryError where there are none to be had."""
+    """The pairs that were kept beside a summary. Raises SummaryError if they cannot be found."""
     if file == "-":
         raise SummaryError(
             "a summary from standard input has no answers beside it: labels cannot be joined; give its file"

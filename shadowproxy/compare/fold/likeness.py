@@ -1,4 +1,4 @@
-"""Whether two values are the same answer, and what befell live's answer beside the shadow's."""
+"""Whether two values are the same answer, and the mark of the pair."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -18,8 +18,8 @@ from shadowproxy.compare.fold.values import (
 from shadowproxy.compare.judge.rules import Tolerance
 
 Mark = Literal["", "differs", "spelled", "lost", "gained"]
-"""What befell one row: `spelled` are texts of the same words and whole numbers that differ by next to nothing, which
-are the same as texts and numbers and not as classes."""
+"""The mark of one row. `spelled`: texts of the same words, or whole numbers within tolerance, which are the same as
+texts and numbers but not as classes."""
 
 _RELATIVE: Final = 1e-5  # within which numbers are equal: one model in two runtimes is up to 1e-6 apart, and often more
 _ABSOLUTE: Final = 1e-6  # the same for shares, of which those near zero differ relatively by much
@@ -28,7 +28,7 @@ _PLAIN: Final = 1 << 53  # below it every whole number is a float
 
 
 def flip_of(live: Any, shadow: Any) -> tuple[str, str] | None:
-    """How an answer changed, as classes; None where it did not or the two are no classes."""
+    """How an answer changed, as classes; None if it did not, or if the two are not classes."""
     form, other_form = form_of(live), form_of(shadow)
     if form not in CLASS_LIKE or other_form not in CLASS_LIKE:
         return None
@@ -50,7 +50,7 @@ def close(one: Any, other: Any, tolerance: Tolerance | None) -> bool:
 
 
 def likeness_of(one: Any, form: str, other: Any, other_form: str, tolerance: Tolerance | None) -> int:
-    """0 where two values differ, 1 where they are the same, 2 where that is so but for how they are written."""
+    """0 if two values differ, 1 if they are the same, 2 if they are the same and written differently."""
     family = FAMILIES.get(form)
     if family is None:
         return int(form == other_form)
@@ -77,7 +77,7 @@ def likeness_of(one: Any, form: str, other: Any, other_form: str, tolerance: Tol
 
 
 def form_of_all(values: Sequence[Any]) -> str | None:
-    """The form of scalars that all have the same and can wait to be counted; None where they do not."""
+    """The one form of scalars that can wait to be counted; None if they have several, or cannot."""
     kinds = set(map(type, values))
     if len(kinds) != 1:
         return None

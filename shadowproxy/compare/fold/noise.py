@@ -1,6 +1,6 @@
-"""Which differences are no news: IDs and times, which are never equal, and versions, which never were.
+"""Which differences are noise: IDs and times, which are never equal, and versions, which are one value in each arm.
 
-Nothing is hidden for it. A place that is noise is listed with its name for it, and agreement is told with and without.
+Nothing is hidden: a place that is noise is listed as such, and agreement is reported with and without it.
 """
 
 import re
@@ -29,7 +29,7 @@ _TIME_NAME = re.compile(
 
 
 def shape_of(path: str, value: Any) -> str:
-    """What a differing value looks like: uuid, time, hex, token, whole number, or nothing in particular."""
+    """The form of a differing value: uuid, time, hex, token, integer, number, text or other."""
     if isinstance(value, str):
         return _shape_of_text(value) if len(value) <= _SHORT else _shape_of_text.__wrapped__(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -55,7 +55,7 @@ def _named_as_time(path: str) -> bool:
 def nature(
     kinds: Mapping[str, int], shapes: WordCounts, live: Distinct, shadow: Distinct, *, differing: int, compared: int
 ) -> Nature:
-    """What sort of place it is at which `differing` of `compared` exchanges differ.
+    """What kind of place this is, at which `differing` of `compared` exchanges differ.
 
     volatile: its values look like UUIDs, times or digests, or are IDs of another make that differ nearly always and
     hardly ever come again. constant: each arm has one value of its own, such as a version (never `true` against

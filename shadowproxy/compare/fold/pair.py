@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from shadowproxy.compare.fold.bins import Bins, bin_of
 from shadowproxy.compare.fold.counts import Hist, Series, WordCounts
-from shadowproxy.compare.fold.held import Held
 from shadowproxy.compare.fold.labelled import Labelled
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.pair_tables import (
@@ -25,6 +24,7 @@ from shadowproxy.compare.fold.pair_tables import (
     Repeats,
     Values,
 )
+from shadowproxy.compare.fold.place_gists import PlaceGists
 from shadowproxy.compare.fold.reasons import Reasons
 from shadowproxy.compare.fold.slices import Slices
 from shadowproxy.compare.fold.streams import Streams
@@ -37,9 +37,9 @@ from shadowproxy.compare.fold.truths import Truth
 class Pair(Whole):
     """What is counted of one shadow beside live. Series and bins are by block of time.
 
-    chosen: requests chosen for the shadow. answered: both came whole. compared: a verdict other than incomparable;
-    agreed: match or ignored. repeated_keys: by arm, the answers among those with an object in which a key comes twice.
-    timed: both have a time, a shadow's timeout counting as the time it was given. Latency is in bins of milliseconds.
+    chosen: requests chosen for the shadow. answered: both answers are whole. compared: a verdict other than
+    incomparable; agreed: match or ignored. repeated_keys: by arm, those of these answers with a key twice in an object.
+    timed: both have a time; a shadow's timeout counts with the time it was given. Latency is in bins of milliseconds.
 
     pairs: see above; good, failed and refused are how an answer stands (standing.py), and `to_4xx`, `to_2xx` what live
     answers well and the shadow refuses, and the other way round. lost and gained: pairs in which only live, or only the
@@ -49,9 +49,9 @@ class Pair(Whole):
 
     apart, apart_in_part: of numbers that differ, by how much at most, and by which part of the larger: below 2 to which
     power.
-    control_pairs: exchanges where live was asked twice and all three answers could be compared; control_differs and
-    control_shadow_differs: those of them where live differs from itself, and the shadow from live.
-    legacy: how much was counted by an earlier version, which did not count all of this.
+    control_pairs: exchanges where live got the request twice and all three answers could be compared; control_differs
+    and control_shadow_differs: those of them where live differs from itself, and the shadow from live.
+    legacy: how many exchanges were counted in an earlier format, which did not count all of this.
     """
 
     chosen: Series = field(default_factory=Series)
@@ -116,7 +116,7 @@ class Pair(Whole):
     examples: Examples = field(default_factory=Examples)
     legacy: WordCounts = field(default_factory=WordCounts)
 
-    def label(self, block: int, seconds: float, truth: Truth, places: Iterable[Held]) -> None:
+    def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""
         self.label_pair(block, seconds, truth)
         for key, live, shadow in places:

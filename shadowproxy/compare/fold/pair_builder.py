@@ -11,14 +11,14 @@ from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.chosen import counted_places
 from shadowproxy.compare.fold.examples import Flip, difference, example, example_key, first_flip
-from shadowproxy.compare.fold.held import Held, held
 from shadowproxy.compare.fold.outcomes import BEGUN
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_tables import LOWEST_RANK
+from shadowproxy.compare.fold.place_gists import PlaceGists, gists_at
 from shadowproxy.compare.fold.places import FAILED as NO_ANSWER
-from shadowproxy.compare.fold.places import Look, extract, looks
+from shadowproxy.compare.fold.places import PlaceValues, extract, place_values
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.requests import request_json
 from shadowproxy.compare.fold.rows import Rows, lengths_of
@@ -60,7 +60,7 @@ class PairBuilder:
         pair.outputs = OutputsByField()
         self._waiting = Waiting()
 
-    def add(self, block: int, record: Record, shadow: RecordedLeg, reading: Reading) -> Sequence[Look] | None:
+    def add(self, block: int, record: Record, shadow: RecordedLeg, reading: Reading) -> Sequence[PlaceValues] | None:
         """Count one exchange.
 
         Returns what was counted place by place, for labels that come later; None where the exchange is no pair.
@@ -92,7 +92,7 @@ class PairBuilder:
         lost: str | None = None
         gained: str | None = None
         flip: Flip | None = None
-        places: list[Look] | None = None
+        places: list[PlaceValues] | None = None
         if begun and live_content is not None and live.status is not None:
             one, other = standing_of(live, live_content), standing_of(shadow, shadow_content)
             if one == "good":
@@ -110,7 +110,7 @@ class PairBuilder:
         )
         return places
 
-    def label(self, block: int, seconds: float, truth: Truth, places: Iterable[Held]) -> None:
+    def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""
         self._pair.label_pair(block, seconds, truth)
         for key, live, shadow in places:
@@ -139,7 +139,9 @@ class PairBuilder:
             return
         self._waiting.add_timed(block, late, (one, other, live.first_byte_ms, shadow.first_byte_ms))
 
-    def _add_pair(self, block: int, record: Record, arms: Arms, reading: Reading) -> tuple[list[Look], Flip | None]:
+    def _add_pair(
+        self, block: int, record: Record, arms: Arms, reading: Reading
+    ) -> tuple[list[PlaceValues], Flip | None]:
         """Count a pair: the values at its places, what is lacking, why it failed, and all of it by the request.
 
         Returns the places that were counted, and how a class flipped.
@@ -151,14 +153,14 @@ class PairBuilder:
         flip: Flip | None = None
         if reading.named:
             pair.named[reading.named] += 1
-        places: list[Look] = []
+        places: list[PlaceValues] = []
         if has_values(arms):
             live_good, shadow_good = arms.live_standing == "good", arms.shadow_standing == "good"
             mine = members_of(value_of(arms.live, arms.live_content)) if live_good else {}
             theirs: Any = NO_ANSWER
             if shadow_good and arms.shadow_content is not None:
                 theirs = members_of(value_of(arms.shadow, arms.shadow_content))
-            places = counted_places(looks(mine, theirs, reading.fields), reading)
+            places = counted_places(place_values(mine, theirs, reading.fields), reading)
             both = live_good and shadow_good
             rows, flip = self._add_places(block, record, places, payload, marks, reading, both=both)
             if both and has_structure(mine):
@@ -169,13 +171,13 @@ class PairBuilder:
         self._add_reasons(record, arms, fields)
         waiting = self._waiting
         whole = tuple(marks)
-        waiting.size += waiting.met.add(fields, whole, rows)
+        waiting.size += waiting.observed.add(fields, whole, rows)
         if reading.slices:
             named = {place: extract(payload, place) for place in reading.slices}
-            waiting.size += waiting.met_named.add(named, whole, rows)
+            waiting.size += waiting.observed_named.add(named, whole, rows)
         truth = reading.truths.of(record)
         if truth is not None:
-            self.label(block, datetime.fromisoformat(record.at).timestamp(), truth, map(held, places))
+            self.label(block, datetime.fromisoformat(record.at).timestamp(), truth, map(gists_at, places))
         return places, flip
 
     def _add_reasons(self, record: Record, arms: Arms, fields: dict[str, list[Any]]) -> None:
@@ -195,7 +197,7 @@ class PairBuilder:
         self,
         block: int,
         record: Record,
-        places: Sequence[Look],
+        places: Sequence[PlaceValues],
         payload: Any,
         marks: list[str],
         reading: Reading,

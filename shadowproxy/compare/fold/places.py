@@ -1,12 +1,12 @@
-"""Where in a payload an answer may be.
+"""The places in a payload where an answer may be.
 
 The envelopes of the common model servers are known by name (`ENVELOPES`, and those of language models). Any other
-payload is looked through leaf by leaf. A place is a pointer with `*` for array positions, so that a batch of
-predictions is as many values. An array or object that is one answer (a probability vector, a ranking, an embedding) is
-a place of its own beside the leaves in it.
+payload is searched leaf by leaf. A place is a pointer with `*` for array positions, so a batch of predictions has
+several values at one place. An array or object that is one answer (a probability vector, a ranking, an embedding) is a
+place of its own, beside the leaves in it.
 
-What is looked at in one payload depends on that payload alone, and how a place ranks on its name alone: so any part of
-a log counts the same places as the whole. Which of them holds the answer is decided at the end (`kinds`).
+The places found in a payload depend on that payload alone, and a place's rank on its name alone: so any part of a log
+counts the same places as the whole. The report decides which of them holds the answer (`kinds`).
 """
 
 import json
@@ -32,7 +32,7 @@ MOST_PLACES: Final = 24
 """Places that are counted."""
 
 FAILED: Final = object()
-"""What a shadow says that was asked and failed."""
+"""In place of the value of a shadow that failed."""
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str})
 _MOST_LEAVES: Final = 200  # of one payload that are looked at to find its places
@@ -43,12 +43,12 @@ _LONGEST_KNOWN: Final = 4000  # characters of the places of one
 _MANY: Final = 64  # numbers in an array that are one answer rather than several, unless an envelope says otherwise
 _FEWEST_NUMBERS: Final = 8  # of an embedding
 
-_CALLED: Final = re.compile(
+_ANSWER_NAME: Final = re.compile(
     r"(?i)predict|label|class|score|prob|output|result|answer|content|text|categor|decision|rank|recommend|value|price"
     r"|embedding|response"
 )
 _DECISION: Final = re.compile(r"(?i)predict|label|class|categor|decision|answer")  # rather than how sure one is of it
-_NOT_CALLED: Final = re.compile(
+_OTHER_NAME: Final = re.compile(
     r"(?i)(?:\A|_)(?:id|ids|uuid|model|version|trace|span|request|created|object|usage|tokens|time|timestamp|ms|latency"
     r"|duration|took|elapsed|fingerprint|role|index|shape|datatype|meta|metadata)(?:\Z|_)|(?:name|tokens)\Z"
 )
@@ -56,10 +56,10 @@ _NOT_CALLED: Final = re.compile(
 Rank = tuple[int, int, str]
 
 
-class Look(NamedTuple):
-    """What both arms have at one place, or at two places that answer each other.
+class PlaceValues(NamedTuple):
+    """The values of both arms at one place, or at two places that belong together.
 
-    `shadow` is None where the shadow failed. A value that an answer does not have is left out.
+    `shadow` is None if the shadow failed. A value that an answer lacks is left out.
     """
 
     key: str
@@ -83,50 +83,53 @@ def places_of(key: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=4096)
 def static_rank(place: str) -> Rank:
-    """Where a place stands among all by its name: the lowest first. Names that say equally much come in no order of
-    theirs, but in that of a hash, as the alphabet knows nothing of answers."""
+    """A place's rank by its name: the lowest is first. Names of the same score are ordered by a hash: alphabetical
+    order has nothing to do with answers."""
     return (-static_score(place), hashed(place), place)
 
 
 @lru_cache(maxsize=4096)
 def static_score(place: str) -> int:
-    """How much the name of a place speaks for an answer, in tenths."""
+    """How likely a place's name is that of an answer, in tenths."""
     if place in ENVELOPE_PLACES:
         return 120 - 10 * ENVELOPE_PLACES.index(place)
     names = [segment for segment in pointer_segments(place) if segment != "*"]
     score = -4 * max(0, len(names) - 1)
-    if names and _CALLED.search(names[-1]):
+    if names and _ANSWER_NAME.search(names[-1]):
         score += 20 + bool(_DECISION.search(names[-1]))
     if any(place == root or place.startswith(f"{root}/") for root in ENVELOPES):
         score += 30
-    if any(_NOT_CALLED.search(name) for name in names):
+    if any(_OTHER_NAME.search(name) for name in names):
         score -= 40
     return score
 
 
-def looks(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list[Look]:
-    """What is counted of one exchange, the place that ranks best first.
+def place_values(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list[PlaceValues]:
+    """The places that are counted of one exchange with their values, the best rank first.
 
-    `live` and `shadow` are what the answers say; a `shadow` that is `FAILED` was asked and gave no answer. With `given`
-    only these pairs of places are looked at. Places that only the shadow has are few: its additions must not push out
-    what live answers.
+    `live` and `shadow` are the answers' values; `shadow` is `FAILED` if it gave none. With `given` only these pairs of
+    places are counted. Places that only the shadow has are limited: they must not push out live's.
     """
     if given:
         return [
-            Look(field_key(one, other), one, other, values_at(live, one), _of_shadow(shadow, other))
+            PlaceValues(field_key(one, other), one, other, values_at(live, one), _of_shadow(shadow, other))
             for one, other in given
         ]
     ones = candidates(live)
     if shadow is FAILED:
-        return [Look(field_key(place, place), place, place, values, None) for place, values in ones.items()]
+        return [PlaceValues(field_key(place, place), place, place, values, None) for place, values in ones.items()]
     others = candidates(shadow)
     if ones.keys() == others.keys():
-        return [Look(field_key(place, place), place, place, values, others[place]) for place, values in ones.items()]
-    found: list[Look] = []
+        return [
+            PlaceValues(field_key(place, place), place, place, values, others[place]) for place, values in ones.items()
+        ]
+    found: list[PlaceValues] = []
     for place, values in ones.items():
         theirs = others.get(place)
         found.append(
-            Look(field_key(place, place), place, place, values, values_at(shadow, place) if theirs is None else theirs)
+            PlaceValues(
+                field_key(place, place), place, place, values, values_at(shadow, place) if theirs is None else theirs
+            )
         )
     gained = 0
     for place, values in others.items():
@@ -134,7 +137,7 @@ def looks(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list
             gained += 1
             if gained > _MOST_GAINED:
                 break
-            found.append(Look(field_key(place, place), place, place, values_at(live, place), values))
+            found.append(PlaceValues(field_key(place, place), place, place, values_at(live, place), values))
     if gained:
         found.sort(key=_rank_of_look)
         if ones and others and (cross := _across(live, shadow, next(iter(ones)), next(iter(others)))) is not None:
@@ -142,7 +145,7 @@ def looks(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list
     return found
 
 
-def _rank_of_look(look: Look) -> Rank:
+def _rank_of_look(look: PlaceValues) -> Rank:
     return static_rank(look.live_place)
 
 
@@ -150,15 +153,15 @@ def _of_shadow(shadow: Any, place: str) -> list[Any] | None:
     return None if shadow is FAILED else values_at(shadow, place)
 
 
-def _across(live: Any, shadow: Any, one: str, other: str) -> Look | None:
-    """The best places of both arms as one field, where neither payload has the other's."""
+def _across(live: Any, shadow: Any, one: str, other: str) -> PlaceValues | None:
+    """The best places of both arms as one field, if neither payload has the other's place."""
     if one == other or values_at(shadow, one) or values_at(live, other):
         return None
-    return Look(field_key(one, other), one, other, values_at(live, one), values_at(shadow, other))
+    return PlaceValues(field_key(one, other), one, other, values_at(live, one), values_at(shadow, other))
 
 
 def candidates(value: Any) -> dict[str, list[Any]]:
-    """The values of one payload by place: the `MOST_PLACES` places that rank best, in that order."""
+    """The values of one payload at its `MOST_PLACES` best places, in the order of rank."""
     survey = _Survey()
     survey.look("", value, 0)
     found = survey.found
@@ -173,13 +176,13 @@ def candidates(value: Any) -> dict[str, list[Any]]:
 
 @lru_cache(maxsize=1024)
 def _best(places: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the places that rank best: most payloads have the same."""
+    """The places with the best rank. Cached, as most payloads have the same places."""
     return tuple(sorted(places, key=static_rank)[:MOST_PLACES])
 
 
 class _Survey:
-    """A walk through one payload. `ragged` are the elements of arrays that are not alike, or of which only the first
-    were looked at: what is at a place in these is gathered once it is known which places there are."""
+    """A walk through one payload. `ragged` are arrays whose elements have different members, or of which only the first
+    elements were visited: their values are gathered once all places are known."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[Any]] = {}
@@ -195,7 +198,7 @@ class _Survey:
                 self._members(place, value, depth)
         elif isinstance(value, list):
             if not value and place:
-                self.put(place, value)  # no answer, where others may be a ranking
+                self.put(place, value)  # an empty answer, where others may be a ranking
             elif value and depth < _DEEPEST:
                 self._elements(place, value, depth)
         else:
@@ -256,7 +259,7 @@ class _Survey:
             self.room -= 1
 
     def _columns(self, place: str, first: dict[str, Any], rows: list[Any]) -> bool:
-        """Gather the rows of a table column by column, if they are alike: objects of the same scalars."""
+        """Gather the rows of a table column by column, if all are objects with the same scalar members."""
         size = len(first)
         if size > self.room or place in self.found or set(map(type, rows)) != {dict}:
             return False
@@ -287,9 +290,9 @@ _known: Final[dict[tuple[str, tuple[str, ...]], tuple[str, ...]]] = {}
 
 
 def _places_below(place: str, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The places of an object's members; empty for one that is not looked at beside an `answer`.
+    """The places of an object's members; "" for a member that is not counted beside an `answer`.
 
-    Most payloads have the same keys: what is known of a few hundred objects, none of them large, is remembered.
+    Cached for a few hundred objects that are not large, as most payloads have the same keys.
     """
     found = _known.get((place, keys))
     if found is None:
@@ -305,12 +308,12 @@ def _places_below(place: str, keys: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def is_envelope(place: str) -> bool:
-    """Whether an array at this place is a batch, whose elements are the answers to as many questions."""
+    """Whether an array at this place is a batch: each element answers one row of the request."""
     return place == "" or place in ENVELOPES or (place.startswith("/outputs/") and place.count("/") == 2)
 
 
 def extract(value: Any, pointer: str) -> list[Any]:
-    """What stands at a place: one value, or one for each element that a `*` stands for. Absent ones are left out."""
+    """The values at a place: one, or one for each element if the place has a `*`. Absent ones are left out."""
     found = [value]
     for segment in pointer_segments(pointer):
         if segment != "*":
@@ -324,9 +327,9 @@ def extract(value: Any, pointer: str) -> list[Any]:
 
 
 def values_at(value: Any, place: str) -> list[Any]:
-    """The values at a place, with `MISSING` for the elements of an array that do not have it. Empty where none has it.
+    """The values at a place, with `MISSING` for array elements that lack it. Empty if all lack it.
 
-    So the rows of two batches stay beside each other where one of them lacks a member.
+    So the rows of two batches stay in step if one of them lacks a member.
     """
     found = [value]
     for segment in pointer_segments(place):

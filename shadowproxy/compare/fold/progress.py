@@ -1,17 +1,17 @@
-"""A bar for long reading, on a terminal only: bytes read, records a second."""
+"""A progress bar for reading a log, on a terminal only: bytes read, records a second."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from shadowproxy.compare.fold.engines import Progress as Told
+from shadowproxy.compare.fold.engines import Progress as Callback
 from shadowproxy.compare.fold.engines import files_of
 
 
 @contextmanager
-def reading(paths: Sequence[str]) -> Iterator[Told | None]:
-    """What to tell of bytes and records read; None where standard error is no terminal."""
+def reading(paths: Sequence[str]) -> Iterator[Callback | None]:
+    """The function to call with the bytes and records read; None if standard error is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -26,11 +26,11 @@ def reading(paths: Sequence[str]) -> Iterator[Told | None]:
         task = bar.add_task("reading", total=total, rate="")
         records = 0
 
-        def told(size: int, count: int) -> None:
+        def advance(size: int, count: int) -> None:
             nonlocal records
             records += count
             elapsed = bar.tasks[0].elapsed or 0.0
             rate = f"{records / elapsed:,.0f} records/s" if elapsed > 0.5 else ""
             bar.update(task, advance=size, rate=rate)
 
-        yield told
+        yield advance

@@ -1,4 +1,4 @@
-"""How a log is read: by which rules, at which places if they are named, and with which truths."""
+"""How a log is read: the rules, the named places if any, and the truths."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -15,22 +15,22 @@ _MOST_REMEMBERED: Final = 4096
 
 
 class At(NamedTuple):
-    """What the rules say of a place."""
+    """The rules for a place."""
 
     ignored: bool
     tolerance: Tolerance | None
 
 
 FieldPlaces = tuple[str, str]
-"""Where a field stands in live's answers and in the shadow's."""
+"""A field's place in live's answers and in the shadow's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How answers are looked at: by which rules, and with which truths.
+    """How a log is read.
 
-    `fields` names where the answer is, the one to judge by first; without it every place that may hold the answer is
-    counted. `slices` are fields of the request that are counted however many it has.
+    `fields` names where the answer is, the field to judge first; without it every place that may hold the answer is
+    counted. `slices` are fields of the request that are always counted.
     """
 
     rules: Rules
@@ -42,7 +42,7 @@ class Reading:
     named: str = field(init=False, repr=False, compare=False)
     """The fields as one key: a JSON list, empty without any."""
     chosen: dict[tuple[str, ...], tuple[int, ...]] = field(init=False, repr=False, compare=False)
-    """Which of the places of an exchange are counted, by their keys: worked out once for those that have the same."""
+    """Cache: which places of an exchange are counted, by the keys of all its places."""
     _places: dict[str, At] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class Reading:
         object.__setattr__(self, "_places", {})
 
     def at(self, pointer: str) -> At:
-        """What the rules say of a place in the answers."""
+        """The rules for a place in the answers."""
         found = self._places.get(pointer)
         if found is None:
             if len(self._places) >= _MOST_REMEMBERED:

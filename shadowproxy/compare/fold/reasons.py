@@ -1,4 +1,4 @@
-"""Why answers failed: error answers gathered by what they say, with one example each and where they gather."""
+"""Why answers failed: error answers by what they say, with an example and the requests' most frequent values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _MOST_FIELDS: Final = 16
 
 class _Values(Table[WordCounts]):
     INNER = WordCounts
-    LIMIT = _MOST_VALUES + 1  # one more than is shown tells "many" from "just so many"
+    LIMIT = _MOST_VALUES + 1  # one more than is shown: then there are more
 
 
 class _Fields(Table[_Values]):
@@ -31,16 +31,17 @@ class _Example(Sample):
 
 @dataclass(slots=True)
 class Reason(Whole):
-    """Answers that failed for one reason: how many (`n`), one of them by its ID, and the requests' values."""
+    """Answers that failed for one reason: their number (`n`), one request ID, and the requests' values (`asked`, which
+    is its name in a saved summary)."""
 
     counts: WordCounts = field(default_factory=WordCounts)
     example: _Example = field(default_factory=_Example)
     asked: _Fields = field(default_factory=_Fields)
 
-    def add(self, digest: int, id: str, asked: Mapping[str, Sequence[Any]]) -> None:
+    def add(self, digest: int, id: str, fields: Mapping[str, Sequence[Any]]) -> None:
         self.counts["n"] += 1
         self.example.add(digest, id)
-        for place, values in asked.items():
+        for place, values in fields.items():
             if len(values) == 1 and (text := _text_of(values[0])) is not None:
                 self.asked.part(place).part(text)["n"] += 1
 
@@ -53,7 +54,7 @@ class Reasons(Table[Reason]):
 
 
 def _text_of(value: Any) -> str | None:
-    """What a value is counted by; None where it is a number that is not whole, of which there are too many."""
+    """A value as text; None for a number that is not whole: there are too many different ones."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if -(10**9) < value < 10**9 else None
     return text_of(value)

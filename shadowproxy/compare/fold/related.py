@@ -1,8 +1,8 @@
-"""Fingerprints of answers, small enough to keep some of each block of time, by which any two can be told alike.
+"""Fingerprints of answers: small enough to keep some of each block of time, and any two can be compared.
 
-Whether a shadow's answers belong to live's is asked by comparing each with its own and with others'. For that, of each
-block the 64 exchanges with the smallest hash of the ID are kept with the fingerprints of both answers: a choice that
-no order of files changes, and in which neighbours in time are no neighbours.
+A shadow's answers belong to live's if each is more like its own partner than like others. To measure that, the 64
+exchanges of each block with the smallest hash of the ID are kept, with the fingerprints of both answers. The order of
+the files does not change this choice, and neighbours in it are not neighbours in time.
 
 | answer | fingerprint | likeness |
 |---|---|---|
@@ -48,7 +48,7 @@ class Prints(dict[int, dict[int, Print]]):
 
     def __init__(self, kept: Mapping[int, dict[int, Print]] | None = None) -> None:
         super().__init__(kept or {})
-        self._largest: dict[int, int] = {}  # of the blocks that are full; worked out when it is asked for
+        self._largest: dict[int, int] = {}  # of the blocks that are full; worked out on demand
 
     def wants(self, block: int, digest: int) -> bool:
         largest = self._largest.get(block)
@@ -64,7 +64,7 @@ class Prints(dict[int, dict[int, Print]]):
         if kept is None:
             kept = self[block] = {}
         before = kept.get(digest)
-        # Two exchanges of one ID: which of them is kept must not depend on which came first.
+        # Two exchanges with one ID: the log's order must not decide which of them is kept.
         kept[digest] = prints if before is None else min(before, prints)
         if len(kept) > self.KEPT:
             del kept[max(kept)]
@@ -146,7 +146,7 @@ def print_of_numbers(values: Sequence[float]) -> bytes:
 
 
 def projected(values: Sequence[float], axes: int, seed: int) -> list[float]:
-    """Numbers projected to `axes` ones, each the sum of every so manieth with random signs, the same everywhere."""
+    """Numbers projected to `axes` ones: each sums every `axes`-th number with a random sign, the same everywhere."""
     turned = list(map(mul, values, _signs(len(values), seed)))
     return [math.fsum(turned[at::axes]) for at in range(axes)]
 
@@ -165,7 +165,7 @@ def _hash(text: str) -> int:
 
 
 def likeness(kind: FingerprintKind, one: bytes, other: bytes) -> float:
-    """How alike two answers are, from 0 to 1; for embeddings from -1. An absent answer is like none."""
+    """How alike two answers are, from 0 to 1; for embeddings from -1. An absent answer has likeness 0."""
     if not one or not other:
         return 0.0
     if kind == "embedding":
@@ -188,8 +188,8 @@ def _parts(prints: bytes) -> tuple[bytes, ...]:
 class Likenesses:
     """By block, the sums of likeness of answers that belong together and of such as do not, each with its number.
 
-    Those that do not are each answer of live with the shadow's of the next ones by hash, so that every part of the log
-    meets every other. A pair of two blocks is counted in both: whoever leaves out a block leaves it out.
+    Those that do not: each answer of live with the shadow's of the next exchanges by hash, so that every part of the
+    log is compared with every other. A pair from two blocks is counted in both: leaving out either leaves it out.
     """
 
     __slots__ = ("apart", "kept", "total", "true")

@@ -1,7 +1,7 @@
-"""What is asked of a service, by route: the method and the path with what changes from request to request masked.
+"""Routes: a method and a path, in which segments that change from request to request are masked.
 
-`/orders/1234/items` and `/orders/98/items` are one route, `/orders/*/items`. Which routes are judged alone is decided
-when the report is made, from how many requests each has.
+`/orders/1234/items` and `/orders/98/items` are one route, `/orders/*/items`. The report decides from each route's
+number of requests which routes it judges alone.
 """
 
 import re
@@ -18,7 +18,7 @@ FEWEST_PAIRS: Final = 300
 LEAST_SHARE: Final = 0.01
 OTHER: Final = "other routes"
 EARLIER: Final = "*"
-"""The route of what an earlier version counted, which did not tell routes apart."""
+"""The one route in counts of an earlier format, which had no routes."""
 
 _LONGEST_SEGMENT: Final = 24
 _MOST_SEGMENTS: Final = 12
@@ -77,7 +77,7 @@ def route_of(method: str, path: str) -> str:
 
 @lru_cache(maxsize=8192)
 def template(path: str) -> str:
-    """A path with `*` for the segments that are numbers, IDs or tokens; of a very deep one only the first segments."""
+    """A path with `*` for segments that are numbers, IDs or tokens, cut after `_MOST_SEGMENTS` segments."""
     segments = path.split("/")
     shown = ["*" if _changes(segment) else segment for segment in segments[:_MOST_SEGMENTS]]
     return "/".join(shown) + ("/…" if len(segments) > _MOST_SEGMENTS else "")
@@ -86,18 +86,18 @@ def template(path: str) -> str:
 def _changes(segment: str) -> bool:
     if _CHANGES.fullmatch(segment):
         return True
-    # A name of that length has no digits in it, and a token without a digit hardly ever comes.
+    # A name of that length has no digits, and a token without a digit is very rare.
     return (len(segment) > _LONGEST_SEGMENT and any(each.isdigit() for each in segment)) or len(segment) > 64
 
 
 def pooled(routes: Routes) -> Pair:
-    """All routes together. With one route that is this one itself, and nothing is added up."""
+    """All routes together. A single route is returned as it is."""
     pairs = [*routes.values(), *([routes.other] if routes.other else [])]
     return pairs[0] if len(pairs) == 1 else _together(pairs)
 
 
 def _together(pairs: list[Pair]) -> Pair:
-    """The sum of pairs, none of which is changed."""
+    """The sum of pairs. None of them is changed."""
     total = Pair()
     for pair in pairs:
         total.absorb(pair.merged(Pair()))
@@ -107,8 +107,8 @@ def _together(pairs: list[Pair]) -> Pair:
 def judged(routes: Routes) -> list[Route]:
     """The routes, those with most requests first, and which of them are judged.
 
-    A route is judged that has 300 pairs and 1 % of all. What is left over is judged together if it has as much. Where
-    none has, the whole is judged as one: then no route is. So it is where a part was counted without telling routes.
+    A route with 300 pairs and 1 % of all is judged. The others are judged together if they have as many. If no route
+    is judged, the whole is judged as one; so it is if a part was counted without routes.
     """
     counts = {name: pair.pairs.total() for name, pair in routes.items()}
     total = sum(counts.values()) + routes.other.pairs.total()

@@ -1,4 +1,4 @@
-"""The rows of a batch: as many answers to as many questions of one request."""
+"""The rows of a batch: one answer for each row of the request."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -7,7 +7,7 @@ _MOST_VALUES: Final = 64  # of a request that are looked at for its rows
 
 
 def lengths_of(payload: Any) -> set[int]:
-    """How many elements the arrays of a request have: of those that are in no other array, as a batch's rows are."""
+    """The lengths of a request's arrays that are in no other array, as a batch's rows are."""
     found: set[int] = set()
     waiting = [payload]
     for value in waiting:
@@ -19,8 +19,8 @@ def lengths_of(payload: Any) -> set[int]:
 
 
 class Rows:
-    """What befell the rows of one exchange: for each number of rows that some place has, row by row the marks of its
-    places with so many, and those of the exchange. They are put together once a request has as many of something."""
+    """The marks of one exchange's rows: by number of rows, the marks of the places with so many rows, and the marks of
+    the exchange. They are put together row by row on demand, if a field of the request has as many values."""
 
     __slots__ = ("_common", "_places", "_rows")
 
@@ -30,7 +30,7 @@ class Rows:
         self._rows: dict[int, list[tuple[str, ...]]] = {}
 
     def add(self, number: int, marks: Sequence[str] | None) -> None:
-        """A place with so many rows: a mark or "" for each, or None where nothing befell any."""
+        """Add a place with so many rows: a mark or "" for each, or None if no row has a mark."""
         places = self._places.get(number)
         if places is None:
             places = self._places[number] = []
@@ -42,7 +42,7 @@ class Rows:
         self._common = tuple(common)
 
     def get(self, number: int) -> Sequence[tuple[str, ...]] | None:
-        """The marks of each row, where some place has so many."""
+        """The marks of each row, if some place has so many rows."""
         found = self._rows.get(number)
         if found is None:
             places = self._places.get(number)

@@ -1,11 +1,10 @@
-"""Where the two arms part: what befell the answers, by what was asked, for every field of the request with few values.
+"""Where the two arms differ: the marks of the answers by the values of every field of the request with few values.
 
-What befell an exchange is a few words, its marks: that the shadow's answer is gone, that the whole of it differs, that
-it differs at one place. Which of them is looked at is decided when the report is made, so a cell counts them all.
+An exchange has a few marks: the shadow's answer is gone, the whole answer differs, it differs at one place. The report
+decides which mark it shows, so a cell counts them all.
 
 Text and booleans are counted by value up to `MOST_VALUES`, numbers by their first two digits (11, 12, .. 99, 100, 110,
-120 ..): narrow enough to be gathered into ten bins of equal weight afterwards, whoever counted, and whole numbers
-below 100 stay themselves.
+120 ..): narrow enough to be put into ten bins of equal weight afterwards. Whole numbers below 100 stay themselves.
 """
 
 import math
@@ -27,9 +26,9 @@ MOST_MARKS: Final = 120
 """Marks of one cell: four of each of the 24 places that are counted, and those of the exchange."""
 
 GONE: Final = "gone"
-"""Live has an answer and the shadow has none, so that what live says at any place is lost."""
+"""Live has an answer and the shadow has not, so live's values are lost at every place."""
 BACK: Final = "back"
-"""The shadow has an answer where live has none."""
+"""The shadow has an answer and live has not."""
 FAILED: Final = "failed"
 """The shadow failed and live did not."""
 LIVE_FAILED: Final = "live failed"
@@ -46,7 +45,7 @@ _WHOLE: Final = re.compile(r"-?\d{1,9}")
 _DECADES: Final = range(-9, 16)  # numbers below and above fall in the first and last of these
 
 Marks: TypeAlias = tuple[str, ...]
-"""What befell one exchange, or one row of it."""
+"""The marks of one exchange, or of one row of it."""
 
 
 def mark_at(word: str, key: str) -> str:
@@ -56,7 +55,7 @@ def mark_at(word: str, key: str) -> str:
 
 @lru_cache(maxsize=1024)
 def marks_of(words: tuple[str, ...], key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The marks of the words for the rows at one place, or "" where a row has none; and each mark that came once."""
+    """Each row's mark at one place, "" for a row without one; and each different mark once."""
     marks = {word: mark_at(word, key) if word else "" for word in sorted(set(words))}
     return tuple([marks[word] for word in words]), tuple([mark for mark in marks.values() if mark])
 
@@ -69,7 +68,7 @@ def _rank(mark: str) -> tuple[Any, ...]:
 
 
 class Cell(WordCounts):
-    """How many there were (`n`), and how many of them had each mark; of many marks those of the lowest rank."""
+    """The number of exchanges (`n`), and of those with each mark; of too many marks those with the lowest rank."""
 
     def trim(self) -> None:
         """Leave out the marks that are too many. When that is done makes no difference to those that stay."""
@@ -89,11 +88,11 @@ class Cell(WordCounts):
 
 class ByValue(Table[Cell]):
     INNER = Cell
-    LIMIT = MOST_VALUES + 1  # one more than is shown tells "many" from "just so many"
+    LIMIT = MOST_VALUES + 1  # one more than is shown: then there are more
 
 
 class ByMark(Table[Hist]):
-    """By mark, and `n` for all, how many numbers fell in each bin."""
+    """How many numbers fell in each bin, by mark, and for all (`n`)."""
 
     INNER = Hist
     LIMIT = MOST_MARKS
@@ -105,7 +104,7 @@ class ByMark(Table[Hist]):
 
 @dataclass(slots=True)
 class Slice(Whole):
-    """Requests and what befell them by the value of one field; `fractions` counts numbers that are not whole."""
+    """Requests and their marks by the value of one field; `fractions` counts numbers that are not whole."""
 
     values: ByValue = field(default_factory=ByValue)
     numbers: ByMark = field(default_factory=ByMark)
@@ -135,7 +134,7 @@ class Slice(Whole):
             cell.trim()
 
     def count_of_whole(self, text: str) -> int:
-        """How many requests had a whole number; 0 where others were counted with it."""
+        """How many requests had a whole number; 0 if other numbers share its bin."""
         at = digits_of(int(text)) if _WHOLE.fullmatch(text) else None
         if at is None or self.fractions["n"] or whole_edges(at)[0] != whole_edges(at)[1]:
             return 0
@@ -147,10 +146,10 @@ class Slices(Table[Slice]):
     LIMIT = MOST_SLICES
     SHALLOW = True
 
-    def add(self, met: "Met") -> None:
+    def add(self, observed: "Observations") -> None:
         """Count each value with its marks. `trim` is called after the last of them."""
-        marks = list(met.marks)
-        for (place, _, value, which), times in met.counts.items():
+        marks = list(observed.marks)
+        for (place, _, value, which), times in observed.counts.items():
             self.part(place).add(value, marks[which], times)
 
     def trim(self) -> None:
@@ -164,10 +163,10 @@ class ByRow(Protocol):
     def get(self, number: int, /) -> Sequence[Marks] | None: ...
 
 
-class Met:
-    """What was asked and what befell it, each with how often it came, until it is counted.
+class Observations:
+    """Values of requests with their marks, each with its number, that wait to be counted.
 
-    `marks` numbers the marks that came, so that hashing an observation does not hash all its words.
+    `marks` numbers the different marks, so that hashing an observation does not hash all its words.
     """
 
     __slots__ = ("counts", "marks")
@@ -176,17 +175,17 @@ class Met:
         self.counts: dict[tuple[str, type, Any, int], int] = {}
         self.marks: dict[Marks, int] = {}
 
-    def add(self, asked: Mapping[str, Sequence[Any]], marks: Marks, rows: ByRow) -> int:
-        """Note what one exchange is counted under: every field of its request. Gives how many notes that were.
+    def add(self, fields: Mapping[str, Sequence[Any]], marks: Marks, rows: ByRow) -> int:
+        """Note one exchange under every field of its request. Returns how many values that are.
 
-        `asked` has the values of each field, `rows` the marks row by row of the places that have so many rows. A field
+        `fields` has the values of each field, `rows` the marks row by row of the places that have so many rows. A field
         with a single value counts for the whole exchange, one with as many values as there are rows row by row. Others
         (a history, a vector of features) are passed over.
         """
         count = 0
         whole = self._number(marks)
         counts = self.counts
-        for place, values in asked.items():
+        for place, values in fields.items():
             if len(values) == 1:
                 value = values[0]
                 kind = type(value)
@@ -220,7 +219,7 @@ class Met:
 
 
 def text_of(value: Any) -> str | None:
-    """A text, boolean or null as cells are named by it; None for what is neither."""
+    """The name of a cell: a text, boolean or null as text; None for anything else."""
     if isinstance(value, str):
         return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
     if value is None or isinstance(value, bool):
@@ -236,7 +235,7 @@ def leaves(payload: Any) -> dict[str, list[Any]]:
 
 
 def _gather(place: str, value: Any, depth: int, found: dict[str, list[Any]], room: int) -> int:
-    """Put the scalars of a value, the first `room` of them, where they belong; gives what room is left."""
+    """Add the scalars of a value, the first `room` of them, to `found`; returns the room that is left."""
     if isinstance(value, dict):
         if depth < _DEEPEST:
             for key in islice(value, _LEAVES * 2):

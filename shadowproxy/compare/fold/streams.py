@@ -1,4 +1,4 @@
-"""Answers that come as streams: whether they came to their end, and how fast their tokens came."""
+"""Streamed answers: whether they were complete, and how fast their tokens were."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from shadowproxy.record import RecordedLeg
 
 
 def is_stream(answer: RecordedLeg, content: Content | None = None) -> bool:
-    """Whether an answer came as a stream: by its Content-Type, or by its content where that is a model's lines."""
+    """Whether an answer is a stream: by its Content-Type, or because its content is a model's lines."""
     if "event-stream" in field_value(answer.headers, "content-type"):
         return True
     return content is not None and content.stream is not None and content.stream.api != "lines"
@@ -20,9 +20,9 @@ def is_stream(answer: RecordedLeg, content: Content | None = None) -> bool:
 
 @dataclass(slots=True)
 class Streams(Whole):
-    """One arm's streams. `counts` has how many there were (`n`), and how many of them came to their end (`finished`).
+    """One arm's streams. `counts` has their number (`n`), and how many of them are complete (`finished`).
 
-    `rates` has tokens a second, from the first byte of the answer to its last, in bins.
+    `rates` has tokens a second, from the answer's first byte to its last, in bins.
     """
 
     counts: WordCounts = field(default_factory=WordCounts)
@@ -30,10 +30,10 @@ class Streams(Whole):
     rates: Hist = field(default_factory=Hist)
 
     def add(self, answer: RecordedLeg, content: Content | None = None) -> None:
-        """Count an answer if it is a stream. `content` is its content, where that is known already.
+        """Count an answer if it is a stream. `content` is its content if the caller has it already.
 
-        One that the log has only a part of came whole all the same; how many tokens it had cannot be known. One that
-        told of an error did not come to its end, whatever it sent afterwards.
+        A stream of which the log keeps a part is complete, but its number of tokens is not known. A stream with an
+        error event is not complete, whatever it sent afterwards.
         """
         content = content_of(answer) if content is None else content
         if not is_stream(answer, content):

@@ -1,9 +1,8 @@
-"""What live's answers are built of, and what of it a shadow's answer lacks.
+"""The places that live's answers have, and which of them a shadow's answer lacks.
 
-A place is there when it holds something: null and NaN are no value. A place below an array is there when every element
-has it. What live's answers *always* have is known only when all of them were seen; so it is counted how often each
-place is there, and, for each set of places that an answer lacks, how many lack these. Of a lacking place nothing below
-is named: whoever lacks an object lacks its members.
+A place is present if it has a value other than null and NaN. A place below an array is present if every element has
+it. What live's answers *always* have is known only at the end; so each place is counted, and so is each set of places
+that an answer lacks. For a lacking object only its own place is named, not its members'.
 """
 
 import math
@@ -18,41 +17,41 @@ from shadowproxy.compare.fold.tables import Table
 from shadowproxy.compare.judge.rules import PlaceRules, Rules, member_place
 
 MOST_PLACES: Final = 200
-"""Places of one answer that are looked at, the first of its document."""
+"""Places of one answer that are counted, in the order of its document."""
 
 _MOST_LACKING: Final = 16  # places that one exchange's key names
 _ELEMENTS: Final = 200  # of one array
 _DEEPEST: Final = 12
 _LONGEST_KEY: Final = 200
 _FULL: Final = frozenset({str, int, bool, float})
-"""Types of which a value holds something, if it is not NaN, and has nothing below it."""
+"""Types whose values are present, unless NaN, and have no places below."""
 
 Shape: TypeAlias = tuple[Any, ...]
-"""What an answer has, for counting equal ones at once: of an object its keys, each alone or in a tuple with the shape
-below it; of an array None and, where there is one, the shape that all its elements have."""
+"""The places of an answer, for counting equal ones at once: an object's keys, each alone or in a tuple with the shape
+below it; for an array, None and the shape that all its elements have, if any."""
 
 
 class Lacking(Table[Series]):
-    """Exchanges by the places that the shadow's answer lacks, by block: a JSON list, what is named first first."""
+    """Exchanges by the places that the shadow's answer lacks (a JSON list, sorted), by block."""
 
     INNER = Series
     LIMIT = 256
 
 
 class PresentAt(Table[WordCounts]):
-    """How many of live's answers have something at a place."""
+    """How many of live's answers have a place."""
 
     INNER = WordCounts
     SHALLOW = True
 
 
 def has_structure(value: Any) -> bool:
-    """Whether an answer is built of parts."""
+    """Whether an answer is an object or an array."""
     return isinstance(value, dict | list)
 
 
 def shape_of(value: Any, *, exact: bool = False) -> Shape:
-    """The shape of an answer; of a large one that of its first `MOST_PLACES` places. `exact`: it has no NaN in it."""
+    """The shape of an answer's first `MOST_PLACES` places. `exact`: it contains no NaN."""
     return _shape(value, 0, [MOST_PLACES], exact)
 
 
@@ -88,7 +87,7 @@ def _shape(value: Any, depth: int, room: list[int], exact: bool) -> Shape:
             left = room[0]
             common: Shape | None = None
             for each in elements:
-                inner = [left]  # elements share their places, and so what room these take
+                inner = [left]  # elements share their places, and so the room for these
                 shape = _shape(each, depth + 1, inner, exact)
                 room[0] = min(room[0], inner[0])
                 common = shape if common is None or common == shape else _common(common, shape)
@@ -97,7 +96,7 @@ def _shape(value: Any, depth: int, room: list[int], exact: bool) -> Shape:
 
 
 def _row_of(elements: list[Any]) -> Shape | None:
-    """The shape of rows that all have the same members, with a value each: as in nearly every batch."""
+    """The shape of rows with the same members, all present, as in nearly every batch; else None."""
     first = elements[0]
     if type(first) is not dict or not first:
         return None
@@ -109,7 +108,7 @@ def _row_of(elements: list[Any]) -> Shape | None:
 
 
 def _full(elements: list[Any], exact: bool) -> bool:
-    """Whether every element of an array holds something."""
+    """Whether every element of an array is present."""
     kinds = set(map(type, elements))
     if type(None) in kinds:
         return False
@@ -121,7 +120,7 @@ def _full(elements: list[Any], exact: bool) -> bool:
 
 
 def _common(one: Shape, other: Shape) -> Shape:
-    """What both shapes have."""
+    """The shape that both have in common."""
     if not one or not other or (one[0] is None) != (other[0] is None):
         return ()
     if one[0] is None:
@@ -170,7 +169,7 @@ def _nothing(value: Any) -> bool:
 
 
 def lacking(live: Any, shadow: Any, rules: Rules) -> tuple[str, ...]:
-    """The places at which live's answer holds something and the shadow's holds nothing, or another JSON type."""
+    """The places that live's answer has and the shadow's lacks, or has with another JSON type."""
     found: dict[str, None] = {}
     _lack("", live, shadow, rules.root, 0, found)
     return tuple(found)
@@ -187,7 +186,7 @@ def _lack(pointer: str, live: Any, shadow: Any, place: PlaceRules, depth: int, f
             beside = shadow.get(key)
             kind = type(member)
             if kind is type(beside) and kind is not dict and kind is not list and kind is not float:
-                continue  # the same type, and no number that could be none
+                continue  # the same type, and not NaN
             _lack(member_place(pointer, key[:_LONGEST_KEY]), member, beside, place.member(key), depth + 1, found)
     elif isinstance(live, list):
         below = f"{pointer}/*"
@@ -197,7 +196,7 @@ def _lack(pointer: str, live: Any, shadow: Any, place: PlaceRules, depth: int, f
             return
         each = place.each()
         last = len(live) - 1
-        # Rows may differ in number: each of the shadow's is held to live's of the same number, or to the last.
+        # Each of the shadow's rows is compared with live's at the same position, or with live's last.
         for at, element in enumerate(shadow[:_ELEMENTS]):
             if last >= 0:
                 _lack(below, live[min(at, last)], element, each, depth + 1, found)
@@ -222,5 +221,5 @@ def places_of_lacking(key: str) -> list[str]:
 
 
 def always_there(present: PresentAt, of: int, aside: Collection[str]) -> set[str]:
-    """The places that all of live's answers had, but for those that are noise."""
+    """The places that all of live's answers have, without those that are noise."""
     return {place for place, tally in present.items() if tally["n"] == of and place not in aside}

@@ -1,8 +1,7 @@
 """A log folded into counts that add up: the same from one file or a thousand, on one machine or many, in any order.
 
-`summarise` reads records once and keeps a bounded amount of what they say; `merge` adds two summaries exactly, with
-`Summary()` as its zero, and `absorb` does it in place; `save` and `load` write one down. Everything the report prints
-is computed from a summary.
+`summarise` reads records once, in bounded memory; `merge` adds two summaries exactly, with `Summary()` as its zero, and
+`absorb` does it in place; `save` and `load` write and read one. Everything in a report is computed from a summary.
 
 Counts that need an interval are kept by block of time: an eighth of a second wide at first, and while there are more
 than `MOST_BLOCKS` of them, neighbours are merged and the width doubles.
@@ -17,9 +16,9 @@ from typing import Any, Final, Self
 import orjson
 
 from shadowproxy.compare.fold.counts import Series, WordCounts
-from shadowproxy.compare.fold.earlier import EARLIER_FORMAT, pair_of_1
+from shadowproxy.compare.fold.earlier import EARLIER_FORMAT, pair_of_format_1
 from shadowproxy.compare.fold.outcomes import status_of
-from shadowproxy.compare.fold.places import Look
+from shadowproxy.compare.fold.places import PlaceValues
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.routes import EARLIER, Routes, RoutesBuilder, route_of
 from shadowproxy.compare.fold.samples import DistinctIds, hashed
@@ -29,22 +28,22 @@ from shadowproxy.record import Record
 
 MOST_BLOCKS: Final = 64
 NARROWEST: Final = 125
-"""Milliseconds of the first blocks: so short a log as a demonstration's still has enough of them."""
+"""Milliseconds of the first blocks: short enough that a demonstration's log has enough blocks."""
 
 FORMAT: Final = 2
-"""The version of a saved summary. One of format 1 is read for what it counted; of others none is guessed at."""
+"""The version of a saved summary. Format 1 is read as far as it counted the same; others are rejected."""
 
 _SEAL: Final = "digest"
 _PARTS: Final = ("blocks", "ids", "records", "live_outcomes", "live_statuses", "unreadable")
 
 
-Keep = Callable[[Record, int, str, str, Sequence[Look]], None]
+Keep = Callable[[Record, int, str, str, Sequence[PlaceValues]], None]
 """Called with a pair's record, its time in microseconds, its shadow and route, and the answers at the counted
 places."""
 
 
 class SummaryError(Exception):
-    """A saved summary that cannot be read, or not be added to another. The text is one line."""
+    """A saved summary that cannot be read or added up. The text is one line."""
 
 
 @dataclass(slots=True)
@@ -131,9 +130,9 @@ class Summary:
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        """Raises SummaryError for what is no summary of this version or the one before."""
+        """Raises SummaryError for anything but a whole summary of format 1 or 2."""
         if not _is_known(raw):
-            raise SummaryError(f"not a summary of format {FORMAT}, nor of format {EARLIER_FORMAT}")
+            raise SummaryError(f"not a summary of format {FORMAT} or {EARLIER_FORMAT}")
         try:
             summary = cls(width=int(raw["width"]), first=raw["first"], last=raw["last"])
             doubled, rest = divmod(summary.width, NARROWEST)
@@ -145,7 +144,9 @@ class Summary:
             if raw["shadowproxy_summary"] == FORMAT:
                 summary.shadows = {name: Routes.from_json(counted) for name, counted in raw["shadows"].items()}
             else:
-                summary.shadows = {name: Routes({EARLIER: pair_of_1(pair)}) for name, pair in raw["shadows"].items()}
+                summary.shadows = {
+                    name: Routes({EARLIER: pair_of_format_1(pair)}) for name, pair in raw["shadows"].items()
+                }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SummaryError(f"not a whole summary: {error!s:.80}") from error
         return summary
@@ -205,8 +206,7 @@ class SummaryBuilder:
 def summarise(
     records: Iterable[Record], rules: Rules | Reading, *, shadow: str | None = None, keep: Keep | None = None
 ) -> Summary:
-    """Fold records into a summary, in one pass and bounded memory. `keep` is given the pairs' answers as they are
-    counted."""
+    """Fold records into a summary, in one pass and bounded memory. `keep` is called for each pair."""
     reading = Reading(rules) if isinstance(rules, Rules) else rules
     builder = SummaryBuilder(labels=reading.truths.supplied)
     for record in records:
@@ -237,16 +237,16 @@ def merge(one: Summary, other: Summary) -> Summary:
 
 
 def save(summary: Summary) -> bytes:
-    """One line of JSON, sealed with a digest of what it says."""
+    """One line of JSON, with a digest of its content."""
     whole = summary.to_json()
     return orjson.dumps(whole | {_SEAL: _digest(whole)}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def load(raw: bytes) -> Summary:
-    """The summary that `save` wrote. Raises SummaryError, also where it was changed since in what it says.
+    """The summary that `save` wrote. Raises SummaryError, also if its content was changed since.
 
-    Counts that were edited can contradict each other in more ways than could be looked for one by one, and a verdict
-    must not rest on them: hence the seal. White space and the order of keys may change.
+    Edited counts can contradict each other in too many ways to check, and a verdict must not rest on them: hence the
+    digest. White space and the order of keys may change.
     """
     try:
         whole = orjson.loads(raw)
@@ -255,12 +255,12 @@ def load(raw: bytes) -> Summary:
     if _is_known(whole):
         seal = whole.pop(_SEAL, None)
         if seal != _digest(whole):
-            raise SummaryError("not a whole summary: it was changed since it was saved; save it again from its log")
+            raise SummaryError("not a whole summary: it was changed after it was saved; save it again from its log")
     return Summary.from_json(whole)
 
 
 def seal_of(raw: bytes) -> str:
-    """The digest in a saved summary, which was loaded: it names this summary and no other."""
+    """The digest in a saved summary that was loaded. It identifies this summary."""
     return str(orjson.loads(raw)[_SEAL])
 
 
@@ -269,7 +269,7 @@ def _digest(whole: dict[str, Any]) -> str:
 
 
 def micros(at: str) -> int:
-    """Microseconds since the epoch of an ISO 8601 time. Raises ValueError where it is none or lacks its offset."""
+    """Microseconds since the epoch of an ISO 8601 time. Raises ValueError if it is not one, or has no offset."""
     moment = datetime.fromisoformat(at)
     if moment.tzinfo is None:
         raise ValueError("a time without its offset from UTC")

@@ -1,4 +1,4 @@
-"""What was right, learnt after the answers were given, and to which of them it belongs."""
+"""What was right, known after the answers were given, and the requests that it belongs to."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Label: TypeAlias = str | int | float | bool
 class Truth:
     """What was right for one request: a label for each row of its answer, or one; None for a row not yet known.
 
-    `at` is when it became known, in microseconds since the epoch, where that is told.
+    `at` is when it became known, in microseconds since the epoch, if that is given.
     """
 
     labels: tuple[Label | None, ...]
@@ -45,7 +45,7 @@ NONE = Truths()
 
 
 def key_at(record: Record, place: str) -> str | None:
-    """What stands at a place of the request's JSON, as labels are joined by it."""
+    """The value at a place of the request's JSON, as a key for labels."""
     body = record.request.body
     value: Any = body.value if body.kind == "json" and not body.truncated else None
     for segment in pointer_segments(place):
@@ -59,7 +59,7 @@ def key_at(record: Record, place: str) -> str | None:
 
 
 def label_key(value: Any) -> str | None:
-    """What a request is joined by, as text: the number 17 in a request is the text 17 in a CSV file."""
+    """A value as a key for labels: the number 17 in a request is the text 17 in a CSV file."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""One value of an answer: what form it has, what is the same as it, and how like another it is."""
+"""One value of an answer: its form, its class, and its likeness to another value."""
 
 import json
 import math
@@ -35,7 +35,7 @@ one form; `token` is a text that looks like an ID and `volatile` one that looks 
 
 
 class Missing:
-    """Stands for what an element of an array does not have and others beside it do."""
+    """Stands for a member that an element of an array lacks and other elements have."""
 
     def __repr__(self) -> str:
         return "missing"
@@ -58,7 +58,7 @@ WHOLE_FORMS: Final = frozenset({"vector", "numbers", "ranking"})
 ABSENT: Final = "absent"
 FEWER: Final = "fewer rows"
 EXTRA: Final = "more rows"
-"""Live's form where the shadow has rows beyond live's last: nobody asked for them, so nothing is gained by them."""
+"""Live's form where the shadow has rows beyond live's last: they answer no question, so nothing is gained."""
 FAILED: Final = "failed"
 
 FAMILIES: Final[Mapping[str, str]] = {
@@ -77,7 +77,7 @@ FAMILIES: Final[Mapping[str, str]] = {
 CLASS_LIKE: Final = frozenset({"boolean", "whole", "text", "token", "vector", "ranking"})
 """Forms that classes come in."""
 
-_SLACK: Final = 1e-6  # by which a share may leave [0, 1]: what a sum of single-precision floats does
+_SLACK: Final = 1e-6  # by which a share may leave [0, 1], as sums of single-precision floats do
 _OFF_ONE: Final = 0.02  # by which the shares of a vector may miss 1 in sum
 _LARGEST_VECTOR: Final = 10_000
 _REMEMBERED: Final = 3000  # characters of two texts together
@@ -91,7 +91,7 @@ _ID_NAMES: Final = ("id", "item_id", "doc_id", "document_id", "product_id", "ite
 
 def form_of(value: Any) -> Form:
     """The form of a JSON value."""
-    if isinstance(value, float):  # asked first, as the most frequent
+    if isinstance(value, float):  # first, as the most frequent
         return _float_form(value)
     if isinstance(value, str):
         return _text_form(value)
@@ -161,13 +161,13 @@ def vector_of(value: Any) -> Vector | None:
 
 
 def sums_to_one(vector: Vector) -> bool:
-    """Whether shares are those of classes of which one holds."""
+    """Whether these are the shares of classes that exclude each other."""
     return abs(sum(vector.values(), 0.0) - 1) <= _OFF_ONE
 
 
 @lru_cache(maxsize=4096)
 def _names_a_quantity(name: str) -> bool:
-    """Whether a name is that of one number beside others, and no class's."""
+    """Whether a name is that of a quantity, not of a class."""
     return _QUANTITY.search(name) is not None
 
 
@@ -198,7 +198,7 @@ def ranking_of(value: Any) -> list[str] | None:
 
 
 def top_of(vector: Vector) -> str:
-    """The class of the largest share; of equals the first."""
+    """The class of the largest share; the first if several are equal."""
     return max(vector, key=vector.__getitem__)
 
 
@@ -238,8 +238,8 @@ def words_of(text: str) -> list[str]:
 
 
 def texts_alike(one: str, other: str) -> tuple[bool, float]:
-    """Whether two texts have the same words, and any; and their F1 by words. Of short texts the last are remembered,
-    as it is asked when they come and when they are counted."""
+    """Whether two texts have the same words, at least one; and their F1 by words. Short texts are cached, as each pair
+    is compared twice: when it is added and when it is counted."""
     if len(one) + len(other) > _REMEMBERED:
         return _alike(one, other)
     return _short_alike(one, other)
@@ -323,8 +323,8 @@ _TRUE: Final = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
 def plain(value: Any) -> str:
-    """An answer or a label as they are compared, for a CSV file gives all as text: `true` is "True" and "1", 3 is "3"
-    and "3.0"."""
+    """An answer or a label as text, to be compared: a CSV file has only texts. `true` is "True" and "1", 3 is "3" and
+    "3.0"."""
     if isinstance(value, bool):
         return str(int(value))
     text = str(value).strip().lower()
@@ -349,10 +349,9 @@ _NUMBERS: Final = frozenset({int, float})
 
 
 def gap_of(live: Any, shadow: Any) -> float | None:
-    """How far two numbers lie apart, or None where that is no number.
+    """How far two numbers lie apart; None if that is not a finite number.
 
-    By their types, not by `isinstance`: what mypy takes for a float is a C double where it is compiled, and an integer
-    of 400 digits is none.
+    By their types, not by `isinstance`: compiled, a float is a C double, and an integer of 400 digits does not fit.
     """
     if type(live) not in _NUMBERS or type(shadow) not in _NUMBERS:
         return None

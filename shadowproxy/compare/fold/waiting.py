@@ -13,7 +13,7 @@ from shadowproxy.compare.fold.outcomes import ending_of
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_tables import LOWEST_RANK
 from shadowproxy.compare.fold.samples import hashed
-from shadowproxy.compare.fold.slices import Met
+from shadowproxy.compare.fold.slices import Observations
 from shadowproxy.compare.fold.structure import Shape, lacking_key, places_in
 from shadowproxy.compare.fold.values import gap_of
 from shadowproxy.compare.judge.diff import Where, loggable
@@ -50,10 +50,10 @@ class Waiting:
     ended: how many exchanges ended this way. timed: by block, and by whether the shadow was too late. found: by block,
     how many exchanges differ at these places, so often at each. differing: by place, the values that differ, live's and
     the shadow's. built: by block, how many of live's answers have this shape. lacking: by block, how many answers lack
-    these places. met: the requests' values, and what befell them. `size` is how many values wait.
+    these places. observed: the requests' values with the marks of their exchanges. `size` is how many values wait.
     """
 
-    __slots__ = ("built", "differing", "ended", "found", "lacking", "met", "met_named", "size", "timed")
+    __slots__ = ("built", "differing", "ended", "found", "lacking", "observed", "observed_named", "size", "timed")
 
     def __init__(self) -> None:
         self.ended: dict[Ended, int] = {}
@@ -62,8 +62,8 @@ class Waiting:
         self.differing: dict[str, tuple[list[Any], list[Any]]] = {}
         self.built: dict[tuple[int, Shape], int] = {}
         self.lacking: dict[tuple[int, tuple[str, ...]], int] = {}
-        self.met = Met()
-        self.met_named = Met()
+        self.observed = Observations()
+        self.observed_named = Observations()
         self.size = 0
 
     def add_ended(self, ended: Ended) -> None:
@@ -93,8 +93,8 @@ class Waiting:
                 pair.present.part(place)["n"] += times
         for (block, places), times in self.lacking.items():
             pair.lacking.part(lacking_key(places))[block] += times
-        pair.slices.add(self.met)
-        pair.named_slices.add(self.met_named)
+        pair.slices.add(self.observed)
+        pair.named_slices.add(self.observed_named)
 
 
 def _count_ended(
@@ -196,7 +196,8 @@ def _count_gaps(pair: Pair, path: str, live: list[Any], shadow: list[Any]) -> No
 
 
 def _number_pairs(live: list[Any], shadow: list[Any]) -> Iterable[tuple[tuple[Any, Any], int]]:
-    """Pairs of values with how often they came; only of floats, of which no other is equal to one."""
+    """Pairs of values with their number. Only floats are counted together: other equal values may be written
+    differently."""
     if set(map(type, live)) == {float} == set(map(type, shadow)):
         return Counter(zip(live, shadow, strict=True)).items()
     return ((pair, 1) for pair in zip(live, shadow, strict=True))
