@@ -100,6 +100,7 @@ class Scene:
         self._ends: list[asyncio.Future[None]] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.connection = CallerConnection(self, set(), self.tasks, limits=LIMITS, repeats=Repeats())
+        assert repr(self.connection) == "<CallerConnection not connected, 0 bytes unread>"
         self.wire = Wire(self.connection)
         self.connection.connection_made(self.wire)
 

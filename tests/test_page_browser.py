@@ -150,7 +150,7 @@ async def test_a_shadow_paused_on_the_page_is_asked_no_more(proxy: StartProxy, b
         await browser.evaluate(f"{CARD}.querySelector('button[aria-label=\"Pause a\"]').focus()")
         await browser.press("Enter", 13, "\r")
         await browser.wait(shows("PAUSED", CARD))
-        await browser.wait(shows("a is paused.", "document.querySelector('#said')"))
+        await browser.wait(shows("a is paused.", "document.querySelector('#message')"))
         shadows = (await told(running, "shadows"))["shadows"]
         assert (shadows["a"]["paused"], shadows["b"]["paused"]) == (True, False)
         await post(running)
@@ -266,7 +266,7 @@ async def test_the_token_is_asked_for_and_stays_in_the_tab(proxy: StartProxy, br
         await browser.wait("document.querySelector('#ask')?.open")
         await browser.type("the-wrong-one")
         await browser.press("Enter", 13, "\r")
-        await browser.wait(shows("is not Bearer and the configured admin_token", "document.querySelector('#why')"))
+        await browser.wait(shows("must be Bearer and the configured admin_token", "document.querySelector('#why')"))
         assert await browser.evaluate("document.querySelector('#main').hidden")
         await browser.type("the-right-one-of-them")
         await browser.press("Enter", 13, "\r")
@@ -372,7 +372,7 @@ async def test_it_says_why_nothing_is_compared(proxy: StartProxy, browser: Brows
         await opened(browser, running)
         assert await browser.evaluate(shows("No answer was compared in the last 5 min.", CARD))
         await post(running)
-        await browser.wait(shows("with compare.online: false none is", CARD))
+        await browser.wait(shows("with compare.online: false, nothing is compared", CARD))
 
 
 async def test_a_reload_is_seen_whether_it_was_taken_or_refused(tmp_path: Path, browser: Browser) -> None:

@@ -63,7 +63,10 @@ class CallerConnection(asyncio.Protocol):
 
     `connections` has those that are open, `tasks` those that answer a request, of the server that it belongs to.
     `repeats` is for all of its connections together; `error_form` is how a message that is not HTTP is answered.
+    `link` is there from `connection_made` on.
     """
+
+    link: Link
 
     def __init__(
         self,
@@ -75,11 +78,12 @@ class CallerConnection(asyncio.Protocol):
         repeats: Repeats,
         error_form: ErrorForm = error_response,
     ) -> None:
-        self.link = Link(limits, repeats, expire=self._expired, complete=self._response_complete)
-        self.since = self.link.loop.time()
+        self.since = asyncio.get_running_loop().time()
         self._app = app
         self._connections = connections
         self._tasks = tasks
+        self._limits = limits
+        self._repeats = repeats
         self._error_form = error_form
         self._buffer = b""
         self._call: Call | None = None  # from the state REQUEST on, until the next request
@@ -88,18 +92,22 @@ class CallerConnection(asyncio.Protocol):
         self._unsent = 0  # bytes, when last looked at while the connection closes
 
     def __repr__(self) -> str:
-        return f"<CallerConnection {self.link.state}, {len(self._buffer)} bytes unread>"
+        state = self.link.state if hasattr(self, "link") else "not connected"
+        return f"<CallerConnection {state}, {len(self._buffer)} bytes unread>"
 
     # The server and the transport call these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        link, limits = self.link, self.link.limits
-        link.transport = cast(asyncio.Transport, transport)
-        link.transport.set_write_buffer_limits(high=HIGH_WATER)
-        peer = transport.get_extra_info("peername")
-        link.client = peer if isinstance(peer, tuple) else None  # a Unix socket's is a path, or bytes without one
+        limits = self._limits
+        self.link = Link(
+            cast(asyncio.Transport, transport),
+            limits,
+            self._repeats,
+            expire=self._expired,
+            complete=self._response_complete,
+        )
         self._connections.add(self)
-        link.deadline.set(limits.idle_timeout)
+        self.link.deadline.set(limits.idle_timeout)
         if limits.connections is not None and len(self._connections) > limits.connections:
             self._make_room(limits.connections)
 

@@ -68,8 +68,8 @@ class Limits:
 class Link:
     """State, deadline and flow control of one connection.
 
-    `expire` is called when a deadline passes, `complete` when a call has written its response to the end. `transport`
-    is there from `CallerConnection.connection_made` on.
+    `expire` is called when a deadline passes, `complete` when a call has written its response to the end. `client` is
+    the caller's address and port; None where it has none, as on a Unix socket.
     """
 
     __slots__ = (
@@ -88,16 +88,24 @@ class Link:
     )
 
     def __init__(
-        self, limits: Limits, repeats: Repeats, *, expire: Callable[[], None], complete: Callable[[], None]
+        self,
+        transport: asyncio.Transport,
+        limits: Limits,
+        repeats: Repeats,
+        *,
+        expire: Callable[[], None],
+        complete: Callable[[], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.transport = transport
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        self.client: Any = peer if isinstance(peer, tuple) else None  # a Unix socket's is a path, or bytes without one
         self.limits = limits
         self.repeats = repeats
         self.complete = complete
         self.deadline = Deadline(self.loop, expire)
         self.state = State.IDLE
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # see above
-        self.client: Any = None
         self.stopping = False  # the server accepts no more: each response says that the connection ends
         self.writable: asyncio.Future[None] | None = None  # there while the transport holds HIGH_WATER bytes
         # The two reasons why reading is paused:

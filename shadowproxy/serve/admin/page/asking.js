@@ -1,16 +1,16 @@
-// Asking the sidecar, with the token where it needs one.
+// Requests to the sidecar, with the token where it needs one.
 
-class Refused extends Error {
+class RequestError extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;
   }
 }
 
-let token = remembered();
+let token = storedToken();
 
 /** The token of this tab, where the browser lets a page keep one. */
-function remembered() {
+function storedToken() {
   try {
     return sessionStorage.getItem("admin_token") ?? "";
   } catch {
@@ -18,15 +18,15 @@ function remembered() {
   }
 }
 
-/** What can be done about the token now: its button's words, or nothing. */
-function offerKey(words) {
+/** Show the token's button with these words, or hide it. */
+function showTokenButton(words) {
   $("key").hidden = !words;
   put($("key"), words || "Give the token");
 }
 
-function remember(given) {
+function storeToken(given) {
   token = given;
-  offerKey(given ? "Forget the token" : "");
+  showTokenButton(given ? "Forget the token" : "");
   $("open").hidden = given !== ""; // a link cannot send the token
   try {
     if (given) sessionStorage.setItem("admin_token", given);
@@ -36,8 +36,8 @@ function remember(given) {
   }
 }
 
-/** One request to where the page came from. Raises Refused with what the answer says, or what the browser raises. */
-async function ask(method, path, { body, signal } = {}) {
+/** One request to the sidecar. Raises RequestError with the detail of an error response, or what the browser raises. */
+async function request(method, path, { body, signal } = {}) {
   const headers = {};
   if (method !== "GET") headers["X-Shadowproxy-Admin"] = "1";
   if (token) headers.Authorization = `Bearer ${token}`;
@@ -45,28 +45,28 @@ async function ask(method, path, { body, signal } = {}) {
   const options = { method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error" };
   const response = await fetch(path, body ? { ...options, body: JSON.stringify(body) } : options);
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({}));
-  throw new Refused(response.status, said.error?.detail ?? `the sidecar answered ${response.status}`);
+  const failure = await response.json().catch(() => ({}));
+  throw new RequestError(response.status, failure.error?.detail ?? `the sidecar answered ${response.status}`);
 }
 
-/** Whether the answer was that the token is missing or wrong; by a name that the sidecar does not know it is needed. */
+/** Whether a token would help: it is missing, wrong, or needed as the sidecar does not know the name it was opened by. */
 const needsToken = (error) => error.status === 401 || error.status === 421;
 
-/** `ask`, and where the answer is that a token is needed, ask for one and try again. */
-async function asked(...request) {
+/** Like `request`; where a token is needed, ask the operator for one and try again. */
+async function requestWithToken(...parameters) {
   for (;;) {
     try {
-      return await ask(...request);
+      return await request(...parameters);
     } catch (error) {
-      if (!needsToken(error) || !(await given(error.message))) throw error;
+      if (!needsToken(error) || !(await askForToken(error.message))) throw error;
     }
   }
 }
 
 let asking = null;
 
-/** Ask for the token; several that need it share one question. Resolves to whether it was given. */
-function given(why) {
+/** Ask the operator for the token, once for all requests that need it. Resolves to whether it was given. */
+function askForToken(why) {
   asking ??= new Promise((resolve) => {
     put($("why"), why);
     $("token").value = "";
@@ -75,7 +75,7 @@ function given(why) {
       "close",
       () => {
         const use = $("ask").returnValue === "give" && $("token").value !== "";
-        if (use) remember($("token").value);
+        if (use) storeToken($("token").value);
         $("token").value = "";
         asking = null;
         resolve(use);
@@ -87,21 +87,21 @@ function given(why) {
   return asking;
 }
 
-function say(text, failed = false) {
-  put($("said"), text);
-  name($("said"), failed ? "line fail" : "line");
+function showMessage(text, failed = false) {
+  put($("message"), text);
+  name($("message"), failed ? "line fail" : "line");
 }
 
-/** Do what a person asked for, with its button off meanwhile, and say what came of it. */
+/** Do what the operator asked for, with its button off meanwhile, and show the result. */
 async function act(button, done, method, path, body) {
   button.disabled = true;
   try {
-    await asked(method, path, { body });
+    await requestWithToken(method, path, { body });
   } catch (error) {
-    return say(`Not done: ${error.message}`, true);
+    return showMessage(`Not done: ${error.message}`, true);
   } finally {
     button.disabled = false;
   }
-  say(done);
-  show(await (await ask("GET", "overview")).json()); // the next event would say it too, a second later
+  showMessage(done);
+  show(await (await request("GET", "overview")).json()); // or it would show only with the next event, a second later
 }

@@ -6,23 +6,23 @@ const LONGEST_BODY = 20000; // characters of a body that are laid out
 
 let seen = -1; // mismatches counted when the list was last loaded
 let earliest = 0; // when it may be loaded again
-let loads = 0; // that were begun: of two under way, the last one counts
+let loads = 0; // how many were begun: if two are under way, the later one counts
 
-const mismatches = (told) => told.shadows.reduce((sum, shadow) => sum + (shadow.verdicts.mismatch ?? 0), 0);
+const mismatches = (overview) => overview.shadows.reduce((sum, shadow) => sum + (shadow.verdicts.mismatch ?? 0), 0);
 
-/** JSON with its numbers as they were sent, 1.10 and all, where the browser can keep them. */
+/** JSON with its numbers as they were sent, such as 1.10, where the browser can keep them. */
 function parsed(text) {
   const exact = (value, source) => (source && JSON.rawJSON && String(value) !== source ? JSON.rawJSON(source) : value);
   return JSON.parse(text, (_, value, context) => (typeof value === "number" ? exact(value, context?.source) : value));
 }
 
-/** What one side of a difference says. A log that leaves bodies out names the place alone. */
+/** One side's value of a difference. A log without bodies has only its place. */
 function word(each, arm, longest) {
   if (each.kind === (arm === "live" ? "extra" : "missing")) return "absent";
   return arm in each ? cut(visible(JSON.stringify(each[arm])), longest) : "not in the log";
 }
 
-/** What of a body is in the log, laid out. */
+/** The part of a body that is in the log, laid out. */
 function bodyOf(leg) {
   let text;
   if ("body" in leg) text = JSON.stringify(leg.body, null, 2);
@@ -31,13 +31,13 @@ function bodyOf(leg) {
   else if (leg.body_redacted) return `Withheld: ${leg.body_redacted}`;
   else if (leg.body_bytes) return `${count(leg.body_bytes)} bytes, not in the log`;
   else return "No body";
-  if (text.length > LONGEST_BODY) text = `${cut(text, LONGEST_BODY)}\n(longer: shadowproxy show has it whole)`;
+  if (text.length > LONGEST_BODY) text = `${cut(text, LONGEST_BODY)}\n(longer: shadowproxy show has all of it)`;
   return leg.body_truncated ? `${text}\n(cut: it has ${count(leg.body_bytes)} bytes)` : text;
 }
 
 function side(title, leg) {
-  const told = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms`;
-  return h("div", {}, h("h3", {}, title), h("p", { class: "soft" }, told), h("pre", { tabindex: "0" }, bodyOf(leg)));
+  const result = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms`;
+  return h("div", {}, h("h3", {}, title), h("p", { class: "soft" }, result), h("pre", { tabindex: "0" }, bodyOf(leg)));
 }
 
 const cut = (text, longest) => (text.length <= longest ? text : `${text.slice(0, longest - 1)}…`);
@@ -66,7 +66,7 @@ function inShort(leg) {
   return `${place}: live ${word(first, "live", 40)}, shadow ${word(first, "shadow", 40)}`;
 }
 
-/** One record and one shadow of it, as a line that opens. What is inside is made when it first does. */
+/** One record and one of its shadows, as a line that opens. Its content is built when it first opens. */
 function difference(record, shadow) {
   const leg = record.shadows[shadow];
   const { method, path, query } = record.request;
@@ -88,7 +88,7 @@ function difference(record, shadow) {
   return h("li", {}, details);
 }
 
-/** Whether somebody reads the list: what is read must not move. */
+/** Whether somebody reads the list: it must not move then. */
 function reading() {
   const list = $("differences");
   return list.querySelector("details[open]") !== null || list.contains(document.activeElement);
@@ -102,7 +102,7 @@ async function loadDifferences(counted) {
   try {
     const which = $("which").value;
     const only = which ? `&shadow=${encodeURIComponent(which)}` : "";
-    const text = await (await ask("GET", `exchanges?verdict=mismatch&limit=${SHOWN}${only}`)).text();
+    const text = await (await request("GET", `exchanges?verdict=mismatch&limit=${SHOWN}${only}`)).text();
     if (own !== loads) return;
     const records = parsed(text).exchanges;
     const found = records.flatMap((record) =>
@@ -113,18 +113,18 @@ async function loadDifferences(counted) {
     $("differences").replaceChildren(...found.slice(0, SHOWN));
     $("newer").disabled = true;
     seen = counted;
-    const some = "The latest first. shadowproxy show LOG ID shows one whole.";
-    put($("nothing"), found.length ? some : "None seen yet. Where the answers differ, both stand here side by side.");
+    const some = "The latest first. shadowproxy show LOG ID shows one in full.";
+    put($("nothing"), found.length ? some : "None seen yet. Answers that differ are shown here side by side.");
   } catch (error) {
-    put($("nothing"), `Cannot be read: ${error.message}`);
+    put($("nothing"), `The differences cannot be read: ${error.message}`);
   } finally {
-    // Bodies may be long, and the sidecar has better to do: the slower the answer, the rarer the question.
+    // Bodies may be long: the slower the response, the rarer the requests.
     earliest = Date.now() + Math.max(3000, 20 * (Date.now() - begun));
   }
 }
 
-function showDifferences(told) {
-  const counted = mismatches(told);
+function showDifferences(overview) {
+  const counted = mismatches(overview);
   if (counted === seen || Date.now() < earliest) return;
   if (reading()) $("newer").disabled = false;
   else loadDifferences(counted);

@@ -1,6 +1,6 @@
-// Small drawings. Each stands beside the figures that it draws, so nothing is to be had from it alone.
+// Small drawings. Each stands beside the figures that it draws and adds no information.
 
-/** A line for each of `kinds` over the window; `draw` gives it lists of [seconds, value]. */
+/** A line for each of `kinds` over the window; `draw` takes a list of [seconds, value] for each. */
 function spark(kinds) {
   const lines = kinds.map((kind) => drawn("path", { class: kind }));
   const floor = drawn("path", { class: "axis", d: "M0 39.5H300" });
@@ -47,16 +47,16 @@ function bar(picture, parts) {
   picture.replaceChildren(...(pieces.length ? pieces : [drawn("rect", { class: "empty", width: 100, height: 10 })]));
 }
 
-/** An interval of shares on an axis that begins as near to it as a round number allows; returns where it begins. */
-function interval(picture, told) {
-  const begins = told ? ([0.99, 0.9, 0.5].find((each) => told.low >= each) ?? 0) : 0;
+/** An interval of shares, on an axis that begins at a round number close below it; returns that number. */
+function interval(picture, agreement) {
+  const begins = agreement ? ([0.99, 0.9, 0.5].find((each) => agreement.low >= each) ?? 0) : 0;
   const at = (value) => ((value - begins) / (1 - begins)) * 100;
   const parts = [drawn("rect", { class: "axis", y: 4.5, width: 100, height: 1 })];
-  if (told) {
-    const width = Math.max(0.6, at(told.high) - at(told.low));
-    parts.push(drawn("rect", { class: "range", x: Math.min(at(told.low), 100 - width), y: 2, width, height: 6 }));
+  if (agreement) {
+    const width = Math.max(0.6, at(agreement.high) - at(agreement.low));
+    parts.push(drawn("rect", { class: "range", x: Math.min(at(agreement.low), 100 - width), y: 2, width, height: 6 }));
     parts.push(
-      drawn("rect", { class: "value", x: Math.min(99, Math.max(0, at(told.share) - 0.5)), width: 1, height: 10 }),
+      drawn("rect", { class: "value", x: Math.min(99, Math.max(0, at(agreement.share) - 0.5)), width: 1, height: 10 }),
     );
   }
   picture.replaceChildren(...parts);

@@ -1,19 +1,19 @@
 // Whether live is untouched.
 
-// Fewer requests than this on either side, and the quantile says nothing: a p99 is what 10 of 1,000 were above.
+// With fewer requests on either side a quantile is not compared: of 1,000 requests only 10 are above the p99.
 const ENOUGH = { p50: 100, p99: 1000 };
-const ALLOWED = 0.2; // the report's gate: how much above the latency without mirroring is still untouched
-const BUSY = 0.01; // share of what was to be mirrored and was shed for overload, from which that comes first
-const FINEST = 1; // ms: the first of the spans that durations are counted in: below it nothing can be told apart
+const ALLOWED = 0.2; // the report's gate: latency may be so much higher with mirroring
+const BUSY = 0.01; // from this share of requests shed for overload on, the headline says so
+const FINEST = 1; // ms: the width of the first range that durations are counted in; smaller differences are not seen
 
-/** The requests of the window, and how many live failed on. A caller that leaves is no fault of live's. */
-function tally(live) {
+/** The requests of the window, and how many live failed. A caller that leaves is not live's failure. */
+function countRequests(live) {
   const { ok = 0, caller_left: left = 0, ...others } = live.outcomes;
   const failed = Object.values(others).reduce((sum, each) => sum + each, 0);
   return { all: ok + left + failed, failed, others: { ...others, ...(left && { caller_left: left }) } };
 }
 
-/** How many requests were to be mirrored, over all shadows, and how many of them were not, for overload. */
+/** How many requests were to be mirrored, over all shadows, and how many of these were shed for overload. */
 function mirroring(shadows) {
   const sum = (counts) => counts.reduce((total, each) => total + each, 0);
   return {
@@ -22,29 +22,29 @@ function mirroring(shadows) {
   };
 }
 
-/** What the banner says: how sure it is (the report's words), a headline, and why. */
-function untouched(told) {
-  const { live, overload, window_seconds: seconds } = told;
+/** The banner: how sure it is (in the report's words), a headline, and the reasons. */
+function untouched(overview) {
+  const { live, overload, window_seconds: seconds } = overview;
   const { mirrored, not_mirrored: alone } = live.latency;
   const within = `in the last ${span(seconds)}`;
-  const { all, failed } = tally(live);
+  const { all, failed } = countRequests(live);
   if (all === 0) {
-    const next = "Point a caller's base URL at what the configuration calls listen: live answers it, as before.";
-    return ["no-data", "NO REQUEST YET", `Nothing came ${within}. ${next}`];
+    const next = "Point a caller's base URL at the address that the configuration calls listen; live answers as before.";
+    return ["no-data", "NO REQUEST YET", `No request arrived ${within}. ${next}`];
   }
   const every = all === 1 ? "the one request" : `all ${count(all)} requests`;
   const errors = failed
-    ? `${count(failed)} of ${count(all)} requests were not answered whole`
+    ? `${count(failed)} of ${count(all)} requests got no complete answer`
     : `Live answered ${every}`;
-  const { shed, chosen } = mirroring(told.shadows);
-  const spared = `So that callers did not feel it, ${count(shed)} of ${count(chosen)} were not mirrored (overload).`;
+  const { shed, chosen } = mirroring(overview.shadows);
+  const spared = `To keep callers fast, ${count(shed)} of ${count(chosen)} requests were not mirrored (overload).`;
   const besides = `${shed ? ` ${spared}` : ""} The event loop is ${ms(overload.loop_lag_ms)} ms late.`;
   if (failed) return ["fail", "LIVE DOES NOT ANSWER ALL", `${errors} ${within}.${besides}`];
   const sentence = (compared) => `${errors} ${within}.${compared && ` ${compared}`}${besides}`;
   if (shed > BUSY * chosen) return ["inconclusive", "THE PROXY WAS OVERLOADED", sentence("")];
   if (mirrored.count === 0) return ["pass", "LIVE ANSWERS", sentence("No request was mirrored.")];
   if (alone.count === 0) {
-    const next = "Every request was mirrored: with a percent below 100, latency without mirroring stands beside it.";
+    const next = "Every request was mirrored. With a percent below 100, the latency without mirroring can be compared.";
     return ["pass", "LIVE ANSWERS", sentence(next)];
   }
   const times = (q) => `${q} ${ms(mirrored[`${q}_ms`])} ms with mirroring, ${ms(alone[`${q}_ms`])} ms without`;
@@ -57,7 +57,7 @@ function untouched(told) {
   const above = (q) => mirrored[`${q}_ms`] - alone[`${q}_ms`];
   const slower = ["p50", "p99"].some((q) => enough(q) && above(q) > Math.max(FINEST, ALLOWED * alone[`${q}_ms`]));
   if (slower) {
-    const why = `${compared} It may be other requests, chance or mirroring.`;
+    const why = `${compared} The cause may be different requests, chance or mirroring.`;
     return ["inconclusive", "MIRRORED REQUESTS WERE SLOWER", sentence(why)];
   }
   return ["pass", "LIVE IS UNTOUCHED", sentence(compared)];
@@ -85,47 +85,48 @@ function latencyTable() {
 }
 
 /** Rows of a heading and figures, made once and then only given new text. */
-function rows(body, told) {
-  if (body.rows.length !== told.length) {
-    const made = ([, ...cells]) => h("tr", {}, h("th", { scope: "row" }), ...cells.map(() => h("td", { class: "n" })));
-    body.replaceChildren(...told.map(made));
+function rows(body, cells) {
+  if (body.rows.length !== cells.length) {
+    const made = ([, ...others]) =>
+      h("tr", {}, h("th", { scope: "row" }), ...others.map(() => h("td", { class: "n" })));
+    body.replaceChildren(...cells.map(made));
   }
-  told.forEach((row, at) => row.forEach((text, column) => put(body.rows[at].cells[column], text)));
+  cells.forEach((row, at) => row.forEach((text, column) => put(body.rows[at].cells[column], text)));
 }
 
-function showLive(told) {
-  const [kind, headline, why] = untouched(told);
-  const { live, overload, journal } = told;
+function showLive(overview) {
+  const [kind, headline, why] = untouched(overview);
+  const { live, overload, journal } = overview;
   name($("live"), `banner ${kind}`);
   put($("live").children[0], headline);
   put($("live").children[1], why);
-  document.title = visible(`${headline.toLowerCase()} · ${told.proxy}`);
+  document.title = visible(`${headline.toLowerCase()} · ${overview.proxy}`);
 
   const series = live.series;
   const now = series.at(-1)?.[0] ?? 0;
   put(figures.rate.big, `${rate(live.rate)}/s`);
   put(figures.rate.small, `${count(live.in_flight)} under way${live.url ? `, to ${live.url}` : ""}`);
-  arriving.draw([series.map(([t, each]) => [t, each])], now, told.window_seconds, (value) => `${rate(value)}/s`);
+  arriving.draw([series.map(([t, each]) => [t, each])], now, overview.window_seconds, (value) => `${rate(value)}/s`);
 
   const { mirrored, not_mirrored: alone } = live.latency;
   const half = mirrored.count ? mirrored.p50_ms : alone.p50_ms;
   put(figures.latency.big, none(half) ? "–" : `${ms(half)} ms`);
-  put(figures.latency.small, none(half) ? "\u00a0" : "half of the requests are answered within it");
+  put(figures.latency.small, none(half) ? "\u00a0" : "half of the requests are answered within this time");
   rows($("latencies"), [
     ["with", count(mirrored.count), ms(mirrored.p50_ms), ms(mirrored.p99_ms)],
     ["without", count(alone.count), ms(alone.p50_ms), ms(alone.p99_ms)],
   ]);
 
-  const { all, failed, others } = tally(live);
+  const { all, failed, others } = countRequests(live);
   put(figures.errors.big, failed ? `${count(failed)}, ${share(failed / all)}` : all ? "none" : "–");
   name(figures.errors.big, failed ? "big fail" : "big");
   const reasons = Object.entries(others).map(([outcome, each]) => `${count(each)} ${outcome}`);
   const because = reasons.length ? `: ${reasons.join(", ")}` : "";
-  put(figures.errors.small, `of ${count(all)} requests in the last ${span(told.window_seconds)}${because}`);
+  put(figures.errors.small, `of ${count(all)} requests in the last ${span(overview.window_seconds)}${because}`);
 
   put(figures.room.big, `${ms(overload.loop_lag_ms)} ms`);
-  const held = `${bytes(overload.memory_held)} of ${bytes(overload.memory_limit)} held for copies`;
-  put(figures.room.small, `that the event loop is late. ${held}.`);
+  const held = `${bytes(overload.memory_held)} of ${bytes(overload.memory_limit)} used for copies`;
+  put(figures.room.small, `is how late the event loop runs. ${held}.`);
 
   const lost = Object.entries(journal.lost).filter(([, each]) => each > 0);
   put(figures.journal.big, count(journal.written));

@@ -1,34 +1,34 @@
-// All of it, told anew each second.
+// The whole page, updated each second.
 
-const SILENCE = 5000; // ms without an event, of which there is one a second, after which the connection counts as lost
+const SILENCE = 5000; // ms without an event (one comes each second) after which the connection counts as lost
 const LONGEST_WAIT = 8000; // ms between two tries to connect
 
 let latest = null;
 
-function show(told) {
-  latest = told;
-  const config = told.config;
-  const since = `up ${span(told.uptime_seconds)}, configuration ${config.generation} of ${clock(config.loaded_at)}`;
-  put($("about"), `${told.version} at ${told.proxy}, ${since}`);
+function show(overview) {
+  latest = overview;
+  const config = overview.config;
+  const since = `up ${span(overview.uptime_seconds)}, configuration ${config.generation} of ${clock(config.loaded_at)}`;
+  put($("about"), `${overview.version} at ${overview.proxy}, ${since}`);
   $("reload").hidden = config.reload_ok !== false;
-  put($("reload"), `The configuration could not be read again, and the one before holds: ${config.reload_error}`);
-  put($("all"), told.paused ? "Resume all shadows" : "Pause all shadows");
-  $("paused").hidden = !told.paused;
-  put($("window"), span(told.window_seconds));
-  showLive(told);
-  showShadows(told);
-  showDifferences(told);
+  put($("reload"), `The configuration could not be reloaded, and the previous one stays in force: ${config.reload_error}`);
+  put($("all"), overview.paused ? "Resume all shadows" : "Pause all shadows");
+  $("paused").hidden = !overview.paused;
+  put($("window"), span(overview.window_seconds));
+  showLive(overview);
+  showShadows(overview);
+  showDifferences(overview);
   $("main").hidden = false;
 }
 
-function connected(told) {
+function connected(overview) {
   document.body.classList.remove("lost");
-  $("connection").setAttribute("role", "none"); // nobody wants the time read out each second
+  $("connection").setAttribute("role", "none"); // or screen readers would read the time out each second
   put(
     $("connection"),
-    told.state === "stopping" ? `Stopping; as of ${clock(told.at)}` : `Connected; as of ${clock(told.at)}`,
+    overview.state === "stopping" ? `Stopping; as of ${clock(overview.at)}` : `Connected; as of ${clock(overview.at)}`,
   );
-  name($("connection"), told.state === "stopping" ? "line fail" : "line pass");
+  name($("connection"), overview.state === "stopping" ? "line fail" : "line pass");
   $("all").disabled = false;
 }
 
@@ -36,12 +36,12 @@ function lost(why, next) {
   document.body.classList.add("lost");
   $("all").disabled = true;
   $("connection").setAttribute("role", "alert");
-  const as = latest ? ` What stands here is as of ${clock(latest.at)}.` : "";
+  const as = latest ? ` The figures here are as of ${clock(latest.at)}.` : "";
   put($("connection"), `Not connected: ${why.replace(/\.+$/, "")}. ${next}${as}`);
   name($("connection"), "line fail");
 }
 
-/** Read server-sent events off an answer until it ends, and give what each holds to `take`; its defects are its own. */
+/** Read server-sent events from a response until it ends, and pass the data of each to `take`, in a task of its own. */
 async function listen(response, alive, take) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -64,13 +64,13 @@ async function listen(response, alive, take) {
 const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));
 const once = (target, event) => new Promise((resolve) => target.addEventListener(event, resolve, { once: true }));
 
-/** Follow the sidecar for as long as the page is open. Nobody is told anything while nobody looks. */
+/** Follow the sidecar for as long as the page is open. While it is hidden, it requests nothing. */
 async function follow() {
   for (let failures = 0; ; failures += 1) {
     while (document.hidden) await once(document, "visibilitychange");
     const ending = new AbortController();
     let why = "the sidecar ended the connection";
-    let refused = false;
+    let waitsForToken = false;
     let timer = 0;
     const quiet = () => {
       why = "the sidecar is silent";
@@ -83,23 +83,23 @@ async function follow() {
     const leave = () => document.hidden && ending.abort();
     document.addEventListener("visibilitychange", leave);
     try {
-      const response = await asked("GET", "events", { signal: ending.signal });
+      const response = await requestWithToken("GET", "events", { signal: ending.signal });
       alive();
-      await listen(response, alive, (told) => {
+      await listen(response, alive, (overview) => {
         failures = 0;
-        connected(told);
-        show(told);
+        connected(overview);
+        show(overview);
       });
     } catch (error) {
-      if (error.name !== "AbortError") why = error instanceof Refused ? error.message : "the sidecar cannot be reached";
-      refused = needsToken(error);
+      if (error.name !== "AbortError") why = error instanceof RequestError ? error.message : "the sidecar cannot be reached";
+      waitsForToken = needsToken(error);
     } finally {
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", leave);
     }
     if (document.hidden) continue;
-    if (refused) {
-      offerKey("Give the token");
+    if (waitsForToken) {
+      showTokenButton("Give the token");
       lost(why, "");
       await once($("key"), "click");
       continue;
@@ -111,15 +111,15 @@ async function follow() {
 
 $("all").addEventListener("click", () => {
   const paused = latest.paused;
-  act($("all"), paused ? "Mirroring goes on." : "Every shadow is paused.", "POST", paused ? "resume" : "pause");
+  act($("all"), paused ? "All shadows get requests again, except those paused by name." : "Every shadow is paused.", "POST", paused ? "resume" : "pause");
 });
 $("newer").addEventListener("click", () => loadDifferences(mismatches(latest)));
 $("which").addEventListener("change", () => loadDifferences(mismatches(latest)));
 $("key").addEventListener("click", () => {
   if (!token) return; // follow() waits for it
-  remember("");
-  say("The token is forgotten.");
+  storeToken("");
+  showMessage("The token is forgotten.");
 });
 $("cancel").addEventListener("click", () => $("ask").close());
-remember(token);
+storeToken(token);
 follow();

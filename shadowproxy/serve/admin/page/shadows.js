@@ -1,4 +1,4 @@
-// How each shadow answers, and what steers it.
+// How each shadow answers, and the controls that steer it.
 
 const FAILED = ["timeout", "connect_error", "tls_error", "protocol_error", "incomplete", "answer_oversize"];
 const SHED = ["oversize", "lane_full", "overload", "breaker_open", "shutdown"];
@@ -7,8 +7,8 @@ const VERDICTS = ["match", "mismatch", "ignored", "incomparable"];
 
 const cards = new Map();
 
-/** A shadow in one word or two, and how good that is. */
-function standing(shadow, pausedAll) {
+/** A shadow's state in a word or two, and how good that is. */
+function stateOf(shadow, pausedAll) {
   if (shadow.paused) return ["PAUSED", "inconclusive"];
   if (pausedAll) return ["PAUSED WITH ALL", "inconclusive"];
   if (shadow.unusable) return ["UNUSABLE", "fail"];
@@ -58,12 +58,12 @@ function shadowCard(shadow) {
     const paused = part.shadow.paused;
     act(
       part.pause,
-      `${shadow.name} is ${paused ? "mirrored to again" : "paused"}.`,
+      `${shadow.name} ${paused ? "gets requests again" : "is paused"}.`,
       "POST",
       `${path}/${paused ? "resume" : "pause"}`,
     );
   });
-  const legend = "the shadow: half of the requests are answered within it";
+  const legend = "the shadow: half of the requests are answered within this time";
   const element = h(
     "article",
     { class: "card", "aria-labelledby": id },
@@ -108,9 +108,9 @@ function shadowCard(shadow) {
   return { element, part };
 }
 
-/** Figures under their words: the first always, the others where they are not 0. */
-function counts(list, told) {
-  const shown = told.filter(([, each], at) => at === 0 || each > 0);
+/** Counts with their words: the first always, the others where they are not 0. */
+function counts(list, figures) {
+  const shown = figures.filter(([, each], at) => at === 0 || each > 0);
   if (list.children.length !== shown.length) list.replaceChildren(...shown.map(() => h("li", {}, h("b"), h("span"))));
   shown.forEach(([word, each], at) => {
     put(list.children[at].children[0], count(each));
@@ -118,30 +118,30 @@ function counts(list, told) {
   });
 }
 
-const PASSED = {
+const NOT_CHOSEN = {
   percent: "by percent",
   method: "by method",
   match: "by match",
   unread_body: "for a body that match cannot read",
 };
 
-/** Why requests were not this shadow's, and whether the sampling keys tell them apart at all. */
-function passed(shadow, { first, again }) {
-  const reasons = Object.entries(PASSED).filter(([reason]) => shadow.not_chosen[reason] > 0);
-  const told = reasons.map(([reason, words]) => `${count(shadow.not_chosen[reason])} ${words}`).join(", ");
+/** Why requests were not chosen for this shadow, and a warning if nearly all have the same few sampling keys. */
+function notChosen(shadow, { first, again }) {
+  const reasons = Object.entries(NOT_CHOSEN).filter(([reason]) => shadow.not_chosen[reason] > 0);
+  const list = reasons.map(([reason, words]) => `${count(shadow.not_chosen[reason])} ${words}`).join(", ");
   const sampled = shadow.percent > 0 && shadow.percent < 100 && first + again >= 50;
   const alike = sampled && again > 9 * first ? "; SAMPLING KEYS REPEAT, so percent chooses all or none" : "";
-  return `${told && `; not chosen since the start: ${told}`}${alike}`;
+  return `${list && `; not chosen since the start: ${list}`}${alike}`;
 }
 
-function showShadow(part, shadow, told) {
+function showShadow(part, shadow, overview) {
   part.shadow = shadow;
-  const [state, kind] = standing(shadow, told.paused);
+  const [state, kind] = stateOf(shadow, overview.paused);
   put(part.state, state);
   name(part.state, `chip ${kind}`);
   const file = shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
-  const twice = shadow.control ? "live asked a second time, how much it differs from itself; " : "";
-  const wanting = shadow.unusable ? `; asked nothing, its own settings cannot be used yet: ${shadow.unusable}` : "";
+  const twice = shadow.control ? "live asked a second time, to see how much it differs from itself; " : "";
+  const wanting = shadow.unusable ? `; gets no requests, its settings cannot be used yet: ${shadow.unusable}` : "";
   put(part.url, `${twice}${shadow.url}${file}${wanting}`);
   if (!part.typed && document.activeElement !== part.percent) part.percent.value = shadow.percent;
   put(part.pause, shadow.paused ? "Resume" : "Pause");
@@ -160,9 +160,9 @@ function showShadow(part, shadow, told) {
   const { ok = 0, ...others } = outcomes;
   counts(part.outcomes, [["ok", ok], ...Object.entries(others).sort(([, one], [, other]) => other - one)]);
   const lane = `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting`;
-  put(part.lane, `${lane}, breaker ${shadow.breaker}${budget(shadow.budget)}${passed(shadow, told.sampling_keys)}`);
+  put(part.lane, `${lane}, breaker ${shadow.breaker}${budgetText(shadow.budget)}${notChosen(shadow, overview.sampling_keys)}`);
 
-  const live = told.live.latency.mirrored;
+  const live = overview.live.latency.mirrored;
   const own = shadow.latency;
   rows(part.latencies, [
     ["live", count(live.count), ms(live.p50_ms), ms(live.p99_ms)],
@@ -170,12 +170,12 @@ function showShadow(part, shadow, told) {
   ]);
   const series = shadow.series;
   const now = series.at(-1)?.[0] ?? 0;
-  part.answering.draw([series.map(([t, each]) => [t, each])], now, told.window_seconds, (value) => `${rate(value)}/s`);
+  part.answering.draw([series.map(([t, each]) => [t, each])], now, overview.window_seconds, (value) => `${rate(value)}/s`);
   const p50 = ([t, , each]) => [t, each];
   part.latency.draw(
-    [told.live.series.map(p50), series.map(p50)],
+    [overview.live.series.map(p50), series.map(p50)],
     now,
-    told.window_seconds,
+    overview.window_seconds,
     (value) => `${ms(value)} ms`,
   );
 
@@ -186,8 +186,8 @@ function showShadow(part, shadow, told) {
     const range = `95 % interval ${share(agreement.low)} to ${share(agreement.high)}`;
     put(part.around, `of ${count(agreement.compared)} compared; ${range}`);
   } else {
-    const why = ok ? "; with compare.online: false none is" : "";
-    put(part.around, `No answer was compared in the last ${span(told.window_seconds)}${why}.`);
+    const why = ok ? "; with compare.online: false, nothing is compared" : "";
+    put(part.around, `No answer was compared in the last ${span(overview.window_seconds)}${why}.`);
   }
   counts(
     part.verdicts,
@@ -195,17 +195,17 @@ function showShadow(part, shadow, told) {
   );
 }
 
-function budget(told) {
-  if (!told) return "";
+function budgetText(budget) {
+  if (!budget) return "";
   const parts = [];
-  if (told.requests) parts.push(`${count(told.requests.used)} of ${count(told.requests.allowed)} requests`);
-  if (!none(told.seconds_left)) parts.push(`${span(Math.max(0, told.seconds_left))} left`);
+  if (budget.requests) parts.push(`${count(budget.requests.used)} of ${count(budget.requests.allowed)} requests`);
+  if (!none(budget.seconds_left)) parts.push(`${span(Math.max(0, budget.seconds_left))} left`);
   return parts.length ? `, budget ${parts.join(", ")}` : "";
 }
 
-function showShadows(told) {
-  const lanes = told.control ? [...told.shadows, { ...told.control, control: true }] : told.shadows;
-  const names = new Set(told.shadows.map((shadow) => shadow.name));
+function showShadows(overview) {
+  const lanes = overview.control ? [...overview.shadows, { ...overview.control, control: true }] : overview.shadows;
+  const names = new Set(overview.shadows.map((shadow) => shadow.name));
   const lasting = new Set(lanes.map((lane) => lane.name));
   for (const [gone, { element }] of cards) {
     if (lasting.has(gone)) continue;
@@ -217,7 +217,7 @@ function showShadows(told) {
       cards.set(shadow.name, shadowCard(shadow));
       $("shadows").append(cards.get(shadow.name).element);
     }
-    showShadow(cards.get(shadow.name).part, shadow, told);
+    showShadow(cards.get(shadow.name).part, shadow, overview);
   }
   $("none").hidden = names.size > 0;
   $("all").hidden = names.size === 0;

@@ -1,14 +1,14 @@
 // The page, file by file in the order of SCRIPTS in __init__.py, as one script.
 //
-// What the sidecar tells goes in as text, never as markup: names, paths, bodies and errors are strangers' words. The
-// page's policy (require-trusted-types-for) makes a browser refuse it otherwise. Built once, each part is then only
-// given new text, so that what one reads, has selected or is typing stays where it is.
+// All data goes in as text, never as markup: names, paths, bodies and errors come from strangers. The page's policy
+// (require-trusted-types-for) makes a browser refuse markup. Each part is built once and then only gets new text, so
+// that what the operator reads, has selected or is typing stays where it is.
 
 "use strict";
 
 const ACTING = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|\p{Cs}/gu;
 
-/** Text with every character that acts instead of showing, such as one that reverses a line, spelt out. */
+/** Text with every invisible character that acts, such as one that reverses a line, written as an escape. */
 const visible = (text) =>
   String(text).replace(ACTING, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
