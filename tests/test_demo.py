@@ -20,7 +20,7 @@ from logs import answer, failed, record
 from rich.console import Console
 
 from shadowproxy.demo import flights, model, rule, run, server, verify
-from shadowproxy.demo.client import Heard
+from shadowproxy.demo.client import CallerResponse
 from shadowproxy.demo.flights import LATE, ON_TIME, Flight
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.lines import Unreadable
@@ -171,7 +171,7 @@ def test_a_server_whose_port_is_taken_says_so_in_one_line() -> None:
 # --- what is verified ----------------------------------------------------------------------------------------------
 
 FLIGHT = Flight("flight-1", b"{}")
-DIRECT = Heard(200, ((b"x-model", b"m"), (b"content-length", b"2")), b"{}")
+DIRECT = CallerResponse(200, ((b"x-model", b"m"), (b"content-length", b"2")), b"{}")
 THROUGH = replace(DIRECT, fields=(*DIRECT.fields, (b"x-request-id", b"flight-1")))
 
 
@@ -187,11 +187,11 @@ def test_an_answer_that_adds_only_the_request_id_is_live_s_own() -> None:
         (replace(THROUGH, fields=THROUGH.fields[1:]), "header fields"),
         (replace(THROUGH, fields=THROUGH.fields[1::-1] + THROUGH.fields[2:]), "header fields"),
         (replace(THROUGH, fields=(*THROUGH.fields, (b"x-model", b"m"))), "header fields"),
-        (replace(THROUGH, fields=DIRECT.fields), "does not bear the request ID"),
-        (replace(THROUGH, fields=(*DIRECT.fields, (b"x-request-id", b"2"))), "does not bear the request ID"),
+        (replace(THROUGH, fields=DIRECT.fields), "lacks the request ID"),
+        (replace(THROUGH, fields=(*DIRECT.fields, (b"x-request-id", b"2"))), "lacks the request ID"),
     ],
 )
-def test_an_answer_that_is_not_live_s_own_is_found_out(through: Heard, fault: str) -> None:
+def test_an_answer_that_is_not_live_s_own_is_found_out(through: CallerResponse, fault: str) -> None:
     found = list(verify.unequal([FLIGHT], [through], [DIRECT]))
     assert len(found) == 1
     assert fault in found[0]
@@ -204,7 +204,7 @@ def test_a_request_that_is_not_in_the_log_exactly_once_is_found_out() -> None:
         "a.jsonl, line 7: torn",
         "id-2: 0 times in the log",
         "id-3: 2 times in the log",
-        "id-4: 1 times in the log, and nobody asked it",
+        "id-4: 1 times in the log, but was never sent",
     ]
 
 
@@ -228,7 +228,7 @@ def test_scores_count_only_the_flights_that_both_answered() -> None:
 
 def test_a_shadow_that_answered_nothing_is_said_to_have_no_score() -> None:
     scores = verify.scores([record(1, answer({"predictions": [LATE]}))], "gbm", {"id-1": LATE})
-    assert "no flight was answered by both" in str(scores)
+    assert "No flight was answered by both" in str(scores)
 
 
 def test_only_a_mismatch_is_an_answer_that_differs() -> None:
@@ -264,10 +264,10 @@ def test_the_demo_ends_with_a_report_and_commands_that_work(tmp_path: Path) -> N
     with demo("--requests", "200", "--dir", "here", cwd=tmp_path) as process:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
-    assert "Asking through the proxy: 200 of 200" in out
-    assert "All 200 answers are live's own, byte for byte, and each request is in the log once." in out
+    assert "Sent through the proxy: 200 of 200" in out
+    assert "All 200 answers are live's own, byte for byte, each request is in the log once." in out
     assert re.search(r"match 19\d, mismatch \d", out)
-    assert "of 200 flights live was right about" in out
+    assert "How the 200 flights really arrived: live was right about" in out
     assert (tmp_path / "here" / "labels.csv").read_text().startswith("id,label\n2013-09-01-")
     assert "accuracy" in (tmp_path / "here" / "report.html").read_text()
 
@@ -287,7 +287,7 @@ def test_a_signal_stops_all_that_the_demo_started(tmp_path: Path, number: signal
     with demo(cwd=tmp_path) as process:
         assert process.stdout is not None
         said = ""
-        while "Asking through the proxy: 1,000" not in said:
+        while "Sent through the proxy: 1,000" not in said:
             said += process.stdout.readline()
         urls = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
         assert len(urls) == 3
@@ -312,16 +312,16 @@ def test_a_demo_that_cannot_write_where_it_stands_writes_elsewhere(tmp_path: Pat
 
 
 def test_a_demo_with_faults_tells_the_first_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = run.Place(tmp_path)
-    place.log.mkdir()
-    conversation = run.Conversation([FLIGHT], [replace(THROUGH, status=500)], [DIRECT], proxy_status=-9)
-    assert run._tell(Console(width=120), place, conversation) == 1
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("Fault", "3 in all"))]
-    assert told == [
+    directory = run.DemoDirectory(tmp_path)
+    directory.log.mkdir()
+    answers = run.DemoAnswers([FLIGHT], [replace(THROUGH, status=500)], [DIRECT], proxy_status=-9)
+    assert run._report(Console(width=120), directory, answers) == 1
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("Fault", "3 faults"))]
+    assert printed == [
         "Fault: flight-1: status 500, live's own is 200",
         "Fault: flight-1: 0 times in the log",
         "Fault: the proxy ended with exit status -9",
-        f"3 in all. What the servers said is in {tmp_path}.",
+        f"3 faults in all. The servers' output is in {tmp_path}.",
     ]
 
 
@@ -329,7 +329,7 @@ def test_a_directory_in_use_is_refused_in_one_line(tmp_path: Path, capsys: pytes
     (tmp_path / "mine").touch()
     assert run.run(requests=1, directory=tmp_path) == 2
     assert capsys.readouterr().err == (
-        f"shadowproxy: {tmp_path} is not empty, and the demo needs a directory of its own\n"
+        f"shadowproxy: {tmp_path} is not empty: the demo needs a new or empty directory\n"
     )
 
 
@@ -347,4 +347,4 @@ def test_a_server_that_does_not_start_is_told_by_its_own_last_word(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/ls")
     assert run.run(requests=1, directory=tmp_path) == 2
-    assert capsys.readouterr().err.startswith("shadowproxy: live ended at once: ")
+    assert capsys.readouterr().err.startswith("shadowproxy: live ended during its start: ")

@@ -28,8 +28,8 @@ from shadowproxy.record import Record, decode, read
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import Redaction
-from shadowproxy.replay.again import Again, Unfit, again
-from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayError, Tally
+from shadowproxy.replay.plan import MOST_METHODS, Plan, ReplayCounts, ReplayError
+from shadowproxy.replay.request import NotSent, ReplayRequest, replay_request
 from shadowproxy.replay.run import send_all
 from shadowproxy.replay.screen import lines as screen
 from shadowproxy.serve.policy.rewrite import raw_value_at
@@ -61,14 +61,16 @@ def line(
     return encode(exchange, proxy="h/1", policy=policy or Policy(), judge=None)
 
 
-def asked(raw: bytes, put: frozenset[str] = frozenset(), query: Mapping[str, str] | None = None) -> Again | Unfit:
+def asked(
+    raw: bytes, put: frozenset[str] = frozenset(), query: Mapping[str, str] | None = None
+) -> ReplayRequest | NotSent:
     text = raw_value_at(raw_value_at(raw, ("request",)) or b"", ("body",))
-    return again(decode(raw), text, "new", put=put, query=query or {})
+    return replay_request(decode(raw), text, "new", put=put, query=query or {})
 
 
-def sent(raw: bytes, put: frozenset[str] = frozenset(), query: Mapping[str, str] | None = None) -> Again:
+def sent(raw: bytes, put: frozenset[str] = frozenset(), query: Mapping[str, str] | None = None) -> ReplayRequest:
     made = asked(raw, put, query)
-    assert isinstance(made, Again)
+    assert isinstance(made, ReplayRequest)
     return made
 
 
@@ -155,8 +157,8 @@ def test_what_is_left_out_of_a_target_leaves_the_rest_as_it_was() -> None:
 def test_a_parameter_that_the_endpoint_sets_itself_need_not_be_filled_in() -> None:
     raw = line(target=b"/p?a=1&api_key=s3cret")
     text = raw_value_at(raw_value_at(raw, ("request",)) or b"", ("body",))
-    made = again(decode(raw), text, "new", put=frozenset(), query={}, own={"api_key": "x"})
-    assert isinstance(made, Again)
+    made = replay_request(decode(raw), text, "new", put=frozenset(), query={}, own={"api_key": "x"})
+    assert isinstance(made, ReplayRequest)
     assert (made.target, made.left_out) == (b"/p?a=1", ())
 
 
@@ -168,17 +170,17 @@ def test_a_credential_that_an_earlier_version_logged_is_held_back_unless_it_may_
     assert made.left_out == ("x-up", "?x")
     assert (made.target, token in repr(made.fields), (b"x-kind", b"Token") in made.fields) == (b"/p?a=1", False, True)
     text = raw_value_at(raw_value_at(raw, ("request",)) or b"", ("body",))
-    made_whole = again(decode(raw), text, "new", put=frozenset(), query={}, credentials=True)
-    assert isinstance(made_whole, Again)
+    made_whole = replay_request(decode(raw), text, "new", put=frozenset(), query={}, credentials=True)
+    assert isinstance(made_whole, ReplayRequest)
     assert made_whole.left_out == ()
     assert made_whole.target == f"/p?a=1&x=ghp_{token}".encode()
     assert (b"x-up", f"Bearer {token}".encode()) in made_whole.fields
 
 
 def test_what_was_left_out_is_told_in_words() -> None:
-    tally = Tally(begun=2, left_out=Counter({";jsessionid": 1, "?": 2, "?token": 1, "x-up": 2}))
+    counts = ReplayCounts(begun=2, left_out=Counter({";jsessionid": 1, "?": 2, "?token": 1, "x-up": 2}))
     plan = Plan(logs=(), name="new", shadow=Shadow(url="http://a"), output=Path("new"))
-    assert [words for words in screen(plan, tally) if words.startswith("left out")] == [
+    assert [words for words in screen(plan, counts) if words.startswith("left out")] == [
         "left out    jsessionid in the path, redacted in the log, in 1 request",
         "left out    a part of the query, redacted in the log, in 2 requests",
         "left out    token, redacted in the log, in 1 request; fill it in: --query 'token=${NAME}'",
@@ -192,25 +194,25 @@ FORM = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
-        (line(body=b'{"n":"' + b"x" * 100 + b'"}', policy=Policy(body_limit=20)), Unfit.NOT_WHOLE),
-        (line(policy=Policy(bodies="hash")), Unfit.NOT_WHOLE),
-        (line(policy=Policy(bodies="none")), Unfit.NOT_WHOLE),
-        (line(size=100), Unfit.NOT_WHOLE),
-        (line(policy=Policy(redaction=Redaction(json=("/n",)))), Unfit.REDACTED),
-        (line(policy=Policy(redaction=Redaction(json=("/n",), hash_key=b"k"))), Unfit.REDACTED),
-        (line(body=b"text", policy=Policy(redaction=Redaction(json=("/n",)))), Unfit.REDACTED),
+        (line(body=b'{"n":"' + b"x" * 100 + b'"}', policy=Policy(body_limit=20)), NotSent.NOT_WHOLE),
+        (line(policy=Policy(bodies="hash")), NotSent.NOT_WHOLE),
+        (line(policy=Policy(bodies="none")), NotSent.NOT_WHOLE),
+        (line(size=100), NotSent.NOT_WHOLE),
+        (line(policy=Policy(redaction=Redaction(json=("/n",)))), NotSent.REDACTED),
+        (line(policy=Policy(redaction=Redaction(json=("/n",), hash_key=b"k"))), NotSent.REDACTED),
+        (line(body=b"text", policy=Policy(redaction=Redaction(json=("/n",)))), NotSent.REDACTED),
         (
             line(
                 body=b'{"n":1}\n{"n":2}',
                 fields=((b"Content-Type", b"application/x-ndjson"),),
                 policy=Policy(redaction=Redaction(json=("/n",))),
             ),
-            Unfit.REDACTED,
+            NotSent.REDACTED,
         ),
-        (line(body=b"a=1&password=x", fields=FORM), Unfit.REDACTED),
+        (line(body=b"a=1&password=x", fields=FORM), NotSent.REDACTED),
     ],
 )
-def test_what_the_log_has_not_whole_is_not_sent(raw: bytes, why: Unfit) -> None:
+def test_what_the_log_has_not_whole_is_not_sent(raw: bytes, why: NotSent) -> None:
     assert asked(raw) is why
 
 
@@ -243,7 +245,7 @@ def records(directory: Path) -> list[Record]:
 async def test_a_new_record_has_live_byte_for_byte_as_it_was_and_the_new_answer_beside_it(tmp_path: Path) -> None:
     old = line(7, live=b'{"p": 1.10, "p": 1.0e2}')
     async with Origin(always(answer(b'{"p":1}', *JSON))) as origin:
-        tally = await send_all(plan(tmp_path, origin.url, old))
+        counts = await send_all(plan(tmp_path, origin.url, old))
     (path,) = (tmp_path / "new").iterdir()
     new = path.read_bytes()
     assert raw_value_at(new, ("live",)) == raw_value_at(old, ("live",))
@@ -254,27 +256,27 @@ async def test_a_new_record_has_live_byte_for_byte_as_it_was_and_the_new_answer_
     assert whole["replay"]["of"] == "r-7"
     assert list(whole["shadows"]) == ["new"]
     assert whole["shadows"]["new"]["verdict"] == "mismatch"
-    assert tally.verdicts == {Verdict.MISMATCH: 1}
+    assert counts.verdicts == {Verdict.MISMATCH: 1}
 
 
 async def test_the_verdict_of_a_new_record_is_what_a_report_makes_of_it(tmp_path: Path) -> None:
     bodies = [b'{"p":1,"id":"a"}', b'{"p":2}', b'{"p":1.5}', b"not json", b"x" * 300_000]
     rules = Rules(ignore=("/id",), tolerance={"/p": 0.6})
     async with Origin(OK) as origin:
-        tally = await send_all(
+        counts = await send_all(
             plan(tmp_path, origin.url, *(line(n, live=live) for n, live in enumerate(bodies)), rules=rules)
         )
     pair = pair_of(summarise(records(tmp_path / "new"), rules), "new")
-    assert tally.verdicts == {Verdict.IGNORED: 1, Verdict.MATCH: 1, Verdict.MISMATCH: 2, Verdict.INCOMPARABLE: 1}
-    assert dict(pair.verdicts) == {str(verdict): count for verdict, count in tally.verdicts.items()}
+    assert counts.verdicts == {Verdict.IGNORED: 1, Verdict.MATCH: 1, Verdict.MISMATCH: 2, Verdict.INCOMPARABLE: 1}
+    assert dict(pair.verdicts) == {str(verdict): count for verdict, count in counts.verdicts.items()}
 
 
 async def test_what_was_redacted_in_both_answers_is_no_difference(tmp_path: Path) -> None:
     policy = Policy(redaction=Redaction(json=("/name",)))
     old = line(body=b'{"q":1}', live=b'{"name":"a","p":1}', policy=policy)
     async with Origin(always(answer(b'{"name":"b","p":1}', *JSON))) as origin:
-        tally = await send_all(plan(tmp_path, origin.url, old, policy=policy))
-    assert tally.verdicts == {Verdict.MATCH: 1}
+        counts = await send_all(plan(tmp_path, origin.url, old, policy=policy))
+    assert counts.verdicts == {Verdict.MATCH: 1}
     assert b'"b"' not in next((tmp_path / "new").iterdir()).read_bytes()
 
 
@@ -285,13 +287,13 @@ async def test_the_endpoint_is_asked_as_the_configuration_says(tmp_path: Path) -
     }
     fields = (*JSON, (b"Authorization", b"Bearer old"), (b"X-Gone", b"1"), (b"Host", b"live:1"))
     async with Origin(OK) as origin:
-        tally = await send_all(plan(tmp_path, f"{origin.url}/base", line(fields=fields), **settings))
+        counts = await send_all(plan(tmp_path, f"{origin.url}/base", line(fields=fields), **settings))
         (request,) = origin.requests
     assert (request.target, request.body) == (b"/base/v2", b'{"n":22}')
     assert request.all(b"authorization") == [b"Bearer new"]
     assert request.all(b"x-gone") == []
     assert request.all(b"host") == [origin.url.removeprefix("http://").encode()]
-    assert not tally.left_out
+    assert not counts.left_out
 
 
 async def test_every_way_to_fail_is_an_outcome_in_a_record(tmp_path: Path) -> None:
@@ -313,8 +315,8 @@ async def test_every_way_to_fail_is_an_outcome_in_a_record(tmp_path: Path) -> No
 
 async def test_answers_that_wait_to_be_written_hold_up_sending_and_are_not_shed(tmp_path: Path) -> None:
     async with Origin(OK) as origin:  # each answer has 7 bytes
-        tally = await send_all(plan(tmp_path, origin.url, *(line(n) for n in range(30)), memory=14, in_flight=1))
-    assert tally.outcomes == {Outcome.OK: 30}
+        counts = await send_all(plan(tmp_path, origin.url, *(line(n) for n in range(30)), memory=14, in_flight=1))
+    assert counts.outcomes == {Outcome.OK: 30}
 
 
 async def test_no_more_are_under_way_than_allowed(tmp_path: Path) -> None:
@@ -333,8 +335,8 @@ async def test_no_more_are_under_way_than_allowed(tmp_path: Path) -> None:
             await peer.send(answer(b"{}", *JSON))
 
     async with Origin(counting) as origin:
-        tally = await send_all(plan(tmp_path, origin.url, *(line(n) for n in range(30)), in_flight=3))
-    assert tally.outcomes == {Outcome.OK: 30}
+        counts = await send_all(plan(tmp_path, origin.url, *(line(n) for n in range(30)), in_flight=3))
+    assert counts.outcomes == {Outcome.OK: 30}
     assert most == 3
 
 
@@ -381,9 +383,9 @@ async def test_requests_that_had_to_wait_are_counted_as_late(tmp_path: Path) -> 
             await peer.send(answer(b"{}", *JSON))
 
     async with Origin(slow) as origin:
-        tally = await send_all(plan(tmp_path, origin.url, line(), line(1), in_flight=1, rate=None))
-    assert tally.late == 1
-    assert 0.1 < tally.latest < 5.0
+        counts = await send_all(plan(tmp_path, origin.url, line(), line(1), in_flight=1, rate=None))
+    assert counts.late == 1
+    assert 0.1 < counts.latest < 5.0
 
 
 async def test_the_logs_of_several_proxies_are_sent_in_the_order_of_their_times(tmp_path: Path) -> None:
@@ -405,19 +407,19 @@ async def test_only_what_is_asked_for_is_sent(tmp_path: Path) -> None:
     lines = [line(n, b'{"n":%d}' % n, seconds=n, target=b"/a" if n % 2 else b"/b") for n in range(20)]
     only = Only(since=START // 1000 + 5_000_000, path="/a", where=(Condition.parse("/n<15"),))
     async with Origin(OK) as origin:
-        tally = await send_all(plan(tmp_path, origin.url, *lines, only=only, limit=3))
+        counts = await send_all(plan(tmp_path, origin.url, *lines, only=only, limit=3))
         assert [json.loads(request.body)["n"] for request in origin.requests] == [5, 7, 9]
-    assert tally.begun == 3
+    assert counts.begun == 3
 
 
 async def test_what_is_not_sent_is_counted_under_its_reason(tmp_path: Path) -> None:
     lines = [line(), line(policy=Policy(bodies="none")), b'{"schema":9}\n', b"nonsense\n", b'{"schema":1,"id":"torn']
     async with Origin(OK) as origin:
         made = plan(tmp_path, origin.url, *lines)
-        tally = await send_all(made)
-    assert (tally.begun, dict(tally.skipped)) == (1, {Unfit.NOT_WHOLE: 1})
-    assert dict(tally.unreadable) == {"not a record": 2, "torn line": 1}
-    said = "\n".join(screen(made, tally))
+        counts = await send_all(made)
+    assert (counts.begun, dict(counts.skipped)) == (1, {NotSent.NOT_WHOLE: 1})
+    assert dict(counts.unreadable) == {"not a record": 2, "torn line": 1}
+    said = "\n".join(screen(made, counts))
     assert "1 request: the log does not have the whole body" in said
     assert "2 lines of the log: not a record" in said
 
@@ -431,15 +433,15 @@ async def test_what_changes_something_is_not_done_again_unless_it_is_named(tmp_p
     override = line(9, fields=(*JSON, (b"X-HTTP-Method-Override", b"delete")))
     async with Origin(OK) as origin:
         made = plan(tmp_path, origin.url, *lines, override)
-        tally = await send_all(made)
+        counts = await send_all(made)
         assert sorted(request.method.decode() for request in origin.requests) == sorted(harmless)
-    assert tally.skipped == {Unfit.METHOD: 6}
-    assert dict(tally.methods) == {"PUT": 2, "PATCH": 1, "DELETE": 2, "PURGE": 1}
-    (said,) = [each for each in screen(made, tally) if each.startswith("not sent")]
+    assert counts.skipped == {NotSent.METHOD: 6}
+    assert dict(counts.methods) == {"PUT": 2, "PATCH": 1, "DELETE": 2, "PURGE": 1}
+    (said,) = [each for each in screen(made, counts) if each.startswith("not sent")]
     assert said == (
-        "not sent    6 requests: what such a method changes would be changed again "
+        "not sent    6 requests: their method may change data, which would be changed again "
         "(DELETE 2, PATCH 1, PURGE 1, PUT 2); "
-        "to send them all the same: --method DELETE --method PATCH --method PURGE --method PUT"
+        "to send them: --method DELETE --method PATCH --method PURGE --method PUT"
     )
 
 
@@ -447,15 +449,15 @@ async def test_what_changes_something_is_not_done_again_unless_it_is_named(tmp_p
 async def test_a_method_that_is_named_is_sent(tmp_path: Path, named: set[str], count: int) -> None:
     lines = [line(n, method=method) for n, method in enumerate(WRITES)]
     async with Origin(OK) as origin:
-        tally = await send_all(plan(tmp_path, origin.url, *lines, methods=frozenset(named)))
-    assert (tally.begun, sum(tally.skipped.values())) == (count, 4 - count)
+        counts = await send_all(plan(tmp_path, origin.url, *lines, methods=frozenset(named)))
+    assert (counts.begun, sum(counts.skipped.values())) == (count, 4 - count)
 
 
 async def test_methods_that_callers_invent_take_no_more_than_a_screen(tmp_path: Path) -> None:
     lines = [line(n, method=f"M{n}") for n in range(100)]
-    tally = await send_all(plan(tmp_path, "http://127.0.0.1:1", *lines))
-    assert tally.skipped == {Unfit.METHOD: 100}
-    assert len(tally.methods) == MOST_METHODS
+    counts = await send_all(plan(tmp_path, "http://127.0.0.1:1", *lines))
+    assert counts.skipped == {NotSent.METHOD: 100}
+    assert len(counts.methods) == MOST_METHODS
 
 
 async def test_an_interrupt_ends_it_at_once_with_every_begun_request_in_the_log(tmp_path: Path) -> None:
@@ -474,12 +476,12 @@ async def test_an_interrupt_ends_it_at_once_with_every_begun_request_in_the_log(
     async with Origin(answers_once) as origin:
         made = plan(tmp_path, origin.url, *(line(n) for n in range(50)), in_flight=2)
         async with asyncio.timeout(5):
-            tally = await send_all(made)
-    assert tally.interrupted
-    assert tally.outcomes == {Outcome.OK: 2, Outcome.SHUTDOWN: 2}
+            counts = await send_all(made)
+    assert counts.interrupted
+    assert counts.outcomes == {Outcome.OK: 2, Outcome.SHUTDOWN: 2}
     assert [each.shadows["new"].outcome for each in records(tmp_path / "new")].count(Outcome.SHUTDOWN) == 2
-    assert len(records(tmp_path / "new")) == tally.begun == 4
-    assert "(ended early)" in "\n".join(screen(made, tally))
+    assert len(records(tmp_path / "new")) == counts.begun == 4
+    assert "(ended early)" in "\n".join(screen(made, counts))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -130,13 +130,13 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         say(f"--to is not the url of {name} in {given['file']}, so it is not sent {', '.join(held_back)}")
     try:
         with reading(logs) as progress:
-            tally = replayed(plan, progress)
+            counts = replayed(plan, progress)
     except ReplayError as error:
         raise Fault(str(error)) from None
-    click.echo("\n".join(lines(plan, tally)))
-    if tally.interrupted:
+    click.echo("\n".join(lines(plan, counts)))
+    if counts.interrupted:
         sys.exit(EXIT_INTERRUPTED)
-    sys.exit(EXIT_NO_DATA if not tally.begun else 0 if tally.sound else EXIT_FAILED)
+    sys.exit(EXIT_NO_DATA if not counts.begun else 0 if counts.sound else EXIT_FAILED)
 
 
 def _with_secrets(plan: "Plan") -> "Plan":

@@ -1,1 +1,1 @@
-"""Two real systems on real flights, run by `shadowproxy demo`."""
+"""`shadowproxy demo`: two real systems answer real flights."""

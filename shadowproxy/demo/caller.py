@@ -1,4 +1,4 @@
-"""The demo's caller as a program, for where its parts run in containers: `python -m shadowproxy.demo.caller URL`."""
+"""The demo's caller as a program, for use in containers: `python -m shadowproxy.demo.caller URL`."""
 
 import argparse
 import asyncio
@@ -16,18 +16,18 @@ UNANSWERED, ANSWERED = 1, 0
 
 
 async def call(url: str, requests: int, *, again: bool) -> int:
-    """Ask `requests` flights of the server at `url`, if `again` for ever. SIGTERM ends it. Returns the exit status."""
+    """Send `requests` flights to `url`; with `again`, forever. SIGTERM ends it. Returns the exit status."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)  # as a container's first process it has to say so itself
+        loop.add_signal_handler(number, task.cancel)  # a container's first process ignores signals without a handler
     asked = flights(requests)
     try:
         while True:
             answers = await ask_all(url, asked, lambda: None)
             statuses = Counter(answer.status for answer in answers)
-            told = ", ".join(f"{count:,} with {status}" for status, count in sorted(statuses.items()))
-            sys.stdout.write(f"asked {len(asked):,} flights of {url}, answered: {told}\n")
+            answered = ", ".join(f"{count:,} with {status}" for status, count in sorted(statuses.items()))
+            sys.stdout.write(f"sent {len(asked):,} flights to {url}, answered: {answered}\n")
             sys.stdout.flush()
             if not again:
                 return ANSWERED if set(statuses) == {200} else UNANSWERED
@@ -40,10 +40,10 @@ async def call(url: str, requests: int, *, again: bool) -> int:
 
 def main() -> None:
     """The program."""
-    parser = argparse.ArgumentParser(prog="python -m shadowproxy.demo.caller", description="Ask about real flights.")
+    parser = argparse.ArgumentParser(prog="python -m shadowproxy.demo.caller", description="Send real flights.")
     parser.add_argument("url", help="the base URL: live's, or the proxy's")
     parser.add_argument("--requests", type=int, default=SAMPLE, choices=range(1, SAMPLE + 1), metavar="N")
-    parser.add_argument("--again", action="store_true", help="begin again at the end, until stopped")
+    parser.add_argument("--again", action="store_true", help="start over at the end, until stopped")
     options = parser.parse_args()
     sys.exit(asyncio.run(call(options.url, options.requests, again=options.again)))
 

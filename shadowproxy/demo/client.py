@@ -1,4 +1,4 @@
-"""The demo's caller: httpx against a base URL, as a client of a model server is written. Knows nothing of the proxy."""
+"""The demo's caller: httpx with a base URL, like any client of a model server. It does not know of the proxy."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -14,24 +14,24 @@ REQUEST_ID = "X-Request-ID"
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """An answer as the caller has it: every header field with its name in lower case, in the order they came."""
+class CallerResponse:
+    """A response as the caller receives it: header fields in the order received, their names in lower case."""
 
     status: int
     fields: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
 
-async def ask_all(url: str, flights: Sequence[Flight], on_answer: Callable[[], None]) -> list[Heard]:
-    """The answers to all flights, in their order, asked by 16 callers at once; each waits for one before its next.
+async def ask_all(url: str, flights: Sequence[Flight], on_answer: Callable[[], None]) -> list[CallerResponse]:
+    """Send all flights from 16 callers at once, each waiting for its answer. Returns the answers in the flights' order.
 
-    Raises httpx.HTTPError where a request gets no answer.
+    Raises httpx.HTTPError if a request gets no answer.
     """
-    answers: list[Heard | None] = [None] * len(flights)
+    answers: list[CallerResponse | None] = [None] * len(flights)
     questions = iter(enumerate(flights))
 
     async def caller(questions: Iterator[tuple[int, Flight]]) -> None:
-        # A client each: one connection of its own, as separate callers have.
+        # One client each: separate callers have separate connections.
         async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
             for position, flight in questions:
                 answers[position] = await _ask(client, flight)
@@ -42,16 +42,16 @@ async def ask_all(url: str, flights: Sequence[Flight], on_answer: Callable[[], N
             for _ in range(min(CALLERS, len(flights))):
                 callers.create_task(caller(questions))
     except ExceptionGroup as failures:
-        # One will do: what keeps one caller from its answer keeps all of them.
+        # One is enough: the same fault hits all callers.
         raise failures.exceptions[0] from None
     return [answer for answer in answers if answer is not None]
 
 
-async def _ask(client: httpx.AsyncClient, flight: Flight) -> Heard:
+async def _ask(client: httpx.AsyncClient, flight: Flight) -> CallerResponse:
     answer = await client.post(
         "/invocations",
         content=flight.body,
         headers={"Content-Type": "application/json", REQUEST_ID: flight.id},
     )
     fields = tuple((name.lower(), value) for name, value in answer.headers.raw)
-    return Heard(answer.status_code, fields, answer.content)
+    return CallerResponse(answer.status_code, fields, answer.content)

@@ -1,4 +1,4 @@
-"""The flights: what a caller asks of each, and what became of it. Read from the package, so no network is needed."""
+"""The flights: the request for each, and how it arrived. Read from the package, so no network is needed."""
 
 import csv
 import gzip
@@ -24,15 +24,15 @@ FEATURES: Mapping[str, type[int] | type[str]] = MappingProxyType(
         "dep_delay": int,
     }
 )
-"""What a caller knows when the plane has left: the schedule, miles, and how many minutes late it left (early: < 0)."""
+"""What a caller knows when the plane has left: the schedule, miles, and minutes of delay (negative: early)."""
 
 SAMPLE = 5000
-"""How many flights the package ships."""
+"""Number of flights in the package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """One question, in the order of the schedule. `id` is date, carrier, number and origin; `body` is the JSON."""
+    """One request. `id` is date, carrier, number and origin; `body` is the JSON."""
 
     id: str
     body: bytes

@@ -1,7 +1,7 @@
-"""`python -m shadowproxy.demo.leash MODULE ARGUMENTS`: that module as a program that does not outlive its starter.
+"""`python -m shadowproxy.demo.leash MODULE ARGUMENTS` runs a module as a program that ends with its starter.
 
-The starter holds the other end of standard input. However it ends, kill -9 included, the pipe ends with it, and the
-program gets the SIGTERM that nobody is left to send.
+The starter holds the other end of standard input. However it ends, even by kill -9, the pipe ends with it, and the
+program then sends itself a SIGTERM.
 """
 
 import os
@@ -18,7 +18,7 @@ def _stop_at_end_of_input() -> None:
 
 
 if __name__ == "__main__":
-    # A daemon: the program may end first, and this read ends never.
+    # A daemon: the program may end first, while this read still waits.
     threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

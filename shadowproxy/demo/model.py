@@ -1,7 +1,7 @@
-"""A gradient-boosted model without the library that trained it: its trees are JSON, and asking it is this file.
+"""Evaluates a gradient-boosted model without the library that trained it: its trees are JSON.
 
 train.py writes the JSON from scikit-learn's `HistGradientBoostingClassifier`. The trees are added up in the order they
-were trained, as scikit-learn does, so that its probabilities are met to the last bits and not only about.
+were trained, as scikit-learn does, so the probabilities equal scikit-learn's except for the last bits.
 """
 
 import json
@@ -15,12 +15,12 @@ Tree: TypeAlias = "float | Sequence[Any]"
 """A leaf's value in log-odds, or `[feature, threshold, below, above]` with a tree for each side of the threshold."""
 
 UNKNOWN = -1
-"""The code of a category that training never saw. Codes start at 0, so a split has it on the low side."""
+"""The code of a category that training did not see. Codes start at 0, so it is on the low side of every split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Trees over `features`, in that order. A feature that `categories` names is a word, the others are numbers."""
+    """Trees over `features`, in that order. Features in `categories` are words, the others numbers."""
 
     features: Sequence[str]
     categories: Mapping[str, Mapping[str, int]]
@@ -28,7 +28,7 @@ class Model:
     trees: Sequence[Tree]
 
     def probability(self, instance: Mapping[str, Any]) -> float:
-        """How probable a late arrival is. Raises KeyError for a feature that is missing."""
+        """The probability of a late arrival. Raises KeyError for a missing feature."""
         row = [self._number(name, instance[name]) for name in self.features]
         log_odds = self.baseline
         for tree in self.trees:  # not sum(): from Python 3.12 on that corrects for rounding, and scikit-learn does not
@@ -61,7 +61,7 @@ def sigmoid(log_odds: float) -> float:
 
 
 def model_from(parts: Mapping[str, Any]) -> Model:
-    """A model from what its JSON holds."""
+    """The model from its JSON values."""
     return Model(
         features=parts["features"],
         categories={
@@ -73,5 +73,5 @@ def model_from(parts: Mapping[str, Any]) -> Model:
 
 
 def load() -> Model:
-    """The model that the package ships."""
+    """The model in the package."""
     return model_from(json.loads(files("shadowproxy.demo").joinpath("data/gbm.json").read_bytes()))

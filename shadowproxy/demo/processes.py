@@ -1,4 +1,4 @@
-"""The demo's servers as processes of their own, each stopped for certain by whoever started it."""
+"""Starts the demo's servers as processes, and makes sure that each is stopped."""
 
 import asyncio
 import re
@@ -12,13 +12,13 @@ from pathlib import Path
 START_DEADLINE = 30.0
 STOP_DEADLINE = 15.0
 POLL = 0.02
-"""Seconds. What a server writes goes to a file, where its user can read it later; a file has to be looked at."""
+"""Seconds. A server writes to a file, so that its user can read it later; the file must be polled."""
 
 _LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 
 
 class NotStarted(Exception):
-    """A server that did not come up. One line: its own last word, where it had one."""
+    """A server did not start. One line, with the last line of its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class Server:
     output: Path
 
     async def stop(self) -> int:
-        """SIGTERM, SIGKILL after 15 s without an end, and the exit status. Does no harm a second time."""
+        """Send SIGTERM, and SIGKILL if it still runs after 15 s. Returns the exit status. May be called twice."""
         return await _stop(self.process)
 
 
 @asynccontextmanager
 async def started(name: str, module: str, *arguments: str, output: Path) -> AsyncIterator[Server]:
-    """`python -m module arguments`, on a leash, once it says where it listens. What it says is in `output`.
+    """Run `python -m module arguments` on a leash, until it prints its address. Its output goes to the file `output`.
 
     Raises NotStarted.
     """
@@ -51,8 +51,8 @@ async def started(name: str, module: str, *arguments: str, output: Path) -> Asyn
             stdin=subprocess.PIPE,
             stdout=written,
             stderr=written,
-            # Ctrl-C is the terminal's word to its whole foreground group. Outside of it the servers are stopped by us,
-            # in order: the proxy has the answers under way to finish before its model goes.
+            # Ctrl-C goes to the terminal's whole foreground group. The servers are outside of it, so that we can stop
+            # them in order: the proxy must finish the requests under way before its model stops.
             process_group=0,
         )
     try:
@@ -64,22 +64,22 @@ async def started(name: str, module: str, *arguments: str, output: Path) -> Asyn
 async def _url(name: str, process: asyncio.subprocess.Process, output: Path) -> str:
     try:
         async with asyncio.timeout(START_DEADLINE):
-            while (found := _LISTENING.search(_said(output))) is None:
+            while (found := _LISTENING.search(_text_of(output))) is None:
                 if process.returncode is not None:
-                    raise NotStarted(f"{name} ended at once: {_last_word(output)}")
+                    raise NotStarted(f"{name} ended during its start: {_last_line(output)}")
                 await asyncio.sleep(POLL)
     except TimeoutError:
-        raise NotStarted(f"{name} did not listen within {START_DEADLINE:g} s: {_last_word(output)}") from None
+        raise NotStarted(f"{name} did not listen within {START_DEADLINE:g} s: {_last_line(output)}") from None
     return found[1]
 
 
-def _said(output: Path) -> str:
+def _text_of(output: Path) -> str:
     return output.read_text(errors="replace")
 
 
-def _last_word(output: Path) -> str:
-    lines = _said(output).splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+def _last_line(output: Path) -> str:
+    lines = _text_of(output).splitlines()
+    return lines[-1].strip() if lines else "it printed nothing"
 
 
 async def _stop(process: asyncio.subprocess.Process) -> int:

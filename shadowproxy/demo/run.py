@@ -1,4 +1,4 @@
-"""The demo: an if statement and a trained model answer the same real flights, and the log says where they differ."""
+"""The demo: an if statement and a trained model answer the same real flights, and the report shows the differences."""
 
 import asyncio
 import os
@@ -24,14 +24,14 @@ from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.text import print_figures
 from shadowproxy.demo import flights
-from shadowproxy.demo.client import Heard, ask_all
+from shadowproxy.demo.client import CallerResponse, ask_all
 from shadowproxy.demo.flights import Flight
 from shadowproxy.demo.processes import NotStarted, Server, started
 from shadowproxy.demo.verify import differs, scores, unequal, unlogged
 from shadowproxy.record import Record, read
 
 SHADOW = "gbm"
-TOLD_FAULTS = 3  # of 5,000 alike, the first few say it all
+SHOWN_FAULTS = 3  # the first few of 5,000 similar ones are enough
 
 SAME, FAULTY, NOT_SET_UP = 0, 1, 2
 BY_SIGNAL = 128
@@ -41,7 +41,7 @@ Advance = Callable[[], None]
 
 
 class Stopped(Exception):
-    """A signal ended the demo before its end."""
+    """A signal stopped the demo early."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -49,8 +49,8 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The directory that a demo leaves what it made in."""
+class DemoDirectory:
+    """The directory of a demo's results."""
 
     directory: Path
 
@@ -64,38 +64,38 @@ class Place:
 
     @property
     def page(self) -> Path:
-        """The report, as a page for a browser."""
+        """The report as an HTML page."""
         return self.directory / "report.html"
 
     def output(self, name: str) -> Path:
-        """What the server of that name said."""
+        """The output of the server of that name."""
         return self.directory / f"{name}.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
-    """The same flights asked through the proxy and of live itself. `proxy_status` is the proxy's, after SIGTERM."""
+class DemoAnswers:
+    """The answers to the same flights, through the proxy and from live directly. `proxy_status` is its exit status."""
 
     asked: Sequence[Flight]
-    through: Sequence[Heard]
-    direct: Sequence[Heard]
+    through: Sequence[CallerResponse]
+    direct: Sequence[CallerResponse]
     proxy_status: int
 
 
 def run(*, requests: int = flights.SAMPLE, directory: Path | None = None) -> int:
     """Run the demo and return its exit status; `requests` is 1 to 5,000.
 
-    0: all was as promised. 1: an answer was not live's, or a request is not in the log exactly once. 2: it could not be
+    0: every promise held. 1: an answer was not live's, or a request is not in the log exactly once. 2: it could not be
     set up. 130: Ctrl-C (SIGTERM and SIGHUP likewise), and everything it started is stopped.
 
-    `directory` is where the log goes, and must be new or empty; by default a new one under `shadow-demo` in the working
-    directory, or under the system's temporary directory where that cannot be written to.
+    `directory` must be new or empty. The default is a new directory under `shadow-demo` in the working directory, or
+    under the system's temporary directory if that is not writable.
     """
     console = Console()
     try:
-        place = _new_place(console) if directory is None else _place_at(directory)
-        conversation = asyncio.run(_until_signalled(_converse(console, place, flights.flights(requests))))
-        return _tell(console, place, conversation)
+        place = _new_directory(console) if directory is None else _directory_at(directory)
+        answers = asyncio.run(_until_signalled(_run(console, place, flights.flights(requests))))
+        return _report(console, place, answers)
     except NotStarted as error:
         sys.stderr.write(f"shadowproxy: {error}\n")
         return NOT_SET_UP
@@ -103,62 +103,60 @@ def run(*, requests: int = flights.SAMPLE, directory: Path | None = None) -> int
         sys.stderr.write(f"shadowproxy: a request got no answer: {error!r}; see {place.directory}/*.txt\n")
         return FAULTY
     except Stopped as stopped:
-        sys.stderr.write(
-            f"shadowproxy: stopped, and all that was started; what there is so far is in {place.directory}\n"
-        )
+        sys.stderr.write(f"shadowproxy: stopped, with all servers; the results so far are in {place.directory}\n")
         return BY_SIGNAL + stopped.number
-    except KeyboardInterrupt:  # while the report is made: nothing is running any more
+    except KeyboardInterrupt:  # during the report, when no server runs any more
         return BY_SIGNAL + signal.SIGINT
 
 
-def _place_at(directory: Path) -> Place:
-    place = Place(directory)
+def _directory_at(directory: Path) -> DemoDirectory:
+    place = DemoDirectory(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
-            raise NotStarted(f"{directory} is not empty, and the demo needs a directory of its own")
+            raise NotStarted(f"{directory} is not empty: the demo needs a new or empty directory")
         place.labels.write_text(flights.labels_csv())
     except OSError as error:
         raise NotStarted(f"cannot write to {directory}: {error.strerror}") from None
     return place
 
 
-def _new_place(console: Console) -> Place:
+def _new_directory(console: Console) -> DemoDirectory:
     named = Path("shadow-demo") / time.strftime("%Y%m%d-%H%M%S")
     try:
-        return _place_at(named)
+        return _directory_at(named)
     except NotStarted as error:
         try:
             elsewhere = Path(tempfile.mkdtemp(prefix="shadow-demo-"))
         except OSError:
             raise error from None
         _say(console, f"{error}, so the log goes to {elsewhere}")
-        return _place_at(elsewhere)
+        return _directory_at(elsewhere)
 
 
-async def _until_signalled(conversation: Awaitable[Conversation]) -> Conversation:
-    """The conversation, or Stopped by the first signal that comes, once all that it started is stopped."""
+async def _until_signalled(answers: Awaitable[DemoAnswers]) -> DemoAnswers:
+    """The answers. On the first signal raises Stopped, once everything that was started is stopped."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    came: list[int] = []
+    signals: list[int] = []
 
     def stop(number: int) -> None:
-        # Only the first: stopping is bounded, and a second Ctrl-C that broke it off would leave processes behind.
-        if not came:
-            came.append(number)
+        # Only the first: stopping takes a bounded time, and a second Ctrl-C that ends it would leave processes behind.
+        if not signals:
+            signals.append(number)
             task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop, number)
     try:
-        return await conversation
+        return await answers
     except asyncio.CancelledError:
-        if not came:
+        if not signals:
             raise
-        raise Stopped(came[0]) from None
+        raise Stopped(signals[0]) from None
 
 
-async def _converse(console: Console, place: Place, asked: Sequence[Flight]) -> Conversation:
+async def _run(console: Console, place: DemoDirectory, asked: Sequence[Flight]) -> DemoAnswers:
     async with AsyncExitStack() as stack:
 
         async def start(name: str, module: str, *arguments: str) -> Server:
@@ -170,27 +168,27 @@ async def _converse(console: Console, place: Place, asked: Sequence[Flight]) -> 
         proxy = await start(
             "proxy", "shadowproxy", "serve", *ways, "--listen", "127.0.0.1:0", "--admin", "off", "--log", str(place.log)
         )
-        _say(console, f"live    {live.url}  an if statement: late, if it left more than 15 minutes late")
+        _say(console, f"live    {live.url}  an if statement: late if it left more than 15 minutes late")
         _say(console, f"shadow  {shadow.url}  {SHADOW}: boosted trees, trained on January to August")
         _say(console, f"proxy   {proxy.url}  shadowproxy serve {shlex.join(ways)}")
         _say(console)
-        with _progress(console, "Asking through the proxy", len(asked)) as advance:
+        with _progress(console, "Sent through the proxy", len(asked)) as advance:
             through = await ask_all(proxy.url, asked, advance)
-        # Stopping is what sees to it that every shadow has answered and the log is whole.
+        # Stopping waits until every shadow has answered and the log is complete.
         status = await proxy.stop()
-        with _progress(console, "Asking live directly", len(asked)) as advance:
+        with _progress(console, "Sent to live directly", len(asked)) as advance:
             direct = await ask_all(live.url, asked, advance)
-        return Conversation(asked, through, direct, status)
+        return DemoAnswers(asked, through, direct, status)
 
 
-def _tell(console: Console, place: Place, conversation: Conversation) -> int:
-    asked = conversation.asked
+def _report(console: Console, place: DemoDirectory, answers: DemoAnswers) -> int:
+    asked = answers.asked
     logged = list(read([place.log]))
     records = [each for each in logged if isinstance(each, Record)]
     faults = [
-        *unequal(asked, conversation.through, conversation.direct),
+        *unequal(asked, answers.through, answers.direct),
         *unlogged(asked, logged),
-        *([f"the proxy ended with exit status {conversation.proxy_status}"] if conversation.proxy_status else []),
+        *([f"the proxy ended with exit status {answers.proxy_status}"] if answers.proxy_status else []),
     ]
     _say(console)
     landed = by_request(flights.labels())
@@ -202,14 +200,17 @@ def _tell(console: Console, place: Place, conversation: Conversation) -> int:
     _say(console)
     _say(console, str(scores(records, SHADOW, flights.labels())))
     _say(console)
-    for fault in faults[:TOLD_FAULTS]:
+    for fault in faults[:SHOWN_FAULTS]:
         _say(console, f"Fault: {fault}")
     if faults:
-        _say(console, f"{len(faults):,} in all. What the servers said is in {place.directory}.")
+        _say(console, f"{len(faults):,} faults in all. The servers' output is in {place.directory}.")
         return FAULTY
-    _say(console, f"All {len(asked):,} answers are live's own, byte for byte, and each request is in the log once.")
-    _say(console, f"The report for a browser is {place.page}.")
-    _say(console, f"The log is in {place.log}, how the flights arrived in {place.labels}.")
+    _say(
+        console,
+        f"All {len(asked):,} answers are live's own, byte for byte, each request is in the log once.",
+    )
+    _say(console, f"The report as a web page: {place.page}")
+    _say(console, f"The log: {place.log}. How the flights arrived: {place.labels}")
     _say(console)
     _say(console, "What to try next:")
     for command in _next(place, records):
@@ -217,8 +218,8 @@ def _tell(console: Console, place: Place, conversation: Conversation) -> int:
     return SAME
 
 
-def _next(place: Place, records: Sequence[Record]) -> Iterator[str]:
-    """Commands that work as they stand. No comment behind them: an interactive zsh takes it for more arguments."""
+def _next(place: DemoDirectory, records: Sequence[Record]) -> Iterator[str]:
+    """Commands that work as they are. Without comments: an interactive zsh takes a comment for arguments."""
     program, log = _program(), shlex.quote(str(place.log))
     example = next((record for record in records if differs(record.shadows.get(SHADOW))), records[0])
     yield f"{program} show {log} {example.id}"
@@ -227,7 +228,7 @@ def _next(place: Place, records: Sequence[Record]) -> Iterator[str]:
 
 
 def _program() -> str:
-    """What this very installation is called by from here: its name, where the shell would find it, or its path."""
+    """How to call this installation from here: by its name if the shell finds it, else by its path."""
     script = Path(sys.executable).with_name("shadowproxy")
     if not script.exists():
         return f"{shlex.quote(sys.executable)} -m shadowproxy"
@@ -239,7 +240,7 @@ def _program() -> str:
 
 @contextmanager
 def _progress(console: Console, what: str, total: int) -> Iterator[Advance]:
-    """A bar on a terminal, a line each fifth of the way elsewhere."""
+    """A bar on a terminal; elsewhere five lines."""
     if console.is_terminal:
         columns = (TextColumn(f"{what:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as bar:
@@ -258,5 +259,5 @@ def _progress(console: Console, what: str, total: int) -> Iterator[Advance]:
 
 
 def _say(console: Console, text: str = "") -> None:
-    # A line that the terminal wraps by itself can still be copied whole: these are addresses and commands.
+    # Soft wrapping by the terminal: addresses and commands can still be copied whole.
     console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """The demo's two systems as real model servers: `python -m shadowproxy.demo.server live|shadow`.
 
-Both take `{"instances": [...]}` at POST /invocations and answer `{"predictions": ["late", ...]}`, in the order asked;
-which model it was is in the header field X-Model, so that it is no difference between two answers.
+Both take `{"instances": [...]}` at POST /invocations and answer `{"predictions": ["late", ...]}`, in the same order.
+The header field X-Model has the model's name, so that the name makes no difference between two bodies.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from shadowproxy.demo import model, rule
 from shadowproxy.demo.flights import FEATURES, LATE, ON_TIME
 
 Late = Callable[[Mapping[str, Any]], bool]
-"""Whether the flight that an instance tells of will arrive late."""
+"""Whether the flight in an instance will arrive late."""
 
 
 def build(late: Late, name: str) -> Starlette:
-    """A model server that answers by `late`, under `name`."""
+    """A model server called `name` that answers with `late`."""
     about = {"X-Model": name}
 
     async def invocations(request: Request) -> Response:
@@ -46,7 +46,7 @@ def build(late: Late, name: str) -> Starlette:
 
 
 def instances_of(asked: Any) -> list[dict[str, Any]]:
-    """The instances in a request. Raises ValueError, with a message for the caller, for what has no answer."""
+    """The instances in a request. Raises ValueError, with a message for the caller, for an invalid request."""
     instances = asked.get("instances") if isinstance(asked, dict) else None
     if not isinstance(instances, list):
         raise ValueError('the body must be {"instances": [...]}')
@@ -54,15 +54,15 @@ def instances_of(asked: Any) -> list[dict[str, Any]]:
         if not isinstance(instance, dict):
             raise ValueError(f"instance {position} is not an object")
         for name, kind in FEATURES.items():
-            # Not isinstance: true is an int to Python, and no delay.
+            # Not isinstance: in Python true is an int, but it is not a delay.
             if type(instance.get(name)) is not kind:
                 raise ValueError(f"instance {position}: {name} must be {'a whole number' if kind is int else 'a word'}")
     return instances
 
 
 async def serve(app: Starlette, host: str, port: int) -> None:
-    """Serve until a signal comes. Port 0 is any free one; stderr says which."""
-    # asyncio turns Nagle's algorithm off only where the protocol is named, and with it on an answer takes 40 ms.
+    """Serve until a signal. Port 0 takes any free one; standard error names it."""
+    # asyncio turns off Nagle's algorithm only if the protocol is named; with it, an answer takes 40 ms.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -70,7 +70,7 @@ async def serve(app: Starlette, host: str, port: int) -> None:
         listening.listen()
     except OSError as error:
         sys.exit(f"cannot listen on port {port}: {error.strerror}")
-    # Without the Date field two answers to the same question are the same bytes, whenever they were asked.
+    # Without the Date field, two answers to the same request are the same bytes at any time.
     config = uvicorn.Config(app, log_level="warning", access_log=False, date_header=False, server_header=False)
     sys.stderr.write(f"listening on http://{host}:{listening.getsockname()[1]}\n")
     await uvicorn.Server(config).serve(sockets=[listening])

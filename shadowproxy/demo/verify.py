@@ -1,23 +1,25 @@
-"""What the demo promises, held against what happened: live's own answers, one record each, and who was right."""
+"""Tests the demo's promises: callers got live's answers, each request has one record; and counts right answers."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from shadowproxy.compare.report.words import percent
-from shadowproxy.demo.client import REQUEST_ID, Heard
+from shadowproxy.demo.client import REQUEST_ID, CallerResponse
 from shadowproxy.demo.flights import Flight
 from shadowproxy.exchange import Verdict
 from shadowproxy.lines import Unreadable
 from shadowproxy.record import Record, RecordedLeg
 
 
-def unequal(asked: Sequence[Flight], through: Sequence[Heard], direct: Sequence[Heard]) -> Iterator[str]:
-    """A line for each answer through the proxy that is not live's own. All that may be added is the request ID."""
+def unequal(
+    asked: Sequence[Flight], through: Sequence[CallerResponse], direct: Sequence[CallerResponse]
+) -> Iterator[str]:
+    """A line for each answer through the proxy that differs from live's own. Only the request ID may be added."""
     for flight, ours, theirs in zip(asked, through, direct, strict=True):
         added = (REQUEST_ID.lower().encode(), flight.id.encode())
         if added not in ours.fields:
-            yield f"{flight.id}: the answer does not bear the request ID"
+            yield f"{flight.id}: the answer lacks the request ID"
             continue
         fields = tuple(field for field in ours.fields if field != added)
         for what, got, own in (
@@ -30,7 +32,7 @@ def unequal(asked: Sequence[Flight], through: Sequence[Heard], direct: Sequence[
 
 
 def unlogged(asked: Sequence[Flight], logged: Iterable[Record | Unreadable]) -> Iterator[str]:
-    """A line for each request that is not in the log exactly once, and for all that is there and nobody asked."""
+    """A line for each request that is not in the log exactly once, and for each record of no request."""
     found = Counter[str]()
     for each in logged:
         if isinstance(each, Unreadable):
@@ -41,17 +43,17 @@ def unlogged(asked: Sequence[Flight], logged: Iterable[Record | Unreadable]) -> 
         if (times := found.pop(flight.id, 0)) != 1:
             yield f"{flight.id}: {times} times in the log"
     for stranger, times in found.items():
-        yield f"{stranger}: {times} times in the log, and nobody asked it"
+        yield f"{stranger}: {times} times in the log, but was never sent"
 
 
 def differs(answer: RecordedLeg | None) -> bool:
-    """Whether a shadow answered, and something else than live."""
+    """Whether a shadow answered something else than live."""
     return answer is not None and answer.judgement is not None and answer.judgement.verdict is Verdict.MISMATCH
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Live and a shadow held against how the flights arrived, over those that both answered."""
+    """How often live and a shadow were right about the arrivals, for flights that both answered."""
 
     flights: int
     live_right: int
@@ -61,16 +63,16 @@ class Scores:
 
     def __str__(self) -> str:
         if not self.flights:
-            return "The planes have landed since, but no flight was answered by both."
+            return "No flight was answered by both."
         return (
-            f"The planes have landed since: of {self.flights:,} flights live was right about "
+            f"How the {self.flights:,} flights really arrived: live was right about "
             f"{percent(self.live_right / self.flights)}, the shadow about {percent(self.shadow_right / self.flights)}; "
             f"of the {self.differing:,} they differ on, the shadow about {self.only_shadow_right:,}."
         )
 
 
 def scores(records: Iterable[Record], shadow: str, labels: Mapping[str, str]) -> Scores:
-    """Who was right, by the labels. Flights without an answer from one of the two are left out."""
+    """Count right answers by the labels. Flights without an answer from both are left out."""
     pairs = [
         (live == [labels[record.id]], other == [labels[record.id]])
         for record in records
@@ -88,7 +90,7 @@ def scores(records: Iterable[Record], shadow: str, labels: Mapping[str, str]) ->
 
 
 def predictions(answer: RecordedLeg | None) -> list[str] | None:
-    """What a system predicted, or None where the log has no prediction of it."""
+    """A system's predictions, or None if the record has none."""
     if answer is None or answer.body is None or answer.body.kind != "json" or not isinstance(answer.body.value, dict):
         return None
     found = answer.body.value.get("predictions")

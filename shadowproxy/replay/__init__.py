@@ -1,5 +1,5 @@
-"""A log's requests asked again, of another endpoint: what it answers is logged beside what live answered then.
+"""Sends a log's requests to another endpoint, and records its answers beside live's recorded ones.
 
-`plan.py` is what is to be done and what came of it; `again.py` makes of a record what can be sent, or says why nothing
-can; `run.py` sends it at its time; `output.py` is the new log; `screen.py` says the outcome in words.
+`plan.py` has the plan and the counts of a replay; `request.py` turns a record into a request, or a reason why it is not
+sent; `run.py` sends each request at its time; `output.py` writes the new log; `screen.py` prints the result.
 """

@@ -1,4 +1,4 @@
-"""The log that a replay writes: segments as a proxy's, in which each line is whole."""
+"""The log that a replay writes: segments like a proxy's, with whole lines only."""
 
 import contextlib
 import os

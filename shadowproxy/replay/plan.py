@@ -1,4 +1,4 @@
-"""What a replay is to do, and what came of it."""
+"""The plan of a replay, and the counts of its result."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.config import REPEATABLE, Shadow
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.recorder.policy import Policy
-from shadowproxy.replay.again import Unfit
+from shadowproxy.replay.request import NotSent
 
 LATE: Final = 0.1
-"""Seconds after its time from which on a request counts as sent late."""
+"""A request sent more than so many seconds after its time counts as late."""
 
 
 MOST_METHODS: Final = 16
-"""Methods that are told of by name: callers may send any."""
+"""Most methods that are counted by name: callers may invent any number."""
 
 
 class ReplayError(Exception):
@@ -27,11 +27,11 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is sent where, and how fast.
+    """What to send, where, and how fast.
 
-    `rate` is requests a second: infinite is as fast as answers come, None as they came then. `query` holds what
-    redacted query parameters are filled with. `capture` and `memory` are bytes, of one answer and of all under way.
-    `methods` are those that may be sent again, all where `*` is among them.
+    `rate` is in requests a second: infinite means as fast as the endpoint answers, None the recorded pace. `query` has
+    the values for redacted query parameters. `capture` and `memory` are bytes, of one answer and of all under way.
+    `methods` may be sent; `*` means all.
     """
 
     logs: tuple[str, ...]
@@ -50,12 +50,12 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Tally:
-    """What came of a replay. `skipped` and `unreadable` say of what was not sent, why; `seconds` is how long it took.
+class ReplayCounts:
+    """The result of a replay. `skipped` and `unreadable` count what was not sent, by reason; `seconds` is its duration.
 
-    `methods` counts the requests that were not sent for their method, by it, up to MOST_METHODS different ones.
-    `times` counts answers by the bin of their milliseconds. `late` were sent over LATE seconds after their time, the
-    latest by `latest`. `marked`: live's logged answers in which something was redacted.
+    `methods` counts the requests not sent because of their method, for up to MOST_METHODS different methods. `times`
+    counts answers by the bin of their milliseconds. `late` requests were sent more than LATE seconds after their time,
+    the latest `latest` seconds after. `marked` counts live's recorded answers with a redacted value.
     """
 
     begun: int = 0
@@ -63,7 +63,7 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     times: Counter[int] = field(default_factory=Counter)
-    skipped: Counter[Unfit] = field(default_factory=Counter)
+    skipped: Counter[NotSent] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
     unreadable: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -76,8 +76,8 @@ class Tally:
     seconds: float = 0.0
     interrupted: bool = False
 
-    def skip(self, why: Unfit, unnamed: list[str]) -> None:
-        """Count a request that is not sent, and the methods for which it is not."""
+    def skip(self, why: NotSent, unnamed: list[str]) -> None:
+        """Count a request that is not sent, and the methods that are the reason."""
         self.skipped[why] += 1
         for method in unnamed:
             if method in self.methods or len(self.methods) < MOST_METHODS:

@@ -1,9 +1,9 @@
-"""Sends a log's requests again, each at its time, and writes a log of what came back.
+"""Sends a log's requests, each at its time, and writes a log of the answers.
 
-Its rules:
+The rules:
 
-- At most `in_flight` requests are under way; while they are, later ones wait, and are told of as late.
-- Every request that was begun becomes exactly one record, also when Ctrl-C cuts it off (`shutdown`). Nothing is shed:
+- At most `in_flight` requests are under way; others wait, and are reported as late.
+- Every request that was begun becomes exactly one record, also when Ctrl-C ends it (`shutdown`). Nothing is shed:
   reading waits for sending, and sending for writing, so memory is flat however long the log is.
 - Records are compared and written in a thread, a line at a time and whole.
 """
@@ -35,9 +35,9 @@ from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.lines import Line, Unreadable, lines, segments
 from shadowproxy.record import Record, RecordError, decode
 from shadowproxy.recorder.line import encode_again
-from shadowproxy.replay.again import Again, Unfit, again, unnamed
 from shadowproxy.replay.output import Output
-from shadowproxy.replay.plan import LATE, Plan, ReplayError, Tally
+from shadowproxy.replay.plan import LATE, Plan, ReplayCounts, ReplayError
+from shadowproxy.replay.request import NotSent, ReplayRequest, replay_request, unnamed
 from shadowproxy.serve.mirror.capture import Capture, Memory
 from shadowproxy.serve.policy.identity import uuid7
 from shadowproxy.serve.policy.payload import NotRead
@@ -55,7 +55,7 @@ class _Job:
     record: Record
     asked_text: bytes
     live_text: bytes
-    again: Again
+    request: ReplayRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +68,27 @@ class _Settled:
     capture: Capture
 
 
-def replay(plan: Plan, told: Callable[[int, int], None] | None = None) -> Tally:
-    """Send the plan's requests and write their records. Raises ReplayError, and what was written by then stays.
+def replay(plan: Plan, progress: Callable[[int, int], None] | None = None) -> ReplayCounts:
+    """Send the plan's requests and write their records. Raises ReplayError; records written before it stay.
 
-    `told` hears of bytes of the logs read and of records written. SIGINT and SIGTERM end it early and cleanly.
+    `progress` is called with the bytes of logs read and the records written. SIGINT and SIGTERM end it early, cleanly.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(send_all(plan, told))
+        return runner.run(send_all(plan, progress))
 
 
-async def send_all(plan: Plan, told: Callable[[int, int], None] | None = None) -> Tally:
-    """`replay`, in a loop that runs already, and in the main thread: signals are heard there."""
-    return await _Replay(plan, told or (lambda size, count: None)).run()
+async def send_all(plan: Plan, progress: Callable[[int, int], None] | None = None) -> ReplayCounts:
+    """`replay` in a loop that already runs. Call it in the main thread: only there are signals handled."""
+    return await _Replay(plan, progress or (lambda size, count: None)).run()
 
 
 class _Replay:
     """One replay, used once. Owns the endpoint's connections, the tasks that send, and the log that is written."""
 
-    def __init__(self, plan: Plan, told: Callable[[int, int], None]) -> None:
+    def __init__(self, plan: Plan, progress: Callable[[int, int], None]) -> None:
         self._plan = plan
-        self._told = told
-        self._tally = Tally()
+        self._progress = progress
+        self._counts = ReplayCounts()
         self._memory = Memory(plan.memory)
         self._rewrite = Rewrite.of(plan.shadow.rewrite.path, plan.shadow.rewrite.json)
         self._host = f"{socket.gethostname()}/replay"
@@ -99,7 +99,7 @@ class _Replay:
         self._sending: set[asyncio.Task[None]] = set()
         self._failed: ReplayError | None = None
 
-    async def run(self) -> Tally:
+    async def run(self) -> ReplayCounts:
         loop = asyncio.get_running_loop()
         files = _streams(self._plan.logs)
         endpoint = _endpoint(self._plan.shadow)
@@ -108,18 +108,18 @@ class _Replay:
             async with endpoint, asyncio.TaskGroup() as group:
                 group.create_task(self._write(output))
                 feeding = group.create_task(self._feed(group, files, endpoint))
-                with self._heard(feeding):
+                with self._handling_signals(feeding):
                     await asyncio.wait((feeding,))
                     if self._sending:
                         await asyncio.wait(self._sending)
                 self._settled.put_nowait(None)
-        self._tally.seconds = loop.time() - begun
+        self._counts.seconds = loop.time() - begun
         if self._failed is not None:
             raise self._failed
-        return self._tally
+        return self._counts
 
     @contextlib.contextmanager
-    def _heard(self, feeding: "asyncio.Task[None]") -> Iterator[None]:
+    def _handling_signals(self, feeding: "asyncio.Task[None]") -> Iterator[None]:
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM)
         for number in numbers:
@@ -131,7 +131,7 @@ class _Replay:
                 loop.remove_signal_handler(number)
 
     def _interrupt(self, feeding: "asyncio.Task[None]") -> None:
-        self._tally.interrupted = True
+        self._counts.interrupted = True
         feeding.cancel()
         for task in self._sending:
             task.cancel()
@@ -152,8 +152,8 @@ class _Replay:
                     await asyncio.sleep(max(0.0, due - loop.time()))
                     await self._wait_room()
                     if self._plan.rate != math.inf and loop.time() - due > LATE:
-                        self._tally.late += 1
-                        self._tally.latest = max(self._tally.latest, loop.time() - due)
+                        self._counts.late += 1
+                        self._counts.latest = max(self._counts.latest, loop.time() - due)
                     task = group.create_task(self._send(job, endpoint))
                     self._sending.add(task)
                     task.add_done_callback(self._sending.discard)
@@ -162,7 +162,7 @@ class _Replay:
             self._failed = ReplayError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}")
 
     async def _wait_room(self) -> None:
-        """Until one more may be sent: answers that wait to be written are written first, not shed."""
+        """Wait until one more may be sent: answers are written first, not shed."""
         await self._room.acquire()
         await self._free.acquire()
         while self._memory.held > self._memory.limit // 2:
@@ -170,12 +170,12 @@ class _Replay:
             await self._written.wait()
 
     def _due(self, start: float, sent: int, offset: float) -> float:
-        """When the next request is to be sent, in the loop's time; `offset` is seconds after the first one, then."""
+        """When to send the next request, in the loop's time; `offset` is its recorded seconds after the first one."""
         rate = self._plan.rate
         return start + (offset if rate is None else 0.0 if rate == math.inf else sent / rate)
 
     async def _send(self, job: _Job, endpoint: Endpoint) -> None:
-        self._tally.begun += 1
+        self._counts.begun += 1
         sent_ns = time.time_ns()
         capture = Capture(self._plan.capture, self._memory)
         leg = await self._ask(job, endpoint, capture)
@@ -183,18 +183,18 @@ class _Replay:
         self._settled.put_nowait(_Settled(job, leg, sent_ns, capture))
 
     async def _ask(self, job: _Job, endpoint: Endpoint, capture: Capture) -> Reply | Failure:
-        """Send one request, copy the answer, and say what came of it, as the mirror does of a shadow's."""
+        """Send one request, copy the answer, and return its leg, as the mirror does for a shadow."""
         timeout = self._plan.shadow.timeout
-        fields, body = job.again.fields, job.again.body
+        fields, body = job.request.fields, job.request.body
         try:
             fields, body = self._rewrite.apply_values(fields, body)
         except NotRead:
-            self._tally.not_rewritten += 1
+            self._counts.not_rewritten += 1
         outcome, error, answering = Outcome.OK, "", None
         began = perf_counter()
         try:
             async with asyncio.timeout(timeout):
-                method, target = job.again.method, self._rewrite.apply_path(job.again.target)
+                method, target = job.request.method, self._rewrite.apply_path(job.request.target)
                 answering = await endpoint.request(method, target, fields, body)
                 async for chunk in answering:
                     capture.add(chunk)
@@ -205,7 +205,10 @@ class _Replay:
         except TimeoutError:
             outcome, error = Outcome.TIMEOUT, f"no whole answer within {timeout:g} s"
         except asyncio.CancelledError:
-            outcome, error = Outcome.SHUTDOWN, "the replay was ended"  # by us: it is recorded, and the task ends
+            outcome, error = (
+                Outcome.SHUTDOWN,
+                "the replay was ended",
+            )  # recorded, then the task ends
         finally:
             if answering is not None:
                 answering.abandon()
@@ -220,22 +223,22 @@ class _Replay:
             fields_back = tuple(answering.fields)
             reply = Reply(answering.status, fields_back, capture.body, capture.size, first_byte_ms, total_ms)
         if outcome is Outcome.OK and reply is not None:
-            self._tally.statuses[reply.status] += 1
-            self._tally.times[bin_of(total_ms)] += 1
-        self._tally.outcomes[outcome] += 1
+            self._counts.statuses[reply.status] += 1
+            self._counts.times[bin_of(total_ms)] += 1
+        self._counts.outcomes[outcome] += 1
         return reply if outcome is Outcome.OK and reply is not None else Failure(outcome, error, total_ms, reply)
 
     # --- reading, in a thread --------------------------------------------------------------------------------------
 
     def _jobs(self, files: list[list[str]]) -> Iterator[_Job]:
-        """What is to be sent, in the order of the requests' times as far as the log is in it."""
+        """The requests to send, in the order of their times as far as the log has that order."""
         yield from heapq.merge(*map(self._jobs_of, files), key=lambda job: job.at)
 
     def _jobs_of(self, files: list[str]) -> Iterator[_Job]:
         put = frozenset(name.lower() for name in self._plan.shadow.headers.set)
-        for line in lines(files, lambda size: self._told(size, 0)):
+        for line in lines(files, lambda size: self._progress(size, 0)):
             if isinstance(line, Unreadable):
-                self._tally.unreadable[line.why.partition(":")[0]] += 1
+                self._counts.unreadable[line.why.partition(":")[0]] += 1
                 continue
             try:
                 record = decode(line.raw)
@@ -243,10 +246,10 @@ class _Replay:
                 if not self._plan.only.accepts(record):
                     continue
             except RecordError:
-                self._tally.unreadable["torn line" if line.torn else "not a record"] += 1
+                self._counts.unreadable["torn line" if line.torn else "not a record"] += 1
                 continue
             except ValueError:
-                self._tally.skipped[Unfit.NO_TIME] += 1
+                self._counts.skipped[NotSent.NO_TIME] += 1
                 continue
             job = self._job(line, record, at, put)
             if job is not None:
@@ -257,7 +260,7 @@ class _Replay:
         assert asked is not None  # decode has read both
         assert live is not None
         plan = self._plan
-        made = again(
+        made = replay_request(
             record,
             raw_value_at(asked, ("body",)),
             plan.name,
@@ -267,13 +270,13 @@ class _Replay:
             own=plan.shadow.query.set,
             credentials=plan.shadow.forward_credentials,
         )
-        if isinstance(made, Unfit):
-            self._tally.skip(made, unnamed(record, plan.methods) if made is Unfit.METHOD else [])
+        if isinstance(made, NotSent):
+            self._counts.skip(made, unnamed(record, plan.methods) if made is NotSent.METHOD else [])
             return None
-        self._tally.left_out.update(made.left_out)
-        self._tally.decoded += made.decoded
-        self._tally.inexact += made.inexact
-        self._tally.marked += b'"[redacted' in (raw_value_at(live, ("body",)) or b"")
+        self._counts.left_out.update(made.left_out)
+        self._counts.decoded += made.decoded
+        self._counts.inexact += made.inexact
+        self._counts.marked += b'"[redacted' in (raw_value_at(live, ("body",)) or b"")
         return _Job(at, record, asked, live, made)
 
     # --- writing ---------------------------------------------------------------------------------------------------
@@ -312,12 +315,12 @@ class _Replay:
             )
             output.append(line)
             if verdict is not None:
-                self._tally.verdicts[verdict] += 1
-        self._told(0, len(settled))
+                self._counts.verdicts[verdict] += 1
+        self._progress(0, len(settled))
 
 
 def _some(jobs: Iterator[_Job]) -> list[_Job]:
-    """The next few, and few bytes of them."""
+    """The next few jobs, with a bound on their bytes."""
     taken: list[_Job] = []
     size = 0
     for job in islice(jobs, _BATCH):
@@ -329,9 +332,9 @@ def _some(jobs: Iterator[_Job]) -> list[_Job]:
 
 
 def _streams(logs: Sequence[str]) -> list[list[str]]:
-    """The logs' files, those of one proxy together and in order: only so can several proxies' times be merged.
+    """The logs' files, in order and grouped by proxy, so that the times of several proxies can be merged.
 
-    Raises ReplayError where a log is not there.
+    Raises ReplayError for a log that does not exist.
     """
     found: dict[str, list[str]] = {}
     for log in logs:

@@ -1,14 +1,14 @@
-"""From a record to the request that is sent again, or to why it cannot be. Pure.
+"""Turns a record into the request to send, or into the reason why it is not sent. Pure.
 
 The rules:
 
-- The method, the path, the query and the body are sent as the log has them, a JSON body by its own text: numbers keep
-  their digits, and a key that came twice comes twice.
-- A request whose method may change something is sent only where that method is named: it was done once already.
-- What the log does not have whole cannot be asked again: half a body, or one with a mark in a secret's place, is
-  another question.
-- A credential that was redacted is left out, and told of, unless the caller of the program fills it in: its mark would
-  be refused as a wrong one, and not as a missing one.
+- The method, the path, the query and the body are sent as the log has them. A JSON body keeps its own text: numbers
+  keep their digits, and a key that came twice is sent twice.
+- A request whose method may change something is sent only if that method is named: the change was made once already.
+- A request that the log does not have whole is not sent: with half a body, or with a mark in place of a secret, it
+  would be another request.
+- A redacted credential is left out and reported, unless the user fills it in: the endpoint would reject its mark as a
+  wrong credential, not as a missing one.
 - A body whose Content-Encoding was undone for the log is sent without one: no encoder gives the same bytes again.
 """
 
@@ -34,21 +34,21 @@ _MARKED = re.compile(MARK.pattern.encode())
 _MARKED_TEXT = re.compile(rb'"' + MARK.pattern.encode() + rb'"')
 
 
-class Unfit(StrEnum):
-    """Why a record's request is not sent again. A closed set; the words follow a number of requests."""
+class NotSent(StrEnum):
+    """Why a record's request is not sent. A closed set; the words follow a number of requests."""
 
     NOT_WHOLE = "the log does not have the whole body (log.body_limit, log.bodies)"
-    REDACTED = "something in the body was redacted"
+    REDACTED = "a value in the body is redacted"
     NO_TIME = "the record has no time"
-    METHOD = "what such a method changes would be changed again"
+    METHOD = "their method may change data, which would be changed again"
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """What is sent. `left_out` names the fields and parameters that were redacted or held back, and not filled in.
+class ReplayRequest:
+    """A request to send. `left_out` names the redacted fields and parameters that are not filled in.
 
-    `decoded`: the body goes without the Content-Encoding that it came with. `inexact`: it is not as long as it was, so
-    something between the proxy and here has written the log's JSON anew.
+    `decoded`: the body is sent without its original Content-Encoding. `inexact`: its length differs from the recorded
+    one, so a program has rewritten the log's JSON.
     """
 
     method: str
@@ -60,7 +60,7 @@ class Again:
     inexact: bool = False
 
 
-def again(
+def replay_request(
     record: Record,
     json_text: bytes | None,
     shadow: str,
@@ -70,40 +70,40 @@ def again(
     methods: frozenset[str] = frozenset(REPEATABLE),
     own: Container[str] = (),
     credentials: bool = False,
-) -> Again | Unfit:
-    """The request of a record as the shadow called `shadow` would be sent it.
+) -> ReplayRequest | NotSent:
+    """The request of a record as the shadow `shadow` would get it.
 
-    `json_text` is the body's JSON as it stands in the line, where it is JSON. `put` are lower-case names of header
-    fields that the endpoint sets itself, `own` names of parameters that it does; `query` are the values of redacted
-    parameters, by name. `methods` are those that may be sent, all where `*` is among them. `credentials`: also those
-    are sent that the log has in clear, as one of an earlier version may.
+    `json_text` is the text of a JSON body in the record's line. `put` has the lower-case names of header fields that
+    the endpoint's configuration sets, `own` the names of the parameters that it sets; `query` has the values for
+    redacted parameters by name. `methods` may be sent; `*` means all. `credentials`: also send credentials that the
+    log has in clear, as a log of an earlier version may.
     """
     asked = record.request
     if unnamed(record, methods):
-        return Unfit.METHOD
+        return NotSent.METHOD
     if asked.body.truncated:
-        return Unfit.REDACTED if asked.body.redacted is not None else Unfit.NOT_WHOLE
+        return NotSent.REDACTED if asked.body.redacted is not None else NotSent.NOT_WHOLE
     body = _wire(asked.body, json_text)
     types = asked.headers.get("content-type", "")
     named = types.lower() if isinstance(types, str) else ""
     form = named.startswith("application/x-www-form-urlencoded")
     if _MARKED_TEXT.search(body) if "json" in named or asked.body.kind == "json" else form and _MARKED.search(body):
-        return Unfit.REDACTED
+        return NotSent.REDACTED
     left_out: list[str] = []
     fields: list[Field] = []
     encoded = bool(body) and asked.body.coding is None and _is_coded(asked.headers.get("content-encoding", ""))
     for name, values in asked.headers.items():
         if encoded and name.encode() in BODY_FIELDS:
-            continue  # they tell of the bytes as they were coded
+            continue  # they describe the encoded bytes
         for value in values if isinstance(values, list) else [values]:
             if MARK.search(value) is None and (credentials or not is_credential_field(name, value)):
                 fields.append((name.encode(), value.encode()))
             elif name not in put:
                 left_out.append(name)
     target, missing = _target(asked.path, asked.query, query, own, credentials)
-    # Asked again, it is a span of its own: not the one that the shadow was sent then.
+    # A replayed request is a span of its own, not the span that the shadow got then.
     fields, _ = fields_for_shadow(end_to_end(tuple(fields)), shadow, credentials=True, record=uuid7())
-    return Again(
+    return ReplayRequest(
         asked.method,
         target,
         with_content_length(fields, len(body)),
@@ -115,7 +115,7 @@ def again(
 
 
 def unnamed(record: Record, methods: frozenset[str]) -> list[str]:
-    """What keeps a request from being sent again: its method, or the one that a POST asks to be taken for."""
+    """The methods that keep a request from being sent: its own, or the one with which a POST overrides it."""
     if "*" in methods:
         return []
     asked = record.request
@@ -132,7 +132,7 @@ def _fields(headers: Mapping[str, str | list[str]]) -> Iterator[Field]:
 
 def _wire(body: Body, json_text: bytes | None) -> bytes:
     if body.kind == "json":
-        assert json_text is not None  # that is where the value was read from
+        assert json_text is not None  # the value was read from it
         return json_text
     if body.kind == "text":
         text: str = body.value
@@ -149,7 +149,7 @@ def _is_coded(codings: str | list[str]) -> bool:
 def _target(
     path: str, query: str, filled: Mapping[str, str], own: Container[str], credentials: bool
 ) -> tuple[bytes, list[str]]:
-    """Path and query as bytes, and the parameters that are not among them, as they are told: `?name` or `;name`."""
+    """Path and query as bytes, and the parameters left out of them, as `?name` or `;name`."""
     missing: list[str] = []
 
     def passed(piece: str, sign: str = "?") -> str | None:
