@@ -6,9 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.routes import pooled
 from shadowproxy.compare.fold.summary import Summary
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.gates import Gates
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, Record, RecordedLeg, RecordedRequest
 
@@ -33,6 +37,11 @@ def failed(outcome: Outcome, ms: float | None = None) -> RecordedLeg:
 def pair_of(summary: Summary, shadow: str = "s") -> Pair:
     """What is counted of one shadow on all routes."""
     return pooled(summary.shadows[shadow])
+
+
+def report_json(summary: Summary, gates: Gates | None = None, *, slices: tuple[str, ...] = ()) -> Any:
+    """The report as a program reads it: what `--json` prints, parsed."""
+    return json.loads(orjson.dumps(to_json(summary, gates, slices=slices)))
 
 
 def record(number: int, live: RecordedLeg, seconds: float = 0.0, **shadows: RecordedLeg) -> Record:

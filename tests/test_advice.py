@@ -1,19 +1,19 @@
 """What the figures amount to and what to do next, on figures made by hand."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-from test_checks import N, errors, estimate, figures, labels, latency, output, structure
+from test_checks import N, errors, estimate, figures, labels, latency, output, structure, whole_answers
 
 from shadowproxy.compare.report.advice import advice_of
-from shadowproxy.compare.report.checks import checks_of
+from shadowproxy.compare.report.checks.all import checks_of
 from shadowproxy.compare.report.conclusion import verdict_of
 from shadowproxy.compare.report.gates import Gates
-from shadowproxy.compare.report.sentences import answers
+from shadowproxy.compare.report.sentences.verdict import answers
 from shadowproxy.compare.report.words import change
 
-Figures = dict[str, Any]
+Figures: TypeAlias = Any
 
 LABELLED = {"coverage": 0.5}
 NOTHING: dict[str, Any] = {name: False if name == "collapse" else None for name in asdict(Gates())}
@@ -22,12 +22,8 @@ OFF = Gates(**NOTHING)
 
 def advised(shadow: Figures, gates: Gates | None = None) -> Figures:
     checks = checks_of(shadow, gates or Gates())
-    shadow |= {
-        "checks": [asdict(check) | {"result": str(check.result)} for check in checks],
-        "verdict": verdict_of(shadow, checks),
-    }
-    shadow.setdefault("legacy", None)
-    return advice_of(shadow)
+    shadow |= {"checks": [check.figures() for check in checks], "verdict": verdict_of(shadow, checks)}
+    return advice_of(shadow, shadow["checks"], shadow["verdict"])
 
 
 def reasons(**row: Any) -> Figures:
@@ -51,7 +47,7 @@ def reasons(**row: Any) -> Figures:
         (figures(pairs={"n": 0, "live_2xx": 0}), None, "send", "Coverage"),
         (figures(pairs={"n": 30, "live_2xx": 30}), None, "send", "20 that live answers with a 2xx"),
         (figures(labels_supplied=50), None, "label", "--label-key"),
-        (figures(outputs=[], agreement={"settled": None, "whole": None}), None, "name", "--field"),
+        (figures(outputs=[], agreement=whole_answers(None)), None, "name", "--field"),
         (figures(legacy="an earlier version", errors=None, flips=None, structure=None), None, "summarise", "again"),
         (figures(), OFF, "gate", "every check is off"),
     ],
@@ -104,7 +100,7 @@ def test_who_is_faster_is_said_only_where_it_is_sure(
 
 
 def test_nothing_is_said_of_what_was_not_counted() -> None:
-    bare = figures(outputs=[], agreement={"settled": None, "whole": None})
+    bare = figures(outputs=[], agreement=whole_answers(None))
     bare["latency"]["ratio"]["p99"] = None
     assert points(bare) == {}
 
@@ -115,9 +111,9 @@ def test_a_great_change_is_told_as_so_many_times(ratio: float, text: str) -> Non
 
 
 def test_a_check_that_begins_with_its_name_says_it_once() -> None:
-    old = figures(legacy="an earlier version", errors=None, flips=None, structure=None, outputs=[])
+    old = figures(legacy="an earlier version", answered=None, errors=None, flips=None, structure=None, outputs=[])
     advised(old)
-    assert answers(old)["engineering"].startswith("structure: an earlier version; errors: an earlier version")
+    assert answers(old)["engineering"].startswith("answered: an earlier version; structure: an earlier version")
     few = figures(pairs={"n": N, "live_2xx": 0})
     advised(few)
     assert answers(few)["engineering"].startswith("live hardly answered")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logs import record
+from logs import record, report_json
 
 from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.fold.summary import load, save, summarise
@@ -14,7 +14,6 @@ from shadowproxy.compare.judge.answers import answer_value, failed_reason, reaso
 from shadowproxy.compare.judge.answers.masking import LONGEST
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare
-from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.exchange import Outcome
@@ -161,8 +160,8 @@ def test_any_answers_make_a_report(drawn: list[tuple[Any, str, int]]) -> None:
         made.append(said(body, kind, status))
     records = [record(n, one, n, s=other) for n, (one, other) in enumerate(zip(made, reversed(made), strict=True))]
     summary = summarise(records, Rules())
-    figures = to_json(summary)
-    assert to_json(load(save(summary))) == figures
+    figures = report_json(summary)
+    assert report_json(load(save(summary))) == figures
     json.dumps(figures, allow_nan=False)
     to_markdown(figures)
     to_html(figures)

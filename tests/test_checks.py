@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
-from shadowproxy.compare.report.checks import Check, Result, checks_of
+from shadowproxy.compare.report.checks.all import checks_of
+from shadowproxy.compare.report.checks.check import Check, Result
 from shadowproxy.compare.report.conclusion import verdict_of
 from shadowproxy.compare.report.gates import Gates
 
-Figures = dict[str, Any]
+Figures: TypeAlias = Any
 N = 4000
 
 
@@ -67,6 +68,10 @@ def latency(ratio: float = 1.0, low: float | None = 0.95, high: float | None = 1
     return {"ratio": {"p99": found}, "live": {"p99": 10.0}, "shadow": {"p99": 10.0 * ratio}, "at_least": []}
 
 
+def whole_answers(estimate: Figures | None) -> Figures:
+    return {"settled": None, "whole": estimate, "incomparable": {}}
+
+
 def figures(**changes: Any) -> Figures:
     """Those of a shadow that is live's twin, but for `changes`."""
     return {
@@ -78,12 +83,14 @@ def figures(**changes: Any) -> Figures:
         "flips": flips(),
         "latency": latency(),
         "outputs": [output()],
-        "agreement": {"settled": None, "whole": estimate(1.0)},
+        "agreement": whole_answers(estimate(1.0)),
         "slices": [],
         "fields": [],
         "repeats": None,
         "control": None,
-        "repeated_keys": {},
+        "repeated_keys": {"live": 0, "shadow": 0},
+        "labels_supplied": 0,
+        "legacy": None,
         "routes": [],
     } | changes
 
@@ -109,7 +116,7 @@ def test_a_twin_is_ready_and_every_check_names_what_it_judged() -> None:
         "unexplained",
         "slices",
     ]
-    assert {checks[name].field for name in ("answered", "related", "range", "collapse", "drift")} == {"/p"}
+    assert {checks[name].finding.field for name in ("answered", "related", "range", "collapse", "drift")} == {"/p"}
     assert (verdict["headline"], verdict["questions"]["performance"]) == ("READY", "no data")
     assert "cannot be said without labels" in verdict["sentence"]
 
@@ -153,7 +160,7 @@ def test_a_figure_that_is_surely_outside_fails_its_check_alone(name: str, change
     checks, verdict = judged(figures(**changes))
     assert {each.name for each in checks.values() if each.result is Result.FAIL} == {name}
     assert verdict["headline"] == "NOT READY"
-    assert checks[name].said in verdict["sentence"]
+    assert checks[name].sentence in verdict["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +176,7 @@ def test_what_live_loses_as_often_is_not_held_against_the_shadow() -> None:
     alike = figures(outputs=[output(answered=answered(lost=80, gained=80))], errors=errors(shadow=80, live=80))
     checks, _ = judged(alike)
     assert Result.FAIL not in {check.result for check in checks.values()}
-    assert checks["errors"].value == checks["answered"].value == 0
+    assert checks["errors"].finding.value == checks["answered"].finding.value == 0
 
 
 def test_failures_where_callers_left_withhold_the_word_and_fail_nothing() -> None:
@@ -287,7 +294,7 @@ def test_an_error_of_the_answers_that_are_left_is_not_enough() -> None:
 
 def test_labels_of_which_none_matches_are_no_data() -> None:
     checks, verdict = judged(figures(labels_supplied=6000))
-    assert checks["labels"].said == "0 of 6,000 labels matched a request that could be judged"
+    assert checks["labels"].sentence == "0 of 6,000 labels matched a request that could be judged"
     assert verdict["headline"] == "NO DATA"
 
 
@@ -311,7 +318,7 @@ def test_the_whole_is_its_worst_route() -> None:
     checks, verdict = judged(figures(routes=[route("POST /a"), route("POST /b", **bad)]))
     assert checks["errors"].result is Result.FAIL
     assert checks["errors"].route == "POST /b"
-    assert checks["errors"].said.endswith("on POST /b")
+    assert checks["errors"].sentence.endswith("on POST /b")
     assert verdict["headline"] == "NOT READY"
     small = figures(routes=[route("POST /a"), route("POST /b", gated=False, **bad)])
     assert judged(small)[1]["headline"] == "READY"
@@ -332,14 +339,14 @@ def test_counts_of_an_earlier_version_are_no_data_for_the_new_checks() -> None:
     checks, verdict = judged(shadow)
     for name in ("answered", "structure", "errors", "flips", "slices"):
         assert checks[name].result is Result.NO_DATA, name
-        assert old in checks[name].said
+        assert old in checks[name].sentence
     assert verdict["headline"] == "NO DATA"
 
 
 def test_answers_without_a_field_are_vouched_for_only_by_being_the_same() -> None:
     same = figures(outputs=[])
     assert judged(same)[1]["headline"] == "READY"
-    other = figures(outputs=[], agreement={"settled": None, "whole": estimate(0.5)})
+    other = figures(outputs=[], agreement=whole_answers(estimate(0.5)))
     checks, verdict = judged(other)
     assert checks["collapse"].result is Result.NO_DATA
     assert verdict["headline"] == "NOT SURE YET"

@@ -9,7 +9,7 @@ import pytest
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.outputs_builder import OutputsBuilder
 from shadowproxy.compare.fold.spread import Spread, SpreadBuilder
-from shadowproxy.compare.report import drift
+from shadowproxy.compare.report.figures import drift, numbers, ranges
 
 N = 4000
 
@@ -131,7 +131,7 @@ def test_few_values_cannot_be_spread_as_a_scale_is(
     ],
 )
 def test_lives_range_is_widened_by_its_own_width(live: list[float], expected: tuple[float, float] | None) -> None:
-    found = drift.live_range(spread_of(live * 10, []))
+    found = ranges.live_range(spread_of(live * 10, []))
     if expected is None:
         assert found is None
     else:
@@ -147,9 +147,9 @@ def test_five_in_a_thousand_beyond_lives_range_are_counted_one_by_one(wrong: Cal
     live = [source.uniform(290, 300) for _ in range(N)]
     shadow = [wrong(value) if at % 200 == 0 else value for at, value in enumerate(live)]
     spread = spread_of(live, shadow)
-    bounds = drift.live_range(spread)
+    bounds = ranges.live_range(spread)
     assert bounds is not None
-    outside, share = drift.outside(spread, *bounds)
+    outside, share = ranges.outside_of(spread, *bounds)
     assert outside == N // 200
     assert share is not None
     assert (share.value, share.n) == (N // 200 / N, N)
@@ -158,7 +158,7 @@ def test_five_in_a_thousand_beyond_lives_range_are_counted_one_by_one(wrong: Cal
 
 def test_a_bound_itself_lies_inside_also_in_single_precision() -> None:
     spread = spread_of([], [0.0, 1.0, 1.0000001, -1e-9, 1.5])
-    outside, share = drift.outside(spread, 0.0, 1.0)
+    outside, share = ranges.outside_of(spread, 0.0, 1.0)
     assert share is not None
     assert (outside, share.value, share.n) == (1, 0.2, 5)
 
@@ -169,13 +169,13 @@ def test_a_bound_itself_lies_inside_also_in_single_precision() -> None:
 def test_a_histogram_has_every_number_between_the_outermost_quantiles() -> None:
     source = random.Random(7)
     spread = spread_of([source.gauss(10, 2) for _ in range(N)], [])
-    rows = drift.histogram(spread.live, spread.live.width)
+    rows = numbers.histogram(spread.live, spread.live.width)
     assert len(rows) == 40
     assert sum(row["count"] for row in rows) == N
     highest = max(rows, key=lambda row: row["count"])
     assert 8 < highest["low"] < 12
-    assert drift.histogram({}, 0) == []
-    (row,) = drift.histogram(spread_of([3.0] * 9, []).live, 0)
+    assert numbers.histogram({}, 0) == []
+    (row,) = numbers.histogram(spread_of([3.0] * 9, []).live, 0)
     assert (row["low"], row["high"], row["count"]) == (3.0, 3.0, 9)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 import pytest
-from logs import chosen, mixed
+from logs import chosen, mixed, report_json
 from rich.console import Console
 
 from shadowproxy.compare.fold.summary import FORMAT, Summary, SummaryError, load, merge, save, summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import exit_code, to_json
+from shadowproxy.compare.report.build import exit_code
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.junit import to_junit
 from shadowproxy.compare.report.markdown import to_markdown
@@ -26,8 +26,8 @@ def results(figures: dict[str, Any], shadow: str = "challenger") -> dict[str, st
 
 
 def test_what_an_earlier_version_counted_stands() -> None:
-    old = to_json(load(SAVED))["shadows"]["challenger"]
-    new = to_json(summarise(mixed(120), Rules()))["shadows"]["challenger"]
+    old = report_json(load(SAVED))["shadows"]["challenger"]
+    new = report_json(summarise(mixed(120), Rules()))["shadows"]["challenger"]
     for name in ("coverage", "statuses", "latency", "streams", "agreement", "fields_cut", "near", "repeated_keys"):
         assert old[name] == new[name], name
     assert [(row["path"], row["exchanges"]) for row in old["fields"]] == [
@@ -40,7 +40,7 @@ def test_what_an_earlier_version_counted_stands() -> None:
 
 @pytest.mark.parametrize("check", ["answered", "structure", "errors", "flips", "slices"])
 def test_what_it_did_not_count_has_no_data_and_says_why(check: str) -> None:
-    figures = to_json(load(SAVED))
+    figures = report_json(load(SAVED))
     (found,) = (each for each in figures["shadows"]["challenger"]["checks"] if each["name"] == check)
     assert found["result"] == "no data"
     assert "earlier version" in found["said"]
@@ -54,13 +54,13 @@ def test_one_old_part_keeps_the_whole_from_being_ready() -> None:
     new = summarise(
         [each._replace(shadows={"challenger": each.shadows["s"]}) for each in chosen(6000, 1, twin)], Rules()
     )
-    assert to_json(new)["shadows"]["challenger"]["verdict"]["headline"] == "READY"
+    assert report_json(new)["shadows"]["challenger"]["verdict"]["headline"] == "READY"
     mixed_up = merge(new, load(SAVED))
-    shadow = to_json(mixed_up)["shadows"]["challenger"]
+    shadow = report_json(mixed_up)["shadows"]["challenger"]
     assert shadow["pairs"]["n"] == 6000 + 117
     assert shadow["verdict"]["headline"] != "READY"
     assert [(route["route"], route["gated"]) for route in shadow["routes"]] == [("POST /predict", False), ("*", False)]
-    assert {name: results(to_json(mixed_up))[name] for name in ("answered", "errors", "flips", "slices")} == {
+    assert {name: results(report_json(mixed_up))[name] for name in ("answered", "errors", "flips", "slices")} == {
         "answered": "no data",
         "errors": "no data",
         "flips": "no data",
@@ -80,7 +80,7 @@ def test_it_is_saved_in_the_new_format_and_adds_up_in_any_order() -> None:
 
 
 def test_every_form_shows_it() -> None:
-    figures = to_json(load(SAVED))
+    figures = report_json(load(SAVED))
     out = io.StringIO()
     print_figures(figures, Console(file=out, width=100))
     for text in (out.getvalue(), to_html(figures), to_markdown(figures), to_junit(figures)):

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from logs import answer, record
+from logs import answer, record, report_json
 
 from shadowproxy.compare.fold.engines import files_of, summarise_files
 from shadowproxy.compare.fold.filters import Condition, Only, parse_moment
@@ -20,7 +20,6 @@ from shadowproxy.compare.fold.summary import merge, save
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.diff import diff
 from shadowproxy.compare.judge.rules import Rules, Tolerance
-from shadowproxy.compare.report.build import to_json
 from shadowproxy.exchange import Exchange, Reply, Request
 from shadowproxy.lines import LINE_LIMIT
 from shadowproxy.record import Body, RecordedRequest, decode
@@ -65,7 +64,7 @@ def test_several_processes_give_the_identical_summary(logs: Path) -> None:
 def test_summaries_of_parts_merge_to_the_report_of_the_whole(logs: Path) -> None:
     parts = [summarise_files([file], Rules()) for file in sorted(logs.iterdir())]
     merged = merge(merge(parts[3], parts[1]), merge(parts[0], parts[2]))
-    assert to_json(merged) == to_json(summarise_files([logs], Rules()))
+    assert report_json(merged) == report_json(summarise_files([logs], Rules()))
 
 
 def test_a_pattern_stands_for_its_files(logs: Path) -> None:
@@ -76,9 +75,9 @@ def test_a_pattern_stands_for_its_files(logs: Path) -> None:
 
 
 def test_the_answer_is_found_by_itself_or_where_told(logs: Path) -> None:
-    assert to_json(summarise_files([logs], Rules()))["shadows"]["s"]["outputs"][0]["live_path"] == "/label"
+    assert report_json(summarise_files([logs], Rules()))["shadows"]["s"]["outputs"][0]["live_path"] == "/label"
     told = summarise_files([logs], Rules(), fields=(("/nowhere", "/label"),))
-    assert to_json(told)["shadows"]["s"]["outputs"][0]["pairs"] == 0
+    assert report_json(told)["shadows"]["s"]["outputs"][0]["pairs"] == 0
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def test_moments_are_times_or_ages() -> None:
 def test_labels_are_joined_by_request_id(logs: Path, tmp_path: Path) -> None:
     times = {n: 1_769_860_800_000_000 + (n + 3600) * 1_000_000 for n in range(0, 1600, 2)}
     truths = Truths({f"id-{n}": Truth(("ab"[n % 2],), at) for n, at in times.items()})
-    labels = to_json(summarise_files([logs], Rules(), truths=truths))["shadows"]["s"]["outputs"][0]["labels"]
+    labels = report_json(summarise_files([logs], Rules(), truths=truths))["shadows"]["s"]["outputs"][0]["labels"]
     assert (labels["labelled"], labels["coverage"], labels["live"]["value"]) == (800, 0.5, 1)
     assert (labels["live_only"], labels["shadow_only"]) == (160, 0)
     assert labels["delay_seconds"]["p50"] == pytest.approx(3600, rel=0.02)
@@ -187,7 +186,7 @@ def test_hostile_logs_are_counted_within_bounds(tmp_path: Path) -> None:
     ]
     (tmp_path / "a.jsonl").write_bytes(b"".join(rows))
     summary = summarise_files([tmp_path / "a.jsonl"], Rules())
-    figures = to_json(summary)
+    figures = report_json(summary)
     assert summary.count == len(rows) - 4
     assert sum(summary.unreadable.values()) == 4
     assert len(save(summary)) < 3_000_000
@@ -226,7 +225,7 @@ def test_keys_that_come_twice_are_counted_by_arm(tmp_path: Path) -> None:
         for n in range(10)
     ]
     (tmp_path / "a.jsonl").write_bytes(b"".join(rows))
-    shadow = to_json(summarise_files([tmp_path / "a.jsonl"], Rules()))["shadows"]["s"]
+    shadow = report_json(summarise_files([tmp_path / "a.jsonl"], Rules()))["shadows"]["s"]
     assert shadow["repeated_keys"] == {"live": 0, "shadow": 5}
     assert shadow["agreement"]["verdicts"]["match"] == 10
     assert "5 answers of shadow have a key twice; the last one counts" in shadow["verdict"]["warnings"]

@@ -2,20 +2,21 @@
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logs import answer, failed, record
+from logs import answer, failed, record, report_json
 
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.summary import Summary, load, merge, save, summarise
 from shadowproxy.compare.fold.truths import by_request
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, Record, RecordedLeg, RecordedRequest
+
+Figures: TypeAlias = Any
 
 Say = Callable[[random.Random], tuple[Any, Any]]
 """What live and the shadow say; a RecordedLeg is taken as it is."""
@@ -123,7 +124,7 @@ def logged(parts: list[tuple[int, int, int]]) -> list[Record]:
 
 
 def report_of(summary: Summary) -> bytes:
-    return orjson.dumps(to_json(summary), option=orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(report_json(summary), option=orjson.OPT_NON_STR_KEYS)
 
 
 PARTS = st.lists(
@@ -168,8 +169,8 @@ def test_which_place_is_judged_does_not_depend_on_which_part_comes_first(order: 
     total = Summary()
     for piece in pieces:
         total.absorb(load(save(piece)))
-    figures = to_json(total)
-    assert orjson.dumps(figures) == orjson.dumps(to_json(summarise(records, Rules())))
+    figures = report_json(total)
+    assert orjson.dumps(figures) == orjson.dumps(report_json(summarise(records, Rules())))
     assert figures["shadows"]["s"]["outputs"][0]["live_path"] == "/predictions/*"
 
 
@@ -177,9 +178,9 @@ def test_merging_for_a_report_changes_no_summary() -> None:
     one, other = (summarise(logged([(which, 50, 0), (3, 50, 0)]), Rules()) for which in (0, 4))
     before = save(one), save(other)
     total = merge(one, other)
-    to_json(total)
+    report_json(total)
     total.absorb(summarise(logged([(2, 30, 0)]), Rules()))
-    to_json(one)
+    report_json(one)
     assert (save(one), save(other)) == before
 
 

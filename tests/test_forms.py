@@ -6,20 +6,18 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from logs import answer, chosen, failed, mixed
+from logs import answer, chosen, failed, mixed, report_json
 from test_streams import chunk, stream
 
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.summary import load, merge, summarise
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
-from shadowproxy.compare.report.figures.shown import Figures
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.junit import to_junit
@@ -27,12 +25,14 @@ from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 
+Figures: TypeAlias = Any
+
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "report.schema.json").read_text())
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m`*_|]]>&\u202e"
 
 
 def figures_of(records: list[Record], truths: dict[str, Truth] | None = None) -> Figures:
-    return to_json(summarise(records, Reading(Rules(), truths=Truths(truths or {}))))
+    return report_json(summarise(records, Reading(Rules(), truths=Truths(truths or {}))))
 
 
 def classes(count: int = 600) -> list[Record]:
@@ -119,9 +119,9 @@ SETS = {
             for n, each in enumerate(classes(1000))
         ]
     ),
-    "earlier": lambda: to_json(load(EARLIER)),
-    "earlier and now": lambda: to_json(merge(load(EARLIER), summarise(mixed(90), Rules()))),
-    "other gates": lambda: to_json(
+    "earlier": lambda: report_json(load(EARLIER)),
+    "earlier and now": lambda: report_json(merge(load(EARLIER), summarise(mixed(90), Rules()))),
+    "other gates": lambda: report_json(
         summarise(numbers(), Rules()), Gates(range=(0.0, 1.0), drift=None, min_agreement=0.5)
     ),
     "numbers without end": lambda: figures_of(

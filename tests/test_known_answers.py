@@ -4,10 +4,10 @@ import csv
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-from logs import answer, record
+from logs import answer, record, report_json
 
 from shadowproxy.compare.fold.places import field_key
 from shadowproxy.compare.fold.reading import Reading
@@ -16,10 +16,10 @@ from shadowproxy.compare.fold.slices import digits_of, mark_at
 from shadowproxy.compare.fold.summary import Summary, summarise
 from shadowproxy.compare.fold.truths import by_request
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
-from shadowproxy.compare.report.figures.shown import Figures
 from shadowproxy.demo import flights, model, rule
 from shadowproxy.record import Body, Record, RecordedRequest
+
+Figures: TypeAlias = Any
 
 DATA = Path(__file__).parent / "data"
 KNOWN = json.loads(gzip.decompress((DATA / "known.json.gz").read_bytes()))
@@ -30,7 +30,7 @@ def summary_of(records: list[Record], labels: dict[str, Any]) -> Summary:
 
 
 def output_of(records: list[Record], labels: dict[str, Any]) -> Figures:
-    shadow: Figures = to_json(summary_of(records, labels))["shadows"]["s"]
+    shadow: Figures = report_json(summary_of(records, labels))["shadows"]["s"]
     return shadow
 
 
@@ -142,7 +142,7 @@ def test_flights_all_of_september() -> None:
                 apart.append(delay)
 
     summary = summary_of(records, labels)
-    figures = to_json(summary)["shadows"]["s"]
+    figures = report_json(summary)["shadows"]["s"]
     output = figures["outputs"][0]
     told = output["labels"]
     assert output["pairs"] == told["labelled"] == 27010

@@ -4,17 +4,15 @@ import io
 import json
 import random
 import re
-from typing import Any
+from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
 import pytest
-from logs import answer, chosen, record
+from logs import answer, chosen, record, report_json
 from rich.console import Console
 
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
-from shadowproxy.compare.report.figures.shown import Figures
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.html.page import MOST_BYTES
@@ -22,6 +20,8 @@ from shadowproxy.compare.report.junit import to_junit
 from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.compare.report.text import print_figures
 from shadowproxy.record import Body, Record, RecordedLeg, RecordedRequest
+
+Figures: TypeAlias = Any
 
 FORMS = ("text", "html", "markdown")
 ROUTES = ("/predict", "/orders/7/score")
@@ -73,7 +73,7 @@ def shadows() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def figures() -> Figures:
-    return to_json(summarise(shadows(), Rules()))
+    return report_json(summarise(shadows(), Rules()))
 
 
 def same(value: Any) -> tuple[Any, Any]:
@@ -145,7 +145,8 @@ def test_the_text_has_about_forty_lines_a_shadow(figures: Figures) -> None:
 def test_a_page_with_many_shadows_stays_small_and_says_that_it_is_cut(figures: Figures) -> None:
     for count in (8, 40, 120):
         many = {f"{name}-{at}": shadow for at in range(count) for name, shadow in figures["shadows"].items()}
-        text = to_html({**figures, "shadows": dict(list(many.items())[:count])})
+        cut: Figures = {**figures, "shadows": dict(list(many.items())[:count])}
+        text = to_html(cut)
         assert len(text.encode()) < MOST_BYTES
         assert text.count("<section") == text.count("<strong>NOT") == count
     assert "Less is shown of each shadow" in text
@@ -155,7 +156,7 @@ def test_a_page_with_many_shadows_stays_small_and_says_that_it_is_cut(figures: F
 def test_a_member_that_is_missing_is_not_shown_as_null(figures: Figures) -> None:
     for name in FORMS:
         assert "missing" in form(alone(figures, "cutting"), name)
-    gone = to_json(summarise(chosen(60, 1, lambda source, n: ({"a": 1, "b": n}, {"a": 1})), Rules()))
+    gone = report_json(summarise(chosen(60, 1, lambda source, n: ({"a": 1, "b": n}, {"a": 1})), Rules()))
     for name in FORMS:
         text = form(gone, name)
         assert "shadow missing" in text
@@ -174,7 +175,7 @@ def undecided(figures: Figures) -> list[str]:
 
 
 def test_an_undecided_headline_says_what_is_missing_and_how_much() -> None:
-    twin = to_json(summarise(chosen(400, 1, lambda source, n: same({"label": source.choice("ab")})), Rules()))
+    twin = report_json(summarise(chosen(400, 1, lambda source, n: same({"label": source.choice("ab")})), Rules()))
     (said,) = undecided(twin)
     assert said.startswith("400 requests so far; ")
     assert "needs about" in said
@@ -188,7 +189,7 @@ def test_nothing_is_ready_of_which_all_answers_differ(count: int) -> None:
     def differing(source: random.Random, n: int) -> tuple[Any, Any]:
         return {"score": source.random(), "trace": source.random()}, {"score": source.random() * 0.1, "trace": n}
 
-    figures = to_json(summarise(chosen(count, 1, differing), Rules()))
+    figures = report_json(summarise(chosen(count, 1, differing), Rules()))
     shadow = figures["shadows"]["s"]
     assert shadow["verdict"]["headline"] != "READY"
     assert "READY:" not in text_of(figures).replace("NOT READY:", "")
@@ -198,7 +199,7 @@ def test_nothing_is_ready_of_which_all_answers_differ(count: int) -> None:
 
 
 def advice(records: list[Record], gates: Gates | None = None) -> Figures:
-    (shadow,) = to_json(summarise(records, Rules()), gates)["shadows"].values()
+    (shadow,) = report_json(summarise(records, Rules()), gates)["shadows"].values()
     found: Figures = shadow["advice"]
     return found
 

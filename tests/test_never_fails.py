@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from invented import KINDS, WORDS, Row, asked_for, leg, row
+from logs import report_json
 
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
 from shadowproxy.record import decode
 
 SEEDS = 200
@@ -106,7 +106,7 @@ def failing(draw: Draw, seeds: range) -> Counter[str]:
     found: Counter[str] = Counter()
     for seed in seeds:
         records = [decode(json.dumps(each).encode()) for each in log_of(draw, seed)]
-        for check in to_json(summarise(records, Rules()))["shadows"]["s"]["checks"]:
+        for check in report_json(summarise(records, Rules()))["shadows"]["s"]["checks"]:
             if check["result"] == "fail":
                 found[f"{check['name']} of seed {seed}: {check['said']}"] += 1
     return found
@@ -146,5 +146,5 @@ def test_a_better_model_with_labels_is_ready() -> None:
         rows.append(row(number, 4, asked, leg(source, live), leg(source, shadow)))
         truths[rows[-1]["id"]] = Truth((truth,))
     records = [decode(json.dumps(each).encode()) for each in rows]
-    figures = to_json(summarise(records, Reading(Rules(), truths=Truths(truths))))
+    figures = report_json(summarise(records, Reading(Rules(), truths=Truths(truths))))
     assert figures["shadows"]["s"]["verdict"]["headline"] == "READY"

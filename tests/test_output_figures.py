@@ -4,10 +4,10 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-from logs import answer, record
+from logs import answer, record, report_json
 from rich.console import Console
 from test_related import KINDS, words
 
@@ -19,8 +19,8 @@ from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
-from shadowproxy.compare.report.checks import Result, checks_of
+from shadowproxy.compare.report.checks.all import checks_of
+from shadowproxy.compare.report.checks.check import Result
 from shadowproxy.compare.report.figures.outputs import output_figures
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.html import to_html
@@ -29,7 +29,7 @@ from shadowproxy.compare.report.kinds import decided
 from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.compare.report.text import print_figures
 
-Figures = dict[str, Any]
+Figures: TypeAlias = Any
 Pairs = Sequence[tuple[Any, Any]]
 
 
@@ -52,16 +52,17 @@ def figures(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (
 
 def result(name: str, output: Figures) -> Result | None:
     """What the check of that name says of these figures alone."""
-    shadow = {
+    shadow: Any = {
         "outputs": [output],
         "pairs": {"n": output["pairs"], "live_2xx": output["pairs"]},
         "coverage": {"chosen": 1, "answered": 1, "share": 1.0},
-        **dict.fromkeys(("structure", "errors", "flips", "repeats", "control", "answered")),
+        **dict.fromkeys(("structure", "errors", "flips", "repeats", "control", "answered", "legacy")),
         "latency": {"ratio": {"p99": None}},
-        "agreement": {"settled": None, "whole": output["agreement"]},
+        "agreement": {"settled": None, "whole": output["agreement"], "incomparable": {}},
         "slices": [],
         "fields": [],
-        "repeated_keys": {},
+        "repeated_keys": {"live": 0, "shadow": 0},
+        "labels_supplied": 0,
         "routes": [],
     }
     gates = Gates(structure=None, errors=None, flips=None, p99_ratio=None)
@@ -322,7 +323,7 @@ def test_every_kind_is_shown_in_every_form(kind: str) -> None:
     for number in range(80):
         live = KINDS[kind](source)
         made.append(record(number, answer(live), number, s=answer(live if number % 3 else KINDS[kind](source))))
-    report = to_json(summarise(made, Reading(Rules())))
+    report = report_json(summarise(made, Reading(Rules())))
     assert report["shadows"]["s"]["outputs"][0]["kind"] == kind
     written = StringIO()
     print_figures(report, Console(file=written, width=120))

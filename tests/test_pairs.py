@@ -6,11 +6,11 @@ from typing import Any
 
 import orjson
 import pytest
-from logs import answer, chosen, failed, record
+from logs import answer, chosen, failed, record, report_json
 
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import exit_code, to_json
+from shadowproxy.compare.report.build import exit_code
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, Record, RecordedRequest
@@ -23,11 +23,11 @@ N = 6000
 Answers = Callable[[random.Random, int], tuple[Any, Any]]
 
 
-def figures_on(records: list[Record], gates: Gates | None = None) -> dict[str, Any]:
-    return to_json(summarise(records, Rules()), gates)
+def figures_on(records: list[Record], gates: Gates | None = None) -> Any:
+    return report_json(summarise(records, Rules()), gates)
 
 
-def result_of(figures: dict[str, Any], check: str) -> str:
+def result_of(figures: Any, check: str) -> str:
     result: str = next(each["result"] for each in figures["shadows"]["s"]["checks"] if each["name"] == check)
     return result
 

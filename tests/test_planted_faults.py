@@ -3,20 +3,21 @@
 import random
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-from logs import answer, chosen, failed
+from logs import answer, chosen, failed, report_json
 
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import exit_code, to_json
-from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.build import exit_code
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
+
+Figures: TypeAlias = Any
 
 Answers = Callable[[random.Random, int], tuple[Any, Any]]
 
@@ -25,7 +26,7 @@ def report_on(
     records: list[Record], gates: Gates | None = None, truths: dict[str, Truth] | None = None, **fields: Any
 ) -> Figures:
     reading = Reading(Rules(), truths=Truths(truths or {}), **fields)
-    return to_json(summarise(records, reading), gates)
+    return report_json(summarise(records, reading), gates)
 
 
 def results(figures: Figures) -> dict[str, str]:
@@ -309,10 +310,10 @@ def test_numbers_are_held_to_their_mean_absolute_error() -> None:
 def test_agreement_is_a_gate_only_when_asked() -> None:
     records = chosen(2000, 3, every(10, lambda source: {"label": "c"}))
     summary = summarise(records, Rules())
-    assert "agreement" not in results(to_json(summary))
-    assert results(to_json(summary, Gates(min_agreement=0.95)))["agreement"] == "fail"
-    assert results(to_json(summary, Gates(min_agreement=0.8)))["agreement"] == "pass"
-    assert results(to_json(summary, Gates(min_agreement=0.9)))["agreement"] == "inconclusive"
+    assert "agreement" not in results(report_json(summary))
+    assert results(report_json(summary, Gates(min_agreement=0.95)))["agreement"] == "fail"
+    assert results(report_json(summary, Gates(min_agreement=0.8)))["agreement"] == "pass"
+    assert results(report_json(summary, Gates(min_agreement=0.9)))["agreement"] == "inconclusive"
 
 
 def test_the_moment_of_decision_is_the_first_at_which_the_sequence_clears_the_line() -> None:

@@ -7,7 +7,7 @@ word is the fault.
 import random
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from invented import (
@@ -29,13 +29,15 @@ from invented import (
     text,
     write,
 )
+from logs import report_json
 
 from shadowproxy.compare.fold.engines import summarise_files
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules, Tolerance
-from shadowproxy.compare.report.build import exit_code, to_json
-from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.build import exit_code
 from shadowproxy.compare.report.gates import Gates
+
+Figures: TypeAlias = Any
 
 ENOUGH = {0.3: 250, 0.1: 450, 0.03: 1200}
 """Requests from which on a fault of that share is seen."""
@@ -48,7 +50,7 @@ def judged(
 ) -> Figures:
     truths = Truths({name: Truth((label,)) for name, label in labels.items()}) if labels else None
     summary = summarise_files([write(to / "log.jsonl", rows)], more.get("rules", Rules()), truths=truths)
-    return to_json(summary, gates)
+    return report_json(summary, gates)
 
 
 def results(figures: Figures) -> dict[str, str]:

@@ -6,13 +6,12 @@ import re
 
 import orjson
 import pytest
-from logs import answer, failed, mixed, record
+from logs import answer, failed, mixed, record, report_json
 from rich.console import Console
 
 from shadowproxy.compare.fold.summary import Summary, merge, summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
-from shadowproxy.compare.report.text import print_text
+from shadowproxy.compare.report.text import print_figures
 from shadowproxy.compare.report.words import percent
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
@@ -20,7 +19,7 @@ from shadowproxy.record import Record
 
 def text_of(summary: Summary, *, terminal: bool = False) -> str:
     out = io.StringIO()
-    print_text(summary, Console(file=out, width=100, force_terminal=terminal))
+    print_figures(report_json(summary), Console(file=out, width=100, force_terminal=terminal))
     return out.getvalue()
 
 
@@ -40,14 +39,14 @@ def flights(count: int = 2000) -> list[Record]:
 
 def test_coverage_balances() -> None:
     summary = summarise(mixed(400), Rules())
-    coverage = to_json(summary)["shadows"]["challenger"]["coverage"]
+    coverage = report_json(summary)["shadows"]["challenger"]["coverage"]
     assert sum(coverage["outcomes"].values()) == coverage["chosen"] == 400
     assert coverage["answered"] == coverage["outcomes"]["ok"]
     assert coverage["share"] == coverage["answered"] / 400
 
 
 def test_ids_and_versions_are_set_aside_and_do_not_drown_the_rest() -> None:
-    figures = to_json(summarise(flights(), Rules()))["shadows"]["gbm"]
+    figures = report_json(summarise(flights(), Rules()))["shadows"]["gbm"]
     natures = {row["path"]: row["nature"] for row in figures["fields"]}
     assert natures == {"/trace": "volatile", "/model": "constant", "/late": "real"}
     assert figures["agreement"]["whole"]["value"] == 0
@@ -66,12 +65,12 @@ def test_numbers_and_classes_that_differ_everywhere_are_not_called_volatile() ->
         for n in range(200)
         for other in [{"price": source.random() * 100, "text": f"answer {source.random()}"}]
     ]
-    rows = to_json(summarise(records, Rules()))["shadows"]["s"]["fields"]
+    rows = report_json(summarise(records, Rules()))["shadows"]["s"]["fields"]
     assert {row["path"]: row["nature"] for row in rows} == {"/price": "real", "/text": "real"}
 
 
 def test_latency_is_reported_with_its_ratio_and_interval() -> None:
-    latency = to_json(summarise(flights(), Rules()))["shadows"]["gbm"]["latency"]
+    latency = report_json(summarise(flights(), Rules()))["shadows"]["gbm"]["latency"]
     assert latency["live"]["p50"] == pytest.approx(2.72, rel=0.05)
     assert latency["ratio"]["p50"]["low"] < 1.49 < latency["ratio"]["p50"]["high"]
     assert latency["ratio"]["p50"]["high"] - latency["ratio"]["p50"]["low"] < 0.2
@@ -84,7 +83,7 @@ def test_timeouts_make_the_tail_at_least_their_limit() -> None:
         for number, each in enumerate(flights())
     ]
     summary = summarise(records, Rules())
-    latency = to_json(summary)["shadows"]["gbm"]["latency"]
+    latency = report_json(summary)["shadows"]["gbm"]["latency"]
     assert latency["at_least"] == ["p99", "p999"]
     assert latency["shadow"]["p99"] == pytest.approx(2000, rel=0.02)
     assert "≥ 2," in text_of(summary) or "≥ 1,9" in text_of(summary)
@@ -94,7 +93,7 @@ def test_timeouts_make_the_tail_at_least_their_limit() -> None:
 def test_errors_are_paired_with_live_and_say_why() -> None:
     good = answer({"x": 1})
     records = [record(n, good, n * 60, s=good if n % 10 else answer({"x": 1}, status=500)) for n in range(600)]
-    figures = to_json(summarise(records, Rules()))["shadows"]["s"]
+    figures = report_json(summarise(records, Rules()))["shadows"]["s"]
     errors = figures["errors"]
     assert (errors["live"]["value"], errors["shadow"]["value"]) == (0, 0.1)
     assert errors["difference"]["value"] == pytest.approx(0.1)
@@ -108,8 +107,8 @@ def test_errors_are_paired_with_live_and_say_why() -> None:
 def test_the_figures_are_the_same_however_the_log_was_divided() -> None:
     records = flights(600)
     parts = [summarise(records[start::3], Rules()) for start in range(3)]
-    whole = orjson.dumps(to_json(summarise(records, Rules())))
-    assert orjson.dumps(to_json(merge(parts[2], merge(parts[0], parts[1])))) == whole
+    whole = orjson.dumps(report_json(summarise(records, Rules())))
+    assert orjson.dumps(report_json(merge(parts[2], merge(parts[0], parts[1])))) == whole
 
 
 def test_the_text_fits_a_screen_and_needs_no_terminal() -> None:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from logs import chosen, said
+from logs import chosen, report_json, said
 
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.record import RecordedLeg
 
@@ -21,7 +20,7 @@ Say = Callable[[random.Random, int], tuple[Any, Any]]
 
 def report(say: Say, count: int = 2000, seed: int = 7, **gates: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """The report on one shadow, and the results of its checks by name."""
-    shadow = to_json(summarise(chosen(count, seed, say), Rules()), Gates(**gates))["shadows"]["s"]
+    shadow = report_json(summarise(chosen(count, seed, say), Rules()), Gates(**gates))["shadows"]["s"]
     return shadow, {each["name"]: each["result"] for each in shadow["checks"]}
 
 

@@ -4,13 +4,13 @@ import random
 from typing import Any
 
 import pytest
-from logs import chosen
+from logs import chosen, report_json
 
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.routes import MOST_ROUTES, OTHER, judged, pooled, route_of, template
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import exit_code, to_json
+from shadowproxy.compare.report.build import exit_code
 from shadowproxy.record import Record
 
 
@@ -84,7 +84,7 @@ def test_what_is_left_over_is_judged_together_if_it_is_enough() -> None:
 def test_where_no_route_is_enough_the_whole_is_judged() -> None:
     found = routes_of({"/a": 200, "/b": 200})
     assert found == [("POST /a", 200, False), ("POST /b", 200, False)]
-    figures = to_json(summarise(on_paths({"/a": 200, "/b": 200}), Rules()))["shadows"]["s"]
+    figures = report_json(summarise(on_paths({"/a": 200, "/b": 200}), Rules()))["shadows"]["s"]
     assert figures["pairs"]["n"] == 400
     assert [route["figures"] for route in figures["routes"]] == [None, None]
     assert {check["route"] for check in figures["checks"]} == {None}
@@ -92,7 +92,7 @@ def test_where_no_route_is_enough_the_whole_is_judged() -> None:
 
 def test_a_single_route_is_worked_out_once() -> None:
     summary = summarise(on_paths({"/a": 400}), Rules())
-    (route,) = to_json(summary)["shadows"]["s"]["routes"]
+    (route,) = report_json(summary)["shadows"]["s"]["routes"]
     assert (route["route"], route["requests"], route["share"], route["gated"], route["figures"]) == (
         "POST /a",
         400,
@@ -107,7 +107,7 @@ def test_a_single_route_is_worked_out_once() -> None:
 @pytest.mark.slow
 def test_a_fault_on_one_route_is_not_thinned_by_the_others() -> None:
     """Over all of 8,000 requests 0.4 points are lost, which is allowed; on the route they are on, ten."""
-    figures = to_json(summarise(on_paths({"/a": 7700, "/rare": 320}, bad="/rare"), Rules()))
+    figures = report_json(summarise(on_paths({"/a": 7700, "/rare": 320}, bad="/rare"), Rules()))
     shadow = figures["shadows"]["s"]
     assert 0.001 < shadow["outputs"][0]["answered"]["lost"] / shadow["pairs"]["n"] < 0.005
     (answered,) = (check for check in shadow["checks"] if check["name"] == "answered")

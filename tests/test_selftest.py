@@ -9,13 +9,12 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from logs import answer, record, said
+from logs import answer, record, report_json, said
 from test_cli import run
 
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.summary import save, summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.sensitivity import blind_spots, least_missing
 from shadowproxy.demo import flights, rule
@@ -254,7 +253,7 @@ def test_a_stream_is_cut_by_an_error_event() -> None:
     (fault,) = named("a stream ends in an error event")
     assert planting.applies(fault)
     planted = planting.planted(fault, 0, 3)
-    figures = to_json(summarise([planted], READING))["shadows"][TWIN]
+    figures = report_json(summarise([planted], READING))["shadows"][TWIN]
     assert figures["errors"]["shadow_only"] == 1
 
 
@@ -377,7 +376,7 @@ def test_too_little_is_said_in_one_line(status: int, count: int, why: str) -> No
 
 def sentence_of(records: list[Record], gates: Gates | None = None) -> Figures:
     twins = [each._replace(shadows={TWIN: each.live}) for each in records]
-    found: Figures = to_json(summarise(twins, READING), gates)["shadows"][TWIN]
+    found = report_json(summarise(twins, READING), gates)["shadows"][TWIN]
     assert found["blind_spots"] == blind_spots(found, gates or Gates())
     spots: Figures = found["blind_spots"]
     return spots

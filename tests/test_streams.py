@@ -5,13 +5,12 @@ import json
 from typing import Any
 
 import pytest
-from logs import answer, record
+from logs import answer, record, report_json
 from rich.console import Console
 
 from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.text import print_figures
 from shadowproxy.exchange import Outcome
@@ -51,7 +50,7 @@ def test_tokens_are_counted_by_usage_or_else_by_chunk() -> None:
         record(n, stream(*chunks, "[DONE]"), n, s=stream(*chunks, usage, "[DONE]", first=200, total=2200))
         for n in range(100)
     ]
-    figures = to_json(summarise(records, Rules()))
+    figures = report_json(summarise(records, Rules()))
     streams = figures["shadows"]["s"]["streams"]
     for name, first, rate in (("live", 100, 50), ("shadow", 200, 100)):
         arm = streams[name]
@@ -104,6 +103,6 @@ def test_the_end_of_a_stream_is_what_it_says_or_else_that_of_its_connection(
 
 
 def test_without_streams_nothing_is_said_of_them() -> None:
-    figures = to_json(summarise([record(n, answer(1), n, s=answer(1)) for n in range(20)], Rules()))
+    figures = report_json(summarise([record(n, answer(1), n, s=answer(1)) for n in range(20)], Rules()))
     assert figures["shadows"]["s"]["streams"] is None
     assert "Streams" not in to_html(figures)

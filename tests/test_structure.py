@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logs import answer, chosen
+from logs import answer, chosen, report_json
 
 from shadowproxy.compare.fold.structure import MOST_PLACES, lacking, places_in, shape_of
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
 
 NAN = float("nan")
 
@@ -102,7 +101,7 @@ def test_a_large_answer_is_looked_at_within_bounds() -> None:
 
 
 def structure_of(answers: Any, **rules: Any) -> Any:
-    return to_json(summarise(chosen(600, 1, answers), Rules(**rules)))["shadows"]["s"]["structure"]
+    return report_json(summarise(chosen(600, 1, answers), Rules(**rules)))["shadows"]["s"]["structure"]
 
 
 def test_only_what_live_always_has_is_asked_of_the_shadow() -> None:

@@ -10,7 +10,8 @@ from shadowproxy.compare.fold.routes import OTHER, route_of
 from shadowproxy.compare.fold.slices import leaves
 from shadowproxy.compare.fold.values import form_of, vector_of
 from shadowproxy.compare.judge.answers import answer_value, content_of
-from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.figures.types import PairFigures, ShadowReport
+from shadowproxy.compare.report.judged import judged_output
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 from shadowproxy.selftest.plants.fault import Known
@@ -30,10 +31,10 @@ _SLICE_FROM, _SLICE_TO = 0.02, 0.5
 Belongs = Callable[[Record], bool]
 
 
-def known_by_route(records: Sequence[Record], twin: Figures) -> dict[str, Known]:
+def known_by_route(records: Sequence[Record], twin: ShadowReport) -> dict[str, Known]:
     """What each judged route's answers are like, and the rest's under `WHOLE`. `twin` is the report on live beside
     itself."""
-    judged = {WHOLE: twin}
+    judged: dict[str, PairFigures] = {WHOLE: twin}
     for route in twin["routes"]:
         if route["gated"] and route["figures"] is not None:
             judged[WHOLE if route["route"] == OTHER else route["route"]] = route["figures"]
@@ -49,16 +50,16 @@ def route_in(judged: Iterable[str], record: Record) -> str:
     return route if route in judged else WHOLE
 
 
-def _known(records: Sequence[Record], figures: Figures, sliced: bool) -> Known:
+def _known(records: Sequence[Record], figures: PairFigures, sliced: bool) -> Known:
     times = sorted(record.live.total_ms for record in records if record.live.total_ms is not None)
     slow = times[int(len(times) * 0.99)] if times else None
     good = [record.live for record in records if record.live.outcome is Outcome.OK and record.live.status is not None]
     streams = any(content_of(live).stream is not None for live in good[:_LOOKED_AT])
     known = Known(slow=slow, streams=streams, slices=sliced)
-    output = next((each for each in figures["outputs"] if each["pairs"]), None)
+    output = judged_output(figures)
     if output is None:
         return known
-    place: str = output["live_path"]
+    place = output["live_path"]
     answers = [answer_value(live) for live in good if live.status is not None and 200 <= live.status < 300]
     rows = [extract(answer, place) for answer in answers]
     values = [value for each in rows for value in each]

@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from shadowproxy.compare.report.figures.types import Allowed
+
 OUTSIDE: Final = 0.005
 """The share of answers that may lie outside the range."""
 
@@ -45,6 +47,24 @@ class Gates:
     slices: float | None = 0.05
     accuracy_loss: float | None = 0.005
     min_agreement: float | None = None
+
+    def figures(self) -> Allowed:
+        """The gates as the report's JSON has them."""
+        return {
+            "answered": self.answered,
+            "structure": self.structure,
+            "errors": self.errors,
+            "flips": self.flips,
+            "p99_ratio": self.p99_ratio,
+            "related": self.related,
+            "range": list(self.range) if isinstance(self.range, tuple) else self.range,
+            "collapse": self.collapse,
+            "drift": self.drift,
+            "unexplained": self.unexplained,
+            "slices": self.slices,
+            "accuracy_loss": self.accuracy_loss,
+            "min_agreement": self.min_agreement,
+        }
 
     @property
     def bounds(self) -> tuple[float, float] | None:

@@ -4,13 +4,14 @@ from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
 from shadowproxy.compare.judge.visible import visible
-from shadowproxy.compare.report.figures.shown import Figures
-from shadowproxy.compare.report.sentences import reason_line, said_alone, where_judged
+from shadowproxy.compare.report.figures.types import CheckFigures, Report, ShadowReport
+from shadowproxy.compare.report.sentences.losses import reason_line
+from shadowproxy.compare.report.sentences.verdict import sentence_alone, where_judged
 
 _XML_REFUSES: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF], "�")
 
 
-def to_junit(figures: Figures) -> str:
+def to_junit(figures: Report) -> str:
     """A failed check is a failure; an inconclusive one, or one without data, is skipped. Each says the place it judged.
 
     Why answers failed is the standard error of the check of errors.
@@ -27,9 +28,9 @@ def to_junit(figures: Figures) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="shadowproxy">{"".join(suites)}</testsuites>\n'
 
 
-def _case(check: Figures, shadow: Figures) -> str:
+def _case(check: CheckFigures, shadow: ShadowReport) -> str:
     where = where_judged(check)
-    said = _xml(f"{where}: {said_alone(check)}" if where else said_alone(check))
+    said = _xml(f"{where}: {sentence_alone(check)}" if where else sentence_alone(check))
     inner = ""
     if check["result"] == "fail":
         inner = f"<failure message={quoteattr(said)}>{escape(said)}</failure>"

@@ -4,27 +4,19 @@ from collections.abc import Sequence
 from typing import Final
 
 from shadowproxy.compare.judge.visible import sides, visible
-from shadowproxy.compare.report.conclusion import about
-from shadowproxy.compare.report.figures.shown import Figures
-from shadowproxy.compare.report.sentences import (
-    OVERVIEW_HEADS,
-    OVERVIEW_NOTE,
-    agreement_lines,
-    apart_line,
-    coverage_line,
-    gathers,
-    how_it_differs,
-    noise_lines,
-    opening,
-    output_line,
-    overview_rows,
-    pair_lines,
-    route_lines,
-    said_alone,
-    slice_line,
-    where_judged,
+from shadowproxy.compare.report.figures.types import (
+    CheckFigures,
+    DifferingField,
+    Example,
+    Report,
+    ShadowReport,
 )
-from shadowproxy.compare.report.words import milliseconds, percent
+from shadowproxy.compare.report.sentences.answers import agreement_lines, output_line
+from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
+from shadowproxy.compare.report.sentences.losses import coverage_line, gathers, pair_lines
+from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
+from shadowproxy.compare.report.sentences.verdict import route_lines, sentence_alone, where_judged
+from shadowproxy.compare.report.words import about, milliseconds, percent
 
 _FIELDS: Final = 8
 _SLICES: Final = 5
@@ -33,7 +25,7 @@ _ROUTES: Final = 12
 _EXAMPLES: Final = 3
 
 
-def to_markdown(figures: Figures) -> str:
+def to_markdown(figures: Report) -> str:
     """The report of `report.to_json`. Texts from the log stand in code or with Markdown's signs escaped."""
     lines = ["# Shadow report", "", _md(opening(figures["log"])), ""]
     if len(figures["shadows"]) > 1:
@@ -45,7 +37,7 @@ def to_markdown(figures: Figures) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _overview(figures: Figures) -> list[str]:
+def _overview(figures: Report) -> list[str]:
     rows = [
         (f"**{word}**", f"[{_md(name)}](#shadow-{number})", *cells)
         for number, (word, name, *cells) in enumerate(overview_rows(figures), 1)
@@ -53,7 +45,7 @@ def _overview(figures: Figures) -> list[str]:
     return [*_table(OVERVIEW_HEADS, rows), OVERVIEW_NOTE, ""]
 
 
-def _shadow(name: str, shadow: Figures) -> list[str]:
+def _shadow(name: str, shadow: ShadowReport) -> list[str]:
     verdict = shadow["verdict"]
     lines = [f"## {_md(name)}: {verdict['headline']}", "", f"{_md(verdict['sentence'])}.", ""]
     for warning in verdict["warnings"]:
@@ -77,7 +69,7 @@ def _shadow(name: str, shadow: Figures) -> list[str]:
             ("Latency, ms", *names),
             [(arm, *(milliseconds(latency[arm][name]) for name in names)) for arm in ("live", "shadow")],
         )
-    lines += [f"**Agreement**: {_md('; '.join(agreement_lines(shadow)))}.", ""]
+    lines += [f"**Agreement**: {_md('; '.join(agreement_lines(shadow['agreement'])))}.", ""]
     lines += [
         f"- {_code(each['live_path'] or 'the answer')} ({each['kind']}): {_md(output_line(each))}"
         for each in shadow["outputs"]
@@ -95,14 +87,14 @@ def _shadow(name: str, shadow: Figures) -> list[str]:
     return lines
 
 
-def _check(check: Figures) -> tuple[str, ...]:
+def _check(check: CheckFigures) -> tuple[str, ...]:
     where = where_judged(check)
     more = f"; about {about(check['more'])} more requests would settle it" if check["more"] else ""
     judged = _code(where) if where else "all answers"
-    return check["name"], f"**{check['result']}**", judged, _md(said_alone(check) + more)
+    return check["name"], f"**{check['result']}**", judged, _md(sentence_alone(check) + more)
 
 
-def _reasons(shadow: Figures) -> list[str]:
+def _reasons(shadow: ShadowReport) -> list[str]:
     """Why the shadow's answers failed."""
     if not shadow["errors"]:
         return []
@@ -119,12 +111,12 @@ def _reasons(shadow: Figures) -> list[str]:
     return _table(("Why it failed", "Requests", "Share", "Where", "Example"), rows)
 
 
-def _how(row: Figures) -> str:
+def _how(row: DifferingField) -> str:
     apart = apart_line(row["apart"])
     return f"{how_it_differs(row)}; {apart}" if apart else how_it_differs(row)
 
 
-def _example(example: Figures) -> str:
+def _example(example: Example) -> str:
     first = example["differences"][0] if example["differences"] else None
     shown = sides(first["kind"], first["live"], first["shadow"], 40) if first else ("", "")
     said = f"{first['path'] or first['kind']}: live {shown[0]}, shadow {shown[1]}" if first else ""

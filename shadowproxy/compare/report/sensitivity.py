@@ -5,26 +5,25 @@ follows from its confidence sequence; how large a part of the requests may be an
 agreement to pass, from theirs. `shadowproxy selftest` measures the same by planting faults.
 """
 
-from typing import Any, Final
+from typing import Final
 
+from shadowproxy.compare.report.figures.types import BlindSpots, EstimateFigures, PairFigures, Part
 from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.judged import agreement_of, answered_of, labels_of
 from shadowproxy.compare.report.stats import anytime_difference, confidence_sequence
 from shadowproxy.compare.report.words import percent, requests
-
-Figures = dict[str, Any]
 
 _SHARES: Final = (0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares as people say them, of which the least that is seen is told."""
 
 
-def blind_spots(shadow: Figures, gates: Gates) -> Figures:
+def blind_spots(figures: PairFigures, gates: Gates) -> BlindSpots:
     """A sentence with the figures in it. A pure function of a shadow's figures and the gates."""
-    judged = next((each for each in shadow["outputs"] if each["pairs"]), None)
-    answered = judged["answered"] if judged is not None else shadow["answered"]
+    answered = answered_of(figures)
     n, effect = (answered["n"], _effect(answered["difference"])) if answered else (0, 1.0)
     missing = least_missing(n, effect, gates)
-    most = most_otherwise(shadow, judged, gates)
-    part = _largest_part(shadow["parts"], most) if most is not None else None
+    most = most_otherwise(figures, gates)
+    part = _largest_part(figures["parts"], most) if most is not None else None
     return {
         "said": _said(n, missing, most, part, gates),
         "missing": missing,
@@ -43,16 +42,15 @@ def is_missing_seen(share: float, n: int, effect: float, gates: Gates) -> bool:
     return gates.answered is not None and n > 0 and anytime_difference(0, share * n, n, effect)[1] < -gates.answered
 
 
-def most_otherwise(shadow: Figures, judged: Figures | None, gates: Gates) -> float | None:
+def most_otherwise(figures: PairFigures, gates: Gates) -> float | None:
     """The largest share of answers that may be others than live's with no check of agreement withholding READY.
 
     None where these checks do not pass yet even if all are live's.
     """
-    labels = judged["labels"] if judged is not None else None
+    labels = labels_of(figures)
     if labels is not None and gates.accuracy_loss is not None:
         return gates.accuracy_loss if labels["measure"] == "accuracy" else None
-    estimate = judged["agreement"] if judged is not None else None
-    estimate = estimate or shadow["agreement"]["settled"] or shadow["agreement"]["whole"]
+    estimate = agreement_of(figures)
     if estimate is None:
         return None
     allowed = gates.unexplained if gates.min_agreement is None else 1 - gates.min_agreement
@@ -72,17 +70,17 @@ def most_otherwise(shadow: Figures, judged: Figures | None, gates: Gates) -> flo
     return low
 
 
-def _effect(estimate: Figures | None) -> float:
+def _effect(estimate: EstimateFigures | None) -> float:
     return max(1.0, estimate["design_effect"]) if estimate is not None else 1.0
 
 
-def _largest_part(parts: list[Figures], most: float) -> Figures | None:
+def _largest_part(parts: list[Part], most: float) -> Part | None:
     """The largest part of the requests that may be answered otherwise unseen."""
     fitting = [part for part in parts if part["share"] <= most]
     return min(fitting, key=lambda part: (-part["share"], part["path"], part["value"]), default=None)
 
 
-def _said(n: int, missing: float | None, most: float | None, part: Figures | None, gates: Gates) -> str:
+def _said(n: int, missing: float | None, most: float | None, part: Part | None, gates: Gates) -> str:
     if not n:
         return "there is no answer of live yet in which a fault of the shadow could be seen"
     these = f"with {'this' if n == 1 else 'these'} {requests(n)} and gates, "

@@ -6,33 +6,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.compare.judge.visible import sides, visible
-from shadowproxy.compare.report.build import to_json
-from shadowproxy.compare.report.figures.shown import Figures
-from shadowproxy.compare.report.gates import Gates
-from shadowproxy.compare.report.sentences import (
-    OVERVIEW_HEADS,
-    OVERVIEW_NOTE,
-    STREAM_HEADS,
-    agreement_lines,
-    answers,
-    apart_line,
-    assumption,
-    besides,
-    coverage_line,
-    how_it_differs,
-    noise_lines,
-    opening,
-    output_line,
-    overview_rows,
-    pair_lines,
-    reason_line,
-    route_lines,
-    slice_line,
-    status_table,
-    stream_rows,
+from shadowproxy.compare.report.figures.types import (
+    EstimateFigures,
+    Example,
+    FailureReason,
+    Latency,
+    Report,
+    ShadowReport,
+    SliceFigures,
+    StatusPair,
+    StreamFigures,
 )
+from shadowproxy.compare.report.sentences.answers import agreement_lines, output_line
+from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
+from shadowproxy.compare.report.sentences.estimates import assumption
+from shadowproxy.compare.report.sentences.losses import coverage_line, pair_lines, reason_line, status_table
+from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
+from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_rows
+from shadowproxy.compare.report.sentences.verdict import answers, besides, route_lines
 from shadowproxy.compare.report.words import milliseconds, percent
 
 STYLES: Final = {
@@ -51,13 +43,8 @@ _SLICE_ROWS: Final = 3
 _EXAMPLE_ROWS: Final = 3
 
 
-def print_text(summary: Summary, console: Console, gates: Gates | None = None, *, slices: tuple[str, ...] = ()) -> None:
-    """Print the report: no colour is needed to read it."""
-    print_figures(to_json(summary, gates, slices=slices), console)
-
-
-def print_figures(figures: Figures, console: Console) -> None:
-    """Print what `to_json` gave."""
+def print_figures(figures: Report, console: Console) -> None:
+    """Print the report of `to_json`: no colour is needed to read it."""
     _say(console, opening(figures["log"]), style="bold")
     if len(figures["shadows"]) > 1:
         _print_overview(figures, console)
@@ -69,7 +56,7 @@ def print_figures(figures: Figures, console: Console) -> None:
         _say(console, "No request was chosen for a shadow: there is nothing to compare.")
 
 
-def _print_overview(figures: Figures, console: Console) -> None:
+def _print_overview(figures: Report, console: Console) -> None:
     console.print()
     table = _table(*OVERVIEW_HEADS)
     table.columns[1].justify = "left"
@@ -79,7 +66,7 @@ def _print_overview(figures: Figures, console: Console) -> None:
     _say(console, OVERVIEW_NOTE, style="dim")
 
 
-def _print_verdict(name: str, shadow: Figures, console: Console) -> None:
+def _print_verdict(name: str, shadow: ShadowReport, console: Console) -> None:
     verdict = shadow["verdict"]
     line = Text(f"shadow {visible(name)}  ", style="bold")
     line.append(verdict["headline"], style=STYLES[verdict["result"]]).append(f": {visible(verdict['sentence'])}")
@@ -96,12 +83,12 @@ def _print_verdict(name: str, shadow: Figures, console: Console) -> None:
     _say(console, f"  Note: {visible(shadow['blind_spots']['said'])}")
 
 
-def _print_shadow(shadow: Figures, console: Console) -> None:
+def _print_shadow(shadow: ShadowReport, console: Console) -> None:
     _row(console, "Coverage", coverage_line(shadow))
     _print_statuses(shadow["statuses"], console)
     for title, line in pair_lines(shadow):
         _row(console, title, line)
-        if title == "Errors":
+        if title == "Errors" and shadow["errors"] is not None:
             _print_reasons(shadow["errors"]["reasons"]["shadow"], console)
     _print_routes(shadow, console)
     _print_latency(shadow["latency"], console)
@@ -112,7 +99,7 @@ def _print_shadow(shadow: Figures, console: Console) -> None:
     _print_examples(shadow["examples"], console)
 
 
-def _print_statuses(statuses: list[Figures], console: Console) -> None:
+def _print_statuses(statuses: list[StatusPair], console: Console) -> None:
     rows, columns, cells = status_table(statuses, _STATUS_ROWS, _STATUS_COLUMNS)
     if not statuses:
         return
@@ -128,7 +115,7 @@ def _print_statuses(statuses: list[Figures], console: Console) -> None:
         _say(console, f"  and {left:,} with other statuses")
 
 
-def _print_reasons(reasons: list[Figures], console: Console) -> None:
+def _print_reasons(reasons: list[FailureReason], console: Console) -> None:
     for row in reasons[:_REASON_ROWS]:
         _say(console, f"  {visible(row['reason'])}: {visible(reason_line(row))}")
     left = sum(row["count"] for row in reasons[_REASON_ROWS:])
@@ -136,7 +123,7 @@ def _print_reasons(reasons: list[Figures], console: Console) -> None:
         _say(console, f"  and {left:,} for other reasons")
 
 
-def _print_routes(shadow: Figures, console: Console) -> None:
+def _print_routes(shadow: ShadowReport, console: Console) -> None:
     lines = route_lines(shadow)
     if lines:
         _say(console, "Routes", style="bold")
@@ -146,8 +133,9 @@ def _print_routes(shadow: Figures, console: Console) -> None:
         _say(console, f"  and {len(lines) - _ROUTE_ROWS} other routes")
 
 
-def _print_latency(latency: Figures, console: Console) -> None:
-    if not latency["pairs"]:
+def _print_latency(latency: Latency, console: Console) -> None:
+    slower = latency["slower"]
+    if slower is None:
         _row(console, "Latency", "no request has a time from both")
         return
     shown = ("p50", "p90", "p99")
@@ -157,12 +145,11 @@ def _print_latency(latency: Figures, console: Console) -> None:
     table.add_row("  shadow", *(more[name] + milliseconds(latency["shadow"][name]) for name in shown))
     table.add_row("  ratio", *(_times(latency["ratio"][name], more[name]) for name in shown))
     console.print(table)
-    slower = latency["slower"]
     timeouts = f"; {latency['timeouts']:,} timed out" if latency["timeouts"] else ""
     _say(console, f"  the shadow was slower on {percent(slower['value'])} of {latency['pairs']:,} requests{timeouts}")
 
 
-def _print_streams(streams: Figures | None, console: Console) -> None:
+def _print_streams(streams: StreamFigures | None, console: Console) -> None:
     if streams is None:
         return
     table = _table("Streams", *STREAM_HEADS)
@@ -171,8 +158,8 @@ def _print_streams(streams: Figures | None, console: Console) -> None:
     console.print(table)
 
 
-def _print_agreement(shadow: Figures, console: Console) -> None:
-    first, *others = agreement_lines(shadow)
+def _print_agreement(shadow: ShadowReport, console: Console) -> None:
+    first, *others = agreement_lines(shadow["agreement"])
     _row(console, "Agreement", visible(first))
     for line in others:
         _say(console, f"  {visible(line)}")
@@ -189,7 +176,7 @@ def _print_agreement(shadow: Figures, console: Console) -> None:
         _say(console, f"  incomparable: {visible(why)} {count:,}", style="dim")
 
 
-def _print_fields(shadow: Figures, console: Console) -> None:
+def _print_fields(shadow: ShadowReport, console: Console) -> None:
     if not shadow["fields"]:
         return
     table = _table("Differs at", "requests", "share", "how")
@@ -206,14 +193,14 @@ def _print_fields(shadow: Figures, console: Console) -> None:
         _say(console, f"  and {left}{' or more' if shadow['fields_cut'] else ''} other places")
 
 
-def _print_slices(slices: list[Figures], console: Console) -> None:
+def _print_slices(slices: list[SliceFigures], console: Console) -> None:
     if slices:
         _say(console, "Where they differ most", style="bold")
     for row in slices[:_SLICE_ROWS]:
         _say(console, f"  {visible(row['path'])} {visible(row['value'])}: {slice_line(row)}")
 
 
-def _print_examples(examples: list[Figures], console: Console) -> None:
+def _print_examples(examples: list[Example], console: Console) -> None:
     if examples:
         _say(console, "Examples, drawn at random (shadowproxy show LOG ID)", style="bold")
     for example in examples[:_EXAMPLE_ROWS]:
@@ -227,7 +214,7 @@ def _print_examples(examples: list[Figures], console: Console) -> None:
         _say(console, f"  {visible(example['id'])}  {said}{more}")
 
 
-def _times(ratio: Figures | None, more: str) -> str:
+def _times(ratio: EstimateFigures | None, more: str) -> str:
     return "–" if ratio is None else f"{more}{ratio['value']:.2f}×"
 
 

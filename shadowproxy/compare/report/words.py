@@ -46,3 +46,9 @@ def change(ratio: float) -> str:
 
 def requests(count: int) -> str:
     return f"{count:,} request{'' if count == 1 else 's'}"
+
+
+def about(count: int) -> str:
+    """A count that is only an estimate, to two digits."""
+    digits = max(0, len(str(count)) - 2)
+    return f"{round(count, -digits):,}"

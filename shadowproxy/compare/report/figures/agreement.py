@@ -11,7 +11,8 @@ from shadowproxy.compare.fold.samples import Sample
 from shadowproxy.compare.judge.recompare import guessed_pattern
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.noise import nature_at
-from shadowproxy.compare.report.figures.shown import Figures, estimated, moment, ranked
+from shadowproxy.compare.report.figures.shown import estimated, moment, ranked
+from shadowproxy.compare.report.figures.types import Agreement, Apart, DifferingField, Example, Moment
 from shadowproxy.compare.report.kinds import Decided
 from shadowproxy.exchange import Verdict
 
@@ -23,7 +24,7 @@ _SETTLED: Final = 0.9  # of the differences at a place
 _SMALLEST_POWER: Final = -9  # of ten: a smaller difference is none
 
 
-def agreement(pair: Pair, aside: set[str]) -> Figures:
+def agreement(pair: Pair, aside: set[str]) -> Agreement:
     settled = stats.proportion(agreeing(pair, aside), pair.compared) if aside else None
     whole = stats.proportion(pair.agreed, pair.compared)
     decisive = settled or whole
@@ -37,10 +38,10 @@ def agreement(pair: Pair, aside: set[str]) -> Figures:
     }
 
 
-def differing_fields(pair: Pair, aside: set[str]) -> list[Figures]:
+def differing_fields(pair: Pair, aside: set[str]) -> list[DifferingField]:
     """The places that differ, most often first, each with the kinds of difference and what sort of place it is."""
     compared = pair.compared.total()
-    rows = []
+    rows: list[DifferingField] = []
     for path, series in pair.differs.items():
         count = series.total()
         rows.append(
@@ -65,13 +66,13 @@ def agreeing(pair: Pair, aside: set[str]) -> Counter[int]:
     return total
 
 
-def _apart(pair: Pair, path: str) -> Figures | None:
+def _apart(pair: Pair, path: str) -> Apart | None:
     """How far apart the numbers are that differ at a place, and which relative tolerance would settle most of it."""
     parts, gaps = pair.apart_in_part.get(path), pair.apart.get(path)
     if not parts or not gaps:
         return None
     total = sum(parts.values())
-    found: Figures = {
+    found: Apart = {
         "most": 2.0 ** max(parts),
         "absolute": edges(max(gaps.values()))[1],
         "tolerance": None,
@@ -84,42 +85,42 @@ def _apart(pair: Pair, path: str) -> Figures | None:
     return found
 
 
-def examples(pair: Pair, aside: set[str], judged: Decided | None) -> list[Figures]:
-    """Differing exchanges drawn by hash, none of which differs only where it does not count; of each flip one first."""
+def examples(pair: Pair, aside: set[str], judged: Decided | None) -> list[Example]:
+    """Differing exchanges, drawn by hash: one of each flip first. None differs only in places that are noise."""
     groups: dict[tuple[tuple[str, ...], tuple[str, str] | None], Sample] = {}
     for key, sample in pair.examples.items():
         places, flipped = orjson.loads(key)
-        # How it flipped is told of the place that is judged, if that holds a class.
-        tells = flipped is not None and judged is not None and flipped[0] == judged.key and judged.kind in _CLASSES
-        flip = (str(flipped[1]), str(flipped[2])) if tells else None
+        # A flip counts only at the judged place, if it holds classes.
+        counts = flipped is not None and judged is not None and flipped[0] == judged.key and judged.kind in _CLASSES
+        flip = (str(flipped[1]), str(flipped[2])) if counts else None
         if flip is None and aside.issuperset(places):
             continue
         group = tuple(places), flip
         groups[group] = groups[group].merged(sample) if group in groups else sample
-    first: dict[int, Figures] = {}
-    more: dict[int, Figures] = {}
+    first: dict[int, Example] = {}
+    more: dict[int, Example] = {}
     for (_, flip), sample in groups.items():
-        told = [(digest, _telling(sample[digest], flip, aside)) for digest in sorted(sample)]
-        first.update(told[:1])
-        more.update(told[1:])
-    more.update((digest, _telling(item, None, aside)) for digest, item in pair.examples.other.items())
+        drawn = [(digest, _decisive_first(sample[digest], flip, aside)) for digest in sorted(sample)]
+        first.update(drawn[:1])
+        more.update(drawn[1:])
+    more.update((digest, _decisive_first(item, None, aside)) for digest, item in pair.examples.other.items())
     ordered = [each[digest] for each in (first, more) for digest in sorted(each)]
     return ordered[:EXAMPLES_SHOWN]
 
 
-def _telling(example: Figures, flip: tuple[str, str] | None, aside: set[str]) -> Figures:
-    """An example with the differences that do not count at the end of its list."""
+def _decisive_first(example: Example, flip: tuple[str, str] | None, aside: set[str]) -> Example:
+    """An example with its flip, and with the differences that do not count last."""
     differences = sorted(example["differences"], key=lambda each: guessed_pattern(each["path"]) in aside)
     return {**example, "differences": differences, "flip": list(flip) if flip is not None else None}
 
 
-def over_time(pair: Pair, judged: Decided | None, aside: set[str], width: int) -> list[Figures]:
+def over_time(pair: Pair, judged: Decided | None, aside: set[str], width: int) -> list[Moment]:
     """Agreement block by block, with the confidence sequence over all up to it."""
     n = judged.pairs if judged is not None else pair.compared
     k = judged.same if judged is not None else agreeing(pair, aside)
     estimate = stats.proportion(k, n)
     effect = max(1.0, estimate.design_effect) if estimate is not None else 1.0
-    rows = []
+    rows: list[Moment] = []
     total = same = 0
     for block in sorted(n):
         total, same = total + n[block], same + k.get(block, 0)

@@ -8,10 +8,11 @@ from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import DECILES, QUANTILES, Figures, arms, estimated, side_by_side
+from shadowproxy.compare.report.figures.shown import DECILES, QUANTILES, arms, estimated, side_by_side
+from shadowproxy.compare.report.figures.types import Latency, StreamArm, StreamFigures
 
 
-def latency(pair: Pair) -> Figures:
+def latency(pair: Pair) -> Latency:
     live, shadow, gap = pair.live_ms.whole(), pair.shadow_ms.whole(), pair.gap_ms.whole()
     timed, timeouts = pair.timed.total(), pair.timeouts.total()
     both = side_by_side(pair.live_ms, pair.shadow_ms)
@@ -34,12 +35,12 @@ def latency(pair: Pair) -> Figures:
     }
 
 
-def streams(pair: Pair) -> Figures | None:
-    arms = {"live": pair.live_streams, "shadow": pair.shadow_streams}
-    return {name: _stream_arm(arm) for name, arm in arms.items()} if any(arms.values()) else None
+def streams(pair: Pair) -> StreamFigures | None:
+    live, shadow = pair.live_streams, pair.shadow_streams
+    return {"live": _stream_arm(live), "shadow": _stream_arm(shadow)} if live or shadow else None
 
 
-def _stream_arm(counted: Streams) -> Figures:
+def _stream_arm(counted: Streams) -> StreamArm:
     n = counted.counts["n"]
     shown = {name: QUANTILES[name] for name in ("p50", "p90")}
     return {

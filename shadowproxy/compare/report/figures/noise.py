@@ -8,7 +8,8 @@ from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.compare.fold.noise import Nature, nature
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import Figures, estimated
+from shadowproxy.compare.report.figures.shown import estimated
+from shadowproxy.compare.report.figures.types import Control, ControlField, Repeats
 
 _FEWEST_REPEATS: Final = 30
 _FIELDS_SHOWN: Final = 50
@@ -38,7 +39,7 @@ def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
     }
 
 
-def control(pair: Pair, judged: str | None) -> Figures | None:
+def control(pair: Pair, judged: str | None) -> Control | None:
     """How far live disagrees with itself, and what of the shadow's disagreement that leaves, per place.
 
     `live_differs` is that at the judged place, or of whole answers where there is none.
@@ -47,7 +48,7 @@ def control(pair: Pair, judged: str | None) -> Figures | None:
     if not n:
         return None
     excess = stats.paired_difference(pair.control_shadow_differs, pair.control_differs, pair.control_pairs)
-    rows = []
+    rows: list[ControlField] = []
     for path in sorted({*pair.control_places, *pair.control_shadow_places}):
         shadow = pair.control_shadow_places.get(path) or Counter[int]()
         noise = pair.control_places.get(path) or Counter[int]()
@@ -95,7 +96,7 @@ def _median_gap(gaps: Mapping[int, int] | None, n: int) -> float | None:
     return quantile({0: max(0, n - total), **{at: count for at, count in gaps.items() if at}}, 0.5)
 
 
-def repeats(pair: Pair) -> Figures | None:
+def repeats(pair: Pair) -> Repeats | None:
     """How often live answers the same request differently, from requests that came more than once."""
     pairs = same = 0
     for answers in pair.repeats.values():

@@ -1,4 +1,4 @@
-"""The requests that live answered and the shadow was sent: who failed, who refused, and what is missing or lacking."""
+"""The requests that live answered and the shadow received: failures, rejections, and what answers lack."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,7 +9,19 @@ from shadowproxy.compare.fold.reasons import Reason, Reasons
 from shadowproxy.compare.fold.slices import Cell, Slices
 from shadowproxy.compare.fold.structure import always_there, places_of_lacking
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import Figures, estimated, ranked
+from shadowproxy.compare.report.figures.shown import estimated, ranked
+from shadowproxy.compare.report.figures.types import (
+    Answered,
+    Errors,
+    FailureReason,
+    Flipped,
+    Flips,
+    Gathered,
+    Interval,
+    Pairs,
+    Structure,
+    Unanswered,
+)
 from shadowproxy.exchange import Outcome
 
 REASONS_SHOWN: Final = 20
@@ -19,7 +31,7 @@ _GATHERED: Final = 0.6  # of a reason's answers in one part of the requests
 _LIFT: Final = 1.5
 
 
-def pairs(pair: Pair) -> Figures:
+def pairs(pair: Pair) -> Pairs:
     n, good = number_of_pairs(pair)
     return {"n": n, "live_2xx": good, "live_2xx_share": good / n if n else None}
 
@@ -38,8 +50,8 @@ def number_of_pairs(pair: Pair) -> tuple[int, int]:
     return n, good
 
 
-def errors(pair: Pair) -> Figures:
-    """Answers that failed: 5xx, what came not or not whole, and a 2xx that says that it failed."""
+def errors(pair: Pair) -> Errors:
+    """Failed answers: a 5xx, a missing or incomplete one, and a 2xx whose body reports a failure."""
     n = pair.pairs
     plus, minus = pair.shadow_failed_only, pair.live_failed_only
     return {
@@ -58,7 +70,7 @@ def errors(pair: Pair) -> Figures:
     }
 
 
-def _unanswered(pair: Pair) -> Figures:
+def _unanswered(pair: Pair) -> Unanswered:
     """Requests whose callers left before live answered, and how many of them failed in the shadow.
 
     There is no answer of live's to hold it to, so they are in no other figure. `begun` is all that the shadow was sent.
@@ -75,8 +87,8 @@ def _unanswered(pair: Pair) -> Figures:
     return {"n": n, "shadow_failed": failed, "begun": begun}
 
 
-def flips(pair: Pair) -> Figures:
-    """Requests that one of the two answers and the other refuses."""
+def flips(pair: Pair) -> Flips:
+    """Requests that one of the two accepts and the other rejects."""
     n = pair.pairs
     return {
         "n": n.total(),
@@ -89,7 +101,7 @@ def flips(pair: Pair) -> Figures:
     }
 
 
-def _way(flipped: Mapping[int, int], n: Mapping[int, int]) -> Figures:
+def _way(flipped: Mapping[int, int], n: Mapping[int, int]) -> Flipped:
     share = stats.proportion(flipped, n)
     return {
         "count": sum(flipped.values()),
@@ -98,7 +110,7 @@ def _way(flipped: Mapping[int, int], n: Mapping[int, int]) -> Figures:
     }
 
 
-def structure(pair: Pair, aside: set[str]) -> Figures | None:
+def structure(pair: Pair, aside: set[str]) -> Structure | None:
     """How often the shadow's answers lack what live's always have; None where live's are not built of parts."""
     n = pair.structured
     if not n.total():
@@ -125,7 +137,7 @@ def structure(pair: Pair, aside: set[str]) -> Figures | None:
     }
 
 
-def answered(pair: Pair) -> Figures:
+def answered(pair: Pair) -> Answered:
     """Whether there is an answer at all, where no place is judged."""
     n = pair.pairs
     return {
@@ -138,7 +150,7 @@ def answered(pair: Pair) -> Figures:
     }
 
 
-def anytime(plus: Mapping[int, int], minus: Mapping[int, int], n: Mapping[int, int]) -> list[float] | None:
+def anytime(plus: Mapping[int, int], minus: Mapping[int, int], n: Mapping[int, int]) -> Interval | None:
     """Between which (plus - minus) / n lies, at every look at it."""
     difference = stats.paired_difference(plus, minus, n)
     if difference is None:
@@ -150,9 +162,9 @@ def anytime(plus: Mapping[int, int], minus: Mapping[int, int], n: Mapping[int, i
 # --- why -----------------------------------------------------------------------------------------------------------
 
 
-def _reasons(reasons: Reasons, pair: Pair) -> list[Figures]:
+def _reasons(reasons: Reasons, pair: Pair) -> list[FailureReason]:
     n = pair.pairs.total()
-    rows: list[Figures] = [
+    rows: list[FailureReason] = [
         {
             "reason": text,
             "count": reason.counts["n"],
@@ -181,7 +193,7 @@ def _example(reason: Reason) -> str | None:
     return next((reason.example[digest] for digest in sorted(reason.example)), None)
 
 
-def _where(reason: Reason, slices: Slices, n: int) -> Figures | None:
+def _where(reason: Reason, slices: Slices, n: int) -> Gathered | None:
     """The one value of a request's field at which most answers of a reason gather, far more than requests do."""
     count = reason.counts["n"]
     best: tuple[float, str, str] | None = None

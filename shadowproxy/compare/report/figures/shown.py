@@ -6,41 +6,50 @@ Shares are fractions of 1, times are milliseconds unless the name says otherwise
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, overload
 
-from shadowproxy.compare.fold.bins import Bins, edges, quantile
+from shadowproxy.compare.fold.bins import Bins
 from shadowproxy.compare.report import stats
+from shadowproxy.compare.report.figures.types import Counts, EstimateFigures
 from shadowproxy.compare.report.stats import Estimate
-from shadowproxy.compare.report.words import number as number
 
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 DECILES: Final = {f"p{tenth}0": tenth / 10 for tenth in range(1, 10)} | {"p99": 0.99}
 
-Figures = dict[str, Any]
 
-
-def estimated(estimate: Estimate | None) -> Figures | None:
-    """An estimate as JSON: an end that is nowhere is null."""
+@overload
+def estimated(estimate: Estimate) -> EstimateFigures: ...
+@overload
+def estimated(estimate: None) -> None: ...
+def estimated(estimate: Estimate | None) -> EstimateFigures | None:
+    """An estimate as JSON: an end at infinity is null."""
     if estimate is None:
         return None
-    plain = asdict(estimate)
     return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in plain.items()
+        "value": estimate.value,
+        "low": finite(estimate.low),
+        "high": finite(estimate.high),
+        "n": estimate.n,
+        "method": estimate.method,
+        "design_effect": estimate.design_effect,
     }
 
 
 def finite(value: float | None) -> float | None:
-    """A figure as JSON can hold it: none where numbers near the greatest leave it without an end."""
+    """A figure as JSON can hold it: None for an infinite one, as sums of the largest floats give."""
     return value if value is not None and math.isfinite(value) else None
 
 
-def ranked(counts: Mapping[str, int]) -> dict[str, int]:
+def ranked(counts: Mapping[str, int]) -> Counts:
     rows: Iterable[tuple[str, int]] = sorted(counts.items(), key=lambda each: (-each[1], str(each[0])))
     return {str(key): count for key, count in rows if count}
 
 
+@overload
+def moment(micros: int) -> str: ...
+@overload
+def moment(micros: None) -> None: ...
 def moment(micros: int | None) -> str | None:
     if micros is None:
         return None
@@ -84,33 +93,3 @@ def from_sums(sums: Mapping[int, list[float]], figure: Callable[[list[float]], f
         return Estimate(theta, -math.inf, math.inf, n, "independent")
     low, high, _ = stats.jackknife(theta, left)
     return Estimate(theta, low, high, n, "blocks")
-
-
-def middles(bins: Mapping[int, int]) -> dict[float, int]:
-    return {sum(edges(at)) / 2: n for at, n in bins.items()}
-
-
-def deviation(bins: Mapping[int, int]) -> float | None:
-    """The standard deviation of binned numbers, to about 1 %; exactly 0 where all are in one bin."""
-    total = sum(bins.values())
-    if total < 2:
-        return None
-    points = middles(bins)
-    if len(points) == 1:
-        return 0.0
-    mean = math.fsum(x * n for x, n in points.items()) / total
-    return math.sqrt(math.fsum((x - mean) ** 2 * n for x, n in points.items()) / (total - 1))
-
-
-def histogram(bins: Mapping[int, int], most: int = 40) -> list[Figures]:
-    """Bins gathered into at most `most` of equal width between the 0.5 and 99.5 % quantiles, for drawing."""
-    low, high = quantile(bins, 0.005), quantile(bins, 0.995)
-    if low is None or high is None:
-        return []
-    if high <= low:
-        return [{"low": low, "high": high, "count": sum(bins.values())}]
-    counts = [0] * most
-    for middle, n in middles(bins).items():
-        counts[min(most - 1, max(0, math.floor((middle - low) / (high - low) * most)))] += n
-    step = (high - low) / most
-    return [{"low": low + at * step, "high": low + (at + 1) * step, "count": n} for at, n in enumerate(counts)]

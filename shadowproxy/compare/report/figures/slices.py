@@ -20,9 +20,10 @@ from shadowproxy.compare.fold.slices import (
     whole_edges,
 )
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import Figures, number
+from shadowproxy.compare.report.figures.types import NetLoss, Part, SliceFigures
 from shadowproxy.compare.report.kinds import Decided
 from shadowproxy.compare.report.stats import Estimate
+from shadowproxy.compare.report.words import number
 
 SLICES_SHOWN: Final = 12
 NUMERIC_BINS: Final = 10
@@ -35,7 +36,7 @@ _SIZES: Final = (0.5, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02, 0.01, 0.005)
 _CHANCE: Final = 0.05  # that any part is called out though nothing is wrong
 
 
-def slices(pair: Pair, judged: Decided | None, named: tuple[str, ...]) -> list[Figures]:
+def slices(pair: Pair, judged: Decided | None, named: tuple[str, ...]) -> list[SliceFigures]:
     """Parts of the requests that disagree more than the rest, or lose more answers than they may.
 
     Those that fail come first, then those with most of the disagreement. A part fails that has 100 requests and 1 % of
@@ -54,7 +55,7 @@ def slices(pair: Pair, judged: Decided | None, named: tuple[str, ...]) -> list[F
     tests = sum(cell.n >= _FEWEST_IN_SLICE for cells in parts.values() for cell in cells)
     line = stats.normal_quantile(1 - _CHANCE / (2 * max(1, tests)))
     chance = _CHANCE / max(1, 2 * tests)
-    rows: list[Figures] = []
+    rows: list[SliceFigures] = []
     for path, cells in parts.items():
         size, requests = sum(cell.n for cell in cells), sum(cell.requests for cell in cells)
         differing = sum(cell.differs for cell in cells)
@@ -100,9 +101,9 @@ def slices(pair: Pair, judged: Decided | None, named: tuple[str, ...]) -> list[F
     return rows[:SLICES_SHOWN]
 
 
-def parts(pair: Pair) -> list[Figures]:
+def parts(pair: Pair) -> list[Part]:
     """How large parts of the requests are, by one value of one field: for each of some sizes the largest up to it."""
-    found: dict[tuple[str, str], Figures] = {}
+    found: dict[tuple[str, str], Part] = {}
     cells: list[tuple[float, str, str, int]] = []
     for path, part in pair.slices.items():
         values = part.values
@@ -133,7 +134,7 @@ def _least(plus: int, minus: int, n: int, effect: float, chance: float) -> float
     return low * (fewest if low >= 0 else most)
 
 
-def _net(plus: int, minus: int, n: int, low: float) -> Figures:
+def _net(plus: int, minus: int, n: int, low: float) -> NetLoss:
     return {"count": plus - minus, "points": (plus - minus) / n if n else 0.0, "low": low}
 
 

@@ -1,6 +1,6 @@
 """The report without its verdict: the log's figures, and each shadow's, as a whole and by route."""
 
-from typing import Final
+from typing import Final, Literal
 
 from shadowproxy import __version__
 from shadowproxy.compare.fold.pair import Pair
@@ -9,20 +9,20 @@ from shadowproxy.compare.fold.routes import FEWEST_PAIRS, OTHER, Route, Routes, 
 from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.compare.report.figures import agreement, latency, noise, pairs
 from shadowproxy.compare.report.figures.outputs import output_figures
-from shadowproxy.compare.report.figures.shown import Figures, moment, ranked
+from shadowproxy.compare.report.figures.ranges import Bounds
+from shadowproxy.compare.report.figures.shown import moment, ranked
 from shadowproxy.compare.report.figures.slices import parts as parts_of
 from shadowproxy.compare.report.figures.slices import slices as slices_of
+from shadowproxy.compare.report.figures.types import Log, PairFigures, ReportFigures, ShadowFigures
 from shadowproxy.compare.report.kinds import Decided, decided
 
-FORMAT: Final = 2
+FORMAT: Final[Literal[2]] = 2
 """The version of the report's JSON. Keys are added within a version, never changed or taken away."""
 
 LEGACY: Final = "this summary was saved by an earlier version, which did not count it; summarise its log again"
 
-Bounds = tuple[float, float]
 
-
-def figures_of(summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds | None = None) -> Figures:
+def figures_of(summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds | None = None) -> ReportFigures:
     """The report without its verdict. Equal summaries give equal figures, digit for digit; nothing is counted of it.
 
     `slices` names the request fields to look at; without it, all that were counted are, and the most telling shown.
@@ -32,7 +32,9 @@ def figures_of(summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds
     return figures_as_counted(summary, slices=slices, bounds=bounds)
 
 
-def figures_as_counted(summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds | None = None) -> Figures:
+def figures_as_counted(
+    summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds | None = None
+) -> ReportFigures:
     """The same in less time, where the last digit of a figure does not matter."""
     return {
         "shadowproxy_report": FORMAT,
@@ -42,7 +44,7 @@ def figures_as_counted(summary: Summary, *, slices: tuple[str, ...] = (), bounds
     }
 
 
-def _log(summary: Summary) -> Figures:
+def _log(summary: Summary) -> Log:
     return {
         "records": summary.count,
         "first": moment(summary.first),
@@ -57,7 +59,7 @@ def _log(summary: Summary) -> Figures:
     }
 
 
-def _shadow(routes: Routes, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
+def _shadow(routes: Routes, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> ShadowFigures:
     rows = judged(routes)
     alone = len(rows) == 1
     whole = pooled(routes)
@@ -65,7 +67,13 @@ def _shadow(routes: Routes, summary: Summary, slices: tuple[str, ...], bounds: B
         **_pair(whole, summary, slices, bounds),
         "routes": [
             {
-                **_route(route, alone, summary, slices, bounds, labelled=bool(whole.labelled)),
+                "route": route.name,
+                "requests": pairs.number_of_pairs(route.pair)[0],
+                "share": route.share,
+                "gated": route.gated,
+                "figures": _figures_of_route(route, summary, slices, bounds, labelled=bool(whole.labelled))
+                if route.gated and not alone
+                else None,
                 "why": None if route.gated or alone else _why(route, rows),
             }
             for route in rows
@@ -83,23 +91,17 @@ def _why(route: Route, rows: list[Route]) -> str:
     return f"not judged: under {FEWEST_PAIRS} requests" if count < FEWEST_PAIRS else "not judged: under 1 % of all"
 
 
-def _route(
-    route: Route, alone: bool, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None, *, labelled: bool
-) -> Figures:
-    """A route; its figures only where it is judged, and where there is another: with one they are the whole's."""
-    figures = _pair(route.pair, summary, slices, bounds) if route.gated and not alone else None
-    if figures is not None and labelled and not route.pair.labelled:
+def _figures_of_route(
+    route: Route, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None, *, labelled: bool
+) -> PairFigures:
+    """The figures of a route that is judged beside others; of a single route they are the shadow's."""
+    figures = _pair(route.pair, summary, slices, bounds)
+    if labelled and not route.pair.labelled:
         figures["labels_supplied"] = 0  # they are for other routes
-    return {
-        "route": route.name,
-        "requests": pairs.number_of_pairs(route.pair)[0],
-        "share": route.share,
-        "gated": route.gated,
-        "figures": figures,
-    }
+    return figures
 
 
-def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> Figures:
+def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> PairFigures:
     outputs = decided(pair.outputs, pair.live_good.total(), _named(pair)) if not pair.legacy else []
     first: Decided | None = outputs[0] if outputs else None
     aside = noise.aside_of(pair, {each.live for each in outputs})
@@ -117,12 +119,12 @@ def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds 
             {"live": key.partition(" ")[0], "shadow": key.partition(" ")[2], "count": count}
             for key, count in sorted(pair.statuses.items(), key=lambda each: (-each[1], each[0]))
         ],
-        # What a part of the log was not counted for is not told of the rest, as if that were all.
+        # Where an earlier version did not count these for a part of the log, the rest is not shown as if it were all.
         "errors": pairs.errors(pair) if not pair.legacy else None,
         "flips": pairs.flips(pair) if not pair.legacy else None,
         "structure": pairs.structure(pair, aside) if not pair.legacy else None,
         "answered": pairs.answered(pair) if not pair.legacy else None,
-        "repeated_keys": {arm: pair.repeated_keys[arm] for arm in ("live", "shadow")},
+        "repeated_keys": {"live": pair.repeated_keys["live"], "shadow": pair.repeated_keys["shadow"]},
         "latency": latency.latency(pair),
         "streams": latency.streams(pair),
         "agreement": agreement.agreement(pair, aside),

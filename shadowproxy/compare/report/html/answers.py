@@ -3,29 +3,21 @@
 from typing import Final
 
 from shadowproxy.compare.report import charts
-from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.figures.types import ClassOutput, EmbeddingOutput, NumberOutput, Output, ShadowReport
 from shadowproxy.compare.report.html.elements import Detail, code, e, sentence, table
-from shadowproxy.compare.report.sentences import (
-    assumption,
-    drift_line,
-    output_line,
-    range_line,
-    related_line,
-    short_class,
-    with_interval,
-)
+from shadowproxy.compare.report.sentences.answers import drift_line, output_line, range_line, related_line, short_class
+from shadowproxy.compare.report.sentences.estimates import assumption, with_interval
 from shadowproxy.compare.report.words import number, percent
 
 _CLASSES: Final = 8
-_CONFUSION: Final = 8
 
 
-def outputs(shadow: Figures, detail: Detail) -> str:
+def outputs(shadow: ShadowReport, detail: Detail) -> str:
     parts = [_output(each, detail) for each in shadow["outputs"] if each["pairs"]]
     return f"<h2>The answers</h2>{''.join(parts)}" if parts else ""
 
 
-def _output(output: Figures, detail: Detail) -> str:
+def _output(output: Output, detail: Detail) -> str:
     place = output["live_path"] or "the answer"
     beside = "" if output["shadow_path"] == output["live_path"] else f" beside {code(output['shadow_path'])}"
     parts = [f"<h3>{code(place)}{beside} ({output['kind']})</h3><p>{e(output_line(output))}.</p>"]
@@ -42,11 +34,16 @@ def _output(output: Figures, detail: Detail) -> str:
         )
     if not detail.pictures:
         return "".join(parts)
-    pictures = _numbers(output) if output["kind"] in ("number", "text", "embedding") else _classes(output)
-    return f"{''.join(parts)}<div class='pair'>{pictures}</div>"
+    return f"{''.join(parts)}<div class='pair'>{_pictures(output)}</div>"
 
 
-def _measured(output: Figures) -> str:
+def _pictures(output: Output) -> str:
+    if output["kind"] == "class" or output["kind"] == "vector" or output["kind"] == "ranking":
+        return _classes(output)
+    return _numbers(output)
+
+
+def _measured(output: Output) -> str:
     """Relatedness, range and drift, which the checks hold to what is allowed."""
     rows = [("related", e(related_line(output["related"])))]
     found = output["range"]
@@ -62,28 +59,31 @@ def _key() -> str:
     return '<span class="key live"></span> live <span class="key shadow"></span> shadow'
 
 
-def _classes(output: Figures) -> str:
+def _classes(output: ClassOutput) -> str:
     live = {row["class"]: row["share"] for row in output["live"]["classes"]}
     shadow = {row["class"]: row["share"] for row in output["shadow"]["classes"]}
-    names = sorted({*live, *shadow}, key=lambda key: (-(live.get(key, 0.0) + shadow.get(key, 0.0)), key))[:_CLASSES]
-    rows = [(short_class(key), live.get(key, 0.0), shadow.get(key, 0.0)) for key in names]
+    rows = [(short_class(key), live.get(key, 0.0), shadow.get(key, 0.0)) for key in _names(output)]
     chart = charts.bars("Share of each class in live's and in the shadow's answers", rows)
     figure = f"<figure>{chart}<figcaption>How often each class is answered: {_key()}.</figcaption></figure>"
     changes = "".join(
-        f"<p>{word} in the shadow: {e(', '.join(short_class(key) for key in output[key_name][:10]))}</p>"
-        for word, key_name in (("New", "new"), ("Vanished", "vanished"))
-        if output[key_name]
+        f"<p>{word} in the shadow: {e(', '.join(short_class(key) for key in keys[:10]))}</p>"
+        for word, keys in (("New", output["new"]), ("Vanished", output["vanished"]))
+        if keys
     )
     return figure + f"<div>{_confusion(output)}{changes}</div>"
 
 
-def _confusion(output: Figures) -> str:
+def _names(output: ClassOutput) -> list[str]:
+    """The classes that are drawn, live's first, each arm's in the order of the figures."""
+    rows = (*output["live"]["classes"], *output["shadow"]["classes"])
+    return list(dict.fromkeys(row["class"] for row in rows))[:_CLASSES]
+
+
+def _confusion(output: ClassOutput) -> str:
     cells = {(row["live"], row["shadow"]): row["count"] for row in output["confusion"]}
     if not cells:
         return ""
-    names = [row["class"] for row in output["live"]["classes"]]
-    names += [row["class"] for row in output["shadow"]["classes"] if row["class"] not in names]
-    names = names[:_CONFUSION]
+    names = _names(output)
     rows = [
         (
             f"live {e(short_class(key))}",
@@ -105,10 +105,11 @@ def _confusion(output: Figures) -> str:
     return table(heads, rows, "Live's class by row, the shadow's by column") + told
 
 
-def _numbers(output: Figures) -> str:
+def _numbers(output: NumberOutput | EmbeddingOutput) -> str:
     what = {"text": "length in characters", "embedding": "norm"}.get(output["kind"], "value")
     spans = [
-        [(row["low"], row["high"], row["count"]) for row in output[arm]["histogram"]] for arm in ("live", "shadow")
+        [(row["low"], row["high"], row["count"]) for row in arm["histogram"]]
+        for arm in (output["live"], output["shadow"])
     ]
     if not spans[0] or not spans[1]:
         return ""
@@ -119,9 +120,10 @@ def _numbers(output: Figures) -> str:
     if output["kind"] != "number" or not output["delta_histogram"]:
         return figure
     deltas = [(row["low"], row["high"], row["count"]) for row in output["delta_histogram"]]
+    said = "The shadow's number minus live's, request by request."
     low, high = output["limits"]
-    said = f"The shadow's number minus live's, request by request. 95 % of them lie between {number(low)} and "
-    said += f"{number(high)}."
+    if low is not None and high is not None:
+        said += f" 95 % of them lie between {number(low)} and {number(high)}."
     if output["concordance"]:
         said += f" Concordance {output['concordance']['value']:.3f} (1 is the same number always)."
     flips = output["flips_at_half"]

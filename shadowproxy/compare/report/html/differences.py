@@ -1,13 +1,14 @@
 """Where the answers differ: place by place, by parts of the requests, beside live's own noise, and examples."""
 
 from shadowproxy.compare.judge.visible import sides
-from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.figures.types import EstimateFigures, Example, NetLoss, ShadowReport, SliceFigures
 from shadowproxy.compare.report.html.elements import Detail, code, e, table
-from shadowproxy.compare.report.sentences import apart_line, with_interval
+from shadowproxy.compare.report.sentences.differences import apart_line
+from shadowproxy.compare.report.sentences.estimates import with_interval
 from shadowproxy.compare.report.words import percent
 
 
-def fields(shadow: Figures, detail: Detail) -> str:
+def fields(shadow: ShadowReport, detail: Detail) -> str:
     agreement = shadow["agreement"]
     if agreement["whole"] is None:
         return ""
@@ -33,7 +34,7 @@ def fields(shadow: Figures, detail: Detail) -> str:
     return f"<h2>Differences field by field</h2><p>{e(told)}</p>{places}"
 
 
-def slices(rows: list[Figures], detail: Detail) -> str:
+def slices(rows: list[SliceFigures], detail: Detail) -> str:
     """Parts of the requests, those that fail first."""
     if not rows or not detail.slices:
         return ""
@@ -59,15 +60,15 @@ def slices(rows: list[Figures], detail: Detail) -> str:
     )
 
 
-def _lost(found: Figures) -> str:
+def _lost(found: NetLoss) -> str:
     """Points beyond live's."""
     return f"{found['points'] * 100:+.1f}" if found["count"] or found["points"] else "0"
 
 
-def noise(shadow: Figures, detail: Detail) -> str:
+def noise(shadow: ShadowReport, detail: Detail) -> str:
     control, repeats = shadow["control"], shadow["repeats"]
     parts = []
-    if control:
+    if control and control["live_differs"] and control["excess"]:
         rows = [
             (
                 code(row["path"]),
@@ -94,12 +95,14 @@ def noise(shadow: Figures, detail: Detail) -> str:
     return f"<h2>Noise</h2>{''.join(parts)}" if parts else ""
 
 
-def _points(estimate: Figures) -> str:
-    around = "" if estimate["low"] is None else f" ({estimate['low'] * 100:+.1f} to {estimate['high'] * 100:+.1f})"
+def _points(estimate: EstimateFigures) -> str:
+    around = ""
+    if estimate["low"] is not None and estimate["high"] is not None:
+        around = f" ({estimate['low'] * 100:+.1f} to {estimate['high'] * 100:+.1f})"
     return f"{estimate['value'] * 100:+.1f}{around}"
 
 
-def examples(shadow: Figures, detail: Detail) -> str:
+def examples(shadow: ShadowReport, detail: Detail) -> str:
     parts = [_example(each) for each in shadow["examples"][: detail.examples]]
     if shadow["largest"] and detail.examples:
         parts.append("<h3>The numbers furthest apart</h3>")
@@ -112,7 +115,7 @@ def examples(shadow: Figures, detail: Detail) -> str:
     )
 
 
-def _example(example: Figures) -> str:
+def _example(example: Example) -> str:
     rows = [
         (
             code(each["path"] or "(the whole answer)"),

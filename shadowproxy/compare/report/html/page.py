@@ -6,18 +6,18 @@ where escaping were to fail. The file stays under 300 kB: with many shadows less
 
 from typing import Final
 
-from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.figures.types import Report, ShadowReport
 from shadowproxy.compare.report.html import answers, differences, pairs, times, verdict
 from shadowproxy.compare.report.html.elements import FULL, LEAST, SHORT, Detail, css, e, table
 from shadowproxy.compare.report.html.style import STYLE
-from shadowproxy.compare.report.sentences import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
+from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 
 MOST_BYTES: Final = 300_000
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def to_html(figures: Figures, *, title: str = "Shadow report") -> str:
+def to_html(figures: Report, *, title: str = "Shadow report") -> str:
     """The report of `report.to_json` as an HTML document: as much of each shadow as there is room for."""
     text = ""
     for detail in (FULL, SHORT, LEAST, None):
@@ -37,7 +37,7 @@ def document(title: str, body: str) -> str:
     )
 
 
-def _body(title: str, figures: Figures, detail: Detail | None) -> str:
+def _body(title: str, figures: Report, detail: Detail | None) -> str:
     parts = [f"<header><h1>{e(title)}</h1><p>{e(opening(figures['log']))}</p></header><main>"]
     if not figures["shadows"]:
         parts.append("<p>No request was chosen for a shadow: there is nothing to compare.</p>")
@@ -52,7 +52,7 @@ def _body(title: str, figures: Figures, detail: Detail | None) -> str:
     return "".join(parts)
 
 
-def _overview(figures: Figures) -> str:
+def _overview(figures: Report) -> str:
     """A table of the shadows, each a link to its section."""
     rows = [
         (
@@ -68,7 +68,7 @@ def _overview(figures: Figures) -> str:
     return f"<h2>The shadows</h2>{table(heads, rows)}<p class='why'>{e(OVERVIEW_NOTE)}</p>"
 
 
-def _shadow(name: str, shadow: Figures, figures: Figures, detail: Detail | None) -> str:
+def _shadow(name: str, shadow: ShadowReport, figures: Report, detail: Detail | None) -> str:
     if detail is None:
         return verdict.banner(name, shadow)
     parts = [verdict.head(name, shadow, detail), pairs.losses(shadow, detail), answers.outputs(shadow, detail)]
@@ -84,7 +84,7 @@ def _shadow(name: str, shadow: Figures, figures: Figures, detail: Detail | None)
     return "".join(parts)
 
 
-def _method(figures: Figures) -> str:
+def _method(figures: Report) -> str:
     log = figures["log"]
     gates = ", ".join(f"{name} {'off' if value is None else value}" for name, value in figures["gates"].items())
     found = [

@@ -1,11 +1,10 @@
 """What is missing, lacking, failed or rejected of the requests that live answered, and why; and how many there were."""
 
-from shadowproxy.compare.report.checks import judged_output
-from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.figures.types import ShadowReport
 from shadowproxy.compare.report.html.elements import Detail, code, e, sentence, table
-from shadowproxy.compare.report.sentences import (
+from shadowproxy.compare.report.judged import answered_of, judged_output
+from shadowproxy.compare.report.sentences.losses import (
     answered_line,
-    answered_of,
     errors_line,
     flips_line,
     gathers,
@@ -15,7 +14,7 @@ from shadowproxy.compare.report.sentences import (
 from shadowproxy.compare.report.words import percent
 
 
-def losses(shadow: Figures, detail: Detail) -> str:
+def losses(shadow: ShadowReport, detail: Detail) -> str:
     pairs = shadow["pairs"]
     told = (
         f"<p>{pairs['n']:,} requests were answered by live and sent to the shadow; live answered "
@@ -43,13 +42,13 @@ def losses(shadow: Figures, detail: Detail) -> str:
     return f"<h2>What is lost</h2>{told}{body}{_reasons(shadow, detail)}"
 
 
-def _reasons(shadow: Figures, detail: Detail) -> str:
+def _reasons(shadow: ShadowReport, detail: Detail) -> str:
     """Why answers failed: in each arm by reason, with an example and where they gather."""
     errors = shadow["errors"]
     if not errors:
         return ""
     parts = []
-    for arm, whose in (("shadow", "the shadow's"), ("live", "live's")):
+    for reasons, whose in ((errors["reasons"]["shadow"], "the shadow's"), (errors["reasons"]["live"], "live's")):
         rows = [
             (
                 code(row["reason"]),
@@ -58,7 +57,7 @@ def _reasons(shadow: Figures, detail: Detail) -> str:
                 e(gathers(row).removeprefix("; ")),
                 code(row["example"]) if row["example"] else "",
             )
-            for row in errors["reasons"][arm][: detail.reasons]
+            for row in reasons[: detail.reasons]
         ]
         if rows:
             caption = f"Why {whose} answers failed; numbers and what callers sent are masked"
@@ -66,7 +65,7 @@ def _reasons(shadow: Figures, detail: Detail) -> str:
     return f"<h3>Why it failed</h3>{''.join(parts)}" if parts else ""
 
 
-def coverage(shadow: Figures) -> str:
+def coverage(shadow: ShadowReport) -> str:
     found = shadow["coverage"]
     ok = found["outcomes"].get("ok", 0)
     outcomes = [(e(outcome), f"{count:,}") for outcome, count in found["outcomes"].items()]

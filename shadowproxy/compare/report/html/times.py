@@ -1,41 +1,43 @@
 """How long both took, how their streams ran, and how the agreement came about over time."""
 
 from shadowproxy.compare.report import charts
-from shadowproxy.compare.report.figures.shown import DECILES, Figures
+from shadowproxy.compare.report.figures.types import EstimateFigures, Latency, Report, ShadowReport, StreamFigures
 from shadowproxy.compare.report.html.elements import e, table
-from shadowproxy.compare.report.sentences import STREAM_HEADS, stream_rows
+from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_rows
 from shadowproxy.compare.report.words import milliseconds, percent
 
 
-def over_time(shadow: Figures, figures: Figures) -> str:
-    rows = [row for row in shadow["over_time"] if row["so_far"] is not None]
+def over_time(shadow: ShadowReport, figures: Report) -> str:
+    rows = [(row, so_far) for row in shadow["over_time"] if (so_far := row["so_far"]) is not None]
     if len(rows) < 3:
         return ""
     seconds = figures["log"]["block_seconds"]
     clock = slice(11, 19) if seconds < 60 else slice(11, 16) if seconds < 3600 else slice(5, 10)
     chart = charts.band(
         "Agreement so far, with the range that holds at every look",
-        [row["start"][clock] for row in rows],
-        [row["so_far"] for row in rows],
-        [row["low"] for row in rows],
-        [row["high"] for row in rows],
+        [row["start"][clock] for row, _ in rows],
+        [so_far for _, so_far in rows],
+        [row["low"] for row, _ in rows],
+        [row["high"] for row, _ in rows],
         "{:.1%}",
         level=shadow["decided"]["line"],
         mark=shadow["decided"]["at"],
     )
-    total = sum(row["pairs"] for row in rows)
+    total = sum(row["pairs"] for row, _ in rows)
     said = (
         "Agreement over all requests up to each moment. The band is a confidence sequence: however often you look, it "
         "leaves out the truth in at most 1 log of 20, so you may stop as soon as it settles the matter."
     )
-    if shadow["decided"]["at"] is not None:
-        said += f" The red line is that moment: {rows[shadow['decided']['at']]['start']}."
+    at = shadow["decided"]["at"]
+    if at is not None:
+        said += f" The red line is that moment: {rows[at][0]['start']}."
     said += f" {total:,} pairs, in blocks of {figures['log']['block_seconds']:,g} s."
     return f"<h2>Agreement over time</h2><figure>{chart}<figcaption>{e(said)}</figcaption></figure>"
 
 
-def latency(found: Figures) -> str:
-    if not found["pairs"]:
+def latency(found: Latency) -> str:
+    slower = found["slower"]
+    if slower is None:
         return ""
     names = ("p50", "p90", "p99", "p999")
     least = {name: "≥ " if name in found["at_least"] else "" for name in names}
@@ -46,7 +48,7 @@ def latency(found: Figures) -> str:
         ("shadow − live on one request, ms", *(_signed(found["gap"][name]) for name in names)),
     ]
     heads = ("", *(f"#{'p99.9' if name == 'p999' else name}" for name in names))
-    told = f"The shadow was slower on {percent(found['slower']['value'])} of {found['pairs']:,} requests."
+    told = f"The shadow was slower on {percent(slower['value'])} of {found['pairs']:,} requests."
     if found["timeouts"]:
         told += f" {found['timeouts']:,} timed out and count as the time they were given (≥)."
     why = (
@@ -56,7 +58,7 @@ def latency(found: Figures) -> str:
     return f"<h2>Latency</h2><p>{e(told)}</p>{table(heads, rows)}<p class='why'>{why}</p>{_shift(found)}"
 
 
-def streams(found: Figures | None) -> str:
+def streams(found: StreamFigures | None) -> str:
     if found is None:
         return ""
     heads = ("", *(f"#{head}" for head in STREAM_HEADS))
@@ -68,13 +70,13 @@ def streams(found: Figures | None) -> str:
     return f"<h2>Streams</h2>{table(heads, stream_rows(found))}<p class='why'>{why}</p>"
 
 
-def _shift(latency: Figures) -> str:
-    shift = [latency["shift"][name] for name in DECILES]
-    if any(each is None for each in shift):
+def _shift(latency: Latency) -> str:
+    shift = [each for each in latency["shift"].values() if each is not None]
+    if len(shift) < len(latency["shift"]):
         return ""
     chart = charts.band(
         "Shadow minus live, in milliseconds, from the fastest tenth of requests to the slowest hundredth",
-        list(DECILES),
+        list(latency["shift"]),
         [each["value"] for each in shift],
         [each["low"] for each in shift],
         [each["high"] for each in shift],
@@ -92,7 +94,7 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{'−' if value < 0 else '+'}{milliseconds(abs(value))}"
 
 
-def _ratio(estimate: Figures | None, least: str) -> str:
+def _ratio(estimate: EstimateFigures | None, least: str) -> str:
     if estimate is None:
         return "–"
     around = ""

@@ -1,14 +1,13 @@
 """The head of a shadow's section: the word, the three questions, what it amounts to, the checks and the routes."""
 
 from shadowproxy.compare.report import charts
-from shadowproxy.compare.report.conclusion import about
-from shadowproxy.compare.report.figures.shown import Figures
+from shadowproxy.compare.report.figures.types import CheckFigures, ShadowReport
 from shadowproxy.compare.report.html.elements import Detail, code, css, e, sentence, table
-from shadowproxy.compare.report.sentences import QUESTIONS, answers, said_alone, where_judged
-from shadowproxy.compare.report.words import percent
+from shadowproxy.compare.report.sentences.verdict import QUESTIONS, answers, sentence_alone, where_judged
+from shadowproxy.compare.report.words import about, percent
 
 
-def head(name: str, shadow: Figures, detail: Detail) -> str:
+def head(name: str, shadow: ShadowReport, detail: Detail) -> str:
     return (
         banner(name, shadow)
         + _questions(shadow)
@@ -18,7 +17,7 @@ def head(name: str, shadow: Figures, detail: Detail) -> str:
     )
 
 
-def banner(name: str, shadow: Figures) -> str:
+def banner(name: str, shadow: ShadowReport) -> str:
     verdict = shadow["verdict"]
     warnings = "".join(f"<p class='why'>Beware: {e(warning)}.</p>" for warning in verdict["warnings"])
     return (
@@ -27,7 +26,7 @@ def banner(name: str, shadow: Figures) -> str:
     )
 
 
-def _questions(shadow: Figures) -> str:
+def _questions(shadow: ShadowReport) -> str:
     said = answers(shadow)
     cards = []
     for question, asked in QUESTIONS.items():
@@ -37,7 +36,7 @@ def _questions(shadow: Figures) -> str:
     return f"<div class='cards'>{''.join(cards)}</div>"
 
 
-def _in_short(shadow: Figures) -> str:
+def _in_short(shadow: ShadowReport) -> str:
     advice = shadow["advice"]
     points = [sentence(point["said"]) for point in advice["in_short"]]
     points.append(f"Next: {advice['next']['said']}.")
@@ -45,12 +44,12 @@ def _in_short(shadow: Figures) -> str:
     return f"<h3>In short</h3><ul>{''.join(f'<li>{e(point)}</li>' for point in points)}</ul>"
 
 
-def _checks(checks: list[Figures], detail: Detail) -> str:
+def _checks(checks: list[CheckFigures], detail: Detail) -> str:
     rows = []
     for check in checks:
         more = f" About {about(check['more'])} more requests would settle it." if check["more"] else ""
         result = f"<b class='{css(check['result'])}'>{check['result'].upper()}</b>"
-        cells = [f"{e(check['name'])}<br>{_where(check)}", result, e(sentence(said_alone(check)) + more)]
+        cells = [f"{e(check['name'])}<br>{_where(check)}", result, e(sentence(sentence_alone(check)) + more)]
         if detail.pictures:
             cells.append(charts.interval(check["low"], check["high"], check["value"], check["allowed"]))
         rows.append(cells)
@@ -62,23 +61,23 @@ def _checks(checks: list[Figures], detail: Detail) -> str:
     )
 
 
-def _named(check: Figures) -> str:
+def _named(check: CheckFigures) -> str:
     return f"<b class='{css(check['result'])}'>{e(check['name'])} {check['result'].upper()}</b>: {e(check['said'])}"
 
 
-def _where(check: Figures) -> str:
+def _where(check: CheckFigures) -> str:
     where = where_judged(check)
     return code(where) if where else "<span class='soft'>all answers</span>"
 
 
-def _routes(shadow: Figures, detail: Detail) -> str:
+def _routes(shadow: ShadowReport, detail: Detail) -> str:
     """The routes, each with the checks that do not pass on it, or why it was not judged."""
     routes = shadow["routes"]
     if len(routes) < 2:
         return ""
     rows = []
     for route in routes:
-        if route["checks"] is None:
+        if route["checks"] is None or route["result"] is None:
             result, why = "–", e(sentence(route["why"] or ""))
         else:
             result = f"<b class='{css(route['result'])}'>{route['result'].upper()}</b>"

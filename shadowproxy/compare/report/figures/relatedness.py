@@ -8,13 +8,14 @@ alike is told by the kind; for classes it is Cohen's kappa, in which an absent a
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from shadowproxy.compare.fold.cells import middle
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.related import FingerprintKind, Likenesses
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.shown import estimated
+from shadowproxy.compare.report.figures.types import EstimateFigures, Related
 from shadowproxy.compare.report.kinds import Decided
 from shadowproxy.compare.report.stats import Estimate, leaving_out
 
@@ -32,25 +33,28 @@ _LIKENESS: Final[Mapping[str, str]] = {
 _PRINTED: Final[Mapping[str, FingerprintKind]] = {"text": "text", "ranking": "ranking", "embedding": "embedding"}
 
 
-def related(judged: Decided, *, of_classes: bool = False) -> dict[str, Any]:
-    """The figure r with its interval, and whether it can be judged; with `of_classes` as an estimate of kappa alone."""
+def kappa(judged: Decided) -> EstimateFigures | None:
+    """The same figure of classes, as Cohen's kappa."""
+    return estimated(_estimate(judged))
+
+
+def related(judged: Decided) -> Related:
+    """The figure r with its interval, and whether it can be judged."""
     found = _estimate(judged)
-    if of_classes:
-        return {"estimate": estimated(found)}
     varied = _varied(judged)
     why = None
     if found is None:
         why = "nothing to compare with"
     elif varied < FEWEST_VARIED:
         why = f"live has {varied} answers outside its commonest, of {FEWEST_VARIED} needed"
-    shown = estimated(found) or {"value": None, "low": None, "high": None, "n": 0}
+    shown = estimated(found)
     return {
         "judged": why is None,
         "why": why,
-        "value": shown["value"],
-        "low": shown["low"],
-        "high": shown["high"],
-        "n": shown["n"],
+        "value": shown["value"] if shown is not None else None,
+        "low": shown["low"] if shown is not None else None,
+        "high": shown["high"] if shown is not None else None,
+        "n": shown["n"] if shown is not None else 0,
         "likeness": _LIKENESS[judged.kind],
     }
 

@@ -1,4 +1,4 @@
-"""How differently the answers of two arms are spread, in at most 24 cells, and how many lie where live has none.
+"""How differently the answers of two arms are spread, in at most 24 cells.
 
 The cells are cut from live's answers once all are counted: the values that it gives often (atoms), quantiles of the
 rest, and one cell below and one above all that live ever said. Without these two a shadow could leave live's range and
@@ -11,15 +11,14 @@ With no change at all the distance is above zero, and the more so the more cells
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, Final
 
-from shadowproxy.compare.fold.cells import Cells, cell_of, cell_quantile, ends, joined
-from shadowproxy.compare.fold.counts import Series
+from shadowproxy.compare.fold.cells import Cells, cell_of, ends, joined
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.spread import Spread
 from shadowproxy.compare.report import stats
+from shadowproxy.compare.report.figures.shown import arms
 from shadowproxy.compare.report.stats import Estimate
 
 MOST_CELLS: Final = 24
@@ -36,7 +35,6 @@ _CONTINUOUS: Final = 20  # different cells that a shadow's answers have which ar
 _NEAR: Final = 1e-5  # within which numbers are equal (see `likeness.close`)
 _NEAR_ZERO: Final = 1e-6
 
-Counts = Mapping[int, int]
 Grouped = list[Counter[Any]]
 """By block, the counts of both arms: keys are (0 for live or 1, group)."""
 
@@ -46,11 +44,9 @@ def distance(blocks: Grouped) -> Estimate | None:
     return stats.jackknifed(blocks, lambda counts: stats.jensen_shannon(*arms(counts)))
 
 
-def arms(counts: Mapping[Any, int]) -> tuple[dict[Any, int], dict[Any, int]]:
-    return (
-        {at: count for (arm, at), count in counts.items() if arm == 0 and count},
-        {at: count for (arm, at), count in counts.items() if arm == 1 and count},
-    )
+def effective(agreement: Estimate | None) -> float:
+    """How many independent pairs the pairs are worth."""
+    return agreement.n / max(1.0, agreement.design_effect) if agreement is not None else 0.0
 
 
 def whole(blocks: Grouped) -> Counter[Any]:
@@ -164,61 +160,6 @@ def _held(cells: Cells, most: int) -> float:
     """The share of the numbers that the fullest cells have."""
     total = sum(cells.values())
     return sum(sorted(cells.values(), reverse=True)[:most]) / total if total else 0.0
-
-
-def live_range(spread: Spread) -> tuple[float, float] | None:
-    """Live's range, widened to both sides by its own width; of a constant, by its own size. None for one of 0."""
-    if not spread.live:
-        return None
-    least, most = ends(min(spread.live), spread.live.width)[0], ends(max(spread.live), spread.live.width)[1]
-    width = most - least
-    if not width > _NEAR * max(abs(least), abs(most)):
-        width = max(abs(least), abs(most))
-    low, high = least - width, most + width
-    return (low, high) if width > 0 and math.isfinite(low) and math.isfinite(high) else None
-
-
-def outside(spread: Spread, low: float, high: float) -> tuple[int, Estimate | None]:
-    """How many of the shadow's numbers lie below `low` or above `high`, and what share that is.
-
-    They are counted in the narrowest cells that there are; how far the share may be off, in those by block.
-    """
-    slack = _NEAR * max(abs(low), abs(high))
-
-    def beyond(cell: int, width: int) -> bool:
-        inner, outer = ends(cell, width)
-        return inner > high + slack or outer < low - slack
-
-    blocks = spread.shadow_blocks
-    by_block, n = Series(), Series()
-    for block, counts in blocks.items():
-        n[block] = sum(counts.values())
-        by_block[block] = sum(count for cell, count in counts.items() if beyond(cell, blocks.width))
-    found = sum(count for cell, count in spread.shadow.items() if beyond(cell, spread.shadow.width))
-    share = stats.proportion(by_block, n)
-    if share is not None and found != by_block.total():
-        value = found / share.n
-        moved = value - share.value
-        share = replace(share, value=value, low=max(0.0, share.low + moved), high=min(1.0, share.high + moved))
-    return found, share
-
-
-def histogram(cells: Counts, width: int, most: int = 40) -> list[dict[str, Any]]:
-    """Cells gathered into at most `most` of equal width between the 0.5 and 99.5 % quantiles, for drawing."""
-    low, high = cell_quantile(cells, width, 0.005), cell_quantile(cells, width, 0.995)
-    if low is None or high is None:
-        return []
-    step = (high - low) / most
-    if not (step > 0 and math.isfinite(step)):
-        return [{"low": low, "high": high, "count": sum(cells.values())}]
-    counts = [0] * most
-    for cell, count in cells.items():
-        # What lies in a cell is spread over the bars that it covers, or a wide cell would look like a peak.
-        first, last = (min(most - 1, max(0, math.floor((end - low) / step))) for end in ends(cell, width))
-        shared, over = divmod(count, last - first + 1)
-        for at in range(first, last + 1):
-            counts[at] += shared + (at - first < over)
-    return [{"low": low + at * step, "high": low + (at + 1) * step, "count": count} for at, count in enumerate(counts)]
 
 
 # --- classes -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""Where an interval lies beside what is allowed, and how many more requests would tell."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from shadowproxy.compare.report.checks.check import Result
+from shadowproxy.compare.report.figures.types import EstimateFigures
+from shadowproxy.compare.report.stats import anytime_difference, confidence_sequence
+
+_MOST_LOOKED: Final = 1_000_000_000
+
+
+class Held(NamedTuple):
+    """A figure held to what is allowed; `more` requests would settle it."""
+
+    result: Result
+    value: float
+    low: float
+    high: float
+    more: int | None
+
+
+def lies(low: float, high: float, least: float | None, most: float | None) -> Result:
+    """Where an interval lies: inside, outside or across what is allowed."""
+    if (least is None or low >= least) and (most is None or high <= most):
+        return Result.PASS
+    if (least is not None and high < least) or (most is not None and low > most):
+        return Result.FAIL
+    return Result.INCONCLUSIVE
+
+
+def share_within(estimate: EstimateFigures, least: float | None, most: float | None) -> Held:
+    """A share by its confidence sequence, its counts divided by the design effect."""
+    value = estimate["value"]
+
+    def interval(times: float) -> tuple[float, float]:
+        n = estimate["n"] * times / max(1.0, estimate["design_effect"])
+        return confidence_sequence(value * n, n)
+
+    return _held(value, estimate["n"], interval, least, most)
+
+
+def net_within(
+    plus: int, minus: int, n: int, difference: EstimateFigures, least: float | None, most: float | None
+) -> Held:
+    """(plus - minus) / n by its confidence sequence."""
+    effect = difference["design_effect"]
+
+    def interval(times: float) -> tuple[float, float]:
+        return anytime_difference(plus * times, minus * times, n * times, effect)
+
+    return _held(difference["value"], n, interval, least, most)
+
+
+def _held(
+    value: float, n: int, interval: Callable[[float], tuple[float, float]], least: float | None, most: float | None
+) -> Held:
+    low, high = interval(1.0)
+    result = lies(low, high, least, most)
+    more = None
+    if result is Result.INCONCLUSIVE:
+        more = _until(n, lambda times: lies(*interval(times), least, most) is not Result.INCONCLUSIVE)
+    return Held(result, value, low, high, more)
+
+
+def _until(n: int, settled: Callable[[float], bool]) -> int | None:
+    """How many more requests at the same rates settle a check: `settled` is tried on multiples of what there is."""
+    times = 1.0
+    while not settled(times):
+        times *= 1.05
+        if n * times > _MOST_LOOKED:
+            return None
+    return max(1, round(n * (times - 1)))
+
+
+def until_narrow(n: int, value: float, low: float, high: float, line: float) -> int | None:
+    """The same for an interval whose width falls with the root of the number of requests."""
+    gap, width = abs(value - line), max(high - value, value - low)
+    if gap <= 0 or width <= 0:
+        return None
+    more = n * ((width / gap) ** 2 - 1)
+    return round(more) if 0 < more < _MOST_LOOKED else None

@@ -1,0 +1,21 @@
+"""A figure with its interval, and what the interval rests on."""
+
+from shadowproxy.compare.report.figures.types import EstimateFigures
+from shadowproxy.compare.report.words import percent
+
+
+def with_interval(estimate: EstimateFigures) -> str:
+    if estimate["low"] is None or estimate["high"] is None:
+        return percent(estimate["value"])
+    return f"{percent(estimate['value'])} (95 % interval {percent(estimate['low'])} to {percent(estimate['high'])})"
+
+
+def assumption(estimate: EstimateFigures) -> str:
+    """What an interval rests on, in one clause."""
+    if estimate["method"] == "independent":
+        return "the interval takes requests as independent: the log spans too few blocks of time, or none differs"
+    worth = estimate["n"] / max(1.0, estimate["design_effect"])
+    return (
+        "the interval is from blocks of time, as requests close in time are alike: "
+        f"these {estimate['n']:,} are worth about {worth:,.0f} (design effect {estimate['design_effect']:.1f})"
+    )
