@@ -104,7 +104,7 @@ async def test_fields_for_this_hop_only_do_not_pass(proxy: StartProxy, lines: by
         assert passed(await running.ask(GET)) == ((b"A", b"1"), (b"B", b"2"), (b"Content-Length", b"0"))
 
 
-async def test_connection_cannot_name_away_an_answers_length(proxy: StartProxy) -> None:
+async def test_connection_cannot_remove_an_answers_length(proxy: StartProxy) -> None:
     async with proxy(OK + b"Connection: content-length\r\nContent-Length: 2\r\n\r\nok") as running:
         reply = await running.ask(GET)
         assert (reply.body, reply.framing) == (b"ok", "length")
@@ -199,7 +199,7 @@ async def test_http_1_0_never_gets_chunks(proxy: StartProxy, script: Script, raw
         assert reply.body == b"helloworld"
 
 
-async def test_http_1_0_is_told_of_no_chunks_by_head_either(proxy: StartProxy) -> None:
+async def test_head_in_http_1_0_announces_no_chunks_either(proxy: StartProxy) -> None:
     async with proxy(OK + b"Transfer-Encoding: chunked\r\n\r\n") as running:
         assert (await running.ask(HEAD.replace(b"1.1", b"1.0"))).all(b"transfer-encoding") == []
 
@@ -295,7 +295,7 @@ NO_ANSWERS: dict[str, bytes] = {
 
 
 def error_of(reply: Message) -> tuple[int, str]:
-    """Status and reason of an answer that the proxy gave in live's place."""
+    """Status and reason of a response that the proxy gave instead of live."""
     told = json.loads(reply.body)
     assert told["request_id"] == reply.all(b"x-request-id")[0].decode()
     assert reply.all(b"content-type") == [b"application/json"]
@@ -308,7 +308,7 @@ async def again(running: Proxy, raw: bytes, *, expected: int) -> None:
 
 
 @pytest.mark.parametrize("name", NO_ANSWERS)
-async def test_an_answer_that_is_none_becomes_a_502_and_ends_lives_connection(proxy: StartProxy, name: str) -> None:
+async def test_an_invalid_answer_becomes_a_502_and_ends_lives_connection(proxy: StartProxy, name: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(NO_ANSWERS[name])
@@ -358,7 +358,7 @@ async def test_a_broken_off_answer_is_a_reset_to_http_1_0_where_an_end_would_loo
             assert caller.ended == "reset"
 
 
-async def test_an_answer_until_the_end_that_was_reset_is_broken_off(proxy: StartProxy) -> None:
+async def test_an_answer_that_ends_with_its_connection_is_broken_off_by_a_reset(proxy: StartProxy) -> None:
     async with proxy(then_reset(OK + b"\r\nhello")) as running, await running.caller() as caller:
         await caller.send(GET)
         with pytest.raises(CutOff):

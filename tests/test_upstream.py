@@ -19,6 +19,7 @@ from shadowproxy.serve.upstreams.endpoint import (
     tls_context,
 )
 from shadowproxy.serve.upstreams.pool import Statistics
+from shadowproxy.serve.upstreams.retry import IDLE_CLOSE, RESET_CLOSE, was_closed_while_idle
 
 FIELDS: list[Field] = [(b"Host", b"caller")]
 
@@ -267,3 +268,25 @@ async def test_a_base_path_goes_before_the_target(base: str, target: bytes, sent
         async with Endpoint(origin.url + base) as endpoint:
             await whole(await endpoint.request("OPTIONS", target, FIELDS, b""))
         assert origin.requests[0].target == sent
+
+
+# When a retry is safe.
+
+
+@pytest.mark.parametrize(
+    ("method", "since", "reset", "unacknowledged", "expected"),
+    [
+        ("GET", IDLE_CLOSE, False, False, True),
+        ("GET", IDLE_CLOSE, True, False, True),
+        ("GET", IDLE_CLOSE * 1.01, True, True, False),
+        ("POST", IDLE_CLOSE, False, True, True),
+        ("POST", IDLE_CLOSE, False, False, False),
+        ("POST", RESET_CLOSE, True, False, True),
+        ("POST", RESET_CLOSE * 1.01, True, True, False),
+        ("POST", IDLE_CLOSE * 1.01, False, True, False),
+    ],
+)
+def test_a_connection_counts_as_closed_while_idle_only_if_the_server_cannot_have_worked(
+    method: str, since: float, reset: bool, unacknowledged: bool, expected: bool
+) -> None:
+    assert was_closed_while_idle(method, since, reset=reset, unacknowledged=unacknowledged) is expected

@@ -45,7 +45,7 @@ def post(size: int, body: bytes | None = None) -> bytes:
 
 
 def told(reply: Message) -> tuple[int, str]:
-    """Status and reason of an answer that the proxy gave in live's place."""
+    """Status and reason of a response that the proxy gave instead of live."""
     said = json.loads(reply.body)
     assert said["request_id"] == reply.all(b"x-request-id")[0].decode()
     assert said["detail"]
@@ -192,9 +192,7 @@ CHUNKED = post(5).replace(b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chu
 
 @pytest.mark.parametrize("how", ["end", "reset"])
 @pytest.mark.parametrize("raw", [GET, *(each.replace(b"POST", b"GET") for each in (post(5), CHUNKED))])
-async def test_a_request_that_met_a_closing_connection_is_sent_once_more(
-    proxy: StartProxy, how: str, raw: bytes
-) -> None:
+async def test_a_request_that_met_a_closing_connection_is_retried_once(proxy: StartProxy, how: str, raw: bytes) -> None:
     script, closed = hang_up_when_asked_again(how)
     async with proxy(script) as running, await running.caller() as caller:
         assert (await caller.ask(GET)).status == 500
@@ -207,7 +205,7 @@ async def test_a_request_that_met_a_closing_connection_is_sent_once_more(
 @pytest.mark.timing
 @pytest.mark.parametrize(("how", "after"), [("end", 0), ("end", 0.005), ("end", 0.05), ("reset", 0.05)])
 @pytest.mark.parametrize("raw", [post(5), CHUNKED, post(5).replace(b"POST", b"DELETE")])
-async def test_what_changes_something_is_not_sent_again_once_live_has_taken_it(
+async def test_an_unsafe_request_is_not_retried_once_live_has_it(
     proxy: StartProxy, raw: bytes, after: float, how: str
 ) -> None:
     """A model that took a POST and died within a tenth of a second was given it twice."""
@@ -228,7 +226,7 @@ async def test_what_changes_something_is_not_sent_again_once_live_has_taken_it(
 
 
 @pytest.mark.parametrize("raw", [post(5), CHUNKED, post(5).replace(b"POST", b"DELETE")])
-async def test_what_is_reset_at_once_was_not_read_and_is_sent_again(proxy: StartProxy, raw: bytes) -> None:
+async def test_a_request_that_is_reset_at_once_is_retried(proxy: StartProxy, raw: bytes) -> None:
     """As MLServer does, which closes after an error answer while the next request is on its way."""
 
     async def script(peer: Peer) -> None:
@@ -244,7 +242,7 @@ async def test_what_is_reset_at_once_was_not_read_and_is_sent_again(proxy: Start
         assert running.sidecar.proxy.retries == 1
 
 
-async def test_it_is_sent_once_more_over_a_new_connection_for_the_others_may_be_closing_too(proxy: StartProxy) -> None:
+async def test_a_retry_uses_a_new_connection_as_other_idle_ones_may_be_closing_too(proxy: StartProxy) -> None:
     both_asked = asyncio.Barrier(2)
 
     async def script(peer: Peer) -> None:
@@ -280,7 +278,7 @@ async def test_a_body_that_is_not_held_whole_is_not_sent_again(proxy: StartProxy
 @pytest.mark.parametrize("end", ["end", "reset"])
 @pytest.mark.parametrize("raw", [GET, post(5), post(40_000)], ids=["GET", "POST", "POST of 40 kB"])
 async def test_a_request_that_live_had_worked_on_is_not_sent_again(proxy: StartProxy, raw: bytes, end: str) -> None:
-    """A model that takes a POST, works for 0.3 s and dies was given it a second time, and told of no failure."""
+    """A model that took a POST, worked for 0.3 s and died was sent it a second time, and no failure was reported."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -313,7 +311,7 @@ async def test_a_body_that_comes_slowly_is_not_sent_again_either(proxy: StartPro
         assert len(running.live.connections) == 1
 
 
-async def test_what_is_sent_again_is_counted(proxy: StartProxy) -> None:
+async def test_retries_are_counted(proxy: StartProxy) -> None:
     def closing_at_the_second_request() -> Script:
         async def script(peer: Peer) -> None:
             await peer.request()
@@ -387,7 +385,7 @@ def upload(*lines: bytes, chunks: bool = False) -> bytes:
 
 @pytest.mark.parametrize("chunks", [False, True])
 async def test_an_upload_that_live_answers_and_does_not_read_gets_that_answer(proxy: StartProxy, chunks: bool) -> None:
-    """As by gunicorn and hypercorn: 34 of 80 got 502, and live was said to fail."""
+    """As by gunicorn and hypercorn: 34 of 80 got 502, and live was reported to fail."""
     raw = upload(chunks=chunks)
     with Hasty(TO_A_401) as hasty:
         async with proxy(live_options={"url": hasty.url}) as running:
@@ -418,10 +416,10 @@ async def test_a_caller_of_whatever_kind_gets_the_answer_to_an_upload_that_live_
 
 
 @pytest.mark.timing
-async def test_of_an_upload_that_still_comes_the_caller_can_send_the_rest_and_read_the_answer(
+async def test_a_caller_can_finish_its_upload_and_read_an_answer_that_came_early(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was given two seconds, then it was reset: who had not read the answer by then, as a client that sends first,
+    """It had two seconds before a reset: a caller that had not read the answer by then, as a client that sends first,
     never saw it."""
 
     async def script(peer: Peer) -> None:
@@ -476,7 +474,7 @@ async def test_live_that_answers_early_and_reads_on_is_asked_by_another_connecti
         assert len(running.live.connections) == 2
 
 
-async def test_an_upload_that_was_stuck_when_an_early_answer_came_is_let_by(proxy: StartProxy) -> None:
+async def test_an_early_answer_releases_an_upload_that_was_stuck(proxy: StartProxy) -> None:
     async def script(peer: Peer) -> None:
         if len(live.connections) == 1:
             peer.stop_reading()
@@ -676,20 +674,20 @@ async def shed(running: Proxy, begun: bytes, rest: bytes) -> None:
         dripping.cancel()
 
 
-async def test_a_slow_head_is_shed_at_head_timeout_though_it_never_pauses(proxy: StartProxy) -> None:
+async def test_a_slow_head_is_cut_off_at_head_timeout_though_it_never_pauses(proxy: StartProxy) -> None:
     async with proxy(limits={"head_timeout": "50ms"}) as running:
         await shed(running, GET[:-2] + b"X: ", b"a" * 200)
         assert running.live.connections == []
 
 
-async def test_a_slow_body_is_shed_at_body_timeout_though_it_never_pauses(proxy: StartProxy) -> None:
+async def test_a_slow_body_is_cut_off_at_body_timeout_though_it_never_pauses(proxy: StartProxy) -> None:
     async with proxy(limits={"body_timeout": "50ms"}) as running:
         await shed(running, post(1000, b""), bytes(200))
         assert running.live.connections == []
         assert await live_outcome(running) == Outcome.CALLER_LEFT
 
 
-async def test_a_slow_body_to_head_is_shed_without_a_body(proxy: StartProxy) -> None:
+async def test_a_slow_body_to_head_is_cut_off_without_a_body(proxy: StartProxy) -> None:
     async with proxy(limits={"body_timeout": "20ms"}) as running, await running.caller() as caller:
         await caller.send(b"HEAD" + post(5, b"")[4:])
         assert (await caller.answer(b"HEAD")).status == 408
@@ -719,7 +717,7 @@ async def test_a_body_that_stalls_after_its_beginning_was_sent_to_live_ends_both
 
 @pytest.mark.slow
 @pytest.mark.parametrize("begun", [GET[:-2], post(1000)[:-1]])
-async def test_200_slow_callers_leave_the_service_up_and_are_shed(proxy: StartProxy, begun: bytes) -> None:
+async def test_200_slow_callers_leave_the_service_up_and_are_cut_off(proxy: StartProxy, begun: bytes) -> None:
     limits = {"head_timeout": "500ms", "body_timeout": "500ms", "in_flight": 250}
     async with proxy(limits=limits) as running, contextlib.AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(await running.caller()) for _ in range(200)]
@@ -745,7 +743,7 @@ async def seconds_for(running: Proxy, begun: bytes, rest: bytes) -> float:
 @pytest.mark.timing
 @pytest.mark.slow
 async def test_a_head_that_comes_byte_by_byte_costs_hardly_more_than_a_body(proxy: StartProxy) -> None:
-    """It would grow with the square of its length, were it read from its beginning each time: 12 times here."""
+    """Its cost would grow with the square of its length if it were read from its start each time: 12 times here."""
     rest = b"a" * 40_000
     async with proxy() as running:
         head = await seconds_for(running, GET[:-2] + b"X: ", rest)
@@ -755,7 +753,7 @@ async def test_a_head_that_comes_byte_by_byte_costs_hardly_more_than_a_body(prox
 
 @pytest.mark.timing
 async def test_line_breaks_without_end_cost_next_to_nothing(proxy: StartProxy) -> None:
-    """Taken off one by one, each copying the rest, 2 MB of them held up every caller for more than a second."""
+    """When they were removed one by one, each copying the rest, 2 MB of them delayed every caller for over a second."""
     async with proxy() as running, await running.caller() as caller:
         begin = time.perf_counter()
         for _ in range(8):
@@ -844,8 +842,8 @@ async def test_proxies_and_netrc_of_the_environment_are_not_obeyed(
                 assert origin.requests[0].target == b"/"
 
 
-async def test_a_request_that_comes_back_is_refused_with_508(proxy: StartProxy) -> None:
-    """Live's address leads back here, by whatever way: the caller gets an answer, and the circle ends at its second
+async def test_a_request_that_comes_back_is_rejected_with_508(proxy: StartProxy) -> None:
+    """Live's address leads back here, by whatever route: the caller gets an answer, and the loop ends at its second
     round."""
 
     async def send_back(peer: Peer) -> None:
@@ -859,7 +857,7 @@ async def test_a_request_that_comes_back_is_refused_with_508(proxy: StartProxy) 
         assert len(running.live.requests) == 2
 
 
-async def test_one_request_id_at_once_by_two_ways_in_is_no_circle(proxy: StartProxy) -> None:
+async def test_the_same_request_id_by_two_routes_at_once_is_no_loop(proxy: StartProxy) -> None:
     """A caller that asks with one ID directly and through another shadowproxy, as one that tries again does."""
     direct = GET[:-2] + b"X-Request-ID: same\r\n\r\n"
     through = direct[:-2] + b"Via: 1.1 shadowproxy\r\n\r\n"
@@ -880,7 +878,7 @@ async def test_one_request_id_at_once_by_two_ways_in_is_no_circle(proxy: StartPr
         assert running.sidecar.proxy._under_way == {}
 
 
-async def test_two_proxies_in_a_row_are_no_circle(proxy: StartProxy) -> None:
+async def test_two_proxies_in_a_row_are_no_loop(proxy: StartProxy) -> None:
     async with proxy() as running:
         assert (await running.ask(GET[:-2] + b"Via: 1.1 shadowproxy\r\n\r\n")).status == 200
         assert running.live.requests[0].all(b"via") == [b"1.1 shadowproxy", b"1.1 shadowproxy"]
