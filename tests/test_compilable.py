@@ -18,6 +18,10 @@ MODULES = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom
 
 PURE = {"len", "min", "max"}
 
+WORDS_OF_GCC = {"_asm", "_attribute", "_complex", "_const", "_extension", "_imag", "_inline", "_label", "_real"} | {
+    "_restrict", "_signed", "_thread", "_typeof", "_volatile"
+}  # fmt: skip
+
 Found = Iterator[ast.AST]
 
 
@@ -72,6 +76,13 @@ def believes_an_attribute_after_a_call(tree: ast.AST) -> Found:
                 called &= not any(isinstance(each.ctx, ast.Store) for each in same)
 
 
+def is_a_word_of_the_c_compiler(tree: ast.AST) -> Found:
+    """mypyc writes a field of an object with one more underscore before its name: `_thread` becomes `__thread`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr in WORDS_OF_GCC:
+            yield node
+
+
 def asked_for_none(test: ast.expr) -> str | None:
     match test:
         case ast.Compare(left=ast.Attribute() as left, ops=[ast.Is()], comparators=[ast.Constant(value=None)]):
@@ -98,6 +109,7 @@ RULES: dict[Callable[[ast.AST], Found], tuple[str, str]] = {
         "x = None\ntry:\n x = f()\nfinally:\n if x is None: g()",
         "x = DEFECT\ntry:\n y = f()\nfinally:\n if x is DEFECT: g()",
     ),
+    is_a_word_of_the_c_compiler: ("self._thread = Thread()", "self._writing_thread = Thread()"),
     believes_an_attribute_after_a_call: (
         "if self.head is None:\n  data = self.read(data)\n  if self.head is None:\n    return",
         "if self.head is None:\n  self.head = self.read(data)\n  g(self.head)",

@@ -318,7 +318,7 @@ def test_closing_gives_up_on_a_hanging_disk_and_counts_what_it_held(tmp_path: Pa
     assert told.statistics().lost == {"journal_closed": 200}
     assert words == ["the log lost 200 records so far (journal_closed): the disk did not take it in time"]
     disk.gate.set()
-    told._writer._thread.join(5)
+    told._writer._writing_thread.join(5)
     assert told.statistics().written == 0, "a record is not both written and lost"
 
 

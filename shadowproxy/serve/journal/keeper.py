@@ -38,18 +38,18 @@ class Keeper:
         self._notices = notices
         self._notify = notify
         self._is_opened = is_opened
-        self._thread = threading.Thread(target=self._run, name="shadowproxy-keeper", daemon=True)
+        self._worker_thread = threading.Thread(target=self._run, name="shadowproxy-keeper", daemon=True)
         self._tidy_due = True
         self._trouble: str | None = None
         self._ends = False
 
     def start(self) -> None:
-        self._thread.start()
+        self._worker_thread.start()
 
     def close(self, timeout: float) -> None:
         """Report what is left to report and end, within `timeout` seconds."""
         self._notices.put(None)
-        self._thread.join(timeout)
+        self._worker_thread.join(timeout)
 
     def _run(self) -> None:
         if sys.platform == "linux":

@@ -57,7 +57,7 @@ class Writer:
         self._gather = gather
         self._tried = threading.Event()  # whether the log can be opened
         self._lock = threading.Lock()  # `failing` and `unopened` change together
-        self._thread = threading.Thread(target=self._run, name="shadowproxy-journal", daemon=True)
+        self._writing_thread = threading.Thread(target=self._run, name="shadowproxy-journal", daemon=True)
         # The thread's own.
         self._retry_at = 0.0
         self._retry_after = RETRY_FIRST
@@ -68,7 +68,7 @@ class Writer:
 
     def start(self, opening: float) -> None:
         """Start the thread, which opens the log first. Waits `opening` seconds at most for that."""
-        self._thread.start()
+        self._writing_thread.start()
         if self._tried.wait(opening):
             return
         with self._lock:
@@ -78,7 +78,7 @@ class Writer:
 
     def join(self, timeout: float) -> None:
         """Wait for the thread's end. One that hangs in a system call is left behind, and ends with the process."""
-        self._thread.join(timeout)
+        self._writing_thread.join(timeout)
 
     def _run(self) -> None:
         self._open_output()
