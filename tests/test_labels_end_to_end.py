@@ -410,7 +410,7 @@ def test_a_field_that_was_not_kept_cannot_be_joined_by(run: Run, pod: Path) -> N
     assert code == 2
     assert err == (
         "shadowproxy: pod.answers.zst has no /order_id: give --label-key /order_id to summarise --keep-answers, or "
-        "the log to report\n"
+        "give the log to report\n"
     )
 
 

@@ -16,15 +16,19 @@ from logs import START, answer, failed, mixed, pair_of, record
 
 from shadowproxy.compare.fold.counts import Series, counted
 from shadowproxy.compare.fold.engines import summarise_files
+from shadowproxy.compare.fold.outputs import Outputs
+from shadowproxy.compare.fold.outputs_builder import OutputsBuilder
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_builder import MOST_WAITING, PairBuilder
 from shadowproxy.compare.fold.places import field_key
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.samples import Distinct, Sample, hashed
+from shadowproxy.compare.fold.spread import Spread, SpreadBuilder
 from shadowproxy.compare.fold.summary import (
     MOST_BLOCKS,
     NARROWEST,
     Summary,
+    SummaryBuilder,
     SummaryError,
     load,
     merge,
@@ -128,6 +132,15 @@ def test_absorbing_gives_what_merging_gives(source: random.Random, parts: int) -
     for low, high in spans:
         absorbed.absorb(counted_at_once(records[low:high]))
     assert orjson.dumps(absorbed.to_json()) == orjson.dumps(merged.to_json())
+
+
+def test_what_is_under_construction_has_no_counts_to_read_and_what_is_finished_needs_no_completion() -> None:
+    actions = {"add", "add_unreadable", "label", "flush", "finish"}
+    for builder in (SummaryBuilder(), PairBuilder(), SpreadBuilder(Spread())):
+        assert {name for name in dir(builder) if not name.startswith("_")} <= actions
+    assert {name for name in dir(OutputsBuilder()) if not name.startswith("_")} <= {*actions, "largest"}
+    for finished in (Summary(), Pair(), Outputs(), Spread()):
+        assert {"add", "flush", "finish", "settle"}.isdisjoint(dir(finished))
 
 
 def counted_at_once(records: Iterable[Record]) -> Pair:

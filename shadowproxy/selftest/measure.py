@@ -126,7 +126,7 @@ class _Plant:
         return seen_by(self._fault, self._twins.report(cut), report)
 
     def _piece(self, cut: int) -> Summary:
-        """The summary of what is planted up to a prefix."""
+        """The summary of the planted requests up to a prefix."""
         cuts = self._planting.cuts
         while len(self._pieces) <= cut:
             at = len(self._pieces)

@@ -1,4 +1,4 @@
-"""The two answers of a pair, and what befell the shadow's beside live's."""
+"""The two answers of a pair, and the marks of the pair as a whole."""
 
 from typing import Any, Final, NamedTuple
 
@@ -28,7 +28,7 @@ class Arms(NamedTuple):
 
 
 def marks_of_pair(arms: Arms) -> list[str]:
-    """What befell the pair as a whole."""
+    """The marks of the pair as a whole."""
     one, other = arms.live_standing, arms.shadow_standing
     marks: list[str] = []
     if (one == "good") != (other == "good"):

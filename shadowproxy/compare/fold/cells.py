@@ -41,7 +41,7 @@ def cell_of(value: float) -> int:
 
 
 def joined(cell: int, times: int) -> int:
-    """The cell that a cell is part of after so many joinings of neighbours: towards zero from both sides."""
+    """The cell that contains a cell after neighbours were joined `times` times: towards zero from both sides."""
     return cell >> times if cell >= 0 else -(-cell >> times)
 
 

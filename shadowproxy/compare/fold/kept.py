@@ -6,8 +6,8 @@ pair, in the order of the hash of its ID: the hash, the ID, the value of that fi
 shadow, the route, and for each counted place its key with live's gists and the shadow's (1 if they are
 the same, null if it failed). The last line has their number and a digest of all.
 
-Lines are sorted in memory up to a bound, in runs on the disk beyond it. So the file is the same in whatever order, and
-by however many processes, the log was read.
+Lines are sorted in memory up to a bound, in runs on the disk beyond it. So the file does not depend on the log's order
+or on the number of processes.
 """
 
 import heapq

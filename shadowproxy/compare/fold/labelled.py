@@ -19,7 +19,7 @@ _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of t
 
 @dataclass(slots=True)
 class Labelled(Parts):
-    """Counts of what is labelled, by block of time.
+    """Counts of labelled answers, by block of time.
 
     requests: those with a label. uneven: those of them with more or fewer labels than live's answer has rows, so that
     they cannot be matched. rows: live's answers with a label, one for each row of a batch. live_right, shadow_right,

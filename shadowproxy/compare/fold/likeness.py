@@ -82,7 +82,7 @@ def form_of_all(values: Sequence[Any]) -> str | None:
     if len(kinds) != 1:
         return None
     if float in kinds:
-        # Infinity and NaN leave no finite sum, and so does what is too large to be put into one.
+        # Infinity and NaN leave no finite sum, nor do numbers that are too large to be added.
         return "real" if not any(map(float.is_integer, values)) and isfinite(sum(values)) else None
     if int in kinds:
         return "whole" if min(values) > -_PLAIN and max(values) < _PLAIN else None

@@ -59,8 +59,8 @@ def nature(
 
     volatile: its values look like UUIDs, times or digests, or are IDs of another make that differ nearly always and
     hardly ever come again. constant: each arm has one value of its own, such as a version (never `true` against
-    `false`: that is an answer). real: all else, and whatever also differs in type or presence. Numbers and texts are
-    never volatile by being all different: so are predictions and answers.
+    `false`: that is an answer). real: all else, and every place that also differs in type or presence. Numbers and
+    texts that all differ are not volatile for that: predictions and answers differ too.
     """
     seen = shapes.total()
     if not seen or set(kinds) != {"value"}:

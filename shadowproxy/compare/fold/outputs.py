@@ -1,12 +1,12 @@
-"""What is counted of one place of the answers: each arm alone, the pairs, and how both do against the truth.
+"""The counts of one place of the answers: of each arm alone, of the pairs, and of both arms beside the truth.
 
-Nothing here knows what kind of answer the place holds. Every value is counted by its form (`values.Form`), every pair
-of values by both forms, and what is measured on a pair depends on the forms of these two alone. The report decides from
-the sums (`kinds`) which forms are answers and whether rows of a batch or whole answers are judged, so that logs
-counted apart add up to the one report.
+Counting does not know what kind of answer the place holds. Every value is counted by its form (`values.Form`), every
+pair of values by both forms, and these two forms alone decide what is measured on the pair. The report decides from the
+sums (`kinds`) which forms are answers and whether rows of a batch or whole answers are judged, so that logs counted
+apart add up to one report.
 
-What an answer lacks is counted as well: `absent` where the shadow says nothing at the place, `fewer rows` for the rows
-of a batch that it leaves out, `failed` where it was sent the request and failed.
+A missing value is counted as well: `absent` if the shadow's answer lacks the place, `fewer rows` for the rows of a
+batch that it leaves out, `failed` if the shadow failed.
 """
 
 from collections.abc import Mapping
@@ -28,24 +28,24 @@ MILLION: Final = 1_000_000
 
 
 class Scores(Table[Series]):
-    """Sums, in millionths, of what is measured on every pair and lies between 0 and 1."""
+    """Sums, in millionths, of the scores from 0 to 1 that every pair has."""
 
     INNER = Series
 
 
 @dataclass(slots=True)
 class Outputs(Parts):
-    """What is counted of one place. Series are by block of time.
+    """The finished counts of one place, to be read and merged. Series are by block of time.
 
     single: exchanges with one value at most in each arm, by form; rows: every value of the others, batches: those
     exchanges. `same` are the equal ones of each, and `spelled` those among them that are written differently (`Mark`);
     a batch is equal when all its rows are and each has its partner.
     batched: `many` are live's answers of several rows or that are arrays, `asked` those where the request has an array
     of the same length.
-    classes, whole: each arm's texts, booleans and what is first in vectors and rankings; whole numbers.
+    classes, whole: each arm's texts, booleans and first classes of vectors and rankings; whole numbers.
     sums: of live's and the shadow's numbers, their squares, their product, |difference| and their number.
-    truths: how the rows of both arms do against labels.
-    means: embeddings of both arms in sum, projected.
+    truths: the rows of both arms beside their labels.
+    means: the sums of both arms' embeddings, projected.
     """
 
     single: Forms = field(default_factory=Forms)
@@ -100,7 +100,7 @@ class Rest(Outputs):
 
 
 class OutputsByField(Table[Outputs]):
-    """What is counted of each pair of places, by their key; of many those whose names rank best."""
+    """The counts of each pair of places, by their key; of too many places those whose names rank best."""
 
     INNER = Outputs
     LIMIT = MOST_PLACES

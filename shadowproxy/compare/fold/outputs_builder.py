@@ -1,4 +1,4 @@
-"""Counts what stands at one place, exchange by exchange.
+"""Counts the values at one place, exchange by exchange.
 
 Equal pairs of values are counted at once: they wait here with their number, in a bounded amount, and `finish` gives
 the outputs of all. `PlacesBuilder` has such a builder for each place of the answers.
@@ -141,7 +141,7 @@ class OutputsBuilder:
             elif one.isspace() or one.lstrip()[:1] in ("{", "["):
                 return False
             else:
-                # Of a long text that is the same in both arms only the length is counted.
+                # For a long text that is the same in both arms only the length is counted.
                 one = other = _text_as_long(len(one))
         key = block, code, one, other
         before = waiting.get(key)
@@ -155,7 +155,7 @@ class OutputsBuilder:
         return True
 
     def _mark_single(self, block: int, one: Any, other: Any, digest: int) -> Sequence[Mark]:
-        """The mark of a single pair that waits; what is counted exchange by exchange is counted now."""
+        """The mark of a single pair that waits. Its fingerprints, which cannot wait, are kept now."""
         form, other_form = form_of(one), form_of(other)
         self._keep_print(block, digest, one, form, other, other_form)
         return (mark_of(form, other_form, likeness_of(one, form, other, other_form, self._values.tolerance)),)

@@ -1,4 +1,4 @@
-"""What is counted of one shadow beside live: the finished counts, which are read and merged.
+"""The finished counts of one shadow beside live, to be read and merged.
 
 Every exchange is counted in a way that depends on it alone. What it means, which place is judged and which differences
 are noise, is decided when the report is made: so any parts of a log add up to the whole.
@@ -35,7 +35,7 @@ from shadowproxy.compare.fold.truths import Truth
 
 @dataclass(slots=True)
 class Pair(Whole):
-    """What is counted of one shadow beside live. Series and bins are by block of time.
+    """The counts of one shadow beside live. Series and bins are by block of time.
 
     chosen: requests chosen for the shadow. answered: both answers are whole. compared: a verdict other than
     incomparable; agreed: match or ignored. repeated_keys: by arm, those of these answers with a key twice in an object.

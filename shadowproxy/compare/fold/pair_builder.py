@@ -1,6 +1,6 @@
 """Counts one shadow beside live, exchange by exchange.
 
-What is equal in many exchanges waits until there is enough of it, or until `finish` gives the finished `Pair`.
+What many exchanges have in common waits, in a bounded amount, and is counted at once. `finish` gives the `Pair`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -142,7 +142,7 @@ class PairBuilder:
     def _add_pair(
         self, block: int, record: Record, arms: Arms, reading: Reading
     ) -> tuple[list[PlaceValues], Flip | None]:
-        """Count a pair: the values at its places, what is lacking, why it failed, and all of it by the request.
+        """Count a pair: its values by place, lacking places, reasons of failure, and its marks by the request's fields.
 
         Returns the places that were counted, and how a class flipped.
         """
@@ -206,7 +206,7 @@ class PairBuilder:
     ) -> tuple[Rows, Flip | None]:
         """Count the values at each place. Returns the marks row by row, and how a class flipped.
 
-        With two good answers (`both`) what befell each place is added to `marks`; otherwise `marks` has it already.
+        With two good answers (`both`) the mark of each place is added to `marks`; otherwise `marks` says enough.
         """
         lengths: set[int] | None = None
         flip: Flip | None = None

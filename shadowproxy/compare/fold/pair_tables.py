@@ -1,4 +1,4 @@
-"""The tables of what is counted of a pair: by the places at which answers differ, by request, by flip."""
+"""The tables in a pair's counts: by the places at which answers differ, by request, by flip."""
 
 from typing import ClassVar, Final
 
@@ -7,7 +7,7 @@ from shadowproxy.compare.fold.samples import Distinct, Sample
 from shadowproxy.compare.fold.tables import Table
 
 LOWEST_RANK: Final = 1 << 62
-"""A sample keeps the smallest ranks: what is to be kept by its size has this rank less its bin."""
+"""A sample keeps the smallest ranks: to keep the largest values, a value's rank is this less its bin."""
 
 
 class BySignature(Table[Series]):

@@ -42,7 +42,7 @@ Print = tuple[bytes, bytes]
 
 
 class Prints(dict[int, dict[int, Print]]):
-    """Of each block the fingerprints of the exchanges with the smallest digests."""
+    """By block, the fingerprints of the exchanges with the smallest digests."""
 
     KEPT: ClassVar[int] = 64
 
@@ -126,7 +126,7 @@ def _written(prints: bytes) -> str:
 
 
 def print_of_text(text: str) -> bytes:
-    """Of A. Z. Broder, On the Resemblance and Containment of Documents (SEQUENCES 1997): the smallest hashes."""
+    """The words' smallest hashes: A. Z. Broder, On the Resemblance and Containment of Documents (SEQUENCES 1997)."""
     hashes = {_hash(word) for word in words_of(text)} or {_hash(text)}
     return b"".join(each.to_bytes(4, "big") for each in sorted(hashes)[:_WORDS])
 

@@ -32,7 +32,7 @@ _CHANGES: Final = re.compile(
 
 
 class Routes(Table[Pair]):
-    """What is counted of one shadow, by route."""
+    """The counts of one shadow, by route."""
 
     INNER = Pair
     LIMIT = MOST_ROUTES

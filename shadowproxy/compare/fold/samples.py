@@ -1,4 +1,4 @@
-"""What is kept of too many things: those with the smallest hash.
+"""Samples: of too many things, those with the smallest hash are kept.
 
 Such a choice does not depend on the order of the log, so the sum of parts keeps what the whole keeps.
 """

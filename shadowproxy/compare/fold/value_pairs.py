@@ -1,4 +1,4 @@
-"""What is counted of one value, and measured on a pair of values, by the forms of the two."""
+"""Counts single values, and measures pairs of values, by their forms."""
 
 from collections.abc import Sequence
 from operator import mul

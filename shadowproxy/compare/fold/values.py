@@ -72,7 +72,7 @@ FAMILIES: Final[Mapping[str, str]] = {
     "numbers": "numbers",
     "ranking": "ranking",
 }
-"""Forms that can be answers, by what is measured on two of a family."""
+"""The family of each form that can be an answer. It decides what is measured on two values of the family."""
 
 CLASS_LIKE: Final = frozenset({"boolean", "whole", "text", "token", "vector", "ranking"})
 """Forms that classes come in."""

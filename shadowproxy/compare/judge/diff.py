@@ -78,7 +78,7 @@ _Pair: TypeAlias = tuple[int, Any, Any, PlaceRules]
 """A number in an array or `_MEMBER`, what live and the shadow have there, and its place."""
 
 _Frame: TypeAlias = tuple[Iterator[_Pair], _Way]
-"""What is left to compare in one container, and the way to it."""
+"""The pairs of one container that are still to be compared, and the way to it."""
 
 
 def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
@@ -312,4 +312,4 @@ def loggable(value: Any) -> Any:
 
 
 Kind = Literal["value", "type", "missing", "extra", "length", "status", "text", "bytes"]
-"""The kinds of difference: the first five come from this room, the others from comparing what is not JSON."""
+"""The kinds of difference: the first five are found here, the others by comparing bodies that are not JSON."""

@@ -35,8 +35,7 @@ class Tolerance:
 
     def holds(self, live: int | float, shadow: int | float) -> bool:
         try:
-            # Of any type: compiled, what is called a number here is made a C double, and an integer that is too large
-            # for one is a TypeError.
+            # As Any: compiled, a number would become a C double, and an integer too large for one is a TypeError.
             one: Any = live
             other: Any = shadow
             gap = abs(one - other)

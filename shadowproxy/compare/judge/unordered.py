@@ -123,7 +123,7 @@ def _objects(
 
 
 def _key(value: Any, place: PlaceRules, depth: int, numbers: bool) -> _Key:
-    """A total order over JSON values in which equal ones are equal; what is ignored or too deep has no part in it.
+    """A sort key for any JSON value: equal values have equal keys; ignored and too deep places are left out.
     Without `numbers`, any two numbers are equal."""
     if place.ignored or depth > _DEEPEST:
         return (0,)

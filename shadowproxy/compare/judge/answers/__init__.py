@@ -1,8 +1,8 @@
-"""What answers say: any body to a tree in which its places can be named, whether it failed, and why.
+"""Reads answers: any body as a tree in which places can be named, whether it reports a failure, and why.
 
-`content` decides what a body is. `answer_value` is what it says, in one form for streamed and whole answers of an API.
-`failed_reason` is how an answer says that it failed whatever its status; `reason_of` why a leg failed, to count by.
-None of them raises, whatever a server sent.
+`content_of` decides what a body is. `answer_value` is its value, in one form for streamed and whole answers of an API.
+`failed_reason` says how an answer reports a failure, whatever its status; `reason_of` why a leg failed, for counting.
+No content from a server makes them raise.
 """
 
 from shadowproxy.compare.judge.answers.body import Content, content_of, field_value

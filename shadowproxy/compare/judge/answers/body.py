@@ -1,17 +1,17 @@
-"""What an answer's body is: the one place where that is decided, for comparing, counting and showing alike.
+"""Decides what an answer's body is, for comparing, counting and showing alike.
 
 | Body | is |
 |---|---|
-| JSON, under whatever Content-Type (Triton sends it as text/plain, Flask as text/html) | json |
+| JSON, under any Content-Type (Triton sends it as text/plain, Flask as text/html) | json |
 | JSON with NaN or Infinity in it, as Python's servers write it | json, `lenient` |
-| server-sent events | json: the one answer that they make up (`streams`) |
+| server-sent events | json: the one answer that they are put together to (`streams`) |
 | lines of JSON (`x-ndjson`, `jsonlines`; several under any type) | json: likewise, or the list of their values |
 | other text | text |
-| what is no text, or could not be decoded | bytes |
+| anything that is not text, or could not be decoded | bytes |
 | nothing | empty |
-| cut, hashed, left out | unknown, with why |
+| cut, hashed, left out | unknown, with the reason |
 
-A JSON text that is no object and no array (`42`, `"late"`) is JSON only where its Content-Type says so.
+A JSON text that is neither object nor array (`42`, `"late"`) is JSON only if its Content-Type says so.
 """
 
 import re
@@ -25,9 +25,9 @@ from shadowproxy.record import Body, RecordedLeg
 
 
 class Content(NamedTuple):
-    """What an answer says. `lenient` marks JSON that only Python reads, with NaN or Infinity in it.
+    """The content of an answer. `lenient` marks JSON that only Python reads, with NaN or Infinity in it.
 
-    `stream` is how a stream went, of which `value` is what it made up.
+    For a stream, `stream` says how it ended, and `value` is the answer put together.
     """
 
     kind: Literal["json", "text", "bytes", "empty", "unknown"]
@@ -41,7 +41,7 @@ _OF_LINES: Final = re.compile(r"(?i)ndjson|jsonl|json-lines|json-seq|stream\+jso
 
 
 def content_of(answer: RecordedLeg) -> Content:
-    """What an answer's body says, as far as it was kept whole."""
+    """The content of an answer's body; unknown if the log has not the whole body."""
     body = answer.body
     if body is None:
         return Content("unknown", why="no body in the record")

@@ -27,7 +27,7 @@ def _is_choice(choice: dict[str, Any]) -> bool:
 
 
 def assembled(events: Iterable[Any]) -> Assembled:
-    """The completion that these chunks make up."""
+    """Put these chunks together to their completion."""
     made: dict[str, Any] = {}
     choices: dict[int, _Choice] = {}
     pieces = 0
@@ -58,7 +58,7 @@ def assembled(events: Iterable[Any]) -> Assembled:
 
 
 class _Choice:
-    """One choice, as its pieces come."""
+    """One choice, put together from its pieces."""
 
     __slots__ = ("_calls", "_chat", "_function", "_logprobs", "_members", "_message", "_texts", "reason")
 
@@ -73,7 +73,7 @@ class _Choice:
         self.reason: Any = None
 
     def add(self, choice: dict[str, Any]) -> bool:
-        """Add a chunk's part of this choice. Gives whether it holds anything that the model generated."""
+        """Add a chunk's part of this choice. Returns whether it holds anything that the model generated."""
         generated = False
         for name, value in choice.items():
             if name == "delta" or (name == "message" and "delta" not in choice):
@@ -137,7 +137,7 @@ class _Choice:
 
 
 class _Call:
-    """A tool call, as its pieces come."""
+    """A tool call, put together from its pieces."""
 
     __slots__ = ("_arguments", "_members", "_name", "index")
 

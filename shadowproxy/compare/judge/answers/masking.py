@@ -1,8 +1,9 @@
-"""A message with what is of one request only masked, so that equal failures read the same and can be counted together.
+"""Masks the parts of a message that belong to one request, so that equal failures read the same and are counted
+together.
 
 `input row 17: 'abc'` becomes `input row #: '…'`. Numbers, quoted text, lists and objects (servers repeat the caller's
-input in them), UUIDs, digests, long tokens, mail and network addresses and credentials are masked: a report is read by
-more people than the log is. What is left is one line of bounded length.
+input in them), UUIDs, digests, long tokens, mail and network addresses and credentials are masked: more people
+read a report than a log. The result is one line of bounded length.
 """
 
 import re
@@ -49,7 +50,7 @@ def masked(message: str) -> str:
     text = " ".join("".join(sign if sign.isprintable() else " " for sign in _COLOUR.sub("", message[:_READ])).split())
     text = _URL_PARTS.sub(r"\1\2", text)
     text = _KEY.sub("…", _CREDENTIAL.sub(r"\1\2…", text))
-    text = _without_input(text, to_the_end=False)  # before quotes, as what is quoted may hold quotes in brackets
+    text = _without_input(text, to_the_end=False)  # before quotes, as quoted text may hold quotes in brackets
     text = _QUOTED.sub(_quotes, text)
     text = _MAIL.sub("…@…", text)
     text = _UUID.sub("#", text)
@@ -69,8 +70,8 @@ def _quotes(found: re.Match[str]) -> str:
 
 
 def _without_input(text: str, *, to_the_end: bool) -> str:
-    """What stands in brackets and braces, which is mostly the caller's input, left out; but for a short note such as
-    `[Errno #]`. A bracket that is never closed is left, or, where `to_the_end`, reaches to the end."""
+    """A text without the content of brackets and braces, which is mostly the caller's input. A short note such as
+    `[Errno #]` stays. A bracket that is never closed stays too or, with `to_the_end`, is cut to the end."""
     made: list[str] = []
     depth = start = 0
     for at, sign in enumerate(text):

@@ -1,6 +1,6 @@
 """Anthropic's Messages: their streams put together.
 
-Usage comes in `message_start` and `message_delta`, and the last number of each name holds.
+Usage is in `message_start` and `message_delta`; the last number of each name counts.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def knows(event: Any) -> bool:
 
 
 def assembled(events: Iterable[Any]) -> Assembled:
-    """The message that these events make up."""
+    """Put these events together to their message."""
     made: dict[str, Any] = {}
     blocks: dict[int, _Block] = {}
     usage: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def _add_usage(usage: dict[str, Any], more: Any) -> None:
 
 
 class _Block:
-    """One block of a message's content, as its pieces come."""
+    """One block of a message's content, put together from its pieces."""
 
     __slots__ = ("_citations", "_input", "_members", "_texts")
 
@@ -72,7 +72,7 @@ class _Block:
         self._citations: list[Any] = []
 
     def add(self, delta: dict[str, Any]) -> bool:
-        """Add a piece. Gives whether it holds anything that the model generated."""
+        """Add a piece. Returns whether it holds anything that the model generated."""
         kind = delta.get("type")
         name = _PIECES.get(kind) if isinstance(kind, str) else None
         if name is not None:

@@ -13,7 +13,7 @@ def knows(line: Any) -> bool:
 
 
 def assembled(lines: Iterable[Any]) -> Assembled:
-    """The answer that these lines make up: the last one's members, and the texts joined."""
+    """Put these lines together to their answer: the last line's members, and the texts joined."""
     made: dict[str, Any] = {}
     message: dict[str, Any] | None = None
     in_message, texts = Texts(), Texts()

@@ -26,7 +26,7 @@ def knows(event: Any) -> bool:
 
 
 def assembled(events: Iterable[Any]) -> Assembled:
-    """The response that these events make up."""
+    """Put these events together to their response."""
     made: dict[str, Any] = {}
     items: dict[int, dict[str, Any]] = {}
     texts: dict[tuple[int, str, int], list[str]] = {}

@@ -2,8 +2,8 @@
 
 A line ends in LF, CRLF or CR and in nothing else: U+2028 and U+0085 are text, so `str.splitlines` is the wrong tool.
 Several `data` lines of one event join with LF. A blank after the colon is dropped, once. Comments, `id` and `retry`
-carry no answer. One thing is read more kindly than the standard has it: an event that the end of the body cut off
-before its blank line is given too: callers that read line by line use it.
+carry no answer. One exception to the standard: an event cut off by the end of the body, before its
+blank line, is given too, as callers that read line by line use it.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in
 
 DONE: Final = "[DONE]"
-"""The data of the event that ends the streams of OpenAI and those who speak like it."""
+"""The data of the event that ends the streams of OpenAI and of servers that speak its API."""
 
 _ENDS: Final = re.compile(r"\r\n|\n|\r")
 _BEGINS: Final = re.compile(
@@ -23,7 +23,7 @@ _BEGINS: Final = re.compile(
 
 
 class Event(NamedTuple):
-    """One event: its name ("" where it has none) and its data, parsed where it is JSON."""
+    """One event: its name ("" if it has none) and its data, parsed if it is JSON."""
 
     name: str
     data: Any

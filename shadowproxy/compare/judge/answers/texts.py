@@ -1,4 +1,4 @@
-"""JSON out of text that a server sent, and numbers out of plain text."""
+"""Reads JSON from a server's text, and numbers from plain text."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 UNREADABLE: Final = object()
-"""What `json_in` gives for a text that is no JSON, as null is a value."""
+"""Returned by `json_in` for a text that is not JSON: null is a value."""
 
 _LONG_INTEGER: Final = re.compile(r"\d{19}", re.ASCII)
 _NUMBER: Final = re.compile(
@@ -18,9 +18,9 @@ _CONSTANT: Final = re.compile(r"\b(?:NaN|Infinity)\b")
 
 
 def json_in(text: str) -> Any:
-    """The JSON value that a text is, or UNREADABLE. Integers are exact, and Python's NaN and Infinity are read."""
+    """A text's JSON value, or UNREADABLE. Integers are exact, and Python's NaN and Infinity are read."""
     text = text.removeprefix("\ufeff")
-    if _LONG_INTEGER.search(text) is None:  # which orjson, five times as fast, reads as a float
+    if _LONG_INTEGER.search(text) is None:  # orjson, five times as fast, would read such an integer as a float
         try:
             return orjson.loads(text)
         except ValueError:
@@ -32,7 +32,7 @@ def json_in(text: str) -> Any:
 
 
 def names_constants(text: str) -> bool:
-    """Whether NaN or Infinity stands in a JSON text outside of its strings: what only Python reads."""
+    """Whether a JSON text has NaN or Infinity outside of its strings: only Python reads these."""
     return _CONSTANT.search(text) is not None and _CONSTANT.search(_STRINGS.sub("", text)) is not None
 
 
@@ -40,7 +40,7 @@ _STRINGS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 def plain_value(text: str) -> Any:
-    """What a plain text body says: a number where it is nothing but one, else the text without the blanks around it.
+    """The value of a plain text body: a number if it is only that, else the text without the blanks around it.
 
     `007` stays text: it is a code, not the number 7.
     """
@@ -58,8 +58,11 @@ _RECORD_SEPARATOR: Final = "\x1e"  # RFC 7464, application/json-seq
 
 
 def lines_in(text: str, *, strict: bool) -> list[Any]:
-    """The JSON values that stand one a line. A line that is none makes it no such text at all, so that there are no
-    values; unless not `strict`, which takes such a line for the text that it is where the first line is JSON."""
+    """The JSON values of a text with one in each line.
+
+    A line that is not JSON: if `strict`, there are no values at all; else the line counts as text, provided that the
+    first line is JSON.
+    """
     values: list[Any] = []
     for line in _LINE_ENDS.split(text.removeprefix("\ufeff")):
         stripped = line.strip().strip(_RECORD_SEPARATOR)
@@ -75,7 +78,7 @@ def lines_in(text: str, *, strict: bool) -> list[Any]:
 
 
 def dumped(value: Any) -> str:
-    """A value as JSON that is the same for equal values: sorted, without blanks, 1.0 as 1."""
+    """A value as JSON, the same text for equal values: sorted, without blanks, 1.0 as 1."""
     try:
         return json.dumps(_plain(value, 0), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     except (ValueError, TypeError, RecursionError):

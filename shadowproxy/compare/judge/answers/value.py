@@ -1,4 +1,4 @@
-"""An answer as a tree in which its places can be named, whatever its API and whether it was streamed.
+"""An answer as a tree in which places can be named: the same for every API, streamed or not.
 
 It is the JSON of the body, or of the stream put together, with these things in one form:
 
@@ -69,12 +69,12 @@ def in_one_form(value: Any) -> Any:
     if isinstance(value.get("choices"), list):
         return {**value, "choices": [_choice(each) for each in value["choices"]]}
     if value.get("type") == "message" and isinstance(value.get("content"), list):
-        return _with_answer(value, _blocks_say(value["content"]))
+        return _with_answer(value, _text_of_blocks(value["content"]))
     if value.get("object") == "response" and isinstance(value.get("output"), list):
-        return _with_answer(value, _items_say(value["output"]))
+        return _with_answer(value, _text_of_items(value["output"]))
     if isinstance(value.get("done"), bool):
         if isinstance(message := value.get("message"), dict):
-            return _with_answer({**value, "message": _message(message)}, _message_says(message))
+            return _with_answer({**value, "message": _message(message)}, _text_of_message(message))
         if isinstance(text := value.get("response"), str):
             return _with_answer(value, text or None)
     return unwrapped(value)
@@ -88,39 +88,39 @@ def _choice(choice: Any) -> Any:
     if not isinstance(choice, dict):
         return choice
     if isinstance(message := choice.get("message"), dict):
-        return _with_answer({**choice, "message": _message(message)}, _message_says(message))
+        return _with_answer({**choice, "message": _message(message)}, _text_of_message(message))
     text = choice.get("text")
     return _with_answer(choice, text or None) if isinstance(text, str) else choice
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message whose calls have their arguments as values: the same ones are spelt in many ways."""
+    """A message whose calls have their arguments as values: equal arguments are written in many ways."""
     made = dict(message)
     if isinstance(calls := message.get("tool_calls"), list):
         made["tool_calls"] = [
-            {**call, "function": _called(call["function"])}
+            {**call, "function": _with_parsed_arguments(call["function"])}
             if isinstance(call, dict) and isinstance(call.get("function"), dict)
             else call
             for call in calls
         ]
     if isinstance(function := message.get("function_call"), dict):
-        made["function_call"] = _called(function)
+        made["function_call"] = _with_parsed_arguments(function)
     return made
 
 
-def _called(function: dict[str, Any]) -> dict[str, Any]:
+def _with_parsed_arguments(function: dict[str, Any]) -> dict[str, Any]:
     return {**function, "arguments": _arguments(function["arguments"])} if "arguments" in function else function
 
 
 def _arguments(given: Any) -> Any:
-    """A call's arguments as a value, or the text that they are where they are no JSON."""
+    """A call's arguments as a value, or as text if they are not JSON."""
     if not isinstance(given, str):
         return given
     value = json_in(given)
     return given.strip() if value is UNREADABLE else value
 
 
-def _message_says(message: Mapping[str, Any]) -> str | None:
+def _text_of_message(message: Mapping[str, Any]) -> str | None:
     content = message.get("content")
     text = content if isinstance(content, str) else text_of_parts(content)
     if not text and isinstance(message.get("refusal"), str):
@@ -131,15 +131,15 @@ def _message_says(message: Mapping[str, Any]) -> str | None:
     return _lines(text, calls)
 
 
-def _blocks_say(blocks: list[Any]) -> str | None:
-    """What the blocks of a message of Anthropic's say."""
+def _text_of_blocks(blocks: list[Any]) -> str | None:
+    """The texts and calls in the blocks of Anthropic's message."""
     texts = [each["text"] for each in objects(blocks) if isinstance(each.get("text"), str)]
     calls = [_call(each.get("name"), each.get("input")) for each in objects(blocks) if _ends(each, "tool_use")]
     return _lines("".join(texts), calls)
 
 
-def _items_say(items: list[Any]) -> str | None:
-    """What the items of a response of OpenAI's say."""
+def _text_of_items(items: list[Any]) -> str | None:
+    """The texts and calls in the items of OpenAI's response."""
     texts: list[str] = []
     calls: list[str] = []
     for item in objects(items):
@@ -183,7 +183,7 @@ def unwrapped(value: Any) -> Any:
 
 
 def reshaped(data: Any, shape: Any) -> Any:
-    """Flat row-major data as nested arrays; as it is where the shape does not fit."""
+    """Flat row-major data as nested arrays; unchanged if the shape does not fit."""
     fits = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
     if not fits or not isinstance(data, list) or len(shape) < 2 or len(shape) > 8 or math.prod(shape) != len(data):
         return data
