@@ -17,21 +17,21 @@ REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n
 STATUS_LINE = 64  # bytes; "HTTP/1.1 200 OK" and a reason phrase
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""A server that listens on every address is asked on loopback."""
+"""A server that listens on every address is reached on loopback."""
 
 
 def run(words: Sequence[str]) -> int | None:
     """The exit status for no words or `--admin ADDRESS`; None for any other command line, which click must parse."""
     match words:
         case []:
-            return ask(ADMIN)
+            return probe(ADMIN)
         case ["--admin", address] if not address.startswith("-"):
-            return ask(address)
+            return probe(address)
         case _:
             return None
 
 
-def ask(admin: str) -> int:
+def probe(admin: str) -> int:
     """0 if the sidecar with its admin server at `admin` accepts requests; else 1, with the reason on standard error."""
     deadline = time.monotonic() + TIMEOUT
     try:

@@ -24,7 +24,7 @@ from shadowproxy import check as checking
 from shadowproxy import config
 from shadowproxy.check import GET, Findings, examine
 from shadowproxy.check.certificates import dated, validity
-from shadowproxy.check.endpoints import Ask
+from shadowproxy.check.endpoints import Probe
 from shadowproxy.check.finding import Finding, Level, ok
 from shadowproxy.check.machine import open_files, size
 from shadowproxy.check.screen import WIDTH, lines
@@ -97,7 +97,7 @@ def text_of(made: Config, found: Findings) -> str:
 def test_each_step_up_to_an_answer_is_told_of(tmp_path: Path) -> None:
     with serving() as (port, sent):
         made = of(tmp_path, live={"url": f"http://localhost:{port}/v1"})
-        found = examine(made, Ask("HEAD", "/ready"))
+        found = examine(made, Probe("HEAD", "/ready"))
     named, connected, answered = words(found, "live")
     assert re.fullmatch(r"OK localhost is .*127\.0\.0\.1.* \(\d+ ms\)", named)
     assert re.fullmatch(rf"OK connected to 127\.0\.0\.1:{port} in \d+ ms", connected)
@@ -116,7 +116,7 @@ def test_a_shadow_is_asked_as_the_mirror_would_ask_it(tmp_path: Path) -> None:
 
 def test_no_request_is_sent_where_none_is_wanted(tmp_path: Path) -> None:
     with serving() as (port, sent):
-        found = examine(of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}), ask=None)
+        found = examine(of(tmp_path, live={"url": f"http://127.0.0.1:{port}"}), probe=None)
     assert len(found.of("live")) == 1
     assert sent == []
 

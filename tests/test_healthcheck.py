@@ -50,20 +50,20 @@ async def test_a_sidecar_that_takes_requests_on_is_ready(proxy: StartProxy) -> N
 
 async def test_an_admin_server_on_a_unix_socket_is_asked_there(proxy: StartProxy, tmp_path: Path) -> None:
     async with proxy(admin=f"unix:{tmp_path}/admin.sock") as running:
-        assert await asyncio.to_thread(healthcheck.ask, admin_of(running.sidecar)) == 0
+        assert await asyncio.to_thread(healthcheck.probe, admin_of(running.sidecar)) == 0
 
 
 async def test_a_sidecar_that_is_stopping_is_not_ready(proxy: StartProxy, capsys: pytest.CaptureFixture[str]) -> None:
     async with proxy(admin="127.0.0.1:0") as running:
         running.sidecar.stop()
-        assert await asyncio.to_thread(healthcheck.ask, admin_of(running.sidecar)) == 1
+        assert await asyncio.to_thread(healthcheck.probe, admin_of(running.sidecar)) == 1
     assert "503" in capsys.readouterr().err
 
 
 async def test_a_wildcard_is_asked_on_loopback(proxy: StartProxy) -> None:
     async with proxy(admin="127.0.0.1:0") as running:
         port = admin_of(running.sidecar).rpartition(":")[2]
-        assert await asyncio.to_thread(healthcheck.ask, f"0.0.0.0:{port}") == 0
+        assert await asyncio.to_thread(healthcheck.probe, f"0.0.0.0:{port}") == 0
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ async def test_a_wildcard_is_asked_on_loopback(proxy: StartProxy) -> None:
 )
 def test_anything_but_200_is_not_ready(raw: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     with answering(raw) as address:
-        assert healthcheck.ask(address) == 1
+        assert healthcheck.probe(address) == 1
     assert capsys.readouterr().err.startswith(f"shadowproxy: not ready: {address} answers")
 
 
@@ -93,7 +93,7 @@ def test_a_server_that_trickles_does_not_hold_it_up(
         thread.start()
         address = f"127.0.0.1:{server.getsockname()[1]}"
         began = time.monotonic()
-        assert healthcheck.ask(address) == 1
+        assert healthcheck.probe(address) == 1
         took = time.monotonic() - began
         gone.set()
         thread.join()
@@ -103,7 +103,7 @@ def test_a_server_that_trickles_does_not_hold_it_up(
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "unix:/nowhere/admin.sock", "9901", "127.0.0.1:http", "a:99999"])
 def test_an_address_where_nobody_answers_is_one_line(address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert healthcheck.ask(address) == 1
+    assert healthcheck.probe(address) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"shadowproxy: not ready: no answer from {address}: ")
     assert said.count("\n") == 1

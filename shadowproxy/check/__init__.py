@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from time import monotonic
 
 from shadowproxy.check import machine
-from shadowproxy.check.endpoints import Ask
+from shadowproxy.check.endpoints import Probe
 from shadowproxy.check.endpoints import examine as endpoint
 from shadowproxy.check.finding import Finding, Level, fail
 from shadowproxy.config import Config, UnusableShadow
 
-GET = Ask()
+GET = Probe()
 WITHIN = 20.0
 """Seconds for all endpoints together, which are tested at once: a name server may hang."""
 
@@ -39,17 +39,17 @@ class Findings:
         return sum(each.level is Level.WARN for found in self.sections.values() for each in found)
 
 
-def examine(config: Config, ask: Ask | None = GET, within: float = WITHIN) -> Findings:
-    """Run all tests. If `ask` is None, no endpoint is sent a request. Takes at most `within` and a few more seconds."""
+def examine(config: Config, probe: Probe | None = GET, within: float = WITHIN) -> Findings:
+    """Run all tests. If `probe` is None, no endpoint gets a request. Takes at most `within` and a few more seconds."""
     found: dict[str, tuple[Finding, ...]] = {key: (finding,) for key, finding in machine.addresses(config)}
     tries: dict[str, Iterator[Finding]] = {}
     if config.live.url is not None:
-        tries["live"] = endpoint("live", config.live, ask)
+        tries["live"] = endpoint("live", config.live, probe)
     for name, shadow in config.shadows.items():
         if isinstance(shadow, UnusableShadow):
             found[shadow_section(name)] = (fail(f"cannot be used: {shadow.reason}"),)
         else:
-            tries[shadow_section(name)] = endpoint(name, shadow, ask)
+            tries[shadow_section(name)] = endpoint(name, shadow, probe)
     found |= _all_of(tries, within)
     found["log"] = tuple(machine.log(config.log))
     found["open files"] = (machine.open_files(config),)

@@ -35,14 +35,14 @@ _READ = 64 << 10  # bytes of a response to read, so that the connection ends cle
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Probe:
     """The request to each endpoint; the path is below its base path, as for a caller's request."""
 
     method: str = "GET"
     path: str = "/"
 
 
-def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Finding]:
+def examine(name: str, section: Live | Shadow, probe: Probe | None) -> Iterator[Finding]:
     """The findings on one endpoint, in the order of the steps, up to the first that fails.
 
     A slow generator: its user bounds the time, and keeps the findings that came by then.
@@ -85,8 +85,8 @@ def examine(name: str, section: Live | Shadow, ask: Ask | None) -> Iterator[Find
         yield from shaken
         if shaken[0].level is Level.FAIL:
             return
-    if ask is not None:
-        yield _answer(name, section, ask, context)
+    if probe is not None:
+        yield _answer(name, section, probe, context)
 
 
 def _key(path: Path) -> Iterator[Finding]:
@@ -154,11 +154,11 @@ def _shaken(host: str, addresses: list[str], port: int, context: ssl.SSLContext)
     raise refused or OSError("no address")
 
 
-def _answer(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext | None) -> Finding:
-    words = f"{ask.method} {urlsplit(section.url or '').path.rstrip('/')}{ask.path}"
+def _answer(name: str, section: Live | Shadow, probe: Probe, context: ssl.SSLContext | None) -> Finding:
+    words = f"{probe.method} {urlsplit(section.url or '').path.rstrip('/')}{probe.path}"
     began = perf_counter()
     try:
-        status = asyncio.run(_status(name, section, ask, context))
+        status = asyncio.run(_status(name, section, probe, context))
     except UpstreamError as error:
         return fail(f"{words}: {error.outcome}: {error}")
     except TimeoutError:
@@ -174,12 +174,12 @@ def _answer(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext
     return warn(f"{answered}: the server has a fault") if status >= 500 else ok(answered)
 
 
-async def _status(name: str, section: Live | Shadow, ask: Ask, context: ssl.SSLContext | None) -> int:
+async def _status(name: str, section: Live | Shadow, probe: Probe, context: ssl.SSLContext | None) -> int:
     fields: list[Field] = [(b"User-Agent", f"shadowproxy-check/{__version__}".encode()), (b"Accept", b"*/*")]
     if isinstance(section, Shadow):
         fields, _ = fields_for_shadow(fields, name, credentials=False, record="")  # no trace goes on here
     async with asyncio.timeout(PATIENCE), endpoint_of(section, context) as endpoint:
-        answering = await endpoint.request(ask.method, ask.path.encode(), fields, b"")
+        answering = await endpoint.request(probe.method, probe.path.encode(), fields, b"")
         read = 0
         try:
             async for chunk in answering:

@@ -15,7 +15,7 @@ import click
 
 from shadowproxy.cli.completion import completion
 from shadowproxy.cli.demo import demo
-from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, forget_output, say
+from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, forget_output, print_error
 from shadowproxy.cli.records import show, tail
 from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
@@ -42,10 +42,10 @@ def main() -> NoReturn:
         status = EXIT_USAGE
     except click.UsageError as error:
         hint = f' (see "{error.ctx.command_path} --help")' if error.ctx is not None else ""
-        say(error.format_message() + hint)
+        print_error(error.format_message() + hint)
         status = EXIT_USAGE
     except click.ClickException as error:
-        say(error.format_message())
+        print_error(error.format_message())
         status = EXIT_USAGE
     except click.Abort:
         status = EXIT_INTERRUPTED
@@ -53,6 +53,6 @@ def main() -> NoReturn:
         if error.filename is not None or error.errno not in _UNWRITABLE:
             raise
         forget_output()
-        say(f"cannot write to standard output: {error.strerror}")
+        print_error(f"cannot write to standard output: {error.strerror}")
         status = EXIT_USAGE
     sys.exit(status)

@@ -36,7 +36,7 @@ class Commands(click.Group):
         return result
 
 
-class Fault(click.ClickException):
+class UserError(click.ClickException):
     """An error that the user can correct: each line of `message` is printed, and the exit status is 2."""
 
 
@@ -45,7 +45,7 @@ def forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def say(message: str) -> None:
+def print_error(message: str) -> None:
     for line in message.splitlines():
         click.echo(f"shadowproxy: {line}", err=True)
 
@@ -76,4 +76,4 @@ def load_config(file: Path) -> "Config":
     try:
         return load(file)
     except ConfigError as error:
-        raise Fault(str(error)) from None
+        raise UserError(str(error)) from None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from shadowproxy.cli.group import Fault, load_config
+from shadowproxy.cli.group import UserError, load_config
 
 if TYPE_CHECKING:
     from shadowproxy.compare.fold.filters import Only
@@ -97,7 +97,7 @@ def gates_of(file: str | None) -> "Gates":
     try:
         return Gates() if file is None else load_gates(file)
     except GateError as error:
-        raise Fault(str(error)) from None
+        raise UserError(str(error)) from None
 
 
 def write(file: Path, content: str | bytes) -> None:
@@ -105,4 +105,4 @@ def write(file: Path, content: str | bytes) -> None:
     try:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise Fault(f"cannot write {file}: {error.strerror}") from None
+        raise UserError(f"cannot write {file}: {error.strerror}") from None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from shadowproxy.cli.group import EXIT_FAILED, Fault, examples, say
+from shadowproxy.cli.group import EXIT_FAILED, UserError, examples, print_error
 from shadowproxy.cli.reading import rules_of
 
 
@@ -53,9 +53,9 @@ def show(log: str, id: str, file: Path | None, shadow: str | None, curl: str | N
                     console.rule()
                 print_exchange(entry, console, rules=rules, shadow=shadow)
     except RecordError as error:
-        raise Fault(str(error)) from None
+        raise UserError(str(error)) from None
     if not found:
-        say(f"no record in {log} has the ID {id}")
+        print_error(f"no record in {log} has the ID {id}")
         sys.exit(EXIT_FAILED)
 
 
@@ -105,6 +105,6 @@ def tail(
         try:
             record = next(records)
         except OSError as error:
-            raise Fault(f"cannot read {error.filename or log}: {error.strerror or error}") from None
+            raise UserError(f"cannot read {error.filename or log}: {error.strerror or error}") from None
         if only.accepts(record):
             print_line(record, console, rules=rules, shadow=shadow, mismatches=mismatches)

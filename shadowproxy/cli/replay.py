@@ -11,7 +11,15 @@ from urllib.parse import urlsplit
 
 import click
 
-from shadowproxy.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DATA, Fault, examples, load_config, say
+from shadowproxy.cli.group import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NO_DATA,
+    UserError,
+    examples,
+    load_config,
+    print_error,
+)
 from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, only_of, rules_of, together
 
 if TYPE_CHECKING:
@@ -127,12 +135,12 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         plan = replace(plan, policy=recording(config), capture=limits.capture, memory=limits.memory)
     plan = _with_secrets(plan)
     if held_back:
-        say(f"--to is not the url of {name} in {given['file']}, so it is not sent {', '.join(held_back)}")
+        print_error(f"--to is not the url of {name} in {given['file']}, so it is not sent {', '.join(held_back)}")
     try:
         with reading(logs) as progress:
             counts = replayed(plan, progress)
     except ReplayError as error:
-        raise Fault(str(error)) from None
+        raise UserError(str(error)) from None
     click.echo("\n".join(lines(plan, counts)))
     if counts.interrupted:
         sys.exit(EXIT_INTERRUPTED)
@@ -155,7 +163,7 @@ def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tup
 
     base = None if config is None else config.shadows.get(name)
     if isinstance(base, UnusableShadow):
-        raise Fault(f"{given['file']}: {base.reason}")
+        raise UserError(f"{given['file']}: {base.reason}")
     url = given["url"] or (base.url if base is not None else None)
     if url is None:
         known = f", or --name one of {', '.join(config.shadows)}" if config is not None and config.shadows else ""
@@ -170,7 +178,7 @@ def _shadow(name: str, config: "Config | None", given: Mapping[str, Any]) -> tup
         for key, option in options.items():
             if message.startswith(key):
                 message = option + message.removeprefix(key)
-        raise Fault(message) from None
+        raise UserError(message) from None
     if config is None or base is None:
         return flags, ()
     ours = {header.lower() for header in flags.headers.set}
@@ -281,6 +289,6 @@ def _refuse_old(output: Path) -> None:
     try:
         held = output.is_dir() and any(output.iterdir())
     except OSError as error:
-        raise Fault(f"cannot write {output}: {error.strerror}") from None
+        raise UserError(f"cannot write {output}: {error.strerror}") from None
     if held:
-        raise Fault(f"{output} exists already and is not empty: choose another directory with -o")
+        raise UserError(f"{output} exists already and is not empty: choose another directory with -o")

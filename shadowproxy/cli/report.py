@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, load_config, say
+from shadowproxy.cli.group import EXIT_NO_DATA, UserError, examples, load_config, print_error
 from shadowproxy.cli.reading import (
     Number,
     by_which_rules,
@@ -133,7 +133,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     else:
         print_figures(figures, Console())
     if given["shadow"] is not None and given["shadow"] not in summary.shadows:
-        say(f"no record has a shadow called {given['shadow']}")
+        print_error(f"no record has a shadow called {given['shadow']}")
         sys.exit(EXIT_NO_DATA)
     sys.exit(exit_code(figures, fail_on=given["fail_on"]))
 
@@ -196,12 +196,12 @@ def _summarise_and_keep(logs: tuple[str, ...], given: Mapping[str, Any], output:
             raw = save(_summary(logs, given, keeper))
             keeper.write(answers, seal_of(raw))
     except OSError as error:
-        raise Fault(f"cannot write {answers}: {error.strerror or error}") from None
+        raise UserError(f"cannot write {answers}: {error.strerror or error}") from None
     write(output, raw)
 
 
 def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | None" = None) -> "Summary":
-    """The summary of the logs, read as the options say."""
+    """The summary of the logs, read as the options print_error."""
     from shadowproxy.compare.fold.engines import summarise_files
     from shadowproxy.compare.fold.labels import LabelError, read_labels
     from shadowproxy.compare.fold.progress import reading
@@ -243,9 +243,9 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
                 progress=progress,
             )
     except OSError as error:
-        raise Fault(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+        raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
     except (SummaryError, LabelError) as error:
-        raise Fault(str(error)) from None
+        raise UserError(str(error)) from None
 
 
 def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Late":

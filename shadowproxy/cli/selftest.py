@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from shadowproxy.cli.group import EXIT_NO_DATA, Fault, examples, load_config, say
+from shadowproxy.cli.group import EXIT_NO_DATA, UserError, examples, load_config, print_error
 from shadowproxy.cli.reading import by_which_rules, gates_of, rules_of, write
 
 
@@ -70,13 +70,13 @@ def selftest(logs: tuple[str, ...], **given: Any) -> None:
             wanted = Reading(rules, tuple((each, each) for each in places))
             figures = tested(sample, wanted, gates, jobs=given["jobs"], progress=measured)
     except OSError as error:
-        raise Fault(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+        raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
     except NoSampleError as error:
         reasons = ", ".join(f"{why} {count:,}" for why, count in sorted(sample.unreadable.items()))
-        say(f"{error}{f'; lines that could not be read: {reasons}' if reasons else ''}")
+        print_error(f"{error}{f'; lines that could not be read: {reasons}' if reasons else ''}")
         raise click.exceptions.Exit(EXIT_NO_DATA) from None
     except SampleError as error:
-        raise Fault(str(error)) from None
+        raise UserError(str(error)) from None
     if given["html"] is not None:
         from shadowproxy.selftest.forms import to_html
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shadowproxy.cli.group import EXIT_FAILED, Fault, examples, load_config
+from shadowproxy.cli.group import EXIT_FAILED, UserError, examples, load_config
 from shadowproxy.cli.reading import together
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _configured(file: Path | None, flags: Mapping[str, Any]) -> "Config":
     try:
         return from_flags(**flags)
     except ConfigError as error:
-        raise Fault(str(error)) from None
+        raise UserError(str(error)) from None
 
 
 @click.command(
@@ -127,7 +127,7 @@ def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags
     try:
         status = run(config, file, OperatorLogSettings(level, form, access))
     except StartError as error:
-        raise Fault(str(error)) from None
+        raise UserError(str(error)) from None
     sys.exit(status)
 
 
@@ -163,11 +163,11 @@ def check(file: Path | None, path: str, method: str, no_request: bool, **flags: 
         raise click.UsageError("--path must begin with a slash and be percent-encoded")
     config = _configured(file, flags)
     from shadowproxy.check import examine
-    from shadowproxy.check.endpoints import Ask
+    from shadowproxy.check.endpoints import Probe
     from shadowproxy.check.screen import lines
     from shadowproxy.config import given
 
-    found = examine(config, None if no_request else Ask(method, path))
+    found = examine(config, None if no_request else Probe(method, path))
     for line in lines(config, found, {} if file is None else given(file)):
         click.echo(_coloured(line), color=False if os.environ.get("NO_COLOR") else None)
     sys.exit(EXIT_FAILED if found.failed else 0)
@@ -223,13 +223,13 @@ def healthcheck(admin: str | None, file: Path | None) -> None:
 
     For supervisors that can only run a command. It requests /readyz from the admin server.
     """
-    from shadowproxy.healthcheck import ADMIN, ask
+    from shadowproxy.healthcheck import ADMIN, probe
 
     if admin is not None and file is not None:
         raise click.UsageError("--admin or -c, not both")
     if file is not None:
         configured = load_config(file).admin
         if configured is None:
-            raise Fault(f"{file}: admin is off, so there is no admin server to ask")
+            raise UserError(f"{file}: admin is off, so there is no admin server to ask")
         admin = str(configured)
-    sys.exit(ask(admin or ADMIN))
+    sys.exit(probe(admin or ADMIN))

@@ -32,7 +32,7 @@ def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Confi
     """Read a YAML file. Raises ConfigError if it cannot be read, is not YAML, or has an invalid key or value."""
     document = _document(path, environment)
 
-    def say(location: Location, problem: str) -> tuple[int, str]:
+    def located(location: Location, problem: str) -> tuple[int, str]:
         # A missing key has no line: use the line of the nearest section around it.
         known = (document.lines.get(location[:length]) for length in range(len(location), -1, -1))
         number = next(filter(None, known), 0)
@@ -40,7 +40,7 @@ def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Confi
 
     if document.values is None:
         raise ConfigError(f"{path}: is empty: it needs at least live: {{url: http://...}}")
-    return _validated(document.values, say)
+    return _validated(document.values, located)
 
 
 def given(path: Path | str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -93,11 +93,11 @@ def from_flags(
     if log is not None:
         values["log"] = {"path": log}
 
-    def say(location: Location, problem: str) -> tuple[int, str]:
+    def located(location: Location, problem: str) -> tuple[int, str]:
         flag = f"--shadow {location[1]}" if location[0] == "shadows" else f"--{location[0]}"
         return 0, f"{flag}: {problem}"
 
-    return _validated(values, say)
+    return _validated(values, located)
 
 
 def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
@@ -132,10 +132,10 @@ def _inner_model(hint: Any) -> tuple[type, bool] | None:
     return None
 
 
-def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> Config:
-    """`say` returns a problem's line, after the number to sort it by."""
+def _validated(values: Any, located: Callable[[Location, str], tuple[int, str]]) -> Config:
+    """`located` returns a problem's line, after the number to sort it by."""
     if half := {
-        say(location, "contains half of a surrogate pair, which UTF-8 cannot encode") for location in _torn(values)
+        located(location, "contains half of a surrogate pair, which UTF-8 cannot encode") for location in _torn(values)
     }:
         raise ConfigError("\n".join(text for _, text in sorted(half)))
     fresh = {
@@ -167,7 +167,7 @@ def _validated(values: Any, say: Callable[[Location, str], tuple[int, str]]) -> 
             break
     # Raised out here, without a context: the garbage collector does not see pydantic's error, so the frames that both
     # hold would leak with every reading of an invalid file.
-    raise ConfigError("\n".join(text for _, text in sorted({say(*each) for each in found})))
+    raise ConfigError("\n".join(text for _, text in sorted({located(*each) for each in found})))
 
 
 def _is_value_of_shadow(location: Location) -> bool:

@@ -39,15 +39,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
 
 REPEATABLE = ("GET", "HEAD", "POST", "OPTIONS")
-"""Methods that a shadow is asked where none is named. GET, HEAD and OPTIONS change nothing (RFC 9110 section 9.2.1),
-and POST is how models are asked; the others mean to change or remove something, and a shadow would do so again."""
+"""Methods that are mirrored by default. GET, HEAD and OPTIONS change nothing (RFC 9110 section 9.2.1), and models are
+called with POST; the others change or remove something, and a shadow would do it again."""
 
 RESERVED_NAMES = frozenset({"live", "control"})
 """A record and a metric have a place of their own for these, so no shadow may be called so."""
 
 
 def _plain(value: object) -> Any:
-    """Text that came whole from the environment stands for what YAML would have read in its place."""
+    """Text from the environment, read as YAML would read it in its place."""
     return source.retype(value) if isinstance(value, FromEnvironment) else value
 
 
@@ -106,7 +106,7 @@ def read_word(value: object) -> object:
     return str(value) if isinstance(value, FromEnvironment) else value
 
 
-# Texts are kept as they are, by a PlainValidator: whether they came from the environment is asked when they are shown.
+# Texts are kept unchanged, by a PlainValidator: `shown` must see whether they came from the environment.
 # Not so addresses, URLs, names and the paths of files, which an operator has to see.
 
 
@@ -158,7 +158,7 @@ def _any_json(value: object) -> Any:
 
 
 def _marked(plain: Any, value: object) -> Any:
-    """`plain`, known again where `value` came from the environment; of true, false and null there is little to hide."""
+    """`plain`, marked if `value` came from the environment, except true, false and null, which hide little."""
     if not isinstance(value, FromEnvironment) or isinstance(plain, bool):
         return plain
     match plain:
@@ -197,7 +197,7 @@ def read_parameter_pattern(value: object) -> str:
 
 
 def read_field_value(value: object) -> str:
-    # Kept as it is: whether it came from the environment is asked later. Never quoted: it may be a credential.
+    # Kept unchanged: `shown` must see whether it came from the environment. Never quoted: it may be a credential.
     if not isinstance(value, str):
         raise ValueError("must be text: put it in quotes")
     if not _FIELD_VALUE.fullmatch(value) or value != value.strip(" \t"):
@@ -343,7 +343,7 @@ def read_token(value: object) -> str:
 
 
 def duration(seconds: float) -> str | float:
-    """A duration as a file would write it, in the largest unit that says it exactly."""
+    """A duration as in a file, in the largest unit that is exact."""
     for unit in ("d", "h", "m", "s", "ms"):
         count = round(seconds / _DURATION_UNITS[unit])
         if count and float(count) * _DURATION_UNITS[unit] == seconds:
@@ -352,7 +352,7 @@ def duration(seconds: float) -> str | float:
 
 
 def size(count: int) -> str | int:
-    """A size as a file would write it, in the largest binary unit that says it exactly."""
+    """A size as in a file, in the largest binary unit that is exact."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if count and count % SIZE_UNITS[unit] == 0:
             return f"{count // SIZE_UNITS[unit]}{unit}"

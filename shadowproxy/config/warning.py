@@ -1,4 +1,4 @@
-"""Warnings: what a configuration may say but likely does not mean."""
+"""Warnings: settings that are valid but likely a mistake."""
 
 from collections.abc import Iterator
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import httpx
 
-from shadowproxy.demo.client import ask_all
+from shadowproxy.demo.client import send_all
 from shadowproxy.demo.flights import SAMPLE, flights
 
 UNANSWERED, ANSWERED = 1, 0
@@ -21,13 +21,13 @@ async def call(url: str, requests: int, *, again: bool) -> int:
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)  # a container's first process ignores signals without a handler
-    asked = flights(requests)
+    sent = flights(requests)
     try:
         while True:
-            answers = await ask_all(url, asked, lambda: None)
+            answers = await send_all(url, sent, lambda: None)
             statuses = Counter(answer.status for answer in answers)
             answered = ", ".join(f"{count:,} with {status}" for status, count in sorted(statuses.items()))
-            sys.stdout.write(f"sent {len(asked):,} flights to {url}, answered: {answered}\n")
+            sys.stdout.write(f"sent {len(sent):,} flights to {url}, answered: {answered}\n")
             sys.stdout.flush()
             if not again:
                 return ANSWERED if set(statuses) == {200} else UNANSWERED

@@ -22,7 +22,7 @@ class CallerResponse:
     body: bytes
 
 
-async def ask_all(url: str, flights: Sequence[Flight], on_answer: Callable[[], None]) -> list[CallerResponse]:
+async def send_all(url: str, flights: Sequence[Flight], on_answer: Callable[[], None]) -> list[CallerResponse]:
     """Send all flights from 16 callers at once, each waiting for its answer. Returns the answers in the flights' order.
 
     Raises httpx.HTTPError if a request gets no answer.
@@ -34,7 +34,7 @@ async def ask_all(url: str, flights: Sequence[Flight], on_answer: Callable[[], N
         # One client each: separate callers have separate connections.
         async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
             for position, flight in questions:
-                answers[position] = await _ask(client, flight)
+                answers[position] = await _send(client, flight)
                 on_answer()
 
     try:
@@ -47,7 +47,7 @@ async def ask_all(url: str, flights: Sequence[Flight], on_answer: Callable[[], N
     return [answer for answer in answers if answer is not None]
 
 
-async def _ask(client: httpx.AsyncClient, flight: Flight) -> CallerResponse:
+async def _send(client: httpx.AsyncClient, flight: Flight) -> CallerResponse:
     answer = await client.post(
         "/invocations",
         content=flight.body,

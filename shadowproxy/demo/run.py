@@ -24,7 +24,7 @@ from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.text import print_figures
 from shadowproxy.demo import flights
-from shadowproxy.demo.client import CallerResponse, ask_all
+from shadowproxy.demo.client import CallerResponse, send_all
 from shadowproxy.demo.flights import Flight
 from shadowproxy.demo.processes import NotStarted, Server, started
 from shadowproxy.demo.verify import differs, scores, unequal, unlogged
@@ -76,7 +76,7 @@ class DemoDirectory:
 class DemoAnswers:
     """The answers to the same flights, through the proxy and from live directly. `proxy_status` is its exit status."""
 
-    asked: Sequence[Flight]
+    sent: Sequence[Flight]
     through: Sequence[CallerResponse]
     direct: Sequence[CallerResponse]
     proxy_status: int
@@ -156,7 +156,7 @@ async def _until_signalled(answers: Awaitable[DemoAnswers]) -> DemoAnswers:
         raise Stopped(signals[0]) from None
 
 
-async def _run(console: Console, place: DemoDirectory, asked: Sequence[Flight]) -> DemoAnswers:
+async def _run(console: Console, place: DemoDirectory, sent: Sequence[Flight]) -> DemoAnswers:
     async with AsyncExitStack() as stack:
 
         async def start(name: str, module: str, *arguments: str) -> Server:
@@ -172,22 +172,22 @@ async def _run(console: Console, place: DemoDirectory, asked: Sequence[Flight]) 
         _say(console, f"shadow  {shadow.url}  {SHADOW}: boosted trees, trained on January to August")
         _say(console, f"proxy   {proxy.url}  shadowproxy serve {shlex.join(ways)}")
         _say(console)
-        with _progress(console, "Sent through the proxy", len(asked)) as advance:
-            through = await ask_all(proxy.url, asked, advance)
+        with _progress(console, "Sent through the proxy", len(sent)) as advance:
+            through = await send_all(proxy.url, sent, advance)
         # Stopping waits until every shadow has answered and the log is complete.
         status = await proxy.stop()
-        with _progress(console, "Sent to live directly", len(asked)) as advance:
-            direct = await ask_all(live.url, asked, advance)
-        return DemoAnswers(asked, through, direct, status)
+        with _progress(console, "Sent to live directly", len(sent)) as advance:
+            direct = await send_all(live.url, sent, advance)
+        return DemoAnswers(sent, through, direct, status)
 
 
 def _report(console: Console, place: DemoDirectory, answers: DemoAnswers) -> int:
-    asked = answers.asked
+    sent = answers.sent
     logged = list(read([place.log]))
     records = [each for each in logged if isinstance(each, Record)]
     faults = [
-        *unequal(asked, answers.through, answers.direct),
-        *unlogged(asked, logged),
+        *unequal(sent, answers.through, answers.direct),
+        *unlogged(sent, logged),
         *([f"the proxy ended with exit status {answers.proxy_status}"] if answers.proxy_status else []),
     ]
     _say(console)
@@ -207,7 +207,7 @@ def _report(console: Console, place: DemoDirectory, answers: DemoAnswers) -> int
         return FAULTY
     _say(
         console,
-        f"All {len(asked):,} answers are live's own, byte for byte, each request is in the log once.",
+        f"All {len(sent):,} answers are live's own, byte for byte, each request is in the log once.",
     )
     _say(console, f"The report as a web page: {place.page}")
     _say(console, f"The log: {place.log}. How the flights arrived: {place.labels}")

@@ -45,9 +45,9 @@ def build(late: Late, name: str) -> Starlette:
     )
 
 
-def instances_of(asked: Any) -> list[dict[str, Any]]:
+def instances_of(request: Any) -> list[dict[str, Any]]:
     """The instances in a request. Raises ValueError, with a message for the caller, for an invalid request."""
-    instances = asked.get("instances") if isinstance(asked, dict) else None
+    instances = request.get("instances") if isinstance(request, dict) else None
     if not isinstance(instances, list):
         raise ValueError('the body must be {"instances": [...]}')
     for position, instance in enumerate(instances):

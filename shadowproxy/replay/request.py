@@ -78,21 +78,21 @@ def replay_request(
     redacted parameters by name. `methods` may be sent; `*` means all. `credentials`: also send credentials that the
     log has in clear, as a log of an earlier version may.
     """
-    asked = record.request
+    request = record.request
     if unnamed(record, methods):
         return NotSent.METHOD
-    if asked.body.truncated:
-        return NotSent.REDACTED if asked.body.redacted is not None else NotSent.NOT_WHOLE
-    body = _wire(asked.body, json_text)
-    types = asked.headers.get("content-type", "")
+    if request.body.truncated:
+        return NotSent.REDACTED if request.body.redacted is not None else NotSent.NOT_WHOLE
+    body = _wire(request.body, json_text)
+    types = request.headers.get("content-type", "")
     named = types.lower() if isinstance(types, str) else ""
     form = named.startswith("application/x-www-form-urlencoded")
-    if _MARKED_TEXT.search(body) if "json" in named or asked.body.kind == "json" else form and _MARKED.search(body):
+    if _MARKED_TEXT.search(body) if "json" in named or request.body.kind == "json" else form and _MARKED.search(body):
         return NotSent.REDACTED
     left_out: list[str] = []
     fields: list[Field] = []
-    encoded = bool(body) and asked.body.coding is None and _is_coded(asked.headers.get("content-encoding", ""))
-    for name, values in asked.headers.items():
+    encoded = bool(body) and request.body.coding is None and _is_coded(request.headers.get("content-encoding", ""))
+    for name, values in request.headers.items():
         if encoded and name.encode() in BODY_FIELDS:
             continue  # they describe the encoded bytes
         for value in values if isinstance(values, list) else [values]:
@@ -100,17 +100,17 @@ def replay_request(
                 fields.append((name.encode(), value.encode()))
             elif name not in put:
                 left_out.append(name)
-    target, missing = _target(asked.path, asked.query, query, own, credentials)
+    target, missing = _target(request.path, request.query, query, own, credentials)
     # A replayed request is a span of its own, not the span that the shadow got then.
     fields, _ = fields_for_shadow(end_to_end(tuple(fields)), shadow, credentials=True, record=uuid7())
     return ReplayRequest(
-        asked.method,
+        request.method,
         target,
         with_content_length(fields, len(body)),
         body,
         tuple(dict.fromkeys((*left_out, *missing))),
         decoded=encoded,
-        inexact=not encoded and len(body) != asked.body.size,
+        inexact=not encoded and len(body) != request.body.size,
     )
 
 
@@ -118,9 +118,9 @@ def unnamed(record: Record, methods: frozenset[str]) -> list[str]:
     """The methods that keep a request from being sent: its own, or the one with which a POST overrides it."""
     if "*" in methods:
         return []
-    asked = record.request
-    target = f"{asked.path}?{asked.query}".encode()
-    found = methods_of(asked.method, tuple(_fields(asked.headers)), target)
+    request = record.request
+    target = f"{request.path}?{request.query}".encode()
+    found = methods_of(request.method, tuple(_fields(request.headers)), target)
     return [method for method in found if method not in methods]
 
 

@@ -53,7 +53,7 @@ _SEGMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)-\d+-\d+\.jsonl(?:\.zst|\
 class _Job:
     at: int
     record: Record
-    asked_text: bytes
+    request_text: bytes
     live_text: bytes
     request: ReplayRequest
 
@@ -256,13 +256,13 @@ class _Replay:
                 yield job
 
     def _job(self, line: Line, record: Record, at: int, put: frozenset[str]) -> _Job | None:
-        asked, live = raw_value_at(line.raw, ("request",)), raw_value_at(line.raw, ("live",))
-        assert asked is not None  # decode has read both
+        request, live = raw_value_at(line.raw, ("request",)), raw_value_at(line.raw, ("live",))
+        assert request is not None  # decode has read both
         assert live is not None
         plan = self._plan
         made = replay_request(
             record,
-            raw_value_at(asked, ("body",)),
+            raw_value_at(request, ("body",)),
             plan.name,
             put=put,
             query=plan.query,
@@ -277,7 +277,7 @@ class _Replay:
         self._counts.decoded += made.decoded
         self._counts.inexact += made.inexact
         self._counts.marked += b'"[redacted' in (raw_value_at(live, ("body",)) or b"")
-        return _Job(at, record, asked, live, made)
+        return _Job(at, record, request, live, made)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class _Replay:
             line, verdict = encode_again(
                 each.job.record,
                 each.leg,
-                request=each.job.asked_text,
+                request=each.job.request_text,
                 live=each.job.live_text,
                 shadow=self._plan.name,
                 record_id=uuid7(),
@@ -325,7 +325,7 @@ def _some(jobs: Iterator[_Job]) -> list[_Job]:
     size = 0
     for job in islice(jobs, _BATCH):
         taken.append(job)
-        size += len(job.asked_text) + len(job.live_text)
+        size += len(job.request_text) + len(job.live_text)
         if size > _BATCH_BYTES:
             break
     return taken

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shadowproxy.demo.client import ask_all
+from shadowproxy.demo.client import send_all
 from shadowproxy.demo.flights import flights
 from ship import pods
 from ship.engine import ROOT, Engine
@@ -134,7 +134,7 @@ def test_behind_the_api_the_pod_runs_to_a_report(engine: Engine, image: str, tmp
     """Callers ask the port that the Service leads to, and the model in the pod answers."""
 
     def ask() -> list[int | None]:
-        return [each.status for each in asyncio.run(ask_all(PROXY, flights(REQUESTS), lambda: None))]
+        return [each.status for each in asyncio.run(send_all(PROXY, flights(REQUESTS), lambda: None))]
 
     with (
         model(engine, image, "shadow", 9002),

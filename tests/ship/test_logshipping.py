@@ -16,7 +16,7 @@ from typing import Self
 
 import pytest
 
-from shadowproxy.demo.client import ask_all
+from shadowproxy.demo.client import send_all
 from shadowproxy.demo.flights import flights
 from ship.engine import ROOT, SHIP
 
@@ -129,7 +129,7 @@ def test_a_shipper_with_the_shipped_file_delivers_every_record_once(
                 words, env={**tools, "LD_LIBRARY_PATH": libraries}, stdout=said, stderr=said, stdin=subprocess.DEVNULL
             )
         try:
-            asyncio.run(ask_all(url, flights(REQUESTS), lambda: None))
+            asyncio.run(send_all(url, flights(REQUESTS), lambda: None))
             until = time.monotonic() + 30
             while collector.lines.total() < REQUESTS:
                 told = (tmp_path / "said.txt").read_text()

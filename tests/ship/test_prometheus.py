@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from shadowproxy.demo.client import ask_all
+from shadowproxy.demo.client import send_all
 from shadowproxy.demo.flights import flights
 from ship.engine import ROOT, Engine
 from ship.test_kubernetes import model
@@ -166,7 +166,7 @@ def wait_for(*alerts: tuple[str, str]) -> None:
     while not set(alerts) <= (found := firing()):
         assert time.monotonic() < until, f"{alerts} do not fire, {found} do"
         with suppress(httpx.HTTPError):  # the containers may still be starting, or have ended
-            asyncio.run(ask_all(PROXY, flights(200), lambda: None))
+            asyncio.run(send_all(PROXY, flights(200), lambda: None))
         time.sleep(0.1)
 
 

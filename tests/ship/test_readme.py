@@ -17,7 +17,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from shadowproxy.demo.client import ask_all
+from shadowproxy.demo.client import send_all
 from shadowproxy.demo.flights import flights
 from ship.engine import ROOT, SHIP, Engine
 from ship.test_kubernetes import model
@@ -114,7 +114,7 @@ def test_the_image_is_built_run_and_asked_for_its_report(engine: Engine) -> None
         stack.callback(engine.run, "volume", "rm", "shadow-log", check=False)
         serving = stack.enter_context(begun(written(SERVE), environment))
         wait_ready()
-        asyncio.run(ask_all("http://127.0.0.1:8080", flights(REQUESTS), lambda: None))
+        asyncio.run(send_all("http://127.0.0.1:8080", flights(REQUESTS), lambda: None))
         serving.send_signal(signal.SIGTERM)  # which the client passes on
         said, _ = serving.communicate(timeout=60)
         assert serving.returncode == 0

@@ -1,8 +1,7 @@
-"""How https endpoints are trusted, from the files that a configuration names.
+"""Reads the certificates and keys that a configuration names into one TLS context for each https endpoint.
 
-Live's must be there, a shadow's may come later. A file may also hang whoever reads it, as a pipe does or one on a lost
-mount. So each section's are read in a thread of their own, all at once, and nobody waits longer than for so many
-seconds.
+Live's files must exist, a shadow's may come later. Reading a file may also hang, as for a pipe or on a lost mount. So
+each section's files are read in a thread of their own, all at once, and with a time limit.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from shadowproxy.serve.sidecar.endpoints import tls_of
 
 WITHIN = 10.0
 SHADOW_WITHIN = 2.0
-"""Seconds that reading live's files may take, and a shadow's: callers wait for them when it starts."""
+"""Seconds that reading live's files may take, and a shadow's: callers wait for them during a start."""
 
 
 class ContextError(Exception):
@@ -27,14 +26,14 @@ class ContextError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """`given` has them by the section that they are for; `unusable` says, by name, why a shadow cannot be asked."""
+    """`given` has the contexts by section; `unusable` has, by name, the reason why a shadow cannot be used."""
 
     given: Mapping[str, ssl.SSLContext] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 def sections(config: Config) -> Iterator[tuple[str, Live | Shadow]]:
-    """What the configuration says of each endpoint, with where it says so."""
+    """The section of each endpoint, with its key: `live`, `shadows.NAME`."""
     if config.live.url is not None:
         yield "live", config.live
     for name, shadow in config.shadows.items():
@@ -42,18 +41,18 @@ def sections(config: Config) -> Iterator[tuple[str, Live | Shadow]]:
 
 
 def files(config: Config) -> list[Path]:
-    """The certificates and keys that it names."""
+    """The certificates and keys that the configuration names."""
     return [path for _, section in sections(config) for path in section.tls.files.values()]
 
 
 class Reader:
-    """Reads what the sections name. Owns its threads; one that hangs is left behind, and no second one joins it."""
+    """Reads the files of sections. Owns its threads; a hanging one is abandoned, and its files are not read twice."""
 
     def __init__(self) -> None:
         self._ended: dict[tuple[str, Tls], threading.Event] = {}
 
     async def read(self, config: Config, only: Collection[str] | None = None) -> Contexts:
-        """Raises ContextError. With `only`, nothing but the files of these shadows is read."""
+        """Raises ContextError for live's files. With `only`, reads the files of these shadows alone."""
         unusable = {name: each.reason for name, each in config.shadows.items() if isinstance(each, UnusableShadow)}
         wanted = {
             where: section
@@ -62,9 +61,9 @@ class Reader:
             and not isinstance(section, UnusableShadow)
             and (only is None or where.removeprefix("shadows.") in only)
         }
-        came = await asyncio.gather(*(self._one(where, section) for where, section in wanted.items()))
+        contexts = await asyncio.gather(*(self._one(where, section) for where, section in wanted.items()))
         given: dict[str, ssl.SSLContext] = {}
-        for where, each in zip(wanted, came, strict=True):
+        for where, each in zip(wanted, contexts, strict=True):
             if isinstance(each, ssl.SSLContext):
                 given[where] = each
             elif where == "live":
@@ -74,7 +73,7 @@ class Reader:
         return Contexts(given, unusable)
 
     async def _one(self, where: str, section: Live | Shadow) -> ssl.SSLContext | str:
-        """The context, or why there is none."""
+        """The context, or the reason why there is none."""
         tls, within = section.tls, WITHIN if isinstance(section, Live) else SHADOW_WITHIN
         too_long = f"{where}.tls: reading its files takes longer than {within:g} s"
         before = self._ended.get((where, tls))
@@ -100,7 +99,7 @@ class Reader:
 def _context(where: str, tls: Tls) -> ssl.SSLContext | str:
     for key, path in tls.files.items():
         try:
-            path.open("rb").close()  # what OpenSSL says of a file does not say of which
+            path.open("rb").close()  # OpenSSL's errors do not name the file
         except OSError as error:
             return f"{where}.tls.{key}: {path} cannot be read: {error.strerror}"
     try:

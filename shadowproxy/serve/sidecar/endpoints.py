@@ -1,4 +1,4 @@
-"""Endpoints as the configuration describes them: what `serve`, `check` and `replay` connect by is built here."""
+"""Builds endpoints from the configuration's sections, for `serve`, `check` and `replay`."""
 
 import ssl
 
@@ -10,7 +10,7 @@ PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chu
 
 
 def endpoint_of(section: Live | Shadow, tls: ssl.SSLContext | None) -> Endpoint:
-    """The endpoint of a section that has a `url`; `tls` is for one that is https."""
+    """The endpoint of a section with a `url`; `tls` is needed for https."""
     return Endpoint(
         section.url or "",
         tls=tls,
@@ -26,6 +26,6 @@ def endpoint_of(section: Live | Shadow, tls: ssl.SSLContext | None) -> Endpoint:
 
 
 def tls_of(tls: Tls) -> ssl.SSLContext:
-    """Reads its files. Raises OSError or ssl.SSLError where one cannot be used."""
+    """Reads the section's files. Raises OSError or ssl.SSLError for a file that cannot be used."""
     ca, cert, key = (None if path is None else str(path) for path in (tls.ca, tls.cert, tls.key))
     return tls_context(ca=ca, cert=cert, key=key, verify=tls.verify)

@@ -1,6 +1,6 @@
-"""What one configuration makes of the sidecar's rooms, and what of it outlives the next one.
+"""A generation: all that one configuration builds in the sidecar's rooms. The next one takes over what did not change.
 
-Requests under way end under the generation that they began with; its connections are closed when the last has.
+Requests under way end under the generation with which they began; its connections are closed after the last one.
 """
 
 import socket
@@ -36,19 +36,19 @@ Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str
 
 
 class GenerationError(Exception):
-    """What a configuration says cannot be put in force. One line."""
+    """The configuration cannot be put in force. One line."""
 
 
 def proxy_name(worker: int) -> str:
-    """Who writes the records: host and worker."""
+    """The name in the records of the proxy that writes them: host and worker."""
     return f"{socket.gethostname()}/{worker}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generation:
-    """One configuration, built. `endpoints` are what it asks, by the section of the configuration that says so.
+    """One configuration, built. `endpoints` are by section: `live`, `shadows.NAME`, and `control` for the control.
 
-    `unusable` says of shadows, by name, why they cannot be asked: what their sections name is not there yet.
+    `unusable` has, by name, the reason why a shadow cannot be used: something that its section names does not exist.
     """
 
     config: Config
@@ -71,12 +71,12 @@ def build(
     before: Generation | None = None,
     trace: Trace | None = None,
 ) -> Generation:
-    """Build what `config` says, and take over from the generation before what it says the same of. Opens nothing.
+    """Build `config`, and take over from the generation `before` all whose section is unchanged. Opens nothing.
 
-    An endpoint that `contexts` has nothing for goes on with what it had, where the same is said of it as before.
-    `writer` is who the records say wrote them; `counts`, by name, gets those of new shadows. `seen` is told of each
-    record's line and of its shadows' verdicts (None where nothing was compared), and `trace` of its exchange, verdicts
-    and where each leg goes: both in the journal's thread.
+    An unchanged endpoint for which `contexts` has nothing new keeps its context.
+    `writer` is the proxy's name in the records; `counts` gets an entry for each new shadow. `seen` is called with each
+    record's line and its shadows' verdicts (None if nothing was compared), `trace` with its exchange, verdicts and
+    each leg's destination: both in the journal's thread. `steering` sets the pauses and percents of new lanes.
     """
     endpoints = {
         where: _kept_endpoint(where, section, contexts, before) or endpoint_of(section, _trust(where, contexts))
@@ -100,26 +100,26 @@ def build(
             new.take_over(previous)
         return new
 
-    asked = tuple(
+    lanes_of_shadows = tuple(
         lane(replace(_shadow(name, each), unusable=contexts.unusable.get(name)), endpoints[f"shadows.{name}"])
         for name, each in config.shadows.items()
     )
     control = lane(_control(config), endpoints[CONTROL]) if config.control.percent else None
     destinations = {
-        each.shadow.name: Destination.of(each.endpoint.url, each.shadow.rewrite.apply_path) for each in asked
+        each.shadow.name: Destination.of(each.endpoint.url, each.shadow.rewrite.apply_path) for each in lanes_of_shadows
     }
     if config.live.url is not None:
         destinations[LIVE] = destinations[CONTROL] = Destination.of(config.live.url, lambda target: target)
     encode = _encoder(config, writer, counts, seen, trace, destinations)
     key = config.sampling.key
     plan = MirrorPlan(
-        lanes=asked,
+        lanes=lanes_of_shadows,
         control=control,
         append=lambda exchange: append(exchange, encode),
         position=sampling.sampler(key, config.sampling.salt),
         control_position=sampling.sampler(key, f"{CONTROL}/{config.sampling.salt}"),
         capture=config.limits.capture,
-        reads_bodies=key.startswith("json:") or any(each.shadow.match.reads_body for each in asked),
+        reads_bodies=key.startswith("json:") or any(each.shadow.match.reads_body for each in lanes_of_shadows),
         sampling_key=key,
     )
     service = Service(
@@ -158,7 +158,7 @@ def caller_limits(config: Config) -> Limits:
 
 
 def recording(config: Config) -> Policy:
-    """What of an exchange is told in the log."""
+    """How exchanges are recorded: bodies and redaction."""
     log = config.log
     redaction = Redaction(
         headers=frozenset(log.redact.headers),
@@ -194,7 +194,7 @@ def _encoder(
     def record_line(exchange: Exchange) -> bytes:
         verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
         line = encode(exchange, proxy=writer, policy=policy, judge=judging, on_verdict=verdicts.__setitem__)
-        seen(line, verdicts)  # first: whoever sees that it was counted can look at it
+        seen(line, verdicts)  # before counting: a record that is counted can already be read
         for name, verdict in verdicts.items():
             if verdict is not None:
                 counts[name].verdicts[verdict] += 1
@@ -207,14 +207,14 @@ def _encoder(
 
 def _trust(where: str, contexts: Contexts) -> ssl.SSLContext | None:
     if where.removeprefix("shadows.") in contexts.unusable:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it is asked nothing, and this trusts nobody
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it gets no requests; this context trusts no certificate
     return contexts.given.get(where)
 
 
 def _kept_endpoint(
     where: str, section: Live | Shadow, contexts: Contexts, before: Generation | None
 ) -> Endpoint | None:
-    """The endpoint that there was, where the same is said of it. Certificates' files may have changed meanwhile."""
+    """The endpoint of before, if its section is unchanged and no new certificates were read for it."""
     if before is None or dict(sections(before.config)).get(where) != section:
         return None
     if where in contexts.given and (section.tls.files or where.removeprefix("shadows.") in before.unusable):
@@ -253,7 +253,7 @@ def _shadow(name: str, shadow: Shadow) -> ShadowSettings:
 
 
 def _control(config: Config) -> ShadowSettings:
-    """Live asked again, as a shadow with the defaults of one and live's own credentials."""
+    """Live as a second endpoint: a shadow with default settings, which gets the callers' credentials."""
     as_shadow = Shadow(
         url=config.live.url or "",
         percent=config.control.percent,

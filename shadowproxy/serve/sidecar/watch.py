@@ -1,4 +1,4 @@
-"""Sees that files have changed, by what they hold: a mounted ConfigMap changes by its directory's symbolic link."""
+"""Watches files for changed contents: a mounted ConfigMap changes only its directory's symbolic link."""
 
 import hashlib
 import stat
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Self, TypeAlias
 
 EVERY = 1.0
-"""Seconds between looks. Polled, as no notification crosses every kind of mount."""
+"""Seconds between looks. It polls, since notifications do not work on every kind of mount."""
 
 Held: TypeAlias = dict[Path, bytes | None]
 
 
 class Watch:
-    """Calls `changed`, from a thread of its own, when what some of `files()` hold is not what it was.
+    """Calls `changed`, from a thread of its own, when the contents of some of `files()` have changed.
 
-    It is called once they have held the same for two looks: an editor may be halfway. Owns its thread, between `start`
-    and `stop`; a thread that hangs in a file system's hands is left behind.
+    It calls once the contents are the same in two looks: an editor may be halfway through. Owns its thread while the
+    `with` block runs; a thread that hangs in the file system is abandoned.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Watch:
         self._thread = threading.Thread(target=self._look, name="shadowproxy-watch", daemon=True)
 
     def __enter__(self) -> Self:
-        self._told = self._now({})
+        self._settled = self._now({})
         self._thread.start()
         return self
 
@@ -39,13 +39,13 @@ class Watch:
         self._thread.join(self._every)
 
     def _look(self) -> None:
-        seen = self._told
+        seen = self._settled
         while not self._ended.wait(self._every):
             now = self._now(seen)
-            if now == seen and any(now[path] != self._told.get(path, now[path]) for path in now):
+            if now == seen and any(now[path] != self._settled.get(path, now[path]) for path in now):
                 self._changed()
             if now == seen:
-                self._told = now  # with files that are looked at for the first time: those have not changed
+                self._settled = now  # includes new files, which count as unchanged
             seen = now
 
     def _now(self, before: Held) -> Held:
@@ -53,16 +53,16 @@ class Watch:
         for path in self._files():
             try:
                 now[path] = _held(path)
-            except OSError:  # too many open files say nothing of this one
+            except OSError:  # with too many open files, its contents are unknown
                 if path in before:
                     now[path] = before[path]
         return now
 
 
 def _held(path: Path) -> bytes | None:
-    """What stands for a file's contents; None where there is none, for instance between a removal and a renaming.
+    """A hash of the file's contents; None if it does not exist, for instance between a removal and a renaming.
 
-    Raises OSError where that cannot be seen. Reading a pipe would be waiting for who writes into it.
+    Raises OSError if it cannot be read, and for a pipe, where reading would wait for a writer.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
