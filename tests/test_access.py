@@ -98,7 +98,7 @@ def test_a_host_is_an_address_or_a_name_of_ones_own(host: bytes, known: bool) ->
         ("ops.internal", False),
     ],
 )
-def test_only_where_nobody_from_elsewhere_gets_to_is_loopback(host: str | None, loopback: bool) -> None:
+def test_loopback_is_only_what_other_hosts_cannot_reach(host: str | None, loopback: bool) -> None:
     error = Access(host).error(Kind.PRIVATE, HERE)
     assert (error is None) == loopback
 

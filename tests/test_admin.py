@@ -42,7 +42,7 @@ async def test_the_callers_port_has_none_of_its_paths(proxy: StartProxy) -> None
             assert reply.body == b"live's own"
 
 
-async def test_a_shadows_lane_is_told_as_it_stands(proxy: StartProxy) -> None:
+async def test_shadows_shows_the_state_of_a_lane(proxy: StartProxy) -> None:
     async with proxy(shadows={"a": always(answer(b"{}"))}, **ADMIN) as running, client(running) as admin:
         await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         told = (await admin.get("/shadows")).json()

@@ -31,7 +31,7 @@ def from_here(running: Proxy) -> httpx.AsyncClient:
     return httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{running.sidecar.admin_address[1]}")
 
 
-async def test_beyond_loopback_and_without_a_token_only_counts_are_told(proxy: StartProxy) -> None:
+async def test_beyond_loopback_and_without_a_token_only_counts_are_shown(proxy: StartProxy) -> None:
     async with proxy(shadows=SHADOWS, **BEYOND) as running, from_here(running) as admin:
         for path in (*OPEN, "/shadows"):
             assert (await admin.get(path)).status_code == 200, path
@@ -41,7 +41,7 @@ async def test_beyond_loopback_and_without_a_token_only_counts_are_told(proxy: S
         assert (await admin.get("/shadows")).json()["paused"] is False
 
 
-async def test_beyond_loopback_the_token_opens_what_is_private_and_lets_it_be_changed(proxy: StartProxy) -> None:
+async def test_beyond_loopback_the_token_opens_private_paths_and_changes(proxy: StartProxy) -> None:
     async with proxy(shadows=SHADOWS, admin_token=TOKEN, **BEYOND) as running, from_here(running) as admin:
         for path in (*PRIVATE, "/events"):
             refused = await admin.get(path)
@@ -67,7 +67,7 @@ async def test_the_token_is_in_no_answer_and_no_log_line(proxy: StartProxy, capl
     assert TOKEN not in caplog.text
 
 
-async def test_a_wrong_token_is_told_to_the_operator_with_who_sent_it_and_not_each_time(
+async def test_a_wrong_token_is_logged_with_its_sender_and_not_each_time(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with proxy(shadows=SHADOWS, admin_token=TOKEN, **ADMIN) as running, client(running) as admin:
@@ -117,7 +117,7 @@ async def test_a_unix_socket_is_as_good_as_loopback_and_may_be_called_anything(
         assert running.sidecar.mirror.paused
 
 
-async def test_a_wrong_token_by_a_unix_socket_is_refused_and_told_too(
+async def test_a_wrong_token_on_a_unix_socket_is_rejected_and_logged_too(
     proxy: StartProxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "admin.sock"

@@ -48,7 +48,7 @@ async def test_the_kill_switch_pauses_all_and_a_shadow_paused_by_itself_stays_so
         assert await outcomes(running) == [{"a": "paused", "b": "paused"}, {"a": "paused", "b": "ok"}]
 
 
-async def test_what_waits_for_a_paused_shadow_is_settled_and_live_notices_nothing(proxy: StartProxy) -> None:
+async def test_requests_that_wait_for_a_paused_shadow_are_settled_and_live_is_not_affected(proxy: StartProxy) -> None:
     gate = asyncio.Event()
 
     async def slow(peer: Peer) -> None:
@@ -124,7 +124,7 @@ async def test_the_control_arm_can_be_paused_too(proxy: StartProxy) -> None:
         assert only.control.outcome == "paused"
 
 
-async def test_changes_are_told_in_the_operators_log(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
+async def test_changes_are_logged(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
         with caplog.at_level("INFO"):
             await admin.post("/shadows/a/pause", headers=MARK)
@@ -207,7 +207,7 @@ async def test_a_record_that_is_not_kept_is_not_found(proxy: StartProxy) -> None
 # --- what does not fit -----------------------------------------------------------------------------------------------
 
 
-async def test_a_path_or_method_that_there_is_not_is_told_in_json(proxy: StartProxy) -> None:
+async def test_an_unknown_path_or_method_is_rejected_in_json(proxy: StartProxy) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
         missing = await admin.get("/shadows/")
         assert (missing.status_code, missing.json()["error"]["reason"]) == (404, "not_found")
@@ -236,7 +236,7 @@ async def test_a_body_is_bounded_in_length_and_in_time(proxy: StartProxy, monkey
         writer.close()
 
 
-async def test_what_is_no_http_is_refused_as_on_the_callers_port(proxy: StartProxy) -> None:
+async def test_malformed_requests_are_rejected_as_on_the_callers_port(proxy: StartProxy) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running:
         host, port = running.sidecar.admin_address or ("", 0)
         for nonsense in (
@@ -253,9 +253,7 @@ async def test_what_is_no_http_is_refused_as_on_the_callers_port(proxy: StartPro
                 assert told.keys() == {"reason", "detail"}  # the form of every other refusal here
 
 
-async def test_who_connects_and_asks_nothing_shuts_nobody_out(
-    proxy: StartProxy, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_idle_connections_do_not_keep_others_out(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, AsyncExitStack() as held:
         host, port = running.sidecar.admin_address or ("", 0)
         first, *_ = [await held.enter_async_context(await Caller.to((host, port))) for _ in range(70)]
@@ -264,7 +262,7 @@ async def test_who_connects_and_asks_nothing_shuts_nobody_out(
         async with asyncio.timeout(5):
             while first.ended == "no":  # noqa: ASYNC110  # a Peer tells nobody of its end
                 await asyncio.sleep(0)
-        full = [line for line in caplog.messages if line.startswith("the admin server has 64 connections open")]
+        full = [line for line in caplog.messages if line.startswith("closed an idle connection to the admin server")]
         assert len(full) == 3  # the 1st, 2nd and 4th of seven
 
 
@@ -293,7 +291,7 @@ async def test_every_answer_has_the_headers_that_keep_a_browser_strict(proxy: St
             assert "server" not in fields
 
 
-async def test_a_defect_is_told_as_one_and_without_its_details(
+async def test_a_defect_is_answered_as_one_without_its_details(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> object:
@@ -311,7 +309,7 @@ async def test_a_defect_is_told_as_one_and_without_its_details(
 # --- the configuration -----------------------------------------------------------------------------------------------
 
 
-async def test_the_configuration_in_force_is_told_without_its_secrets(proxy: StartProxy) -> None:
+async def test_config_shows_the_configuration_in_force_without_its_secrets(proxy: StartProxy) -> None:
     options = {"headers": {"set": {"Authorization": "Bearer secret"}}}
     async with (
         proxy(live_options=options, shadows={"a": ONE}, drain="7s", **ADMIN) as running,
@@ -346,7 +344,7 @@ async def test_events_come_as_server_sent_events_and_end_when_it_stops(proxy: St
         assert all(line.startswith(("event: overview", "data: {")) or not line for line in rest)
 
 
-async def test_listeners_go_on_being_told_while_it_drains(proxy: StartProxy) -> None:
+async def test_listeners_get_events_while_it_drains(proxy: StartProxy) -> None:
     gate = asyncio.Event()
 
     async def slow(peer: Peer) -> None:
@@ -388,7 +386,7 @@ async def test_more_listeners_than_there_may_be_are_refused_and_leaving_makes_ro
 
 
 @pytest.mark.timing
-async def test_a_listener_that_takes_nothing_holds_nobody_up(proxy: StartProxy) -> None:
+async def test_a_listener_that_takes_nothing_delays_no_other(proxy: StartProxy) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
         host, port = running.sidecar.admin_address or ("", 0)
         _, deaf = await asyncio.open_connection(host, port, limit=1)

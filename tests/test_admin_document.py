@@ -35,13 +35,13 @@ def test_the_document_is_openapi() -> None:
     validate(DOCUMENT)
 
 
-def test_the_guide_and_the_document_tell_of_the_same_paths() -> None:
+def test_the_guide_and_the_document_have_the_same_paths() -> None:
     assert {(method, path) for method, path, _ in ROW.findall(GUIDE)} == {
         (method, path) for method, path, _ in operations()
     }
 
 
-async def test_every_path_that_is_told_of_is_there_and_asks_for_what_the_guide_says(proxy: StartProxy) -> None:
+async def test_every_path_of_the_guide_exists_and_is_guarded_as_the_guide_says(proxy: StartProxy) -> None:
     """By which field is missing: so each row's second column is seen to hold."""
     async with (
         proxy(shadows={"a": always(answer(b"{}"))}, admin_token="0123456789abcdef", **ADMIN) as running,
@@ -62,7 +62,7 @@ async def test_every_path_that_is_told_of_is_there_and_asks_for_what_the_guide_s
             }[who.strip()], path
 
 
-def test_the_guide_tells_every_reason_for_a_refusal() -> None:
+def test_the_guide_lists_the_reason_of_every_error() -> None:
     room = Path(openapi.__file__).parent
     source = (room / "app.py").read_text() + (room / "access.py").read_text()
     refusals = set(re.findall(r'(?:AdminError|Rejected)\(\s*(\d{3}),\s*"(\w+)"', source))
@@ -77,7 +77,7 @@ def schema(path: str, method: str = "get") -> Draft202012Validator:
     return Draft202012Validator({**content["schema"], "components": DOCUMENT["components"]})
 
 
-async def test_the_answers_have_the_form_that_is_told(proxy: StartProxy) -> None:
+async def test_the_responses_have_the_form_that_the_document_gives(proxy: StartProxy) -> None:
     live, shadow = answer(b'{"p": 1}', JSON), answer(b'{"p": 2}', JSON)
     options = {"budget": {"requests": 100, "duration": "1h"}}
     async with (

@@ -51,7 +51,7 @@ def test_nothing_is_left_to_a_worker_that_is_gone() -> None:
         assert not one.is_ahead(0)
 
 
-def test_another_board_on_the_same_memory_sees_what_was_noted() -> None:
+def test_another_board_on_the_same_memory_sees_the_same_counts() -> None:
     memory = shared_memory(3)
     one, other = Board(memory, 3), Board(memory, 3)
     os.close(memory)
@@ -128,7 +128,7 @@ async def test_a_burst_of_connections_is_shared_out_evenly() -> None:
         assert await listening.wait_open(16) == [8, 8]
 
 
-async def test_a_worker_that_has_fewer_gets_what_comes() -> None:
+async def test_a_worker_that_has_fewer_connections_gets_the_new_ones() -> None:
     async with Listening(2) as listening:
         listening.board.note_gone(1)
         listening.acceptors[0].start()
@@ -139,14 +139,14 @@ async def test_a_worker_that_has_fewer_gets_what_comes() -> None:
         assert await listening.wait_open(12) == [6, 6]
 
 
-async def test_what_is_left_to_a_worker_that_hangs_is_taken_all_the_same() -> None:
+async def test_connections_left_to_a_worker_that_hangs_are_accepted_by_another() -> None:
     async with Listening(2) as listening:
         listening.acceptors[0].start()  # the other has none, and never accepts any
         listening.connect(5)
         assert await listening.wait_open(5) == [5, 0]
 
 
-async def test_closing_takes_what_waits_and_nobody_can_connect_then() -> None:
+async def test_closing_accepts_the_waiting_connections_and_no_more() -> None:
     async with Listening(1) as listening:
         listening.connect(3)
         await listening.acceptors[0].close()
@@ -156,7 +156,7 @@ async def test_closing_takes_what_waits_and_nobody_can_connect_then() -> None:
             listening.connect(1)
 
 
-async def test_where_the_system_refuses_it_is_told_and_tried_again(
+async def test_a_connection_that_the_system_does_not_accept_is_logged_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(balance, "RETRY", 0.01)

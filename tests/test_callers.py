@@ -65,7 +65,7 @@ async def test_an_early_answer_that_ends_with_its_connection_is_reset_when_the_u
         assert caller.ended == "reset"
 
 
-def test_an_answer_begun_as_its_caller_leaves_is_nobodys_defect() -> None:
+def test_a_response_that_begins_as_its_caller_leaves_logs_no_defect() -> None:
     """On uvloop, which refuses to write to what is closed."""
     said: list[dict[str, object]] = []
     begun = asyncio.Event()
@@ -100,7 +100,7 @@ def test_an_answer_begun_as_its_caller_leaves_is_nobodys_defect() -> None:
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_a_last_answer_that_nobody_takes_is_given_up_and_one_that_is_taken_slowly_comes_whole(
+def test_a_last_response_is_cut_off_if_the_caller_takes_nothing_and_complete_if_it_is_slow(
     loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     """Closed politely, a connection stays until all of it is sent: for ever, where the caller only keeps it open."""
@@ -158,7 +158,7 @@ CHUNKED = b"POST /predict HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
 FLOOD = chunk_of(b"x") * MANY
 
 
-async def test_a_flood_of_tiny_chunks_leaves_other_callers_their_turn_and_arrives_whole(proxy: StartProxy) -> None:
+async def test_a_flood_of_tiny_chunks_leaves_other_callers_their_turn_and_arrives_complete(proxy: StartProxy) -> None:
     """They come 256 KiB at a read, which took 30 ms of the loop. A turn of it is one of this loop's here."""
     async with proxy() as running, await running.caller() as caller:
         loop = asyncio.get_running_loop()
@@ -186,7 +186,7 @@ async def test_a_flood_of_tiny_chunks_that_turns_bad_is_refused_in_order(proxy: 
         assert running.live.requests == []
 
 
-async def test_a_flood_of_tiny_chunks_after_the_answer_is_let_by_and_the_connection_stays_in_step(
+async def test_a_flood_of_tiny_chunks_after_the_response_is_dropped_and_the_connection_stays_in_step(
     proxy: StartProxy,
 ) -> None:
     refused = CHUNKED.replace(b"Host:", b"Upgrade: websocket\r\nHost:")
@@ -234,7 +234,7 @@ async def test_tiny_chunks_that_wait_for_live_take_little_more_memory_than_their
         assert len(pieces._pieces or ()) <= 2
 
 
-async def test_who_comes_while_no_descriptor_is_left_waits_and_is_answered(
+async def test_a_caller_that_connects_while_no_descriptor_is_left_is_answered_later(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("shadowproxy.serve.callers.balance.RETRY", 0.01)

@@ -57,7 +57,7 @@ def census(count: int = 1, *shadows: ShadowCensus) -> Census:
     )
 
 
-def test_one_worker_is_told_as_it_is() -> None:
+def test_the_census_of_one_worker_is_unchanged() -> None:
     assert merge([census(3)]) == census(3)
 
 
@@ -73,7 +73,7 @@ def test_counts_and_sizes_are_added_up() -> None:
     assert (both.memory_held, both.memory_limit) == (5, 5)
 
 
-def test_of_what_cannot_be_added_up_the_worst_is_told() -> None:
+def test_states_that_cannot_be_added_up_are_the_worst_of_all_workers() -> None:
     lame = census(7, shadow(breaker="open"))
     both = merge([census(1, shadow(breaker="probing")), lame, census(1)])
     assert both.shadows[0].breaker == "open"
@@ -92,7 +92,7 @@ def test_of_a_worker_that_has_ended_its_counts_stay_and_nothing_else() -> None:
     assert (both.journal.queued, both.journal.queued_bytes) == (2, 2)
 
 
-def test_a_shadow_that_is_no_more_is_told_only_while_no_worker_runs() -> None:
+def test_a_removed_shadow_is_counted_only_while_no_worker_runs() -> None:
     gone = census(3, shadow("gone", 3))
     assert [each.name for each in merge([census()], [gone]).shadows] == ["a"]
     assert [each.name for each in merge([], [gone, census()]).shadows] == ["gone", "a"]
@@ -106,7 +106,7 @@ def test_those_that_ended_can_be_put_together_beforehand() -> None:
     assert not folded.accepts
 
 
-def test_what_was_under_way_when_a_worker_was_last_told_of_has_ended_with_it() -> None:
+def test_requests_under_way_in_a_workers_last_census_have_ended_with_it() -> None:
     torn = replace(
         census(0, replace(shadow(), chosen=30, outcomes={Outcome.OK: 6, Outcome.SHUTDOWN: 1})),
         outcomes={Outcome.OK: 20, Outcome.CALLER_LEFT: 2},

@@ -35,7 +35,7 @@ async def scrape(running: Proxy, written: int) -> str:
         return text
 
 
-async def test_the_document_tells_of_every_metric_and_of_no_other(proxy: StartProxy) -> None:
+async def test_the_document_lists_every_metric_and_no_other(proxy: StartProxy) -> None:
     async with proxy(shadows={"a": always(answer(b"{}"))}, admin="127.0.0.1:0") as running:
         await running.ask(GET)
         text = await scrape(running, written=1)

@@ -60,7 +60,7 @@ def test_latency_of_mirrored_requests_stands_beside_that_of_the_others() -> None
     assert 250 < latency["not_mirrored"]["p99_ms"] < 500
 
 
-def test_the_control_is_told_apart_from_the_shadows() -> None:
+def test_the_control_is_not_among_the_shadows() -> None:
     after = census(shadow("a"), shadow("control"))
     whole = told(after, after)
     assert [each["name"] for each in whole["shadows"]] == ["a"]
@@ -76,12 +76,14 @@ def test_the_control_is_told_apart_from_the_shadows() -> None:
         (10, 7.25, {"requests": {"used": 3, "allowed": 10}, "seconds_left": 7.2}),
     ],
 )
-def test_a_budget_says_what_is_used_and_what_is_left(requests: int | None, left: float | None, told_of: object) -> None:
+def test_a_budget_shows_the_used_requests_and_the_time_left(
+    requests: int | None, left: float | None, told_of: object
+) -> None:
     standing = replace(shadow(asked=[0.1] * 3), budget_requests=requests, budget_left=left)
     assert overview.budget(standing) == told_of
 
 
-def test_a_reload_that_failed_is_told_with_its_reason() -> None:
+def test_a_failed_reload_is_shown_with_its_reason() -> None:
     failed = replace(census(), config=replace(census().config, error="config.yaml:3: live.url: must begin with http"))
     config = told(census(), failed)["config"]
     assert (config["reload_ok"], config["reload_error"]) == (False, "config.yaml:3: live.url: must begin with http")
@@ -109,7 +111,7 @@ async def running(told_of: Census | None = None) -> AsyncIterator[Overview]:
 
 
 @pytest.mark.timing
-async def test_a_listener_is_told_at_once_and_then_again_and_again() -> None:
+async def test_a_listener_gets_an_event_at_once_and_then_one_after_the_other() -> None:
     async with running() as one:
         with one.listener() as events:
             began = asyncio.get_running_loop().time()
@@ -144,7 +146,7 @@ async def test_a_listener_that_leaves_does_not_disturb_the_others() -> None:
                 assert await anext(second)
 
 
-async def test_more_than_so_many_may_not_listen_and_one_who_left_makes_room() -> None:
+async def test_the_number_of_listeners_is_bounded_and_one_that_leaves_makes_room() -> None:
     async with running() as one:
         with ExitStack() as listening:
             for _ in range(MAX_LISTENERS - 1):
@@ -170,7 +172,7 @@ async def test_stopping_ends_every_listener_at_once() -> None:
                 assert [event async for event in late] == []
 
 
-async def test_without_listeners_a_second_costs_a_sample_and_no_telling(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_listeners_a_second_costs_only_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     told_of: list[object] = []
     monkeypatch.setattr(overview, "overview", lambda *given, **_: told_of.append(given))
     sampled = asyncio.Event()
@@ -191,7 +193,9 @@ async def test_without_listeners_a_second_costs_a_sample_and_no_telling(monkeypa
     assert told_of == []
 
 
-async def test_a_defect_in_telling_stops_neither_the_timer_nor_the_program(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_in_the_overview_stops_neither_the_timer_nor_the_program(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     again = asyncio.Event()
     calls = 0
 

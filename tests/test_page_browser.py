@@ -97,7 +97,7 @@ async def test_the_figures_move_under_traffic(proxy: StartProxy, browser: Browse
         assert browser.complaints == []
 
 
-async def test_what_is_shown_stays_in_its_place(proxy: StartProxy, browser: Browser) -> None:
+async def test_the_content_does_not_move(proxy: StartProxy, browser: Browser) -> None:
     """The browser's own measure of what jumped (Layout Instability API); below 0.1 is good by its makers' word."""
     async with proxy(LIVE, {"other": OTHER}, **ADMIN) as running:
         await opened(browser, running)
@@ -248,7 +248,7 @@ async def test_without_a_shadow_it_says_how_to_add_one(proxy: StartProxy, browse
         assert await browser.evaluate(shows("challenger: {url: http://model-v2:8000}"))
 
 
-async def test_a_lost_connection_is_said_and_found_again(tmp_path: Path, browser: Browser) -> None:
+async def test_a_lost_connection_is_shown_and_made_again(tmp_path: Path, browser: Browser) -> None:
     start, unused_port = starter(tmp_path), free_port()
     async with start(LIVE, {"a": SAME}, admin=f"127.0.0.1:{unused_port}") as running:
         await opened(browser, running)
@@ -281,7 +281,7 @@ async def test_the_token_is_asked_for_and_stays_in_the_tab(proxy: StartProxy, br
 
 
 @pytest.mark.timing
-async def test_whoever_has_no_token_is_told_once(proxy: StartProxy, browser: Browser) -> None:
+async def test_an_operator_without_a_token_is_asked_once(proxy: StartProxy, browser: Browser) -> None:
     async with proxy(LIVE, {"a": SAME}, admin_token="the-right-one-of-them", **ADMIN) as running:
         await browser.open(root(running))
         await browser.wait("document.querySelector('#ask')?.open")
@@ -343,7 +343,7 @@ async def test_every_control_has_a_name_of_its_own(proxy: StartProxy, browser: B
 
 
 @pytest.mark.timing
-async def test_a_tab_that_nobody_looks_at_asks_for_nothing(proxy: StartProxy, browser: Browser) -> None:
+async def test_a_hidden_tab_requests_nothing(proxy: StartProxy, browser: Browser) -> None:
     async with proxy(LIVE, {"a": SAME}, **ADMIN) as running:
         await opened(browser, running)
         this = await browser.look_elsewhere()

@@ -100,7 +100,7 @@ def test_a_record_is_found_by_its_id() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["", "%", '","record":"', IDS[0].upper().replace("0", "F"), IDS[9][:-1]])
-def test_what_is_no_record_id_finds_nothing(wanted: str) -> None:
+def test_an_invalid_record_id_finds_nothing(wanted: str) -> None:
     recent = Recent()
     recent.add(line("x", IDS[9]), {})
     assert recent.find(wanted) is None

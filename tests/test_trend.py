@@ -70,7 +70,7 @@ def census(*shadows: ShadowCensus, ended: int = 0, mirrored: Durations = NOBODY,
     )
 
 
-def test_what_was_counted_before_the_first_sample_did_not_happen_lately() -> None:
+def test_counts_from_before_the_first_sample_are_left_out() -> None:
     trend = Trend()
     trend.add(census(shadow(asked=[0.1] * 50, match=50)), 100.0, 0.0)
     span = trend.over(WINDOW, "a")
@@ -97,7 +97,7 @@ def test_only_the_last_seconds_asked_for_count() -> None:
     assert trend.over(20.0, "a").rate == 50.0
 
 
-def test_what_is_older_than_the_window_is_forgotten() -> None:
+def test_samples_older_than_the_window_are_dropped() -> None:
     trend = Trend()
     for second in range(1000):
         trend.add(census(ended=second), float(second), 0.0)
@@ -150,7 +150,7 @@ def test_a_curve_has_a_point_for_each_five_seconds_whose_timer_may_be_a_little_l
         assert 2.5 < median < slow <= 5
 
 
-def test_a_curve_tells_nothing_of_seconds_in_which_nothing_happened() -> None:
+def test_a_curve_has_no_figures_for_seconds_without_requests() -> None:
     trend = Trend()
     for second in range(6):
         trend.add(census(shadow()), float(second), 0.0)
@@ -193,7 +193,7 @@ def test_a_quantile_is_in_the_bucket_of_the_true_one(seconds: list[float], perce
     assert (0.0, *BOUNDS)[place] <= estimate <= BOUNDS[place] * (1 + 1e-9)
 
 
-def test_five_minutes_of_a_shadow_are_as_small_as_is_told() -> None:
+def test_five_minutes_of_a_shadow_take_less_than_200_kb() -> None:
     trend, told = Trend(), census(shadow(asked=[0.1]))
     trend.add(told, 0.0, 0.0)
     tracemalloc.start()

@@ -24,7 +24,7 @@ async def serve_admin(
 ) -> None:
     """Answer operators until `stack` closes, from `operated` and the configuration in force.
 
-    Whoever bound `bound` releases it; `proxy` is the name that heads the overview.
+    The socket `bound` is closed elsewhere; `proxy` is the name that the overview shows.
     """
     # Imported here, for preload.py: without an admin server they would be a third of the time that a start takes.
     from shadowproxy.serve.admin import app, page

@@ -33,9 +33,9 @@ _log = logging.getLogger(__name__)
 
 
 class Board:
-    """How many connections each worker has, in memory that all share who have `descriptor`. Owns its mapping.
+    """How many connections each worker has, in memory shared through `descriptor`. Owns its mapping.
 
-    A descriptor of -1 shares it with nobody. The count of a worker that accepts none is so high that no other worker
+    A descriptor of -1 is for one process alone. The count of a worker that accepts none is so high that no other worker
     leaves connections to it.
     """
 
@@ -91,9 +91,9 @@ def shared_memory(workers: int) -> int:
 class Acceptor:
     """Accepts a worker's part of the connections, from `start` to `close`. Owns the listening socket, and its tasks.
 
-    It accepts them itself: while no descriptor is left for one more, libuv would accept and close what comes, and a
-    caller that is left in the kernel's queue is answered later. `protocol` makes what answers on one connection,
-    `count_open` says how many are open.
+    It accepts them itself: while no file descriptor is free, libuv would accept and close a new connection; one that
+    stays in the kernel's queue is answered later. `protocol` makes the protocol of a connection, `count_open` counts
+    the open ones.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ class Call:
         self.started = False
         self.answered = False
         self.keep_alive = False
-        self.framing: framing.Framing = 0  # of the answer
+        self.framing: framing.Framing = 0  # of the response
         self._left = 0
         self._head_out = b""
         self._waiter: asyncio.Future[None] | None = None
@@ -95,16 +95,16 @@ class Call:
         return self.reader.done and not self.pieces.size and not self.answered
 
     def take_nowait(self) -> bytes:
-        """What has come of the body and was not taken yet; empty if that is nothing."""
+        """The bytes of the body that have come and were not taken yet; may be empty."""
         body = self.pieces.take()
         if self._link.full:
             self._link.read_on(not self.reader.done)
         return body
 
     async def read(self) -> bytes:
-        """What comes next of the body; empty at its end.
+        """The next bytes of the body; empty at its end.
 
-        Raises FramingError when what came is no body, or did not come in time.
+        Raises FramingError when the body is malformed or late.
         """
         while not self.pieces.size and not (self.reader.done and not self.answered):
             if self.error is not None:

@@ -2,19 +2,19 @@
 
 The rules:
 
-1. One request at a time. The next one's bytes stay unread in the buffer until the response before it is out, so
-   responses come in order and what is wrong with the second request cannot answer for the first.
+1. One request at a time. The next one's bytes stay unread in the buffer until the response before it is out. So
+   responses come in order, and an error in the second request is never sent as the response to the first.
 2. A request is parsed by framing.py and nothing else. What it rejects is answered once, and the connection ends.
 3. Every wait for the caller has a deadline: for a head, for a body, for room to write to, and for the next request.
 4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `wait_writable` waits while as much is
-   unwritten. No more than `PARTS` of chunks are read in one turn of the loop: a flood of tiny ones leaves the other
-   callers theirs.
-5. A caller who leaves before the response is complete ends the application's task at once, by cancelling it.
-6. A response that cannot be completed is broken off: never a last chunk, never filled up. Where only the end of the
-   connection would say that it is complete, it is reset.
+   unwritten. No more than `PARTS` of chunks are read in one turn of the loop, so that a flood of tiny chunks does not
+   take the turns of other callers.
+5. When a caller leaves before the response is complete, the application's task is cancelled at once.
+6. A response that cannot be completed is broken off: it gets no last chunk and no filling. Where only the end of the
+   connection would mark the response as complete, the connection is reset.
 7. A connection that ends with unread bytes is closed for writing first and read on until nothing came for `LINGER`
    seconds, and for `LINGER_MOST` at most: closed at once, it would be reset, and a reset can overtake the response (RFC
-   9112 section 9.6). A caller who sends for longer than that does not read before it is done.
+   9112 section 9.6). A caller that sends for longer than that reads nothing until it has sent all.
 
 link.py has the states of a connection and which may follow which. server.py accepts the connections; when it stops it
 calls `shutdown` on each of them, and waits until they and their tasks are gone.
@@ -34,9 +34,9 @@ from shadowproxy.serve.http1.framing import FramingError, Length
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 PARTS = 600  # of chunks, read in one turn: half a millisecond
-PARTING = 0.25  # on shutdown, how long an idle connection may still bring a request that was already on its way
+PARTING = 0.25  # on shutdown, how long an idle connection stays open for a request that is already on its way
 LINGER = 2.0
-LINGER_MOST = 30.0  # what an early response leaves of an upload of some MB, by a slow line
+LINGER_MOST = 30.0  # long enough for the rest of an upload of some MB on a slow line, after an early response
 
 _IDLE: Final = State.IDLE
 _HEAD: Final = State.HEAD
@@ -55,7 +55,7 @@ class Application(Protocol):
     """What answers callers."""
 
     async def answer(self, call: Call) -> None:
-        """Raises what reading the call's body raises, and BrokenOff. Cancelled with CALLER_LEFT when the caller has."""
+        """May raise what `call.read` raises, or BrokenOff. Cancelled with CALLER_LEFT when the caller leaves."""
 
 
 class CallerConnection(asyncio.Protocol):
@@ -112,15 +112,15 @@ class CallerConnection(asyncio.Protocol):
             self._make_room(limits.connections)
 
     def _make_room(self, most: int) -> None:
-        # The oldest and not the newest: probes must be answered, however many have connected and say nothing.
+        # The oldest, not the newest: probes must be answered, however many connections are idle.
         idle = [each for each in self._connections if each._call is None and each is not self]
         leaving = min(idle, key=lambda each: each.since, default=self)
         self._connections.discard(leaving)  # at once: many can come before the loop has closed it
         leaving.abort()
         if count := self.link.repeats.worth_logging("full"):
             extra = {"event": "admin_full", "most": most, "count": count}
-            words = "the admin server has %d connections open, and closed one for the next%s"
-            _log.warning(words, most, times_text(count), extra=extra)
+            words = "closed an idle connection to the admin server%s: more than %d were open"
+            _log.warning(words, times_text(count), most, extra=extra)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.link.move(_CLOSED)
@@ -131,7 +131,7 @@ class CallerConnection(asyncio.Protocol):
             self._call.task.cancel(CALLER_LEFT)
 
     def shutdown(self) -> None:
-        """Answer what was accepted, saying that the connection ends; an idle one ends after `PARTING`."""
+        """Answer the request under way as the last one; an idle connection ends after `PARTING`."""
         self.link.stopping = True
         if self.link.state is _IDLE:
             self.link.deadline.set(PARTING)
@@ -194,7 +194,7 @@ class CallerConnection(asyncio.Protocol):
         self._head_seen = len(data)
 
     def _feed(self) -> None:
-        """Give the request what has come of its body; drop what comes of it after the response."""
+        """Pass the body's new bytes to the call; after its response is complete they are dropped."""
         link, call = self.link, cast(Call, self._call)
         if not call.reader.done and (self._buffer or call.reader.has_backlog):
             body, self._buffer = call.reader.feed(self._buffer, PARTS)
@@ -222,7 +222,7 @@ class CallerConnection(asyncio.Protocol):
             link.pause_reading()
 
     def _catch_up(self) -> None:
-        """Read on in what came before. The deadline stands meanwhile: many small chunks are no excuse."""
+        """Go on reading the chunks that have come. The deadline is not moved: many small chunks must not extend it."""
         link = self.link
         link.catching_up = False
         if link.transport.is_closing():
@@ -258,7 +258,7 @@ class CallerConnection(asyncio.Protocol):
         except asyncio.CancelledError:
             self.abort()
             raise
-        except Exception:  # noqa: BLE001  # the last resort: the caller gets an answer, the operator the traceback
+        except Exception:  # noqa: BLE001  # the last resort: the caller gets a response, the operator the traceback
             _log.exception("a defect in the proxy: this exchange ends, the others go on", extra={"event": "defect"})
             if call.started:
                 self._break_off(call)
@@ -310,7 +310,7 @@ class CallerConnection(asyncio.Protocol):
         self._close_for_writing()
 
     def _response_complete(self) -> None:
-        """What follows depends on what of the request is still to come, and on both sides' wishes."""
+        """Go on with the next request, with the rest of this one, or end: as both sides want it."""
         if self.link.state is not _RESPONSE:
             return  # broken off meanwhile
         call = cast(Call, self._call)
@@ -344,13 +344,13 @@ class CallerConnection(asyncio.Protocol):
         self._await_sent()
 
     def _await_sent(self) -> None:
-        """What is written and unsent has to be taken, some of it within each `body_timeout`."""
+        """Wait for the caller to take the unsent bytes, some of them within each `body_timeout`."""
         self._unsent = self.link.transport.get_write_buffer_size()
         if self._unsent:
             self.link.deadline.set(self.link.limits.body_timeout)
 
     def _close_for_writing(self) -> None:
-        """Drop what still comes, and close then (rule 7)."""
+        """Drop all bytes that still come, then close (rule 7)."""
         link = self.link
         link.move(_LINGERING)
         self._buffer = b""

@@ -54,7 +54,7 @@ class Limits:
     """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence.
 
     `idle_timeout` is how long a connection may wait for its first or next request. `connections` bounds how many may be
-    open at once: for one more, the oldest that asks nothing is closed, or the new one where all ask. None is no bound.
+    open at once: for one more, the oldest without a request is closed, or the new one if all have one. None: no bound.
     """
 
     headers: int
@@ -124,7 +124,7 @@ class Link:
         self.deadline.clear()
 
     def read_on(self, body_due: bool) -> None:
-        """Read again, if that was paused as too much was unread. `body_due`: more of the request's body has to come."""
+        """Read again if `pause_reading` stopped it. `body_due`: more of the request's body has to come."""
         if self.full and not self.transport.is_closing():
             self.full = False
             if not self.catching_up:
@@ -156,6 +156,6 @@ class Link:
 def _cut_off(link: Link, limit: float) -> None:
     if count := link.repeats.worth_logging("stuck"):
         extra = {"event": "caller_stuck", "seconds": limit, "count": count}
-        words = "a caller took nothing of its answer for %g s%s; its connection is closed"
-        _log.info(words, limit, f", as {count} did by now" if count > 1 else "", extra=extra)
+        words = "a caller read nothing of its response for %g s; its connection is closed%s"
+        _log.info(words, limit, f" ({count} such callers so far)" if count > 1 else "", extra=extra)
     link.transport.abort()
