@@ -1,9 +1,10 @@
 """The report as HTML, Markdown, JUnit and JSON: complete, harmless, small, and true to the published schema."""
 
+import io
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,17 +12,23 @@ from xml.etree import ElementTree
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from logs import answer, chosen, failed, mixed, report_json
+from logs import answer, chosen, failed, mixed
+from rich.console import Console
 from test_streams import chunk, stream
 
 from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.routes import FEWEST_PAIRS, LEAST_SHARE
 from shadowproxy.compare.fold.summary import load, merge, summarise
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.figures.slices import FEWEST_TO_FAIL, LEAST_SHARE_TO_FAIL
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.junit import to_junit
 from shadowproxy.compare.report.markdown import to_markdown
+from shadowproxy.compare.report.text import print_figures
+from shadowproxy.compare.report.words import percent
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record
 
@@ -32,7 +39,7 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m`*
 
 
 def figures_of(records: list[Record], truths: dict[str, Truth] | None = None) -> Figures:
-    return report_json(summarise(records, Reading(Rules(), truths=Truths(truths or {}))))
+    return to_json(summarise(records, Reading(Rules(), truths=Truths(truths or {}))))
 
 
 def classes(count: int = 600) -> list[Record]:
@@ -80,7 +87,7 @@ def words(source: random.Random) -> str:
     return " ".join(source.choice(["one", "two", "three", "four", "five", "six"]) for _ in range(20))
 
 
-SETS = {
+SETS: dict[str, Callable[[], Figures]] = {
     "classes": lambda: figures_of(classes()),
     "labels": lambda: figures_of(classes(), {f"id-{n}": Truth(("a",), 1_770_000_000_000_000) for n in range(600)}),
     "numbers": lambda: figures_of(numbers()),
@@ -119,9 +126,9 @@ SETS = {
             for n, each in enumerate(classes(1000))
         ]
     ),
-    "earlier": lambda: report_json(load(EARLIER)),
-    "earlier and now": lambda: report_json(merge(load(EARLIER), summarise(mixed(90), Rules()))),
-    "other gates": lambda: report_json(
+    "earlier": lambda: to_json(load(EARLIER)),
+    "earlier and now": lambda: to_json(merge(load(EARLIER), summarise(mixed(90), Rules()))),
+    "other gates": lambda: to_json(
         summarise(numbers(), Rules()), Gates(range=(0.0, 1.0), drift=None, min_agreement=0.5)
     ),
     "numbers without end": lambda: figures_of(
@@ -291,10 +298,40 @@ def test_junit_is_xml_whatever_a_shadow_is_called() -> None:
     ElementTree.fromstring(to_junit(figures))
 
 
-def test_every_form_is_the_same_for_the_same_figures(figures: Figures) -> None:
-    again = json.loads(json.dumps(figures))
-    for form in (to_html, to_markdown, to_junit):
-        assert form(figures) == form(again)
+def to_text(figures: Figures) -> str:
+    out = io.StringIO()
+    print_figures(figures, Console(file=out, width=120))
+    return out.getvalue()
+
+
+def test_every_form_draws_the_same_from_a_report_that_was_read_from_its_json(figures: Figures) -> None:
+    read = json.loads(json.dumps(figures, allow_nan=False))
+    for form in (to_html, to_markdown, to_junit, to_text):
+        assert form(figures) == form(read)
+
+
+FORMS = ("html", "sentences", "text", "markdown", "junit", "charts", "words")
+DRAWN = ("figures.types", "judged", *FORMS)
+
+
+def test_no_form_computes_a_figure() -> None:
+    """A form imports no gate, check, statistic or summary: it can only draw what the report's JSON holds."""
+    room = Path(__file__).parent.parent / "shadowproxy" / "compare" / "report"
+    sources = [path for name in FORMS for path in (*room.glob(f"{name}.py"), *room.glob(f"{name}/*.py"))]
+    assert len(sources) > 15
+    for path in sources:
+        source = path.read_text().replace("shadowproxy.compare.report import ", "shadowproxy.compare.report.")
+        for module in re.findall(r"^\s*(?:from|import) (shadowproxy\S*)", source, re.MULTILINE):
+            drawn = module.removeprefix("shadowproxy.compare.report.")
+            assert module == "shadowproxy.compare.judge.visible" or drawn.startswith(DRAWN), f"{path}: {module}"
+
+
+def test_the_page_names_the_limits_that_routes_and_parts_are_judged_by() -> None:
+    lost = chosen(1400, 3, lambda source, n: ({"p": n}, failed(Outcome.TIMEOUT, 900.0) if n % 7 == 3 else {"p": n}))
+    page = " ".join(Page(to_html(SETS["routes"]()) + to_html(figures_of(lost))).text)
+    page = " ".join(page.replace("\u00a0", " ").split())
+    assert f"Each route with {FEWEST_PAIRS} requests and {percent(LEAST_SHARE)} of all is judged" in page
+    assert f"with {FEWEST_TO_FAIL} requests and {percent(LEAST_SHARE_TO_FAIL)} of all" in page
 
 
 def test_an_answer_of_a_megabyte_does_not_swell_the_page() -> None:

@@ -1,4 +1,4 @@
-"""What a shadow is allowed: the lines that the checks hold it to, and the YAML file that may change them."""
+"""The gates: what the checks allow a shadow, and the YAML file that changes them."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +23,7 @@ class GateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What is allowed. None takes a check away; `min_agreement` has none unless asked, as a better model must differ.
+    """What is allowed. None switches a check off; `min_agreement` is off by default, as a better model must differ.
 
     answered: points (of 1) of answers that may be missing where live has one. structure: share of answers that may lack
     what live's always have. errors: points by which failed answers may exceed live's. flips: points that may turn from
@@ -68,12 +68,12 @@ class Gates:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The range that the answers were said to lie in, where it was said."""
+        """The range that answers must lie in, where one is given."""
         return self.range if isinstance(self.range, tuple) else None
 
     @property
     def outside(self) -> float | None:
-        """The share of answers that may lie outside of the range."""
+        """The share of answers that may lie outside the range."""
         return OUTSIDE if isinstance(self.range, tuple) else self.range
 
 

@@ -11,13 +11,13 @@ from shadowproxy.compare.report.sentences.verdict import sentence_alone, where_j
 _XML_REFUSES: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF], "�")
 
 
-def to_junit(figures: Report) -> str:
+def to_junit(report: Report) -> str:
     """A failed check is a failure; an inconclusive one, or one without data, is skipped. Each says the place it judged.
 
-    Why answers failed is the standard error of the check of errors.
+    The check of errors has as standard error why answers failed.
     """
     suites = []
-    for name, shadow in figures["shadows"].items():
+    for name, shadow in report["shadows"].items():
         cases = [_case(check, shadow) for check in shadow["checks"]]
         results = [check["result"] for check in shadow["checks"]]
         failed, passed = results.count("fail"), results.count("pass")
@@ -30,14 +30,14 @@ def to_junit(figures: Report) -> str:
 
 def _case(check: CheckFigures, shadow: ShadowReport) -> str:
     where = where_judged(check)
-    said = _xml(f"{where}: {sentence_alone(check)}" if where else sentence_alone(check))
+    text = _xml(f"{where}: {sentence_alone(check)}" if where else sentence_alone(check))
     inner = ""
     if check["result"] == "fail":
-        inner = f"<failure message={quoteattr(said)}>{escape(said)}</failure>"
+        inner = f"<failure message={quoteattr(text)}>{escape(text)}</failure>"
     elif check["result"] != "pass":
-        inner = f"<skipped message={quoteattr(check['result'] + ': ' + said)}/>"
+        inner = f"<skipped message={quoteattr(check['result'] + ': ' + text)}/>"
     else:
-        inner = f"<system-out>{escape(said)}</system-out>"
+        inner = f"<system-out>{escape(text)}</system-out>"
     if check["name"] == "errors" and shadow["errors"] and shadow["errors"]["reasons"]["shadow"]:
         reasons = [f"{row['reason']}: {reason_line(row)}" for row in shadow["errors"]["reasons"]["shadow"]]
         inner += f"<system-err>{escape(_xml(chr(10).join(reasons)))}</system-err>"

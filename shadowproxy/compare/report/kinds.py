@@ -181,7 +181,7 @@ _TWO_WORDS: Final = (EXTRA,)
 def decided(outputs: Mapping[str, Outputs], n: int, given: Sequence[str] = ()) -> list[Decided]:
     """The fields that hold the answer, the surest first. `n` exchanges have a good answer of live.
 
-    With `given`, keys in the order in which they were asked for, these are taken, whatever they hold.
+    With `given`, keys in the given order, these are taken, whatever they hold.
     """
     if given:
         found = [(key, outputs[key]) for key in given if key in outputs]
@@ -254,7 +254,7 @@ def _decided(key: str, counted: Outputs) -> Decided | None:
 
 
 def _without_answers(key: str, counted: Outputs) -> Decided:
-    """A place that was named and at which live has no answer: that must be said, not passed over."""
+    """A place that was named and at which live has no answer: the report must show that, not skip it."""
     return Decided(key, "class", "answers", frozenset(), counted)
 
 

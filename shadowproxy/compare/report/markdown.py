@@ -119,8 +119,8 @@ def _how(row: DifferingField) -> str:
 def _example(example: Example) -> str:
     first = example["differences"][0] if example["differences"] else None
     shown = sides(first["kind"], first["live"], first["shadow"], 40) if first else ("", "")
-    said = f"{first['path'] or first['kind']}: live {shown[0]}, shadow {shown[1]}" if first else ""
-    return f"{_code(example['id'])}: {_code(said)}"
+    line = f"{first['path'] or first['kind']}: live {shown[0]}, shadow {shown[1]}" if first else ""
+    return f"{_code(example['id'])}: {_code(line)}"
 
 
 def _list(title: str, rows: Sequence[str], left: int) -> list[str]:

@@ -14,7 +14,7 @@ from shadowproxy.compare.report.stats import anytime_difference, confidence_sequ
 from shadowproxy.compare.report.words import percent, requests
 
 _SHARES: Final = (0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-"""Shares as people say them, of which the least that is seen is told."""
+"""Round shares; the sentence has the least of them that is seen."""
 
 
 def blind_spots(figures: PairFigures, gates: Gates) -> BlindSpots:
@@ -25,7 +25,7 @@ def blind_spots(figures: PairFigures, gates: Gates) -> BlindSpots:
     most = most_otherwise(figures, gates)
     part = _largest_part(figures["parts"], most) if most is not None else None
     return {
-        "said": _said(n, missing, most, part, gates),
+        "said": _sentence(n, missing, most, part, gates),
         "missing": missing,
         "otherwise": most,
         "part": part,
@@ -80,19 +80,19 @@ def _largest_part(parts: list[Part], most: float) -> Part | None:
     return min(fitting, key=lambda part: (-part["share"], part["path"], part["value"]), default=None)
 
 
-def _said(n: int, missing: float | None, most: float | None, part: Part | None, gates: Gates) -> str:
+def _sentence(n: int, missing: float | None, most: float | None, part: Part | None, gates: Gates) -> str:
     if not n:
         return "there is no answer of live yet in which a fault of the shadow could be seen"
     these = f"with {'this' if n == 1 else 'these'} {requests(n)} and gates, "
     if gates.answered is None:
-        said = f"{these}a shadow that leaves out answers would not be seen"
+        sentence = f"{these}a shadow that leaves out answers would not be seen"
     elif missing is None:
-        said = f"{these}not even a shadow that leaves out all of its answers would be seen"
+        sentence = f"{these}not even a shadow that leaves out all of its answers would be seen"
     else:
-        said = f"{these}a shadow that leaves out {percent(missing)} of its answers would be seen"
+        sentence = f"{these}a shadow that leaves out {percent(missing)} of its answers would be seen"
     if most is None:
-        return f"{said}; too few to call any shadow READY"
+        return f"{sentence}; too few to call any shadow READY"
     if part is None:
-        return f"{said}; one that answers otherwise in {percent(most)} of the requests would not"
+        return f"{sentence}; one that answers otherwise in {percent(most)} of the requests would not"
     where = f"where {part['path'].rpartition('/')[2] or part['path']} is {part['value']}"
-    return f"{said}; one that answers otherwise only {where} ({percent(part['share'])} of the requests) would not"
+    return f"{sentence}; one that answers otherwise only {where} ({percent(part['share'])} of the requests) would not"

@@ -1,4 +1,4 @@
-"""One exchange for a person to read: what was asked, and the two answers side by side with their differences marked."""
+"""One exchange for a person to read: the request, and the two answers side by side with their differences marked."""
 
 import base64
 import json
@@ -60,19 +60,19 @@ def print_exchange(record: Record, console: Console, *, rules: Rules | None = No
     Lines that differ are marked `!` between the two, in words and not by colour alone. Nothing in a body can act on
     the terminal. The comparison is made now, by `rules`, where the log has the bodies whole.
     """
-    asked = record.request
-    _say(console, Text(f"{record.id}  {record.at}  {record.proxy}", style="bold"))
-    query = f"?{asked.query}" if asked.query else ""
-    _say(console, Text(visible(f"{asked.method} {asked.path}{query}")))
-    for line in _body_lines(asked.body):
-        _say(console, Text(f"  {line}", style="dim"))
+    request = record.request
+    _print(console, Text(f"{record.id}  {record.at}  {record.proxy}", style="bold"))
+    query = f"?{request.query}" if request.query else ""
+    _print(console, Text(visible(f"{request.method} {request.path}{query}")))
+    for line in _body_lines(request.body):
+        _print(console, Text(f"  {line}", style="dim"))
     others = [(name, answer) for name, answer in record.shadows.items() if shadow in (None, name)]
     if record.control is not None and shadow is None:
         others.append(("control (live again)", record.control))
     if not others:
-        _say(console, Text(f"\nlive: {_heading(record.live)}"))
+        _print(console, Text(f"\nlive: {_heading(record.live)}"))
         for text, _, _ in _near_differences([(_whole_line(line), False, "") for line in _lines(record.live)]):
-            _say(console, Text(f"  {text}"))
+            _print(console, Text(f"  {text}"))
     for name, answer in others:
         console.print()
         _pair(record.live, name, answer, rules or Rules(), console)
@@ -83,7 +83,7 @@ def _pair(live: RecordedLeg, name: str, other: RecordedLeg, rules: Rules, consol
     verdict = Text("verdict: ", style="bold").append(str(compared.verdict), style=STYLES[compared.verdict])
     if compared.why:
         verdict.append(f" ({visible(compared.why)})")
-    _say(console, Text(f"{visible(name)} — ", style="bold").append_text(verdict))
+    _print(console, Text(f"{visible(name)} — ", style="bold").append_text(verdict))
     table = Table(box=None, padding=(0, 1), pad_edge=False, expand=True, show_edge=False)
     table.add_column(f"live: {_heading(live)}", ratio=1, overflow="fold")
     table.add_column("", width=1)
@@ -100,9 +100,9 @@ def _pair(live: RecordedLeg, name: str, other: RecordedLeg, rules: Rules, consol
             place = visible(difference.path) or "the whole answer"
             one, two = sides(difference.kind, difference.live, difference.shadow, 120)
             size = _apart(difference.live, difference.shadow)
-            _say(console, Text(f"  {place}  {difference.kind}: live {one}, {visible(name)} {two}{size}"))
+            _print(console, Text(f"  {place}  {difference.kind}: live {one}, {visible(name)} {two}{size}"))
         if compared.diff.count > len(differences[:LINES]):
-            _say(console, Text(f"  and {compared.diff.count - len(differences[:LINES]):,} more"))
+            _print(console, Text(f"  and {compared.diff.count - len(differences[:LINES]):,} more"))
 
 
 def _apart(live: Any, shadow: Any) -> str:
@@ -161,26 +161,26 @@ def _near_differences(rows: list[Row]) -> list[Row]:
 
 
 def _between(count: int) -> Row:
-    said = f"… {count:,} more line{'' if count == 1 else 's'}"
-    return said, False, said
+    text = f"… {count:,} more line{'' if count == 1 else 's'}"
+    return text, False, text
 
 
 def curl_command(record: Record, url: str) -> str:
     """The request as a command for bash that sends it to `url`: an endpoint's scheme, host and base path.
 
-    Header fields of the one connection are left out, and what the log had redacted is sent as it stands there. JSON is
-    written anew: the same values, in other spelling. A body that the log has not whole is said to be missing.
+    Header fields that belong to one connection are left out, and redacted values are sent as the log has them. JSON is
+    rewritten: the values are the same, their spelling may differ. Where the log has no whole body, a comment says so.
     """
-    asked = record.request
-    query = f"?{asked.query}" if asked.query else ""
-    target = f"{url.rstrip('/')}{asked.path}{query}"
-    parts = ["curl", "--path-as-is", "-X", asked.method]
-    for name, values in asked.headers.items():
+    request = record.request
+    query = f"?{request.query}" if request.query else ""
+    target = f"{url.rstrip('/')}{request.path}{query}"
+    parts = ["curl", "--path-as-is", "-X", request.method]
+    for name, values in request.headers.items():
         if name not in _PER_CONNECTION:
             for value in values if isinstance(values, list) else [values]:
                 parts += ["-H", f"{name}: {value}" if value else f"{name};"]  # curl's way to send an empty one
     missing = ""
-    body = asked.body
+    body = request.body
     if body.truncated:
         missing = "  # the log has not the whole body"
     elif body.kind == "json":
@@ -233,11 +233,11 @@ def _marks(pointer: str | None, differing: set[str]) -> bool:
 def _lines(answer: RecordedLeg) -> list[Line]:
     if answer.body is None:
         return [Line(visible(answer.error or "no answer"))]
-    said = content_of(answer)
-    if said.kind == "json":
-        return list(_json_lines(said.value))
-    if said.kind == "text" and not answer.body.truncated:
-        return [Line(visible(line)) for line in said.value.split("\n")[:_MOST_LINES]]
+    found = content_of(answer)
+    if found.kind == "json":
+        return list(_json_lines(found.value))
+    if found.kind == "text" and not answer.body.truncated:
+        return [Line(visible(line)) for line in found.value.split("\n")[:_MOST_LINES]]
     return [Line(line) for line in _body_lines(answer.body)]
 
 
@@ -299,5 +299,5 @@ def _heading(answer: RecordedLeg) -> str:
     return f"{answer.outcome}{status}{took}"
 
 
-def _say(console: Console, text: Text) -> None:
+def _print(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=True, highlight=False)

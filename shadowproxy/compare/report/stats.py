@@ -24,7 +24,7 @@ class Estimate:
     """A figure with its 95 % interval. `method` is "independent" where requests had to be taken as independent.
 
     `design_effect` is how many times wider (in variance) the blocks make it than independent requests would, and 1
-    where that cannot be told. `n` counts what the figure is a figure of.
+    where that is not known. `n` counts what the figure is a figure of.
     """
 
     value: float
@@ -199,7 +199,7 @@ def anytime_share(estimate: Estimate) -> tuple[float, float]:
 def anytime_difference(
     plus: int | float, minus: int | float, n: int | float, design_effect: float
 ) -> tuple[float, float]:
-    """As `confidence_sequence`, for (plus - minus) / n: plus and minus count the pairs that came out for one arm only.
+    """As `confidence_sequence`, for (plus - minus) / n: plus and minus count the pairs that favour one arm only.
 
     It is d (2q - 1) with d the share of such pairs and q the share of plus among them. Each has a sequence of its own,
     at 0.01 and 0.04: by the union bound both hold at every look, with chance 0.95.

@@ -22,7 +22,7 @@ _PIECE: Final = 1 << 20
 
 
 def follow(path: str | Path, *, last: int = 10, pause: Callable[[], None] | None = None) -> Iterator[Record]:
-    """The last records of a log, then each that is added, for ever. Lines that are no records are passed over.
+    """Yield the last records of a log, then each that is added, without end. Lines that are no records are skipped.
 
     `pause` waits until it is worth looking again. Raises OSError where the path cannot be read.
     """
@@ -56,7 +56,7 @@ def _plain(path: Path) -> list[Path]:
 
 
 def _read(file: Path, start: int, found: Callable[[Record], None]) -> int:
-    """Tell of every record in whole lines from `start` on; gives where the last whole line ends."""
+    """Pass every record in whole lines from `start` on to `found`; returns where the last whole line ends."""
     with file.open("rb") as source:
         source.seek(start)
         for line in _whole_lines(source):
@@ -75,16 +75,16 @@ def _whole_lines(source: BinaryIO) -> Iterator[bytes]:
         for line in whole:
             yield line + b"\n"
         if len(held) > LINE_LIMIT:
-            return  # no record is so long; what comes after it is of no use here
+            return  # longer than any record: the rest of the file is not read
 
 
 def print_line(
     record: Record, console: Console, *, rules: Rules, shadow: str | None = None, mismatches: bool = False
 ) -> None:
-    """One exchange on one line: when, what was asked, live's answer, each shadow's with its verdict."""
+    """Print one exchange on one line: its time, the request, live's answer, and each shadow's with its verdict."""
     line = Text(f"{visible(record.at[11:23])} {visible(record.request.method)} {visible(record.request.path)}  ")
     line.append(_answer(record.live), style="" if record.live.outcome is Outcome.OK else "bold red")
-    telling = False
+    differs = False
     for name, answer in record.shadows.items():
         if shadow is not None and name != shadow:
             continue
@@ -92,9 +92,9 @@ def print_line(
         verdict = recompared(record.live, answer, rules).verdict
         if answer.outcome is Outcome.OK:
             line.append(f" {verdict}", style=STYLES[verdict])
-        telling = telling or verdict in (Verdict.MISMATCH, Verdict.INCOMPARABLE)
+        differs = differs or verdict in (Verdict.MISMATCH, Verdict.INCOMPARABLE)
     line.append(f"  {visible(record.id)}", style="dim")
-    if telling or not mismatches:
+    if differs or not mismatches:
         console.print(line, soft_wrap=True, highlight=False)
 
 

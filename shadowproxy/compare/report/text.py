@@ -45,7 +45,7 @@ _EXAMPLE_ROWS: Final = 3
 
 def print_figures(figures: Report, console: Console) -> None:
     """Print the report of `to_json`: no colour is needed to read it."""
-    _say(console, opening(figures["log"]), style="bold")
+    _print(console, opening(figures["log"]), style="bold")
     if len(figures["shadows"]) > 1:
         _print_overview(figures, console)
     for name, shadow in figures["shadows"].items():
@@ -53,7 +53,7 @@ def print_figures(figures: Report, console: Console) -> None:
         _print_verdict(name, shadow, console)
         _print_shadow(shadow, console)
     if not figures["shadows"]:
-        _say(console, "No request was chosen for a shadow: there is nothing to compare.")
+        _print(console, "No request was chosen for a shadow: there is nothing to compare.")
 
 
 def _print_overview(figures: Report, console: Console) -> None:
@@ -63,7 +63,7 @@ def _print_overview(figures: Report, console: Console) -> None:
     for (word, name, *cells), shadow in zip(overview_rows(figures), figures["shadows"].values(), strict=True):
         table.add_row(Text(word, style=STYLES[shadow["verdict"]["result"]]), visible(name), *cells)
     console.print(table)
-    _say(console, OVERVIEW_NOTE, style="dim")
+    _print(console, OVERVIEW_NOTE, style="dim")
 
 
 def _print_verdict(name: str, shadow: ShadowReport, console: Console) -> None:
@@ -71,16 +71,16 @@ def _print_verdict(name: str, shadow: ShadowReport, console: Console) -> None:
     line = Text(f"shadow {visible(name)}  ", style="bold")
     line.append(verdict["headline"], style=STYLES[verdict["result"]]).append(f": {visible(verdict['sentence'])}")
     console.print(line, soft_wrap=True, highlight=False)
-    for question, said in answers(shadow).items():
+    for question, reasons in answers(shadow).items():
         result = verdict["questions"][question]
         row = Text(f"  {question.capitalize():<12} ").append(f"{result.upper():<13}", style=STYLES[result])
-        console.print(row.append(visible(said)), soft_wrap=True, highlight=False)
+        console.print(row.append(visible(reasons)), soft_wrap=True, highlight=False)
     if rest := besides(shadow):
-        _say(console, f"  {'Besides':<12} {visible(rest)}")
+        _print(console, f"  {'Besides':<12} {visible(rest)}")
     for warning in verdict["warnings"][:3]:
-        _say(console, f"  Beware: {visible(warning)}", style="yellow")
-    _say(console, f"  Next: {visible(shadow['advice']['next']['said'])}")
-    _say(console, f"  Note: {visible(shadow['blind_spots']['said'])}")
+        _print(console, f"  Beware: {visible(warning)}", style="yellow")
+    _print(console, f"  Next: {visible(shadow['advice']['next']['said'])}")
+    _print(console, f"  Note: {visible(shadow['blind_spots']['said'])}")
 
 
 def _print_shadow(shadow: ShadowReport, console: Console) -> None:
@@ -112,25 +112,25 @@ def _print_statuses(statuses: list[StatusPair], console: Console) -> None:
     console.print(table)
     left = sum(cells.values()) - sum(cells.get((row, column), 0) for row in rows for column in columns)
     if left:
-        _say(console, f"  and {left:,} with other statuses")
+        _print(console, f"  and {left:,} with other statuses")
 
 
 def _print_reasons(reasons: list[FailureReason], console: Console) -> None:
     for row in reasons[:_REASON_ROWS]:
-        _say(console, f"  {visible(row['reason'])}: {visible(reason_line(row))}")
+        _print(console, f"  {visible(row['reason'])}: {visible(reason_line(row))}")
     left = sum(row["count"] for row in reasons[_REASON_ROWS:])
     if left:
-        _say(console, f"  and {left:,} for other reasons")
+        _print(console, f"  and {left:,} for other reasons")
 
 
 def _print_routes(shadow: ShadowReport, console: Console) -> None:
     lines = route_lines(shadow)
     if lines:
-        _say(console, "Routes", style="bold")
+        _print(console, "Routes", style="bold")
     for line in lines[:_ROUTE_ROWS]:
-        _say(console, f"  {visible(line)}")
+        _print(console, f"  {visible(line)}")
     if len(lines) > _ROUTE_ROWS:
-        _say(console, f"  and {len(lines) - _ROUTE_ROWS} other routes")
+        _print(console, f"  and {len(lines) - _ROUTE_ROWS} other routes")
 
 
 def _print_latency(latency: Latency, console: Console) -> None:
@@ -146,7 +146,7 @@ def _print_latency(latency: Latency, console: Console) -> None:
     table.add_row("  ratio", *(_times(latency["ratio"][name], more[name]) for name in shown))
     console.print(table)
     timeouts = f"; {latency['timeouts']:,} timed out" if latency["timeouts"] else ""
-    _say(console, f"  the shadow was slower on {percent(slower['value'])} of {latency['pairs']:,} requests{timeouts}")
+    _print(console, f"  the shadow was slower on {percent(slower['value'])} of {latency['pairs']:,} requests{timeouts}")
 
 
 def _print_streams(streams: StreamFigures | None, console: Console) -> None:
@@ -162,18 +162,18 @@ def _print_agreement(shadow: ShadowReport, console: Console) -> None:
     first, *others = agreement_lines(shadow["agreement"])
     _row(console, "Agreement", visible(first))
     for line in others:
-        _say(console, f"  {visible(line)}")
+        _print(console, f"  {visible(line)}")
     for each in shadow["outputs"]:
         if each["pairs"]:
-            _say(console, f"  {visible(each['live_path']) or 'the answer'} ({each['kind']}): {output_line(each)}")
+            _print(console, f"  {visible(each['live_path']) or 'the answer'} ({each['kind']}): {output_line(each)}")
     whole = shadow["agreement"]["whole"]
     primary = next((each["agreement"] for each in shadow["outputs"] if each["pairs"]), whole)
     if primary is not None:
-        _say(console, f"  {assumption(primary)}", style="dim")
+        _print(console, f"  {assumption(primary)}", style="dim")
     for line in noise_lines(shadow):
-        _say(console, f"  {visible(line)}")
+        _print(console, f"  {visible(line)}")
     for why, count in list(shadow["agreement"]["incomparable"].items())[:2]:
-        _say(console, f"  incomparable: {visible(why)} {count:,}", style="dim")
+        _print(console, f"  incomparable: {visible(why)} {count:,}", style="dim")
 
 
 def _print_fields(shadow: ShadowReport, console: Console) -> None:
@@ -187,31 +187,31 @@ def _print_fields(shadow: ShadowReport, console: Console) -> None:
     console.print(table)
     for row in shadow["fields"][:_FIELD_ROWS]:
         if row["apart"] is not None:
-            _say(console, f"  {visible(row['path']) or 'the answer'}: {apart_line(row['apart'])}")
+            _print(console, f"  {visible(row['path']) or 'the answer'}: {apart_line(row['apart'])}")
     left = len(shadow["fields"]) - _FIELD_ROWS
     if left > 0:
-        _say(console, f"  and {left}{' or more' if shadow['fields_cut'] else ''} other places")
+        _print(console, f"  and {left}{' or more' if shadow['fields_cut'] else ''} other places")
 
 
 def _print_slices(slices: list[SliceFigures], console: Console) -> None:
     if slices:
-        _say(console, "Where they differ most", style="bold")
+        _print(console, "Where they differ most", style="bold")
     for row in slices[:_SLICE_ROWS]:
-        _say(console, f"  {visible(row['path'])} {visible(row['value'])}: {slice_line(row)}")
+        _print(console, f"  {visible(row['path'])} {visible(row['value'])}: {slice_line(row)}")
 
 
 def _print_examples(examples: list[Example], console: Console) -> None:
     if examples:
-        _say(console, "Examples, drawn at random (shadowproxy show LOG ID)", style="bold")
+        _print(console, "Examples, drawn at random (shadowproxy show LOG ID)", style="bold")
     for example in examples[:_EXAMPLE_ROWS]:
         difference = example["differences"][0] if example["differences"] else None
-        said = ""
+        line = ""
         if difference is not None:
             place = visible(difference["path"]) or difference["kind"]
             live, other = sides(difference["kind"], difference["live"], difference["shadow"], 40)
-            said = f"{place}: live {live}, shadow {other}"
+            line = f"{place}: live {live}, shadow {other}"
         more = f", and {example['count'] - 1:,} more" if example["count"] > 1 else ""
-        _say(console, f"  {visible(example['id'])}  {said}{more}")
+        _print(console, f"  {visible(example['id'])}  {line}{more}")
 
 
 def _times(ratio: EstimateFigures | None, more: str) -> str:
@@ -232,5 +232,5 @@ def _row(console: Console, title: str, text: str) -> None:
     )
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
+def _print(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style=style), soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""Whether the two agree, whether somebody can say who is right where they do not, and in which part they lose most."""
+"""Whether the two agree, whether differences are explained, and whether one part of the requests loses too much."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from shadowproxy.compare.report.words import percent, points
 
 
 def agreement(subject: Subject, least: float) -> Finding:
-    """Whether as many answers agree as were asked for."""
+    """Whether enough answers agree."""
     estimate = agreement_of(subject.figures)
     if estimate is None:
         return no_data("nothing could be compared")
@@ -24,7 +24,7 @@ def agreement(subject: Subject, least: float) -> Finding:
 
 
 def unexplained(subject: Subject, allowed: float) -> Finding | None:
-    """How many answers differ with nothing to say who is right: no label, and no agreement that is enough."""
+    """How many answers differ, where neither labels nor a least agreement say whether that is right."""
     labels = labels_of(subject.figures)
     if subject.gates.min_agreement is not None or (labels is not None and labels["labelled"] > 0):
         return None

@@ -15,7 +15,7 @@ from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.words import percent
 
 FEWEST_PAIRS: Final = 50
-"""Requests that live must have answered with a 2xx before anything is said of the shadow."""
+"""Requests that live must have answered with a 2xx before the shadow is judged."""
 
 _TWICE: Final = 0.05
 """Records that may come more than once: those that deliver logs do so now and then."""
@@ -27,7 +27,7 @@ class Rule:
 
     Attributes:
         pooled: it also counts over all routes together, so that the losses of routes that are too small to be judged by
-            themselves count. What is only known of values does not: those of one route say nothing of another's.
+            themselves count. Checks of values do not: the values of one route say nothing about those of another.
         newer: summaries of an earlier version did not count what it needs.
     """
 

@@ -1,4 +1,4 @@
-"""Where an interval lies beside what is allowed, and how many more requests would tell."""
+"""Where an interval lies beside what is allowed, and how many more requests would settle it."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple

@@ -22,7 +22,7 @@ def answered(subject: Subject, allowed: float) -> Finding:
     finding = Finding(held.result, "", held.value, held.low, held.high, -allowed, held.more, subject.place)
     unseen = _unseen(subject.figures)
     if held.result is not Result.FAIL and unseen > allowed * n:
-        # Whether there is an answer in what was not kept, nobody can say; live's to the same requests was kept.
+        # The log does not show whether those bodies held an answer; it has live's for the same requests.
         sentence = (
             f"of {unseen:,} of the shadow's answers the log has no whole body where it has live's, so nothing is known "
             "of them (log.body_limit)"
@@ -95,7 +95,7 @@ def errors(subject: Subject, allowed: float) -> Finding:
 
 
 def _failed_where_callers_left(found: Errors, design_effect: float, allowed: float) -> str | None:
-    """What to say of failures on requests whose callers left before live answered, where there are too many to ignore.
+    """The sentence on failures where callers left before live answered, if there are too many to ignore.
 
     They cannot fail the check, as nobody knows what live would have said: what is slow in both makes callers leave and
     the shadow run into its deadline.

@@ -1,4 +1,4 @@
-"""Whether the shadow gives the same answer to whatever it is asked, or never gives one that live often gives."""
+"""Whether the shadow answers nearly every request alike, or never gives an answer that live often gives."""
 
 from collections import Counter
 from typing import Final

@@ -1,8 +1,8 @@
 """How differently the answers of two arms are spread, in at most 24 cells.
 
 The cells are cut from live's answers once all are counted: the values that it gives often (atoms), quantiles of the
-rest, and one cell below and one above all that live ever said. Without these two a shadow could leave live's range and
-be seen nowhere: what is beyond the last quantile would be of one cell with what is just before it.
+rest, and one cell below and one above all of live's answers. Without these two nothing would show that a shadow leaves
+live's range: what is beyond the last quantile would share a cell with what is just before it.
 
 With no change at all the distance is above zero, and the more so the more cells there are for the requests: 22 cells at
 1,000 have a 95th percentile of .108. So there are few of them, and their number goes with the figure.
@@ -152,8 +152,8 @@ def incomparable(spread: Spread) -> str | None:
     if len(shadow) <= _CONTINUOUS or _held(shadow, _CONTINUOUS) > 1 - _CONTINUOUS * _ATOM:
         return None
     values = sum(1 for count in live.values() if count > (1 - _NEARLY_ALL) * sum(live.values()))
-    said = "one value" if values <= 1 else f"{values} values"
-    return f"live has {said} only, the shadow a continuous scale"
+    few = "one value" if values <= 1 else f"{values} values"
+    return f"live has {few} only, the shadow a continuous scale"
 
 
 def _held(cells: Cells, most: int) -> float:

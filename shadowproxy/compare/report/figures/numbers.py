@@ -24,7 +24,7 @@ from shadowproxy.compare.report.stats import Estimate
 
 
 def spread_of(judged: Decided) -> Spread:
-    """The numbers by which a place's spread is told: its own, the lengths of its texts, or its norms."""
+    """The numbers whose spread is compared: the place's own, the lengths of its texts, or its norms."""
     counted = judged.counted
     return {"text": counted.lengths, "embedding": counted.norms}.get(judged.kind, counted.numbers)
 

@@ -2,7 +2,7 @@
 
 r = (S - C) / (1 - C): S is how alike the two answers to a request are on average, C how alike those to two requests
 drawn at random would be. So 1 is a twin, 0 a shadow whose answers were shuffled, and below 0 one turned round. How
-alike is told by the kind; for classes it is Cohen's kappa, in which an absent answer is a class of its own.
+alike depends on the kind; for classes it is Cohen's kappa, in which an absent answer is a class of its own.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from shadowproxy.compare.report.kinds import Decided
 from shadowproxy.compare.report.stats import Estimate, leaving_out
 
 FEWEST_VARIED: Final = 30
-"""Answers of live outside its commonest: of fewer nothing can be told."""
+"""Answers of live outside its commonest: fewer are not judged."""
 
 _LIKENESS: Final[Mapping[str, str]] = {
     "class": "the same class",

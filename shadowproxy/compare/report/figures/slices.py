@@ -29,8 +29,8 @@ SLICES_SHOWN: Final = 12
 NUMERIC_BINS: Final = 10
 
 _FEWEST_IN_SLICE: Final = 30
-_FEWEST_TO_FAIL: Final = 100
-_LEAST_SHARE_TO_FAIL: Final = 0.01
+FEWEST_TO_FAIL: Final = 100
+LEAST_SHARE_TO_FAIL: Final = 0.01
 _SURELY_LOST: Final = 0.05
 _SIZES: Final = (0.5, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02, 0.01, 0.005)
 _CHANCE: Final = 0.05  # that any part is called out though nothing is wrong
@@ -67,15 +67,15 @@ def slices(pair: Pair, judged: Decided | None, named: tuple[str, ...]) -> list[S
             )
 
         def fails(cell: _Cell, requests: int = requests) -> bool:
-            enough = cell.requests >= _FEWEST_TO_FAIL and cell.requests >= _LEAST_SHARE_TO_FAIL * requests
+            enough = cell.requests >= FEWEST_TO_FAIL and cell.requests >= LEAST_SHARE_TO_FAIL * requests
             enough = enough and cell.requests < requests  # all of them are no part: the other checks look at these
             return enough and max(surely(cell)) > _SURELY_LOST
 
-        telling = [
+        flags = [
             (cell.n >= _FEWEST_IN_SLICE and _stands_out(cell, size, differing, effect) > line, fails(cell))
             for cell in cells
         ]
-        for cell, (significant, failing) in _joined(cells, telling):
+        for cell, (significant, failing) in _joined(cells, flags):
             if not failing and not ((significant or (named and differing)) and cell.n >= _FEWEST_IN_SLICE):
                 continue
             low_lost, low_failed = surely(cell)
@@ -139,7 +139,7 @@ def _net(plus: int, minus: int, n: int, low: float) -> NetLoss:
 
 
 def _fuller(pair: Pair, path: str) -> Slice:
-    """What was counted of a field because it was named, or as one of all: a saved summary may not have been told it."""
+    """What was counted of a field because it was named, or as one of all: a saved summary may not have named it."""
     both = (pair.named_slices.get(path, Slice()), pair.slices.get(path, Slice()))
     return max(both, key=_size)
 
@@ -153,7 +153,7 @@ def _size(part: Slice) -> int:
 class _Cell:
     """One value of a request field, or one range of its numbers.
 
-    Of `requests` (or rows of a batch) `n` can tell whether the two arms agree, and `differs` do not.
+    Of `requests` (or rows of a batch) `n` show whether the two arms agree, and `differs` of these disagree.
     """
 
     requests: int
@@ -196,14 +196,14 @@ def _cell(counts: Mapping[str, int], judged: Decided | None) -> _Cell:
     return _Cell(requests, n, differs, lost, gained, failed, live_failed)
 
 
-def _joined(cells: list[_Cell], telling: list[tuple[bool, bool]]) -> list[tuple[_Cell, tuple[bool, bool]]]:
+def _joined(cells: list[_Cell], flags: list[tuple[bool, bool]]) -> list[tuple[_Cell, tuple[bool, bool]]]:
     """Neighbouring ranges of numbers that all stand out, or all fail, as one."""
     rows: list[tuple[_Cell, tuple[bool, bool]]] = []
-    for cell, tells in zip(cells, telling, strict=True):
-        if any(tells) and cell.numeric and rows and rows[-1][1] == tells and rows[-1][0].numeric:
-            rows[-1] = (_both(rows[-1][0], cell), tells)
+    for cell, flag in zip(cells, flags, strict=True):
+        if any(flag) and cell.numeric and rows and rows[-1][1] == flag and rows[-1][0].numeric:
+            rows[-1] = (_both(rows[-1][0], cell), flag)
         else:
-            rows.append((cell, tells))
+            rows.append((cell, flag))
     return rows
 
 

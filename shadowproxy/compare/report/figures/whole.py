@@ -23,9 +23,9 @@ LEGACY: Final = "this summary was saved by an earlier version, which did not cou
 
 
 def figures_of(summary: Summary, *, slices: tuple[str, ...] = (), bounds: Bounds | None = None) -> ReportFigures:
-    """The report without its verdict. Equal summaries give equal figures, digit for digit; nothing is counted of it.
+    """The report without its verdict. Equal summaries give equal figures, digit for digit.
 
-    `slices` names the request fields to look at; without it, all that were counted are, and the most telling shown.
+    `slices` names the request fields to look at; without it all that were counted, of which the worst are shown.
     `bounds` are those within which the answers' numbers must lie, where they are known.
     """
     summary.put_in_order()

@@ -1,4 +1,4 @@
-"""What the answers say at the places that hold them: agreement, what each arm says, and how far the two lie apart."""
+"""The places that hold the answers: how often the two agree there, what each answers, and how far apart they are."""
 
 from typing import Final
 
@@ -95,14 +95,14 @@ def _confusion(output: ClassOutput) -> str:
         for key in names
     ]
     kappa = output["kappa"]
-    told = ""
+    note = ""
     if kappa:
-        told = (
+        note = (
             f"<p class='why'>Kappa {kappa['value']:.3f}: agreement beyond what two strangers with these habits would "
             "reach by chance (0), up to always (1).</p>"
         )
     heads = ("", *(f"#{short_class(key)}" for key in names))
-    return table(heads, rows, "Live's class by row, the shadow's by column") + told
+    return table(heads, rows, "Live's class by row, the shadow's by column") + note
 
 
 def _numbers(output: NumberOutput | EmbeddingOutput) -> str:
@@ -120,14 +120,14 @@ def _numbers(output: NumberOutput | EmbeddingOutput) -> str:
     if output["kind"] != "number" or not output["delta_histogram"]:
         return figure
     deltas = [(row["low"], row["high"], row["count"]) for row in output["delta_histogram"]]
-    said = "The shadow's number minus live's, request by request."
+    caption = "The shadow's number minus live's, request by request."
     low, high = output["limits"]
     if low is not None and high is not None:
-        said += f" 95 % of them lie between {number(low)} and {number(high)}."
+        caption += f" 95 % of them lie between {number(low)} and {number(high)}."
     if output["concordance"]:
-        said += f" Concordance {output['concordance']['value']:.3f} (1 is the same number always)."
+        caption += f" Concordance {output['concordance']['value']:.3f} (1 is the same number always)."
     flips = output["flips_at_half"]
     if flips and flips["value"]:
-        said += f" On different sides of one half: {with_interval(flips)}."
+        caption += f" On different sides of one half: {with_interval(flips)}."
     chart = charts.steps("Shadow minus live", [], deltas)
-    return f"{figure}<figure>{chart}<figcaption>{e(said)}</figcaption></figure>"
+    return f"{figure}<figure>{chart}<figcaption>{e(caption)}</figcaption></figure>"

@@ -12,9 +12,9 @@ def fields(shadow: ShadowReport, detail: Detail) -> str:
     agreement = shadow["agreement"]
     if agreement["whole"] is None:
         return ""
-    told = f"Whole answers agree in {with_interval(agreement['whole'])} of the compared requests."
+    summary = f"Whole answers agree in {with_interval(agreement['whole'])} of the compared requests."
     if agreement["settled"] is not None:
-        told += f" Without IDs, times and versions: {with_interval(agreement['settled'])}."
+        summary += f" Without IDs, times and versions: {with_interval(agreement['settled'])}."
     rows = [
         (
             code(row["path"] or "(the whole answer)"),
@@ -31,7 +31,7 @@ def fields(shadow: ShadowReport, detail: Detail) -> str:
             "<p class='why'>volatile: an ID or a time, which no two answers share. constant: one value per system, "
             "such as a version. Neither counts where it says without.</p>"
         )
-    return f"<h2>Differences field by field</h2><p>{e(told)}</p>{places}"
+    return f"<h2>Differences field by field</h2><p>{e(summary)}</p>{places}"
 
 
 def slices(rows: list[SliceFigures], detail: Detail) -> str:
@@ -81,7 +81,7 @@ def noise(shadow: ShadowReport, detail: Detail) -> str:
         at = f" at {code(control['judged'] or 'the answer')}" if control["judged"] is not None else ""
         heads = ("Place", "#shadow differs", "#live from itself", "#size against noise")
         parts.append(
-            f"<p>Live was asked twice {control['pairs']:,} times and differed from itself in "
+            f"<p>Live was sent {control['pairs']:,} requests twice and differed from itself in "
             f"{percent(control['live_differs']['value'])}{at}; the shadow differs from it in "
             f"{_points(control['excess'])} points more.</p>{table(heads, rows)}<p class='why'>Size against noise: the "
             "median gap between shadow and live, by the gap between live and live. Well above 1, the shadow is off by "

@@ -1,4 +1,4 @@
-"""What is missing, lacking, failed or rejected of the requests that live answered, and why; and how many there were."""
+"""The requests that live answered: how many there were, what the shadow lost of them, and why."""
 
 from shadowproxy.compare.report.figures.types import ShadowReport
 from shadowproxy.compare.report.html.elements import Detail, code, e, sentence, table
@@ -16,30 +16,30 @@ from shadowproxy.compare.report.words import percent
 
 def losses(shadow: ShadowReport, detail: Detail) -> str:
     pairs = shadow["pairs"]
-    told = (
+    intro = (
         f"<p>{pairs['n']:,} requests were answered by live and sent to the shadow; live answered "
         f"{percent(pairs['live_2xx_share'])} of them with 2xx. What live did not answer is in neither arm.</p>"
     )
     if shadow["legacy"] is not None:
-        told += f"<p class='inconclusive'>{e(sentence(shadow['legacy']))}</p>"
+        intro += f"<p class='inconclusive'>{e(sentence(shadow['legacy']))}</p>"
     rows = []
     answered, structure, errors, flips = answered_of(shadow), shadow["structure"], shadow["errors"], shadow["flips"]
     if answered and answered["n"]:
         rows.append(("missing", f"{answered['lost']:,}", e(answered_line(answered, judged_output(shadow)))))
     if structure and structure["n"]:
-        said = (
+        line = (
             structure_line(structure)
             if structure["lost"]
             else f"none of {structure['n']:,} lacks what live's always have"
         )
-        rows.append(("structure", f"{structure['lost']:,}", e(said)))
+        rows.append(("structure", f"{structure['lost']:,}", e(line)))
     if errors and errors["n"]:
         rows.append(("failed", f"{errors['shadow_only']:,}", e(errors_line(errors))))
     if flips and flips["n"]:
         count = flips["to_4xx"]["count"] + flips["to_2xx"]["count"]
         rows.append(("rejected by one", f"{count:,}", e(flips_line(flips))))
-    body = table(("Answers", "#requests", "what was counted"), rows, kind=" class='told'") if rows else ""
-    return f"<h2>What is lost</h2>{told}{body}{_reasons(shadow, detail)}"
+    body = table(("Answers", "#requests", "what was counted"), rows, kind=" class='wordy'") if rows else ""
+    return f"<h2>What is lost</h2>{intro}{body}{_reasons(shadow, detail)}"
 
 
 def _reasons(shadow: ShadowReport, detail: Detail) -> str:

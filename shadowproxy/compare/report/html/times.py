@@ -1,4 +1,4 @@
-"""How long both took, how their streams ran, and how the agreement came about over time."""
+"""How long both took, how their streams ran, and how the agreement grew over time."""
 
 from shadowproxy.compare.report import charts
 from shadowproxy.compare.report.figures.types import EstimateFigures, Latency, Report, ShadowReport, StreamFigures
@@ -24,15 +24,15 @@ def over_time(shadow: ShadowReport, figures: Report) -> str:
         mark=shadow["decided"]["at"],
     )
     total = sum(row["pairs"] for row, _ in rows)
-    said = (
+    caption = (
         "Agreement over all requests up to each moment. The band is a confidence sequence: however often you look, it "
         "leaves out the truth in at most 1 log of 20, so you may stop as soon as it settles the matter."
     )
     at = shadow["decided"]["at"]
     if at is not None:
-        said += f" The red line is that moment: {rows[at][0]['start']}."
-    said += f" {total:,} pairs, in blocks of {figures['log']['block_seconds']:,g} s."
-    return f"<h2>Agreement over time</h2><figure>{chart}<figcaption>{e(said)}</figcaption></figure>"
+        caption += f" The red line is that moment: {rows[at][0]['start']}."
+    caption += f" {total:,} pairs, in blocks of {figures['log']['block_seconds']:,g} s."
+    return f"<h2>Agreement over time</h2><figure>{chart}<figcaption>{e(caption)}</figcaption></figure>"
 
 
 def latency(found: Latency) -> str:
@@ -48,14 +48,14 @@ def latency(found: Latency) -> str:
         ("shadow − live on one request, ms", *(_signed(found["gap"][name]) for name in names)),
     ]
     heads = ("", *(f"#{'p99.9' if name == 'p999' else name}" for name in names))
-    told = f"The shadow was slower on {percent(slower['value'])} of {found['pairs']:,} requests."
+    summary = f"The shadow was slower on {percent(slower['value'])} of {found['pairs']:,} requests."
     if found["timeouts"]:
-        told += f" {found['timeouts']:,} timed out and count as the time they were given (≥)."
+        summary += f" {found['timeouts']:,} timed out and count as the time they were given (≥)."
     why = (
         "p99 is the time that 99 of 100 requests stay under. The last row is not the difference of the rows above it: "
         "it compares the two answers to the same request."
     )
-    return f"<h2>Latency</h2><p>{e(told)}</p>{table(heads, rows)}<p class='why'>{why}</p>{_shift(found)}"
+    return f"<h2>Latency</h2><p>{e(summary)}</p>{table(heads, rows)}<p class='why'>{why}</p>{_shift(found)}"
 
 
 def streams(found: StreamFigures | None) -> str:
@@ -63,9 +63,8 @@ def streams(found: StreamFigures | None) -> str:
         return ""
     heads = ("", *(f"#{head}" for head in STREAM_HEADS))
     why = (
-        "Of the answers that came as server-sent events: milliseconds to the first byte, and how many tokens came in a "
-        "second from then on. More tokens a second is faster. One that broke off or ran into its deadline did not come "
-        "to its end."
+        "For answers sent as server-sent events: milliseconds to the first byte, and tokens a second from then on. "
+        "More tokens a second is faster. A stream that broke off or ran into its deadline is not complete."
     )
     return f"<h2>Streams</h2>{table(heads, stream_rows(found))}<p class='why'>{why}</p>"
 
@@ -83,11 +82,11 @@ def _shift(latency: Latency) -> str:
         "{:,.3g}",
         level=0.0,
     )
-    said = (
+    caption = (
         "How many milliseconds the shadow adds, for the fast requests (left) and the slow ones (right). Above the "
         "dotted line it is slower; the band is the 95 % interval."
     )
-    return f"<figure>{chart}<figcaption>{said}</figcaption></figure>"
+    return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"
 
 
 def _signed(value: float | None) -> str:

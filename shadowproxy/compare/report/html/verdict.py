@@ -1,4 +1,4 @@
-"""The head of a shadow's section: the word, the three questions, what it amounts to, the checks and the routes."""
+"""The head of a shadow's section: the verdict, the three questions, the advice, the checks and the routes."""
 
 from shadowproxy.compare.report import charts
 from shadowproxy.compare.report.figures.types import CheckFigures, ShadowReport
@@ -27,12 +27,14 @@ def banner(name: str, shadow: ShadowReport) -> str:
 
 
 def _questions(shadow: ShadowReport) -> str:
-    said = answers(shadow)
+    deciding = answers(shadow)
     cards = []
-    for question, asked in QUESTIONS.items():
+    for question, text in QUESTIONS.items():
         result = shadow["verdict"]["questions"][question]
         heading = f"{question.capitalize()}: <b class='{css(result)}'>{result.upper()}</b>"
-        cards.append(f"<div class='card'><h3>{heading}</h3><p class='soft'>{asked}</p><p>{e(said[question])}</p></div>")
+        cards.append(
+            f"<div class='card'><h3>{heading}</h3><p class='soft'>{text}</p><p>{e(deciding[question])}</p></div>"
+        )
     return f"<div class='cards'>{''.join(cards)}</div>"
 
 
@@ -89,6 +91,6 @@ def _routes(shadow: ShadowReport, detail: Detail) -> str:
     return (
         "<h3>The routes</h3><p class='soft'>Each route with 300 requests and 1 % of all is judged by itself, and the "
         "whole is the worst of them.</p>"
-        + table(("Route", "#requests", "#share", "Result", "What does not pass"), shown, kind=" class='told'")
+        + table(("Route", "#requests", "#share", "Result", "What does not pass"), shown, kind=" class='wordy'")
         + left
     )

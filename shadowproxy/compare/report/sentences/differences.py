@@ -48,13 +48,13 @@ def slice_line(row: SliceFigures) -> str:
 
 
 def noise_lines(figures: PairFigures) -> list[str]:
-    """How far live differs from itself, asked twice or of equal requests."""
+    """How often live differs from itself: sent a request twice, or sent equal requests."""
     control, repeats = figures["control"], figures["repeats"]
     lines = []
     if control and control["live_differs"]:
         at = f" at {control['judged'] or 'the answer'}" if control["judged"] is not None else ""
         lines.append(
-            f"asked twice, {control['pairs']:,} times, live differs from itself in "
+            f"sent {control['pairs']:,} requests twice, live differs from itself in "
             f"{percent(control['live_differs']['value'])}{at}"
         )
     if repeats:

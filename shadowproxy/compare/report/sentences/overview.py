@@ -25,7 +25,7 @@ def opening(log: Log) -> str:
     torn = (
         f"; {left_out:,} line{'' if left_out == 1 else 's'} could not be read ({visible(reasons)})" if left_out else ""
     )
-    twice = f"; {percent(log['repeated_records'])} of the records came twice" if log["repeated_records"] else ""
+    twice = f"; {percent(log['repeated_records'])} of the records were read twice" if log["repeated_records"] else ""
     ids = f"; {percent(log['repeated_ids'])} repeat a request ID" if log["repeated_ids"] and not twice else ""
     return f"{requests(log['records'])}{span}{torn}{twice}{ids}"
 

@@ -5,7 +5,7 @@ from typing import Final
 from shadowproxy.compare.report.figures.types import StreamArm, StreamFigures
 from shadowproxy.compare.report.words import milliseconds, percent
 
-STREAM_HEADS: Final = ("first byte p50", "p90", "tokens/s p50", "p90", "came to their end")
+STREAM_HEADS: Final = ("first byte p50", "p90", "tokens/s p50", "p90", "complete")
 
 
 def stream_rows(streams: StreamFigures) -> list[tuple[str, ...]]:
