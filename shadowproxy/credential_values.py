@@ -18,10 +18,11 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from sys import getsizeof
 from typing import Final, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
+from shadowproxy.caches import remembered
 from shadowproxy.credentials import (
     is_credential_header,
     is_credential_parameter,
@@ -44,9 +45,6 @@ class Found(NamedTuple):
 
 SHORTEST: Final = 6
 """Characters. A shorter value of a header field is not looked into: `pwd=a` is the shortest that would be found."""
-
-_CACHED: Final = 512
-"""Characters of the longest text that is remembered: callers choose them, and 2048 of them must stay small."""
 
 _LONGEST_NAME: Final = 128
 """Characters of the name in a pair."""
@@ -225,7 +223,7 @@ def credentials_in(text: str) -> tuple[Found, ...]:
     """Where in a text credentials stand, in order, none within another."""
     if len(text) < SHORTEST or _HEXADECIMAL.fullmatch(text):
         return ()
-    return _remembered(text) if len(text) <= _CACHED else _found(text)
+    return _credentials[text]
 
 
 def is_credential(name: str, value: str) -> bool:
@@ -316,7 +314,9 @@ def _found(text: str, depth: int = 0) -> tuple[Found, ...]:
     return _outermost(text, found) if found else ()
 
 
-_remembered = lru_cache(2048)(_found)
+_credentials: Final = remembered(
+    "credentials in texts", _found, lambda text, found: 400 + 3 * getsizeof(text) + 200 * len(found)
+)
 
 
 def _outermost(text: str, found: list[Found]) -> tuple[Found, ...]:

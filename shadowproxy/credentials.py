@@ -11,7 +11,9 @@ Pure tables; docs/log.md prints them for the people who review where data goes.
 """
 
 import re
-from functools import lru_cache
+from typing import Final
+
+from shadowproxy.caches import remembered
 
 CREDENTIAL_HEADERS = frozenset(
     {
@@ -206,38 +208,39 @@ _HARMLESS = re.compile("|".join(map(re.escape, HARMLESS_PHRASES)))
 _TELLING = re.compile("|".join(map(re.escape, CREDENTIAL_WORDS)))
 
 
-_CACHED_NAME = 64
-"""Bytes of the longest name remembered: callers choose names, and 4096 of them must stay small."""
+_LONGEST_DOUBTFUL: Final = 64
+"""Characters. A longer name is never doubtful."""
 
 
 def is_credential_header(name: bytes) -> bool:
     """Whether a header field of this name, in any case, is taken to carry a credential."""
-    plain = name.decode("latin-1")
-    return _is_header(plain) if len(plain) <= _CACHED_NAME else _is_header.__wrapped__(plain)
+    return _headers[name]
 
 
 def is_credential_parameter(name: str) -> bool:
     """Whether a query parameter of this name (percent-decoded, any case) is taken to carry a credential."""
-    return _is_parameter(name) if len(name) <= _CACHED_NAME else _is_parameter.__wrapped__(name)
+    return _parameters[name]
 
 
 def may_be_credential_parameter(name: str) -> bool:
     """Whether a query parameter of this name carries a credential where its value looks like one."""
-    return len(name) <= _CACHED_NAME and _is_doubtful(name)
+    return len(name) <= _LONGEST_DOUBTFUL and _doubtful_parameters[name]
 
 
 def may_be_credential_header(name: bytes) -> bool:
     """Whether a header field of this name, in any case, carries a credential where its value looks like one."""
-    return len(name) <= _CACHED_NAME and _is_doubtful_header(name.decode("latin-1"))
+    return len(name) <= _LONGEST_DOUBTFUL and _doubtful_headers[name]
 
 
-@lru_cache(maxsize=4096)
-def _is_doubtful(name: str) -> bool:
-    return not DOUBTFUL_NAMES.isdisjoint(_plain(name)) or _is_doubtful_header(name)
+def _is_doubtful_parameter(name: str) -> bool:
+    return not DOUBTFUL_NAMES.isdisjoint(_plain(name)) or _ends_doubtfully(name)
 
 
-@lru_cache(maxsize=4096)
-def _is_doubtful_header(name: str) -> bool:
+def _is_doubtful_header(name: bytes) -> bool:
+    return _ends_doubtfully(name.decode("latin-1"))
+
+
+def _ends_doubtfully(name: str) -> bool:
     plain, parted = _plain(name)
     words = parted.split("-")
     if len(words) == 1:
@@ -245,9 +248,8 @@ def _is_doubtful_header(name: str) -> bool:
     return words[-1] == "sign" or (words[-1] == "key" and HARMLESS_KEYS.isdisjoint((*words, *plain.split("-"))))
 
 
-@lru_cache(maxsize=4096)
-def _is_header(name: str) -> bool:
-    plain, parted = _plain(name)
+def _is_header(name: bytes) -> bool:
+    plain, parted = _plain(name.decode("latin-1"))
     return (
         not CREDENTIAL_HEADERS.isdisjoint((plain, parted))
         or plain.rpartition("-")[2] in CREDENTIAL_ENDINGS
@@ -255,11 +257,16 @@ def _is_header(name: str) -> bool:
     )
 
 
-@lru_cache(maxsize=4096)
 def _is_parameter(name: str) -> bool:
     plain, parted = _plain(name)
     # connect.sid, user[pass]: each part is a name.
     return not CREDENTIAL_PARAMETERS.isdisjoint((plain, parted, *_PARTS.split(plain))) or _tells(plain, parted)
+
+
+_headers: Final = remembered("credential header names", _is_header)
+_parameters: Final = remembered("credential parameter names", _is_parameter)
+_doubtful_headers: Final = remembered("doubtful header names", _is_doubtful_header)
+_doubtful_parameters: Final = remembered("doubtful parameter names", _is_doubtful_parameter)
 
 
 _PARTS = re.compile(r"[.\[\]]+")

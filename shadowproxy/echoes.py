@@ -13,12 +13,12 @@ the header fields. The rules:
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
 import orjson
 
+from shadowproxy.caches import remembered
 from shadowproxy.credentials import is_credential_parameter
 from shadowproxy.redaction import BLANK, MARK
 
@@ -136,10 +136,6 @@ def _spelt(number: str) -> Iterator[str]:
         yield str(int(value))
 
 
-_REMEMBERED: Final = 512
-"""Characters of the secrets that are remembered together, as callers send the same again and again."""
-
-
 class _Prepared:
     """How one request's secrets are looked for. `whole` are they, each as its own value, as `needles` are the ways in
     which some are spelt within texts, with what each is; `in_json` those as JSON. `leaves_in_json` is for very many.
@@ -189,7 +185,13 @@ class _Prepared:
         return self._within
 
 
-prepared = lru_cache(256)(_Prepared)
+def _weight(secrets: tuple[str, ...], ready: _Prepared) -> int:
+    # A pattern has eight bytes for each character that it looks for.
+    return 3000 + 800 * len(secrets) + 16 * sum(map(len, ready.needles))
+
+
+# Callers send the same credentials again and again.
+prepared: Final = remembered("echoed secrets", _Prepared, _weight)
 
 
 class Echoes:
@@ -216,8 +218,7 @@ class Echoes:
         self._clean: bytes | None = None
         self._clean_head: Mapping[str, str | list[str]] | None = None
         looked_for = tuple(secrets)
-        few = sum(map(len, looked_for)) <= _REMEMBERED
-        self._prepared = prepared(looked_for) if few else _Prepared(looked_for)
+        self._prepared = prepared[looked_for]
         self._whole = self._prepared.whole
         self._needles = self._prepared.needles
         self._in_json = self._prepared.in_json

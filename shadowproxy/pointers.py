@@ -4,8 +4,10 @@ In a pattern the segment `*` stands for any one member or element and `**` for a
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import TypeAlias
+from sys import getsizeof
+from typing import Final, TypeAlias
+
+from shadowproxy.caches import remembered
 
 State: TypeAlias = tuple[tuple[int, int], ...]
 """Which patterns still fit at a place: the number of each, and how many of its segments are used up."""
@@ -16,14 +18,22 @@ def pointer_token(text: str) -> str:
     return text.replace("~", "~0").replace("/", "~1") if "~" in text or "/" in text else text
 
 
-@lru_cache(maxsize=1024)
 def pointer_segments(pointer: str) -> tuple[str, ...]:
     """The keys that a pointer names, unescaped. Raises ValueError where it is no pointer."""
+    return _segments[pointer]
+
+
+def _segments_of(pointer: str) -> tuple[str, ...]:
     if pointer == "":
         return ()
     if not pointer.startswith("/"):
         raise ValueError(f"{pointer!r} is not a JSON pointer: it must be empty or begin with a slash")
     return tuple(segment.replace("~1", "/").replace("~0", "~") for segment in pointer[1:].split("/"))
+
+
+_segments: Final = remembered(
+    "pointers", _segments_of, lambda pointer, segments: 400 + 2 * getsizeof(pointer) + 100 * len(segments)
+)
 
 
 def pattern_segments(pattern: str, *, deep: bool = True) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
+from shadowproxy.caches import remembered
 from shadowproxy.credential_values import (
     PATH_PARAMETER,
     PIECES,
@@ -94,7 +95,7 @@ class Redaction:
 
     def value(self, text: str) -> str:
         """A header field's value with the credentials in it replaced: nothing but a mark where it is nothing else."""
-        if len(text) <= _KNOWN_VALUE and _is_plain(text):
+        if _plain_values[text]:
             return text
         text = self.urls(text)
         found = credentials_in(text)
@@ -196,16 +197,16 @@ class Redaction:
 _DATA = re.compile(rb"data: ?")
 _OF_EVENTS = re.compile(rb":|(?:event|id|retry)[:\r]|(?:event|id|retry)$")
 _SEPARATOR = re.compile(f"({PIECES.pattern})")
-_KNOWN_VALUE: Final = 512
-"""Characters of the longest field value that is remembered to be plain: callers choose them."""
 
 
-@lru_cache(2048)
 def _is_plain(text: str) -> bool:
     """Whether there is nothing in a field's value to be redacted, whatever the configuration."""
     if ("//" in text and "@" in text) or ("=" in text and ("?" in text or "#" in text)):
         return False  # a URL, whose parameters the configuration may name
     return not credentials_in(text)
+
+
+_plain_values: Final = remembered("plain field values", _is_plain)
 
 
 _USERINFO = re.compile(r"//([^/?#\s\"'<>@]++)@")

@@ -5,12 +5,10 @@ one of the two refuses more than framing.py is named in `h11_refuses` and `llhtt
 """
 
 import re
-import tracemalloc
 from collections.abc import Callable
 
 import h11
 import httptools
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from messages import UPGRADE, Read, read_by_h11, read_by_llhttp, replies, requests
@@ -19,7 +17,7 @@ from shadowproxy.exchange import Fields
 from shadowproxy.serve.http1 import bodies, framing
 from shadowproxy.serve.http1.fields import end_to_end
 from shadowproxy.serve.http1.framing import FramingError
-from shadowproxy.serve.policy.headers import find, section_for_shadow
+from shadowproxy.serve.policy.headers import find
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n"
 """Stands behind every message of these tests: whoever reads into it disagrees about where the first one ends."""
@@ -219,8 +217,8 @@ def test_a_head_that_comes_again_is_read_as_it_was_the_first_time(head: bytes) -
         told = request.method, request.target, request.http10, request.expects_continue
         return *told, request.fields, request.framing, request.keep_alive
 
-    for cached in (framing._cached_line, framing._cached_request_head, framing._cached_response_head):
-        cached.cache_clear()
+    for cached in (framing._lines, framing._requests, framing._responses):
+        cached.forget()
     first = reading()
     assert reading() == first
 
@@ -236,30 +234,3 @@ def test_the_same_head_ends_otherwise_after_head_than_after_get() -> None:
             framing.parse_response_head(head, "HEAD").framing,
             framing.parse_response_head(head, "HEAD").keep_alive,
         ) == (0, False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [12, 100, 1000, 30_000])
-def test_the_memory_of_cached_heads_is_bounded(size: int) -> None:
-    """Whatever callers think of: many short fields in a head, few long ones, or one that is too long."""
-
-    def head(number: int) -> bytes:
-        lines = [
-            b"%x.%x:%b" % (number, each, bytes(size - 11).replace(b"\0", b"v")) for each in range(2000 // size or 1)
-        ]
-        return b"\r\n".join([b"GET / HTTP/1.1", b"Host:", *lines])
-
-    def ask(number: int) -> None:
-        read = framing.parse_request_head(head(number))
-        framing.parse_response_head(head(number).replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK"), "GET")
-        read.section.seen = 2
-        section_for_shadow(read.section, (), "s", credentials=False, record="")
-
-    tracemalloc.start()
-    try:
-        for number in range(600):
-            ask(number)
-        held, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert held < 20 * 1024 * 1024

@@ -3,11 +3,11 @@
 Heads and fields that come again and again are cached, unless there is a secret in them.
 """
 
-from functools import lru_cache
 from itertools import chain
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
+from shadowproxy.caches import Cache, remembered
 from shadowproxy.content import is_json_type, is_lines_type
 from shadowproxy.credential_values import credentials_in, looks_random
 from shadowproxy.credentials import may_be_credential_header
@@ -32,58 +32,31 @@ class Head(NamedTuple):
     secrets: tuple[str, ...]
 
 
-_HEADS: Final = 256
-_LONGEST_HEAD: Final = 2048
-"""Heads that are cached, and bytes of the longest: servers choose them, and the cache must stay small."""
-
 _REST: Final = 20_000
 """Heads after which caching is tried again, where a server has an ID in each and so never sends the same."""
 
 
-_PLAIN: Final = 1024
-_LONGEST_PLAIN: Final = 256
-"""Fields that are cached, and bytes of the longest: callers choose them."""
+def _field_weight(field: Field, read: tuple[str, str, bool]) -> int:
+    return 700 + 5 * len(field[0]) + 5 * len(field[1])
 
 
-class PlainFields:
-    """The latest fields in which nothing is redacted, as they are recorded.
-
-    A request has an ID of its own, and beside it fields that come again and again. To look through each of these for
-    credentials was a tenth of what a record costs.
-    """
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[Field, tuple[str, str, bool]] = {}
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def get(self, field: Field) -> tuple[str, str, bool] | None:
-        """Its name, its value, and whether it describes the body."""
-        return self._known.get(field)
-
-    def add(self, field: Field, name: str, text: str, of_body: bool) -> None:
-        if len(field[0]) + len(field[1]) > _LONGEST_PLAIN:
-            return
-        if len(self._known) >= _PLAIN:
-            self._known.clear()
-        self._known[field] = (name, text, of_body)
+def _head_weight(fields: Fields, head: Head) -> int:
+    return 1500 + 5 * sum(map(len, chain.from_iterable(fields))) + 500 * len(fields)
 
 
 class Heads:
-    """The heads of the latest responses.
+    """The heads of the latest responses, and in `plain` the latest fields in which nothing is redacted.
 
     Most servers send the same head again, but for the Date, and reading it each time was a tenth of what a record
-    costs.
+    costs. A request has an ID of its own, and beside it fields that come again and again: to look through each of these
+    for credentials was another tenth. Of each plain field: its name, its value, and whether it describes the body.
     """
 
     __slots__ = ("_found", "_known", "_rest", "plain")
 
     def __init__(self) -> None:
-        self.plain = PlainFields()
-        self._known: dict[Fields, Head] = {}
+        self.plain: Cache[Field, tuple[str, str, bool]] = Cache("recorded fields", _field_weight)
+        self._known: Cache[Fields, Head] = Cache("recorded heads", _head_weight)
         self._found = 0
         self._rest = 0
 
@@ -100,16 +73,13 @@ class Heads:
             self._found += 1
             return head
         head = read_head(fields, redaction, self.plain)
-        if not head.secrets and sum(map(len, chain.from_iterable(fields))) <= _LONGEST_HEAD:
-            if len(self._known) >= _HEADS:
-                self._rest = _REST if self._found < _HEADS else 0
-                self._known.clear()
-                self._found = 0
-            self._known[fields] = head
+        if not head.secrets and (forgotten := self._known.keep(fields, head)):
+            self._rest = _REST if self._found < forgotten else 0
+            self._found = 0
         return head
 
 
-def read_head(fields: Fields, redaction: Redaction, plain: PlainFields) -> Head:
+def read_head(fields: Fields, redaction: Redaction, plain: Cache[Field, tuple[str, str, bool]]) -> Head:
     """The head with these fields. A request's is read so each time: it has a request ID of its own."""
     headers: dict[str, str | list[str]] = {}
     types: tuple[str, ...] = ()
@@ -124,7 +94,7 @@ def read_head(fields: Fields, redaction: Redaction, plain: PlainFields) -> Head:
             if found:
                 secrets += found
             else:
-                plain.add(each, name, text, of_body)
+                plain.keep(each, (name, text, of_body))
         if of_body:
             raw = text_of(each[1])
             if name == "content-type":
@@ -140,16 +110,14 @@ def read_head(fields: Fields, redaction: Redaction, plain: PlainFields) -> Head:
             headers[name] = [before, text]
     json_type = lines_type = form_type = False
     if types:
-        names = _named_kinds if len(types[0]) <= _LONGEST_NAME else _named_kinds.__wrapped__
-        json_type, lines_type, form_type = names(types[0])
+        json_type, lines_type, form_type = _kinds[types[0]]
     return Head(headers, types, json_type, lines_type, form_type, codings, tuple(secrets))
 
 
 def _read_field(field: Field, redaction: Redaction) -> tuple[str, str, bool, list[str]]:
     """A field's name, its value as it is recorded, whether it describes the body, and the secrets in it."""
     raw_name, raw_value = field
-    read_name = _read_name if len(raw_name) <= _LONGEST_NAME else _read_name.__wrapped__
-    name, hidden, doubtful, of_body = read_name(raw_name, redaction.headers)
+    name, hidden, doubtful, of_body = _names[raw_name, redaction.headers]
     text = text_of(raw_value)
     if hidden or (doubtful and looks_random(text)):
         return name, redaction.mark(raw_value), of_body, list(field_values(name, text))
@@ -164,24 +132,23 @@ def _read_field(field: Field, redaction: Redaction) -> tuple[str, str, bool, lis
     return name, shown, of_body, secrets
 
 
-_LONGEST_NAME: Final = 64
-"""Bytes of the longest field name or type that is cached: peers choose them, and the cache must stay small."""
-
-
-@lru_cache(maxsize=1024)
-def _read_name(raw_name: bytes, redacted: frozenset[str]) -> tuple[str, bool, bool, bool]:
+def _read_name(key: tuple[bytes, frozenset[str]]) -> tuple[str, bool, bool, bool]:
     """A field's name as it is recorded; whether its value is hidden; whether it is hidden where it looks like a key;
     and whether the field describes the body."""
+    raw_name, redacted = key
     name = text_of(raw_name).lower()
     hidden = Redaction(headers=redacted).hides_header(raw_name)
     return name, hidden, may_be_credential_header(raw_name), name in ("content-type", "content-encoding")
 
 
-@lru_cache(maxsize=256)
 def _named_kinds(content_type: str) -> tuple[bool, bool, bool]:
     """Whether a Content-Type names JSON, JSON by the line, a form."""
     form = content_type.lower().startswith("application/x-www-form-urlencoded")
     return is_json_type(content_type), is_lines_type(content_type), form
+
+
+_names: Final = remembered("recorded names", _read_name, lambda key, _: 500 + 4 * len(key[0]))
+_kinds: Final = remembered("content types", _named_kinds)
 
 
 def with_decoded(values: list[str]) -> list[str]:

@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from sys import getsizeof
 from typing import Any, Final
 
+from shadowproxy.caches import Cache
 from shadowproxy.pointers import Patterns, State, pointer_token
 
-_MOST_PLACES: Final = 4096  # remembered: real payloads have few distinct keys, hostile ones must not grow the tree
-_LONGEST_REMEMBERED: Final = 400  # characters of the pointer of one
+_LONGEST_CACHED: Final = 400  # characters of the pointer of a place: real payloads have few and short ones
 _LONGEST_KEY: Final = 200  # characters of a key that a pointer shows
 _LONGEST_POINTER: Final = 2000
 _EACH: Final = -1  # the key of the one place for all elements
@@ -97,7 +98,7 @@ class PlaceRules:
         if found is None:
             token = pointer_token(key if len(key) <= _LONGEST_KEY else key[:_LONGEST_KEY] + "…")
             found = self._rules.below(self, key, f"/{token}")
-            if len(key) <= _LONGEST_KEY and self._rules.remembers(found):
+            if len(key) <= _LONGEST_KEY and self._rules.caches(found):
                 self._members[key] = found
         return found
 
@@ -108,7 +109,7 @@ class PlaceRules:
         found = self._elements.get(at)
         if found is None:
             found = self._rules.below(self, "*" if at == _EACH else str(at), "/*")
-            if self._rules.remembers(found):
+            if self._rules.caches(found):
                 self._elements[at] = found
         return found
 
@@ -117,7 +118,7 @@ class PlaceRules:
         found = self._elements.get(_EACH)
         if found is None:
             found = self._rules.below(self, "*", "/*")
-            if self._rules.remembers(found):
+            if self._rules.caches(found):
                 self._elements[_EACH] = found
         return found
 
@@ -140,7 +141,7 @@ class Rules:
     root: PlaceRules = field(init=False, repr=False, compare=False)
     counts_elements: bool = field(init=False, repr=False, compare=False)
     _patterns: Patterns = field(init=False, repr=False, compare=False)
-    _remembered: list[PlaceRules] = field(init=False, repr=False, compare=False)
+    _places: Cache[str, PlaceRules] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for pointer, allowed in self.tolerance.items():
@@ -149,7 +150,7 @@ class Rules:
                 raise ValueError(f"the tolerance of {pointer!r} must be a number of at least 0")
         patterns = Patterns((*self.ignore, *self.tolerance, *self.unordered))
         object.__setattr__(self, "_patterns", patterns)
-        object.__setattr__(self, "_remembered", [])
+        object.__setattr__(self, "_places", Cache("places in answers", _weight))
         object.__setattr__(self, "counts_elements", patterns.counts_elements)
         object.__setattr__(self, "root", self._place(patterns.start, "", "", ignored=False, tolerance=None))
 
@@ -161,14 +162,12 @@ class Rules:
         state = self._patterns.below(place.state, key)
         return self._place(state, whole, step, ignored=place.ignored, tolerance=place.tolerance)
 
-    def remembers(self, place: PlaceRules) -> bool:
-        """Whether to remember a place. If there are too many, all are forgotten: the present ones will come again."""
-        if len(place.whole) > _LONGEST_REMEMBERED:
+    def caches(self, place: PlaceRules) -> bool:
+        """Whether to cache a place. If there are too many, all are forgotten: the present ones will come again."""
+        if len(place.whole) > _LONGEST_CACHED:
             return False
-        if len(self._remembered) >= _MOST_PLACES:
+        if self._places.keep(place.whole, place):
             self.root.forget()
-            self._remembered.clear()
-        self._remembered.append(place)
         return True
 
     def _place(
@@ -192,6 +191,10 @@ class Rules:
                 else:
                     unordered = True
         return PlaceRules(self, state, whole, step, ignored=ignored, tolerance=tolerance, unordered=unordered)
+
+
+def _weight(pointer: str, _: PlaceRules) -> int:
+    return 900 + 3 * getsizeof(pointer)
 
 
 def shown_pointer(pointer: str) -> str:

@@ -17,21 +17,18 @@ bodies.py reads the bodies.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import Final
 
+from shadowproxy.caches import remembered
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.http1.fields import end_to_end
 from shadowproxy.serve.http1.section import Section
 
 MAX_TARGET = 16 * 1024
 MAX_FIELDS = 200
-CACHED_HEAD = 2 * 1024
-"""Bytes. Heads up to this size are cached, with all that their fields hold, credentials too. The caches hold at most
-32 MiB: measured, with 200 fields in each head."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 TEXT = rb"[\t\x20-\x7e\x80-\xff]"  # field-content with obs-text; no other control byte
@@ -66,9 +63,6 @@ class Length(Enum):
 
 Framing = int | Length
 """A body's length in bytes, 0 for none; or how else its end is found."""
-
-ReadLine: TypeAlias = Callable[[bytes], tuple[Field, bytes]]
-"""From a field line to the field and its name in lower case. Raises FramingError."""
 
 
 class Head:
@@ -133,22 +127,22 @@ class ResponseHead(Head):
 
 def parse_request_head(head: bytes) -> RequestHead:
     """Parse a request's head, from its first byte to before its empty line. Raises FramingError."""
-    return _cached_request_head(head) if len(head) <= CACHED_HEAD else _request_head(head, _read_line)
+    return _requests[head]
 
 
 def parse_response_head(head: bytes, method: str) -> ResponseHead:
     """Parse the head of the response to a request with `method`, to before its empty line. Raises FramingError."""
-    read = _cached_response_head(head) if len(head) <= CACHED_HEAD else _response_head(head, _read_line)
+    read = _responses[head]
     if method != "HEAD":
         return read
     # Some servers send a body after HEAD. If it comes after the next request is sent, it looks like its response.
     return ResponseHead(read.status, read.fields, read.names, 0, keep_alive=False)
 
 
-def _request_head(head: bytes, read_line: ReadLine) -> RequestHead:
+def _request_head(head: bytes) -> RequestHead:
     line, _, lines = head.partition(b"\r\n")
     method, target, http10 = _request_line(line)
-    fields, names = _fields(lines, read_line)
+    fields, names = _fields(lines)
     if b"host" in names:
         if len(_values(fields, names, b"host")) > 1:
             raise FramingError(400, "two Host fields")
@@ -169,7 +163,7 @@ def _request_head(head: bytes, read_line: ReadLine) -> RequestHead:
     )
 
 
-def _response_head(head: bytes, read_line: ReadLine) -> ResponseHead:
+def _response_head(head: bytes) -> ResponseHead:
     line, _, lines = head.partition(b"\r\n")
     match = _STATUS_LINE.fullmatch(line)
     if not match:
@@ -178,7 +172,7 @@ def _response_head(head: bytes, read_line: ReadLine) -> ResponseHead:
     if match[1] != b"1" or not 100 <= status < 600:
         raise FramingError(502, f"unusable status line: HTTP/{match[1].decode()}.{match[2].decode()} {status}")
     try:
-        fields, names = _fields(lines, read_line)
+        fields, names = _fields(lines)
         framing = _framing(fields, names, http10=http10, otherwise=Length.UNTIL_CLOSE)
     except FramingError as error:
         raise FramingError(502, str(error)) from None
@@ -191,7 +185,7 @@ def _response_head(head: bytes, read_line: ReadLine) -> ResponseHead:
 
 
 def _read_line(line: bytes) -> tuple[Field, bytes]:
-    """A field line, as a field and its name in lower case."""
+    """A field line, as a field and its name in lower case. Raises FramingError."""
     if not FIELD_LINE.fullmatch(line):
         name, colon, _ = line.partition(b":")
         # Never more than a name: this text is logged, and what follows may be a credential.
@@ -202,19 +196,20 @@ def _read_line(line: bytes) -> tuple[Field, bytes]:
 
 
 # Callers and servers repeat themselves. A head that was parsed before is taken from a cache; if a request ID or a date
-# in it is new, its other lines are. The least recently used entry is dropped first.
-
-_cached_line = lru_cache(1024)(_read_line)
+# in it is new, its other lines are.
 
 
-@lru_cache(256)
-def _cached_request_head(head: bytes) -> RequestHead:
-    return _request_head(head, _cached_line)
+def _request_weight(head: bytes, read: RequestHead) -> int:
+    return 2000 + 32 * len(head) + 500 * len(read.fields)  # most of it is what the section may cache for endpoints
 
 
-@lru_cache(256)
-def _cached_response_head(head: bytes) -> ResponseHead:
-    return _response_head(head, _cached_line)
+def _response_weight(head: bytes, read: ResponseHead) -> int:
+    return 2000 + 5 * len(head) + 500 * len(read.fields)
+
+
+_lines: Final = remembered("header lines", _read_line)
+_requests: Final = remembered("request heads", _request_head, _request_weight)
+_responses: Final = remembered("response heads", _response_head, _response_weight)
 
 
 def skip_blank_lines(data: bytes) -> bytes:
@@ -284,14 +279,14 @@ def _origin_form(method: bytes, target: bytes) -> bytes:
     return path if path.startswith(b"/") else b"/" + path
 
 
-def _fields(lines: bytes, read_line: ReadLine) -> tuple[Fields, Mapping[bytes, bytes]]:
+def _fields(lines: bytes) -> tuple[Fields, Mapping[bytes, bytes]]:
     """The fields, and their `Head.names`."""
     if not lines:
         return (), {}
     split = lines.split(b"\r\n")
     if len(split) > MAX_FIELDS:
         raise FramingError(431, f"more than {MAX_FIELDS} fields")
-    read = [read_line(line) for line in split]
+    read = [_lines[line] for line in split]
     fields = tuple([each for each, _ in read])
     names = {name: value for (_, value), name in read}
     if len(names) < len(fields):  # some name is repeated

@@ -4,17 +4,15 @@ Fields keep their order and the case of their names. What is removed or added he
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
+from typing import Final
 
+from shadowproxy.caches import remembered
 from shadowproxy.credential_values import is_hidden_by_name
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.redaction import BLANK, Redaction
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.policy.identity import span_id
 from shadowproxy.serve.policy.traceparent import TraceParent
-
-REMEMBERED = 2 * 1024
-"""Bytes. The decision about a field is cached unless its value is longer."""
 
 VIA = b"1.1 shadowproxy"
 SHADOW_REQUEST = b"X-Shadow-Request"
@@ -90,9 +88,9 @@ def _forward(fields: Iterable[Field], shadow: str, credentials: bool, record: st
     """The caller's fields as a shadow gets them, whether credentials were held back, and whether they carry a trace."""
     sent: list[Field] = []
     held_back = is_traced = False
+    decisions = _with_credentials if credentials else _without_credentials
     for field in fields:
-        decide = _decide_cached if len(field[1]) <= REMEMBERED else _decide
-        forwarded, is_less, trace = decide(field, credentials)
+        forwarded, is_less, trace = decisions[field]
         held_back = held_back or is_less
         if trace is not None:
             is_traced = True
@@ -116,7 +114,13 @@ def _decide(field: Field, credentials: bool) -> "tuple[Field | None, bool, Trace
     return None if kept is None else (name, kept), kept is not value, None
 
 
-_decide_cached = lru_cache(1024)(_decide)  # a request ID is often new, the fields beside it are not
+def _weight(field: Field, _: object) -> int:
+    return 1000 + 3 * (len(field[0]) + len(field[1]))
+
+
+# A request ID is often new, the fields beside it are not.
+_with_credentials: Final = remembered("fields with credentials", lambda field: _decide(field, True), _weight)
+_without_credentials: Final = remembered("fields without credentials", lambda field: _decide(field, False), _weight)
 
 
 def _remove_credentials(value: bytes) -> bytes | None:

@@ -6,20 +6,18 @@ Parameters are cut out of the target's text, replaced or added. Every other byte
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Final
 from urllib.parse import quote, unquote_plus
 
+from shadowproxy.caches import remembered
 from shadowproxy.credential_values import PATH_PARAMETER, PIECES, is_credential_piece, is_plain_query
-
-REMEMBERED = 1024
-"""Bytes. The result for a target is cached unless the target is longer."""
 
 
 def remove_credentials(target: bytes) -> bytes:
     """The target without the parameters that carry credentials: the same object if it has none."""
     if b"?" not in target and b"=" not in target:
         return target
-    return (_cut_credentials_cached if len(target) <= REMEMBERED else _cut_credentials)(target)
+    return _targets[target]
 
 
 def _cut_credentials(target: bytes) -> bytes:
@@ -33,7 +31,7 @@ def _cut_credentials(target: bytes) -> bytes:
     return _raw(kept_path + kept_query) if held_back else target
 
 
-_cut_credentials_cached = lru_cache(1024)(_cut_credentials)
+_targets: Final = remembered("targets without credentials", _cut_credentials)
 
 
 def edit_query(query: str, edit: Callable[[str], str | None]) -> str:
