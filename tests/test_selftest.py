@@ -19,13 +19,14 @@ from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.sensitivity import blind_spots, least_missing
 from shadowproxy.demo import flights, rule
 from shadowproxy.record import Body, Record, RecordedRequest
+from shadowproxy.selftest.figures import Figures
 from shadowproxy.selftest.forms import print_selftest, to_html
 from shadowproxy.selftest.measure import SHARES, Twins, measure
 from shadowproxy.selftest.planting import TWIN, Planting, cuts, prepare
 from shadowproxy.selftest.plants import FAULTS
 from shadowproxy.selftest.plants.edit import changed, filled, without
 from shadowproxy.selftest.plants.fault import Fault
-from shadowproxy.selftest.run import Figures, selftest
+from shadowproxy.selftest.run import selftest
 from shadowproxy.selftest.sample import NoSampleError, Sample, SampleError, draw_sample
 
 ROOT = Path(__file__).parent.parent
@@ -374,11 +375,11 @@ def test_too_little_is_said_in_one_line(status: int, count: int, why: str) -> No
 # --- the sentence in every report ------------------------------------------------------------------------------------
 
 
-def sentence_of(records: list[Record], gates: Gates | None = None) -> Figures:
+def sentence_of(records: list[Record], gates: Gates | None = None) -> dict[str, Any]:
     twins = [each._replace(shadows={TWIN: each.live}) for each in records]
     found = report_json(summarise(twins, READING), gates)["shadows"][TWIN]
     assert found["blind_spots"] == blind_spots(found, gates or Gates())
-    spots: Figures = found["blind_spots"]
+    spots: dict[str, Any] = found["blind_spots"]
     return spots
 
 
@@ -445,7 +446,7 @@ def test_no_fault_in_thirty_percent_of_the_answers_ends_ready_but_those_that_are
     records = september()[:ENOUGH] if which == "flights" else made(KINDS[which], ENOUGH)
     figures = measured_on(records, shares=(0.3,), jobs=2)
     assert ends_ready(figures) == []
-    start = {row["name"]: row["seen"][0]["from"] for row in figures["faults"]}
+    start: dict[str, Any] = {row["name"]: row["seen"][0]["from"] for row in figures["faults"]}
     assert start["the answer is missing"] <= 125
     assert start["status 500"] <= 125
 

@@ -11,7 +11,7 @@ from shadowproxy.compare.report.html.elements import e as text_in_html
 from shadowproxy.compare.report.html.elements import table as html_table
 from shadowproxy.compare.report.html.page import document
 from shadowproxy.compare.report.words import percent
-from shadowproxy.selftest.run import Figures
+from shadowproxy.selftest.figures import FaultFigures, Figures, LogFigures, SeenFigures
 
 TITLE: Final = "What this report would have caught"
 
@@ -29,7 +29,7 @@ def opening(figures: Figures) -> str:
     return text
 
 
-def _requests(log: Figures) -> str:
+def _requests(log: LogFigures) -> str:
     return f"{log['drawn']:,} request{'' if log['drawn'] == 1 else 's'}"
 
 
@@ -59,17 +59,17 @@ def about_answers(figures: Figures) -> list[str]:
     return found
 
 
-def cell(seen: Figures, figures: Figures) -> str:
+def cell(seen: SeenFigures, figures: Figures) -> str:
     """The number of requests; > N if the fault is not seen in all of them."""
     return f"> {figures['log']['drawn']:,}" if seen["from"] is None else f"{seen['from']:,}"
 
 
-def sees(row: Figures) -> str:
+def sees(row: FaultFigures) -> str:
     """The check that sees a fault at the largest share at which it is seen, and how."""
-    seen = [each for each in row["seen"] if each["from"] is not None]
-    if not seen:
-        return "nothing"
-    return f"{seen[-1]['by']}: {_HOW[seen[-1]['how']]}"
+    for each in reversed(row["seen"]):
+        if each["how"] is not None:
+            return f"{each['by']}: {_HOW[each['how']]}"
+    return "nothing"
 
 
 def heads(figures: Figures) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from shadowproxy import __version__
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.report.gates import Gates
+from shadowproxy.selftest.figures import FaultFigures, Figures
 from shadowproxy.selftest.known import WHOLE
 from shadowproxy.selftest.measure import PLANTS, SHARES, Seen, measure_all, ready_from
 from shadowproxy.selftest.planting import Planting, prepare
@@ -17,7 +18,6 @@ from shadowproxy.selftest.sample import Sample
 FORMAT: Final = 1
 """The version of the JSON. Keys are added within a version, never changed or taken away."""
 
-Figures = dict[str, Any]
 Progress = Callable[[int, int], None]
 """Called with the number of measured faults, and of all."""
 
@@ -65,7 +65,7 @@ def selftest(
     }
 
 
-def _row(fault: Fault, seen: list[tuple[str, Seen]]) -> Figures:
+def _row(fault: Fault, seen: list[tuple[str, Seen]]) -> FaultFigures:
     rows = sorted((each for _, each in seen), key=lambda each: each.share)
     return {
         "name": fault.name,
