@@ -20,7 +20,7 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How many durations were in each bucket up to times.BOUNDS and above, and their sum in seconds."""
+    """How many durations were in each bucket of durations.BOUNDS and above the last, and their sum in seconds."""
 
     counts: tuple[int, ...]
     total: float
