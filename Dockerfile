@@ -1,7 +1,7 @@
 # The sidecar as an image: `docker build -t shadowproxy:0.1.0 .` (deploy/README.md says how to run it).
-# No "# syntax=" line: nothing here needs more than the builder's own grammar, and that line is a download at each build.
+# No "# syntax=" line: the builder's own grammar is enough, and that line would cause a download at each build.
 
-# Not the slim one: it has a C compiler.
+# The full base image, because it has a C compiler.
 FROM python:3.13 AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv --without-pip /opt/shadowproxy
@@ -13,18 +13,18 @@ RUN pip --python /opt/shadowproxy/bin/python3 install --no-compile --require-has
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY shadowproxy ./shadowproxy
 ARG VERSION=0.1.0
-# Compiling asks for the types of what the program imports. The label below and the program must say the same.
+# Compiling needs the types of the imported packages. The version in the label below must be the program's.
 RUN HATCH_BUILD_HOOKS_ENABLE=1 PYTHONPATH=/opt/shadowproxy/lib/python3.13/site-packages \
         pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist . \
     && pip --python /opt/shadowproxy/bin/python3 install --no-compile --no-deps --no-index /dist/*.whl \
     && test "$(/opt/shadowproxy/bin/shadowproxy --version)" = "shadowproxy ${VERSION} (compiled)"
-# Nothing can write byte code on a read-only root; and what never changes need not be compared with its source.
+# Byte code cannot be written on a read-only root. The files never change, so they need no comparison with their source.
 RUN /opt/shadowproxy/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/shadowproxy/lib
 
 
 FROM python:3.13-slim
-# The official images ship the standard library without byte code: compiling it at each start takes longer than all else.
-# What installs and builds packages has no work to do here.
+# The official images have no byte code for the standard library, and compiling it would be the longest part of each start.
+# The packages' installers are removed, as nothing is installed later.
 RUN rm -rf /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/lib/python3.13/site-packages/* \
         /usr/local/lib/python3.13/ensurepip /usr/local/lib/python3.13/idlelib /usr/local/lib/python3.13/test \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x 'config-[^/]*|lib2to3' /usr/local/lib/python3.13 \
@@ -32,12 +32,12 @@ RUN rm -rf /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/lib/python3.13/si
 COPY --from=build /opt/shadowproxy /opt/shadowproxy
 ENV PATH=/opt/shadowproxy/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1
-# The log goes to shadow-log in here, unless the configuration says otherwise: mount what should outlive the container.
+# By default the log goes to shadow-log in this directory: mount a volume here to keep it after the container ends.
 WORKDIR /var/lib/shadowproxy
 USER 65532:65532
 EXPOSE 8080 9901
 STOPSIGNAL SIGTERM
-# Asks the admin server where it is by default; with `admin` elsewhere, override it with `--admin ADDRESS` or `-c FILE`.
+# Asks the admin server at its default address. If `admin` is another, override it with `--admin ADDRESS` or `-c FILE`.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["shadowproxy", "healthcheck"]
 ENTRYPOINT ["shadowproxy"]
 CMD ["serve", "-c", "/etc/shadowproxy/config.yaml"]

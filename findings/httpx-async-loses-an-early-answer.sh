@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# httpx 0.28.1 (httpcore 1.0.9, anyio 4.16.0) with gunicorn 23.0.0 (sync worker) and Flask 3.1.2: of a server that answers
-# an upload without reading it and closes, httpx.Client reads the answer, httpx.AsyncClient loses most of them.
+# httpx 0.28.1 (httpcore 1.0.9, anyio 4.16.0) with gunicorn 23.0.0 (sync worker) and Flask 3.1.2: if a server answers an
+# upload without reading it and closes, httpx.Client reads the response, httpx.AsyncClient loses most of them.
 #
-# The server's 401 lies in the client's socket when the sending fails. httpcore reads on after a failed write, in both
-# clients. But under the asynchronous one stands an asyncio transport, which closes itself when a write fails and drops
-# what was received and not yet read. Seen, 40 posts of 3 MB each over loopback: Client 40 times 401; AsyncClient 5 times
+# The server's 401 is in the client's socket when the sending fails. httpcore still reads after a failed write, in both
+# clients. But the asynchronous client uses an asyncio transport, which closes itself when a write fails and drops the
+# bytes that were received and not yet read. Result, 40 posts of 3 MB each over loopback: Client 40 times 401; AsyncClient 5 times
 # 401 and 35 times ReadError; http.client 30 times 401 and 10 times BrokenPipeError.
 #
 # Exits 0 while the synchronous client gets every answer and the asynchronous one loses some, 1 when that has changed.

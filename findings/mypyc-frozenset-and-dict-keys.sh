@@ -2,9 +2,9 @@
 # mypy 2.4.1 (mypyc, with setuptools 84.2.1, CPython 3.11): `a_frozenset & a_dict.keys()` works interpreted and is a
 # TypeError compiled.
 #
-# The type stubs say that frozenset & (any set) is a frozenset. At run time frozenset knows nothing of dict views, the
-# view's own __rand__ answers, and that makes a set. Interpreted nobody minds; compiled code holds the value to the type
-# that was inferred. Seen: interpreted a set, compiled "frozenset object expected; got set".
+# The type stubs say that frozenset & (any set) is a frozenset. At run time frozenset does not support dict views, so the
+# view's own __rand__ runs and returns a set. The interpreter accepts it; compiled code checks the value against the
+# inferred type. Result: interpreted a set, compiled "frozenset object expected; got set".
 #
 # Needs a C compiler. Exits 0 while this is so, 1 when it has changed.
 set -euo pipefail

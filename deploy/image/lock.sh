@@ -1,7 +1,7 @@
 #!/bin/sh
-# Writes the image's locked requirements anew, from pyproject.toml and constraints.txt; needs uv. Run it when either of
-# them changes: tests/test_deploy.py says so where it was forgotten. Every file of a release has its hash here, so that
-# one lock serves every processor; no index is named, so that pip takes the one that it is set up for.
+# Writes the image's locked requirements again, from pyproject.toml and constraints.txt; needs uv. Run it when one of them
+# changes; tests/test_deploy.py fails if that was forgotten. The lock has the hash of every file of a release, so one lock
+# works for every processor. It names no index, so pip uses the configured one.
 set -eu
 cd "$(dirname "$0")/../.."
 new=$(mktemp -d)
@@ -15,7 +15,7 @@ lock() { # lock SOURCE OUTPUT WHAT [OPTIONS]
     cp "$new/lock" "$2"
 }
 
-# With the extra for traces: nothing can be installed in the image later.
+# Includes the extra for traces, because nothing can be installed in the image later.
 lock pyproject.toml deploy/image/requirements.lock "What the sidecar runs on." "--extra otel"
 printf '%s\n' hatchling mypy setuptools >"$new/build.in"
 lock "$new/build.in" deploy/image/build.lock "What builds and compiles the wheel, in a stage that does not ship."
