@@ -13,7 +13,7 @@ from shadowproxy.compare.fold.places import FAILED, field_key, place_values
 from shadowproxy.compare.fold.rows import lengths_of
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.judge.answers.value import in_one_form
-from shadowproxy.compare.report.kinds import Decided, decided
+from shadowproxy.compare.report.kinds import AnswerPlace, answer_places
 
 Maker = Callable[[random.Random], Any]
 Pairs = Iterable[tuple[Any, Any]]
@@ -32,8 +32,8 @@ def outputs_of(pairs: Pairs, asked: Any = None, given: tuple[tuple[str, str], ..
     return builders.finish(), count
 
 
-def judged(pairs: Pairs, asked: Any = None) -> list[Decided]:
-    return decided(*outputs_of(pairs, asked))
+def judged(pairs: Pairs, asked: Any = None) -> list[AnswerPlace]:
+    return answer_places(*outputs_of(pairs, asked))
 
 
 def found(make: Maker, other: Maker | None = None, count: int = 200) -> list[tuple[str, str, str]]:
@@ -306,13 +306,13 @@ def test_named_fields_are_taken_whatever_they_are_called_in_the_order_given() ->
     pairs = [({"p": n / 7, "c": "ab"[n % 2], "v": [0.5, 0.5]}, {"q": n / 7, "c": "a", "v": 1}) for n in range(100)]
     given = (("/v", "/v"), ("/p", "/q"), ("/c", "/c"))
     table, count = outputs_of(pairs, given=given)
-    found = decided(table, count, [field_key(*each) for each in given])
+    found = answer_places(table, count, [field_key(*each) for each in given])
     assert [(each.live, each.shadow, each.kind) for each in found] == [
         ("/v", "/v", "vector"),
         ("/p", "/q", "number"),
         ("/c", "/c", "class"),
     ]
-    assert decided(table, count, [field_key("/no", "/no")]) == []
+    assert answer_places(table, count, [field_key("/no", "/no")]) == []
 
 
 def test_what_is_decided_does_not_depend_on_who_counted_what_first() -> None:
@@ -324,7 +324,7 @@ def test_what_is_decided_does_not_depend_on_who_counted_what_first() -> None:
     total = OutputsByField()
     for part in parts[::-1]:
         total = total.merged(OutputsByField.from_json(part.to_json()))
-    one, other = decided(whole, count), decided(total, count)
+    one, other = answer_places(whole, count), answer_places(total, count)
     assert [(each.key, each.kind, each.unit, each.forms) for each in one] == [
         (each.key, each.kind, each.unit, each.forms) for each in other
     ]

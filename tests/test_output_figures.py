@@ -25,7 +25,7 @@ from shadowproxy.compare.report.figures.outputs import output_figures
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.junit import to_junit
-from shadowproxy.compare.report.kinds import decided
+from shadowproxy.compare.report.kinds import answer_places
 from shadowproxy.compare.report.markdown import to_markdown
 from shadowproxy.compare.report.text import print_figures
 
@@ -44,7 +44,7 @@ def fold(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (), 
 
 
 def figures(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (), **more: Any) -> Figures:
-    first = decided(fold(pairs, labels), len(pairs))[0]
+    first = answer_places(fold(pairs, labels), len(pairs))[0]
     found = output_figures(first, **more)
     json.dumps(found, allow_nan=False)
     return found
@@ -309,7 +309,7 @@ def test_parts_of_a_log_in_any_order_give_the_figures_of_the_whole_digit_for_dig
     total = OutputsByField()
     for at in (2, 0, 1):
         total.absorb(OutputsByField.from_json(json.loads(json.dumps(parts[at].to_json()))))
-    one, other = ([output_figures(each) for each in decided(table, 120)] for table in (whole, total))
+    one, other = ([output_figures(each) for each in answer_places(table, 120)] for table in (whole, total))
     assert json.dumps(one) == json.dumps(other)
 
 

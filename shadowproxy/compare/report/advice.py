@@ -1,6 +1,6 @@
-"""What the figures amount to for whoever decides: which of the two is better at what, how surely, and what to do next.
+"""The advice: which of the two is better in which respect, how sure that is, and what to do next.
 
-It is decided here once and stands in the report's JSON, so that every form says the same.
+It is part of the report's JSON, so that every form gives the same advice.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from shadowproxy.compare.report.words import about, milliseconds
 
 
 def advice_of(figures: PairFigures, checks: list[CheckFigures], verdict: Verdict) -> Advice:
-    """The points in short, each with what it is about and a word for it, and what to do next with a word for that."""
+    """The main points and the next step, each with its sentence and with one word for programs."""
     points = [_accuracy(figures), _latency(figures["latency"]), _agreement(figures), _part(figures)]
     return {"in_short": [point for point in points if point is not None], "next": _next(figures, checks, verdict)}
 

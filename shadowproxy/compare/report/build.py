@@ -11,7 +11,7 @@ from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.compare.report.advice import advice_of
 from shadowproxy.compare.report.checks.all import checks_of, checks_of_route, repeated_records
 from shadowproxy.compare.report.checks.check import WORST_FIRST, Check, Result
-from shadowproxy.compare.report.conclusion import decided, result_of, verdict_of
+from shadowproxy.compare.report.conclusion import decision_of, result_of, verdict_of
 from shadowproxy.compare.report.figures.types import (
     Report,
     ResultWord,
@@ -61,7 +61,7 @@ def _judged(shadow: ShadowFigures, repeated: list[Check], gates: Gates) -> Shado
         "routes": [_judged_route(route, gates) for route in shadow["routes"]],
         "checks": shown,
         "verdict": verdict,
-        "decided": decided(shadow["over_time"], gates.min_agreement),
+        "decided": decision_of(shadow["over_time"], gates.min_agreement),
         "advice": advice_of(shadow, shown, verdict),
         "blind_spots": blind_spots(shadow, gates),
     }

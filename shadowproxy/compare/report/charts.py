@@ -30,7 +30,7 @@ def _text(x: float, y: float, said: str, anchor: str = "middle") -> str:
 
 
 class _Scale:
-    """Values to places on an axis; a span of nothing is widened so that it can be drawn."""
+    """Values to places on an axis; an empty span is widened so that it can be drawn."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         if high - low <= abs(high) * 1e-9:

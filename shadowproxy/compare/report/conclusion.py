@@ -24,9 +24,9 @@ _OFTEN: Final = 0.5
 
 
 def result_of(checks: list[Check]) -> Result:
-    """The worst result of any check. NO DATA first where live itself hardly answered: nothing else is sure then.
+    """The worst result of any check. NO DATA comes first where live hardly answered: then no other result is sure.
 
-    A distribution that cannot be compared holds nothing up where labels say how good the answers are.
+    Where labels say how good the answers are, a distribution that cannot be compared does not withhold READY.
     """
     if any(check.name == "live" for check in checks):
         return Result.NO_DATA
@@ -36,7 +36,7 @@ def result_of(checks: list[Check]) -> Result:
 
 
 def verdict_of(figures: PairFigures, checks: list[Check]) -> Verdict:
-    """The verdict: a word, a sentence with the worst reasons, one result for each question, and what to be wary of."""
+    """The verdict: a word, a sentence with the worst reasons, one result for each question, and the warnings."""
     result = result_of(checks)
     performance = _result_of_question("performance", checks, result)
     return {
@@ -140,7 +140,7 @@ def _within(path: str, place: str) -> bool:
     return path == place or path.startswith(f"{place}/") or place.startswith(f"{path}/")
 
 
-def decided(over_time: list[Moment], line: float | None) -> Decision:
+def decision_of(over_time: list[Moment], line: float | None) -> Decision:
     """The first block of time from which on the agreement was known to lie above or below `line`, if there is one."""
     rows = [row for row in over_time if row["so_far"] is not None]
     at = None

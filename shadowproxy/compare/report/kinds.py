@@ -1,4 +1,4 @@
-"""Which places hold the answer, what kind of answer it is, and what counts as one: decided from what was counted.
+"""Which places hold the answer, of what kind it is, and which values count as answers: decided from the counts.
 
 A place counts for more when it is called as answers are called, varies and stands near the top, and for nothing when
 it holds IDs, times or versions. At most three places are taken, the surest first; the first is judged. All of it is a
@@ -53,10 +53,10 @@ _FORMS: Final[Mapping[Kind, frozenset[str]]] = {
 
 
 @dataclass(frozen=True)
-class Decided:
+class AnswerPlace:
     """A place of the answers with its kind, and what counts there: rows of batches, or whole answers.
 
-    `forms` are those of values that are answers here; others (null, NaN, another type) are none. What was counted is
+    `forms` are the forms of values that are answers here; others (null, NaN, another type) are not. What was counted is
     given as `pairs`, the answers of live that the shadow could be held to, and `same`, those where it says the same.
     """
 
@@ -178,20 +178,20 @@ def pairs_in(key: str) -> list[tuple[str, str]]:
 _TWO_WORDS: Final = (EXTRA,)
 
 
-def decided(outputs: Mapping[str, Outputs], n: int, given: Sequence[str] = ()) -> list[Decided]:
+def answer_places(outputs: Mapping[str, Outputs], n: int, given: Sequence[str] = ()) -> list[AnswerPlace]:
     """The fields that hold the answer, the surest first. `n` exchanges have a good answer of live.
 
     With `given`, keys in the given order, these are taken, whatever they hold.
     """
     if given:
         found = [(key, outputs[key]) for key in given if key in outputs]
-        return [_decided(key, counted) or _without_answers(key, counted) for key, counted in found][:MOST_FIELDS]
-    ranked: list[tuple[float, tuple[int, int, str], Decided]] = []
-    mostly_empty: list[tuple[float, tuple[int, int, str], Decided]] = []
-    across: dict[str, list[Decided]] = {}
+        return [_answer_place(key, counted) or _without_answers(key, counted) for key, counted in found][:MOST_FIELDS]
+    ranked: list[tuple[float, tuple[int, int, str], AnswerPlace]] = []
+    mostly_empty: list[tuple[float, tuple[int, int, str], AnswerPlace]] = []
+    across: dict[str, list[AnswerPlace]] = {}
     for key in sorted(outputs):
         live, shadow = places_of(key)
-        each = _decided(key, outputs[key])
+        each = _answer_place(key, outputs[key])
         if each is None:
             continue
         seldom = not _is_answer(each, n)
@@ -203,7 +203,7 @@ def decided(outputs: Mapping[str, Outputs], n: int, given: Sequence[str] = ()) -
         score = _score(each)
         if score > 0:
             (ranked if not seldom else mostly_empty).append((-score, static_rank(live), each))
-    fields: list[Decided] = []
+    fields: list[AnswerPlace] = []
     for _, _, each in sorted(ranked or mostly_empty, key=lambda row: row[:2]):
         if len(fields) == MOST_FIELDS:
             break
@@ -224,18 +224,18 @@ def _within(place: str, whole: str) -> bool:
     return place == whole or place.startswith(f"{whole}/")
 
 
-def _is_answer(each: Decided, n: int) -> bool:
+def _is_answer(each: AnswerPlace, n: int) -> bool:
     """Whether live answers there, in half of the exchanges at least."""
     answers = _answers(each, each.forms)
     return answers > 0 and (answers >= n / 2 or places_of(each.key)[0] != places_of(each.key)[1])
 
 
-def _is_seldom_one(each: Decided, n: int) -> bool:
-    """Whether live has an answer there in some exchanges, and in most says that it has none."""
+def _is_seldom_one(each: AnswerPlace, n: int) -> bool:
+    """Whether live has an answer there in some exchanges, and an empty value in most."""
     return _answers(each, each.forms) >= _SOME and _answers(each, each.forms | _EMPTY) >= n / 2
 
 
-def _answers(each: Decided, forms: frozenset[str]) -> int:
+def _answers(each: AnswerPlace, forms: frozenset[str]) -> int:
     """In how many exchanges live has something of these forms there."""
     return sum(
         series.total()
@@ -245,17 +245,17 @@ def _answers(each: Decided, forms: frozenset[str]) -> int:
     )
 
 
-def _decided(key: str, counted: Outputs) -> Decided | None:
+def _answer_place(key: str, counted: Outputs) -> AnswerPlace | None:
     found = _kind(places_of(key)[0], counted)
     if found is None:
         return None
     kind, forms = found
-    return Decided(key, kind, _unit(kind, places_of(key)[0], counted), forms, counted)
+    return AnswerPlace(key, kind, _unit(kind, places_of(key)[0], counted), forms, counted)
 
 
-def _without_answers(key: str, counted: Outputs) -> Decided:
+def _without_answers(key: str, counted: Outputs) -> AnswerPlace:
     """A place that was named and at which live has no answer: the report must show that, not skip it."""
-    return Decided(key, "class", "answers", frozenset(), counted)
+    return AnswerPlace(key, "class", "answers", frozenset(), counted)
 
 
 def form_totals(counted: Outputs, arm: Literal["live", "shadow"]) -> Counter[str]:
@@ -324,7 +324,7 @@ def _scalar_kind(
 
 
 def _class_forms(live: Counter[str]) -> frozenset[str]:
-    """The forms in which live has classes: a type that it never answers in is none."""
+    """The forms in which live has classes: a type that it hardly ever answers in does not count."""
     total = sum(live[form] for form in (*_SCALARS, "empty"))
     found = {form for form in (*_SCALARS, "empty") if live[form] > _SELDOM * total}
     return frozenset(found | _TEXTS if found & _TEXTS else found)
@@ -349,7 +349,7 @@ def _unit(kind: Kind, place: str, counted: Outputs) -> Unit:
     return "rows" if kind in ("class", "number", "text") and _is_batch(counted) else "answers"
 
 
-def _score(each: Decided) -> float:
+def _score(each: AnswerPlace) -> float:
     score = _WEIGHTS[each.kind] + static_score(each.live) / 10
     if (
         each.kind in ("class", "number", "text")

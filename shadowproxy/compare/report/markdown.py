@@ -137,7 +137,7 @@ def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]
 
 
 def _md(text: str) -> str:
-    """A text with what Markdown and HTML would take for their own escaped, on one line."""
+    """A text on one line, with the signs of Markdown and HTML escaped."""
     plain = " ".join(visible(text).split())
     escaped = "".join(f"\\{sign}" if sign in "\\`*_[]|#" else sign for sign in plain)
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""What a report on so many requests would see, and what it would not: one sentence, worked out and not measured.
+"""Which faults a report on this many requests would see, and which not: one sentence, computed and not measured.
 
 It is about a shadow that answers as live does but for one fault. How few answers may be missing for `answered` to fail
 follows from its confidence sequence; how large a part of the requests may be answered otherwise for the checks of

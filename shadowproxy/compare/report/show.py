@@ -34,7 +34,7 @@ _NOTHING: Final = object()
 
 
 class Line(NamedTuple):
-    """A line of a body: its text, the pointer of what stands on it, and the scalar that it ends with."""
+    """A line of a body: its text, the pointer of its value, and the scalar that it ends with."""
 
     text: str
     pointer: str | None = None
@@ -106,7 +106,7 @@ def _pair(live: RecordedLeg, name: str, other: RecordedLeg, rules: Rules, consol
 
 
 def _apart(live: Any, shadow: Any) -> str:
-    """How far two numbers lie apart, relative to the larger: what a tolerance would have to be."""
+    """How far two numbers lie apart, relative to the larger: the least tolerance that would settle it."""
     if any(isinstance(each, bool) or not isinstance(each, int | float) for each in (live, shadow)):
         return ""
     largest = max(abs(live), abs(shadow))

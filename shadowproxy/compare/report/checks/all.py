@@ -1,4 +1,4 @@
-"""The table of all checks, and how those of several routes come to one line each."""
+"""The table of all checks, and how the checks of several routes become one line each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -126,7 +126,7 @@ def repeated_records(log: Log) -> list[Check]:
 
 
 def _hardly_answered(pairs: Pairs) -> Check | None:
-    """Live itself must have answered: what two systems refuse alike says nothing of either."""
+    """Live itself must have answered: requests that both systems reject say nothing about either."""
     n, good = pairs["n"], pairs["live_2xx"]
     if not n:
         finding = no_data(NOTHING_SENT)

@@ -111,7 +111,7 @@ class Subject:
 
 
 Judge = Callable[[Subject, float], Finding | None]
-"""Holds a subject to what one gate allows; None where there is nothing to judge."""
+"""Compares a subject with what one gate allows; returns None where it has nothing to judge."""
 
 
 def no_data(sentence: str, *, field: str | None = None) -> Finding:

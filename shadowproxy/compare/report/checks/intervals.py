@@ -64,7 +64,7 @@ def _held(
 
 
 def _until(n: int, settled: Callable[[float], bool]) -> int | None:
-    """How many more requests at the same rates settle a check: `settled` is tried on multiples of what there is."""
+    """How many more requests at the same rates settle a check: `settled` is tried on multiples of today's counts."""
     times = 1.0
     while not settled(times):
         times *= 1.05

@@ -47,7 +47,7 @@ def _unseen(figures: PairFigures) -> int:
 
 
 def structure(subject: Subject, allowed: float) -> Finding | None:
-    """How many answers lack what live's always have; None where live's have no structure to hold to."""
+    """How many answers lack what live's always have; None where live's answers have no structure."""
     found = subject.figures["structure"]
     if found is None or not found["n"] or found["share"] is None:
         return None

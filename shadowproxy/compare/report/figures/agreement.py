@@ -13,7 +13,7 @@ from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.noise import nature_at
 from shadowproxy.compare.report.figures.shown import estimated, moment, ranked
 from shadowproxy.compare.report.figures.types import Agreement, Apart, DifferingField, Example, Moment
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.exchange import Verdict
 
 FIELDS_SHOWN: Final = 50
@@ -39,7 +39,7 @@ def agreement(pair: Pair, aside: set[str]) -> Agreement:
 
 
 def differing_fields(pair: Pair, aside: set[str]) -> list[DifferingField]:
-    """The places that differ, most often first, each with the kinds of difference and what sort of place it is."""
+    """The places that differ, most often first, each with its kinds of difference and its nature."""
     compared = pair.compared.total()
     rows: list[DifferingField] = []
     for path, series in pair.differs.items():
@@ -85,7 +85,7 @@ def _apart(pair: Pair, path: str) -> Apart | None:
     return found
 
 
-def examples(pair: Pair, aside: set[str], judged: Decided | None) -> list[Example]:
+def examples(pair: Pair, aside: set[str], judged: AnswerPlace | None) -> list[Example]:
     """Differing exchanges, drawn by hash: one of each flip first. None differs only in places that are noise."""
     groups: dict[tuple[tuple[str, ...], tuple[str, str] | None], Sample] = {}
     for key, sample in pair.examples.items():
@@ -114,7 +114,7 @@ def _decisive_first(example: Example, flip: tuple[str, str] | None, aside: set[s
     return {**example, "differences": differences, "flip": list(flip) if flip is not None else None}
 
 
-def over_time(pair: Pair, judged: Decided | None, aside: set[str], width: int) -> list[Moment]:
+def over_time(pair: Pair, judged: AnswerPlace | None, aside: set[str], width: int) -> list[Moment]:
     """Agreement block by block, with the confidence sequence over all up to it."""
     n = judged.pairs if judged is not None else pair.compared
     k = judged.same if judged is not None else agreeing(pair, aside)

@@ -1,4 +1,4 @@
-"""The figures of a place that holds classes, or vectors and rankings, by what stands first in them."""
+"""The figures of a place that holds classes; a vector's class is its largest member, a ranking's its first."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,14 +11,14 @@ from shadowproxy.compare.report.figures import drift
 from shadowproxy.compare.report.figures.relatedness import kappa
 from shadowproxy.compare.report.figures.shown import arms, estimated
 from shadowproxy.compare.report.figures.types import ClassArm, ClassFigures
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate
 
 CLASSES_SHOWN: Final = 20
 FLIPS_SHOWN: Final = 10
 
 
-def tables_of(judged: Decided) -> tuple[list[Few], list[Few]]:
+def tables_of(judged: AnswerPlace) -> tuple[list[Few], list[Few]]:
     """The tables of live's and the shadow's classes."""
     counted = judged.counted
     if judged.kind == "class":
@@ -26,7 +26,7 @@ def tables_of(judged: Decided) -> tuple[list[Few], list[Few]]:
     return [counted.live_classes], [counted.shadow_classes]
 
 
-def class_figures(judged: Decided, agreement: Estimate | None) -> ClassFigures:
+def class_figures(judged: AnswerPlace, agreement: Estimate | None) -> ClassFigures:
     live_tables, shadow_tables = tables_of(judged)
     live, shadow = totals(live_tables), totals(shadow_tables)
     live_many, shadow_many = (any(table.many for table in tables) for tables in (live_tables, shadow_tables))

@@ -7,7 +7,7 @@ from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.related import Prints
 from shadowproxy.compare.report.figures.classes import tables_of, totals
 from shadowproxy.compare.report.figures.types import ClassFigures, NumberFigures
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate
 
 _CONSTANT: Final = 0.99
@@ -17,7 +17,7 @@ _NO_SPREAD: Final = 0.01
 _FEWEST_FOR_COLLAPSE: Final = 50
 
 
-def number_collapse(judged: Decided, figures: NumberFigures) -> str | None:
+def number_collapse(judged: AnswerPlace, figures: NumberFigures) -> str | None:
     """Why numbers, texts or embeddings have collapsed, or None."""
     live, shadow = figures["live"], figures["shadow"]
     if shadow["n"] < _FEWEST_FOR_COLLAPSE or live["n"] < _FEWEST_FOR_COLLAPSE:
@@ -33,7 +33,7 @@ def number_collapse(judged: Decided, figures: NumberFigures) -> str | None:
     return _always_the_same(*_top_shares(judged))
 
 
-def class_collapse(judged: Decided, figures: ClassFigures, agreement: Estimate | None) -> str | None:
+def class_collapse(judged: AnswerPlace, figures: ClassFigures, agreement: Estimate | None) -> str | None:
     """Why classes, vectors or rankings have collapsed, or None."""
     live, shadow = figures["live"], figures["shadow"]
     if shadow["n"] < _FEWEST_FOR_COLLAPSE or live["n"] < _FEWEST_FOR_COLLAPSE:
@@ -52,7 +52,7 @@ def _always_the_same(top: float, of_live: float) -> str | None:
     return None
 
 
-def _never_answered(judged: Decided, agreement: Estimate | None) -> str | None:
+def _never_answered(judged: AnswerPlace, agreement: Estimate | None) -> str | None:
     """The commonest class of live's that the shadow never answers, where chance would have it many times.
 
     A model that lost its rarest class agrees on nearly all requests and is of no use: a filter that finds no fraud.
@@ -73,7 +73,7 @@ def _is_constant(top: float, of_live: float) -> bool:
     return top > _CONSTANT and top > of_live + _CONSTANT_GAIN
 
 
-def _top_shares(judged: Decided) -> tuple[float, float]:
+def _top_shares(judged: AnswerPlace) -> tuple[float, float]:
     """The shares of the shadow's commonest answer and of live's, where answers are counted by their fingerprints."""
     counted = judged.counted
     if counted.prints:

@@ -1,4 +1,4 @@
-"""Which differences are no news, and how far live differs from itself."""
+"""Which differences are noise, and how far live differs from itself."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -30,7 +30,7 @@ def nature_at(pair: Pair, path: str) -> Nature:
 
 
 def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
-    """The places that are noise, none of which is or is in one of the places in `answers`."""
+    """The places that are noise; never a place in `answers`, or one below it."""
     return {
         path
         for path in pair.differs
@@ -40,9 +40,9 @@ def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
 
 
 def control(pair: Pair, judged: str | None) -> Control | None:
-    """How far live disagrees with itself, and what of the shadow's disagreement that leaves, per place.
+    """How far live disagrees with itself, and how much more the shadow disagrees with it, place by place.
 
-    `live_differs` is that at the judged place, or of whole answers where there is none.
+    `live_differs` is about the judged place, or about whole answers where no place is judged.
     """
     n = pair.control_pairs.total()
     if not n:

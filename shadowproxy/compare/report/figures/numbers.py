@@ -19,22 +19,22 @@ from shadowproxy.compare.report.figures.types import (
     NumberArm,
     NumberFigures,
 )
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate
 
 
-def spread_of(judged: Decided) -> Spread:
+def spread_of(judged: AnswerPlace) -> Spread:
     """The numbers whose spread is compared: the place's own, the lengths of its texts, or its norms."""
     counted = judged.counted
     return {"text": counted.lengths, "embedding": counted.norms}.get(judged.kind, counted.numbers)
 
 
-def number_figures(judged: Decided, agreement: Estimate | None) -> NumberFigures:
+def number_figures(judged: AnswerPlace, agreement: Estimate | None) -> NumberFigures:
     """The figures of numbers; of texts only those of each arm's lengths, as these are not compared pair by pair."""
     return {**_arms(judged, agreement), **(_deltas(judged) if judged.kind == "number" else _NO_DELTAS)}
 
 
-def embedding_figures(judged: Decided, agreement: Estimate | None) -> EmbeddingFigures:
+def embedding_figures(judged: AnswerPlace, agreement: Estimate | None) -> EmbeddingFigures:
     counted = judged.counted
     angles, width = counted.angles, counted.angles.width
     return {
@@ -80,7 +80,7 @@ _NO_DELTAS: Final[_Deltas] = {
 }
 
 
-def _arms(judged: Decided, agreement: Estimate | None) -> _Arms:
+def _arms(judged: AnswerPlace, agreement: Estimate | None) -> _Arms:
     spread = spread_of(judged)
     return {
         "live": _number_arm(spread.live),
@@ -89,7 +89,7 @@ def _arms(judged: Decided, agreement: Estimate | None) -> _Arms:
     }
 
 
-def _deltas(judged: Decided) -> _Deltas:
+def _deltas(judged: AnswerPlace) -> _Deltas:
     """How far the numbers of a pair lie apart."""
     counted = judged.counted
     sums = counted.sums.floats()
@@ -123,7 +123,7 @@ def _number_arm(cells: Cells) -> NumberArm:
     }
 
 
-def _number_drift(judged: Decided, spread: Spread, agreement: Estimate | None) -> Drift:
+def _number_drift(judged: AnswerPlace, spread: Spread, agreement: Estimate | None) -> Drift:
     why = drift.incomparable(spread) if judged.kind == "number" else None
     blocks = drift.number_groups(spread)
     live, shadow = arms(drift.whole(blocks))

@@ -15,13 +15,13 @@ from shadowproxy.compare.report.figures.relatedness import related
 from shadowproxy.compare.report.figures.shown import estimated, ranked
 from shadowproxy.compare.report.figures.truth import against_labels
 from shadowproxy.compare.report.figures.types import Answered, EstimateFigures, Output, OutputHead
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate
 
 K = TypeVar("K", bound=str)
 
 
-def output_figures(judged: Decided, *, bounds: Bounds | None = None, label_delay: Hist | None = None) -> Output:
+def output_figures(judged: AnswerPlace, *, bounds: Bounds | None = None, label_delay: Hist | None = None) -> Output:
     """The figures of one place.
 
     Args:
@@ -60,7 +60,7 @@ def output_figures(judged: Decided, *, bounds: Bounds | None = None, label_delay
     return {**head(kind), **classes, "collapse": class_collapse(judged, classes, agreement)}
 
 
-def _answered(judged: Decided, agreement: Estimate | None) -> Answered:
+def _answered(judged: AnswerPlace, agreement: Estimate | None) -> Answered:
     """Answers that live gives and the shadow does not, and the reverse."""
     n = judged.pairs.merged(judged.gained)  # what either answered: live may have no answer where the shadow has one
     lost, gained = judged.lost.total(), judged.gained.total()
@@ -81,7 +81,7 @@ def _answered(judged: Decided, agreement: Estimate | None) -> Answered:
     }
 
 
-def _unequal(judged: Decided) -> int:
+def _unequal(judged: AnswerPlace) -> int:
     return sum(
         series.total()
         for key, series in judged.counted.batches.items()
@@ -89,7 +89,7 @@ def _unequal(judged: Decided) -> int:
     )
 
 
-def _scores(judged: Decided) -> dict[str, EstimateFigures]:
+def _scores(judged: AnswerPlace) -> dict[str, EstimateFigures]:
     found: dict[str, EstimateFigures] = {}
     counted = judged.counted
     if judged.kind not in ("vector", "ranking", "text"):

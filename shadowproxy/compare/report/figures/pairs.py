@@ -111,7 +111,7 @@ def _way(flipped: Mapping[int, int], n: Mapping[int, int]) -> Flipped:
 
 
 def structure(pair: Pair, aside: set[str]) -> Structure | None:
-    """How often the shadow's answers lack what live's always have; None where live's are not built of parts."""
+    """How often the shadow's answers lack what live's always have; None where live's have no parts."""
     n = pair.structured
     if not n.total():
         return None

@@ -10,7 +10,7 @@ from shadowproxy.compare.fold.spread import Spread
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.shown import estimated
 from shadowproxy.compare.report.figures.types import Range
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate
 
 Bounds = tuple[float, float]
@@ -18,7 +18,7 @@ Bounds = tuple[float, float]
 _NEAR: Final = 1e-5  # within which numbers are equal (see `likeness.close`)
 
 
-def range_of(judged: Decided, bounds: Bounds | None) -> Range | None:
+def range_of(judged: AnswerPlace, bounds: Bounds | None) -> Range | None:
     """Numbers outside live's range, or outside the one given."""
     if judged.kind != "number":
         return None

@@ -16,7 +16,7 @@ from shadowproxy.compare.fold.related import FingerprintKind, Likenesses
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.shown import estimated
 from shadowproxy.compare.report.figures.types import EstimateFigures, Related
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate, leaving_out
 
 FEWEST_VARIED: Final = 30
@@ -33,12 +33,12 @@ _LIKENESS: Final[Mapping[str, str]] = {
 _PRINTED: Final[Mapping[str, FingerprintKind]] = {"text": "text", "ranking": "ranking", "embedding": "embedding"}
 
 
-def kappa(judged: Decided) -> EstimateFigures | None:
+def kappa(judged: AnswerPlace) -> EstimateFigures | None:
     """The same figure of classes, as Cohen's kappa."""
     return estimated(_estimate(judged))
 
 
-def related(judged: Decided) -> Related:
+def related(judged: AnswerPlace) -> Related:
     """The figure r with its interval, and whether it can be judged."""
     found = _estimate(judged)
     varied = _varied(judged)
@@ -59,7 +59,7 @@ def related(judged: Decided) -> Related:
     }
 
 
-def _estimate(judged: Decided) -> Estimate | None:
+def _estimate(judged: AnswerPlace) -> Estimate | None:
     if judged.kind == "number":
         return _of_numbers(judged)
     if judged.kind in ("class", "vector") or not judged.counted.prints:
@@ -68,7 +68,7 @@ def _estimate(judged: Decided) -> Estimate | None:
     return leaving_out(sorted(likenesses.true), likenesses.related, likenesses.kept)
 
 
-def _of_numbers(judged: Decided) -> Estimate | None:
+def _of_numbers(judged: AnswerPlace) -> Estimate | None:
     """1 - E|a - b| / E|a - b'|, with b' the shadow's number for any other request."""
     counted = judged.counted
     sums = counted.sums.floats()
@@ -104,7 +104,7 @@ def _without(total: Counter[int], part: Mapping[int, int], points: Mapping[int, 
     return found
 
 
-def _of_classes(judged: Decided) -> Estimate | None:
+def _of_classes(judged: AnswerPlace) -> Estimate | None:
     counted = judged.counted
     with_whole = judged.kind == "class"
     # Texts of a word or two that are too many for classes are counted by their hash: then chance is put too high, and
@@ -149,7 +149,7 @@ def _minus(total: Counter[str], part: Counter[str]) -> Counter[str]:
     return found
 
 
-def _varied(judged: Decided) -> int:
+def _varied(judged: AnswerPlace) -> int:
     """How many answers of live are not its commonest."""
     counted = judged.counted
     if judged.kind == "number":

@@ -1,4 +1,4 @@
-"""How figures are written as JSON, and what several of them are computed by.
+"""Helpers of the figures: values as JSON has them, and computations that several figures share.
 
 Shares are fractions of 1, times are milliseconds unless the name says otherwise, intervals are 95 %.
 """

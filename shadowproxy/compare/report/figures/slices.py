@@ -21,7 +21,7 @@ from shadowproxy.compare.fold.slices import (
 )
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.types import NetLoss, Part, SliceFigures
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate
 from shadowproxy.compare.report.words import number
 
@@ -36,7 +36,7 @@ _SIZES: Final = (0.5, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02, 0.01, 0.005)
 _CHANCE: Final = 0.05  # that any part is called out though nothing is wrong
 
 
-def slices(pair: Pair, judged: Decided | None, named: tuple[str, ...]) -> list[SliceFigures]:
+def slices(pair: Pair, judged: AnswerPlace | None, named: tuple[str, ...]) -> list[SliceFigures]:
     """Parts of the requests that disagree more than the rest, or lose more answers than they may.
 
     Those that fail come first, then those with most of the disagreement. A part fails that has 100 requests and 1 % of
@@ -178,8 +178,8 @@ class _Cell:
         return f"{number(self.low)} to {'' if self.whole else 'under '}{number(self.high)}"
 
 
-def _cell(counts: Mapping[str, int], judged: Decided | None) -> _Cell:
-    """What a cell's marks come to, at the judged place or for whole answers."""
+def _cell(counts: Mapping[str, int], judged: AnswerPlace | None) -> _Cell:
+    """A cell from its counted marks, at the judged place or for whole answers."""
 
     def at(word: str) -> int:
         return counts.get(mark_at(word, judged.key), 0) if judged is not None else 0
@@ -231,7 +231,7 @@ def _stands_out(cell: _Cell, size: int, differing: int, effect: float) -> float:
     return (cell.differs / cell.n - rest_differs / rest) / error if error > 0 else 0.0
 
 
-def _cells(part: Slice, judged: Decided | None) -> list[_Cell]:
+def _cells(part: Slice, judged: AnswerPlace | None) -> list[_Cell]:
     cells: list[_Cell] = []
     if len(part.values) <= MOST_VALUES and not part.values.cut:
         cells.extend(replace(_cell(counts, judged), value=value) for value, counts in sorted(part.values.items()))
@@ -239,8 +239,8 @@ def _cells(part: Slice, judged: Decided | None) -> list[_Cell]:
     return cells
 
 
-def _numeric_cells(part: Slice, judged: Decided | None) -> list[_Cell]:
-    """Ten ranges of about equal weight, none dividing what was counted together."""
+def _numeric_cells(part: Slice, judged: AnswerPlace | None) -> list[_Cell]:
+    """Ten ranges of about equal weight; no bin is divided."""
     if "n" not in part.numbers:
         return []
     numbers = part.numbers["n"]

@@ -5,10 +5,10 @@ from shadowproxy.compare.fold.counts import Hist, Series
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.shown import QUANTILES, estimated, from_sums
 from shadowproxy.compare.report.figures.types import LabelCounts, Labels
-from shadowproxy.compare.report.kinds import Decided
+from shadowproxy.compare.report.kinds import AnswerPlace
 
 
-def against_labels(judged: Decided, label_delay: Hist | None) -> Labels | None:
+def against_labels(judged: AnswerPlace, label_delay: Hist | None) -> Labels | None:
     """Both arms against the labels; None without a label.
 
     Of a class, a missing answer of the shadow counts as a wrong one. Of a number it has no error to average: the check

@@ -1,4 +1,4 @@
-"""The report's JSON, key by key: what `to_json` gives, what the checks judge and what every form draws.
+"""The report's JSON, key by key: `to_json` returns it, and every form draws it.
 
 Shares are fractions of 1, times are milliseconds unless the name says otherwise, intervals are 95 %. A test holds these
 types to docs/report.schema.json, which explains each key, and to real reports.
@@ -520,7 +520,7 @@ class ShadowFigures(PairFigures):
     routes: list[RouteFigures]
 
 
-# --- what is decided on these figures --------------------------------------------------------------------------------
+# --- the checks, the verdict and the advice --------------------------------------------------------------------------
 
 
 class CheckFigures(TypedDict):

@@ -14,7 +14,7 @@ from shadowproxy.compare.report.figures.shown import moment, ranked
 from shadowproxy.compare.report.figures.slices import parts as parts_of
 from shadowproxy.compare.report.figures.slices import slices as slices_of
 from shadowproxy.compare.report.figures.types import Log, PairFigures, ReportFigures, ShadowFigures
-from shadowproxy.compare.report.kinds import Decided, decided
+from shadowproxy.compare.report.kinds import AnswerPlace, answer_places
 
 FORMAT: Final[Literal[2]] = 2
 """The version of the report's JSON. Keys are added within a version, never changed or taken away."""
@@ -102,8 +102,8 @@ def _figures_of_route(
 
 
 def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> PairFigures:
-    outputs = decided(pair.outputs, pair.live_good.total(), _named(pair)) if not pair.legacy else []
-    first: Decided | None = outputs[0] if outputs else None
+    outputs = answer_places(pair.outputs, pair.live_good.total(), _named(pair)) if not pair.legacy else []
+    first: AnswerPlace | None = outputs[0] if outputs else None
     aside = noise.aside_of(pair, {each.live for each in outputs})
     fields = agreement.differing_fields(pair, aside)
     chosen, answered = pair.chosen.total(), pair.answered.total()

@@ -36,7 +36,7 @@ def code(text: Any) -> str:
 
 
 def sentence(text: str) -> str:
-    """A text as a sentence: a first word that is none, such as p99, stays as it is."""
+    """A text as a sentence: a first word with digits in it, such as p99, stays as it is."""
     first = text.partition(" ")[0].rstrip(":,")
     return f"{text[:1].upper() if first.isalpha() else text[:1]}{text[1:]}."
 

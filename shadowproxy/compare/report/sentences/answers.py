@@ -31,7 +31,7 @@ def agreement_lines(agreement: Agreement) -> list[str]:
 
 
 def output_line(output: Output) -> str:
-    """One field's agreement in a line, in the terms of its kind, and what its numbers lie outside of."""
+    """One place's agreement in a line, in the terms of its kind."""
     parts = [_agreement(output)]
     if output["kind"] == "number":
         parts += _number_parts(output)
@@ -94,7 +94,7 @@ def range_line(found: Range) -> str:
 
 
 def related_line(found: Related) -> str:
-    """Whether the two answers to a request belong together, and what was taken as alike."""
+    """Whether the two answers to a request belong together, and how alike was measured."""
     if found["value"] is None:
         return f"not judged: {found['why'] or 'nothing to compare with'}"
     between = (

@@ -5,7 +5,7 @@ from shadowproxy.compare.report.words import percent, points
 
 
 def how_it_differs(row: DifferingField) -> str:
-    """The kinds of difference at a place, and what sort of place it is."""
+    """The kinds of difference at a place, and its nature where it is noise."""
     nature = "" if row["nature"] == "real" else f" ({row['nature']})"
     return f"{', '.join(row['kinds'])}{nature}"
 
@@ -30,7 +30,7 @@ def _short(value: float) -> str:
 
 
 def slice_line(row: SliceFigures) -> str:
-    """What is worse in one part of the requests: what fails it first."""
+    """How one part of the requests is worse; if it fails, why it fails comes first."""
     parts = []
     if row["fails"]:
         worse = [

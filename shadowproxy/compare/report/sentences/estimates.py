@@ -1,4 +1,4 @@
-"""A figure with its interval, and what the interval rests on."""
+"""A figure with its interval, and the assumption behind the interval."""
 
 from shadowproxy.compare.report.figures.types import EstimateFigures
 from shadowproxy.compare.report.words import percent

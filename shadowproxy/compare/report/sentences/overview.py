@@ -16,7 +16,7 @@ OVERVIEW_NOTE: Final = (
 
 
 def opening(log: Log) -> str:
-    """How much the log holds, over what time, and what of it could not be used."""
+    """How many records the log has, over which time, and how much of it could not be read."""
     span = ""
     if log["first"] is not None and log["last"] is not None:
         span = f", {log['first'].replace('T', ' ')[:-1]} to {log['last'].replace('T', ' ')[:-1]} UTC"
@@ -31,7 +31,7 @@ def opening(log: Log) -> str:
 
 
 def overview_rows(report: Report) -> list[tuple[str, ...]]:
-    """For each shadow its cells under OVERVIEW_HEADS: the word first, then what it loses beside live."""
+    """For each shadow its cells under OVERVIEW_HEADS: the verdict first, then its losses beside live."""
     return [
         (
             shadow["verdict"]["headline"],

@@ -69,7 +69,7 @@ def besides(shadow: ShadowReport) -> str:
 
 
 def route_lines(shadow: ShadowReport) -> list[str]:
-    """Each route with its share, and how it was judged or why it was not; nothing where there is only one."""
+    """Each route with its share, and how it was judged or why it was not; empty where there is only one."""
     routes = shadow["routes"]
     if len(routes) < 2:
         return []
