@@ -1,4 +1,4 @@
-"""A call that may hang, as on a file that a pipe or a lost mount stands for, in a thread that nobody has to wait for.
+"""Runs a call that may hang, as reading a pipe or a file on a lost mount may, in a thread that nobody has to wait for.
 
 `asyncio.to_thread` is for calls that end: closing the loop waits for its threads, however long they take.
 """
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 async def apart(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """What `call` gives or raises, from a daemon thread of its own.
+    """What `call` returns or raises, from a daemon thread of its own.
 
-    Who is cancelled leaves the thread behind; where it hangs, it ends with the process.
+    Cancelling leaves the thread behind; if it hangs, it ends with the process.
     """
     loop = asyncio.get_running_loop()
     # Not as the future's exception, and given up below: else what is raised would hold itself and its callers.

@@ -1,7 +1,7 @@
-"""A body's bytes to something to read: its Content-Encoding undone within a bound, and its kind found out.
+"""Decodes bodies: undoes the Content-Encoding within a bound, and says what is JSON.
 
 Decoding is for the log and for comparing only; on the wire nothing is ever decoded. A coding that is unknown, broken
-or expands beyond the bound leaves the bytes as they are: such a body is told of by its wire bytes.
+or expands beyond the bound leaves the bytes as they are: such a body is recorded by its wire bytes.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import zstandard
 from shadowproxy.exact import may_hold_long_integer
 
 DECODED_LIMIT = 16 << 20
-"""Bytes that one body may expand to. Twice the default capture limit; gzip reaches 1000 times, brotli and zstd more."""
+"""Bytes that one body may expand to: twice the default capture limit. gzip expands up to 1000 times, others more."""
 
 MOST_CODINGS = 4
 """Codings stacked on one body that are undone. Real servers use one; each costs a pass."""
@@ -88,7 +88,7 @@ def _unbrotli(body: bytes, limit: int) -> bytes:
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
-    # RFC 8878 section 3.1.1.1.2 recommends 8 MiB windows be supported; a larger one is memory at the sender's word.
+    # RFC 8878 section 3.1.1.1.2 recommends windows of 8 MiB; a larger one would let the sender use our memory.
     decoder = zstandard.ZstdDecompressor(max_window_size=8 << 20)
     with decoder.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
         return reader.read(limit + 1)
@@ -132,8 +132,8 @@ def is_lines_type(content_type: str) -> bool:
 def parsed(raw: bytes) -> object:
     """The value of a JSON text that may stand in a record as it is. Raises ValueError (orjson's) for any other.
 
-    Strict: NaN, numbers beyond a double, lone surrogates, a byte order mark and bad UTF-8 are refused. Integers are
-    exact, whatever their size, as they are where the record is read again.
+    Strict: it rejects NaN, numbers beyond a double, lone surrogates, a byte order mark and bad UTF-8. Integers are
+    exact, whatever their size, as they are when the record is read again.
     """
     value: object = orjson.loads(raw)
     if len(raw) > _DEEPEST and raw.count(b"[") + raw.count(b"{") > _DEEPEST:

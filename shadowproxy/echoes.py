@@ -1,10 +1,10 @@
-"""What was redacted in a request, looked for in that exchange's answers: servers echo what they were sent.
+"""Finds in an exchange's answers what was redacted in its request: servers echo what they receive.
 
 FastAPI's 422 repeats the input as JSON, MLflow's schema error has it in the middle of a sentence, debugging pages list
 the header fields. The rules:
 
 1. A secret is a whole value of the request: a header field's, a parameter's, a string or a number of redacted JSON.
-   Of fewer than six characters it is looked for nowhere: `1` and `yes` are in every answer.
+   One of fewer than six characters is not looked for: `1` and `yes` are in every answer.
 2. It is replaced by its mark where it is a whole leaf of an answer's JSON, and within texts where no letter or digit is
    next to it. Keys stay: an answer without its names could not be compared again.
 3. What is not a secret stays byte for byte, as in `Redaction`.
@@ -26,10 +26,10 @@ SHORTEST: Final = 6
 """Characters of a secret that is looked for."""
 
 _MOST_WITHIN: Final = 64
-"""Secrets that are looked for within texts too: each is a search of its own, and a redacted list may hold thousands."""
+"""Secrets that are looked for within texts too: each takes a search, and a redacted list may hold thousands."""
 
 _LONG: Final = 1000
-"""Characters from which a secret is looked for as it is only: to spell a whole document otherwise takes too long."""
+"""Characters. A longer secret is looked for as it is, and in no other spelling: to spell a document takes too long."""
 
 _LEAF = re.compile(rb'"(?:[^"\\]++|\\.)*+"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
 _LEAVES = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?[0-9][0-9.eE+-]*+', re.DOTALL)
@@ -38,7 +38,7 @@ _PIECE = re.compile(
     rb"(?P<name>\s*+:)?+",
     re.DOTALL,
 )
-_NO_NUMBERS: Final = (b"Infinity", b"-Infinity")  # which Python writes, and which says nothing of anybody
+_NO_NUMBERS: Final = (b"Infinity", b"-Infinity")  # Python writes them, and they are no secrets
 _NAME_AND_VALUE = re.compile(r"[&;]")
 _SCHEME = re.compile(r"(?:bearer|basic|token|apikey|api-key|key|digest|negotiate|dpop) +(\S+)", re.IGNORECASE)
 _NEEDS_NO_QUOTING = re.compile(r"[A-Za-z0-9._~-]*+")
@@ -46,7 +46,7 @@ _DEEPEST: Final = 32
 
 
 def taken_out(before: str, after: str) -> list[str]:
-    """What marks took the place of: `after` is `before` with marks in some places, and otherwise the same."""
+    """What was replaced by marks: `after` is `before` with marks in some places."""
     pieces = MARK.split(after)
     found: list[str] = []
     start = len(pieces[0])
@@ -62,7 +62,7 @@ def taken_out(before: str, after: str) -> list[str]:
 
 
 def leaves(raw: bytes) -> Iterator[str]:
-    """The strings and numbers in JSON text, which may be broken; numbers also as other writers write them."""
+    """The strings and numbers in JSON text, which may be broken; numbers also as other programs write them."""
     for match in _LEAF.finditer(raw):
         token = match[0]
         if match[1] is not None:
@@ -76,8 +76,8 @@ def leaves(raw: bytes) -> Iterator[str]:
 
 
 def pieces(raw: bytes) -> Iterator[str]:
-    """What may be values in a text that should be JSON and is not: its last string may have no end, others no quotes or
-    single ones. Names before a colon are none."""
+    """Possible values in a text that should be JSON and is not: its last string may have no end, others no quotes or
+    single ones. A name before a colon is no value."""
     for match in _PIECE.finditer(raw):
         if match["name"] is not None or match["bare"] in _NO_NUMBERS:
             continue
@@ -88,7 +88,7 @@ def pieces(raw: bytes) -> Iterator[str]:
 
 
 def part_values(text: str) -> Iterator[str]:
-    """What the parts of a multipart body say."""
+    """The contents of the parts of a multipart body."""
     boundary = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
     if len(boundary) < 3 or not boundary.startswith("--"):
         return
@@ -100,7 +100,7 @@ def part_values(text: str) -> Iterator[str]:
 
 
 def form_values(text: str) -> Iterator[str]:
-    """The values of a form or a query, as they stand there and decoded."""
+    """The values of a form or a query, each as it was sent and decoded."""
     for each in _NAME_AND_VALUE.split(text):
         value = each.partition("=")[2]
         yield value
@@ -108,7 +108,7 @@ def form_values(text: str) -> Iterator[str]:
 
 
 def field_values(name: str, value: str) -> Iterator[str]:
-    """The secrets in a redacted header field: all of it, and of a Cookie the parts with a credential's name."""
+    """The secrets in a redacted header field: its whole value, and a Cookie's parts with a credential's name."""
     yield value
     if name == "cookie":
         for pair in value.split(";"):
@@ -137,8 +137,11 @@ def _spelt(number: str) -> Iterator[str]:
 
 
 class _Prepared:
-    """How one request's secrets are looked for. `whole` are they, each as its own value, as `needles` are the ways in
-    which some are spelt within texts, with what each is; `in_json` those as JSON. `leaves_in_json` is for very many.
+    """How one request's secrets are looked for.
+
+    `whole` maps each secret to itself. `needles` maps each spelling in which some of them are looked for within texts
+    to its secret; `in_json` are these spellings as JSON. `leaves_in_json` are the JSON leaves to look for if there are
+    very many secrets.
     """
 
     __slots__ = ("_compiled", "_within", "in_json", "leaves_in_json", "needles", "whole")
@@ -173,7 +176,7 @@ class _Prepared:
         self.leaves_in_json = frozenset([*leaves_of, *[b'"%b"' % leaf for leaf in leaves_of]])
 
     def within(self) -> re.Pattern[str] | None:
-        """What finds those within a text that are not long; None where all are."""
+        """The pattern that finds the secrets within a text, without the long ones; None if there are only long ones."""
         if not self._compiled:
             self._compiled = True
             spelt = sorted([each for each in self.needles if len(each) < _LONG], key=len, reverse=True)
@@ -195,9 +198,9 @@ prepared: Final = remembered("echoed secrets", _Prepared, _weight)
 
 
 class Echoes:
-    """The secrets of one request. `met`: one of them stood in what was looked through.
+    """Takes the secrets of one request out of its answers. `met`: one of them was found so far.
 
-    `mark` is given a secret, as the redaction of the request was.
+    `mark` makes a secret's mark, as for the redaction of the request.
     """
 
     __slots__ = (
@@ -240,32 +243,32 @@ class Echoes:
         return text
 
     def json(self, raw: bytes, value: Any) -> bytes:
-        """A valid JSON text, which says `value`, without the secrets in its leaves; the same object where none is."""
+        """A valid JSON text, which says `value`, without the secrets in its leaves; the same object if it has none."""
         if raw is self._clean:  # what a shadow answers is mostly what live did
             return raw
         if not self._may_be_in(raw, value):
             self._clean = raw
             return raw
-        told = _LEAF.sub(self._leaf, raw)
-        if told == raw:
+        shown = _LEAF.sub(self._leaf, raw)
+        if shown == raw:
             self._clean = raw
             return raw
-        return told
+        return shown
 
     def is_in_bytes(self, raw: bytes) -> bool:
-        """Whether a secret stands in what is no text. There it cannot be cut out."""
+        """Whether a secret is in bytes that are no text. It cannot be cut out of them."""
         for needle in self._needles:
             if needle.encode("utf-8", "surrogatepass") in raw:
                 self.met = True
                 return True
         return False
 
-    def headers(self, told: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]]:
-        """Header fields as they are told, without the secrets in their values."""
-        if told is self._clean_head:  # most servers say the same again
-            return told
+    def headers(self, headers: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]]:
+        """Header fields as recorded, without the secrets in their values."""
+        if headers is self._clean_head:  # most servers send the same head again
+            return headers
         changed: dict[str, str | list[str]] = {}
-        for name, value in told.items():
+        for name, value in headers.items():
             if isinstance(value, str):
                 shown: str | list[str] = self.text(value)
             else:
@@ -273,15 +276,15 @@ class Echoes:
             if shown != value:
                 changed[name] = shown
         if changed:
-            return {**told, **changed}
-        self._clean_head = told
-        return told
+            return {**headers, **changed}
+        self._clean_head = headers
+        return headers
 
     def difference(self, value: Any, depth: int = 0) -> Any:
         """A value that a difference shows, without the secrets in it.
 
-        Of a long text it shows a part, which may begin or end within a secret. Where one stood in these answers, such
-        a part is blank.
+        A difference shows only a part of a long text, which may begin or end within a secret. If a secret was found in
+        these answers, such a part is blank.
         """
         if isinstance(value, str):
             if self.met and (value.startswith("…") or value.endswith("…")):
@@ -301,7 +304,7 @@ class Echoes:
         return value
 
     def beginning_at_the_end(self, text: str) -> int:
-        """Where a secret begins that a text which was cut off may end within; else the text's length."""
+        """Where a secret begins whose beginning is the end of a text that was cut off; else the text's length."""
         tail = text[-_LONG:]
         first = len(text)
         for needle in self._needles:
@@ -337,8 +340,8 @@ class Echoes:
         text = _text_of(token)
         if text is None:
             return token
-        told = self.text(text)
-        return token if told == text else orjson.dumps(told)
+        shown = self.text(text)
+        return token if shown == text else orjson.dumps(shown)
 
     def _replaced(self, text: str) -> str:
         for needle in self._needles:

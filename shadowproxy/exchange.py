@@ -1,6 +1,6 @@
-"""The nouns that every room shares: a request, what came of each leg, and the whole. Frozen; no I/O, no clock.
+"""The nouns that every room shares: a request, how each leg ended, and the whole exchange. Frozen; no I/O, no clock.
 
-Bytes stay bytes here: header fields are pairs exactly as they came, bodies are what was copied off the wire.
+Bytes stay bytes here: header fields are pairs exactly as received, bodies are what was captured.
 Turning them into something to read is the package recorder's work, in the journal's thread.
 
 They are tuples, as several are made for each request: one of eight fields costs a third of a frozen dataclass.
@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 Field = tuple[bytes, bytes]
 Fields = tuple[Field, ...]
-"""Header fields in the order, spelling and number in which they came."""
+"""Header fields in the order, spelling and number in which they were received."""
 
 CONTROL = "control"
-"""The name under which live itself is asked a second time, as if it were a shadow."""
+"""The name of the control: live itself, which gets the request a second time, as if it were a shadow."""
 
 
 class Outcome(StrEnum):
-    """How one leg of an exchange ended. A closed set: the log, the metrics and the report know no other word."""
+    """An outcome is how a leg ended. A closed set: the log, the metrics and the report know no other word."""
 
     OK = "ok"
     TIMEOUT = "timeout"
@@ -40,7 +40,7 @@ class Outcome(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What comparing an answer with live's says. A closed set."""
+    """A verdict is what comparing one pair of answers says, live's and a shadow's or the control's. A closed set."""
 
     MATCH = "match"
     MISMATCH = "mismatch"
@@ -49,9 +49,9 @@ class Verdict(StrEnum):
 
 
 class Request(NamedTuple):
-    """The caller's request, as received. `body` may be a prefix: it is whole when it is `body_bytes` long.
+    """The caller's request, as received. `body` may be a prefix: it is whole if it is `body_bytes` long.
 
-    `record` is a UUIDv7 and unique; `id` is the request ID, which callers repeat when they retry.
+    `record` is the ID of the record, a UUIDv7 and unique; `id` is the request ID, which callers repeat when they retry.
     `at_ns` is nanoseconds since the Unix epoch. `target` is the raw path and query, as sent to live.
     """
 
@@ -66,9 +66,10 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer. `body` may be a prefix: it is whole when it is `body_bytes` long. Times are from the leg's start.
+    """A leg that ended well: the endpoint's response. `body` may be a prefix: it is whole if it is `body_bytes` long.
 
-    `began_ms` is how long after the request had come the leg began, of which the log says nothing.
+    Times are from the leg's start. `began_ms` is when the leg began, from when the request was received; the log does
+    not have it.
     """
 
     status: int
@@ -81,7 +82,7 @@ class Reply(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A leg that was begun and did not end well. `reply` is what of an answer had come by then."""
+    """A leg that began and did not end well. `reply` is the part of a response that was received until then."""
 
     outcome: Outcome
     error: str
@@ -91,7 +92,7 @@ class Failure(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A leg that was chosen and never begun: its shadow saw nothing of the request."""
+    """A leg that was chosen and never began: its shadow received nothing of the request."""
 
     outcome: Outcome
     error: str
@@ -99,12 +100,14 @@ class Skipped(NamedTuple):
 
 LiveLeg = Reply | Failure
 ShadowLeg = Reply | Failure | Skipped
+"""A leg is one exchange's part with one endpoint: live, a shadow, or the control."""
 
 
 class Exchange(NamedTuple):
-    """One request with live's reply and the outcome of every shadow it was chosen for. A record is one of these.
+    """An exchange is one request with all that came of it: live's leg, and that of each shadow chosen for it.
 
-    `shadows` holds the chosen ones only; `control` is live's second answer, where one was asked for.
+    A record is one exchange as a line of the log. `shadows` holds the chosen ones only; `control` is live's second leg,
+    where the request was sent to live twice.
     """
 
     request: Request

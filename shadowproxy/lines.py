@@ -1,7 +1,7 @@
 """A log's files to its lines: files, directories and standard input, plain, gzip or zstd, in bounded memory.
 
-Lines end at a newline byte and nowhere else: a JSON string may hold U+2028. What cannot be told as a line (a torn tail,
-one too long, broken compression) is told as Unreadable, and reading goes on where it can.
+Lines end at a newline byte and nowhere else: a JSON string may hold U+2028. What is no whole line (a torn tail, one too
+long, broken compression) becomes Unreadable, and reading continues where it can.
 """
 
 import gzip
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 def lines(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = None) -> Iterator[Line | Unreadable]:
     """Every line of these files, directories (their segments, oldest first) and `-` (standard input), in this order.
 
-    Blank lines are passed over. `on_bytes` is told how many bytes of the files were consumed since it was last told.
+    Blank lines are skipped. `on_bytes` gets the number of the files' bytes that were read since its last call.
     Raises OSError where a path cannot be opened or read.
     """
     for path in paths:
@@ -61,7 +61,7 @@ def lines(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = 
 
 
 def segments(directory: Path) -> list[Path]:
-    """The segments in a directory, oldest first. One that is being compressed is there twice and named once."""
+    """The segments in a directory, oldest first. One that is being compressed is there twice and is listed once."""
     named: dict[str, Path] = {}
     for path in sorted(directory.iterdir()):
         for ending in (*COMPRESSED, PLAIN):
@@ -151,7 +151,7 @@ def _unzstd(source: "io.BufferedReader[_Counted]") -> Iterator[bytes]:
 
 
 class _Counted(io.RawIOBase):
-    """A stream that tells how many bytes were read from it."""
+    """A stream that reports how many bytes were read from it."""
 
     def __init__(self, source: BinaryIO, on_bytes: Callable[[int], None] | None) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""A record: one exchange as one line of JSON, as it is read (design: docs/log.md has the format field by field).
+"""Reads records: a record is one exchange as one line of JSON (docs/log.md has the format field by field).
 
 The package recorder writes it, from the same nouns: so the same code compares two answers before writing and after
 reading. They are tuples, as several are made for each record: one of eight fields costs a third of a frozen dataclass.
@@ -20,7 +20,7 @@ from shadowproxy.lines import Unreadable as Unreadable
 from shadowproxy.lines import lines
 
 SCHEMA = 1
-"""Readers of schema 1 must let unknown keys pass; what changes the meaning of a known one makes a new schema."""
+"""Readers of schema 1 must ignore unknown keys. A change to the meaning of a known key makes a new schema."""
 
 Headers: TypeAlias = Mapping[str, str | list[str]]
 """Names in lower case; a field that came more than once is a list."""
@@ -35,13 +35,13 @@ class RecordError(Exception):
 
 
 class Body(NamedTuple):
-    """A body as the log tells of it. `size` is bytes on the wire.
+    """A body as recorded. `size` is bytes on the wire.
 
-    `kind` is none where the body was empty, or was hashed, left out or withheld (`truncated` is true then).
+    `kind` is "none" where the body was empty, or was hashed, left out or withheld (`truncated` is true then).
     `value` is the parsed JSON, the str, the bytes or None; a prefix of them where `truncated` is true.
-    `coding` names the content codings that could not be undone: `value` is then the wire's bytes as they came.
-    `redacted` says why a body that had to be redacted, and could not be, was withheld.
-    `repeated_keys` is how many keys of JSON read from a log came before in the same object (`value` has the last).
+    `coding` names the content codings that could not be undone: `value` is then the bytes on the wire.
+    `redacted` says why a body was withheld that had to be redacted and could not be.
+    `repeated_keys` is how many keys of the recorded JSON repeat one of the same object (`value` has the last).
     """
 
     kind: BodyKind
@@ -72,7 +72,7 @@ class Judgement(NamedTuple):
 
 
 class RecordedLeg(NamedTuple):
-    """One leg as the log tells of it. What was never had (a status, a body, a time) is None. Milliseconds."""
+    """One leg as recorded. What it never had (a status, a body, a time) is None. Times are in milliseconds."""
 
     outcome: Outcome
     status: int | None = None
@@ -85,7 +85,7 @@ class RecordedLeg(NamedTuple):
 
 
 class RecordedRequest(NamedTuple):
-    """The request as the log tells of it. `path` and `query` are as sent, credentials in the query apart."""
+    """The request as recorded. `path` and `query` are as sent, except for redacted credentials."""
 
     method: str
     path: str
@@ -108,7 +108,7 @@ class Record(NamedTuple):
 
 
 def decode(line: bytes) -> Record:
-    """The record in one line of a log. Raises RecordError, in one line, where it is none of this schema."""
+    """The record in one line of a log. Raises RecordError if the line is no record of this schema."""
     try:
         whole = _exactly(line)
     except ValueError as error:
@@ -124,10 +124,10 @@ def decode(line: bytes) -> Record:
             record=_str(whole["record"]),
             at=_str(whole["at"]),
             proxy=_str(whole["proxy"]),
-            request=_read_asked(whole["request"]),
-            live=_read_answer(whole["live"]),
-            shadows={name: _read_answer(leg) for name, leg in whole["shadows"].items()},
-            control=None if control is None else _read_answer(control),
+            request=_read_request(whole["request"]),
+            live=_read_leg(whole["live"]),
+            shadows={name: _read_leg(leg) for name, leg in whole["shadows"].items()},
+            control=None if control is None else _read_leg(control),
         )
     except KeyError as missing:
         raise RecordError(f"not a record: {missing.args[0]!r:.40} is missing") from missing
@@ -138,9 +138,9 @@ def decode(line: bytes) -> Record:
 def read(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = None) -> Iterator[Record | Unreadable]:
     """Every record of these files, directories (their segments, oldest first) and `-` (standard input), in this order.
 
-    Plain, gzip or zstd, told by their content. What is no record comes as Unreadable. `on_bytes` is told how many bytes
-    of the files, compressed where they are, were consumed since it was last told. Memory is bounded by a line's length.
-    Raises RecordError where a path cannot be opened or read.
+    Files are plain, gzip or zstd; their content says which. A line that is no record becomes Unreadable. `on_bytes`
+    gets the number of the files' bytes, compressed ones as they are, that were read since its last call. Memory is
+    bounded by a line's length. Raises RecordError if a path cannot be opened or read.
     """
     try:
         for line in lines(paths, on_bytes):
@@ -155,36 +155,36 @@ def read(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = N
         raise RecordError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from error
 
 
-def answer_in(leg: bytes) -> RecordedLeg:
-    """One leg, as the JSON of a record's `live` or of one of its `shadows` tells of it."""
-    return _read_answer(_exactly(leg))
+def leg_in(leg: bytes) -> RecordedLeg:
+    """One leg from its JSON: a record's `live`, or one of its `shadows`."""
+    return _read_leg(_exactly(leg))
 
 
-def _read_asked(asked: dict[str, Any]) -> RecordedRequest:
+def _read_request(request: dict[str, Any]) -> RecordedRequest:
     return RecordedRequest(
-        _str(asked["method"]),
-        _str(asked["path"]),
-        _str(asked["query"]),
-        _read_headers(asked["headers"]),
-        _read_body(asked),
+        _str(request["method"]),
+        _str(request["path"]),
+        _str(request["query"]),
+        _read_headers(request["headers"]),
+        _read_body(request),
     )
 
 
 _OUTCOMES: Final = {each.value: each for each in Outcome}
 
 
-def _read_answer(leg: dict[str, Any]) -> RecordedLeg:
-    told = leg.get
-    error = told("error")
-    status = told("status")
+def _read_leg(leg: dict[str, Any]) -> RecordedLeg:
+    get = leg.get
+    error = get("error")
+    status = get("status")
     outcome = leg["outcome"]
     return RecordedLeg(
         _OUTCOMES.get(outcome) or Outcome(outcome),
         None if status is None else _int(status),
-        _read_headers(told("headers", {})),
+        _read_headers(get("headers", {})),
         _read_body(leg) if "body_bytes" in leg else None,
-        _ms(told("first_byte_ms")),
-        _ms(told("total_ms")),
+        _ms(get("first_byte_ms")),
+        _ms(get("total_ms")),
         None if error is None else _str(error),
         _read_judgement(leg) if "verdict" in leg else None,
     )
@@ -225,8 +225,8 @@ def _read_headers(headers: Any) -> Headers:
         if type(value) is str or (isinstance(value, list) and all(isinstance(one, str) for one in value)):
             continue
         raise TypeError("a header is neither text nor a list of it")
-    told: Headers = headers
-    return told
+    checked: Headers = headers
+    return checked
 
 
 def _str(value: object) -> str:
@@ -251,8 +251,8 @@ def _ms(value: object) -> float | None:
 
 def _exactly(raw: bytes) -> Any:
     value = orjson.loads(raw)
-    # orjson reads an integer beyond 64 bits as a float, and of a key that comes twice it tells the last only. Python's
-    # own reader is exact, and five times slower.
+    # orjson reads an integer beyond 64 bits as a float, and keeps only the last of repeated keys. Python's own reader
+    # is exact, and five times slower.
     if may_hold_long_integer(raw) or _may_repeat(raw, value):
         with contextlib.suppress(ValueError, RecursionError):
             return _read_by_python(raw)
@@ -260,9 +260,10 @@ def _exactly(raw: bytes) -> Any:
 
 
 def _may_repeat(raw: bytes, value: Any) -> bool:
-    """Whether a line seems to hold more keys than what was read of it: told by writing it again, a few microseconds.
+    """Whether a line seems to hold more keys than `value`, which was read from it. Takes a few microseconds.
 
-    Each key has a colon, and what else has one is written as it was read, unless it was escaped.
+    `value` is written again to count its colons: each key has one, and all others are written as they were read, unless
+    they were escaped.
     """
     if b"\\" in raw and (b"\\u003a" in raw or b"\\u003A" in raw):
         return True

@@ -1,8 +1,8 @@
-"""What a secret is replaced by in the log, and where it is looked for: header fields, URLs, form and JSON bodies.
+"""Replaces secrets by marks, in the log and in fields for shadows: in header fields, URLs, form and JSON bodies.
 
-Three rules. What is not redacted stays byte for byte as it was: values are cut out of the raw text, nothing is
-serialised anew. What cannot be searched is not told: a body that should be redacted and is not JSON is left out.
-A shared secret looks the same wherever it stands: with a key, the mark is an HMAC of the value, so records join.
+1. Everything else stays byte for byte: values are cut out of the raw text, and nothing is serialised again.
+2. What cannot be searched is not recorded: a body that should be redacted and is not JSON is left out.
+3. Equal secrets have equal marks everywhere: with a key, the mark is an HMAC of the value, so records can be joined.
 """
 
 import fnmatch
@@ -31,7 +31,7 @@ from shadowproxy.pointers import Patterns, State, pointer_segments, pointer_toke
 
 BLANK = "[redacted]"
 MARK = re.compile(r"\[redacted(?::hmac:[0-9a-f]{16})?\]")
-"""Whatever `Redaction.mark` gives, to be found again in a log."""
+"""Finds the marks of `Redaction.mark` in a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,19 @@ class Redaction:
     hash_key: bytes | None = field(default=None, repr=False)
 
     def mark(self, secret: bytes) -> str:
-        """What stands in a secret's place. Equal secrets have equal marks under one key, wherever they stood."""
+        """What replaces a secret. Equal secrets have equal marks under one key, wherever they are."""
         if self.hash_key is None:
             return BLANK
         return f"[redacted:hmac:{hmac.digest(self.hash_key, secret, hashlib.sha256).hex()[:16]}]"
 
     def hides_header(self, name: bytes) -> bool:
-        """Whether a header field of this name (any case) is told of by its mark only."""
+        """Whether the value of a header field of this name (any case) is replaced by a mark."""
         if is_credential_header(name):
             return True
         return bool(self.headers) and _named(self.headers, name.decode("latin-1"))
 
     def hidden(self, fields: Mapping[str, str], parameters: Mapping[str, str]) -> list[str]:
-        """The values of those header fields and query parameters that are told of by their marks only."""
+        """The values of those header fields and query parameters that are replaced by marks."""
         hidden = [
             value
             for name, value in fields.items()
@@ -109,7 +109,7 @@ class Redaction:
         return "".join((*pieces, text[end:]))
 
     def urls(self, text: str) -> str:
-        """Text that may hold URLs (Referer, Location, X-Original-URL), with their credentials replaced."""
+        """Text that may hold URLs (Referer, Location, X-Original-URL) with the credentials in them replaced."""
         if "//" in text and "@" in text:
             text = _USERINFO.sub(lambda match: f"//{self.mark(match[1].encode())}@", text)
         if "=" in text and ("?" in text or "#" in text):
@@ -119,11 +119,11 @@ class Redaction:
     def body(self, raw: bytes, taken: list[bytes] | None = None) -> bytes:
         """A valid JSON text with the values that `json` points at replaced by their marks; all else byte for byte.
 
-        Each occurrence of a repeated key is found. A value is marked whole, be it an object. `taken` is given the JSON
-        of each.
+        Each occurrence of a repeated key is found. A value is replaced whole, even an object. The JSON of each is added
+        to `taken`.
         """
         wanted = _wanted(self.json)
-        # With nothing in it that could spell a key otherwise, a key that is not there as text is not there.
+        # Without escapes that could spell a key in another way, a key whose text is not in the body is not in it.
         if b"\\u" not in raw and b"\\/" not in raw and not any(all(key in raw for key in keys) for keys in wanted.keys):
             return raw
         pieces: list[bytes] = []
@@ -132,15 +132,15 @@ class Redaction:
             secret = raw[start:stop]
             if taken is not None:
                 taken.append(secret)
-            # A string is marked by what it says, however it was escaped, so that it joins with the same in a header.
+            # The mark is of the string without its escapes, so that it equals that of the same value in a header.
             plain = orjson.loads(secret).encode() if secret[:1] == b'"' else secret
             pieces += (raw[end:start], b'"', self.mark(plain).encode(), b'"')
             end = stop
         return b"".join((*pieces, raw[end:]))
 
     def behind_keys(self, raw: bytes) -> Iterator[bytes]:
-        """What stands in JSON behind the last key of each of `json`, wherever that key is: more than they point at, for
-        a text that is too long to be walked through."""
+        """The JSON after the last key of each of `json`, wherever that key is: more than they point at, for a text that
+        is too long to be walked through."""
         for key in dict.fromkeys([keys[-1] for keys in _wanted(self.json).keys if keys]):
             at = raw.find(key)
             for _ in range(_MOST_BEHIND):
@@ -155,11 +155,11 @@ class Redaction:
                 at = raw.find(key, end)
 
     def lines(self, raw: bytes, taken: list[bytes] | None = None) -> bytes | None:
-        """The same of text with one JSON value a line, as NDJSON and server-sent events are; None where a line is not.
+        """As `body`, for text with one JSON value a line: NDJSON and server-sent events. None if a line is not JSON.
 
-        Of events, `data:` comes before the value, and lines of other fields have none.
+        In events, `data:` comes before the value, and lines of other fields have no value.
         """
-        told: list[bytes] = []
+        shown: list[bytes] = []
         for line in raw.split(b"\n"):
             data = _DATA.match(line)
             start = data.end() if data is not None else 0
@@ -170,13 +170,13 @@ class Redaction:
                 except orjson.JSONDecodeError:
                     return None
                 value = self.body(value, taken)
-            told.append(line[:start] + value)
-        return b"\n".join(told)
+            shown.append(line[:start] + value)
+        return b"\n".join(shown)
 
     def difference(self, path: str, live: Any, shadow: Any) -> tuple[str, Any, Any]:
         """What a difference at a JSON pointer may show: its place, live's value and the shadow's.
 
-        Below a place that `json` points at, that place is all that is told: the names in it are part of the value.
+        Below a place that `json` points at, only that place is shown: the names below it are part of the secret value.
         """
         place = _wanted(self.json).root
         shown = ""
@@ -185,7 +185,7 @@ class Redaction:
                 break
             place = place.below(segment)
             shown += f"/{pointer_token(segment)}"
-        if place.ends or "…" in path:  # of a pointer that was cut short, nobody knows where it leads
+        if place.ends or "…" in path:  # nobody knows where a pointer leads that was cut short
             return shown, BLANK, BLANK
         return shown, _masked(live, place, path), _masked(shadow, place, path)
 
@@ -200,7 +200,7 @@ _SEPARATOR = re.compile(f"({PIECES.pattern})")
 
 
 def _is_plain(text: str) -> bool:
-    """Whether there is nothing in a field's value to be redacted, whatever the configuration."""
+    """Whether no configuration redacts anything in a field's value."""
     if ("//" in text and "@" in text) or ("=" in text and ("?" in text or "#" in text)):
         return False  # a URL, whose parameters the configuration may name
     return not credentials_in(text)
@@ -222,9 +222,9 @@ def _named(names: frozenset[str], name: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _names(names: frozenset[str]) -> tuple[frozenset[str], re.Pattern[str] | None]:
-    """The names that are written out, and what fits those with a `*` in them, in time linear in the name's length."""
+    """The names without a `*`, and a pattern for those with one. It takes time linear in a name's length."""
     spelt = sorted({_spelt(name) for name in names})
-    # Of what fnmatch takes for wildcards only `*` is one here: user[id] is the name of a parameter.
+    # Only `*` is a wildcard here, not what else fnmatch knows: user[id] is the name of a parameter.
     wild = [re.sub(r"[\[?]", r"[\g<0>]", name) for name in spelt if "*" in name]
     return (
         frozenset([name for name in spelt if "*" not in name]),
@@ -233,7 +233,7 @@ def _names(names: frozenset[str]) -> tuple[frozenset[str], re.Pattern[str] | Non
 
 
 def _spelt(name: str) -> str:
-    """CGI and WSGI make one of `X-Customer` and `X_Customer`."""
+    """A name as it is compared: CGI and WSGI cannot tell `X-Customer` from `X_Customer`."""
     return name.lower().replace("_", "-")
 
 
@@ -241,13 +241,13 @@ _MOST_PLACES: Final = 4096
 
 
 class _Places:
-    """The places that the pointers tell apart. Most bodies have few of them; only so many are remembered."""
+    """The places that the pointers tell apart. Most bodies have few of them, and their number here is bounded."""
 
-    __slots__ = ("patterns", "remembered", "root")
+    __slots__ = ("count", "patterns", "root")
 
     def __init__(self, pointers: tuple[str, ...]) -> None:
         self.patterns = Patterns(pointers)
-        self.remembered = 0
+        self.count = 0
         self.root = _Place(self, self.patterns.start)
 
 
@@ -266,15 +266,15 @@ class _Place:
     def below(self, key: str) -> "_Place":
         places = self._places
         if key not in places.patterns.named:
-            key = "*"  # all that no pointer names are one
+            key = "*"  # all keys that no pointer names are one place
         found = self._below.get(key)
         if found is None:
             found = _Place(places, places.patterns.below(self._state, key))
-            if places.remembered >= _MOST_PLACES:
-                places.remembered = 0
+            if places.count >= _MOST_PLACES:
+                places.count = 0
                 places.root.forget()
             self._below[key] = found
-            places.remembered += 1
+            places.count += 1
         return found
 
     def forget(self) -> None:
@@ -309,7 +309,7 @@ _DEEPEST_SHOWN: Final = 32
 
 
 def _masked(value: Any, place: _Place, path: str, depth: int = 0) -> Any:
-    """A difference's value without what the pointers lead to from its place."""
+    """A difference's value, with what the pointers lead to below its place replaced."""
     if place.ends or depth > _DEEPEST_SHOWN:
         return BLANK
     if isinstance(value, dict):
@@ -326,7 +326,7 @@ _BEHIND = re.compile(rb'\s*+:\s*+(?P<value>"(?:[^"\\]++|\\.)*+"?|[{\[]|[^\s,}\]]
 
 
 def _closed(raw: bytes, start: int) -> int:
-    """Where the object or array that begins at `start` ends, or how much of it is looked at."""
+    """Where the object or array that begins at `start` ends, or where the search for its end stops."""
     longest = start + _LONGEST_BEHIND
     depth = 0
     for match in _TOKEN.finditer(raw, start, longest):
@@ -344,7 +344,7 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 
 
 def _spans(raw: bytes, root: _Place) -> Iterator[tuple[int, int]]:
-    """Where in a valid JSON text the values stand that pointers end at; outermost only, in order."""
+    """Where in a valid JSON text the values are that pointers end at: the outermost only, in order."""
     stack: list[tuple[_Place, bool]] = []  # the place of each open container, and whether it is an array
     indices: list[int] = []
     here = root  # the place of the value that comes next

@@ -23,7 +23,7 @@ from shadowproxy.record import (
     Judgement,
     Record,
     RecordedLeg,
-    answer_in,
+    leg_in,
 )
 from shadowproxy.recorder.bodies import Content, add_body, read_body
 from shadowproxy.recorder.heads import read_head, text_of
@@ -111,7 +111,7 @@ def encode_again(
     parts = _leg(leg, _content_of(leg, policy), policy, echoes)
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
-        judgement = judge(old.live, answer_in(_written(parts)))
+        judgement = judge(old.live, leg_in(_written(parts)))
         _add_judgement(parts, judgement, policy, echoes)
         verdict = judgement.verdict
     line = {
