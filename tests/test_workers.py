@@ -433,7 +433,7 @@ async def test_a_port_in_use_is_one_line_and_status_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ({"log": {"path": "-"}}, "workers: several would write"),
+        ({"log": {"path": "-"}}, "workers: more than one would mix"),
         ({"limits": {"memory": "15MiB"}}, "limits: capture must not be larger than memory / workers"),
         ({"workers": 0}, "workers"),
     ],

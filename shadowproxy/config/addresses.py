@@ -17,7 +17,7 @@ class TcpAddress:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine gets there. Of names, only localhost is known to be."""
+        """Whether only this machine can connect. The only name that counts is localhost."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:

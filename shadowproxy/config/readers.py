@@ -43,7 +43,7 @@ REPEATABLE = ("GET", "HEAD", "POST", "OPTIONS")
 called with POST; the others change or remove something, and a shadow would do it again."""
 
 RESERVED_NAMES = frozenset({"live", "control"})
-"""A record and a metric have a place of their own for these, so no shadow may be called so."""
+"""Records and metrics use these names themselves, so no shadow may have them."""
 
 
 def _plain(value: object) -> Any:
@@ -107,7 +107,7 @@ def read_word(value: object) -> object:
 
 
 # Texts are kept unchanged, by a PlainValidator: `shown` must see whether they came from the environment.
-# Not so addresses, URLs, names and the paths of files, which an operator has to see.
+# Addresses, URLs, names and paths of files are shown anyway: an operator must see them.
 
 
 def read_text(value: object) -> str:
@@ -261,7 +261,7 @@ def read_header_glob(value: object) -> str:
 
 
 def _closed_glob(glob: str) -> str:
-    # fnmatch takes a [ without its ] for itself; a ] that comes first is one of the characters.
+    # To fnmatch, a [ without its ] is a plain character, and a ] that comes first is one of the listed characters.
     if "[" in re.sub(r"\[!?+\]?+[^\]]*\]", "", glob):
         raise ValueError("has a [ without its ]: [ab] stands for one of these characters, [[] for the bracket itself")
     return glob
@@ -280,7 +280,7 @@ def read_methods(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read_json_glob(value: object) -> str:
-    """A glob over a value's text. A number, true, false or null of YAML stands for itself, as JSON writes it."""
+    """A glob over a value's text. A YAML number, true, false or null becomes its JSON text."""
     if isinstance(value, str):
         return _closed_glob(value)
     if isinstance(value, bool) or value is None:
@@ -334,7 +334,7 @@ def read_log_path(value: object) -> str:
 
 
 def read_token(value: object) -> str:
-    # Kept as it is, as a field's value is, and never quoted.
+    # Kept unchanged, like a field's value, and never quoted.
     if not isinstance(value, str):
         raise ValueError("must be text: put it in quotes")
     if not _BEARER.fullmatch(value):

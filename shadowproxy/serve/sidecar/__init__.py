@@ -1,1 +1,1 @@
-"""What one configuration builds, and the change to the next."""
+"""The composition root: builds what one configuration needs, and changes to the next one."""

@@ -17,8 +17,8 @@ from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 class Generations:
     """Builds each generation from the one before, and owns the endpoints of all that are alive: end with `aclose`.
 
-    `writer`, `append`, `seen` and `trace` are as in `generation.build`. What is counted of a shadow is kept here under
-    its name, so that it outlives every generation.
+    `writer`, `append`, `seen` and `trace` are as in `generation.build`. Each shadow's counts are kept here under
+    its name, so that they outlive every generation.
     """
 
     def __init__(

@@ -106,7 +106,7 @@ class Sidecar(Program):
         else:
             await self._take_share(self._share)
             part = Part(self._share.board, self._share.start.number)
-        # Whoever connects from here on waits in the kernel's queue, and has no descriptor of ours.
+        # Callers that connect from here on wait in the kernel's queue, and use no descriptor of ours yet.
         await asyncio.to_thread(preload, admin=self._admin_socket is not None)
         await self._open_server(stack, part)
         self._listening = True
@@ -141,7 +141,7 @@ class Sidecar(Program):
         stack.callback(release, config.listen, self._socket)
 
     async def _take_share(self, share: Share) -> None:
-        """What a worker gets from its supervisor: the socket, the steering, and what is used of the budgets."""
+        """Take from the supervisor the socket, the steering, and what is used of the budgets."""
         start = share.start
         await self.steer(start.steering)
         for lane in self.mirror.plan.all_lanes:
@@ -188,7 +188,7 @@ class Sidecar(Program):
                 mirror.set_percent(name, percent)
 
     async def prepare(self, config: Config, only: frozenset[str] | None = None) -> Contexts:
-        """What `switch` needs besides `config`. Reads files, so it takes a while. Raises GenerationError.
+        """Read the files that `switch(config, ...)` needs, which takes a while. Raises GenerationError.
 
         Builds a generation on trial: a configuration that cannot be built must change nothing. `only` is as in
         `_adopt`.
@@ -224,7 +224,7 @@ class Sidecar(Program):
 
 
 class _Alone(SteeringCommands):
-    """What the admin server shows and changes where there are no workers: this process."""
+    """The admin server's `Operated` without workers: this process."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         super().__init__(sidecar)

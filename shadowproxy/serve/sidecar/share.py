@@ -1,4 +1,4 @@
-"""What makes a sidecar one of several workers."""
+"""The data that makes a sidecar one of several workers."""
 
 import socket
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
 @dataclass(frozen=True, slots=True)
 class BudgetUsed:
-    """What is used of a shadow's budget: requests begun, and the seconds left, None where unbounded."""
+    """The used part of a shadow's budget: requests begun, and the seconds left, None where unbounded."""
 
     begun: int
     left: float | None
@@ -20,7 +20,7 @@ class BudgetUsed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStart:
-    """What a worker starts with. `config` is its share of the whole; `number` counts the `workers` from 0.
+    """The first message to a worker. `config` is its share of the whole; `number` counts the `workers` from 0.
 
     `outputs` are the names of the files behind standard error and output, as they were when the program started.
     """
@@ -36,7 +36,7 @@ class WorkerStart:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What makes a process one of several workers: its start, and the socket and the board that all workers share."""
+    """A worker's start message, and the socket and the board that all workers share."""
 
     start: WorkerStart
     listening: socket.socket

@@ -1,4 +1,4 @@
-"""What operators change while the program runs, as one value, and the commands of the admin server that change it."""
+"""The operators' pauses and percents as one value, and the admin server's commands that change it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ class Steering:
         return replace(self, percents={**self.percents, name: percent})
 
     def under(self, config: Config, before: Config) -> "Steering":
-        """What stays of it when `config` follows `before`.
+        """The part that stays when `config` follows `before`.
 
         A pause stays: only an operator ends it. A percent stays while the file says the same as when it was set.
         """

@@ -1,1 +1,1 @@
-"""What a serving process arranges with its interpreter and the operating system."""
+"""A serving process's settings of its interpreter and of the operating system."""

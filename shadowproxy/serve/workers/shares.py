@@ -1,4 +1,4 @@
-"""What each of several workers gets: its share of the configuration, and what the worker before it had used."""
+"""A worker's share of the configuration, and the used part of its budgets."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def share(config: Config, number: int) -> Config:
 
 
 def used(census: Census | None) -> dict[str, BudgetUsed]:
-    """What a worker with these counts had used of its budgets."""
+    """The used part of the budgets of a worker with these counts."""
     shadows = census.shadows if census is not None else ()
     return {shadow.name: BudgetUsed(shadow.begun, shadow.budget_left) for shadow in shadows}
 

@@ -49,7 +49,7 @@ STARTING = 60.0
 PREPARING = 15.0
 """Seconds that a worker may take to reply, to start, and to read the certificates of a new configuration."""
 
-LOOK = 1.0
+REFRESH = 1.0
 """Seconds between two readings of each worker's counts."""
 
 RESTART_FIRST, RESTART_MOST = 0.1, 10.0
@@ -95,7 +95,7 @@ class _Worker:
     def runs(self) -> bool:
         return not self.calls.gone.is_set()
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Read its counts. If it does not reply, the last known ones stay."""
         try:
             self.census = await self.calls.call("census", within=REPLY)
@@ -201,8 +201,8 @@ class Supervisor(Program):
             host = generation.proxy_name(0).rpartition("/")[0]
             await serve_admin(stack, self._admin_socket, _Together(self), proxy=host, config=lambda: self.config)
         loop = asyncio.get_running_loop()
-        keeping = [loop.create_task(self._keep(slot)) for slot in self._slots]
-        stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._look_on())])
+        keeping = [loop.create_task(self._keep_running(slot)) for slot in self._slots]
+        stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._refresh_regularly())])
         self._reloads.start(stack)
         self._listening = True
 
@@ -212,8 +212,8 @@ class Supervisor(Program):
     def _workers(self) -> list[_Worker]:
         return [slot.worker for slot in self._slots if slot.worker is not None]
 
-    async def look(self) -> None:
-        await asyncio.gather(*(worker.look() for worker in self._workers))
+    async def refresh(self) -> None:
+        await asyncio.gather(*(worker.refresh() for worker in self._workers))
 
     async def steer(self, steering: Steering) -> None:
         """Put `steering` in force in all workers. Raises Unconfirmed where one has not confirmed it in time."""
@@ -265,13 +265,13 @@ class Supervisor(Program):
                     extra: dict[str, object] = {"event": "worker_silent"}
                     _log.warning("%s; it will apply the new configuration once it responds", reply, extra=extra)
                 elif isinstance(reply, Exception):
-                    # The configuration is in force elsewhere by now. `_keep` restarts this worker under it.
+                    # The configuration is in force elsewhere by now. `_keep_running` restarts this worker under it.
                     extra = {"event": "worker_killed", "worker": worker.number, "error": str(reply)}
                     line = "worker %d cannot apply the new configuration and is killed: %s"
                     _log.error(line, worker.number, reply, extra=extra)
                     with contextlib.suppress(ProcessLookupError):
                         worker.process.kill()
-        await self.look()  # or the last known figures would name the unusable shadows of before
+        await self.refresh()  # or the last known figures would name the unusable shadows of before
 
     # --- starting, restarting and stopping workers -------------------------------------------------------------------
 
@@ -308,7 +308,7 @@ class Supervisor(Program):
                 await worker.kill()
             raise
 
-    async def _keep(self, slot: _Slot) -> None:
+    async def _keep_running(self, slot: _Slot) -> None:
         """Restart this slot's worker whenever it has ended."""
         loop = asyncio.get_running_loop()
         began, delay = loop.time(), RESTART_FIRST
@@ -319,7 +319,7 @@ class Supervisor(Program):
                 slot.note_end(worker)
                 self._board.note_gone(slot.number)
                 extra = {"event": "worker_ended", "worker": slot.number, "status": status}
-                _log.error("worker %d has ended (%s) and will be restarted", slot.number, _why(status), extra=extra)
+                _log.error("worker %d has ended (%s) and will be restarted", slot.number, _ending(status), extra=extra)
             delay = RESTART_FIRST if loop.time() - began > LIVED else min(delay * 2, RESTART_MOST)
             await asyncio.sleep(delay)
             began = loop.time()
@@ -331,10 +331,10 @@ class Supervisor(Program):
                 extra = {"event": "worker_not_started", "worker": slot.number, "error": str(error)}
                 _log.error("worker %d cannot be started, retrying: %s", slot.number, error, extra=extra)
 
-    async def _look_on(self) -> None:
+    async def _refresh_regularly(self) -> None:
         while True:
-            await asyncio.sleep(LOOK)
-            await self.look()
+            await asyncio.sleep(REFRESH)
+            await self.refresh()
 
     async def _stop_workers(self, tasks: list[asyncio.Task[None]]) -> None:
         """Let every worker finish what is under way within `drain`, and take up to ENDING seconds more to stop."""
@@ -372,14 +372,14 @@ class Supervisor(Program):
 
 
 class _Together(SteeringCommands):
-    """What the admin server shows and changes where there are workers: all of them as one."""
+    """The admin server's `Operated` with workers: all of them as one."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         super().__init__(supervisor)
         self._supervisor = supervisor
 
     async def census(self) -> Census:
-        await self._supervisor.look()
+        await self._supervisor.refresh()
         return self._supervisor.census()
 
     async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[bytes]:
@@ -392,7 +392,7 @@ class _Together(SteeringCommands):
         return next((reply for reply in replies if isinstance(reply, bytes)), None)
 
 
-def _why(status: int) -> str:
+def _ending(status: int) -> str:
     if status >= 0:
         return f"status {status}"
     with contextlib.suppress(ValueError):
