@@ -22,11 +22,11 @@ help:
 	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
-	@echo "make schema  write the configuration's schema anew, after a change of its keys or their page"
-	@echo "make bench   measure it beside nginx and Envoy, about 8 minutes; QUICK=1 for a look"
+	@echo "make schema  write the configuration's schema again, after a change of its keys or their page"
+	@echo "make bench   compare it with nginx and Envoy, about 8 minutes; QUICK=1 for a rough impression"
 	@echo "make dist    build the wheel and the source archive into dist/"
-	@echo "make sbom    write a bill of what ships, in CycloneDX's JSON, into dist/"
-	@echo "make clean   take away what the other targets made"
+	@echo "make sbom    write a bill of materials, in CycloneDX's JSON, into dist/"
+	@echo "make clean   remove the files of the other targets"
 
 demo: $(VENV)/ready
 	@$(BIN)/shadowproxy demo
