@@ -6,7 +6,7 @@ turns a file and a reading into the bytes of a summary, without state. On Spark:
 """
 
 import copyreg
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
@@ -22,12 +22,12 @@ from shadowproxy.compare.fold.late_labels import join, kept_beside
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reading import FieldPlaces, Reading, keys_of, named_by
-from shadowproxy.compare.fold.summary import Summary, SummaryError, load, save, seal_of, summarise
+from shadowproxy.compare.fold.summary import Summary, SummaryBuilder, SummaryError, load, save, seal_of
 from shadowproxy.compare.fold.truths import NONE as NO_TRUTHS
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.lines import Line, Unreadable, lines, segments
-from shadowproxy.record import Record, RecordError, decode
+from shadowproxy.record import RecordError, decode
 
 
 def _init_arguments(noun: Any) -> tuple[type[Any], tuple[Any, ...]]:
@@ -124,7 +124,7 @@ def summarise_files(
             if progress is not None:
                 progress(Path(file).stat().st_size, count)
         return summary
-    return _folded(_Source(files, reading, only, progress, shadow, late, keep), reading)
+    return _Reader(files, reading, only, progress, shadow, late, keep).summary()
 
 
 def summarise_one(
@@ -136,7 +136,7 @@ def summarise_one(
     keep: Keeper | None = None,
 ) -> bytes:
     """One file's summary, as `save` writes it."""
-    return save(_folded(_Source([file], reading, only, None, shadow, late, keep), reading))
+    return save(_Reader([file], reading, only, None, shadow, late, keep).summary())
 
 
 def _summarised(reading: Reading, only: Only, shadow: str | None, late: Late, keep: Keeper | None, file: str) -> bytes:
@@ -176,8 +176,8 @@ def files_of(path: str | Path) -> list[str]:
     return [str(path)]
 
 
-class _Source:
-    """The wanted records of files, in order. Counts lines that are no records, and adds up saved summaries."""
+class _Reader:
+    """Reads the wanted records of files into a summary, and adds up the saved summaries among them."""
 
     def __init__(
         self,
@@ -189,57 +189,70 @@ class _Source:
         late: Late,
         keep: Keeper | None,
     ) -> None:
-        self.unreadable: Counter[str] = Counter()
-        self.saved = Summary()
-        self.shadow = shadow
-        self.keep = keep
+        self._reading = reading
         self._truths = reading.truths
         self._only = only
+        self._shadow = shadow
         self._late = late
+        self._keep = keep
         self._progress = progress
-        self._read = 0
         self._lines = lines(files, None if progress is None else lambda count: progress(count, 0))
 
-    def __iter__(self) -> Iterator[Record]:
+    def summary(self) -> Summary:
+        """The summary of all files. It is called once: the files are read as it runs."""
+        builder = SummaryBuilder(labels=self._truths.supplied)
+        saved = Summary()
+        unreported = 0
         for line in self._lines:
             if isinstance(line, Unreadable):
-                self.unreadable[line.why.partition(":")[0]] += 1
+                builder.add_unreadable(line.why.partition(":")[0])
                 continue
             if line.raw.startswith(_SAVED):
-                self.saved.absorb(self._loaded(line))
+                saved.absorb(self._loaded(line))
                 continue
             if line.raw.startswith(_KEPT):
                 raise SummaryError(
                     f"{line.file} holds the answers beside a summary; give the summary, which finds them"
                 )
-            record = self._decoded(line)
-            self._read += 1
-            if self._progress is not None and self._read % _REPORT_EVERY == 0:
-                self._progress(0, _REPORT_EVERY)
-            if record is not None:
-                yield record
-
-    def finish(self) -> None:
-        if self.keep is not None:
-            self.keep.flush()
+            self._add(builder, line)
+            unreported += 1
+            if self._progress is not None and unreported == _REPORT_EVERY:
+                self._progress(0, unreported)
+                unreported = 0
+        if self._keep is not None:
+            self._keep.flush()
         if self._progress is not None:
-            self._progress(0, self._read % _REPORT_EVERY)
+            self._progress(0, unreported)
+        total = builder.finish()
+        total.absorb(saved)
+        return total
+
+    def _add(self, builder: SummaryBuilder, line: Line) -> None:
+        """Count the record in a line, if it is one and is wanted."""
+        try:
+            record = decode(line.raw)
+            if self._only.accepts(record):
+                builder.add(record, self._reading, shadow=self._shadow, keep=self._keep)
+        except RecordError as error:
+            builder.add_unreadable("torn line" if line.torn else _reason(error))
+        except ValueError:
+            builder.add_unreadable("no time")
 
     def _loaded(self, line: Line) -> Summary:
         try:
             saved = load(line.raw)
         except SummaryError as error:
             raise SummaryError(f"{line.file}: {error}") from error
-        if too_late := self._late.for_summary(saved, self.shadow):
+        if too_late := self._late.for_summary(saved, self._shadow):
             them = "it" if len(too_late) == 1 else "them"
             options = ", ".join(too_late)
             raise SummaryError(f"{line.file} is a summary: {options} cannot be applied to it, give {them} to summarise")
-        if self.shadow is not None:
-            saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == self.shadow}
+        if self._shadow is not None:
+            saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == self._shadow}
         if self._truths.by_key:
             join(saved, line.file, seal_of(line.raw), self._truths)
-        if self.keep is not None:
-            self._keep_again(saved, line, self.keep)
+        if self._keep is not None:
+            self._keep_again(saved, line, self._keep)
         for routes in saved.shadows.values():
             for pair in (*routes.values(), routes.other):
                 _keep_only(pair, self._late.fields[:MOST_FIELDS])
@@ -250,24 +263,6 @@ class _Source:
         for pair in kept_beside(line.file, seal_of(line.raw), keep.place):
             if pair.shadow in saved.shadows:
                 keep.put(pair if keep.place is not None else pair._replace(key=None))
-
-    def _decoded(self, line: Line) -> Record | None:
-        try:
-            record = decode(line.raw)
-            return record if self._only.accepts(record) else None
-        except RecordError as error:
-            self.unreadable["torn line" if line.torn else _reason(error)] += 1
-        except ValueError:
-            self.unreadable["no time"] += 1
-        return None
-
-
-def _folded(source: _Source, reading: Reading) -> Summary:
-    summary = summarise(source, reading, shadow=source.shadow, keep=source.keep)
-    source.finish()
-    summary.unreadable.update(source.unreadable)
-    summary.absorb(source.saved)
-    return summary
 
 
 def _reason(error: RecordError) -> str:
