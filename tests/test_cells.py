@@ -102,6 +102,12 @@ def test_of_nothing_there_is_no_figure() -> None:
     assert cell_deviation({cell_of(1.0): 5}, 0) == 0
 
 
+def test_a_mean_is_known_where_the_sum_is_beyond_a_float() -> None:
+    largest = cell_of(1.7e308)
+    assert cell_mean({largest: 3, -largest: 1}, 0) == pytest.approx(0.85e308, rel=0.01)
+    assert cell_deviation({largest: 3, -largest: 1}, 0) == math.inf
+
+
 @given(st.lists(st.lists(finite, max_size=12), max_size=5), st.randoms())
 def test_parts_add_up_to_the_whole_in_any_order(parts: list[list[float]], source: random.Random) -> None:
     whole = Narrow()

@@ -134,6 +134,13 @@ SETS: dict[str, Callable[[], Figures]] = {
     "numbers without end": lambda: figures_of(
         chosen(40, 2, lambda source, n: ({"p": 1e308 if n % 2 else -1e-112}, {"p": 1e308 if n % 3 else 0.5}))
     ),
+    "sums beyond a float": lambda: figures_of(
+        chosen(
+            60,
+            2,
+            lambda source, n: ({"p": source.uniform(-1, 1) * 1.7e308}, {"p": source.uniform(0.6, 1) * 1.7e308}),
+        )
+    ),
     "few": lambda: figures_of(classes(5)),
     "nothing": lambda: figures_of([]),
     "no answers": lambda: figures_of(chosen(5, 1, lambda source, n: ({"a": 1}, failed(Outcome.LANE_FULL)))),

@@ -279,7 +279,7 @@ def cell_deviation(counts: Mapping[int, int], width: int) -> float | None:
     points = [(middle(cell, width), count) for cell, count in sorted(counts.items()) if count]
     if len(points) == 1:
         return 0.0
-    mean = math.fsum(x * count for x, count in points) / total
+    mean = _mean(points, total)
     try:
         return math.sqrt(math.fsum((x - mean) ** 2 * count for x, count in points) / (total - 1))
     except OverflowError:
@@ -291,4 +291,13 @@ def cell_mean(counts: Mapping[int, int], width: int) -> float | None:
     total = sum(counts.values())
     if total <= 0:
         return None
-    return math.fsum(middle(cell, width) * count for cell, count in sorted(counts.items())) / total
+    return _mean([(middle(cell, width), count) for cell, count in sorted(counts.items())], total)
+
+
+def _mean(points: list[tuple[float, int]], total: int) -> float:
+    try:
+        mean = math.fsum(x * count for x, count in points) / total
+    except (OverflowError, ValueError):
+        mean = math.inf
+    # The sum of numbers near the largest float is beyond a float; their mean is not.
+    return mean if math.isfinite(mean) else math.fsum(x * (count / total) for x, count in points)
