@@ -276,6 +276,14 @@ def test_the_html_says_who_is_better_at_what_and_what_to_do_next() -> None:
     assert "accuracy" in text
 
 
+def test_the_page_draws_a_class_that_only_the_shadow_answers_often() -> None:
+    records = chosen(400, 3, lambda source, n: ({"label": f"live-{n % 15}"}, {"label": "always"}))
+    text = " ".join(Page(to_html(figures_of(records))).text)
+    drawn = re.findall(r"(?:live-\d+|always)(?= |$)", text.partition("The answers")[2].partition("How often")[0])
+    assert "always" in drawn
+    assert len(set(drawn)) == 8
+
+
 def test_markdown_names_the_verdict_and_escapes_its_tables() -> None:
     text = to_markdown(SETS["classes"]())
     assert "## s: NOT READY" in text

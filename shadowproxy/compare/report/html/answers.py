@@ -1,5 +1,6 @@
 """The places that hold the answers: how often the two agree there, what each answers, and how far apart they are."""
 
+from itertools import chain, zip_longest
 from typing import Final
 
 from shadowproxy.compare.report import charts
@@ -74,9 +75,9 @@ def _classes(output: ClassOutput) -> str:
 
 
 def _names(output: ClassOutput) -> list[str]:
-    """The classes that are drawn, live's first, each arm's in the order of the figures."""
-    rows = (*output["live"]["classes"], *output["shadow"]["classes"])
-    return list(dict.fromkeys(row["class"] for row in rows))[:_CLASSES]
+    """The classes that are drawn: by turns live's commonest and the shadow's, so that neither arm's are left out."""
+    rows = chain.from_iterable(zip_longest(output["live"]["classes"], output["shadow"]["classes"]))
+    return list(dict.fromkeys(row["class"] for row in rows if row is not None))[:_CLASSES]
 
 
 def _confusion(output: ClassOutput) -> str:
