@@ -1,16 +1,16 @@
-r"""What a credential looks like, whatever the name it comes under: one set of shapes for the shadows and for the log.
+r"""Finds credentials in a text by how they are written, under any name: the same ones for the shadows and for the log.
 
 The rules, each of which finds parts of a text:
 
-1. A scheme of HTTP authentication and what only such a scheme is followed by: `Bearer 6f1c...`, `Basic dXNlcjpwYXNz`.
-   A word behind it is a word: `Basic`, `bearer of news` and `token classification` hold none.
+1. A scheme of HTTP authentication with its credential: `Bearer 6f1c...`, `Basic dXNlcjpwYXNz`. An ordinary word after
+   it is none: `Basic`, `bearer of news` and `token classification` hold no credential.
 2. A JSON Web Token, a PASETO, a PEM private key, or a key that begins as its issuer's documentation says: `ghp_...`.
-3. What stands beside a name that credentials.py knows: `"api_key": "..."`, `sid=...; Path=/`, `?token=...`,
+3. The value beside a name that credentials.py knows: `"api_key": "..."`, `sid=...; Path=/`, `?token=...`,
    `api_key: ...`.
 4. User information in a URL.
-5. Percent-encoded or base64-encoded text in which the rules above find something, which is then taken whole.
+5. Percent-encoded or base64-encoded text in which the rules above find something. It is then taken whole.
 
-A shape has to tell a key from a word, a version, a date, a UUID, a hash: `sk-learn` and `"33a64df551425fcc"` are none.
+A pattern must not match a word, a version, a date, a UUID or a hash: `sk-learn` and `"33a64df551425fcc"` are no keys.
 Every pattern reads a text once, so that a header of 64 KiB takes milliseconds at most.
 """
 
@@ -23,6 +23,16 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
 from shadowproxy.caches import remembered
+from shadowproxy.credential_shapes import (
+    HINT,
+    HINT_CHARACTERS,
+    KEY,
+    PRIVATE_KEY,
+    PROOF,
+    SCHEME,
+    WITH_PARAMETERS,
+    WORDY_KEY,
+)
 from shadowproxy.credentials import (
     is_credential_header,
     is_credential_parameter,
@@ -32,9 +42,9 @@ from shadowproxy.credentials import (
 
 
 class Found(NamedTuple):
-    """Where in a text a credential stands, and what it is there: the text itself, or what was decoded from it.
+    """A credential in a text, and its position. `secret` is that part of the text, or what was decoded from it.
 
-    `quote` goes around what is put in its place: JSON stays JSON where the value was no string.
+    `quote` goes around what replaces it: JSON stays JSON where the value was no string.
     """
 
     start: int
@@ -44,136 +54,13 @@ class Found(NamedTuple):
 
 
 SHORTEST: Final = 6
-"""Characters. A shorter value of a header field is not looked into: `pwd=a` is the shortest that would be found."""
+"""Characters. A shorter value of a header field is not searched. (`pwd=a` has five.)"""
 
 _LONGEST_NAME: Final = 128
 """Characters of the name in a pair."""
 
 _NESTED: Final = 3
-"""How deep what is encoded is decoded: a URL within a parameter of a URL within one."""
-
-# --- 1. schemes ------------------------------------------------------------------------------------------------------
-
-# What follows one of these and ends the value is a credential, unless it is a word or a number.
-_PLAIN_SCHEMES: Final = "bearer|apikey|api-key|x-api-key|jwt|ssws|geniekey|privatetoken|splunk|access-token"
-# These are words, too: what follows has to look like a key.
-_WORD_SCHEMES: Final = (
-    "token|basic|key|bot|negotiate|ntlm|kerberos|dpop|oauth|hmac|aws|sharedkey|sharedkeylite|client-id|digest|secret"
-    "|oauthtoken|api-token|apitoken|authtoken|accesstoken|accesskey|secretkey"
-)
-# These are followed by parameters, one of which is the proof.
-_PARAMETER_SCHEMES: Final = (
-    "digest|oauth|hawk|mac|signature|token|vapid|gnap|mutual|snowflake|privatetoken|sharedaccesssignature|scram-sha-1"
-    "|scram-sha-256|hmac-sha1|hmac-sha256|hmac-sha512|aws4-hmac-sha256|aws4-ecdsa-p256-sha256|goog4-hmac-sha256"
-    "|goog4-rsa-sha256|tc3-hmac-sha256|acs3-hmac-sha256|sdk-hmac-sha256"
-)
-_PROOFS: Final = "response|credential|signature|oauth_signature|mac|sig|token|oauth_token|access_token|data|k|h"
-
-_NOT_INSIDE: Final = r"(?<![A-Za-z0-9_-])"
-_SCHEME: Final = re.compile(
-    # Of some, issuers make schemes of their own: `Api-Token`, `Zoho-oauthtoken`.
-    rf"(?:{_NOT_INSIDE}(?i:(?P<plain>{_PLAIN_SCHEMES}))|(?<![A-Za-z0-9])(?i:(?P<word>{_WORD_SCHEMES})))"
-    r"(?:(?:[ \t]*+:)?+[ \t]++|(?<=(?i:bearer)):)"
-    r"(?P<credential>[^\s,;\"'=(){}<>\[\]\\]{6,}+=*+)"
-    r"(?=$|[\s,;)}\]>&\\]|[\"'](?:[\s,;:)}\]>\\]|$))"
-)
-_WITH_PARAMETERS: Final = re.compile(
-    rf"{_NOT_INSIDE}(?i:{_PARAMETER_SCHEMES})[ \t]++(?=[^\s=,]++[ \t]*+=)(?P<credential>.++)", re.DOTALL
-)
-_PROOF: Final = re.compile(rf"(?<![A-Za-z0-9_-])(?i:{_PROOFS})[ \t]*+=[ \t]*+[^\s,;]{{6}}")
-
-# --- 2. keys ---------------------------------------------------------------------------------------------------------
-
-# What issuers document of their keys (and scanners of repositories look for): how they begin, in which characters they
-# go on, and for how long at least. Lower bounds are somewhat below the real lengths, as those have grown before.
-_KEYS: Final = (
-    r"sk-(?:ant|proj|svcacct|admin|or-v1|lf|helicone|litellm)-[A-Za-z0-9_-]{10,}+",  # OpenAI, Anthropic, gateways
-    r"sk-[A-Za-z0-9]{20,}+",
-    r"gh[pousr]_[A-Za-z0-9_]{20,}+",  # GitHub
-    r"github_pat_[A-Za-z0-9_]{20,}+",
-    r"gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|oas|soat)-[A-Za-z0-9_.-]{16,}+",  # GitLab
-    r"xox[abceoprs]-[A-Za-z0-9-]{10,}+",  # Slack
-    r"xapp-[0-9]-[A-Za-z0-9-]{10,}+",
-    r"A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}(?![A-Za-z0-9])",  # AWS
-    r"AIza[A-Za-z0-9_-]{20,}+",  # Google
-    r"ya29\.[A-Za-z0-9_.-]{16,}+",
-    r"GOCSPX-[A-Za-z0-9_-]{20,}+",
-    r"hf_[A-Za-z0-9]{20,}+",  # Hugging Face
-    r"api_org_[A-Za-z0-9]{20,}+",
-    r"npm_[A-Za-z0-9]{30,}+",
-    r"pypi-Ag[A-Za-z0-9_-]{40,}+",
-    r"[sr]k_(?:live|test)_[A-Za-z0-9_]{10,}+",  # Stripe
-    r"whsec_[A-Za-z0-9+/]{16,}+=*+",
-    r"SG\.[A-Za-z0-9_-]{16,}+\.[A-Za-z0-9_-]{16,}+",  # SendGrid
-    r"do[opr]_v1_[a-f0-9]{32,}+",  # DigitalOcean
-    r"gsk_[A-Za-z0-9]{20,}+",  # Groq
-    r"xai-[A-Za-z0-9]{40,}+",
-    r"pplx-[A-Za-z0-9]{32,}+",  # Perplexity
-    r"r8_[A-Za-z0-9]{30,}+",  # Replicate
-    r"nvapi-[A-Za-z0-9_-]{40,}+",
-    r"dapi[a-f0-9]{32}(?![A-Za-z0-9])",  # Databricks
-    r"lsv2_(?:pt|sk)_[a-f0-9_]{32,}+",  # LangSmith
-    r"pcsk_[A-Za-z0-9_]{30,}+",  # Pinecone
-    r"sbp_[a-f0-9]{40}",  # Supabase
-    r"shp(?:at|ca|pa|ss|tka)_[a-fA-F0-9]{32}",  # Shopify
-    r"hv[sbr]\.[A-Za-z0-9_-]{24,}+",  # HashiCorp Vault
-    r"glsa_[A-Za-z0-9_]{32,}+",  # Grafana
-    r"NRAK-[A-Z0-9]{27}",  # New Relic
-    r"PMAK-[a-f0-9-]{40,}+",  # Postman
-    r"lin_api_[A-Za-z0-9]{32,}+",  # Linear
-    r"dckr_pat_[A-Za-z0-9_-]{20,}+",  # Docker
-    r"rubygems_[a-f0-9]{40,}+",
-    r"sntr[ysu]s?_[A-Za-z0-9+/=_-]{40,}+",  # Sentry
-    r"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.=-]{30,}+",
-    r"ATATT3[A-Za-z0-9_=-]{50,}+",  # Atlassian
-    r"AGE-SECRET-KEY-1[A-Z0-9]{50,}+",
-    r"key-[a-f0-9]{32}(?![A-Za-z0-9])",  # Mailgun
-    r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])",  # Telegram
-    r"v[1-4]\.(?:local|public)\.[A-Za-z0-9_-]{20,}+[A-Za-z0-9_.-]*+",  # PASETO
-    r"ABSK[A-Za-z0-9+/]{40,}+=*+",  # AWS Bedrock
-    r"bedrock-api-key-[A-Za-z0-9+/]{40,}+=*+",
-    r"LTAI[A-Za-z0-9]{12,26}(?![A-Za-z0-9])",  # Alibaba
-    r"AKID[A-Za-z0-9]{32}(?![A-Za-z0-9])",  # Tencent
-    r"fw_[A-Za-z0-9]{20,}+",  # Fireworks
-    r"tgp_v1_[A-Za-z0-9_-]{30,}+",  # Together
-    r"csk-[A-Za-z0-9]{40,}+",  # Cerebras
-    r"jina_[A-Za-z0-9_-]{40,}+",
-    r"tvly-(?:dev-|prod-)?[A-Za-z0-9]{20,}+",  # Tavily
-    r"fc-[a-f0-9]{32}(?![A-Za-z0-9])",  # Firecrawl
-    r"llx-[A-Za-z0-9]{40,}+",  # LlamaCloud
-    r"rpa_[A-Z0-9]{36,}+",  # RunPod
-    r"e2b_[a-f0-9]{32,}+",
-    r"ls__[a-f0-9]{32}",  # LangSmith, of old
-    r"wandb_v1_[A-Za-z0-9_]{30,}+",  # Weights & Biases
-    r"sgp_[a-f0-9_]{40,}+",  # Sourcegraph
-    r"sha256~[A-Za-z0-9_-]{40,}+",  # OpenShift
-    r"figd_[A-Za-z0-9_-]{30,}+",  # Figma
-    r"(?:secret|ntn)_[A-Za-z0-9]{40,}+",  # Notion
-    r"pat[A-Za-z0-9]{14}\.[a-f0-9]{64}",  # Airtable
-    r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,}+",  # Terraform
-    r"CCIPAT_[A-Za-z0-9]{20,}+_[a-f0-9]{32,}+",  # CircleCI
-    r"bkua_[a-f0-9]{32,}+",  # Buildkite
-    r"tskey-[a-z]{3,}-[A-Za-z0-9]{8,}+(?:-[A-Za-z0-9]{16,}+)?+",  # Tailscale
-    r"shippo_(?:live|test)_[a-f0-9]{32,}+",
-    r"sq0(?:csp|atp)-[A-Za-z0-9_-]{20,}+",  # Square
-    r"(?:fo1|fm[12][ar]?)_[A-Za-z0-9+/_-]{30,}+=*+",  # Fly
-    r"rnd_[A-Za-z0-9]{28,}+",  # Render
-    r"re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}(?![A-Za-z0-9])",  # Resend
-    r"phx_[A-Za-z0-9]{40,}+",  # PostHog
-    r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{36,}+",  # Doppler
-    # What an address for messages lets whoever knows it post: its path is the secret.
-    r"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[A-Za-z0-9/_-]{20,}+",
-    r"discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/[0-9]{15,}/[A-Za-z0-9_-]{40,}+",
-)
-# eyJ is {" in base64: a JSON object. JWS (RFC 7515) has three parts, JWE (RFC 7516) five; some may be empty.
-_JWT: Final = r"e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{6,}+(?:\.[A-Za-z0-9_-]*+){2,4}"
-_KEY: Final = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join((*_KEYS, _JWT))})")
-# As above with words in it, as `sk-learn-random-forest` has: one of its parts must be no word.
-_WORDY_KEY: Final = re.compile(r"(?<![A-Za-z0-9_-])sk-[A-Za-z0-9_-]{13,}+")
-_PRIVATE_KEY: Final = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----(?:(?!-----END).)*+(?:-----END [A-Z0-9 ]*+-----)?",
-    re.DOTALL,
-)
+"""How many layers are decoded: a URL within a parameter of a URL within one."""
 
 # --- 3. names --------------------------------------------------------------------------------------------------------
 
@@ -185,7 +72,7 @@ _JSON_NAME: Final = re.compile(
 _BRACKET_OR_STRING: Final = re.compile(r"\"(?:[^\"\\]++|\\.)*+\"?|[\[{]|[\]}]", re.DOTALL)
 _SCALAR: Final = re.compile(r"[^\s,}\]]*+")
 _HARMLESS: Final = re.compile(r"(?i:true|false|null|none|nil|yes|no|on|off|required|optional|[0-9]{1,3}|\*+)")
-"""What says whether there is a credential, or how many, and is none."""
+"""Values that only say whether there is a credential, or how many."""
 _MARK: Final = re.compile(r"\[redacted(?::hmac:[0-9a-f]{16})?\]?")
 _SET_COOKIE: Final = re.compile(r";\s*+(?i:httponly|secure|samesite\s*+=)")
 
@@ -196,27 +83,10 @@ _PIECE: Final = re.compile(r"[^\s,;&=\"'<>?#{}()]++=*+")
 _CODED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _CODED_JSON: Final = re.compile(r"(?:ey[JA]|ew[ok0]|W3s|WyJ)[A-Za-z0-9_+/-]{12,}+=*+")
 
-# --- what tells that it is worth looking -----------------------------------------------------------------------------
+# --- IDs, which hold none ---------------------------------------------------------------------------------------------
 
 _HEXADECIMAL: Final = re.compile(r"(?!fc-[0-9a-f])[0-9a-fA-F ./:-]*+")
-"""IDs, traces, lengths, addresses: what is new in each request. None of the rules finds anything in these."""
-
-# A text is first made bytes of small letters, with a space for all that is in no key's beginning: then one pattern that
-# needs not look for capitals finds the words that matter, three times as fast as the patterns above would.
-_KEPT: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789._-:")
-_HINT_CHARACTERS: Final = bytes(code if code in _KEPT else code + 32 if 65 <= code <= 90 else 32 for code in range(256))
-_SCHEMES: Final = sorted(set(f"{_PLAIN_SCHEMES}|{_WORD_SCHEMES}|{_PARAMETER_SCHEMES}".split("|")))
-_HINT: Final = re.compile(
-    r"[ ._:-](?:"
-    rf"(?P<scheme>(?:{'|'.join(_SCHEMES)}):?+(?= )|bearer:)"
-    r"|(?P<key>sk-|[sr]k_[lt]|gh[pousr]_|github_pat_|gl[a-z]{2,5}-|xox|xapp-|a(?:kia|sia|bia|cca)|aiza|ya29\.|gocspx|hf_"
-    r"|api_org_|npm_|pypi-|whsec_|sg\.|do[opr]_v1|gsk_|xai-|pplx-|r8_|nvapi-|dapi|lsv2_|pcsk_|sbp_|shp[a-z]+_|hv[sbr]\."
-    r"|glsa_|nrak-|pmak-|lin_api|dckr_pat|rubygems_|sntr[ysu]|pscale_|atatt3|age-secret|key-[0-9a-f]|[0-9]{8,10}:aa"
-    r"|v[1-4]\.[lp]|----begin |absk|bedrock-|ltai|akid|fw_|tgp_v1|csk-|jina_|tvly-|fc-[0-9a-f]|llx-|rpa_|e2b_|ls__"
-    r"|wandb_v|sgp_|sha256 |figd_|secret_|ntn_|pat[a-z0-9]{14}\.|atlasv1|ccipat|bkua_|tskey-|shippo_|sq0|fo1_"
-    r"|fm[12][ar]?_|rnd_|re_[a-z0-9]{8}_|phx_|dp\.|hooks\.slack|discord)"
-    r"|(?P<coded>ey[ja]|ew[ok0]|w3s|wyj))".encode()
-)
+"""IDs, traces, lengths, addresses: they are new in each request, and no rule finds anything in them."""
 
 
 def credentials_in(text: str) -> tuple[Found, ...]:
@@ -236,7 +106,7 @@ def is_credential(name: str, value: str) -> bool:
 
 
 def is_hidden_by_name(name: bytes, value: str) -> bool:
-    """Whether all of a header field's value is a credential, for what the field is called."""
+    """Whether the name of a header field says that its whole value is a credential."""
     return is_credential_header(name) or (may_be_credential_header(name) and looks_random(value))
 
 
@@ -254,12 +124,12 @@ def is_credential_piece(text: str) -> bool:
 
 
 def is_plain_query(text: str) -> bool:
-    """Whether no piece of a query or a form carries a credential: most do not, and then nothing has to be cut out."""
+    """Whether no piece of a query or a form carries a credential, as in most: then nothing has to be cut out."""
     return not any(map(is_credential_piece, PIECES.split(text)))
 
 
 PIECES: Final = re.compile(r"[&;?#]")
-"""What parts a query or a form: servers part at `&`, some at `;` too; `?` and `#` are those of a URL in a value."""
+"""Separators in a query or a form: servers split at `&`, some also at `;`. `?` and `#` are of a URL in a value."""
 
 PATH_PARAMETER: Final = re.compile(r"[;#&](?P<name>[^=;/#&]++)=(?P<value>[^;/#&]++)")
 """In a path: `;jsessionid=...` (RFC 3986 section 3.3), and a fragment, which no client should send and some do."""
@@ -284,7 +154,7 @@ _BEARER_WORDS: Final = frozenset({
     "token", "tokens", "auth", "authentication", "authorization", "scheme", "format", "header", "realm", "certificate",
     "certificates", "credential", "credentials", "share", "shares", "bond", "bonds", "required", "optional",
 })  # fmt: skip
-"""What is written behind `Bearer` where the scheme is spoken of."""
+"""Words that follow `Bearer` in sentences about the scheme."""
 _DIGIT: Final = re.compile("[0-9]")
 _ONE_WORD: Final = re.compile(r"[A-Z]?[a-z]{0,19}|[A-Z]{1,19}|[0-9.,:/-]++")
 
@@ -296,8 +166,8 @@ def _is_words(text: str) -> bool:
 
 
 def _found(text: str, depth: int = 0) -> tuple[Found, ...]:
-    plain = b" " + text.encode("ascii", "replace").translate(_HINT_CHARACTERS)
-    hints = {match.lastgroup for match in _HINT.finditer(plain)}
+    plain = b" " + text.encode("ascii", "replace").translate(HINT_CHARACTERS)
+    hints = {match.lastgroup for match in HINT.finditer(plain)}
     found: list[Found] = []
     if "scheme" in hints:
         found += _with_schemes(text)
@@ -338,12 +208,12 @@ def _part(match: re.Match[str], group: str) -> Found:
 
 def _with_schemes(text: str) -> Iterator[Found]:
     """A value that is nothing but one is taken with its scheme, as `Authorization` is."""
-    for match in _SCHEME.finditer(text):
+    for match in SCHEME.finditer(text):
         if _proves(match, text):
             part = _part(match, "credential")
             yield Found(0, len(text), text) if match.start() == 0 and part.end == len(text) else part
-    for match in _WITH_PARAMETERS.finditer(text):
-        if _PROOF.search(match["credential"]):
+    for match in WITH_PARAMETERS.finditer(text):
+        if PROOF.search(match["credential"]):
             yield _part(match, "credential") if match.start() else Found(0, len(text), text)
 
 
@@ -355,22 +225,22 @@ def _proves(match: re.Match[str], text: str) -> bool:
     if match["plain"] is not None and not text[end : end + 1].isspace():
         if len(words) < SHORTEST:
             return False
-        # `Bearer` with a capital, and one word that is all there is: nobody writes that of news.
+        # `Bearer` with a capital and one more word, and nothing else: that is no sentence.
         alone = match.start() == 0 and end == len(text) and text.startswith("Bearer ") and not words.isdigit()
         return _ONE_WORD.fullmatch(words) is None or (alone and words.lower() not in _BEARER_WORDS)
     scheme = (match["word"] or "").lower()
     if scheme == "basic" and b":" in (_base64(credential) or b""):
         return True
     if scheme == "digest":
-        return False  # a digest is a hash: see _WITH_PARAMETERS
+        return False  # a digest is a hash: see WITH_PARAMETERS
     return len(words) >= 8 and (_ID.fullmatch(words) is not None or not _is_words(words))
 
 
 def _keys(text: str) -> Iterator[Found]:
-    for pattern in (_KEY, _PRIVATE_KEY):
+    for pattern in (KEY, PRIVATE_KEY):
         for match in pattern.finditer(text):
             yield Found(match.start(), match.end(), match[0])
-    for match in _WORDY_KEY.finditer(text):
+    for match in WORDY_KEY.finditer(text):
         if not _is_words(match[0].removeprefix("sk-")):
             yield Found(match.start(), match.end(), match[0])
 
