@@ -17,7 +17,7 @@ from shadowproxy.serve.sidecar.root import Sidecar
 
 pytest_plugins = ("second_try",)
 
-# How long an example takes is the machine's business, and a busy one would fail it.
+# No deadline for an example: on a busy machine each takes longer.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class Proxy:
-    """A sidecar under test with its upstreams. `live` and `shadows` are what it forwards to."""
+    """A sidecar under test, with the origins that it forwards and mirrors to: `live` and `shadows`."""
 
     address: Address
     live: Origin
@@ -46,12 +46,12 @@ class Proxy:
         return await Caller.to(self.address, **options)
 
     async def ask(self, raw: bytes) -> Message:
-        """Send one request over a connection of its own, and read the answer."""
+        """Send one request over a connection of its own, and read the response."""
         async with await self.caller() as caller:
             return await caller.ask(raw)
 
     async def records(self) -> list[record.Record]:
-        """Stop the sidecar, as SIGTERM does, and read what it logged. A line that is no record fails the test."""
+        """Stop the sidecar, as SIGTERM does, and read its log. A line that is not a record fails the test."""
         await self._closing.aclose()
         read = list(record.read([self.log]))
         unreadable = [entry for entry in read if not isinstance(entry, record.Record)]
@@ -63,7 +63,7 @@ StartProxy = Callable[..., AbstractAsyncContextManager[Proxy]]
 
 
 def starter(directory: Path) -> StartProxy:
-    """What the fixture `proxy` gives, with its logs in `directory`: for tests that share one proxy."""
+    """The same as the fixture `proxy`, with logs in `directory`: for tests that share one proxy."""
 
     @contextlib.asynccontextmanager
     async def start(
@@ -103,9 +103,9 @@ def starter(directory: Path) -> StartProxy:
 async def proxy(tmp_path: Path) -> AsyncIterator[StartProxy]:
     """Starts a proxy: `async with proxy(script, shadows={"a": script}, limits={...}) as running`.
 
-    `live` and each shadow are an Origin that runs already, a script, or the bytes of an answer. `live_options` and
-    `shadow_options` are added to their part of the configuration, all else is the configuration's top level. Every
-    test that uses this fixture also asserts that no task outlives it.
+    `live` and each shadow are a running Origin, a script, or the bytes of a response. `live_options` and
+    `shadow_options` are added to their parts of the configuration; all other arguments are its top level. Every test
+    that uses this fixture also asserts that no task outlives it.
     """
     yield starter(tmp_path)
     left = asyncio.all_tasks() - {asyncio.current_task()}

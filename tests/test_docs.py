@@ -1,4 +1,4 @@
-"""The documents are true: their commands run, their keys and defaults are the program's, their links lead somewhere."""
+"""The documents are correct: their commands run, their keys and defaults are the program's, their links exist."""
 
 import os
 import re
@@ -58,7 +58,7 @@ def holds(values: Any, steps: list[str]) -> bool:
 
 
 def documented() -> dict[str, str]:
-    """Each key of the reference's tables, with what its default column says."""
+    """Each key of the reference's tables, with its default column."""
     return {key: default.strip().strip("`") for key, default in ROW.findall(REFERENCE)}
 
 
@@ -71,7 +71,7 @@ def test_the_reference_has_a_row_for_every_key_and_for_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(("key", "default"), sorted((key, default) for key, default in documented().items() if default))
-def test_the_reference_tells_the_default_that_holds(key: str, default: str) -> None:
+def test_the_reference_states_the_default_that_is_used(key: str, default: str) -> None:
     base: dict[str, Any] = {
         "live": {"respond": {}} if key.startswith("live.respond.") or key == "live.url" else {"url": "http://a"},
         "shadows": {"challenger": {"url": "http://b"}},
@@ -89,7 +89,7 @@ def test_the_reference_tells_the_default_that_holds(key: str, default: str) -> N
         assert yaml.safe_load(default) == config.from_values({"live": {"respond": {}}}).compare.tolerance
 
 
-def test_the_report_page_tells_the_gates_that_hold_and_every_check() -> None:
+def test_the_report_page_states_the_default_gates_and_every_check() -> None:
     page = (ROOT / "docs" / "report.md").read_text()
     (allowed,) = re.findall(r"## What is allowed\n.*?```\n(.*?)```", page, re.DOTALL)
     assert yaml.safe_load(allowed) == asdict(Gates())
@@ -98,7 +98,7 @@ def test_the_report_page_tells_the_gates_that_hold_and_every_check() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == checks
 
 
-def test_the_changelog_says_which_gates_bring_the_old_checks_back(tmp_path: Path) -> None:
+def test_the_changelog_has_the_gates_that_restore_the_old_checks(tmp_path: Path) -> None:
     (before,) = re.findall(r"```\n( +json: .*?)```", (ROOT / "CHANGELOG.md").read_text(), re.DOTALL)
     (tmp_path / "gates.yaml").write_text(textwrap.dedent(before))
     off = {name for name, value in asdict(load_gates(tmp_path / "gates.yaml")).items() if value is None}
@@ -111,7 +111,7 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the docume
 
 
 class Model(BaseHTTPRequestHandler):
-    """A model server that knows one answer."""
+    """A model server with one fixed response."""
 
     protocol_version = "HTTP/1.1"
     answer = b"{}"
@@ -133,7 +133,7 @@ def serving(answer: bytes) -> ThreadingHTTPServer:
 
 @pytest.fixture
 def ports() -> Iterator[dict[str, str]]:
-    """The README's ports, and what they are here: other tests, and other people, may be using the real ones."""
+    """The README's ports, and the ports used here instead: other programs may be using the real ones."""
     live, shadow = serving(b'{"p": [0.5], "from": "live"}'), serving(b'{"p": [0.7], "from": "challenger"}')
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
@@ -158,16 +158,16 @@ def blocks(language: str, text: str = README) -> list[str]:
 @needs_curl
 def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, ports: dict[str, str]) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    elsewhere = "listen: 127.0.0.1:0\nadmin: null\n"  # the default addresses may be somebody's
+    elsewhere = "listen: 127.0.0.1:0\nadmin: null\n"  # other programs may use the default addresses
     (tmp_path / "config.yaml").write_text(moved(blocks("yaml")[-1], ports) + elsewhere)
-    said: list[str] = []
+    outputs: list[str] = []
     with ExitStack() as stack:
         for how, command in MARKED.findall(README):
             line = moved(command, ports)
             if how == "run in the background":
                 words = shlex.split(line)
                 if "--listen" not in words:
-                    words += ["--listen", f"127.0.0.1:{ports['8080']}"]  # the default, moved as the others are
+                    words += ["--listen", f"127.0.0.1:{ports['8080']}"]  # instead of the default
                 if "-c" not in words:
                     words += ["--admin", f"127.0.0.1:{ports['9901']}"]
                 running = stack.enter_context(
@@ -180,12 +180,12 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path, port
                 done = subprocess.run(
                     ["bash", "-euc", line], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
                 )
-                # A report's exit status is its verdict, and of one request there is none yet.
+                # A report's exit status is its verdict, and one request is too little for one.
                 expected = 3 if "shadowproxy report" in line else 0
                 assert done.returncode == expected, f"{line}\n{done.stdout}\n{done.stderr}"
-                said.append(done.stdout)
+                outputs.append(done.stdout)
     assert running.returncode == 0
-    asked, shown, reported, steered, checked, compared = said
+    asked, shown, reported, steered, checked, compared = outputs
     assert asked.endswith('{"p": [0.5], "from": "live"}')
     assert "X-Request-ID: first-try" in asked
     assert "challenger" in shown
@@ -214,15 +214,15 @@ def test_the_commands_about_replaying_run_on_what_a_proxy_logged(tmp_path: Path,
         running.send_signal(signal.SIGTERM)
         running.communicate(timeout=30)
     page = (ROOT / "docs" / "replay.md").read_text()
-    said = []
+    outputs = []
     for status, command in re.findall(r"<!-- run(: 1 or 3)? -->\n```sh\n(.*?)```", page, re.DOTALL):
         done = subprocess.run(
             ["bash", "-euc", moved(command, {"9003": ports["9002"]})],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode in ({1, 3} if status else {0}), done.stdout + done.stderr
-        said.append(re.sub(r"\d+\.\d+|,", "#", re.sub(r"127\.0\.0\.1:\d+", "there", done.stdout)))
-    replayed, reported = said
+        outputs.append(re.sub(r"\d+\.\d+|,", "#", re.sub(r"127\.0\.0\.1:\d+", "there", done.stdout)))
+    replayed, reported = outputs
     (shown,) = re.findall(r"^\n```\n(.*?)```", page, re.DOTALL | re.MULTILINE)
     assert replayed == re.sub(r"\d+\.\d+|,", "#", re.sub(r"127\.0\.0\.1:\d+", "there", shown))
     assert "mismatch 3" in reported

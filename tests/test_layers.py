@@ -56,7 +56,7 @@ def imports(source: str, names: set[str]) -> Iterator[str]:
 
 
 def room_of(module: str, rooms: dict[str, set[str]]) -> str | None:
-    """The most particular room that the module is in."""
+    """The innermost room that the module is in."""
     fitting = [room for room in rooms if module == room or module.startswith(f"{room}.")]
     return max(fitting, key=len, default=None)
 
