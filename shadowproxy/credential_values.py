@@ -347,7 +347,7 @@ def _encoded(text: str, depth: int) -> Iterator[Found]:
 
 
 def _base64(text: str) -> bytes | None:
-    """What base64 or base64url, padded or not, says; None where it is neither."""
+    """Decodes base64 or base64url, padded or not; None if it is neither."""
     plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)

@@ -1,11 +1,11 @@
 """Which header fields and query parameters carry credentials: one list for the shadows and for the log.
 
-A name counts when it is in the exact table, or when it contains one of the telling words once the harmless phrases are
-taken out of it; a header field's also when its last word is one of a few, as in `X-Acme-Auth`. So `X-Acme-Token` does,
-and `X-Token-Count` or `X-RateLimit-Remaining-Tokens`, which model servers send with every answer, do not. Case, `_` for
-`-` and `privateKey` for `private-key` make no difference. Some names are doubtful: they count with a value that looks
-like a key. Where a name could be either, it counts: a blanked value can be had back by configuration, a leaked one
-cannot. What is known by its value, whatever its name, is in credential_values.py.
+A name counts if it is in the exact table, or if it contains one of CREDENTIAL_WORDS after the harmless phrases were
+removed; the name of a header field also if its last word is one of a few, as in `X-Acme-Auth`. So `X-Acme-Token`
+counts, and `X-Token-Count` or `X-RateLimit-Remaining-Tokens`, which model servers send with every response, do not.
+Case, `_` for `-` and `privateKey` for `private-key` make no difference. Some names are doubtful: they count if the
+value looks like a key. A name that could be either counts: the configuration can bring a blanked value back, but
+nothing undoes a leak. credential_values.py recognizes credentials by their values, under any name.
 
 Pure tables; docs/log.md prints them for the people who review where data goes.
 """
@@ -46,7 +46,7 @@ CREDENTIAL_HEADERS = frozenset(
         "x-pass",
     }
 )
-"""Lower case. Those that the words below would catch too are listed all the same: people look for them here."""
+"""Lower case. Names that the words below would match too are listed as well: people look for them here."""
 
 CREDENTIAL_PARAMETERS = frozenset(
     {
@@ -82,7 +82,7 @@ CREDENTIAL_PARAMETERS = frozenset(
         "sessid",
     }
 )
-"""Lower case, `_` written as `-`: also what JSON in a header field calls things."""
+"""Lower case, `_` written as `-`. The keys of JSON in a header field are looked up here too."""
 
 CREDENTIAL_ENDINGS = ("auth", "pwd", "otp", "totp", "sid", "sig", "hmac")
 """A header field's last word. `X-Sid` counts; `X-Inside` and `X-Sig-Figures` do not."""
@@ -117,7 +117,7 @@ HARMLESS_KEYS = frozenset(
         "websocket",
     }
 )
-"""What such a key is of where it is none that opens anything, however random: `Idempotency-Key`, `X-Cache-Key`."""
+"""Words before `key` that make it harmless, even if its value is random: `Idempotency-Key`, `X-Cache-Key`."""
 
 CREDENTIAL_WORDS = (
     "token",
@@ -158,7 +158,7 @@ CREDENTIAL_WORDS = (
     "subscription-key",
     "virtual-key",
 )
-"""A name that contains one of these counts. Bare `key` is not one: Idempotency-Key is no secret."""
+"""A name that contains one of these counts. `key` alone is not one of them: Idempotency-Key is no secret."""
 
 HARMLESS_PHRASES = (
     "tokens",
@@ -201,8 +201,8 @@ HARMLESS_PHRASES = (
     "session-duration",
     "session-length",
 )
-"""What language models and TensorFlow Serving call things, where the next page begins, and figures: taken out of a name
-before the words are looked for."""
+"""Names in the APIs of language models and TensorFlow Serving, page tokens, and figures: removed from a name before the
+words are looked for."""
 
 _HARMLESS = re.compile("|".join(map(re.escape, HARMLESS_PHRASES)))
 _TELLING = re.compile("|".join(map(re.escape, CREDENTIAL_WORDS)))
@@ -283,5 +283,5 @@ def _tells(plain: str, parted: str) -> bool:
     # A placeholder, not nothing, or taking a phrase out could join its neighbours into a word.
     if _TELLING.search(_HARMLESS.sub("|", parted)) is not None:
         return True
-    # passWord is one word; but what totalTokenCount says is harmless.
+    # passWord is one word; but totalTokenCount is harmless.
     return plain != parted and _TELLING.search(_HARMLESS.sub("|", plain)) is not None and not _HARMLESS.search(parted)

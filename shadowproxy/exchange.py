@@ -40,7 +40,7 @@ class Outcome(StrEnum):
 
 
 class Verdict(StrEnum):
-    """A verdict is what comparing one pair of answers says, live's and a shadow's or the control's. A closed set."""
+    """A verdict is the result of comparing live's answer with a shadow's or the control's. A closed set."""
 
     MATCH = "match"
     MISMATCH = "mismatch"
@@ -104,7 +104,7 @@ ShadowLeg = Reply | Failure | Skipped
 
 
 class Exchange(NamedTuple):
-    """An exchange is one request with all that came of it: live's leg, and that of each shadow chosen for it.
+    """An exchange is one request with everything that results from it: live's leg and each chosen shadow's.
 
     A record is one exchange as a line of the log. `shadows` holds the chosen ones only; `control` is live's second leg,
     where the request was sent to live twice.

@@ -1,6 +1,6 @@
 """JSON pointers (RFC 6901), and patterns of them: one matcher for what is compared and for what is redacted.
 
-In a pattern the segment `*` stands for any one member or element and `**` for any number of them, none included.
+In a pattern, the segment `*` stands for any one member or element, and `**` for any number of them, also for none.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ _segments: Final = remembered(
 
 
 def pattern_segments(pattern: str, *, deep: bool = True) -> tuple[str, ...]:
-    """The segments of a pattern; `deep` says whether `**` may be one. Raises ValueError for what fits nothing."""
+    """The segments of a pattern; `**` may be one if `deep`. Raises ValueError for a pattern that fits nothing."""
     segments = pointer_segments(pattern)
     for segment in segments:
         if "*" in segment and segment not in ("*", "**"):

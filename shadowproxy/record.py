@@ -23,7 +23,7 @@ SCHEMA = 1
 """Readers of schema 1 must ignore unknown keys. A change to the meaning of a known key makes a new schema."""
 
 Headers: TypeAlias = Mapping[str, str | list[str]]
-"""Names in lower case; a field that came more than once is a list."""
+"""Names in lower case; a repeated field is a list."""
 
 NO_HEADERS: Final[Headers] = MappingProxyType({})
 
@@ -64,7 +64,7 @@ class Difference(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What comparing says. `why` is given where nothing could be compared."""
+    """The result of comparing. `why` says why nothing could be compared."""
 
     verdict: Verdict
     differences: tuple[Difference, ...] = ()

@@ -566,7 +566,7 @@ def test_closed_segments_that_fail_as_no_disk_does_are_told_of_and_tried_again(
         tries.append(directory)
         raise MemoryError
 
-    monkeypatch.setattr(segments, "kept", fail)
+    monkeypatch.setattr(segments, "list_segments", fail)
     with journal(tmp_path, notify=lambda word: words.append(word.line)):
         wait_until(lambda: len(tries) > 2)
     [line] = words
@@ -672,7 +672,7 @@ def test_retention_takes_the_oldest_beyond_age_and_size_and_nothing_else(tmp_pat
 
 
 def test_nothing_is_taken_where_no_limit_is_set(tmp_path: Path) -> None:
-    old = [segments.Kept(closed_segment(tmp_path, 1, 10), "p", True, False, 10, 0.0)]
+    old = [segments.Segment(closed_segment(tmp_path, 1, 10), "p", True, False, 10, 0.0)]
     assert segments.to_remove(old, None, None, time.time()) == []
     assert segments.to_remove(old, 9, None, 0.0) == [old[0].path]
     assert segments.to_remove(old, 10, 5.0, 5.0) == []
@@ -684,13 +684,15 @@ def test_another_proxys_active_segment_is_left_alone(tmp_path: Path) -> None:
     closed_segment(tmp_path, 2, 10)
     with theirs.open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert [each.active for each in segments.kept(tmp_path)] == [True, False]
-        assert segments.to_compress(segments.kept(tmp_path)) == []
-        assert segments.to_remove(segments.kept(tmp_path), 0, 0.0, time.time()) == [segments.kept(tmp_path)[1].path]
+        assert [each.active for each in segments.list_segments(tmp_path)] == [True, False]
+        assert segments.to_compress(segments.list_segments(tmp_path)) == []
+        assert segments.to_remove(segments.list_segments(tmp_path), 0, 0.0, time.time()) == [
+            segments.list_segments(tmp_path)[1].path
+        ]
         assert not segments.compress(theirs, "zstd", lambda: True)
         segments.remove(theirs)
         assert theirs.exists()
-    assert segments.to_compress(segments.kept(tmp_path)) == [theirs]
+    assert segments.to_compress(segments.list_segments(tmp_path)) == [theirs]
 
 
 def test_the_keepers_of_two_workers_pack_one_directory_and_every_record_is_there_once(tmp_path: Path) -> None:
@@ -741,7 +743,7 @@ def test_the_names_of_segments_are_in_the_order_of_their_starts(tmp_path: Path) 
         names.append(path.name)
     assert names == sorted(names)
     assert all("-we-ird-host-0-" in name for name in names)
-    assert {each.proxy for each in segments.kept(tmp_path)} == {"we-ird-host-0"}
+    assert {each.proxy for each in segments.list_segments(tmp_path)} == {"we-ird-host-0"}
 
 
 def test_a_new_segment_is_locked_though_another_was_just_looking(
@@ -762,7 +764,7 @@ def test_a_new_segment_is_locked_though_another_was_just_looking(
     monkeypatch.setattr(os, "open", looked_at)
     descriptor, _ = segments.create(tmp_path, "p", 1)
     timer.join()
-    assert [each.active for each in segments.kept(tmp_path)] == [True]
+    assert [each.active for each in segments.list_segments(tmp_path)] == [True]
     os.close(descriptor)
 
 

@@ -22,7 +22,7 @@ TIDY_EVERY = 60.0
 
 
 class Keeper:
-    """Owns the thread. `notify` gets each notice, in that thread. `is_opened` says whether the directory is usable."""
+    """Owns the thread. `notify` gets each notice, in that thread. `is_opened`: whether the directory is usable."""
 
     def __init__(
         self,
@@ -88,10 +88,10 @@ class Keeper:
         try:
             settings = self.settings
             if settings.compress != "none":
-                for path in segments.to_compress(segments.kept(self._directory)):
+                for path in segments.to_compress(segments.list_segments(self._directory)):
                     if not segments.compress(path, settings.compress, self._goes_on) and self._ends:
                         return
-            files = segments.kept(self._directory)
+            files = segments.list_segments(self._directory)
             for path in segments.to_remove(files, settings.keep_size, settings.keep_age, time.time()):
                 segments.remove(path)
         except Exception as error:  # noqa: BLE001 - whatever it is, without this thread nobody hears of a loss

@@ -1,8 +1,8 @@
-"""The files of a log directory: naming and opening segments, compressing closed ones, and keeping within size and age.
+"""The segments of a log directory: opened, compressed once closed, and removed to keep within size and age.
 
-A segment is active while a process holds an flock on it: the kernel lets go of it however that process ends, so several
-proxies may share a directory and none takes another's active file for a closed one. Where a file system has no flock,
-every uncompressed segment counts as active and is left alone.
+A segment is active while a process holds an flock on it. The kernel releases the lock however that process ends, so
+several proxies may share a directory, and none takes another's active segment for a closed one. On a file system
+without flock, every uncompressed segment counts as active and is left alone.
 
 A file whose name is not a segment's is never touched.
 """
@@ -23,7 +23,7 @@ import zstandard
 Compression = Literal["zstd", "gzip", "none"]
 
 ENDINGS: dict[Compression, str] = {"zstd": ".zst", "gzip": ".gz"}
-"""What is added to a segment's name. Not *.jsonl any more, so what ships that pattern does not see a second file."""
+"""What is added to a segment's name, so that it is not *.jsonl: log shippers of that pattern see no second file."""
 
 _SEGMENT = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-(.+)-\d+-\d+\.jsonl(\.zst|\.gz)?")
 _PARTIAL = ".partial"
@@ -40,8 +40,8 @@ def create(directory: Path, proxy: str, number: int) -> tuple[int, Path]:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except FileExistsError:
-            continue  # another container with our host name and pid, in the same microsecond: time goes on
-        # Waits while another proxy's tidying looks at the new file; that may even take an empty one for closed.
+            continue  # another container with our host name and pid, in the same microsecond: the next one is free
+        # Waits while another proxy's keeper looks at the new file, which may even remove it as closed and empty.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink > 0:
@@ -50,15 +50,15 @@ def create(directory: Path, proxy: str, number: int) -> tuple[int, Path]:
 
 
 def make_directory(directory: Path) -> None:
-    """The directory, 0700 where we make it; one that is there already keeps its mode. Raises OSError."""
+    """Make the directory with mode 0700; one that exists keeps its mode. Raises OSError."""
     if not directory.is_dir():
         directory.parent.mkdir(parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """One file of the log as found in its directory. `ended` is when it was last written, in seconds of Unix time."""
+class Segment:
+    """A segment as found in its directory. `ended` is when it was last written, in seconds of Unix time."""
 
     path: Path
     proxy: str
@@ -68,33 +68,33 @@ class Kept:
     ended: float
 
 
-def kept(directory: Path) -> list[Kept]:
-    """The log's files, oldest first. Raises OSError where the directory cannot be read."""
-    found: list[Kept] = []
+def list_segments(directory: Path) -> list[Segment]:
+    """The segments in a directory, oldest first. Raises OSError if it cannot be read."""
+    found: list[Segment] = []
     for path in sorted(directory.iterdir()):
         match = _SEGMENT.fullmatch(path.name)
         if match is None:
             continue
-        with contextlib.suppress(FileNotFoundError):  # another proxy's tidying was faster
+        with contextlib.suppress(FileNotFoundError):  # another proxy's keeper was faster
             about = path.stat()
             compressed = match[3] is not None
             active = False
             if not compressed:
                 with _locked(path) as source:
                     active = source is None
-            found.append(Kept(path, match[2], compressed, active, about.st_size, about.st_mtime))
+            found.append(Segment(path, match[2], compressed, active, about.st_size, about.st_mtime))
     return found
 
 
-def to_compress(files: list[Kept]) -> list[Path]:
-    """The closed segments whose successor has closed too: what ships the log has had a whole segment's time to read."""
+def to_compress(files: list[Segment]) -> list[Path]:
+    """The closed segments whose successor is closed too: a log shipper had a whole segment's time to read them."""
     closed = [file for file in files if not file.compressed and not file.active]
     last = {file.proxy: file.path for file in closed}
     return [file.path for file in closed if last[file.proxy] != file.path]
 
 
-def to_remove(files: list[Kept], keep_size: int | None, keep_age: float | None, now: float) -> list[Path]:
-    """The closed segments beyond age (seconds), then the oldest until all together are within size (bytes)."""
+def to_remove(files: list[Segment], keep_size: int | None, keep_age: float | None, now: float) -> list[Path]:
+    """The closed segments that are too old (seconds), then the oldest ones until the rest is within size (bytes)."""
     total = sum(file.size for file in files)
     gone: list[Path] = []
     for file in files:
@@ -107,12 +107,12 @@ def to_remove(files: list[Kept], keep_size: int | None, keep_age: float | None, 
     return gone
 
 
-def compress(path: Path, how: Compression, between: Callable[[], bool]) -> bool:
-    """Put a compressed file in the place of a closed segment. Raises OSError, and leaves the segment as it was.
+def compress(path: Path, how: Compression, goes_on: Callable[[], bool]) -> bool:
+    """Replace a closed segment by a compressed file. If it raises OSError, the segment stays as it was.
 
-    `between` is called after each mebibyte; when it says False the work is given up. Says whether the work was done.
-    The new name appears only when its content is on the disk, and the old one goes only then: a reader finds one of
-    the two, and after a crash both, with the same lines.
+    `goes_on` is called after each mebibyte; if it returns False, the work stops. Returns whether the work was done. The
+    new name appears only when its content is on the disk, and the old one is removed after that: a reader finds one of
+    the two, or after a crash both, with the same lines.
     """
     target = path.with_name(path.name + ENDINGS[how])
     partial = path.with_name(f".{target.name}{_PARTIAL}")
@@ -129,14 +129,14 @@ def compress(path: Path, how: Compression, between: Callable[[], bool]) -> bool:
                 )
                 while chunk := source.read(_CHUNK):
                     sink.write(squeezer.compress(chunk))
-                    if not between():
+                    if not goes_on():
                         partial.unlink()
                         return False
                 sink.write(squeezer.flush())
                 sink.flush()
                 os.fsync(descriptor)
             about = os.fstat(source.fileno())
-            os.utime(partial, ns=(about.st_atime_ns, about.st_mtime_ns))  # its age is its records'
+            os.utime(partial, ns=(about.st_atime_ns, about.st_mtime_ns))  # retention goes by the age of the records
             partial.rename(target)
         except OSError:
             with contextlib.suppress(OSError):
@@ -148,7 +148,7 @@ def compress(path: Path, how: Compression, between: Callable[[], bool]) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Take a closed segment away, unless it is in use or gone. Raises OSError."""
+    """Remove a closed segment, unless it is in use or gone. Raises OSError."""
     if path.suffix != ".jsonl":
         path.unlink(missing_ok=True)
         return
@@ -159,7 +159,7 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO | None]:
-    """The file, open for reading and ours alone; None while another holds it, or where it is gone by now."""
+    """The file, open for reading and locked; None if another process holds the lock, or if the file is gone."""
     try:
         source = path.open("rb")
     except FileNotFoundError:
