@@ -59,6 +59,7 @@ class Writer:
         self._lock = threading.Lock()  # `failing` and `unopened` change together
         self._writing_thread = threading.Thread(target=self._run, name="shadowproxy-journal", daemon=True)
         # The thread's own.
+        self._finished = False
         self._retry_at = 0.0
         self._retry_after = RETRY_FIRST
         self._last_defect: str | None = None
@@ -83,10 +84,9 @@ class Writer:
     def _run(self) -> None:
         self._open_output()
         self._tried.set()
-        finished = False
-        while not (finished or self._queue.abandoned):
+        while not (self._finished or self._queue.abandoned):
             try:
-                finished = self._step()
+                self._finished = self._step()
             except Exception as error:  # noqa: BLE001 - whatever it is, without this thread later exchanges are lost unseen
                 self._note_defect(defect(error))
         self._output.leave_segment()
