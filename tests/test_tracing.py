@@ -422,8 +422,8 @@ def test_spans_that_cannot_be_made_cost_a_line_and_nothing_else(
     monkeypatch.setattr(otlp, "spans", fail)
     send_spans(exchange(), exchange(), exchange())
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
-        "making spans failed; request r-1",
-        "making spans failed 2 times; request r-1",
+        "creating spans failed; request r-1",
+        "creating spans failed 2 times; request r-1",
     ]
 
 

@@ -11,7 +11,7 @@ from shadowproxy.cli.group import commands, examples
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print a script with which SHELL completes commands, options and their values.
+    """Print a script that lets the shell complete commands, options and their values.
 
     For one session: source <(shadowproxy completion bash). For all sessions, put it where the shell looks for it:
 

@@ -98,8 +98,8 @@ _sending = together(
 def replay(logs: tuple[str, ...], **given: Any) -> None:
     """Send the requests of a log to another endpoint, and record its answers beside live's recorded ones.
 
-    Requests are sent at the recorded pace, unless --rate or --full-speed is given. The new log is read as any other:
-    shadowproxy report. Exit status 0 if every request was answered, 1 if one was not, 3 if there was none to send.
+    Requests are sent at the recorded pace, unless --rate or --full-speed is given. Read the new log like any other,
+    with shadowproxy report. Exit status 0 if every request was answered, 1 if one was not, 3 if there was none to send.
     """
     if given["rate"] is not None and given["full_speed"]:
         raise click.UsageError("--rate or --full-speed, not both")

@@ -45,7 +45,7 @@ _reading = together(
         help="The field that holds the answer; repeat for up to three.",
     ),
     click.option(
-        "--live-field", metavar="POINTER", help="The field of live's answer, if it is another than the shadow's."
+        "--live-field", metavar="POINTER", help="The field of live's answer, if it is not the same as the shadow's."
     ),
     click.option("--shadow-field", metavar="POINTER", help="The field of the shadow's answer, with --live-field."),
     click.option(
@@ -158,14 +158,14 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 )
 @click.option("--keep-answers", is_flag=True, help="Also keep the answers, for labels that come later.")
 def summarise(logs: tuple[str, ...], **given: Any) -> None:
-    """Fold logs into a summary: a small file that adds up exactly with those of other pods, days or machines.
+    """Fold logs into a summary, a small file: summaries of several pods, days or machines can be added up exactly.
 
     Summaries, merged in any order and grouping, give the same report as all their logs together. The report finds the
     field that holds the answer; --field here leaves out all other candidates.
 
     With --keep-answers the answers of live and of the shadows are kept in a second file: pod-1.answers.zst beside
-    pod-1.json. `report` can then use labels with the summary when the log is gone; with --label-key here, it can match
-    them by that field of the request too.
+    pod-1.json. `report` can then use labels with the summary when the log is gone. If --label-key is given here,
+    `report` can also match them by that field of the request.
     """
     from shadowproxy.compare.fold.summary import save
 

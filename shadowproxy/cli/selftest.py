@@ -39,7 +39,7 @@ from shadowproxy.cli.reading import by_which_rules, gates_of, rules_of, write
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, for programs.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write the result as one HTML file.")
 def selftest(logs: tuple[str, ...], **given: Any) -> None:
-    """Plant faults into live's own answers, and measure from how many requests on the report detects each.
+    """Plant faults into live's own answers, and measure how many requests the report needs to detect each.
 
     LOG is as for report, except a saved summary. From a log with more than 5,000 records, 5,000 are drawn by their IDs.
     Shadows in the log are ignored. Takes a few minutes. Exit status 0; 2 if something cannot be read, 3 if live

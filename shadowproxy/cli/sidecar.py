@@ -155,7 +155,7 @@ def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags
 def check(file: Path | None, path: str, method: str, no_request: bool, **flags: Any) -> None:
     """Explain a configuration, and test whether it works on this machine.
 
-    Connects to live and to every shadow and sends each one request; any status counts as an answer. Tests the
+    Connects to live and to every shadow and sends one request to each; any status counts as an answer. Tests the
     certificates, the log's directory, the addresses to listen on and the limit of open files. Changes nothing. Exit
     status 0 if all of it works, 1 if something fails.
     """

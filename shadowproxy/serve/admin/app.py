@@ -136,7 +136,7 @@ def build(sources: Sources) -> ASGIApp:
     def events(request: Request) -> Response:
         if overview.is_full:
             raise Rejected(
-                503, "too_many_listeners", "too many listen to /events already: close a page, or use /overview"
+                503, "too_many_listeners", "too many clients already listen to /events: close a page, or use /overview"
             )
         return Response(media_type="text/event-stream") if request.method == "HEAD" else _Events(overview)
 

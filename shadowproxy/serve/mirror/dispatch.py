@@ -185,7 +185,7 @@ class Mirror:
                 self._offer(lane, exchange, request, unfit, now)
         except Exception:  # noqa: BLE001  # rule 1, whatever a request holds: the caller's answer comes first
             extra = {"event": "defect", "request_id": request.id}
-            _log.exception("a defect in the proxy, choosing shadows for request %s", request.id, extra=extra)
+            _log.exception("a defect in the proxy while choosing shadows for request %s", request.id, extra=extra)
 
     def end_live(self, exchange: UnsettledExchange, request: Request, live: LiveLeg) -> None:
         """Take live's outcome. `request` is the one that was offered, or the received part of one that never was."""

@@ -43,7 +43,7 @@ class ShadowWarnings:
 
     def defect(self, name: str, request_id: str, error: Exception) -> None:
         extra = {"event": "defect", "shadow": name, "request_id": request_id}
-        words = "a defect in the proxy, sending request %s to shadow %s"
+        words = "a defect in the proxy while sending request %s to shadow %s"
         _log.error(words, request_id, name, extra=extra, exc_info=error)
 
     def credentials_wanted(self, lane: Lane, status: int) -> None:

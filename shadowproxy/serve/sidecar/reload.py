@@ -112,7 +112,7 @@ class Reloads:
             return
         except Exception:  # noqa: BLE001  # one defect must not end reloading for good
             if not is_retry:
-                _log.exception("a defect in the proxy, reloading its configuration", extra={"event": "defect"})
+                _log.exception("a defect in the proxy while reloading its configuration", extra={"event": "defect"})
                 self._log_failure("a defect in the proxy; its log says more")
             return
         self.census = replace(
@@ -142,14 +142,14 @@ class Reloads:
         except GenerationError as error:
             _log.warning("%s", error, extra={"event": "shadow_unusable"})
         except Exception:  # noqa: BLE001  # one defect must not end reloading for good
-            _log.exception("a defect in the proxy, retrying unusable shadows", extra={"event": "defect"})
+            _log.exception("a defect in the proxy while retrying unusable shadows", extra={"event": "defect"})
         self._log_unusable()
 
     def _log_unusable(self) -> None:
         now, before = self._unusable(), self._logged_unusable
         for name, why in now.items():
             if before.get(name) != why:
-                line = "shadow %s gets no requests, its settings cannot be used yet: %s"
+                line = "shadow %s gets no requests, because its settings cannot be used yet: %s"
                 _log.error(line, name, why, extra={"event": "shadow_unusable", "shadow": name, "error": why})
         for name in before.keys() - now.keys():
             if name in self._in_force().shadows:

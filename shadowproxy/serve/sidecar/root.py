@@ -200,7 +200,7 @@ class Sidecar(Program):
         try:
             self._generations.try_out(config, contexts)
         except Exception as error:
-            _log.exception("a defect in the proxy, building a configuration", extra={"event": "defect"})
+            _log.exception("a defect in the proxy while building a configuration", extra={"event": "defect"})
             raise GenerationError("it cannot be built; the log says more") from error
         return contexts
 

@@ -28,7 +28,7 @@ def reopen(outputs: Mapping[int, str]) -> None:
             _log.info("reopened %s", name, extra={"event": "output_reopened", "path": name})
         else:
             extra = {"event": "output_not_reopened", "path": name, "error": error}
-            _log.error("cannot reopen %s, writing on to the old file: %s", name, error, extra=extra)
+            _log.error("cannot reopen %s, so the old file is still written: %s", name, error, extra=extra)
 
 
 def _reopen(number: int, name: str) -> str | None:

@@ -88,7 +88,7 @@ class Tracer:
             if count := self._repeats.worth_logging("defect"):
                 id = exchange.request.id
                 extra = {"event": "tracing_failed", "count": count, "request_id": id}
-                _log.exception("making spans failed%s; request %s", times_text(count), id, extra=extra)
+                _log.exception("creating spans failed%s; request %s", times_text(count), id, extra=extra)
 
     def _send(
         self, exchange: Exchange, verdicts: Mapping[str, Verdict | None], destinations: Mapping[str, Destination]

@@ -123,7 +123,7 @@ class Answers:
             except CallFailed as error:
                 result, failure = None, str(error)
             except Exception:  # noqa: BLE001  # one defect must not leave the supervisor without replies
-                _log.exception("a defect in the proxy, answering the supervisor", extra={"event": "defect"})
+                _log.exception("a defect in the proxy while replying to the supervisor", extra={"event": "defect"})
                 result, failure = None, f"{what} failed: a defect in the proxy; its log says more"
             self._send((number, result, failure))
 

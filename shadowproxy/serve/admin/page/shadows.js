@@ -141,7 +141,7 @@ function showShadow(part, shadow, overview) {
   name(part.state, `chip ${kind}`);
   const file = shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
   const twice = shadow.control ? "live asked a second time, to see how much it differs from itself; " : "";
-  const wanting = shadow.unusable ? `; gets no requests, its settings cannot be used yet: ${shadow.unusable}` : "";
+  const wanting = shadow.unusable ? `; gets no requests, because its settings cannot be used yet: ${shadow.unusable}` : "";
   put(part.url, `${twice}${shadow.url}${file}${wanting}`);
   if (!part.typed && document.activeElement !== part.percent) part.percent.value = shadow.percent;
   put(part.pause, shadow.paused ? "Resume" : "Pause");
