@@ -8,9 +8,9 @@ from test_checks import N, errors, estimate, figures, labels, latency, output, s
 
 from shadowproxy.compare.report.advice import advice_of
 from shadowproxy.compare.report.checks.all import checks_of
-from shadowproxy.compare.report.conclusion import verdict_of
 from shadowproxy.compare.report.gates import Gates
-from shadowproxy.compare.report.sentences.verdict import answers
+from shadowproxy.compare.report.sentences.questions import answers
+from shadowproxy.compare.report.verdict import verdict_of
 from shadowproxy.compare.report.words import change
 
 Figures: TypeAlias = Any

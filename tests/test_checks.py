@@ -8,8 +8,8 @@ import pytest
 
 from shadowproxy.compare.report.checks.all import checks_of
 from shadowproxy.compare.report.checks.check import Check, Result
-from shadowproxy.compare.report.conclusion import verdict_of
 from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.verdict import verdict_of
 
 Figures: TypeAlias = Any
 N = 4000

@@ -16,8 +16,8 @@ from typing import Final, Literal
 from shadowproxy.compare.fold.summary import Summary, merge
 from shadowproxy.compare.report.checks.all import checks_of
 from shadowproxy.compare.report.checks.check import Result
-from shadowproxy.compare.report.conclusion import result_of
 from shadowproxy.compare.report.figures.whole import figures_as_counted
+from shadowproxy.compare.report.verdict import result_of
 from shadowproxy.selftest.planting import TWIN, Planting
 from shadowproxy.selftest.plants.fault import Fault, Part
 

@@ -11,7 +11,6 @@ from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.compare.report.advice import advice_of
 from shadowproxy.compare.report.checks.all import checks_of, checks_of_route, repeated_records
 from shadowproxy.compare.report.checks.check import WORST_FIRST, Check, Result
-from shadowproxy.compare.report.conclusion import decision_of, result_of, verdict_of
 from shadowproxy.compare.report.figures.types import (
     Report,
     ResultWord,
@@ -23,6 +22,7 @@ from shadowproxy.compare.report.figures.types import (
 from shadowproxy.compare.report.figures.whole import figures_of
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.sensitivity import blind_spots
+from shadowproxy.compare.report.verdict import decision_of, result_of, verdict_of
 
 EXIT_CODES: Final[Mapping[ResultWord, int]] = {"pass": 0, "fail": 1, "inconclusive": 3, "no data": 3}
 """What a report's result is to a shell. 2 is for input that cannot be read."""

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape, quoteattr
 from shadowproxy.compare.judge.visible import visible
 from shadowproxy.compare.report.figures.types import CheckFigures, Report, ShadowReport
 from shadowproxy.compare.report.sentences.losses import reason_line
-from shadowproxy.compare.report.sentences.verdict import sentence_alone, where_judged
+from shadowproxy.compare.report.sentences.questions import sentence_alone, where_judged
 
 _XML_REFUSES: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF], "�")
 

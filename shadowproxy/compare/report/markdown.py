@@ -15,7 +15,7 @@ from shadowproxy.compare.report.sentences.answers import agreement_lines, output
 from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
 from shadowproxy.compare.report.sentences.losses import coverage_line, gathers, pair_lines
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
-from shadowproxy.compare.report.sentences.verdict import route_lines, sentence_alone, where_judged
+from shadowproxy.compare.report.sentences.questions import route_lines, sentence_alone, where_judged
 from shadowproxy.compare.report.words import about, milliseconds, percent
 
 _FIELDS: Final = 8

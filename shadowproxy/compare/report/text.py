@@ -23,8 +23,8 @@ from shadowproxy.compare.report.sentences.differences import apart_line, how_it_
 from shadowproxy.compare.report.sentences.estimates import assumption
 from shadowproxy.compare.report.sentences.losses import coverage_line, pair_lines, reason_line, status_table
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
+from shadowproxy.compare.report.sentences.questions import answers, besides, route_lines
 from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_rows
-from shadowproxy.compare.report.sentences.verdict import answers, besides, route_lines
 from shadowproxy.compare.report.words import milliseconds, percent
 
 STYLES: Final = {

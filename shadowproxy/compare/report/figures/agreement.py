@@ -10,8 +10,8 @@ from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.samples import Sample
 from shadowproxy.compare.judge.recompare import guessed_pattern
 from shadowproxy.compare.report import stats
+from shadowproxy.compare.report.figures.common import estimated, moment, ranked
 from shadowproxy.compare.report.figures.noise import nature_at
-from shadowproxy.compare.report.figures.shown import estimated, moment, ranked
 from shadowproxy.compare.report.figures.types import Agreement, Apart, DifferingField, Example, Moment
 from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.exchange import Verdict

@@ -8,8 +8,8 @@ import orjson
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures import drift
+from shadowproxy.compare.report.figures.common import arms, estimated
 from shadowproxy.compare.report.figures.relatedness import kappa
-from shadowproxy.compare.report.figures.shown import arms, estimated
 from shadowproxy.compare.report.figures.types import ClassArm, ClassFigures
 from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate

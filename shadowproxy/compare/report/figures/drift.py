@@ -18,7 +18,7 @@ from shadowproxy.compare.fold.cells import Cells, cell_of, ends, joined
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.spread import Spread
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import arms
+from shadowproxy.compare.report.figures.common import arms
 from shadowproxy.compare.report.stats import Estimate
 
 MOST_CELLS: Final = 24

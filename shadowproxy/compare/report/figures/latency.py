@@ -8,7 +8,7 @@ from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import DECILES, QUANTILES, arms, estimated, side_by_side
+from shadowproxy.compare.report.figures.common import DECILES, QUANTILES, arms, estimated, side_by_side
 from shadowproxy.compare.report.figures.types import Latency, StreamArm, StreamFigures
 
 

@@ -8,7 +8,7 @@ from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.compare.fold.noise import Nature, nature
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import estimated
+from shadowproxy.compare.report.figures.common import estimated
 from shadowproxy.compare.report.figures.types import Control, ControlField, Repeats
 
 _FEWEST_REPEATS: Final = 30

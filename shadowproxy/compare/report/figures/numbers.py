@@ -10,7 +10,7 @@ from shadowproxy.compare.fold.related import AXES
 from shadowproxy.compare.fold.spread import Spread
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures import drift
-from shadowproxy.compare.report.figures.shown import DECILES, QUANTILES, arms, estimated, finite, from_sums, ranked
+from shadowproxy.compare.report.figures.common import DECILES, QUANTILES, arms, estimated, finite, from_sums, ranked
 from shadowproxy.compare.report.figures.types import (
     Bar,
     Drift,

@@ -9,10 +9,10 @@ from shadowproxy.compare.fold.outputs import MILLION
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.classes import class_figures
 from shadowproxy.compare.report.figures.collapse import class_collapse, number_collapse
+from shadowproxy.compare.report.figures.common import estimated, ranked
 from shadowproxy.compare.report.figures.numbers import embedding_figures, number_figures
 from shadowproxy.compare.report.figures.ranges import Bounds, range_of
 from shadowproxy.compare.report.figures.relatedness import related
-from shadowproxy.compare.report.figures.shown import estimated, ranked
 from shadowproxy.compare.report.figures.truth import against_labels
 from shadowproxy.compare.report.figures.types import Answered, EstimateFigures, Output, OutputHead
 from shadowproxy.compare.report.kinds import AnswerPlace

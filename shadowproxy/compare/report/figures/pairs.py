@@ -9,7 +9,7 @@ from shadowproxy.compare.fold.reasons import Reason, Reasons
 from shadowproxy.compare.fold.slices import Cell, Slices
 from shadowproxy.compare.fold.structure import always_there, places_of_lacking
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import estimated, ranked
+from shadowproxy.compare.report.figures.common import estimated, ranked
 from shadowproxy.compare.report.figures.types import (
     Answered,
     Errors,

@@ -8,7 +8,7 @@ from shadowproxy.compare.fold.cells import ends
 from shadowproxy.compare.fold.counts import Series
 from shadowproxy.compare.fold.spread import Spread
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import estimated
+from shadowproxy.compare.report.figures.common import estimated
 from shadowproxy.compare.report.figures.types import Range
 from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate

@@ -14,7 +14,7 @@ from shadowproxy.compare.fold.cells import middle
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.related import FingerprintKind, Likenesses
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import estimated
+from shadowproxy.compare.report.figures.common import estimated
 from shadowproxy.compare.report.figures.types import EstimateFigures, Related
 from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate, leaving_out

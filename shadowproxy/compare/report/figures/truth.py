@@ -3,7 +3,7 @@
 from shadowproxy.compare.fold.bins import quantile
 from shadowproxy.compare.fold.counts import Hist, Series
 from shadowproxy.compare.report import stats
-from shadowproxy.compare.report.figures.shown import QUANTILES, estimated, from_sums
+from shadowproxy.compare.report.figures.common import QUANTILES, estimated, from_sums
 from shadowproxy.compare.report.figures.types import LabelCounts, Labels
 from shadowproxy.compare.report.kinds import AnswerPlace
 

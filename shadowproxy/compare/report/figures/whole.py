@@ -8,9 +8,9 @@ from shadowproxy.compare.fold.reading import keys_of
 from shadowproxy.compare.fold.routes import FEWEST_PAIRS, OTHER, Route, Routes, judged, pooled
 from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.compare.report.figures import agreement, latency, noise, pairs
+from shadowproxy.compare.report.figures.common import moment, ranked
 from shadowproxy.compare.report.figures.outputs import output_figures
 from shadowproxy.compare.report.figures.ranges import Bounds
-from shadowproxy.compare.report.figures.shown import moment, ranked
 from shadowproxy.compare.report.figures.slices import parts as parts_of
 from shadowproxy.compare.report.figures.slices import slices as slices_of
 from shadowproxy.compare.report.figures.types import Log, PairFigures, ReportFigures, ShadowFigures

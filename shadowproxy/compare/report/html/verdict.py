@@ -3,7 +3,7 @@
 from shadowproxy.compare.report import charts
 from shadowproxy.compare.report.figures.types import CheckFigures, ShadowReport
 from shadowproxy.compare.report.html.elements import Detail, code, css, e, sentence, table
-from shadowproxy.compare.report.sentences.verdict import QUESTIONS, answers, sentence_alone, where_judged
+from shadowproxy.compare.report.sentences.questions import QUESTIONS, answers, sentence_alone, where_judged
 from shadowproxy.compare.report.words import about, percent
 
 

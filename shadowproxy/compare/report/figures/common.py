@@ -1,4 +1,4 @@
-"""Helpers of the figures: values as JSON has them, and computations that several figures share.
+"""What several figures share: which quantiles there are, values as JSON has them, and computations.
 
 Shares are fractions of 1, times are milliseconds unless the name says otherwise, intervals are 95 %.
 """
