@@ -27,7 +27,7 @@ import struct
 from typing import Final, Protocol, cast
 
 from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff, Call
-from shadowproxy.serve.callers.errors import ErrorForm, error_response
+from shadowproxy.serve.callers.error_body import ErrorForm, error_response
 from shadowproxy.serve.callers.link import HIGH_WATER, Limits, Link, State
 from shadowproxy.serve.http1 import framing
 from shadowproxy.serve.http1.framing import FramingError, Length

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shadowproxy.serve.callers.balance import Acceptor, Board
 from shadowproxy.serve.callers.connection import Application, CallerConnection
-from shadowproxy.serve.callers.errors import ErrorForm, error_response
+from shadowproxy.serve.callers.error_body import ErrorForm, error_response
 from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.telemetry.operator_log import Repeats
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply
 from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff, Call
-from shadowproxy.serve.callers.errors import error_response
+from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.http1.framing import FramingError
 from shadowproxy.serve.live.exchange import LiveExchange, Upload
 from shadowproxy.serve.live.service import FixedAnswer, Service

@@ -45,9 +45,13 @@ from shadowproxy.serve.workers import shares
 from shadowproxy.serve.workers.channel import CallFailed, Calls, NoReply
 
 REPLY = 1.0
+"""Seconds that a worker may take to reply."""
+
 STARTING = 60.0
+"""Seconds that a worker may take to start."""
+
 PREPARING = 15.0
-"""Seconds that a worker may take to reply, to start, and to read the certificates of a new configuration."""
+"""Seconds that a worker may take to read the certificates of a new configuration."""
 
 REFRESH = 1.0
 """Seconds between two readings of each worker's counts."""

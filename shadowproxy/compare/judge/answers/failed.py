@@ -29,8 +29,8 @@ from typing import Any, Final
 
 from shadowproxy.compare.judge.answers.body import Content, content_of
 from shadowproxy.compare.judge.answers.errors import error_in
+from shadowproxy.compare.judge.answers.failure_text import TRACEBACK, message_in, message_of_text
 from shadowproxy.compare.judge.answers.masking import masked
-from shadowproxy.compare.judge.answers.message import TRACEBACK, message_in, message_of_text
 from shadowproxy.record import RecordedLeg
 
 _PHRASES: Final = frozenset({"internal server error", "bad gateway", "service unavailable", "gateway timeout"})

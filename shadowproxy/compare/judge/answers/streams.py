@@ -8,7 +8,7 @@ anything else is the list of its events' data, and lines of JSON are the list of
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from shadowproxy.compare.judge.answers import chat, messages, ollama, responses
+from shadowproxy.compare.judge.answers import chat_stream, messages_stream, ollama_stream, responses_stream
 from shadowproxy.compare.judge.answers.errors import error_in, says_error
 from shadowproxy.compare.judge.answers.pieces import Assembled
 from shadowproxy.compare.judge.answers.sse import DONE, Event
@@ -57,8 +57,8 @@ def _stream(api: Api, made: Assembled, done: bool, failed: bool, error: Any) -> 
 
 def of_lines(values: Sequence[Any]) -> Stream:
     """Lines of JSON, put together."""
-    if any(ollama.knows(each) for each in values):
-        made = ollama.assembled(values)
+    if any(ollama_stream.knows(each) for each in values):
+        made = ollama_stream.assembled(values)
         return _stream("ollama", made, False, made.failed, made.error)
     return Stream("lines", list(values), True)
 
@@ -69,10 +69,10 @@ class _Module(NamedTuple):
 
 
 _APIS: Final[tuple[tuple[Api, _Module], ...]] = (
-    ("chat", _Module(chat.knows, chat.assembled)),
-    ("messages", _Module(messages.knows, messages.assembled)),
-    ("responses", _Module(responses.knows, responses.assembled)),
-    ("ollama", _Module(ollama.knows, ollama.assembled)),
+    ("chat", _Module(chat_stream.knows, chat_stream.assembled)),
+    ("messages", _Module(messages_stream.knows, messages_stream.assembled)),
+    ("responses", _Module(responses_stream.knows, responses_stream.assembled)),
+    ("ollama", _Module(ollama_stream.knows, ollama_stream.assembled)),
 )
 
 
