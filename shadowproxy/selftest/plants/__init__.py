@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from shadowproxy.selftest.plants import absent, classes, embeddings, numbers, order, parts, rankings, service, texts
+from shadowproxy.selftest.plants import classes, embeddings, no_answer, numbers, order, parts, rankings, service, texts
 from shadowproxy.selftest.plants import kept as kept_values
 from shadowproxy.selftest.plants.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
-    *absent.FAULTS,
+    *no_answer.FAULTS,
     *service.FAULTS,
     *order.FAULTS,
     *numbers.FAULTS,

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from shadowproxy.selftest.plants.absent import FAULTS as ABSENT
 from shadowproxy.selftest.plants.fault import Fault, Known, judged
+from shadowproxy.selftest.plants.no_answer import FAULTS as ABSENT
 from shadowproxy.selftest.plants.order import FAULTS as ORDER
 from shadowproxy.selftest.plants.service import FAULTS as SERVICE
 
