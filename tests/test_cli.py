@@ -352,6 +352,8 @@ def test_ctrl_c_ends_a_report_with_130_and_no_traceback(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
+        # A shell that starts the tests in the background has this signal ignored in all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         status = Path(f"/proc/{process.pid}/wchan")
         until = time.monotonic() + 20

@@ -261,7 +261,7 @@ class Unwilling:
         if what == "adopt" and self.refuses:
             raise CallFailed("adopt failed: a defect in the proxy; its log says more")
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         pass
 
     def kill(self) -> None:
