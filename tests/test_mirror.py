@@ -674,6 +674,18 @@ async def test_an_answer_that_held_back_credentials_do_not_explain_is_not_logged
     assert caplog.records == []
 
 
+async def test_a_query_without_credentials_is_not_taken_for_one_without_them_when_it_comes_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    books = Books((SHADOW, Shadowed(Answer(b"", status=401))))
+    async with books.mirror:
+        for _ in range(2):
+            target = bytes(bytearray(b"/p?a=1"))  # another object each time, as on another connection
+            books.mirror.offer(books.open(), REQUEST._replace(target=target))
+            await turns()
+    assert caplog.records == []
+
+
 async def test_a_request_that_cannot_be_rewritten_is_sent_unchanged_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -281,7 +281,7 @@ class Mirror:
         target = request.target
         if not shadow.forward_credentials:
             target = remove_credentials(target)
-            leg.held_back = leg.held_back or target is not request.target
+            leg.held_back = leg.held_back or target != request.target
         body = request.body
         try:
             if shadow.rewrite.values:

@@ -14,7 +14,7 @@ from shadowproxy.credential_values import PATH_PARAMETER, PIECES, is_credential_
 
 
 def remove_credentials(target: bytes) -> bytes:
-    """The target without the parameters that carry credentials: the same object if it has none."""
+    """The target without the parameters that carry credentials: equal to `target` if it has none."""
     if b"?" not in target and b"=" not in target:
         return target
     return _targets[target]
