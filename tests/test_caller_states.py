@@ -1,6 +1,7 @@
 """The states of a caller's connection: each legal move is made by some scene here, and no other move is ever made."""
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -190,6 +191,23 @@ async def test_a_scene_goes_through_its_states(name: str, monkeypatch: pytest.Mo
         await scene.act(step)
     assert states == expected.split()
     assert repr(scene.connection).startswith(f"<CallerConnection {states[-1]}, ")
+    await scene.close()
+
+
+async def test_a_caller_that_is_gone_when_its_last_response_is_complete_leaves_no_open_connection(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio's own transport raises this from `write_eof` after a reset, before it reports the connection as lost."""
+    scene = Scene()
+
+    def reset() -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(scene.wire, "write_eof", reset)
+    await scene.act(LAST_UPLOAD)
+    await scene.act("respond")
+    assert scene.state() is State.CLOSED
+    assert caplog.records == []
     await scene.close()
 
 

@@ -356,7 +356,11 @@ class CallerConnection(asyncio.Protocol):
         self._buffer = b""
         if link.transport.is_closing():
             return
-        link.transport.write_eof()
+        try:
+            link.transport.write_eof()
+        except OSError:  # asyncio's own transport raises it if the caller has reset the connection in this turn
+            self.abort()
+            return
         link.read_on(body_due=False)
         self._linger_until = link.loop.time() + LINGER_MOST
         self._linger()
