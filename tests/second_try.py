@@ -1,7 +1,8 @@
 """With `--second-try`, a failed test that is marked `timing` is run once more at the end, and its second result counts.
 
-A busy machine makes such a test fail once; a defect makes it fail twice. Every other test that fails has failed. The
-summary names each test that was tried twice, with the line that failed first.
+A busy machine makes such a test fail once; a defect makes it fail twice. Every other test that fails has failed, and
+so has one that is skipped the second time. The summary names each test that was tried twice, with the line that failed
+first.
 """
 
 from collections.abc import Generator
@@ -32,8 +33,11 @@ class SecondTry:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if report.failed and item is self.running_again:
-            self.failed_again.add(item)
+        if item is self.running_again:
+            if report.skipped and not hasattr(report, "wasxfail"):
+                report.outcome = "failed"  # it has not passed, so the first failure stands
+            if report.failed:
+                self.failed_again.add(item)
         elif report.failed and item.get_closest_marker("timing"):
             # pytest counts a report as a failure by this word alone; a setup that has not passed runs no test.
             cast(Any, report).outcome = TRIED_TWICE

@@ -44,6 +44,13 @@ UNMARKED = """
 def test_unmarked():
     assert runs("unmarked") == 2
 """
+SKIPPED_THEN = """
+@pytest.mark.timing
+def test_skipped_then():
+    if runs("skipped_then") == 2:
+        pytest.skip("its port is in use")
+    assert False
+"""
 SETUP_FAILS_ONCE = """
 @pytest.fixture(scope="module")
 def prepared():
@@ -103,6 +110,13 @@ def test_a_marked_test_that_fails_twice_has_failed(pytester: pytest.Pytester) ->
     assert (done.status, done.runs) == (1, ["fails_twice", "fails_once", "fails_twice", "fails_once"])
     assert done.named == [("test_fails_twice", "failed"), ("test_fails_once", "passed")]
     assert re.fullmatch(r"1 failed, 1 passed, 2 tried twice in [\d.]+s", done.closing)
+
+
+def test_a_marked_test_that_is_skipped_the_second_time_has_failed(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, SKIPPED_THEN, PASSES)
+    assert (done.status, done.runs) == (1, ["skipped_then", "passes", "skipped_then"])
+    assert done.named == [("test_skipped_then", "failed")]
+    assert "its port is in use" in done.output
 
 
 def test_an_unmarked_test_that_fails_is_not_run_again(pytester: pytest.Pytester) -> None:
