@@ -119,6 +119,21 @@ def test_a_coding_that_the_log_could_not_undo_stays_on_the_body() -> None:
     assert dict(made.fields)[b"content-encoding"] == b"unheard-of"
 
 
+def test_a_body_whose_length_the_log_does_not_have_is_sent_with_its_length() -> None:
+    """Without it an endpoint would read the body as the next request on the connection."""
+    redacted = Policy(redaction=Redaction(headers=frozenset({"content-*"})))
+    made = sent(line(policy=redacted))
+    assert (made.body, made.left_out) == (b'{"n":1}', ("content-type",))
+    assert [value for name, value in made.fields if name == b"content-length"] == [b"7"]
+
+
+def test_a_chunked_body_gets_no_length() -> None:
+    raw = line(fields=(*JSON, (b"Transfer-Encoding", b"chunked"))).replace(b'"content-length":"7",', b"")
+    made = sent(raw.replace(b',"content-length":"7"', b""))
+    assert b"content-length" not in dict(made.fields)
+    assert dict(made.fields)[b"transfer-encoding"] == b"chunked"
+
+
 def test_a_log_that_was_written_anew_is_told_of() -> None:
     raw = orjson.dumps(orjson.loads(line(body=b'{ "n" : 1 }')))
     made = sent(raw)

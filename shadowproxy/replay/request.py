@@ -98,7 +98,7 @@ def replay_request(
         for value in values if isinstance(values, list) else [values]:
             if MARK.search(value) is None and (credentials or not is_credential_field(name, value)):
                 fields.append((name.encode(), value.encode()))
-            elif name not in put:
+            elif name not in put and name != "content-length":
                 left_out.append(name)
     target, missing = _target(request.path, request.query, query, own, credentials)
     # A replayed request is a span of its own, not the span that the shadow got then.
@@ -106,7 +106,7 @@ def replay_request(
     return ReplayRequest(
         request.method,
         target,
-        with_content_length(fields, len(body)),
+        _framed(fields, len(body)),
         body,
         tuple(dict.fromkeys((*left_out, *missing))),
         decoded=encoded,
@@ -122,6 +122,14 @@ def unnamed(record: Record, methods: frozenset[str]) -> list[str]:
     target = f"{request.path}?{request.query}".encode()
     found = methods_of(request.method, tuple(_fields(request.headers)), target)
     return [method for method in found if method not in methods]
+
+
+def _framed(fields: list[Field], length: int) -> list[Field]:
+    """`fields` for a body of `length` bytes. If they say nothing about it, the endpoint would read the body as its next
+    request."""
+    if length and not {name.lower() for name, _ in fields} & {b"content-length", b"transfer-encoding"}:
+        return [*fields, (b"content-length", b"%d" % length)]
+    return with_content_length(fields, length)
 
 
 def _fields(headers: Mapping[str, str | list[str]]) -> Iterator[Field]:
