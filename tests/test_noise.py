@@ -33,21 +33,22 @@ def test_values_are_known_by_their_shape(path: str, value: Any, shape: str) -> N
     assert shape_of(path, value) == shape
 
 
-def places(live: list[Any], shadow: list[Any], **more: int) -> str:
+def places(live: list[Any], shadow: list[Any], path: str = "/x", *, judged: bool = True, **more: int) -> str:
     ones, others, shapes = Distinct(), Distinct(), WordCounts()
     for one, other in zip(live, shadow, strict=True):
         ones.add(hashed(repr(one)))
         others.add(hashed(repr(other)))
-        shapes.update((shape_of("/x", one), shape_of("/x", other)))
+        shapes.update((shape_of(path, one), shape_of(path, other)))
     kinds = {"value": len(live), **more}
-    return nature(kinds, shapes, ones, others, differing=len(live), compared=len(live))
+    return nature(path, kinds, shapes, ones, others, differing=len(live), compared=len(live), judged=judged)
 
 
 @pytest.mark.parametrize(
     ("live", "shadow", "expected"),
     [
         (["v1"] * 50, ["v2"] * 50, "constant"),
-        ([7] * 50, [8] * 50, "constant"),
+        ([7] * 50, [8] * 50, "real"),
+        ([0.5] * 50, [0.6] * 50, "real"),
         ([True] * 50, [False] * 50, "real"),  # an answer that has collapsed, and no version
         (["v1"] * 10, ["v2"] * 10, "real"),  # too few to say
         ([f"req-{n:06d}" for n in range(50)], [f"req-{n:06d}x" for n in range(50)], "volatile"),
@@ -58,6 +59,28 @@ def places(live: list[Any], shadow: list[Any], **more: int) -> str:
 )
 def test_places_are_noise_only_where_their_values_say_so(live: list[Any], shadow: list[Any], expected: str) -> None:
     assert places(live, shadow) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "judged", "expected"),
+    [
+        ("/tag", True, "constant"),
+        ("/tag", False, "real"),
+        ("/model", False, "constant"),
+        ("/meta/modelVersion", False, "constant"),
+        ("/server_name", False, "constant"),
+        ("/remodel", False, "real"),
+    ],
+)
+def test_one_text_in_each_arm_is_no_version_where_nothing_else_is_judged(
+    path: str, judged: bool, expected: str
+) -> None:
+    assert places(["green"] * 50, ["blue"] * 50, path, judged=judged) == expected
+
+
+def test_a_number_in_each_arm_is_a_version_only_by_its_name() -> None:
+    assert places([7] * 50, [8] * 50, "/schema_version") == "constant"
+    assert places([7] * 50, [8] * 50, "/limit") == "real"
 
 
 def test_a_place_that_is_also_missing_or_of_another_type_is_real() -> None:

@@ -5,7 +5,7 @@ word is the fault.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -518,3 +518,41 @@ def test_a_log_that_is_read_again_and_again_is_no_more_than_one(tmp_path: Path) 
     assert results(figures)["records"] == "inconclusive"
     assert exit_code(figures) == 3
     assert "records" not in results(judged(rows, tmp_path))
+
+
+CONSTANTS: list[tuple[str, Any, Any]] = [
+    ("numbers", {"p": 0.5}, {"p": 0.6}),
+    ("whole numbers", {"amount": 150_000}, {"amount": 250_000}),
+    ("a flag", {"late": False, "model": "a-1"}, {"late": True, "model": "b-2"}),
+    ("words", {"label": "class_001"}, {"label": "class_002"}),
+    ("a number beside a version", {"p": 0.5, "version": "1.2"}, {"p": 0.6, "version": "1.3"}),
+    (
+        "a number beside a notice",
+        {"p": 0.5, "notice": "this is the output of a model and no advice of any kind"},
+        {"p": 0.6, "notice": "this is the output of a model and no advice of any kind"},
+    ),
+    ("a bare number", 1, 0),
+    ("nothing", {"p": None}, {"p": 0}),
+]
+"""What live and the shadow answer each time."""
+
+
+def constant(answer: Any, other: Any) -> Iterator[Row]:
+    for each in invented("number", 3000):
+        each["live"]["body"], each["shadows"]["s"]["body"] = answer, other
+        yield each
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("live", "shadow"), [each[1:] for each in CONSTANTS], ids=[each[0] for each in CONSTANTS])
+def test_two_constants_that_differ_are_not_ready(live: Any, shadow: Any, tmp_path: Path) -> None:
+    """A live system whose rule never fires answers one value: its difference from another one is no version."""
+    figures = judged(constant(live, shadow), tmp_path)
+    assert exit_code(figures) in (1, 3)
+    assert figures["shadows"]["s"]["verdict"]["headline"] != "READY"
+
+
+@pytest.mark.slow
+def test_versions_beside_an_equal_answer_are_ready(tmp_path: Path) -> None:
+    answers = {"status": "ok", "version": "1.2"}, {"status": "ok", "version": "1.3"}
+    assert exit_code(judged(constant(*answers), tmp_path)) == 0

@@ -26,6 +26,10 @@ _TOKEN = re.compile(r"(?=.*\d)[\w.:=+/-]{8,64}\Z")
 _TIME_NAME = re.compile(
     r"(?i)(?:\A|_)(?:time|timestamp|ts|created|latency|duration|elapsed|took)(?:\Z|_)|_(?:at|ms|ns)\Z"
 )
+_VERSION_NAME = re.compile(
+    r"(?i)version|revision|release|commit|build|schema"
+    r"|(?:\A|_)(?:model|engine|server|host|hostname|node|pod|region)(?:_?(?:name|id))?\Z"
+)
 
 
 def shape_of(path: str, value: Any) -> str:
@@ -47,20 +51,35 @@ def _shape_of_text(value: str) -> str:
     return "text"
 
 
+def _named_as_version(path: str) -> bool:
+    return _VERSION_NAME.search(path.rpartition("/")[2]) is not None
+
+
 @lru_cache(maxsize=4096)
 def _named_as_time(path: str) -> bool:
     return _TIME_NAME.search(path.rpartition("/")[2]) is not None
 
 
 def nature(
-    kinds: Mapping[str, int], shapes: WordCounts, live: Distinct, shadow: Distinct, *, differing: int, compared: int
+    path: str,
+    kinds: Mapping[str, int],
+    shapes: WordCounts,
+    live: Distinct,
+    shadow: Distinct,
+    *,
+    differing: int,
+    compared: int,
+    judged: bool,
 ) -> Nature:
-    """What kind of place this is, at which `differing` of `compared` exchanges differ.
+    """What kind of place `path` is, at which `differing` of `compared` exchanges differ.
+
+    `judged`: another place of the answers is judged.
 
     volatile: its values look like UUIDs, times or digests, or are IDs of another make that differ nearly always and
-    hardly ever come again. constant: each arm has one value of its own, such as a version (never `true` against
-    `false`: that is an answer). real: all else, and every place that also differs in type or presence. Numbers and
-    texts that all differ are not volatile for that: predictions and answers differ too.
+    hardly ever come again. constant: each arm has one value of its own, such as a version. But a constant may be the
+    answer: it is real if it is true or false or a number, or if no other place is judged, unless the place is named as
+    versions are. real: all else, and every place that also differs in type or presence. Numbers and texts that all
+    differ are not volatile for that: predictions and answers differ too.
     """
     seen = shapes.total()
     if not seen or set(kinds) != {"value"}:
@@ -70,7 +89,7 @@ def nature(
     if differing < _SEEN_OFTEN or differing < _NEARLY_ALL * compared:
         return "real"
     if live.estimate() == shadow.estimate() == 1 and not shapes["other"]:
-        return "constant"
+        return "constant" if _named_as_version(path) or (judged and not shapes["number"]) else "real"
     ids = sum(shapes[shape] for shape in _ID_SHAPES) >= _NEARLY_ALL * seen
     if ids and min(live.estimate(), shadow.estimate()) >= live.total() / 2:
         return "volatile"

@@ -361,7 +361,13 @@ def _score(each: AnswerPlace) -> float:
 
 
 def _constant(counted: Outputs, arm: Literal["live", "shadow"]) -> bool:
-    """Whether an arm has one value at most; long texts, which are one class, are many."""
+    """Whether an arm has one value at most. Long texts are one class: their fingerprints tell one from many."""
     classes: Few = getattr(counted, f"{arm}_classes")
     cells = getattr(counted.numbers, arm)
-    return not classes.many and LONG_TEXT not in classes and len(classes) + len(cells) <= 1
+    if classes.many or len(classes) + len(cells) > 1:
+        return False
+    if LONG_TEXT not in classes:
+        return True
+    side = 0 if arm == "live" else 1
+    prints = {pair[side] for kept in counted.prints.values() for pair in kept.values() if pair[side]}
+    return len(prints) == 1

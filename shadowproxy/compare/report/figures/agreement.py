@@ -1,17 +1,18 @@
 """How far whole answers agree, where they differ, and examples of it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import orjson
 
 from shadowproxy.compare.fold.bins import edges
+from shadowproxy.compare.fold.noise import Nature
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.samples import Sample
 from shadowproxy.compare.judge.recompare import guessed_pattern
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import estimated, moment, ranked
-from shadowproxy.compare.report.figures.noise import nature_at
 from shadowproxy.compare.report.figures.types import Agreement, Apart, DifferingField, Example, Moment
 from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.exchange import Verdict
@@ -38,7 +39,7 @@ def agreement(pair: Pair, aside: set[str]) -> Agreement:
     }
 
 
-def differing_fields(pair: Pair, aside: set[str]) -> list[DifferingField]:
+def differing_fields(pair: Pair, aside: Mapping[str, Nature]) -> list[DifferingField]:
     """The places that differ, most often first, each with its kinds of difference and its nature."""
     compared = pair.compared.total()
     rows: list[DifferingField] = []
@@ -50,7 +51,7 @@ def differing_fields(pair: Pair, aside: set[str]) -> list[DifferingField]:
                 "exchanges": count,
                 "share": count / compared if compared else None,
                 "kinds": ranked(pair.kinds[path]) if path in pair.kinds else {},
-                "nature": nature_at(pair, path) if path in aside else "real",
+                "nature": aside.get(path, "real"),
                 "apart": _apart(pair, path),
             }
         )

@@ -15,27 +15,29 @@ _FEWEST_REPEATS: Final = 30
 _FIELDS_SHOWN: Final = 50
 
 
-def nature_at(pair: Pair, path: str) -> Nature:
-    """What sort of place one of `pair.differs` is."""
+def nature_at(pair: Pair, path: str, *, judged: bool) -> Nature:
+    """What sort of place one of `pair.differs` is. `judged`: a place of the answers is judged."""
     if path not in pair.live_values or path not in pair.shapes or path not in pair.kinds:
         return "real"
     return nature(
+        path,
         pair.kinds[path],
         pair.shapes[path],
         pair.live_values[path],
         pair.shadow_values[path],
         differing=pair.differs[path].total(),
         compared=pair.compared.total(),
+        judged=judged,
     )
 
 
-def aside_of(pair: Pair, answers: Collection[str]) -> set[str]:
-    """The places that are noise; never a place in `answers`, or one below it."""
+def aside_of(pair: Pair, answers: Collection[str]) -> dict[str, Nature]:
+    """The places that are noise, with what they are; never a place in `answers`, which are judged, or one below it."""
+    natures = {path: nature_at(pair, path, judged=bool(answers)) for path in pair.differs}
     return {
-        path
-        for path in pair.differs
-        if nature_at(pair, path) != "real"
-        and not any(path == answer or path.startswith(f"{answer}/") for answer in answers)
+        path: found
+        for path, found in natures.items()
+        if found != "real" and not any(path == answer or path.startswith(f"{answer}/") for answer in answers)
     }
 
 

@@ -104,8 +104,9 @@ def _figures_of_route(
 def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> PairFigures:
     outputs = answer_places(pair.outputs, pair.live_good.total(), _named(pair)) if not pair.legacy else []
     first: AnswerPlace | None = outputs[0] if outputs else None
-    aside = noise.aside_of(pair, {each.live for each in outputs})
-    fields = agreement.differing_fields(pair, aside)
+    natures = noise.aside_of(pair, {each.live for each in outputs})
+    aside = set(natures)
+    fields = agreement.differing_fields(pair, natures)
     chosen, answered = pair.chosen.total(), pair.answered.total()
     return {
         "coverage": {
