@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENO
 COMPILED := .compiled
 SOURCES := $(shell find shadowproxy -type f ! -name '*.pyc')
 
-.PHONY: help demo test test-compiled soak chaos check format schema bench dist sbom clean
+.PHONY: help demo test test-compiled soak chaos check format schema modules bench dist sbom clean
 
 help:
 	@echo "make demo    see it at work on real flights"
@@ -22,6 +22,7 @@ help:
 	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
+	@echo "make modules  write the page that lists the modules again, after a change of their docstrings"
 	@echo "make schema  write the configuration's schema again, after a change of its keys or their page"
 	@echo "make bench   compare it with nginx and Envoy, about 8 minutes; QUICK=1 for a rough impression"
 	@echo "make dist    build the wheel and the source archive into dist/"
@@ -55,6 +56,9 @@ format: $(VENV)/ready
 
 schema: $(VENV)/ready
 	@$(BIN)/python -m shadowproxy.config.schema docs/configuration.md
+
+modules: $(VENV)/ready
+	@$(BIN)/python tests/modules.py
 
 chaos: $(VENV)/ready
 	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import modules as modules_page
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -177,6 +178,10 @@ def test_a_relative_import_is_refused() -> None:
 def test_only_the_demo_imports_httpx() -> None:
     found = [name for name, path in modules() if re.search(r"^\s*(import|from) httpx", path.read_text(), re.MULTILINE)]
     assert found == ["demo.caller", "demo.client", "demo.run"]
+
+
+def test_the_page_of_modules_is_up_to_date() -> None:
+    assert modules_page.PAGE.read_text() == modules_page.page(), "`make modules` writes it"
 
 
 def circles(imported: dict[str, set[str]]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The gates: what the checks allow a shadow, and the YAML file that changes them."""
+"""The gates: what each check allows a shadow by default, and the YAML file that changes it."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The sidecar at a glance, as the page shows it: its state, and what happened over the last minutes.
+"""Computes what the page shows: the sidecar's state, and counts and quantiles of the last minutes.
 
 All counts are sampled once a second, and all listeners are sent the same bytes: a second costs the same for one and for
 many.

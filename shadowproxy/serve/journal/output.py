@@ -1,4 +1,5 @@
-"""The open file that lines go to: the newest segment of a directory, or standard output. For one thread alone.
+"""The open file that lines go to: the newest segment, until it is time for the next one, or standard output. For one
+thread alone.
 
 Its rules:
 
