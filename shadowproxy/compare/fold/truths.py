@@ -1,4 +1,4 @@
-"""What was right, known after the answers were given, and the requests that it belongs to."""
+"""Labels joined to requests, by request ID or by a value in the request: what was right, known after the answers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,5 @@
-"""The caller's side of a connection: it reads strictly, and every wait for the caller has an end.
+"""The caller's side of a connection: it reads strictly, ends every wait for the caller, an idle connection's too, and
+closes the oldest idle one when too many are open.
 
 The rules:
 

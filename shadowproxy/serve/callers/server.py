@@ -1,4 +1,4 @@
-"""The server that accepts callers' connections, and how it stops."""
+"""Accepts callers' connections, and stops them in order. Each closes itself when it is idle: connection.py."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""Reads the certificates and keys that a configuration names into one TLS context for each https endpoint.
+"""Reads the certificates and keys that a configuration names into one TLS context for each https endpoint, and lists
+these files for a reload to watch.
 
 Live's files must exist, a shadow's may come later. Reading a file may also hang, as for a pipe or on a lost mount. So
 each section's files are read in a thread of their own, all at once, and with a time limit.

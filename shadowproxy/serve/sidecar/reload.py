@@ -1,4 +1,5 @@
-"""Puts another configuration in force while the program runs: on request, and when its file has changed.
+"""Puts another configuration in force while the program runs: on request, and when its file, or a
+certificate or key that it names, has changed.
 
 A shadow whose own files could not be used is retried here too, every RETRY seconds.
 """

@@ -1,4 +1,5 @@
-"""Watches files for changed contents: a mounted ConfigMap changes only its directory's symbolic link."""
+"""Calls back when the contents of given files change. It follows symbolic links, as a mounted ConfigMap's, and takes no
+directories."""
 
 import hashlib
 import stat

@@ -1,4 +1,4 @@
-"""How long both took: quantiles of each arm, of their difference, and the streams."""
+"""How long both took: quantiles of each arm and of their difference, their ratio with its interval, and the streams."""
 
 from collections import Counter
 from functools import partial
