@@ -33,7 +33,7 @@ def test_one_command_shows_the_log_filling_and_the_report(compose: Engine) -> No
     assert compose("wait", "shadowproxy-caller-1") == "0"
     compose("wait", "shadowproxy-report-1")
     watched, told = compose.said("shadowproxy-watch-1"), compose.said("shadowproxy-report-1")
-    assert "asked 1,000 flights" in compose.said("shadowproxy-caller-1")
+    assert "sent 1,000 flights" in compose.said("shadowproxy-caller-1")
     assert len(re.findall(r"^.*mismatch.*$", watched, re.MULTILINE)) >= 10
     assert re.search(r"Coverage +1,000 chosen", told), told
     compose(*FILES, "stop", "proxy")
