@@ -175,7 +175,7 @@ def hang_up_when_asked_again(how: str) -> tuple[object, asyncio.Event]:
 
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(answer(b"x", status=500))
+        await peer.send(answer(b"x", status=201))
         if closed.is_set():
             await peer.request()
             return
@@ -190,13 +190,29 @@ def hang_up_when_asked_again(how: str) -> tuple[object, asyncio.Event]:
 CHUNKED = post(5).replace(b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n") + b"\r\n0\r\n\r\n"
 
 
+@pytest.mark.parametrize(("status", "connections"), [(200, 1), (404, 1), (500, 2), (503, 2)])
+async def test_the_request_after_a_failed_one_goes_over_a_new_connection(
+    proxy: StartProxy, status: int, connections: int
+) -> None:
+    """Whether or not the server announces to close after an exception: it may do so when the next request is sent."""
+
+    async def script(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.send(answer(b"x", status=status))
+
+    async with proxy(script) as running, await running.caller() as caller:
+        for _ in range(2):
+            assert (await caller.ask(post(5))).status == status
+        assert len(running.live.connections) == connections
+
+
 @pytest.mark.parametrize("how", ["end", "reset"])
 @pytest.mark.parametrize("raw", [GET, *(each.replace(b"POST", b"GET") for each in (post(5), CHUNKED))])
 async def test_a_request_that_met_a_closing_connection_is_retried_once(proxy: StartProxy, how: str, raw: bytes) -> None:
     script, closed = hang_up_when_asked_again(how)
     async with proxy(script) as running, await running.caller() as caller:
-        assert (await caller.ask(GET)).status == 500
-        assert (await caller.ask(raw)).status == 500
+        assert (await caller.ask(GET)).status == 201
+        assert (await caller.ask(raw)).status == 201
         assert closed.is_set()
         assert len(running.live.connections) == 2
         assert len(running.live.connections[1].requests) == 1
@@ -261,7 +277,7 @@ async def test_a_retry_uses_a_new_connection_as_other_idle_ones_may_be_closing_t
 async def test_with_retry_off_a_closing_connection_is_a_502(proxy: StartProxy) -> None:
     script, _ = hang_up_when_asked_again("end")
     async with proxy(script, live_options={"retry": "off"}) as running, await running.caller() as caller:
-        assert (await caller.ask(GET)).status == 500
+        assert (await caller.ask(GET)).status == 201
         assert told(await caller.ask(GET)) == (502, "http_response_incomplete")
         assert len(running.live.connections) == 1
 
@@ -269,7 +285,7 @@ async def test_with_retry_off_a_closing_connection_is_a_502(proxy: StartProxy) -
 async def test_a_body_that_is_not_held_whole_is_not_sent_again(proxy: StartProxy) -> None:
     script, _ = hang_up_when_asked_again("end")
     async with proxy(script, limits={"buffer": 10, "capture": 10}) as running, await running.caller() as caller:
-        assert (await caller.ask(GET)).status == 500
+        assert (await caller.ask(GET)).status == 201
         await caller.send(post(1000)[:-1])
         assert (await caller.answer()).status == 502
         assert len(running.live.connections) == 1

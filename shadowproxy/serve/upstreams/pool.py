@@ -5,6 +5,8 @@ The rules:
 1. A connection carries one round trip at a time. It goes back to the pool only if the round trip is complete both ways,
    the endpoint did not announce to close, not one byte was left over, and the endpoint's kernel has accepted all of
    the request. A left-over byte would begin the next caller's response; an unread upload would delay the next request.
+   Nor does it go back after a 5xx: uvicorn closes after an application's exception, a moment after its 500 and
+   without announcing it. The next POST would reach its kernel just before, and could not be retried.
 2. Idle connections are watched: bytes or an end on one closes it, and the kernel is asked before one is used again.
    None is kept longer than `IDLE_EXPIRY`.
 3. To stop listening, with `abandon`, closes the connection: nobody can know what is still in it.

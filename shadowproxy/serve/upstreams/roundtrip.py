@@ -361,7 +361,9 @@ class RoundTrip(Carried):
         self._move(OVER)
         self.resume()
         self._stop_task()
-        connection.end(reusable=head.keep_alive and not left_over and self._request_sent, small=request.is_small)
+        # Rule 1: uvicorn closes after an application's exception, a moment after its 500 and without announcing it.
+        reusable = head.keep_alive and head.status < 500 and not left_over and self._request_sent
+        connection.end(reusable=reusable, small=request.is_small)
         if piece:
             self.on_body(piece)
         self.on_end()
