@@ -281,13 +281,13 @@ SURELY = {
 """Which of its outcomes a fault has here, for sure, where several may be."""
 
 AT_TIMES = {
-    "closes each time": {Outcome.INCOMPLETE},
-    "closes when idle": {Outcome.INCOMPLETE},
+    "closes each time": {Outcome.INCOMPLETE, Outcome.BREAKER_OPEN},
+    "closes when idle": {Outcome.INCOMPLETE, Outcome.BREAKER_OPEN},
     "speaks first": {Outcome.BREAKER_OPEN},
 }
 """What may also happen, by chance: a server that closes unannounced may do so long after its answer, when the next
-request has already reached its kernel; a fresh connection may be closed as idle before the request is sent; and bytes
-that a server sends first may arrive before a request or after it."""
+request has already reached its kernel; a fresh connection may be closed as idle before the request is sent; enough of
+these in a row open the breaker; and bytes that a server sends first may arrive before a request or after it."""
 
 
 async def lives(peer: Peer) -> None:
