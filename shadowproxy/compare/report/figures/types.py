@@ -6,8 +6,9 @@ types to docs/report.schema.json, which explains each key, and to real reports.
 Keys are added within a version of the report, never changed or removed.
 """
 
-from typing import Any, Generic, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
+from typing import Generic, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
+from shadowproxy.compare.fold.examples import Example as KeptExample
 from shadowproxy.compare.fold.noise import Nature
 from shadowproxy.compare.report.kinds import Unit
 from shadowproxy.compare.report.stats import Method
@@ -209,21 +210,7 @@ class DifferingField(TypedDict):
     apart: Apart | None
 
 
-class Difference(TypedDict):
-    path: str
-    kind: str
-    live: Any
-    shadow: Any
-
-
-class Example(TypedDict):
-    id: str
-    at: str
-    method: str
-    path: str
-    request: str | None
-    differences: list[Difference]
-    count: int
+class Example(KeptExample):
     flip: NotRequired[list[str] | None]
 
 
