@@ -1,8 +1,10 @@
 """The report's types say what docs/report.schema.json says and what real reports hold: no key more, and none less."""
 
 import json
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -11,6 +13,7 @@ from test_forms import SCHEMA, SETS
 
 from shadowproxy.compare.report.figures.types import Report
 
+ROOT = Path(__file__).parent.parent
 Schema = dict[str, Any]
 NAMES = {int: "integer", float: "number", str: "string", bool: "boolean", NoneType: "null"}
 
@@ -126,6 +129,23 @@ def differing_keys(tables: list[Any], objects: list[Schema], at: str) -> Iterato
 
 def test_the_types_and_the_schema_say_the_same() -> None:
     assert list(differences([Report], alternatives(SCHEMA), "")) == []
+
+
+def tables_below(of: Any) -> Iterator[Any]:
+    """Every TypedDict that a type consists of, itself among them."""
+    if is_typeddict(of):
+        yield of
+    for each in keys_of(of).values() if is_typeddict(of) else get_args(of):
+        if not isinstance(each, TypeVar):
+            yield from tables_below(each)
+
+
+def test_no_type_of_the_report_is_compiled_as_its_keys_would_lose_their_types() -> None:
+    compiled = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    files = compiled["hooks"]["custom"]["modules"]
+    found = {each.__module__ for each in tables_below(Report)}
+    assert "shadowproxy.compare.fold.example_types" in found
+    assert [each for each in found if each.replace(".", "/") + ".py" in files] == []
 
 
 def tables_in(schema: Any) -> Iterator[Schema]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import orjson
 
+from shadowproxy.compare.fold.example_types import Example, ExampleDifference
 from shadowproxy.compare.fold.likeness import flip_of
 from shadowproxy.compare.judge.diff import Where
 from shadowproxy.compare.judge.visible import body_text
@@ -38,27 +39,6 @@ def signature_of(where: Iterable[Where]) -> str:
 @lru_cache(maxsize=1024)
 def example_key(where: tuple[Where, ...], flip: Flip | None) -> str:
     return orjson.dumps([orjson.loads(signature_of(where)), flip]).decode()
-
-
-class ExampleDifference(TypedDict):
-    """One place at which an example differs."""
-
-    path: str
-    kind: str
-    live: Any
-    shadow: Any
-
-
-class Example(TypedDict):
-    """An exchange as the report shows it; `count` is at how many places it differs."""
-
-    id: str
-    at: str
-    method: str
-    path: str
-    request: str | None
-    differences: list[ExampleDifference]
-    count: int
 
 
 def difference(path: str, kind: str, live: Any, shadow: Any) -> ExampleDifference:
