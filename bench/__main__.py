@@ -1,7 +1,6 @@
 """Measure everything, alternately, and print the table; the rounds go into bench/results as JSON."""
 
 import argparse
-import compileall
 import json
 import os
 import platform
@@ -18,36 +17,37 @@ from typing import Any
 
 from rich.console import Console
 
-import shadowproxy
-from bench import contenders, figures, goals
+from bench import builds, contenders, figures, rig
+from bench.builds import Build
+from bench.measures import MEASURES
 from bench.processes import BenchError
 
 RESULTS = Path(__file__).with_name("results")
-ENVOY = Path(__file__).parent.parent / ".bench"
-COMPILED = Path(__file__).parent.parent / ".compiled"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    names = [measure.__name__ for measure in MEASURES]
     parser.add_argument("--quick", action="store_true", help="one short round of each: for a look, not for a claim")
-    parser.add_argument("--only", metavar="GOAL", choices=[goal.__name__ for goal in goals.GOALS], help="one of them")
+    parser.add_argument("--only", metavar="MEASURE", choices=names, action="append", help=f"one of {', '.join(names)}")
     parser.add_argument("--markdown", action="store_true", help="print the table as bench/README.md has it")
+    python = "a Python that has a compiled shadowproxy"
+    parser.add_argument("--beside", metavar="PYTHON", type=Path, help=f"compare requests a second with this: {python}")
+    parser.add_argument("--report-beside", metavar="PYTHON", type=Path, help="compare the report with this, likewise")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, and so ends all that was started
-    scale = goals.QUICK if given.quick else goals.FULL
+    scale = rig.QUICK if given.quick else rig.FULL
     console = Console(width=None if sys.stdout.isatty() else 130)
     began = time.monotonic()
     rows: list[figures.Row] = []
-    # As an installation does: without it, where Python is told to write no bytecode, each start would compile it all.
-    compileall.compile_dir(Path(shadowproxy.__file__).parent, quiet=2)
     try:
         machine = _machine()
         with ExitStack() as stack:
-            bench = _bench(stack, scale)
-            for goal in goals.GOALS:
-                if given.only in (None, goal.__name__):
-                    console.print(f"measuring {goal.__name__}", style="dim", highlight=False)
-                    rows += goal(bench)
+            bench = _bench(stack, scale, given.beside, given.report_beside)
+            for measure in MEASURES:
+                if not given.only or measure.__name__ in given.only:
+                    console.print(f"measuring {measure.__name__}", style="dim", highlight=False)
+                    rows += measure(bench)
     except BenchError as error:
         Console(stderr=True).print(f"bench: {error}", highlight=False, soft_wrap=True)
         return 1
@@ -64,24 +64,34 @@ def main() -> int:
     return 0
 
 
-def _bench(stack: ExitStack, scale: goals.Scale) -> goals.Bench:
+def _bench(stack: ExitStack, scale: rig.Scale, beside: Path | None, report_beside: Path | None) -> rig.Bench:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shadowproxy-bench-")))
     directory.chmod(0o755)  # nginx's workers are another user where it is started as root
-    place = contenders.Place(directory, contenders.find_envoy(ENVOY), contenders.find_compiled(COMPILED))
+    place = contenders.Place(directory, builds.find_envoy(), builds.find_build(builds.PROGRAM))
     body = directory / "predict.json"
-    body.write_bytes(goals.predict_body())
+    body.write_bytes(rig.predict_body())
     live = stack.enter_context(contenders.origin(place, "live", contenders.answer("v1", 0.75)))
     shadow = stack.enter_context(contenders.origin(place, "shadow", contenders.answer("v2", 0.5)))
-    return goals.Bench(place, scale, live, shadow, body)
+    return rig.Bench(
+        place,
+        scale,
+        live,
+        shadow,
+        body,
+        beside=_other(beside, builds.HERE / "beside"),
+        report_beside=_other(report_beside, builds.HERE / "report-beside"),
+    )
+
+
+def _other(python: Path | None, directory: Path) -> Build | None:
+    return builds.find_build(python, str(python)) if python else builds.find_other(directory)
 
 
 def _machine() -> dict[str, Any]:
     """What the figures depend on."""
     try:
         nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
-        envoy = subprocess.run(
-            [contenders.find_envoy(ENVOY), "--version"], capture_output=True, text=True, check=True
-        ).stdout
+        envoy = subprocess.run([builds.find_envoy(), "--version"], capture_output=True, text=True, check=True).stdout
         subprocess.run(["wrk", "-v"], capture_output=True, check=False)
     except (OSError, subprocess.CalledProcessError) as error:
         raise BenchError(f"a peer is missing, `make bench` installs them: {error}") from error
@@ -90,7 +100,7 @@ def _machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": cpu.partition(":")[2].strip() or platform.machine(),
         "kernel": platform.release(),
-        "Python": platform.python_version(),
+        "Python": builds.describe_python(builds.PROGRAM),
         "shadowproxy": version("shadowproxy-sidecar"),
         "nginx": nginx.rpartition("/")[2].strip(),
         "Envoy": envoy.strip().split("/")[-4],

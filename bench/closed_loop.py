@@ -13,11 +13,12 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one burst came to. `cpu_seconds` are the proxy's, `requests` the answered ones."""
+    """What one burst came to. `cpu_seconds` are the proxy's, `requests` the answered ones, `p99_ms` their latency."""
 
     requests: int
     seconds: float
     cpu_seconds: float
+    p99_ms: float
 
     @property
     def cpu_us(self) -> float:
@@ -59,4 +60,4 @@ def burst(
     told = json.loads(done.stdout.splitlines()[-1])
     if told["failed"] or not told["requests"]:
         raise BenchError(f"{proxy.name} failed {told['failed']} of {told['requests']} requests")
-    return Load(told["requests"], told["seconds"], proxy.settled_cpu_seconds() - before)
+    return Load(told["requests"], told["seconds"], proxy.settled_cpu_seconds() - before, told["p99_ms"])

@@ -2,15 +2,15 @@
 
 import contextlib
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.processes import HOST, BenchError, Running, free_port, running
+from bench.builds import Build
+from bench.processes import HOST, Running, free_port, running
 
 ANSWER_BYTES = 200
 ENVOY_TYPES = "type.googleapis.com/envoy.extensions.filters"
@@ -28,23 +28,28 @@ def answer(model: str, score: float) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the run keeps its files, Envoy's binary, and the Python that has the program as it ships: compiled."""
+    """Where the run keeps its files, Envoy's binary, and the program as it ships: compiled."""
 
     directory: Path
     envoy: Path
-    python: Path
+    program: Build
 
     def file(self, name: str, text: str) -> Path:
         path = self.directory / name
         path.write_text(text)
         return path
 
-    def run(self, name: str, command: list[str | Path], port: int, stdout: Path | None = None) -> Start:
-        return running(name, command, port, log=self.directory / f"{name}.stderr", stdout=stdout)
+    def run(
+        self, name: str, command: Sequence[str | Path], port: int, *, stdout: Path | None = None, admin: int = 0
+    ) -> Start:
+        return running(name, command, port, log=self.directory / f"{name}.stderr", stdout=stdout, admin=admin)
 
 
 def origin(place: Place, name: str, said: bytes) -> Start:
-    """An nginx that answers /predict with `said`, /up once a whole upload is in, /big with `LARGE` bytes."""
+    """An nginx that answers /predict with `said`, /up once a whole upload is in, /big with `LARGE` bytes.
+
+    /large and /passing are the file NAME.json in the place's directory, which a measure may write.
+    """
     port, inner = free_port(), free_port()
     (place.directory / "big").write_bytes(bytes(LARGE))
     return _nginx(
@@ -60,6 +65,8 @@ def origin(place: Place, name: str, said: bytes) -> Start:
                 client_max_body_size 0; client_body_buffer_size 11m;
                 proxy_pass http://{HOST}:{inner}; proxy_pass_request_body off; proxy_set_header Content-Length "";
             }}
+            location = /large {{ alias {place.directory}/{name}.json; }}
+            location = /passing {{ alias {place.directory}/{name}.json; }}
             location = /requests {{ stub_status; }}
         }}
         server {{ listen {HOST}:{inner}; return 200 ok; }}
@@ -182,61 +189,50 @@ def shadowproxy(
     live: int,
     shadow: int | None,
     *,
+    build: Build | None = None,
+    shadows: Mapping[str, Mapping[str, Any]] | None = None,
+    log: Mapping[str, Any] | None = None,
     full_disk: bool = False,
     interpreted: bool = False,
     on_httpx: bool = False,
     workers: int = 1,
-    at_once: int | None = None,
 ) -> Start:
     """The project with its defaults: full records with bodies and verdicts, redaction on. No shadow if None.
 
-    It is the compiled program unless it is to be `interpreted`, as it is `on_httpx`. With `at_once` the shadow is asked
-    so many requests at once.
+    It is the place's compiled program, unless it is another `build`, or is to be `interpreted`, as it is `on_httpx`.
+    `shadows` and `log` are keys of the configuration that change the defaults; `shadows` stands for `shadow`.
     """
-    port = free_port()
-    challenger = {"url": f"http://{HOST}:{shadow}"} | ({} if at_once is None else {"in_flight": at_once})
+    port, admin = free_port(), free_port()
+    if shadows is None:
+        shadows = {} if shadow is None else {"challenger": {"url": f"http://{HOST}:{shadow}"}}
     config = {
         "listen": f"{HOST}:{port}",
-        "admin": f"{HOST}:{free_port()}",
+        "admin": f"{HOST}:{admin}",
         "workers": workers,
         "live": {"url": f"http://{HOST}:{live}"},
-        "shadows": {} if shadow is None else {"challenger": challenger},
-        "log": {"path": "-" if full_disk else str(place.directory / f"{name}-log")},
+        "shadows": shadows,
+        "log": {"path": "-" if full_disk else str(place.directory / f"{name}-log")} | dict(log or {}),
     }
     file = place.file(f"{name}.yaml", json.dumps(config))
-    words = ["bench.on_httpx", str(file)] if on_httpx else ["shadowproxy", "serve", "-c", str(file)]
-    python: str | Path = sys.executable if interpreted or on_httpx else place.python
-    return place.run(
-        name,
-        [python, *([] if on_httpx else ["-P"]), "-m", *words],
-        port,
-        stdout=Path("/dev/full") if full_disk else None,
-    )
+    python = (build or place.program).python
+    # Without -P the sources in the working directory are found before the compiled program of that same Python.
+    words = ["-m", "bench.on_httpx", str(file)] if on_httpx else ["-m", "shadowproxy", "serve", "-c", str(file)]
+    command: list[str | Path] = [python, *([] if interpreted or on_httpx else ["-P"]), *words]
+    return place.run(name, command, port, stdout=Path("/dev/full") if full_disk else None, admin=admin)
 
 
 @contextlib.contextmanager
-def events(place: Place) -> Iterator[Running]:
-    """A server of event streams: the first event comes at once."""
+def events(place: Place, name: str, count: int, seconds: float) -> Iterator[Running]:
+    """A server of event streams: the first event comes at once, the others `seconds` apart."""
     port = free_port()
-    with place.run("events", [sys.executable, "-m", "bench.events", str(port)], port) as started:
+    command = [sys.executable, "-m", "bench.events", str(port), str(count), str(seconds), name]
+    with place.run(f"events-{name}", command, port) as started:
         yield started
 
 
-def find_compiled(directory: Path) -> Path:
-    """The Python of the environment that `make` built there. Raises BenchError where its program is not compiled."""
-    python = directory / "bin/python"
-    try:
-        told = subprocess.check_output([python, "-P", "-m", "shadowproxy", "--version"], text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BenchError(f"no program in {directory}, `make bench` builds it: {error}") from error
-    if "(compiled)" not in told:
-        raise BenchError(f"the program in {directory} is not compiled: {told.strip()}")
-    return python
-
-
-def find_envoy(directory: Path) -> Path:
-    """The binary that bench/setup installed there. Raises BenchError."""
-    for found in directory.glob("lib/python3*/site-packages/envoy/_bin/envoy"):
-        found.chmod(0o755)
-        return found
-    raise BenchError(f"no Envoy in {directory}: `make bench` installs it")
+@contextlib.contextmanager
+def numbered(place: Place, model: str, shift: float) -> Iterator[Running]:
+    """A server whose answers depend on the number in the request."""
+    port = free_port()
+    with place.run(model, [sys.executable, "-m", "bench.numbered", str(port), model, str(shift)], port) as started:
+        yield started

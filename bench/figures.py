@@ -21,13 +21,14 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One goal's figures: for each contender its rounds, in order, and the ratio or value that the goal is about.
+    """One line of the table. `measure` is the function that gave it; `rounds` has each contender's
+    figures, one a round, and `judged` the ratio or value that the goal is about.
 
     `judged` has one figure a round, from contenders measured in that same round: what slows this machine down for a
     while slows both, and their ratio stays.
     """
 
-    goal: int
+    measure: str
     what: str
     unit: str
     rounds: Mapping[str, Sequence[float]]
@@ -64,18 +65,18 @@ def _spread(values: Sequence[float]) -> str:
 
 def table(rows: Sequence[Row]) -> Table:
     told = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("Goal", "What", "Median (lowest–highest round)", "Judged", "Goal is", "Met"):
+    for title in ("Measure", "What", "Median (lowest–highest round)", "Judged", "Goal is", "Met"):
         told.add_column(title, overflow="fold")
     for row in rows:
-        told.add_row(str(row.goal), row.what, "\n".join(_contenders(row)), _judged(row), _goal(row), _met(row))
+        told.add_row(row.measure, row.what, "\n".join(_contenders(row)), _judged(row), _goal(row), _met(row))
     return told
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table as bench/README.md has it."""
-    lines = ["| Goal | What | Median (lowest–highest round) | Judged | Goal is | Met |", "|---|---|---|---|---|---|"]
+    lines = ["| Measure | What | Median (lowest–highest round) | Judged | Goal is | Met |", "|---|---|---|---|---|---|"]
     for row in rows:
-        cells = (str(row.goal), row.what, "<br>".join(_contenders(row)), _judged(row), _goal(row), _met(row))
+        cells = (row.measure, row.what, "<br>".join(_contenders(row)), _judged(row), _goal(row), _met(row))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -83,7 +84,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         {
-            "goal": row.goal,
+            "measure": row.measure,
             "what": row.what,
             "unit": row.unit,
             "rounds": {name: list(values) for name, values in row.rounds.items()},

@@ -5,20 +5,16 @@ A closed loop asks less while the server is slow, and so leaves out the very req
 answers nobody the later ones are late by all the time that they were due. tests/test_bench.py holds it to known delays.
 """
 
-import re
 import select
-import socket
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.processes import HOST, BenchError
+from bench.connections import SILENCE, Connection, connect
+from bench.processes import BenchError
 
 MOST_CONNECTIONS = 512
-SILENCE = 10.0
 _SPIN = 0.0003  # seconds before a request is due in which the clock is watched: sleeping is not so punctual
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +28,6 @@ class Timings:
         return self.latency[min(len(self.latency) - 1, int(share * len(self.latency)))]
 
 
-@dataclass(slots=True)
-class _Connection:
-    socket: socket.socket
-    due: float = 0.0
-    answer: bytes = b""
-
-    def whole(self, port: int) -> bool:
-        """Take what has come; whether it is the whole answer. Raises BenchError where it is none."""
-        data = self.socket.recv(65536)
-        self.answer += data
-        head, end, body = self.answer.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        if not data or (end and (length is None or not head.startswith(b"HTTP/1.1 200"))):
-            raise BenchError(f"port {port} answered {self.answer[:60]!r}")
-        return bool(end and length and len(body) >= int(length[1]))
-
-
 def steady(port: int, request: bytes, *, rate: float, seconds: float, connections: int = 0) -> Timings:
     """Send `request` `rate` times a second. Raises BenchError where any is not answered 200.
 
@@ -56,8 +35,8 @@ def steady(port: int, request: bytes, *, rate: float, seconds: float, connection
     """
     latency: list[float] = []
     lateness: list[float] = []
-    free = deque(_connect(port) for _ in range(connections))
-    busy: dict[int, _Connection] = {}
+    free = deque(connect(port) for _ in range(connections))
+    busy: dict[int, Connection] = {}
     began = time.perf_counter() + 0.05
     due_times = iter([began + number / rate for number in range(int(rate * seconds))])
     due = next(due_times, None)
@@ -65,9 +44,9 @@ def steady(port: int, request: bytes, *, rate: float, seconds: float, connection
         while due is not None or busy:
             now = time.perf_counter()
             while due is not None and due <= now and (free or len(busy) < MOST_CONNECTIONS):
-                connection = free.popleft() if free else _connect(port)
-                connection.due, connection.answer = due, b""
-                connection.socket.sendall(request)
+                connection = free.popleft() if free else connect(port)
+                connection.due = due
+                connection.send(request)
                 busy[connection.socket.fileno()] = connection
                 now = time.perf_counter()
                 lateness.append((now - due) * 1000)
@@ -79,36 +58,10 @@ def steady(port: int, request: bytes, *, rate: float, seconds: float, connection
                 raise BenchError(f"port {port} was silent for {SILENCE:g} s")
             for number in ready:
                 connection = busy[number]
-                if connection.whole(port):
+                if connection.whole():
                     latency.append((now - connection.due) * 1000)
                     free.append(busy.pop(number))
     finally:
         for connection in (*free, *busy.values()):
             connection.socket.close()
     return Timings(tuple(sorted(latency)), tuple(sorted(lateness)))
-
-
-def first_chunks(port: int, request: bytes, count: int) -> Iterator[float]:
-    """Milliseconds from asking to the first byte of a chunked body, one stream after the other."""
-    connection = _connect(port)
-    with connection.socket as sock:
-        sock.settimeout(SILENCE)
-        for _ in range(count):
-            asked = time.perf_counter()
-            sock.sendall(request)
-            answer = b""
-            seen = 0.0
-            while not answer.endswith(b"\r\n0\r\n\r\n"):
-                data = sock.recv(65536)
-                if not data:
-                    raise BenchError(f"port {port} broke a stream off after {answer[:60]!r}")
-                answer += data
-                if not seen and answer.partition(b"\r\n\r\n")[2]:
-                    seen = time.perf_counter()
-            yield (seen - asked) * 1000
-
-
-def _connect(port: int) -> _Connection:
-    sock = socket.create_connection((HOST, port), timeout=SILENCE)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return _Connection(sock)

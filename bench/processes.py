@@ -22,16 +22,23 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
+    """A program under measurement. `admin` is the port of its admin server, 0 if it has none."""
+
     name: str
     pid: int
     port: int
+    admin: int = 0
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process and all its descendants, as the kernel accounts it (10 ms steps)."""
+        """User and system time of the process and all its descendants, as the kernel accounts it (10 ms steps).
+
+        Descendants that have ended and were waited for by their parent are included.
+        """
         return sum(_cpu_ticks(pid) for pid in _family(self.pid)) * _TICK
 
-    def resident_bytes(self) -> int:
-        return sum(_resident(pid) for pid in _family(self.pid))
+    def memory_bytes(self) -> int:
+        """The proportional set size (PSS) of the process and its descendants: of a page that n processes share, 1/n."""
+        return sum(_proportional(pid) for pid in _family(self.pid))
 
     def settled_cpu_seconds(self) -> float:
         """`cpu_seconds` once it stands still: what follows an answer, such as writing its record, is part of it."""
@@ -45,7 +52,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    name: str, command: Sequence[str | Path], port: int, *, log: Path, stdout: Path | None = None
+    name: str, command: Sequence[str | Path], port: int, *, log: Path, stdout: Path | None = None, admin: int = 0
 ) -> Iterator[Running]:
     """Start a program, wait until it accepts on `port`, and end it on leaving. Raises BenchError."""
     with contextlib.ExitStack() as stack:
@@ -57,8 +64,8 @@ def running(
         while not accepts(port):
             if process.poll() is not None or time.monotonic() > until:
                 raise BenchError(f"{name} does not accept on port {port}; {log} may say why")
-            time.sleep(0.02)
-        yield Running(name, process.pid, port)
+            time.sleep(0.001)
+        yield Running(name, process.pid, port, admin)
 
 
 def accepts(port: int) -> bool:
@@ -93,16 +100,18 @@ def _family(pid: int) -> list[int]:
 
 
 def _cpu_ticks(pid: int) -> int:
-    # proc(5): utime and stime are fields 14 and 15; the name, field 2, may hold spaces but ends at the last bracket.
+    # proc(5): utime, stime, cutime and cstime are fields 14 to 17, the last two those of children that were waited
+    # for; the name, field 2, may hold spaces but ends at the last bracket.
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0
-    return int(fields[11]) + int(fields[12])
+    return sum(map(int, fields[11:15]))
 
 
-def _resident(pid: int) -> int:
+def _proportional(pid: int) -> int:
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

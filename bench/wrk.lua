@@ -24,6 +24,7 @@ end
 function done(summary, latency, requests)
   local failed = summary.errors
   io.write(string.format(
-    '\n{"requests": %d, "seconds": %.6f, "failed": %d}\n', summary.requests, summary.duration / 1e6,
+    '\n{"requests": %d, "seconds": %.6f, "p99_ms": %.4f, "failed": %d}\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(99) / 1e3,
     failed.connect + failed.read + failed.write + failed.status + failed.timeout))
 end
