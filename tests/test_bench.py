@@ -25,7 +25,7 @@ from bench.contenders import ANSWER_BYTES, answer
 from bench.events import EVENT, event
 from bench.figures import Bound, Row, as_json, markdown, ratios
 from bench.interpreter import profile_guided
-from bench.measures.disturbed import write_embeddings
+from bench.measures.disturbed import asks_until_judged, write_embeddings
 from bench.measures.report import shorten
 from bench.measures.streaming import cost
 from bench.processes import BenchError, Running, free_port, running
@@ -311,6 +311,24 @@ def test_large_answers_differ_in_every_vector(tmp_path: Path) -> None:
     assert 3.9e6 <= size == (tmp_path / "live").stat().st_size <= 4.3e6
     assert all(a["embedding"][0] != b["embedding"][0] for a, b in zip(one, other, strict=True))
     assert all(a["embedding"][1:] == b["embedding"][1:] for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [([{"mismatch": 1}], True), ([{}, {"mismatch": 0}, {"mismatch": 1}], True), ([{}, {"incomparable": 1}], False)],
+)
+def test_a_program_compares_large_answers_if_its_first_verdict_says_so(
+    counts: list[dict[str, int]], expected: bool
+) -> None:
+    asked: list[None] = []
+    told = iter(counts)
+    assert asks_until_judged(lambda: asked.append(None), lambda: next(told)) is expected
+    assert len(asked) == len(counts)
+
+
+def test_large_answers_without_any_verdict_end_the_run() -> None:
+    with pytest.raises(BenchError, match="got no verdict"):
+        asks_until_judged(lambda: None, dict)
 
 
 def test_a_burst_that_is_not_mirrored_is_measured_again() -> None:

@@ -2,15 +2,15 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 
 from bench import contenders
 from bench.background import asking
 from bench.figures import Bound, Row, ratios
-from bench.processes import HOST, Running
-from bench.rig import MIRRORED, Bench, Rounds, get, verdicts_of
+from bench.processes import HOST, BenchError, Running
+from bench.rig import MIRRORED, TRIES, Bench, Rounds, get, verdicts_of
 
 RATE, CONNECTIONS = 1000.0, 16
 LARGE_EVERY = 0.5
@@ -94,14 +94,25 @@ def _shadows(bench: Bench) -> dict[str, dict[str, object]]:
 def _compares_large(bench: Bench) -> bool:
     """Whether the program compares such answers with its defaults."""
     with contenders.shadowproxy(bench.place, "probe", bench.live.port, None, shadows=_shadows(bench)) as proxy:
-        get(proxy.port, "/large")
-        return _judged(proxy) == 1
+        return asks_until_judged(lambda: get(proxy.port, "/large"), lambda: verdicts_of(proxy, "large"))
+
+
+def asks_until_judged(ask: Callable[[], object], verdicts: Callable[[], Mapping[str, int]]) -> bool:
+    """Whether the first pair that got a verdict was compared: a busy program may mirror none at first.
+
+    Raises BenchError if none of TRIES got one.
+    """
+    for _ in range(TRIES):
+        ask()
+        counts = verdicts()
+        if sum(counts.values()):
+            return not counts.get("incomparable")
+    raise BenchError(f"{TRIES} large answers got no verdict: is the machine busy?")
 
 
 def _judged(proxy: Running) -> int:
     """How many pairs of large answers have a verdict that says how they compare."""
-    verdicts = verdicts_of(proxy, "large")
-    return sum(count for verdict, count in verdicts.items() if verdict != "incomparable")
+    return sum(count for verdict, count in verdicts_of(proxy, "large").items() if verdict != "incomparable")
 
 
 def write_embeddings(path: Path, shift: float) -> int:
