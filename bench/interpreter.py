@@ -9,9 +9,9 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-WITH_PGO, WITHOUT_PGO, UNUSABLE = 0, 1, 2
-"""The exit statuses. The image's Python is built with profile-guided optimisation; without it, Python takes about a
-quarter more CPU."""
+WITH_PGO, WITHOUT_PGO, UNUSABLE = 0, 3, 4
+"""The exit statuses; a Python too old to read this file exits with 1. The image's Python is built with profile-guided
+optimisation; without it, Python takes about a quarter more CPU."""
 
 
 def profile_guided(settings: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from fakes import Origin
 from fakes import answer as answer_of
 
-from bench import background, closed_loop, numbered, on_httpx, open_loop, streams
+from bench import background, closed_loop, interpreter, numbered, on_httpx, open_loop, streams
 from bench.builds import describe_python, find_build, find_other
 from bench.connections import connect
 from bench.contenders import ANSWER_BYTES, answer
@@ -382,6 +382,31 @@ def test_the_table_names_the_python_and_how_it_was_built() -> None:
     told = describe_python(Path(sys.executable))
     assert told.startswith(f"{sys.version.split()[0]} built with")
     assert str(Path(sys.executable).resolve()) in told
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "guided", "expected"),
+    [
+        ((3, 13), True, True, interpreter.WITH_PGO),
+        ((3, 11), True, False, interpreter.WITHOUT_PGO),
+        ((3, 10), True, True, interpreter.UNUSABLE),
+        ((3, 13), False, True, interpreter.UNUSABLE),
+    ],
+)
+def test_a_python_is_chosen_only_if_it_can_build_the_program(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: tuple[int, ...],
+    headers: bool,
+    guided: bool,
+    expected: int,
+) -> None:
+    if headers:
+        (tmp_path / "Python.h").touch()
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr("bench.interpreter.profile_guided", lambda _: guided)
+    monkeypatch.setattr("sys.version_info", version)
+    assert interpreter.status() == expected
 
 
 @pytest.mark.slow
