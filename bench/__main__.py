@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from bench import builds, contenders, figures, rig
 from bench.builds import Build
-from bench.measures import MEASURES
+from bench.measures import MEASURES, Measure
 from bench.processes import BenchError
 
 RESULTS = Path(__file__).with_name("results")
@@ -39,17 +40,15 @@ def main() -> int:
     scale = rig.QUICK if given.quick else rig.FULL
     console = Console(width=None if sys.stdout.isatty() else 130)
     began = time.monotonic()
-    rows: list[figures.Row] = []
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         machine = _machine()
         with ExitStack() as stack:
             bench = _bench(stack, scale, given.beside, given.report_beside)
-            for measure in MEASURES:
-                if not given.only or measure.__name__ in given.only:
-                    console.print(f"measuring {measure.__name__}", style="dim", highlight=False)
-                    rows += measure(bench)
+            chosen = [measure for measure in MEASURES if not given.only or measure.__name__ in given.only]
+            rows, failures = take(bench, chosen, lambda name: console.print(name, style="dim", highlight=False))
     except BenchError as error:
-        Console(stderr=True).print(f"bench: {error}", highlight=False, soft_wrap=True)
+        errors.print(f"bench: {error}", markup=False)
         return 1
     told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "rows": figures.as_json(rows)}
     RESULTS.mkdir(exist_ok=True)
@@ -61,7 +60,27 @@ def main() -> int:
     else:
         console.print(figures.table(rows), highlight=False)
     console.print(f"\n{words}\n{time.monotonic() - began:.0f} s; every round is in {file}", highlight=False)
-    return 0
+    for failure in failures:
+        errors.print(f"bench: {failure}", markup=False)
+    return 1 if failures else 0
+
+
+def take(
+    bench: rig.Bench, measures: Iterable[Measure], begin: Callable[[str], None]
+) -> tuple[list[figures.Row], list[str]]:
+    """The rows of all measures, and what went wrong: a measure that fails costs its own rows only.
+
+    `begin` is called with a line before each.
+    """
+    rows: list[figures.Row] = []
+    failures: list[str] = []
+    for measure in measures:
+        begin(f"measuring {measure.__name__}")
+        try:
+            rows += measure(bench)
+        except BenchError as error:
+            failures.append(f"{measure.__name__}: {error}")
+    return rows, failures
 
 
 def _bench(stack: ExitStack, scale: rig.Scale, beside: Path | None, report_beside: Path | None) -> rig.Bench:

@@ -192,6 +192,7 @@ def shadowproxy(
     build: Build | None = None,
     shadows: Mapping[str, Mapping[str, Any]] | None = None,
     log: Mapping[str, Any] | None = None,
+    sheds: bool = True,
     full_disk: bool = False,
     interpreted: bool = False,
     on_httpx: bool = False,
@@ -200,12 +201,13 @@ def shadowproxy(
     """The project with its defaults: full records with bodies and verdicts, redaction on. No shadow if None.
 
     It is the place's compiled program, unless it is another `build`, or is to be `interpreted`, as it is `on_httpx`.
-    `shadows` and `log` are keys of the configuration that change the defaults; `shadows` stands for `shadow`.
+    `shadows` and `log` are keys of the configuration that change the defaults; `shadows` stands for `shadow`. Unless it
+    `sheds`, it mirrors even while its event loop is late, which is for making a log, not for measuring.
     """
     port, admin = free_port(), free_port()
     if shadows is None:
         shadows = {} if shadow is None else {"challenger": {"url": f"http://{HOST}:{shadow}"}}
-    config = {
+    config: dict[str, Any] = {
         "listen": f"{HOST}:{port}",
         "admin": f"{HOST}:{admin}",
         "workers": workers,
@@ -213,6 +215,8 @@ def shadowproxy(
         "shadows": shadows,
         "log": {"path": "-" if full_disk else str(place.directory / f"{name}-log")} | dict(log or {}),
     }
+    if not sheds:
+        config["overload"] = {"loop_lag": "60s"}
     file = place.file(f"{name}.yaml", json.dumps(config))
     python = (build or place.program).python
     # Without -P the sources in the working directory are found before the compiled program of that same Python.

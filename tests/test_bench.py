@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fakes import Origin
 from fakes import answer as answer_of
 
 from bench import background, closed_loop, interpreter, numbered, on_httpx, open_loop, streams
+from bench.__main__ import take
 from bench.builds import describe_python, find_build, find_other
 from bench.connections import connect
 from bench.contenders import ANSWER_BYTES, answer
@@ -29,7 +30,7 @@ from bench.measures.disturbed import asks_until_judged, write_embeddings
 from bench.measures.report import shorten
 from bench.measures.streaming import cost
 from bench.processes import BenchError, Running, free_port, running
-from bench.rig import MIRRORED, REQUEST_BYTES, TRIES, fully_mirrored, get, in_turn, predict_body, verdicts_of
+from bench.rig import MIRRORED, REQUEST_BYTES, TRIES, Bench, fully_mirrored, get, in_turn, predict_body, verdicts_of
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
@@ -473,6 +474,23 @@ def test_the_json_keeps_every_round() -> None:
     (told,) = as_json([row([2.0, 4.0, 3.0], Bound("at most", 1.0))])
     assert told["rounds"] == {"Envoy": [10.0, 30.0, 20.0]}
     assert (told["judged"], told["figure"], told["met"]) == ([2.0, 4.0, 3.0], 3.0, False)
+
+
+def test_a_measure_that_fails_costs_its_own_rows_only() -> None:
+    good = row([1.0], Bound("at most", 1.0))
+
+    def half(_: Bench) -> Iterator[Row]:
+        yield good
+        raise BenchError("busy")
+
+    def whole(_: Bench) -> Iterator[Row]:
+        yield good
+
+    begun: list[str] = []
+    rows, failures = take(cast("Bench", None), [half, whole], begun.append)
+    assert rows == [good, good]
+    assert failures == ["half: busy"]
+    assert begun == ["measuring half", "measuring whole"]
 
 
 def test_bench_says_in_one_line_what_is_missing(tmp_path: object) -> None:

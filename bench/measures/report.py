@@ -48,7 +48,7 @@ def write_log(bench: Bench, build: Build, count: int) -> Path:
         contenders.numbered(bench.place, "v1", 0.0) as live,
         contenders.numbered(bench.place, "v2", 0.01) as shadow,
         contenders.shadowproxy(
-            bench.place, name, live.port, shadow.port, build=build, log={"compress": "none"}
+            bench.place, name, live.port, shadow.port, build=build, log={"compress": "none"}, sheds=False
         ) as proxy,
     ):
         numbered.send(proxy.port, count)
