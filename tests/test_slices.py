@@ -14,6 +14,7 @@ from shadowproxy.compare.fold.slices import (
     MOST_MARKS,
     MOST_SLICES,
     Cell,
+    Fields,
     Observations,
     Slice,
     Slices,
@@ -30,7 +31,7 @@ DIFFERS = mark_at("differs", field_key("/label", "/label"))
 def sliced(payload: Any, marks: tuple[str, ...], rows: dict[int, list[tuple[str, ...]]] | None = None) -> Slices:
     slices = Slices()
     observed = Observations()
-    observed.add(leaves(payload), marks, rows or {})
+    observed.add(Fields(leaves(payload)), marks, rows or {})
     slices.add(observed)
     return slices
 
@@ -148,7 +149,7 @@ def test_a_hostile_request_is_looked_at_within_bounds() -> None:
     for number in range(100):
         observed = Observations()
         asked = {"@path": ["/p"], "@method": ["GET"], **leaves({f"k{number}-{n}": n for n in range(20)})}
-        assert observed.add(asked, (), {}) == 22
+        assert observed.add(Fields(asked), (), {}) == 22
         slices.add(observed)
     assert len(slices) == MOST_SLICES
     assert slices.cut

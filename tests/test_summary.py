@@ -161,7 +161,9 @@ def test_what_waits_to_be_counted_is_bounded_however_wide_requests_and_differenc
         builder.add(0, wide, wide.shadows["s"], Reading(Rules()))
         held = builder._waiting
         waiting.append(
-            len(held.observed.counts) + sum(len(values) for values, _ in held.differing.values()) + len(held.ended)
+            sum(len(single.values) for single, _ in held.observed.requests)
+            + sum(len(values) for values, _ in held.differing.values())
+            + len(held.ended)
         )
     assert MOST_WAITING / 2 < max(waiting) < MOST_WAITING + 64 + 2 + 100 + 1
     pair = builder.finish()

@@ -20,10 +20,10 @@ from shadowproxy.compare.fold.place_gists import PlaceGists, gists_at
 from shadowproxy.compare.fold.places import FAILED as NO_ANSWER
 from shadowproxy.compare.fold.places import PlaceValues, extract, place_values
 from shadowproxy.compare.fold.reading import Reading
-from shadowproxy.compare.fold.requests import request_json
-from shadowproxy.compare.fold.rows import Rows, lengths_of
+from shadowproxy.compare.fold.requests import Asked, asked_by
+from shadowproxy.compare.fold.rows import Rows
 from shadowproxy.compare.fold.samples import Sample, hashed
-from shadowproxy.compare.fold.slices import leaves, mark_at, marks_of
+from shadowproxy.compare.fold.slices import Fields, mark_at, marks_of
 from shadowproxy.compare.fold.structure import has_structure, lacking, places_in, shape_of
 from shadowproxy.compare.fold.truths import Truth
 from shadowproxy.compare.fold.values import gap_of
@@ -32,7 +32,6 @@ from shadowproxy.compare.judge.answers import content_of, reason_of, value_of
 from shadowproxy.compare.judge.diff import Diff, loggable
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.standing import Standing, standing_of
-from shadowproxy.compare.judge.visible import body_text
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Record, RecordedLeg
 
@@ -148,7 +147,7 @@ class PairBuilder:
         """
         pair = self._pair
         marks = marks_of_pair(arms)
-        payload = request_json(record)
+        asked = asked_by(record)
         rows = Rows()
         flip: Flip | None = None
         if reading.named:
@@ -162,25 +161,22 @@ class PairBuilder:
                 theirs = members_of(value_of(arms.shadow, arms.shadow_content))
             places = counted_places(place_values(mine, theirs, reading.fields), reading)
             both = live_good and shadow_good
-            rows, flip = self._add_places(block, record, places, payload, marks, reading, both=both)
+            rows, flip = self._add_places(block, record, places, asked, marks, reading, both=both)
             if both and has_structure(mine):
                 self._add_structure(block, mine, theirs, arms, reading)
-        fields: dict[str, list[Any]] = leaves(payload)
-        fields["@method"] = [record.request.method]
-        fields["@path"] = [record.request.path]
-        self._add_reasons(record, arms, fields)
+        self._add_reasons(record, arms, asked.fields)
         waiting = self._waiting
         whole = tuple(marks)
-        waiting.size += waiting.observed.add(fields, whole, rows)
+        waiting.size += waiting.observed.add(asked.fields, whole, rows)
         if reading.slices:
-            named = {place: extract(payload, place) for place in reading.slices}
+            named = Fields({place: extract(asked.payload, place) for place in reading.slices})
             waiting.size += waiting.observed_named.add(named, whole, rows)
         truth = reading.truths.of(record)
         if truth is not None:
             self.label(block, datetime.fromisoformat(record.at).timestamp(), truth, map(gists_at, places))
         return places, flip
 
-    def _add_reasons(self, record: Record, arms: Arms, fields: dict[str, list[Any]]) -> None:
+    def _add_reasons(self, record: Record, arms: Arms, fields: Fields) -> None:
         live_failed = arms.live_standing in ("failed", "refused")
         shadow_failed = arms.shadow_standing in ("failed", "refused")
         if not live_failed and not shadow_failed:
@@ -188,17 +184,17 @@ class PairBuilder:
         digest = hashed(record.id, record.record)
         if live_failed:
             reason = reason_of(arms.live, arms.live_content)
-            self._pair.live_reasons.part(reason).add(digest, record.id, fields)
+            self._pair.live_reasons.part(reason).add(digest, record.id, fields.by_place)
         if shadow_failed:
             reason = reason_of(arms.shadow, arms.shadow_content)
-            self._pair.shadow_reasons.part(reason).add(digest, record.id, fields)
+            self._pair.shadow_reasons.part(reason).add(digest, record.id, fields.by_place)
 
     def _add_places(
         self,
         block: int,
         record: Record,
         places: Sequence[PlaceValues],
-        payload: Any,
+        asked: Asked,
         marks: list[str],
         reading: Reading,
         *,
@@ -208,7 +204,6 @@ class PairBuilder:
 
         With two good answers (`both`) the mark of each place is added to `marks`; otherwise `marks` says enough.
         """
-        lengths: set[int] | None = None
         flip: Flip | None = None
         first = True
         by_row = Rows()
@@ -218,9 +213,7 @@ class PairBuilder:
             rows: int | None = None
             size = len(live) if len(live) != 1 else len(live[0]) if isinstance(live[0], list) else 0
             if size > 1:
-                if lengths is None:
-                    lengths = lengths_of(payload)
-                rows = size if size in lengths else None
+                rows = size if size in asked.lengths() else None
             outputs = self._places.part(key)
             tolerance = reading.at(place).tolerance
             words = outputs.add(block, live, shadow, tolerance=tolerance, rows=rows, digest=digest)
@@ -234,7 +227,7 @@ class PairBuilder:
             elif both and words[0]:
                 marks.append(mark_at(words[0], key))
             if first and live:
-                self._add_repeat(record, live)
+                self._add_repeat(asked, live)
                 first = False
             if shadow is not None and len(live) == len(shadow) and any(words):
                 if flip is None:
@@ -261,11 +254,10 @@ class PairBuilder:
             waiting.lacking[block, places] = waiting.lacking.get((block, places), 0) + 1
             waiting.size += 1
 
-    def _add_repeat(self, record: Record, values: Sequence[Any]) -> None:
+    def _add_repeat(self, asked: Asked, values: Sequence[Any]) -> None:
         """Count live's answer under its request: the same request twice shows how far live agrees with itself."""
-        body = body_text(record.request.body, 100_000)
-        if body is not None:
-            key = f"{hashed(record.request.method, record.request.path, record.request.query, body):016x}"
+        key = asked.repeat()
+        if key is not None:
             self._pair.repeats.part(key).add(hashed(repr(values)))
 
     def _add_differences(self, block: int, record: Record, diff: Diff, flip: Flip | None) -> None:

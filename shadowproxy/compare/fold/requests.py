@@ -1,11 +1,82 @@
-"""What a record's request holds."""
+"""What a record's request holds, worked out once for requests that are equal."""
 
-from typing import Any
+import marshal
+from typing import Any, Final
 
-from shadowproxy.record import Record
+from shadowproxy.compare.fold.rows import lengths_of
+from shadowproxy.compare.fold.samples import hashed
+from shadowproxy.compare.fold.slices import Fields, leaves
+from shadowproxy.compare.judge.visible import body_text
+from shadowproxy.record import Record, RecordedRequest
+
+_LONGEST_BODY: Final = 100_000  # characters of a body that is compared with other requests' bodies
+_MOST_KNOWN: Final = 256  # requests whose contents are remembered
+_LONGEST_KNOWN: Final = 8192  # bytes of one
+
+
+class Asked:
+    """What one request asks: its JSON or None (`payload`), and its values by place (`fields`).
+
+    Equal requests share one object, so nothing in it may be changed.
+    """
+
+    __slots__ = ("_lengths", "_repeat", "_request", "_unread", "fields", "payload")
+
+    def __init__(self, request: RecordedRequest, payload: Any) -> None:
+        self._request = request
+        self.payload = payload
+        found = leaves(payload)
+        found["@method"] = [request.method]
+        found["@path"] = [request.path]
+        self.fields = Fields(found)
+        self._lengths: set[int] | None = None
+        self._repeat: str | None = None
+        self._unread = True
+
+    def lengths(self) -> set[int]:
+        """The lengths of its arrays that are in no other array."""
+        found = self._lengths
+        if found is None:
+            found = self._lengths = lengths_of(self.payload)
+        return found
+
+    def repeat(self) -> str | None:
+        """The key under which live's answers to equal requests are counted; None if the body is not in the log."""
+        if self._unread:
+            self._unread = False
+            request = self._request
+            body = body_text(request.body, _LONGEST_BODY)
+            if body is not None:
+                self._repeat = f"{hashed(request.method, request.path, request.query, body):016x}"
+        return self._repeat
 
 
 def request_json(record: Record) -> Any:
     """The request's JSON, or None."""
     body = record.request.body
     return body.value if body.kind == "json" and not body.truncated else None
+
+
+_known: Final[dict[tuple[str, str, str, bytes], Asked]] = {}
+
+
+def asked_by(record: Record) -> Asked:
+    """What a record's request asks. Cached for some hundred requests that are not large: callers often ask the same."""
+    request = record.request
+    payload = request_json(record)
+    if payload is None:
+        return Asked(request, None)
+    try:
+        # Unlike JSON it keeps NaN from null; and in this version equal values have equal bytes, whatever they share.
+        body = marshal.dumps(payload, 2)
+    except ValueError:  # nested too deeply
+        return Asked(request, payload)
+    if len(body) > _LONGEST_KNOWN:
+        return Asked(request, payload)
+    key = request.method, request.path, request.query, body
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        found = _known[key] = Asked(request, payload)
+    return found

@@ -149,7 +149,7 @@ class Slices(Table[Slice]):
     def add(self, observed: "Observations") -> None:
         """Count each value with its marks. `trim` is called after the last of them."""
         marks = list(observed.marks)
-        for (place, _, value, which), times in observed.counts.items():
+        for (place, _, value, which), times in observed.counts().items():
             self.part(place).add(value, marks[which], times)
 
     def trim(self) -> None:
@@ -163,43 +163,83 @@ class ByRow(Protocol):
     def get(self, number: int, /) -> Sequence[Marks] | None: ...
 
 
+class Singles:
+    """The values of a request's fields that have one value, each with its place and its type: True is not 1.
+
+    Two of these are equal only if they are the same object.
+    """
+
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        self.values: list[tuple[str, type, Any]] = []
+
+
+class Fields:
+    """The values of a request by place, for counting: `single` of fields with one value, `several` of the others.
+    Nothing in it may be changed: equal requests share it."""
+
+    __slots__ = ("by_place", "several", "single")
+
+    def __init__(self, by_place: Mapping[str, Sequence[Any]]) -> None:
+        self.by_place = by_place
+        self.single = Singles()
+        self.several: list[tuple[str, Sequence[Any]]] = []
+        for place, values in by_place.items():
+            if len(values) != 1:
+                self.several.append((place, values))
+            elif (known := _countable(values[0])) is not None:
+                self.single.values.append((place, *known))
+
+
 class Observations:
     """Values of requests with their marks, each with its number, that wait to be counted.
 
-    `marks` numbers the different marks, so that hashing an observation does not hash all its words.
+    `marks` numbers the different marks, so that hashing an observation does not hash all its words. `requests` are
+    requests with the number of their marks: equal ones wait once, with all their single values.
     """
 
-    __slots__ = ("counts", "marks")
+    __slots__ = ("marks", "requests", "rows")
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[str, type, Any, int], int] = {}
+        self.requests: dict[tuple[Singles, int], int] = {}
+        self.rows: dict[tuple[str, type, Any, int], int] = {}
         self.marks: dict[Marks, int] = {}
 
-    def add(self, fields: Mapping[str, Sequence[Any]], marks: Marks, rows: ByRow) -> int:
-        """Note one exchange under every field of its request. Returns how many values that are.
+    def add(self, fields: Fields, marks: Marks, rows: ByRow) -> int:
+        """Note one exchange under every field of its request. Returns how many more values wait now.
 
-        `fields` has the values of each field, `rows` the marks row by row of the places that have so many rows. A field
-        with a single value counts for the whole exchange, one with as many values as there are rows row by row. Others
-        (a history, a vector of features) are passed over.
+        `rows` has the marks row by row of the places that have so many rows. A field with a single value counts for the
+        whole exchange, one with as many values as there are rows row by row. Others (a history, a vector of features)
+        are passed over.
         """
         count = 0
-        whole = self._number(marks)
-        counts = self.counts
-        for place, values in fields.items():
-            if len(values) == 1:
-                value = values[0]
-                kind = type(value)
-                if kind is str:
-                    value = value[: _LONGEST + 1]
-                elif kind is dict or kind is list:
-                    continue
-                key = place, kind, value, whole  # with its type: True is not 1
-                counts[key] = counts.get(key, 0) + 1
-                count += 1
-            elif (by_row := rows.get(len(values))) is not None:
+        key = fields.single, self._number(marks)
+        before = self.requests.get(key)
+        if before is None:
+            self.requests[key] = 1
+            count += len(fields.single.values)
+        else:
+            self.requests[key] = before + 1
+        for place, values in fields.several:
+            if (by_row := rows.get(len(values))) is not None:
                 for value, each in zip(values, by_row, strict=True):
-                    count += self._note(place, value, self._number(each))
+                    if (known := _countable(value)) is not None:
+                        kind, shown = known
+                        at = place, kind, shown, self._number(each)
+                        self.rows[at] = self.rows.get(at, 0) + 1
+                        count += 1
         return count
+
+    def counts(self) -> Mapping[tuple[str, type, Any, int], int]:
+        """How often each value waits with each number of marks."""
+        counts = self.rows
+        for (single, marks), times in self.requests.items():
+            for place, kind, value in single.values:
+                key = place, kind, value, marks
+                counts[key] = counts.get(key, 0) + times
+        self.requests = {}
+        return counts
 
     def _number(self, marks: Marks) -> int:
         found = self.marks.get(marks)
@@ -207,15 +247,13 @@ class Observations:
             found = self.marks[marks] = len(self.marks)
         return found
 
-    def _note(self, place: str, value: Any, marks: int) -> int:
-        kind = type(value)
-        if kind is str:
-            value = value[: _LONGEST + 1]
-        elif kind is dict or kind is list:
-            return 0
-        key = place, kind, value, marks  # with its type: True is not 1
-        self.counts[key] = self.counts.get(key, 0) + 1
-        return 1
+
+def _countable(value: Any) -> tuple[type, Any] | None:
+    """A value with its type, cut if it is a long text; None for an object or an array."""
+    kind = type(value)
+    if kind is str:
+        return kind, value[: _LONGEST + 1]
+    return None if kind is dict or kind is list else (kind, value)
 
 
 def text_of(value: Any) -> str | None:
