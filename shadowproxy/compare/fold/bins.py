@@ -84,10 +84,10 @@ class Bins(dict[int, Counter[int]]):
             else:
                 add_to(mine, counts)
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         wider = type(self)()
         for block, counts in self.items():
-            wider.setdefault(block >> 1, Hist()).update(counts)
+            wider.setdefault(block >> doublings, Hist()).update(counts)
         return wider
 
     def to_json(self) -> Any:

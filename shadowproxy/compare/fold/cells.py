@@ -113,7 +113,7 @@ class Cells(dict[int, int]):
         add_to(self, other if other.width == self.width else _joined(other, self.width - other.width))
         self._fit()
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         return self
 
     def to_json(self) -> Any:
@@ -194,10 +194,10 @@ class BlockCells(dict[int, dict[int, int]]):
             self._cells.update(counts)
         self._fit()
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         wider: dict[int, dict[int, int]] = {}
         for block, counts in self.items():
-            add_to(wider.setdefault(block >> 1, {}), counts)
+            add_to(wider.setdefault(block >> doublings, {}), counts)
         return type(self)(wider, self.width)
 
     def to_json(self) -> Any:

@@ -34,7 +34,7 @@ class Counts(Counter[W]):
     def absorb(self, other: Self) -> None:
         add_to(self, other)
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         return self
 
     def to_json(self) -> Any:
@@ -60,10 +60,10 @@ class Hist(Counts[int]):
 class Series(Hist):
     """A count by block of time."""
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         wider = type(self)()
         for block, count in self.items():
-            wider[block >> 1] += count
+            wider[block >> doublings] += count
         return wider
 
 

@@ -77,8 +77,8 @@ class Few(dict[str, Series]):
         if not self.many and len(self) > self.LIMIT:
             self._give_up()
 
-    def widened(self) -> Self:
-        return type(self)({key: series.widened() for key, series in self.items()}, many=self.many)
+    def widened(self, doublings: int = 1) -> Self:
+        return type(self)({key: series.widened(doublings) for key, series in self.items()}, many=self.many)
 
     def to_json(self) -> Any:
         return {"many": self.many, "classes": {key: series.to_json() for key, series in sorted(self.items())}}
@@ -131,7 +131,7 @@ class Pairs(dict[str, int]):
             self[key] = self.get(key, 0) + count
         self._fit()
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         return self
 
     def to_json(self) -> Any:

@@ -95,7 +95,7 @@ class Rest(Outputs):
             total.mark_cut()
         return total
 
-    def widened(self) -> "Rest":
+    def widened(self, doublings: int = 1) -> "Rest":
         return self
 
 

@@ -59,8 +59,10 @@ class PairBuilder:
         pair.outputs = OutputsByField()
         self._waiting = Waiting()
 
-    def add(self, block: int, record: Record, shadow: RecordedLeg, reading: Reading) -> Sequence[PlaceValues] | None:
-        """Count one exchange.
+    def add(
+        self, block: int, record: Record, shadow: RecordedLeg, reading: Reading, digest: int | None = None
+    ) -> Sequence[PlaceValues] | None:
+        """Count one exchange. `digest` is the hash of its ID if the caller has it already.
 
         Returns what was counted place by place, for labels that come later; None where the exchange is no pair.
         """
@@ -99,7 +101,7 @@ class PairBuilder:
             if other == "good" and shadow_content is not None:
                 gained = missing(shadow_content, one, live_content)
             arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff)
-            places, flip = self._add_pair(block, record, arms, reading)
+            places, flip = self._add_pair(block, record, hashed(record.id) if digest is None else digest, arms, reading)
         if diff is not None:
             self._add_differences(block, record, diff, flip)
             if record.control is not None:
@@ -139,7 +141,7 @@ class PairBuilder:
         self._waiting.add_timed(block, late, (one, other, live.first_byte_ms, shadow.first_byte_ms))
 
     def _add_pair(
-        self, block: int, record: Record, arms: Arms, reading: Reading
+        self, block: int, record: Record, digest: int, arms: Arms, reading: Reading
     ) -> tuple[list[PlaceValues], Flip | None]:
         """Count a pair: its values by place, lacking places, reasons of failure, and its marks by the request's fields.
 
@@ -161,7 +163,7 @@ class PairBuilder:
                 theirs = members_of(value_of(arms.shadow, arms.shadow_content))
             places = counted_places(place_values(mine, theirs, reading.fields), reading)
             both = live_good and shadow_good
-            rows, flip = self._add_places(block, record, places, asked, marks, reading, both=both)
+            rows, flip = self._add_places(block, record, digest, places, asked, marks, reading, both=both)
             if both and has_structure(mine):
                 self._add_structure(block, mine, theirs, arms, reading)
         self._add_reasons(record, arms, asked.fields)
@@ -193,6 +195,7 @@ class PairBuilder:
         self,
         block: int,
         record: Record,
+        digest: int,
         places: Sequence[PlaceValues],
         asked: Asked,
         marks: list[str],
@@ -208,7 +211,6 @@ class PairBuilder:
         first = True
         by_row = Rows()
         of_rows: list[str] = []
-        digest = hashed(record.id)
         for key, place, _, live, shadow in places:
             rows: int | None = None
             size = len(live) if len(live) != 1 else len(live[0]) if isinstance(live[0], list) else 0

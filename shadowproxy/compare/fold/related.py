@@ -91,10 +91,10 @@ class Prints(dict[int, dict[int, Print]]):
         for digest in sorted(mine)[self.KEPT :]:
             del mine[digest]
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         wider = type(self)()
         for block, kept in self.items():
-            wider._gather(block >> 1, kept)
+            wider._gather(block >> doublings, kept)
         return wider
 
     def to_json(self) -> Any:

@@ -49,11 +49,11 @@ class RoutesBuilder(Bounded[PairBuilder]):
         total.absorb(part.finish())
         self.other = PairBuilder(total)
 
-    def widen(self) -> None:
-        """Go on counting in blocks of time twice as wide."""
+    def widen(self, doublings: int) -> None:
+        """Go on counting in blocks of time twice as wide, `doublings` times."""
         for name, builder in self.items():
-            self[name] = PairBuilder(builder.finish().widened())
-        self.other = PairBuilder(self.other.finish().widened())
+            self[name] = PairBuilder(builder.finish().widened(doublings))
+        self.other = PairBuilder(self.other.finish().widened(doublings))
 
     def finish(self) -> Routes:
         """What was counted on each route. The builder is not used afterwards."""

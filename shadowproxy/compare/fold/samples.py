@@ -70,7 +70,7 @@ class Distinct(Counter[int]):
             del self[digest]
         self._worst = []
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         return self
 
     def to_json(self) -> Any:
@@ -110,7 +110,7 @@ class Sample(dict[int, Any]):
         for digest in sorted(self)[self.KEPT :]:
             del self[digest]
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         return self
 
     def to_json(self) -> Any:

@@ -80,10 +80,8 @@ class Summary:
 
     def absorb(self, other: "Summary") -> None:
         """Add another summary in place; `other` is not used afterwards. Order and grouping make no difference."""
-        while self.width < other.width:
-            self._double_blocks()
-        while other.width < self.width:
-            other._double_blocks()
+        self._double_blocks(_doublings(self.width, other.width))
+        other._double_blocks(_doublings(other.width, self.width))
         times = [at for at in (self.first, self.last, other.first, other.last) if at is not None]
         self.first, self.last = min(times, default=None), max(times, default=None)
         self.labels = max(self.labels, other.labels)
@@ -103,19 +101,21 @@ class Summary:
         for name in _PARTS:
             setattr(wider, name, getattr(self, name))
         wider.shadows = dict(self.shadows)
-        while wider.width < width:
-            wider._double_blocks()
+        wider._double_blocks(_doublings(self.width, width))
         return wider
 
     def _narrow(self) -> None:
-        while len(self.blocks) > MOST_BLOCKS:
-            self._double_blocks()
+        self._double_blocks(_too_narrow(self.blocks))
 
-    def _double_blocks(self) -> None:
-        """Count in blocks of time twice as wide."""
-        self.blocks = self.blocks.widened()
-        self.shadows = {name: routes.widened() for name, routes in self.shadows.items()}
-        self.width *= 2
+    def _double_blocks(self, doublings: int) -> None:
+        """Count in blocks of time twice as wide, `doublings` times.
+
+        All at once, as each pass makes every count again: a week's summary is added to a year's in one pass, not six.
+        """
+        if doublings:
+            self.blocks = self.blocks.widened(doublings)
+            self.shadows = {name: routes.widened(doublings) for name, routes in self.shadows.items()}
+            self.width <<= doublings
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -167,8 +167,8 @@ class SummaryBuilder:
         summary = self._summary
         at = micros(record.at)
         summary.blocks[at // (1000 * summary.width)] += 1
-        while len(summary.blocks) > MOST_BLOCKS:
-            self._widen()
+        if len(summary.blocks) > MOST_BLOCKS:
+            self._widen(_too_narrow(summary.blocks))
         block = at // (1000 * summary.width)
         summary.first = at if summary.first is None else min(summary.first, at)
         summary.last = at if summary.last is None else max(summary.last, at)
@@ -183,7 +183,7 @@ class SummaryBuilder:
                 routes = self._shadows.get(name)
                 if routes is None:
                     routes = self._shadows[name] = RoutesBuilder()
-                places = routes.part(route).add(block, record, leg, reading)
+                places = routes.part(route).add(block, record, leg, reading, digest)
                 if keep is not None and places is not None:
                     keep(record, at, name, route, places)
 
@@ -196,11 +196,11 @@ class SummaryBuilder:
         self._summary.shadows = {name: routes.finish() for name, routes in self._shadows.items()}
         return self._summary
 
-    def _widen(self) -> None:
-        """Go on counting in blocks of time twice as wide."""
+    def _widen(self, doublings: int) -> None:
+        """Go on counting in blocks of time twice as wide, `doublings` times."""
         for routes in self._shadows.values():
-            routes.widen()
-        self._summary._double_blocks()
+            routes.widen(doublings)
+        self._summary._double_blocks(doublings)
 
 
 def summarise(
@@ -215,6 +215,24 @@ def summarise(
         except ValueError:
             builder.add_unreadable("no time")
     return builder.finish()
+
+
+def _doublings(narrow: int, wide: int) -> int:
+    """How often blocks of one width are doubled until they are as wide as others; 0 if they are."""
+    doublings = 0
+    while narrow << doublings < wide:
+        doublings += 1
+    return doublings
+
+
+def _too_narrow(blocks: Iterable[int]) -> int:
+    """How often blocks of time are doubled until there are not too many of them."""
+    doublings = 0
+    left = set(blocks)
+    while len(left) > MOST_BLOCKS:
+        left = {block >> 1 for block in left}
+        doublings += 1
+    return doublings
 
 
 def _is_known(raw: Any) -> bool:

@@ -34,10 +34,10 @@ class Sums(dict[int, list[int]]):
         for block, sums in other.items():
             self._gather(block, sums)
 
-    def widened(self) -> Self:
+    def widened(self, doublings: int = 1) -> Self:
         wider = type(self)()
         for block, sums in self.items():
-            wider._gather(block >> 1, sums)
+            wider._gather(block >> doublings, sums)
         return wider
 
     def _gather(self, block: int, sums: list[int]) -> None:

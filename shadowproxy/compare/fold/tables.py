@@ -11,7 +11,7 @@ from shadowproxy.compare.fold.sums import Sums
 
 
 class Part(Protocol):
-    """Counts that add up exactly, and can be counted in blocks of time twice as wide (`widened`).
+    """Counts that add up exactly, and can be counted in blocks of time twice as wide, `doublings` times (`widened`).
 
     `merged` changes neither part. `absorb` adds the other to this one in place and may keep pieces of the other: the
     caller no longer uses it. That way a thousand summaries add up in the memory of two.
@@ -19,7 +19,7 @@ class Part(Protocol):
 
     def merged(self, other: Self) -> Self: ...
     def absorb(self, other: Self) -> None: ...
-    def widened(self) -> Self: ...
+    def widened(self, doublings: int = 1) -> Self: ...
     def to_json(self) -> Any: ...
     @classmethod
     def from_json(cls, raw: Any) -> Self: ...
@@ -110,8 +110,8 @@ class Table(Bounded[P], Generic[P]):
             for key in sorted(self, key=lambda each: (self.rank(each), each))[self.LIMIT :]:
                 self.other.absorb(self.pop(key))
 
-    def widened(self) -> Self:
-        return type(self)({key: part.widened() for key, part in self.items()}, self.other.widened())
+    def widened(self, doublings: int = 1) -> Self:
+        return type(self)({key: part.widened(doublings) for key, part in self.items()}, self.other.widened(doublings))
 
     def to_json(self) -> Any:
         return {"kept": {key: part.to_json() for key, part in sorted(self.items())}, "other": self.other.to_json()}
@@ -150,8 +150,8 @@ class Whole:
         for name in self._names():
             getattr(self, name).absorb(getattr(other, name))
 
-    def widened(self) -> Self:
-        return type(self)(**{name: getattr(self, name).widened() for name in self._names()})
+    def widened(self, doublings: int = 1) -> Self:
+        return type(self)(**{name: getattr(self, name).widened(doublings) for name in self._names()})
 
     def to_json(self) -> Any:
         return {name: getattr(self, name).to_json() for name in self._names()}
