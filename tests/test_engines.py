@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import orjson
 import pytest
 from logs import answer, record, report_json
 
-from shadowproxy.compare.fold.engines import files_of, summarise_files
+from shadowproxy.compare.fold import engines
+from shadowproxy.compare.fold.engines import files_of, jobs_for, summarise_files
 from shadowproxy.compare.fold.filters import Condition, Only, parse_moment
 from shadowproxy.compare.fold.reading import Reading
-from shadowproxy.compare.fold.summary import merge, save
+from shadowproxy.compare.fold.summary import SummaryError, merge, save
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.diff import diff
 from shadowproxy.compare.judge.rules import Rules, Tolerance
@@ -59,6 +61,55 @@ def logs(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_several_processes_give_the_identical_summary(logs: Path) -> None:
     assert save(summarise_files([logs], Rules(), jobs=3)) == save(summarise_files([logs], Rules()))
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Callable[[str, int], str]:
+    """Makes a file that is as long as asked and takes no room."""
+
+    def make(name: str, size: int) -> str:
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+        return str(tmp_path / name)
+
+    return make
+
+
+def test_files_are_read_at_once_where_several_logs_are_large_and_there_are_cores(
+    monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], str]
+) -> None:
+    cores = set(range(4))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    large, small, other = sparse("large.jsonl", 8 << 20), sparse("small.jsonl", 100), sparse("other.jsonl", 100)
+    packed = sparse("packed.jsonl.zst", 1 << 20)
+    assert jobs_for([large, small]) == jobs_for([packed, small]) == 2
+    assert jobs_for([large, small, other, packed, large]) == 4
+    assert jobs_for([large]) == jobs_for([small, other]) == jobs_for([large, "-"]) == 1
+    assert jobs_for([large, str(Path(large).parent / "missing")]) == 1
+    cores.update(range(64))
+    assert jobs_for([large] * 70) == 8
+    cores.intersection_update({3})
+    assert jobs_for([large, small]) == 1
+
+
+def test_saved_summaries_are_not_read_in_other_processes(
+    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    saved = tmp_path / "saved.json"
+    saved.write_bytes(save(summarise_files([logs / "0.jsonl"], Rules())) + b" " * (8 << 20))
+    assert jobs_for([str(saved)] * 3) == 1
+    assert jobs_for([str(saved), sparse("large.jsonl", 8 << 20)]) == 1
+
+
+def _end(file: str) -> bytes:
+    os._exit(9)
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_an_error_of_one_line() -> None:
+    with pytest.raises(SummaryError, match="a process that read the logs was killed"):
+        list(engines._in_processes(["a", "b"], _end, 2))
 
 
 def test_summaries_of_parts_merge_to_the_report_of_the_whole(logs: Path) -> None:

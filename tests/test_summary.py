@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_builder import MOST_WAITING, PairBuilder
 from shadowproxy.compare.fold.places import field_key
 from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.fold.routes import Routes
 from shadowproxy.compare.fold.samples import Distinct, Sample, hashed
 from shadowproxy.compare.fold.spread import Spread, SpreadBuilder
 from shadowproxy.compare.fold.summary import (
@@ -149,6 +151,45 @@ def counted_at_once(records: Iterable[Record]) -> Pair:
     for each in records:
         builder.add(0, each, each.shadows["challenger"], Reading(Rules()))
     return builder.finish()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3_000_000), st.booleans()), min_size=1, max_size=40), st.integers(0, 12))
+def test_blocks_are_doubled_several_times_at_once_as_one_by_one(spread: list[tuple[int, bool]], doublings: int) -> None:
+    start = datetime(2026, 9, 29, tzinfo=UTC)
+    found = [
+        record(
+            n,
+            answer({"p": ["red", "blue"][same], "v": n / 7, "rows": [{"s": n * 0.37}, {"s": 0.5}]}),
+            challenger=answer({"p": "red", "v": n / 9, "rows": [{"s": 0.1}, {"s": 0.5}]}),
+        )._replace(at=(start + timedelta(milliseconds=at)).isoformat())
+        for n, (at, same) in enumerate(spread)
+    ]
+    summary = summarise(found, Rules())
+    by_one = summary
+    for _ in range(doublings):
+        by_one = by_one.widened(by_one.width * 2)
+    assert save(summary.widened(summary.width << doublings)) == save(by_one)
+
+
+@pytest.mark.source
+def test_a_summary_of_another_time_is_added_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    widened = Routes.widened
+
+    def counting(self: Routes, doublings: int = 1) -> Routes:
+        passes.append(doublings)
+        return widened(self, doublings)
+
+    monkeypatch.setattr(Routes, "widened", counting)
+    early = summarise([record(1, answer(1), challenger=answer(2))], Rules())
+    at = ((START + timedelta(days=n)).isoformat() for n in range(100))
+    days = [record(n, answer(1), challenger=answer(2))._replace(at=each) for n, each in enumerate(at)]
+    late = summarise(days, Rules())
+    passes.clear()
+    width = late.width
+    early.absorb(late)
+    assert len(passes) == 1
+    assert early.width == width == NARROWEST << passes[0] > NARROWEST << 8
 
 
 def test_what_waits_to_be_counted_is_bounded_however_wide_requests_and_differences_are() -> None:

@@ -59,7 +59,12 @@ _reading = together(
     click.option(
         "--slice", "slices", metavar="POINTER", multiple=True, help="Also report by the values of this request field."
     ),
-    click.option("--jobs", metavar="N", type=click.IntRange(1, 64), default=1, help="Number of files to read at once."),
+    click.option(
+        "--jobs",
+        metavar="N",
+        type=click.IntRange(1, 64),
+        help="Number of files to read at once.  [default: the number of cores, up to 8, for several large files]",
+    ),
 )
 """The options with which `report` and `summarise` read a log."""
 

@@ -6,6 +6,8 @@ turns a file and a reading into the bytes of a summary, without state. On Spark:
 """
 
 import copyreg
+import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from shadowproxy.compare.fold.summary import Summary, SummaryBuilder, SummaryErr
 from shadowproxy.compare.fold.truths import NONE as NO_TRUTHS
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules, Tolerance
-from shadowproxy.lines import Line, Unreadable, lines, segments
+from shadowproxy.lines import COMPRESSED, Line, Unreadable, lines, segments
 from shadowproxy.record import RecordError, decode
 
 
@@ -48,6 +50,9 @@ MOST_FIELDS: Final = 3
 _SAVED: Final = b'{"shadowproxy_summary"'
 _REPORT_EVERY: Final = 200  # records
 _AHEAD: Final = 2  # files per job that are read ahead: their summaries wait in memory
+_MOST_JOBS: Final = 8  # unless another number is given: each process takes up to 100 MB
+_WORTH_A_PROCESS: Final = 8 << 20  # bytes: a second process costs 0.1 s, and the log of 8 MiB takes 0.6 s in one
+_EXPANDS: Final = 8  # times that a compressed log is shorter than its lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +108,20 @@ def summarise_files(
     truths: Truths | None = None,
     late: Late = NOTHING_LATE,
     keep: Keeper | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     progress: Progress | None = None,
 ) -> Summary:
     """The summary of logs, directories of logs, `-` and saved summaries, together.
 
     The report decides where the answer is, unless `fields` names it; `slices` are request fields that are always
     counted. Truths are joined to a saved summary by the answers that were kept beside it, and `keep` keeps the answers
-    of all that is read. Lines that are not records are counted by reason, and are never fatal. `jobs` above 1 reads
-    that many files at once; the summary is the same. Raises OSError if a path cannot be read, SummaryError if a saved
-    summary is damaged or an option cannot be applied to it.
+    of all that is read. Lines that are not records are counted by reason, and are never fatal. `jobs` is how many files
+    are read at once, None as many as `jobs_for` says; the summary is the same. Raises OSError if a path cannot be read,
+    SummaryError if a saved summary is damaged, an option cannot be applied to it, or a process that reads is killed.
     """
     files = [file for path in paths for file in files_of(path)]
+    if jobs is None:
+        jobs = jobs_for(files)
     reading = Reading(rules, fields[:MOST_FIELDS], truths if truths is not None else NO_TRUTHS, slices)
     if jobs > 1 and len(files) > 1 and "-" not in files:
         summary = Summary()
@@ -143,23 +150,66 @@ def _summarised(reading: Reading, only: Only, shadow: str | None, late: Late, ke
     return summarise_one(file, reading, only, shadow, late, keep)
 
 
+def jobs_for(files: Iterable[str]) -> int:
+    """How many files to read at once: one for each core, if several logs are large enough to gain by it; else 1.
+
+    A saved summary counts for nothing here: another process would only read it, write it and have it read again.
+    """
+    size = logs = 0
+    for file in files:
+        try:
+            if file == "-" or _is_saved(file):
+                continue
+            size += os.stat(file).st_size * (_EXPANDS if file.endswith(COMPRESSED) else 1)
+        except OSError:
+            continue  # whoever reads it says what is wrong
+        logs += 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, logs, _MOST_JOBS) if logs > 1 and size >= _WORTH_A_PROCESS else 1
+
+
+def _is_saved(file: str) -> bool:
+    if not os.path.isfile(file):
+        return False  # not opened: a pipe's bytes are there only once
+    with open(file, "rb") as source:
+        return source.read(len(_SAVED)) == _SAVED
+
+
 def _in_processes(files: list[str], work: Callable[[str], bytes], jobs: int) -> Iterator[tuple[str, Summary]]:
     """Each file with its summary, in order; only a few summaries are in memory at once."""
     from concurrent.futures import Future, ProcessPoolExecutor  # only here: it takes 13 ms to load
+    from concurrent.futures.process import BrokenProcessPool
 
-    with ProcessPoolExecutor(min(jobs, len(files))) as pool:
+    with ProcessPoolExecutor(min(jobs, len(files)), initializer=_begin, initargs=(work,)) as pool:
         waiting: deque[tuple[str, Future[bytes]]] = deque()
         left = iter(files)
         try:
             while True:
                 while len(waiting) < _AHEAD * jobs and (file := next(left, None)) is not None:
-                    waiting.append((file, pool.submit(work, file)))
+                    waiting.append((file, pool.submit(_in_process, file)))
                 if not waiting:
                     return
                 file, made = waiting.popleft()
                 yield file, load(made.result())
+        except BrokenProcessPool:
+            raise SummaryError(
+                "a process that read the logs was killed, perhaps for want of memory; --jobs 1 needs the least"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+_work: list[Callable[[str], bytes]] = []
+"""In a process of the pool: what it does with each file. Sent once, as truths may be large."""
+
+
+def _begin(work: Callable[[str], bytes]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback of its own
+    _work[:] = [work]
+
+
+def _in_process(file: str) -> bytes:
+    return _work[0](file)
 
 
 def files_of(path: str | Path) -> list[str]:
