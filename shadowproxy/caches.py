@@ -6,10 +6,14 @@ Callers, servers and payloads repeat themselves, and they choose what is cached.
 2. Each cache has a budget of bytes in BUDGETS; together they hold TOTAL at most. A cache that is full forgets all of
    its entries: keys that still come will be cached again, and to find one costs no more than a look into a dict.
 
+A key that comes once, such as a request ID, gains nothing from a cache, and pushes out what does. A cache of REPEATED
+keys stores a result only when its key comes for the second time.
+
 A cache needs no lock: each step on it is one operation of a dict. Two threads that store at once may pass the budget by
 one entry.
 """
 
+from array import array
 from collections.abc import Callable
 from sys import getsizeof
 from typing import Final, TypeVar
@@ -45,6 +49,20 @@ BUDGETS: Final[dict[str, int]] = {
 
 IN_EACH_CONFIGURATION: Final = frozenset({"recorded heads", "recorded fields", "places in answers"})
 """Each configuration has its own of these. During a reload there are two, so these budgets count twice."""
+
+REPEATED: Final = frozenset({
+    "request heads",
+    "response heads",
+    "header lines",
+    "fields with credentials",
+    "fields without credentials",
+    "credentials in texts",
+    "plain field values",
+})  # fmt: skip
+"""The caches that store a result only when its key comes again."""
+
+KEYS_SEEN: Final = 4096
+"""How many hashes of keys each of the caches in REPEATED remembers, of 8 bytes each."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -92,21 +110,33 @@ class Cache(dict[K, V]):
 
 
 class _Remembered(Cache[K, V]):
-    __slots__ = ("work",)
+    __slots__ = ("seen", "work")
 
     work: Callable[[K], V]
+    seen: "array[int] | None"  # the hash of the latest key that has this place, if only repeated keys are cached
 
     def __missing__(self, key: K) -> V:
         value = self.work(key)
-        self.keep(key, value)
+        seen = self.seen
+        if seen is None:
+            self.keep(key, value)
+            return value
+        number = hash(key)
+        place = number % KEYS_SEEN
+        if seen[place] == number:
+            self.keep(key, value)
+        else:
+            seen[place] = number
         return value
 
 
 def remembered(name: str, work: Callable[[K], V], weigh: Callable[[K, V], int] | None = None) -> Cache[K, V]:
     """A cache in which `cache[key]` is what `work(key)` gives, or raises. `work` is a pure function of its argument.
 
+    If REPEATED has its `name`, it stores only results whose key has come before, not too long ago.
     A key is hashed each time, also that of an entry which is too large to be cached.
     """
     cache: _Remembered[K, V] = _Remembered(name, weigh)
     cache.work = work
+    cache.seen = array("q", bytes(8 * KEYS_SEEN)) if name in REPEATED else None
     return cache

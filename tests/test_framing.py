@@ -220,12 +220,13 @@ def test_a_head_that_comes_again_is_read_as_it_was_the_first_time(head: bytes) -
     for cached in (framing._lines, framing._requests, framing._responses):
         cached.forget()
     first = reading()
-    assert reading() == first
+    for _ in range(2):  # the second time it is stored
+        assert reading() == first
 
 
 def test_the_same_head_ends_otherwise_after_head_than_after_get() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 5"
-    for _ in range(2):
+    for _ in range(3):
         assert (
             framing.parse_response_head(head, "GET").framing,
             framing.parse_response_head(head, "GET").keep_alive,
