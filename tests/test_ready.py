@@ -204,10 +204,11 @@ def test_an_answer_without_its_value_is_missing(kind: str, name: str, fault: Fau
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_missing_answer_in_a_small_share_is_seen(kind: str, share: float, tmp_path: Path) -> None:
     own = {name: (fault, "answered") for of, name, fault in MISSING if of == kind}
-    for fault, check in (NOTHING | own).values():
+    for name, (fault, check) in (NOTHING | own).items():
         figures = judged(invented(kind, ENOUGH[share], fault, share), tmp_path)
-        # Of 1,200 requests, 3 % may be too few for one check to be sure; then another one fails.
-        fails(figures, *(("answered", check) if share > 0.03 else ()))
+        # Of 1,200 requests, 3 % may be too few for one check to be sure; then another one fails. A vector that is cut
+        # now and then is still an answer: `drift` fails for it. Where most are cut, their elements count as rows.
+        fails(figures, *(("answered", check) if share > 0.03 and name != "too short" else ()))
 
 
 @pytest.mark.slow
