@@ -14,6 +14,7 @@ import orjson
 import pytest
 from logs import answer, record, report_json
 
+from shadowproxy import container
 from shadowproxy.compare.fold import engines
 from shadowproxy.compare.fold.engines import files_of, jobs_for, summarise_files
 from shadowproxy.compare.fold.filters import Condition, Only, parse_moment
@@ -79,7 +80,8 @@ def test_files_are_read_at_once_where_several_logs_are_large_and_there_are_cores
     monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], str]
 ) -> None:
     cores = set(range(4))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores, raising=False)
+    monkeypatch.setattr(container, "memory", lambda: None)
     large, small, other = sparse("large.jsonl", 8 << 20), sparse("small.jsonl", 100), sparse("other.jsonl", 100)
     packed = sparse("packed.jsonl.zst", 1 << 20)
     assert jobs_for([large, small]) == jobs_for([packed, small]) == 2
@@ -92,10 +94,21 @@ def test_files_are_read_at_once_where_several_logs_are_large_and_there_are_cores
     assert jobs_for([large, small]) == 1
 
 
+def test_processes_that_read_take_half_of_a_containers_memory_at_most(
+    monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], str]
+) -> None:
+    monkeypatch.setattr(container, "cores", lambda: 6)
+    large = sparse("large.jsonl", 8 << 20)
+    for memory, jobs in ((None, 6), (4 << 30, 6), (1 << 30, 4), (512 << 20, 2), (256 << 20, 1), (64 << 20, 1)):
+        monkeypatch.setattr(container, "memory", lambda memory=memory: memory)
+        assert jobs_for([large] * 9) == jobs
+
+
 def test_saved_summaries_are_not_read_in_other_processes(
     logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], str]
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(container, "cores", lambda: 2)
+    monkeypatch.setattr(container, "memory", lambda: None)
     saved = tmp_path / "saved.json"
     saved.write_bytes(save(summarise_files([logs / "0.jsonl"], Rules())) + b" " * (8 << 20))
     assert jobs_for([str(saved)] * 3) == 1

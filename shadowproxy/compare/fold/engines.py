@@ -17,6 +17,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any, Final
 
+from shadowproxy import container
 from shadowproxy.compare.fold.filters import EVERYTHING, Only
 from shadowproxy.compare.fold.kept import ENDING, Keeper
 from shadowproxy.compare.fold.kept import START as _KEPT
@@ -50,7 +51,8 @@ MOST_FIELDS: Final = 3
 _SAVED: Final = b'{"shadowproxy_summary"'
 _REPORT_EVERY: Final = 200  # records
 _AHEAD: Final = 2  # files per job that are read ahead: their summaries wait in memory
-_MOST_JOBS: Final = 8  # unless another number is given: each process takes up to 100 MB
+_MOST_JOBS: Final = 8  # unless another number is given
+_OF_A_PROCESS: Final = 128 << 20  # bytes of memory, as each takes up to 100 MB
 _WORTH_A_PROCESS: Final = 8 << 20  # bytes: a second process costs 0.1 s, and the log of 8 MiB takes 0.6 s in one
 _EXPANDS: Final = 8  # times that a compressed log is shorter than its lines
 
@@ -153,6 +155,8 @@ def _summarised(reading: Reading, only: Only, shadow: str | None, late: Late, ke
 def jobs_for(files: Iterable[str]) -> int:
     """How many files to read at once: one for each core, if several logs are large enough to gain by it; else 1.
 
+    In a container it is as many as its share of time keeps busy, and as half of its memory holds: a process that the
+    kernel kills there for want of memory may be the sidecar.
     A saved summary counts for nothing here: another process would only read it, write it and have it read again.
     """
     size = logs = 0
@@ -164,8 +168,11 @@ def jobs_for(files: Iterable[str]) -> int:
         except OSError:
             continue  # whoever reads it says what is wrong
         logs += 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, logs, _MOST_JOBS) if logs > 1 and size >= _WORTH_A_PROCESS else 1
+    if logs < 2 or size < _WORTH_A_PROCESS:
+        return 1
+    memory = container.memory()
+    room = _MOST_JOBS if memory is None else max(1, memory // 2 // _OF_A_PROCESS)
+    return min(container.cores(), logs, room, _MOST_JOBS)
 
 
 def _is_saved(file: str) -> bool:
