@@ -85,8 +85,8 @@ _CODED_JSON: Final = re.compile(r"(?:ey[JA]|ew[ok0]|W3s|WyJ)[A-Za-z0-9_+/-]{12,}
 
 # --- IDs, which hold none ---------------------------------------------------------------------------------------------
 
-_HEXADECIMAL: Final = re.compile(r"(?!fc-[0-9a-f])[0-9a-fA-F ./:-]*+")
-"""IDs, traces, lengths, addresses: they are new in each request, and no rule finds anything in them."""
+_HEXADECIMAL: Final = re.compile(r"(?!.*fc-[0-9a-f])[0-9a-fA-F ./:-]*+")
+"""IDs, traces, lengths, addresses: they are new in each request, and no rule finds anything in them but `fc-`."""
 
 
 def credentials_in(text: str) -> tuple[Found, ...]:

@@ -466,6 +466,13 @@ def test_what_is_found_is_in_order_and_within_the_text(text: str) -> None:
         at = found.end
 
 
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("before", ["", " ", "10.0.0.1 ", "de-ad: ", "0/f "])
+def test_a_key_is_found_among_what_ids_and_addresses_are_written_with(key: str, before: str) -> None:
+    assert key not in Redaction().value(f"{before}{key}")
+    assert key not in Redaction().value(f"{before}{key} {before}")
+
+
 @given(TEXT, st.sampled_from(KEYS), st.sampled_from(" ,;"))
 def test_a_key_is_found_whatever_stands_before_and_behind(text: str, key: str, parted: str) -> None:
     assert key not in Redaction().value(f"{text}{parted}{key}{parted}{text}")
