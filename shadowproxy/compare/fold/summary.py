@@ -105,7 +105,7 @@ class Summary:
         return wider
 
     def _narrow(self) -> None:
-        self._double_blocks(_too_narrow(self.blocks))
+        self._double_blocks(_doublings_to_fit(self.blocks))
 
     def _double_blocks(self, doublings: int) -> None:
         """Count in blocks of time twice as wide, `doublings` times.
@@ -168,7 +168,7 @@ class SummaryBuilder:
         at = micros(record.at)
         summary.blocks[at // (1000 * summary.width)] += 1
         if len(summary.blocks) > MOST_BLOCKS:
-            self._widen(_too_narrow(summary.blocks))
+            self._widen(_doublings_to_fit(summary.blocks))
         block = at // (1000 * summary.width)
         summary.first = at if summary.first is None else min(summary.first, at)
         summary.last = at if summary.last is None else max(summary.last, at)
@@ -225,7 +225,7 @@ def _doublings(narrow: int, wide: int) -> int:
     return doublings
 
 
-def _too_narrow(blocks: Iterable[int]) -> int:
+def _doublings_to_fit(blocks: Iterable[int]) -> int:
     """How often blocks of time are doubled until there are not too many of them."""
     doublings = 0
     left = set(blocks)
