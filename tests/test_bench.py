@@ -368,7 +368,7 @@ def test_verdicts_are_those_of_one_shadow(monkeypatch: pytest.MonkeyPatch) -> No
     ("settings", "expected"),
     [
         ({"CONFIG_ARGS": "'--enable-optimizations' '--with-lto'", "PGO_PROF_USE_FLAG": "-fprofile-use"}, True),
-        ({"CONFIG_ARGS": "'--prefix=/root/.pyenv'", "PGO_PROF_USE_FLAG": "-fprofile-use"}, False),
+        ({"CONFIG_ARGS": "'--prefix=/opt/python'", "PGO_PROF_USE_FLAG": "-fprofile-use"}, False),
         ({"CONFIG_ARGS": "'--enable-shared' '--prefix=/usr'", "PGO_PROF_USE_FLAG": ""}, True),
         ({}, False),
     ],
