@@ -24,7 +24,7 @@ help:
 	@echo "make format  put the formatting right"
 	@echo "make modules  write the page that lists the modules again, after a change of their docstrings"
 	@echo "make schema  write the configuration's schema again, after a change of its keys or their page"
-	@echo "make bench   compare it with nginx and Envoy, about 15 minutes; QUICK=1 for a rough impression"
+	@echo "make bench   compare it with nginx and Envoy, in five rounds; QUICK=1 for a rough impression from one"
 	@echo "make dist    build the wheel and the source archive into dist/"
 	@echo "make sbom    write a bill of materials, in CycloneDX's JSON, into dist/"
 	@echo "make clean   remove the files of the other targets"
