@@ -158,9 +158,9 @@ async def test_a_hurried_stop_ends_idle_connections_too(tmp_path: Path) -> None:
 async def test_while_the_logs_queue_takes_the_memory_no_shadow_is_asked(tmp_path: Path) -> None:
     gate = threading.Event()
 
-    def encode(exchange: Exchange) -> bytes:
+    def encode(exchange: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
         assert gate.wait(20)
-        return b"{}\n"
+        return b"{}\n", {}
 
     body = bytes(60 << 10)
     request = Request("1", "019c139e-6efb-7cc4-8d34-1f1f3a1f9a51", 0, "POST", b"/", (), body, len(body))

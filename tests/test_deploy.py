@@ -15,7 +15,7 @@ import yaml
 from shadowproxy import __version__, config
 from shadowproxy.exchange import Outcome
 from shadowproxy.healthcheck import ADMIN
-from shadowproxy.serve.journal.queue import LOSSES
+from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.sidecar.root import FLUSH
 
 ROOT = Path(__file__).parent.parent

@@ -46,7 +46,7 @@ def built(lines: list[bytes] | None = None, **values: Any) -> Generation:
         config.from_values(given | values),
         Contexts(),
         writer="h/0",
-        append=lambda exchange, encode: [] if lines is None else lines.append(encode(exchange)),
+        append=lambda exchange, encode: [] if lines is None else lines.append(encode(exchange)[0]),
         seen=lambda line, verdicts: None,
         counts={},
         now=0.0,

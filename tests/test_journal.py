@@ -19,13 +19,14 @@ from typing import Any
 
 import pytest
 
-from shadowproxy.exchange import Exchange, Reply, Request
+from shadowproxy.exchange import Exchange, Reply, Request, Verdict
 from shadowproxy.record import Record, Unreadable, read
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.serve.journal import segments
+from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.journal.notices import Notice
-from shadowproxy.serve.journal.queue import LOSSES
+from shadowproxy.serve.journal.queue import LARGE
 from shadowproxy.serve.journal.root import Journal, Statistics
 from shadowproxy.serve.journal.settings import Settings
 
@@ -37,6 +38,10 @@ def exchange(number: int, body: bytes = b"") -> Exchange:
 
 def line_of(told: Exchange) -> bytes:
     return encode(told, proxy="host/0", policy=Policy(), judge=None)
+
+
+def encoded(told: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    return line_of(told), {}
 
 
 @contextmanager
@@ -102,7 +107,7 @@ class Disk:
 
 def test_what_is_appended_is_in_the_log_in_order(tmp_path: Path) -> None:
     with journal(tmp_path / "log") as told:
-        assert all(told.append(exchange(n), line_of) for n in range(500))
+        assert all(told.append(exchange(n), encoded) for n in range(500))
     assert ids(tmp_path / "log") == [str(n) for n in range(500)]
     after = told.statistics()
     assert (after.written, after.queued, after.queued_bytes, dict(after.lost)) == (500, 0, 0, {})
@@ -112,7 +117,7 @@ def test_what_is_appended_is_in_the_log_in_order(tmp_path: Path) -> None:
 
 def test_the_log_is_for_its_owner_only(tmp_path: Path) -> None:
     with journal(tmp_path / "a" / "log") as told:
-        told.append(exchange(1), line_of)
+        told.append(exchange(1), encoded)
     [segment] = (tmp_path / "a" / "log").iterdir()
     assert stat.S_IMODE(segment.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "a" / "log").stat().st_mode) == 0o700
@@ -134,7 +139,7 @@ def test_an_idle_run_leaves_no_empty_segment(tmp_path: Path) -> None:
 def test_the_next_start_goes_on_in_a_new_segment(tmp_path: Path) -> None:
     for n in range(3):
         with journal(tmp_path, compress="none") as told:
-            told.append(exchange(n), line_of)
+            told.append(exchange(n), encoded)
     assert len(list(tmp_path.iterdir())) == 3
     assert ids(tmp_path) == ["0", "1", "2"]
 
@@ -149,7 +154,7 @@ def test_a_log_that_cannot_be_opened_is_told_of_and_written_as_soon_as_it_can_be
     with journal(path, notify=words.append) as told:
         assert told.statistics().failing == "write_error"
         assert re.fullmatch("[A-Z][a-z ]+", told.statistics().last_error or "")
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: told.statistics().lost == {"write_error": 1})
         assert (told.statistics().written, told.statistics().queued) == (0, 0)
         obstacle.unlink()
@@ -157,7 +162,7 @@ def test_a_log_that_cannot_be_opened_is_told_of_and_written_as_soon_as_it_can_be
         wait_until(lambda: any(each.event == "log_recovered" for each in words))
         assert [each.event for each in words if each.event != "records_lost"] == ["log_trouble", "log_recovered"]
         assert f"the log cannot be written in {path}; records are lost until it can: " in words[0].line
-        told.append(exchange(1), line_of)
+        told.append(exchange(1), encoded)
     assert ids(path) == ["1"]
     assert told.statistics().lost == {"write_error": 1}
 
@@ -176,7 +181,7 @@ def test_a_directory_that_hangs_whoever_opens_it_is_waited_for_no_longer_than_a_
     words: list[Notice] = []
     with journal(tmp_path, notify=words.append, opening=0.05) as told:
         assert told.statistics().failing == "write_error"
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         assert told.statistics().queued == 1
         back.set()
         wait_until(lambda: told.statistics().written == 1)
@@ -190,9 +195,9 @@ def test_a_standard_output_that_was_closed_before_is_not_taken_for_what_has_its_
     """The descriptor 1 may be a caller's connection."""
     script = (
         "import os, sys; sys.path.insert(0, 'tests')\n"
-        "from test_journal import exchange, journal, line_of\n"
+        "from test_journal import encoded, exchange, journal\n"
         "os.dup2(2, 1)\n"
-        "with journal('-') as told: told.append(exchange(0), line_of)\n"
+        "with journal('-') as told: told.append(exchange(0), encoded)\n"
         "print(told.statistics().lost, file=sys.stderr)"
     )
     words = ["sh", "-c", f'exec {sys.executable} -c "$0" {">&-" if closed else ">/dev/null"}', script]
@@ -203,8 +208,8 @@ def test_a_standard_output_that_was_closed_before_is_not_taken_for_what_has_its_
 def test_a_dash_is_standard_output() -> None:
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_journal import exchange, journal, line_of\n"
-        "with journal('-') as told: [told.append(exchange(n), line_of) for n in range(100)]"
+        "from test_journal import encoded, exchange, journal\n"
+        "with journal('-') as told: [told.append(exchange(n), encoded) for n in range(100)]"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert run.stdout == b"".join(line_of(exchange(n)) for n in range(100))
@@ -214,10 +219,10 @@ def test_standard_output_is_never_rotated(tmp_path: Path) -> None:
     """However much was written: there is no second standard output."""
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_journal import exchange, journal, line_of, wait_until\n"
+        "from test_journal import encoded, exchange, journal, wait_until\n"
         "with journal('-', rotate_size=1000, rotate_every=0.001) as told:\n"
         "    for n in range(20):\n"
-        "        told.append(exchange(n), line_of); wait_until(lambda: told.statistics().queued == 0)\n"
+        "        told.append(exchange(n), encoded); wait_until(lambda: told.statistics().queued == 0)\n"
         "assert told.statistics().lost == {}, told.statistics()"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
@@ -227,8 +232,8 @@ def test_standard_output_is_never_rotated(tmp_path: Path) -> None:
 def test_a_full_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
     script = (
         "import sys, os; sys.path.insert(0, 'tests'); os.set_blocking(1, False)\n"
-        "from test_journal import exchange, journal, line_of\n"
-        "with journal('-') as told: [told.append(exchange(n, b'x' * 5000), line_of) for n in range(100)]\n"
+        "from test_journal import encoded, exchange, journal\n"
+        "with journal('-') as told: [told.append(exchange(n, b'x' * 5000), encoded) for n in range(100)]\n"
         "assert told.statistics().written == 100"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as run:
@@ -251,7 +256,7 @@ def test_what_comes_within_a_moment_is_one_write(tmp_path: Path) -> None:
             wait_until(lambda wanted=at_rest: told._queue._resting == wanted)  # type: ignore[misc]
             before = len(sizes)
             for n in range(10):
-                told.append(exchange(n), line_of)
+                told.append(exchange(n), encoded)
                 time.sleep(0.001)  # the writing thread has its turn, if it wants it
             wait_until(lambda: told.statistics().queued == 0)
             assert sizes[before:] == [10 * len(line_of(exchange(0)))]
@@ -260,7 +265,7 @@ def test_what_comes_within_a_moment_is_one_write(tmp_path: Path) -> None:
 def test_closing_does_not_wait_for_more_to_gather(tmp_path: Path) -> None:
     with journal(tmp_path, gather=60.0) as told:
         for n in range(40):
-            told.append(exchange(n), line_of)
+            told.append(exchange(n), encoded)
     assert ids(tmp_path) == [str(n) for n in range(40)]
 
 
@@ -271,7 +276,7 @@ def test_a_full_queue_refuses_and_counts(tmp_path: Path) -> None:
     disk = Disk()
     disk.fault = "hang"
     with journal(tmp_path, queue_limit=10, write=disk.write) as told:
-        assert sum(told.append(exchange(n), line_of) for n in range(25)) == 10
+        assert sum(told.append(exchange(n), encoded) for n in range(25)) == 10
         assert told.statistics().lost == {"journal_full": 15}
         assert told.statistics().queued == 10
         disk.gate.set()
@@ -283,12 +288,12 @@ def test_the_queue_is_bounded_by_bytes_too(tmp_path: Path) -> None:
     disk = Disk()
     disk.fault = "hang"
     with journal(tmp_path, queue_bytes=100_000, write=disk.write) as told:
-        assert sum(told.append(exchange(n, bytes(30_000)), line_of) for n in range(9)) == 4
+        assert sum(told.append(exchange(n, bytes(30_000)), encoded) for n in range(9)) == 4
         assert 100_000 < told.statistics().queued_bytes <= 130_000 + 4 * 3000  # the fourth came when there was room
         disk.gate.set()
         wait_until(lambda: told.statistics().queued_bytes == 0)
-        assert told.append(exchange(9, bytes(30_000)), line_of)
-        assert not told.append(exchange(10, bytes(100_000)), line_of)
+        assert told.append(exchange(9, bytes(30_000)), encoded)
+        assert not told.append(exchange(10, bytes(100_000)), encoded)
 
 
 @pytest.mark.timing
@@ -296,11 +301,11 @@ def test_a_hanging_disk_does_not_make_append_wait(tmp_path: Path) -> None:
     disk = Disk()
     disk.fault = "hang"
     with journal(tmp_path, queue_limit=100, write=disk.write) as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         disk.reached.wait()
         begun = time.perf_counter()
         for n in range(10_000):
-            told.append(exchange(n), line_of)
+            told.append(exchange(n), encoded)
         assert time.perf_counter() - begun < 1.0
         disk.gate.set()
 
@@ -312,7 +317,7 @@ def test_closing_gives_up_on_a_hanging_disk_and_counts_what_it_held(tmp_path: Pa
     told = Journal(tmp_path, proxy="p", notify=lambda word: words.append(word.line), write=disk.write)
     told.open()
     for n in range(200):
-        told.append(exchange(n), line_of)
+        told.append(exchange(n), encoded)
     disk.reached.wait()
     told.close(0.05)
     assert told.statistics().lost == {"journal_closed": 200}
@@ -325,7 +330,7 @@ def test_closing_gives_up_on_a_hanging_disk_and_counts_what_it_held(tmp_path: Pa
 def test_what_comes_after_closing_is_counted(tmp_path: Path) -> None:
     with journal(tmp_path) as told:
         pass
-    assert not told.append(exchange(1), line_of)
+    assert not told.append(exchange(1), encoded)
     assert told.statistics().lost == {"journal_closed": 1}
     told.close(1)  # once more does nothing
 
@@ -338,7 +343,7 @@ def test_short_writes_are_finished(tmp_path: Path) -> None:
     disk.fault = "short"
     with journal(tmp_path, write=disk.write) as told:
         for n in range(20):
-            told.append(exchange(n), line_of)
+            told.append(exchange(n), encoded)
     assert ids(tmp_path) == [str(n) for n in range(20)]
 
 
@@ -358,17 +363,17 @@ def test_what_the_disk_refuses_is_counted_and_said_and_the_log_goes_on(
     disk = Disk()
     words: list[str] = []
     with journal(tmp_path, write=disk.write, notify=lambda word: words.append(word.line)) as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: told.statistics().written == 1)
         disk.fault = fault
         for n in range(1, 6):
-            told.append(exchange(n), line_of)
+            told.append(exchange(n), encoded)
             wait_until(lambda: told.statistics().queued == 0)
         assert told.statistics().lost == {reason: 5}
         disk.fault = "ok"
         time.sleep(0.02)  # the wait before the next attempt, RETRY_FIRST doubled at most once by then
         while told.statistics().written == 1:
-            told.append(exchange(6), line_of)
+            told.append(exchange(6), encoded)
             time.sleep(0.005)
     assert [word.split(":")[0] for word in words][:3] == [
         f"the log lost {n} records so far ({reason})" for n in (1, 2, 4)
@@ -382,14 +387,14 @@ def test_what_the_disk_refuses_is_counted_and_said_and_the_log_goes_on(
 def test_after_a_torn_line_the_next_begins_on_a_line_of_its_own(tmp_path: Path) -> None:
     disk = Disk()
     with journal(tmp_path, write=disk.write) as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: told.statistics().written == 1)
         disk.fault = "tear"
-        told.append(exchange(1), line_of)
+        told.append(exchange(1), encoded)
         wait_until(lambda: told.statistics().lost == {"disk_full": 1})
         disk.fault = "ok"
         while told.statistics().written == 1:
-            told.append(exchange(2), line_of)
+            told.append(exchange(2), encoded)
             time.sleep(0.005)
     kinds = [each.id if isinstance(each, Record) else each.why.split(":")[0] for each in read([tmp_path])]
     assert kinds[:3] == ["0", "not JSON", "2"]
@@ -411,7 +416,7 @@ def test_of_a_torn_batch_the_whole_lines_count_as_written(tmp_path: Path) -> Non
     told = Journal(tmp_path, proxy="p", notify=lambda word: None, write=write)
     told._queue.open()  # fill the queue before the writer looks, so that there is one batch
     for n in range(4):
-        told.append(exchange(n), line_of)
+        told.append(exchange(n), encoded)
     told.open()
     told.close(5)
     assert (told.statistics().written, dict(told.statistics().lost)) == (2, {"disk_full": 2})
@@ -423,10 +428,10 @@ def test_of_a_torn_batch_the_whole_lines_count_as_written(tmp_path: Path) -> Non
 def test_a_file_size_limit_moves_on_to_a_new_segment(tmp_path: Path) -> None:
     script = (
         "import sys, resource, pathlib, time; sys.path.insert(0, 'tests')\n"
-        "from test_journal import exchange, journal, line_of\n"
+        "from test_journal import encoded, exchange, journal\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
         "with journal(pathlib.Path(sys.argv[1]), compress='none') as told:\n"
-        "    for n in range(40): told.append(exchange(n), line_of); time.sleep(0.003)\n"
+        "    for n in range(40): told.append(exchange(n), encoded); time.sleep(0.003)\n"
         "after = told.statistics(); print(after.written, sum(after.lost.values()))"
     )
     run = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
@@ -440,13 +445,13 @@ def test_a_file_size_limit_moves_on_to_a_new_segment(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gone", ["directory", "segment"])
 def test_a_log_that_is_removed_under_us_is_made_anew(tmp_path: Path, gone: str) -> None:
     with journal(tmp_path / "log") as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: told.statistics().written == 1)
         if gone == "directory":
             shutil.rmtree(tmp_path / "log")
         else:
             next((tmp_path / "log").iterdir()).unlink()
-        told.append(exchange(1), line_of)
+        told.append(exchange(1), encoded)
         wait_until(lambda: told.statistics().written == 2)
         assert ids(tmp_path / "log") == ["1"]
     assert told.statistics().lost == {}
@@ -458,7 +463,7 @@ def test_a_new_segment_that_cannot_be_opened_leaves_the_old_one_in_use(
     words: list[str] = []
     tries: list[Any] = []
     with journal(tmp_path, rotate_size=200, notify=lambda word: words.append(word.line)) as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: told.statistics().written == 1)
 
         def refuse(*wanted: Any) -> Any:
@@ -468,7 +473,7 @@ def test_a_new_segment_that_cannot_be_opened_leaves_the_old_one_in_use(
         with monkeypatch.context() as patch:
             patch.setattr(segments, "create", refuse)
             for n in range(1, 5):
-                told.append(exchange(n), line_of)
+                told.append(exchange(n), encoded)
                 wait_until(lambda: told.statistics().queued == 0)
         wait_until(lambda: bool(words))
     assert len(tries) == 1, "it is tried again in a while, not with each record"
@@ -488,22 +493,22 @@ def test_a_log_that_cannot_be_opened_again_keeps_the_segment_that_was_left(
         raise OSError(errno.EMFILE, "Too many open files")
 
     with journal(tmp_path, write=disk.write, compress="none") as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: told.statistics().written == 1)
         disk.fault = errno.EIO
         with monkeypatch.context() as patch:
             patch.setattr(segments, "create", refuse)
             while len(tries) < 2:
-                told.append(exchange(1), line_of)
+                told.append(exchange(1), encoded)
                 time.sleep(0.005)
         assert ids(tmp_path) == ["0"]
 
 
 def test_an_encoder_that_raises_costs_one_record_not_the_journal(tmp_path: Path) -> None:
-    def encoder(told: Exchange) -> bytes:
+    def encoder(told: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
         if told.request.id == "1":
             raise RuntimeError("s3cret of a body")
-        return line_of(told)
+        return encoded(told)
 
     with journal(tmp_path) as told:
         for n in range(3):
@@ -527,10 +532,10 @@ def test_a_write_that_fails_as_no_disk_does_costs_what_it_held_and_not_the_journ
 
     with journal(tmp_path, write=write, notify=lambda word: words.append(word.line)) as told:
         for n in range(2):
-            told.append(exchange(n), line_of)
+            told.append(exchange(n), encoded)
             wait_until(lambda: told.statistics().queued == 0)
         broken = False
-        told.append(exchange(2), line_of)
+        told.append(exchange(2), encoded)
     assert ids(tmp_path) == ["2"]
     assert (told.statistics().lost, balance(told.statistics())) == ({"write_error": 2}, 3)
     assert told.statistics().queued_bytes == 0
@@ -541,7 +546,7 @@ def test_a_write_that_fails_as_no_disk_does_costs_what_it_held_and_not_the_journ
 def test_a_segment_may_grow_as_old_as_one_likes(tmp_path: Path) -> None:
     with journal(tmp_path, rotate_every=1e12, keep_age=1e12) as told:
         for n in range(3):
-            told.append(exchange(n), line_of)
+            told.append(exchange(n), encoded)
             wait_until(lambda: told.statistics().queued == 0)
     assert ids(tmp_path) == ["0", "1", "2"]
 
@@ -549,7 +554,7 @@ def test_a_segment_may_grow_as_old_as_one_likes(tmp_path: Path) -> None:
 def test_a_shorter_age_is_kept_to_though_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shadowproxy.serve.journal.writer.LOOK_EVERY", 0.01)
     with journal(tmp_path, rotate_every=None) as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: told.statistics().written == 1)
         told.settings = Settings(rotate_every=0.01)
         wait_until(lambda: told.statistics().segments == 2)
@@ -578,11 +583,11 @@ def test_closed_segments_that_fail_as_no_disk_does_are_told_of_and_tried_again(
 def test_kill_9_tears_at_most_the_last_line(tmp_path: Path, size: int) -> None:
     script = (
         "import sys, pathlib, time; sys.path.insert(0, 'tests')\n"
-        "from test_journal import exchange, journal, line_of\n"
+        "from test_journal import encoded, exchange, journal\n"
         "with journal(pathlib.Path(sys.argv[1]), rotate_size=200_000, compress='none') as told:\n"
         "    print('up', flush=True); n = 0\n"
         "    while True:\n"
-        "        n += told.append(exchange(n, b'x' * 500), line_of)\n"
+        "        n += told.append(exchange(n, b'x' * 500), encoded)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
@@ -597,7 +602,7 @@ def test_kill_9_tears_at_most_the_last_line(tmp_path: Path, size: int) -> None:
     assert records == list(range(len(records)))
     assert len(records) > 10
     with journal(tmp_path) as again:
-        again.append(exchange(-1), line_of)
+        again.append(exchange(-1), encoded)
         assert again.statistics().segments == 1
     after_all = list(read([tmp_path]))
     assert len([each for each in after_all if isinstance(each, Record)]) == len(records) + 1
@@ -610,7 +615,7 @@ def test_a_segment_is_closed_at_its_size_and_compressed_once_the_next_one_is(tmp
     size = len(line_of(exchange(10)))
     with journal(tmp_path, rotate_size=2 * size) as told:
         for n in range(10, 17):
-            told.append(exchange(n), line_of)
+            told.append(exchange(n), encoded)
             wait_until(lambda: told.statistics().queued == 0)
         wait_until(lambda: len(list(tmp_path.glob("*.jsonl"))) == 2)  # the active one, and the last that was closed
         assert len(list(tmp_path.glob("2*.jsonl.zst"))) == 2
@@ -622,11 +627,11 @@ def test_a_segment_is_closed_at_its_size_and_compressed_once_the_next_one_is(tmp
 @pytest.mark.timing
 def test_a_segment_is_closed_at_its_age_without_another_record(tmp_path: Path) -> None:
     with journal(tmp_path, rotate_every=0.02) as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: told.statistics().segments == 2)
         time.sleep(0.06)
         assert told.statistics().segments == 2, "an empty segment is not closed for its age"
-        told.append(exchange(1), line_of)
+        told.append(exchange(1), encoded)
         wait_until(lambda: told.statistics().segments == 3)
     assert ids(tmp_path) == ["0", "1"]
 
@@ -636,7 +641,7 @@ def test_a_segment_is_closed_at_its_age_without_another_record(tmp_path: Path) -
 def test_rotation_and_compression_under_load_lose_and_double_nothing(tmp_path: Path, how: Any) -> None:
     with journal(tmp_path, rotate_size=20_000, compress=how, queue_limit=100_000) as told:
         for n in range(5000):
-            assert told.append(exchange(n), line_of)
+            assert told.append(exchange(n), encoded)
     assert ids(tmp_path) == [str(n) for n in range(5000)]
     assert told.statistics().segments > 20
     with journal(tmp_path, compress=how):
@@ -664,7 +669,7 @@ def test_retention_takes_the_oldest_beyond_age_and_size_and_nothing_else(tmp_pat
         path.write_bytes(bytes(1000))
         os.utime(path, (0, 0))
     with journal(tmp_path, compress="none", keep_size=1500, keep_age=15 * 86400.0) as told:
-        told.append(exchange(0), line_of)
+        told.append(exchange(0), encoded)
         wait_until(lambda: len(list(tmp_path.iterdir())) == len(foreign) + 2)
         wait_until(lambda: told.statistics().written == 1)
         assert newest.exists()
@@ -699,8 +704,8 @@ def test_the_keepers_of_two_workers_pack_one_directory_and_every_record_is_there
     settings: dict[str, Any] = {"rotate_size": 3000, "keep_size": None, "keep_age": None}
     with journal(tmp_path, proxy="h/0", **settings) as one, journal(tmp_path, proxy="h/1", **settings) as other:
         for number in range(200):
-            one.append(exchange(2 * number), line_of)
-            other.append(exchange(2 * number + 1), line_of)
+            one.append(exchange(2 * number), encoded)
+            other.append(exchange(2 * number + 1), encoded)
             if number % 20 == 19:
                 wait_until(lambda: one.statistics().queued + other.statistics().queued == 0)
         wait_until(lambda: any(tmp_path.glob("*-h-0-*.zst")) and any(tmp_path.glob("*-h-1-*.zst")))
@@ -778,7 +783,7 @@ def test_a_busy_journal_leaves_the_other_threads_their_turn(tmp_path: Path) -> N
     waits: list[float] = []
     with journal(tmp_path, queue_limit=100_000) as told:
         for n in range(3000):
-            told.append(exchange(n, body), line_of)
+            told.append(exchange(n, body), encoded)
         while told.statistics().queued > 100:
             begun = time.perf_counter()
             time.sleep(0.0005)
@@ -790,3 +795,66 @@ def test_a_busy_journal_leaves_the_other_threads_their_turn(tmp_path: Path) -> N
 def test_every_loss_is_documented() -> None:
     page = (Path(__file__).parent.parent / "docs" / "log.md").read_text()
     assert all(f"`{reason}`" in page for reason in LOSSES)
+
+
+def test_a_large_exchange_does_not_hold_up_the_small_ones(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+        assert gate.wait(30)
+        return encoded(one)
+
+    with journal(tmp_path) as told:
+        told.append(exchange(0, bytes(LARGE)), slow)
+        for n in range(1, 20):
+            told.append(exchange(n), encoded)
+        wait_until(lambda: told.statistics().written == 19)
+        gate.set()
+    assert ids(tmp_path) == [*map(str, range(1, 20)), "0"]
+    assert (told.statistics().queued, told.statistics().queued_bytes) == (0, 0)
+
+
+def test_closing_waits_for_the_large_ones_and_an_encoder_that_raises_costs_only_its_own(tmp_path: Path) -> None:
+    def raises(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+        raise ValueError
+
+    with journal(tmp_path) as told:
+        for n in range(5):
+            told.append(exchange(n, bytes(LARGE)), raises if n == 2 else encoded)
+    assert ids(tmp_path) == ["0", "1", "3", "4"]
+    assert (balance(told.statistics()), dict(told.statistics().lost)) == (5, {"encode_error": 1})
+
+
+def test_large_exchanges_leave_half_of_the_queue_to_the_small_ones(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+        assert gate.wait(30)
+        return encoded(one)
+
+    with journal(tmp_path, queue_bytes=10 * LARGE) as told:
+        try:
+            assert sum(told.append(exchange(n, bytes(LARGE)), slow) for n in range(20)) == 5
+            assert told.append(exchange(20), slow)
+            assert told.statistics().lost == {"journal_full": 15}
+        finally:
+            gate.set()
+
+
+def test_what_closing_gives_up_on_is_counted_for_each_source(tmp_path: Path) -> None:
+    disk = Disk()
+    disk.fault = "hang"
+    told = Journal(tmp_path, proxy="p", notify=lambda notice: None, write=disk.write)
+    told.open()
+    one, other = told.add_source(), told.add_source()
+    for n in range(40):
+        told.append(exchange(n, bytes(LARGE) if n == 7 else b""), encoded, one if n % 4 else other)
+    assert disk.reached.wait(30)
+    told.close(0.1)
+    disk.gate.set()
+    for source, count in ((one, 30), (other, 10)):
+        settled = told.take_settled(source)
+        assert settled is not None
+        assert (settled.written, settled.lost, source.queued) == (0, {"journal_closed": count}, 0)
+        assert told.take_settled(source) is None
+    assert balance(told.statistics()) == 40

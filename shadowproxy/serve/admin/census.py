@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.serve.journal.queue import WORKER_ENDED
+from shadowproxy.serve.journal.losses import WORKER_ENDED
 from shadowproxy.serve.journal.root import Journal, Statistics
 from shadowproxy.serve.live.proxy import Proxy
 from shadowproxy.serve.mirror.dispatch import Mirror

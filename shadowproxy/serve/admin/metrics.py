@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations
-from shadowproxy.serve.journal.queue import LOSSES
+from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.journal.root import Statistics
 from shadowproxy.serve.live.proxy import REJECTED_STATUSES
 from shadowproxy.serve.policy.sampling import WINDOW, NotChosen

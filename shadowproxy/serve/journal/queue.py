@@ -5,31 +5,35 @@ Its rules:
 - `append` never waits and never raises. The queue is bounded by number and by bytes; an exchange that does not fit is
   counted as lost.
 - Every exchange ends as one line in the log, or is counted under one of LOSSES. `appended = written + queued + lost`,
-  always. An exchange that the writing thread has taken is still `queued` until it is written or lost.
+  always, in all and for each source. An exchange that the writing thread has taken is still `queued` until it is
+  written or lost.
+- A large exchange goes a way of its own: it is encoded by a second thread, and its line then waits here to be written.
+  So small exchanges wait for none of the milliseconds, or seconds, that a large one takes to be compared.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
-from shadowproxy.exchange import Exchange, Failure, Reply
+from shadowproxy.exchange import Exchange, Failure, Reply, Verdict
 from shadowproxy.serve.http1.fields import fields_weight
+from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.journal.notices import Notice, Notices
 from shadowproxy.serve.journal.settings import Settings
+from shadowproxy.serve.journal.source import Settled, Source
 from shadowproxy.serve.mirror.capture import EXCHANGE
 
-WORKER_ENDED = "worker_ended"
-"""Counted by the supervisor: a worker was killed before it had reported the line as written."""
-
-LOSSES = ("journal_full", "journal_closed", "disk_full", "write_error", "encode_error", WORKER_ENDED)
-"""Why an exchange has no line in the log. A closed set."""
+LARGE = 128 << 10
+"""Bytes from which on an exchange is large. Comparing two answers of half of it takes about the time of a whole batch
+of ordinary ones."""
 
 NEW: Final = "new"
 OPEN: Final = "open"
 CLOSED: Final = "closed"
 
-Encode: TypeAlias = Callable[[Exchange], bytes]
+Encode: TypeAlias = Callable[[Exchange], tuple[bytes, Mapping[str, Verdict | None]]]
+"""Makes the line of an exchange, and the verdict on each of its shadows; None where nothing was compared."""
 
 
 class Counts(NamedTuple):
@@ -43,11 +47,31 @@ class Counts(NamedTuple):
     last_error: str | None
 
 
+class Item:
+    """An exchange in the queue. `line` is empty until it has been encoded."""
+
+    __slots__ = ("encode", "exchange", "large", "line", "source", "verdicts", "weight")
+
+    def __init__(self, exchange: Exchange, encode: Encode, weight: int, source: Source) -> None:
+        self.exchange = exchange
+        self.encode = encode
+        self.weight = weight
+        self.source = source
+        self.large = weight >= LARGE
+        self.line = b""
+        self.verdicts: Mapping[str, Verdict | None] = {}
+
+    def encode_line(self) -> None:
+        """Raises whatever encoding raises."""
+        self.line, self.verdicts = self.encode(self.exchange)
+
+
 class Queue:
     """Exchanges that wait to be written. `limit` is the most of them, besides `settings.queue_bytes`.
 
-    Any thread may append; the writing thread alone takes. `state` goes from NEW to OPEN to CLOSED, and never back.
-    `abandoned`: closing has given up on the writing thread and counted all that was queued as lost.
+    Any thread may append; the writing thread alone takes, and the second thread the large ones. `state` goes from NEW
+    to OPEN to CLOSED, and never back. `abandoned`: closing has given up on the writing thread and counted all that was
+    queued as lost.
     """
 
     def __init__(self, limit: int, settings: Settings, notices: Notices) -> None:
@@ -58,7 +82,7 @@ class Queue:
         self.queued_bytes = 0
         self._limit = limit
         self._notices = notices
-        self._waiting: deque[tuple[Exchange, Encode, int]] = deque()
+        self._waiting: deque[Item] = deque()
         self._woken = threading.Event()
         self._closing = threading.Event()
         # Held for a few additions at a time, never over I/O or encoding.
@@ -68,9 +92,15 @@ class Queue:
         self._written = 0
         self._bytes = 0
         self._lost = dict.fromkeys(LOSSES, 0)
+        self._own = Source()  # of exchanges whose sender does not ask
+        self._sources = {self._own}
+        # The large ones: those that wait to be encoded, how many of these or under work, and the bytes of all of them.
+        self._large: deque[Item] = deque()
+        self._large_woken = threading.Event()
+        self._large_unready = 0
+        self._large_bytes = 0
         # The writing thread's own: what it has taken, and neither written nor counted as lost.
-        self._taken = 0
-        self._taken_weight = 0
+        self._taken: set[Item] = set()
 
     def __repr__(self) -> str:
         return f"<Queue {self.state} written={self._written} queued={self._queued}>"
@@ -81,38 +111,72 @@ class Queue:
         """Take exchanges from now on."""
         self.state = OPEN
 
-    def append(self, exchange: Exchange, encode: Encode) -> bool:
+    def append(self, exchange: Exchange, encode: Encode, source: Source | None = None) -> bool:
         """Take an exchange; False where it was rejected and counted as lost."""
-        held = _weight(exchange)
+        item = Item(exchange, encode, _weight(exchange), source or self._own)
         with self._lock:
-            if self.state != OPEN:
-                self._lose("journal_closed", 1, None)
-                return False
-            most = self.settings.queue_bytes
-            if self._queued >= self._limit or self.queued_bytes >= most or held > most:
-                self._lose("journal_full", 1, None)
+            item.source.queued += 1
+            if (refused := self._refusal(item)) is not None:
+                self._lose(item.source, refused, 1, None)
                 return False
             self._queued += 1
-            self.queued_bytes += held
-            self._waiting.append((exchange, encode, held))
+            self.queued_bytes += item.weight
+            if item.large:
+                self._large_bytes += item.weight
+                self._large_unready += 1
+                self._large.append(item)
+                self._large_woken.set()
+                return True
+            self._waiting.append(item)
             wake, self._resting = self._resting, False
         if wake:
             self._woken.set()
         return True
+
+    def has_room(self, more: int) -> bool:
+        """Whether a quarter is left of the queue, with `more` bytes on their way. An empty queue always has room."""
+        with self._lock:
+            if not self._queued:
+                return True
+            full = self.queued_bytes + more >= self.settings.queue_bytes * 3 // 4
+            return not full and self._queued < self._limit * 3 // 4
 
     def counts(self) -> Counts:
         with self._lock:
             lost = {reason: count for reason, count in self._lost.items() if count}
             return Counts(self._written, self._bytes, self._queued, self.queued_bytes, lost, self.last_error)
 
+    def add_source(self) -> Source:
+        """A sender of exchanges whose counts are kept apart, until `remove_source`."""
+        source = Source()
+        with self._lock:
+            self._sources.add(source)
+        return source
+
+    def remove_source(self, source: Source) -> None:
+        with self._lock:
+            self._sources.discard(source)
+
+    def take_settled(self, source: Source) -> Settled | None:
+        """What became of this source's exchanges since the last call; None where nothing did."""
+        with self._lock:
+            return source.take()
+
+    def lose(self, source: Source, reason: str, why: str | None) -> None:
+        """Count as lost an exchange of this source that could not even be queued."""
+        with self._lock:
+            source.queued += 1
+            self._lose(source, reason, 1, why)
+
     def close(self) -> bool:
-        """Take no more, and wake the writing thread. False where the queue was not open."""
+        """Take no more, and wake the threads. False where the queue was not open."""
         with self._lock:
             if self.state != OPEN:
                 return False
             self.state = CLOSED
         self._closing.set()
         self._woken.set()
+        self._large_woken.set()
         return True
 
     def abandon(self) -> None:
@@ -120,10 +184,26 @@ class Queue:
         with self._lock:
             if self._queued:
                 self.abandoned = True
-                self._lose("journal_closed", self._queued, "the disk did not take it in time")
+                for source in self._sources:
+                    if source.queued:
+                        self._lose(source, "journal_closed", source.queued, "the disk did not take it in time")
                 self._queued = self.queued_bytes = 0
+        self._large_woken.set()
 
-    def _lose(self, reason: str, count: int, why: str | None) -> None:
+    def _refusal(self, item: Item) -> str | None:
+        """What an exchange is lost for at once; None where there is room for it.
+
+        Large ones may hold half of the bytes at most: or a few would leave none to all the small ones.
+        """
+        if self.state != OPEN:
+            return "journal_closed"
+        most = self.settings.queue_bytes
+        if self._queued >= self._limit or self.queued_bytes >= most or item.weight > most:
+            return "journal_full"
+        return "journal_full" if item.large and self._large_bytes >= most // 2 else None
+
+    def _lose(self, source: Source, reason: str, count: int, why: str | None) -> None:
+        source.add_lost(reason, count)
         before = self._lost[reason]
         self._lost[reason] = now = before + count
         if why is not None:
@@ -135,13 +215,12 @@ class Queue:
 
     # --- the writing thread ------------------------------------------------------------------------------------------
 
-    def take(self) -> tuple[Exchange, Encode, int] | None:
-        """The next exchange, what encodes it, and its weight; None where none waits."""
+    def take(self) -> Item | None:
+        """The next exchange; None where none waits."""
         if not self._waiting:
             return None
         item = self._waiting.popleft()
-        self._taken += 1
-        self._taken_weight += item[2]
+        self._taken.add(item)
         return item
 
     def has_waiting(self) -> bool:
@@ -152,9 +231,9 @@ class Queue:
         self._closing.wait(seconds)
 
     def begin_rest(self) -> bool:
-        """Whether nothing waits in an open queue. The next `append`, or closing, then ends the rest."""
+        """Whether nothing waits, and more may come. The next line to be written, or closing, then ends the rest."""
         with self._lock:
-            self._resting = not self._waiting and self.state == OPEN
+            self._resting = not self._waiting and (self.state == OPEN or self._large_unready > 0)
             return self._resting
 
     def rest(self, seconds: float) -> None:
@@ -164,35 +243,76 @@ class Queue:
 
     def is_finished(self) -> bool:
         """Whether nothing waits, and nothing more can come."""
-        closed = self.state == CLOSED  # read first: once the queue is closed, nothing more comes
-        return closed and not self._waiting
+        with self._lock:
+            return self.state == CLOSED and not self._waiting and not self._large_unready
 
-    def count_written(self, lines: list[bytes], weight: int) -> None:
-        """Count exchanges taken earlier, `weight` in all, as written: their `lines` are in the log."""
-        self._taken -= len(lines)
-        self._taken_weight -= weight
+    def count_written(self, items: list[Item]) -> None:
+        """Count exchanges taken earlier as written: their lines are in the log."""
+        self._taken.difference_update(items)
         with self._lock:
             if self.abandoned:
                 return  # they were counted as lost
-            self._written += len(lines)
-            self._bytes += sum(map(len, lines))
-            self._queued -= len(lines)
-            self.queued_bytes -= weight
+            for item in items:
+                size = len(item.line)
+                item.source.add_verdicts(item.verdicts)
+                item.source.add_written(size)
+                self._written += 1
+                self._bytes += size
+                self._release(item)
 
-    def count_lost(self, count: int, weight: int, reason: str, why: str | None) -> None:
-        """Count exchanges taken earlier, `weight` in all, as lost."""
-        self._taken -= count
-        self._taken_weight -= weight
+    def count_lost(self, items: list[Item], reason: str, why: str | None) -> None:
+        """Count exchanges taken earlier as lost. A reason is reported once for all of them."""
+        self._taken.difference_update(items)
         with self._lock:
             if self.abandoned:
                 return
-            self._queued -= count
-            self.queued_bytes -= weight
-            self._lose(reason, count, why)
+            for item in items:
+                item.source.add_verdicts(item.verdicts)
+                self._release(item)
+            for source in dict.fromkeys([item.source for item in items]):
+                self._lose(source, reason, len([item for item in items if item.source is source]), why)
 
     def count_taken_as_lost(self, reason: str, why: str) -> None:
         """Count as lost all that was taken and is neither written nor lost."""
-        self.count_lost(self._taken, self._taken_weight, reason, why)
+        self.count_lost(list(self._taken), reason, why)
+
+    def _release(self, item: Item) -> None:
+        self._queued -= 1
+        self.queued_bytes -= item.weight
+        if item.large:
+            self._large_bytes -= item.weight
+
+    # --- the second thread, which encodes the large ones -------------------------------------------------------------
+
+    def take_large(self, seconds: float) -> Item | None:
+        """The next large exchange; None where none has come within `seconds`."""
+        if not self._large:
+            self._large_woken.wait(seconds)
+            self._large_woken.clear()
+        return self._large.popleft() if self._large else None
+
+    def is_finished_with_large(self) -> bool:
+        """Whether no large exchange waits, and none can come."""
+        closed = self.state == CLOSED  # read first: once the queue is closed, nothing more comes
+        return self.abandoned or (closed and not self._large)
+
+    def put_encoded(self, item: Item) -> None:
+        """Have the line of a large exchange written."""
+        with self._lock:
+            self._large_unready -= 1
+            self._waiting.append(item)
+            self._resting = False
+        self._woken.set()
+
+    def lose_large(self, item: Item, reason: str, why: str) -> None:
+        """Count a large exchange as lost, as it has no line."""
+        with self._lock:
+            self._large_unready -= 1
+            self._resting = False
+            if not self.abandoned:
+                self._release(item)
+                self._lose(item.source, reason, 1, why)
+        self._woken.set()
 
 
 def _weight(exchange: Exchange) -> int:

@@ -1,7 +1,8 @@
 """The journal: settled exchanges go in on the event loop and come out as whole lines in a log, or are counted as lost.
 
 `append` never waits and never raises (queue.py). One thread encodes and writes (writer.py, output.py), a second one
-compresses and removes closed segments and reports to the operator (keeper.py, segments.py).
+encodes the large exchanges (large.py), a third one compresses and removes closed segments and reports to the operator
+(keeper.py, segments.py).
 """
 
 import os
@@ -13,10 +14,12 @@ from typing import NamedTuple
 
 from shadowproxy.exchange import Exchange
 from shadowproxy.serve.journal.keeper import Keeper
+from shadowproxy.serve.journal.large import LargeEncoder
 from shadowproxy.serve.journal.notices import Notice, Notices
 from shadowproxy.serve.journal.output import Output
 from shadowproxy.serve.journal.queue import Encode, Queue
 from shadowproxy.serve.journal.settings import Settings
+from shadowproxy.serve.journal.source import Settled, Source
 from shadowproxy.serve.journal.writer import GATHER, Writer
 
 OPENING = 2.0
@@ -44,10 +47,10 @@ class Statistics(NamedTuple):
 class Journal:
     """Writes exchanges to the segments of a directory, or to standard output where `path` is "-".
 
-    Owns two threads and one open file: `open()` starts them, `close()` ends them. `settings` may be changed between the
-    two. `queue_limit` is the most exchanges that wait, besides `settings.queue_bytes`. `notify` gets each notice, in a
-    thread of the journal's own, among them one of the 1st, 2nd, 4th, 8th ... loss. `gather`, `opening` and `write` are
-    parameters so that a test can replace them.
+    Owns three threads and one open file: `open()` starts them, `close()` ends them. `settings` may be changed between
+    the two. `queue_limit` is the most exchanges that wait, besides `settings.queue_bytes`. `notify` gets each notice,
+    in a thread of the journal's own, among them one of the 1st, 2nd, 4th, 8th ... loss. `gather`, `opening` and `write`
+    are parameters so that a test can replace them.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Journal:
         self._output = Output(
             directory, proxy=proxy, settings=settings, notices=notices, gives_up=self._is_abandoned, write=write
         )
+        self._large = LargeEncoder(self._queue)
         self._writer = Writer(self._queue, self._output, notices, gather)
         self._keeper = Keeper(directory, settings=settings, notices=notices, notify=notify, is_opened=self._is_opened)
 
@@ -93,6 +97,7 @@ class Journal:
         Blocks for OPENING seconds at most, or for `opening`: a directory on a lost mount may never be opened.
         """
         self._queue.open()
+        self._large.start()
         self._writer.start(self._opening)
         if self._writer.failing is not None:
             where = self._directory or "standard output"
@@ -100,16 +105,35 @@ class Journal:
             self._notices.put(Notice("log_trouble", line))
         self._keeper.start()
 
-    def append(self, exchange: Exchange, encode: Encode) -> bool:
+    def append(self, exchange: Exchange, encode: Encode, source: Source | None = None) -> bool:
         """Take an exchange to be written; False where it was rejected and counted as lost. Never waits, never raises.
 
-        `encode` gives its line, in the writing thread.
+        `encode` gives its line, in a thread of the journal's. What becomes of it is counted for `source` too.
         """
-        return self._queue.append(exchange, encode)
+        return self._queue.append(exchange, encode, source)
+
+    def add_source(self) -> Source:
+        """A sender of exchanges, for `append`, `lose` and `take_settled`, until `remove_source`."""
+        return self._queue.add_source()
+
+    def remove_source(self, source: Source) -> None:
+        self._queue.remove_source(source)
+
+    def take_settled(self, source: Source) -> Settled | None:
+        """What became of the exchanges of `source` since the last call; None where nothing did."""
+        return self._queue.take_settled(source)
+
+    def lose(self, source: Source, reason: str, why: str | None) -> None:
+        """Count as lost an exchange that `source` has sent and that cannot be appended."""
+        self._queue.lose(source, reason, why)
 
     def queued_bytes(self) -> int:
         """As in `statistics`, without the rest of it: it is read with every chunk that is captured."""
         return self._queue.queued_bytes
+
+    def has_room(self, more: int) -> bool:
+        """Whether a sender that can wait should send: the queue, and `more` bytes on their way, leave some room."""
+        return self._queue.has_room(more)
 
     def statistics(self) -> Statistics:
         """What was written, waits and was lost up to now."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from shadowproxy.serve.journal.notices import TIDY, Notice, Notices, defect
 from shadowproxy.serve.journal.output import Output
-from shadowproxy.serve.journal.queue import OPEN, Queue
+from shadowproxy.serve.journal.queue import OPEN, Item, Queue
 
 GATHER = 0.01
 """Seconds that exchanges gather in the queue before the writing thread looks again, so that it is woken once for many.
@@ -105,28 +105,26 @@ class Writer:
         """One batch from the queue to the log, after a rest where nothing waits. True once all is written."""
         queue = self._queue
         finished = not queue.has_waiting() and self._wait_for_more()
-        lines: list[bytes] = []
-        weights: list[int] = []
+        batch: list[Item] = []
         size = 0
-        while len(lines) < BATCH and size < BATCH_BYTES and not queue.abandoned:
+        while len(batch) < BATCH and size < BATCH_BYTES and not queue.abandoned:
             item = queue.take()
             if item is None:
                 break
-            exchange, encode, weight = item
             failing = self.failing
             if failing is not None and time.monotonic() < self._retry_at and queue.state == OPEN:
-                queue.count_lost(1, weight, failing, None)
+                queue.count_lost([item], failing, None)
                 continue
-            try:
-                line = encode(exchange)
-            except Exception as error:  # noqa: BLE001 - encode's promise broken: one line lost, not the log
-                queue.count_lost(1, weight, "encode_error", defect(error))
-                continue
-            lines.append(line)
-            weights.append(weight)
-            size += len(line)
-        if lines:
-            self._write(lines, weights, size)
+            if not item.line:
+                try:
+                    item.encode_line()
+                except Exception as error:  # noqa: BLE001 - encode's promise broken: one line lost, not the log
+                    queue.count_lost([item], "encode_error", defect(error))
+                    continue
+            batch.append(item)
+            size += len(item.line)
+        if batch:
+            self._write(batch, size)
         elif self._output.until_rotation() == 0.0:
             self._output.rotate()
         elif self.unopened and queue.state == OPEN and time.monotonic() >= self._retry_at:
@@ -145,14 +143,14 @@ class Writer:
             queue.gather(self._gather)
         return queue.is_finished()
 
-    def _write(self, lines: list[bytes], weights: list[int], size: int) -> None:
-        done, error = self._output.write(lines, size)
-        self._queue.count_written(lines[:done], sum(weights[:done]))
+    def _write(self, batch: list[Item], size: int) -> None:
+        done, error = self._output.write([item.line for item in batch], size)
+        self._queue.count_written(batch[:done])
         if error is None:
             self._note_success()
             return
         failing = self._note_failure(error)
-        self._queue.count_lost(len(lines) - done, sum(weights[done:]), failing, error.strerror or str(error))
+        self._queue.count_lost(batch[done:], failing, error.strerror or str(error))
         if failing != "disk_full":
             # A full disk takes the same file again once there is room; any other trouble may be this descriptor's own.
             self._output.leave_segment()

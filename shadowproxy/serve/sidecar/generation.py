@@ -191,7 +191,7 @@ def _encoder(
 
     judging = judged if compare.online else None
 
-    def record_line(exchange: Exchange) -> bytes:
+    def record_line(exchange: Exchange) -> tuple[bytes, Mapping[str, Verdict | None]]:
         verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
         line = encode(exchange, proxy=writer, policy=policy, judge=judging, on_verdict=verdicts.__setitem__)
         seen(line, verdicts)  # before counting: a record that is counted can already be read
@@ -200,7 +200,7 @@ def _encoder(
                 counts[name].verdicts[verdict] += 1
         if trace is not None:
             trace(exchange, verdicts, destinations)
-        return line
+        return line, verdicts
 
     return record_line
 

@@ -1,0 +1,210 @@
+"""What goes over the pair of sockets, as bytes: frames, and the exchanges in them. Pure; no socket, no clock.
+
+A frame is a head (its kind, and two lengths), a value that `marshal` wrote, and raw bytes. Both ends are this program,
+of one version, and nobody else can open a socket that has no address. So a frame that cannot be read is a defect.
+
+An exchange goes as plain tuples: a leg's length says which kind it is. A body over RAW stands behind the value as it
+is, so that nothing copies it; its place in the value has the number of its bytes.
+"""
+
+import marshal
+import struct
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, ShadowLeg, Skipped
+
+RAW: Final = 32 << 10
+"""Bytes from which on a body is not copied into the value."""
+
+MOST: Final = 1 << 30
+"""Bytes that a frame may have. An exchange is bounded long before by what may be captured."""
+
+EXCHANGE: Final = 1
+"""An exchange, with the number of the generation under which it began."""
+
+CENSUS: Final = 2
+"""How many exchanges, appended before this census was taken, come after it; and the census."""
+
+NOTE: Final = 3
+"""Anything that has to arrive in the order of the exchanges."""
+
+END: Final = 4
+"""Nothing more comes: live has stopped in order."""
+
+ACK: Final = 5
+"""From the recorder: what has become of exchanges since the last one, a `Settled` as plain tuples."""
+
+_KINDS: Final = frozenset({EXCHANGE, CENSUS, NOTE, END, ACK})
+
+_HEAD = struct.Struct("<BIQ")
+_HEAD_SIZE: Final = 13
+
+_VERSION: Final = 2
+"""Of the format of marshal: later ones look for objects that repeat, which takes longer than it saves."""
+
+Frame: TypeAlias = tuple[int, Any, bytes]
+"""Kind, value and raw bytes."""
+
+
+class FrameError(Exception):
+    """What was received is no frame. One line."""
+
+
+def frame_of(kind: int, value: Any) -> bytes:
+    """Raises ValueError for a value that is not plain: made of tuples, lists, dicts, text, bytes and numbers."""
+    data = marshal.dumps(value, _VERSION)
+    return _HEAD.pack(kind, len(data), 0) + data
+
+
+def frames_of_exchange(exchange: Exchange, generation: int) -> list[bytes]:
+    """The frame, and behind it the raw bodies, if there are any."""
+    request, live, shadows, control = exchange
+    raw: list[bytes] = []
+    of_request: tuple[Any, ...]
+    # Not the named tuples themselves, nor members of enums: marshal takes plain types alone.
+    body = request.body
+    if len(body) > RAW:
+        raw.append(body)
+        of_request = (*request[:6], len(body), request.body_bytes)
+    else:
+        of_request = (*request,)
+    value: Any = (
+        generation,
+        of_request,
+        _plain_leg(live, raw),
+        [(name, _plain_leg(leg, raw)) for name, leg in shadows.items()],
+        None if control is None else _plain_leg(control, raw),
+    )
+    data = marshal.dumps(value, _VERSION)
+    behind = 0
+    for each in raw:
+        behind += len(each)
+    return [_HEAD.pack(EXCHANGE, len(data), behind) + data, *raw]
+
+
+def exchange_of(value: Any, raw: bytes) -> tuple[int, Exchange]:
+    """The generation and the exchange of an EXCHANGE. Raises FrameError."""
+    try:
+        generation, (*about, place, body_bytes), live, shadows, control = value
+        bodies = _Bodies(raw)
+        asked = Request._make((*about, bodies.body_of(place), body_bytes))
+        live_leg = _leg_of(live, bodies)
+        if isinstance(live_leg, Skipped):
+            raise ValueError("live's leg is one of a shadow")
+        legs: Mapping[str, ShadowLeg] = {name: _leg_of(leg, bodies) for name, leg in shadows}
+        again = None if control is None else _leg_of(control, bodies)
+        bodies.check_end()
+    except (ValueError, TypeError, IndexError) as error:
+        raise FrameError(f"an exchange cannot be read ({type(error).__name__}: {error})") from error
+    return generation, Exchange(asked, live_leg, legs, again)
+
+
+class Decoder:
+    """Cuts frames out of what arrives. `held` is how many bytes of an incomplete frame it keeps.
+
+    `error` says what was wrong with the first malformed frame, if one came: those before it are returned, and of what
+    comes later nothing.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self.held = 0
+        self.error: str | None = None
+        self._most = most
+        self._parts: list[bytes] = []
+        self._needed = _HEAD_SIZE
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that these bytes complete."""
+        if self.error is not None:
+            return []
+        self._parts.append(data)
+        self.held += len(data)
+        if self.held < self._needed:
+            return []
+        if len(self._parts) > 1:
+            data = b"".join(self._parts)
+        frames: list[Frame] = []
+        offset, size = 0, len(data)
+        self._needed = _HEAD_SIZE
+        while size - offset >= _HEAD_SIZE:
+            kind, length, behind = _HEAD.unpack_from(data, offset)
+            if kind not in _KINDS or length + behind > self._most:
+                self.error = f"no frame begins with kind {kind} and {length} + {behind} bytes"
+                break
+            start = offset + _HEAD_SIZE
+            middle = start + length
+            end = middle + behind
+            if end > size:
+                self._needed = end - offset
+                break
+            try:
+                value = marshal.loads(data[start:middle])
+            except (ValueError, EOFError, TypeError) as error:
+                self.error = f"the value of a frame cannot be read ({type(error).__name__})"
+                break
+            frames.append((kind, value, data[middle:end]))
+            offset = end
+        if self.error is not None:
+            self._parts, self.held = [], 0
+        else:
+            self.held = size - offset
+            self._parts = [data[offset:size]] if self.held else []
+        return frames
+
+
+class _Bodies:
+    """The raw bytes behind a value, taken off from the front."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._at = 0
+
+    def body_of(self, place: bytes | int) -> bytes:
+        """What stands for a body in the value, as the body itself."""
+        if isinstance(place, bytes):
+            return place
+        start, end = self._at, self._at + place
+        if place < 0 or end > len(self._raw):
+            raise ValueError("a body is missing")
+        self._at = end
+        return self._raw[start:end]
+
+    def check_end(self) -> None:
+        if self._at != len(self._raw):
+            raise ValueError("there are more raw bytes than bodies")
+
+
+def _plain_leg(leg: Reply | Failure | Skipped, raw: list[bytes]) -> tuple[object, ...]:
+    if isinstance(leg, Reply):
+        return _plain_reply(leg, raw)
+    if isinstance(leg, Failure):
+        reply = None if leg.reply is None else _plain_reply(leg.reply, raw)
+        return (leg.outcome.value, leg.error, leg.total_ms, reply, leg.began_ms)
+    return (leg.outcome.value, leg.error)
+
+
+def _plain_reply(reply: Reply, raw: list[bytes]) -> tuple[object, ...]:
+    body = reply.body
+    if len(body) > RAW:
+        raw.append(body)
+        status, fields, _, *rest = reply
+        return (status, fields, len(body), *rest)
+    return (*reply,)
+
+
+def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
+    count = len(plain)
+    if count == 7:
+        return _reply_of(plain, bodies)
+    if count == 5:
+        reply = None if plain[3] is None else _reply_of(plain[3], bodies)
+        return Failure(Outcome(plain[0]), plain[1], plain[2], reply, plain[4])
+    if count == 2:
+        return Skipped(Outcome(plain[0]), plain[1])
+    raise ValueError(f"no leg has {count} parts")
+
+
+def _reply_of(plain: Any, bodies: _Bodies) -> Reply:
+    status, fields, place, body_bytes, first_byte_ms, total_ms, began_ms = plain
+    return Reply(status, fields, bodies.body_of(place), body_bytes, first_byte_ms, total_ms, began_ms)
