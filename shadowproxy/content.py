@@ -10,9 +10,7 @@ import json
 import zlib
 from collections.abc import Callable
 
-import brotli  # type: ignore[import-untyped]  # it ships no types
 import orjson
-import zstandard
 
 from shadowproxy.exact import may_hold_long_integer
 
@@ -44,7 +42,7 @@ def decoded(body: bytes, codings: str, limit: int = DECODED_LIMIT) -> bytes:
             raise Undecodable("unknown content coding")
         try:
             body = decoder(body, limit)
-        except (zlib.error, brotli.error, zstandard.ZstdError) as error:
+        except zlib.error as error:
             raise Undecodable("broken content coding") from error
         if len(body) > limit:
             raise Undecodable("decodes to more than the limit")
@@ -78,20 +76,31 @@ def _inflate(body: bytes, limit: int) -> bytes:
 
 
 def _unbrotli(body: bytes, limit: int) -> bytes:
-    decoder = brotli.Decompressor()
-    pieces = [decoder.process(body, output_buffer_limit=limit + 1)]
-    size = len(pieces[0])
-    while size <= limit and not decoder.can_accept_more_data():
-        pieces.append(decoder.process(b"", output_buffer_limit=limit + 1 - size))
-        size += len(pieces[-1])
+    # Imported here, as zstandard is below: most processes that serve callers never decode a body.
+    import brotli  # type: ignore[import-untyped]  # it ships no types
+
+    try:
+        decoder = brotli.Decompressor()
+        pieces = [decoder.process(body, output_buffer_limit=limit + 1)]
+        size = len(pieces[0])
+        while size <= limit and not decoder.can_accept_more_data():
+            pieces.append(decoder.process(b"", output_buffer_limit=limit + 1 - size))
+            size += len(pieces[-1])
+    except brotli.error as error:
+        raise Undecodable("broken content coding") from error
     return b"".join(pieces)
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
     # RFC 8878 section 3.1.1.1.2 recommends windows of 8 MiB; a larger one would let the sender use our memory.
+    import zstandard
+
     decoder = zstandard.ZstdDecompressor(max_window_size=8 << 20)
-    with decoder.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
-        return reader.read(limit + 1)
+    try:
+        with decoder.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+            return reader.read(limit + 1)
+    except zstandard.ZstdError as error:
+        raise Undecodable("broken content coding") from error
 
 
 _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {

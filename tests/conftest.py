@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from shadowproxy import compiled, config, record
 from shadowproxy.serve.sidecar.root import Sidecar
+from shadowproxy.serve.sidecar.specify import specify
 
 pytest_plugins = ("second_try",)
 
@@ -93,7 +94,7 @@ def starter(directory: Path) -> StartProxy:
                 "log": {"path": str(log)},
             }
             async with AsyncExitStack() as closing:
-                sidecar = await closing.enter_async_context(Sidecar(config.from_values(values | top_level)))
+                sidecar = await closing.enter_async_context(Sidecar(specify(config.from_values(values | top_level))))
                 yield Proxy(sidecar.address, live_origin, shadow_origins, log, sidecar, closing)
 
     return start

@@ -9,7 +9,7 @@ from conftest import Proxy, StartProxy
 from fakes import always, answer
 from test_admin import ADMIN, client
 
-from shadowproxy import config
+from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.root import Sidecar
 
 TOKEN = "0123456789abcdef"
@@ -63,7 +63,7 @@ async def test_the_token_is_in_no_answer_and_no_log_line(proxy: StartProxy, capl
             for fields in ({}, BEARER, {"Authorization": f"Bearer {TOKEN}x"}):
                 reply = await admin.get(path, headers=fields)
                 assert TOKEN not in reply.text + str(reply.headers)
-        assert TOKEN not in repr(running.sidecar.config) + running.sidecar.describe()
+        assert TOKEN not in repr(running.sidecar.specs) + running.sidecar.describe()
     assert TOKEN not in caplog.text
 
 
@@ -157,7 +157,7 @@ async def test_a_token_that_was_changed_in_the_file_holds_from_the_reload_on(tmp
         )
 
     write(TOKEN)
-    async with Sidecar(config.load(file), file) as sidecar:
+    async with Sidecar(read_specs(file), file) as sidecar:
         host, port = sidecar.admin_address or ("", 0)
         async with httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}") as admin:
             assert (await admin.get("/config", headers=BEARER)).status_code == 200

@@ -18,6 +18,7 @@ from shadowproxy.exchange import Exchange, Outcome, Reply, Request, Verdict
 from shadowproxy.record import Record, read
 from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.sidecar.root import Sidecar
+from shadowproxy.serve.sidecar.specify import specify
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -30,7 +31,7 @@ def sidecar(directory: Path, **values: Any) -> Sidecar:
         "shadows": {"s": {"url": "http://127.0.0.1:1"}},
         "log": {"path": str(directory / "log")},
     }
-    return Sidecar(config.from_values(given | values))
+    return Sidecar(specify(config.from_values(given | values)))
 
 
 def open_files() -> int:

@@ -18,7 +18,7 @@ from shadowproxy.exchange import Exchange, Failure, Fields, Outcome, Reply, Verd
 from shadowproxy.record import Judgement, RecordedLeg
 from shadowproxy.recorder.line import encode
 from shadowproxy.redaction import BLANK, Redaction
-from shadowproxy.serve.sidecar.generation import recording
+from shadowproxy.serve.sidecar import recording, specify
 
 SECRET = "alice@example.com"
 JSON: Fields = ((b"Content-Type", b"application/json"),)
@@ -367,7 +367,7 @@ def test_the_proxys_own_credentials_are_masked_in_answers_too() -> None:
             },
         }
     )
-    policy = recording(config)
+    policy = recording.policy(specify.recorder(config))
     secrets = ["Bearer lives-token", "b-s3cret", "b2-s3cret", "b3-s3cret"]
     body = json.dumps({"saw": [*secrets, "platform", "eu-west-1"]}).encode()
     whole = Exchange(exchange().request, reply(body), {"b": reply(body)})

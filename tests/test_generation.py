@@ -1,16 +1,15 @@
 """What one configuration builds."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from shadowproxy import config
 from shadowproxy.exchange import Exchange, Reply, Request, Verdict
 from shadowproxy.redaction import Redaction
-from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
+from shadowproxy.serve.mirror.shadow import ShadowSettings
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.policy.sampling import Match, bucket
-from shadowproxy.serve.sidecar import generation
+from shadowproxy.serve.sidecar import generation, recording, specify
 from shadowproxy.serve.sidecar.contexts import Contexts
 from shadowproxy.serve.sidecar.generation import Generation
 
@@ -20,37 +19,37 @@ ANSWER = Reply(200, ((b"Content-Type", b"application/json"),), b"{}", 2, 1.0, 1.
 
 async def test_a_record_can_be_looked_at_before_it_is_counted() -> None:
     """So that whoever sees that there is one more mismatch finds it."""
-    counts: dict[str, ShadowCounts] = {}
-    counted: list[Mapping[Verdict, int]] = []
-    values = {"live": {"url": "http://127.0.0.1:9001"}, "shadows": {"a": {"url": "http://127.0.0.1:9002"}}}
-    built = generation.build(
-        config.from_values(values),
-        Contexts(),
-        writer="h/0",
-        append=lambda exchange, encode: encode(exchange),
-        seen=lambda line, verdicts: counted.append(dict(counts["a"].verdicts)),
-        counts=counts,
-        now=0.0,
+    counted: list[Verdict] = []
+    seen: list[int] = []
+    encode = recording.encoder(
+        specify.recorder(configured()),
+        "h/0",
+        seen=lambda line, verdicts: seen.append(len(counted)),
+        count=lambda name, verdict: counted.append(verdict),
     )
-    built.plan.append(Exchange(REQUEST, ANSWER, {"a": ANSWER}))
-    assert counted == [{}]
-    assert counts["a"].verdicts == {Verdict.MATCH: 1}
+    encode(Exchange(REQUEST, ANSWER, {"a": ANSWER}))
+    assert (seen, counted) == ([0], [Verdict.MATCH])
 
 
-def built(lines: list[bytes] | None = None, **values: Any) -> Generation:
+def configured(**values: Any) -> config.Config:
     given: dict[str, Any] = {
         "live": {"url": "http://127.0.0.1:9001"},
         "shadows": {"a": {"url": "http://127.0.0.1:9002"}},
     }
+    return config.from_values(given | values)
+
+
+def built(**values: Any) -> Generation:
     return generation.build(
-        config.from_values(given | values),
-        Contexts(),
-        writer="h/0",
-        append=lambda exchange, encode: [] if lines is None else lines.append(encode(exchange)[0]),
-        seen=lambda line, verdicts: None,
-        counts={},
-        now=0.0,
+        specify.live(configured(**values)), Contexts(), append=lambda exchange: None, counts={}, now=0.0
     )
+
+
+def line(exchange: Exchange, **values: Any) -> Any:
+    encode = recording.encoder(
+        specify.recorder(configured(**values)), "h/0", seen=lambda line, verdicts: None, count=lambda *_: None
+    )
+    return json.loads(encode(exchange)[0])
 
 
 def test_all_that_is_said_of_a_shadow_reaches_its_lane() -> None:
@@ -106,11 +105,9 @@ def test_all_that_is_said_of_the_log_reaches_its_lines() -> None:
     fields = ((b"X-Tenant", b"secret"), (b"Content-Type", b"application/json"))
     body = b'{"ssn":"secret"}'
     request = REQUEST._replace(target=b"/?user=secret", fields=fields, body=body, body_bytes=len(body))
-    lines: list[bytes] = []
-    built(lines, log={"redact": redact}).plan.append(Exchange(request, ANSWER, {}))
-    built(lines, log={"body_limit": len(body) - 1}).plan.append(Exchange(request, ANSWER, {}))
-    built(lines, log={"bodies": "none"}).plan.append(Exchange(request, ANSWER, {}))
-    redacted, cut, without = (json.loads(line)["request"] for line in lines)
+    redacted = line(Exchange(request, ANSWER, {}), log={"redact": redact})["request"]
+    cut = line(Exchange(request, ANSWER, {}), log={"body_limit": len(body) - 1})["request"]
+    without = line(Exchange(request, ANSWER, {}), log={"bodies": "none"})["request"]
     mark = Redaction(hash_key=b"k" * 32).mark(b"secret")
     assert (redacted["query"], redacted["headers"]["x-tenant"]) == (f"user={mark}", mark)
     assert redacted["body"] == {"ssn": mark}

@@ -18,9 +18,10 @@ import trustme
 from fakes import Caller, Origin, Peer, answer, strict_ok
 from program import Program
 
-from shadowproxy import config, record
+from shadowproxy import record
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar import generation, reload
+from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.root import Sidecar
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.watch import Watch
@@ -85,12 +86,12 @@ async def test_new_requests_are_served_by_the_new_configuration(configured: Conf
         Origin(answer()) as b,
     ):
         configured.values(one.url, {"a": a.url})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             assert await configured.ask() == b"one"
             configured.values(two.url, {"b": b.url}, log={"path": str(configured.log), "bodies": "none"})
             await configured.reload()
             assert configured.sidecar.census().config.generation == 2
-            assert configured.sidecar.config.live.url == two.url
+            assert configured.sidecar.specs.program.live_url == two.url
             assert await configured.ask() == b"two"
     first, second = configured.records()
     assert (list(first.shadows), list(second.shadows)) == (["a"], ["b"])
@@ -109,7 +110,7 @@ async def test_a_request_under_way_ends_under_the_configuration_it_began_with(co
     ):
         configured.values(one.url, {"a": a.url})
         async with (
-            Sidecar(config.load(configured.file), configured.file) as configured.sidecar,
+            Sidecar(read_specs(configured.file), configured.file) as configured.sidecar,
             await Caller.to(configured.sidecar.address) as caller,
         ):
             await caller.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nold")
@@ -149,7 +150,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told_of(
 ) -> None:
     async with Origin(answer(b"one")) as live, Origin(answer()) as shadow:
         configured.values(live.url, {"a": shadow.url})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             if text is None:
                 configured.file.unlink()
             else:
@@ -174,7 +175,7 @@ async def test_a_certificate_of_lives_that_comes_after_the_file_that_names_it_is
     late = tmp_path / "late.pem"
     async with Origin(answer(b"one")) as live:
         configured.values(live.url, {})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             text = json.loads(configured.file.read_text())
             text["live"] = {"url": "https://127.0.0.1:1", "tls": {"ca": str(late)}}
             configured.write(json.dumps(text))
@@ -187,7 +188,7 @@ async def test_a_certificate_of_lives_that_comes_after_the_file_that_names_it_is
             async with asyncio.timeout(5):
                 while configured.sidecar.census().config.generation == 1:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            assert configured.sidecar.config.live.tls.ca == late
+            assert configured.sidecar.specs.live.endpoints["live"].tls.ca == late
             assert configured.sidecar.census().config.error is None
 
 
@@ -196,9 +197,9 @@ async def test_a_defect_in_building_a_configuration_changes_nothing_and_ends_no_
 ) -> None:
     async with Origin(answer(b"one")) as live, Origin(answer(b"two")) as other:
         configured.values(live.url, {"a": other.url})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             for broken in (generation, reload):
-                name = "build" if broken is generation else "load"
+                name = "build" if broken is generation else "read_specs"
                 with monkeypatch.context() as patched:
                     patched.setattr(broken, name, lambda *_, **__: 1 / 0)
                     await configured.reload()
@@ -216,7 +217,7 @@ async def test_what_takes_a_restart_is_said_and_the_rest_is_in_force(
 ) -> None:
     async with Origin(answer(b"one")) as one, Origin(answer(b"two")) as two:
         configured.values(one.url, {"a": two.url})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             address = configured.sidecar.address
             elsewhere = {"path": str(tmp_path / "elsewhere"), "rotate": {"size": "1MiB"}}
             configured.values(two.url, {"a": one.url}, listen="127.0.0.1:1", admin="127.0.0.1:2", log=elsewhere)
@@ -224,7 +225,7 @@ async def test_what_takes_a_restart_is_said_and_the_rest_is_in_force(
             said = [line.getMessage() for line in caplog.records if "only a restart applies it" in line.getMessage()]
             assert [line.split()[0] for line in said] == ["listen", "admin", "log.path"]
             assert configured.sidecar.address == address
-            assert configured.sidecar.config.log.path == str(configured.log)
+            assert configured.sidecar.specs.recorder.journal.path == str(configured.log)
             assert configured.sidecar.journal.settings.rotate_size == 1 << 20
             assert await configured.ask() == b"two"
     assert not (tmp_path / "elsewhere").exists()
@@ -236,11 +237,11 @@ async def test_a_short_token_is_refused_where_admin_still_listens_beyond_loopbac
 ) -> None:
     async with Origin(answer(b"one")) as live:
         configured.values(live.url, {}, admin="0.0.0.0:0", admin_token="x" * 16)
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             configured.values(live.url, {}, admin="127.0.0.1:0", admin_token="x" * 15)
             await configured.reload()
             assert configured.sidecar.census().config.failures == 1
-            assert configured.sidecar.config.admin_token == "x" * 16
+            assert configured.sidecar.specs.recorder.admin_token == "x" * 16
             (said,) = [line.getMessage() for line in caplog.records if line.getMessage().startswith("admin_token: ")]
             assert "is shorter than 16 characters and admin listens beyond loopback" in said
 
@@ -248,7 +249,7 @@ async def test_a_short_token_is_refused_where_admin_still_listens_beyond_loopbac
 async def test_limits_and_the_drain_are_in_force_at_once(configured: Configured) -> None:
     async with Origin(answer()) as live:
         configured.values(live.url, {})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             limits = {"memory": "9MiB", "headers": "1KiB", "in_flight": 7}
             configured.values(live.url, {}, limits=limits, overload={"loop_lag": "3s"}, drain="2s")
             await configured.reload()
@@ -266,7 +267,7 @@ async def test_what_the_file_says_the_same_of_is_left_as_it_is(configured: Confi
     """A shadow's connections, breaker and budget do not begin anew because another shadow was changed."""
     async with Origin(answer()) as live, Origin(answer()) as a, Origin(answer()) as b:
         configured.values(live.url, {"a": a.url, "b": b.url})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             await configured.ask()
             kept, changed = configured.sidecar.mirror.lanes
             configured.values(live.url, {"a": a.url, "b": {"url": b.url, "timeout": "5s"}})
@@ -287,7 +288,7 @@ async def test_a_pause_and_a_percent_set_by_an_operator_outlive_a_reload(configu
     async with Origin(answer()) as live, Origin(answer()) as a:
         shadow = {"url": a.url, "percent": 50}
         configured.values(live.url, {"a": shadow})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             mirror = configured.sidecar.mirror
             steering = Steering().with_pause("a", paused=True).with_percent("a", 100)
             await configured.sidecar.steer(steering)
@@ -307,7 +308,7 @@ async def test_what_is_used_of_a_budget_is_not_given_back_by_a_reload(configured
     async with Origin(answer()) as live, Origin(answer()) as a:
         shadow = {"url": a.url, "budget": {"requests": 2}}
         configured.values(live.url, {"a": shadow})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             await configured.ask()
             configured.values(live.url, {"a": shadow | {"timeout": "5s"}})
             await configured.reload()
@@ -325,7 +326,7 @@ async def test_without_a_file_there_is_nothing_to_read_again(
 ) -> None:
     async with Origin(answer(b"one")) as live:
         configured.values(live.url, {})
-        async with Sidecar(config.load(configured.file)) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file)) as configured.sidecar:
             configured.sidecar.reload()
             async with asyncio.timeout(5):
                 while "started with flags" not in caplog.text:  # noqa: ASYNC110
@@ -352,7 +353,7 @@ async def test_reloads_beneath_traffic_fail_no_request_and_the_books_balance(con
                     sent += 1
                     assert (await caller.ask(GET)).body == b"{}"
 
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             callers = [asyncio.get_running_loop().create_task(call()) for _ in range(8)]
             for number in range(20):
                 configured.values((one, two)[number % 2].url, {"a": a.url, "b": b.url} if number % 3 else {"a": b.url})
@@ -396,7 +397,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_fails_that_reload_and_no_la
     monkeypatch.setattr(reload, "READING", 0.05)
     async with Origin(answer(b"one")) as one, Origin(answer(b"two")) as two:
         configured.values(one.url, {})
-        async with Sidecar(config.load(configured.file), configured.file) as configured.sidecar:
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             configured.file.unlink()
             os.mkfifo(configured.file)
             await configured.reload()

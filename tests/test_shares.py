@@ -5,37 +5,41 @@ from typing import Any
 
 import pytest
 
-from shadowproxy.config import Config, from_values
+from shadowproxy.config import from_values
 from shadowproxy.exchange import CONTROL
-from shadowproxy.serve.sidecar.steering import Steering, SteeringCommands, steerable
+from shadowproxy.serve.sidecar.specify import specify
+from shadowproxy.serve.sidecar.specs import Specs
+from shadowproxy.serve.sidecar.steering import Steering, SteeringCommands
 from shadowproxy.serve.workers.shares import share
 
 
-def config(**more: Any) -> Config:
+def specs(**more: Any) -> Specs:
     shadows = {"a": {"url": "http://127.0.0.1:2", "budget": {"requests": 7}}, "b": {"url": "http://127.0.0.1:3"}}
-    return from_values({"live": {"url": "http://127.0.0.1:1"}, "shadows": shadows, "workers": 3} | more)
+    return specify(from_values({"live": {"url": "http://127.0.0.1:1"}, "shadows": shadows, "workers": 3} | more))
 
 
 def test_memory_and_budgets_are_shared_out_whole() -> None:
-    shares = [share(config(), number) for number in range(3)]
-    assert [each.limits.memory for each in shares] == [(256 << 20) // 3] * 3
-    assert [each.shadows["a"].budget.requests for each in shares] == [3, 2, 2]
-    assert {each.shadows["b"].budget.requests for each in shares} == {None}
+    shares = [share(specs(), number) for number in range(3)]
+    assert [each.live.memory for each in shares] == [(256 << 20) // 3] * 3
+    assert [each.live.shadows["a"].budget_requests for each in shares] == [3, 2, 2]
+    assert {each.live.shadows["b"].budget_requests for each in shares} == {None}
 
 
 def test_all_else_is_the_same_for_each() -> None:
-    whole = config()
+    whole = specs()
     one = share(whole, 1)
-    assert replace(one, workers=3, limits=whole.limits, shadows=whole.shadows) == whole
+    assert one.recorder.journal.queue_bytes == one.live.memory
+    live = replace(one.live, memory=whole.live.memory, shadows=whole.live.shadows)
+    assert replace(one, live=live, recorder=whole.recorder) == whole
 
 
 def test_the_least_memory_that_is_allowed_is_enough_for_each_share() -> None:
-    assert share(config(limits={"memory": "24MiB"}), 2).limits.capture == 8 << 20
+    assert share(specs(limits={"memory": "24MiB"}), 2).live.capture == 8 << 20
 
 
 @pytest.mark.parametrize(("percent", "told"), [(0, {"a", "b"}), (1, {"a", "b", CONTROL})])
 def test_the_control_can_be_steered_where_there_is_one(percent: int, told: set[str]) -> None:
-    assert steerable(config(control={"percent": percent})) == told
+    assert specs(control={"percent": percent}).live.percents.keys() == told
 
 
 def test_a_pause_is_of_one_or_of_all_and_each_ends_by_itself() -> None:
@@ -47,12 +51,12 @@ def test_a_pause_is_of_one_or_of_all_and_each_ends_by_itself() -> None:
 
 def test_a_percent_outlives_a_configuration_that_says_the_same_of_its_shadow() -> None:
     steered = Steering().with_percent("a", 5.0).with_percent("b", 6.0).with_pause("b", paused=True)
-    before = config()
+    before = specs().live.percents
     url = "http://127.0.0.1:9"
-    after = config(shadows={"a": {"url": url}, "b": {"url": url, "percent": 50}})
+    after = specs(shadows={"a": {"url": url}, "b": {"url": url, "percent": 50}}).live.percents
     assert steered.under(after, before).percents == {"a": 5.0}
     assert steered.under(after, before).paused_shadows == {"b"}
-    gone = config(shadows={"a": {"url": url}})
+    gone = specs(shadows={"a": {"url": url}}).live.percents
     assert steered.under(gone, before).paused_shadows == frozenset()
 
 
@@ -60,7 +64,7 @@ class Program:
     """A program that only remembers how it is steered."""
 
     def __init__(self) -> None:
-        self.config = config()
+        self.specs = specs()
         self.steering = Steering()
 
     async def steer(self, steering: Steering) -> None:

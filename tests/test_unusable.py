@@ -23,6 +23,7 @@ from shadowproxy import config, record
 from shadowproxy.config import ConfigError, UnusableShadow
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar import contexts, reload
+from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.root import Sidecar
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.watch import Watch
@@ -305,7 +306,7 @@ class Configured:
         self.file.write_text(json.dumps(given))
 
     def start(self) -> Sidecar:
-        self.sidecar = Sidecar(config.load(self.file), self.file)
+        self.sidecar = Sidecar(read_specs(self.file), self.file)
         return self.sidecar
 
     async def ask(self) -> bytes:

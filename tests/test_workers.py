@@ -20,8 +20,8 @@ from fakes import Caller, CutOff, Origin, answer, silent
 from program import Program
 from prometheus_client.parser import text_string_to_metric_families
 
-from shadowproxy import config
 from shadowproxy.exchange import Outcome
+from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 from shadowproxy.serve.workers.channel import CallFailed
 from shadowproxy.serve.workers.supervisor import Supervisor
@@ -274,13 +274,13 @@ async def test_a_worker_that_cannot_take_a_reload_on_is_killed_to_be_started_und
     file = tmp_path / "config.yaml"
     settings = {"workers": 2, "live": {"url": "http://127.0.0.1:9"}, "log": {"path": str(tmp_path / "log")}}
     file.write_text(json.dumps(settings))
-    supervisor = Supervisor(config.load(file), file, OperatorLogSettings())
+    supervisor = Supervisor(read_specs(file), file, OperatorLogSettings())
     willing, unwilling = each = Unwilling(0, refuses=False), Unwilling(1, refuses=True)
     for slot, worker in zip(supervisor._slots, each, strict=True):
         slot.worker = cast(Any, worker)
     file.write_text(json.dumps(settings | {"drain": "7s"}))
-    await supervisor._adopt(config.load(file))
-    assert supervisor.config.drain == 7
+    await supervisor._adopt(read_specs(file))
+    assert supervisor.specs.program.drain == 7
     assert (willing.killed, unwilling.killed) == (False, True)
     (line,) = caplog.messages
     assert line.startswith("worker 1 cannot apply the new configuration and is killed: adopt failed: a defect")

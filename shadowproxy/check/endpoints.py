@@ -23,6 +23,7 @@ from shadowproxy.config import Live, Shadow
 from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.exchange import Field
 from shadowproxy.serve.policy.headers import fields_for_shadow
+from shadowproxy.serve.sidecar import specify
 from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
 
@@ -59,7 +60,7 @@ def examine(name: str, section: Live | Shadow, probe: Probe | None) -> Iterator[
         if section.tls.key is not None:
             yield from _key(section.tls.key)
         try:
-            context = tls_of(section.tls)
+            context = tls_of(specify.tls(section.tls))
         except (OSError, ssl.SSLError) as error:
             why = _tls_words(error)
             if isinstance(error, ssl.SSLError) and error.reason is None:  # of a file, and not of a peer
@@ -178,7 +179,7 @@ async def _status(name: str, section: Live | Shadow, probe: Probe, context: ssl.
     fields: list[Field] = [(b"User-Agent", f"shadowproxy-check/{__version__}".encode()), (b"Accept", b"*/*")]
     if isinstance(section, Shadow):
         fields, _ = fields_for_shadow(fields, name, credentials=False, record="")  # no trace goes on here
-    async with asyncio.timeout(PATIENCE), endpoint_of(section, context) as endpoint:
+    async with asyncio.timeout(PATIENCE), endpoint_of(specify.endpoint(section), context) as endpoint:
         answering = await endpoint.request(probe.method, probe.path.encode(), fields, b"")
         read = 0
         try:

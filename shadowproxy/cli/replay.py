@@ -130,9 +130,11 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
         raise click.UsageError(str(error), click.get_current_context()) from None
     if config is not None:
         limits = config.limits
-        from shadowproxy.serve.sidecar.generation import recording
+        from shadowproxy.serve.sidecar import recording, specify
 
-        plan = replace(plan, policy=recording(config), capture=limits.capture, memory=limits.memory)
+        plan = replace(
+            plan, policy=recording.policy(specify.recorder(config)), capture=limits.capture, memory=limits.memory
+        )
     plan = _with_secrets(plan)
     if held_back:
         print_error(f"--to is not the url of {name} in {given['file']}, so it is not sent {', '.join(held_back)}")

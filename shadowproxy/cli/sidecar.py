@@ -120,12 +120,13 @@ def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags
     config = _configured(file, flags)
     from shadowproxy.serve.callers.addresses import StartError
     from shadowproxy.serve.run import run
+    from shadowproxy.serve.sidecar.specify import specify
     from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
     gc.freeze()
     gc.enable()
     try:
-        status = run(config, file, OperatorLogSettings(level, form, access))
+        status = run(specify(config), file, OperatorLogSettings(level, form, access))
     except StartError as error:
         raise UserError(str(error)) from None
     sys.exit(status)

@@ -5,7 +5,7 @@ the YAML text and the environment, `loading.py` makes a Config of it, and `shown
 without the secrets. `warning.py` has the warnings.
 """
 
-from shadowproxy.config.addresses import TcpAddress, UnixAddress
+from shadowproxy.addresses import TcpAddress, UnixAddress, token_fault
 from shadowproxy.config.loading import ConfigError, from_flags, from_values, given, keys, load
 from shadowproxy.config.models import (
     Budget,
@@ -23,7 +23,6 @@ from shadowproxy.config.models import (
     Tls,
     Unless,
     UnusableShadow,
-    token_fault,
 )
 from shadowproxy.config.readers import REPEATABLE
 from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_parameters, shown_text

@@ -1,40 +1,11 @@
 """Addresses: where the proxy listens, the URLs of endpoints, and the Host header."""
 
 import re
-from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from shadowproxy.addresses import TcpAddress, UnixAddress
+
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-
-
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
-    """Where to listen. `port` 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can connect. The only name that counts is localhost."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
-    """Where to listen, as a path in the file system."""
-
-    path: str
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}"
 
 
 def read_url(value: object) -> str:

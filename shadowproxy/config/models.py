@@ -12,7 +12,7 @@ import orjson
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from shadowproxy.config.addresses import TcpAddress, UnixAddress
+from shadowproxy.addresses import TcpAddress, token_fault
 from shadowproxy.config.readers import REPEATABLE
 from shadowproxy.config.values import (
     Amount,
@@ -74,9 +74,6 @@ HOP_BY_HOP = frozenset(
 FRAMING = frozenset({"content-length", "expect"})
 OWN_FIELDS = frozenset({"via", "x-shadow-request"})
 """Header fields that only the proxy sets: framing depends on them, and recognising its own requests."""
-
-SHORT_TOKEN = 16
-"""Fewer characters give a warning, and an error if other machines can reach the admin server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -423,13 +420,3 @@ class Config:
             )
         if self.workers > 1 and self.log.path == "-":
             raise KeyFault("workers", "more than one would mix their lines on standard output: set log.path")
-
-
-def token_fault(admin: TcpAddress | UnixAddress | None, token: str) -> str | None:
-    """Why the token cannot protect an admin server at that address; None if it can."""
-    if len(token) >= SHORT_TOKEN or not isinstance(admin, TcpAddress) or admin.is_loopback:
-        return None
-    return (
-        f"is shorter than {SHORT_TOKEN} characters and admin listens beyond loopback, where it could be guessed: "
-        "use openssl rand -hex 32"
-    )

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from shadowproxy.config.addresses import TcpAddress, UnixAddress, read_host_header, read_listen, read_url
+from shadowproxy.addresses import TcpAddress, UnixAddress
+from shadowproxy.config.addresses import read_host_header, read_listen, read_url
 from shadowproxy.config.readers import (
     SIZE_UNITS,
     duration,

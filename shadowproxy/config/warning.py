@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from shadowproxy.config.models import SHORT_TOKEN, Config, Live, Shadow
+from shadowproxy.addresses import SHORT_TOKEN
+from shadowproxy.config.models import Config, Live, Shadow
 from shadowproxy.config.source import FromEnvironment
 from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.redaction import Redaction

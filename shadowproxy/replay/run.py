@@ -42,6 +42,7 @@ from shadowproxy.serve.mirror.capture import Capture, Memory
 from shadowproxy.serve.policy.identity import uuid7
 from shadowproxy.serve.policy.payload import NotRead
 from shadowproxy.serve.policy.rewrite import Rewrite, raw_value_at
+from shadowproxy.serve.sidecar import specify
 from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
 from shadowproxy.serve.upstreams.endpoint import Endpoint, UpstreamError
 
@@ -349,6 +350,7 @@ def _streams(logs: Sequence[str]) -> list[list[str]]:
 
 def _endpoint(shadow: Shadow) -> Endpoint:
     try:
-        return endpoint_of(shadow, tls_of(shadow.tls) if shadow.url.startswith("https:") else None)
+        spec = specify.endpoint(shadow)
+        return endpoint_of(spec, tls_of(spec.tls) if spec.url.startswith("https:") else None)
     except (OSError, ssl.SSLError) as error:
         raise ReplayError(f"tls: its files cannot be used: {error}") from error

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import uvloop
 
-from shadowproxy.config import Config
 from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.sidecar.program import Program
 from shadowproxy.serve.sidecar.reload import log_repeated_methods, log_warnings
 from shadowproxy.serve.sidecar.root import Sidecar
+from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.system import signals
 from shadowproxy.serve.system.interpreter import prepare_process
 from shadowproxy.serve.telemetry import operator_log
@@ -20,10 +20,10 @@ from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 _log = logging.getLogger("shadowproxy")
 
 
-def run(config: Config, file: Path | None = None, log_settings: OperatorLogSettings | None = None) -> int:
+def run(specs: Specs, file: Path | None = None, log_settings: OperatorLogSettings | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then stop cleanly and return the exit status; a second signal ends the waiting.
 
-    `config` was read from `file`, which is read again on SIGHUP and when it changes.
+    `specs` were read from `file`, which is read again on SIGHUP and when it changes.
     The operator's log goes to standard error, as `log_settings` says. Raises StartError.
     """
     log_settings = log_settings or OperatorLogSettings()
@@ -31,18 +31,18 @@ def run(config: Config, file: Path | None = None, log_settings: OperatorLogSetti
         prepare_process()
         access = log.access if log_settings.access else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            if config.workers == 1:
-                status = runner.run(_run(Sidecar(config, file, access)))
+            if specs.program.workers == 1:
+                status = runner.run(_run(Sidecar(specs, file, access)))
             else:
                 from shadowproxy.serve.workers.supervisor import Supervisor
 
-                status = runner.run(_run(Supervisor(config, file, log_settings)))
+                status = runner.run(_run(Supervisor(specs, file, log_settings)))
         signals.ignore()
         return status
 
 
 async def _run(serving: Program) -> int:
-    log_warnings(serving.config)
+    log_warnings(serving.specs.program)
     loop = asyncio.get_running_loop()
     # Before the first caller connects, since every caller must be answered. A signal to stop that comes during the
     # start takes effect once the start is over.
@@ -64,9 +64,9 @@ async def _run(serving: Program) -> int:
 async def _serve(serving: Program) -> None:
     async with serving:
         _log.info("%s", serving.describe(), extra={"event": "started", **serving.particulars()})
-        log_repeated_methods(serving.config)
+        log_repeated_methods(serving.specs.program)
         await serving.wait_stopping()
-        drain = serving.config.drain
+        drain = serving.specs.program.drain
         stopping = {"event": "stopping", "seconds": drain}
         _log.info("stopping: requests and shadows under way have up to %g s to finish", drain, extra=stopping)
     # Logged last, when metrics can no longer be read. `requests` counts those in the log and those lost.

@@ -2,16 +2,27 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from typing import Any, Protocol
 
 from shadowproxy.compare.report.stats import wilson
-from shadowproxy.config import Config, TcpAddress, shown
 from shadowproxy.serve.admin.access import Access
 from shadowproxy.serve.admin.asgi import Asgi
 from shadowproxy.serve.admin.operated import Operated
 from shadowproxy.serve.admin.overview import Overview
 from shadowproxy.serve.callers.server import Server
+
+
+class Shown(Protocol):
+    """The parts of a recorder's spec that the admin server reads."""
+
+    @property
+    def admin_host(self) -> str | None: ...
+    @property
+    def admin_token(self) -> str | None: ...
+    @property
+    def shown(self) -> Mapping[str, Any]: ...
 
 
 async def serve_admin(
@@ -20,7 +31,7 @@ async def serve_admin(
     operated: Operated,
     *,
     proxy: str,
-    config: Callable[[], Config],
+    spec: Callable[[], Shown],
 ) -> None:
     """Answer operators until `stack` closes, from `operated` and the configuration in force.
 
@@ -29,15 +40,13 @@ async def serve_admin(
     # Imported here, for preload.py: without an admin server they would be a third of the time that a start takes.
     from shadowproxy.serve.admin import app, page
 
-    address = config().admin
-    host = address.host if isinstance(address, TcpAddress) else None
     overview = Overview(operated.census, proxy=proxy, interval=wilson)
     built = app.build(
         app.Sources(
             operated=operated,
             overview=overview,
-            access=lambda: Access(host, config().admin_token),
-            configuration=lambda: shown(config()),
+            access=lambda: Access(spec().admin_host, spec().admin_token),
+            configuration=lambda: spec().shown,
             page=page.respond,
         )
     )

@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 
-from shadowproxy.config import TcpAddress, UnixAddress
+from shadowproxy.addresses import TcpAddress, UnixAddress
 
 
 class StartError(Exception):

@@ -1,5 +1,4 @@
-"""Reads the certificates and keys that a configuration names into one TLS context for each https endpoint, and lists
-these files for a reload to watch.
+"""Reads the certificates and keys that a configuration names into one TLS context for each https endpoint.
 
 Live's files must exist, a shadow's may come later. Reading a file may also hang, as for a pipe or on a lost mount. So
 each section's files are read in a thread of their own, all at once, and with a time limit.
@@ -8,13 +7,12 @@ each section's files are read in a thread of their own, all at once, and with a 
 import asyncio
 import ssl
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from shadowproxy.apart import apart
-from shadowproxy.config import Config, Live, Shadow, Tls, UnusableShadow
 from shadowproxy.serve.sidecar.endpoints import tls_of
+from shadowproxy.serve.sidecar.specs import EndpointSpec, LiveSpec, TlsSpec
 
 WITHIN = 10.0
 SHADOW_WITHIN = 2.0
@@ -33,36 +31,23 @@ class Contexts:
     unusable: Mapping[str, str] = field(default_factory=dict)
 
 
-def sections(config: Config) -> Iterator[tuple[str, Live | Shadow]]:
-    """The section of each endpoint, with its key: `live`, `shadows.NAME`."""
-    if config.live.url is not None:
-        yield "live", config.live
-    for name, shadow in config.shadows.items():
-        yield f"shadows.{name}", shadow
-
-
-def files(config: Config) -> list[Path]:
-    """The certificates and keys that the configuration names."""
-    return [path for _, section in sections(config) for path in section.tls.files.values()]
-
-
 class Reader:
     """Reads the files of sections. Owns its threads; a hanging one is abandoned, and its files are not read twice."""
 
     def __init__(self) -> None:
-        self._ended: dict[tuple[str, Tls], threading.Event] = {}
+        self._ended: dict[tuple[str, TlsSpec], threading.Event] = {}
 
-    async def read(self, config: Config, only: Collection[str] | None = None) -> Contexts:
+    async def read(self, spec: LiveSpec, only: Collection[str] | None = None) -> Contexts:
         """Raises ContextError for live's files. With `only`, reads the files of these shadows alone."""
-        unusable = {name: each.reason for name, each in config.shadows.items() if isinstance(each, UnusableShadow)}
+        unusable = spec.missing
         wanted = {
-            where: section
-            for where, section in sections(config)
-            if (section.url or "").startswith("https:")
-            and not isinstance(section, UnusableShadow)
+            where: endpoint
+            for where, endpoint in spec.endpoints.items()
+            if endpoint.url.startswith("https:")
+            and where.removeprefix("shadows.") not in unusable
             and (only is None or where.removeprefix("shadows.") in only)
         }
-        contexts = await asyncio.gather(*(self._one(where, section) for where, section in wanted.items()))
+        contexts = await asyncio.gather(*(self._one(where, endpoint) for where, endpoint in wanted.items()))
         given: dict[str, ssl.SSLContext] = {}
         for where, each in zip(wanted, contexts, strict=True):
             if isinstance(each, ssl.SSLContext):
@@ -73,9 +58,9 @@ class Reader:
                 unusable[where.removeprefix("shadows.")] = each
         return Contexts(given, unusable)
 
-    async def _one(self, where: str, section: Live | Shadow) -> ssl.SSLContext | str:
+    async def _one(self, where: str, endpoint: EndpointSpec) -> ssl.SSLContext | str:
         """The context, or the reason why there is none."""
-        tls, within = section.tls, WITHIN if isinstance(section, Live) else SHADOW_WITHIN
+        tls, within = endpoint.tls, WITHIN if where == "live" else SHADOW_WITHIN
         too_long = f"{where}.tls: reading its files takes longer than {within:g} s"
         before = self._ended.get((where, tls))
         if before is not None and not before.is_set():
@@ -97,7 +82,7 @@ class Reader:
         return context
 
 
-def _context(where: str, tls: Tls) -> ssl.SSLContext | str:
+def _context(where: str, tls: TlsSpec) -> ssl.SSLContext | str:
     for key, path in tls.files.items():
         try:
             path.open("rb").close()  # OpenSSL's errors do not name the file

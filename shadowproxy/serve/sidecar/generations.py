@@ -3,33 +3,27 @@
 import asyncio
 from collections.abc import Callable
 
-from shadowproxy.config import Config
 from shadowproxy.exchange import Exchange
-from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.shadow import ShadowCounts
 from shadowproxy.serve.sidecar import generation
 from shadowproxy.serve.sidecar.contexts import Contexts
-from shadowproxy.serve.sidecar.generation import Generation, Seen, Trace
+from shadowproxy.serve.sidecar.generation import Generation
+from shadowproxy.serve.sidecar.specs import LiveSpec
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 
 
 class Generations:
     """Builds each generation from the one before, and owns the endpoints of all that are alive: end with `aclose`.
 
-    `writer`, `append`, `seen` and `trace` are as in `generation.build`. Each shadow's counts are kept here under
-    its name, so that they outlive every generation.
+    `append` gets each settled exchange, with the number of the generation under which it began. Each shadow's counts
+    are kept in `counts` under its name, so that they outlive every generation.
     """
 
-    def __init__(
-        self, *, writer: str, append: Callable[[Exchange, Encode], object], seen: Seen, trace: Trace | None
-    ) -> None:
-        self._writer = writer
+    def __init__(self, append: Callable[[Exchange, int], object]) -> None:
+        self.counts: dict[str, ShadowCounts] = {}
         self._append = append
-        self._seen = seen
-        self._trace = trace
         self._alive: list[Generation] = []
-        self._counts: dict[str, ShadowCounts] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -37,17 +31,22 @@ class Generations:
         """The one in force; None before the first `add`."""
         return self._alive[-1] if self._alive else None
 
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest one under which an exchange may still settle."""
+        return min((each.spec.generation for each in self._alive), default=1)
+
     def __len__(self) -> int:
         """How many are alive."""
         return len(self._alive)
 
-    def build(self, config: Config, contexts: Contexts, steering: Steering) -> Generation:
+    def build(self, spec: LiveSpec, contexts: Contexts, steering: Steering) -> Generation:
         """The generation that would follow. It is in force only after `add`."""
-        return self._built(config, contexts, steering, self._counts)
+        return self._built(spec, contexts, steering, self.counts)
 
-    def try_out(self, config: Config, contexts: Contexts) -> None:
+    def try_out(self, spec: LiveSpec, contexts: Contexts) -> None:
         """Build a generation and leave nothing of it behind. Raises whatever building raises."""
-        self._built(config, contexts, UNSTEERED, {})
+        self._built(spec, contexts, UNSTEERED, {})
 
     def add(self, new: Generation) -> None:
         """Make `new` the one in force."""
@@ -67,19 +66,16 @@ class Generations:
             await endpoint.aclose()
 
     def _built(
-        self, config: Config, contexts: Contexts, steering: Steering, counts: dict[str, ShadowCounts]
+        self, spec: LiveSpec, contexts: Contexts, steering: Steering, counts: dict[str, ShadowCounts]
     ) -> Generation:
         return generation.build(
-            config,
+            spec,
             contexts,
-            writer=self._writer,
-            append=self._append,
-            seen=self._seen if config.admin is not None else lambda line, verdicts: None,
+            append=lambda exchange: self._append(exchange, spec.generation),
             counts=counts,
             now=asyncio.get_running_loop().time(),
             steering=steering,
             before=self.current,
-            trace=self._trace,
         )
 
     async def _retire(self, before: Generation, mirror: Mirror) -> None:

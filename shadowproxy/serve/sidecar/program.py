@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from shadowproxy import __version__, compiled
-from shadowproxy.config import Config, TcpAddress, UnixAddress
+from shadowproxy.addresses import TcpAddress, UnixAddress
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.contexts import Reader
 from shadowproxy.serve.sidecar.reload import Reloads, endpoints
+from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.system import outputs
 
 
@@ -27,7 +28,7 @@ class Program(ABC):
     def __init__(self, file: Path | None) -> None:
         self._contexts = Reader()
         self._reloads = Reloads(
-            file, in_force=lambda: self.config, adopt=self._adopt, read=self._contexts.read, unusable=self._unusable
+            file, in_force=lambda: self.specs, adopt=self._adopt, read=self._contexts.read, unusable=self._unusable
         )
         self._outputs = outputs.find()
         self._socket: socket.socket
@@ -39,7 +40,7 @@ class Program(ABC):
 
     @property
     @abstractmethod
-    def config(self) -> Config:
+    def specs(self) -> Specs:
         """The configuration in force."""
 
     @abstractmethod
@@ -51,10 +52,10 @@ class Program(ABC):
         """Open everything, and push what closes it onto `stack`. Raises StartError."""
 
     @abstractmethod
-    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
-        """Put `config` in force, whole or not at all. Raises GenerationError.
+    async def _adopt(self, specs: Specs, only: frozenset[str] | None = None) -> None:
+        """Put `specs` in force, whole or not at all. Raises GenerationError.
 
-        With `only`, `config` is the one in force, and only the files of these shadows are read again.
+        With `only`, they are the one in force, and only the files of these shadows are read again.
         """
 
     def _unusable(self) -> dict[str, str]:
@@ -64,14 +65,14 @@ class Program(ABC):
     @property
     def address(self) -> tuple[str, int]:
         """Where callers connect: host and port, or a Unix socket's path and 0."""
-        return _address(self.config.listen, self._socket)
+        return _address(self.specs.program.listen, self._socket)
 
     @property
     def admin_address(self) -> tuple[str, int] | None:
         """Where the admin server listens, in the same form; None where it is off."""
-        if self.config.admin is None or self._admin_socket is None:
+        if (admin := self.specs.program.admin) is None or self._admin_socket is None:
             return None
-        return _address(self.config.admin, self._admin_socket)
+        return _address(admin, self._admin_socket)
 
     @property
     def accepts(self) -> bool:
@@ -80,27 +81,27 @@ class Program(ABC):
 
     def describe(self) -> str:
         """Where it listens, what it forwards to, and where it logs, in one line."""
-        config, values = self.config, self.particulars()
-        log = "standard output" if config.log.path == "-" else config.log.path
-        many = f", {config.workers} workers" if config.workers > 1 else ""
+        program, values = self.specs.program, self.particulars()
+        log = "standard output" if program.log_path == "-" else program.log_path
+        many = f", {program.workers} workers" if program.workers > 1 else ""
         built = ", compiled" if values["compiled"] else ""
         return (
-            f"shadowproxy {__version__} listening on {values['listen']}, {endpoints(config)}, log {log}, "
+            f"shadowproxy {__version__} listening on {values['listen']}, {endpoints(program)}, log {log}, "
             f"admin {values['admin'] or 'off'}{many}{built}"
         )
 
     def particulars(self) -> dict[str, Any]:
         """The values in `describe`, by name."""
-        config = self.config
+        program = self.specs.program
         return {
             "version": __version__,
             "compiled": compiled(),
             "listen": _written(self.address),
-            "live": config.live.url,
-            "shadows": {name: shadow.url for name, shadow in config.shadows.items()},
-            "log": config.log.path,
+            "live": program.live_url,
+            "shadows": dict(program.shadows),
+            "log": program.log_path,
             "admin": None if self.admin_address is None else _written(self.admin_address),
-            "workers": config.workers,
+            "workers": program.workers,
         }
 
     def reload(self) -> None:

@@ -14,12 +14,13 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from shadowproxy.addresses import token_fault
 from shadowproxy.apart import apart
-from shadowproxy.config import Config, ConfigError, Shadow, load, token_fault, warnings_for
-from shadowproxy.config.repeating import repeats
 from shadowproxy.serve.admin.census import ConfigCensus
-from shadowproxy.serve.sidecar.contexts import Contexts, files
+from shadowproxy.serve.sidecar.contexts import Contexts
 from shadowproxy.serve.sidecar.generation import GenerationError
+from shadowproxy.serve.sidecar.reading import Unreadable, read_specs
+from shadowproxy.serve.sidecar.specs import LiveSpec, ProgramSpec, Specs
 from shadowproxy.serve.sidecar.watch import Watch
 
 RETRY = 5.0
@@ -35,7 +36,7 @@ _log = logging.getLogger("shadowproxy")
 class Reloads:
     """Reads `file` on request or when it changes, and has `adopt` put it in force. `census` counts the reloads.
 
-    `in_force` returns the configuration in force. `adopt` raises ConfigError or GenerationError for a configuration
+    `in_force` returns the configuration in force. `adopt` raises GenerationError for a configuration
     that cannot be used, and then has changed nothing.
 
     `unusable` returns the shadows that cannot be used now, each with the reason; `read` reads their files again, and
@@ -46,9 +47,9 @@ class Reloads:
         self,
         file: Path | None,
         *,
-        in_force: Callable[[], Config],
-        adopt: Callable[[Config, frozenset[str] | None], Awaitable[None]],
-        read: Callable[[Config, Collection[str]], Awaitable[Contexts]],
+        in_force: Callable[[], Specs],
+        adopt: Callable[[Specs, frozenset[str] | None], Awaitable[None]],
+        read: Callable[[LiveSpec, Collection[str]], Awaitable[Contexts]],
         unusable: Callable[[], Mapping[str, str]],
     ) -> None:
         self.census = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
@@ -80,7 +81,7 @@ class Reloads:
         if (file := self._file) is not None:
             stack.enter_context(
                 # A certificate that was renewed counts as a change.
-                Watch(lambda: [file, *files(self._in_force())], lambda: loop.call_soon_threadsafe(self.request))
+                Watch(lambda: [file, *self._in_force().program.files], lambda: loop.call_soon_threadsafe(self.request))
             )
 
     async def _run(self) -> None:
@@ -105,9 +106,10 @@ class Reloads:
         census = self.census
         try:
             # Reading and validating take milliseconds, which live's callers must not feel.
-            config, kept = _startable(await self._read(file, is_retry=is_retry), self._in_force())
-            await self._adopt(config, None)
-        except (ConfigError, GenerationError) as error:
+            specs, kept = _startable(await self._read(file, is_retry=is_retry), self._in_force())
+            specs = specs.numbered(census.generation + 1)
+            await self._adopt(specs, None)
+        except (Unreadable, GenerationError) as error:
             if not (is_retry and str(error) == census.error):
                 self._log_failure(str(error))
             return
@@ -122,24 +124,27 @@ class Reloads:
         for name in kept:
             extra = {"event": "restart_needed", "key": name}
             _log.warning("%s was changed in the configuration file: only a restart applies it", name, extra=extra)
-        log_warnings(config)
-        log_repeated_methods(config)
+        log_warnings(specs.program)
+        log_repeated_methods(specs.program)
         number = self.census.generation
         reloaded = {"event": "reloaded", "generation": number}
-        _log.info("configuration %d is in force: %s", number, endpoints(config), extra=reloaded)
+        _log.info("configuration %d is in force: %s", number, endpoints(specs.program), extra=reloaded)
         self._log_unusable()
 
     async def _retry_shadows(self) -> None:
         """Put shadows to use whose files can be used by now."""
-        config = self._in_force()
+        specs = self._in_force()
         # The environment of a process never changes: a variable that is not set needs a restart, or another file.
-        wanting = {name: why for name, why in self._unusable().items() if type(config.shadows.get(name)) is Shadow}
+        missing = specs.live.missing
+        wanting = {
+            name: why for name, why in self._unusable().items() if name in specs.live.shadows and name not in missing
+        }
         if not wanting:
             return
         try:
-            now = await self._read_contexts(config, wanting.keys())
+            now = await self._read_contexts(specs.live, wanting.keys())
             if any(now.unusable.get(name) != why for name, why in wanting.items()):
-                await self._adopt(config, frozenset(wanting))
+                await self._adopt(specs, frozenset(wanting))
         except GenerationError as error:
             _log.warning("%s", error, extra={"event": "shadow_unusable"})
         except Exception:  # noqa: BLE001  # one defect must not end reloading for good
@@ -153,20 +158,20 @@ class Reloads:
                 line = "shadow %s gets no requests, because its settings cannot be used yet: %s"
                 _log.error(line, name, why, extra={"event": "shadow_unusable", "shadow": name, "error": why})
         for name in before.keys() - now.keys():
-            if name in self._in_force().shadows:
+            if name in self._in_force().program.shadows:
                 _log.info("shadow %s can be used now", name, extra={"event": "shadow_usable", "shadow": name})
         self._logged_unusable = now
 
-    async def _read(self, file: Path, *, is_retry: bool) -> Config:
-        """Raises ConfigError, also when reading takes too long. While a read hangs, no retry begins another."""
+    async def _read(self, file: Path, *, is_retry: bool) -> Specs:
+        """Raises Unreadable, also when reading takes too long. While a read hangs, no retry begins another."""
         too_long = f"{file}: reading it, or a file it names, takes longer than {READING:g} s"
         if is_retry and not self._reader_ended.is_set():
-            raise ConfigError(too_long)
+            raise Unreadable(too_long)
         ended = self._reader_ended = threading.Event()
 
-        def read() -> Config:
+        def read() -> Specs:
             try:
-                return load(file)
+                return read_specs(file)
             finally:
                 ended.set()
 
@@ -174,7 +179,7 @@ class Reloads:
             async with asyncio.timeout(READING):
                 return await apart(read)
         except TimeoutError:
-            raise ConfigError(too_long) from None
+            raise Unreadable(too_long) from None
 
     def _log_failure(self, error: str) -> None:
         self.census = replace(self.census, failures=self.census.failures + 1, error=error)
@@ -184,36 +189,51 @@ class Reloads:
             _log.error("%s", line, extra={"event": "config_error"})
 
 
-def log_warnings(config: Config) -> None:
-    for warning in warnings_for(config):
+def log_warnings(program: ProgramSpec) -> None:
+    for warning in program.warnings:
         _log.warning("%s", warning, extra={"event": "config_warning"})
 
 
-def log_repeated_methods(config: Config) -> None:
+def log_repeated_methods(program: ProgramSpec) -> None:
     """Log which requests are sent a second time: operators must know before a shadow deletes what live deleted."""
-    for name, methods, line in repeats(config):
+    for name, methods, line in program.repeats:
         _log.info("%s", line, extra={"event": "repeated", "shadow": name, "methods": list(methods)})
 
 
-def endpoints(config: Config) -> str:
-    return f"live {config.live.url or 'a fixed answer'}, shadows {', '.join(config.shadows) or 'none'}"
+def endpoints(program: ProgramSpec) -> str:
+    return f"live {program.live_url or 'a fixed answer'}, shadows {', '.join(program.shadows) or 'none'}"
 
 
-def _startable(config: Config, before: Config) -> tuple[Config, list[str]]:
-    """`config` with the keys that only a start can change as they were before, and the names of those that differ."""
-    if config.limits.capture * before.workers > config.limits.memory:
-        raise ConfigError(
-            f"limits: capture must not be larger than memory / workers, and the {before.workers} workers stay until a "
+def _startable(specs: Specs, before: Specs) -> tuple[Specs, list[str]]:
+    """`specs` with what only a start can change as it was before, and the keys of what differs."""
+    live, recorder, program, start = specs.live, specs.recorder, specs.program, before.program
+    if live.capture * start.workers > live.memory:
+        raise Unreadable(
+            f"limits: capture must not be larger than memory / workers, and the {start.workers} workers stay until a "
             "restart"
         )
-    if config.admin_token is not None and (fault := token_fault(before.admin, config.admin_token)) is not None:
-        raise ConfigError(f"admin_token: {fault}; the admin server's address stays until a restart")
-    log = replace(config.log, path=before.log.path)
-    kept = replace(config, listen=before.listen, admin=before.admin, workers=before.workers, log=log)
+    token = recorder.admin_token
+    if token is not None and (fault := token_fault(start.admin, token)) is not None:
+        raise Unreadable(f"admin_token: {fault}; the admin server's address stays until a restart")
+    shown = before.recorder.shown
+    kept = Specs(
+        live,
+        replace(
+            recorder,
+            journal=replace(recorder.journal, path=start.log_path),
+            admin_host=before.recorder.admin_host,
+            shown={
+                **recorder.shown,
+                **{key: shown[key] for key in ("listen", "admin", "workers")},
+                "log": {**recorder.shown["log"], "path": shown["log"]["path"]},
+            },
+        ),
+        replace(program, listen=start.listen, admin=start.admin, workers=start.workers, log_path=start.log_path),
+    )
     changed = {
-        "listen": config.listen != kept.listen,
-        "admin": config.admin != kept.admin,
-        "workers": config.workers != kept.workers,
-        "log.path": config.log != kept.log,
+        "listen": program.listen != start.listen,
+        "admin": program.admin != start.admin,
+        "workers": program.workers != start.workers,
+        "log.path": program.log_path != start.log_path,
     }
     return kept, [name for name, is_changed in changed.items() if is_changed]

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from shadowproxy.config import Config
-from shadowproxy.exchange import Verdict
+from shadowproxy.exchange import Exchange, Verdict
 from shadowproxy.serve.admin import census, recent
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.admin.recent import Recent
@@ -15,16 +14,18 @@ from shadowproxy.serve.admin.serving import serve_admin
 from shadowproxy.serve.callers.addresses import StartError, bind, release
 from shadowproxy.serve.callers.server import Part, Server
 from shadowproxy.serve.journal.notices import Notice
+from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.root import Journal
 from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.capture import Memory
 from shadowproxy.serve.mirror.dispatch import Mirror
-from shadowproxy.serve.sidecar import generation
+from shadowproxy.serve.sidecar import generation, recording
 from shadowproxy.serve.sidecar.contexts import ContextError, Contexts
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.generations import Generations
 from shadowproxy.serve.sidecar.program import Program
 from shadowproxy.serve.sidecar.share import Share
+from shadowproxy.serve.sidecar.specs import LiveSpec, RecorderSpec, Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry import tracing
@@ -45,7 +46,7 @@ class Sidecar(Program):
 
     def __init__(
         self,
-        config: Config,
+        specs: Specs,
         file: Path | None = None,
         access: Callable[[AccessLine], object] | None = None,
         share: Share | None = None,
@@ -57,30 +58,25 @@ class Sidecar(Program):
         self._share = share
         self._name = generation.proxy_name(share.start.number if share is not None else 0)
         self._tracer = tracing.tracer_from_environment(self._name)
-        self._first = config
+        self._specs = specs
         self._steering = UNSTEERED
         self.journal = Journal(
-            config.log.path,
+            specs.recorder.journal.path,
             proxy=self._name,
-            settings=generation.journal_settings(config),
+            settings=recording.journal_settings(specs.recorder.journal),
             notify=_log_notice,
         )
         workers = share.start.workers if share is not None else 1
         self.recent = Recent(recent.MAX_RECORDS // workers, recent.MAX_BYTES // workers)
-        self._generations = Generations(
-            writer=self._name,
-            append=self.journal.append,
-            seen=self.recent.add,
-            trace=self._tracer.send if self._tracer is not None else None,
-        )
+        self._generations = Generations(self._append)
+        self._encoders: dict[int, Encode] = {}
         self.mirror: Mirror
         self.proxy: proxy.Proxy
         self._server: Server
 
     @property
-    def config(self) -> Config:
-        current = self._generations.current
-        return self._first if current is None else current.config
+    def specs(self) -> Specs:
+        return self._specs
 
     @property
     def steering(self) -> Steering:
@@ -111,34 +107,35 @@ class Sidecar(Program):
         await self._open_server(stack, part)
         self._listening = True
         if self._admin_socket is not None:
-            await serve_admin(admin, self._admin_socket, _Alone(self), proxy=self._name, config=lambda: self.config)
+            await serve_admin(
+                admin, self._admin_socket, _Alone(self), proxy=self._name, spec=lambda: self._specs.recorder
+            )
         if self._share is None:
             self._reloads.start(stack)
 
     async def _open_mirror(self, stack: AsyncExitStack) -> None:
         """The first generation, and the live path and the mirror under it."""
-        config = self._first
+        spec = self._specs.live
+        self._add_encoder(self._specs.recorder)
         try:
-            contexts = await self._contexts.read(config)
+            contexts = await self._contexts.read(spec)
         except ContextError as error:
             raise StartError(str(error)) from error
-        first = self._generations.build(config, contexts, self._steering)
+        first = self._generations.build(spec, contexts, self._steering)
         stack.push_async_callback(self._generations.aclose)
-        memory = Memory(config.limits.memory, elsewhere=self.journal.queued_bytes)
-        self.mirror = await stack.enter_async_context(
-            Mirror(first.plan, memory=memory, loop_lag=config.overload.loop_lag)
-        )
+        memory = Memory(spec.memory, elsewhere=self.journal.queued_bytes)
+        self.mirror = await stack.enter_async_context(Mirror(first.plan, memory=memory, loop_lag=spec.loop_lag))
         self._generations.add(first)
         self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
 
     def _bind(self, stack: AsyncExitStack, admin: AsyncExitStack) -> None:
         """The addresses of a process that has no supervisor."""
-        config = self._first
-        if config.admin is not None:
-            self._admin_socket = bind(config.admin)
-            admin.callback(release, config.admin, self._admin_socket)
-        self._socket = bind(config.listen)
-        stack.callback(release, config.listen, self._socket)
+        program = self._specs.program
+        if program.admin is not None:
+            self._admin_socket = bind(program.admin)
+            admin.callback(release, program.admin, self._admin_socket)
+        self._socket = bind(program.listen)
+        stack.callback(release, program.listen, self._socket)
 
     async def _take_share(self, share: Share) -> None:
         """Take from the supervisor the socket, the steering, and what is used of the budgets."""
@@ -151,7 +148,10 @@ class Sidecar(Program):
 
     async def _open_server(self, stack: AsyncExitStack, part: Part | None) -> None:
         self._server = Server(
-            self.proxy, limits=lambda: generation.caller_limits(self.config), drain=self.config.drain, part=part
+            self.proxy,
+            limits=lambda: generation.caller_limits(self._specs.live),
+            drain=self._specs.live.drain,
+            part=part,
         )
         self._server.hurry = self._hurry  # which may be set by now
         serving = asyncio.get_running_loop().create_task(self._server.serve(self._socket))
@@ -161,7 +161,7 @@ class Sidecar(Program):
     async def _stop_serving(self, serving: asyncio.Task[None]) -> None:
         """Finish the requests under way, then the shadows, within `drain` together."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self.config.drain
+        until = loop.time() + self._specs.live.drain
         self._server.stop.set()
         await serving
         draining = loop.create_task(self.mirror.drain(max(0.0, until - loop.time())))
@@ -187,40 +187,64 @@ class Sidecar(Program):
             if lane.percent != (percent := steering.percents.get(name, lane.percent)):
                 mirror.set_percent(name, percent)
 
-    async def prepare(self, config: Config, only: frozenset[str] | None = None) -> Contexts:
-        """Read the files that `switch(config, ...)` needs, which takes a while. Raises GenerationError.
+    async def prepare(self, spec: LiveSpec, only: frozenset[str] | None = None) -> Contexts:
+        """Read the files that `switch(...)` needs, which takes a while. Raises GenerationError.
 
         Builds a generation on trial: a configuration that cannot be built must change nothing. `only` is as in
         `_adopt`.
         """
         try:
-            contexts = await self._contexts.read(config, only)
+            contexts = await self._contexts.read(spec, only)
         except ContextError as error:
             raise GenerationError(str(error)) from error
         try:
-            self._generations.try_out(config, contexts)
+            self._generations.try_out(spec, contexts)
         except Exception as error:
             _log.exception("a defect in the proxy while building a configuration", extra={"event": "defect"})
             raise GenerationError("it cannot be built; the log says more") from error
         return contexts
 
-    def switch(self, config: Config, contexts: Contexts) -> None:
-        """Serve new requests by `config`, all at once."""
+    def switch(self, specs: Specs, contexts: Contexts) -> None:
+        """Serve new requests by `specs`, all at once."""
         before = self._generations.current
         assert before is not None  # since `_open`
-        self._steering = self._steering.under(config, before.config)
-        new = self._generations.build(config, contexts, self._steering)
+        self._steering = self._steering.under(specs.live.percents, before.spec.percents)
+        self._specs = specs
+        self._add_encoder(specs.recorder)
+        new = self._generations.build(specs.live, contexts, self._steering)
         self._generations.add(new)
         self.proxy.service = new.service
         self.mirror.adopt(new.plan)
-        self.mirror.memory.limit = config.limits.memory
-        self.mirror.pulse.limit = config.overload.loop_lag
-        self.journal.settings = generation.journal_settings(config)
-        self._server.drain = config.drain
+        self.mirror.memory.limit = specs.live.memory
+        self.mirror.pulse.limit = specs.live.loop_lag
+        self.journal.settings = recording.journal_settings(specs.recorder.journal)
+        self._server.drain = specs.live.drain
         self._generations.retire(before, self.mirror)
 
-    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
-        self.switch(config, await self.prepare(config, only))
+    async def _adopt(self, specs: Specs, only: frozenset[str] | None = None) -> None:
+        self.switch(specs, await self.prepare(specs.live, only))
+
+    # --- recording ---------------------------------------------------------------------------------------------------
+
+    def _append(self, exchange: Exchange, number: int) -> None:
+        self.journal.append(exchange, self._encoders[number])
+
+    def _add_encoder(self, spec: RecorderSpec) -> None:
+        """Record the exchanges of `spec.generation` by `spec`, and forget how those were recorded that have settled."""
+        counts = self._generations.counts
+
+        def count(name: str, verdict: Verdict) -> None:
+            counts[name].verdicts[verdict] += 1
+
+        kept = {number: each for number, each in self._encoders.items() if number >= self._generations.oldest}
+        kept[spec.generation] = recording.encoder(
+            spec,
+            self._name,
+            seen=self.recent.add if self._specs.program.admin is not None else lambda line, verdicts: None,
+            count=count,
+            trace=self._tracer.send if self._tracer is not None else None,
+        )
+        self._encoders = kept
 
 
 class _Alone(SteeringCommands):

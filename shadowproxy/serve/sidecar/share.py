@@ -4,8 +4,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shadowproxy.config import Config
 from shadowproxy.serve.callers.balance import Board
+from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
@@ -20,14 +20,14 @@ class BudgetUsed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStart:
-    """The first message to a worker. `config` is its share of the whole; `number` counts the `workers` from 0.
+    """The first message to a worker. `specs` are its share of the whole; `number` counts the `workers` from 0.
 
     `outputs` are the names of the files behind standard error and output, as they were when the program started.
     """
 
     number: int
     workers: int
-    config: Config
+    specs: Specs
     log_settings: OperatorLogSettings
     steering: Steering
     used: Mapping[str, BudgetUsed]

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from shadowproxy.config import Config
-from shadowproxy.exchange import CONTROL
+from shadowproxy.serve.sidecar.specs import Specs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,11 @@ class Steering:
     def with_percent(self, name: str, percent: float) -> "Steering":
         return replace(self, percents={**self.percents, name: percent})
 
-    def under(self, config: Config, before: Config) -> "Steering":
-        """The part that stays when `config` follows `before`.
+    def under(self, now: Mapping[str, float], then: Mapping[str, float]) -> "Steering":
+        """The part that stays when a file with the percents `now` follows one with those of `then`.
 
         A pause stays: only an operator ends it. A percent stays while the file says the same as when it was set.
         """
-        now, then = _percents(config), _percents(before)
         return replace(
             self,
             paused_shadows=self.paused_shadows & now.keys(),
@@ -46,7 +44,7 @@ class Steerable(Protocol):
     """A program that operators steer: one process, or several workers."""
 
     @property
-    def config(self) -> Config: ...
+    def specs(self) -> Specs: ...
 
     @property
     def steering(self) -> Steering: ...
@@ -74,16 +72,6 @@ class SteeringCommands:
         await self._program.steer(self._steering(name).with_percent(name, percent))
 
     def _steering(self, name: str | None) -> Steering:
-        if name is not None and name not in steerable(self._program.config):
+        if name is not None and name not in self._program.specs.live.percents:
             raise KeyError(name)
         return self._program.steering
-
-
-def steerable(config: Config) -> frozenset[str]:
-    """The shadows that can be steered, the control among them."""
-    return frozenset(_percents(config))
-
-
-def _percents(config: Config) -> dict[str, float]:
-    percents = {name: shadow.percent for name, shadow in config.shadows.items()}
-    return percents | ({CONTROL: config.control.percent} if config.control.percent else {})

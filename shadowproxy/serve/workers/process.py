@@ -22,7 +22,6 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
-from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.callers.addresses import StartError
@@ -31,6 +30,7 @@ from shadowproxy.serve.sidecar.contexts import Contexts
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.root import Sidecar
 from shadowproxy.serve.sidecar.share import Share, WorkerStart
+from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.system.interpreter import prepare_process
 from shadowproxy.serve.telemetry import operator_log
@@ -90,14 +90,14 @@ class _Worker:
         self._log = log
         self._sidecar: Sidecar  # set by `start`, which the supervisor calls first and waits for
         self._started = False
-        self._next: tuple[Config, Contexts]
+        self._next: tuple[Specs, Contexts]
         self._starting = asyncio.Lock()
 
     async def start(self, start: WorkerStart) -> Census:
         log = self._log.enter_context(operator_log.opened(start.log_settings, worker=start.number))
         access = log.access if start.log_settings.access else None
         share = Share(start, self._listening, Board(self._board, start.workers))
-        self._sidecar = Sidecar(start.config, access=access, share=share)
+        self._sidecar = Sidecar(start.specs, access=access, share=share)
         async with self._starting:
             try:
                 await self._sidecar.__aenter__()
@@ -124,9 +124,9 @@ class _Worker:
     async def steer(self, steering: Steering) -> None:
         await self._sidecar.steer(steering)
 
-    async def prepare(self, config: Config, only: frozenset[str] | None) -> None:
+    async def prepare(self, specs: Specs, only: frozenset[str] | None) -> None:
         try:
-            self._next = config, await self._sidecar.prepare(config, only)
+            self._next = specs, await self._sidecar.prepare(specs.live, only)
         except GenerationError as error:
             raise CallFailed(str(error)) from error
 

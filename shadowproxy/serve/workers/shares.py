@@ -2,25 +2,26 @@
 
 from dataclasses import replace
 
-from shadowproxy.config import Budget, Config
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.share import BudgetUsed
+from shadowproxy.serve.sidecar.specs import ShadowSpec, Specs
 
 
-def share(config: Config, number: int) -> Config:
-    """The configuration for worker `number`, so that all workers together keep to `config`.
+def share(specs: Specs, number: int) -> Specs:
+    """The specs for worker `number`, so that all workers together keep to `specs`.
 
     Memory and budgets are shared out evenly; the remainder of a budget goes to the first workers.
     """
-    workers = config.workers
+    workers = specs.program.workers
+    memory = specs.live.memory // workers
     return replace(
-        config,
-        workers=1,
-        limits=replace(config.limits, memory=config.limits.memory // workers),
-        shadows={
-            name: replace(shadow, budget=_budget(shadow.budget, number, workers))
-            for name, shadow in config.shadows.items()
-        },
+        specs,
+        live=replace(
+            specs.live,
+            memory=memory,
+            shadows={name: _with_budget(shadow, number, workers) for name, shadow in specs.live.shadows.items()},
+        ),
+        recorder=replace(specs.recorder, journal=replace(specs.recorder.journal, queue_bytes=memory)),
     )
 
 
@@ -30,8 +31,8 @@ def used(census: Census | None) -> dict[str, BudgetUsed]:
     return {shadow.name: BudgetUsed(shadow.begun, shadow.budget_left) for shadow in shadows}
 
 
-def _budget(budget: Budget, number: int, workers: int) -> Budget:
-    if budget.requests is None:
-        return budget
-    each, over = divmod(budget.requests, workers)
-    return replace(budget, requests=each + (number < over))
+def _with_budget(shadow: ShadowSpec, number: int, workers: int) -> ShadowSpec:
+    if shadow.budget_requests is None:
+        return shadow
+    each, over = divmod(shadow.budget_requests, workers)
+    return replace(shadow, budget_requests=each + (number < over))

@@ -26,7 +26,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from shadowproxy.config import Config
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin.census import Census, merge
 from shadowproxy.serve.admin.operated import Unconfirmed
@@ -38,6 +37,7 @@ from shadowproxy.serve.sidecar.contexts import ContextError
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.program import Program
 from shadowproxy.serve.sidecar.share import BudgetUsed, WorkerStart
+from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
@@ -150,12 +150,12 @@ class _Slot:
 class Supervisor(Program):
     """Owns the listening sockets, the admin server and the workers."""
 
-    def __init__(self, config: Config, file: Path | None, log_settings: OperatorLogSettings) -> None:
+    def __init__(self, specs: Specs, file: Path | None, log_settings: OperatorLogSettings) -> None:
         super().__init__(file)
-        self._config = config
+        self._specs = specs
         self._log_settings = log_settings
         self._steering = UNSTEERED
-        self._slots = [_Slot(number) for number in range(config.workers)]
+        self._slots = [_Slot(number) for number in range(specs.program.workers)]
         self._restarts = 0
         self._reopened = 0
         self._changing = asyncio.Lock()
@@ -163,8 +163,8 @@ class Supervisor(Program):
         self._board: Board
 
     @property
-    def config(self) -> Config:
-        return self._config
+    def specs(self) -> Specs:
+        return self._specs
 
     @property
     def steering(self) -> Steering:
@@ -186,15 +186,15 @@ class Supervisor(Program):
         )
 
     async def _open(self, stack: AsyncExitStack) -> None:
-        config = self.config
-        if config.admin is not None:
-            self._admin_socket = bind(config.admin)
-            stack.callback(release, config.admin, self._admin_socket)
-        self._socket = bind(config.listen)
-        stack.callback(release, config.listen, self._socket)
-        self._memory = shared_memory(config.workers)
+        program = self._specs.program
+        if program.admin is not None:
+            self._admin_socket = bind(program.admin)
+            stack.callback(release, program.admin, self._admin_socket)
+        self._socket = bind(program.listen)
+        stack.callback(release, program.listen, self._socket)
+        self._memory = shared_memory(program.workers)
         stack.callback(os.close, self._memory)
-        self._board = Board(self._memory, config.workers)
+        self._board = Board(self._memory, program.workers)
         stack.callback(self._board.close)
         for slot in self._slots:
             self._board.note_gone(slot.number)
@@ -203,7 +203,7 @@ class Supervisor(Program):
         await self._start_first()
         if self._admin_socket is not None:
             host = generation.proxy_name(0).rpartition("/")[0]
-            await serve_admin(stack, self._admin_socket, _Together(self), proxy=host, config=lambda: self.config)
+            await serve_admin(stack, self._admin_socket, _Together(self), proxy=host, spec=lambda: self._specs.recorder)
         loop = asyncio.get_running_loop()
         keeping = [loop.create_task(self._keep_running(slot)) for slot in self._slots]
         stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._refresh_regularly())])
@@ -240,17 +240,17 @@ class Supervisor(Program):
         for worker in self._workers:
             worker.reopen()
 
-    async def _adopt(self, config: Config, only: frozenset[str] | None = None) -> None:
+    async def _adopt(self, specs: Specs, only: frozenset[str] | None = None) -> None:
         """Whole or not at all: every worker has read its files before the first one switches."""
         try:
-            await self._contexts.read(config, only)  # before any worker is called
+            await self._contexts.read(specs.live, only)  # before any worker is called
         except ContextError as error:
             raise GenerationError(str(error)) from error
         async with self._changing:
             workers = [worker for worker in self._workers if worker.runs]
             prepared = await asyncio.gather(
                 *(
-                    worker.calls.call("prepare", shares.share(config, worker.number), only, within=PREPARING)
+                    worker.calls.call("prepare", shares.share(specs, worker.number), only, within=PREPARING)
                     for worker in workers
                 ),
                 return_exceptions=True,
@@ -258,8 +258,8 @@ class Supervisor(Program):
             for worker, reply in zip(workers, prepared, strict=True):
                 if isinstance(reply, NoReply | CallFailed) and worker.runs:
                     raise GenerationError(str(reply))
-            self._steering = self._steering.under(config, self.config)
-            self._config = config
+            self._steering = self._steering.under(specs.live.percents, self._specs.live.percents)
+            self._specs = specs
             workers = [worker for worker in workers if worker.runs]
             adopted = await asyncio.gather(
                 *(worker.calls.call("adopt", within=REPLY, must=True) for worker in workers), return_exceptions=True
@@ -294,9 +294,9 @@ class Supervisor(Program):
     async def _start(self, slot: _Slot) -> None:
         """Start a worker there. On OSError, CallFailed or NoReply it leaves no process behind."""
         worker = await _Worker.spawn(slot.number, self._socket, self._memory)
-        config = shares.share(self.config, slot.number)
+        specs = shares.share(self._specs, slot.number)
         start = WorkerStart(
-            slot.number, len(self._slots), config, self._log_settings, self._steering, slot.used, self._outputs
+            slot.number, len(self._slots), specs, self._log_settings, self._steering, slot.used, self._outputs
         )
         reopened = self._reopened
         try:
@@ -350,7 +350,7 @@ class Supervisor(Program):
         loop = asyncio.get_running_loop()
         ending = [loop.create_task(self._end(slot)) for slot in self._slots]
         hurrying = loop.create_task(self._hurry.wait())
-        until = loop.time() + self.config.drain + ENDING
+        until = loop.time() + self._specs.program.drain + ENDING
         while (left := until - loop.time()) > 0 and not all(each.done() for each in ending):
             await asyncio.wait((hurrying, *ending), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if hurrying.done() and not hurrying.cancelled():

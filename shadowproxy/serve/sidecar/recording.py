@@ -1,0 +1,88 @@
+"""How the recorder makes a record's line under one configuration: judged, redacted, encoded, counted, traced."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from shadowproxy.compare.judge.rules import Rules, Tolerance
+from shadowproxy.compare.judge.verdict import judge
+from shadowproxy.exchange import Exchange, Verdict
+from shadowproxy.record import Judgement, RecordedLeg
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
+from shadowproxy.redaction import Redaction
+from shadowproxy.serve.journal.queue import Encode
+from shadowproxy.serve.journal.settings import Settings
+from shadowproxy.serve.policy.rewrite import Rewrite
+from shadowproxy.serve.sidecar.specs import JournalSpec, RecorderSpec
+from shadowproxy.serve.telemetry.spans import Destination
+
+Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
+Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Destination]], object]
+
+
+def journal_settings(spec: JournalSpec) -> Settings:
+    return Settings(
+        rotate_size=spec.rotate_size,
+        rotate_every=spec.rotate_every,
+        compress=spec.compress,
+        keep_size=spec.keep_size,
+        keep_age=spec.keep_age,
+        queue_bytes=spec.queue_bytes,
+    )
+
+
+def policy(spec: RecorderSpec) -> Policy:
+    """How exchanges are recorded: bodies and redaction."""
+    redaction = Redaction(
+        headers=frozenset(spec.redact_headers),
+        query=frozenset(spec.redact_query),
+        json=spec.redact_json,
+        hash_key=spec.hash_key.encode() if spec.hash_key else None,
+    )
+    return Policy(spec.bodies, spec.body_limit, redaction, spec.own_secrets)
+
+
+def rules(spec: RecorderSpec) -> Rules:
+    return Rules(
+        ignore=spec.ignore,
+        tolerance={pointer: Tolerance(abs=bounds[0], rel=bounds[1]) for pointer, bounds in spec.tolerance.items()},
+        unordered=spec.unordered,
+    )
+
+
+def encoder(
+    spec: RecorderSpec,
+    writer: str,
+    *,
+    seen: Seen,
+    count: Callable[[str, Verdict], object],
+    trace: Trace | None = None,
+) -> Encode:
+    """`writer` is the name in the records of the process that took the requests.
+
+    `seen` is called with each record's line and its shadows' verdicts (None if nothing was compared), `count` with each
+    shadow's name and verdict, `trace` with the exchange, the verdicts and each leg's destination: all of them by the
+    thread that encodes.
+    """
+    how, by = policy(spec), rules(spec)
+    destinations = {
+        name: Destination.of(url, Rewrite.of(paths, {}).apply_path) for name, (url, paths) in spec.destinations.items()
+    }
+
+    def judged(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
+        return judge(live, shadow, by)
+
+    judging = judged if spec.online else None
+
+    def record_line(exchange: Exchange) -> tuple[bytes, Mapping[str, Verdict | None]]:
+        verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
+        line = encode(exchange, proxy=writer, policy=how, judge=judging, on_verdict=verdicts.__setitem__)
+        seen(line, verdicts)  # before counting: a record that is counted can already be read
+        for name, verdict in verdicts.items():
+            if verdict is not None:
+                count(name, verdict)
+        if trace is not None:
+            trace(exchange, verdicts, destinations)
+        return line, verdicts
+
+    return record_line

@@ -1,0 +1,180 @@
+"""A configuration to what it means for each process, as plain data (specs.py). Only this module knows both."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from shadowproxy.addresses import TcpAddress
+from shadowproxy.config import REPEATABLE, Config, Live, Match, Shadow, Tls, Unless, UnusableShadow, shown, warnings_for
+from shadowproxy.config.repeating import repeats
+from shadowproxy.exchange import CONTROL
+from shadowproxy.redaction import Redaction
+from shadowproxy.serve.sidecar.specs import (
+    EndpointSpec,
+    JournalSpec,
+    LiveSpec,
+    ProgramSpec,
+    RecorderSpec,
+    RequestsSpec,
+    ShadowSpec,
+    Specs,
+    TlsSpec,
+)
+
+PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chunks: a tenth of a core, at most
+LIVE = "live"
+
+
+def specify(config: Config) -> Specs:
+    return Specs(live(config), recorder(config), _program(config))
+
+
+def live(config: Config) -> LiveSpec:
+    limits, answer = config.limits, config.live.respond
+    return LiveSpec(
+        live=None if config.live.url is None else endpoint(config.live),
+        answer=None if answer is None else answer.reply(),
+        shadows={str(name): _shadow(each) for name, each in config.shadows.items()},
+        control=_control(config) if config.control.percent else None,
+        sampling_key=str(config.sampling.key),
+        sampling_salt=str(config.sampling.salt),
+        id_header=str(config.request_id.header),
+        respond_id=config.request_id.respond,
+        forwarded=config.forwarded,
+        headers=limits.headers,
+        buffer=limits.buffer,
+        capture=limits.capture,
+        memory=limits.memory,
+        in_flight=limits.in_flight,
+        head_timeout=limits.head_timeout,
+        body_timeout=limits.body_timeout,
+        idle_timeout=limits.idle_timeout,
+        loop_lag=config.overload.loop_lag,
+        drain=config.drain,
+    )
+
+
+def recorder(config: Config) -> RecorderSpec:
+    log, compare = config.log, config.compare
+    redaction = Redaction(headers=frozenset(log.redact.headers), query=frozenset(log.redact.query))
+    sections: list[Live | Shadow] = [config.live, *config.shadows.values()]
+    own = [each for section in sections for each in redaction.hidden(section.headers.set, section.query.set)]
+    destinations: dict[str, tuple[str, Mapping[str, str]]] = {
+        str(name): (str(each.url), _plain(each.rewrite.path)) for name, each in config.shadows.items()
+    }
+    if config.live.url is not None:
+        destinations[LIVE] = destinations[CONTROL] = (str(config.live.url), {})
+    return RecorderSpec(
+        journal=JournalSpec(
+            path=str(log.path),
+            rotate_size=log.rotate.size,
+            rotate_every=log.rotate.every,
+            compress=log.compress,
+            keep_size=log.keep.size,
+            keep_age=log.keep.age,
+            queue_bytes=config.limits.memory,
+        ),
+        bodies=log.bodies,
+        body_limit=log.body_limit,
+        redact_headers=_plain(log.redact.headers),
+        redact_query=_plain(log.redact.query),
+        redact_json=_plain(log.redact.json),
+        hash_key=_plain(log.redact.hash_key),
+        own_secrets=tuple(map(str, own)),
+        ignore=_plain(compare.ignore),
+        tolerance={str(pointer): (each.abs, each.rel) for pointer, each in compare.tolerance.items()},
+        unordered=_plain(compare.unordered),
+        online=compare.online,
+        destinations=destinations,
+        shown=shown(config),
+        admin_host=config.admin.host if isinstance(config.admin, TcpAddress) else None,
+        admin_token=_plain(config.admin_token),
+    )
+
+
+def endpoint(section: Live | Shadow) -> EndpointSpec:
+    """The endpoint of a section with a `url`."""
+    return EndpointSpec(
+        url=str(section.url or ""),
+        connect_timeout=section.connect_timeout,
+        timeout=section.timeout,
+        host=str(section.host),
+        remove_headers=_plain(section.headers.remove),
+        set_headers=_plain(section.headers.set),
+        remove_parameters=_plain(section.query.remove),
+        set_parameters=_plain(section.query.set),
+        retry=not isinstance(section, Live) or section.retry == "idle",
+        pace=0.0 if isinstance(section, Live) else PACE,
+        tls=tls(section.tls),
+    )
+
+
+def tls(section: Tls) -> TlsSpec:
+    return TlsSpec(section.ca, section.cert, section.key, section.verify)
+
+
+def _program(config: Config) -> ProgramSpec:
+    sections: list[Live | Shadow] = [config.live, *config.shadows.values()]
+    return ProgramSpec(
+        listen=config.listen,
+        admin=config.admin,
+        workers=config.workers,
+        drain=config.drain,
+        log_path=str(config.log.path),
+        live_url=_plain(config.live.url),
+        shadows={str(name): str(each.url) for name, each in config.shadows.items()},
+        files=tuple(path for each in sections if each.url is not None for path in each.tls.files.values()),
+        warnings=warnings_for(config),
+        repeats=tuple((str(name), _plain(tuple(methods)), line) for name, methods, line in repeats(config)),
+    )
+
+
+def _shadow(shadow: Shadow) -> ShadowSpec:
+    match = shadow.match
+    return ShadowSpec(
+        endpoint=endpoint(shadow),
+        percent=shadow.percent,
+        match=_requests(match),
+        unless=_requests(match.not_),
+        rewrite_path=_plain(shadow.rewrite.path),
+        rewrite_json=_plain(shadow.rewrite.json),
+        timeout=shadow.timeout,
+        in_flight=shadow.in_flight,
+        lane=shadow.lane,
+        breaker_failures=shadow.breaker.failures,
+        breaker_pause=shadow.breaker.pause,
+        budget_requests=shadow.budget.requests,
+        budget_duration=shadow.budget.duration,
+        forward_credentials=shadow.forward_credentials,
+        repeats_by_default=match.methods == REPEATABLE,
+        missing=shadow.reason if isinstance(shadow, UnusableShadow) else None,
+    )
+
+
+def _control(config: Config) -> ShadowSpec:
+    """Live as a second endpoint: a shadow with default settings, which gets the callers' credentials."""
+
+    as_shadow = Shadow(
+        url=config.live.url or "",
+        percent=config.control.percent,
+        match=Match(methods=config.control.methods),
+        timeout=config.live.timeout,
+        forward_credentials=True,
+    )
+    return replace(_shadow(as_shadow), endpoint=endpoint(config.live))
+
+
+def _requests(match: Match | Unless) -> RequestsSpec:
+    return RequestsSpec(_plain(match.methods), _plain(match.paths), _plain(match.headers), _plain(match.json))
+
+
+def _plain(value: Any) -> Any:
+    """`value` of Python's own types alone: what came from the environment has a type of its own."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(map(_plain, value))
+    for kind in (str, int, float):
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return kind(value)
+    return value
