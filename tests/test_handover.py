@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped, Verdict
 from shadowproxy.record import Record, read
@@ -359,8 +360,16 @@ async def test_what_waited_for_a_recorder_is_sent_to_the_first_that_connects(tmp
         await box.close(10)
 
 
-async def test_when_the_recorder_closes_what_was_sent_is_lost_and_the_rest_goes_to_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_when_the_recorder_closes_what_was_sent_is_lost_and_the_rest_goes_to_the_next(
+    tmp_path: Path, loop: Any
+) -> None:
     """Nobody reads the first connection: all that its socket takes is lost with it."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(lose_one_recorder(tmp_path))
+
+
+async def lose_one_recorder(directory: Path) -> None:
     ended = asyncio.Event()
     box = Outbox(budget=64 << 20, gather=0.001, on_disconnect=ended.set)
     ours, theirs = socket.socketpair()
@@ -376,7 +385,7 @@ async def test_when_the_recorder_closes_what_was_sent_is_lost_and_the_rest_goes_
     assert balances(books)
     assert 0 < lost < 2000
     assert not box.connected
-    with journal(tmp_path) as log:
+    with journal(directory) as log:
         inbox = Inbox(log, lambda generation: line_of)
         ours, theirs = socket.socketpair()
         inbox.add("0", theirs)
@@ -386,7 +395,7 @@ async def test_when_the_recorder_closes_what_was_sent_is_lost_and_the_rest_goes_
         assert (books.written, books.lost) == (2000 - lost, {"recorder_ended": lost})
         await box.close(10)
         await inbox.close(10)
-    assert ids(tmp_path) == [str(n) for n in range(lost, 2000)]
+    assert ids(directory) == [str(n) for n in range(lost, 2000)]
 
 
 async def test_an_append_after_the_recorders_end_raises_nothing() -> None:

@@ -9,7 +9,7 @@ is, so that nothing copies it; its place in the value has the number of its byte
 
 import marshal
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, ShadowLeg, Skipped
@@ -41,7 +41,12 @@ _HEAD = struct.Struct("<BIQ")
 _HEAD_SIZE: Final = 13
 
 _VERSION: Final = 2
-"""Of the format of marshal: later ones look for objects that repeat, which takes longer than it saves."""
+"""Of the format of marshal: later ones look for objects that repeat, and there are few."""
+
+# Found once: each of them is called for every exchange, and compiled code looks an attribute of a module up each time.
+_dumps: Callable[[Any, int], bytes] = marshal.dumps
+_pack_head: Callable[[int, int, int], bytes] = _HEAD.pack
+_named: Callable[[Any, Any], Any] = tuple.__new__  # a third of what calling the named tuple's class takes
 
 Frame: TypeAlias = tuple[int, Any, bytes]
 """Kind, value and raw bytes."""
@@ -53,49 +58,46 @@ class FrameError(Exception):
 
 def frame_of(kind: int, value: Any) -> bytes:
     """Raises ValueError for a value that is not plain: made of tuples, lists, dicts, text, bytes and numbers."""
-    data = marshal.dumps(value, _VERSION)
-    return _HEAD.pack(kind, len(data), 0) + data
+    data = _dumps(value, _VERSION)
+    return _pack_head(kind, len(data), 0) + data
 
 
 def frames_of_exchange(exchange: Exchange, generation: int) -> list[bytes]:
     """The frame, and behind it the raw bodies, if there are any."""
     request, live, shadows, control = exchange
     raw: list[bytes] = []
-    of_request: tuple[Any, ...]
     # Not the named tuples themselves, nor members of enums: marshal takes plain types alone.
-    body = request.body
-    if len(body) > RAW:
-        raw.append(body)
-        of_request = (*request[:6], len(body), request.body_bytes)
-    else:
-        of_request = (*request,)
-    value: Any = (
+    value = (
         generation,
-        of_request,
+        _plain_request(request, raw),
         _plain_leg(live, raw),
-        [(name, _plain_leg(leg, raw)) for name, leg in shadows.items()],
+        {name: _plain_leg(leg, raw) for name, leg in shadows.items()},
         None if control is None else _plain_leg(control, raw),
     )
-    data = marshal.dumps(value, _VERSION)
+    data = _dumps(value, _VERSION)
+    if not raw:
+        return [_pack_head(EXCHANGE, len(data), 0) + data]
     behind = 0
     for each in raw:
         behind += len(each)
-    return [_HEAD.pack(EXCHANGE, len(data), behind) + data, *raw]
+    return [_pack_head(EXCHANGE, len(data), behind) + data, *raw]
 
 
 def exchange_of(value: Any, raw: bytes) -> tuple[int, Exchange]:
     """The generation and the exchange of an EXCHANGE. Raises FrameError."""
     try:
-        generation, (*about, place, body_bytes), live, shadows, control = value
+        generation, request, live, shadows, control = value
         bodies = _Bodies(raw)
-        asked = Request._make((*about, bodies.body_of(place), body_bytes))
+        if len(request) != 8:
+            raise ValueError(f"no request has {len(request)} parts")
+        asked: Request = _named(Request, _with_body(request, 6, bodies))
         live_leg = _leg_of(live, bodies)
         if isinstance(live_leg, Skipped):
             raise ValueError("live's leg is one of a shadow")
-        legs: Mapping[str, ShadowLeg] = {name: _leg_of(leg, bodies) for name, leg in shadows}
+        legs = {name: _leg_of(leg, bodies) for name, leg in shadows.items()}
         again = None if control is None else _leg_of(control, bodies)
         bodies.check_end()
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise FrameError(f"an exchange cannot be read ({type(error).__name__}: {error})") from error
     return generation, Exchange(asked, live_leg, legs, again)
 
@@ -160,12 +162,9 @@ class _Bodies:
         self._raw = raw
         self._at = 0
 
-    def body_of(self, place: bytes | int) -> bytes:
-        """What stands for a body in the value, as the body itself."""
-        if isinstance(place, bytes):
-            return place
-        start, end = self._at, self._at + place
-        if place < 0 or end > len(self._raw):
+    def take(self, count: int) -> bytes:
+        start, end = self._at, self._at + count
+        if count < 0 or end > len(self._raw):
             raise ValueError("a body is missing")
         self._at = end
         return self._raw[start:end]
@@ -175,22 +174,23 @@ class _Bodies:
             raise ValueError("there are more raw bytes than bodies")
 
 
+def _plain_request(request: Request, raw: list[bytes]) -> tuple[object, ...]:
+    if len(request.body) <= RAW:
+        return tuple(request)
+    raw.append(request.body)
+    return (*request[:6], len(request.body), request.body_bytes)
+
+
 def _plain_leg(leg: Reply | Failure | Skipped, raw: list[bytes]) -> tuple[object, ...]:
     if isinstance(leg, Reply):
-        return _plain_reply(leg, raw)
+        if len(leg.body) <= RAW:
+            return tuple(leg)
+        raw.append(leg.body)
+        return (leg.status, leg.fields, len(leg.body), *leg[3:7])
     if isinstance(leg, Failure):
-        reply = None if leg.reply is None else _plain_reply(leg.reply, raw)
+        reply = None if leg.reply is None else _plain_leg(leg.reply, raw)
         return (leg.outcome.value, leg.error, leg.total_ms, reply, leg.began_ms)
     return (leg.outcome.value, leg.error)
-
-
-def _plain_reply(reply: Reply, raw: list[bytes]) -> tuple[object, ...]:
-    body = reply.body
-    if len(body) > RAW:
-        raw.append(body)
-        status, fields, _, *rest = reply
-        return (status, fields, len(body), *rest)
-    return (*reply,)
 
 
 def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
@@ -206,5 +206,15 @@ def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
 
 
 def _reply_of(plain: Any, bodies: _Bodies) -> Reply:
-    status, fields, place, body_bytes, first_byte_ms, total_ms, began_ms = plain
-    return Reply(status, fields, bodies.body_of(place), body_bytes, first_byte_ms, total_ms, began_ms)
+    if len(plain) != 7:
+        raise ValueError(f"no reply has {len(plain)} parts")
+    reply: Reply = _named(Reply, _with_body(plain, 2, bodies))
+    return reply
+
+
+def _with_body(plain: Any, place: int, bodies: _Bodies) -> Any:
+    """The same with the body that stands in this place, where the number of its bytes does."""
+    body = plain[place]
+    if isinstance(body, bytes):
+        return plain
+    return (*plain[:place], bodies.take(body), *plain[place + 1 :])

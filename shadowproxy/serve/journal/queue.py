@@ -154,8 +154,10 @@ class Queue:
         return source
 
     def remove_source(self, source: Source) -> None:
+        """Forget a source, unless exchanges of it are still queued: `abandon` counts these."""
         with self._lock:
-            self._sources.discard(source)
+            if not source.queued:
+                self._sources.discard(source)
 
     def take_settled(self, source: Source) -> Settled | None:
         """What became of this source's exchanges since the last call; None where nothing did."""
