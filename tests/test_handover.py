@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped, Verdict
 from shadowproxy.record import Record, read
@@ -92,7 +94,7 @@ class Ends:
 @asynccontextmanager
 async def ends(path: Path, *, budget: int = 64 << 20, **more: Any) -> AsyncIterator[Ends]:
     taken: dict[str, Any] = {name: more.pop(name) for name in ("encode_for", "most") if name in more}
-    encode_for = taken.pop("encode_for", lambda generation: line_of)
+    encode_for = taken.pop("encode_for", lambda name, generation: line_of)
     both: Ends
     with journal(path, **{name: more.pop(name) for name in ("write", "queue_bytes") if name in more}) as log:
         inbox = Inbox(
@@ -180,6 +182,41 @@ def test_raw_bytes_that_no_body_takes_are_a_frame_error() -> None:
         exchange_of(value, b"x")
 
 
+_FIELDS = st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_size=3).map(tuple)
+_BODY = st.one_of(st.binary(max_size=50), st.integers(0, 3).map(lambda count: bytes(frames.RAW - 1 + count)))
+_MS = st.floats(0, 1e9)
+_REPLIES = st.builds(Reply, st.integers(100, 999), _FIELDS, _BODY, st.integers(0, 1 << 50), _MS, _MS, _MS)
+_OUTCOMES = st.sampled_from(Outcome)
+_FAILURES = st.builds(Failure, _OUTCOMES, st.text(), _MS, st.none() | _REPLIES, _MS)
+_LEGS = st.one_of(_REPLIES, _FAILURES, st.builds(Skipped, _OUTCOMES, st.text()))
+_REQUESTS = st.builds(
+    Request,
+    st.text(),
+    st.text(),
+    st.integers(0, 1 << 62),
+    st.text(),
+    st.binary(),
+    _FIELDS,
+    _BODY,
+    st.integers(0, 1 << 50),
+)
+_EXCHANGES = st.builds(
+    Exchange, _REQUESTS, _REPLIES | _FAILURES, st.dictionaries(st.text(), _LEGS, max_size=3), st.none() | _LEGS
+)
+
+
+@given(st.lists(st.tuples(_EXCHANGES, st.integers(0, 1 << 40)), max_size=4), st.integers(1, 100_000))
+def test_whatever_an_exchange_holds_it_arrives(given: list[tuple[Exchange, int]], piece: int) -> None:
+    data = b"".join(part for each in given for part in frames_of_exchange(*each))
+    decoder = Decoder()
+    found = [frame for at in range(0, len(data), piece) for frame in decoder.feed(data[at : at + piece])]
+    got = [exchange_of(value, raw) for _, value, raw in found]
+    assert got == [(generation, exchange) for exchange, generation in given]
+    assert [type(leg) for _, each in got for leg in each.shadows.values()] == [
+        type(leg) for each, _ in given for leg in each.shadows.values()
+    ]
+
+
 # --- in the ordinary case ---------------------------------------------------------------------------------------------
 
 
@@ -209,7 +246,7 @@ async def test_bodies_of_8_mb_arrive_whole_between_small_ones(tmp_path: Path) ->
         seen[one.request.id] = one
         return b'{"id":"%s"}\n' % one.request.id.encode(), {}
 
-    async with ends(tmp_path, encode_for=lambda generation: noted, queue_bytes=256 << 20) as both:
+    async with ends(tmp_path, encode_for=lambda name, generation: noted, queue_bytes=256 << 20) as both:
         for n, body in bodies.items():
             assert both.outbox.append(exchange(n, body, body), 1)
         await until(lambda: both.outbox.statistics().written == 6)
@@ -224,7 +261,7 @@ async def test_small_exchanges_do_not_wait_for_a_large_one_that_takes_long(tmp_p
             assert gate.wait(30)
         return line_of(one)
 
-    async with ends(tmp_path, encode_for=lambda generation: slow) as both:
+    async with ends(tmp_path, encode_for=lambda name, generation: slow) as both:
         both.outbox.append(exchange(0, bytes(LARGE)), 1)
         for n in range(1, 50):
             both.outbox.append(exchange(n), 1)
@@ -240,7 +277,7 @@ async def test_an_exchange_is_encoded_as_its_generation_says_and_lost_where_that
         return b'{"marked":true}\n', {}
 
     known = {1: line_of, 2: marked}
-    async with ends(tmp_path, encode_for=known.__getitem__) as both:
+    async with ends(tmp_path, encode_for=lambda name, generation: known[generation]) as both:
         for generation in (1, 2, 3):
             both.outbox.append(exchange(generation), generation)
         await until(lambda: both.outbox.statistics().queued == 0)
@@ -252,7 +289,7 @@ async def test_an_exchange_is_encoded_as_its_generation_says_and_lost_where_that
 async def test_a_note_arrives_after_the_exchanges_before_it(tmp_path: Path) -> None:
     seen: list[str] = []
 
-    def encode_for(generation: int) -> Any:
+    def encode_for(name: str, generation: int) -> Any:
         seen.append("exchange")
         return line_of
 
@@ -386,7 +423,7 @@ async def lose_one_recorder(directory: Path) -> None:
     assert 0 < lost < 2000
     assert not box.connected
     with journal(directory) as log:
-        inbox = Inbox(log, lambda generation: line_of)
+        inbox = Inbox(log, lambda name, generation: line_of)
         ours, theirs = socket.socketpair()
         inbox.add("0", theirs)
         box.connect(ours)
@@ -453,7 +490,7 @@ async def test_a_malformed_frame_ends_the_connection_and_what_came_before_is_wri
 ) -> None:
     finals: list[tuple[str, LiveState, bool]] = []
     with journal(tmp_path) as log:
-        inbox = Inbox(log, lambda generation: line_of, on_end=lambda *final: finals.append(final))
+        inbox = Inbox(log, lambda name, generation: line_of, on_end=lambda *final: finals.append(final))
         ours, theirs = socket.socketpair()
         inbox.add("0", theirs)
         with ours:
@@ -518,7 +555,7 @@ async def test_a_live_process_that_dies_leaves_exact_books_and_a_tail(tmp_path: 
     box = Outbox(budget=64 << 20, gather=0.001, census=lambda: "census")
     ours, theirs = socket.socketpair()
     with journal(tmp_path) as log:
-        inbox = Inbox(log, lambda generation: line_of, on_end=lambda *final: finals.append(final))
+        inbox = Inbox(log, lambda name, generation: line_of, on_end=lambda *final: finals.append(final))
         inbox.add("0", theirs)
         box.connect(ours)
         for n in range(10):
@@ -569,7 +606,7 @@ from shadowproxy.serve.handover.inbox import Inbox
 
 async def main():
     with journal(Path(sys.argv[2])) as log:
-        inbox = Inbox(log, lambda generation: line_of)
+        inbox = Inbox(log, lambda name, generation: line_of)
         inbox.add("0", socket.socket(fileno=int(sys.argv[1])))
         await inbox.close(60)
 
@@ -624,6 +661,60 @@ async def test_a_recorder_in_a_process_of_its_own_may_be(tmp_path: Path, how: st
             assert len(ids(tmp_path)) == box.statistics().written
         assert balances(box.statistics())
     await box.close(1)
+
+
+LIVE = """
+import asyncio, socket, sys
+sys.path.insert(0, {tests!r})
+from test_handover import exchange
+from shadowproxy.serve.handover.outbox import Outbox
+
+async def main():
+    box = Outbox(budget=1 << 20)
+    box.connect(socket.socket(fileno=int(sys.argv[1])))
+    n = 0
+    while True:
+        for _ in range(10):
+            box.append(exchange(n, bytes(60_000) if n % 50 == 0 else b""), 1)
+            n += 1
+        await asyncio.sleep(0.0005)
+
+asyncio.run(main())
+"""
+
+
+def live(descriptor: int) -> subprocess.Popen[bytes]:
+    program = LIVE.format(tests=str(Path(__file__).parent))
+    return subprocess.Popen([sys.executable, "-c", program, str(descriptor)], pass_fds=[descriptor])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("within", [0.3, 0.7])
+async def test_a_live_process_that_is_killed_leaves_whole_lines_and_books_that_balance(
+    tmp_path: Path, within: float
+) -> None:
+    finals: list[tuple[str, LiveState, bool]] = []
+    ours, theirs = socket.socketpair()
+    with journal(tmp_path) as log:
+        inbox = Inbox(log, lambda name, generation: line_of, on_end=lambda *final: finals.append(final))
+        inbox.add("0", theirs)
+        with ours:
+            process = live(ours.fileno())
+        await until(lambda: log.statistics().written > 100)
+        await asyncio.sleep(within)  # somewhere between two censuses
+        process.kill()
+        process.wait()
+        await until(lambda: bool(finals))
+        await inbox.close(1)
+    [(_, state, orderly)] = finals
+    assert not orderly
+    assert state.books is not None
+    assert balances(state.books)
+    assert state.books.queued == 0
+    written = ids(tmp_path)
+    assert state.books.written == len(written)
+    assert state.books.appended - state.books.written == sum(state.books.lost.values())
+    assert written == [str(n) for n in range(len(written))]
 
 
 def test_what_waits_gives_the_collector_nothing_to_look_through() -> None:

@@ -87,16 +87,16 @@ class _Link:
 class Inbox:
     """Owns the sockets it is given with `add`. For one event loop; use `close` at the end.
 
-    `encode_for` returns what makes the line of an exchange that began under a generation, and raises KeyError for one
-    that is not known. `on_census` is called with a live process's name when a census has come, `on_note` with a name
-    and a note, `on_end` with a name, its final state, and whether it had stopped in order; by then all it had sent is
-    written or lost. `most` is the bytes of the largest frame.
+    `encode_for` returns what makes the line of an exchange, for the live process's name and the generation under which
+    it began, and raises KeyError for one that is not known. `on_census` is called with a live process's name when a
+    census has come, `on_note` with a name and a note, `on_end` with a name, its final state, and whether it had stopped
+    in order; by then all it had sent is written or lost. `most` is the bytes of the largest frame.
     """
 
     def __init__(
         self,
         journal: Journal,
-        encode_for: Callable[[int], Encode],
+        encode_for: Callable[[str, int], Encode],
         *,
         on_census: Callable[[str], object] = lambda name: None,
         on_note: Callable[[str, Any], object] = lambda name, note: None,
@@ -220,7 +220,7 @@ class Inbox:
         else:
             link.tail.add(exchange)
         try:
-            encode = self._encode_for(generation)
+            encode = self._encode_for(link.name, generation)
         except KeyError:
             self._journal.lose(link.source, "encode_error", f"generation {generation} is not known")
         else:
