@@ -3,7 +3,6 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,8 +10,6 @@ import pytest
 from conftest import Proxy, StartProxy
 from fakes import Caller, Peer, always, answer
 from test_admin import ADMIN, client, wait_written
-
-from shadowproxy.serve.admin.app import LIMITS
 
 MARK = {"X-Shadowproxy-Admin": "1"}
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -268,7 +265,7 @@ async def test_idle_connections_do_not_keep_others_out(proxy: StartProxy, caplog
 
 async def test_listeners_are_not_closed_for_room(proxy: StartProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
-        monkeypatch.setattr("shadowproxy.serve.admin.app.LIMITS", replace(LIMITS, connections=1))
+        monkeypatch.setattr("shadowproxy.serve.probes.front.MOST", 1)
         async with admin.stream("GET", "/events") as events:
             lines = events.aiter_lines()
             assert await anext(lines) == "event: overview"

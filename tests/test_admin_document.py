@@ -17,6 +17,7 @@ from openapi_spec_validator import validate
 from test_admin import ADMIN, client, wait_written
 
 from shadowproxy.serve.admin import openapi
+from shadowproxy.serve.probes import answers
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "admin.md").read_text()
 ROW = re.compile(r"^\| `(GET|POST|PUT) (/[^`]*)` \| ([a-z ]+) \|", re.MULTILINE)
@@ -66,6 +67,7 @@ def test_the_guide_lists_the_reason_of_every_error() -> None:
     room = Path(openapi.__file__).parent
     source = (room / "app.py").read_text() + (room / "access.py").read_text()
     refusals = set(re.findall(r'(?:AdminError|Rejected)\(\s*(\d{3}),\s*"(\w+)"', source))
+    refusals.add(("503", answers.UNAVAILABLE))  # the front's own
     rows = re.findall(r"^\| (\d{3}) \| ([^|]*) \|", GUIDE, re.MULTILINE)
     assert {(status, reason) for status, reasons in rows for reason in re.findall(r"`(\w+)`", reasons)} == refusals
     assert refusals

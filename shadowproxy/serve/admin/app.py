@@ -20,16 +20,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shadowproxy.exchange import Field, Verdict
+from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin.access import Access, AdminError, Kind
-from shadowproxy.serve.admin.census import Census, ShadowCensus
+from shadowproxy.serve.admin.census import Census, ShadowCensus, health
 from shadowproxy.serve.admin.metrics import text
 from shadowproxy.serve.admin.openapi import document
 from shadowproxy.serve.admin.operated import Operated, Unconfirmed
 from shadowproxy.serve.admin.overview import Overview, sampling_keys, shadow_state
 from shadowproxy.serve.admin.recent import MAX_RECORDS
-from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.http1.framing import FramingError
+from shadowproxy.serve.probes.answers import HEADERS, PROBES, error_values
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -39,22 +39,6 @@ LATEST = 50
 MAX_BODY = 4 << 10
 BODY_TIMEOUT = 5.0
 """The bound on a request's body, in bytes, and on the time until all of it has come, in seconds."""
-
-LIMITS = Limits(
-    headers=16 << 10, buffer=MAX_BODY, head_timeout=5.0, body_timeout=10.0, idle_timeout=75.0, connections=64
-)
-"""Of connections here. Without a bound, idle ones would take the descriptors that callers need. A listener to /events
-that takes nothing for `body_timeout` is cut off."""
-
-HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-}
-"""On every response that has none of its own: it must not be cached, framed, or read as another type."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,17 +75,13 @@ def build(sources: Sources) -> ASGIApp:
     def openapi(_: Request) -> Response:
         return _json(document())
 
-    def healthz(_: Request) -> Response:
-        # From the last second: this never waits, whatever the workers do.
-        census = overview.latest
-        unusable = [each.name for each in census.shadows if each.unusable is not None] if census is not None else []
-        failing = census.journal.failing if census is not None else None
-        return _json({"status": "alive", "log": failing or "ok", "unusable": unusable})
+    def probed(path: str) -> Handler:
+        async def probe(_: Request) -> Response:
+            # The front answers these paths itself, apart from those that are written otherwise, as /%68ealthz is.
+            status, values = PROBES[path](health(await operated.census()))
+            return _json(values, status)
 
-    async def readyz(_: Request) -> Response:
-        if (await operated.census()).accepts:
-            return _json({"status": "ready"})
-        return _json({"status": "stopping"}, status=503)
+        return probe
 
     async def metrics(_: Request) -> Response:
         return Response(text(await operated.census()), headers={"content-type": METRICS_TYPE})
@@ -173,8 +153,7 @@ def build(sources: Sources) -> ASGIApp:
     gets: list[tuple[str, Kind, Handler]] = [
         ("/", Kind.OPEN, page),
         ("/openapi.json", Kind.OPEN, openapi),
-        ("/healthz", Kind.OPEN, healthz),
-        ("/readyz", Kind.OPEN, readyz),
+        *((path, Kind.OPEN, probed(path)) for path in PROBES),
         ("/metrics", Kind.OPEN, metrics),
         ("/shadows", Kind.STATE, shadows),
         ("/config", Kind.PRIVATE, configuration),
@@ -312,12 +291,6 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def error_form(reason: str, detail: str) -> tuple[list[Field], bytes]:
-    """Fields and body of an error response that the connection gives itself, in the form of all errors here."""
-    response = _error_response(AdminError(400, reason, detail, HEADERS))  # the connection writes the status line
-    return response.raw_headers, bytes(response.body)
-
-
 def _log_wrong_token(repeats: Repeats, request: Request) -> None:
     if count := repeats.worth_logging("token_wrong"):
         peer = request.scope["client"]
@@ -344,8 +317,7 @@ def _on_error(request: Request, error: Exception) -> Response:
 
 
 def _error_response(error: AdminError) -> Response:
-    body = {"error": {"reason": error.reason, "detail": error.detail}}
-    return _json(body, error.status, error.headers)
+    return _json(error_values(error.reason, error.detail), error.status, error.headers)
 
 
 def _json(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

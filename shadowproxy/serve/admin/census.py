@@ -13,6 +13,7 @@ from shadowproxy.serve.live.proxy import Proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import Lane
 from shadowproxy.serve.policy.sampling import NotChosen
+from shadowproxy.serve.probes.answers import Health
 from shadowproxy.serve.telemetry.durations import DurationBuckets
 
 _Key = TypeVar("_Key")
@@ -119,6 +120,12 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         keys_first=mirror.chooser.keys.first,
         keys_again=mirror.chooser.keys.again,
     )
+
+
+def health(census: Census) -> Health:
+    """What the probes say by these figures."""
+    unusable = tuple(each.name for each in census.shadows if each.unusable is not None)
+    return Health(census.accepts, census.journal.failing, unusable)
 
 
 def _shadow(lane: Lane, now: float) -> ShadowCensus:

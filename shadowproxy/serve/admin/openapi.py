@@ -149,10 +149,11 @@ _ERRORS = {
     "408": "The body took too long.",
     "413": "The body is too long.",
     "421": "The Host field is not a name or address of this server.",
-    "503": "Too many clients listen already, or a worker has not confirmed a change in time.",
+    "503": "The part that answers does not respond, too many clients listen, or a worker has not confirmed a change.",
 }
-_TO_SEE = ("401", "403", "421")
-_TO_CHANGE = ("401", "403", "404", "421", "503")
+_ANY = "503"  # also what the front answers while the recorder does not take a request
+_TO_SEE = ("401", "403", "421", _ANY)
+_TO_CHANGE = ("401", "403", "404", "421", _ANY)
 
 _NAME = {"name": "name", "in": "path", "required": True, "schema": TEXT, "description": "A shadow, or `control`."}
 _ADMIN_FIELD = {
@@ -179,13 +180,15 @@ def document() -> dict[str, Any]:
             "/": {
                 "get": {
                     "summary": "The page, for people",
-                    "responses": {"200": _response("The page; it holds no data itself.", "text/html", TEXT)},
+                    "responses": {"200": _response("The page; it holds no data itself.", "text/html", TEXT)}
+                    | _errors(_ANY),
                 }
             },
             "/openapi.json": {
                 "get": {
                     "summary": "This document",
-                    "responses": {"200": _response("OpenAPI 3.1.", "application/json", {"type": "object"})},
+                    "responses": {"200": _response("OpenAPI 3.1.", "application/json", {"type": "object"})}
+                    | _errors(_ANY),
                 }
             },
             "/healthz": {
@@ -198,12 +201,13 @@ def document() -> dict[str, Any]:
             "/metrics": {
                 "get": {
                     "summary": "Prometheus metrics",
-                    "responses": {"200": _response("The text format, version 0.0.4.", "text/plain", TEXT)},
+                    "responses": {"200": _response("The text format, version 0.0.4.", "text/plain", TEXT)}
+                    | _errors(_ANY),
                 }
             },
             "/shadows": {
                 "get": _open(
-                    "The state of each shadow and of the journal, with counts since the start", "Shadows", "421"
+                    "The state of each shadow and of the journal, with counts since the start", "Shadows", "421", _ANY
                 )
             },
             "/config": {"get": _private("The configuration in force, without its secrets", "Configuration")},
@@ -239,11 +243,11 @@ def document() -> dict[str, Any]:
             },
             "/overview": {"get": _private("Everything at a glance, with the last five minutes", "Overview")},
             "/events": {
-                "get": _private("The overview now and then every second", "Overview", "503")
+                "get": _private("The overview now and then every second", "Overview")
                 | {
                     "responses": {
                         "200": _response("Server-sent events named `overview`.", "text/event-stream", TEXT),
-                        **_errors(*_TO_SEE, "503"),
+                        **_errors(*_TO_SEE),
                     }
                 }
             },

@@ -1,6 +1,5 @@
-"""The admin server: the admin application on its own address."""
+"""The admin server, as the recorder opens it: the application and its overview, behind the front's channel."""
 
-import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -8,10 +7,8 @@ from typing import Any, Protocol
 
 from shadowproxy.compare.report.stats import wilson
 from shadowproxy.serve.admin.access import Access
-from shadowproxy.serve.admin.asgi import Asgi
 from shadowproxy.serve.admin.operated import Operated
 from shadowproxy.serve.admin.overview import Overview
-from shadowproxy.serve.callers.server import Server
 
 
 class Shown(Protocol):
@@ -27,18 +24,19 @@ class Shown(Protocol):
 
 async def serve_admin(
     stack: AsyncExitStack,
-    bound: socket.socket,
+    channel: socket.socket,
     operated: Operated,
     *,
     proxy: str,
     spec: Callable[[], Shown],
 ) -> None:
-    """Answer operators until `stack` closes, from `operated` and the configuration in force.
+    """Answer the requests that come over `channel` until `stack` closes. Takes over this end of `passing.pair()`.
 
-    The socket `bound` is closed elsewhere; `proxy` is the name that the overview shows.
+    `spec` is called for every request. `proxy` is the name that the overview shows.
     """
     # Imported here, for preload.py: without an admin server they would be a third of the time that a start takes.
     from shadowproxy.serve.admin import app, page
+    from shadowproxy.serve.admin.receiving import Receiver
 
     overview = Overview(operated.census, proxy=proxy, interval=wilson)
     built = app.build(
@@ -50,15 +48,8 @@ async def serve_admin(
             page=page.respond,
         )
     )
+    receiver = Receiver(channel, built)
+    stack.push_async_callback(receiver.close)
+    stack.push_async_callback(overview.stop)  # first, or listeners would be waited for as requests under way
     await overview.start()
-    stack.push_async_callback(overview.stop)
-    server = Server(Asgi(built), limits=lambda: app.LIMITS, drain=1.0, error_form=app.error_form)
-    serving = asyncio.get_running_loop().create_task(server.serve(bound))
-
-    async def stop() -> None:
-        await overview.stop()  # or the server would wait for it as for a request under way
-        server.stop.set()
-        await serving
-
-    stack.push_async_callback(stop)
-    await server.ready.wait()
+    receiver.start()

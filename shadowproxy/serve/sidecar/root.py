@@ -10,7 +10,6 @@ from shadowproxy.exchange import Exchange, Verdict
 from shadowproxy.serve.admin import census, recent
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.admin.recent import Recent
-from shadowproxy.serve.admin.serving import serve_admin
 from shadowproxy.serve.callers.addresses import StartError, bind, release
 from shadowproxy.serve.callers.server import Part, Server
 from shadowproxy.serve.journal.notices import Notice
@@ -20,6 +19,7 @@ from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.capture import Memory
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.sidecar import generation, recording
+from shadowproxy.serve.sidecar.admin import open_admin
 from shadowproxy.serve.sidecar.contexts import ContextError, Contexts
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.generations import Generations
@@ -107,8 +107,13 @@ class Sidecar(Program):
         await self._open_server(stack, part)
         self._listening = True
         if self._admin_socket is not None:
-            await serve_admin(
-                admin, self._admin_socket, _Alone(self), proxy=self._name, spec=lambda: self._specs.recorder
+            await open_admin(
+                admin,
+                self._admin_socket,
+                _Alone(self),
+                proxy=self._name,
+                spec=lambda: self._specs.recorder,
+                census=self.census,
             )
         if self._share is None:
             self._reloads.start(stack)

@@ -17,6 +17,7 @@ EVERYWHERE = (
 ADMIN = (
     "shadowproxy.serve.admin.app",
     "shadowproxy.serve.admin.page",
+    "shadowproxy.serve.admin.receiving",
     "anyio._backends._asyncio",  # by Starlette, to find the event loop it runs on
 )
 

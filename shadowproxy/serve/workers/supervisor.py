@@ -29,10 +29,10 @@ from typing import Any, Self
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin.census import Census, merge
 from shadowproxy.serve.admin.operated import Unconfirmed
-from shadowproxy.serve.admin.serving import serve_admin
 from shadowproxy.serve.callers.addresses import StartError, bind, release
 from shadowproxy.serve.callers.balance import Board, shared_memory
 from shadowproxy.serve.sidecar import generation
+from shadowproxy.serve.sidecar.admin import open_admin
 from shadowproxy.serve.sidecar.contexts import ContextError
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.program import Program
@@ -203,7 +203,14 @@ class Supervisor(Program):
         await self._start_first()
         if self._admin_socket is not None:
             host = generation.proxy_name(0).rpartition("/")[0]
-            await serve_admin(stack, self._admin_socket, _Together(self), proxy=host, spec=lambda: self._specs.recorder)
+            await open_admin(
+                stack,
+                self._admin_socket,
+                _Together(self),
+                proxy=host,
+                spec=lambda: self._specs.recorder,
+                census=self.census,
+            )
         loop = asyncio.get_running_loop()
         keeping = [loop.create_task(self._keep_running(slot)) for slot in self._slots]
         stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._refresh_regularly())])
