@@ -66,11 +66,6 @@ class Call:
         """The caller's address and port; None where it has none, as on a Unix socket."""
         return self._link.client
 
-    @property
-    def server(self) -> Any:
-        """The address that the caller connected to, in the same form."""
-        return self._link.transport.get_extra_info("sockname")
-
     # The connection calls these.
 
     def push(self, body: bytes) -> None:

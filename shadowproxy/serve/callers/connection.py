@@ -1,5 +1,4 @@
-"""The caller's side of a connection: it reads strictly, ends every wait for the caller, an idle connection's too, and
-closes the oldest idle one when too many are open.
+"""The caller's side of a connection: it reads strictly, and ends every wait for the caller, an idle connection's too.
 
 The rules:
 
@@ -28,7 +27,7 @@ import struct
 from typing import Final, Protocol, cast
 
 from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff, Call
-from shadowproxy.serve.callers.error_body import ErrorForm, error_response
+from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.callers.link import HIGH_WATER, Limits, Link, State
 from shadowproxy.serve.http1 import framing
 from shadowproxy.serve.http1.framing import FramingError, Length
@@ -63,8 +62,7 @@ class CallerConnection(asyncio.Protocol):
     """One caller's connection.
 
     `connections` has those that are open, `tasks` those that answer a request, of the server that it belongs to.
-    `repeats` is for all of its connections together; `error_form` is how a message that is not HTTP is answered.
-    `link` is there from `connection_made` on.
+    `repeats` is for all of its connections together. `link` is there from `connection_made` on.
     """
 
     link: Link
@@ -77,15 +75,12 @@ class CallerConnection(asyncio.Protocol):
         *,
         limits: Limits,
         repeats: Repeats,
-        error_form: ErrorForm = error_response,
     ) -> None:
-        self.since = asyncio.get_running_loop().time()
         self._app = app
         self._connections = connections
         self._tasks = tasks
         self._limits = limits
         self._repeats = repeats
-        self._error_form = error_form
         self._buffer = b""
         self._call: Call | None = None  # from the state REQUEST on, until the next request
         self._head_seen = 0  # bytes of a head whose end has not come; they have been checked
@@ -109,19 +104,6 @@ class CallerConnection(asyncio.Protocol):
         )
         self._connections.add(self)
         self.link.deadline.set(limits.idle_timeout)
-        if limits.connections is not None and len(self._connections) > limits.connections:
-            self._make_room(limits.connections)
-
-    def _make_room(self, most: int) -> None:
-        # The oldest, not the newest: probes must be answered, however many connections are idle.
-        idle = [each for each in self._connections if each._call is None and each is not self]
-        leaving = min(idle, key=lambda each: each.since, default=self)
-        self._connections.discard(leaving)  # at once: many can come before the loop has closed it
-        leaving.abort()
-        if count := self.link.repeats.worth_logging("full"):
-            extra = {"event": "admin_full", "most": most, "count": count}
-            words = "closed an idle connection to the admin server%s: more than %d were open"
-            _log.warning(words, times_text(count), most, extra=extra)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.link.move(_CLOSED)
@@ -303,7 +285,7 @@ class CallerConnection(asyncio.Protocol):
         state = self.link.state
         if state is not _IDLE and state is not _HEAD and state is not _REQUEST:
             return
-        fields, body = self._error_form(reason, detail)
+        fields, body = error_response(reason, detail)
         line = framing.status_line(status)
         if self._call is not None and self._call.head.method == "HEAD":
             body = b""

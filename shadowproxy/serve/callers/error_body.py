@@ -1,14 +1,8 @@
 """The responses that the proxy gives itself where a request cannot be answered as asked."""
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 import orjson
 
 from shadowproxy.exchange import Field
-
-ErrorForm: TypeAlias = Callable[[str, str], tuple[list[Field], bytes]]
-"""From reason and detail to the fields and the body of an error response."""
 
 
 def error_response(reason: str, detail: str, request_id: str | None = None) -> tuple[list[Field], bytes]:

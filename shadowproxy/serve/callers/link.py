@@ -53,8 +53,7 @@ MOVES: Final[dict[State, frozenset[State]]] = {
 class Limits:
     """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence.
 
-    `idle_timeout` is how long a connection may wait for its first or next request. `connections` bounds how many may be
-    open at once: for one more, the oldest without a request is closed, or the new one if all have one. None: no bound.
+    `idle_timeout` is how long a connection may wait for its first or next request.
     """
 
     headers: int
@@ -62,7 +61,6 @@ class Limits:
     head_timeout: float
     body_timeout: float
     idle_timeout: float
-    connections: int | None = None
 
 
 class Link:

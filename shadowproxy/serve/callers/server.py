@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from shadowproxy.serve.callers.balance import Acceptor, Board
 from shadowproxy.serve.callers.connection import Application, CallerConnection
-from shadowproxy.serve.callers.error_body import ErrorForm, error_response
 from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.telemetry.operator_log import Repeats
 
@@ -25,8 +24,8 @@ class Server:
     """Serves the callers that connect to one listening socket. Owns that socket, the connections and their tasks.
 
     `serve` sets `ready` once it accepts connections, and ends after `stop` is set: requests under way then have `drain`
-    seconds to be answered, or less if `hurry` is set. `limits` is called for each connection; `error_form` is how a
-    message that is not HTTP is answered. With a `part` the server is one of several workers.
+    seconds to be answered, or less if `hurry` is set. `limits` is called for each connection. With a `part` the server
+    is one of several workers.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Server:
         *,
         limits: Callable[[], Limits],
         drain: float,
-        error_form: ErrorForm = error_response,
         part: Part | None = None,
     ) -> None:
         self.ready = asyncio.Event()
@@ -44,7 +42,6 @@ class Server:
         self.drain = drain
         self._app = app
         self._limits = limits
-        self._error_form = error_form
         self._part = part or Part(Board.of_one(), 0)
         self._repeats = Repeats()
         self._connections: set[CallerConnection] = set()
@@ -74,7 +71,6 @@ class Server:
             self._tasks,
             limits=self._limits(),
             repeats=self._repeats,
-            error_form=self._error_form,
         )
 
     async def _finish(self) -> None:
