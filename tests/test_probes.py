@@ -149,6 +149,7 @@ async def test_a_stopped_recorder_delays_no_probe_and_its_pages_say_so_until_it_
 ) -> None:
     async with apart() as (port, recorder), await port.caller() as kept, await port.caller() as fresh:
         assert told(await kept.ask(request("/page")))["path"] == "/page"
+        assert (await kept.ask(request("/readyz"))).status == 200  # so it has come back from the recorder
         recorder.signal(signal.SIGSTOP)
         monkeypatch.setattr(front, "REPLY", 0.05)
         for caller in (kept, fresh):  # the one that has been with the recorder, too
