@@ -19,14 +19,15 @@ async def open_admin(
     proxy: str,
     spec: Callable[[], Shown],
     census: Callable[[], Census],
-) -> None:
-    """Answer operators on `bound`, which is closed elsewhere, until `stack` closes.
+) -> Front:
+    """Answer operators on `bound`, which is closed elsewhere, from the front's `start` until `stack` closes.
 
-    `census` returns the last known figures at once, for the probes; `spec` is the configuration in force.
+    Everything is opened here: later, callers may have taken all descriptors. `census` returns the last known figures at
+    once, for the probes; `spec` is the configuration in force.
     """
     front = Front(bound, health=lambda: health(census()))
     stack.push_async_callback(front.close)  # last: the probes say that the program is stopping
     ours, theirs = passing.pair()
     front.connect(ours)
     await serve_admin(stack, theirs, operated, proxy=proxy, spec=spec)
-    front.start()
+    return front

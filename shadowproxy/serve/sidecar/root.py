@@ -104,10 +104,9 @@ class Sidecar(Program):
             part = Part(self._share.board, self._share.start.number)
         # Callers that connect from here on wait in the kernel's queue, and use no descriptor of ours yet.
         await asyncio.to_thread(preload, admin=self._admin_socket is not None)
-        await self._open_server(stack, part)
-        self._listening = True
+        front = None
         if self._admin_socket is not None:
-            await open_admin(
+            front = await open_admin(
                 admin,
                 self._admin_socket,
                 _Alone(self),
@@ -115,6 +114,10 @@ class Sidecar(Program):
                 spec=lambda: self._specs.recorder,
                 census=self.census,
             )
+        await self._open_server(stack, part)
+        self._listening = True
+        if front is not None:
+            front.start()
         if self._share is None:
             self._reloads.start(stack)
 

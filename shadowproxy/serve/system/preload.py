@@ -19,6 +19,7 @@ ADMIN = (
     "shadowproxy.serve.admin.page",
     "shadowproxy.serve.admin.receiving",
     "anyio._backends._asyncio",  # by Starlette, to find the event loop it runs on
+    "uvicorn.lifespan.off",  # by uvicorn's Config
 )
 
 

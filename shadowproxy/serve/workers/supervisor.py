@@ -203,7 +203,7 @@ class Supervisor(Program):
         await self._start_first()
         if self._admin_socket is not None:
             host = generation.proxy_name(0).rpartition("/")[0]
-            await open_admin(
+            front = await open_admin(
                 stack,
                 self._admin_socket,
                 _Together(self),
@@ -211,6 +211,7 @@ class Supervisor(Program):
                 spec=lambda: self._specs.recorder,
                 census=self.census,
             )
+            front.start()
         loop = asyncio.get_running_loop()
         keeping = [loop.create_task(self._keep_running(slot)) for slot in self._slots]
         stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._refresh_regularly())])
