@@ -248,9 +248,10 @@ async def test_bodies_of_8_mb_arrive_whole_between_small_ones(tmp_path: Path) ->
 
     async with ends(tmp_path, encode_for=lambda name, generation: noted, queue_bytes=256 << 20) as both:
         for n, body in bodies.items():
-            assert both.outbox.append(exchange(n, body, body), 1)
+            assert both.outbox.append(exchange(n, body, body[::-1]), 1)
         await until(lambda: both.outbox.statistics().written == 6)
-    assert {n: seen[str(n)] == exchange(n, body, body) for n, body in bodies.items()} == dict.fromkeys(bodies, True)
+    same = {n: seen[str(n)] == exchange(n, body, body[::-1]) for n, body in bodies.items()}
+    assert same == dict.fromkeys(bodies, True)
 
 
 async def test_small_exchanges_do_not_wait_for_a_large_one_that_takes_long(tmp_path: Path) -> None:
@@ -532,6 +533,30 @@ async def test_reports_that_came_before_the_end_count(tmp_path: Path) -> None:
     assert (box.statistics().written, box.statistics().lost) == (3, {"recorder_ended": 2})
 
 
+async def test_reports_that_came_before_sending_failed_count() -> None:
+    """The recorder is gone, and the next thing that happens is not the reading of what it had sent, but sending."""
+    box = Outbox(budget=1 << 20, gather=0.001)
+    ours, theirs = socket.socketpair()
+    box.connect(ours)
+    for n in range(5):
+        box.append(exchange(n), 1)
+    await until(lambda: box.statistics().handed == 5)
+    theirs.sendall(frame_of(frames.ACK, (3, 300, {}, {})))
+    theirs.close()
+    box.send_census()
+    assert not box.connected
+    assert (box.statistics().written, box.statistics().lost) == (3, {"recorder_ended": 2})
+
+
+async def test_the_last_census_has_all_that_changed_before_the_end(tmp_path: Path) -> None:
+    last: list[str] = ["at the start"]
+    async with ends(tmp_path, census=lambda: last[0]) as both:
+        both.outbox.append(exchange(1), 1)
+        last[0] = "at the end"
+    [(_, state, orderly)] = both.finals
+    assert (state.census, orderly) == ("at the end", True)
+
+
 async def test_closing_gives_up_on_a_recorder_that_does_not_read() -> None:
     box = Outbox(budget=64 << 20, gather=0.001)
     ours, theirs = socket.socketpair()
@@ -576,6 +601,31 @@ async def test_a_live_process_that_dies_leaves_exact_books_and_a_tail(tmp_path: 
     assert (state.books.appended, state.books.written, state.books.lost) == (15, 15, {})
     assert state.tail.count <= 15
     await box.close(0.1)
+
+
+async def test_the_end_of_a_live_process_is_told_when_all_it_had_sent_is_written(tmp_path: Path) -> None:
+    gate = threading.Event()
+    reached = threading.Event()
+
+    def write(descriptor: int, data: bytes | memoryview) -> int:
+        reached.set()
+        assert gate.wait(30)
+        return os.write(descriptor, data)
+
+    async with ends(tmp_path, write=write) as both:
+        for n in range(10):
+            both.outbox.append(exchange(n), 1)
+        await until(reached.is_set)
+        await until(lambda: both.inbox._links[0].source.queued == 10)
+        both.outbox._disconnect()
+        await until(lambda: both.inbox._links[0].ended)
+        await asyncio.sleep(0.05)  # several looks
+        assert both.finals == []
+        gate.set()
+        await until(lambda: bool(both.finals))
+        [(_, state, _)] = both.finals
+        assert state.books is not None
+        assert (state.books.written, state.books.queued) == (10, 0)
 
 
 def test_the_tail_counts_as_live_does() -> None:

@@ -26,7 +26,7 @@ from shadowproxy.recorder.policy import Policy
 from shadowproxy.serve.journal import segments
 from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.journal.notices import Notice
-from shadowproxy.serve.journal.queue import LARGE
+from shadowproxy.serve.journal.queue import CLOSED, LARGE
 from shadowproxy.serve.journal.root import Journal, Statistics
 from shadowproxy.serve.journal.settings import Settings
 
@@ -818,9 +818,14 @@ def test_closing_waits_for_the_large_ones_and_an_encoder_that_raises_costs_only_
     def raises(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
         raise ValueError
 
+    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+        wait_until(lambda: told._queue.state == CLOSED)
+        time.sleep(0.02)  # by now the writing thread has nothing to do
+        return encoded(one)
+
     with journal(tmp_path) as told:
         for n in range(5):
-            told.append(exchange(n, bytes(LARGE)), raises if n == 2 else encoded)
+            told.append(exchange(n, bytes(LARGE)), raises if n == 2 else slow)
     assert ids(tmp_path) == ["0", "1", "3", "4"]
     assert (balance(told.statistics()), dict(told.statistics().lost)) == (5, {"encode_error": 1})
 
