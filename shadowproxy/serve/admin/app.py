@@ -7,7 +7,7 @@ form {"error": {"reason": a word for programs, "detail": a sentence for people}}
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -40,6 +40,9 @@ MAX_BODY = 4 << 10
 BODY_TIMEOUT = 5.0
 """The bound on a request's body, in bytes, and on the time until all of it has come, in seconds."""
 
+PIECE = 256 << 10
+"""Bytes after which a piece of a long response is sent."""
+
 _log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
@@ -68,6 +71,7 @@ def build(sources: Sources) -> ASGIApp:
     """The admin application. The sidecar is ready as long as it accepts requests; nothing else counts."""
     operated, overview = sources.operated, sources.overview
     repeats = Repeats()
+    scrape = _Scrape()
 
     def page(_: Request) -> Response:
         return sources.page()
@@ -84,7 +88,7 @@ def build(sources: Sources) -> ASGIApp:
         return probe
 
     async def metrics(_: Request) -> Response:
-        return Response(text(await operated.census()), headers={"content-type": METRICS_TYPE})
+        return Response(scrape.text(await operated.census()), headers={"content-type": METRICS_TYPE})
 
     async def shadows(_: Request) -> Response:
         now = await operated.census()
@@ -101,8 +105,7 @@ def build(sources: Sources) -> ASGIApp:
         query = _query(request, "verdict", "shadow", "limit")
         limit = _limit(query.get("limit", str(LATEST)))
         lines = await operated.latest(limit, _verdict(query.get("verdict")), query.get("shadow"))
-        # The very lines of the log, which are JSON already.
-        return Response(b'{"exchanges":[' + b",".join(map(bytes.rstrip, lines)) + b"]}", media_type="application/json")
+        return Records(lines)
 
     async def exchange(request: Request) -> Response:
         line = await operated.find(request.path_params["record"])
@@ -178,6 +181,44 @@ def build(sources: Sources) -> ASGIApp:
     )
     app.router.redirect_slashes = False  # a redirect would lead to whatever Host the request has
     return _Headers(app)
+
+
+class _Scrape:
+    """The metrics' text, kept while the figures stay the same: it takes a millisecond to write, and scrapers add up."""
+
+    def __init__(self) -> None:
+        self._census: Census | None = None
+        self._text = b""
+
+    def text(self, census: Census) -> bytes:
+        if census != self._census:
+            self._census, self._text = census, text(census)
+        return self._text
+
+
+class Records(Response):
+    """Lines of the log as one JSON document: they are JSON already.
+
+    It is sent piece by piece: the longest is 8 MB, and would be copied as a whole, and be held for a slow client.
+    """
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        super().__init__()
+        self._lines = [line.rstrip(b"\n") for line in lines]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begin, end = b'{"exchanges":[', b"]}"
+        length = len(begin) + sum(map(len, self._lines)) + max(0, len(self._lines) - 1) + len(end)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        piece, size = [begin], 0
+        for number, line in enumerate(self._lines):
+            piece += [b",", line] if number else [line]
+            size += len(line)
+            if size >= PIECE:
+                await send({"type": "http.response.body", "body": b"".join(piece), "more_body": True})
+                piece, size = [], 0
+        await send({"type": "http.response.body", "body": b"".join([*piece, end])})
 
 
 class _Events(Response):
