@@ -96,6 +96,8 @@ async def ends(path: Path, *, budget: int = 64 << 20, **more: Any) -> AsyncItera
     taken: dict[str, Any] = {name: more.pop(name) for name in ("encode_for", "most") if name in more}
     encode_for = taken.pop("encode_for", lambda name, generation: line_of)
     both: Ends
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, error: errors.append(error))
     with journal(path, **{name: more.pop(name) for name in ("write", "queue_bytes") if name in more}) as log:
         inbox = Inbox(
             log,
@@ -111,6 +113,7 @@ async def ends(path: Path, *, budget: int = 64 << 20, **more: Any) -> AsyncItera
         finally:
             await both.outbox.close(10)
             await both.inbox.close(10)
+    assert errors == []
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
@@ -626,6 +629,29 @@ async def test_the_end_of_a_live_process_is_told_when_all_it_had_sent_is_written
         [(_, state, _)] = both.finals
         assert state.books is not None
         assert (state.books.written, state.books.queued) == (10, 0)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_live_processes_may_end_in_the_same_turn_of_the_loop(tmp_path: Path, loop: Any) -> None:
+    async def main() -> None:
+        names: list[str] = []
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, error: errors.append(error))
+        with journal(tmp_path) as log:
+            inbox = Inbox(log, lambda name, generation: line_of, on_end=lambda name, state, orderly: names.append(name))
+            pairs = [socket.socketpair() for _ in range(3)]
+            for number, (ours, theirs) in enumerate(pairs):
+                inbox.add(str(number), theirs)
+                ours.sendall(frames_of_exchange(exchange(number), 1)[0])
+                ours.close()
+            await until(lambda: len(names) == 3)
+            await inbox.close(1)
+            assert log.statistics().written == 3
+        assert sorted(names) == ["0", "1", "2"]
+        assert errors == []
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
 
 
 def test_the_tail_counts_as_live_does() -> None:

@@ -112,6 +112,7 @@ class Inbox:
         self._loop = asyncio.get_running_loop()
         self._links: list[_Link] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -230,11 +231,13 @@ class Inbox:
     # --- reporting ---------------------------------------------------------------------------------------------------
 
     def _plan(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(seconds, self._report)
-        elif self._timer.when() > self._loop.time() + seconds:
+        due = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._due <= due:
+                return
             self._timer.cancel()
-            self._timer = self._loop.call_later(seconds, self._report)
+        # Noted here: for 0 seconds uvloop returns a handle that does not say when it is due.
+        self._timer, self._due = self._loop.call_later(seconds, self._report), due
 
     def _report(self) -> None:
         """Report to each live process what became of its exchanges; read on where there is room again."""
