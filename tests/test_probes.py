@@ -134,6 +134,15 @@ async def test_probes_are_answered_without_a_recorder_and_nothing_else_is() -> N
                 assert refused.all(b"retry-after") == [b"1"]
 
 
+async def test_many_requests_that_come_together_without_a_recorder_are_answered_one_by_one() -> None:
+    times = 2000
+    async with fronted() as port, await port.caller() as caller:
+        sending = asyncio.ensure_future(caller.send(request("/page") * times + request("/readyz")))
+        assert {(await caller.answer()).status for _ in range(times)} == {503}
+        assert (await caller.answer()).status == 200
+        await sending
+
+
 async def test_a_probe_says_what_the_state_is_when_it_comes() -> None:
     state = Health(accepts=True, failing="No space left on device")
     async with fronted(lambda: state) as port, await port.caller() as caller:
@@ -416,6 +425,27 @@ async def test_a_large_response_to_a_slow_reader_is_complete_and_its_connection_
         await asyncio.sleep(0.05)
         assert len((await caller.answer()).body) == 8_000_000
         assert (await caller.ask(request("/readyz"))).status == 200
+
+
+@pytest.mark.timing
+async def test_a_client_that_takes_a_little_now_and_then_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shadowproxy.serve.admin.receiving.STUCK", 0.4)
+    loop = asyncio.get_running_loop()
+    async with together(large) as port:
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            slow.setblocking(False)
+            await loop.sock_connect(slow, port.address)
+            await loop.sock_sendall(slow, request("/x"))
+            got, until = 0, loop.time() + 1.2
+            while loop.time() < until:
+                got += len(await loop.sock_recv(slow, 200_000))
+                await asyncio.sleep(0.002)
+            assert got < 8_000_000, "or it was not slow"
+            while got < 8_000_000:
+                piece = await loop.sock_recv(slow, 200_000)
+                assert piece
+                got += len(piece)
 
 
 async def test_a_client_that_takes_nothing_is_disconnected(

@@ -30,6 +30,10 @@ from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 STUCK = 10.0
 """Seconds in which a client must take some of what is sent to it."""
 
+SEND_BUFFER = 128 << 10
+"""Bytes that the system keeps for a client, twice. Only when a third of them is taken can more be sent, which is all
+that can be seen of a client that reads slowly: of the usual 2.5 MB, 80 KB a second would look like nothing at all."""
+
 DRAIN = 1.0
 """Seconds that requests under way have when the recorder stops."""
 
@@ -103,6 +107,7 @@ class Receiver:
         """Answer one request of a connection, and give the connection back."""
         ended = Kind.GONE
         try:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             # uvicorn's transport closes what it is given; the connection goes on.
             await self._loop.connect_accepted_socket(lambda: answering, connection.dup())
             ended = await answering.ended
