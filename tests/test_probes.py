@@ -166,7 +166,7 @@ async def test_a_stopped_recorder_delays_no_probe_and_its_pages_say_so_until_it_
             assert (await caller.ask(request("/healthz"))).status == 200
             refused = await caller.ask(request("/page"))
             assert (refused.status, reason(refused)) == (503, "recorder_unavailable")
-        monkeypatch.setattr(front, "REPLY", 3600)
+        monkeypatch.setattr(front, "REPLY", 3600.0)
         refused = await fresh.ask(request("/page"))  # it is known by now, and not waited for
         assert refused.status == 503
         host, at = port.address
@@ -325,7 +325,7 @@ async def test_a_slow_head_is_answered_with_408(monkeypatch: pytest.MonkeyPatch)
 async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with together() as port:
         for before in (b"", request("/page"), request("/readyz")):
-            monkeypatch.setattr(connection, "IDLE_TIMEOUT", 3600)
+            monkeypatch.setattr(connection, "IDLE_TIMEOUT", 3600.0)
             async with await port.caller() as caller:
                 if before:
                     assert (await caller.ask(before)).status == 200
