@@ -96,6 +96,11 @@ def credentials_in(text: str) -> tuple[Found, ...]:
     return _credentials[text]
 
 
+def is_plain_id(text: str) -> bool:
+    """Whether a text is nothing but digits, as IDs, traces, lengths and addresses are, and so holds no credential."""
+    return _HEXADECIMAL.fullmatch(text) is not None
+
+
 def is_credential(name: str, value: str) -> bool:
     """Whether a parameter, both parts of it percent-decoded, carries a credential."""
     if not value or (value[0] == "[" and _MARK.fullmatch(value)) or _HARMLESS.fullmatch(value):

@@ -13,11 +13,13 @@ the header fields. The rules:
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import heappop, heappush, heapreplace
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
 import orjson
 
+from shadowproxy.budget import Budget
 from shadowproxy.caches import remembered
 from shadowproxy.credentials import is_credential_parameter
 from shadowproxy.redaction import BLANK, MARK
@@ -31,10 +33,11 @@ _MOST_WITHIN: Final = 64
 _LONG: Final = 1000
 """Characters. A longer secret is looked for as it is, and in no other spelling: to spell a document takes too long."""
 
-_LEAF = re.compile(rb'"(?:[^"\\]++|\\.)*+"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
-_LEAVES = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?[0-9][0-9.eE+-]*+', re.DOTALL)
+# A quote alone begins a string that never ends: so do all quotes after it.
+_LEAF = re.compile(rb'"(?:[^"\\]++|\\.)*+"(\s*+:)?|-?[0-9][0-9.eE+-]*+|"', re.DOTALL)
+_NUMBERS = re.compile(rb"-?[0-9][0-9.eE+-]*+")
 _PIECE = re.compile(
-    rb"(?:\"(?P<quoted>(?:[^\"\\]++|\\.)*+)(?:\"|\Z)|'(?P<single>[^'\n]*+)(?:'|\Z)|(?P<bare>[^\s{}\[\],:\"']++))"
+    rb"(?:\"(?P<quoted>(?:[^\"\\]++|\\(?:.|\Z))*+)(?:\"|\Z)|'(?P<single>[^'\n]*+)(?:'|\Z)|(?P<bare>[^\s{}\[\],:\"']++))"
     rb"(?P<name>\s*+:)?+",
     re.DOTALL,
 )
@@ -67,6 +70,11 @@ def leaves(raw: bytes) -> Iterator[str]:
         token = match[0]
         if match[1] is not None:
             continue
+        if token == b'"':
+            for number in _NUMBERS.finditer(raw, match.end()):
+                if len(number[0]) >= SHORTEST:
+                    yield from _spelt(number[0].decode())
+            return
         if token[:1] == b'"':
             text = _text_of(token)
             if text is not None:
@@ -144,13 +152,11 @@ class _Prepared:
     very many secrets.
     """
 
-    __slots__ = ("_compiled", "_within", "in_json", "leaves_in_json", "needles", "whole")
+    __slots__ = ("in_json", "leaves_in_json", "needles", "whole")
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self.whole: dict[str, str] = {}
         self.needles: dict[str, str] = {}
-        self._compiled = False
-        self._within: re.Pattern[str] | None = None
         many = False
         searched = 0
         for secret in dict.fromkeys(secrets):
@@ -175,26 +181,41 @@ class _Prepared:
         leaves_of = [_escaped(secret).encode("utf-8", "surrogatepass") for secret in self.whole] if many else []
         self.leaves_in_json = frozenset([*leaves_of, *[b'"%b"' % leaf for leaf in leaves_of]])
 
-    def within(self) -> re.Pattern[str] | None:
-        """The pattern that finds the secrets within a text, without the long ones; None if there are only long ones."""
-        if not self._compiled:
-            self._compiled = True
-            spelt = sorted([each for each in self.needles if len(each) < _LONG], key=len, reverse=True)
-            # No letter, digit or half of a number beside it: of ASCII alone, as other scripts write without spaces.
-            if spelt:
-                self._within = re.compile(
-                    rf"(?<![A-Za-z0-9])(?<![0-9]\.)(?:{'|'.join(map(re.escape, spelt))})(?![A-Za-z0-9])(?!\.[0-9])"
-                )
-        return self._within
-
 
 def _weight(secrets: tuple[str, ...], ready: _Prepared) -> int:
-    # A pattern has eight bytes for each character that it looks for.
-    return 3000 + 800 * len(secrets) + 16 * sum(map(len, ready.needles))
+    return 3000 + 800 * len(secrets) + 8 * sum(map(len, ready.needles))
 
 
 # Callers send the same credentials again and again.
 prepared: Final = remembered("echoed secrets", _Prepared, _weight)
+
+
+def _alone(text: str, needle: str, start: int, budget: Budget | None) -> int:
+    """Where a text has the needle next, with no letter, digit or half of a number beside it; -1 where it has not.
+
+    Of ASCII alone, as other scripts write without spaces.
+    """
+    while (at := text.find(needle, start)) >= 0:
+        end = at + len(needle)
+        before, after = text[max(0, at - 2) : at], text[end : end + 2]
+        if not (
+            (before and before[-1] in _ALPHANUMERIC)
+            or (len(before) == 2 and before[1] == "." and before[0] in _DIGITS)
+            or (after and after[0] in _ALPHANUMERIC)
+            or (len(after) == 2 and after[0] == "." and after[1] in _DIGITS)
+        ):
+            return at
+        start = at + 1
+        if budget is not None:
+            budget.spend(_PASSED)
+    return -1
+
+
+_DIGITS: Final = frozenset("0123456789")
+_ALPHANUMERIC: Final = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_PASSED: Final = 4
+_FOUND: Final = 20
+"""Steps of a leaf that is passed over, and of a secret that is replaced."""
 
 
 class Echoes:
@@ -230,30 +251,46 @@ class Echoes:
     def __bool__(self) -> bool:
         return bool(self._whole)
 
-    def text(self, text: str) -> str:
-        """A text without the secrets in it; the same object where there are none."""
+    def __len__(self) -> int:
+        """How many spellings are looked for within texts."""
+        return len(self._needles)
+
+    def text(self, text: str, budget: Budget | None = None) -> str:
+        """A text without the secrets in it; the same object where there are none. Raises Exhausted only where a budget
+        is given."""
         if len(text) < SHORTEST:
             return text
         secret = self._whole.get(text)
         if secret is not None:
             return self._marked(secret)
-        for needle in self._needles:
-            if needle in text:
-                return self._replaced(text)
-        return text
+        if budget is not None:
+            budget.spend_bytes(len(text) * (1 + len(self._needles)))
+        present = [needle for needle in self._needles if needle in text]
+        return self._replaced(text, present, budget) if present else text
 
-    def json(self, raw: bytes, value: Any) -> bytes:
-        """A valid JSON text, which says `value`, without the secrets in its leaves; the same object if it has none."""
+    def json(self, raw: bytes, value: Any, budget: Budget) -> bytes:
+        """A valid JSON text, which says `value`, without the secrets in its leaves; the same object if it has none.
+        Raises Exhausted."""
         if raw is self._clean:  # what a shadow answers is mostly what live did
             return raw
-        if not self._may_be_in(raw, value):
+        if not self._may_be_in(raw, value, budget):
             self._clean = raw
             return raw
-        shown = _LEAF.sub(self._leaf, raw)
-        if shown == raw:
+        made: list[bytes] = []
+        end = 0
+        for match in _LEAF.finditer(raw):
+            budget.spend(_PASSED + (match.end() - match.start() >> 3))
+            if match[1] is not None:
+                continue
+            token = match[0]
+            shown = self._leaf(token)
+            if shown is not token:
+                made += (raw[end : match.start()], shown)
+                end = match.end()
+        if not made:
             self._clean = raw
             return raw
-        return shown
+        return b"".join((*made, raw[end:]))
 
     def is_in_bytes(self, raw: bytes) -> bool:
         """Whether a secret is in bytes that are no text. It cannot be cut out of them."""
@@ -320,20 +357,22 @@ class Echoes:
         self.met = self.met or first < len(text)
         return first
 
-    def _may_be_in(self, raw: bytes, value: Any) -> bool:
+    def _may_be_in(self, raw: bytes, value: Any, budget: Budget) -> bool:
+        budget.spend_bytes(len(raw) * (4 + len(self._in_json)))
         if b"\\u" in raw or b"\\/" in raw:
             try:
                 raw = orjson.dumps(value)
             except orjson.JSONEncodeError:
                 return True
-        if self._leaves_in_json and not self._leaves_in_json.isdisjoint(_LEAVES.findall(raw)):
-            return True
+        if self._leaves_in_json:
+            for match in _LEAF.finditer(raw):
+                budget.spend(_PASSED)
+                if match[1] is None and match[0] in self._leaves_in_json:
+                    return True
         return any(needle in raw for needle in self._in_json)
 
-    def _leaf(self, match: re.Match[bytes]) -> bytes:
-        token = match[0]
-        if match[1] is not None:
-            return token
+    def _leaf(self, token: bytes) -> bytes:
+        """A string or a number of JSON without the secrets in it; the same object if it has none."""
         if token[:1] != b'"':
             secret = self._whole.get(token.decode())
             return token if secret is None else b'"%b"' % self._marked(secret).encode()
@@ -343,15 +382,32 @@ class Echoes:
         shown = self.text(text)
         return token if shown == text else orjson.dumps(shown)
 
-    def _replaced(self, text: str) -> str:
-        for needle in self._needles:
-            if len(needle) >= _LONG and needle in text:  # not by a pattern: to compile one takes a third of a second
+    def _replaced(self, text: str, present: list[str], budget: Budget | None) -> str:
+        """A text without these needles, all of which are in it: where two overlap, the one that begins first, and of
+        these the longest."""
+        for needle in present:
+            if len(needle) >= _LONG:
                 text = text.replace(needle, self._marked(needle))
-        within = self._prepared.within()
-        return text if within is None else within.sub(self._mark_of, text)
-
-    def _mark_of(self, match: re.Match[str]) -> str:
-        return self._marked(self._needles[match[0]])
+        # The next place of each that is still to come. A pattern of all needles would try each at each character.
+        coming: list[tuple[int, int, str]] = []
+        for needle in present:
+            if len(needle) < _LONG and (at := _alone(text, needle, 0, budget)) >= 0:
+                heappush(coming, (at, -len(needle), needle))
+        made: list[str] = []
+        end = 0
+        while coming:
+            at, _, needle = coming[0]
+            if budget is not None:
+                budget.spend(_FOUND)
+            if at >= end:
+                made += (text[end:at], self._marked(self._needles[needle]))
+                end = at + len(needle)
+            at = _alone(text, needle, max(end, at + 1), budget)
+            if at < 0:
+                heappop(coming)
+            else:
+                heapreplace(coming, (at, -len(needle), needle))
+        return "".join((*made, text[end:])) if made else text
 
     def _marked(self, secret: str) -> str:
         self.met = True

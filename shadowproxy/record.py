@@ -95,7 +95,10 @@ class RecordedRequest(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One line of the log. `at` is ISO 8601 in UTC with microseconds, `proxy` is host/worker."""
+    """One line of the log. `at` is ISO 8601 in UTC with microseconds, `proxy` is host/worker.
+
+    `rules` is the digest of the rules by which the answers were compared; None if they were not, and in older logs.
+    """
 
     id: str
     record: str
@@ -105,6 +108,7 @@ class Record(NamedTuple):
     live: RecordedLeg
     shadows: Mapping[str, RecordedLeg]
     control: RecordedLeg | None
+    rules: str | None = None
 
 
 def decode(line: bytes) -> Record:
@@ -119,6 +123,7 @@ def decode(line: bytes) -> Record:
         raise RecordError(f"a record of schema {whole['schema']!r:.20}; this version reads schema {SCHEMA}")
     try:
         control = whole.get("control")
+        rules = whole.get("rules")
         return Record(
             id=_str(whole["id"]),
             record=_str(whole["record"]),
@@ -128,6 +133,7 @@ def decode(line: bytes) -> Record:
             live=_read_leg(whole["live"]),
             shadows={name: _read_leg(leg) for name, leg in whole["shadows"].items()},
             control=None if control is None else _read_leg(control),
+            rules=rules if isinstance(rules, str) else None,
         )
     except KeyError as missing:
         raise RecordError(f"not a record: {missing.args[0]!r:.40} is missing") from missing

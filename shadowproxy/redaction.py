@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
+from shadowproxy.budget import Budget
 from shadowproxy.caches import remembered
 from shadowproxy.credential_values import (
     PATH_PARAMETER,
@@ -116,19 +117,21 @@ class Redaction:
             text = _URL_QUERY.sub(lambda match: match[1] + self.parameters(match[2]), text)
         return text
 
-    def body(self, raw: bytes, taken: list[bytes] | None = None) -> bytes:
+    def body(self, raw: bytes, taken: list[bytes] | None = None, budget: Budget | None = None) -> bytes:
         """A valid JSON text with the values that `json` points at replaced by their marks; all else byte for byte.
 
         Each occurrence of a repeated key is found. A value is replaced whole, even an object. The JSON of each is added
-        to `taken`.
+        to `taken`. Raises Exhausted if that costs more than the budget.
         """
+        budget = budget or Budget(steps=_UNBOUNDED, memory=_UNBOUNDED)
         wanted = _wanted(self.json)
         # Without escapes that could spell a key in another way, a key whose text is not in the body is not in it.
         if b"\\u" not in raw and b"\\/" not in raw and not any(all(key in raw for key in keys) for keys in wanted.keys):
             return raw
         pieces: list[bytes] = []
         end = 0
-        for start, stop in _spans(raw, wanted.root):
+        for start, stop in _spans(raw, wanted.root, budget):
+            budget.hold(_HELD + stop - start)
             secret = raw[start:stop]
             if taken is not None:
                 taken.append(secret)
@@ -154,13 +157,16 @@ class Redaction:
                     yield raw[start:end]
                 at = raw.find(key, end)
 
-    def lines(self, raw: bytes, taken: list[bytes] | None = None) -> bytes | None:
+    def lines(self, raw: bytes, taken: list[bytes] | None = None, budget: Budget | None = None) -> bytes | None:
         """As `body`, for text with one JSON value a line: NDJSON and server-sent events. None if a line is not JSON.
 
         In events, `data:` comes before the value, and lines of other fields have no value.
         """
+        budget = budget or Budget(steps=_UNBOUNDED, memory=_UNBOUNDED)
         shown: list[bytes] = []
+        budget.hold(_HELD * raw.count(b"\n"))
         for line in raw.split(b"\n"):
+            budget.spend(_LINE + (len(line) >> 3))
             data = _DATA.match(line)
             start = data.end() if data is not None else 0
             value = line[start:]
@@ -169,7 +175,7 @@ class Redaction:
                     orjson.loads(value)
                 except orjson.JSONDecodeError:
                     return None
-                value = self.body(value, taken)
+                value = self.body(value, taken, budget)
             shown.append(line[:start] + value)
         return b"\n".join(shown)
 
@@ -340,10 +346,19 @@ def _closed(raw: bytes, start: int) -> int:
     return longest
 
 
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
+# A string that never ends is one too, up to the end: else each of its quotes would be tried as the beginning of one.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?+|[{}\[\],:]|[^\s{}\[\],:"]++', re.DOTALL)
 
 
-def _spans(raw: bytes, root: _Place) -> Iterator[tuple[int, int]]:
+_UNBOUNDED: Final = 1 << 60
+_HELD: Final = 200
+"""About the bytes of memory that one line, or one value that is taken out, holds beside its own."""
+_LINE: Final = 20
+_PASSED: Final = 4
+"""Steps of one token: a match of a pattern, and a look at what it is."""
+
+
+def _spans(raw: bytes, root: _Place, budget: Budget) -> Iterator[tuple[int, int]]:
     """Where in a valid JSON text the values are that pointers end at: the outermost only, in order."""
     stack: list[tuple[_Place, bool]] = []  # the place of each open container, and whether it is an array
     indices: list[int] = []
@@ -351,6 +366,7 @@ def _spans(raw: bytes, root: _Place) -> Iterator[tuple[int, int]]:
     key_next = False
     hidden: tuple[int, int] | None = None  # where a value to redact began, and how deep
     for match in _TOKEN.finditer(raw):
+        budget.spend(_PASSED)
         token = match[0]
         if token in (b"}", b"]"):
             stack.pop()

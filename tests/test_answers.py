@@ -254,7 +254,7 @@ def test_another_function_or_a_text_in_its_place_is_another_answer() -> None:
 
 
 def test_choices_are_kept_apart_by_index_whatever_that_is() -> None:
-    pieces = [(1, "b"), ("0", "a"), (1, "B"), (10**30, "z"), (-5, "?"), (None, "!")]
+    pieces = [(1, "b"), ("0", "a"), (1, "B"), (10**17, "z"), (-5, "?"), (None, "!")]
     mixed = [chunk({"content": text}, index=index) for index, text in pieces]
     value = answer_value(sse(*mixed))
     assert extract(value, "/choices/*/message/content") == ["a?!", "bB", "z"]

@@ -19,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shadowproxy import content, lines
+from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.diff import diff
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge
@@ -179,7 +180,7 @@ def test_integers_beyond_64_bits_are_judged_as_the_report_judges_the_line(one: i
     rules = Rules()
     bodies = [f'{{"n":\n{number}}}'.encode() for number in (one, one + 1)]
     shadow = Reply(200, JSON, bodies[1], len(bodies[1]), 3.1, 3.4)
-    line = line_of(exchange(answer=bodies[0], shadow=shadow), judge=lambda live, shadow: judge(live, shadow, rules))
+    line = line_of(exchange(answer=bodies[0], shadow=shadow), judge=lambda live, shadow, _: judge(live, shadow, rules))
     told = decode(line)
     assert judge(told.live, told.shadows["challenger"], rules).verdict is Verdict.MISMATCH
     judgement = told.shadows["challenger"].judgement
@@ -398,32 +399,38 @@ def test_bodies_can_be_hashed_or_left_out() -> None:
 # --- comparing
 
 
-def mismatch(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
+def mismatch(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
     assert live.body is not None
     assert shadow.body is not None
     found = Difference("/y", "value", live.body.value, shadow.body.value)
     return Judgement(Verdict.MISMATCH, (found,), "why")
 
 
+def differing() -> Exchange:
+    return exchange(shadow=Reply(200, JSON, b'{"y": 2}', 8, 3.1, 3.4))
+
+
 def test_a_judgement_is_told_with_its_differences_and_read_back() -> None:
-    line = line_of(exchange(), judge=mismatch)
+    line = line_of(differing(), judge=mismatch)
     told = decode(line).shadows["challenger"].judgement
-    assert told == Judgement(Verdict.MISMATCH, (Difference("/y", "value", {"y": 1}, {"y": 1}),), "why")
+    assert told == Judgement(Verdict.MISMATCH, (Difference("/y", "value", {"y": 1}, {"y": 2}),), "why")
 
 
 @pytest.mark.parametrize(("limit", "cut"), [(7, True), (8, False)])
-def test_a_body_over_the_limit_is_not_parsed_and_is_said_to_be_cut(limit: int, cut: bool) -> None:
+def test_a_body_over_the_limit_is_judged_whole_and_recorded_in_part(limit: int, cut: bool) -> None:
     seen: list[Any] = []
 
-    def judge(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
+    def judge(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
         seen.append((live.body, shadow.body))
-        return Judgement(Verdict.MATCH)
+        return Judgement(Verdict.MISMATCH, (Difference("/y", "value", 1, 2),))
 
-    line_of(exchange(), judge=judge, body_limit=limit, bodies="none")
+    told = decode(line_of(differing(), judge=judge, body_limit=limit)).shadows["challenger"]
     [(live, shadow)] = seen
-    assert live == shadow
-    assert live.kind == ("text" if cut else "json")
-    assert live.truncated == cut
+    assert (live.kind, live.value, live.truncated) == ("json", {"y": 1}, False)
+    assert (shadow.kind, shadow.value, shadow.truncated) == ("json", {"y": 2}, False)
+    assert told.body is not None
+    assert (told.body.kind, told.body.value) == (("text", '{"y": 2') if cut else ("json", {"y": 2}))
+    assert told.judgement == Judgement(Verdict.MISMATCH, (Difference("/y", "value", 1, 2),))
 
 
 @pytest.mark.parametrize("leg", [Skipped(Outcome.PAUSED, "paused"), Failure(Outcome.TIMEOUT, "late", 1.0)])
@@ -436,7 +443,7 @@ def test_a_difference_may_hold_what_orjson_cannot_write() -> None:
     for _ in range(400):
         deep = [deep]
     odd = Difference("", "value", 1 << 80, ["\ud800", deep])
-    line = line_of(exchange(), judge=lambda live, shadow: Judgement(Verdict.MISMATCH, (odd,)))
+    line = line_of(differing(), judge=lambda live, shadow, budget: Judgement(Verdict.MISMATCH, (odd,)))
     [told] = decode(line).shadows["challenger"].judgement.differences  # type: ignore[union-attr]
     assert told.live == 1 << 80
     assert told.shadow[0] == "?"
@@ -444,7 +451,7 @@ def test_a_difference_may_hold_what_orjson_cannot_write() -> None:
 
 def test_a_difference_that_is_not_a_number_is_named() -> None:
     odd = Difference("/y", "value", float("nan"), 0.5)
-    line = line_of(exchange(), judge=lambda live, shadow: Judgement(Verdict.MISMATCH, (odd,)))
+    line = line_of(differing(), judge=lambda live, shadow, budget: Judgement(Verdict.MISMATCH, (odd,)))
     assert b'"live":"nan","shadow":0.5' in line
 
 
@@ -842,7 +849,11 @@ def test_json_by_the_line_is_searched_where_each_line_has_a_value(
     else:
         assert told.value == shown.decode()
     cut = decode(line_of(exchange(body, ((b"Content-Type", kind),)), body_limit=10, **redacting(json=("/**/pin",))))
-    assert (cut.request.body.kind, cut.request.body.sha256) == ("none", None)
+    if shown is None:
+        assert (cut.request.body.kind, cut.request.body.sha256) == ("none", None)
+    else:
+        assert cut.request.body.value == shown.decode()[:10]
+        assert (cut.request.body.sha256 is None) == (b"pin" in body)
 
 
 def test_marks_join_equal_secrets_wherever_they_stand() -> None:
@@ -892,15 +903,15 @@ def test_a_withheld_body_says_why() -> None:
     ],
 )
 def test_differences_are_redacted_as_bodies_are(pointer: str, path: str, value: Any, shown: tuple[str, Any]) -> None:
-    def judge(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
+    def judge(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
         return Judgement(Verdict.MISMATCH, (Difference(path, "value", value, value),))
 
-    line = json.loads(line_of(exchange(), judge=judge, **redacting(json=(pointer,))))
+    line = json.loads(line_of(differing(), judge=judge, **redacting(json=(pointer,))))
     (told,) = line["shadows"]["challenger"]["differences"]
     assert (told["path"], told["live"], told["shadow"]) == (*shown, shown[1])
     if SECRET in repr((path, value)):
         for bodies in ("hash", "none"):
-            line = line_of(exchange(), judge=judge, bodies=bodies, **redacting(json=(pointer,)))
+            line = line_of(differing(), judge=judge, bodies=bodies, **redacting(json=(pointer,)))
             assert SECRET.encode() not in line
 
 
@@ -912,7 +923,7 @@ def test_a_stream_that_could_not_be_searched_shows_no_value_out_of_it() -> None:
     request = Request("id", "rec", 0, "POST", b"/", (), b"", 0)
     told = Exchange(request, streamed("one"), {"s": streamed("two")}, None)
 
-    def judged(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
+    def judged(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
         return judge(live, shadow, Rules())
 
     line = line_of(told, judge=judged, **redacting(json=("/user/pin",)))
@@ -994,7 +1005,7 @@ def test_an_answer_with_lives_bytes_is_told_and_judged_as_if_it_were_read_by_its
         Exchange(exchange().request, one, {"like": other, "alone": by_itself}),
         proxy="p/0",
         policy=Policy(kind, limit, Redaction(json=pointers)),
-        judge=lambda one, other: judge(one, other, rules),
+        judge=lambda one, other, budget: judge(one, other, rules, budget),
     )
     told = json.loads(line)["shadows"]
     for leg in told.values():
@@ -1215,7 +1226,7 @@ def test_a_zstd_bomb_is_read_in_bounded_memory(tmp_path: Path) -> None:
 def test_the_snippet_in_the_documentation_reads_a_log(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "log.md").read_text()
     snippet = page.partition("```python\n")[2].partition("```")[0]
-    (tmp_path / "segment.jsonl").write_bytes(line_of(exchange(), judge=mismatch) * 2)
+    (tmp_path / "segment.jsonl").write_bytes(line_of(differing(), judge=mismatch) * 2)
     run = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == "id-1 challenger ok mismatch\n" * 2
 

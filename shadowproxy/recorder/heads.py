@@ -4,12 +4,14 @@ Heads and fields that come again and again are cached, unless there is a secret 
 """
 
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import unquote_plus
+
+import orjson
 
 from shadowproxy.caches import Cache, remembered
 from shadowproxy.content import is_json_type, is_lines_type
-from shadowproxy.credential_values import credentials_in, looks_random
+from shadowproxy.credential_values import credentials_in, is_plain_id, looks_random
 from shadowproxy.credentials import may_be_credential_header
 from shadowproxy.echoes import field_values, leaves, taken_out
 from shadowproxy.exchange import Field, Fields
@@ -17,13 +19,14 @@ from shadowproxy.redaction import Redaction
 
 
 class Head(NamedTuple):
-    """A message's header fields: `headers` for the record, and what they say about the body.
+    """A message's header fields: `headers` for the record, also as its `json`, and what they say about the body.
 
     `types` are the Content-Types, of which the first counts; `names_json`, `names_lines` and `names_form` are what that
     one names: JSON, JSON by the line, a form. `codings` are the content codings. `secrets` were redacted in the fields.
     """
 
     headers: dict[str, str | list[str]]
+    json: bytes
     types: tuple[str, ...]
     names_json: bool
     names_lines: bool
@@ -36,12 +39,20 @@ _REST: Final = 20_000
 """Heads after which caching is tried again, where a server has an ID in each and so never sends the same."""
 
 
-def _field_weight(field: Field, read: tuple[str, str, bool]) -> int:
-    return 700 + 5 * len(field[0]) + 5 * len(field[1])
+Plain: TypeAlias = tuple[str, str, bool, bytes]
+"""A field in which nothing is redacted: its name, its value, whether it describes the body, and its member in JSON."""
+
+_SHORT: Final = 15
+"""Characters. Plain digits that are longer are an ID or a trace, which come once: caching these would push out what
+comes again and again."""
+
+
+def _field_weight(field: Field, read: Plain) -> int:
+    return 800 + 6 * len(field[0]) + 6 * len(field[1])
 
 
 def _head_weight(fields: Fields, head: Head) -> int:
-    return 1500 + 5 * sum(map(len, chain.from_iterable(fields))) + 500 * len(fields)
+    return 1600 + 6 * sum(map(len, chain.from_iterable(fields))) + 500 * len(fields)
 
 
 class Heads:
@@ -49,13 +60,13 @@ class Heads:
 
     Most servers send the same head again, but for the Date, and reading it each time was a tenth of what a record
     costs. A request has an ID of its own, and beside it fields that come again and again: to look through each of these
-    for credentials was another tenth. Of each plain field: its name, its value, and whether it describes the body.
+    for credentials was another tenth.
     """
 
     __slots__ = ("_found", "_known", "_rest", "plain")
 
     def __init__(self) -> None:
-        self.plain: Cache[Field, tuple[str, str, bool]] = Cache("recorded fields", _field_weight)
+        self.plain: Cache[Field, Plain] = Cache("recorded fields", _field_weight)
         self._known: Cache[Fields, Head] = Cache("recorded heads", _head_weight)
         self._found = 0
         self._rest = 0
@@ -79,22 +90,24 @@ class Heads:
         return head
 
 
-def read_head(fields: Fields, redaction: Redaction, plain: Cache[Field, tuple[str, str, bool]]) -> Head:
+def read_head(fields: Fields, redaction: Redaction, plain: Cache[Field, Plain]) -> Head:
     """The head with these fields. A request's is read so each time: it has a request ID of its own."""
     headers: dict[str, str | list[str]] = {}
     types: tuple[str, ...] = ()
     codings = ""
     secrets: list[str] = []
+    members: list[bytes] = []
     for each in fields:
         seen = plain.get(each)
         if seen is not None:
-            name, text, of_body = seen
+            name, text, of_body, member = seen
         else:
-            name, text, of_body, found = _read_field(each, redaction)
+            name, text, of_body, member, found, comes_again = _read_field(each, redaction)
             if found:
                 secrets += found
-            else:
-                plain.keep(each, (name, text, of_body))
+            elif comes_again:
+                plain.keep(each, (name, text, of_body, member))
+        members.append(member)
         if of_body:
             raw = text_of(each[1])
             if name == "content-type":
@@ -111,34 +124,42 @@ def read_head(fields: Fields, redaction: Redaction, plain: Cache[Field, tuple[st
     json_type = lines_type = form_type = False
     if types:
         json_type, lines_type, form_type = _kinds[types[0]]
-    return Head(headers, types, json_type, lines_type, form_type, codings, tuple(secrets))
+    json = b"{%b}" % b",".join(members) if len(headers) == len(members) else orjson.dumps(headers)
+    return Head(headers, json, types, json_type, lines_type, form_type, codings, tuple(secrets))
 
 
-def _read_field(field: Field, redaction: Redaction) -> tuple[str, str, bool, list[str]]:
-    """A field's name, its value as it is recorded, whether it describes the body, and the secrets in it."""
+def _read_field(field: Field, redaction: Redaction) -> tuple[str, str, bool, bytes, list[str], bool]:
+    """A field as `Plain` has it, the secrets in it, and whether it may come again."""
     raw_name, raw_value = field
-    name, hidden, doubtful, of_body = _names[raw_name, redaction.headers]
+    name, hidden, doubtful, of_body, in_json = _names[raw_name, redaction.headers]
     text = text_of(raw_value)
-    if hidden or (doubtful and looks_random(text)):
-        return name, redaction.mark(raw_value), of_body, list(field_values(name, text))
-    shown = redaction.value(text)
     secrets: list[str] = []
-    if shown != text:
-        secrets += with_decoded(taken_out(text, shown))
-        for each in credentials_in(text):
-            secrets.append(each.secret)
-            if each.secret[:1] in ("{", "["):
-                secrets += leaves(each.secret.encode())
-    return name, shown, of_body, secrets
+    shown = text
+    comes_again = True
+    if hidden or (doubtful and looks_random(text)):
+        shown = redaction.mark(raw_value)
+        secrets += field_values(name, text)
+    elif is_plain_id(text):
+        comes_again = len(text) <= _SHORT
+    else:
+        shown = redaction.value(text)
+        if shown != text:
+            secrets += with_decoded(taken_out(text, shown))
+            for each in credentials_in(text):
+                secrets.append(each.secret)
+                if each.secret[:1] in ("{", "["):
+                    secrets += leaves(each.secret.encode())
+    return name, shown, of_body, in_json + orjson.dumps(shown), secrets, comes_again
 
 
-def _read_name(key: tuple[bytes, frozenset[str]]) -> tuple[str, bool, bool, bool]:
+def _read_name(key: tuple[bytes, frozenset[str]]) -> tuple[str, bool, bool, bool, bytes]:
     """A field's name as it is recorded; whether its value is hidden; whether it is hidden where it looks like a key;
-    and whether the field describes the body."""
+    whether the field describes the body; and the name in JSON, with the colon."""
     raw_name, redacted = key
     name = text_of(raw_name).lower()
     hidden = Redaction(headers=redacted).hides_header(raw_name)
-    return name, hidden, may_be_credential_header(raw_name), name in ("content-type", "content-encoding")
+    of_body = name in ("content-type", "content-encoding")
+    return name, hidden, may_be_credential_header(raw_name), of_body, orjson.dumps(name) + b":"
 
 
 def _named_kinds(content_type: str) -> tuple[bool, bool, bool]:
@@ -147,7 +168,7 @@ def _named_kinds(content_type: str) -> tuple[bool, bool, bool]:
     return is_json_type(content_type), is_lines_type(content_type), form
 
 
-_names: Final = remembered("recorded names", _read_name, lambda key, _: 500 + 4 * len(key[0]))
+_names: Final = remembered("recorded names", _read_name, lambda key, _: 500 + 6 * len(key[0]))
 _kinds: Final = remembered("content types", _named_kinds)
 
 

@@ -5,6 +5,7 @@
 
 import base64
 import math
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.echoes import Echoes
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
@@ -25,11 +27,13 @@ from shadowproxy.record import (
     RecordedLeg,
     leg_in,
 )
-from shadowproxy.recorder.bodies import Content, add_body, read_body
-from shadowproxy.recorder.heads import read_head, text_of
+from shadowproxy.recorder.bodies import Content, body_json, read_body
+from shadowproxy.recorder.heads import Head, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
 from shadowproxy.recorder.policy import Judge, Policy
 from shadowproxy.redaction import BLANK
+
+OVER_CAPTURE: Final = "longer than limits.capture"
 
 _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
 
@@ -40,52 +44,172 @@ def encode(
     proxy: str,
     policy: Policy,
     judge: Judge | None,
+    rules: str | None = None,
     on_verdict: Callable[[str, Verdict], object] = lambda name, verdict: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
     """The record of an exchange: one line of UTF-8 that ends in a newline. Raises for no bytes a peer can send.
 
-    `judge` compares each shadow's answer, and the control's, with live's, where both legs ended well. It sees bodies
-    before they are redacted; its differences are then redacted as the bodies are. What was redacted in the request is
-    then looked for in the answers too. `on_verdict` gets each verdict, with the shadow's name or `control`.
+    `judge` compares each shadow's answer, and the control's, with live's, where both legs ended well; `rules` is the
+    digest of the rules by which it does. It sees bodies whole, before they are redacted; its differences are then
+    redacted as the bodies are. What was redacted in the request is then looked for in the answers too. `on_verdict`
+    gets each verdict, with the shadow's name or `control`.
 
-    A body over `body_limit` is not compared, and not even parsed: orjson holds the interpreter for a whole one, and so
-    the event loop (eight answers of 4 MiB made live's median latency 150 ms).
+    Answers that are the same byte for byte match by any rules, and are not even parsed beyond `body_limit`.
     """
-    request, live, shadows, control = exchange
+    request, _, shadows, control = exchange
+    parts_left = 1 + len(shadows) + (control is not None)
+    budget = Budget(policy.seconds, steps=_UNBOUNDED, memory=policy.memory, clock=clock)
+    budget.share(parts_left)
+    redaction = policy.redaction
     path, _, query = request.target.partition(b"?")
-    head = read_head(request.fields, policy.redaction, policy.heads.plain)
+    head = read_head(request.fields, redaction, policy.heads.plain)
     secrets = [*head.secrets, *policy.own_secrets]
-    recorded: dict[str, Any] = {
-        "method": request.method,
-        "path": hide_in_path(text_of(path), policy.redaction, secrets),
-        "query": hide_in_parameters(text_of(query), policy.redaction, secrets) if query else "",
-        "headers": head.headers,
-    }
-    body = read_body(head, request.body, request.body_bytes, policy.body_limit)
-    add_body(recorded, body, policy, hide_in_body(body, policy.redaction, secrets))
-    echoes = Echoes(secrets, policy.redaction.mark) if secrets else None
-    content = _content_of(live, policy)
-    answer = _answer(live, content) if judge is not None and isinstance(live, Reply) and content is not None else None
-    line: dict[str, Any] = {
-        "schema": SCHEMA,
-        "id": request.id,
-        "record": request.record,
-        "at": _iso(request.at_ns),
-        "proxy": proxy,
-        "request": recorded,
-        "live": _leg(live, content, policy, echoes),
-        "shadows": {},
-        "control": None,
-    }
+    shown_path = hide_in_path(text_of(path), redaction, secrets)
+    shown_query = hide_in_parameters(text_of(query), redaction, secrets) if query else ""
+    body = read_body(head, request.body, request.body_bytes, policy.body_limit, budget)
+    redacted = hide_in_body(body, redaction, budget, secrets)
+    line = [
+        _START,
+        _json(request.id),
+        b',"record":',
+        _json(request.record),
+        b',"at":"',
+        _iso(request.at_ns),
+        b'","proxy":',
+        _json(proxy),
+        b',"request":{"method":',
+        _json(request.method),
+        b',"path":',
+        _json(shown_path),
+        b',"query":',
+        _json(shown_query),
+        b',"headers":',
+        head.json,
+        body_json(body, policy, redacted),
+        b'},"live":{',
+    ]
+    echoes = Echoes(secrets, redaction.mark) if secrets else None
+    if echoes is not None and not echoes:
+        echoes = None
+    beside = _Beside(exchange, policy, judge, echoes, budget)
+    line += beside.live()
+    line.append(b'},"shadows":{')
+    first = True
     for name, leg in shadows.items():
-        line["shadows"][name], verdict = _beside(content, answer, leg, policy, judge, echoes)
+        budget.share(parts_left)
+        parts_left -= 1
+        line += (_json(name) if first else b"," + _json(name), b":{")
+        first = False
+        verdict = beside.add(leg, line)
+        line.append(b"}")
         if verdict is not None:
             on_verdict(name, verdict)
-    if control is not None:
-        line["control"], verdict = _beside(content, answer, control, policy, judge, echoes)
+    if control is None:
+        line.append(b'},"control":null')
+    else:
+        budget.share(1)
+        line.append(b'},"control":{')
+        verdict = beside.add(control, line)
+        line.append(b"}")
         if verdict is not None:
             on_verdict("control", verdict)
-    return _written(line)
+    if judge is not None and rules is not None:
+        line += (b',"rules":', _json(rules))
+    line.append(b"}\n")
+    return b"".join(line)
+
+
+_START: Final = b'{"schema":%d,"id":' % SCHEMA
+_UNBOUNDED: Final = 1 << 60
+
+
+class _Beside:
+    """The legs of one exchange: live's, and others beside it."""
+
+    __slots__ = ("_answer", "_answer_held", "_budget", "_content", "_echoes", "_judge", "_leg", "_policy", "_shown")
+
+    def __init__(
+        self, exchange: Exchange, policy: Policy, judge: Judge | None, echoes: Echoes | None, budget: Budget
+    ) -> None:
+        self._policy = policy
+        self._judge = judge
+        self._echoes = echoes
+        self._budget = budget
+        self._leg = exchange.live
+        self._content = _content_of(exchange.live, policy, budget)
+        self._answer: RecordedLeg | None = None
+        self._answer_held = 0  # bytes of the budget that live's answer holds
+        self._shown = b""
+
+    def live(self) -> list[bytes]:
+        """The members of live's leg."""
+        line: list[bytes] = []
+        content = self._content
+        if content is not None:
+            self._shown = self._body(content)
+        _add_leg(self._leg, content, self._shown, self._policy, self._echoes, line)
+        return line
+
+    def add(self, leg: ShadowLeg, line: list[bytes]) -> Verdict | None:
+        """Add the members of another leg to a line. Returns the verdict, where live's is there to be compared with."""
+        budget = self._budget
+        held = budget.held - self._answer_held
+        live, policy, echoes = self._content, self._policy, self._echoes
+        content = _content_of(leg, policy, budget, live)
+        shown = b""
+        if content is not None:
+            same = live is not None and content.twin is live and content.wire == live.wire
+            shown = self._shown if same else self._body(content)
+        _add_leg(leg, content, shown, policy, echoes, line)
+        judge, first = self._judge, self._leg
+        if (
+            judge is None
+            or live is None
+            or content is None
+            or not isinstance(first, Reply)
+            or not isinstance(leg, Reply)
+        ):
+            budget.held = held + self._answer_held
+            return None
+        judgement = self._judged(judge, first, live, leg, content)
+        # Both are JSON as received, in which a difference's path means what the pointers to redact mean. In a stream,
+        # put together for comparing, it does not.
+        searchable = live.is_json() and content.is_json()
+        _add_judgement(judgement, policy, echoes, searchable, line)
+        budget.held = held + self._answer_held
+        return judgement.verdict
+
+    def _judged(self, judge: Judge, first: Reply, live: Content, leg: Reply, content: Content) -> Judgement:
+        if first.status == leg.status:
+            if not live.whole or not content.whole:
+                return Judgement(Verdict.INCOMPARABLE, (), f"{'shadow' if live.whole else 'live'}: {OVER_CAPTURE}")
+            if content.twin is live:
+                return _MATCH
+        else:  # nothing else counts
+            return judge(_status(first), _status(leg), self._budget)
+        budget, answer = self._budget, self._answer
+        try:
+            if answer is None:
+                before = budget.held
+                answer = self._answer = _answer(first, live, budget)
+                self._answer_held = budget.held - before
+        except Exhausted as why:
+            return Judgement(Verdict.INCOMPARABLE, (), f"live: not read, as {why}")
+        try:
+            return judge(answer, _answer(leg, content, budget), budget)
+        except Exhausted as why_not:
+            return Judgement(Verdict.INCOMPARABLE, (), f"shadow: not read, as {why_not}")
+
+    def _body(self, content: Content) -> bytes:
+        """An answer's body for the record."""
+        redacted = hide_in_body(content, self._policy.redaction, self._budget)
+        if self._echoes is not None:
+            redacted = hide_echoes(content, redacted, self._echoes, self._budget)
+        return body_json(content, self._policy, redacted)
+
+
+_MATCH: Final = Judgement(Verdict.MATCH)
 
 
 def encode_again(
@@ -100,6 +224,7 @@ def encode_again(
     proxy: str,
     policy: Policy,
     judge: Judge,
+    rules: str | None = None,
 ) -> tuple[bytes, Verdict | None]:
     """The record of a logged request that was sent again later, to `shadow` alone; and the verdict on its answer.
 
@@ -108,100 +233,105 @@ def encode_again(
     the new one redacted by `policy` as the old one was by its own: a report on the new log says the same.
     """
     echoes = Echoes(policy.own_secrets, policy.redaction.mark) if policy.own_secrets else None
-    parts = _leg(leg, _content_of(leg, policy), policy, echoes)
+    budget = Budget(steps=_UNBOUNDED, memory=policy.memory)
+    content = _content_of(leg, policy, budget)
+    body = b""
+    if content is not None:
+        redacted = hide_in_body(content, policy.redaction, budget)
+        if echoes:
+            redacted = hide_echoes(content, redacted, echoes, budget)
+        body = body_json(content, policy, redacted)
+    parts: list[bytes] = []
+    _add_leg(leg, content, body, policy, echoes, parts)
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
-        judgement = judge(old.live, leg_in(_written(parts)))
-        _add_judgement(parts, judgement, policy, echoes)
+        judgement = judge(old.live, leg_in(b"{%b}" % b"".join(parts)), Budget())
+        _add_judgement(judgement, policy, echoes, True, parts)
         verdict = judgement.verdict
-    line = {
-        "schema": SCHEMA,
-        "id": old.id,
-        "record": record_id,
-        "at": old.at,
-        "proxy": proxy,
-        "request": orjson.Fragment(request),
-        "live": orjson.Fragment(live),
-        "shadows": {shadow: parts},
-        "control": None,
-        "replay": {"of": old.record, "at": _iso(sent_ns)},
-    }
-    return _written(line), verdict
+    line = [
+        _START,
+        _json(old.id),
+        b',"record":',
+        _json(record_id),
+        b',"at":',
+        _json(old.at),
+        b',"proxy":',
+        _json(proxy),
+        b',"request":',
+        request,
+        b',"live":',
+        live,
+        b',"shadows":{',
+        _json(shadow),
+        b":{",
+        *parts,
+        b'}},"control":null,"replay":{"of":',
+        _json(old.record),
+        b',"at":"',
+        _iso(sent_ns),
+        b'"}',
+    ]
+    if rules is not None:
+        line += (b',"rules":', _json(rules))
+    line.append(b"}\n")
+    return b"".join(line), verdict
 
 
-def _written(record: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-    except orjson.JSONEncodeError:
-        # A lone surrogate in a text, or in a difference a value that orjson has no form for: rare, so only now.
-        return orjson.dumps(_storable(record), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _content_of(leg: ShadowLeg, policy: Policy, beside: Content | None = None) -> Content | None:
+def _content_of(leg: ShadowLeg, policy: Policy, budget: Budget, beside: Content | None = None) -> Content | None:
     reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
     if reply is None:
         return None
     head = policy.heads.read(reply.fields, policy.redaction)
-    return read_body(head, reply.body, reply.body_bytes, policy.body_limit, beside)
+    return read_body(head, reply.body, reply.body_bytes, policy.body_limit, budget, beside)
 
 
-def _answer(reply: Reply, content: Content) -> RecordedLeg:
+def _answer(reply: Reply, content: Content, budget: Budget) -> RecordedLeg:
     """A leg for the judge, with what it looks at: the status, the body, and the Content-Type."""
-    head, kind, value, _, _, size, whole, over, coding = content
-    body = Body(kind, value, size, over or not whole, None, coding)
-    types = head.types
+    kind, value = content.answer(budget) if content.whole else (content.kind, content.value)
+    body = Body(kind, value, content.size, not content.whole, None, content.coding)
+    types = content.head.types
     headers: Headers = {"content-type": types[0] if len(types) == 1 else list(types)} if types else NO_HEADERS
     return RecordedLeg(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
 
 
-def _leg(leg: ShadowLeg, content: Content | None, policy: Policy, echoes: Echoes | None) -> dict[str, Any]:
+def _status(reply: Reply) -> RecordedLeg:
+    return RecordedLeg(_OK, reply.status, NO_HEADERS, None, reply.first_byte_ms, reply.total_ms)
+
+
+def _add_leg(
+    leg: ShadowLeg, content: Content | None, body: bytes, policy: Policy, echoes: Echoes | None, line: list[bytes]
+) -> None:
+    """Add the members of a leg; `body` are those of its body."""
+    line.append(b'"outcome":"ok"' if isinstance(leg, Reply) else b'"outcome":' + _json(leg.outcome.value))
     reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
-    parts: dict[str, Any] = {"outcome": "ok" if isinstance(leg, Reply) else leg.outcome.value}
     if reply is not None and content is not None:
-        parts["status"] = reply.status
-        parts["headers"] = content.head.headers if echoes is None else echoes.headers(content.head.headers)
-        redacted = hide_in_body(content, policy.redaction)
-        if echoes is not None:
-            redacted = hide_echoes(content, redacted, echoes)
-        add_body(parts, content, policy, redacted)
-        parts["first_byte_ms"] = round(reply.first_byte_ms, 3)
+        head = content.head
+        headers = head.json if echoes is None else _without_echoes(head, echoes)
+        line += (b',"status":', _json(reply.status), b',"headers":', headers, body)
+        line += (b',"first_byte_ms":', _json(round(reply.first_byte_ms, 3)))
     if not isinstance(leg, Skipped):
-        parts["total_ms"] = round(leg.total_ms, 3)
+        line += (b',"total_ms":', _json(round(leg.total_ms, 3)))
     if not isinstance(leg, Reply):
         error = policy.redaction.error(leg.error)
-        parts["error"] = error if echoes is None else echoes.text(error)
-    return parts
+        line += (b',"error":', _json(error if echoes is None else echoes.text(error)))
 
 
-def _beside(
-    content: Content | None,
-    answer: RecordedLeg | None,
-    leg: ShadowLeg,
-    policy: Policy,
-    judge: Judge | None,
-    echoes: Echoes | None,
-) -> tuple[dict[str, Any], Verdict | None]:
-    """A leg's parts, read beside live's `content`; and the verdict, where live gave an `answer` to compare it with."""
-    own = _content_of(leg, policy, content)
-    parts = _leg(leg, own, policy, echoes)
-    if judge is None or answer is None or own is None or not isinstance(leg, Reply):
-        return parts, None
-    judgement = judge(answer, _answer(leg, own))
-    searchable = content is not None and content.kind == own.kind == "json"
-    _add_judgement(parts, judgement, policy, echoes, searchable=searchable)
-    return parts, judgement.verdict
+def _without_echoes(head: Head, echoes: Echoes) -> bytes:
+    shown = echoes.headers(head.headers)
+    return head.json if shown is head.headers else _json(shown)
 
 
 def _add_judgement(
-    parts: dict[str, Any], judgement: Judgement, policy: Policy, echoes: Echoes | None, *, searchable: bool = True
+    judgement: Judgement, policy: Policy, echoes: Echoes | None, searchable: bool, line: list[bytes]
 ) -> None:
-    """Add the verdict and its differences. `searchable`: both bodies are JSON as received, in which a
-    difference's path means what the pointers to redact mean. In a stream, put together for comparing, it does not."""
-    parts["verdict"] = judgement.verdict.value
-    if judgement.differences:
-        parts["differences"] = [_difference(each, policy, echoes, searchable) for each in judgement.differences]
-    if judgement.why is not None:
-        parts["why"] = judgement.why
+    """Add the verdict and its differences. `searchable`: in both bodies a difference's path means what the pointers to
+    redact mean."""
+    verdict, differences, why = judgement
+    line += (b',"verdict":', _json(verdict.value))
+    if differences:
+        line += (b',"differences":', _json([_difference(each, policy, echoes, searchable) for each in differences]))
+    if why is not None:
+        line += (b',"why":', _json(why))
 
 
 def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, searchable: bool) -> dict[str, Any]:
@@ -213,6 +343,8 @@ def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, s
     if policy.redaction.json and not searchable and kind != "status":
         live = shadow = BLANK
     if echoes is not None:
+        if kind == "bytes" and echoes.met:
+            live = shadow = BLANK  # as digits, in which no secret is found
         live = echoes.difference(live)
         shadow = echoes.difference(shadow)
     # JSON has no NaN, and null would be another value.
@@ -223,15 +355,23 @@ def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, s
     return {"path": path, "kind": kind, "live": live, "shadow": shadow}
 
 
-def _iso(at_ns: int) -> str:
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # A lone surrogate in a text, or in a difference a value that orjson has no form for: rare, so only now.
+        return orjson.dumps(_storable(value))
+
+
+def _iso(at_ns: int) -> bytes:
     seconds, rest = divmod(at_ns, 1_000_000_000)
     # Six digits: a format that fills up with zeros takes twice as long.
-    return f"{_second(seconds)}.{str(1_000_000 + rest // 1000)[1:]}Z"
+    return b"%b.%bZ" % (_second(seconds), str(1_000_000 + rest // 1000)[1:].encode())
 
 
 @lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(seconds: int) -> bytes:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
 def _storable(value: Any, depth: int = 0) -> Any:

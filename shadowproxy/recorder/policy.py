@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from shadowproxy.budget import MEMORY, SECONDS, Budget
 from shadowproxy.record import Judgement, RecordedLeg
 from shadowproxy.recorder.heads import Heads
 from shadowproxy.redaction import Redaction
 
-Judge: TypeAlias = Callable[[RecordedLeg, RecordedLeg], Judgement]
-"""Compares live's answer with a shadow's, or with the control's. Both are whole as captured and decoded.
+Judge: TypeAlias = Callable[[RecordedLeg, RecordedLeg, Budget], Judgement]
+"""Compares live's answer with a shadow's, or with the control's, for no more than the budget. Both are whole,
+decoded, and not cut to what is recorded of them.
 
 Before writing, the only header field they have is Content-Type.
 """
@@ -17,13 +19,16 @@ Before writing, the only header field they have is Content-Type.
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How much of a body is recorded and compared (`body_limit` in bytes once decoded), and what is redacted.
+    """How much of a body is recorded (`body_limit` in bytes once decoded), and what is redacted.
 
-    `own_secrets` are those that the endpoints are sent beside what callers sent: they are looked for in every answer.
+    Bodies are searched and compared whole, within `seconds` and `memory` bytes for each exchange. `own_secrets` are
+    those that the endpoints are sent beside what callers sent: they are looked for in every answer.
     """
 
     bodies: Literal["full", "hash", "none"] = "full"
     body_limit: int = 256 << 10
     redaction: Redaction = field(default_factory=Redaction)
     own_secrets: tuple[str, ...] = field(default=(), repr=False)
+    seconds: float = SECONDS
+    memory: int = MEMORY
     heads: Heads = field(default_factory=lambda: Heads(), init=False, repr=False, compare=False)

@@ -312,7 +312,8 @@ class _Replay:
                 sent_ns=each.sent_ns,
                 proxy=self._host,
                 policy=self._plan.policy,
-                judge=lambda live, shadow: judge(live, shadow, self._plan.rules),
+                judge=lambda live, shadow, budget: judge(live, shadow, self._plan.rules, budget),
+                rules=self._plan.rules.digest,
             )
             output.append(line)
             if verdict is not None:

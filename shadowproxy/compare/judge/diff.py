@@ -13,10 +13,11 @@ The walk is one loop with its own stack, so depth costs no recursion. It keeps a
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
+from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules, shown_pointer, sound
 from shadowproxy.compare.judge.unordered import pair_elements
 from shadowproxy.record import Difference
@@ -74,109 +75,168 @@ class Diff:
         ]
 
 
-_Pair: TypeAlias = tuple[int, Any, Any, PlaceRules]
-"""A number in an array or `_MEMBER`, what live and the shadow have there, and its place."""
+class _Frame:
+    """Two objects, or two arrays of one length, that are being compared, and the way to them.
 
-_Frame: TypeAlias = tuple[Iterator[_Pair], _Way]
-"""The pairs of one container that are still to be compared, and the way to it."""
+    `at` is how many members or elements are done. `keys` are those of live's object, from when one is compared deeper.
+    `lacking`: the shadow's object lacks one of them. `numbers` are the places of an array's elements in live's array.
+    """
+
+    __slots__ = ("at", "keys", "lacking", "numbers", "one", "other", "place", "way")
+
+    def __init__(self, one: Any, other: Any, numbers: Sequence[int], place: PlaceRules, way: _Way) -> None:
+        self.one = one
+        self.other = other
+        self.numbers = numbers
+        self.place = place
+        self.way = way
+        self.at = 0
+        self.keys: list[str] | None = None
+        self.lacking = False
 
 
-def diff(live: Any, shadow: Any, rules: Rules) -> Diff:
+_NO_NUMBERS: Final[Sequence[int]] = ()
+
+
+def diff(live: Any, shadow: Any, rules: Rules, budget: Budget | None = None) -> Diff:
     """Every difference between two JSON values, in the order of live's document. Bounded in memory, linear in time
-    but for unordered arrays (n log n)."""
+    but for unordered arrays (n log n). Raises Exhausted if that costs more than the budget."""
     found = Diff()
     if live is shadow:  # NaN equals NaN, so nothing differs from itself
         return found
-    root = rules.root
-    stack: list[_Frame] = []
-    _compare(live, shadow, root, _MEMBER, None, found, stack)
-    while stack:
-        pairs, way = stack[-1]
-        for at, one, other, place in pairs:
-            if _compare(one, other, place, at, way, found, stack):
-                break
-        else:
-            stack.pop()
+    _walk(live, shadow, rules.root, found, budget or Budget(), stop=False)
     return found
 
 
-def _compare(one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found: Diff, stack: list[_Frame]) -> bool:
-    """Note how two values differ, or put their members or elements on the stack to be compared."""
-    kind, other_kind = type(one), type(other)
-    if kind is not other_kind or not (kind is dict or (kind is list and len(one) == len(other))):
-        _differ(one, other, place, at, above, found)
+def alike(live: Any, shadow: Any, place: PlaceRules, budget: Budget) -> bool:
+    """Whether two values at `place` are equal by the rules: within tolerance, and where nothing is ignored."""
+    found = Diff()
+    _walk(live, shadow, place, found, budget, stop=True)
+    return not found.count
+
+
+def _walk(live: Any, shadow: Any, place: PlaceRules, found: Diff, budget: Budget, *, stop: bool) -> None:
+    """Note the differences of two values; with `stop` no further than the object or array that has the first."""
+    stack: list[_Frame] = []
+    _compare(live, shadow, place, _MEMBER, None, found, stack, budget)
+    while stack and not (stop and found.count):
+        frame = stack[-1]
+        deeper = (
+            _members(frame, found, stack, budget) if type(frame.one) is dict else _elements(frame, found, stack, budget)
+        )
+        if not deeper:
+            stack.pop()
+
+
+def _compare(
+    one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found: Diff, stack: list[_Frame], budget: Budget
+) -> bool:
+    """Note how two values differ, or put them on the stack if they are two objects or two arrays of one length.
+    Returns whether it did."""
+    kind = type(one)
+    if kind is not type(other) or not (kind is dict or (kind is list and len(one) == len(other))):
+        _differ(one, other, place, at, above, found, budget)
         return False
     if place.ignored and found.ignored:
         return False
-    way = above, place, at
-    if kind is dict:
-        pairs = _members(one, other, place, way, found)
-    else:
-        numbers: Sequence[int] = range(len(one))
+    numbers = _NO_NUMBERS
+    if kind is list:
+        numbers = range(len(one))
         if place.unordered:
-            one, other, numbers = pair_elements(one, other, place, alike)
-        pairs = _elements(one, other, numbers, place, way, found)
-    if not pairs:
-        return False
-    stack.append((iter(pairs), way))
+            one, other, numbers = pair_elements(one, other, place, alike, budget)
+    stack.append(_Frame(one, other, numbers, place, (above, place, at)))
     return True
 
 
-def _members(one: dict[str, Any], other: dict[str, Any], place: PlaceRules, way: _Way, found: Diff) -> list[_Pair]:
-    """Note how the members of two objects differ, up to the first that has to be compared deeper. Returns it and those
-    after it, so that the order stays the document's."""
-    later: list[_Pair] = []
-    same_keys = len(one) == len(other)
-    for key, value in one.items():
-        beside = other.get(key, _MISSING)
-        kind = type(value)
-        if kind is type(beside):
-            if kind in _SCALARS:
-                if value == beside:
+def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) -> bool:
+    """Note how the members of two objects differ, up to the first that is compared deeper: then it is on the stack, and
+    the result is True. Called again, it continues after it, so that the order stays the document's."""
+    one: dict[str, Any] = frame.one
+    other: dict[str, Any] = frame.other
+    place, way = frame.place, frame.way
+    keys = frame.keys
+    if keys is None:
+        at = 0
+        for key, value in one.items():
+            at += 1
+            beside = other.get(key, _MISSING)
+            kind = type(value)
+            if kind is type(beside):
+                if kind in _SCALARS:
+                    if value == beside:
+                        continue
+                elif _compare(value, beside, place.member(key), _MEMBER, way, found, stack, budget):
+                    frame.keys = list(one)
+                    frame.at = at
+                    budget.spend(2 * at + len(one))
+                    return True
+                else:
                     continue
-            elif not later:
-                later.append((_MEMBER, value, beside, place.member(key)))
-                continue
-        elif beside is _MISSING:
-            same_keys = False
-        if later:
-            later.append((_MEMBER, value, beside, place.member(key)))
-        else:
-            _differ(value, beside, place.member(key), _MEMBER, way, found)
-    if not same_keys:
+            elif beside is _MISSING:
+                frame.lacking = True
+            _differ(value, beside, place.member(key), _MEMBER, way, found, budget)
+        budget.spend(at)
+    else:
+        start = at = frame.at
+        size = len(keys)
+        while at < size:
+            key = keys[at]
+            at += 1
+            value = one[key]
+            beside = other.get(key, _MISSING)
+            kind = type(value)
+            if kind is type(beside):
+                if kind in _SCALARS:
+                    if value == beside:
+                        continue
+                elif _compare(value, beside, place.member(key), _MEMBER, way, found, stack, budget):
+                    frame.at = at
+                    budget.spend(at - start)
+                    return True
+                else:
+                    continue
+            elif beside is _MISSING:
+                frame.lacking = True
+            _differ(value, beside, place.member(key), _MEMBER, way, found, budget)
+        budget.spend(at - start)
+    if frame.lacking or len(one) != len(other):
         for key, value in other.items():
             if key not in one:
-                if later:
-                    later.append((_MEMBER, _MISSING, value, place.member(key)))
-                else:
-                    _differ(_MISSING, value, place.member(key), _MEMBER, way, found)
-    return later
+                _differ(_MISSING, value, place.member(key), _MEMBER, way, found, budget)
+        budget.spend(len(other))
+    return False
 
 
-def _elements(
-    one: list[Any], other: list[Any], numbers: Sequence[int], place: PlaceRules, way: _Way, found: Diff
-) -> list[_Pair]:
-    """The same for the elements of two arrays of one length; `numbers` are their places in live's array."""
-    later: list[_Pair] = []
-    for at, value in enumerate(one):
-        beside = other[at]
+def _elements(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) -> bool:
+    """The same for the elements of two arrays of one length."""
+    one: list[Any] = frame.one
+    other: list[Any] = frame.other
+    place, way, numbers = frame.place, frame.way, frame.numbers
+    start = at = frame.at
+    size = len(one)
+    while at < size:
+        value, beside = one[at], other[at]
+        number = numbers[at]
+        at += 1
         kind = type(value)
         if kind is type(beside):
             if kind in _SCALARS:
                 if value == beside:
                     continue
-            elif not later:
-                later.append((numbers[at], value, beside, place.element(numbers[at])))
+            elif _compare(value, beside, place.element(number), number, way, found, stack, budget):
+                frame.at = at
+                budget.spend(at - start)
+                return True
+            else:
                 continue
-        if later:
-            later.append((numbers[at], value, beside, place.element(numbers[at])))
-        else:
-            _differ(value, beside, place.element(numbers[at]), numbers[at], way, found)
-    return later
+        _differ(value, beside, place.element(number), number, way, found, budget)
+    budget.spend(at - start)
+    return False
 
 
-def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found: Diff) -> None:
+def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found: Diff, budget: Budget) -> None:
     """Note how two values differ that are not two objects or two arrays of one length."""
+    budget.spend(_NOTED)
     if place.ignored and found.ignored:
         return  # one ignored difference is enough to know
     kind, other_kind = type(one), type(other)
@@ -191,31 +251,45 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found
             return
         difference = "value"
     elif one is _MISSING:
-        difference, one, other = "extra", None, shorten(other)
+        difference = "extra"
     elif other is _MISSING:
-        difference, one, other = "missing", shorten(one), None
+        difference = "missing"
     elif kind is not other_kind:
         difference = "type"
-        one, other = shorten_both(one, other)
     elif kind is list:
-        difference, one, other = "length", len(one), len(other)
+        difference = "length"
     elif one == other:
         return
     else:
         difference = "value"
-        one, other = shorten_both(one, other)
     if place.ignored:
         found.ignored += 1
         return
     found.count += 1
     where = place.pointer
     if len(found.found) < KEPT:
-        found.found.append((where, difference, one, other, (above, place, at)))
+        shown, beside = _shown(difference, one, other)
+        found.found.append((where, difference, shown, beside, (above, place, at)))
     counted = found.where.get((where, difference))
     if counted is not None:
         found.where[where, difference] = counted + 1
     elif len(found.where) < PLACES:
         found.where[where, difference] = 1
+
+
+_NOTED: Final = 8
+"""Steps of noting one difference, beside one for passing an equal value."""
+
+
+def _shown(difference: str, one: Any, other: Any) -> tuple[Any, Any]:
+    """Both sides of a difference as they are kept."""
+    if difference == "extra":
+        return None, shorten(other)
+    if difference == "missing":
+        return shorten(one), None
+    if difference == "length":
+        return len(one), len(other)
+    return shorten_both(one, other)
 
 
 def _pointer(way: _Way) -> str:
@@ -228,21 +302,6 @@ def _pointer(way: _Way) -> str:
 
 def _finite(value: int | float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
-
-
-def alike(live: Any, shadow: Any, place: PlaceRules) -> bool:
-    """Whether two values at `place` are equal by the rules: within tolerance, and where nothing is ignored."""
-    found = Diff()
-    stack: list[_Frame] = []
-    _compare(live, shadow, place, _MEMBER, None, found, stack)
-    while stack and not found.count:
-        pairs, way = stack[-1]
-        for at, one, other, below in pairs:
-            if _compare(one, other, below, at, way, found, stack):
-                break
-        else:
-            stack.pop()
-    return not found.count
 
 
 def shorten(value: Any) -> Any:
@@ -259,7 +318,8 @@ def shorten_both(live: Any, shadow: Any) -> tuple[Any, Any]:
     if isinstance(live, str) and isinstance(shadow, str) and max(len(live), len(shadow)) > _LONGEST:
         start = max(0, _first_difference(live, shadow) - 40)
         if start:
-            return "…" + shorten(live[start:]), "…" + shorten(shadow[start:])
+            end = start + _LONGEST + 1
+            return "…" + shorten(live[start:end]), "…" + shorten(shadow[start:end])
     return shorten(live), shorten(shadow)
 
 
@@ -268,7 +328,7 @@ def _first_difference(live: str, shadow: str) -> int:
     low, high = 0, min(len(live), len(shadow))
     while low < high:
         middle = (low + high + 1) // 2
-        if live[:middle] == shadow[:middle]:
+        if live[low:middle] == shadow[low:middle]:  # not from the beginning: that would be linear for each halving
             low = middle
         else:
             high = middle - 1

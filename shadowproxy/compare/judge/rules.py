@@ -9,11 +9,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import blake2b
 from sys import getsizeof
 from typing import Any, Final
 
+import orjson
+
 from shadowproxy.caches import Cache
 from shadowproxy.pointers import Patterns, State, pointer_token
+
+COMPARING: Final = 1
+"""The version of what equal means without any rule (diff.py, answers). A change of it makes another digest."""
 
 _LONGEST_CACHED: Final = 400  # characters of the pointer of a place: real payloads have few and short ones
 _LONGEST_KEY: Final = 200  # characters of a key that a pointer shows
@@ -153,6 +159,21 @@ class Rules:
         object.__setattr__(self, "_places", Cache("places in answers", _weight))
         object.__setattr__(self, "counts_elements", patterns.counts_elements)
         object.__setattr__(self, "root", self._place(patterns.start, "", "", ignored=False, tolerance=None))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that are the same for rules that say the same. A record carries those of its rules."""
+        tolerance = [
+            [pointer, *((each.abs, each.rel) if isinstance(each, Tolerance) else (each, 0.0))]
+            for pointer, each in self.tolerance.items()
+        ]
+        said = {
+            "comparing": COMPARING,
+            "ignore": sorted(set(self.ignore)),
+            "tolerance": [[pointer, float(absolute), float(relative)] for pointer, absolute, relative in tolerance],
+            "unordered": sorted(set(self.unordered)),
+        }
+        return blake2b(orjson.dumps(said), digest_size=8).hexdigest()
 
     def below(self, place: PlaceRules, key: str, step: str) -> PlaceRules:
         """The place one step below another: that of the member or element `key`, shown as `step`."""

@@ -9,6 +9,7 @@ be compared has the reason, and is never called a mismatch.
 
 from typing import Any, Final, NamedTuple
 
+from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.compare.judge.answers.body import Content, content_of
 from shadowproxy.compare.judge.diff import KEPT, Diff, diff, shorten_both
 from shadowproxy.compare.judge.rules import Rules
@@ -27,9 +28,9 @@ class Compared(NamedTuple):
     why: str | None = None
 
 
-def judge(live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Judgement:
+def judge(live: RecordedLeg, shadow: RecordedLeg, rules: Rules, budget: Budget | None = None) -> Judgement:
     """The verdict as it is recorded: at most `diff.KEPT` differences, and their number in `why` if there are more."""
-    compared = compare(live, shadow, rules)
+    compared = compare(live, shadow, rules, budget=budget)
     if compared.diff is None:
         return Judgement(compared.verdict, (), compared.why)
     found = compared.diff
@@ -38,24 +39,43 @@ def judge(live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Judgement:
 
 
 def compare(
-    live: RecordedLeg, shadow: RecordedLeg, rules: Rules, contents: tuple[Content, Content] | None = None
+    live: RecordedLeg,
+    shadow: RecordedLeg,
+    rules: Rules,
+    contents: tuple[Content, Content] | None = None,
+    budget: Budget | None = None,
 ) -> Compared:
-    """Compare two answers. A pure function.
+    """Compare two answers. A pure function, but for a `budget` with a clock.
 
     `contents` is their `content_of` if the caller has it already.
     """
+    budget = budget or Budget()
+    held = budget.held
+    try:
+        return _compare(live, shadow, rules, contents, budget)
+    except Exhausted as why:
+        return Compared(Verdict.INCOMPARABLE, why=f"not compared, as {why}")
+    finally:
+        budget.held = held
+
+
+def _compare(
+    live: RecordedLeg, shadow: RecordedLeg, rules: Rules, contents: tuple[Content, Content] | None, budget: Budget
+) -> Compared:
     if live.outcome is not _OK or shadow.outcome is not _OK:
         name, answer = ("shadow", shadow) if live.outcome is _OK else ("live", live)
         return Compared(Verdict.INCOMPARABLE, why=f"{name}: {answer.outcome}")
     if live.status != shadow.status:
         return _mismatch("status", live.status, shadow.status)
-    one, other = contents or (content_of(live), content_of(shadow))
-    return _compare_contents(one, other, live, shadow, rules)
+    one, other = contents or (content_of(live, budget), content_of(shadow, budget))
+    return _compare_contents(one, other, live, shadow, rules, budget)
 
 
-def _compare_contents(one: Content, other: Content, live: RecordedLeg, shadow: RecordedLeg, rules: Rules) -> Compared:
+def _compare_contents(
+    one: Content, other: Content, live: RecordedLeg, shadow: RecordedLeg, rules: Rules, budget: Budget
+) -> Compared:
     if one.kind == other.kind == "json":
-        found = diff(one.value, other.value, rules)
+        found = diff(one.value, other.value, rules, budget)
         if found.count:
             return Compared(Verdict.MISMATCH, found)
         return Compared(Verdict.IGNORED if found.ignored else Verdict.MATCH, found)

@@ -9,7 +9,7 @@
 | other text | text |
 | anything that is not text, or could not be decoded | bytes |
 | nothing | empty |
-| cut, hashed, left out | unknown, with the reason |
+| cut, hashed, left out, or too much to read | unknown, with the reason |
 
 A JSON text that is neither object nor array (`42`, `"late"`) is JSON only if its Content-Type says so.
 """
@@ -18,10 +18,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from shadowproxy.budget import Budget, Exhausted, read_json_text
 from shadowproxy.compare.judge.answers.sse import events_of, looks_like_events
 from shadowproxy.compare.judge.answers.streams import Stream, of_events, of_lines
 from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in, lines_in, names_constants
-from shadowproxy.record import Body, RecordedLeg
+from shadowproxy.record import RecordedLeg
 
 
 class Content(NamedTuple):
@@ -40,8 +41,8 @@ class Content(NamedTuple):
 _OF_LINES: Final = re.compile(r"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
 
 
-def content_of(answer: RecordedLeg) -> Content:
-    """The content of an answer's body; unknown if the log has not the whole body."""
+def content_of(answer: RecordedLeg, budget: Budget | None = None) -> Content:
+    """The content of an answer's body; unknown if the log has not the whole body, or if reading it costs too much."""
     body = answer.body
     if body is None:
         return Content("unknown", why="no body in the record")
@@ -53,27 +54,31 @@ def content_of(answer: RecordedLeg) -> Content:
         return Content("empty") if body.size == 0 else Content("unknown", why="the body was left out of the record")
     if not body.value:
         return Content("empty")
-    return _text(body.value, field_value(answer.headers, "content-type")) if body.kind == "text" else _bytes(body)
+    if body.kind == "bytes":
+        return Content("bytes", body.value)
+    try:
+        return _text(body.value, field_value(answer.headers, "content-type"), budget or Budget())
+    except Exhausted as why:
+        return Content("unknown", why=f"not read, as {why}")
 
 
-def _bytes(body: Body) -> Content:
-    return Content("bytes", body.value)
-
-
-def _text(text: str, named: str) -> Content:
+def _text(text: str, named: str, budget: Budget) -> Content:
+    budget.spend_bytes(4 * len(text))
     if "event-stream" in named.lower() or looks_like_events(text):
-        events = list(events_of(text))
+        read_json_text(budget, text)
+        events = list(events_of(text, budget))
         if events or not _may_be_json(text, named):
             stream = of_events(events)
             return Content("json", stream.value, stream=stream)
-    if _OF_LINES.search(named) is not None and (values := lines_in(text, strict=False)):
+    if _OF_LINES.search(named) is not None and (values := lines_in(text, strict=False, budget=budget)):
         return _of_lines(values, text)
     if not _may_be_json(text, named):
         return Content("text", text)
+    read_json_text(budget, text)
     value = json_in(text)
     if value is not UNREADABLE:
         return Content("json", value, lenient=names_constants(text))
-    values = lines_in(text, strict=True)
+    values = lines_in(text, strict=True, budget=budget)
     return _of_lines(values, text) if len(values) > 1 else Content("text", text)
 
 

@@ -60,13 +60,14 @@ def assembled(events: Iterable[Any]) -> Assembled:
 class _Choice:
     """One choice, put together from its pieces."""
 
-    __slots__ = ("_calls", "_chat", "_function", "_logprobs", "_members", "_message", "_texts", "reason")
+    __slots__ = ("_calls", "_chat", "_function", "_latest", "_logprobs", "_members", "_message", "_texts", "reason")
 
     def __init__(self) -> None:
         self._chat = False
         self._message: dict[str, Any] = {}
         self._texts = Texts()
         self._calls: list[_Call] = []
+        self._latest: dict[int, _Call] = {}  # by index
         self._function: _Call | None = None
         self._members: dict[str, Any] = {}
         self._logprobs: dict[str, list[Any]] = {}
@@ -107,12 +108,11 @@ class _Choice:
         return generated
 
     def _call(self, piece: dict[str, Any], index: int) -> bool:
-        same = [call for call in self._calls if call.index == index]
-        if not same or same[-1].is_another(piece):
-            self._calls.append(_Call(index))
-        else:
-            return same[-1].add(piece)
-        return self._calls[-1].add(piece)
+        call = self._latest.get(index)
+        if call is None or call.is_another(piece):
+            call = self._latest[index] = _Call(index)
+            self._calls.append(call)
+        return call.add(piece)
 
     def whole(self, index: int) -> dict[str, Any]:
         texts = self._texts.joined()
@@ -139,12 +139,13 @@ class _Choice:
 class _Call:
     """A tool call, put together from its pieces."""
 
-    __slots__ = ("_arguments", "_members", "_name", "index")
+    __slots__ = ("_arguments", "_length", "_members", "_names", "index")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self._members: dict[str, Any] = {}
-        self._name = ""
+        self._names: list[str] = []
+        self._length = 0
         self._arguments: list[str] = []
 
     def is_another(self, piece: dict[str, Any]) -> bool:
@@ -160,13 +161,17 @@ class _Call:
         if not isinstance(function, dict):
             return False
         called, arguments = function.get("name"), function.get("arguments")
-        if isinstance(called, str) and called != self._name:  # some servers repeat it in each piece
-            self._name += called
+        if isinstance(called, str) and not self._is_named(called):  # some servers repeat it in each piece
+            self._names.append(called)
+            self._length += len(called)
         if isinstance(arguments, str):
             self._arguments.append(arguments)
         elif arguments is not None:
             self._arguments.append(dumped(arguments))
         return bool(called or arguments)
 
+    def _is_named(self, called: str) -> bool:
+        return len(called) == self._length and called == "".join(self._names)
+
     def whole(self) -> dict[str, Any]:
-        return {**self._members, "function": {"name": self._name, "arguments": "".join(self._arguments)}}
+        return {**self._members, "function": {"name": "".join(self._names), "arguments": "".join(self._arguments)}}

@@ -36,13 +36,13 @@ _FAILED_STATUS: Final = re.compile(r"(?i)(?:error|fail(?:ed|ure)?|exception|fata
 _WORDS: Final = ("message", "msg", "detail", "details", "reason", "info", "description")
 
 
-def error_in(value: Any) -> Any:
+def error_in(value: Any, depth: int = 0) -> Any:
     """What a value says about its failure if it says only that it failed; None if it is an answer.
 
     A list says so if all its elements do.
     """
     if isinstance(value, list):
-        found = [error_in(each) for each in value[:_MOST]]
+        found = [error_in(each, depth + 1) for each in value[:_MOST]] if depth < _DEEPEST else []
         return found[0] if found and all(each is not None for each in found) else None
     if not isinstance(value, dict) or _SIGNS.isdisjoint(value):
         return None
@@ -52,11 +52,12 @@ def error_in(value: Any) -> Any:
 
 
 _MOST: Final = 1000  # elements of a list that are looked at
+_DEEPEST: Final = 16  # lists within lists
 _MOST_MEMBERS: Final = 100  # of an object: one that only reports a failure has fewer
 _SIGNS: Final = frozenset({*_ERRORS, "status", "success", "ok", "code", "detail", "isError", "result", "type"})
 
 
-def says_error(error: Any) -> bool:
+def says_error(error: Any, depth: int = 0) -> bool:
     """Whether the value of a member named `error` reports a failure: text, `true`, or an object or array of these.
 
     Null, "", `false`, an empty array or object and "none" do not; nor does a number: a prediction's error is one.
@@ -66,7 +67,7 @@ def says_error(error: Any) -> bool:
     if isinstance(error, bool):
         return error
     if isinstance(error, list):
-        return any(says_error(each) for each in error[:_MOST])
+        return depth < _DEEPEST and any(says_error(each, depth + 1) for each in error[:_MOST])
     if isinstance(error, dict):
         return any(isinstance(each, str | dict | list) and bool(each) for each in error.values()) or "code" in error
     return False

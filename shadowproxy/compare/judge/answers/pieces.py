@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 _MOST_TOKENS: Final = 1_000_000_000
 _LONGEST_INDEX: Final = 9  # digits
+_MOST_INDEX: Final = 1 << 60  # beyond it many numbers have one hash, and indices are keys of dicts
 
 
 class Assembled(NamedTuple):
@@ -19,7 +20,7 @@ class Assembled(NamedTuple):
 
 def index_of(value: Any, otherwise: int) -> int:
     """An index that is a number or, from some servers, text; `otherwise` for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_INDEX:
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_INDEX:
         return int(value)

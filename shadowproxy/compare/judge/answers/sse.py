@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in
+from shadowproxy.budget import Budget
+from shadowproxy.compare.judge.answers.texts import LINE, UNREADABLE, hold_lines, json_in
 
 DONE: Final = "[DONE]"
 """The data of the event that ends the streams of OpenAI and of servers that speak its API."""
 
 _ENDS: Final = re.compile(r"\r\n|\n|\r")
 _BEGINS: Final = re.compile(
-    r"\ufeff?(?:(?:event|id|retry)?:[^\r\n]*(?:\r\n|[\r\n])+){0,8}"
-    r"data: ?(?:[{\[]|[\w\"-]+(?:\r\n|[\r\n]){1,2}(?:data|event|id):)"
+    # Possessive, as a line's end can be read in two ways: 32 of them before a letter would take a quarter of an hour.
+    r"\ufeff?(?:(?:event|id|retry)?:[^\r\n]*+(?:\r\n|[\r\n])++){0,8}"
+    r"data: ?(?:[{\[]|[\w\"-]++(?:\r\n|[\r\n]){1,2}(?:data|event|id):)"
 )
 
 
@@ -34,14 +36,18 @@ def looks_like_events(text: str) -> bool:
     return _BEGINS.match(text) is not None
 
 
-def events_of(text: str) -> Iterator[Event]:
-    """The events of a stream in order, without those that have no data."""
+def events_of(text: str, budget: Budget | None = None) -> Iterator[Event]:
+    """The events of a stream in order, without those that have no data. Raises Exhausted if it has too many."""
+    budget = budget or Budget()
+    hold_lines(budget, text)
     name = ""
     data: list[str] = []
     text = text.removeprefix("\ufeff")
     for line in _ENDS.split(text) if "\r" in text else text.split("\n"):
+        budget.spend(1)
         if not line:
             if data:
+                budget.spend(LINE)
                 yield _event(name, data)
             name, data = "", []
             continue

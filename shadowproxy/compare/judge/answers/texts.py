@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import orjson
 
+from shadowproxy.budget import Budget
+
 UNREADABLE: Final = object()
 """Returned by `json_in` for a text that is not JSON: null is a value."""
 
@@ -36,7 +38,8 @@ def names_constants(text: str) -> bool:
     return _CONSTANT.search(text) is not None and _CONSTANT.search(_STRINGS.sub("", text)) is not None
 
 
-_STRINGS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# What never ends is a string too, up to the end: else each of its quotes would be tried as the beginning of one.
+_STRINGS: Final = re.compile(r'"(?:[^"\\]++|\\.?)*+"?+', re.DOTALL)
 
 
 def plain_value(text: str) -> Any:
@@ -57,17 +60,33 @@ _LINE_ENDS: Final = re.compile(r"\r\n|\n|\r")
 _RECORD_SEPARATOR: Final = "\x1e"  # RFC 7464, application/json-seq
 
 
-def lines_in(text: str, *, strict: bool) -> list[Any]:
-    """The JSON values of a text with one in each line.
+LINE: Final = 20
+"""Steps of reading one line or event, beside those of its length: a call of a JSON reader takes a microsecond."""
+
+_HELD: Final = 120
+"""About the bytes of memory of one line: its text, and its value's place."""
+
+
+def hold_lines(budget: Budget, text: str) -> None:
+    """Hold what the lines of a text take in memory. Raises Exhausted if that is too much."""
+    budget.hold(_HELD * (text.count("\n") + text.count("\r")))
+
+
+def lines_in(text: str, *, strict: bool, budget: Budget | None = None) -> list[Any]:
+    """The JSON values of a text with one in each line. Raises Exhausted if it has too many.
 
     A line that is not JSON: if `strict`, there are no values at all; else the line counts as text, provided that the
     first line is JSON.
     """
+    budget = budget or Budget()
+    hold_lines(budget, text)
     values: list[Any] = []
     for line in _LINE_ENDS.split(text.removeprefix("\ufeff")):
+        budget.spend(1)
         stripped = line.strip().strip(_RECORD_SEPARATOR)
         if not stripped:
             continue
+        budget.spend(LINE)
         value = json_in(stripped)
         if value is UNREADABLE:
             if strict or not values:
