@@ -285,8 +285,9 @@ class Echoes:
             token = match[0]
             shown = self._leaf(token)
             if shown is not token:
-                made += (raw[end : match.start()], shown)
-                end = match.end()
+                start, after = match.span()
+                made += (raw[end:start], shown)
+                end = after
         if not made:
             self._clean = raw
             return raw
