@@ -86,9 +86,10 @@ def test_only_two_whole_answers_are_compared(outcome: Outcome) -> None:
     ("body", "why"),
     [
         (None, "no body in the record"),
-        (Body("text", "{", 100, truncated=True), "the body was cut or left out"),
-        (Body("none", None, 100, truncated=True, sha256="00"), "the body was cut or left out"),
-        (Body("none", None, 100), "the body was left out of the record"),
+        (Body("text", "{", 100, truncated=True), "cut in the log (log.body_limit)"),
+        (Body("none", None, 100, truncated=True, sha256="00"), "left out of the log (log.bodies)"),
+        (Body("none", None, 100, truncated=True, redacted="not JSON"), "withheld from the log (log.redact)"),
+        (Body("none", None, 100), "left out of the log (log.bodies)"),
     ],
 )
 def test_a_body_that_is_not_whole_is_incomparable_and_says_why(body: Body | None, why: str) -> None:

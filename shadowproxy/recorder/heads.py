@@ -4,7 +4,7 @@ Heads and fields that come again and again are cached, unless there is a secret 
 """
 
 from itertools import chain
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import unquote_plus
 
 import orjson
@@ -18,21 +18,30 @@ from shadowproxy.exchange import Field, Fields
 from shadowproxy.redaction import Redaction
 
 
-class Head(NamedTuple):
+class Head:
     """A message's header fields: `headers` for the record, also as its `json`, and what they say about the body.
 
     `types` are the Content-Types, of which the first counts; `names_json`, `names_lines` and `names_form` are what that
     one names: JSON, JSON by the line, a form. `codings` are the content codings. `secrets` were redacted in the fields.
     """
 
-    headers: dict[str, str | list[str]]
-    json: bytes
-    types: tuple[str, ...]
-    names_json: bool
-    names_lines: bool
-    names_form: bool
-    codings: str
-    secrets: tuple[str, ...]
+    __slots__ = ("codings", "headers", "json", "names_form", "names_json", "names_lines", "secrets", "types")
+
+    def __init__(
+        self,
+        headers: dict[str, str | list[str]],
+        json: bytes,
+        types: tuple[str, ...],
+        kinds: tuple[bool, bool, bool],
+        codings: str,
+        secrets: tuple[str, ...],
+    ) -> None:
+        self.headers = headers
+        self.json = json
+        self.types = types
+        self.names_json, self.names_lines, self.names_form = kinds
+        self.codings = codings
+        self.secrets = secrets
 
 
 _REST: Final = 20_000
@@ -121,11 +130,9 @@ def read_head(fields: Fields, redaction: Redaction, plain: Cache[Field, Plain]) 
             before.append(text)
         else:
             headers[name] = [before, text]
-    json_type = lines_type = form_type = False
-    if types:
-        json_type, lines_type, form_type = _kinds[types[0]]
+    kinds = _kinds[types[0]] if types else _NO_KIND
     json = b"{%b}" % b",".join(members) if len(headers) == len(members) else orjson.dumps(headers)
-    return Head(headers, json, types, json_type, lines_type, form_type, codings, tuple(secrets))
+    return Head(headers, json, types, kinds, codings, tuple(secrets))
 
 
 def _read_field(field: Field, redaction: Redaction) -> tuple[str, str, bool, bytes, list[str], bool]:
@@ -168,6 +175,7 @@ def _named_kinds(content_type: str) -> tuple[bool, bool, bool]:
     return is_json_type(content_type), is_lines_type(content_type), form
 
 
+_NO_KIND: Final = (False, False, False)
 _names: Final = remembered("recorded names", _read_name, lambda key, _: 500 + 6 * len(key[0]))
 _kinds: Final = remembered("content types", _named_kinds)
 

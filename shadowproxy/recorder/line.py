@@ -30,10 +30,11 @@ from shadowproxy.record import (
 from shadowproxy.recorder.bodies import Content, body_json, read_body
 from shadowproxy.recorder.heads import Head, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
-from shadowproxy.recorder.policy import Judge, Policy
+from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
 from shadowproxy.redaction import BLANK
 
-OVER_CAPTURE: Final = "longer than limits.capture"
+_OVER_CAPTURE: Final = "longer than limits.capture"
+"""As the report reads it (compare/judge/left_out.py)."""
 
 _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
 
@@ -44,16 +45,17 @@ def encode(
     proxy: str,
     policy: Policy,
     judge: Judge | None,
+    judge_values: JudgeValues | None = None,
     rules: str | None = None,
     on_verdict: Callable[[str, Verdict], object] = lambda name, verdict: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
     """The record of an exchange: one line of UTF-8 that ends in a newline. Raises for no bytes a peer can send.
 
-    `judge` compares each shadow's answer, and the control's, with live's, where both legs ended well; `rules` is the
-    digest of the rules by which it does. It sees bodies whole, before they are redacted; its differences are then
-    redacted as the bodies are. What was redacted in the request is then looked for in the answers too. `on_verdict`
-    gets each verdict, with the shadow's name or `control`.
+    `judge` compares each shadow's answer, and the control's, with live's, where both legs ended well; `judge_values`
+    does so where both are JSON; `rules` is the digest of the rules of both. They see bodies whole, before they are
+    redacted; their differences are then redacted as the bodies are. What was redacted in the request is then looked
+    for in the answers too. `on_verdict` gets each verdict, with the shadow's name or `control`.
 
     Answers that are the same byte for byte match by any rules, and are not even parsed beyond `body_limit`.
     """
@@ -92,7 +94,7 @@ def encode(
     echoes = Echoes(secrets, redaction.mark) if secrets else None
     if echoes is not None and not echoes:
         echoes = None
-    beside = _Beside(exchange, policy, judge, echoes, budget)
+    beside = _Beside(exchange, policy, judge, judge_values, echoes, budget)
     line += beside.live()
     line.append(b'},"shadows":{')
     first = True
@@ -127,13 +129,31 @@ _UNBOUNDED: Final = 1 << 60
 class _Beside:
     """The legs of one exchange: live's, and others beside it."""
 
-    __slots__ = ("_answer", "_answer_held", "_budget", "_content", "_echoes", "_judge", "_leg", "_policy", "_shown")
+    __slots__ = (
+        "_answer",
+        "_answer_held",
+        "_budget",
+        "_content",
+        "_echoes",
+        "_judge",
+        "_judge_values",
+        "_leg",
+        "_policy",
+        "_shown",
+    )
 
     def __init__(
-        self, exchange: Exchange, policy: Policy, judge: Judge | None, echoes: Echoes | None, budget: Budget
+        self,
+        exchange: Exchange,
+        policy: Policy,
+        judge: Judge | None,
+        judge_values: JudgeValues | None,
+        echoes: Echoes | None,
+        budget: Budget,
     ) -> None:
         self._policy = policy
         self._judge = judge
+        self._judge_values = judge_values
         self._echoes = echoes
         self._budget = budget
         self._leg = exchange.live
@@ -183,23 +203,28 @@ class _Beside:
     def _judged(self, judge: Judge, first: Reply, live: Content, leg: Reply, content: Content) -> Judgement:
         if first.status == leg.status:
             if not live.whole or not content.whole:
-                return Judgement(Verdict.INCOMPARABLE, (), f"{'shadow' if live.whole else 'live'}: {OVER_CAPTURE}")
+                return Judgement(Verdict.INCOMPARABLE, (), f"{'shadow' if live.whole else 'live'}: {_OVER_CAPTURE}")
             if content.twin is live:
                 return _MATCH
         else:  # nothing else counts
             return judge(_status(first), _status(leg), self._budget)
-        budget, answer = self._budget, self._answer
+        budget = self._budget
         try:
-            if answer is None:
-                before = budget.held
-                answer = self._answer = _answer(first, live, budget)
-                self._answer_held = budget.held - before
+            before = budget.held
+            one, mine = live.answer(budget)
+            self._answer_held += budget.held - before
         except Exhausted as why:
             return Judgement(Verdict.INCOMPARABLE, (), f"live: not read, as {why}")
         try:
-            return judge(answer, _answer(leg, content, budget), budget)
+            other, theirs = content.answer(budget)
         except Exhausted as why_not:
             return Judgement(Verdict.INCOMPARABLE, (), f"shadow: not read, as {why_not}")
+        if one == other == "json" and self._judge_values is not None:
+            return self._judge_values(mine, theirs, budget)
+        answer = self._answer
+        if answer is None:
+            answer = self._answer = _answer(first, live, budget)
+        return judge(answer, _answer(leg, content, budget), budget)
 
     def _body(self, content: Content) -> bytes:
         """An answer's body for the record."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from shadowproxy.budget import MEMORY, SECONDS, Budget
 from shadowproxy.record import Judgement, RecordedLeg
@@ -15,6 +15,9 @@ decoded, and not cut to what is recorded of them.
 
 Before writing, the only header field they have is Content-Type.
 """
+
+JudgeValues: TypeAlias = Callable[[Any, Any, Budget], Judgement]
+"""The same for two answers of one status that are JSON, of which nothing else counts: most are, and this is faster."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ caller left, the exchange is in neither arm of them.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from shadowproxy.compare.fold.bins import Bins, bin_of
 from shadowproxy.compare.fold.counts import Hist, Series, WordCounts
@@ -51,8 +52,11 @@ class Pair(Whole):
     power.
     control_pairs: exchanges where live got the request twice and all three answers could be compared; control_differs
     and control_shadow_differs: those of them where live differs from itself, and the shadow from live.
+    left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`.
     legacy: how many exchanges were counted in an earlier format, which did not count all of this.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"left_out"})
 
     chosen: Series = field(default_factory=Series)
     answered: Series = field(default_factory=Series)
@@ -115,6 +119,7 @@ class Pair(Whole):
     apart_in_part: Gaps = field(default_factory=Gaps)
     examples: Examples = field(default_factory=Examples)
     legacy: WordCounts = field(default_factory=WordCounts)
+    left_out: WordCounts = field(default_factory=WordCounts)
 
     def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""

@@ -30,6 +30,7 @@ from shadowproxy.compare.fold.values import gap_of
 from shadowproxy.compare.fold.waiting import Waiting
 from shadowproxy.compare.judge.answers import content_of, reason_of, value_of
 from shadowproxy.compare.judge.diff import Diff, loggable
+from shadowproxy.compare.judge.left_out import left_out_by, said_of
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.standing import Standing, standing_of
 from shadowproxy.exchange import Outcome, Verdict
@@ -84,7 +85,9 @@ class PairBuilder:
             for arm, leg in (("live", live), ("shadow", shadow)):
                 if leg.body is not None and leg.body.repeated_keys:
                     pair.repeated_keys[arm] += 1
-            compared = recompared(live, shadow, reading.rules, (live_content, shadow_content))
+                if (setting := left_out_by(leg.body, said_of(arm, shadow.judgement))) is not None:
+                    pair.left_out[f"{arm} {setting}"] += 1
+            compared = recompared(live, shadow, reading.rules, (live_content, shadow_content), record.rules)
             verdict, why = compared.verdict, compared.why
             if verdict is not _INCOMPARABLE:
                 diff = compared.diff if compared.diff is not None else Diff()
@@ -105,7 +108,7 @@ class PairBuilder:
         if diff is not None:
             self._add_differences(block, record, diff, flip)
             if record.control is not None:
-                self._add_control(block, live, record.control, diff, reading)
+                self._add_control(block, record, record.control, diff, reading)
         self._waiting.add_ended(
             (block, live.outcome, live.status, shadow.outcome, shadow.status, one, other, lost, gained, verdict, why)
         )
@@ -285,9 +288,9 @@ class PairBuilder:
             shown = [difference(each.path, each.kind, each.live, each.shadow) for each in diff.listed(_SHOWN)]
             sample.add(digest, example(record, shown, diff.count))
 
-    def _add_control(self, block: int, live: RecordedLeg, control: RecordedLeg, diff: Diff, reading: Reading) -> None:
+    def _add_control(self, block: int, record: Record, control: RecordedLeg, diff: Diff, reading: Reading) -> None:
         """Count how live's second answer to the same request differs from its first."""
-        again = recompared(live, control, reading.rules)
+        again = recompared(record.live, control, reading.rules, recorded_by=record.rules)
         if again.verdict is _INCOMPARABLE:
             return
         noise = again.diff if again.diff is not None else Diff()

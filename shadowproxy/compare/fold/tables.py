@@ -128,7 +128,12 @@ _KINDS: Final[dict[type[Any], dict[str, type[Any]]]] = {}
 
 @dataclass(slots=True)
 class Whole:
-    """Several parts that add up together: base of the dataclasses whose every field that can be given is a part."""
+    """Several parts that add up together: base of the dataclasses whose every field that can be given is a part.
+
+    `LATER` names the parts that summaries of earlier versions do not have: nothing was counted there.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
@@ -158,7 +163,8 @@ class Whole:
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        return cls(**{name: kind.from_json(raw[name]) for name, kind in cls._kinds().items()})
+        missing = cls.LATER.difference(raw)
+        return cls(**{name: kind.from_json(raw[name]) for name, kind in cls._kinds().items() if name not in missing})
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self._names())

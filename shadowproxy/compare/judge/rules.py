@@ -138,12 +138,14 @@ class PlaceRules:
 class Rules:
     """How to compare. Raises ValueError for a malformed pattern and for a tolerance below zero.
 
-    A tolerance given as a plain number is absolute, and nothing relative is added to it.
+    A tolerance given as a plain number is absolute, and nothing relative is added to it. `digest` is 16 hexadecimal
+    digits that are the same for rules that say the same; a record carries those of its rules.
     """
 
     ignore: tuple[str, ...] = ()
     tolerance: Mapping[str, float | Tolerance] = field(default_factory=dict)
     unordered: tuple[str, ...] = ()
+    digest: str = field(init=False, repr=False, compare=False)
     root: PlaceRules = field(init=False, repr=False, compare=False)
     counts_elements: bool = field(init=False, repr=False, compare=False)
     _patterns: Patterns = field(init=False, repr=False, compare=False)
@@ -155,25 +157,11 @@ class Rules:
             if not all(bound >= 0 and math.isfinite(bound) for bound in bounds):
                 raise ValueError(f"the tolerance of {pointer!r} must be a number of at least 0")
         patterns = Patterns((*self.ignore, *self.tolerance, *self.unordered))
+        object.__setattr__(self, "digest", _digest(self.ignore, self.tolerance, self.unordered))
         object.__setattr__(self, "_patterns", patterns)
         object.__setattr__(self, "_places", Cache("places in answers", _weight))
         object.__setattr__(self, "counts_elements", patterns.counts_elements)
         object.__setattr__(self, "root", self._place(patterns.start, "", "", ignored=False, tolerance=None))
-
-    @property
-    def digest(self) -> str:
-        """16 hexadecimal digits that are the same for rules that say the same. A record carries those of its rules."""
-        tolerance = [
-            [pointer, *((each.abs, each.rel) if isinstance(each, Tolerance) else (each, 0.0))]
-            for pointer, each in self.tolerance.items()
-        ]
-        said = {
-            "comparing": COMPARING,
-            "ignore": sorted(set(self.ignore)),
-            "tolerance": [[pointer, float(absolute), float(relative)] for pointer, absolute, relative in tolerance],
-            "unordered": sorted(set(self.unordered)),
-        }
-        return blake2b(orjson.dumps(said), digest_size=8).hexdigest()
 
     def below(self, place: PlaceRules, key: str, step: str) -> PlaceRules:
         """The place one step below another: that of the member or element `key`, shown as `step`."""
@@ -212,6 +200,17 @@ class Rules:
                 else:
                     unordered = True
         return PlaceRules(self, state, whole, step, ignored=ignored, tolerance=tolerance, unordered=unordered)
+
+
+def _digest(ignore: tuple[str, ...], tolerance: Mapping[str, float | Tolerance], unordered: tuple[str, ...]) -> str:
+    allowed: list[list[Any]] = []
+    for pointer, bound in tolerance.items():
+        each = bound if isinstance(bound, Tolerance) else Tolerance(bound, 0.0)
+        allowed.append(
+            [pointer, float(each.abs), float(each.rel)]
+        )  # in their order: of two for one place the last counts
+    said = [COMPARING, sorted(set(ignore)), allowed, sorted(set(unordered))]
+    return blake2b(orjson.dumps(said), digest_size=8).hexdigest()
 
 
 def _weight(pointer: str, _: PlaceRules) -> int:

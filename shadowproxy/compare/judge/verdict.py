@@ -17,6 +17,10 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Judgement, RecordedLeg
 
 _SHOWN_BYTES: Final = 32
+MATCH: Final = Judgement(Verdict.MATCH)
+IGNORED: Final = Judgement(Verdict.IGNORED)
+_MISMATCH: Final = Verdict.MISMATCH
+_INCOMPARABLE: Final = Verdict.INCOMPARABLE
 _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
 
 
@@ -33,9 +37,26 @@ def judge(live: RecordedLeg, shadow: RecordedLeg, rules: Rules, budget: Budget |
     compared = compare(live, shadow, rules, budget=budget)
     if compared.diff is None:
         return Judgement(compared.verdict, (), compared.why)
-    found = compared.diff
-    why = f"the first {KEPT} of {found.count} differences" if found.count > KEPT else compared.why
-    return Judgement(compared.verdict, tuple(found.listed()), why)
+    return _judgement(compared.verdict, compared.diff, compared.why)
+
+
+def judge_values(live: Any, shadow: Any, rules: Rules, budget: Budget) -> Judgement:
+    """The same for two answers of one status whose whole bodies are these JSON values."""
+    held = budget.held
+    try:
+        found = diff(live, shadow, rules, budget)
+    except Exhausted as why:
+        budget.held = held
+        return Judgement(_INCOMPARABLE, (), f"not compared, as {why}")
+    if found.count:
+        return _judgement(_MISMATCH, found, None)
+    return IGNORED if found.ignored else MATCH
+
+
+def _judgement(verdict: Verdict, found: Diff, why: str | None) -> Judgement:
+    if found.count > KEPT:
+        why = f"the first {KEPT} of {found.count} differences"
+    return Judgement(verdict, tuple(found.listed()), why)
 
 
 def compare(

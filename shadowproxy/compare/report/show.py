@@ -75,11 +75,12 @@ def print_exchange(record: Record, console: Console, *, rules: Rules | None = No
             _print(console, Text(f"  {text}"))
     for name, answer in others:
         console.print()
-        _pair(record.live, name, answer, rules or Rules(), console)
+        _pair(record, name, answer, rules or Rules(), console)
 
 
-def _pair(live: RecordedLeg, name: str, other: RecordedLeg, rules: Rules, console: Console) -> None:
-    compared = recompared(live, other, rules)
+def _pair(record: Record, name: str, other: RecordedLeg, rules: Rules, console: Console) -> None:
+    live = record.live
+    compared = recompared(live, other, rules, recorded_by=record.rules)
     verdict = Text("verdict: ", style="bold").append(str(compared.verdict), style=STYLES[compared.verdict])
     if compared.why:
         verdict.append(f" ({visible(compared.why)})")

@@ -89,7 +89,7 @@ def print_line(
         if shadow is not None and name != shadow:
             continue
         line.append(f"  {visible(name)} ", style="bold").append(_answer(answer))
-        verdict = recompared(record.live, answer, rules).verdict
+        verdict = recompared(record.live, answer, rules, recorded_by=record.rules).verdict
         if answer.outcome is Outcome.OK:
             line.append(f" {verdict}", style=STYLES[verdict])
         differs = differs or verdict in (Verdict.MISMATCH, Verdict.INCOMPARABLE)

@@ -9,19 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-<<<<<<< HEAD
 from shadowproxy.exchange import CONTROL, Exchange
-=======
-from shadowproxy.budget import Budget
-from shadowproxy.compare.judge.rules import Rules, Tolerance
-from shadowproxy.compare.judge.verdict import judge
-from shadowproxy.config import REPEATABLE, Config, Live, Match, Shadow
-from shadowproxy.exchange import CONTROL, Exchange, Verdict
-from shadowproxy.record import Judgement, RecordedLeg
-from shadowproxy.recorder.line import encode
-from shadowproxy.recorder.policy import Policy
-from shadowproxy.redaction import Redaction
->>>>>>> f26c78b (Judge and redact bodies whole, within a budget for each exchange)
 from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.live.service import FixedAnswer, Service
 from shadowproxy.serve.mirror.lane import Lane, MirrorPlan
@@ -131,60 +119,6 @@ def caller_limits(spec: LiveSpec) -> Limits:
     )
 
 
-<<<<<<< HEAD
-=======
-def recording(config: Config) -> Policy:
-    """How exchanges are recorded: bodies and redaction."""
-    log = config.log
-    redaction = Redaction(
-        headers=frozenset(log.redact.headers),
-        query=frozenset(log.redact.query),
-        json=log.redact.json,
-        hash_key=log.redact.hash_key.encode() if log.redact.hash_key else None,
-    )
-    own = [each for _, section in sections(config) for each in redaction.hidden(section.headers.set, section.query.set)]
-    return Policy(log.bodies, log.body_limit, redaction, tuple(own), memory=config.limits.memory // 2)
-
-
-def _encoder(
-    config: Config,
-    writer: str,
-    counts: Mapping[str, ShadowCounts],
-    seen: Seen,
-    trace: Trace | None,
-    destinations: Mapping[str, Destination],
-) -> Encode:
-    """How the journal's thread makes a record's line."""
-    policy, compare = recording(config), config.compare
-    rules = Rules(
-        ignore=compare.ignore,
-        tolerance={pointer: Tolerance(abs=t.abs, rel=t.rel) for pointer, t in compare.tolerance.items()},
-        unordered=compare.unordered,
-    )
-
-    def judged(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
-        return judge(live, shadow, rules, budget)
-
-    judging = judged if compare.online else None
-    digest = rules.digest
-
-    def record_line(exchange: Exchange) -> bytes:
-        verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
-        line = encode(
-            exchange, proxy=writer, policy=policy, judge=judging, rules=digest, on_verdict=verdicts.__setitem__
-        )
-        seen(line, verdicts)  # before counting: a record that is counted can already be read
-        for name, verdict in verdicts.items():
-            if verdict is not None:
-                counts[name].verdicts[verdict] += 1
-        if trace is not None:
-            trace(exchange, verdicts, destinations)
-        return line
-
-    return record_line
-
-
->>>>>>> f26c78b (Judge and redact bodies whole, within a budget for each exchange)
 def _trust(where: str, contexts: Contexts) -> ssl.SSLContext | None:
     if where.removeprefix("shadows.") in contexts.unusable:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it gets no requests; this context trusts no certificate

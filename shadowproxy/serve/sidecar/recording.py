@@ -1,10 +1,11 @@
 """How the recorder makes a record's line under one configuration: judged, redacted, encoded, counted, traced."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import Rules, Tolerance
-from shadowproxy.compare.judge.verdict import judge
+from shadowproxy.compare.judge.verdict import judge, judge_values
 from shadowproxy.exchange import Exchange, Verdict
 from shadowproxy.record import Judgement, RecordedLeg
 from shadowproxy.recorder.line import encode
@@ -39,7 +40,8 @@ def policy(spec: RecorderSpec) -> Policy:
         json=spec.redact_json,
         hash_key=spec.hash_key.encode() if spec.hash_key else None,
     )
-    return Policy(spec.bodies, spec.body_limit, redaction, spec.own_secrets)
+    memory = spec.journal.queue_bytes // 2  # of limits.memory
+    return Policy(spec.bodies, spec.body_limit, redaction, spec.own_secrets, memory=memory)
 
 
 def rules(spec: RecorderSpec) -> Rules:
@@ -69,14 +71,25 @@ def encoder(
         name: Destination.of(url, Rewrite.of(paths, {}).apply_path) for name, (url, paths) in spec.destinations.items()
     }
 
-    def judged(live: RecordedLeg, shadow: RecordedLeg) -> Judgement:
-        return judge(live, shadow, by)
+    def judged(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
+        return judge(live, shadow, by, budget)
+
+    def judged_values(live: Any, shadow: Any, budget: Budget) -> Judgement:
+        return judge_values(live, shadow, by, budget)
 
     judging = judged if spec.online else None
 
     def record_line(exchange: Exchange) -> tuple[bytes, Mapping[str, Verdict | None]]:
         verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
-        line = encode(exchange, proxy=writer, policy=how, judge=judging, on_verdict=verdicts.__setitem__)
+        line = encode(
+            exchange,
+            proxy=writer,
+            policy=how,
+            judge=judging,
+            judge_values=judged_values,
+            rules=by.digest,
+            on_verdict=verdicts.__setitem__,
+        )
         seen(line, verdicts)  # before counting: a record that is counted can already be read
         for name, verdict in verdicts.items():
             if verdict is not None:

@@ -22,6 +22,7 @@ from shadowproxy.budget import Budget, Exhausted, read_json_text
 from shadowproxy.compare.judge.answers.sse import events_of, looks_like_events
 from shadowproxy.compare.judge.answers.streams import Stream, of_events, of_lines
 from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in, lines_in, names_constants
+from shadowproxy.compare.judge.left_out import WHY, left_out_by
 from shadowproxy.record import RecordedLeg
 
 
@@ -46,12 +47,12 @@ def content_of(answer: RecordedLeg, budget: Budget | None = None) -> Content:
     body = answer.body
     if body is None:
         return Content("unknown", why="no body in the record")
-    if body.truncated:
-        return Content("unknown", why="the body was cut or left out")
+    if (setting := left_out_by(body)) is not None:
+        return Content("unknown", why=WHY[setting])
     if body.kind == "json":
         return Content("json", body.value)
     if body.kind == "none":
-        return Content("empty") if body.size == 0 else Content("unknown", why="the body was left out of the record")
+        return Content("empty") if body.size == 0 else Content("unknown", why=WHY["log.bodies"])
     if not body.value:
         return Content("empty")
     if body.kind == "bytes":

@@ -18,6 +18,7 @@ from shadowproxy.compare.report.figures.types import (
     Flips,
     Gathered,
     Interval,
+    LeftOut,
     Pairs,
     Structure,
     Unanswered,
@@ -48,6 +49,19 @@ def number_of_pairs(pair: Pair) -> tuple[int, int]:
             n += count
             good += count * (live.startswith("2") and len(live) == 3)
     return n, good
+
+
+def left_out(pair: Pair) -> list[LeftOut]:
+    """By setting, how many answers of requests that both answered the log has not whole."""
+    settings = sorted({key.partition(" ")[2] for key in pair.left_out})
+    return [
+        {
+            "setting": each,
+            "live": pair.left_out.get(f"live {each}", 0),
+            "shadow": pair.left_out.get(f"shadow {each}", 0),
+        }
+        for each in settings
+    ]
 
 
 def errors(pair: Pair) -> Errors:

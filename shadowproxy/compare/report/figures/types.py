@@ -10,6 +10,7 @@ from typing import Generic, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
 from shadowproxy.compare.fold.example_types import Example as KeptExample
 from shadowproxy.compare.fold.noise import Nature
+from shadowproxy.compare.judge.left_out import Setting
 from shadowproxy.compare.report.kinds import Unit
 from shadowproxy.compare.report.stats import Method
 
@@ -36,11 +37,20 @@ class EstimateFigures(TypedDict):
 # --- the requests that live answered and the shadow was sent ---------------------------------------------------------
 
 
+class LeftOut(TypedDict):
+    """How many answers the log has not whole, and by which setting."""
+
+    setting: Setting
+    live: int
+    shadow: int
+
+
 class Coverage(TypedDict):
     chosen: int
     answered: int
     share: float | None
     outcomes: Counts
+    left_out: list[LeftOut]
 
 
 class Pairs(TypedDict):

@@ -114,6 +114,7 @@ def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds 
             "answered": answered,
             "share": answered / chosen if chosen else None,
             "outcomes": ranked(pair.outcomes),
+            "left_out": pairs.left_out(pair),
         },
         "pairs": pairs.pairs(pair),
         "statuses": [

@@ -8,6 +8,7 @@ from shadowproxy.compare.report.sentences.losses import (
     errors_line,
     flips_line,
     gathers,
+    left_out_line,
     status_table,
     structure_line,
 )
@@ -74,9 +75,12 @@ def coverage(shadow: ShadowReport) -> str:
         (f"live {e(status)}", *(f"{cells.get((status, column), 0):,}" for column in columns)) for status in lives
     ]
     heads = ("", *(f"#{column}" for column in columns))
+    left_out = left_out_line(found)
     return (
         f"<h2>Coverage</h2><p>{found['chosen']:,} requests were chosen for the shadow; it answered {ok:,}, and "
-        f"{found['answered']:,} ({percent(found['share'])}) were answered by both.</p><div class='pair'>"
+        f"{found['answered']:,} ({percent(found['share'])}) were answered by both.</p>"
+        + (f"<p class='why'>{e(left_out[:1].upper() + left_out[1:])}.</p>" if left_out else "")
+        + "<div class='pair'>"
         + table(("outcome", "#requests"), outcomes, "The shadow's outcomes")
         + table(heads, statuses, "Status: live by row, the shadow by column")
         + "</div>"

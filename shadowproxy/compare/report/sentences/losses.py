@@ -2,6 +2,7 @@
 
 from shadowproxy.compare.report.figures.types import (
     Answered,
+    Coverage,
     Errors,
     FailureReason,
     Flips,
@@ -29,7 +30,17 @@ def coverage_line(shadow: ShadowReport) -> str:
             if pairs["n"] and (pairs["live_2xx"] < pairs["n"] or hardly)
             else ""
         )
+        + (f"; {left_out}" if (left_out := left_out_line(coverage)) else "")
     )
+
+
+def left_out_line(coverage: Coverage) -> str:
+    """Which setting kept how many whole answers out of the log; empty where none did."""
+    rows = [
+        f"{each['live']:,} of live's and {each['shadow']:,} of the shadow's ({each['setting']})"
+        for each in coverage["left_out"]
+    ]
+    return f"answers that the log has not whole: {', '.join(rows)}" if rows else ""
 
 
 def pair_lines(shadow: ShadowReport) -> list[tuple[str, str]]:

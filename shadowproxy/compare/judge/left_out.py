@@ -1,0 +1,40 @@
+"""Which setting kept the whole of a body out of the log."""
+
+from typing import Final, Literal, TypeAlias
+
+from shadowproxy.record import Body, Judgement
+
+Setting: TypeAlias = Literal["log.body_limit", "limits.capture", "log.bodies", "log.redact"]
+
+OVER_CAPTURE: Final = "longer than limits.capture"
+"""What a record says of an answer that was not captured whole, and so was not compared."""
+
+WHY: Final[dict[Setting, str]] = {
+    "log.body_limit": "cut in the log (log.body_limit)",
+    "limits.capture": OVER_CAPTURE,
+    "log.bodies": "left out of the log (log.bodies)",
+    "log.redact": "withheld from the log (log.redact)",
+}
+
+
+def left_out_by(body: Body | None, said: str | None = None) -> Setting | None:
+    """The setting by which the log has not the whole of a body; None if it has it, or if there was none.
+
+    `said` is what the record of the comparison says of this answer. A body that was not captured whole looks in the log
+    as one that was cut there.
+    """
+    if body is None or not body.truncated:
+        return None
+    if said == OVER_CAPTURE:
+        return "limits.capture"
+    if body.redacted is not None:
+        return "log.redact"
+    return "log.bodies" if body.kind == "none" else "log.body_limit"
+
+
+def said_of(arm: str, judgement: Judgement | None) -> str | None:
+    """What the record of a comparison says of live's or the shadow's answer, if it says that one cannot be compared."""
+    if judgement is None or judgement.why is None:
+        return None
+    side, _, said = judgement.why.partition(": ")
+    return said if side == arm else None
