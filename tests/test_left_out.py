@@ -145,7 +145,7 @@ def reported(lines: list[bytes], rules: Rules = RULES) -> Any:
 
 
 def test_the_report_says_which_settings_left_answers_out() -> None:
-    withheld = {"redaction": Redaction(json=("/a",)), "body_limit": 1 << 20}
+    withheld: dict[str, Any] = {"redaction": Redaction(json=("/a",)), "body_limit": 1 << 20}
     lines = [
         line_of(1, *MATCHING),
         line_of(2, {"a": 1}, DIFFERING[1]),
@@ -157,14 +157,14 @@ def test_the_report_says_which_settings_left_answers_out() -> None:
     figures = reported(lines)
     rows = figures["shadows"]["s"]["coverage"]["left_out"]
     assert rows == [
+        {"setting": "log.body_limit", "live": 1, "shadow": 3},
         {"setting": "limits.capture", "live": 1, "shadow": 0},
         {"setting": "log.bodies", "live": 1, "shadow": 1},
-        {"setting": "log.body_limit", "live": 1, "shadow": 3},
         {"setting": "log.redact", "live": 0, "shadow": 1},
     ]
     said = (
-        "answers that the log has not whole: 1 of live's and 0 of the shadow's (limits.capture), "
-        "1 of live's and 1 of the shadow's (log.bodies), 1 of live's and 3 of the shadow's (log.body_limit)"
+        "answers that the log has not whole: 1 of live's and 3 of the shadow's (log.body_limit), "
+        "1 of live's and 0 of the shadow's (limits.capture), 1 of live's and 1 of the shadow's (log.bodies)"
     )
     console = Console(width=1000, record=True, file=io.StringIO())
     print_figures(figures, console)

@@ -17,6 +17,9 @@ WHY: Final[dict[Setting, str]] = {
 }
 
 
+SETTINGS: Final = tuple(WHY)
+
+
 def left_out_by(body: Body | None, said: str | None = None) -> Setting | None:
     """The setting by which the log has not the whole of a body; None if it has it, or if there was none.
 

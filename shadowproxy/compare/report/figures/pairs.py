@@ -8,6 +8,7 @@ from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reasons import Reason, Reasons
 from shadowproxy.compare.fold.slices import Cell, Slices
 from shadowproxy.compare.fold.structure import always_there, places_of_lacking
+from shadowproxy.compare.judge.left_out import SETTINGS
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import estimated, ranked
 from shadowproxy.compare.report.figures.types import (
@@ -53,15 +54,15 @@ def number_of_pairs(pair: Pair) -> tuple[int, int]:
 
 def left_out(pair: Pair) -> list[LeftOut]:
     """By setting, how many answers of requests that both answered the log has not whole."""
-    settings = sorted({key.partition(" ")[2] for key in pair.left_out})
-    return [
+    rows: list[LeftOut] = [
         {
             "setting": each,
             "live": pair.left_out.get(f"live {each}", 0),
             "shadow": pair.left_out.get(f"shadow {each}", 0),
         }
-        for each in settings
+        for each in SETTINGS
     ]
+    return [row for row in rows if row["live"] or row["shadow"]]
 
 
 def errors(pair: Pair) -> Errors:
