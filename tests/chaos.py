@@ -515,7 +515,7 @@ async def test_3_500_callers_abort_at_random_and_the_others_notice_nothing(
     async with Elsewhere("answers") as shadow, Origin(LIVES) as live:
         values = {"live": {"url": live.url}, "shadows": {"s": {"url": shadow.url}}, "limits": LIMITS}
         async with Party("leave", Program(tmp_path, values)) as it:
-            files = len(os.listdir(f"/proc/{it.program.pid}/fd"))
+            files = len(os.listdir(f"/proc/{it.program.workers[0]}/fd"))
             calm: list[Slice] = []
             for number in range(8):
                 calm.append(await it.traffic(SLICE))
@@ -523,7 +523,7 @@ async def test_3_500_callers_abort_at_random_and_the_others_notice_nothing(
                 await it.measure()
                 await asyncio.gather(*leaving)
             await asyncio.sleep(5)  # the pools let go of what is idle after four
-            left_open = len(os.listdir(f"/proc/{it.program.pid}/fd")) - files
+            left_open = len(os.listdir(f"/proc/{it.program.workers[0]}/fd")) - files
             records = await it.stop()
     outcomes = Counter(each.live.outcome for each in records)
     ratio = statistics.median(mine.median / its.median for mine, its in zip(it.slices, calm, strict=True))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fakes import Address, Caller, Message, Origin, Script, strict_ok
 from hypothesis import settings
+from inprocess import Sidecar
 
 from shadowproxy import compiled, config, record
-from shadowproxy.serve.sidecar.root import Sidecar
 from shadowproxy.serve.sidecar.specify import specify
 
 pytest_plugins = ("second_try",)

@@ -68,10 +68,33 @@ class Program:
 
     @property
     def peak(self) -> int:
-        """Bytes: the most memory that the process ever held."""
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        assert found is not None
-        return int(found[1]) * 1024
+        """Bytes: the most memory that each of its processes ever held, added up."""
+        total = 0
+        for pid in (self.pid, *self.workers, *self.recorders):
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            assert found is not None
+            total += int(found[1]) * 1024
+        return total
+
+    @property
+    def workers(self) -> list[int]:
+        """The process IDs of the live processes."""
+        return self._children("live")
+
+    @property
+    def recorders(self) -> list[int]:
+        """The process ID of the recorder; none while it is being started again."""
+        return self._children("recorder")
+
+    def _children(self, module: str) -> list[int]:
+        found = []
+        for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):  # it has ended
+                if f"shadowproxy.serve.workers.{module}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(
+                    b"\0"
+                ):
+                    found.append(int(pid))
+        return found
 
     async def read_log(self, size: int) -> bytes:
         """Some of what it wrote to its standard output; nothing at the end."""

@@ -1,6 +1,7 @@
 """The admin server: its own port, ready as long as requests are taken on, and no path of the live API taken."""
 
 import asyncio
+from typing import Any
 
 import httpx
 from conftest import Proxy, StartProxy
@@ -12,7 +13,12 @@ ADMIN = {"admin": "127.0.0.1:0"}
 def client(running: Proxy) -> httpx.AsyncClient:
     assert running.sidecar.admin_address is not None
     host, port = running.sidecar.admin_address
-    return httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}")
+
+    async def report(_: httpx.Request) -> None:
+        await running.sidecar.report()
+
+    hooks: dict[str, list[Any]] = {"request": [report]}
+    return httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}", event_hooks=hooks)
 
 
 async def wait_written(admin: httpx.AsyncClient, count: int) -> None:

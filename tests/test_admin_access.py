@@ -7,10 +7,10 @@ import httpx
 import pytest
 from conftest import Proxy, StartProxy
 from fakes import always, answer
+from inprocess import Sidecar
 from test_admin import ADMIN, client
 
 from shadowproxy.serve.sidecar.reading import read_specs
-from shadowproxy.serve.sidecar.root import Sidecar
 
 TOKEN = "0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

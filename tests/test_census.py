@@ -6,7 +6,7 @@ from dataclasses import replace
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus, merge
 from shadowproxy.serve.journal.losses import LOSSES, WORKER_ENDED
-from shadowproxy.serve.journal.root import Statistics
+from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.policy.sampling import NotChosen
 from shadowproxy.serve.telemetry.durations import BOUNDS
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from inprocess import FLUSH
 
 from shadowproxy import __version__, config
 from shadowproxy.exchange import Outcome
 from shadowproxy.healthcheck import ADMIN
 from shadowproxy.serve.journal.losses import LOSSES
-from shadowproxy.serve.sidecar.root import FLUSH
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -17,18 +17,14 @@ REQUEST = Request("7f3c", "019c139e-6efb-7cc4-8d34-1f1f3a1f9a51", 0, "GET", b"/"
 ANSWER = Reply(200, ((b"Content-Type", b"application/json"),), b"{}", 2, 1.0, 1.0)
 
 
-async def test_a_record_can_be_looked_at_before_it_is_counted() -> None:
-    """So that whoever sees that there is one more mismatch finds it."""
-    counted: list[Verdict] = []
-    seen: list[int] = []
+def test_each_record_can_be_looked_at_with_its_verdicts() -> None:
+    seen: list[tuple[bytes, dict[str, Verdict | None]]] = []
     encode = recording.encoder(
-        specify.recorder(configured()),
-        "h/0",
-        seen=lambda line, verdicts: seen.append(len(counted)),
-        count=lambda name, verdict: counted.append(verdict),
+        specify.recorder(configured()), "h/0", seen=lambda line, verdicts: seen.append((line, dict(verdicts)))
     )
-    encode(Exchange(REQUEST, ANSWER, {"a": ANSWER}))
-    assert (seen, counted) == ([0], [Verdict.MATCH])
+    line, verdicts = encode(Exchange(REQUEST, ANSWER, {"a": ANSWER}))
+    assert seen == [(line, {"a": Verdict.MATCH})]
+    assert verdicts == {"a": Verdict.MATCH}
 
 
 def configured(**values: Any) -> config.Config:
@@ -46,9 +42,7 @@ def built(**values: Any) -> Generation:
 
 
 def line(exchange: Exchange, **values: Any) -> Any:
-    encode = recording.encoder(
-        specify.recorder(configured(**values)), "h/0", seen=lambda line, verdicts: None, count=lambda *_: None
-    )
+    encode = recording.encoder(specify.recorder(configured(**values)), "h/0", seen=lambda line, verdicts: None)
     return json.loads(encode(exchange)[0])
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from conftest import StartProxy
+from inprocess import Sidecar
 
 from shadowproxy import healthcheck
-from shadowproxy.serve.sidecar.root import Sidecar
 
 PROGRAM = [sys.executable, "-m", "shadowproxy", "healthcheck"]
 

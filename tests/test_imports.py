@@ -1,29 +1,30 @@
-"""What a process that serves callers imports: each further module would be memory, and time until the first request."""
+"""What each process imports: each further module would be memory, and time until the first request."""
 
 import subprocess
 import sys
 
 import pytest
 
-ABSENT = ["pydantic", "yaml", "starlette", "uvicorn", "httpx", "rich", "prometheus_client", "brotli"]
-SERVING = [
-    "shadowproxy.serve.sidecar.specs",
-    "shadowproxy.serve.sidecar.generations",
-    "shadowproxy.serve.sidecar.contexts",
-    "shadowproxy.serve.sidecar.steering",
-    "shadowproxy.serve.callers.server",
-    "shadowproxy.serve.callers.addresses",
-    "shadowproxy.serve.live.proxy",
-    "shadowproxy.serve.telemetry.operator_log",
-    "shadowproxy.serve.workers.channel",
-]
+HEAVY = ["pydantic", "yaml", "starlette", "uvicorn", "httpx", "rich", "prometheus_client", "brotli", "zstandard"]
+RECORDING = ["shadowproxy.compare", "shadowproxy.recorder", "shadowproxy.record", "shadowproxy.serve.journal.root"]
 
 
-@pytest.mark.parametrize("serving", SERVING)
-def test_what_serves_callers_imports_little(serving: str) -> None:
-    code = f"import sys, {serving}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("process", ["live", "supervisor"])
+def test_the_processes_that_callers_depend_on_import_next_to_nothing(process: str) -> None:
+    name = f"shadowproxy.serve.workers.{process}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {name}; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
     loaded = done.stdout.split()
-    assert serving in loaded
-    unwanted = [*ABSENT, "zstandard", "shadowproxy.compare", "shadowproxy.recorder", "shadowproxy.config"]
-    assert [name for name in unwanted if name in loaded] == []
+    assert name in loaded
+    unwanted = [*HEAVY, *RECORDING, "shadowproxy.config", "shadowproxy.serve.sidecar.recorder"]
+    assert [module for module in unwanted if module in loaded] == []
+
+
+def test_the_recorder_does_without_what_reads_configurations() -> None:
+    name = "shadowproxy.serve.workers.recorder"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {name}; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.split()
+    assert [module for module in ("pydantic", "yaml", "httpx", "rich", "shadowproxy.config") if module in loaded] == []

@@ -27,8 +27,9 @@ from shadowproxy.serve.journal import segments
 from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.journal.notices import Notice
 from shadowproxy.serve.journal.queue import CLOSED, LARGE
-from shadowproxy.serve.journal.root import Journal, Statistics
+from shadowproxy.serve.journal.root import Journal
 from shadowproxy.serve.journal.settings import Settings
+from shadowproxy.serve.journal.statistics import Statistics
 
 
 def exchange(number: int, body: bytes = b"") -> Exchange:

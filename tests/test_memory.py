@@ -41,11 +41,14 @@ class Program:
     log: Path
 
     def peak(self) -> int:
-        """Bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) * 1024
+        """Bytes, of all its processes."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        total = 0
+        for pid in (self.process.pid, *children):
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            assert found is not None
+            total += int(found[1]) * 1024
+        return total
 
     def grown_since(self, before: int) -> int:
         after = self.peak()

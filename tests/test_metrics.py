@@ -31,6 +31,7 @@ async def scrape(running: Proxy, written: int) -> str:
     async with asyncio.timeout(5), httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}") as client:
         text = ""
         while f"shadowproxy_records_written_total {written}.0\n" not in text:
+            await running.sidecar.report()
             text = (await client.get("/metrics")).text
         return text
 

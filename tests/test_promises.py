@@ -235,8 +235,8 @@ async def test_2_live_is_never_awaiting_a_shadow(proxy: StartProxy) -> None:
 
 
 async def test_5_what_is_held_for_shadows_and_log_stays_within_the_limit(proxy: StartProxy) -> None:
-    """Bodies of 100 KiB for two hung shadows and a stuck disk, and room for ten of them."""
-    body = bytes(100 << 10)
+    """Bodies of 60 KiB for two hung shadows, and room for sixteen of them."""
+    body = bytes(60 << 10)
     request = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     limits = {"memory": 1 << 20, "capture": 1 << 20, "buffer": 1 << 10}
     options = {"timeout": "1h", "in_flight": 50}
@@ -266,7 +266,7 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fails: int | None = None
         self.takes: float = 0.0  # seconds
-        monkeypatch.setattr("shadowproxy.serve.sidecar.root.Journal", partial(Journal, write=self.write))
+        monkeypatch.setattr("shadowproxy.serve.sidecar.recorder.Journal", partial(Journal, write=self.write))
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         if self.takes:

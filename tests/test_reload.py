@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import trustme
 from fakes import Caller, Origin, Peer, answer, strict_ok
+from inprocess import Sidecar
 from program import Program
 
 from shadowproxy import record
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar import generation, reload
 from shadowproxy.serve.sidecar.reading import read_specs
-from shadowproxy.serve.sidecar.root import Sidecar
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.watch import Watch
 
@@ -257,7 +257,7 @@ async def test_limits_and_the_drain_are_in_force_at_once(configured: Configured)
             assert sidecar.mirror.memory.limit == sidecar.journal.settings.queue_bytes == 9 << 20
             assert sidecar.mirror.pulse.limit == 3.0
             assert sidecar.proxy.service.in_flight == 7
-            assert sidecar._server.drain == 2.0
+            assert sidecar.live._server.drain == 2.0
             async with await Caller.to(sidecar.address) as caller:
                 reply = await caller.ask(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 1024 + b"\r\n\r\n")
             assert reply.status == 431
@@ -362,7 +362,7 @@ async def test_reloads_beneath_traffic_fail_no_request_and_the_books_balance(con
             done.set()
             await asyncio.gather(*callers)
             async with asyncio.timeout(5):
-                while len(configured.sidecar._generations) > 1:  # noqa: ASYNC110
+                while len(configured.sidecar.live._generations) > 1:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
             await asyncio.sleep(0)
             census = configured.sidecar.census()

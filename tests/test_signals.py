@@ -23,8 +23,10 @@ GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 NOT_STOPPING = (*sorted(signals.IGNORED), signal.SIGUSR1, signal.SIGPIPE)
 
 
-def children(pid: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+def children(pid: int, kind: str = "") -> list[int]:
+    """The process IDs of its processes: of the live ones, or of the recorder, where that is the kind."""
+    found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [each for each in found if f"serve.workers.{kind}" in Path(f"/proc/{each}/cmdline").read_text() or not kind]
 
 
 def mask(pid: int, name: str) -> int:
@@ -48,7 +50,7 @@ async def test_signals_that_are_not_for_stopping_leave_it_serving(tmp_path: Path
     async with Origin(answer(b"live")) as live:
         async with Program(tmp_path, {"workers": workers, "live": {"url": live.url}}) as program:
             processes = [program.pid, *children(program.pid)]
-            assert len(processes) == (1 if workers == 1 else 1 + workers)
+            assert len(processes) == 2 + workers
             for pid in processes:
                 for number in NOT_STOPPING if pid == program.pid else (*NOT_STOPPING, signal.SIGHUP):
                     os.kill(pid, number)
@@ -142,8 +144,8 @@ async def test_a_service_manager_that_stops_every_process_at_once_ends_it_cleanl
             if begun:
                 assert process.stderr is not None
                 await asyncio.wait_for(process.stderr.readline(), PATIENCE)
-            elif workers > 1:
-                await until(lambda: len(children(process.pid)) == workers)  # noqa: B023  # called at once
+            else:
+                await until(lambda: len(children(process.pid)) == workers + 1)  # noqa: B023  # called at once
                 for pid in children(process.pid):
                     await until(lambda: has(pid, "SigBlk", signal.SIGTERM) or has(pid, "SigCgt", signal.SIGTERM))  # noqa: B023
             for pid in [process.pid, *children(process.pid)]:
@@ -176,7 +178,7 @@ async def test_a_worker_that_starts_is_not_ended_by_what_is_for_others(tmp_path:
     async with Origin(answer()) as live:
         async with Program(tmp_path, {"workers": 2, "live": {"url": live.url}}) as program:
             before = children(program.pid)
-            os.kill(before[0], signal.SIGKILL)
+            os.kill(program.workers[0], signal.SIGKILL)
             await until(lambda: bool({*children(program.pid)} - {*before}))
             (new,) = {*children(program.pid)} - {*before}
             # What has been forked and is not the worker's program yet holds all of them back.
@@ -239,17 +241,17 @@ async def test_usr1_opens_the_operators_log_again_where_it_is_a_file(tmp_path: P
             await ask(address, 4)
             await until(lambda: len(told(moved, "access")) == 4)
             process.send_signal(signal.SIGUSR1)
-            processes = 1 if workers == 1 else 1 + workers
+            processes = 2 + workers
             await until(lambda: len(told(err, "output_reopened")) == 2 * processes)
             assert {each["path"] for each in told(err, "output_reopened")} == {str(err), str(tmp_path / "out")}
             assert err.stat().st_mode & 0o777 == 0o640
             await ask(address, 4)
             await until(lambda: len(told(err, "access")) == 4)
-            if workers > 1:  # one that is started later has the new file too, and reopens it by the first name
-                os.kill(children(process.pid)[0], signal.SIGKILL)
-                await until(lambda: bool(told(err, "worker_ended")))
-                await until(lambda: len(children(process.pid)) == workers)
-                await ask(address, 4)
+            # One that is started later has the new file too, and reopens it by the first name.
+            os.kill(children(process.pid, "live")[0], signal.SIGKILL)
+            await until(lambda: bool(told(err, "worker_ended")))
+            await until(lambda: len(children(process.pid)) == workers + 1)
+            await ask(address, 4)
             process.terminate()
             await asyncio.to_thread(process.wait, PATIENCE)
             assert process.returncode == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus
 from shadowproxy.serve.admin.trend import LIVE, POINT_EVERY, WINDOW, Trend, quantile
-from shadowproxy.serve.journal.root import Statistics
+from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.telemetry.durations import BOUNDS, DurationBuckets
 
 MATCH, MISMATCH, IGNORED, INCOMPARABLE = Verdict

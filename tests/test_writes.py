@@ -265,7 +265,7 @@ async def test_another_configuration_is_warned_of_for_itself(
         for _ in range(2):
             await send(running, [asked(b"GET", b"/", b"X-Request-ID: constant")] * WINDOW)
             mirror = running.sidecar.mirror
-            running.sidecar.switch(running.sidecar.specs, Contexts())
+            running.sidecar.live.switch(running.sidecar.specs.live, Contexts())
             assert mirror.chooser.keys.again > 0
     assert len([each for each in caplog.records if each.__dict__.get("event") == "sampling_keys_repeated"]) == 2
 

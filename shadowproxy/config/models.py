@@ -418,5 +418,3 @@ class Config:
                 f"capture must not be larger than memory / workers, which is {self.limits.memory} / {self.workers}: "
                 "each worker gets an equal share",
             )
-        if self.workers > 1 and self.log.path == "-":
-            raise KeyFault("workers", "more than one would mix their lines on standard output: set log.path")

@@ -1,4 +1,4 @@
-"""What `shadowproxy serve` calls: one sidecar or several workers, until they are stopped."""
+"""What `shadowproxy serve` calls: the supervisor and its processes, until they are stopped."""
 
 import asyncio
 import logging
@@ -10,12 +10,12 @@ import uvloop
 from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.sidecar.program import Program
 from shadowproxy.serve.sidecar.reload import log_repeated_methods, log_warnings
-from shadowproxy.serve.sidecar.root import Sidecar
 from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.system import signals
 from shadowproxy.serve.system.interpreter import prepare_process
 from shadowproxy.serve.telemetry import operator_log
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.workers.supervisor import Supervisor
 
 _log = logging.getLogger("shadowproxy")
 
@@ -27,16 +27,10 @@ def run(specs: Specs, file: Path | None = None, log_settings: OperatorLogSetting
     The operator's log goes to standard error, as `log_settings` says. Raises StartError.
     """
     log_settings = log_settings or OperatorLogSettings()
-    with operator_log.opened(log_settings) as log:
+    with operator_log.opened(log_settings):
         prepare_process()
-        access = log.access if log_settings.access else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            if specs.program.workers == 1:
-                status = runner.run(_run(Sidecar(specs, file, access)))
-            else:
-                from shadowproxy.serve.workers.supervisor import Supervisor
-
-                status = runner.run(_run(Supervisor(specs, file, log_settings)))
+            status = runner.run(_run(Supervisor(specs, file, log_settings)))
         signals.ignore()
         return status
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.serve.handover.books import Books
+from shadowproxy.serve.handover.tail import Tail
 from shadowproxy.serve.journal.losses import WORKER_ENDED
-from shadowproxy.serve.journal.root import Journal, Statistics
+from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live.proxy import Proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import Lane
@@ -70,13 +72,18 @@ class ConfigCensus:
     error: str | None
 
 
+NOT_TOLD = ConfigCensus(generation=1, loaded_at=0.0, reloads=0, failures=0, error=None)
+"""In the census of a live process: only the supervisor knows the configuration's history."""
+
+
 @dataclass(frozen=True, slots=True)
 class Census:
     """`accepts`: new requests are accepted. `live_url` is None where live is a fixed answer. Seconds and bytes.
 
     `rejected` is by status. `live_mirrored` are live's durations of mirrored requests, `live_alone` those of requests
     sent to no shadow. `retries` are requests sent to live a second time. `worker_restarts` is how often a worker was
-    started again. `keys_first` and `keys_again` are those of `sampling.KeyRepeats`.
+    started again, `recorder_restarts` the same of the recorder. `keys_first` and `keys_again` are those of
+    `sampling.KeyRepeats`.
     """
 
     accepts: bool
@@ -95,12 +102,21 @@ class Census:
     memory_limit: int
     config: ConfigCensus
     worker_restarts: int = 0
+    recorder_restarts: int = 0
     keys_first: int = 0
     keys_again: int = 0
 
 
-def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *, accepts: bool, now: float) -> Census:
-    """`now` is the loop's time."""
+def take(
+    proxy: Proxy,
+    mirror: Mirror,
+    journal: Statistics,
+    verdicts: Mapping[tuple[str, str], int],
+    *,
+    accepts: bool,
+    now: float,
+) -> Census:
+    """The census of a live process. `verdicts` are by shadow and word; `now` is the loop's time."""
     return Census(
         accepts=accepts,
         paused=mirror.paused,
@@ -111,12 +127,12 @@ def take(proxy: Proxy, mirror: Mirror, journal: Journal, config: ConfigCensus, *
         in_flight=proxy.in_flight,
         live_mirrored=_durations(proxy.times_mirrored),
         live_alone=_durations(proxy.times_alone),
-        shadows=tuple(_shadow(lane, now) for lane in mirror.plan.all_lanes),
-        journal=journal.statistics(),
+        shadows=tuple(_shadow(lane, verdicts, now) for lane in mirror.plan.all_lanes),
+        journal=journal,
         loop_lag=mirror.pulse.lag,
         memory_held=mirror.memory.held,
         memory_limit=mirror.memory.limit,
-        config=config,
+        config=NOT_TOLD,
         keys_first=mirror.chooser.keys.first,
         keys_again=mirror.chooser.keys.again,
     )
@@ -128,7 +144,7 @@ def health(census: Census) -> Health:
     return Health(census.accepts, census.journal.failing, unusable)
 
 
-def _shadow(lane: Lane, now: float) -> ShadowCensus:
+def _shadow(lane: Lane, verdicts: Mapping[tuple[str, str], int], now: float) -> ShadowCensus:
     shadow, counts, statistics = lane.shadow, lane.counts, lane.statistics()
     until = statistics.budget_until
     return ShadowCensus(
@@ -147,14 +163,72 @@ def _shadow(lane: Lane, now: float) -> ShadowCensus:
         not_chosen=dict(counts.not_chosen),
         retries=counts.retries,
         outcomes=dict(counts.outcomes),
-        verdicts=counts.verdicts.copy(),
+        verdicts=_of_shadow(verdicts, shadow.name),
         durations=_durations(counts.times),
         unusable=shadow.unusable,
     )
 
 
+def _of_shadow(verdicts: Mapping[tuple[str, str], int], name: str) -> dict[Verdict, int]:
+    return {Verdict(verdict): count for (shadow, verdict), count in verdicts.items() if shadow == name}
+
+
 def _durations(times: DurationBuckets) -> Durations:
     return Durations(tuple(times.counts), times.total)
+
+
+def with_tail(census: Census, books: Books, tail: Tail) -> Census:
+    """The counts of a live process, by its last census, its books now, and the exchanges that came since that census.
+
+    Some of these exchanges were under way when the census was taken, and parts of them are counted in it. So no more is
+    added than the books have beyond it: what is under way is counted once.
+    """
+    known = sum(census.outcomes.values())
+    outcomes = _with_newest(census.outcomes, tail.outcomes, books.appended - known)
+    whole = books.appended - known == tail.count  # nothing was under way, so no time of these is in it
+    before = max(0, known + census.in_flight - (books.appended - tail.count))  # unsettled when it was taken
+    return replace(
+        census,
+        outcomes=outcomes,
+        in_flight=max(0, census.in_flight - (sum(outcomes.values()) - known)),
+        live_mirrored=_with_times(census.live_mirrored, tail.live_mirrored) if whole else census.live_mirrored,
+        live_alone=_with_times(census.live_alone, tail.live_alone) if whole else census.live_alone,
+        shadows=tuple(_shadow_with_tail(each, books, tail, before) for each in census.shadows),
+        journal=census.journal._replace(
+            written=books.written,
+            bytes=books.bytes,
+            queued=books.queued,
+            queued_bytes=books.queued_bytes,
+            lost=dict(books.lost),
+        ),
+    )
+
+
+def _shadow_with_tail(shadow: ShadowCensus, books: Books, tail: Tail, before: int) -> ShadowCensus:
+    verdicts = _of_shadow(books.verdicts, shadow.name)
+    found = tail.shadows.get(shadow.name)
+    if found is None:
+        return replace(shadow, verdicts=verdicts)
+    new = max(0, found.chosen - before)
+    under_way = shadow.chosen - sum(shadow.outcomes.values())
+    outcomes = _with_newest(shadow.outcomes, found.outcomes, new + min(under_way, found.chosen - new))
+    times = _with_times(shadow.durations, found.times) if new == found.chosen else shadow.durations
+    return replace(shadow, chosen=shadow.chosen + new, outcomes=outcomes, verdicts=verdicts, durations=times)
+
+
+def _with_times(durations: Durations, times: DurationBuckets) -> Durations:
+    return _merge_durations([durations, _durations(times)])
+
+
+def _with_newest(counts: Mapping[_Key, int], newer: Mapping[_Key, int], most: int) -> dict[_Key, int]:
+    """`counts` with `most` of those in `newer`, the rare ones first."""
+    total = dict(counts)
+    for key, count in sorted(newer.items(), key=lambda each: each[1]):
+        added = min(count, most)
+        if added > 0:
+            total[key] = total.get(key, 0) + added
+            most -= added
+    return total
 
 
 # --- several workers as one -------------------------------------------------------------------------------------------
@@ -194,6 +268,7 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         keys_first=sum(each.keys_first for each in every),
         keys_again=sum(each.keys_again for each in every),
         worker_restarts=sum(each.worker_restarts for each in every),
+        recorder_restarts=sum(each.recorder_restarts for each in every),
     )
 
 

@@ -14,7 +14,7 @@ from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations
 from shadowproxy.serve.journal.losses import LOSSES
-from shadowproxy.serve.journal.root import Statistics
+from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live.proxy import REJECTED_STATUSES
 from shadowproxy.serve.policy.sampling import WINDOW, NotChosen
 from shadowproxy.serve.telemetry.durations import BOUNDS
@@ -44,6 +44,11 @@ class _CensusCollector(Collector):
         yield from _config(census.config)
         yield CounterMetricFamily(
             "shadowproxy_worker_restarts", "How often a worker died and was started again.", census.worker_restarts
+        )
+        yield CounterMetricFamily(
+            "shadowproxy_recorder_restarts",
+            "How often the recorder died and was started again.",
+            census.recorder_restarts,
         )
 
 

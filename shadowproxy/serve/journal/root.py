@@ -8,9 +8,8 @@ encodes the large exchanges (large.py), a third one compresses and removes close
 import os
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from shadowproxy.exchange import Exchange
 from shadowproxy.serve.journal.keeper import Keeper
@@ -20,28 +19,11 @@ from shadowproxy.serve.journal.output import Output
 from shadowproxy.serve.journal.queue import Encode, Queue
 from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.journal.source import Settled, Source
+from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.journal.writer import GATHER, Writer
 
 OPENING = 2.0
 """Seconds that starting waits for the log to be opened."""
-
-
-class Statistics(NamedTuple):
-    """The journal at one moment. `queued` and `queued_bytes` include what is being written now.
-
-    `failing` is what exchanges are lost for at present, one of LOSSES; None while the log is written.
-
-    A tuple, as workers send it to their supervisor: a frozen dataclass that is compiled cannot be unpickled.
-    """
-
-    written: int
-    bytes: int
-    queued: int
-    queued_bytes: int
-    lost: Mapping[str, int]
-    segments: int
-    last_error: str | None
-    failing: str | None = None
 
 
 class Journal:

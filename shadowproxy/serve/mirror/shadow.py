@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shadowproxy.exchange import Field, Outcome, Verdict
+from shadowproxy.exchange import Field, Outcome
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.policy.sampling import Match, NotChosen
@@ -38,16 +38,12 @@ class ShadowSettings:
 
 @dataclass(slots=True)
 class ShadowCounts:
-    """One shadow's counts since the start.
-
-    Each field has one writer: the journal's thread counts `verdicts` as it makes records, the event loop the others.
-    """
+    """One shadow's counts since the start. Verdicts are not among them: the recorder counts these."""
 
     chosen: int = 0
     not_chosen: Counter[NotChosen] = field(default_factory=Counter)
     retries: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
     times: DurationBuckets = field(default_factory=DurationBuckets)
 
 

@@ -17,12 +17,14 @@ class Generations:
     """Builds each generation from the one before, and owns the endpoints of all that are alive: end with `aclose`.
 
     `append` gets each settled exchange, with the number of the generation under which it began. Each shadow's counts
-    are kept in `counts` under its name, so that they outlive every generation.
+    are kept in `counts` under its name, so that they outlive every generation. `on_retire` is called when
+    one has ended.
     """
 
-    def __init__(self, append: Callable[[Exchange, int], object]) -> None:
+    def __init__(self, append: Callable[[Exchange, int], object], on_retire: Callable[[], object]) -> None:
         self.counts: dict[str, ShadowCounts] = {}
         self._append = append
+        self._on_retire = on_retire
         self._alive: list[Generation] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -81,6 +83,7 @@ class Generations:
     async def _retire(self, before: Generation, mirror: Mirror) -> None:
         await mirror.wait_ended(before.plan)
         self._alive.remove(before)
+        self._on_retire()
         in_use = {endpoint for each in self._alive for endpoint in each.endpoints.values()}
         for endpoint in {*before.endpoints.values()} - in_use:
             await endpoint.aclose()

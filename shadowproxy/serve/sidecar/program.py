@@ -28,7 +28,12 @@ class Program(ABC):
     def __init__(self, file: Path | None) -> None:
         self._contexts = Reader()
         self._reloads = Reloads(
-            file, in_force=lambda: self.specs, adopt=self._adopt, read=self._contexts.read, unusable=self._unusable
+            file,
+            in_force=lambda: self.specs,
+            adopt=self._adopt,
+            read=self._contexts.read,
+            unusable=self._unusable,
+            on_change=self._note_reload,
         )
         self._outputs = outputs.find()
         self._socket: socket.socket
@@ -57,6 +62,10 @@ class Program(ABC):
 
         With `only`, they are the one in force, and only the files of these shadows are read again.
         """
+
+    @abstractmethod
+    def _note_reload(self) -> None:
+        """Called when the counts of reloads, or the last one's error, have changed."""
 
     def _unusable(self) -> dict[str, str]:
         """The shadows that cannot be used, each with the reason."""

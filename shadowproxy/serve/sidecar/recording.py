@@ -1,4 +1,4 @@
-"""How the recorder makes a record's line under one configuration: judged, redacted, encoded, counted, traced."""
+"""How the recorder makes a record's line under one configuration: judged, redacted, encoded, traced."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -57,14 +57,12 @@ def encoder(
     writer: str,
     *,
     seen: Seen,
-    count: Callable[[str, Verdict], object],
     trace: Trace | None = None,
 ) -> Encode:
     """`writer` is the name in the records of the process that took the requests.
 
-    `seen` is called with each record's line and its shadows' verdicts (None if nothing was compared), `count` with each
-    shadow's name and verdict, `trace` with the exchange, the verdicts and each leg's destination: all of them by the
-    thread that encodes.
+    `seen` is called with each record's line and its shadows' verdicts (None if nothing was compared), `trace` with the
+    exchange, the verdicts and each leg's destination: both by the thread that encodes.
     """
     how, by = policy(spec), rules(spec)
     destinations = {
@@ -91,9 +89,6 @@ def encoder(
             on_verdict=verdicts.__setitem__,
         )
         seen(line, verdicts)  # before counting: a record that is counted can already be read
-        for name, verdict in verdicts.items():
-            if verdict is not None:
-                count(name, verdict)
         if trace is not None:
             trace(exchange, verdicts, destinations)
         return line, verdicts

@@ -39,6 +39,8 @@ class Reloads:
     `in_force` returns the configuration in force. `adopt` raises GenerationError for a configuration
     that cannot be used, and then has changed nothing.
 
+    `on_change` is called when `census` has changed.
+
     `unusable` returns the shadows that cannot be used now, each with the reason; `read` reads their files again, and
     raises ContextError for live's.
     """
@@ -51,8 +53,10 @@ class Reloads:
         adopt: Callable[[Specs, frozenset[str] | None], Awaitable[None]],
         read: Callable[[LiveSpec, Collection[str]], Awaitable[Contexts]],
         unusable: Callable[[], Mapping[str, str]],
+        on_change: Callable[[], object],
     ) -> None:
-        self.census = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
+        self._census = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
+        self._on_change = on_change
         self._file = file
         self._in_force = in_force
         self._adopt = adopt
@@ -62,6 +66,15 @@ class Reloads:
         self._requested = asyncio.Event()
         self._reader_ended = threading.Event()
         self._reader_ended.set()
+
+    @property
+    def census(self) -> ConfigCensus:
+        return self._census
+
+    @census.setter
+    def census(self, census: ConfigCensus) -> None:
+        self._census = census
+        self._on_change()
 
     def request(self) -> None:
         """Have the file read again. Returns at once; the operator's log has the result."""

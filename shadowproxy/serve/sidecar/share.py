@@ -1,12 +1,12 @@
-"""The data that makes a sidecar one of several workers."""
+"""What the supervisor tells a process first: the data that make it a live process, or the recorder."""
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shadowproxy.serve.callers.balance import Board
-from shadowproxy.serve.sidecar.specs import Specs
+from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.sidecar.specs import LiveSpec, RecorderSpec
 from shadowproxy.serve.sidecar.steering import Steering
+from shadowproxy.serve.sidecar.told import Told
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
 
@@ -19,15 +19,15 @@ class BudgetUsed:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerStart:
-    """The first message to a worker. `specs` are its share of the whole; `number` counts the `workers` from 0.
+class LiveStart:
+    """The first message to a live process. `spec` is its share of the whole; `number` counts the `workers` from 0.
 
     `outputs` are the names of the files behind standard error and output, as they were when the program started.
     """
 
     number: int
     workers: int
-    specs: Specs
+    spec: LiveSpec
     log_settings: OperatorLogSettings
     steering: Steering
     used: Mapping[str, BudgetUsed]
@@ -35,9 +35,18 @@ class WorkerStart:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A worker's start message, and the socket and the board that all workers share."""
+class RecorderStart:
+    """The first message to the recorder. `ended` is what processes that have ended had counted.
 
-    start: WorkerStart
-    listening: socket.socket
-    board: Board
+    `earlier` are the specs of generations before `spec` under which exchanges may still settle. `admin` says whether
+    there is an admin server.
+    """
+
+    name: str
+    spec: RecorderSpec
+    earlier: tuple[RecorderSpec, ...]
+    admin: bool
+    log_settings: OperatorLogSettings
+    told: Told
+    ended: Census | None
+    outputs: Mapping[int, str] = field(default_factory=dict)

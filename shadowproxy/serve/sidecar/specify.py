@@ -89,6 +89,7 @@ def recorder(config: Config) -> RecorderSpec:
         shown=shown(config),
         admin_host=config.admin.host if isinstance(config.admin, TcpAddress) else None,
         admin_token=_plain(config.admin_token),
+        drain=config.drain,
     )
 
 

@@ -114,6 +114,13 @@ class LiveSpec:
         return live | {f"shadows.{name}": shadow.endpoint for name, shadow in self.shadows.items()}
 
     @property
+    def reads_bodies(self) -> bool:
+        """Whether requests' bodies are decoded, to choose shadows or to write values into them."""
+        return self.sampling_key.startswith("json:") or any(
+            each.match.json or each.unless.json or each.rewrite_json for each in self.shadows.values()
+        )
+
+    @property
     def percents(self) -> dict[str, float]:
         """The percents of the shadows, and of the control: of all that operators can steer."""
         control = {} if self.control is None else {CONTROL: self.control.percent}
@@ -163,6 +170,7 @@ class RecorderSpec:
     shown: Mapping[str, Any] = field(repr=False)
     admin_host: str | None
     admin_token: str | None = field(repr=False)
+    drain: float = 30.0
     generation: int = 1
 
 

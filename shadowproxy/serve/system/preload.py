@@ -14,6 +14,7 @@ EVERYWHERE = (
     "encodings.ascii",
     "encodings.utf_8_sig",
 )
+BODIES = ("brotli", "zstandard")  # by content.py, which decodes
 ADMIN = (
     "shadowproxy.serve.admin.app",
     "shadowproxy.serve.admin.page",
@@ -23,7 +24,7 @@ ADMIN = (
 )
 
 
-def preload(*, admin: bool) -> None:
-    """`admin`: also the admin server's modules."""
-    for name in (*EVERYWHERE, *(ADMIN if admin else ())):
+def preload(*, reads_bodies: bool, admin: bool = False) -> None:
+    """`reads_bodies`: also what decodes bodies; `admin`: also the admin server's modules."""
+    for name in (*EVERYWHERE, *(BODIES if reads_bodies else ()), *(ADMIN if admin else ())):
         importlib.import_module(name)

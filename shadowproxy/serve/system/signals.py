@@ -1,8 +1,8 @@
 """What each signal does to a serving process, from its first moment to its last. Imports next to nothing.
 
-| signal | the program | one of several workers |
+| signal | the program | a worker, or the recorder |
 |---|---|---|
-| TERM, INT | stops, a second one ends the waiting; during the start it ends at once | stops |
+| TERM, INT | stops, a second one ends the waiting; during the start it ends at once | a worker stops |
 | HUP | reloads its configuration | nothing |
 | USR1 | reopens standard error and output, where they are files | the same |
 | USR2, ALRM, VTALRM, PROF, IO | nothing | nothing |
@@ -28,7 +28,7 @@ def prepare() -> None:
 
 
 def prepare_worker() -> None:
-    """The same for a worker. Its supervisor also stops it over their connection, so TERM and INT are held back."""
+    """The same for a supervised process. It is also stopped over its connection, so TERM and INT are held back."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING | HELD_BACK)
     _ignore(IGNORED | {signal.SIGHUP})
 

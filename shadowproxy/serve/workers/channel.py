@@ -1,10 +1,13 @@
-"""The supervisor's calls to a worker, over a pair of connected sockets that the worker inherits.
+"""Calls between the supervisor and one of its processes, over a pair of connected sockets that the process inherits.
 
-A call is a number, a name and arguments; its reply has the same number. They are pickled: both ends are this program,
-of one version, and no other process can open a socket that has no address. The names are a closed table.
+A call is a number, a name and arguments; its reply has the same number. The supervisor counts from 1 upwards, the
+process from -1 downwards. They are pickled: both ends are this program, of one version, and no other process can open a
+socket that has no address. The names are a closed table.
 
-A worker may be stopped, hang or die at any time. So every call has a time limit, and only UNANSWERED calls wait in the
-socket of a worker that does not read.
+A process may be stopped, hang or die at any time. So every call has a time limit, and only UNANSWERED calls wait in the
+socket of a process that does not read.
+
+Sockets go to a process over a second pair, each with a name (SCM_RIGHTS).
 """
 
 import asyncio
@@ -15,7 +18,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 _log = logging.getLogger("shadowproxy")
 
@@ -25,29 +28,34 @@ UNANSWERED = 32
 _LENGTH = struct.Struct("!Q")
 
 CLOSING = 0
-"""The number of the message that a worker sends by itself when it ends; calls are counted from 1."""
+"""The number of the message that a process sends by itself when it ends."""
+
+Table: TypeAlias = Mapping[str, Callable[..., Awaitable[Any]]]
 
 
 class NoReply(Exception):
-    """The worker has not replied in time, or has ended. One line."""
+    """The process has not replied in time, or has ended. One line."""
 
 
 class CallFailed(Exception):
-    """The worker has replied that it cannot do it. One line."""
+    """The process has replied that it cannot do it. One line."""
 
 
 class Calls:
-    """The supervisor's end. Owns its connection and the task that reads from it: `open`, then `aclose`.
+    """The supervisor's end. Owns its connection and its tasks: `open`, then `aclose`.
 
-    `closing` is what the worker sent when it ended, None until then. `gone` is set when nothing more can come from it.
+    `table` is what the process may call. `closing` is what it sent when it ended, None until then. `gone` is set when
+    nothing more can come from it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, table: Table | None = None) -> None:
         self.closing: Any = None
         self.gone = asyncio.Event()
         self._name = name
+        self._table = table or {}
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
         self._writer: asyncio.StreamWriter
         self._reading: asyncio.Task[None]
 
@@ -59,21 +67,23 @@ class Calls:
         self._reading = asyncio.get_running_loop().create_task(self._read(reader))
 
     async def aclose(self) -> None:
-        self._reading.cancel()
-        await asyncio.wait([self._reading])
+        tasks = (self._reading, *self._answering)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         self._writer.close()
 
     async def call(self, what: str, *arguments: object, within: float, must: bool = False) -> Any:
-        """The reply to a call. Raises NoReply after `within` seconds, CallFailed where the worker replied so.
+        """The reply to a call. Raises NoReply after `within` seconds, CallFailed where the process replied so.
 
-        With `must` the call is sent whatever the worker does: it waits in the socket while the worker hangs.
+        With `must` the call is sent whatever the process does: it waits in the socket while the process hangs.
         """
         if self.gone.is_set() or (len(self._waiting) >= UNANSWERED and not must):
             raise NoReply(f"{self._name} does not reply")
         number = next(self._numbers)
         self._waiting[number] = reply = asyncio.get_running_loop().create_future()
         self._writer.write(_packed((number, what, arguments)))
-        # A late reply is still taken out of `_waiting`: until it comes, the worker counts as hanging.
+        # A late reply is still taken out of `_waiting`: until it comes, the process counts as hanging.
         done, _ = await asyncio.wait((reply,), timeout=within)
         if not done:
             raise NoReply(f"{self._name} has not replied within {within:g} s")
@@ -88,10 +98,14 @@ class Calls:
                 number, result, failure = await _unpacked(reader)
                 if number == CLOSING:
                     self.closing = result
+                elif number < 0:
+                    answering = asyncio.get_running_loop().create_task(self._answer(number, result, failure))
+                    self._answering.add(answering)
+                    answering.add_done_callback(self._answering.discard)
                 elif (reply := self._waiting.pop(number, None)) is not None:
                     reply.set_result((result, None if failure is None else CallFailed(failure)))
         except (asyncio.IncompleteReadError, OSError):
-            pass  # the worker has ended: its exit status says how
+            pass  # the process has ended: its exit status says how
         finally:
             self.gone.set()
             for reply in self._waiting.values():
@@ -99,12 +113,19 @@ class Calls:
                     reply.set_result((None, NoReply(f"{self._name} has ended")))
             self._waiting.clear()
 
+    async def _answer(self, number: int, what: str, arguments: tuple[Any, ...]) -> None:
+        message = (number, *await _result(self._table, what, arguments))
+        with contextlib.suppress(OSError, RuntimeError):  # it may be gone by now
+            self._writer.write(_packed(message))
+
 
 class Answers:
-    """The worker's end. `serve` returns when the supervisor is gone. Owns its connection: `open`, then `aclose`."""
+    """The process's end. `serve` returns when the supervisor is gone. Owns its connection: `open`, then `aclose`."""
 
-    def __init__(self, table: Mapping[str, Callable[..., Awaitable[Any]]]) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
+        self._numbers = itertools.count(-1, -1)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -117,15 +138,30 @@ class Answers:
             try:
                 number, what, arguments = await _unpacked(self._reader)
             except (asyncio.IncompleteReadError, OSError):
-                return
-            try:
-                result, failure = await self._table[what](*arguments), None
-            except CallFailed as error:
-                result, failure = None, str(error)
-            except Exception:  # noqa: BLE001  # one defect must not leave the supervisor without replies
-                _log.exception("a defect in the proxy while replying to the supervisor", extra={"event": "defect"})
-                result, failure = None, f"{what} failed: a defect in the proxy; its log says more"
-            self._send((number, result, failure))
+                break
+            if number < 0:
+                if (reply := self._waiting.pop(number, None)) is not None and not reply.done():
+                    reply.set_result((what, arguments))
+                continue
+            self._send((number, *await _result(self._table, what, arguments)))
+        for reply in self._waiting.values():
+            if not reply.done():
+                reply.set_result((None, "the supervisor has ended"))
+        self._waiting.clear()
+
+    async def call(self, what: str, *arguments: object, within: float) -> Any:
+        """The supervisor's reply. Raises NoReply after `within` seconds, CallFailed where it replied so."""
+        number = next(self._numbers)
+        self._waiting[number] = reply = asyncio.get_running_loop().create_future()
+        self._send((number, what, arguments))
+        done, _ = await asyncio.wait((reply,), timeout=within)
+        if not done:
+            del self._waiting[number]
+            raise NoReply(f"the supervisor has not replied within {within:g} s")
+        result, failure = reply.result()
+        if failure is not None:
+            raise CallFailed(failure)
+        return result
 
     async def aclose(self, closing: object) -> None:
         """Send the closing message, to a supervisor that may be gone."""
@@ -140,6 +176,17 @@ class Answers:
             self._writer.write(_packed(message))
 
 
+async def _result(table: Table, what: str, arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
+    """The result of a call, or why it failed."""
+    try:
+        return await table[what](*arguments), None
+    except CallFailed as error:
+        return None, str(error)
+    except Exception:  # noqa: BLE001  # one defect must not leave the other end without replies
+        _log.exception("a defect in the proxy while replying to a process of its own", extra={"event": "defect"})
+        return None, f"{what} failed: a defect in the proxy; its log says more"
+
+
 def _packed(message: object) -> bytes:
     content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return _LENGTH.pack(len(content)) + content
@@ -148,3 +195,28 @@ def _packed(message: object) -> bytes:
 async def _unpacked(reader: asyncio.StreamReader) -> Any:
     (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
     return pickle.loads(await reader.readexactly(length))  # see the top of this file
+
+
+# --- sockets ----------------------------------------------------------------------------------------------------------
+
+_LONGEST_NAME = 64
+
+
+def give_socket(over: socket.socket, name: str, given: socket.socket) -> bool:
+    """Send a socket, and close it here. False where the process is gone, or hangs and has too many waiting."""
+    with given:
+        try:
+            socket.send_fds(over, [name.encode()], [given.fileno()])
+        except OSError:
+            return False
+    return True
+
+
+def take_socket(over: socket.socket) -> tuple[str, socket.socket] | None:
+    """The next socket with its name; None at the end. Raises BlockingIOError where none has come."""
+    data, descriptors, _, _ = socket.recv_fds(over, _LONGEST_NAME, 1)
+    if not data or not descriptors:
+        return None
+    taken = socket.socket(fileno=descriptors[0])
+    taken.setblocking(False)
+    return data.decode(), taken

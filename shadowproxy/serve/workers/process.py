@@ -1,16 +1,7 @@
-"""One of several workers: a process that the supervisor starts, steers and stops.
+"""What each process of the supervisor's does from its first line to its last: signals, calls, sockets, its end.
 
-`python -m shadowproxy.serve.workers.process CALLS LISTENING BOARD` with three inherited descriptors: the connection to
-the supervisor, the socket that callers connect to, and the memory in which workers note how many connections they have.
-The supervisor's first call brings everything else. A worker ends cleanly when the supervisor stops it, on SIGTERM, and
-when the supervisor is gone.
+It ends cleanly when the supervisor stops it and when the supervisor is gone; a live process on SIGTERM too.
 """
-
-# First of all: importing the rest takes a while, and a signal during it would end the process.
-from shadowproxy.serve.system import signals
-
-if __name__ == "__main__":
-    signals.prepare_worker()
 
 import asyncio
 import gc
@@ -18,139 +9,117 @@ import logging
 import signal
 import socket
 import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import uvloop
 
-from shadowproxy.exchange import Verdict
-from shadowproxy.serve.admin.census import Census
-from shadowproxy.serve.callers.addresses import StartError
-from shadowproxy.serve.callers.balance import Board
-from shadowproxy.serve.sidecar.contexts import Contexts
-from shadowproxy.serve.sidecar.generation import GenerationError
-from shadowproxy.serve.sidecar.root import Sidecar
-from shadowproxy.serve.sidecar.share import Share, WorkerStart
-from shadowproxy.serve.sidecar.specs import Specs
-from shadowproxy.serve.sidecar.steering import Steering
+from shadowproxy.serve.system import signals
 from shadowproxy.serve.system.interpreter import prepare_process
-from shadowproxy.serve.telemetry import operator_log
-from shadowproxy.serve.workers.channel import Answers, CallFailed
+from shadowproxy.serve.workers.channel import Answers, Table, take_socket
 
 _log = logging.getLogger("shadowproxy")
 
 
-def main() -> None:
-    calls, listening = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
-    listening.setblocking(False)
+class Process(ABC):
+    """The calls that the supervisor can make. `log` closes the operator's log, last of all.
+
+    `answers` is set before the first call comes.
+    """
+
+    kind: str
+    ends_on_signals = True
+
+    def __init__(self, log: AsyncExitStack) -> None:
+        self.answers: Answers
+        self.stopping = asyncio.Event()
+        self._log = log
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    @property
+    @abstractmethod
+    def table(self) -> Table:
+        """What the supervisor may call, besides `stop`."""
+
+    @abstractmethod
+    def take(self, name: str, given: socket.socket) -> None:
+        """Take a socket that the supervisor gave."""
+
+    @abstractmethod
+    def reopen(self) -> None:
+        """Reopen standard error and output."""
+
+    @abstractmethod
+    async def _close(self) -> object:
+        """Stop, in order. Returns what the supervisor gets as its last message."""
+
+    async def stop(self) -> None:
+        self.stopping.set()
+
+    async def close(self) -> object:
+        async with self._starting:
+            return await self._close() if self._started else None
+
+    def supervisor_gone(self) -> None:
+        if not self.stopping.is_set():
+            _log.error("the supervisor has ended, this %s stops too", self.kind, extra={"event": "supervisor_gone"})
+            self.stopping.set()
+
+
+def run(make: Callable[[AsyncExitStack, list[int]], Process]) -> None:
+    """Run the process that `make` makes of the operator's log and of the inherited descriptors."""
+    calls, under, *inherited = map(int, sys.argv[1:])
     prepare_process()
     gc.freeze()  # imported objects stay for good: the garbage collector need not scan them
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(calls, listening, int(sys.argv[3])))
+        runner.run(_run(socket.socket(fileno=calls), socket.socket(fileno=under), make, inherited))
 
 
-async def _run(calls: socket.socket, listening: socket.socket, board: int) -> None:
+async def _run(
+    calls: socket.socket,
+    under: socket.socket,
+    make: Callable[[AsyncExitStack, list[int]], Process],
+    inherited: list[int],
+) -> None:
     async with AsyncExitStack() as log:
-        worker = _Worker(listening, board, log)
+        process = make(log, inherited)
         loop = asyncio.get_running_loop()
         for number in signals.STOPPING:
-            loop.add_signal_handler(number, worker.stopping.set)
-        loop.add_signal_handler(signal.SIGUSR1, worker.reopen)
+            loop.add_signal_handler(number, process.stopping.set if process.ends_on_signals else _ignore)
+        loop.add_signal_handler(signal.SIGUSR1, process.reopen)
         signals.release()
-        answers = Answers(
-            {
-                "start": worker.start,
-                "census": worker.census,
-                "steer": worker.steer,
-                "prepare": worker.prepare,
-                "adopt": worker.adopt,
-                "latest": worker.latest,
-                "find": worker.find,
-                "stop": worker.stop,
-                "hurry": worker.hurry,
-            }
-        )
+        process.answers = answers = Answers({**process.table, "stop": process.stop})
         await answers.open(calls)
+        under.setblocking(False)
+        loop.add_reader(under, _take, under, process, loop)
         answering = loop.create_task(answers.serve())
-        answering.add_done_callback(lambda _: worker.supervisor_gone())
-        await worker.stopping.wait()
-        closing = await worker.close()  # calls are answered meanwhile
+        answering.add_done_callback(lambda _: process.supervisor_gone())
+        await process.stopping.wait()
+        closing: Any = await process.close()  # calls are answered meanwhile
+        loop.remove_reader(under)
+        under.close()
         answering.cancel()
         await asyncio.wait([answering])
         await answers.aclose(closing)
         signals.hold_back()
 
 
-class _Worker:
-    """The calls that the supervisor can make. `log` closes the operator's log, last of all."""
-
-    def __init__(self, listening: socket.socket, board: int, log: AsyncExitStack) -> None:
-        self.stopping = asyncio.Event()
-        self._listening = listening
-        self._board = board
-        self._log = log
-        self._sidecar: Sidecar  # set by `start`, which the supervisor calls first and waits for
-        self._started = False
-        self._next: tuple[Specs, Contexts]
-        self._starting = asyncio.Lock()
-
-    async def start(self, start: WorkerStart) -> Census:
-        log = self._log.enter_context(operator_log.opened(start.log_settings, worker=start.number))
-        access = log.access if start.log_settings.access else None
-        share = Share(start, self._listening, Board(self._board, start.workers))
-        self._sidecar = Sidecar(start.specs, access=access, share=share)
-        async with self._starting:
-            try:
-                await self._sidecar.__aenter__()
-            except StartError as error:
-                raise CallFailed(str(error)) from error
-            self._started = True
-        return self._sidecar.census()
-
-    def reopen(self) -> None:
-        if self._started:  # before that it has its supervisor's files, and the supervisor sends this signal again
-            self._sidecar.reopen()
-
-    async def close(self) -> Census | None:
-        """Stop, in order. Returns the last counts, None where nothing was started."""
-        async with self._starting:
-            if not self._started:
-                return None
-            await self._sidecar.__aexit__(None, None, None)
-        return self._sidecar.census()
-
-    async def census(self) -> Census:
-        return self._sidecar.census()
-
-    async def steer(self, steering: Steering) -> None:
-        await self._sidecar.steer(steering)
-
-    async def prepare(self, specs: Specs, only: frozenset[str] | None) -> None:
-        try:
-            self._next = specs, await self._sidecar.prepare(specs.live, only)
-        except GenerationError as error:
-            raise CallFailed(str(error)) from error
-
-    async def adopt(self) -> None:
-        self._sidecar.switch(*self._next)
-
-    async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[tuple[int, bytes]]:
-        return self._sidecar.recent.dated(limit, verdict, shadow)
-
-    async def find(self, record: str) -> bytes | None:
-        return self._sidecar.recent.find(record)
-
-    async def stop(self) -> None:
-        self.stopping.set()
-
-    async def hurry(self) -> None:
-        self.stopping.set()
-        self._sidecar.hurry()
-
-    def supervisor_gone(self) -> None:
-        if not self.stopping.is_set():
-            _log.error("the supervisor has ended, this worker stops too", extra={"event": "supervisor_gone"})
-            self.stopping.set()
+def _ignore() -> None:
+    pass
 
 
-if __name__ == "__main__":
-    main()
+def _take(under: socket.socket, process: Process, loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        taken = take_socket(under)
+    except BlockingIOError:
+        return
+    except OSError as error:  # the system has no descriptor left for it
+        _log.error("a socket could not be taken: %s", error.strerror, extra={"event": "not_taken"})
+        return
+    if taken is None:
+        loop.remove_reader(under)
+    else:
+        process.take(*taken)

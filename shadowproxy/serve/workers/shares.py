@@ -1,34 +1,25 @@
-"""A worker's share of the configuration, and the used part of its budgets."""
+"""A live process's share of the configuration, and the used part of its budgets."""
 
 from dataclasses import replace
 
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.share import BudgetUsed
-from shadowproxy.serve.sidecar.specs import ShadowSpec, Specs
+from shadowproxy.serve.sidecar.specs import LiveSpec, ShadowSpec, Specs
 
 
-def share(specs: Specs, number: int) -> Specs:
-    """The specs for worker `number`, so that all workers together keep to `specs`.
+def share(specs: Specs, number: int) -> LiveSpec:
+    """The spec for live process `number`, so that all of them together keep to `specs`.
 
-    Memory and budgets are shared out evenly; the remainder of a budget goes to the first workers.
+    Memory and budgets are shared out evenly; the remainder of a budget goes to the first ones.
     """
-    workers = specs.program.workers
-    memory = specs.live.memory // workers
-    return replace(
-        specs,
-        live=replace(
-            specs.live,
-            memory=memory,
-            shadows={name: _with_budget(shadow, number, workers) for name, shadow in specs.live.shadows.items()},
-        ),
-        recorder=replace(specs.recorder, journal=replace(specs.recorder.journal, queue_bytes=memory)),
-    )
+    live, workers = specs.live, specs.program.workers
+    shadows = {name: _with_budget(shadow, number, workers) for name, shadow in live.shadows.items()}
+    return replace(live, memory=live.memory // workers, shadows=shadows)
 
 
-def used(census: Census | None) -> dict[str, BudgetUsed]:
-    """The used part of the budgets of a worker with these counts."""
-    shadows = census.shadows if census is not None else ()
-    return {shadow.name: BudgetUsed(shadow.begun, shadow.budget_left) for shadow in shadows}
+def used(census: Census) -> dict[str, BudgetUsed]:
+    """The used part of the budgets of a live process with these counts."""
+    return {shadow.name: BudgetUsed(shadow.begun, shadow.budget_left) for shadow in census.shadows}
 
 
 def _with_budget(shadow: ShadowSpec, number: int, workers: int) -> ShadowSpec:

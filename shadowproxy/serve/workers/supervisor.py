@@ -1,164 +1,137 @@
-"""Several workers as one sidecar: starts them, adds up their figures, passes changes on to them, and stops them.
+"""The supervisor: starts the live processes and the recorder, passes changes on to them, restarts and stops them.
 
 The rules:
 
-1. Callers connect to one listening socket, which every worker inherits; balance.py shares the connections out. A
-   connection that a worker had not accepted before it ended is accepted by another worker: none is lost.
-2. Each worker is a sidecar of its own, with its share of `limits.memory` and of the budgets, and with a journal whose
-   segments carry its number. For each request to the admin server all workers are asked, and their figures added up.
-3. If a worker does not reply in time, its last known figures are reported. Nothing waits for it any longer.
-4. A worker that ends by itself is restarted, after a longer pause each time, with the operators' steering and with what
-   it had used of its budgets. Its last known counts, at most a second old, stay counted; requests that were under way
-   then count as ended with it.
-5. Workers end when their supervisor ends, however it ends: their connection to it closes.
+1. Callers connect to one listening socket, which every live process inherits; balance.py shares the connections out. A
+   connection that a live process had not accepted before it ended is accepted by another, or by its successor.
+2. Each live process has its share of `limits.memory` and of the budgets. The recorder writes what all of them hand
+   over. Each is connected to it by a pair of sockets, which the supervisor makes, and makes anew for a new recorder.
+3. A process that does not reply in time is not waited for; its last known figures are reported. It is not killed: the
+   books say meanwhile what is lost.
+4. A process that ends by itself is restarted, after a longer pause each time: a live process with the operators'
+   steering and with what it had used of its budgets. Its counts stay counted; requests that were under way then count
+   as ended with it. Callers never wait for the recorder.
+5. The health probes are answered here, whatever the other processes do. Requests for the admin port's pages go to the
+   recorder, with their connections.
+6. All processes end when their supervisor ends, however it ends: their connection to it closes.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
-import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from shadowproxy.exchange import Verdict
-from shadowproxy.serve.admin.census import Census, merge
+from shadowproxy.serve.admin.census import Census, health, merge
 from shadowproxy.serve.admin.operated import Unconfirmed
 from shadowproxy.serve.callers.addresses import StartError, bind, release
 from shadowproxy.serve.callers.balance import Board, shared_memory
+from shadowproxy.serve.probes import passing
+from shadowproxy.serve.probes.answers import Health
+from shadowproxy.serve.probes.front import Front
 from shadowproxy.serve.sidecar import generation
-from shadowproxy.serve.sidecar.admin import open_admin
 from shadowproxy.serve.sidecar.contexts import ContextError
 from shadowproxy.serve.sidecar.generation import GenerationError
 from shadowproxy.serve.sidecar.program import Program
-from shadowproxy.serve.sidecar.share import BudgetUsed, WorkerStart
-from shadowproxy.serve.sidecar.specs import Specs
+from shadowproxy.serve.sidecar.share import LiveStart, RecorderStart
+from shadowproxy.serve.sidecar.specs import RecorderSpec, Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
-from shadowproxy.serve.system.preload import preload
+from shadowproxy.serve.sidecar.told import Told
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 from shadowproxy.serve.workers import shares
-from shadowproxy.serve.workers.channel import CallFailed, Calls, NoReply
-
-REPLY = 1.0
-"""Seconds that a worker may take to reply."""
+from shadowproxy.serve.workers.channel import CallFailed, NoReply
+from shadowproxy.serve.workers.child import Child
+from shadowproxy.serve.workers.slots import LIVE_EVENTS, RECORDER_EVENTS, REPLY, Counts, Slot
 
 STARTING = 60.0
-"""Seconds that a worker may take to start."""
+"""Seconds that a process may take to start."""
 
 PREPARING = 15.0
-"""Seconds that a worker may take to read the certificates of a new configuration."""
+"""Seconds that a live process may take to read the certificates of a new configuration."""
 
 REFRESH = 1.0
-"""Seconds between two readings of each worker's counts."""
+"""Seconds between two readings of each process's state."""
 
-RESTART_FIRST, RESTART_MOST = 0.1, 10.0
-LIVED = 60.0
-"""Seconds before a worker is restarted. Each restart doubles them, unless the worker had lived for LIVED seconds."""
+RECONNECT = 0.5
+"""Seconds until a live process that has lost the recorder's connection gets another, if the recorder runs."""
 
 ENDING = 30.0
-"""Seconds beyond `drain` that a worker may take to stop: its log waits for a slow disk, its spans for a collector."""
+"""Seconds beyond `drain` that a process may take to stop: the log waits for a slow disk, the spans for a collector."""
+
+LIVE, RECORDER = "shadowproxy.serve.workers.live", "shadowproxy.serve.workers.recorder"
+ADMIN = "admin"
 
 _log = logging.getLogger("shadowproxy")
 
 
-class _Worker:
-    """One worker's process, from `spawn` until it has ended. `census` is its last known one."""
+class _LiveSlot(Slot):
+    """One live process, of several or alone."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process, calls: Calls) -> None:
+    def __init__(self, supervisor: "Supervisor", number: int) -> None:
+        super().__init__(f"worker {number}", LIVE_EVENTS, worker=number)
         self.number = number
-        self.process = process
-        self.calls = calls
-        self.census: Census | None = None
-        self.silent = False
+        self.counts = Counts()
+        self._supervisor = supervisor
 
-    @classmethod
-    async def spawn(cls, number: int, listening: socket.socket, board: int) -> Self:
-        ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as unused:
-            unused.callback(ours.close)
-            inherited = (theirs.fileno(), listening.fileno(), board)
-            # -P and this process's own path: no module in the working directory becomes part of the program.
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "shadowproxy.serve.workers.process", *map(str, inherited),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=inherited,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,  # Ctrl-C goes to the supervisor alone, which then stops its workers
-            )  # fmt: skip
-            unused.pop_all()
-        calls = Calls(f"worker {number}")
-        await calls.open(ours)
-        return cls(number, process, calls)
+    async def start(self) -> None:
+        async with self._supervisor.changing:
+            await self._supervisor.start_live(self)
 
-    @property
-    def runs(self) -> bool:
-        return not self.calls.gone.is_set()
+    def note_end(self, child: Child) -> None:
+        self.counts.note_end(child.calls.closing)
+        self._supervisor.note_gone(self.number)
 
     async def refresh(self) -> None:
         """Read its counts. If it does not reply, the last known ones stay."""
-        try:
-            self.census = await self.calls.call("census", within=REPLY)
-        except NoReply as why:
-            if self.runs and not self.silent:
-                _log.warning("%s; reporting its last known figures", why, extra={"event": "worker_silent"})
-            self.silent = True
-        else:
-            self.silent = False
-
-    async def wait(self) -> int:
-        """Wait until it has ended. Returns its exit status."""
-        status = await self.process.wait()
-        await self.calls.gone.wait()
-        if self.calls.closing is not None:
-            self.census = self.calls.closing
-        return status
-
-    def reopen(self) -> None:
-        """Have it reopen its standard error and output."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGUSR1)
-
-    async def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        await self.process.wait()
-        await self.calls.aclose()
+        census = await self.ask("census")
+        if isinstance(census, Census) and self.child is not None:
+            self.counts.now = census
 
 
-class _Slot:
-    """Where one worker runs, and is restarted when it ends. `ended` is what the workers before it had counted."""
+class _RecorderSlot(Slot):
+    """`failing` is why it loses records now, None if it does not."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.worker: _Worker | None = None
-        self.ended: Census | None = None
-        self.used: dict[str, BudgetUsed] = {}
+    def __init__(self, supervisor: "Supervisor") -> None:
+        super().__init__("the recorder", RECORDER_EVENTS)
+        self.failing: str | None = None
+        self._supervisor = supervisor
 
-    def note_end(self, worker: _Worker) -> None:
-        """Keep the counts of a worker that has ended, and what it had used of its budgets."""
-        self.worker = None
-        if worker.census is not None:
-            self.ended = merge((), [each for each in (self.ended, worker.census) if each is not None])
-            self.used = shares.used(worker.census)
+    async def start(self) -> None:
+        async with self._supervisor.changing:
+            await self._supervisor.start_recorder(self)
+
+    def note_end(self, child: Child) -> None:
+        self._supervisor.recorder_gone()
+
+    async def refresh(self) -> None:
+        reply = await self.ask("state")
+        if isinstance(reply, tuple):
+            self.failing, oldest = reply
+            self._supervisor.forget_specs(oldest)
 
 
 class Supervisor(Program):
-    """Owns the listening sockets, the admin server and the workers."""
+    """Owns the listening sockets, the admin port's front, and the processes."""
 
     def __init__(self, specs: Specs, file: Path | None, log_settings: OperatorLogSettings) -> None:
         super().__init__(file)
         self._specs = specs
         self._log_settings = log_settings
         self._steering = UNSTEERED
-        self._slots = [_Slot(number) for number in range(specs.program.workers)]
-        self._restarts = 0
+        self._lives = [_LiveSlot(self, number) for number in range(specs.program.workers)]
+        self._recorder = _RecorderSlot(self)
+        self._recorded_by: dict[int, RecorderSpec] = {specs.recorder.generation: specs.recorder}
+        self._commands = SteeringCommands(self)
         self._reopened = 0
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()  # a process is not started while another configuration is put in force
+        self._beside: set[asyncio.Task[None]] = set()
+        self._last_told: tuple[Child, Told] | None = None
+        self._front: Front | None = None
         self._memory: int
         self._board: Board
 
@@ -171,18 +144,21 @@ class Supervisor(Program):
         return self._steering
 
     def census(self) -> Census:
-        """The last known figures of all workers, added up."""
-        running = [slot.worker.census for slot in self._slots if slot.worker is not None]
+        """The last known figures of all live processes, added up."""
+        running = [slot.counts.now for slot in self._lives if slot.child is not None]
         merged = merge(
             [census for census in running if census is not None],
-            [slot.ended for slot in self._slots if slot.ended is not None],
+            [each for slot in self._lives for each in slot.counts.ended],
         )
+        told = self._told()
         return replace(
             merged,
-            accepts=merged.accepts and self.accepts,
+            accepts=merged.accepts and told.accepts,
             paused=self._steering.paused,
-            config=self._reloads.census,
-            worker_restarts=self._restarts,
+            config=told.config,
+            worker_restarts=told.worker_restarts,
+            recorder_restarts=told.recorder_restarts,
+            journal=merged.journal._replace(failing=self._recorder.failing),
         )
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -196,100 +172,179 @@ class Supervisor(Program):
         stack.callback(os.close, self._memory)
         self._board = Board(self._memory, program.workers)
         stack.callback(self._board.close)
-        for slot in self._slots:
+        for slot in self._lives:
             self._board.note_gone(slot.number)
-        stack.push_async_callback(self._kill_workers)
-        await asyncio.to_thread(preload, admin=self._admin_socket is not None)
-        await self._start_first()
+        stack.push_async_callback(self._kill_all)
+        await self._start_all()
         if self._admin_socket is not None:
-            host = generation.proxy_name(0).rpartition("/")[0]
-            front = await open_admin(
-                stack,
-                self._admin_socket,
-                _Together(self),
-                proxy=host,
-                spec=lambda: self._specs.recorder,
-                census=self.census,
-            )
-            front.start()
+            self._front = Front(self._admin_socket, health=self._health)
+            self._connect_admin()
+            self._front.start()
+            # Last of all but the processes: the probes say that the program is stopping.
         loop = asyncio.get_running_loop()
-        keeping = [loop.create_task(self._keep_running(slot)) for slot in self._slots]
-        stack.push_async_callback(self._stop_workers, [*keeping, loop.create_task(self._refresh_regularly())])
+        keeping = [loop.create_task(slot.keep_running()) for slot in self._lives]
+        watching = [loop.create_task(self._recorder.keep_running()), loop.create_task(self._refresh_regularly())]
+        stack.push_async_callback(self._stop_all, keeping, watching)
         self._reloads.start(stack)
         self._listening = True
+        await self._tell()
 
-    # --- calls to all workers ----------------------------------------------------------------------------------------
+    def _health(self) -> Health:
+        return health(self.census())
 
-    @property
-    def _workers(self) -> list[_Worker]:
-        return [slot.worker for slot in self._slots if slot.worker is not None]
+    # --- calls -------------------------------------------------------------------------------------------------------
 
     async def refresh(self) -> None:
-        await asyncio.gather(*(worker.refresh() for worker in self._workers))
+        await asyncio.gather(self._recorder.refresh(), *(slot.refresh() for slot in self._lives))
 
     async def steer(self, steering: Steering) -> None:
-        """Put `steering` in force in all workers. Raises Unconfirmed where one has not confirmed it in time."""
+        """Put `steering` in force in all live processes. Raises Unconfirmed where one has not confirmed it in time."""
         self._steering = steering
-        replies = await self.call_all("steer", steering, must=True)
+        await self._tell()
+        replies = await self.call_lives("steer", steering, must=True)
         silent = [str(reply) for reply in replies if isinstance(reply, NoReply)]
         if silent:
             raise Unconfirmed(f"{', '.join(silent)}; the change applies there once it responds")
 
-    async def call_all(self, what: str, *arguments: object, within: float = REPLY, must: bool = False) -> list[Any]:
-        """Every running worker's reply, or the NoReply or CallFailed instead of it."""
+    async def call_lives(self, what: str, *arguments: object, within: float = REPLY, must: bool = False) -> list[Any]:
+        """Every running live process's reply, or the NoReply or CallFailed instead of it."""
         calls: Sequence[Awaitable[Any]] = [
-            worker.calls.call(what, *arguments, within=within, must=must) for worker in self._workers if worker.runs
+            child.calls.call(what, *arguments, within=within, must=must)
+            for slot in self._lives
+            if (child := slot.running) is not None
         ]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     def reopen(self) -> None:
         super().reopen()
         self._reopened += 1
-        for worker in self._workers:
-            worker.reopen()
+        for slot in (*self._lives, self._recorder):
+            if slot.child is not None:
+                slot.child.reopen()
+
+    def _told(self) -> Told:
+        return Told(
+            accepts=self.accepts,
+            steering=self._steering,
+            config=self._reloads.census,
+            worker_restarts=sum(slot.restarts for slot in self._lives),
+            recorder_restarts=self._recorder.restarts,
+        )
+
+    async def _tell(self) -> None:
+        """Tell the recorder what it shows and cannot know itself. A recorder that hangs learns it later."""
+        told = self._told()
+        if (child := self._recorder.running) is not None and (child, told) != self._last_told:
+            self._last_told = child, told
+            with contextlib.suppress(NoReply, CallFailed):
+                await child.calls.call("tell", told, within=REPLY, must=True)
+
+    def _note_reload(self) -> None:
+        self._run_beside(self._tell())
+
+    def _run_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def _command(self, what: str, *arguments: Any) -> tuple[bool, str | None]:
+        """An operator's command: whether there is such a shadow, and which change is not confirmed yet."""
+        try:
+            commands: dict[str, Callable[..., Awaitable[None]]] = {
+                "pause": self._commands.pause,
+                "resume": self._commands.resume,
+                "set_percent": self._commands.set_percent,
+            }
+            await commands[what](*arguments)
+        except KeyError:
+            return False, None
+        except Unconfirmed as why:
+            return True, str(why)
+        return True, None
+
+    async def _ended(self, number: int, census: Census) -> None:
+        """The recorder's report about a live process that has ended."""
+        slot = self._lives[number]
+        slot.counts.note_report(census, runs=slot.child is not None)
+
+    async def _disconnected(self, number: int) -> None:
+        """A live process has lost its connection to the recorder. A recorder that has ended gets new ones anyway."""
+
+        async def reconnect() -> None:
+            recorder = self._recorder.running
+            await asyncio.sleep(RECONNECT)
+            if recorder is not None and self._recorder.running is recorder:
+                self._connect(self._lives[number])
+
+        self._run_beside(reconnect())
+
+    # --- another configuration ---------------------------------------------------------------------------------------
 
     async def _adopt(self, specs: Specs, only: frozenset[str] | None = None) -> None:
-        """Whole or not at all: every worker has read its files before the first one switches."""
+        """Whole or not at all: every process has prepared for it before the first one switches."""
         try:
-            await self._contexts.read(specs.live, only)  # before any worker is called
+            await self._contexts.read(specs.live, only)  # before any process is called
         except ContextError as error:
             raise GenerationError(str(error)) from error
-        async with self._changing:
-            workers = [worker for worker in self._workers if worker.runs]
+        async with self.changing:
+            await self._prepare_recorder(specs.recorder)
+            lives = [(slot, child) for slot in self._lives if (child := slot.running) is not None]
             prepared = await asyncio.gather(
                 *(
-                    worker.calls.call("prepare", shares.share(specs, worker.number), only, within=PREPARING)
-                    for worker in workers
+                    child.calls.call("prepare", shares.share(specs, slot.number), only, within=PREPARING)
+                    for slot, child in lives
                 ),
                 return_exceptions=True,
             )
-            for worker, reply in zip(workers, prepared, strict=True):
-                if isinstance(reply, NoReply | CallFailed) and worker.runs:
+            for (_, child), reply in zip(lives, prepared, strict=True):
+                if isinstance(reply, NoReply | CallFailed) and child.runs:
                     raise GenerationError(str(reply))
             self._steering = self._steering.under(specs.live.percents, self._specs.live.percents)
             self._specs = specs
-            workers = [worker for worker in workers if worker.runs]
+            self._recorded_by[specs.recorder.generation] = specs.recorder
+            lives = [(slot, child) for slot, child in lives if child.runs]
             adopted = await asyncio.gather(
-                *(worker.calls.call("adopt", within=REPLY, must=True) for worker in workers), return_exceptions=True
+                *(child.calls.call("adopt", within=REPLY, must=True) for _, child in lives), return_exceptions=True
             )
-            for worker, reply in zip(workers, adopted, strict=True):
+            for (slot, child), reply in zip(lives, adopted, strict=True):
                 if isinstance(reply, NoReply):
                     extra: dict[str, object] = {"event": "worker_silent"}
                     _log.warning("%s; it will apply the new configuration once it responds", reply, extra=extra)
                 elif isinstance(reply, Exception):
-                    # The configuration is in force elsewhere by now. `_keep_running` restarts this worker under it.
-                    extra = {"event": "worker_killed", "worker": worker.number, "error": str(reply)}
+                    # The configuration is in force elsewhere by now. This process is restarted under it.
+                    extra = {"event": "worker_killed", "worker": slot.number, "error": str(reply)}
                     line = "worker %d cannot apply the new configuration and is killed: %s"
-                    _log.error(line, worker.number, reply, extra=extra)
-                    with contextlib.suppress(ProcessLookupError):
-                        worker.process.kill()
+                    _log.error(line, slot.number, reply, extra=extra)
+                    child.kill_now()
+            if (recorder := self._recorder.running) is not None:
+                with contextlib.suppress(NoReply, CallFailed):
+                    await recorder.calls.call("adopt", specs.recorder.generation, within=REPLY, must=True)
         await self.refresh()  # or the last known figures would name the unusable shadows of before
 
-    # --- starting, restarting and stopping workers -------------------------------------------------------------------
+    async def _prepare_recorder(self, spec: RecorderSpec) -> None:
+        if (child := self._recorder.running) is None:
+            return  # it will be started under the specs in force
+        try:
+            await child.calls.call("prepare", spec, within=PREPARING)
+        except (NoReply, CallFailed) as error:
+            if child.runs:
+                raise GenerationError(str(error)) from error
 
-    async def _start_first(self) -> None:
+    def forget_specs(self, oldest: int) -> None:
+        """Drop how exchanges of earlier generations are recorded: none can come any more."""
+        newest = self._specs.recorder.generation
+        self._recorded_by = {
+            number: each for number, each in self._recorded_by.items() if number >= oldest or number == newest
+        }
+
+    # --- starting and restarting -------------------------------------------------------------------------------------
+
+    async def _start_all(self) -> None:
         loop = asyncio.get_running_loop()
-        starting = [loop.create_task(self._start(slot)) for slot in self._slots]
+        starting = [
+            loop.create_task(self.start_recorder(self._recorder)),
+            *(loop.create_task(self.start_live(slot)) for slot in self._lives),
+        ]
         try:
             await asyncio.gather(*starting)
         except (NoReply, CallFailed, OSError) as error:
@@ -299,114 +354,148 @@ class Supervisor(Program):
                 each.cancel()
             await asyncio.wait(starting)
 
-    async def _start(self, slot: _Slot) -> None:
-        """Start a worker there. On OSError, CallFailed or NoReply it leaves no process behind."""
-        worker = await _Worker.spawn(slot.number, self._socket, self._memory)
-        specs = shares.share(self._specs, slot.number)
-        start = WorkerStart(
-            slot.number, len(self._slots), specs, self._log_settings, self._steering, slot.used, self._outputs
+    async def start_live(self, slot: _LiveSlot) -> None:
+        number = slot.number
+        child = await Child.spawn(
+            slot.name, LIVE, self._socket.fileno(), self._memory, table={"disconnected": self._disconnected}
         )
+        async with self._starting(slot, child):
+            start = LiveStart(
+                number,
+                len(self._lives),
+                shares.share(self._specs, number),
+                self._log_settings,
+                self._steering,
+                slot.counts.used,
+                self._outputs,
+            )
+            slot.counts.now = await child.calls.call("start", start, within=STARTING)
+            slot.child = child
+            self._connect(slot)
+            # Operators may have changed something since. A process that hangs gets it once it responds.
+            with contextlib.suppress(NoReply):
+                await child.calls.call("steer", self._steering, within=REPLY, must=True)
+        await self._tell()
+
+    async def start_recorder(self, slot: _RecorderSlot) -> None:
+        child = await Child.spawn(slot.name, RECORDER, table={"ended": self._ended, "command": self._command})
+        async with self._starting(slot, child):
+            recorder = self._specs.recorder
+            ended = [each for live in self._lives for each in live.counts.ended]
+            start = RecorderStart(
+                name=generation.proxy_name(0).rpartition("/")[0],
+                spec=recorder,
+                earlier=tuple(each for each in self._recorded_by.values() if each is not recorder),
+                admin=self._admin_socket is not None,
+                log_settings=self._log_settings,
+                told=self._told(),
+                ended=merge((), ended) if ended else None,
+                outputs=self._outputs,
+            )
+            await child.calls.call("start", start, within=STARTING)
+            slot.child = child
+            for live in self._lives:
+                self._connect(live)
+            self._connect_admin()
+        await self._tell()
+
+    @contextlib.asynccontextmanager
+    async def _starting(self, slot: Slot, child: Child) -> AsyncIterator[None]:
+        """Kill a process whose start fails."""
         reopened = self._reopened
         try:
-            worker.census = await worker.calls.call("start", start, within=STARTING)
-            slot.worker = worker
+            yield
             if self._reopened != reopened:
-                worker.reopen()
-            # Operators may have changed something since. A worker that hangs gets it once it responds.
-            with contextlib.suppress(NoReply):
-                await worker.calls.call("steer", self._steering, within=REPLY, must=True)
+                child.reopen()
         except BaseException:
-            if slot.worker is None:
-                await worker.kill()
+            if slot.child is None:
+                await child.kill()
             raise
 
-    async def _keep_running(self, slot: _Slot) -> None:
-        """Restart this slot's worker whenever it has ended."""
-        loop = asyncio.get_running_loop()
-        began, delay = loop.time(), RESTART_FIRST
-        while True:
-            if (worker := slot.worker) is not None:
-                status = await worker.wait()
-                await worker.calls.aclose()
-                slot.note_end(worker)
-                self._board.note_gone(slot.number)
-                extra = {"event": "worker_ended", "worker": slot.number, "status": status}
-                _log.error("worker %d has ended (%s) and will be restarted", slot.number, _ending(status), extra=extra)
-            delay = RESTART_FIRST if loop.time() - began > LIVED else min(delay * 2, RESTART_MOST)
-            await asyncio.sleep(delay)
-            began = loop.time()
-            self._restarts += 1
-            try:
-                async with self._changing:
-                    await self._start(slot)
-            except (NoReply, CallFailed, OSError) as error:
-                extra = {"event": "worker_not_started", "worker": slot.number, "error": str(error)}
-                _log.error("worker %d cannot be started, retrying: %s", slot.number, error, extra=extra)
+    def _connect(self, slot: _LiveSlot) -> None:
+        """Connect a live process to the recorder, if both run."""
+        live, recorder = slot.running, self._recorder.running
+        if live is None or recorder is None:
+            return
+        one, other = socket.socketpair()
+        if recorder.give(str(slot.number), other):
+            live.give(str(slot.number), one)
+        else:
+            one.close()
+
+    def _connect_admin(self) -> None:
+        """Have the recorder answer the admin port's requests."""
+        if self._front is None or (recorder := self._recorder.running) is None:
+            return
+        ours, theirs = passing.pair()
+        if recorder.give(ADMIN, theirs):
+            self._front.connect(ours)
+        else:
+            ours.close()
+
+    def recorder_gone(self) -> None:
+        if self._front is not None:
+            self._front.disconnect()
+
+    def note_gone(self, number: int) -> None:
+        self._board.note_gone(number)
 
     async def _refresh_regularly(self) -> None:
         while True:
             await asyncio.sleep(REFRESH)
-            await self.refresh()
+            await asyncio.gather(self.refresh(), self._tell())
 
-    async def _stop_workers(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Let every worker finish what is under way within `drain`, and take up to ENDING seconds more to stop."""
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        self._socket.close()  # the workers have it too: once the last has closed it, nothing can connect
-        await self.call_all("stop", must=True)
+    # --- stopping ----------------------------------------------------------------------------------------------------
+
+    async def _stop_all(self, keeping: list[asyncio.Task[None]], watching: list[asyncio.Task[None]]) -> None:
+        """Let every live process finish what is under way within `drain`, and take up to ENDING seconds more to stop.
+
+        The recorder stops after them, once it has written what they handed over.
+        """
+        await _cancel(keeping)
+        self._socket.close()  # the live processes have it too: once the last has closed it, nothing can connect
+        await asyncio.gather(self._tell(), self.call_lives("stop", must=True))
         loop = asyncio.get_running_loop()
-        ending = [loop.create_task(self._end(slot)) for slot in self._slots]
+        ending = [loop.create_task(slot.end()) for slot in self._lives]
         hurrying = loop.create_task(self._hurry.wait())
         until = loop.time() + self._specs.program.drain + ENDING
         while (left := until - loop.time()) > 0 and not all(each.done() for each in ending):
             await asyncio.wait((hurrying, *ending), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if hurrying.done() and not hurrying.cancelled():
-                await self.call_all("hurry", must=True)
+                await self.call_lives("hurry", must=True)
                 break
         hurrying.cancel()
         await asyncio.wait(ending, timeout=max(0.0, until - loop.time()))
-        for slot in self._slots:
-            if slot.worker is not None:
-                _log.error("worker %d does not stop and is killed", slot.number, extra={"event": "worker_killed"})
-        await self._kill_workers()
+        await self._kill_lives("worker_killed")
         await asyncio.wait(ending)
+        await _cancel([*watching, *self._beside])
+        # At once: the recorder ends the events that listeners get, and the front waits for what is under way.
+        await asyncio.gather(self._stop_recorder(), *(() if self._front is None else (self._front.close(),)))
 
-    async def _end(self, slot: _Slot) -> None:
-        if (worker := slot.worker) is not None:
-            await worker.wait()
-            slot.note_end(worker)
-            await worker.calls.aclose()
+    async def _stop_recorder(self) -> None:
+        if (child := self._recorder.running) is not None:
+            with contextlib.suppress(NoReply, CallFailed):
+                await child.calls.call("stop", within=REPLY, must=True)
+        ending = asyncio.get_running_loop().create_task(self._recorder.end())
+        await asyncio.wait((ending,), timeout=ENDING)
+        if not ending.done():
+            _log.error("the recorder does not stop and is killed", extra={"event": "recorder_killed"})
+            await self._recorder.kill()
+        await asyncio.wait((ending,))
 
-    async def _kill_workers(self) -> None:
-        for worker in self._workers:
-            await worker.kill()
+    async def _kill_lives(self, event: str) -> None:
+        for slot in self._lives:
+            if slot.child is not None:
+                _log.error("worker %d does not stop and is killed", slot.number, extra={"event": event})
+                await slot.kill()
 
-
-class _Together(SteeringCommands):
-    """The admin server's `Operated` with workers: all of them as one."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        super().__init__(supervisor)
-        self._supervisor = supervisor
-
-    async def census(self) -> Census:
-        await self._supervisor.refresh()
-        return self._supervisor.census()
-
-    async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[bytes]:
-        replies = await self._supervisor.call_all("latest", limit, verdict, shadow)
-        dated = [each for reply in replies if isinstance(reply, list) for each in reply]
-        return [line for _, line in sorted(dated, reverse=True)[:limit]]
-
-    async def find(self, record: str) -> bytes | None:
-        replies = await self._supervisor.call_all("find", record)
-        return next((reply for reply in replies if isinstance(reply, bytes)), None)
+    async def _kill_all(self) -> None:
+        for slot in (*self._lives, self._recorder):
+            await slot.kill()
 
 
-def _ending(status: int) -> str:
-    if status >= 0:
-        return f"status {status}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-status).name
-    return f"signal {-status}"
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

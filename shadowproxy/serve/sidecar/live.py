@@ -1,0 +1,228 @@
+"""The live side: all of a live process between its sockets. It serves callers, mirrors, and hands exchanges over."""
+
+import asyncio
+import logging
+import pickle
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from shadowproxy.serve.admin import census
+from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.callers.addresses import StartError
+from shadowproxy.serve.callers.server import Part, Server
+from shadowproxy.serve.handover.outbox import Outbox
+from shadowproxy.serve.journal.statistics import Statistics
+from shadowproxy.serve.live import proxy
+from shadowproxy.serve.mirror.capture import Memory
+from shadowproxy.serve.mirror.dispatch import Mirror
+from shadowproxy.serve.sidecar import generation
+from shadowproxy.serve.sidecar.contexts import ContextError, Contexts, Reader
+from shadowproxy.serve.sidecar.generation import GenerationError
+from shadowproxy.serve.sidecar.generations import Generations
+from shadowproxy.serve.sidecar.share import BudgetUsed
+from shadowproxy.serve.sidecar.specs import LiveSpec
+from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
+from shadowproxy.serve.telemetry.operator_log import AccessLine
+
+FLUSH = 8.0
+"""Seconds that stopping waits for the recorder's last reports: its disk may be slow."""
+
+_log = logging.getLogger("shadowproxy")
+
+
+class LiveSide:
+    """Owns the endpoints, the mirror, the server, and the outbox towards the recorder. Use as `async with`.
+
+    Leaving stops accepting, finishes the requests under way and then the shadows, both within `drain`, and waits for
+    the recorder to report the last exchanges. `listening` is closed elsewhere. `part` makes it one of several, `used`
+    is what of the budgets is used up, `reader` reads certificates. `on_disconnect` is called when the
+    recorder's connection has ended. Entering raises StartError.
+    """
+
+    def __init__(
+        self,
+        spec: LiveSpec,
+        listening: socket.socket,
+        *,
+        access: Callable[[AccessLine], object] | None = None,
+        part: Part | None = None,
+        steering: Steering = UNSTEERED,
+        used: Mapping[str, BudgetUsed] | None = None,
+        reader: Reader | None = None,
+        on_disconnect: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._spec = spec
+        self._listening = listening
+        self._access = access
+        self._part = part
+        self._steering = steering
+        self._used = used or {}
+        self._contexts = reader or Reader()
+        self._hurry = asyncio.Event()
+        self._stopping = False
+        self._stack = AsyncExitStack()
+        self.outbox = Outbox(
+            budget=backlog(spec), census=lambda: pickle.dumps(self.census()), on_disconnect=on_disconnect
+        )
+        self._generations = Generations(self.outbox.append, self._send_oldest)
+        self.mirror: Mirror
+        self.proxy: proxy.Proxy
+        self._server: Server
+
+    def __repr__(self) -> str:
+        return f"<LiveSide {self.outbox!r}>"
+
+    @property
+    def spec(self) -> LiveSpec:
+        return self._spec
+
+    def census(self) -> Census:
+        """All counts, and the state of every part. What only the recorder knows of the log is not in it."""
+        books = self.outbox.statistics()
+        journal = Statistics(
+            written=books.written,
+            bytes=books.bytes,
+            queued=books.queued,
+            queued_bytes=books.queued_bytes,
+            lost=books.lost,
+            segments=0,
+            last_error=None,
+        )
+        return census.take(
+            self.proxy,
+            self.mirror,
+            journal,
+            books.verdicts,
+            accepts=not self._stopping,
+            now=asyncio.get_running_loop().time(),
+        )
+
+    def connect(self, ours: socket.socket) -> None:
+        """Hand exchanges over to the recorder at the other end."""
+        self.outbox.connect(ours)
+        self._send_oldest()
+
+    def _send_oldest(self) -> None:
+        """Tell the recorder which generations it may forget: all exchanges of earlier ones are before this note."""
+        self.outbox.send_note(self._generations.oldest)
+
+    # --- starting and stopping ---------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopping = True
+        self.outbox.note_change()
+        await self._stack.aclose()
+
+    def hurry(self) -> None:
+        """When stopping, don't wait for what is under way."""
+        self._hurry.set()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        stack.push_async_callback(self.outbox.close, FLUSH)
+        spec = self._spec
+        try:
+            contexts = await self._contexts.read(spec)
+        except ContextError as error:
+            raise StartError(str(error)) from error
+        first = self._generations.build(spec, contexts, self._steering)
+        stack.push_async_callback(self._generations.aclose)
+        memory = Memory(spec.memory, elsewhere=self.outbox.held_bytes)
+        self.mirror = await stack.enter_async_context(Mirror(first.plan, memory=memory, loop_lag=spec.loop_lag))
+        self._generations.add(first)
+        self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
+        await self.steer(self._steering)
+        for lane in self.mirror.plan.all_lanes:
+            if (used := self._used.get(lane.shadow.name)) is not None:
+                lane.restore_budget(used.begun, used.left, now=asyncio.get_running_loop().time())
+        self._server = Server(
+            self.proxy, limits=lambda: generation.caller_limits(self._spec), drain=spec.drain, part=self._part
+        )
+        self._server.hurry = self._hurry  # which may be set by now
+        serving = asyncio.get_running_loop().create_task(self._server.serve(self._listening))
+        stack.push_async_callback(self._stop_serving, serving)
+        await self._server.ready.wait()
+
+    async def _stop_serving(self, serving: asyncio.Task[None]) -> None:
+        """Finish the requests under way, then the shadows, within `drain` together."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._spec.drain
+        self._server.stop.set()
+        # No request is mirrored any more that this would take memory from, and what is under way settles all at once.
+        self.outbox.budget = self._spec.memory
+        await serving
+        draining = loop.create_task(self.mirror.drain(max(0.0, until - loop.time())))
+        hurrying = loop.create_task(self._hurry.wait())
+        await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        if not draining.done():
+            await self.mirror.drain(0)
+        await draining
+
+    # --- changes while it runs ---------------------------------------------------------------------------------------
+
+    async def steer(self, steering: Steering) -> None:
+        """Pause, resume and set percents until all stands as `steering` says."""
+        self._steering = steering
+        mirror = self.mirror
+        if mirror.paused != steering.paused:
+            (mirror.pause if steering.paused else mirror.resume)()
+        for lane in mirror.plan.all_lanes:
+            name = lane.shadow.name
+            if lane.paused != (name in steering.paused_shadows):
+                (mirror.resume if lane.paused else mirror.pause)(name)
+            if lane.percent != (percent := steering.percents.get(name, lane.percent)):
+                mirror.set_percent(name, percent)
+        self.outbox.send_census()
+
+    async def prepare(self, spec: LiveSpec, only: frozenset[str] | None = None) -> Contexts:
+        """Read the files that `switch(spec, ...)` needs, which takes a while. Raises GenerationError.
+
+        Builds a generation on trial: a configuration that cannot be built must change nothing. With `only`, the files
+        of these shadows alone are read.
+        """
+        try:
+            contexts = await self._contexts.read(spec, only)
+        except ContextError as error:
+            raise GenerationError(str(error)) from error
+        try:
+            self._generations.try_out(spec, contexts)
+        except Exception as error:
+            _log.exception("a defect in the proxy while building a configuration", extra={"event": "defect"})
+            raise GenerationError("it cannot be built; the log says more") from error
+        return contexts
+
+    def switch(self, spec: LiveSpec, contexts: Contexts) -> None:
+        """Serve new requests by `spec`, all at once."""
+        before = self._generations.current
+        assert before is not None  # since `_open`
+        self._steering = self._steering.under(spec.percents, before.spec.percents)
+        new = self._generations.build(spec, contexts, self._steering)
+        self._generations.add(new)
+        self._spec = spec
+        self.proxy.service = new.service
+        self.mirror.adopt(new.plan)
+        self.mirror.memory.limit = spec.memory
+        self.mirror.pulse.limit = spec.loop_lag
+        self.outbox.budget = backlog(spec)
+        self._server.drain = spec.drain
+        self._generations.retire(before, self.mirror)
+        self.outbox.send_census()
+
+
+def backlog(spec: LiveSpec) -> int:
+    """Bytes that may wait for the recorder: half of the memory, so that shadows get requests while it hangs.
+
+    Where that is little, it is as much as one exchange with a shadow may hold.
+    """
+    return max(spec.memory // 2, min(spec.memory, 3 * spec.capture))

@@ -1,0 +1,235 @@
+"""The recorder's side: all of the recorder between its sockets. It has exchanges judged and written, keeps the latest
+records, and serves the admin server's pages."""
+
+import asyncio
+import logging
+import pickle
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from shadowproxy.exchange import Verdict
+from shadowproxy.serve.admin import census
+from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.admin.recent import Recent
+from shadowproxy.serve.handover.inbox import Inbox, LiveState
+from shadowproxy.serve.journal.notices import Notice
+from shadowproxy.serve.journal.queue import Encode
+from shadowproxy.serve.journal.root import Journal
+from shadowproxy.serve.sidecar import recording
+from shadowproxy.serve.sidecar.specs import RecorderSpec
+from shadowproxy.serve.sidecar.told import Told
+from shadowproxy.serve.telemetry import tracing
+
+FLUSH = 10.0
+"""Seconds beyond `drain` that stopping waits for a slow disk."""
+
+LAST = 2.0
+"""The same, after live processes have."""
+
+_log = logging.getLogger("shadowproxy")
+_LEVELS = {"records_lost": logging.ERROR, "log_trouble": logging.WARNING, "log_recovered": logging.INFO}
+
+
+class Commands(Protocol):
+    """What operators change. Each raises KeyError for the name of no shadow, and Unconfirmed."""
+
+    async def pause(self, name: str | None) -> None: ...
+    async def resume(self, name: str | None) -> None: ...
+    async def set_percent(self, name: str, percent: float) -> None: ...
+
+
+class RecorderSide:
+    """Owns the journal, the inbox and the traces; `inbox` gets a socket for each live process. Use as `async with`.
+
+    `name` is the host's. `earlier` are the specs of generations under which exchanges may still settle, `ended` is what
+    processes that have ended had counted, `told` what the supervisor knows. `note_ended` is called with the name and
+    the last census of each live process that has ended. Leaving waits until every live process has closed its
+    connection and all is written, `flush` seconds at most; None: as long as live processes may take.
+    """
+
+    def __init__(
+        self,
+        spec: RecorderSpec,
+        *,
+        name: str,
+        commands: Commands,
+        earlier: Iterable[RecorderSpec] = (),
+        told: Told | None = None,
+        ended: Census | None = None,
+        note_ended: Callable[[str, Census], object] = lambda name, census: None,
+    ) -> None:
+        self.told = told or Told()
+        self.name = name
+        self.recent = Recent()
+        self.journal = Journal(
+            spec.journal.path, proxy=f"{name}/0", settings=recording.journal_settings(spec.journal), notify=_log_notice
+        )
+        self._spec = spec
+        self._specs = {each.generation: each for each in (*earlier, spec)}
+        self._commands = commands
+        self._ended = ended
+        self._note_ended = note_ended
+        self.flush: float | None = None
+        self._tracer = tracing.tracer_from_environment(f"{name}/0")
+        self._encoders: dict[tuple[str, int], Encode] = {}
+        self._oldest: dict[str, int] = {}
+        self._stack = AsyncExitStack()
+        self._until = 0.0
+        self._admin: AsyncExitStack | None = None
+        self.inbox: Inbox
+
+    def __repr__(self) -> str:
+        return f"<RecorderSide {self.journal!r}>"
+
+    @property
+    def spec(self) -> RecorderSpec:
+        """How exchanges of the newest generation are recorded."""
+        return self._spec
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            if self._tracer is not None:
+                stack.push_async_callback(asyncio.to_thread, self._tracer.close)
+            await asyncio.to_thread(self.journal.open)
+            stack.push_async_callback(self._close_journal)
+            self.inbox = Inbox(self.journal, self._encoder, on_note=self._note_oldest, on_end=self._end)
+            stack.push_async_callback(self._close_inbox)
+            self._admin = await stack.enter_async_context(AsyncExitStack())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def serve_admin(self, channel: socket.socket) -> None:
+        """Answer operators whose requests come over `channel`, until the end."""
+        # Imported here: without an admin server it would be a third of the memory.
+        from shadowproxy.serve.admin.serving import serve_admin
+
+        assert self._admin is not None  # since `__aenter__`
+        operated = _Operated(self, self._commands)
+        await serve_admin(self._admin, channel, operated, proxy=self.name, spec=lambda: self._spec)
+
+    def add(self, name: str, theirs: socket.socket) -> None:
+        """Read from a live process, whose records have the name HOST/NAME."""
+        self.inbox.add(name, theirs)
+
+    def prepare(self, spec: RecorderSpec) -> None:
+        """Record exchanges of `spec.generation` by `spec`. Call it before any live process begins one."""
+        encode = recording.encoder(spec, self.name, seen=self.recent.add)  # on trial
+        del encode
+        self._specs[spec.generation] = spec
+
+    def adopt(self, generation: int) -> None:
+        """Show the configuration of this generation, and write the log by its settings."""
+        self._spec = self._specs[generation]
+        self.journal.settings = recording.journal_settings(self._spec.journal)
+
+    # --- figures -----------------------------------------------------------------------------------------------------
+
+    def census(self) -> Census | None:
+        """The counts and states of all live processes together, and of the log. None where nothing is known yet."""
+        running = [each for state in self.inbox.states().values() if (each := _known(state)) is not None]
+        ended = [] if self._ended is None else [self._ended]
+        if not running and not ended:
+            return None
+        told, log = self.told, self.journal.statistics()
+        merged = census.merge(running, ended)
+        steering = told.steering
+        return replace(
+            merged,
+            accepts=merged.accepts and told.accepts,
+            paused=steering.paused,
+            shadows=tuple(
+                replace(
+                    each,
+                    paused=each.name in steering.paused_shadows,
+                    percent=steering.percents.get(each.name, each.percent),
+                )
+                for each in merged.shadows
+            ),
+            journal=merged.journal._replace(segments=log.segments, last_error=log.last_error, failing=log.failing),
+            config=told.config,
+            worker_restarts=told.worker_restarts,
+            recorder_restarts=told.recorder_restarts,
+        )
+
+    @property
+    def oldest(self) -> int:
+        """The oldest generation of which exchanges may still come."""
+        return min(self._specs)
+
+    def _end(self, name: str, state: LiveState, orderly: bool) -> None:
+        known = _known(state)
+        if known is None:
+            return
+        self._ended = census.merge((), [each for each in (self._ended, known) if each is not None])
+        self._note_ended(name, known)
+
+    # --- recording ---------------------------------------------------------------------------------------------------
+
+    def _encoder(self, live: str, generation: int) -> Encode:
+        """What makes the lines of a live process's exchanges. Raises KeyError."""
+        found = self._encoders.get((live, generation))
+        if found is None:
+            found = self._encoders[live, generation] = recording.encoder(
+                self._specs[generation],
+                f"{self.name}/{live}",
+                seen=self.recent.add,
+                trace=self._tracer.send if self._tracer is not None else None,
+            )
+        return found
+
+    def _note_oldest(self, live: str, oldest: int) -> None:
+        """Drop the specs of generations under which no exchange can come any more."""
+        self._oldest[live] = oldest
+        least = min(self._oldest.get(name, 0) for name in self.inbox.states())
+        self._specs = {number: each for number, each in self._specs.items() if number >= least}
+        self._encoders = {key: each for key, each in self._encoders.items() if key[1] >= least}
+
+    async def _close_inbox(self) -> None:
+        within = self._spec.drain + FLUSH if self.flush is None else self.flush
+        self._until = asyncio.get_running_loop().time() + within
+        await self.inbox.close(within)
+
+    async def _close_journal(self) -> None:
+        left = self._until - asyncio.get_running_loop().time()
+        await asyncio.to_thread(self.journal.close, max(0.5, left))
+
+
+class _Operated:
+    """The admin server's `Operated`."""
+
+    def __init__(self, side: RecorderSide, commands: Commands) -> None:
+        self._side = side
+        self.pause = commands.pause
+        self.resume = commands.resume
+        self.set_percent = commands.set_percent
+
+    async def census(self) -> Census:
+        while (found := self._side.census()) is None:  # noqa: ASYNC110  # for the first live process's first census
+            await asyncio.sleep(0.01)
+        return found
+
+    async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[bytes]:
+        return self._side.recent.latest(limit, verdict, shadow)
+
+    async def find(self, record: str) -> bytes | None:
+        return self._side.recent.find(record)
+
+
+def _known(state: LiveState) -> Census | None:
+    """What a live process had counted, by its last census and by what came after it."""
+    if state.census is None or state.books is None:
+        return None
+    return census.with_tail(pickle.loads(state.census), state.books, state.tail)
+
+
+def _log_notice(notice: Notice) -> None:
+    _log.log(_LEVELS[notice.event], "%s", notice.line, extra={"event": notice.event, **notice.values})

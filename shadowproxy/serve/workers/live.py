@@ -1,0 +1,136 @@
+"""A live process: it accepts callers' connections, forwards, mirrors, and hands exchanges over to the recorder.
+
+`python -m shadowproxy.serve.workers.live CALLS SOCKETS LISTENING BOARD` with inherited descriptors: the connection to
+the supervisor, the pair over which sockets come, the socket that callers connect to, and the memory in which live
+processes note how many connections they have. The supervisor's first call brings everything else.
+"""
+
+# First of all: importing the rest takes a while, and a signal during it would end the process.
+from shadowproxy.serve.system import signals
+
+if __name__ == "__main__":
+    signals.prepare_worker()
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.callers.addresses import StartError
+from shadowproxy.serve.callers.balance import Board
+from shadowproxy.serve.callers.server import Part
+from shadowproxy.serve.sidecar.contexts import Contexts
+from shadowproxy.serve.sidecar.generation import GenerationError
+from shadowproxy.serve.sidecar.live import LiveSide
+from shadowproxy.serve.sidecar.share import LiveStart
+from shadowproxy.serve.sidecar.specs import LiveSpec
+from shadowproxy.serve.sidecar.steering import Steering
+from shadowproxy.serve.system import outputs
+from shadowproxy.serve.system.preload import preload
+from shadowproxy.serve.telemetry import operator_log
+from shadowproxy.serve.workers.channel import CallFailed, NoReply, Table
+from shadowproxy.serve.workers.process import Process, run
+
+REPORTING = 5.0
+"""Seconds that the supervisor may take to reply."""
+
+
+class _Live(Process):
+    kind = "worker"
+
+    def __init__(self, log: AsyncExitStack, inherited: list[int]) -> None:
+        super().__init__(log)
+        listening, self._board = inherited
+        self._listening = socket.socket(fileno=listening)
+        self._listening.setblocking(False)
+        self._outputs: Mapping[int, str] = {}
+        self._reports: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._side: LiveSide  # set by `start`, which the supervisor calls first and waits for
+        self._next: tuple[LiveSpec, Contexts]
+
+    @property
+    def table(self) -> Table:
+        return {
+            "start": self.start,
+            "census": self.census,
+            "steer": self.steer,
+            "prepare": self.prepare,
+            "adopt": self.adopt,
+            "hurry": self.hurry,
+        }
+
+    async def start(self, start: LiveStart) -> Census:
+        number = start.number if start.workers > 1 else None
+        log = self._log.enter_context(operator_log.opened(start.log_settings, worker=number))
+        preload(reads_bodies=start.spec.reads_bodies)
+        part = Part(Board(self._board, start.workers), start.number) if start.workers > 1 else None
+        self._outputs = start.outputs
+        self._side = LiveSide(
+            start.spec,
+            self._listening,
+            access=log.access if start.log_settings.access else None,
+            part=part,
+            steering=start.steering,
+            used=start.used,
+            on_disconnect=self._disconnected,
+        )
+        self._number = start.number
+        async with self._starting:
+            try:
+                await self._side.__aenter__()
+            except StartError as error:
+                raise CallFailed(str(error)) from error
+            self._started = True
+        return self._side.census()
+
+    def take(self, name: str, given: socket.socket) -> None:
+        self._side.connect(given)
+
+    def reopen(self) -> None:
+        if self._started:  # before that it has its supervisor's files, and the supervisor sends this signal again
+            threading.Thread(
+                target=outputs.reopen, args=(self._outputs,), name="shadowproxy-reopen", daemon=True
+            ).start()
+
+    async def _close(self) -> Census:
+        """Stop, in order. Returns the last counts."""
+        await self._side.__aexit__(None, None, None)
+        return self._side.census()
+
+    def _disconnected(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._report())
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def _report(self) -> None:
+        """Have the supervisor connect this process to the recorder again."""
+        with contextlib.suppress(NoReply, CallFailed):
+            await self.answers.call("disconnected", self._number, within=REPORTING)
+
+    async def census(self) -> Census:
+        return self._side.census()
+
+    async def steer(self, steering: Steering) -> None:
+        await self._side.steer(steering)
+
+    async def prepare(self, spec: LiveSpec, only: frozenset[str] | None) -> None:
+        preload(reads_bodies=spec.reads_bodies)
+        try:
+            self._next = spec, await self._side.prepare(spec, only)
+        except GenerationError as error:
+            raise CallFailed(str(error)) from error
+
+    async def adopt(self) -> None:
+        self._side.switch(*self._next)
+
+    async def hurry(self) -> None:
+        self.stopping.set()
+        self._side.hurry()
+
+
+if __name__ == "__main__":
+    run(_Live)

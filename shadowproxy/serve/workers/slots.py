@@ -1,0 +1,148 @@
+"""Where a process of the sidecar runs, and is restarted when it ends."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from shadowproxy.serve.admin.census import Census, merge
+from shadowproxy.serve.sidecar.share import BudgetUsed
+from shadowproxy.serve.workers import shares
+from shadowproxy.serve.workers.channel import CallFailed, NoReply
+from shadowproxy.serve.workers.child import Child, ending
+
+REPLY = 1.0
+"""Seconds that a process may take to reply."""
+
+RESTART_FIRST, RESTART_MOST = 0.1, 10.0
+LIVED = 60.0
+"""Seconds before a process is restarted. Each restart doubles them, unless the process had lived for LIVED seconds."""
+
+_log = logging.getLogger("shadowproxy")
+
+
+class Events(NamedTuple):
+    """The names of the lines about a process in the operator's log."""
+
+    ended: str
+    not_started: str
+    silent: str
+
+
+LIVE_EVENTS = Events("worker_ended", "worker_not_started", "worker_silent")
+RECORDER_EVENTS = Events("recorder_ended", "recorder_not_started", "recorder_silent")
+
+
+class Slot(ABC):
+    """`child` is the process that runs here, None while there is none. `restarts` counts those after the first."""
+
+    def __init__(self, name: str, events: Events, **about: object) -> None:
+        self.name = name
+        self.child: Child | None = None
+        self.restarts = 0
+        self.silent = False
+        self._events = events
+        self._about = about
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.child!r}>"
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start a process here. On OSError, CallFailed or NoReply it leaves none behind."""
+
+    @abstractmethod
+    def note_end(self, child: Child) -> None:
+        """Keep what must stay of a process that has ended."""
+
+    @property
+    def running(self) -> Child | None:
+        """The process, if it can be called."""
+        return self.child if self.child is not None and self.child.runs else None
+
+    async def ask(self, what: str) -> object:
+        """The reply to a call that is made regularly, None without one. Silence is logged once."""
+        if (child := self.running) is None:
+            return None
+        try:
+            reply: object = await child.calls.call(what, within=REPLY)
+        except NoReply as why:
+            if child.runs and not self.silent:
+                extra = {"event": self._events.silent, **self._about}
+                _log.warning("%s; reporting its last known figures", why, extra=extra)
+            self.silent = True
+            return None
+        except CallFailed:
+            return None  # it has logged the defect
+        self.silent = False
+        return reply
+
+    async def end(self) -> None:
+        """Wait until the process has ended."""
+        if (child := self.child) is not None:
+            await child.wait()
+            self.child = None
+            self.note_end(child)
+            await child.aclose()
+
+    async def kill(self) -> None:
+        if (child := self.child) is not None:
+            await child.kill()
+
+    async def keep_running(self) -> None:
+        """Restart the process whenever it has ended."""
+        loop = asyncio.get_running_loop()
+        began, delay = loop.time(), RESTART_FIRST
+        while True:
+            if (child := self.child) is not None:
+                status = await child.wait()
+                self.child = None
+                extra = {"event": self._events.ended, **self._about, "status": status}
+                _log.error("%s has ended (%s) and will be restarted", self.name, ending(status), extra=extra)
+                self.note_end(child)
+                await child.aclose()
+            delay = RESTART_FIRST if loop.time() - began > LIVED else min(delay * 2, RESTART_MOST)
+            await asyncio.sleep(delay)
+            began = loop.time()
+            self.restarts += 1
+            try:
+                await self.start()
+            except (NoReply, CallFailed, OSError) as error:
+                extra = {"event": self._events.not_started, **self._about, "error": str(error)}
+                _log.error("%s cannot be started, retrying: %s", self.name, error, extra=extra)
+
+
+class Counts:
+    """What the processes of one slot have counted. `now` is the last known census of the one that runs.
+
+    `used` is what it had used of the budgets. The recorder knows the last counts of a process that was killed more
+    exactly, and reports them; until then they are the last known ones.
+    """
+
+    def __init__(self) -> None:
+        self.now: Census | None = None
+        self.used: dict[str, BudgetUsed] = {}
+        self._before: Census | None = None
+        self._last: Census | None = None
+        self._reported: Census | None = None
+
+    @property
+    def ended(self) -> list[Census]:
+        """The counts of those that have ended."""
+        return [each for each in (self._before, self._last) if each is not None]
+
+    def note_end(self, closing: Census | None) -> None:
+        """The process that ran has ended; `closing` is what it sent when it stopped in order."""
+        if self._last is not None:
+            self._before = merge((), self.ended)
+        self._last = closing or self._reported or self.now
+        self._reported = self.now = None
+        if self._last is not None:
+            self.used = shares.used(self._last)
+
+    def note_report(self, census: Census, *, runs: bool) -> None:
+        """The recorder's report about the process that has ended, or that is about to be seen as ended."""
+        if runs:
+            self._reported = census
+        elif self._last is not None and sum(census.outcomes.values()) >= sum(self._last.outcomes.values()):
+            self._last = census
