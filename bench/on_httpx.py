@@ -15,6 +15,7 @@ from shadowproxy.serve.upstreams import endpoint, errors
 from shadowproxy.serve.upstreams.pool import Statistics
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.roundtrip import OVER, RoundTrip
+from shadowproxy.serve.workers import live, supervisor
 
 ERRORS = (
     (httpx.ConnectTimeout, errors.ConnectTimeout),
@@ -77,5 +78,9 @@ class HttpxPool:
 
 
 if __name__ == "__main__":
-    endpoint.Pool = HttpxPool  # type: ignore[assignment,attr-defined]  # the swap that this module is for
-    sys.exit(run.run(read_specs(Path(sys.argv[1]))))
+    if sys.argv[1].isdigit():  # a live process, which the supervisor below has started
+        endpoint.Pool = HttpxPool  # type: ignore[assignment,attr-defined]  # the swap that this module is for
+        live.main()
+    else:
+        supervisor.LIVE = "bench.on_httpx"
+        sys.exit(run.run(read_specs(Path(sys.argv[1]))))

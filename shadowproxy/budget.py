@@ -95,8 +95,7 @@ class Budget:
 _OBJECT: Final = 100
 _KEY: Final = 36
 _ARRAY: Final = 96
-_PLACE: Final = 10
-_NUMBER: Final = 38
+_ELEMENT: Final = 48
 _TEXT: Final = 56
 _WIDEST: Final = 4
 _SMALL: Final = 16 << 10
@@ -120,7 +119,7 @@ def read_json(budget: Budget, raw: bytes) -> None:
     objects, arrays, commas = raw.count(b"{"), raw.count(b"["), raw.count(b",")
     keys = raw.count(b":")
     texts = max(0, raw.count(b'"') // 2 - keys)
-    _take(budget, size, objects, keys, arrays, commas, texts, size if raw.isascii() else _WIDEST * size)
+    _take(budget, objects, keys, arrays, commas, texts, size if raw.isascii() else _WIDEST * size)
 
 
 def read_json_text(budget: Budget, text: str) -> None:
@@ -134,22 +133,9 @@ def read_json_text(budget: Budget, text: str) -> None:
     objects, arrays, commas = text.count("{"), text.count("["), text.count(",")
     keys = text.count(":")
     texts = max(0, text.count('"') // 2 - keys)
-    _take(budget, size, objects, keys, arrays, commas, texts, size if text.isascii() else _WIDEST * size)
+    _take(budget, objects, keys, arrays, commas, texts, size if text.isascii() else _WIDEST * size)
 
 
-def _take(
-    budget: Budget, size: int, objects: int, keys: int, arrays: int, commas: int, texts: int, characters: int
-) -> None:
-    # Integers of one digit are in memory once, and the others take two bytes of text more: without this a mask of zeros
-    # and ones would count as millions of numbers.
-    numbers = min(commas, max(0, size - 2 * commas) // 2)
+def _take(budget: Budget, objects: int, keys: int, arrays: int, commas: int, texts: int, characters: int) -> None:
     budget.spend(objects + arrays + commas + texts)
-    budget.hold(
-        _OBJECT * objects
-        + _KEY * keys
-        + _ARRAY * arrays
-        + _PLACE * commas
-        + _NUMBER * numbers
-        + _TEXT * texts
-        + characters
-    )
+    budget.hold(_OBJECT * objects + _KEY * keys + _ARRAY * arrays + _ELEMENT * commas + _TEXT * texts + characters)

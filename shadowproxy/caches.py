@@ -39,7 +39,6 @@ BUDGETS: Final[dict[str, int]] = {
     "plain field values": 512 * _KIB,
     "echoed secrets": 1536 * _KIB,
     "recorded heads": 512 * _KIB,
-    "recorded request heads": 512 * _KIB,
     "recorded fields": 256 * _KIB,
     "recorded names": 256 * _KIB,
     "content types": 128 * _KIB,
@@ -48,9 +47,7 @@ BUDGETS: Final[dict[str, int]] = {
 }
 """By name, what each cache may hold: keys, values, and what is worked out of a value later."""
 
-IN_EACH_CONFIGURATION: Final = frozenset(
-    {"recorded heads", "recorded request heads", "recorded fields", "places in answers"}
-)
+IN_EACH_CONFIGURATION: Final = frozenset({"recorded heads", "recorded fields", "places in answers"})
 """Each configuration has its own of these. During a reload there are two, so these budgets count twice."""
 
 REPEATED: Final = frozenset({

@@ -156,28 +156,17 @@ def is_lines_type(content_type: str) -> bool:
     return media == EVENTS or media in _JSON_LINES
 
 
-def well_formed(raw: bytes) -> object:
+def parsed(raw: bytes) -> object:
     """The value of a JSON text that may stand in a record as it is. Raises ValueError (orjson's) for any other.
 
-    Strict: it rejects NaN, numbers beyond a double, lone surrogates, a byte order mark and bad UTF-8. Integers beyond
-    64 bits are not exact: see `exactly`.
+    Strict: it rejects NaN, numbers beyond a double, lone surrogates, a byte order mark and bad UTF-8. Integers are
+    exact, whatever their size, as they are when the record is read again.
     """
     value: object = orjson.loads(raw)
     if len(raw) > _DEEPEST and raw.count(b"[") + raw.count(b"{") > _DEEPEST:
         # orjson reads 1024 levels, and a body stands some levels down in its record: it must be readable there too.
         orjson.loads(b"[" * _DEPTH_LEFT + raw + b"]" * _DEPTH_LEFT)
-    return value
-
-
-def exactly(raw: bytes, value: object) -> object:
-    """The value that `well_formed` read from `raw`, with integers exact whatever their size, as they are when the
-    record is read again. Looking for such integers takes nearly as long as reading the text."""
     if may_hold_long_integer(raw):
         with contextlib.suppress(ValueError, RecursionError):  # over 4300 digits, or nested too deeply for it
             return json.loads(raw)
     return value
-
-
-def parsed(raw: bytes) -> object:
-    """The exact value of a JSON text that may stand in a record as it is. Raises ValueError for any other."""
-    return exactly(raw, well_formed(raw))

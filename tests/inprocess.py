@@ -22,6 +22,7 @@ from shadowproxy.serve.probes import passing
 from shadowproxy.serve.probes.front import Front
 from shadowproxy.serve.sidecar.live import LiveSide
 from shadowproxy.serve.sidecar.program import Program
+from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.recorder import FLUSH, LAST, RecorderSide
 from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
@@ -141,6 +142,9 @@ class Sidecar(Program):
                         (state := self.recorder.inbox.states().get("0")) is not None and state.census is before
                     ):
                         await asyncio.sleep(0)
+
+    async def _read_file(self, file: Path) -> Specs:
+        return await asyncio.to_thread(read_specs, file)
 
     def _note_reload(self) -> None:
         self.recorder.told = self._told()

@@ -60,7 +60,7 @@ def test_the_clock_is_read_once_for_many_steps() -> None:
 
 def test_work_ends_when_its_time_is_over_and_stays_ended() -> None:
     clock = Clock()
-    budget = Budget(3.0, steps=1 << 40, clock=clock)
+    budget = Budget(3, steps=1 << 40, clock=clock)
     budget.spend(EVERY)
     budget.spend(EVERY)
     for _ in range(EVERY - 1):
@@ -80,7 +80,7 @@ def test_without_a_clock_steps_alone_end_the_work() -> None:
 
 def test_each_part_gets_its_share_of_the_time_that_is_left() -> None:
     clock = Clock(0.0)
-    budget = Budget(9.0, steps=1 << 40, clock=clock)
+    budget = Budget(9, steps=1 << 40, clock=clock)
     budget.share(3)
     clock.now = 3.5
     with pytest.raises(Exhausted):
@@ -113,9 +113,6 @@ LARGE = [
     b"[" + b",".join([b'"ab"'] * 100_000) + b"]",
     b"[" + b",".join([b"%d.5" % at for at in range(100_000)]) + b"]",
     b"[" + b",".join([b"%d" % at for at in range(1000, 100_000)]) + b"]",
-    b"[" + b",".join([b"0.5"] * 100_000) + b"]",
-    b"[" + b",".join([b"0", b"1"] * 100_000) + b"]",
-    b"[" + b",".join([b"0"] * 100_000 + [b"123456"] * 100_000) + b"]",
     b'{"text":"' + "ü😀".encode() + b"a" * 500_000 + b'"}',
     b"{" + b",".join([b'"%d":1' % at for at in range(50_000)]) + b"}",
     b"[" + b",".join([b"[" * 200 + b"]" * 200] * 500) + b"]",
@@ -192,7 +189,7 @@ def test_a_text_that_costs_too_much_is_unknown_and_says_why(text: Callable[[int]
     answer = leg(text(5000), "text", named)
     for budget, why in (
         (Budget(steps=1000), "not read, as it takes too many steps"),
-        (Budget(1.0, clock=Clock(2)), "not read, as it takes longer than 1 s"),
+        (Budget(1, clock=Clock(2)), "not read, as it takes longer than 1 s"),
         (Budget(memory=1000), "not read, as it takes over 0 MiB of memory (limits.memory)"),
     ):
         content = content_of(answer, budget)

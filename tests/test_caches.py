@@ -161,12 +161,6 @@ def record_head(number: int, size: int) -> None:
     assert HEADS.read(fields, Redaction()).headers
 
 
-def record_request_head(number: int, size: int) -> None:
-    HEADS._asked_rest = 0
-    fields = tuple((b"%x.%x" % (number, each), b"v" * (size - 11)) for each in range(2000 // size))
-    assert HEADS.read_request(fields, Redaction()).headers
-
-
 def echoed(number: int, size: int) -> None:
     secrets = tuple(f"{number}é{each}".ljust(size, "ß") for each in range(1900 // size))
     assert echoes.Echoes(secrets, lambda secret: BLANK).text(f"no {secrets[0]}!") == f"no {BLANK}!"
@@ -229,7 +223,6 @@ FILLED: dict[str, tuple[Cache[object, object], Callable[[int, int], object]]] = 
         ("plain field values", redaction._plain_values, lambda n, size: Redaction().value(f"x {n}" + "ж" * size)),
         ("echoed secrets", echoes.prepared, echoed),
         ("recorded heads", HEADS._known, record_head),
-        ("recorded request heads", HEADS._asked, record_request_head),
         (
             "recorded fields",
             HEADS.plain,

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import inprocess
 import pytest
 import trustme
 from fakes import Caller, Origin, Peer, answer, strict_ok
@@ -22,7 +23,7 @@ from program import Program
 from shadowproxy import record
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar import generation, reload
-from shadowproxy.serve.sidecar.reading import read_specs
+from shadowproxy.serve.sidecar.reading import Unreadable, read_specs, read_specs_apart
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.watch import Watch
 
@@ -198,8 +199,7 @@ async def test_a_defect_in_building_a_configuration_changes_nothing_and_ends_no_
     async with Origin(answer(b"one")) as live, Origin(answer(b"two")) as other:
         configured.values(live.url, {"a": other.url})
         async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
-            for broken in (generation, reload):
-                name = "build" if broken is generation else "read_specs"
+            for broken, name in ((generation, "build"), (inprocess, "read_specs")):
                 with monkeypatch.context() as patched:
                     patched.setattr(broken, name, lambda *_, **__: 1 / 0)
                     await configured.reload()
@@ -394,26 +394,35 @@ async def test_the_program_reads_its_file_again_on_sighup_and_when_it_changes(tm
 async def test_a_file_that_cannot_be_read_to_its_end_fails_that_reload_and_no_later_one(
     configured: Configured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reload, "READING", 0.05)
+    """Also by the process that reads it for the program: it is killed when its time is over."""
+    monkeypatch.setattr(Sidecar, "_read_file", lambda self, file: read_specs_apart(file))
     async with Origin(answer(b"one")) as one, Origin(answer(b"two")) as two:
         configured.values(one.url, {})
         async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
+            monkeypatch.setattr(reload, "READING", 1.0)
             configured.file.unlink()
             os.mkfifo(configured.file)
             await configured.reload()
             assert configured.sidecar.census().config.failures == 1
-            assert "takes longer than 0.05 s" in str(configured.sidecar.census().config.error)
-            monkeypatch.setattr(reload, "RETRY", 0.001)
-            await configured.reload()
-            await asyncio.sleep(0.05)
-            hanging = [each for each in threading.enumerate() if each.name == "shadowproxy-read"]
-            assert len(hanging) == 2, "one for each time it was asked for, none for trying again"
-            os.close(os.open(configured.file, os.O_WRONLY))  # lets the readers that were left behind end
+            assert "takes longer than 1 s" in str(configured.sidecar.census().config.error)
+            assert [each.name for each in threading.enumerate() if each.name == "shadowproxy-read"] == []
             configured.file.unlink()
             monkeypatch.undo()
             configured.values(two.url, {})
             await configured.reload()
             assert await configured.ask() == b"two"
+
+
+async def test_another_process_reads_the_same_specs_and_the_same_errors(configured: Configured) -> None:
+    configured.values("http://127.0.0.1:9", {"a": "http://127.0.0.1:10"})
+    assert await read_specs_apart(configured.file) == read_specs(configured.file)
+    configured.values("nowhere", {})
+    with pytest.raises(Unreadable) as here:
+        read_specs(configured.file)
+    with pytest.raises(Unreadable) as there:
+        await read_specs_apart(configured.file)
+    assert str(there.value) == str(here.value)
+    assert "live.url" in str(here.value)
 
 
 @pytest.mark.slow

@@ -103,11 +103,11 @@ def test_the_values_of_differences_stay_bounded() -> None:
 def test_equal_bytes_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
-    def well_formed(raw: bytes) -> object:
+    def parsed(raw: bytes) -> object:
         read.append(len(raw))
-        return content_module.well_formed(raw)
+        return content_module.parsed(raw)
 
-    monkeypatch.setattr(bodies, "well_formed", well_formed)
+    monkeypatch.setattr(bodies, "parsed", parsed)
     long, small = padded(a=1), b'{"a":1}'
     assert judged(reply(long), reply(long)).verdict is Verdict.MATCH
     assert read == []

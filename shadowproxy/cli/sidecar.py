@@ -118,18 +118,11 @@ def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags
     # Imported objects stay for good. Scanning them for garbage again and again is a tenth of the time of a start.
     gc.disable()
     config = _configured(file, flags)
-    from shadowproxy.serve.callers.addresses import StartError
-    from shadowproxy.serve.run import run
     from shadowproxy.serve.sidecar.specify import specify
+    from shadowproxy.serve.start import start
     from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
-    gc.freeze()
-    gc.enable()
-    try:
-        status = run(specify(config), file, OperatorLogSettings(level, form, access))
-    except StartError as error:
-        raise UserError(str(error)) from None
-    sys.exit(status)
+    sys.exit(start(specify(config), file, OperatorLogSettings(level, form, access)))
 
 
 @click.command(

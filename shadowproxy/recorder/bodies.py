@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from shadowproxy.budget import Budget, Exhausted, read_json
-from shadowproxy.content import Undecodable, decoded, exactly, well_formed
+from shadowproxy.content import Undecodable, decoded, parsed
 from shadowproxy.record import BodyKind
 from shadowproxy.recorder.heads import Head
 from shadowproxy.recorder.policy import Policy
@@ -19,7 +19,7 @@ class Content:
     """A captured body, decoded as far as possible.
 
     Attributes:
-        kind: what it is for the record, as which `raw` is read to `value`: large integers are not exact there.
+        kind: what it is for the record, as which `raw` is read to `value`.
         raw: the decoded bytes, up to the limit of the record.
         wire: the captured bytes; `size` is how many there were on the wire, `whole` whether all were captured.
         decoded: the decoded bytes, all of them; `over` says that these are more than `raw`.
@@ -53,15 +53,12 @@ class Content:
         self.over = len(raw) < len(decoded)
         self.coding = coding
         self.twin = twin
-        read = kind != "json" and len(raw) == len(decoded)
-        self._kind: BodyKind | None = kind if read else None
-        self._value: Any = value if read else None
+        self._kind: BodyKind | None = None if self.over else kind
+        self._value: Any = None if self.over else value
         self._why: str | None = None
 
     def is_json(self) -> bool:
         """Whether the whole body is JSON, as far as was read: what is the same as another body was read there."""
-        if self.kind == "json":
-            return True
         return self._kind == "json" if self.twin is None else self.twin.is_json()
 
     @property
@@ -84,14 +81,12 @@ class Content:
         if self.twin is not None:
             return self.twin.answer(budget)
         body = self.decoded
-        if self.kind == "json":
-            return "json", exactly(body, self.value)
         if self.coding is not None:
             return "bytes", body
         if self.whole and _may_be_json(self.head, body):
             read_json(budget, body)
             try:
-                return "json", exactly(body, well_formed(body))
+                return "json", parsed(body)
             except ValueError:
                 pass
         budget.spend_bytes(len(body))
@@ -145,7 +140,7 @@ def read_body(head: Head, wire: bytes, size: int, limit: int, budget: Budget, be
     if whole and not over and _may_be_json(head, raw):
         try:
             read_json(budget, raw)
-            return Content(head, "json", well_formed(raw), raw, body, wire, size)
+            return Content(head, "json", parsed(raw), raw, body, wire, size)
         except (ValueError, Exhausted):
             pass  # recorded as text, which is what it is
     try:

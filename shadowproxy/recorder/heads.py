@@ -65,19 +65,16 @@ def _head_weight(fields: Fields, head: Head) -> int:
 
 
 class Heads:
-    """The heads of the latest responses and requests, and in `plain` the latest fields in which nothing is redacted.
+    """The heads of the latest responses, and in `plain` the latest fields in which nothing is redacted.
 
     Most servers send the same head again, but for the Date, and reading it each time was a tenth of what a record
     costs. A request has an ID of its own, and beside it fields that come again and again: to look through each of these
     for credentials was another tenth.
     """
 
-    __slots__ = ("_asked", "_asked_found", "_asked_rest", "_found", "_known", "_rest", "plain")
+    __slots__ = ("_found", "_known", "_rest", "plain")
 
     def __init__(self) -> None:
-        self._asked: Cache[Fields, Head] = Cache("recorded request heads", _head_weight)
-        self._asked_found = 0
-        self._asked_rest = 0
         self.plain: Cache[Field, Plain] = Cache("recorded fields", _field_weight)
         self._known: Cache[Fields, Head] = Cache("recorded heads", _head_weight)
         self._found = 0
@@ -101,24 +98,9 @@ class Heads:
             self._found = 0
         return head
 
-    def read_request(self, fields: Fields, redaction: Redaction) -> Head:
-        """The same for a request, in a cache of its own: many callers send an ID in each, and never the same head."""
-        if self._asked_rest:
-            self._asked_rest -= 1
-            return read_head(fields, redaction, self.plain)
-        head = self._asked.get(fields)
-        if head is not None:
-            self._asked_found += 1
-            return head
-        head = read_head(fields, redaction, self.plain)
-        if not head.secrets and (forgotten := self._asked.keep(fields, head)):
-            self._asked_rest = _REST if self._asked_found < forgotten else 0
-            self._asked_found = 0
-        return head
-
 
 def read_head(fields: Fields, redaction: Redaction, plain: Cache[Field, Plain]) -> Head:
-    """The head with these fields."""
+    """The head with these fields. A request's is read so each time: it has a request ID of its own."""
     headers: dict[str, str | list[str]] = {}
     types: tuple[str, ...] = ()
     codings = ""

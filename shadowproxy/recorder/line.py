@@ -28,7 +28,7 @@ from shadowproxy.record import (
     leg_in,
 )
 from shadowproxy.recorder.bodies import Content, body_json, read_body
-from shadowproxy.recorder.heads import Head, text_of
+from shadowproxy.recorder.heads import Head, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
 from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
 from shadowproxy.redaction import BLANK
@@ -65,7 +65,7 @@ def encode(
     budget.share(parts_left)
     redaction = policy.redaction
     path, _, query = request.target.partition(b"?")
-    head = policy.heads.read_request(request.fields, redaction)
+    head = read_head(request.fields, redaction, policy.heads.plain)
     secrets = [*head.secrets, *policy.own_secrets]
     shown_path = hide_in_path(text_of(path), redaction, secrets)
     shown_query = hide_in_parameters(text_of(query), redaction, secrets) if query else ""

@@ -14,6 +14,7 @@ The walk is one loop with its own stack, so depth costs no recursion. It keeps a
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from shadowproxy.budget import Budget
@@ -31,6 +32,7 @@ _LONGEST: Final = 200  # characters of a value that a difference shows
 _WIDEST: Final = 200  # bits of an integer that is shown digit by digit, as a text
 _MISSING: Final = object()
 _MEMBER: Final = -1
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
 
 Where: TypeAlias = tuple[str, str]
@@ -44,6 +46,7 @@ Found: TypeAlias = tuple[str, str, Any, Any, _Way | str]
 """One difference: its place, its kind, live's value and the shadow's, and the way there or its pointer."""
 
 
+@dataclass(slots=True)
 class Diff:
     """The differences of two values. `near` counts numbers that are equal only by tolerance, `where` the differences,
     per place.
@@ -52,22 +55,11 @@ class Diff:
     puts them into words only on demand.
     """
 
-    __slots__ = ("count", "found", "ignored", "near", "where")
-
-    def __init__(
-        self,
-        found: list[Found] | None = None,
-        count: int = 0,
-        where: dict[Where, int] | None = None,
-    ) -> None:
-        self.found: list[Found] = [] if found is None else found
-        self.count = count
-        self.ignored = 0
-        self.where: dict[Where, int] = {} if where is None else where
-        self.near: dict[str, int] = {}
-
-    def __repr__(self) -> str:
-        return f"<Diff {self.count} differences, {self.ignored} ignored>"
+    found: list[Found] = field(default_factory=list)
+    count: int = 0
+    ignored: int = 0
+    where: dict[Where, int] = field(default_factory=dict)
+    near: dict[str, int] = field(default_factory=dict)
 
     def listed(self, most: int = KEPT) -> list[Difference]:
         """The first differences as a record lists them."""
@@ -170,7 +162,7 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
             beside = other.get(key, _MISSING)
             kind = type(value)
             if kind is type(beside):
-                if kind is not dict and kind is not list:
+                if kind in _SCALARS:
                     if value == beside:
                         continue
                 elif _compare(value, beside, place.member(key), _MEMBER, way, found, stack, budget):
@@ -194,7 +186,7 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
             beside = other.get(key, _MISSING)
             kind = type(value)
             if kind is type(beside):
-                if kind is not dict and kind is not list:
+                if kind in _SCALARS:
                     if value == beside:
                         continue
                 elif _compare(value, beside, place.member(key), _MEMBER, way, found, stack, budget):
@@ -224,19 +216,19 @@ def _elements(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) -
     size = len(one)
     while at < size:
         value, beside = one[at], other[at]
+        number = numbers[at]
         at += 1
         kind = type(value)
         if kind is type(beside):
-            if kind is dict or kind is list:
-                number = numbers[at - 1]
-                if _compare(value, beside, place.element(number), number, way, found, stack, budget):
-                    frame.at = at
-                    budget.spend(at - start)
-                    return True
+            if kind in _SCALARS:
+                if value == beside:
+                    continue
+            elif _compare(value, beside, place.element(number), number, way, found, stack, budget):
+                frame.at = at
+                budget.spend(at - start)
+                return True
+            else:
                 continue
-            if value == beside:
-                continue
-        number = numbers[at - 1]
         _differ(value, beside, place.element(number), number, way, found, budget)
     budget.spend(at - start)
     return False

@@ -13,6 +13,7 @@ from shadowproxy import __version__, compiled
 from shadowproxy.addresses import TcpAddress, UnixAddress
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.contexts import Reader
+from shadowproxy.serve.sidecar.reading import read_specs_apart
 from shadowproxy.serve.sidecar.reload import Reloads, endpoints
 from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.system import outputs
@@ -34,6 +35,7 @@ class Program(ABC):
             read=self._contexts.read,
             unusable=self._unusable,
             on_change=self._note_reload,
+            read_file=self._read_file,
         )
         self._outputs = outputs.find()
         self._socket: socket.socket
@@ -66,6 +68,9 @@ class Program(ABC):
     @abstractmethod
     def _note_reload(self) -> None:
         """Called when the counts of reloads, or the last one's error, have changed."""
+
+    async def _read_file(self, file: Path) -> Specs:
+        return await read_specs_apart(file)
 
     def _unusable(self) -> dict[str, str]:
         """The shadows that cannot be used, each with the reason."""

@@ -7,7 +7,6 @@ A shadow whose own files could not be used is retried here too, every RETRY seco
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
@@ -15,11 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from shadowproxy.addresses import token_fault
-from shadowproxy.apart import apart
 from shadowproxy.serve.admin.census import ConfigCensus
 from shadowproxy.serve.sidecar.contexts import Contexts
 from shadowproxy.serve.sidecar.generation import GenerationError
-from shadowproxy.serve.sidecar.reading import Unreadable, read_specs
+from shadowproxy.serve.sidecar.reading import Unreadable
 from shadowproxy.serve.sidecar.specs import LiveSpec, ProgramSpec, Specs
 from shadowproxy.serve.sidecar.watch import Watch
 
@@ -39,7 +37,7 @@ class Reloads:
     `in_force` returns the configuration in force. `adopt` raises GenerationError for a configuration
     that cannot be used, and then has changed nothing.
 
-    `on_change` is called when `census` has changed.
+    `read_file` reads the file, and raises Unreadable. `on_change` is called when `census` has changed.
 
     `unusable` returns the shadows that cannot be used now, each with the reason; `read` reads their files again, and
     raises ContextError for live's.
@@ -54,9 +52,11 @@ class Reloads:
         read: Callable[[LiveSpec, Collection[str]], Awaitable[Contexts]],
         unusable: Callable[[], Mapping[str, str]],
         on_change: Callable[[], object],
+        read_file: Callable[[Path], Awaitable[Specs]],
     ) -> None:
         self._census = ConfigCensus(generation=1, loaded_at=time.time(), reloads=0, failures=0, error=None)
         self._on_change = on_change
+        self._read_file = read_file
         self._file = file
         self._in_force = in_force
         self._adopt = adopt
@@ -64,8 +64,6 @@ class Reloads:
         self._unusable = unusable
         self._logged_unusable: Mapping[str, str] = {}
         self._requested = asyncio.Event()
-        self._reader_ended = threading.Event()
-        self._reader_ended.set()
 
     @property
     def census(self) -> ConfigCensus:
@@ -118,8 +116,7 @@ class Reloads:
         """`is_retry`: our own retry after a failure, so don't log the same failure again."""
         census = self.census
         try:
-            # Reading and validating take milliseconds, which live's callers must not feel.
-            specs, kept = _startable(await self._read(file, is_retry=is_retry), self._in_force())
+            specs, kept = _startable(await self._read(file), self._in_force())
             specs = specs.numbered(census.generation + 1)
             await self._adopt(specs, None)
         except (Unreadable, GenerationError) as error:
@@ -175,24 +172,16 @@ class Reloads:
                 _log.info("shadow %s can be used now", name, extra={"event": "shadow_usable", "shadow": name})
         self._logged_unusable = now
 
-    async def _read(self, file: Path, *, is_retry: bool) -> Specs:
-        """Raises Unreadable, also when reading takes too long. While a read hangs, no retry begins another."""
-        too_long = f"{file}: reading it, or a file it names, takes longer than {READING:g} s"
-        if is_retry and not self._reader_ended.is_set():
-            raise Unreadable(too_long)
-        ended = self._reader_ended = threading.Event()
-
-        def read() -> Specs:
-            try:
-                return read_specs(file)
-            finally:
-                ended.set()
-
+    async def _read(self, file: Path) -> Specs:
+        """Raises Unreadable, also when reading takes too long."""
         try:
             async with asyncio.timeout(READING):
-                return await apart(read)
+                return await self._read_file(file)
         except TimeoutError:
-            raise Unreadable(too_long) from None
+            line = f"{file}: reading it, or a file it names, takes longer than {READING:g} s"
+            raise Unreadable(line) from None
+        except OSError as error:
+            raise Unreadable(f"{file}: it cannot be read now: {error.strerror}") from error
 
     def _log_failure(self, error: str) -> None:
         self.census = replace(self.census, failures=self.census.failures + 1, error=error)

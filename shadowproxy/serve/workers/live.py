@@ -132,5 +132,9 @@ class _Live(Process):
         self._side.hurry()
 
 
-if __name__ == "__main__":
+def main() -> None:
     run(_Live)
+
+
+if __name__ == "__main__":
+    main()
