@@ -556,7 +556,7 @@ async def test_6_twenty_times_kill_9_tears_at_most_a_line_each(
             async with Program(tmp_path, values) as program:
                 counts = [asyncio.create_task(until_cut_off(program)) for _ in range(CALLERS)]
                 await asyncio.sleep(0.1 + chance.random() * 0.4)
-                program.signal(signal.SIGKILL)
+                program.kill_all()
                 assert await program.ended() == -signal.SIGKILL
                 answered += sum(await asyncio.gather(*counts))
             records, torn = program.read()

@@ -125,6 +125,12 @@ class Program:
                 await asyncio.sleep(0.01)
         return lines[0]
 
+    def kill_all(self) -> None:
+        """End all of its processes at once, as the system does where a container's memory runs out."""
+        for pid in (*self.recorders, *self.workers, self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -734,7 +734,7 @@ async def test_6_kill_9_under_load_tears_at_most_the_last_line_and_the_next_star
             async with Program(tmp_path, values) as program:
                 asking = asyncio.create_task(traffic(program, 10, asyncio.Event()))
                 await under_load(live, len(live.requests) + 100)
-                program.signal(signal.SIGKILL)
+                program.kill_all()
                 assert await program.ended() == -signal.SIGKILL
                 await asking
             records, torn = program.read()

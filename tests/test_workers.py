@@ -20,9 +20,12 @@ from fakes import Caller, CutOff, Origin, answer, silent
 from program import Program
 from prometheus_client.parser import text_string_to_metric_families
 
+from shadowproxy.config import from_values
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar.reading import read_specs
+from shadowproxy.serve.sidecar.specify import specify
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.workers import supervisor as supervising
 from shadowproxy.serve.workers.channel import CallFailed
 from shadowproxy.serve.workers.supervisor import Supervisor
 
@@ -440,3 +443,36 @@ async def test_a_port_in_use_is_one_line_and_status_2(tmp_path: Path) -> None:
 )
 async def test_what_workers_cannot_keep_to_is_refused(given: dict[str, Any], word: str, tmp_path: Path) -> None:
     assert word in await refused(tmp_path, given)
+
+
+class Connected:
+    """A process that is there, and remembers the sockets that it is given."""
+
+    def __init__(self) -> None:
+        self.runs = True
+        self.given: list[socket.socket] = []
+
+    def give(self, name: str, given: socket.socket) -> bool:
+        assert name == "0"
+        self.given.append(given)
+        return True
+
+
+async def test_a_live_process_that_has_lost_the_recorders_connection_gets_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "RECONNECT", 0.01)
+    values = {"live": {"url": "http://127.0.0.1:9"}, "log": {"path": str(tmp_path / "log")}}
+    supervisor = Supervisor(specify(from_values(values)), None, OperatorLogSettings())
+    live, recorder = Connected(), Connected()
+    supervisor._lives[0].child, supervisor._recorder.child = cast(Any, live), cast(Any, recorder)
+    await supervisor._disconnected(0)
+    await until(lambda: bool(live.given))
+    one, other = live.given[0], recorder.given[0]
+    with one, other:
+        one.sendall(b"an exchange")
+        assert other.recv(100) == b"an exchange"
+    await supervisor._disconnected(0)
+    supervisor._recorder.child = None  # it has ended: its successor gets a connection in any case
+    await asyncio.sleep(0.1)
+    assert len(live.given) == 1

@@ -12,8 +12,10 @@ Sockets go to a process over a second pair, each with a name (SCM_RIGHTS).
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import logging
+import os
 import pickle
 import socket
 import struct
@@ -213,10 +215,15 @@ def give_socket(over: socket.socket, name: str, given: socket.socket) -> bool:
 
 
 def take_socket(over: socket.socket) -> tuple[str, socket.socket] | None:
-    """The next socket with its name; None at the end. Raises BlockingIOError where none has come."""
+    """The next socket with its name; None at the end.
+
+    Raises BlockingIOError where none has come, and OSError where this process has no descriptor left for it.
+    """
     data, descriptors, _, _ = socket.recv_fds(over, _LONGEST_NAME, 1)
-    if not data or not descriptors:
+    if not data:
         return None
+    if not descriptors:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     taken = socket.socket(fileno=descriptors[0])
     taken.setblocking(False)
     return data.decode(), taken

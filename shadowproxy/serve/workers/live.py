@@ -112,6 +112,8 @@ class _Live(Process):
             await self.answers.call("disconnected", self._number, within=REPORTING)
 
     async def census(self) -> Census:
+        """Its figures, for the supervisor, which asks once a second; the recorder gets them too."""
+        self._side.outbox.send_census()
         return self._side.census()
 
     async def steer(self, steering: Steering) -> None:

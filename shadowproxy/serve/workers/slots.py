@@ -31,17 +31,23 @@ class Events(NamedTuple):
 
 LIVE_EVENTS = Events("worker_ended", "worker_not_started", "worker_silent")
 RECORDER_EVENTS = Events("recorder_ended", "recorder_not_started", "recorder_silent")
+LIVE_MEANWHILE = "reporting its last known figures"
+RECORDER_MEANWHILE = "callers are served, and exchanges wait for it or are lost"
 
 
 class Slot(ABC):
-    """`child` is the process that runs here, None while there is none. `restarts` counts those after the first."""
+    """`child` is the process that runs here, None while there is none. `restarts` counts those after the first.
 
-    def __init__(self, name: str, events: Events, **about: object) -> None:
+    `meanwhile` says what happens while it does not reply.
+    """
+
+    def __init__(self, name: str, events: Events, meanwhile: str, **about: object) -> None:
         self.name = name
         self.child: Child | None = None
         self.restarts = 0
         self.silent = False
         self._events = events
+        self._meanwhile = meanwhile
         self._about = about
 
     def __repr__(self) -> str:
@@ -69,7 +75,7 @@ class Slot(ABC):
         except NoReply as why:
             if child.runs and not self.silent:
                 extra = {"event": self._events.silent, **self._about}
-                _log.warning("%s; reporting its last known figures", why, extra=extra)
+                _log.warning("%s; %s", why, self._meanwhile, extra=extra)
             self.silent = True
             return None
         except CallFailed:

@@ -46,7 +46,15 @@ from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 from shadowproxy.serve.workers import shares
 from shadowproxy.serve.workers.channel import CallFailed, NoReply
 from shadowproxy.serve.workers.child import Child
-from shadowproxy.serve.workers.slots import LIVE_EVENTS, RECORDER_EVENTS, REPLY, Counts, Slot
+from shadowproxy.serve.workers.slots import (
+    LIVE_EVENTS,
+    LIVE_MEANWHILE,
+    RECORDER_EVENTS,
+    RECORDER_MEANWHILE,
+    REPLY,
+    Counts,
+    Slot,
+)
 
 STARTING = 60.0
 """Seconds that a process may take to start."""
@@ -61,7 +69,10 @@ RECONNECT = 0.5
 """Seconds until a live process that has lost the recorder's connection gets another, if the recorder runs."""
 
 ENDING = 30.0
-"""Seconds beyond `drain` that a process may take to stop: the log waits for a slow disk, the spans for a collector."""
+"""Seconds beyond `drain` that a live process may take to stop: it waits for the recorder's reports."""
+
+WRITING = 15.0
+"""Seconds that the recorder may take to stop after them: the log waits for a slow disk, the spans for a collector."""
 
 LIVE, RECORDER = "shadowproxy.serve.workers.live", "shadowproxy.serve.workers.recorder"
 ADMIN = "admin"
@@ -73,7 +84,7 @@ class _LiveSlot(Slot):
     """One live process, of several or alone."""
 
     def __init__(self, supervisor: "Supervisor", number: int) -> None:
-        super().__init__(f"worker {number}", LIVE_EVENTS, worker=number)
+        super().__init__(f"worker {number}", LIVE_EVENTS, LIVE_MEANWHILE, worker=number)
         self.number = number
         self.counts = Counts()
         self._supervisor = supervisor
@@ -97,7 +108,7 @@ class _RecorderSlot(Slot):
     """`failing` is why it loses records now, None if it does not."""
 
     def __init__(self, supervisor: "Supervisor") -> None:
-        super().__init__("the recorder", RECORDER_EVENTS)
+        super().__init__("the recorder", RECORDER_EVENTS, RECORDER_MEANWHILE)
         self.failing: str | None = None
         self._supervisor = supervisor
 
@@ -477,7 +488,7 @@ class Supervisor(Program):
             with contextlib.suppress(NoReply, CallFailed):
                 await child.calls.call("stop", within=REPLY, must=True)
         ending = asyncio.get_running_loop().create_task(self._recorder.end())
-        await asyncio.wait((ending,), timeout=ENDING)
+        await asyncio.wait((ending,), timeout=WRITING)
         if not ending.done():
             _log.error("the recorder does not stop and is killed", extra={"event": "recorder_killed"})
             await self._recorder.kill()
