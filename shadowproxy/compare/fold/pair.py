@@ -9,7 +9,6 @@ caller left, the exchange is in neither arm of them.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from shadowproxy.compare.fold.bins import Bins, bin_of
 from shadowproxy.compare.fold.counts import Hist, Series, WordCounts
@@ -55,8 +54,6 @@ class Pair(Whole):
     left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`.
     legacy: how many exchanges were counted in an earlier format, which did not count all of this.
     """
-
-    LATER: ClassVar[frozenset[str]] = frozenset({"left_out"})
 
     chosen: Series = field(default_factory=Series)
     answered: Series = field(default_factory=Series)

@@ -125,15 +125,13 @@ class Table(Bounded[P], Generic[P]):
 _KINDS: Final[dict[type[Any], dict[str, type[Any]]]] = {}
 """By class, its parts' types by name, worked out once."""
 
+_LATER: Final = frozenset({"left_out"})
+"""Parts that summaries of earlier versions do not have: nothing was counted there."""
+
 
 @dataclass(slots=True)
 class Whole:
-    """Several parts that add up together: base of the dataclasses whose every field that can be given is a part.
-
-    `LATER` names the parts that summaries of earlier versions do not have: nothing was counted there.
-    """
-
-    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Several parts that add up together: base of the dataclasses whose every field that can be given is a part."""
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
@@ -163,7 +161,7 @@ class Whole:
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        missing = cls.LATER.difference(raw)
+        missing = _LATER.difference(raw)
         return cls(**{name: kind.from_json(raw[name]) for name, kind in cls._kinds().items() if name not in missing})
 
     def __bool__(self) -> bool:

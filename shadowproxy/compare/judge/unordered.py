@@ -77,7 +77,7 @@ class _Keys:
 def _key_of_number(value: Any) -> _Key:
     if value != value:
         return (1, "NaN")
-    if -_HASHED_AS_ITSELF < value < _HASHED_AS_ITSELF or value in _INFINITE:
+    if -_HASHED_AS_ITSELF < value < _HASHED_AS_ITSELF or (isinstance(value, float) and math.isinf(value)):
         return (2, value)
     # The hashes of multiples of 2**61 - 1 are equal: with its digits, which are hashed with this process's own secret,
     # nobody can make a dict of such numbers slow.
@@ -85,7 +85,6 @@ def _key_of_number(value: Any) -> _Key:
 
 
 _HASHED_AS_ITSELF: Final = 1 << 60
-_INFINITE: Final = (math.inf, -math.inf)
 
 
 def spend_sorting(budget: Budget, count: int, size: int) -> None:
