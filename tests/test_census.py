@@ -3,8 +3,12 @@
 from collections import Counter
 from dataclasses import replace
 
-from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus, merge
+import pytest
+
+from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Verdict
+from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus, merge, with_tail
+from shadowproxy.serve.handover.books import Books, final_books
+from shadowproxy.serve.handover.tail import Tail
 from shadowproxy.serve.journal.losses import LOSSES, WORKER_ENDED
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.policy.sampling import NotChosen
@@ -119,3 +123,75 @@ def test_requests_under_way_in_a_workers_last_census_have_ended_with_it() -> Non
         assert sum(both.outcomes.values()) == books.written + sum(books.lost.values()) == 22
         assert (one.chosen, one.outcomes) == (30, {Outcome.OK: 6, Outcome.SHUTDOWN: 24})
     assert merge([torn]).journal.lost == {LOSSES[0]: 1}  # as long as it runs, it may come to its end
+
+
+# --- a live process's last census, and what came after it ------------------------------------------------------------
+
+REQUEST = Request("1", "019c139e-6efb-7cc4-8d34-1f1f3a1f9a51", 0, "GET", b"/", (), b"", 0)
+ANSWER = Reply(200, (), b"{}", 2, 1.0, 1.0)
+FAILURE = Failure(Outcome.TIMEOUT, "no answer", 2.0)
+
+
+def books(appended: int, written: int, lost: int = 0) -> Books:
+    return Books(
+        appended=appended,
+        written=written,
+        queued=appended - written - lost,
+        queued_bytes=0,
+        lost={WORKER_ENDED: lost} if lost else {},
+        bytes=100 * written,
+        verdicts={("a", "match"): written},
+    )
+
+
+def tail(*exchanges: Exchange) -> Tail:
+    found = Tail()
+    for each in exchanges:
+        found.add(each)
+    return found
+
+
+def settled(requests: int, chosen: int, in_flight: int = 0) -> Census:
+    """Of a live process with so many answered requests, all of whose shadow's legs but one for each in flight ended."""
+    one = replace(shadow(), chosen=chosen, outcomes={Outcome.OK: chosen - in_flight}, in_flight=in_flight)
+    return replace(census(), outcomes={Outcome.OK: requests}, in_flight=0, shadows=(one,))
+
+
+def test_all_that_came_after_a_census_with_nothing_under_way_is_new() -> None:
+    before = settled(5, 5)
+    now = with_tail(
+        before,
+        books(8, 7),
+        tail(Exchange(REQUEST, ANSWER, {"a": ANSWER}), *[Exchange(REQUEST, FAILURE, {"a": FAILURE})] * 2),
+    )
+    (one,) = now.shadows
+    assert now.outcomes == {Outcome.OK: 6, Outcome.TIMEOUT: 2}
+    assert (one.chosen, one.outcomes) == (8, {Outcome.OK: 6, Outcome.TIMEOUT: 2})
+    assert one.verdicts == {Verdict.MATCH: 7}
+    assert (now.journal.written, now.journal.queued, now.journal.bytes) == (7, 1, 700)
+    assert sum(one.durations.counts) == sum(before.shadows[0].durations.counts) + 3
+    assert sum(now.live_mirrored.counts) == sum(before.live_mirrored.counts) + 3
+
+
+def test_a_request_that_was_under_way_at_the_census_is_counted_once() -> None:
+    """Live had answered it, and its shadow had not: both are counted in the census, as begun."""
+    now = with_tail(settled(5, 5, in_flight=1), books(5, 5), tail(Exchange(REQUEST, ANSWER, {"a": FAILURE})))
+    (one,) = now.shadows
+    assert now.outcomes == {Outcome.OK: 5}
+    assert (one.chosen, one.outcomes) == (5, {Outcome.OK: 4, Outcome.TIMEOUT: 1})
+
+
+@pytest.mark.parametrize("under_way", [0, 1, 2, 5])
+@pytest.mark.parametrize("came", [0, 1, 3])
+def test_the_books_of_one_that_was_killed_balance_whatever_was_under_way(under_way: int, came: int) -> None:
+    appended = 5 - under_way + came
+    now = with_tail(
+        settled(5, 5, in_flight=under_way),
+        final_books(books(appended, written=appended // 2)),
+        tail(*[Exchange(REQUEST, ANSWER, {"a": FAILURE})] * came),
+    )
+    ended = merge((), [now])
+    (one,) = ended.shadows
+    assert sum(ended.outcomes.values()) == ended.journal.written + sum(ended.journal.lost.values())
+    assert sum(ended.outcomes.values()) >= max(5, appended)
+    assert one.chosen == sum(one.outcomes.values()) >= 5
