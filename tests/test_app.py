@@ -17,6 +17,7 @@ from shadowproxy import config
 from shadowproxy.exchange import Exchange, Outcome, Reply, Request, Verdict
 from shadowproxy.record import Record, read
 from shadowproxy.serve.callers.addresses import StartError
+from shadowproxy.serve.handover.outbox import GATHER, STALLED
 from shadowproxy.serve.sidecar.specify import specify
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -156,7 +157,7 @@ async def test_a_hurried_stop_ends_idle_connections_too(tmp_path: Path) -> None:
 
 
 async def test_while_the_recorder_takes_nothing_shadows_get_requests_and_what_does_not_fit_is_lost(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = bytes(20 << 10)
     request = Request("1", "019c139e-6efb-7cc4-8d34-1f1f3a1f9a51", 0, "POST", b"/", (), body, len(body))
@@ -172,8 +173,11 @@ async def test_while_the_recorder_takes_nothing_shadows_get_requests_and_what_do
             ours, theirs = socket.socketpair()
             outbox.connect(ours)  # and nobody reads from the other end
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 10)
-            while outbox.append(waiting, 1):  # noqa: ASYNC110  # it sends in the loop's next turn
-                await asyncio.sleep(0)
+            while outbox.queued_bytes < outbox.budget:
+                assert outbox.append(waiting, 1)
+                await asyncio.sleep(2 * GATHER)  # it is sent by then, until the socket is full
+            await asyncio.sleep(STALLED + 0.1)
+            assert not outbox.append(waiting, 1)
             assert running.live.mirror.memory.held < 64 << 10
             assert (await caller.ask(GET)).status == 200
             while not running.mirror.lanes[0].counts.outcomes:  # noqa: ASYNC110  # it tells nobody
@@ -183,6 +187,10 @@ async def test_while_the_recorder_takes_nothing_shadows_get_requests_and_what_do
                 await asyncio.sleep(0.01)
             theirs.close()
     assert len(shadow.requests) == 1
+    assert [line for line in caplog.messages if "the log lost" in line][:2] == [
+        "the log lost 1 records so far (journal_full)",
+        "the log lost 2 records so far (journal_full)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ Its rules:
 
 1. `append` never waits and never raises. It turns the exchange into bytes at once and queues these: the collector of
    cyclic garbage has nothing to look through, however long the recorder hangs.
-2. The queue has a budget of bytes. An exchange that does not fit is counted as lost.
+2. The queue has a budget of bytes. An exchange that does not fit is counted as lost, and the operator's log says so.
+   While the recorder takes what it is sent, the queue may hold more: many exchanges may settle at once.
 3. Nothing is sent in the middle of a request: exchanges gather, and go out in a turn of the loop of their own. The
    loop watches the socket for room only while it is full.
 4. `appended = written + queued + lost`, always, and no count goes down. Written is what the recorder has reported.
@@ -56,6 +57,9 @@ OVERHEAD = 96
 
 RECEIVE = 64 << 10
 
+STALLED = 1.0
+"""Seconds in which the recorder takes nothing, after which it counts as hanging."""
+
 _Entry: TypeAlias = "bytes | list[bytes]"
 """A frame, or with raw bodies behind it. The first byte of a frame is its kind."""
 
@@ -65,20 +69,23 @@ _log = logging.getLogger("shadowproxy")
 class Outbox:
     """Owns the socket that `connect` gave it. For one event loop; use `close` at the end.
 
-    `budget` is the most bytes that wait here. `census` returns what the recorder is to know beside the exchanges and
-    the books: plain data, or None. It is sent when something was appended or `note_change` was called, CENSUS_EVERY
-    seconds later at most. `on_disconnect` is called when the recorder's end has closed. `gather` is in seconds.
+    `budget` is the most bytes that wait here while the recorder hangs or is gone, `most` while it takes what it is
+    sent, by default as many. `census` returns what the recorder is to know beside the exchanges and the books: plain
+    data, or None. It is sent when something was appended or `note_change` was called, CENSUS_EVERY seconds later at
+    most. `on_disconnect` is called when the recorder's end has closed. `gather` is in seconds.
     """
 
     def __init__(
         self,
         *,
         budget: int,
+        most: int | None = None,
         census: Callable[[], object] = lambda: None,
         on_disconnect: Callable[[], object] = lambda: None,
         gather: float = GATHER,
     ) -> None:
         self.budget = budget
+        self.most = budget if most is None else most
         self.queued_bytes = 0
         self._census = census
         self._on_disconnect = on_disconnect
@@ -96,6 +103,7 @@ class Outbox:
         self._handed = 0  # exchanges given to this recorder
         self._here = NOTHING  # what it has reported
         self._blocked = False  # the loop watches the socket for room
+        self._stuck_since: float | None = None  # when the socket was full, and has taken nothing since
         self._ended = asyncio.Event()
         self._drained = asyncio.Event()
         # When to send.
@@ -109,6 +117,7 @@ class Outbox:
         self._written = 0
         self._bytes = 0
         self._lost: dict[str, int] = dict.fromkeys(LOSSES, 0)
+        self._own_lost: dict[str, int] = dict.fromkeys(LOSSES, 0)  # those that were lost here
         self._verdicts: dict[tuple[str, str], int] = {}
 
     def __repr__(self) -> str:
@@ -130,7 +139,7 @@ class Outbox:
         self._appended += 1
         if self._closed:
             return self._lose("journal_closed")
-        if self.queued_bytes >= self.budget:
+        if self.queued_bytes >= self.budget and (self.queued_bytes >= self.most or self._is_stalled()):
             return self._lose("journal_full")
         try:
             frames = frames_of_exchange(exchange, generation)
@@ -140,7 +149,7 @@ class Outbox:
         size = len(frames[0])
         if len(frames) > 1:
             size = sum(map(len, frames))
-            if size > self.budget or size > MOST:
+            if size > max(self.budget, self.most) or size > MOST:
                 return self._lose("journal_full")
             self._queue.append(frames)
         else:
@@ -264,11 +273,12 @@ class Outbox:
         ours.close()
         unreported = self._handed - self._here.total
         if unreported:
-            self._lost[RECORDER_ENDED] += unreported
+            self._count_lost(RECORDER_ENDED, unreported)
         self._handed, self._here = 0, NOTHING
         self.queued_bytes -= self._sending_bytes
         self._sending, self._bodies, self._sending_bytes = None, [], 0
         self._blocked = False
+        self._stuck_since = None
         self._ended.set()
         self._drained.set()
 
@@ -306,6 +316,7 @@ class Outbox:
                         self._drained.set()
                         return
                 count = ours.send(rest)
+                self._stuck_since = None
                 sent += count
                 self.queued_bytes -= count
                 self._sending_bytes -= count
@@ -314,13 +325,20 @@ class Outbox:
                     break
                 self._sending = None
         except (BlockingIOError, InterruptedError):
-            pass  # the rest goes out when there is room
+            if self._stuck_since is None:  # the rest goes out when there is room
+                self._stuck_since = self._loop.time()
         except OSError:
             self._lose_connection()
             return
         if not self._blocked:
             self._blocked = True
             self._loop.add_writer(ours, self._send)
+
+    def _is_stalled(self) -> bool:
+        """Whether the recorder takes nothing: it hangs, or there is none."""
+        if self._socket is None:
+            return True
+        return self._stuck_since is not None and self._loop.time() - self._stuck_since > STALLED
 
     def _unblock(self, ours: socket.socket) -> None:
         if self._blocked:
@@ -430,12 +448,22 @@ class Outbox:
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def _lose(self, reason: str) -> bool:
-        self._lost[reason] += 1
+        self._count_lost(reason, 1)
         self.note_change()
         return False
 
+    def _count_lost(self, reason: str, count: int) -> None:
+        """Count losses of this process's own; those in the recorder are logged there."""
+        before = self._own_lost[reason]
+        self._own_lost[reason] = now = before + count
+        self._lost[reason] += count
+        if before.bit_length() != now.bit_length():  # passed 1, 2, 4, 8 ...
+            extra = {"event": "records_lost", "reason": reason, "count": now}
+            _log.error("the log lost %d records so far (%s)", now, reason, extra=extra)
+
     def _lose_queue(self) -> None:
-        self._lost["journal_closed"] += self._unsent
+        if self._unsent:
+            self._count_lost("journal_closed", self._unsent)
         self._unsent = self.queued_bytes = 0
         self._queue.clear()
 

@@ -65,7 +65,10 @@ class LiveSide:
         self._stopping = False
         self._stack = AsyncExitStack()
         self.outbox = Outbox(
-            budget=backlog(spec), census=lambda: pickle.dumps(self.census()), on_disconnect=on_disconnect
+            budget=backlog(spec),
+            most=spec.memory,
+            census=lambda: pickle.dumps(self.census()),
+            on_disconnect=on_disconnect,
         )
         self._generations = Generations(self.outbox.append, self._send_oldest)
         self.mirror: Mirror
@@ -158,8 +161,6 @@ class LiveSide:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._spec.drain
         self._server.stop.set()
-        # No request is mirrored any more that this would take memory from, and what is under way settles all at once.
-        self.outbox.budget = self._spec.memory
         await serving
         draining = loop.create_task(self.mirror.drain(max(0.0, until - loop.time())))
         hurrying = loop.create_task(self._hurry.wait())
@@ -214,14 +215,14 @@ class LiveSide:
         self.mirror.adopt(new.plan)
         self.mirror.memory.limit = spec.memory
         self.mirror.pulse.limit = spec.loop_lag
-        self.outbox.budget = backlog(spec)
+        self.outbox.budget, self.outbox.most = backlog(spec), spec.memory
         self._server.drain = spec.drain
         self._generations.retire(before, self.mirror)
         self.outbox.send_census()
 
 
 def backlog(spec: LiveSpec) -> int:
-    """Bytes that may wait for the recorder: half of the memory, so that shadows get requests while it hangs.
+    """Bytes that may wait for a recorder that hangs: half of the memory, so that shadows get requests meanwhile.
 
     Where that is little, it is as much as one exchange with a shadow may hold.
     """
