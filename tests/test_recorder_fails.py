@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ async def test_a_recorder_that_hangs_is_left_alone_and_the_probes_are_answered(t
         assert await until_balanced(asking, load.asked) == {}  # all of it fitted into the backlog
         assert await program.stop() == 0
         assert len(program.records()) == load.asked
+
+
+@pytest.mark.timing
+async def test_a_second_signal_ends_the_waiting_for_a_recorder_that_hangs(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (program, _, load):
+        await load.end()
+        (recorder,) = program.recorders
+        os.kill(recorder, signal.SIGSTOP)
+        began = time.monotonic()
+        program.signal(signal.SIGTERM)
+        await program.wait_said("stopping")
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        assert time.monotonic() - began < 10  # it would be 25 s
+        assert len(program.told("recorder_killed")) == 1
 
 
 async def test_what_a_hung_recorder_cannot_take_is_counted_as_lost(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ from shadowproxy.serve.telemetry.operator_log import AccessLine
 FLUSH = 8.0
 """Seconds that stopping waits for the recorder's last reports: its disk may be slow."""
 
+HURRIED = 1.0
+"""The same, when stopping is hurried."""
+
 _log = logging.getLogger("shadowproxy")
 
 
@@ -132,7 +135,7 @@ class LiveSide:
         self._hurry.set()
 
     async def _open(self, stack: AsyncExitStack) -> None:
-        stack.push_async_callback(self.outbox.close, FLUSH)
+        stack.push_async_callback(self._close_outbox)
         spec = self._spec
         try:
             contexts = await self._contexts.read(spec)
@@ -155,6 +158,9 @@ class LiveSide:
         serving = asyncio.get_running_loop().create_task(self._server.serve(self._listening))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
+
+    async def _close_outbox(self) -> None:
+        await self.outbox.close(HURRIED if self._hurry.is_set() else FLUSH)
 
     async def _stop_serving(self, serving: asyncio.Task[None]) -> None:
         """Finish the requests under way, then the shadows, within `drain` together."""

@@ -74,6 +74,9 @@ ENDING = 30.0
 WRITING = 15.0
 """Seconds that the recorder may take to stop after them: the log waits for a slow disk, the spans for a collector."""
 
+HURRIED = 3.0
+"""The same, when stopping is hurried."""
+
 LIVE, RECORDER = "shadowproxy.serve.workers.live", "shadowproxy.serve.workers.recorder"
 ADMIN = "admin"
 
@@ -488,7 +491,7 @@ class Supervisor(Program):
             with contextlib.suppress(NoReply, CallFailed):
                 await child.calls.call("stop", within=REPLY, must=True)
         ending = asyncio.get_running_loop().create_task(self._recorder.end())
-        await asyncio.wait((ending,), timeout=WRITING)
+        await asyncio.wait((ending,), timeout=HURRIED if self._hurry.is_set() else WRITING)
         if not ending.done():
             _log.error("the recorder does not stop and is killed", extra={"event": "recorder_killed"})
             await self._recorder.kill()
