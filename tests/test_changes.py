@@ -190,3 +190,5 @@ def test_what_nothing_restores_is_told_to_those_who_ask_for_it(tmp_path: Path) -
 
     assert about_retry({"retry": "idle"}) == ["live.retry was idle, however long live had it"]
     assert about_retry({}) == about_retry({"retry": "off"}) == []
+    limited = told(tmp_path, merged(LEAST, {"log": {"body_limit": "4KiB"}}))
+    assert [line for line in limited if "limit" in line] == ["log.body_limit was a limit of what is compared, too"]

@@ -15,6 +15,7 @@ from test_admin import ADMIN, client, wait_written
 from test_unusable import admin_of
 
 from shadowproxy.serve.admin import app, metrics
+from shadowproxy.serve.sidecar.recorder import RecorderSide
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 JSON = (b"Content-Type", b"application/json")
@@ -59,7 +60,7 @@ async def test_metrics_are_written_anew_only_where_the_figures_have_changed(
             return metrics.text(of)
 
         monkeypatch.setattr(app, "text", text)
-        monkeypatch.setattr(running.sidecar, "census", lambda: replace(census, in_flight=now))
+        monkeypatch.setattr(RecorderSide, "census", lambda _: replace(census, in_flight=now))
         first = (await admin.get("/metrics")).text
         assert (await admin.get("/metrics")).text == first
         assert len(written) == 1

@@ -73,6 +73,11 @@ def _retry(config: Config, given: Given) -> Iterator[str]:
         yield ""
 
 
+def _limit(config: Config, given: Given) -> Iterator[str]:
+    if given.get("log.body_limit"):  # it may have been written to have less compared
+        yield ""
+
+
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
     """Not printed by `check`: an error or another command says it, or the file cannot change it."""
     return iter(())
@@ -134,6 +139,14 @@ CHANGES: Final = (
         new="idle, for what live had not taken",
         restore=None,
         names=_retry,
+    ),
+    Change(
+        key="log.body_limit",
+        since="Unreleased",
+        old="a limit of what is compared, too",
+        new="a limit of what is written alone",
+        restore=None,
+        names=_limit,
     ),
     Change(
         key="log.redact",
