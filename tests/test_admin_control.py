@@ -246,8 +246,9 @@ async def test_malformed_requests_are_rejected_as_on_the_callers_port(proxy: Sta
             async with await Caller.to((host, port)) as caller:
                 reply = await caller.ask(nonsense)
                 assert reply.status == 400
-                told = json.loads(reply.body)["error"]
-                assert told.keys() == {"reason", "detail"}  # the form of every other refusal here
+                error = json.loads(reply.body)["error"]
+                assert error.keys() == {"reason", "detail"}  # the form of every other refusal here
+                assert error["reason"] == "http_request_error"
 
 
 async def test_idle_connections_do_not_keep_others_out(proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:

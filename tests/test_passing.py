@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shadowproxy.serve.probes.passing import Channel, Kind, Passed, pair
+from shadowproxy.serve.probes.passing import MOST_BYTES, Channel, Kind, Passed, pair
 
 
 class End:
@@ -99,7 +99,7 @@ async def test_a_channel_that_is_full_refuses_now_and_sends_later() -> None:
     receiver.channel.close()
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x01", b"\xff\x00\x00\x00\x00", None])
+@pytest.mark.parametrize("raw", [b"", b"\x01", b"\xff\x00\x00\x00\x00", b"\x02\0\0\0\0" + b"x" * MOST_BYTES, None])
 async def test_the_end_of_the_other_side_and_what_is_no_message_end_the_channel(raw: bytes | None) -> None:
     one, other = pair()
     receiver = End(one)

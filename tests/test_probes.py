@@ -269,7 +269,7 @@ async def test_a_recorder_has_a_bounded_number_of_requests_and_probes_have_room(
         refused = await second.ask(request("/page"))
         assert (refused.status, reason(refused)) == (503, "recorder_unavailable")
         assert (await second.ask(request("/readyz"))).status == 200
-        first.close()
+        first.reset()
         async with asyncio.timeout(5):
             while (await second.ask(request("/page"))).status != 200:
                 pass
@@ -407,11 +407,74 @@ async def test_the_work_for_a_client_that_leaves_is_cancelled() -> None:
         finally:
             ended.set()
 
-    async with together(slow) as port:
+    async with together(slow) as port, await port.caller() as caller:
+        await caller.send(request("/x"))
+        await asyncio.wait_for(began.wait(), 5)
+        caller.reset()
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_stream_to_a_client_that_leaves_without_a_word_ends_at_a_later_piece() -> None:
+    ended = asyncio.Event()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+                await asyncio.sleep(0.01)
+        finally:
+            ended.set()
+
+    async with together(stream) as port:
         async with await port.caller() as caller:
             await caller.send(request("/x"))
-            await asyncio.wait_for(began.wait(), 5)
+            await caller.wait_received(50)
         await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_client_that_sends_no_more_gets_all_responses() -> None:
+    async with together() as port:
+        for raw in (request("/a"), request("/a", method="PUT", body=b"body"), request("/healthz")):
+            async with await port.caller() as caller:
+                await caller.send(raw + request("/b") + request("/readyz") + request("/c"))
+                caller.half_close()
+                assert (await caller.answer()).status == 200
+                assert told(await caller.answer())["path"] == "/b"
+                assert (await caller.answer()).body == b'{"status":"ready"}'
+                assert told(await caller.answer())["path"] == "/c"
+                assert not await caller.more()
+
+
+async def test_a_request_of_which_a_part_is_missing_at_the_end_is_not_waited_for() -> None:
+    async with together() as port:
+        for raw in (request("/a")[:-5], request("/a", "Content-Length: 5", method="PUT") + b"body"):
+            async with await port.caller() as caller:
+                await caller.send(raw)
+                caller.half_close()
+                assert not await caller.more()
+
+
+async def test_requests_behind_one_with_the_recorder_are_not_lost_however_many() -> None:
+    """What is read behind a request goes back to the front in one message, which has a most."""
+    times = 8000  # more than a transport reads at once
+    gate = asyncio.Event()
+
+    async def gated(scope: Any, receive: Any, send: Any) -> None:
+        await gate.wait()
+        await echo(scope, receive, send)
+
+    async with together(gated) as port, await port.caller() as caller:
+        await caller.send(request("/first"))
+        while port.front._waiting or not port.front._passed:  # noqa: ASYNC110  # no event says so
+            await asyncio.sleep(0)
+        sending = asyncio.ensure_future(caller.send(request("/readyz") * times + request("/last")))
+        await asyncio.sleep(0.05)
+        gate.set()
+        assert told(await caller.answer())["path"] == "/first"
+        assert {(await caller.answer()).body for _ in range(times)} == {b'{"status":"ready"}'}
+        assert told(await caller.answer())["path"] == "/last"
+        await sending
 
 
 async def large(scope: Any, receive: Any, send: Any) -> None:

@@ -326,7 +326,7 @@ async def _body(request: Request) -> bytes:
                 if len(body) > MAX_BODY:
                     raise Rejected(413, "too_large", f"the body is longer than {MAX_BODY} bytes")
     except FramingError as error:
-        raise Rejected(400, "bad_request", str(error)) from None
+        raise Rejected(error.status, "http_request_error", str(error)) from None
     except TimeoutError:
         raise Rejected(408, "too_slow", f"the body took longer than {BODY_TIMEOUT:g} s") from None
     return body

@@ -34,6 +34,9 @@ SEND_BUFFER = 128 << 10
 """Bytes that the system keeps for a client, twice. Only when a third of them is taken can more be sent, which is all
 that can be seen of a client that reads slowly: of the usual 2.5 MB, 80 KB a second would look like nothing at all."""
 
+RECEIVE = 16 << 10
+"""Bytes that are read of a connection at once."""
+
 DRAIN = 1.0
 """Seconds that requests under way have when the recorder stops."""
 
@@ -121,10 +124,11 @@ class Receiver:
                 self._channel.send(Passed(ended, number, answering.unread, connection))
 
 
-class _Answering(asyncio.Protocol):
+class _Answering(asyncio.BufferedProtocol):
     """The request that begins with `data`, between its transport and uvicorn's protocol.
 
-    `ended` is then BACK, CLOSE or GONE, and `unread` what came behind the request.
+    `ended` is then BACK, CLOSE or GONE, and `unread` what came behind the request. It is read into a buffer of RECEIVE
+    bytes, because all of `unread` has to go back in one message: other protocols get up to 256 KiB at once.
     """
 
     def __init__(self, config: uvicorn.Config, state: ServerState, data: bytes, repeats: Repeats) -> None:
@@ -133,6 +137,7 @@ class _Answering(asyncio.Protocol):
         self.unread = b""
         self._repeats = repeats
         self._first = data
+        self._received = bytearray(RECEIVE)
         self._uvicorn = H11Protocol(config, state, {"answering": self})
         self._transport: asyncio.Transport  # from `connection_made` on
         self._connected = False
@@ -161,9 +166,20 @@ class _Answering(asyncio.Protocol):
         self._reader = bodies.body_reader(parsed.framing)
         self._chunked = parsed.framing is Length.CHUNKED
         self._uvicorn.data_received(_written(parsed))
-        self.data_received(rest)
+        self._take(rest)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._take(bytes(memoryview(self._received)[:nbytes]))
+
+    def eof_received(self) -> bool:
+        # A client that sends no more may still read, as `nc -N` does: it gets its response. If a part of the request is
+        # missing, there is no response to wait for.
+        return self._reader.done
+
+    def _take(self, data: bytes) -> None:
         if self._reader.done or self._error is not None:
             self.unread += data
             if data:

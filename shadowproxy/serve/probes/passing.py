@@ -169,7 +169,7 @@ _FULL = frozenset({errno.ENOBUFS, errno.ETOOMANYREFS})  # too many bytes or desc
 
 def _received(end: socket.socket) -> Passed | None:
     """The next message; None at the end. Raises OSError, and ValueError where it is no message."""
-    data, ancillary, _, _ = end.recvmsg(MOST_BYTES, socket.CMSG_SPACE(_DESCRIPTOR), _CLOEXEC)
+    data, ancillary, flags, _ = end.recvmsg(MOST_BYTES, socket.CMSG_SPACE(_DESCRIPTOR), _CLOEXEC)
     descriptors = array.array("i")
     for level, what, value in ancillary:
         if level == socket.SOL_SOCKET and what == socket.SCM_RIGHTS:
@@ -177,8 +177,10 @@ def _received(end: socket.socket) -> Passed | None:
     connections = [_socket(each) for each in descriptors]
     if not data:
         return None
-    if len(data) < _HEADER.size:
-        raise ValueError("a message without its header")
+    if len(data) < _HEADER.size or flags & socket.MSG_TRUNC:
+        for each in connections:
+            each.close()
+        raise ValueError("a message without its header, or one of more than MOST_BYTES")
     kind, number = _HEADER.unpack_from(data)
     return Passed(Kind(kind), number, data[_HEADER.size :], connections[0] if connections else None)
 
