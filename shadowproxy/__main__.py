@@ -26,9 +26,10 @@ def main() -> None:
             if status is not None:
                 sys.exit(status)
         case ["serve", *_]:
-            from shadowproxy.serve.system import signals
+            from shadowproxy.serve.system import signals, streams
 
             signals.prepare()
+            streams.fill()
     from shadowproxy import cli
 
     cli.main()

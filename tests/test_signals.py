@@ -197,10 +197,10 @@ async def test_a_worker_that_starts_is_not_ended_by_what_is_for_others(tmp_path:
 
 
 @contextmanager
-def into_files(tmp_path: Path, workers: int, live: str, log: str) -> Iterator[subprocess.Popen[bytes]]:
+def into_files(tmp_path: Path, workers: int, live: str, log: str, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     given = {"listen": "127.0.0.1:0", "admin": None, "workers": workers, "live": {"url": live}, "log": {"path": log}}
     (tmp_path / "config.yaml").write_text(json.dumps(given))
-    words = [sys.executable, "-m", "shadowproxy", "serve", "-c", str(tmp_path / "config.yaml"), "--access-log"]
+    words = [sys.executable, "-m", "shadowproxy", "serve", "-c", str(tmp_path / "config.yaml"), "--access-log", *more]
     with (tmp_path / "err").open("ab") as err, (tmp_path / "out").open("ab") as out:
         process = subprocess.Popen(words, stderr=err, stdout=out)
     try:
@@ -233,7 +233,7 @@ async def ask(address: str, times: int) -> None:
 async def test_usr1_opens_the_operators_log_again_where_it_is_a_file(tmp_path: Path, workers: int) -> None:
     err, moved = tmp_path / "err", tmp_path / "err.1"
     async with Origin(answer()) as live:
-        with into_files(tmp_path, workers, live.url, str(tmp_path / "log")) as process:
+        with into_files(tmp_path, workers, live.url, str(tmp_path / "log"), "--log-level", "debug") as process:
             await until(lambda: bool(told(err, "started")))
             (address,) = (each["listen"] for each in told(err, "started"))
             err.chmod(0o640)
@@ -243,7 +243,10 @@ async def test_usr1_opens_the_operators_log_again_where_it_is_a_file(tmp_path: P
             process.send_signal(signal.SIGUSR1)
             processes = 2 + workers
             await until(lambda: len(told(err, "output_reopened")) == 2 * processes)
-            assert {each["path"] for each in told(err, "output_reopened")} == {str(err), str(tmp_path / "out")}
+            for level in ("info", "debug"):  # to operators, one process says it for all
+                names = [each["path"] for each in told(err, "output_reopened") if each["level"] == level]
+                times = 1 if level == "info" else processes - 1
+                assert sorted(names) == sorted([str(err), str(tmp_path / "out")] * times)
             assert err.stat().st_mode & 0o777 == 0o640
             await ask(address, 4)
             await until(lambda: len(told(err, "access")) == 4)
@@ -309,3 +312,43 @@ def test_only_what_is_a_file_with_a_name_is_opened_again(tmp_path: Path) -> None
     assert found(">&- 2>>e") == str({2: f"{tmp_path}/e"})
     assert found("2>gone >o; rm -f gone") == str({1: f"{tmp_path}/o", 2: f"{tmp_path}/gone"})
     assert outputs.find() is not None
+
+
+# --- a start without one of the three standard streams --------------------------------------------------------------
+
+
+async def serve_once(directory: Path, log: str, redirections: str) -> int | None:
+    """Start the program so, have one request answered, and stop it. Returns its exit status."""
+    path = directory / "socket"
+    async with Origin(answer()) as live:
+        given = {"listen": f"unix:{path}", "admin": None, "live": {"url": live.url}, "log": {"path": log}}
+        (directory / "config.yaml").write_text(json.dumps(given))
+        words = f"exec {sys.executable} -m shadowproxy serve -c {directory}/config.yaml {redirections}"
+        process = await asyncio.create_subprocess_exec("sh", "-c", words)
+        try:
+            await until(path.exists)
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(GET)
+            assert b" 200 " in await reader.readline()
+            writer.close()
+            process.terminate()
+            return await asyncio.wait_for(process.wait(), PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_without_standard_input_output_or_error_it_serves_and_ends_in_order(tmp_path: Path, closed: str) -> None:
+    """The first files that it opens would get their numbers, and uvloop aborts where it closes one of the three."""
+    log = tmp_path / "log"
+    assert await serve_once(tmp_path, str(log), closed) == 0
+    (segment,) = log.glob("*.jsonl")
+    assert len(segment.read_text().splitlines()) == 1
+
+
+async def test_records_for_a_standard_output_that_was_closed_are_counted_as_lost(tmp_path: Path) -> None:
+    err = tmp_path / "err"
+    assert await serve_once(tmp_path, "-", f">&- 2>{err}") == 0
+    (stopped,) = told(err, "stopped")
+    assert (stopped["requests"], stopped["written"], stopped["lost"]) == (1, 0, 1)

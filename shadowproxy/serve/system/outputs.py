@@ -20,12 +20,15 @@ def find() -> dict[int, str]:
     return {number: name for number, stream in streams.items() if stream is not None and (name := _name(number))}
 
 
-def reopen(outputs: Mapping[int, str]) -> None:
-    """Write from now on to the files that have these names now; a missing file is created."""
+def reopen(outputs: Mapping[int, str], level: int = logging.INFO) -> None:
+    """Write from now on to the files that have these names now; a missing file is created.
+
+    What was reopened is logged at `level`: of several processes with the same files, one says so to operators.
+    """
     errors = {name: _reopen(number, name) for number, name in outputs.items()}
     for name, error in errors.items():  # after both are reopened, so that these lines are in the new files
         if error is None:
-            _log.info("reopened %s", name, extra={"event": "output_reopened", "path": name})
+            _log.log(level, "reopened %s", name, extra={"event": "output_reopened", "path": name})
         else:
             extra = {"event": "output_not_reopened", "path": name, "error": error}
             _log.error("cannot reopen %s, so the old file is still written: %s", name, error, extra=extra)

@@ -14,8 +14,6 @@ if __name__ == "__main__":
 import asyncio
 import contextlib
 import socket
-import threading
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from shadowproxy.serve.admin.census import Census
@@ -28,7 +26,6 @@ from shadowproxy.serve.sidecar.live import LiveSide
 from shadowproxy.serve.sidecar.share import LiveStart
 from shadowproxy.serve.sidecar.specs import LiveSpec
 from shadowproxy.serve.sidecar.steering import Steering
-from shadowproxy.serve.system import outputs
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry import operator_log
 from shadowproxy.serve.workers.channel import CallFailed, NoReply, Table
@@ -46,7 +43,6 @@ class _Live(Process):
         listening, self._board = inherited
         self._listening = socket.socket(fileno=listening)
         self._listening.setblocking(False)
-        self._outputs: Mapping[int, str] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._number = 0
         self._side: LiveSide  # set by `start`, which the supervisor calls first and waits for
@@ -89,12 +85,6 @@ class _Live(Process):
 
     def take(self, name: str, given: socket.socket) -> None:
         self._side.connect(given)
-
-    def reopen(self) -> None:
-        if self._started:  # before that it has its supervisor's files, and the supervisor sends this signal again
-            threading.Thread(
-                target=outputs.reopen, args=(self._outputs,), name="shadowproxy-reopen", daemon=True
-            ).start()
 
     async def _close(self) -> Census:
         """Stop, in order. Returns the last counts."""

@@ -9,14 +9,15 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import uvloop
 
-from shadowproxy.serve.system import signals
+from shadowproxy.serve.system import outputs, signals
 from shadowproxy.serve.system.interpreter import prepare_process
 from shadowproxy.serve.workers.channel import Answers, Table, take_socket
 
@@ -38,6 +39,7 @@ class Process(ABC):
         self._log = log
         self._starting = asyncio.Lock()
         self._started = False
+        self._outputs: Mapping[int, str] = {}
 
     @property
     @abstractmethod
@@ -49,12 +51,14 @@ class Process(ABC):
         """Take a socket that the supervisor gave."""
 
     @abstractmethod
-    def reopen(self) -> None:
-        """Reopen standard error and output."""
-
-    @abstractmethod
     async def _close(self) -> object:
         """Stop, in order. Returns what the supervisor gets as its last message."""
+
+    def reopen(self) -> None:
+        """Reopen standard error and output."""
+        if self._started:  # before that it has its supervisor's files, and the supervisor sends this signal again
+            work, given = outputs.reopen, (self._outputs, logging.DEBUG)  # the supervisor logs it for all
+            threading.Thread(target=work, args=given, name="shadowproxy-reopen", daemon=True).start()
 
     async def stop(self) -> None:
         self.stopping.set()

@@ -14,8 +14,6 @@ if __name__ == "__main__":
 import asyncio
 import logging
 import socket
-import threading
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from shadowproxy.serve.admin.census import Census
@@ -24,7 +22,7 @@ from shadowproxy.serve.sidecar.recorder import LAST, RecorderSide
 from shadowproxy.serve.sidecar.share import RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec
 from shadowproxy.serve.sidecar.told import Told
-from shadowproxy.serve.system import memory, outputs
+from shadowproxy.serve.system import memory
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry import operator_log
 from shadowproxy.serve.workers.channel import CallFailed, NoReply, Table
@@ -46,7 +44,6 @@ class _Recorder(Process):
     def __init__(self, log: AsyncExitStack, inherited: list[int]) -> None:
         super().__init__(log)
         memory.volunteer()
-        self._outputs: Mapping[int, str] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._admin: asyncio.Task[None] | None = None
         self._side: RecorderSide  # set by `start`, which the supervisor calls first and waits for
@@ -84,12 +81,6 @@ class _Recorder(Process):
             self._admin = asyncio.get_running_loop().create_task(self._side.serve_admin(given))
         else:
             self._side.add(name, given)
-
-    def reopen(self) -> None:
-        if self._started:
-            threading.Thread(
-                target=outputs.reopen, args=(self._outputs,), name="shadowproxy-reopen", daemon=True
-            ).start()
 
     async def stop(self) -> None:
         """All live processes have ended by now, and have waited for this one."""
