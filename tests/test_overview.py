@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -108,6 +109,22 @@ async def running(told_of: Census | None = None) -> AsyncIterator[Overview]:
         yield one
     finally:
         await one.stop()
+
+
+async def test_what_was_counted_before_the_first_sample_is_shown_unless_there_was_an_overview_before() -> None:
+    """Callers wait at the port while the program starts, and are answered before the first sample is taken."""
+    seen = census(shadow("a", asked=[0.1] * 3))
+
+    async def counted() -> Census:
+        return seen
+
+    for fresh, outcomes in ((True, {"ok": 3}), (False, {})):
+        one = Overview(counted, proxy="h", interval=wilson, began=time.monotonic() - 60, fresh=fresh)
+        await one.start()
+        whole = json.loads(await one.now())
+        await one.stop()
+        assert whole["shadows"][0]["outcomes"] == outcomes
+        assert whole["uptime_seconds"] >= 60
 
 
 @pytest.mark.timing

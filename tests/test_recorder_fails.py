@@ -28,12 +28,16 @@ async def test_a_recorder_that_is_killed_costs_no_caller_anything_and_is_started
     async with serving(tmp_path, workers=workers) as (program, asking, load):
         (first,) = program.recorders
         before = await metrics(asking)
+        uptime = json.loads((await asking.get("/overview")).content)["uptime_seconds"]
+        seen = time.monotonic()
         os.kill(first, signal.SIGKILL)
         await probes(asking)
         assert "SIGKILL" in await program.wait_said("the recorder has ended")
         await load.more()
         await wait_recorder(program, other_than=first)
         after = await metrics(asking)
+        least = uptime + time.monotonic() - seen - 0.1  # both are rounded
+        assert json.loads((await asking.get("/overview")).content)["uptime_seconds"] >= least  # the program's
         assert after["shadowproxy_records_written_total", ""] >= before["shadowproxy_records_written_total", ""]
         assert after["shadowproxy_recorder_restarts_total", ""] == 1
         await load.more()

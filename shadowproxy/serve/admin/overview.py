@@ -35,17 +35,27 @@ class Overview:
     """Owns the task that takes samples, from `start` to `stop`.
 
     `latest` is the last sample. `census` takes a new one. `proxy` is host and worker, as in the records. `interval`
-    returns the confidence interval of a share of k in n.
+    returns the confidence interval of a share of k in n. `began` is when the program did, by time.monotonic; now, if it
+    is None. `fresh`: no overview was there before this one, so it also shows what the first census has counted already.
     """
 
-    def __init__(self, census: Callable[[], Awaitable[Census]], *, proxy: str, interval: ShareInterval) -> None:
+    def __init__(
+        self,
+        census: Callable[[], Awaitable[Census]],
+        *,
+        proxy: str,
+        interval: ShareInterval,
+        began: float | None = None,
+        fresh: bool = False,
+    ) -> None:
         self.latest: Census | None = None
         self._census = census
         self._proxy = proxy
         self._interval = interval
         self._trend = Trend()
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = time.monotonic() if began is None else began
+        self._fresh = fresh
         self._sampling: asyncio.Task[None] | None = None
         self._next: asyncio.Future[bytes | None] = self._loop.create_future()  # the next event; None at the end
         self._listeners = 0
@@ -54,6 +64,8 @@ class Overview:
         return f"<Overview {self._trend} listeners={self._listeners}>"
 
     async def start(self) -> None:
+        if self._fresh:
+            self._trend.begin(await self._census(), self._loop.time())
         await self._sample()
         self._sampling = self._loop.create_task(self._sample_for_ever())
 
@@ -70,7 +82,7 @@ class Overview:
         return self._encoded(await self._census())
 
     def _encoded(self, census: Census) -> bytes:
-        uptime = self._loop.time() - self._began
+        uptime = time.monotonic() - self._began
         values = overview(census, self._trend, self._interval, proxy=self._proxy, uptime=uptime)
         return orjson.dumps(values, option=orjson.OPT_NON_STR_KEYS)
 

@@ -29,16 +29,18 @@ async def serve_admin(
     *,
     proxy: str,
     spec: Callable[[], Shown],
+    began: float,
+    fresh: bool,
 ) -> None:
     """Answer the requests that come over `channel` until `stack` closes. Takes over this end of `passing.pair()`.
 
-    `spec` is called for every request. `proxy` is the name that the overview shows.
+    `spec` is called for every request. `proxy`, `began` and `fresh` are the overview's.
     """
     # Imported here, for preload.py: without an admin server they would be a third of the time that a start takes.
     from shadowproxy.serve.admin import app, page
     from shadowproxy.serve.admin.receiving import Receiver
 
-    overview = Overview(operated.census, proxy=proxy, interval=wilson)
+    overview = Overview(operated.census, proxy=proxy, interval=wilson, began=began, fresh=fresh)
     built = app.build(
         app.Sources(
             operated=operated,

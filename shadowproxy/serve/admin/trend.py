@@ -78,6 +78,11 @@ class Trend:
     def __repr__(self) -> str:
         return f"<Trend {len(self._samples)} samples of {', '.join(self._curves) or 'nothing'}>"
 
+    def begin(self, census: Census, clock: float) -> None:
+        """Count from zero: all that `census` has counted already has happened since `clock`, or shortly before."""
+        rows = {name: array("Q", bytes(8 * len(row))) for name, row in _rows(census).items()}
+        self._samples.append(_Sample(clock, rows))
+
     def add(self, census: Census, clock: float, at: float) -> None:
         """Add a sample of the counts. `clock` never goes back; `at` is the wall clock's, in seconds since 1970."""
         sample = _Sample(clock, _rows(census))

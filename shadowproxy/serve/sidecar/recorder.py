@@ -114,7 +114,15 @@ class RecorderSide:
 
         assert self._admin is not None  # since `__aenter__`
         operated = _Operated(self, self._commands)
-        await serve_admin(self._admin, channel, operated, proxy=self.name, spec=lambda: self._spec)
+        await serve_admin(
+            self._admin,
+            channel,
+            operated,
+            proxy=self.name,
+            spec=lambda: self._spec,
+            began=self.told.began,
+            fresh=self.told.recorder_restarts == 0,
+        )
 
     def add(self, name: str, theirs: socket.socket) -> None:
         """Read from a live process, whose records have the name HOST/NAME."""

@@ -1,6 +1,7 @@
 """What only the supervisor knows, and the recorder's admin server shows."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from shadowproxy.serve.admin.census import NOT_TOLD, ConfigCensus
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
@@ -8,10 +9,12 @@ from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """`accepts`: callers are served. `config` tells of the configuration in force."""
+    """`accepts`: callers are served. `config` tells of the configuration in force. `began` is when the program did, by
+    time.monotonic, which is the same clock in all processes."""
 
     accepts: bool = False
     steering: Steering = UNSTEERED
     config: ConfigCensus = NOT_TOLD
     worker_restarts: int = 0
     recorder_restarts: int = 0
+    began: float = field(default_factory=time.monotonic)

@@ -21,6 +21,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -136,6 +137,7 @@ class Supervisor(Program):
         super().__init__(file)
         self._specs = specs
         self._log_settings = log_settings
+        self._began = time.monotonic()
         self._steering = UNSTEERED
         self._lives = [_LiveSlot(self, number) for number in range(specs.program.workers)]
         self._recorder = _RecorderSlot(self)
@@ -243,6 +245,7 @@ class Supervisor(Program):
             config=self._reloads.census,
             worker_restarts=sum(slot.restarts for slot in self._lives),
             recorder_restarts=self._recorder.restarts,
+            began=self._began,
         )
 
     async def _tell(self) -> None:
