@@ -1,7 +1,7 @@
 """One request and its response, as an application is given them."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from shadowproxy.exchange import Field
@@ -11,6 +11,7 @@ from shadowproxy.serve.http1.framing import FramingError, Length, RequestHead
 from shadowproxy.serve.http1.pieces import Pieces
 
 CALLER_LEFT = "the caller left"
+STOPPING = "the proxy is stopping"
 
 _REQUEST: Final = State.REQUEST
 _RESPONSE: Final = State.RESPONSE
@@ -24,6 +25,7 @@ class Call:
     """Owned by its connection, whose reader pushes the body; the application takes that and writes the response.
 
     `started` and `answered` stay true once the response has begun and is complete, whatever the connection does then.
+    An application that answers in callbacks, without a task, sets `on_cancel`.
     """
 
     __slots__ = (
@@ -33,10 +35,12 @@ class Call:
         "_link",
         "_waiter",
         "answered",
+        "begun",
         "error",
         "framing",
         "head",
         "keep_alive",
+        "on_cancel",
         "pieces",
         "reader",
         "received",
@@ -48,7 +52,9 @@ class Call:
         self._link = link
         self.head = head
         self.reader = bodies.body_reader(head.framing)
+        self.begun = False  # the application was given it
         self.task: asyncio.Task[None] | None = None
+        self.on_cancel: Callable[[str], None] | None = None
         self.error: FramingError | None = None
         self.received = 0
         self.pieces = Pieces()  # unread
@@ -73,6 +79,15 @@ class Call:
         if body and not self.answered:
             self.pieces.add(body)
         self._wake()
+
+    def cancel(self, why: str) -> None:
+        """End it early, unless its response is complete."""
+        if self.answered:
+            return
+        if self.on_cancel is not None:
+            self.on_cancel(why)
+        elif self.task is not None:
+            self.task.cancel(why)
 
     def fail(self, error: FramingError) -> None:
         self.error = error
@@ -200,10 +215,18 @@ class Call:
             self.pieces.clear()  # these are dropped: they must not count as unread, or reading would stop
             self._link.complete()
 
-    async def wait_writable(self) -> None:
-        """Until there is room for more to be written. A caller that takes nothing for `body_timeout` is cut off."""
-        if self._link.writable is not None:
-            await self._link.wait_writable()
+    @property
+    def writable(self) -> bool:
+        """Whether there is room for more to be written."""
+        return self._link.writable is None
+
+    def when_writable(self, callback: Callable[[], None]) -> None:
+        """Call back once there is room again. A caller that takes nothing for `body_timeout` is cut off."""
+        self._link.when_writable(callback)
+
+    def end_with(self, error: Exception) -> None:
+        """What an application that answers in callbacks cannot raise: its response will not be completed."""
+        self._link.fail(self, error)
 
 
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})

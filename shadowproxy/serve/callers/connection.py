@@ -9,7 +9,7 @@ The rules:
 4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `wait_writable` waits while as much is
    unwritten. No more than `PARTS` of chunks are read in one turn of the loop, so that a flood of tiny chunks does not
    take the turns of other callers.
-5. When a caller leaves before the response is complete, the application's task is cancelled at once.
+5. When a caller leaves before the response is complete, its call is cancelled at once.
 6. A response that cannot be completed is broken off: it gets no last chunk and no filling. Where only the end of the
    connection would mark the response as complete, the connection is reset.
 7. A connection that ends with unread bytes is closed for writing first and read on until nothing came for `LINGER`
@@ -24,9 +24,10 @@ import asyncio
 import logging
 import socket
 import struct
+from collections.abc import Awaitable
 from typing import Final, Protocol, cast
 
-from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff, Call
+from shadowproxy.serve.callers.call import CALLER_LEFT, STOPPING, BrokenOff, Call
 from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.callers.link import HIGH_WATER, Limits, Link, State
 from shadowproxy.serve.http1 import framing
@@ -54,8 +55,12 @@ _log = logging.getLogger(__name__)
 class Application(Protocol):
     """What answers callers."""
 
-    async def answer(self, call: Call) -> None:
-        """May raise what `call.read` raises, or BrokenOff. Cancelled with CALLER_LEFT when the caller leaves."""
+    def answer(self, call: Call) -> Awaitable[None] | None:
+        """Begin to answer, and return what is left to be awaited. None: callbacks do the rest, or it is done.
+
+        What is awaited may raise what `call.read` raises, or BrokenOff; callbacks give that to `call.end_with`. When
+        the caller leaves, the first is cancelled with CALLER_LEFT, or else `call.on_cancel` is called with it.
+        """
 
 
 class CallerConnection(asyncio.Protocol):
@@ -101,6 +106,7 @@ class CallerConnection(asyncio.Protocol):
             self._repeats,
             expire=self._expired,
             complete=self._response_complete,
+            fail=self._end_with,
         )
         self._connections.add(self)
         self.link.deadline.set(limits.idle_timeout)
@@ -110,8 +116,8 @@ class CallerConnection(asyncio.Protocol):
         self._connections.discard(self)
         self.link.deadline.close()
         self.link.resume_writing()
-        if self._call is not None and not self._call.answered and self._call.task is not None:
-            self._call.task.cancel(CALLER_LEFT)
+        if self._call is not None:
+            self._call.cancel(CALLER_LEFT)
 
     def shutdown(self) -> None:
         """Answer the request under way as the last one; an idle connection ends after `PARTING`."""
@@ -122,6 +128,12 @@ class CallerConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, whatever is unsent."""
         self.link.transport.abort()
+
+    def cut_off(self) -> None:
+        """End the request under way, and close at once."""
+        if self._call is not None:
+            self._call.cancel(STOPPING)
+        self.abort()
 
     def pause_writing(self) -> None:
         self.link.pause_writing()
@@ -190,14 +202,12 @@ class CallerConnection(asyncio.Protocol):
             elif call.received >= link.limits.buffer and not call.answered:
                 link.deadline.set(link.limits.body_timeout)
             call.push(body)
-        if call.task is None:
+        if not call.begun:
             if call.reader.done:
                 link.deadline.clear()
             else:
                 link.deadline.set(link.limits.body_timeout)
-            call.task = link.loop.create_task(self._run(call))
-            self._tasks.add(call.task)
-            call.task.add_done_callback(self._tasks.discard)
+            self._begin_answer(call)
         elif link.state is _REST and call.reader.done:
             self._next()
             return
@@ -229,20 +239,45 @@ class CallerConnection(asyncio.Protocol):
 
     # Answering.
 
-    async def _run(self, call: Call) -> None:
+    def _begin_answer(self, call: Call) -> None:
+        """Have the application answer: without a task, where the request is whole and nothing has to be waited for."""
+        call.begun = True
+        answering: Awaitable[None] | None = None
+        if call.reader.done and self.link.writable is None:
+            try:
+                answering = self._app.answer(call)
+            except Exception as error:  # noqa: BLE001  # not swallowed: it ends the call
+                self._end_with(call, error)
+                return
+            if answering is None:
+                return
+        call.task = task = self.link.loop.create_task(self._run(call, answering))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, call: Call, answering: Awaitable[None] | None) -> None:
         try:
-            if self.link.writable is not None:  # earlier responses are not taken yet: rule 4 holds over all of them
-                await self.link.wait_writable()
-            await self._app.answer(call)
-        except FramingError as error:
-            self._reject(error)
-        except BrokenOff:
-            self._break_off(call)
+            if answering is None:
+                if self.link.writable is not None:  # earlier responses are not taken yet: rule 4 holds over all of them
+                    await self.link.wait_writable()
+                answering = self._app.answer(call)
+            if answering is not None:
+                await answering
         except asyncio.CancelledError:
             self.abort()
             raise
-        except Exception:  # noqa: BLE001  # the last resort: the caller gets a response, the operator the traceback
-            _log.exception("a defect in the proxy: this exchange ends, the others go on", extra={"event": "defect"})
+        except Exception as error:  # noqa: BLE001  # not swallowed: it ends the call
+            self._end_with(call, error)
+
+    def _end_with(self, call: Call, error: Exception) -> None:
+        """The application cannot answer, or cannot complete its response."""
+        if isinstance(error, FramingError):
+            self._reject(error)
+        elif isinstance(error, BrokenOff):
+            self._break_off(call)
+        else:  # the last resort: the caller gets a response, the operator the traceback
+            words = "a defect in the proxy: this exchange ends, the others go on"
+            _log.error(words, exc_info=error, extra={"event": "defect"})
             if call.started:
                 self._break_off(call)
             else:
@@ -272,7 +307,7 @@ class CallerConnection(asyncio.Protocol):
             self._break_off(call)
         elif state is _REST:
             self._close_for_writing()
-        elif call is not None and call.task is not None and call.error is None:
+        elif call is not None and call.begun and call.error is None:
             call.fail(error)  # the application learns of it first, and raises it back to `_run`
         elif state is _IDLE or state is _HEAD or state is _REQUEST:
             if count := self.link.repeats.worth_logging("refused", str(error.status)):
@@ -316,7 +351,12 @@ class CallerConnection(asyncio.Protocol):
         if link.full:
             link.read_on(body_due=False)
         link.deadline.set(PARTING if link.stopping else link.limits.idle_timeout)
-        if self._buffer:
+        if self._buffer:  # in a turn of its own: many small requests at once must not be answered one within the other
+            link.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Read what had come before, unless the connection has ended meanwhile."""
+        if self._buffer and self.link.state is not _LINGERING and not self.link.transport.is_closing():
             self._advance()
 
     # Ending.

@@ -66,8 +66,8 @@ class Limits:
 class Link:
     """State, deadline and flow control of one connection.
 
-    `expire` is called when a deadline passes, `complete` when a call has written its response to the end. `client` is
-    the caller's address and port; None where it has none, as on a Unix socket.
+    `expire` is called when a deadline passes, `complete` when a call has written its response to the end, `fail` with a
+    call that cannot. `client` is the caller's address and port; None where it has none, as on a Unix socket.
     """
 
     __slots__ = (
@@ -75,6 +75,7 @@ class Link:
         "client",
         "complete",
         "deadline",
+        "fail",
         "full",
         "limits",
         "loop",
@@ -93,6 +94,7 @@ class Link:
         *,
         expire: Callable[[], None],
         complete: Callable[[], None],
+        fail: Callable[[Any, Exception], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.transport = transport
@@ -102,6 +104,7 @@ class Link:
         self.limits = limits
         self.repeats = repeats
         self.complete = complete
+        self.fail = fail
         self.deadline = Deadline(self.loop, expire)
         self.state = State.IDLE
         self.stopping = False  # the server accepts no more: each response says that the connection ends
@@ -143,12 +146,27 @@ class Link:
         writable = self.writable
         if writable is None:
             return
-        limit = self.limits.body_timeout
-        timer = self.loop.call_later(limit, partial(_cut_off, self, limit))
+        timer = self._limit_waiting()
         try:
             await writable
         finally:
             timer.cancel()
+
+    def when_writable(self, callback: Callable[[], None]) -> None:
+        """The same, without a task. Call it while there is no room."""
+        writable = self.writable
+        assert writable is not None
+        timer = self._limit_waiting()
+
+        def go_on(_: object) -> None:
+            timer.cancel()
+            callback()
+
+        writable.add_done_callback(go_on)
+
+    def _limit_waiting(self) -> asyncio.TimerHandle:
+        limit = self.limits.body_timeout
+        return self.loop.call_later(limit, partial(_cut_off, self, limit))
 
 
 def _cut_off(link: Link, limit: float) -> None:

@@ -83,9 +83,9 @@ class Server:
                 while (self._connections or self._tasks) and not self.hurry.is_set():  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         tasks = list(self._tasks)
+        for connection in list(self._connections):
+            connection.cut_off()  # an idle one too: it might bring another request, for which no log is open any more
         for task in tasks:
             task.cancel()
-        for connection in list(self._connections):
-            connection.abort()  # or it might bring another request, for which no log is open any more
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # each has a record to finish

@@ -6,6 +6,7 @@ from time import perf_counter
 from shadowproxy.exchange import Failure, Fields, Outcome, Reply, Request
 from shadowproxy.serve.callers.call import Call
 from shadowproxy.serve.http1.pieces import Pieces
+from shadowproxy.serve.live.service import Service
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import UnsettledExchange
 
@@ -13,8 +14,9 @@ from shadowproxy.serve.mirror.lane import UnsettledExchange
 class LiveExchange(UnsettledExchange):
     """Copies both bodies within bounds as they pass, and times live's leg.
 
-    `began` is when the request was first sent to live, by time.perf_counter. `status` is what the caller was answered,
-    None while that is nothing.
+    `service` is what it is served by to its end. `own` are the fields that the proxy adds to the caller's. `hops` is
+    how many shadowproxies the request came through. `began` is when it was first sent to live, by time.perf_counter.
+    `status` is what the caller was answered, None while that is nothing.
     """
 
     __slots__ = (
@@ -26,14 +28,30 @@ class LiveExchange(UnsettledExchange):
         "_reply_status",
         "began",
         "call",
+        "hops",
+        "own",
         "request_id",
+        "service",
         "status",
     )
 
-    def __init__(self, mirror: Mirror, call: Call, own: Fields, at_ns: int, record: str, request_id: str) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        call: Call,
+        service: Service,
+        own: Fields,
+        at_ns: int,
+        record: str,
+        request_id: str,
+        hops: int,
+    ) -> None:
         section = call.head.section
         super().__init__(mirror.plan, mirror.memory, section)
         self.call = call
+        self.service = service
+        self.own = own
+        self.hops = hops
         self.request_id = request_id
         self.began = self.received_at
         self.status: int | None = None

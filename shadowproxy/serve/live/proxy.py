@@ -1,28 +1,29 @@
-"""The live path, as one story: receive, forward, respond, and hand the exchange to the mirror.
+"""The live path, as one story: receive, forward, and hand the exchange to the mirror. leg.py responds.
 
-It awaits the caller and live, and nothing else. The mirror's calls return at once.
+A request that has come whole needs no task: it is forwarded in the turn that received its end. Only a longer one's
+beginning is awaited. The mirror's calls return at once.
 """
 
 import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Final
 
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply
-from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff, Call
+from shadowproxy.serve.callers.call import Call
 from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.http1.framing import FramingError
 from shadowproxy.serve.live.exchange import LiveExchange, Upload
+from shadowproxy.serve.live.leg import DEFECT, Passage, cancelled, defect
 from shadowproxy.serve.live.service import FixedAnswer, Service
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.policy.headers import VIA, count_hops, find, forwarded_fields
 from shadowproxy.serve.policy.identity import uuid7, valid_request_id
 from shadowproxy.serve.telemetry.durations import DurationBuckets
 from shadowproxy.serve.telemetry.operator_log import AccessLine, Repeats, times_text
-from shadowproxy.serve.upstreams.endpoint import UpstreamError, UpstreamResponse
 
 REJECTED_STATUSES = (501, 503, 508)
 """The statuses of requests that are rejected: a WebSocket, more than `in_flight` at once, a loop."""
@@ -31,8 +32,6 @@ MAX_HOPS = 16  # a longer chain of shadowproxies is a loop, which some hop hides
 
 _NO_FAULT_OF_LIVE: Final = frozenset({Outcome.CALLER_LEFT, Outcome.SHUTDOWN})
 """Outcomes of live's leg that say nothing about live."""
-
-_DEFECT: Final = Failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more", 0.0)
 
 _RETRY_SOON: Final = (b"Retry-After", b"1")
 
@@ -66,7 +65,39 @@ class Proxy:
         live = self.service.live
         return None if isinstance(live, FixedAnswer) else live.url
 
-    async def answer(self, call: Call) -> None:
+    def answer(self, call: Call) -> Coroutine[None, None, None] | None:
+        """Answer in callbacks, as soon as enough of the request is there: that alone may have to be awaited."""
+        if not call.reader.done:
+            return self._receive(call)
+        exchange = self._begin(call)
+        if exchange is not None:
+            body = exchange.take_received()
+            self._forward(exchange, body)
+        return None
+
+    async def _receive(self, call: Call) -> None:
+        """Receive: whole, or its beginning, before live is dialled: a slow upload holds no connection to live."""
+        exchange = self._begin(call)
+        if exchange is None:
+            return
+        try:
+            body = await exchange.receive_up_to(exchange.service.buffer, exchange.take_received())
+            if not call.complete and isinstance(exchange.service.live, FixedAnswer):
+                async for _ in Upload(exchange, self.mirror, body):
+                    pass
+        except FramingError as broken:
+            self._end(exchange, exchange.build_failure(Outcome.CALLER_LEFT, f"the request broke off: {broken}"))
+            raise
+        except asyncio.CancelledError as ended:
+            self._end(exchange, cancelled(exchange, str(ended)))
+            raise
+        except Exception:
+            self._end(exchange, defect(exchange))
+            raise
+        self._forward(exchange, body)
+
+    def _begin(self, call: Call) -> LiveExchange | None:
+        """Open an exchange, or reject the request."""
         head, service = call.head, self.service
         at_ns = time.time_ns()
         record = uuid7(at_ns)
@@ -74,25 +105,27 @@ class Proxy:
         if self.in_flight >= service.in_flight:
             detail = f"more than {service.in_flight} requests at once"
             self._reject(call, service, request_id, 503, "http_request_denied", detail, _RETRY_SOON)
-            return
+            return None
         hops = count_hops(head.fields) if b"via" in head.names else 0
         if hops and self._is_loop(request_id, hops):
             detail = "this request has come back to the proxy that sent it: live's address leads here"
             self._reject(call, service, request_id, 508, "proxy_loop_detected", detail)
-            return
+            return None
         if b"upgrade" in head.names and b"websocket" in head.names[b"upgrade"].lower():
             self._reject(call, service, request_id, 501, "http_request_denied", "WebSockets are not mirrored")
-            return
+            return None
         self.in_flight += 1
         key = (request_id, hops)
         self._under_way[key] = self._under_way.get(key, 0) + 1
-        try:
-            await self._serve(service, call, at_ns, record, request_id)
-        finally:
-            self.in_flight -= 1
-            others = self._under_way.pop(key) - 1
-            if others:
-                self._under_way[key] = others
+        section = head.section
+        section.seen += 1
+        own: Fields = ()
+        # `names` has every field's name; `section` lacks the fields that the caller's Connection field names.
+        if service.id_name not in head.names or find(section.fields, service.id_name) is None:
+            own = ((service.id_header, request_id.encode()),)
+        exchange = LiveExchange(self.mirror, call, service, own, at_ns, record, request_id, hops)
+        self.mirror.open(exchange)
+        return exchange
 
     def _is_loop(self, request_id: str, hops: int) -> bool:
         """Whether this request is already under way here and has come back.
@@ -115,72 +148,48 @@ class Proxy:
             _log.warning(words, times_text(count), status, detail, request_id, extra=extra)
         _respond_error(call, service, status, reason, detail, request_id, *more)
 
-    async def _serve(self, service: Service, call: Call, at_ns: int, record: str, request_id: str) -> None:
+    def _forward(self, exchange: LiveExchange, body: bytes) -> None:
+        """Offer the request to the mirror if it is whole, and forward it. `body` is what has been received of it."""
+        call, service = exchange.call, exchange.service
         head = call.head
-        section = head.section
-        section.seen += 1
-        own: Fields = ()
-        # `names` has every field's name; `section` lacks the fields that the caller's Connection field names.
-        if service.id_name not in head.names or find(section.fields, service.id_name) is None:
-            own = ((service.id_header, request_id.encode()),)
-        exchange = LiveExchange(self.mirror, call, own, at_ns, record, request_id)
-        self.mirror.open(exchange)
-        live: LiveLeg = _DEFECT
         try:
-            # Receive: whole, or its beginning, before live is dialled: a slow upload holds no connection to live.
-            body = exchange.take_received()
-            if not call.complete:
-                body = await exchange.receive_up_to(service.buffer, body)
             whole = call.complete
-            if whole:
+            if whole and exchange.request is None:
                 exchange.offer_to(self.mirror)
-
-            # Forward.
             exchange.began = perf_counter()
             if isinstance(service.live, FixedAnswer):
-                if not whole:
-                    async for _ in Upload(exchange, self.mirror, body):
-                        pass
                 _respond_fixed(service, exchange, service.live)
-            else:
-                more = [*own, (b"Via", VIA)]
-                if service.forwarded:
-                    client = (call.client or ("unknown", 0))[0]
-                    more += forwarded_fields(section.fields, client, head.names.get(b"host"))
-                rest = body if whole else Upload(exchange, self.mirror, body)
-                response = service.live.start_request(head.method, head.target, more, rest, section)
-                try:
-                    await response.wait_head()
+                self._end(exchange, exchange.build_reply())
+                return
+            more = [*exchange.own, (b"Via", VIA)]
+            if service.forwarded:
+                client = (call.client or ("unknown", 0))[0]
+                more += forwarded_fields(head.section.fields, client, head.names.get(b"host"))
+            rest = body if whole else Upload(exchange, self.mirror, body)
+            passage = Passage(service, exchange, self._end_passage)
+        except Exception:
+            self._end(exchange, defect(exchange))
+            raise
+        try:
+            service.live.send(passage, head.method, head.target, more, rest, head.section)
+        except Exception as error:  # noqa: BLE001  # not swallowed: the exchange ends with it
+            passage.fail_by_defect(error)
 
-                    # Respond.
-                    await _respond(service, exchange, response)
-                finally:
-                    response.abandon()
-                    self.retries += response.retried
-            live = exchange.build_reply()
-        except UpstreamError as error:
-            live = exchange.build_failure(error.outcome, str(error))
-            if call.started:
-                raise BrokenOff from error
-            exchange.status = 504 if error.outcome is Outcome.TIMEOUT else 502
-            _respond_error(call, service, exchange.status, error.proxy_error, str(error), request_id)
-        except FramingError as broken:
-            live = exchange.build_failure(Outcome.CALLER_LEFT, f"the request broke off: {broken}")
-            raise
-        except asyncio.CancelledError as cancelled:
-            if cancelled.args == (CALLER_LEFT,):
-                live = exchange.build_failure(Outcome.CALLER_LEFT, "the caller left before the answer was complete")
-            else:
-                live = exchange.build_failure(Outcome.SHUTDOWN, "the proxy stopped before the answer was complete")
-            raise
-        finally:
-            if live is _DEFECT:
-                live = exchange.build_failure(_DEFECT.outcome, _DEFECT.error)
-                exchange.status = exchange.status or 500  # the listener answers it, and logs the defect
-            else:
-                self._log_live(live, exchange.status, request_id)
-            self._count(exchange, live)
-            self.mirror.end_live(exchange, exchange.request or exchange.build_request(), live)
+    def _end_passage(self, passage: Passage, exchange: LiveExchange, live: LiveLeg) -> None:
+        self.retries += passage.retried
+        self._end(exchange, live)
+
+    def _end(self, exchange: LiveExchange, live: LiveLeg) -> None:
+        """Live's leg is over, and what there was to send to the caller is sent."""
+        self.in_flight -= 1
+        key = (exchange.request_id, exchange.hops)
+        others = self._under_way.pop(key) - 1
+        if others:
+            self._under_way[key] = others
+        if not isinstance(live, Failure) or live.error != DEFECT.error:
+            self._log_live(live, exchange.status, exchange.request_id)
+        self._count(exchange, live)
+        self.mirror.end_live(exchange, exchange.request or exchange.build_request(), live)
 
     def _count(self, exchange: LiveExchange, live: LiveLeg) -> None:
         """Count live's leg, and write the request's line of the access log."""
@@ -219,22 +228,6 @@ class Proxy:
         }
         words = "live failed%s (%s): %s; request %s"
         _log.log(level, words, times_text(count), live.outcome, live.error, request_id, extra=extra)
-
-
-async def _respond(service: Service, exchange: LiveExchange, response: UpstreamResponse) -> None:
-    """Pass live's answer to the caller, piece by piece, and copy it."""
-    call, copy = exchange.call, exchange.answer_body
-    exchange.begin_answer(response.status, response.fields, response.first_byte_at)
-    fields = service.add_request_id(response.fields, exchange.request_id, response.names)
-    piece = response.take_nowait()
-    if piece:
-        copy.add(piece)
-    call.start(response.status, fields, response.names, piece, last=response.ended)
-    while not call.answered:
-        await call.wait_writable()
-        piece = await anext(response, b"")
-        copy.add(piece)
-        call.write(piece, last=response.ended)
 
 
 def _respond_fixed(service: Service, exchange: LiveExchange, fixed: FixedAnswer) -> None:
