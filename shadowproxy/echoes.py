@@ -43,6 +43,7 @@ _PIECE = re.compile(
 )
 _NO_NUMBERS: Final = (b"Infinity", b"-Infinity")  # Python writes them, and they are no secrets
 _NAME_AND_VALUE = re.compile(r"[&;]")
+_NUMBER_BEGINS: Final = frozenset("-0123456789in")  # a float may be inf or nan
 _SCHEME = re.compile(r"(?:bearer|basic|token|apikey|api-key|key|digest|negotiate|dpop) +(\S+)", re.IGNORECASE)
 _NEEDS_NO_QUOTING = re.compile(r"[A-Za-z0-9._~-]*+")
 _DEEPEST: Final = 32
@@ -149,10 +150,10 @@ class _Prepared:
 
     `whole` maps each secret to itself. `needles` maps each spelling in which some of them are looked for within texts
     to its secret; `in_json` are these spellings as JSON. `leaves_in_json` are the JSON leaves to look for if there are
-    very many secrets.
+    very many secrets. `has_numbers`: some secret may be what Python writes for a number.
     """
 
-    __slots__ = ("in_json", "leaves_in_json", "needles", "whole")
+    __slots__ = ("has_numbers", "in_json", "leaves_in_json", "needles", "whole")
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self.whole: dict[str, str] = {}
@@ -176,6 +177,7 @@ class _Prepared:
                 self.needles.setdefault(quote(secret, safe="", errors="replace"), secret)
                 self.needles.setdefault(_escaped(secret), secret)
                 self.needles.setdefault(json.dumps(secret)[1:-1], secret)
+        self.has_numbers = any(secret[0] in _NUMBER_BEGINS for secret in self.whole)
         self.in_json = [_escaped(needle).encode("utf-8", "surrogatepass") for needle in self.needles]
         # Too many to be looked for one by one are looked for as leaves, by what each is in JSON.
         leaves_of = [_escaped(secret).encode("utf-8", "surrogatepass") for secret in self.whole] if many else []
@@ -218,6 +220,27 @@ _FOUND: Final = 20
 """Steps of a leaf that is passed over, and of a secret that is replaced."""
 
 
+class _LastClean:
+    """The header fields that were looked through last without finding one of these secrets. Most servers send the same
+    fields again, and most callers the same credentials."""
+
+    __slots__ = ("headers", "prepared")
+
+    def __init__(self, prepared: _Prepared | None, headers: Mapping[str, str | list[str]]) -> None:
+        self.prepared = prepared
+        self.headers = headers
+
+
+class _Clean:
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last = _LastClean(None, {})
+
+
+_clean: Final = _Clean()
+
+
 class Echoes:
     """Takes the secrets of one request out of its answers. `met`: one of them was found so far.
 
@@ -226,7 +249,6 @@ class Echoes:
 
     __slots__ = (
         "_clean",
-        "_clean_head",
         "_in_json",
         "_leaves_in_json",
         "_mark",
@@ -240,7 +262,6 @@ class Echoes:
         self.met = False
         self._mark = mark
         self._clean: bytes | None = None
-        self._clean_head: Mapping[str, str | list[str]] | None = None
         looked_for = tuple(secrets)
         self._prepared = prepared[looked_for]
         self._whole = self._prepared.whole
@@ -303,7 +324,8 @@ class Echoes:
 
     def headers(self, headers: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]]:
         """Header fields as recorded, without the secrets in their values."""
-        if headers is self._clean_head:  # most servers send the same head again
+        last = _clean.last
+        if headers is last.headers and self._prepared is last.prepared:
             return headers
         changed: dict[str, str | list[str]] = {}
         for name, value in headers.items():
@@ -315,7 +337,7 @@ class Echoes:
                 changed[name] = shown
         if changed:
             return {**headers, **changed}
-        self._clean_head = headers
+        _clean.last = _LastClean(self._prepared, headers)
         return headers
 
     def difference(self, value: Any, depth: int = 0) -> Any:
@@ -331,7 +353,7 @@ class Echoes:
         if isinstance(value, bool) or value is None:
             return value
         if isinstance(value, int | float):
-            secret = self._whole.get(repr(value))
+            secret = self._whole.get(repr(value)) if self._prepared.has_numbers else None
             return value if secret is None else self._marked(secret)
         if depth > _DEEPEST:
             return BLANK
@@ -360,7 +382,7 @@ class Echoes:
 
     def _may_be_in(self, raw: bytes, value: Any, budget: Budget) -> bool:
         budget.spend_bytes(len(raw) * (4 + len(self._in_json)))
-        if b"\\u" in raw or b"\\/" in raw:
+        if b"\\" in raw and (b"\\u" in raw or b"\\/" in raw):
             try:
                 raw = orjson.dumps(value)
             except orjson.JSONEncodeError:
@@ -370,7 +392,10 @@ class Echoes:
                 budget.spend(_PASSED)
                 if match[1] is None and match[0] in self._leaves_in_json:
                     return True
-        return any(needle in raw for needle in self._in_json)
+        for needle in self._in_json:  # noqa: SIM110  # compiled, a generator costs more than the search
+            if needle in raw:
+                return True
+        return False
 
     def _leaf(self, token: bytes) -> bytes:
         """A string or a number of JSON without the secrets in it; the same object if it has none."""

@@ -388,3 +388,20 @@ def test_the_proxys_own_credentials_are_masked_in_answers_too() -> None:
 def test_the_secrets_that_are_cached_are_few(secrets: tuple[str, ...], cached: bool) -> None:
     assert Echoes(secrets, lambda secret: BLANK).text(f"no {secrets[0]}!") == f"no {BLANK}!"
     assert (secrets in prepared) is cached
+
+
+def test_fields_that_hold_no_secret_of_one_request_are_searched_for_those_of_the_next() -> None:
+    """They are the same object where a server sends the same fields again."""
+    headers = {"content-type": "text/plain", "x-user": "bob@example.com"}
+    alice, bob = (Echoes([name], Redaction().mark) for name in ("alice@example.com", "bob@example.com"))
+    assert alice.headers(headers) is headers
+    assert bob.headers(headers)["x-user"] != "bob@example.com"
+    assert alice.headers(headers) is headers
+
+
+@pytest.mark.parametrize("number", [123456, -123456.5, 123456.25, 1e300])
+def test_a_number_that_was_redacted_is_hidden_in_a_difference(number: float) -> None:
+    echoes = Echoes([repr(number)], Redaction().mark)
+    assert echoes.difference(number) != number
+    assert echoes.difference({"a": [number]}) != {"a": [number]}
+    assert Echoes(["a secret text"], Redaction().mark).difference(number) == number

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import brotli  # type: ignore[import-untyped]  # it ships no types
+import orjson
 import pytest
 import zstandard
 from hypothesis import example, given
@@ -35,6 +36,7 @@ from shadowproxy.record import (
     decode,
     read,
 )
+from shadowproxy.recorder import line as record_line
 from shadowproxy.recorder.heads import Heads
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
@@ -1240,3 +1242,10 @@ def test_the_record_in_the_documentation_is_one() -> None:
     assert told.live.body.size == len(b'{"late": 0.12}')
     assert told.shadows["challenger"].judgement is not None
     assert all(f"`{word}`" in page for word in [*Outcome, *Verdict])
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 10**7).map(lambda micros: micros / 1000))
+def test_times_are_written_with_three_decimals_at_most(value: float) -> None:
+    written = record_line._milliseconds(value)
+    assert abs(json.loads(written) - value) <= max(0.000501, abs(value) * 1e-12)
+    assert written == orjson.dumps(json.loads(written))

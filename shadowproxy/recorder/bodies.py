@@ -182,7 +182,7 @@ def body_json(content: Content, policy: Policy, redacted: Redacted | None) -> by
                 parts += (b',"body_coding":', orjson.dumps(content.coding))
         else:
             parts += (b',"body_text":', orjson.dumps(codecs.utf_8_decode(shown, "strict", False)[0]))
-    parts += (b',"body_bytes":', orjson.dumps(size))
+    parts.append(b',"body_bytes":%d' % size)
     if size and (cut or not recorded or not content.whole):
         parts.append(b',"body_truncated":true')
         # The hash is of all bytes on the wire; the hash of a body with a secret in it would let the secret be guessed.

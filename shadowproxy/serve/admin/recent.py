@@ -68,7 +68,7 @@ class Recent:
             while self._bytes > self._most_bytes:
                 self._drop_oldest(max(self._shelves, key=self._size))
             while self._count > self._most:
-                self._drop_oldest(max(self._shelves, key=self._height))
+                self._drop_oldest(self._fullest_shelf())
 
     def latest(self, limit: int, verdict: Verdict | None = None, shadow: str | None = None) -> list[bytes]:
         """The latest lines, newest first. With both, the verdict must be that of the shadow."""
@@ -104,6 +104,15 @@ class Recent:
             return next(iter(verdicts.items()))
         return min(verdicts.items(), key=self._height, default=None)
 
+    def _fullest_shelf(self) -> _ShelfKey:
+        fullest: _ShelfKey = None
+        most = 0
+        for key, shelf in self._shelves.items():  # no `max`: it calls back for each, and this is called for each record
+            height = len(shelf.records)
+            if height > most:
+                fullest, most = key, height
+        return fullest
+
     def _height(self, key: _ShelfKey) -> int:
         shelf = self._shelves.get(key)
         return 0 if shelf is None else len(shelf.records)
@@ -130,6 +139,8 @@ class Recent:
         height = len(shelf.records)
         if not height:
             del self._shelves[key]
+        if len(kept.verdicts) == 1:  # no other shelf fits
+            return
         other = self._emptiest_shelf(kept.verdicts)
         if self._height(other) < height:  # strictly, so that a record is not moved for ever
             self._put(other, kept)
