@@ -375,11 +375,11 @@ async def test_a_caller_that_leaves_is_no_failure_of_live(proxy: StartProxy, cap
 async def test_a_defect_of_the_proxy_is_no_failure_of_live(
     proxy: StartProxy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def respond(*given: object) -> None:
+    def write(*given: object, **options: object) -> None:
         raise RuntimeError("s3cret")
 
     async with proxy() as running:
-        monkeypatch.setattr("shadowproxy.serve.live.proxy._respond", respond)
+        monkeypatch.setattr("shadowproxy.serve.live.leg.Passage._write", write)
         assert (await running.ask(ASKED % b"r")).status == 500
     assert len(lines_about(caplog, "defect")) == 1
     assert lines_about(caplog, "live_failed") == []
