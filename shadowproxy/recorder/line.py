@@ -39,6 +39,10 @@ _OVER_CAPTURE: Final = "longer than limits.capture"
 _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
 
 
+def _ignore(name: str, verdict: Verdict) -> None:
+    """For `encode`: with a lambda in its place compiled code would keep all of its local variables in an object."""
+
+
 def encode(
     exchange: Exchange,
     *,
@@ -47,7 +51,7 @@ def encode(
     judge: Judge | None,
     judge_values: JudgeValues | None = None,
     rules: str | None = None,
-    on_verdict: Callable[[str, Verdict], object] = lambda name, verdict: None,
+    on_verdict: Callable[[str, Verdict], object] = _ignore,
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
     """The record of an exchange: one line of UTF-8 that ends in a newline. Raises for no bytes a peer can send.
