@@ -15,7 +15,7 @@ from shadowproxy.serve.upstreams import endpoint, errors
 from shadowproxy.serve.upstreams.pool import Statistics
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.roundtrip import OVER, RoundTrip
-from shadowproxy.serve.workers import live, supervisor
+from shadowproxy.serve.workers import begun, live
 
 ERRORS = (
     (httpx.ConnectTimeout, errors.ConnectTimeout),
@@ -82,5 +82,5 @@ if __name__ == "__main__":
         endpoint.Pool = HttpxPool  # type: ignore[assignment,attr-defined]  # the swap that this module is for
         live.main()
     else:
-        supervisor.LIVE = "bench.on_httpx"
+        begun.LIVE = "bench.on_httpx"
         sys.exit(run.run(read_specs(Path(sys.argv[1]))))

@@ -25,11 +25,10 @@ def main() -> None:
             status = healthcheck.run(words)
             if status is not None:
                 sys.exit(status)
-        case ["serve", *_]:
-            from shadowproxy.serve.system import signals, streams
+        case ["serve", *words]:
+            from shadowproxy.serve.start import split
 
-            signals.prepare()
-            streams.fill()
+            sys.exit(split.main(words))
     from shadowproxy import cli
 
     cli.main()

@@ -28,7 +28,7 @@ from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
 from shadowproxy.serve.sidecar.told import Told
 from shadowproxy.serve.system.preload import preload
-from shadowproxy.serve.telemetry.operator_log import AccessLine
+from shadowproxy.serve.telemetry.access import AccessLine
 
 __all__ = ["FLUSH", "Log", "Sidecar", "StartError"]
 

@@ -10,12 +10,13 @@ from typing import cast
 import pytest
 
 from shadowproxy.serve.callers import balance
-from shadowproxy.serve.callers.balance import Acceptor, Board, shared_memory
+from shadowproxy.serve.callers.balance import Acceptor
+from shadowproxy.serve.callers.board import Board, shared_memory
 
 
 @contextmanager
 def board(*counts: int) -> Iterator[Board]:
-    memory = shared_memory(len(counts))
+    memory = shared_memory()
     try:
         one = Board(memory, len(counts))
         for worker, count in enumerate(counts):
@@ -52,7 +53,7 @@ def test_nothing_is_left_to_a_worker_that_is_gone() -> None:
 
 
 def test_another_board_on_the_same_memory_sees_the_same_counts() -> None:
-    memory = shared_memory(3)
+    memory = shared_memory()
     one, other = Board(memory, 3), Board(memory, 3)
     os.close(memory)
     one.note(1, 7)
@@ -85,7 +86,7 @@ class Listening:
         sockets = [first, *(first.dup() for _ in range(workers - 1))]
         for each in sockets:
             each.setblocking(False)
-        self.memory = shared_memory(workers)
+        self.memory = shared_memory()
         self.board = Board(self.memory, workers)
         self.open: list[set[Open]] = [set() for _ in range(workers)]
         self.acceptors = [self._acceptor(each, number) for number, each in enumerate(sockets)]

@@ -11,7 +11,7 @@ from shadowproxy.serve.handover.books import Books, final_books
 from shadowproxy.serve.handover.tail import Tail
 from shadowproxy.serve.journal.losses import LOSSES, WORKER_ENDED
 from shadowproxy.serve.journal.statistics import Statistics
-from shadowproxy.serve.policy.sampling import NotChosen
+from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.telemetry.durations import BOUNDS
 
 COUNTS = (1,) * (len(BOUNDS) + 1)

@@ -17,13 +17,12 @@ from fakes import Origin, Peer, answer, refusing_port, silent, strict_ok, then_c
 from program import Program
 
 from shadowproxy import __version__, compiled
+from shadowproxy.serve.telemetry.access import PATH_MOST, AccessLine
 from shadowproxy.serve.telemetry.operator_log import (
     ACCESS_WAITING,
-    PATH_MOST,
     PATIENCE,
     QUIET,
     WAITING,
-    AccessLine,
     Form,
     OperatorLog,
     OperatorLogSettings,

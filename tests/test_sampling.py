@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from shadowproxy.exchange import Request
 from shadowproxy.serve.policy import payload, sampling
+from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.payload import LONGEST, VALUES, JsonBody, value_at
 from shadowproxy.serve.policy.sampling import (
     FEW,
     WINDOW,
     KeyRepeats,
     Match,
-    NotChosen,
     Unless,
     bucket,
     pointer_tokens,

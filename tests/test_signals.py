@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,8 +26,12 @@ NOT_STOPPING = (*sorted(signals.IGNORED), signal.SIGUSR1, signal.SIGPIPE)
 
 def children(pid: int, kind: str = "") -> list[int]:
     """The process IDs of its processes: of the live ones, or of the recorder, where that is the kind."""
-    found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return [each for each in found if f"serve.workers.{kind}" in Path(f"/proc/{each}/cmdline").read_text() or not kind]
+    found = []
+    for each in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        with suppress(OSError):  # it has ended
+            if f"serve.workers.{kind}" in Path(f"/proc/{each}/cmdline").read_text() or not kind:
+                found.append(each)
+    return found
 
 
 def mask(pid: int, name: str) -> int:
@@ -317,6 +322,12 @@ def test_only_what_is_a_file_with_a_name_is_opened_again(tmp_path: Path) -> None
 # --- a start without one of the three standard streams --------------------------------------------------------------
 
 
+def accepts(path: Path) -> bool:
+    """Whether somebody listens there: the path is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 async def serve_once(directory: Path, log: str, redirections: str) -> int | None:
     """Start the program so, have one request answered, and stop it. Returns its exit status."""
     path = directory / "socket"
@@ -326,7 +337,7 @@ async def serve_once(directory: Path, log: str, redirections: str) -> int | None
         words = f"exec {sys.executable} -m shadowproxy serve -c {directory}/config.yaml {redirections}"
         process = await asyncio.create_subprocess_exec("sh", "-c", words)
         try:
-            await until(path.exists)
+            await until(lambda: accepts(path))
             reader, writer = await asyncio.open_unix_connection(path)
             writer.write(GET)
             assert b" 200 " in await reader.readline()

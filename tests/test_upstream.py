@@ -16,10 +16,10 @@ from shadowproxy.serve.upstreams.endpoint import (
     UpstreamError,
     UpstreamResponse,
     as_upstream_error,
-    tls_context,
 )
 from shadowproxy.serve.upstreams.pool import Statistics
 from shadowproxy.serve.upstreams.retry import IDLE_CLOSE, RESET_CLOSE, was_closed_while_idle
+from shadowproxy.serve.upstreams.tls import tls_context
 
 FIELDS: list[Field] = [(b"Host", b"caller")]
 

@@ -24,7 +24,8 @@ from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.exchange import Field
 from shadowproxy.serve.policy.headers import fields_for_shadow
 from shadowproxy.serve.sidecar import specify
-from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
+from shadowproxy.serve.sidecar.contexts import tls_of
+from shadowproxy.serve.sidecar.endpoints import endpoint_of
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
 
 PATIENCE = 5.0

@@ -20,7 +20,7 @@ from shadowproxy.cli.records import show, tail
 from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
 from shadowproxy.cli.selftest import selftest
-from shadowproxy.cli.sidecar import check, healthcheck, schema, serve
+from shadowproxy.cli.sidecar import Start, check, healthcheck, schema, serve
 
 __all__ = ["commands", "main"]
 
@@ -33,10 +33,10 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """The errors of writing to standard output when it is a file on a full or broken disk."""
 
 
-def main() -> NoReturn:
-    """Run a command. Every kind of failure becomes a message and an exit status."""
+def main(start: "Start | None" = None) -> NoReturn:
+    """Run a command. Every kind of failure becomes a message and an exit status. `serve` calls `start`."""
     try:
-        status = commands.main(prog_name="shadowproxy", standalone_mode=False)
+        status = commands.main(prog_name="shadowproxy", standalone_mode=False, obj=start)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         status = EXIT_USAGE

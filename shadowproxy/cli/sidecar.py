@@ -1,12 +1,11 @@
 """The commands for the sidecar itself: run it, check its configuration, test whether it is ready."""
 
-import gc
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -15,7 +14,11 @@ from shadowproxy.cli.reading import together
 
 if TYPE_CHECKING:
     from shadowproxy.config import Config
-    from shadowproxy.serve.telemetry.operator_log import Form, Level
+    from shadowproxy.serve.sidecar.specs import Specs
+    from shadowproxy.serve.telemetry.operator_log import Form, Level, OperatorLogSettings
+
+Start: TypeAlias = "Callable[[Specs, Path | None, OperatorLogSettings], object]"
+"""What `serve` does with its configuration, the file that it is from, and how to log."""
 
 
 def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -108,21 +111,19 @@ def _configured(file: Path | None, flags: Mapping[str, Any]) -> "Config":
     envvar="SHADOWPROXY_ACCESS_LOG",
     help="Also log one line for each request there.",
 )
-def serve(file: Path | None, level: "Level", form: "Form", access: bool, **flags: Any) -> None:
+@click.pass_obj
+def serve(start: Start, /, file: Path | None, level: "Level", form: "Form", access: bool, **flags: Any) -> None:
     """Forward every request to live, mirror it to the shadows, record all answers.
 
     Stops on SIGTERM or Ctrl-C, after answering the requests under way and flushing the log. The operator's log goes to
     standard error; the environment can set it too: SHADOWPROXY_LOG_LEVEL, SHADOWPROXY_LOG_FORMAT,
     SHADOWPROXY_ACCESS_LOG.
     """
-    # Imported objects stay for good. Scanning them for garbage again and again is a tenth of the time of a start.
-    gc.disable()
     config = _configured(file, flags)
     from shadowproxy.serve.sidecar.specify import specify
-    from shadowproxy.serve.start import start
     from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
-    sys.exit(start(specify(config), file, OperatorLogSettings(level, form, access)))
+    start(specify(config), file, OperatorLogSettings(level, form, access))
 
 
 @click.command(

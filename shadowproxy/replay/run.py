@@ -43,7 +43,8 @@ from shadowproxy.serve.policy.identity import uuid7
 from shadowproxy.serve.policy.payload import NotRead
 from shadowproxy.serve.policy.rewrite import Rewrite, raw_value_at
 from shadowproxy.serve.sidecar import specify
-from shadowproxy.serve.sidecar.endpoints import endpoint_of, tls_of
+from shadowproxy.serve.sidecar.contexts import tls_of
+from shadowproxy.serve.sidecar.endpoints import endpoint_of
 from shadowproxy.serve.upstreams.endpoint import Endpoint, UpstreamError
 
 _BATCH, _BATCH_BYTES = 32, 4 << 20

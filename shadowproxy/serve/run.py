@@ -1,8 +1,10 @@
 """What `shadowproxy serve` calls: the supervisor and its processes, until they are stopped."""
 
 import asyncio
+import gc
 import logging
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvloop
@@ -15,6 +17,7 @@ from shadowproxy.serve.system import signals
 from shadowproxy.serve.system.interpreter import prepare_process
 from shadowproxy.serve.telemetry import operator_log
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.workers.begun import Begun
 from shadowproxy.serve.workers.supervisor import Supervisor
 
 _log = logging.getLogger("shadowproxy")
@@ -26,13 +29,21 @@ def run(specs: Specs, file: Path | None = None, log_settings: OperatorLogSetting
     `specs` were read from `file`, which is read again on SIGHUP and when it changes.
     The operator's log goes to standard error, as `log_settings` says. Raises StartError.
     """
-    log_settings = log_settings or OperatorLogSettings()
-    with operator_log.opened(log_settings):
-        prepare_process()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            status = runner.run(_run(Supervisor(specs, file, log_settings)))
-        signals.ignore()
-        return status
+    with ExitStack() as log, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        status = runner.run(serve(specs, file, log_settings or OperatorLogSettings(), None, log))
+    signals.ignore()
+    return status
+
+
+async def serve(
+    specs: Specs, file: Path | None, log_settings: OperatorLogSettings, begun: Begun | None, log: ExitStack
+) -> int:
+    """The same on an event loop. `log` gets what closes the operator's log; `begun` is what runs already."""
+    log.enter_context(operator_log.opened(log_settings))
+    prepare_process()
+    gc.freeze()  # imported objects stay for good: the garbage collector need not scan them
+    gc.enable()
+    return await _run(Supervisor(specs, file, log_settings, begun))
 
 
 async def _run(serving: Program) -> int:

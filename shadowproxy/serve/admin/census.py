@@ -11,10 +11,7 @@ from shadowproxy.serve.handover.books import Books
 from shadowproxy.serve.handover.tail import Tail
 from shadowproxy.serve.journal.losses import WORKER_ENDED
 from shadowproxy.serve.journal.statistics import Statistics
-from shadowproxy.serve.live.proxy import Proxy
-from shadowproxy.serve.mirror.dispatch import Mirror
-from shadowproxy.serve.mirror.lane import Lane
-from shadowproxy.serve.policy.sampling import NotChosen
+from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.probes.answers import Health
 from shadowproxy.serve.telemetry.durations import DurationBuckets
 
@@ -107,73 +104,17 @@ class Census:
     keys_again: int = 0
 
 
-def take(
-    proxy: Proxy,
-    mirror: Mirror,
-    journal: Statistics,
-    verdicts: Mapping[tuple[str, str], int],
-    *,
-    accepts: bool,
-    now: float,
-) -> Census:
-    """The census of a live process. `verdicts` are by shadow and word; `now` is the loop's time."""
-    return Census(
-        accepts=accepts,
-        paused=mirror.paused,
-        live_url=proxy.live_url,
-        outcomes=dict(proxy.outcomes),
-        retries=proxy.retries,
-        rejected=dict(proxy.rejected),
-        in_flight=proxy.in_flight,
-        live_mirrored=_durations(proxy.times_mirrored),
-        live_alone=_durations(proxy.times_alone),
-        shadows=tuple(_shadow(lane, verdicts, now) for lane in mirror.plan.all_lanes),
-        journal=journal,
-        loop_lag=mirror.pulse.lag,
-        memory_held=mirror.memory.held,
-        memory_limit=mirror.memory.limit,
-        config=NOT_TOLD,
-        keys_first=mirror.chooser.keys.first,
-        keys_again=mirror.chooser.keys.again,
-    )
-
-
 def health(census: Census) -> Health:
     """What the probes say by these figures."""
     unusable = tuple(each.name for each in census.shadows if each.unusable is not None)
     return Health(census.accepts, census.journal.failing, unusable)
 
 
-def _shadow(lane: Lane, verdicts: Mapping[tuple[str, str], int], now: float) -> ShadowCensus:
-    shadow, counts, statistics = lane.shadow, lane.counts, lane.statistics()
-    until = statistics.budget_until
-    return ShadowCensus(
-        name=shadow.name,
-        url=lane.endpoint.url,
-        percent=lane.percent,
-        configured_percent=shadow.percent,
-        paused=lane.paused,
-        breaker=statistics.breaker,
-        in_flight=statistics.in_flight,
-        waiting=statistics.waiting,
-        begun=statistics.begun,
-        budget_requests=shadow.budget_requests,
-        budget_left=None if until is None else max(0.0, until - now),
-        chosen=counts.chosen,
-        not_chosen=dict(counts.not_chosen),
-        retries=counts.retries,
-        outcomes=dict(counts.outcomes),
-        verdicts=_of_shadow(verdicts, shadow.name),
-        durations=_durations(counts.times),
-        unusable=shadow.unusable,
-    )
-
-
-def _of_shadow(verdicts: Mapping[tuple[str, str], int], name: str) -> dict[Verdict, int]:
+def verdicts_of(verdicts: Mapping[tuple[str, str], int], name: str) -> dict[Verdict, int]:
     return {Verdict(verdict): count for (shadow, verdict), count in verdicts.items() if shadow == name}
 
 
-def _durations(times: DurationBuckets) -> Durations:
+def durations_of(times: DurationBuckets) -> Durations:
     return Durations(tuple(times.counts), times.total)
 
 
@@ -205,7 +146,7 @@ def with_tail(census: Census, books: Books, tail: Tail) -> Census:
 
 
 def _shadow_with_tail(shadow: ShadowCensus, books: Books, tail: Tail, before: int) -> ShadowCensus:
-    verdicts = _of_shadow(books.verdicts, shadow.name)
+    verdicts = verdicts_of(books.verdicts, shadow.name)
     found = tail.shadows.get(shadow.name)
     if found is None:
         return replace(shadow, verdicts=verdicts)
@@ -217,7 +158,7 @@ def _shadow_with_tail(shadow: ShadowCensus, books: Books, tail: Tail, before: in
 
 
 def _with_times(durations: Durations, times: DurationBuckets) -> Durations:
-    return _merge_durations([durations, _durations(times)])
+    return _merge_durations([durations, durations_of(times)])
 
 
 def _with_newest(counts: Mapping[_Key, int], newer: Mapping[_Key, int], most: int) -> dict[_Key, int]:

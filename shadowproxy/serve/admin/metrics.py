@@ -16,7 +16,8 @@ from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations
 from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live.proxy import REJECTED_STATUSES
-from shadowproxy.serve.policy.sampling import WINDOW, NotChosen
+from shadowproxy.serve.policy.not_chosen import NotChosen
+from shadowproxy.serve.policy.sampling import WINDOW
 from shadowproxy.serve.telemetry.durations import BOUNDS
 
 

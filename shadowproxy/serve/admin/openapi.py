@@ -5,7 +5,7 @@ from typing import Any
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.recent import MAX_RECORDS, RECORD_ID
-from shadowproxy.serve.policy.sampling import NotChosen
+from shadowproxy.serve.policy.not_chosen import NotChosen
 
 _Schema = dict[str, Any]
 

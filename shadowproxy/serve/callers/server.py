@@ -6,7 +6,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shadowproxy.serve.callers.balance import Acceptor, Board
+from shadowproxy.serve.callers.balance import Acceptor
+from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.callers.connection import Application, CallerConnection
 from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.telemetry.operator_log import Repeats

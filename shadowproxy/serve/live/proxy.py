@@ -22,8 +22,9 @@ from shadowproxy.serve.live.service import FixedAnswer, Service
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.policy.headers import VIA, count_hops, find, forwarded_fields
 from shadowproxy.serve.policy.identity import uuid7, valid_request_id
+from shadowproxy.serve.telemetry.access import AccessLine
 from shadowproxy.serve.telemetry.durations import DurationBuckets
-from shadowproxy.serve.telemetry.operator_log import AccessLine, Repeats, times_text
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 REJECTED_STATUSES = (501, 503, 508)
 """The statuses of requests that are rejected: a WebSocket, more than `in_flight` at once, a loop."""

@@ -9,8 +9,9 @@ import logging
 
 from shadowproxy.exchange import Request
 from shadowproxy.serve.mirror.lane import Lane, MirrorPlan
+from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.payload import JsonBody, NotRead
-from shadowproxy.serve.policy.sampling import WINDOW, KeyRepeats, NotChosen
+from shadowproxy.serve.policy.sampling import WINDOW, KeyRepeats
 
 _log = logging.getLogger(__name__)
 

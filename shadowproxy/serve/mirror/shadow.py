@@ -6,8 +6,9 @@ from typing import Protocol
 
 from shadowproxy.exchange import Field, Outcome
 from shadowproxy.serve.http1.section import Section
+from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.rewrite import Rewrite
-from shadowproxy.serve.policy.sampling import Match, NotChosen
+from shadowproxy.serve.policy.sampling import Match
 from shadowproxy.serve.telemetry.durations import DurationBuckets
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 

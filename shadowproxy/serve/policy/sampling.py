@@ -4,13 +4,13 @@ import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 from urllib.parse import unquote_plus
 
 from shadowproxy.exchange import Field, Fields, Request
 from shadowproxy.serve.policy.headers import find
+from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.payload import JsonBody, NotJson, NotRead, child, text_of, value_at
 
 Key = Callable[[Request, JsonBody | None], str | None]
@@ -21,15 +21,6 @@ class Position(Protocol):
     """The position of a request in [0, 100). `body` is given if others may read it too, so that it is parsed once."""
 
     def __call__(self, request: Request, body: JsonBody | None = None, /) -> float: ...
-
-
-class NotChosen(StrEnum):
-    """Why a request is not chosen for a shadow. A closed set; each reason is counted."""
-
-    PERCENT = "percent"
-    METHOD = "method"
-    MATCH = "match"
-    UNREAD_BODY = "unread_body"
 
 
 def bucket(salt: str, key: str) -> float:

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from shadowproxy.apart import apart
-from shadowproxy.serve.sidecar.endpoints import tls_of
 from shadowproxy.serve.sidecar.specs import EndpointSpec, LiveSpec, TlsSpec
+from shadowproxy.serve.upstreams.tls import tls_context
 
 WITHIN = 10.0
 SHADOW_WITHIN = 2.0
@@ -21,6 +21,10 @@ SHADOW_WITHIN = 2.0
 
 class ContextError(Exception):
     """Live's files cannot be used. One line."""
+
+
+class GenerationError(Exception):
+    """The configuration cannot be put in force. One line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,12 @@ class Reader:
             return too_long
         del self._ended[where, tls]
         return context
+
+
+def tls_of(tls: TlsSpec) -> ssl.SSLContext:
+    """Reads the files. Raises OSError or ssl.SSLError for a file that cannot be used."""
+    ca, cert, key = (None if path is None else str(path) for path in (tls.ca, tls.cert, tls.key))
+    return tls_context(ca=ca, cert=cert, key=key, verify=tls.verify)
 
 
 def _context(where: str, tls: TlsSpec) -> ssl.SSLContext | str:

@@ -3,8 +3,8 @@
 import ssl
 
 from shadowproxy.serve.policy.query import QueryEdits
-from shadowproxy.serve.sidecar.specs import EndpointSpec, TlsSpec
-from shadowproxy.serve.upstreams.endpoint import Endpoint, tls_context
+from shadowproxy.serve.sidecar.specs import EndpointSpec
+from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 
 def endpoint_of(spec: EndpointSpec, tls: ssl.SSLContext | None) -> Endpoint:
@@ -21,9 +21,3 @@ def endpoint_of(spec: EndpointSpec, tls: ssl.SSLContext | None) -> Endpoint:
         retry=spec.retry,
         pace=spec.pace,
     )
-
-
-def tls_of(tls: TlsSpec) -> ssl.SSLContext:
-    """Reads the files. Raises OSError or ssl.SSLError for a file that cannot be used."""
-    ca, cert, key = (None if path is None else str(path) for path in (tls.ca, tls.cert, tls.key))
-    return tls_context(ca=ca, cert=cert, key=key, verify=tls.verify)

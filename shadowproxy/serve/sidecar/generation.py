@@ -4,7 +4,6 @@ change.
 Requests under way end under the generation with which they began; its connections are closed after the last one.
 """
 
-import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,15 +20,6 @@ from shadowproxy.serve.sidecar.endpoints import endpoint_of
 from shadowproxy.serve.sidecar.specs import EndpointSpec, LiveSpec, ShadowSpec
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 from shadowproxy.serve.upstreams.endpoint import Endpoint
-
-
-class GenerationError(Exception):
-    """The configuration cannot be put in force. One line."""
-
-
-def proxy_name(worker: int) -> str:
-    """The name in the records of the process that took the request: host and worker."""
-    return f"{socket.gethostname()}/{worker}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

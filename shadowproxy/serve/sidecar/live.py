@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from shadowproxy.serve.admin import census
+from shadowproxy.serve.admin import taking
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.callers.server import Part, Server
@@ -19,13 +19,12 @@ from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.capture import Memory
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.sidecar import generation
-from shadowproxy.serve.sidecar.contexts import ContextError, Contexts, Reader
-from shadowproxy.serve.sidecar.generation import GenerationError
+from shadowproxy.serve.sidecar.contexts import ContextError, Contexts, GenerationError, Reader
 from shadowproxy.serve.sidecar.generations import Generations
 from shadowproxy.serve.sidecar.share import BudgetUsed
 from shadowproxy.serve.sidecar.specs import LiveSpec
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
-from shadowproxy.serve.telemetry.operator_log import AccessLine
+from shadowproxy.serve.telemetry.access import AccessLine
 
 FLUSH = 8.0
 """Seconds that stopping waits for the recorder's last reports: its disk may be slow."""
@@ -97,7 +96,7 @@ class LiveSide:
             segments=0,
             last_error=None,
         )
-        return census.take(
+        return taking.take(
             self.proxy,
             self.mirror,
             journal,

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from shadowproxy.addresses import token_fault
 from shadowproxy.serve.admin.census import ConfigCensus
-from shadowproxy.serve.sidecar.contexts import Contexts
-from shadowproxy.serve.sidecar.generation import GenerationError
+from shadowproxy.serve.sidecar.contexts import Contexts, GenerationError
 from shadowproxy.serve.sidecar.reading import Unreadable
 from shadowproxy.serve.sidecar.specs import LiveSpec, ProgramSpec, Specs
 from shadowproxy.serve.sidecar.watch import Watch

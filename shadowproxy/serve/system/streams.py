@@ -1,7 +1,7 @@
 """Opens standard input, output and error where the program was started without one of them.
 
 Their numbers would else be given to the next files that are opened, connections among them: what is written to standard
-error would go there, and uvloop ends the process where it closes one. An exec and child processes keep them open.
+error would go there, and uvloop ends the process where it closes one. Forks and child processes keep them open.
 """
 
 import os

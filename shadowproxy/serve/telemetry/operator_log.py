@@ -25,9 +25,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from shadowproxy.redaction import Redaction
+if TYPE_CHECKING:
+    from shadowproxy.serve.telemetry.access import AccessLine
 
 WAITING = 1000
 """Lines that may wait for the log's reader, besides those of the access log; more are dropped."""
@@ -44,13 +45,9 @@ PATIENCE = 1.0
 QUIET = 60.0
 """Seconds without a failure after which the next one of its kind counts as the first again."""
 
-PATH_MOST = 1000
-"""Characters of a path in the access log; a longer path is cut."""
-
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["auto", "json", "text"]
 
-_REDACTION = Redaction()
 _OWN = "shadowproxy"
 _BARE = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """The attributes of every log record. Others come from `extra`."""
@@ -63,22 +60,6 @@ class OperatorLogSettings:
     level: Level = "info"
     form: Form = "auto"
     access: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AccessLine:
-    """The values of a request's line in the access log. `status` is None if the caller got no answer.
-
-    `outcome` is live's, or `refused`. `sent` is the answer body's size in bytes.
-    """
-
-    request_id: str
-    method: str
-    target: bytes
-    status: int | None
-    outcome: str
-    milliseconds: float
-    sent: int
 
 
 class Repeats:
@@ -129,7 +110,7 @@ class OperatorLog(logging.Handler):
         else:
             self._waiting.put(_event(record))
 
-    def access(self, line: AccessLine) -> None:
+    def access(self, line: "AccessLine") -> None:
         """Log one request. Never waits: the thread writes the line."""
         if self._waiting.qsize() >= ACCESS_WAITING:
             self._dropped += 1
@@ -161,7 +142,7 @@ class OperatorLog(logging.Handler):
                     self._stream.write(piece)
                     self._stream.flush()
 
-    def _line(self, waiting: dict[str, Any] | tuple[float, AccessLine]) -> str:
+    def _line(self, waiting: "dict[str, Any] | tuple[float, AccessLine]") -> str:
         event = _access_event(*waiting) if isinstance(waiting, tuple) else waiting
         return self._format(event if self._worker is None else event | {"worker": self._worker})
 
@@ -237,24 +218,8 @@ def _exception_values(error: BaseException) -> tuple[str, list[str]]:
     return name, [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
 
 
-def _access_event(at: float, line: AccessLine) -> dict[str, Any]:
-    path = _REDACTION.path(line.target.partition(b"?")[0].decode("latin-1"))
-    path = path if len(path) <= PATH_MOST else f"{path[:PATH_MOST]}…"
-    return {
-        "time": _time_text(at),
-        "level": "info",
-        "logger": "shadowproxy.access",
-        "event": "access",
-        "message": f"{line.method} {path} {line.status or '-'} {line.outcome} {line.milliseconds:.1f} ms "
-        f"{line.sent} bytes {line.request_id}",
-        "method": line.method,
-        "path": path,
-        "status": line.status,
-        "outcome": line.outcome,
-        "ms": round(line.milliseconds, 3),
-        "bytes": line.sent,
-        "request_id": line.request_id,
-    }
+def _access_event(at: float, line: "AccessLine") -> dict[str, Any]:
+    return {"time": _time_text(at), "level": "info", "logger": "shadowproxy.access", **line.values()}
 
 
 def _dropped(count: int) -> dict[str, Any]:

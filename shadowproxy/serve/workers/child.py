@@ -1,50 +1,40 @@
-"""One process that the supervisor has started, from `spawn` until it has ended."""
+"""One process that the supervisor has started, from `launch` until it has ended."""
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
-import sys
+import threading
+from collections.abc import Callable
 from typing import Self
 
 from shadowproxy.serve.workers.channel import Calls, Table, give_socket
+from shadowproxy.serve.workers.launching import Launched
 
 
 class Child:
     """Owns the process, the calls to it, and the pair over which it gets sockets: end with `aclose` or `kill`."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, calls: Calls, over: socket.socket) -> None:
+    def __init__(self, name: str, launched: Launched, calls: Calls) -> None:
         self.name = name
-        self.process = process
+        self.process = launched.process
         self.calls = calls
-        self._over = over
+        self._over = launched.over
+        self._ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        # A thread, as uvloop waits only for processes that it has started itself.
+        waiting = (launched, lambda: loop.call_soon_threadsafe(self._ended.set))
+        threading.Thread(target=_wait, args=waiting, name=f"shadowproxy-{name}", daemon=True).start()
 
     def __repr__(self) -> str:
         return f"<Child {self.name} {self.process.pid}>"
 
     @classmethod
-    async def spawn(cls, name: str, module: str, *inherited: int, table: Table | None = None) -> Self:
-        """Start `python -m MODULE CALLS SOCKETS INHERITED...`, each a descriptor. Raises OSError."""
-        ours, theirs = socket.socketpair()
-        over, under = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        over.setblocking(False)
-        with theirs, under, contextlib.ExitStack() as unused:
-            unused.callback(ours.close)
-            unused.callback(over.close)
-            given = (theirs.fileno(), under.fileno(), *inherited)
-            # -P and this process's own path: no module in the working directory becomes part of the program.
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", module, *map(str, given),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=given,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,  # Ctrl-C goes to the supervisor alone, which then stops its processes
-            )  # fmt: skip
-            unused.pop_all()
+    async def of(cls, name: str, launched: Launched, table: Table | None = None) -> Self:
+        """Take a process over. `table` is what it may call."""
         calls = Calls(name, table)
-        await calls.open(ours)
-        return cls(name, process, calls, over)
+        await calls.open(launched.ours)
+        return cls(name, launched, calls)
 
     @property
     def runs(self) -> bool:
@@ -56,27 +46,31 @@ class Child:
 
     async def wait(self) -> int:
         """Wait until it has ended, and all it sent is read. Returns its exit status."""
-        status = await self.process.wait()
+        await self._ended.wait()
         await self.calls.gone.wait()
-        return status
+        return self.process.returncode
 
     def reopen(self) -> None:
         """Have it reopen its standard error and output."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGUSR1)
+        self.process.send_signal(signal.SIGUSR1)
 
     def kill_now(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        self.process.kill()
 
     async def kill(self) -> None:
         self.kill_now()
-        await self.process.wait()
+        await self._ended.wait()
         await self.aclose()
 
     async def aclose(self) -> None:
         await self.calls.aclose()
         self._over.close()
+
+
+def _wait(launched: Launched, tell: Callable[[], object]) -> None:
+    launched.process.wait()
+    with contextlib.suppress(RuntimeError):  # the event loop is closed
+        tell()
 
 
 def ending(status: int) -> str:

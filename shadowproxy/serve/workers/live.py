@@ -1,15 +1,19 @@
 """A live process: it accepts callers' connections, forwards, mirrors, and hands exchanges over to the recorder.
 
-`python -m shadowproxy.serve.workers.live CALLS SOCKETS LISTENING BOARD` with inherited descriptors: the connection to
-the supervisor, the pair over which sockets come, the socket that callers connect to, and the memory in which live
-processes note how many connections they have. The supervisor's first call brings everything else.
+`python -m shadowproxy.serve.workers.live CALLS SOCKETS BOARD` with inherited descriptors: the connection to the
+supervisor, the pair over which sockets come, and the memory in which live processes note how many connections they
+have. The first socket is the one that callers connect to; the supervisor's first call brings everything else. The first
+live process is launched before the configuration is known, so that its modules are imported by then.
 """
 
 # First of all: importing the rest takes a while, and a signal during it would end the process.
+import gc
+
 from shadowproxy.serve.system import signals
 
 if __name__ == "__main__":
     signals.prepare_worker()
+    gc.disable()  # until all is imported: scanning modules for garbage is a tenth of the time of a start
 
 import asyncio
 import contextlib
@@ -18,10 +22,9 @@ from contextlib import AsyncExitStack
 
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.callers.addresses import StartError
-from shadowproxy.serve.callers.balance import Board
+from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.callers.server import Part
-from shadowproxy.serve.sidecar.contexts import Contexts
-from shadowproxy.serve.sidecar.generation import GenerationError
+from shadowproxy.serve.sidecar.contexts import Contexts, GenerationError
 from shadowproxy.serve.sidecar.live import LiveSide
 from shadowproxy.serve.sidecar.share import LiveStart
 from shadowproxy.serve.sidecar.specs import LiveSpec
@@ -34,15 +37,17 @@ from shadowproxy.serve.workers.process import Process, run
 REPORTING = 5.0
 """Seconds that the supervisor may take to reply."""
 
+LISTENING = "listening"
+"""The name of the socket that callers connect to; the others lead to the recorder."""
+
 
 class _Live(Process):
     kind = "worker"
 
     def __init__(self, log: AsyncExitStack, inherited: list[int]) -> None:
         super().__init__(log)
-        listening, self._board = inherited
-        self._listening = socket.socket(fileno=listening)
-        self._listening.setblocking(False)
+        (self._board,) = inherited
+        self._listening: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self._reports: set[asyncio.Task[None]] = set()
         self._number = 0
         self._side: LiveSide  # set by `start`, which the supervisor calls first and waits for
@@ -67,7 +72,7 @@ class _Live(Process):
         self._outputs = start.outputs
         self._side = LiveSide(
             start.spec,
-            self._listening,
+            await self._listening,
             access=log.access if start.log_settings.access else None,
             part=part,
             steering=start.steering,
@@ -84,7 +89,10 @@ class _Live(Process):
         return self._side.census()
 
     def take(self, name: str, given: socket.socket) -> None:
-        self._side.connect(given)
+        if name == LISTENING:
+            self._listening.set_result(given)
+        else:
+            self._side.connect(given)
 
     async def _close(self) -> Census:
         """Stop, in order. Returns the last counts."""
@@ -125,6 +133,7 @@ class _Live(Process):
 
 
 def main() -> None:
+    preload(reads_bodies=False)  # before the configuration is known
     run(_Live)
 
 

@@ -68,9 +68,9 @@ class Process(ABC):
             return await self._close() if self._started else None
 
     def supervisor_gone(self) -> None:
-        if not self.stopping.is_set():
+        if self._started and not self.stopping.is_set():  # before its start it has no log yet
             _log.error("the supervisor has ended, this %s stops too", self.kind, extra={"event": "supervisor_gone"})
-            self.stopping.set()
+        self.stopping.set()
 
 
 def run(make: Callable[[AsyncExitStack, list[int]], Process]) -> None:
@@ -78,6 +78,7 @@ def run(make: Callable[[AsyncExitStack, list[int]], Process]) -> None:
     calls, under, *inherited = map(int, sys.argv[1:])
     prepare_process()
     gc.freeze()  # imported objects stay for good: the garbage collector need not scan them
+    gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(socket.socket(fileno=calls), socket.socket(fileno=under), make, inherited))
 

@@ -6,10 +6,13 @@ supervisor's first call brings everything else.
 """
 
 # First of all: importing the rest takes a while, and a signal during it would end the process.
+import gc
+
 from shadowproxy.serve.system import signals
 
 if __name__ == "__main__":
     signals.prepare_worker()
+    gc.disable()  # until all is imported: scanning modules for garbage is a tenth of the time of a start
 
 import asyncio
 import logging

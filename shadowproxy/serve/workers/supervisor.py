@@ -2,7 +2,7 @@
 
 The rules:
 
-1. Callers connect to one listening socket, which every live process inherits; balance.py shares the connections out. A
+1. Callers connect to one listening socket, which every live process is given; balance.py shares the connections out. A
    connection that a live process had not accepted before it ended is accepted by another, or by its successor.
 2. Each live process has its share of `limits.memory` and of the budgets. The recorder writes what all of them hand
    over. Each is connected to it by a pair of sockets, which the supervisor makes, and makes anew for a new recorder.
@@ -19,7 +19,6 @@ The rules:
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -31,13 +30,11 @@ from typing import Any
 from shadowproxy.serve.admin.census import Census, health, merge
 from shadowproxy.serve.admin.operated import Unconfirmed
 from shadowproxy.serve.callers.addresses import StartError, bind, release
-from shadowproxy.serve.callers.balance import Board, shared_memory
+from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.probes import passing
 from shadowproxy.serve.probes.answers import Health
 from shadowproxy.serve.probes.front import Front
-from shadowproxy.serve.sidecar import generation
-from shadowproxy.serve.sidecar.contexts import ContextError
-from shadowproxy.serve.sidecar.generation import GenerationError
+from shadowproxy.serve.sidecar.contexts import ContextError, GenerationError
 from shadowproxy.serve.sidecar.program import Program
 from shadowproxy.serve.sidecar.share import LiveStart, RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec, Specs
@@ -45,8 +42,10 @@ from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringComm
 from shadowproxy.serve.sidecar.told import Told
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 from shadowproxy.serve.workers import shares
-from shadowproxy.serve.workers.channel import CallFailed, NoReply
+from shadowproxy.serve.workers.begun import Begun
+from shadowproxy.serve.workers.channel import CallFailed, NoReply, Table
 from shadowproxy.serve.workers.child import Child
+from shadowproxy.serve.workers.launching import launch
 from shadowproxy.serve.workers.slots import (
     LIVE_EVENTS,
     LIVE_MEANWHILE,
@@ -78,8 +77,9 @@ WRITING = 15.0
 HURRIED = 3.0
 """The same, when stopping is hurried."""
 
-LIVE, RECORDER = "shadowproxy.serve.workers.live", "shadowproxy.serve.workers.recorder"
+RECORDER = "shadowproxy.serve.workers.recorder"
 ADMIN = "admin"
+LISTENING = "listening"
 
 _log = logging.getLogger("shadowproxy")
 
@@ -131,9 +131,11 @@ class _RecorderSlot(Slot):
 
 
 class Supervisor(Program):
-    """Owns the listening sockets, the admin port's front, and the processes."""
+    """Owns the listening sockets, the admin port's front, and the processes. `begun` is what runs already, if any."""
 
-    def __init__(self, specs: Specs, file: Path | None, log_settings: OperatorLogSettings) -> None:
+    def __init__(
+        self, specs: Specs, file: Path | None, log_settings: OperatorLogSettings, begun: Begun | None = None
+    ) -> None:
         super().__init__(file)
         self._specs = specs
         self._log_settings = log_settings
@@ -148,7 +150,8 @@ class Supervisor(Program):
         self._beside: set[asyncio.Task[None]] = set()
         self._last_told: tuple[Child, Told] | None = None
         self._front: Front | None = None
-        self._memory: int
+        self._given = begun
+        self._begun: Begun
         self._board: Board
 
     @property
@@ -184,9 +187,12 @@ class Supervisor(Program):
             stack.callback(release, program.admin, self._admin_socket)
         self._socket = bind(program.listen)
         stack.callback(release, program.listen, self._socket)
-        self._memory = shared_memory(program.workers)
-        stack.callback(os.close, self._memory)
-        self._board = Board(self._memory, program.workers)
+        if self._given is not None:
+            self._begun = self._given
+        else:
+            self._begun = _begin()
+            stack.callback(self._begun.close)
+        self._board = Board(self._begun.memory, program.workers)
         stack.callback(self._board.close)
         for slot in self._lives:
             self._board.note_gone(slot.number)
@@ -358,12 +364,12 @@ class Supervisor(Program):
 
     async def _start_all(self) -> None:
         loop = asyncio.get_running_loop()
-        starting = [
-            loop.create_task(self.start_recorder(self._recorder)),
-            *(loop.create_task(self.start_live(slot)) for slot in self._lives),
-        ]
+        starting = [loop.create_task(self.start_live(slot)) for slot in self._lives]
         try:
             await asyncio.gather(*starting)
+            # After them: callers wait for live processes, and exchanges can wait for the recorder.
+            starting.append(loop.create_task(self.start_recorder(self._recorder)))
+            await starting[-1]
         except (NoReply, CallFailed, OSError) as error:
             raise StartError(str(error)) from error
         finally:
@@ -373,10 +379,15 @@ class Supervisor(Program):
 
     async def start_live(self, slot: _LiveSlot) -> None:
         number = slot.number
-        child = await Child.spawn(
-            slot.name, LIVE, self._socket.fileno(), self._memory, table={"disconnected": self._disconnected}
-        )
+        listening = self._socket.dup()
+        try:
+            launched = self._begun.launch_live()
+        except OSError:
+            listening.close()
+            raise
+        child = await Child.of(slot.name, launched, table={"disconnected": self._disconnected})
         async with self._starting(slot, child):
+            child.give(LISTENING, listening)  # one that is gone does not reply to its start either
             start = LiveStart(
                 number,
                 len(self._lives),
@@ -395,12 +406,13 @@ class Supervisor(Program):
         await self._tell()
 
     async def start_recorder(self, slot: _RecorderSlot) -> None:
-        child = await Child.spawn(slot.name, RECORDER, table={"ended": self._ended, "command": self._command})
+        table: Table = {"ended": self._ended, "command": self._command}
+        child = await Child.of(slot.name, launch(RECORDER), table=table)
         async with self._starting(slot, child):
             recorder = self._specs.recorder
             ended = [each for live in self._lives for each in live.counts.ended]
             start = RecorderStart(
-                name=generation.proxy_name(0).rpartition("/")[0],
+                name=socket.gethostname(),
                 spec=recorder,
                 earlier=tuple(each for each in self._recorded_by.values() if each is not recorder),
                 admin=self._admin_socket is not None,
@@ -509,6 +521,13 @@ class Supervisor(Program):
     async def _kill_all(self) -> None:
         for slot in (*self._lives, self._recorder):
             await slot.kill()
+
+
+def _begin() -> Begun:
+    try:
+        return Begun()
+    except OSError as error:
+        raise StartError(str(error)) from error
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

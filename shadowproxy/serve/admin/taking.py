@@ -1,0 +1,65 @@
+"""Takes the census of a live process, from the parts that count. Apart from census.py, which other processes import."""
+
+from collections.abc import Mapping
+
+from shadowproxy.serve.admin.census import NOT_TOLD, Census, ShadowCensus, durations_of, verdicts_of
+from shadowproxy.serve.journal.statistics import Statistics
+from shadowproxy.serve.live.proxy import Proxy
+from shadowproxy.serve.mirror.dispatch import Mirror
+from shadowproxy.serve.mirror.lane import Lane
+
+
+def take(
+    proxy: Proxy,
+    mirror: Mirror,
+    journal: Statistics,
+    verdicts: Mapping[tuple[str, str], int],
+    *,
+    accepts: bool,
+    now: float,
+) -> Census:
+    """The census of a live process. `verdicts` are by shadow and word; `now` is the loop's time."""
+    return Census(
+        accepts=accepts,
+        paused=mirror.paused,
+        live_url=proxy.live_url,
+        outcomes=dict(proxy.outcomes),
+        retries=proxy.retries,
+        rejected=dict(proxy.rejected),
+        in_flight=proxy.in_flight,
+        live_mirrored=durations_of(proxy.times_mirrored),
+        live_alone=durations_of(proxy.times_alone),
+        shadows=tuple(_shadow(lane, verdicts, now) for lane in mirror.plan.all_lanes),
+        journal=journal,
+        loop_lag=mirror.pulse.lag,
+        memory_held=mirror.memory.held,
+        memory_limit=mirror.memory.limit,
+        config=NOT_TOLD,
+        keys_first=mirror.chooser.keys.first,
+        keys_again=mirror.chooser.keys.again,
+    )
+
+
+def _shadow(lane: Lane, verdicts: Mapping[tuple[str, str], int], now: float) -> ShadowCensus:
+    shadow, counts, statistics = lane.shadow, lane.counts, lane.statistics()
+    until = statistics.budget_until
+    return ShadowCensus(
+        name=shadow.name,
+        url=lane.endpoint.url,
+        percent=lane.percent,
+        configured_percent=shadow.percent,
+        paused=lane.paused,
+        breaker=statistics.breaker,
+        in_flight=statistics.in_flight,
+        waiting=statistics.waiting,
+        begun=statistics.begun,
+        budget_requests=shadow.budget_requests,
+        budget_left=None if until is None else max(0.0, until - now),
+        chosen=counts.chosen,
+        not_chosen=dict(counts.not_chosen),
+        retries=counts.retries,
+        outcomes=dict(counts.outcomes),
+        verdicts=verdicts_of(verdicts, shadow.name),
+        durations=durations_of(counts.times),
+        unusable=shadow.unusable,
+    )

@@ -1,0 +1,54 @@
+"""The fork that reads the command line and the configuration, and hands over what they mean."""
+
+import contextlib
+import os
+import pickle
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from shadowproxy.serve.sidecar.reading import Unreadable, read_specs
+from shadowproxy.serve.sidecar.specs import Specs
+from shadowproxy.serve.start import words as plain
+from shadowproxy.serve.start.exits import UNUSABLE, say
+from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+
+WATCHING = 0.5
+"""Seconds between two looks at whether the supervisor is still there."""
+
+
+def run(words: Sequence[str], sending: int, supervisor: int) -> int:
+    """The exit status of a command line or a configuration that cannot be used, after saying why.
+
+    Does not return where both can be used. Ends once the process `supervisor` has ended.
+    """
+    threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
+
+    def hand_over(specs: Specs, file: Path | None, log_settings: OperatorLogSettings) -> NoReturn:
+        content = pickle.dumps((specs, file, log_settings), pickle.HIGHEST_PROTOCOL)
+        with contextlib.suppress(BrokenPipeError), open(sending, "wb") as pipe:  # the start may have been stopped
+            pipe.write(len(content).to_bytes(8) + content)
+        os._exit(0)  # at once: taking the modules down would keep a processor from those that callers wait for
+
+    chosen = plain.read(words, os.environ)
+    if chosen is None:
+        from shadowproxy import cli
+
+        cli.main(hand_over)
+    file, log_settings = chosen
+    try:
+        specs = read_specs(file)
+    except Unreadable as error:
+        for line in str(error).splitlines():
+            say(line)
+        return UNUSABLE
+    hand_over(specs, file, log_settings)
+
+
+def _end_with(supervisor: int) -> None:
+    """The file may be a pipe that never gives anything, or on a lost mount: then nothing else would end this fork."""
+    while os.getppid() == supervisor:
+        time.sleep(WATCHING)
+    os._exit(0)

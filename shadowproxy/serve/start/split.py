@@ -1,0 +1,47 @@
+"""The first moment of `serve`. Imports next to nothing: what is imported before the fork delays every process."""
+
+import gc
+import os
+import signal
+from collections.abc import Sequence
+
+from shadowproxy.serve.start.exits import INTERRUPTED, UNUSABLE, say
+from shadowproxy.serve.system import signals, streams
+
+
+def main(words: Sequence[str]) -> int:
+    """Run `serve` with the words after it. Returns the exit status: in the supervisor, and in the fork that reads."""
+    signals.prepare()
+    streams.fill()
+    gc.disable()  # until all is imported: scanning modules for garbage is a tenth of the time of a start
+    receiving, sending = os.pipe()
+    supervisor = os.getpid()
+    reader = os.fork()
+    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if reader == 0:
+        os.close(receiving)
+        if handled:  # Ctrl-C reaches both processes, and neither may raise: see `signals.prepare`
+            signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        from shadowproxy.serve.start import reading
+
+        return reading.run(words, sending, supervisor)
+    os.close(sending)
+
+    def end(number: int, _: object) -> None:
+        os.kill(reader, signal.SIGKILL)
+        os._exit(0 if number == signal.SIGTERM else INTERRUPTED)
+
+    signal.signal(signal.SIGTERM, end)
+    if handled:
+        signal.signal(signal.SIGINT, end)
+    from shadowproxy.serve.workers.begun import Begun
+
+    try:
+        begun = Begun()
+    except OSError as error:
+        say(f"cannot start a process: {error.strerror}")
+        os.kill(reader, signal.SIGKILL)
+        return UNUSABLE
+    from shadowproxy.serve.start import program
+
+    return program.run(reader, receiving, begun)
