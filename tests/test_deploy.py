@@ -191,6 +191,7 @@ def test_memory_limits_leave_room_for_the_copies_and_the_program() -> None:
     held = config.load(DEPLOY / "compose/config.yaml", environment={}).limits.memory
     assert size(compose["services"]["proxy"]["mem_limit"]) >= held + PROGRAM_BYTES
     unit = (DEPLOY / "systemd/shadowproxy.service").read_text()
+    assert "OOMPolicy=continue" in unit.splitlines()  # or the recorder's end for its memory would end all processes
     (most,) = re.findall(r"^MemoryMax=(\w+)$", unit, re.MULTILINE)
     assert size(most) >= config.from_values({"live": {"respond": {}}}).limits.memory + PROGRAM_BYTES
 
