@@ -1,7 +1,7 @@
 """`python -m shadowproxy.demo.leash MODULE ARGUMENTS` runs a module as a program that ends with its starter.
 
 The starter holds the other end of standard input. However it ends, even by kill -9, the pipe ends with it, and the
-program then gets a SIGTERM. A process of its own waits for that: a thread would end where the program is begun anew.
+program then gets a SIGTERM. A process of its own waits for that: a thread would end at an exec of the program.
 """
 
 import os

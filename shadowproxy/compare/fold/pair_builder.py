@@ -30,7 +30,7 @@ from shadowproxy.compare.fold.values import gap_of
 from shadowproxy.compare.fold.waiting import Waiting
 from shadowproxy.compare.judge.answers import content_of, reason_of, value_of
 from shadowproxy.compare.judge.diff import Diff, loggable
-from shadowproxy.compare.judge.left_out import left_out_by, said_of
+from shadowproxy.compare.judge.left_out import incomparable_reason, left_out_by
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.standing import Standing, standing_of
 from shadowproxy.exchange import Outcome, Verdict
@@ -85,7 +85,7 @@ class PairBuilder:
             for arm, leg in (("live", live), ("shadow", shadow)):
                 if leg.body is not None and leg.body.repeated_keys:
                     pair.repeated_keys[arm] += 1
-                if (setting := left_out_by(leg.body, said_of(arm, shadow.judgement))) is not None:
+                if (setting := left_out_by(leg.body, incomparable_reason(arm, shadow.judgement))) is not None:
                     pair.left_out[f"{arm} {setting}"] += 1
             compared = recompared(live, shadow, reading.rules, (live_content, shadow_content), record.rules)
             verdict, why = compared.verdict, compared.why

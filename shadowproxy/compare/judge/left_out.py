@@ -20,24 +20,24 @@ WHY: Final[dict[Setting, str]] = {
 SETTINGS: Final = tuple(WHY)
 
 
-def left_out_by(body: Body | None, said: str | None = None) -> Setting | None:
+def left_out_by(body: Body | None, reason: str | None = None) -> Setting | None:
     """The setting by which the log has not the whole of a body; None if it has it, or if there was none.
 
-    `said` is what the record of the comparison says of this answer. A body that was not captured whole looks in the log
+    `reason` is why the record says that it could not be compared. A body that was not captured whole looks in the log
     as one that was cut there.
     """
     if body is None or not body.truncated:
         return None
-    if said == OVER_CAPTURE:
+    if reason == OVER_CAPTURE:
         return "limits.capture"
     if body.redacted is not None:
         return "log.redact"
     return "log.bodies" if body.kind == "none" else "log.body_limit"
 
 
-def said_of(arm: str, judgement: Judgement | None) -> str | None:
+def incomparable_reason(arm: str, judgement: Judgement | None) -> str | None:
     """What the record of a comparison says of live's or the shadow's answer, if it says that one cannot be compared."""
     if judgement is None or judgement.why is None:
         return None
-    side, _, said = judgement.why.partition(": ")
-    return said if side == arm else None
+    side, _, reason = judgement.why.partition(": ")
+    return reason if side == arm else None

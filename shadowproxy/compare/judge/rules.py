@@ -209,8 +209,8 @@ def _digest(ignore: tuple[str, ...], tolerance: Mapping[str, float | Tolerance],
         allowed.append(
             [pointer, float(each.abs), float(each.rel)]
         )  # in their order: of two for one place the last counts
-    said = [COMPARING, sorted(set(ignore)), allowed, sorted(set(unordered))]
-    return blake2b(orjson.dumps(said), digest_size=8).hexdigest()
+    digested = [COMPARING, sorted(set(ignore)), allowed, sorted(set(unordered))]
+    return blake2b(orjson.dumps(digested), digest_size=8).hexdigest()
 
 
 def _weight(pointer: str, _: PlaceRules) -> int:

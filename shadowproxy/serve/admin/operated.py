@@ -1,4 +1,4 @@
-"""What the admin server shows and changes: one process or several."""
+"""What the admin server shows and changes."""
 
 from typing import Protocol
 
@@ -11,7 +11,7 @@ class Unconfirmed(Exception):
 
 
 class Operated(Protocol):
-    """One process, or several workers as if they were one.
+    """What all workers do, added up.
 
     Every method returns within a bounded time, whatever the workers do. The name of no shadow raises KeyError; None
     means all shadows. `latest` and `find` are those of Recent.

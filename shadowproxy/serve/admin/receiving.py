@@ -3,7 +3,7 @@
 A connection comes with a request of which at least the head was read. It is given back to the front once this one
 request is answered: the front waits for requests, uvicorn never does. What uvicorn lacks is added around it:
 
-1. It is given one request and no byte behind it, written anew as http1/framing.py has read it: h11 repairs what that
+1. It is given one request and no byte behind it, rewritten as http1/framing.py has read it: h11 repairs what that
    rejects, reads many small chunks slowly, and uvicorn logs what a client can make it log.
 2. A client that takes nothing of its response for STUCK seconds is disconnected, and a client that leaves ends the work
    on its response: uvicorn waits for the one, and lets the other go on.
@@ -62,7 +62,7 @@ class Receiver:
             timeout_keep_alive=3600,  # a connection is given back before; see `_Answering`
         )
         config.load()
-        # Whatever it would log, `_Watched` logs in this program's words, or a client has caused it.
+        # `_Answering` logs defects itself, and clients cause the rest of what uvicorn logs.
         logging.getLogger("uvicorn.error").disabled = True
         self._config = config
         self._state = ServerState()
@@ -189,7 +189,7 @@ class _Answering(asyncio.BufferedProtocol):
             body, self.unread = self._reader.feed(data)
         except FramingError as error:
             self._error = error
-            self._uvicorn.data_received(bodies.LAST_CHUNK)  # so that whoever reads the body wakes up, and learns of it
+            self._uvicorn.data_received(bodies.LAST_CHUNK)  # wakes the reader of the body, who gets the error
             self._transport.pause_reading()
             return
         if body:

@@ -1,4 +1,4 @@
-"""What `serve` runs until it is stopped: a sidecar, or several workers as one."""
+"""What `serve` runs until it is stopped: its addresses, signals and reloads, whatever processes serve the callers."""
 
 import asyncio
 import socket

@@ -41,7 +41,7 @@ UNSTEERED = Steering()
 
 
 class Steerable(Protocol):
-    """A program that operators steer: one process, or several workers."""
+    """A program that operators steer."""
 
     @property
     def specs(self) -> Specs: ...
