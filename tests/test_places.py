@@ -4,17 +4,15 @@ import random
 from typing import Any
 
 import pytest
+from answers import FAILED, candidates, place_values
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.compare.fold.outputs_builder import OutputsBuilder
 from shadowproxy.compare.fold.places import (
-    FAILED,
     MOST_PLACES,
-    candidates,
     extract,
     field_key,
-    place_values,
     places_of,
     static_rank,
     values_at,

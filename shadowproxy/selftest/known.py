@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from shadowproxy.compare.fold.places import candidates, extract
+from shadowproxy.compare.fold.places import extract
 from shadowproxy.compare.fold.requests import request_json
 from shadowproxy.compare.fold.routes import OTHER, route_of
 from shadowproxy.compare.fold.slices import leaves
+from shadowproxy.compare.fold.survey import Survey
 from shadowproxy.compare.fold.values import form_of, vector_of
 from shadowproxy.compare.judge.answers import answer_value, content_of
 from shadowproxy.compare.report.figures.types import PairFigures, ShadowReport
@@ -107,7 +108,7 @@ def _other(answers: list[Any], fields: tuple[str, ...]) -> str | None:
     """A place with a value in most answers that no check looks at."""
     counts: Counter[str] = Counter()
     for answer in answers:
-        for place, values in candidates(answer).items():
+        for place, values in Survey(answer).found.items():
             if all(isinstance(value, str | int | float) for value in values) and not any(
                 _overlap(place, each) for each in fields
             ):

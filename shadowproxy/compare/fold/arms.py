@@ -2,9 +2,10 @@
 
 from typing import Any, Final, NamedTuple
 
+from shadowproxy.compare.fold.layouts import Answer
 from shadowproxy.compare.fold.noise import VOLATILE_SHAPES, shape_of
 from shadowproxy.compare.fold.slices import BACK, BLIND, FAILED, GONE, LIVE_FAILED, WHOLE
-from shadowproxy.compare.judge.answers import Content
+from shadowproxy.compare.judge.answers import Content, value_of
 from shadowproxy.compare.judge.diff import Diff, loggable
 from shadowproxy.compare.judge.standing import Standing
 from shadowproxy.exchange import Verdict
@@ -15,7 +16,10 @@ _NOT_LACKING: Final = ("value", "extra")  # kinds of difference
 
 
 class Arms(NamedTuple):
-    """A pair's legs, what they say, how they stand, and how they compare (`diff` is None if they could not be)."""
+    """A pair's legs, what they say, how they stand, and how they compare (`diff` is None if they could not be).
+
+    `taken_apart` has what they say if it was taken apart to be compared.
+    """
 
     live: RecordedLeg
     shadow: RecordedLeg
@@ -25,6 +29,7 @@ class Arms(NamedTuple):
     shadow_standing: Standing
     verdict: Verdict | None
     diff: Diff | None
+    taken_apart: tuple[Answer, Answer] | None
 
 
 def marks_of_pair(arms: Arms) -> list[str]:
@@ -84,6 +89,19 @@ def lacks_nothing(arms: Arms) -> bool:
     return plain and diff.count <= len(diff.found) and all(kind in _NOT_LACKING for _, kind in diff.where)
 
 
-def members_of(value: Any) -> Any:
-    """An answer's value to look for places in. Null has none, as an object without members; 0 and "" are answers."""
-    return {} if value is None else value
+def values_of(arms: Arms) -> tuple[Answer, Answer | None]:
+    """Both answers to look for places in; live's is empty, and the shadow's None, if it is not a good one."""
+    known = arms.taken_apart
+    live: Answer | None = None
+    shadow: Answer | None = None
+    if arms.live_standing == "good":
+        live = _answer_of(value_of(arms.live, arms.live_content), known and known[0])
+    if arms.shadow_standing == "good" and arms.shadow_content is not None:
+        shadow = _answer_of(value_of(arms.shadow, arms.shadow_content), known and known[1])
+    return live or Answer({}), shadow
+
+
+def _answer_of(value: Any, known: Answer | None) -> Answer:
+    if value is None:
+        return Answer({})  # null has no places, as an object without members; 0 and "" are answers
+    return known if known is not None and known.value is value else Answer(value)

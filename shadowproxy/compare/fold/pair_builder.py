@@ -7,32 +7,34 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks_of_pair, members_of, missing
+from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks_of_pair, missing, values_of
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.chosen import counted_places
 from shadowproxy.compare.fold.examples import Flip, difference, example, example_key, first_flip
+from shadowproxy.compare.fold.layouts import Answer
+from shadowproxy.compare.fold.looks import values_by_place
 from shadowproxy.compare.fold.outcomes import BEGUN
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_tables import LOWEST_RANK
 from shadowproxy.compare.fold.place_gists import PlaceGists, gists_at
-from shadowproxy.compare.fold.places import FAILED as NO_ANSWER
-from shadowproxy.compare.fold.places import PlaceValues, extract, place_values
+from shadowproxy.compare.fold.places import PlaceValues, extract
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.requests import Asked, asked_by
 from shadowproxy.compare.fold.rows import Rows
 from shadowproxy.compare.fold.samples import Sample, hashed
 from shadowproxy.compare.fold.slices import Fields, mark_at, marks_of
-from shadowproxy.compare.fold.structure import has_structure, lacking, places_in, shape_of
+from shadowproxy.compare.fold.structure import has_structure, lacking, places_in
 from shadowproxy.compare.fold.truths import Truth
 from shadowproxy.compare.fold.values import gap_of
 from shadowproxy.compare.fold.waiting import Waiting
-from shadowproxy.compare.judge.answers import content_of, reason_of, value_of
+from shadowproxy.compare.judge.answers import content_of, reason_of
 from shadowproxy.compare.judge.diff import Diff, loggable
 from shadowproxy.compare.judge.left_out import incomparable_reason, left_out_by
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.standing import Standing, standing_of
+from shadowproxy.compare.judge.verdict import Compared, compared_by
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Record, RecordedLeg
 
@@ -81,13 +83,20 @@ class PairBuilder:
         verdict: Verdict | None = None
         why: str | None = None
         diff: Diff | None = None
+        taken_apart: tuple[Answer, Answer] | None = None
         if live_content is not None and shadow_content is not None:
             for arm, leg in (("live", live), ("shadow", shadow)):
                 if leg.body is not None and leg.body.repeated_keys:
                     pair.repeated_keys[arm] += 1
                 if (setting := left_out_by(leg.body, incomparable_reason(arm, shadow.judgement))) is not None:
                     pair.left_out[f"{arm} {setting}"] += 1
-            compared = recompared(live, shadow, reading.rules, (live_content, shadow_content), record.rules)
+            compared: Compared | None = None
+            if live_content.kind == shadow_content.kind == "json" and live.status == shadow.status:
+                taken_apart = Answer(live_content.value), Answer(shadow_content.value)
+                found = taken_apart[0].diff(taken_apart[1], reading.rules)
+                compared = None if found is None else compared_by(found)
+            if compared is None:
+                compared = recompared(live, shadow, reading.rules, (live_content, shadow_content), record.rules)
             verdict, why = compared.verdict, compared.why
             if verdict is not _INCOMPARABLE:
                 diff = compared.diff if compared.diff is not None else Diff()
@@ -103,7 +112,7 @@ class PairBuilder:
                 lost = missing(live_content, other, shadow_content)
             if other == "good" and shadow_content is not None:
                 gained = missing(shadow_content, one, live_content)
-            arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff)
+            arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff, taken_apart)
             places, flip = self._add_pair(block, record, hashed(record.id) if digest is None else digest, arms, reading)
         if diff is not None:
             self._add_differences(block, record, diff, flip)
@@ -159,15 +168,12 @@ class PairBuilder:
             pair.named[reading.named] += 1
         places: list[PlaceValues] = []
         if has_values(arms):
-            live_good, shadow_good = arms.live_standing == "good", arms.shadow_standing == "good"
-            mine = members_of(value_of(arms.live, arms.live_content)) if live_good else {}
-            theirs: Any = NO_ANSWER
-            if shadow_good and arms.shadow_content is not None:
-                theirs = members_of(value_of(arms.shadow, arms.shadow_content))
-            places = counted_places(place_values(mine, theirs, reading.fields), reading)
-            both = live_good and shadow_good
+            live_good = arms.live_standing == "good"
+            mine, theirs = values_of(arms)
+            places = counted_places(values_by_place(mine, theirs, reading.fields), reading)
+            both = live_good and theirs is not None
             rows, flip = self._add_places(block, record, digest, places, asked, marks, reading, both=both)
-            if both and has_structure(mine):
+            if live_good and theirs is not None and has_structure(mine.value):
                 self._add_structure(block, mine, theirs, arms, reading)
         self._add_reasons(record, arms, asked.fields)
         waiting = self._waiting
@@ -243,18 +249,18 @@ class PairBuilder:
         marks.extend(of_rows)
         return by_row, flip
 
-    def _add_structure(self, block: int, live: Any, shadow: Any, arms: Arms, reading: Reading) -> None:
+    def _add_structure(self, block: int, live: Answer, shadow: Answer, arms: Arms, reading: Reading) -> None:
         """Count the places that live's answer has, and those of them that the shadow's lacks."""
         waiting = self._waiting
         known = arms.live_content
-        shape = shape_of(live, exact=known.kind == "json" and not known.lenient)
+        shape = live.structure(exact=known.kind == "json" and not known.lenient)
         times = waiting.built.get((block, shape))
         if times is None:
             waiting.size += len(places_in(shape))
         waiting.built[block, shape] = (times or 0) + 1
         if lacks_nothing(arms):
             return
-        places = lacking(live, shadow, reading.rules)
+        places = lacking(live.value, shadow.value, reading.rules)
         if places:
             waiting.lacking[block, places] = waiting.lacking.get((block, places), 0) + 1
             waiting.size += 1

@@ -16,9 +16,9 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from shadowproxy.compare.fold.samples import hashed
-from shadowproxy.compare.fold.values import MISSING, is_vector, ranking_of, sums_to_one, vector_of
-from shadowproxy.compare.judge.answers import ANSWER_PARTS, ENVELOPE_PLACES
-from shadowproxy.pointers import pointer_segments, pointer_token
+from shadowproxy.compare.fold.values import MISSING
+from shadowproxy.compare.judge.answers import ENVELOPE_PLACES
+from shadowproxy.pointers import pointer_segments
 
 ENVELOPES: Final = (
     "/predictions",  # MLflow, TensorFlow Serving, KServe v1, SageMaker
@@ -30,18 +30,6 @@ ENVELOPES: Final = (
 
 MOST_PLACES: Final = 24
 """Places that are counted."""
-
-FAILED: Final = object()
-"""In place of the value of a shadow that failed."""
-
-_SCALARS: Final = frozenset({type(None), bool, int, float, str})
-_MOST_LEAVES: Final = 200  # of one payload that are looked at to find its places
-_MOST_GAINED: Final = 8  # places of one payload that only the shadow has
-_DEEPEST: Final = 12
-_MOST_KNOWN: Final = 512  # objects whose members' places are remembered
-_LONGEST_KNOWN: Final = 4000  # characters of the places of one
-_MANY: Final = 64  # numbers in an array that are one answer rather than several, unless an envelope says otherwise
-_FEWEST_NUMBERS: Final = 8  # of an embedding
 
 _ANSWER_NAME: Final = re.compile(
     r"(?i)predict|label|class|score|prob|output|result|answer|content|text|categor|decision|rank|recommend|value|price"
@@ -59,7 +47,7 @@ Rank = tuple[int, int, str]
 class PlaceValues(NamedTuple):
     """The values of both arms at one place, or at two places that belong together.
 
-    `shadow` is None if the shadow failed. A value that an answer lacks is left out.
+    `shadow` is None if the shadow gave no answer. A value that an answer lacks is left out.
     """
 
     key: str
@@ -102,208 +90,6 @@ def static_score(place: str) -> int:
     if any(_OTHER_NAME.search(name) for name in names):
         score -= 40
     return score
-
-
-def place_values(live: Any, shadow: Any, given: Sequence[tuple[str, str]] = ()) -> list[PlaceValues]:
-    """The places that are counted of one exchange with their values, the best rank first.
-
-    `live` and `shadow` are the answers' values; `shadow` is `FAILED` if it gave none. With `given` only these pairs of
-    places are counted. Places that only the shadow has are limited: they must not push out live's.
-    """
-    if given:
-        return [
-            PlaceValues(field_key(one, other), one, other, values_at(live, one), _of_shadow(shadow, other))
-            for one, other in given
-        ]
-    ones = candidates(live)
-    if shadow is FAILED:
-        return [PlaceValues(field_key(place, place), place, place, values, None) for place, values in ones.items()]
-    others = candidates(shadow)
-    if ones.keys() == others.keys():
-        return [
-            PlaceValues(field_key(place, place), place, place, values, others[place]) for place, values in ones.items()
-        ]
-    found: list[PlaceValues] = []
-    for place, values in ones.items():
-        theirs = others.get(place)
-        found.append(
-            PlaceValues(
-                field_key(place, place), place, place, values, values_at(shadow, place) if theirs is None else theirs
-            )
-        )
-    gained = 0
-    for place, values in others.items():
-        if place not in ones:
-            gained += 1
-            if gained > _MOST_GAINED:
-                break
-            found.append(PlaceValues(field_key(place, place), place, place, values_at(live, place), values))
-    if gained:
-        found.sort(key=_rank_of_look)
-        if ones and others and (cross := _across(live, shadow, next(iter(ones)), next(iter(others)))) is not None:
-            found.append(cross)
-    return found
-
-
-def _rank_of_look(look: PlaceValues) -> Rank:
-    return static_rank(look.live_place)
-
-
-def _of_shadow(shadow: Any, place: str) -> list[Any] | None:
-    return None if shadow is FAILED else values_at(shadow, place)
-
-
-def _across(live: Any, shadow: Any, one: str, other: str) -> PlaceValues | None:
-    """The best places of both arms as one field, if neither payload has the other's place."""
-    if one == other or values_at(shadow, one) or values_at(live, other):
-        return None
-    return PlaceValues(field_key(one, other), one, other, values_at(live, one), values_at(shadow, other))
-
-
-def candidates(value: Any) -> dict[str, list[Any]]:
-    """The values of one payload at its `MOST_PLACES` best places, in the order of rank."""
-    survey = _Survey()
-    survey.look("", value, 0)
-    found = survey.found
-    if len(found) > 1:
-        found = {place: found[place] for place in _best(tuple(found))}
-    if survey.ragged:
-        for place in found:
-            if any(place == ragged or place.startswith(f"{ragged}/") for ragged in survey.ragged):
-                found[place] = values_at(value, place)
-    return found
-
-
-@lru_cache(maxsize=1024)
-def _best(places: tuple[str, ...]) -> tuple[str, ...]:
-    """The places with the best rank. Cached, as most payloads have the same places."""
-    return tuple(sorted(places, key=static_rank)[:MOST_PLACES])
-
-
-class _Survey:
-    """A walk through one payload. `ragged` are arrays whose elements have different members, or of which only the first
-    elements were visited: their values are gathered once all places are known."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, list[Any]] = {}
-        self.ragged: list[str] = []
-        self.room = _MOST_LEAVES
-
-    def look(self, place: str, value: Any, depth: int) -> None:
-        if isinstance(value, dict):
-            vector = vector_of(value)
-            if vector is not None and (place or sums_to_one(vector)):
-                self.put(place, value)
-            if depth < _DEEPEST:
-                self._members(place, value, depth)
-        elif isinstance(value, list):
-            if not value and place:
-                self.put(place, value)  # an empty answer, where others may be a ranking
-            elif value and depth < _DEEPEST:
-                self._elements(place, value, depth)
-        else:
-            self.put(place, value)
-
-    def put(self, place: str, value: Any) -> None:
-        values = self.found.get(place)
-        if values is not None:
-            values.append(value)
-        else:
-            self.found[place] = [value]
-        self.room -= 1
-
-    def _members(self, place: str, value: dict[str, Any], depth: int) -> None:
-        found = self.found
-        for below, member in zip(_places_below(place, tuple(value)), value.values(), strict=True):
-            if self.room <= 0:
-                return
-            if not below:
-                continue
-            kind = type(member)
-            if kind is dict or kind is list:
-                self.look(below, member, depth + 1)
-                continue
-            values = found.get(below)
-            if values is not None:
-                values.append(member)
-            else:
-                found[below] = [member]
-            self.room -= 1
-
-    def _elements(self, place: str, value: list[Any], depth: int) -> None:
-        rows = is_envelope(place)
-        first = value[0]
-        below = f"{place}/*"
-        if isinstance(first, dict | list):
-            if not isinstance(first, list) and len(value) > 1 and ranking_of(value) is not None:
-                self.put(place, value)
-            if len(value) > 1:
-                if isinstance(first, dict) and self._columns(below, first, value):
-                    return
-                self.ragged.append(below)
-            for element in value:
-                if self.room <= 0:
-                    break
-                self.look(below, element, depth + 1)
-            return
-        numbers = isinstance(first, int | float) and not isinstance(first, bool)
-        vector = numbers and is_vector(value)
-        many = numbers and len(value) >= (_MANY if rows else _FEWEST_NUMBERS)
-        if vector or many or (not rows and len(value) > 1 and ranking_of(value) is not None):
-            self.put(place, value)
-        if rows or not (vector or (numbers and len(value) > _MANY)):
-            if below in self.found:
-                self.found[below] += value
-            else:
-                self.found[below] = list(value)
-            self.room -= 1
-
-    def _columns(self, place: str, first: dict[str, Any], rows: list[Any]) -> bool:
-        """Gather the rows of a table column by column, if all are objects with the same scalar members."""
-        size = len(first)
-        if size > self.room or place in self.found or set(map(type, rows)) != {dict}:
-            return False
-        if set(map(len, rows)) != {size} or not _SCALARS.issuperset(map(type, first.values())):
-            return False
-        keys = tuple(first)
-        try:
-            columns = [[row[key] for row in rows] for key in keys]
-        except KeyError:
-            return False
-        for column in columns:
-            if not _SCALARS.issuperset(map(type, column)):
-                return False
-        if vector_of(first) is not None:
-            return False
-        for key, below, column in zip(keys, _places_below(place, keys), columns, strict=True):
-            if not below:
-                below = f"{place}/{pointer_token(key)}"
-            if below in self.found:
-                self.found[below] += column
-            else:
-                self.found[below] = column
-        self.room -= size
-        return True
-
-
-_known: Final[dict[tuple[str, tuple[str, ...]], tuple[str, ...]]] = {}
-
-
-def _places_below(place: str, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The places of an object's members; "" for a member that is not counted beside an `answer`.
-
-    Cached for a few hundred objects that are not large, as most payloads have the same keys.
-    """
-    found = _known.get((place, keys))
-    if found is None:
-        answered = "answer" in keys
-        made = [f"{place}/{pointer_token(key)}" for key in keys]
-        found = tuple(["" if answered and below in ANSWER_PARTS else below for below in made])
-        if sum(map(len, found)) <= _LONGEST_KNOWN:
-            if len(_known) >= _MOST_KNOWN:
-                _known.clear()
-            _known[place, keys] = found
-    return found
 
 
 @lru_cache(maxsize=1024)

@@ -86,7 +86,7 @@ _QUANTITY: Final = re.compile(
     r"|weight|p|latency|ms|seconds|time|version|alpha|beta|mean|std|min|max|low|high|lower|upper)\Z"
 )
 _WORD: Final = re.compile(r"\w+")
-_ID_NAMES: Final = ("id", "item_id", "doc_id", "document_id", "product_id", "item", "asin", "sku", "key")
+ID_NAMES: Final = ("id", "item_id", "doc_id", "document_id", "product_id", "item", "asin", "sku", "key")
 
 
 def form_of(value: Any) -> Form:
@@ -190,7 +190,7 @@ def ranking_of(value: Any) -> list[str] | None:
     if isinstance(first, str):
         return value if all(isinstance(each, str) for each in value) and len(value) == len(set(value)) else None
     if isinstance(first, dict):
-        for name in _ID_NAMES:
+        for name in ID_NAMES:
             if name in first:
                 ids = [str(each.get(name)) for each in value if isinstance(each, dict)]
                 return ids if len(ids) == len(value) == len(set(ids)) else None

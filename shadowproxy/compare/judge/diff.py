@@ -38,11 +38,11 @@ _NUMBERS: Final = frozenset({int, float})
 Where: TypeAlias = tuple[str, str]
 """A place with every array position as `*`, and the kind of difference there."""
 
-_Way: TypeAlias = tuple[Any, PlaceRules, int] | None
+Way: TypeAlias = tuple[Any, PlaceRules, int]
 """The way to one value of a payload: the way to what holds it (`Any`, as mypyc takes no type that names itself), its
 place, and its number in an array or `_MEMBER`."""
 
-Found: TypeAlias = tuple[str, str, Any, Any, _Way | str]
+Found: TypeAlias = tuple[str, str, Any, Any, Way | str]
 """One difference: its place, its kind, live's value and the shadow's, and the way there or its pointer."""
 
 
@@ -84,7 +84,7 @@ class _Frame:
 
     __slots__ = ("at", "keys", "lacking", "numbers", "one", "other", "place", "way")
 
-    def __init__(self, one: Any, other: Any, numbers: Sequence[int], place: PlaceRules, way: _Way) -> None:
+    def __init__(self, one: Any, other: Any, numbers: Sequence[int], place: PlaceRules, way: Way | None) -> None:
         self.one = one
         self.other = other
         self.numbers = numbers
@@ -105,6 +105,41 @@ def diff(live: Any, shadow: Any, rules: Rules, budget: Budget | None = None) -> 
     if live is shadow:  # NaN equals NaN, so nothing differs from itself
         return found
     _walk(live, shadow, rules.root, found, budget or Budget(), stop=False)
+    return found
+
+
+def ways_of(value: Any, rules: Rules) -> list[Way]:
+    """The way to each scalar of a value, in the order of its document. It recurses, so the value must not be deep."""
+    found: list[Way] = []
+    _note_ways(value, (None, rules.root, _MEMBER), found)
+    return found
+
+
+def _note_ways(value: Any, way: Way, found: list[Way]) -> None:
+    place: PlaceRules = way[1]
+    if type(value) is dict:
+        for key, member in value.items():
+            _note_ways(member, (way, place.member(key), _MEMBER), found)
+    elif type(value) is list:
+        for at, element in enumerate(value):
+            _note_ways(element, (way, place.element(at), at), found)
+    else:
+        found.append(way)
+
+
+def diff_scalars(live: Sequence[Any], shadow: Sequence[Any], ways: Sequence[Way]) -> Diff:
+    """What `diff` finds in two values that have the same names, lengths and types, by rules without unordered arrays.
+
+    `live` and `shadow` are their scalars in the order of the document, `ways` the way to each. They must be so few that
+    the budget of one comparison is enough for all.
+    """
+    found = Diff()
+    budget = Budget()
+    for at in range(len(live)):
+        one, other = live[at], shadow[at]
+        if one != other:
+            above, place, number = ways[at]
+            _differ(one, other, place, number, above, found, budget)
     return found
 
 
@@ -129,7 +164,14 @@ def _walk(live: Any, shadow: Any, place: PlaceRules, found: Diff, budget: Budget
 
 
 def _compare(
-    one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found: Diff, stack: list[_Frame], budget: Budget
+    one: Any,
+    other: Any,
+    place: PlaceRules,
+    at: int,
+    above: Way | None,
+    found: Diff,
+    stack: list[_Frame],
+    budget: Budget,
 ) -> bool:
     """Note how two values differ, or put them on the stack if they are two objects or two arrays of one length.
     Returns whether it did."""
@@ -234,7 +276,7 @@ def _elements(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) -
     return False
 
 
-def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: _Way, found: Diff, budget: Budget) -> None:
+def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None, found: Diff, budget: Budget) -> None:
     """Note how two values differ that are not two objects or two arrays of one length."""
     budget.spend(_NOTED)
     if place.ignored and found.ignored:
@@ -292,7 +334,7 @@ def _shown(difference: str, one: Any, other: Any) -> tuple[Any, Any]:
     return shorten_both(one, other)
 
 
-def _pointer(way: _Way) -> str:
+def _pointer(way: Way | None) -> str:
     steps: list[str] = []
     while way is not None:
         way, place, at = way

@@ -96,10 +96,7 @@ def _compare_contents(
     one: Content, other: Content, live: RecordedLeg, shadow: RecordedLeg, rules: Rules, budget: Budget
 ) -> Compared:
     if one.kind == other.kind == "json":
-        found = diff(one.value, other.value, rules, budget)
-        if found.count:
-            return Compared(Verdict.MISMATCH, found)
-        return Compared(Verdict.IGNORED if found.ignored else Verdict.MATCH, found)
+        return compared_by(diff(one.value, other.value, rules, budget))
     if "unknown" in (one.kind, other.kind):
         name, content = ("live", one) if one.kind == "unknown" else ("shadow", other)
         return Compared(Verdict.INCOMPARABLE, why=f"{name}: {content.why}")
@@ -119,6 +116,13 @@ def _compare_contents(
             return Compared(Verdict.INCOMPARABLE, why="the content encoding could not be undone")
         return _mismatch("bytes", _described(one), _described(other))
     return _mismatch("text", *shorten_both(one.value, other.value))
+
+
+def compared_by(found: Diff) -> Compared:
+    """The verdict on two JSON values, of one status, by how they differ."""
+    if found.count:
+        return Compared(Verdict.MISMATCH, found)
+    return Compared(Verdict.IGNORED if found.ignored else Verdict.MATCH, found)
 
 
 def _mismatch(kind: str, live: Any, shadow: Any) -> Compared:
