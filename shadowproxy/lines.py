@@ -102,7 +102,7 @@ def _lines_of(file: str, source: BinaryIO, on_bytes: Callable[[int], None] | Non
             if held + len(piece) > LINE_LIMIT:
                 yield Unreadable(file, number, f"longer than {LINE_LIMIT >> 20} MiB")
             elif raw:
-                yield Line(file, number, raw, torn=False)
+                yield tuple.__new__(Line, (file, number, raw, False))  # in half the time: see record.py
             parts, held = [], 0
             number += 1
         held += len(rest)
