@@ -1,10 +1,13 @@
 """Text from a log made safe and short, without losing what matters in it."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.judge.visible import cut_together, sides
+from shadowproxy.compare.judge.visible import body_text, cut_together, sides
+from shadowproxy.record import Body
 
 
 @given(st.text("ab", max_size=300), st.text("ab", max_size=50), st.text("cd", min_size=1, max_size=50), st.text("ab"))
@@ -30,3 +33,24 @@ def test_a_difference_says_what_its_sides_are(
     kind: str, live: object, shadow: object, expected: tuple[str, str]
 ) -> None:
     assert sides(kind, live, shadow) == expected
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.floats(-1e-3, 1e-3) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(_JSON)
+def test_a_body_is_shown_as_python_writes_it(value: object) -> None:
+    """What a report shows and counts requests by does not depend on what wrote it."""
+    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    assert body_text(Body("json", value, 0), 10**6) == written.encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize(
+    "number", [1e-5, 1.5e-5, 2e-9, 1e-10, 1e16, 1e22, float("nan"), float("inf"), 2**70, -0.0, 1.0]
+)
+def test_a_number_is_shown_as_python_writes_it(number: float) -> None:
+    assert body_text(Body("json", {"x": [number, None]}, 0)) == f'{{"x":[{json.dumps(number)},null]}}'
+    assert body_text(Body("json", [number], 0)) == f"[{json.dumps(number)}]"

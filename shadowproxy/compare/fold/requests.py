@@ -4,7 +4,7 @@ import marshal
 from typing import Any, Final
 
 from shadowproxy.compare.fold.rows import lengths_of
-from shadowproxy.compare.fold.samples import hashed
+from shadowproxy.compare.fold.samples import hashed_hex
 from shadowproxy.compare.fold.slices import Fields, leaves
 from shadowproxy.compare.judge.visible import body_text
 from shadowproxy.record import Record, RecordedRequest
@@ -47,7 +47,7 @@ class Asked:
             request = self._request
             body = body_text(request.body, _LONGEST_BODY)
             if body is not None:
-                self._repeat = f"{hashed(request.method, request.path, request.query, body):016x}"
+                self._repeat = hashed_hex(request.method, request.path, request.query, body)
         return self._repeat
 
 

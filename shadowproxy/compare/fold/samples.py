@@ -14,9 +14,19 @@ from shadowproxy.compare.fold.counts import add_to
 
 def hashed(*parts: str) -> int:
     """A hash of 64 bits, the same on every machine: it decides what is kept as an example."""
+    return int.from_bytes(_digest(parts), "big")
+
+
+def hashed_hex(*parts: str) -> str:
+    """The same as 16 hexadecimal digits."""
+    return _digest(parts).hex()
+
+
+def _digest(parts: tuple[str, ...]) -> bytes:
+    text = parts[0] if len(parts) == 1 else "\0".join(parts)
     digest = _NOTHING_HASHED.copy()
-    digest.update("\0".join(parts).encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest(), "big")
+    digest.update(text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass"))
+    return digest.digest()
 
 
 _NOTHING_HASHED: Final = blake2b(digest_size=8)
@@ -37,17 +47,26 @@ class Distinct(Counter[int]):
         if digests is not None:
             dict.update(self, digests)
         self._worst: list[int] = []  # a full table's hashes, negated, as a heap: the largest is first
+        self._largest = 0  # of a full table; 0 where the heap is still to be made
 
     def add(self, digest: int, times: int = 1) -> None:
-        if digest in self or len(self) < self.KEPT:
-            self[digest] += times
+        if digest > self._largest > 0:
+            return  # by far the most frequent
+        before = self.get(digest)
+        if before is not None:
+            self[digest] = before + times
             return
-        if not self._worst:
+        if len(self) < self.KEPT:
+            self[digest] = times
+            return
+        if not self._largest:
             self._worst = [-each for each in self]
             heapify(self._worst)
-        if digest < -self._worst[0]:
+            self._largest = -self._worst[0]
+        if digest < self._largest:
             del self[-heapreplace(self._worst, -digest)]
             self[digest] = times
+            self._largest = -self._worst[0]
 
     def estimate(self) -> float:
         if len(self) < self.KEPT:
@@ -68,7 +87,7 @@ class Distinct(Counter[int]):
         add_to(self, other)
         for digest in sorted(self)[self.KEPT :]:
             del self[digest]
-        self._worst = []
+        self._largest = 0
 
     def widened(self, doublings: int = 1) -> Self:
         return self

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any, Final
 
+import orjson
+
 from shadowproxy.record import Body
 
 # C0 but tab and newline, DEL and C1 (a terminal obeys them as it does ESC [), and the marks that reorder a line.
@@ -11,7 +13,7 @@ _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 
 
 # Without the search for circles: JSON has none, and the report writes every request's body to see whether it repeats.
-_written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_written_by_python: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
 _UNCUT: Final = 1_000_000  # longer than what a difference or a line of a body holds
@@ -66,6 +68,21 @@ def _window(text: str, start: int, longest: int) -> str:
     if start:
         text = "…" + text[start + 1 :]
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _written(value: Any) -> str:
+    """JSON as Python writes it. orjson, which takes a tenth of the time, does it where it writes the same.
+
+    It may not where it writes null, also for NaN; 0.00001, for 1e-05; and 1e-9, for 1e-09. (In a text these mean
+    nothing, and cost no more than time.) Raises ValueError or RecursionError if it is nested too deeply.
+    """
+    try:
+        raw = orjson.dumps(value)
+    except orjson.JSONEncodeError:  # half a surrogate pair, or an integer beyond 64 bits, or nested deeply
+        return _written_by_python(value)
+    if b"null" in raw or b"0.0000" in raw or b"e-" in raw:
+        return _written_by_python(value)
+    return raw.decode()
 
 
 def body_text(body: Body, longest: int = 1000) -> str | None:
