@@ -15,15 +15,26 @@ class Batch:
     """A batch that waits to be counted: `times` is how often it occurred by block, and `in_request` in how many
     exchanges the request has as many elements.
 
-    `worst` is the likeness of its rows: 0 where one differs, else 2 where one is spelled otherwise, else 1. `prints`
-    says whether fingerprints of its first row are kept.
+    `pairs` are its different rows, live's value and the shadow's, with their number. `worst` is the likeness of its
+    rows: 0 where one differs, else 2 where one is spelled otherwise, else 1. `prints` says whether fingerprints of its
+    first row are kept.
     """
 
-    __slots__ = ("form", "in_request", "marks", "other_form", "prints", "times", "worst")
+    __slots__ = ("form", "in_request", "marks", "other_form", "pairs", "prints", "times", "worst")
 
-    def __init__(self, form: str, other_form: str, marks: Sequence[Mark], worst: int, *, prints: bool) -> None:
+    def __init__(
+        self,
+        form: str,
+        other_form: str,
+        pairs: dict[tuple[Any, Any], int],
+        marks: Sequence[Mark],
+        worst: int,
+        *,
+        prints: bool,
+    ) -> None:
         self.form = form
         self.other_form = other_form
+        self.pairs = pairs
         self.marks = marks
         self.worst = worst
         self.prints = prints
@@ -35,19 +46,21 @@ def compare_rows(
     live: Sequence[Any], form: str, shadow: Sequence[Any], other_form: str, tolerance: Tolerance | None
 ) -> Batch:
     """The batch of these rows, with each row's mark. Each arm's rows have one type."""
-    size = len(live)
+    # As each arm has one type, no pair equals one that is written otherwise.
+    pairs: dict[tuple[Any, Any], int] = {}
+    for pair in zip(live, shadow, strict=True):
+        pairs[pair] = pairs.get(pair, 0) + 1
     worst = 1
-    marks: Sequence[Mark] = SAME * size
+    marks: Sequence[Mark] = SAME * len(live)
     if form != other_form or live != shadow:
-        likes: dict[tuple[Any, Any], int] = {}
-        by_row: list[Mark] = []
-        for pair in zip(live, shadow, strict=True):
-            # As each arm has one type, no pair equals one that is written otherwise.
-            like = likes.get(pair)
-            if like is None:
-                like = likes[pair] = likeness_of(pair[0], form, pair[1], other_form, tolerance)
-                worst = 0 if like == 0 or worst == 0 else max(worst, like)
-            by_row.append(mark_of(form, other_form, like))
-        marks = tuple(by_row)
+        of_pairs: dict[tuple[Any, Any], Mark] = {}
+        for pair in pairs:
+            like = likeness_of(pair[0], form, pair[1], other_form, tolerance)
+            worst = 0 if like == 0 or worst == 0 else max(worst, like)
+            of_pairs[pair] = mark_of(form, other_form, like)
+        if len(pairs) == 1:
+            marks = (of_pairs[pair],) * len(live)
+        else:
+            marks = tuple([of_pairs[pair] for pair in zip(live, shadow, strict=True)])
     prints = FAMILIES.get(form) == "text" and live[0].count(" ") >= FEWEST_SPACES
-    return Batch(form, other_form, marks, worst, prints=prints)
+    return Batch(form, other_form, pairs, marks, worst, prints=prints)

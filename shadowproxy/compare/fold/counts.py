@@ -63,7 +63,8 @@ class Series(Hist):
     def widened(self, doublings: int = 1) -> Self:
         wider = type(self)()
         for block, count in self.items():
-            wider[block >> doublings] += count
+            at = block >> doublings
+            wider[at] = wider.get(at, 0) + count
         return wider
 
 

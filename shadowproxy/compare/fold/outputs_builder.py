@@ -267,18 +267,19 @@ class OutputsBuilder:
 
     def _flush_batches(self) -> None:
         rows = self._rows
-        for (code, live, shadow), batch in self._batches.items():
+        alike: dict[tuple[int, str, str, int], int] = {}  # batches by block, both forms and likeness
+        for (code, _, _), batch in self._batches.items():
             if batch.in_request:
                 self._outputs.batched["asked"] += batch.in_request
-            alike: dict[tuple[Any, Any], int] = {}
-            for pair in zip(live, shadow, strict=True):
-                alike[pair] = alike.get(pair, 0) + 1
             for block, times in batch.times.items():
-                self._count_batch(block, f"{batch.form} {batch.other_form}", batch.worst, times)
-                self._outputs.batched["many"] += times
-                for (one, other), often in alike.items():
+                kind = block, batch.form, batch.other_form, batch.worst
+                alike[kind] = alike.get(kind, 0) + times
+                for (one, other), often in batch.pairs.items():
                     key = block, code, one, other
                     rows[key] = rows.get(key, 0) + often * times
+        for (block, form, other_form, worst), times in alike.items():
+            self._count_batch(block, f"{form} {other_form}", worst, times)
+            self._outputs.batched["many"] += times
         self._batches = {}
         self._rows_waiting = 0
 

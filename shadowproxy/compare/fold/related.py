@@ -127,7 +127,7 @@ def _written(prints: bytes) -> str:
 
 def print_of_text(text: str) -> bytes:
     """The words' smallest hashes: A. Z. Broder, On the Resemblance and Containment of Documents (SEQUENCES 1997)."""
-    hashes = {_hash(word) for word in words_of(text)} or {_hash(text)}
+    hashes = {_hash(word) for word in set(words_of(text))} or {_hash(text)}
     return b"".join(each.to_bytes(4, "big") for each in sorted(hashes)[:_WORDS])
 
 
