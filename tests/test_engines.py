@@ -1,5 +1,6 @@
 """The fold over files: globs, several processes, filters, labels, saved summaries; the same figures whichever way."""
 
+import gc
 import gzip
 import json
 import os
@@ -120,6 +121,15 @@ def _end(file: str) -> bytes:
 
 
 @pytest.mark.slow
+def test_objects_in_circles_are_looked_for_less_often_while_a_log_is_read(logs: Path) -> None:
+    before = gc.get_threshold()
+    seen: list[tuple[int, int, int]] = []
+    summarise_files([logs], Rules(), progress=lambda _, count: seen.append(gc.get_threshold()))
+    assert seen
+    assert all(each[0] > before[0] and each[1:] == before[1:] for each in seen)
+    assert gc.get_threshold() == before
+
+
 def test_a_killed_process_is_an_error_of_one_line() -> None:
     with pytest.raises(SummaryError, match="a process that read the logs was killed"):
         list(engines._in_processes(["a", "b"], _end, 2))
