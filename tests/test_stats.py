@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shadowproxy.compare.fold.bins import bin_of, edges, quantile
+from shadowproxy.compare.fold.bins import bin_of, edges, quantile, quantiles
 from shadowproxy.compare.fold.sums import Sums
 from shadowproxy.compare.report import stats
 
@@ -122,6 +122,37 @@ def test_a_bin_holds_its_number_within_a_hundredth(value: float) -> None:
         assert value <= high * (1 + 1e-9)
         assert high / low == pytest.approx(1.02)
     assert edges(bin_of(-value)) == (-high, -low)
+
+
+def test_several_quantiles_at_once_are_those_of_each_alone() -> None:
+    bins = Counter({3: 2, -4: 1, 0: 5, 9: 0, 40: 1})
+    qs = [0.0, 0.05, 0.3, 0.5, 0.99, 1.0]
+    assert quantiles(bins, qs) == [quantile(bins, q) for q in qs]
+    assert quantiles({}, qs) == [None] * 6
+    assert quantiles({1: 0}, (0.5,)) == [None]
+
+
+def test_figures_of_the_same_counts_have_the_intervals_that_each_has_alone() -> None:
+    source = random.Random(3)
+    blocks = [Counter({"a": source.randrange(1, 9), "b": source.randrange(1, 9)}) for _ in range(12)]
+
+    def figures(counts: Counter[str]) -> list[float | None]:
+        return [
+            counts["a"] / counts.total(),
+            None,
+            counts["b"] / counts["a"] if counts["a"] != blocks[0]["a"] else None,
+        ]
+
+    share, nothing, ratio = stats.jackknifed_together(blocks, figures)
+    assert share == stats.jackknifed(blocks, lambda counts: counts["a"] / counts.total())
+    assert share is not None
+    assert share.method == "blocks"
+    assert share.low < share.value < share.high
+    assert nothing is None
+    assert ratio == stats.jackknifed(blocks, lambda counts: counts["b"] / counts["a"])
+    (few,) = stats.jackknifed_together(blocks[:2], lambda counts: [1.0])
+    assert few is not None
+    assert (few.low, few.method) == (-math.inf, "independent")
 
 
 @pytest.mark.parametrize("q", [0.01, 0.5, 0.9, 0.99, 0.999])

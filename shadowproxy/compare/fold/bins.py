@@ -1,8 +1,10 @@
 """Histograms of numbers in bins whose edges are powers of a fixed ratio, so that two of them add bin by bin."""
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, Self
 
 from shadowproxy.compare.fold.counts import Hist, add_to
@@ -35,18 +37,27 @@ def edges(at: int) -> tuple[float, float]:
 
 def quantile(bins: Mapping[int, int], q: float) -> float | None:
     """The q-quantile, interpolated within its bin: without that, its intervals cover a third of what they should."""
+    return quantiles(bins, (q,))[0]
+
+
+def quantiles(bins: Mapping[int, int], qs: Sequence[float]) -> list[float | None]:
+    """Several quantiles at once."""
     total = sum(bins.values())
     if total <= 0:
-        return None
-    rank = q * (total - 1) + 0.5
-    below = 0
-    for at in sorted(bins):
-        count = bins[at]
-        if count and below + count >= rank:
-            low, high = edges(at)
-            return low + (high - low) * min(1.0, max(0.0, (rank - below) / count))
-        below += count
-    return edges(max(at for at, count in bins.items() if count))[1]
+        return [None] * len(qs)
+    counted = [(at, bins[at]) for at in sorted(bins) if bins[at]]
+    up_to = list(accumulate([count for _, count in counted]))
+    found: list[float | None] = []
+    for q in qs:
+        rank = q * (total - 1) + 0.5
+        which = bisect_left(up_to, rank)
+        if which == len(counted):
+            found.append(edges(counted[-1][0])[1])
+            continue
+        at, count = counted[which]
+        low, high = edges(at)
+        found.append(low + (high - low) * min(1.0, max(0.0, (rank - (up_to[which] - count)) / count)))
+    return found
 
 
 class Bins(dict[int, Counter[int]]):

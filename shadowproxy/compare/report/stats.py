@@ -131,26 +131,41 @@ def jackknifed(blocks: Iterable[Counter[Any]], figure: Callable[[Counter[Any]], 
 
     Below `FEWEST_BLOCKS` blocks the interval is everything: (-inf, inf), "independent".
     """
+    return jackknifed_together(blocks, lambda counts: [figure(counts)])[0]
+
+
+def jackknifed_together(
+    blocks: Iterable[Counter[Any]], figures: Callable[[Counter[Any]], Sequence[float | None]]
+) -> list[Estimate | None]:
+    """The same for several figures of the same counts, which are put together only once without each block."""
     parts = list(blocks)
     whole: Counter[Any] = Counter()
     for part in parts:
-        whole.update(part)
-    theta = figure(whole)
-    if theta is None:
-        return None
-    n = sum(whole.values())
-    left_out = []
-    if len(parts) >= FEWEST_BLOCKS:
+        for key, count in part.items():
+            whole[key] += count
+    thetas = figures(whole)
+    without: list[Sequence[float | None]] = []
+    if len(parts) >= FEWEST_BLOCKS and any(theta is not None for theta in thetas):
         for part in parts:
-            rest = Counter(whole)
-            rest.subtract(part)
-            value = figure(rest)
-            if value is not None:
-                left_out.append(value)
-    if len(left_out) < FEWEST_BLOCKS:
-        return Estimate(theta, -math.inf, math.inf, n, "independent")
-    low, high, _ = jackknife(theta, left_out)
-    return Estimate(theta, low, high, n, "blocks")
+            # By hand, as what Counter has for it is a loop in Python's own code.
+            rest: Counter[Any] = Counter()
+            dict.update(rest, whole)
+            for key, count in part.items():
+                rest[key] -= count
+            without.append(figures(rest))
+    n = sum(whole.values())
+    found: list[Estimate | None] = []
+    for at, theta in enumerate(thetas):
+        if theta is None:
+            found.append(None)
+            continue
+        left_out = [value for each in without if (value := each[at]) is not None]
+        if len(left_out) < FEWEST_BLOCKS:
+            found.append(Estimate(theta, -math.inf, math.inf, n, "independent"))
+            continue
+        low, high, _ = jackknife(theta, left_out)
+        found.append(Estimate(theta, low, high, n, "blocks"))
+    return found
 
 
 # --- may I stop? ---------------------------------------------------------------------------------------------------

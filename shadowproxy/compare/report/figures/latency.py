@@ -1,10 +1,9 @@
 """How long both took: quantiles of each arm and of their difference, their ratio with its interval, and the streams."""
 
 from collections import Counter
-from functools import partial
 from typing import Any
 
-from shadowproxy.compare.fold.bins import quantile
+from shadowproxy.compare.fold.bins import quantile, quantiles
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.report import stats
@@ -15,7 +14,7 @@ from shadowproxy.compare.report.figures.types import Latency, StreamArm, StreamF
 def latency(pair: Pair) -> Latency:
     live, shadow, gap = pair.live_ms.whole(), pair.shadow_ms.whole(), pair.gap_ms.whole()
     timed, timeouts = pair.timed.total(), pair.timeouts.total()
-    both = side_by_side(pair.live_ms, pair.shadow_ms)
+    both = stats.jackknifed_together(side_by_side(pair.live_ms, pair.shadow_ms), _side_by_side)
     shown = QUANTILES | DECILES
     return {
         "pairs": timed,
@@ -24,8 +23,8 @@ def latency(pair: Pair) -> Latency:
         "shadow": {name: quantile(shadow, q) for name, q in shown.items()},
         # A timeout counts as the time it was given: so much or more. Leaving timeouts out would flatter the shadow.
         "at_least": [name for name, q in shown.items() if timeouts and timeouts > (1 - q) * timed],
-        "ratio": {name: estimated(stats.jackknifed(both, partial(_ratio, q=q))) for name, q in QUANTILES.items()},
-        "shift": {name: estimated(stats.jackknifed(both, partial(_shift, q=q))) for name, q in DECILES.items()},
+        "ratio": {name: estimated(each) for name, each in zip(QUANTILES, both, strict=False)},
+        "shift": {name: estimated(each) for name, each in zip(DECILES, both[len(QUANTILES) :], strict=True)},
         "gap": {name: quantile(gap, q) for name, q in QUANTILES.items()},
         "slower": estimated(stats.proportion(pair.slower, pair.timed)),
         "first_byte": {
@@ -51,11 +50,10 @@ def _stream_arm(counted: Streams) -> StreamArm:
     }
 
 
-def _ratio(counts: Counter[Any], q: float) -> float | None:
-    live, shadow = (quantile(arm, q) for arm in arms(counts))
-    return shadow / live if live and shadow is not None else None
-
-
-def _shift(counts: Counter[Any], q: float) -> float | None:
-    live, shadow = (quantile(arm, q) for arm in arms(counts))
-    return shadow - live if live is not None and shadow is not None else None
+def _side_by_side(counts: Counter[Any]) -> list[float | None]:
+    """The shadow's quantiles as parts of live's, and then by how much its deciles are later."""
+    ones, others = (quantiles(arm, (*QUANTILES.values(), *DECILES.values())) for arm in arms(counts))
+    both = list(zip(ones, others, strict=True))
+    ratios = [other / one if one and other is not None else None for one, other in both[: len(QUANTILES)]]
+    shifts = [other - one if one is not None and other is not None else None for one, other in both[len(QUANTILES) :]]
+    return [*ratios, *shifts]
