@@ -40,6 +40,8 @@ def assert_taken_apart(value: Any) -> None:
 @example([[{"id": 1, "score": 2}, {"score": 2, "id": 1}], [{"id": 1, "score": 2}, {"id": 2, "score": 1}]])
 @example([[{"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}], [{"a": 2.5, "b": 0.5}, {"a": 0.5, "b": 0.5}]])
 @example([[[0.5, 0.5], [0.5, 0.5]], [[0.5, 2.5], [0.5, 0.5]]])
+@example([[{"id": 1, "b": 2}, {"id": 1}, {"b": 2}], [{"id": 1, "b": 2}, {"id": 1}, {"b": 2}, {"id": 1, "b": 2}]])
+@example([[{"id": 1, "b": 2}, {"id": 1}, {"b": 2, "id": 1}, {"b": 2}]])
 @example([{"answer": "a", "message": {"b": 1}}, {"answer": "b", "message": {"b": 2}}])
 @example([[], [0], [True], [1], {"predictions": []}, {"predictions": [[]]}, {"predictions": [{}]}])
 def test_an_answer_is_taken_apart_as_if_it_were_the_first(values: list[Any]) -> None:

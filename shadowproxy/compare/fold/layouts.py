@@ -9,7 +9,6 @@ whether texts are a ranking.
 
 from collections.abc import Sequence
 from itertools import chain
-from operator import methodcaller
 from typing import Any, Final
 
 from shadowproxy.compare.fold.places import field_key, values_at
@@ -29,7 +28,7 @@ _PAUSE: Final = 4096  # answers
 _NUMBERS: Final = frozenset({int, float})
 _ID_NAMES: Final = frozenset(ID_NAMES)
 
-_values_of: Final = methodcaller("values")
+_values_of: Final[Any] = dict.values
 
 _TABLE: Final = "table"
 _FLAT: Final = "flat"
@@ -280,7 +279,8 @@ class _Parts:
         kinds = tuple(map(type, first.values()))
         if not names or not SCALARS.issuperset(kinds) or (float in kinds and _NUMBERS.issuperset(kinds)):
             return False  # shares of classes, perhaps: each row is looked at
-        if list(map(tuple, rows)).count(names) != len(rows):
+        # As no row has a name twice, none is longer than the first; and so, all together, none is shorter either.
+        if tuple(chain.from_iterable(rows)) != names * len(rows):
             return False
         taken = list(chain.from_iterable(map(_values_of, rows)))
         if tuple(map(type, taken)) != kinds * len(rows):
