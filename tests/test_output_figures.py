@@ -7,6 +7,7 @@ from io import StringIO
 from typing import Any, TypeAlias
 
 import pytest
+from answers import FAILED, place_values
 from logs import answer, record, report_json
 from rich.console import Console
 from test_related import KINDS, words
@@ -14,7 +15,6 @@ from test_related import KINDS, words
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.place_gists import gists_at
-from shadowproxy.compare.fold.places import FAILED, place_values
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import summarise

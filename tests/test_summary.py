@@ -359,6 +359,21 @@ def test_examples_are_the_same_whoever_reads_first_and_drawn_evenly() -> None:
     assert sorted(sample) == smallest
 
 
+def test_texts_together_are_counted_as_one_by_one() -> None:
+    source = random.Random(4)
+    one, other = Distinct(), Distinct()
+    for size in (3, 50, 200, 1, 100):
+        texts = [(repr(float(source.randrange(400))), source.randrange(1, 4)) for _ in range(size)]
+        other.add_texts(texts)
+        for text, times in texts:
+            one.add(hashed(text), times)
+        assert one == other
+        digest = source.randrange(1 << 58)  # hardly any is smaller
+        one.add(digest)
+        other.add(digest)
+    assert len(one) == Distinct.KEPT
+
+
 @pytest.mark.parametrize("count", [10, 1000, 20_000])
 def test_distinct_values_are_counted_within_a_quarter(count: int) -> None:
     distinct = Distinct()

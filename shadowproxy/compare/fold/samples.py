@@ -4,7 +4,7 @@ Such a choice does not depend on the order of the log, so the sum of parts keeps
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from heapq import heapify, heapreplace
 from typing import Any, ClassVar, Final, Self
@@ -67,6 +67,17 @@ class Distinct(Counter[int]):
             del self[-heapreplace(self._worst, -digest)]
             self[digest] = times
             self._largest = -self._worst[0]
+
+    def add_texts(self, texts: Iterable[tuple[str, int]]) -> None:
+        """Add the hash of each text so many times. The texts are ASCII."""
+        last = self._largest.to_bytes(8, "big")
+        for text, times in texts:
+            digest = _NOTHING_HASHED.copy()
+            digest.update(text.encode())
+            raw = digest.digest()
+            if not self._largest or raw <= last:  # of a full table it is larger, by far most often
+                self.add(int.from_bytes(raw, "big"), times)
+                last = self._largest.to_bytes(8, "big")
 
     def estimate(self) -> float:
         if len(self) < self.KEPT:

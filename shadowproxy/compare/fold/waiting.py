@@ -170,8 +170,7 @@ def _count_values(pair: Pair, path: str, live: list[Any], shadow: list[Any]) -> 
         if set(map(type, values)) == {float} and math.isfinite(sum(values)):
             # Most differences by far are of these: all have one shape, and but for -0.0 equal ones look the same.
             shapes[shape_of(path, 0.5)] += len(values)
-            for value, times in counted(values):
-                part.add(hashed(repr(value)), times)
+            part.add_texts([(repr(value), times) for value, times in counted(values)])
             continue
         for value, times in counted(values):
             shown = loggable(value)
