@@ -163,7 +163,7 @@ def test_the_list_of_words_has_each_word_and_verb_once() -> None:
         ("serve.mirror.dispatch", "from shadowproxy.config import Config"),
         ("serve.mirror.dispatch", "from shadowproxy.serve.live import proxy"),
         ("exchange", "from shadowproxy import record"),
-        ("serve.sidecar.root", "from shadowproxy.compare.fold.summary import Summary"),
+        ("serve.sidecar.live", "from shadowproxy.compare.fold.summary import Summary"),
     ],
 )
 def test_an_import_that_points_the_wrong_way_is_found(module: str, source: str) -> None:
