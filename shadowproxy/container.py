@@ -31,6 +31,48 @@ def memory(root: Path = Path("/")) -> int | None:
     return min(found, default=None)
 
 
+class MemoryLeft:
+    """How much memory the groups of this process have left, for whoever asks often: they are found once."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        names = ("memory.max", "memory.current", "memory.stat")
+        names_v1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+        self._groups = [
+            tuple(str(folder / name) for name in each)
+            for each, controller in ((names, ""), (names_v1, "memory"))
+            for folder in _folders(root, controller)
+            if all((folder / name).is_file() for name in each)
+        ]
+
+    def below(self, enough: int) -> tuple[int, int] | None:
+        """The limit of a group that has less left than this, and less than a quarter of its limit; and what is left.
+
+        None where every group has as much. The kernel takes cached files back before it ends a process, so they count
+        as left.
+        """
+        for limit_file, used_file, statistics_file in self._groups:
+            with contextlib.suppress(OSError, ValueError):  # a limit that is the word "max", or a group that is gone
+                limit = int(_read(limit_file))
+                enough_here = min(enough, limit // 4)
+                left = limit - int(_read(used_file))
+                if left < enough_here and (left := left + _cached(_read(statistics_file))) < enough_here:
+                    return limit, left
+        return None
+
+
+def _read(name: str) -> str:
+    with open(name) as file:
+        return file.read()
+
+
+def _cached(statistics: str) -> int:
+    """The bytes of cached files, out of memory.stat: version 1 names those of the groups below too `total_`."""
+    values = dict(line.split(" ", 1) for line in statistics.splitlines() if line.count(" ") == 1)
+    kinds = ("inactive_file", "active_file")
+    found = [values.get(f"total_{kind}", values.get(kind, "0")) for kind in kinds]
+    return sum(int(each) for each in found if each.isdigit())
+
+
 def _share(text: str) -> float | None:
     """Processors, from a quota and a period in microseconds: `150000 100000` is 1.5; None where there is no limit."""
     quota, _, period = text.partition(" ")
@@ -38,7 +80,14 @@ def _share(text: str) -> float | None:
 
 
 def _values(root: Path, name: str, controller: str = "") -> Iterator[str]:
-    """The contents of the file in this process's group and in every group above it. A container may see only its own.
+    """The contents of the file in this process's group and in every group above it, where it is there."""
+    for folder in _folders(root, controller):
+        with contextlib.suppress(OSError):  # the file is not in every group
+            yield (folder / name).read_text().strip()
+
+
+def _folders(root: Path, controller: str = "") -> Iterator[Path]:
+    """This process's group and every group above it. A container may see only its own.
 
     Version 2 has one tree of groups, version 1 one for each `controller`.
     """
@@ -53,7 +102,6 @@ def _values(root: Path, name: str, controller: str = "") -> Iterator[str]:
         top = root / "sys/fs/cgroup" / names
         place = top / path.lstrip("/")
         for folder in (place, *place.parents):
-            with contextlib.suppress(OSError):  # the file is not in every group
-                yield (folder / name).read_text().strip()
+            yield folder
             if folder == top:
                 break

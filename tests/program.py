@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,12 +23,18 @@ PATIENCE = 20.0
 class Program:
     """`shadowproxy serve` with a configuration. Owns the process: use as `async with`, which kills what still runs.
 
-    `options` are the command's, `environment` is added to the test's own.
+    `options` are the command's, `environment` is added to the test's own, `before` runs in the process first.
     """
 
     def __init__(
-        self, directory: Path, values: Mapping[str, Any], *options: str, environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        values: Mapping[str, Any],
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        before: Callable[[], None] | None = None,
     ) -> None:
+        self._before = before
         self._options = options
         self._environment = {**os.environ, **(environment or {})}
         self.log = directory / "log"
@@ -43,7 +49,7 @@ class Program:
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "shadowproxy", "serve", "-c", str(self._file), *self._options,
-            env=self._environment,
+            env=self._environment, preexec_fn=self._before,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self._hearing = asyncio.get_running_loop().create_task(self._hear())

@@ -3,11 +3,13 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import pytest
 import uvloop
 
 from shadowproxy.serve.workers.channel import UNANSWERED, Answers, CallFailed, Calls, NoReply
+from shadowproxy.serve.workers.slots import Changing
 
 
 class Ends:
@@ -132,3 +134,59 @@ def test_a_worker_whose_caller_is_gone_ends_in_order(loop: Callable[[], asyncio.
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(outlive())
+
+
+async def test_a_call_to_a_connection_that_the_loop_has_closed_is_no_reply(ends: Ends) -> None:
+    """As uvloop does when the other end has gone, a moment before anybody is told."""
+
+    class Closed:
+        def write(self, data: bytes) -> None:
+            raise RuntimeError("unable to perform operation on <UnixTransport closed=True>; the handler is closed")
+
+    writer, ends.calls._writer = ends.calls._writer, cast(Any, Closed())
+    with pytest.raises(NoReply, match="worker 3 has ended"):
+        await ends.calls.call("add", 2, 3, within=5)
+    ends.calls._writer = writer
+    assert await ends.calls.call("add", 2, 3, within=5) == 5
+
+
+async def test_silence_lasts_while_a_reply_is_waited_for(ends: Ends) -> None:
+    assert ends.calls.silence == 0
+    with pytest.raises(NoReply):
+        await ends.calls.call("hang", within=0.01)
+    assert ends.calls.silence >= 0.01
+    ends.gate.set()
+    assert await ends.calls.call("add", 2, 3, within=5) == 5
+    assert ends.calls.silence == 0
+
+
+async def test_processes_start_beside_each_other_and_not_beside_a_change() -> None:
+    changing = Changing()
+    order: list[str] = []
+    ends = asyncio.Event()
+
+    async def start(name: str) -> None:
+        async with changing.start():
+            order.append(name)
+            await ends.wait()
+
+    async def change() -> None:
+        async with changing.change():
+            order.append("change")
+            await asyncio.sleep(0)
+            order.append("changed")
+
+    loop = asyncio.get_running_loop()
+    first = loop.create_task(start("first"))
+    await asyncio.sleep(0)
+    changed = loop.create_task(change())
+    await asyncio.sleep(0)
+    second = loop.create_task(start("second"))  # though a change waits for the first
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert order == ["first", "second"]
+    ends.set()
+    await asyncio.gather(first, second, changed)
+    changed, third = loop.create_task(change()), loop.create_task(start("third"))
+    await asyncio.gather(changed, third)
+    assert order == ["first", "second", "change", "changed", "change", "changed", "third"]

@@ -73,3 +73,45 @@ def test_a_container_that_sees_only_its_own_group_is_limited_by_it(tmp_path: Pat
     """Its path is then one of the host's, which is not there; the limit is at the top."""
     files(tmp_path, "0::/../../kubepods/pod9\n", {"sys/fs/cgroup/memory.max": "1048576\n"})
     assert container.memory(tmp_path) == 1048576
+
+
+def test_little_memory_left_is_seen_in_every_group_and_cached_files_count_as_left(tmp_path: Path) -> None:
+    top = "sys/fs/cgroup/pods.slice"
+    files(
+        tmp_path,
+        "0::/pods.slice/pod1\n",
+        {
+            f"{top}/memory.max": "max\n",
+            f"{top}/memory.current": "900000000\n",
+            f"{top}/memory.stat": "anon 900000000\n",
+            f"{top}/pod1/memory.max": "1000\n",
+            f"{top}/pod1/memory.current": "990\n",
+            f"{top}/pod1/memory.stat": "anon 600\nfile 390\ninactive_file 100\nactive_file 40\nshmem 250\n",
+        },
+    )
+    left = container.MemoryLeft(tmp_path)
+    assert left.below(100) is None
+    assert left.below(151) == (1000, 150)
+    assert left.below(10_000) == (1000, 150)
+    (tmp_path / top / "pod1/memory.current").write_text("750\n")
+    assert left.below(10_000) is None  # a quarter is enough, whatever one would like
+    (tmp_path / top / "pod1/memory.current").unlink()
+    assert left.below(10_000) is None
+
+
+def test_little_memory_left_is_seen_in_version_1(tmp_path: Path) -> None:
+    top = "sys/fs/cgroup/memory/docker/a"
+    files(
+        tmp_path,
+        "9:memory:/docker/a\n",
+        {
+            f"{top}/memory.limit_in_bytes": "1000\n",
+            f"{top}/memory.usage_in_bytes": "980\n",
+            f"{top}/memory.stat": "cache 10\ninactive_file 1\ntotal_inactive_file 50\ntotal_active_file 30\n",
+        },
+    )
+    assert container.MemoryLeft(tmp_path).below(200) == (1000, 100)
+
+
+def test_without_control_groups_memory_is_never_short(tmp_path: Path) -> None:
+    assert container.MemoryLeft(tmp_path).below(1 << 60) is None

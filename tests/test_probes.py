@@ -22,7 +22,7 @@ from shadowproxy import healthcheck
 from shadowproxy.config import TcpAddress, UnixAddress
 from shadowproxy.serve.admin.receiving import Receiver
 from shadowproxy.serve.callers.addresses import bind
-from shadowproxy.serve.probes import connection, front, passing
+from shadowproxy.serve.probes import answers, connection, front, passing
 from shadowproxy.serve.probes.answers import Health
 from shadowproxy.serve.probes.front import Front
 
@@ -645,3 +645,22 @@ def test_the_front_imports_the_standard_library_and_little_of_the_program() -> N
     assert others == {"shadowproxy"}
     rooms = {".".join(name.split(".")[1:3]) for name in loaded if name.startswith("shadowproxy.serve.")}
     assert rooms == {"serve.http1", "serve.probes", "serve.telemetry"}
+
+
+@pytest.mark.parametrize(
+    ("silence", "alive", "ready"),
+    [
+        (0.0, (200, "alive"), (200, "ready")),
+        (9.0, (200, "alive"), (200, "ready")),
+        (11.0, (200, "alive"), (503, "hangs")),
+        (61.0, (503, "hangs"), (503, "hangs")),
+        (None, (200, "alive"), (503, "restarting")),
+    ],
+)
+def test_a_process_that_serves_nobody_is_not_ready_and_one_that_hangs_for_a_minute_is_not_alive(
+    silence: float | None, alive: tuple[int, str], ready: tuple[int, str]
+) -> None:
+    health = Health(accepts=True, silence=silence)
+    for probe, expected in ((answers.alive, alive), (answers.ready, ready)):
+        status, values = probe(health)
+        assert (status, values["status"]) == expected

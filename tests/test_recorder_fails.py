@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 from fakes import Origin, answer
 from load import Load, metrics, probes, serving, until_balanced, values, wait_recorder
 from program import Program
+
+from shadowproxy.serve.system import memory
 
 pytestmark = pytest.mark.slow
 
@@ -176,13 +179,20 @@ async def test_with_standard_output_as_its_log_one_process_writes_whole_lines_fo
     assert len({line["record"] for line in lines}) == load.asked
 
 
-async def test_a_recorder_that_passes_its_bound_of_memory_ends_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ("memory.resident() + (32 << 20), 0", "more than its bound"),
+        ("1 << 60, 7 << 20, below=lambda keep: (64 << 20, keep)", "more than its container has room for: 7 of 64 MiB"),
+    ],
+)
+async def test_a_recorder_that_passes_its_bound_of_memory_ends_by_itself(arguments: str, why: str) -> None:
     """The bound that is watched, in a process of its own: the event loop of it hangs meanwhile."""
     code = (
         "import logging, time\n"
         "from shadowproxy.serve.system import memory\n"
         "logging.basicConfig(format='%(message)s')\n"
-        "with memory.watched(memory.resident() + (32 << 20), every=0.01):\n"
+        f"with memory.watched({arguments}, every=0.01):\n"
         "    held = b'x' * (64 << 20)\n"
         "    time.sleep(20)\n"
     )
@@ -190,5 +200,17 @@ async def test_a_recorder_that_passes_its_bound_of_memory_ends_by_itself(tmp_pat
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.PIPE)
     _, said = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 70
-    assert b"the recorder holds" in said
-    assert b"more than its bound" in said
+    assert b"the recorder ends and is restarted: it holds" in said
+    assert why.encode() in said
+
+
+async def test_a_recorder_that_has_not_grown_stays_though_its_container_has_no_memory_left() -> None:
+    """To end would help nobody. It is asked some times whether little is left, by what the test sees to."""
+    looked = threading.Event()
+
+    def below(keep: int) -> tuple[int, int]:
+        looked.set()
+        return 100, 0
+
+    with memory.watched(1 << 60, 1, every=0.001, below=below):
+        assert not looked.wait(0.1)

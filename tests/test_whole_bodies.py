@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.exchange import Exchange, Fields, Reply, Request, Verdict
 from shadowproxy.record import Judgement, RecordedLeg, decode
 from shadowproxy.recorder import bodies
+from shadowproxy.recorder.heads import Heads, read_head
+from shadowproxy.recorder.hiding import _whole_form as whole_form
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import BLANK, Redaction
@@ -392,3 +395,22 @@ def test_a_broken_request_is_searched_in_linear_time(start: str) -> None:
     request = (f'{{"user": {{"email": "{SECRET}"}}, ' + start + '\\"' * 400_000 + " 123456").encode()
     told = hides(line_of(reply(padded(echo=SECRET)), request=request, body_limit=1 << 20, **PLACES))
     assert told["request"]["body_redacted"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "count"), [("a=b&", 100_000), ("token=abcdefghijklmnop&", 50_000), ("a=%41;", 50_000)]
+)
+def test_what_searching_a_form_holds_in_memory_is_bounded_by_the_budget(unit: str, count: int) -> None:
+    form = (unit * count).encode()
+    head = read_head(FORM, Redaction(), Heads().plain)
+    content = bodies.read_body(head, form, len(form), LIMIT, Budget())
+    tracemalloc.start()
+    try:
+        Redaction().parameters(form.decode())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert whole_form(content, Budget(memory=peak)) is None
+    budget = Budget(memory=5 * peak)
+    assert whole_form(content, budget) == form.decode()
+    assert budget.held <= 2 * len(form)  # nothing but the text

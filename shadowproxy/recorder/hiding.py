@@ -61,8 +61,12 @@ def _whole_form(content: Content, budget: Budget) -> str | None:
     """All of a form of which the record has a part; None if it is no text, or would cost too much to search."""
     body = content.decoded
     try:
-        budget.spend(_PARAMETER * (body.count(b"&") + body.count(b";") + 1) + len(body) // 4)
+        parameters = body.count(b"&") + body.count(b";") + 1
+        budget.spend(_PARAMETER * parameters + len(body) // 4)
         kind, value = content.answer(budget)
+        held = budget.held
+        budget.hold(_PARAMETER_BYTES * parameters)
+        budget.held = held  # they are freed as soon as it has been searched
     except Exhausted:
         return None
     return value if kind == "text" else None
@@ -70,6 +74,9 @@ def _whole_form(content: Content, budget: Budget) -> str | None:
 
 _PARAMETER: Final = 60
 """Steps of one parameter: its name is looked up, and its value is searched."""
+
+_PARAMETER_BYTES: Final = 200
+"""Bytes of memory of one parameter while it is searched, beside its own."""
 
 
 def _hide_places(content: Content, redaction: Redaction, budget: Budget, secrets: list[str] | None) -> Redacted:

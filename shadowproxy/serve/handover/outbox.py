@@ -91,7 +91,8 @@ class Outbox:
         self._on_disconnect = on_disconnect
         self._gather = gather
         self._loop = asyncio.get_running_loop()
-        self._closed = False
+        self._closed = False  # no exchange is taken any more
+        self._finished = False  # and none is sent
         self._queue: deque[_Entry] = deque()
         self._unsent = 0  # exchanges in the queue
         # The connection's own, begun by `connect`.
@@ -104,6 +105,7 @@ class Outbox:
         self._here = NOTHING  # what it has reported
         self._blocked = False  # the loop watches the socket for room
         self._stuck_since: float | None = None  # when the socket was full, and has taken nothing since
+        self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._drained = asyncio.Event()
         # When to send.
@@ -212,13 +214,14 @@ class Outbox:
     def connect(self, ours: socket.socket) -> None:
         """Send to the recorder at the other end from now on. A connection of before ends with this."""
         self._disconnect()
-        if self._closed:
+        if self._finished:
             ours.close()
             return
         ours.setblocking(False)
         self._socket = ours
         self._decoder = Decoder()
         self._ended.clear()
+        self._connected.set()
         self._loop.add_reader(ours, self._receive)
         self._census_due = True
         self._send()
@@ -226,7 +229,8 @@ class Outbox:
     async def close(self, within: float) -> None:
         """Take no more, send what waits, and wait for the recorder's last reports, `within` seconds in all.
 
-        What was not sent by then is lost as `journal_closed`; what was not reported, as `recorder_ended`.
+        A recorder that ends meanwhile is waited for as long: its successor gets the rest. What was not sent by then is
+        lost as `journal_closed`; what was not reported, as `recorder_ended`.
         """
         if self._closed:
             return
@@ -235,18 +239,28 @@ class Outbox:
             self._census_timer.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
-                await self._drain()
-                # The last census has all in it: nothing is appended any more.
-                self._census_due = True
-                end = frame_of(END, None)
-                self._queue.append(end)
-                self.queued_bytes += len(end) + OVERHEAD
-                await self._drain()
-                if self._socket is not None:
-                    self._shut_down(self._socket)
-                    await self._ended.wait()
+                await self._hand_over_rest()
+                while self._unsent:
+                    await self._connected.wait()
+                    await self._hand_over_rest()
+        self._finished = True
         self._disconnect()
         self._lose_queue()
+
+    async def _hand_over_rest(self) -> None:
+        """Send all that waits and then the end, and wait until the recorder has closed the connection."""
+        await self._drain()
+        if self._socket is None:
+            return
+        # The last census has all in it: nothing is appended any more.
+        self._census_due = True
+        end = frame_of(END, None)
+        self._queue.append(end)
+        self.queued_bytes += len(end) + OVERHEAD
+        await self._drain()
+        if self._socket is not None:
+            self._shut_down(self._socket)
+            await self._ended.wait()
 
     async def _drain(self) -> None:
         """Wait until all is in the socket, or the recorder is gone."""
@@ -267,6 +281,7 @@ class Outbox:
             return
         self._receive_last(ours)
         self._socket = None
+        self._connected.clear()
         self._loop.remove_reader(ours)
         if self._blocked:
             self._loop.remove_writer(ours)
@@ -284,7 +299,7 @@ class Outbox:
 
     def _lose_connection(self) -> None:
         self._disconnect()
-        if not self._closed:
+        if not self._finished:
             try:
                 self._on_disconnect()
             except Exception:  # noqa: BLE001 - rule 5; it is logged

@@ -26,22 +26,37 @@ UNAVAILABLE = "recorder_unavailable"
 class Health:
     """What the probes say. `accepts`: new requests are accepted. `failing` is why records are lost, if they are.
 
-    `unusable` has the names of the shadows whose own settings cannot be used.
+    `silence` is for how many seconds no process that serves callers has responded; None: none of them runs. `unusable`
+    has the names of the shadows whose own settings cannot be used.
     """
 
     accepts: bool
     failing: str | None = None
     unusable: tuple[str, ...] = ()
+    silence: float | None = 0.0
+
+
+UNREADY, DEAD = 10.0, 60.0
+"""Seconds of silence after which callers should be sent elsewhere, and after which only a restart can help."""
 
 
 def alive(health: Health) -> tuple[int, dict[str, Any]]:
-    """Neither `failing` nor `unusable` changes the status, because callers are served."""
-    return 200, {"status": "alive", "log": health.failing or "ok", "unusable": list(health.unusable)}
+    """Neither `failing` nor `unusable` changes the status, because callers are served.
+
+    A process that has ended is started again without anyone's help; one that hangs is not.
+    """
+    hangs = health.silence is not None and health.silence > DEAD
+    values = {"log": health.failing or "ok", "unusable": list(health.unusable)}
+    return (503, {"status": "hangs", **values}) if hangs else (200, {"status": "alive", **values})
 
 
 def ready(health: Health) -> tuple[int, dict[str, Any]]:
     """It depends on no shadow, no disk and no recorder: callers are served without them."""
-    return (200, {"status": "ready"}) if health.accepts else (503, {"status": "stopping"})
+    if not health.accepts:
+        return 503, {"status": "stopping"}
+    if health.silence is None:
+        return 503, {"status": "restarting"}
+    return (503, {"status": "hangs"}) if health.silence > UNREADY else (200, {"status": "ready"})
 
 
 PROBES = {"/healthz": alive, "/readyz": ready}

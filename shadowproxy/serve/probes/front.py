@@ -73,6 +73,11 @@ class Front:
     def __repr__(self) -> str:
         return f"<Front {len(self._connections)} connections, {len(self._passed)} passed on>"
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a recorder, as far as is known."""
+        return self._channel is not None
+
     def start(self) -> None:
         """Accept connections."""
         self._listening.setblocking(False)

@@ -45,10 +45,11 @@ class Commands(Protocol):
 class RecorderSide:
     """Owns the journal, the inbox and the traces; `inbox` gets a socket for each live process. Use as `async with`.
 
-    `name` is the host's. `earlier` are the specs of generations under which exchanges may still settle, `ended` is what
-    processes that have ended had counted, `told` what the supervisor knows. `note_ended` is called with the name and
-    the last census of each live process that has ended. Leaving waits until every live process has closed its
-    connection and all is written, `flush` seconds at most; None: as long as live processes may take.
+    `name` is the host's. `lives` is how many live processes there are, with the names 0, 1 and so on.
+    `earlier` are the specs of generations under which exchanges may still settle, `ended` is what processes that have
+    ended had counted, `told` what the supervisor knows. `note_ended` is called with the name and the last census of
+    each live process that has ended. Leaving waits until every live process has closed its connection and all is
+    written, `flush` seconds at most; None: as long as live processes may take.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class RecorderSide:
         *,
         name: str,
         commands: Commands,
+        lives: int = 1,
         earlier: Iterable[RecorderSpec] = (),
         told: Told | None = None,
         ended: Census | None = None,
@@ -76,6 +78,7 @@ class RecorderSide:
         self.flush: float | None = None
         self._tracer = tracing.tracer_from_environment(f"{name}/0")
         self._encoders: dict[tuple[str, int], Encode] = {}
+        self._lives = [str(number) for number in range(lives)]
         self._oldest: dict[str, int] = {}
         self._stack = AsyncExitStack()
         self._until = 0.0
@@ -195,9 +198,12 @@ class RecorderSide:
         return found
 
     def _note_oldest(self, live: str, oldest: int) -> None:
-        """Drop the specs of generations under which no exchange can come any more."""
+        """Drop the specs of generations under which no exchange can come any more.
+
+        A live process that is not connected yet may still hold some, from before this recorder was started.
+        """
         self._oldest[live] = oldest
-        least = min(self._oldest.get(name, 0) for name in self.inbox.states())
+        least = min(self._oldest.get(name, 0) for name in self._lives)
         self._specs = {number: each for number, each in self._specs.items() if number >= least}
         self._encoders = {key: each for key, each in self._encoders.items() if key[1] >= least}
 

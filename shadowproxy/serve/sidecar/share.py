@@ -38,11 +38,13 @@ class LiveStart:
 class RecorderStart:
     """The first message to the recorder. `ended` is what processes that have ended had counted.
 
+    `lives` is how many live processes there are.
     `earlier` are the specs of generations before `spec` under which exchanges may still settle. `admin` says whether
     there is an admin server.
     """
 
     name: str
+    lives: int
     spec: RecorderSpec
     earlier: tuple[RecorderSpec, ...]
     admin: bool

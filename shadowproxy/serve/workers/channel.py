@@ -57,12 +57,18 @@ class Calls:
         self._table = table or {}
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._waits_since = 0.0
         self._answering: set[asyncio.Task[None]] = set()
         self._writer: asyncio.StreamWriter
         self._reading: asyncio.Task[None]
 
     def __repr__(self) -> str:
         return f"<Calls to {self._name} unanswered={len(self._waiting)}>"
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds a reply is waited for, and none has come."""
+        return asyncio.get_running_loop().time() - self._waits_since if self._waiting else 0.0
 
     async def open(self, ours: socket.socket) -> None:
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
@@ -83,8 +89,14 @@ class Calls:
         if self.gone.is_set() or (len(self._waiting) >= UNANSWERED and not must):
             raise NoReply(f"{self._name} does not reply")
         number = next(self._numbers)
-        self._waiting[number] = reply = asyncio.get_running_loop().create_future()
-        self._writer.write(_packed((number, what, arguments)))
+        try:
+            self._writer.write(_packed((number, what, arguments)))
+        except (OSError, RuntimeError):  # uvloop's RuntimeError: it has closed the connection of a process that ended
+            raise NoReply(f"{self._name} has ended") from None
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._waits_since = loop.time()
+        self._waiting[number] = reply = loop.create_future()
         # A late reply is still taken out of `_waiting`: until it comes, the process counts as hanging.
         done, _ = await asyncio.wait((reply,), timeout=within)
         if not done:
@@ -105,6 +117,7 @@ class Calls:
                     self._answering.add(answering)
                     answering.add_done_callback(self._answering.discard)
                 elif (reply := self._waiting.pop(number, None)) is not None:
+                    self._waits_since = asyncio.get_running_loop().time()
                     reply.set_result((result, None if failure is None else CallFailed(failure)))
         except (asyncio.IncompleteReadError, OSError):
             pass  # the process has ended: its exit status says how

@@ -111,6 +111,8 @@ class _Live(Process):
 
     async def census(self) -> Census:
         """Its figures, for the supervisor, which asks once a second; the recorder gets them too."""
+        if not self._side.outbox.connected:
+            self._disconnected()  # also where the socket could not be taken, or not be made
         self._side.outbox.send_census()
         return self._side.census()
 

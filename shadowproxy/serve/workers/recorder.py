@@ -67,6 +67,7 @@ class _Recorder(Process):
         self._outputs = start.outputs
         self._side = RecorderSide(
             start.spec,
+            lives=start.lives,
             earlier=start.earlier,
             name=start.name,
             commands=_Commands(self),
@@ -74,7 +75,8 @@ class _Recorder(Process):
             ended=start.ended,
             note_ended=self._report_ended,
         )
-        self._log.enter_context(memory.watched(memory.bound(start.spec.journal.queue_bytes)))
+        queued = start.spec.journal.queue_bytes
+        self._log.enter_context(memory.watched(memory.bound(queued), memory.reserve(queued)))
         async with self._starting:
             await self._side.__aenter__()
             self._started = True

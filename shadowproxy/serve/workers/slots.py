@@ -1,8 +1,10 @@
 """Where a process of the sidecar runs, and is restarted when it ends."""
 
 import asyncio
+import contextlib
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from shadowproxy.serve.admin.census import Census, merge
@@ -19,6 +21,40 @@ LIVED = 60.0
 """Seconds before a process is restarted. Each restart doubles them, unless the process had lived for LIVED seconds."""
 
 _log = logging.getLogger("shadowproxy")
+
+
+class Changing:
+    """Keeps processes from being started while another configuration is put in force, and the other way round.
+
+    Several can be started at once: one that hangs while it starts must not keep the others from being started again.
+    """
+
+    def __init__(self) -> None:
+        self._starting = 0
+        self._none_starts = asyncio.Event()
+        self._none_starts.set()
+        self._changing = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def start(self) -> AsyncIterator[None]:
+        async with self._changing:
+            self._starting += 1
+            self._none_starts.clear()
+        try:
+            yield
+        finally:
+            self._starting -= 1
+            if not self._starting:
+                self._none_starts.set()
+
+    @contextlib.asynccontextmanager
+    async def change(self) -> AsyncIterator[None]:
+        while True:
+            await self._none_starts.wait()
+            async with self._changing:
+                if not self._starting:
+                    yield
+                    return
 
 
 class Events(NamedTuple):
@@ -116,6 +152,8 @@ class Slot(ABC):
             except (NoReply, CallFailed, OSError) as error:
                 extra = {"event": self._events.not_started, **self._about, "error": str(error)}
                 _log.error("%s cannot be started, retrying: %s", self.name, error, extra=extra)
+            except Exception:  # noqa: BLE001 - one defect must not end the restarting for good
+                _log.exception("a defect in the proxy while starting %s", self.name, extra={"event": "defect"})
 
 
 class Counts:

@@ -40,7 +40,7 @@ from shadowproxy.serve.sidecar.share import LiveStart, RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec, Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
 from shadowproxy.serve.sidecar.told import Told
-from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings, Repeats, times_text
 from shadowproxy.serve.workers import shares
 from shadowproxy.serve.workers.begun import Begun
 from shadowproxy.serve.workers.channel import CallFailed, NoReply, Table
@@ -52,6 +52,7 @@ from shadowproxy.serve.workers.slots import (
     RECORDER_EVENTS,
     RECORDER_MEANWHILE,
     REPLY,
+    Changing,
     Counts,
     Slot,
 )
@@ -91,10 +92,11 @@ class _LiveSlot(Slot):
         super().__init__(f"worker {number}", LIVE_EVENTS, LIVE_MEANWHILE, worker=number)
         self.number = number
         self.counts = Counts()
+        self.connections = 0  # to recorders, that it was given
         self._supervisor = supervisor
 
     async def start(self) -> None:
-        async with self._supervisor.changing:
+        async with self._supervisor.changing.start():
             await self._supervisor.start_live(self)
 
     def note_end(self, child: Child) -> None:
@@ -117,7 +119,7 @@ class _RecorderSlot(Slot):
         self._supervisor = supervisor
 
     async def start(self) -> None:
-        async with self._supervisor.changing:
+        async with self._supervisor.changing.start():
             await self._supervisor.start_recorder(self)
 
     def note_end(self, child: Child) -> None:
@@ -146,7 +148,8 @@ class Supervisor(Program):
         self._recorded_by: dict[int, RecorderSpec] = {specs.recorder.generation: specs.recorder}
         self._commands = SteeringCommands(self)
         self._reopened = 0
-        self.changing = asyncio.Lock()  # a process is not started while another configuration is put in force
+        self.changing = Changing()
+        self._repeats = Repeats()
         self._beside: set[asyncio.Task[None]] = set()
         self._last_told: tuple[Child, Told] | None = None
         self._front: Front | None = None
@@ -212,7 +215,14 @@ class Supervisor(Program):
         await self._tell()
 
     def _health(self) -> Health:
-        return health(self.census())
+        silences = [child.calls.silence for slot in self._lives if (child := slot.running) is not None]
+        failing = self._recorder.failing
+        if self._recorder.running is None:
+            failing = "recorder_ended"
+        elif self._recorder.silent:
+            failing = "recorder_silent"
+        found = replace(health(self.census()), silence=min(silences, default=None), failing=failing)
+        return found if silences else replace(found, accepts=self.accepts)
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
@@ -291,13 +301,14 @@ class Supervisor(Program):
         slot.counts.note_report(census, runs=slot.child is not None)
 
     async def _disconnected(self, number: int) -> None:
-        """A live process has lost its connection to the recorder. A recorder that has ended gets new ones anyway."""
+        """A live process has no connection to the recorder. A recorder that is started gets new ones anyway."""
 
         async def reconnect() -> None:
-            recorder = self._recorder.running
+            slot, recorder = self._lives[number], self._recorder.running
+            given = slot.connections
             await asyncio.sleep(RECONNECT)
-            if recorder is not None and self._recorder.running is recorder:
-                self._connect(self._lives[number])
+            if recorder is not None and self._recorder.running is recorder and slot.connections == given:
+                self._connect(slot)
 
         self._run_beside(reconnect())
 
@@ -309,8 +320,10 @@ class Supervisor(Program):
             await self._contexts.read(specs.live, only)  # before any process is called
         except ContextError as error:
             raise GenerationError(str(error)) from error
-        async with self.changing:
-            await self._prepare_recorder(specs.recorder)
+        prepared_by = await self._prepare_recorder(specs.recorder)  # processes can be started while it hangs
+        async with self.changing.change():
+            if self._recorder.running is not prepared_by:
+                await self._prepare_recorder(specs.recorder)
             lives = [(slot, child) for slot in self._lives if (child := slot.running) is not None]
             prepared = await asyncio.gather(
                 *(
@@ -344,14 +357,16 @@ class Supervisor(Program):
                     await recorder.calls.call("adopt", specs.recorder.generation, within=REPLY, must=True)
         await self.refresh()  # or the last known figures would name the unusable shadows of before
 
-    async def _prepare_recorder(self, spec: RecorderSpec) -> None:
+    async def _prepare_recorder(self, spec: RecorderSpec) -> Child | None:
+        """The recorder that is prepared. None: none runs, and the next will be started under the specs in force."""
         if (child := self._recorder.running) is None:
-            return  # it will be started under the specs in force
+            return None
         try:
             await child.calls.call("prepare", spec, within=PREPARING)
         except (NoReply, CallFailed) as error:
             if child.runs:
                 raise GenerationError(str(error)) from error
+        return child
 
     def forget_specs(self, oldest: int) -> None:
         """Drop how exchanges of earlier generations are recorded: none can come any more."""
@@ -413,6 +428,7 @@ class Supervisor(Program):
             ended = [each for live in self._lives for each in live.counts.ended]
             start = RecorderStart(
                 name=socket.gethostname(),
+                lives=len(self._lives),
                 spec=recorder,
                 earlier=tuple(each for each in self._recorded_by.values() if each is not recorder),
                 admin=self._admin_socket is not None,
@@ -442,21 +458,35 @@ class Supervisor(Program):
             raise
 
     def _connect(self, slot: _LiveSlot) -> None:
-        """Connect a live process to the recorder, if both run."""
+        """Connect a live process to the recorder, if both run. Where that fails, it will ask for it again."""
         live, recorder = slot.running, self._recorder.running
         if live is None or recorder is None:
             return
-        one, other = socket.socketpair()
+        try:
+            one, other = socket.socketpair()
+        except OSError as error:
+            self._log_not_connected(slot.name, error)
+            return
         if recorder.give(str(slot.number), other):
-            live.give(str(slot.number), one)
+            slot.connections += live.give(str(slot.number), one)
         else:
             one.close()
 
+    def _log_not_connected(self, what: str, error: OSError) -> None:
+        if count := self._repeats.worth_logging("not_connected", what):
+            extra = {"event": "not_taken", "error": error.strerror, "count": count}
+            words = "%s could not be connected to the recorder%s, retrying: %s"
+            _log.error(words, what, times_text(count), error.strerror, extra=extra)
+
     def _connect_admin(self) -> None:
-        """Have the recorder answer the admin port's requests."""
-        if self._front is None or (recorder := self._recorder.running) is None:
+        """Have the recorder answer the admin port's requests, unless it does."""
+        if self._front is None or self._front.connected or (recorder := self._recorder.running) is None:
             return
-        ours, theirs = passing.pair()
+        try:
+            ours, theirs = passing.pair()
+        except OSError as error:
+            self._log_not_connected("the admin server", error)
+            return
         if recorder.give(ADMIN, theirs):
             self._front.connect(ours)
         else:
@@ -472,6 +502,7 @@ class Supervisor(Program):
     async def _refresh_regularly(self) -> None:
         while True:
             await asyncio.sleep(REFRESH)
+            self._connect_admin()  # it may have lacked descriptors before
             await asyncio.gather(self.refresh(), self._tell())
 
     # --- stopping ----------------------------------------------------------------------------------------------------
