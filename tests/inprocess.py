@@ -26,7 +26,7 @@ from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.recorder import FLUSH, LAST, RecorderSide
 from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
-from shadowproxy.serve.sidecar.told import Told
+from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry.access import AccessLine
 
@@ -102,7 +102,9 @@ class Sidecar(Program):
         self._socket = bind(program.listen)
         stack.callback(release, program.listen, self._socket)
         preload(reads_bodies=True, admin=self._admin_socket is not None)
-        self.recorder = RecorderSide(self._specs.recorder, name="h", commands=SteeringCommands(self), told=self._told())
+        self.recorder = RecorderSide(
+            self._specs.recorder, name="h", commands=SteeringCommands(self), supervisor=self._state()
+        )
         await self.recorder.__aenter__()
         stack.push_async_callback(self._close_recorder)
         self.live = LiveSide(self._specs.live, self._socket, access=self._access, reader=self._contexts)
@@ -111,12 +113,12 @@ class Sidecar(Program):
         ours, theirs = socket.socketpair()
         self.recorder.add("0", theirs)
         self.live.connect(ours)
-        stack.callback(lambda: setattr(self.recorder, "told", self._told()))
+        stack.callback(lambda: setattr(self.recorder, "supervisor", self._state()))
         if self._admin_socket is not None:
             await self._open_admin(self._admin_socket)
         self._reloads.start(stack)
         self._listening = True
-        self.recorder.told = self._told()
+        self.recorder.supervisor = self._state()
 
     async def _open_admin(self, bound: socket.socket) -> None:
         self._front = front = Front(bound, health=lambda: health(self.census()))
@@ -147,14 +149,14 @@ class Sidecar(Program):
         return await asyncio.to_thread(read_specs, file)
 
     def _note_reload(self) -> None:
-        self.recorder.told = self._told()
+        self.recorder.supervisor = self._state()
 
-    def _told(self) -> Told:
-        return Told(self.accepts, self._steering, self._reloads.census)
+    def _state(self) -> SupervisorState:
+        return SupervisorState(self.accepts, self._steering, self._reloads.census)
 
     async def steer(self, steering: Steering) -> None:
         self._steering = steering
-        self.recorder.told = self._told()
+        self.recorder.supervisor = self._state()
         await self.live.steer(steering)
 
     async def _adopt(self, specs: Specs, only: frozenset[str] | None = None) -> None:

@@ -69,7 +69,7 @@ class ConfigCensus:
     error: str | None
 
 
-NOT_TOLD = ConfigCensus(generation=1, loaded_at=0.0, reloads=0, failures=0, error=None)
+UNKNOWN_CONFIG = ConfigCensus(generation=1, loaded_at=0.0, reloads=0, failures=0, error=None)
 """In the census of a live process: only the supervisor knows the configuration's history."""
 
 

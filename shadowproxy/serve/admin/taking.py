@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from shadowproxy.serve.admin.census import NOT_TOLD, Census, ShadowCensus, durations_of, verdicts_of
+from shadowproxy.serve.admin.census import UNKNOWN_CONFIG, Census, ShadowCensus, durations_of, verdicts_of
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live.proxy import Proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
@@ -34,7 +34,7 @@ def take(
         loop_lag=mirror.pulse.lag,
         memory_held=mirror.memory.held,
         memory_limit=mirror.memory.limit,
-        config=NOT_TOLD,
+        config=UNKNOWN_CONFIG,
         keys_first=mirror.chooser.keys.first,
         keys_again=mirror.chooser.keys.again,
     )

@@ -21,7 +21,7 @@ from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.root import Journal
 from shadowproxy.serve.sidecar import recording
 from shadowproxy.serve.sidecar.specs import RecorderSpec
-from shadowproxy.serve.sidecar.told import Told
+from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
 from shadowproxy.serve.telemetry import tracing
 
 FLUSH = 10.0
@@ -47,8 +47,8 @@ class RecorderSide:
 
     `name` is the host's. `lives` is how many live processes there are, with the names 0, 1 and so on.
     `earlier` are the specs of generations under which exchanges may still settle, `ended` is what processes that have
-    ended had counted, `told` what the supervisor knows. `note_ended` is called with the name and the last census of
-    each live process that has ended. Leaving waits until every live process has closed its connection and all is
+    ended had counted, `supervisor` what the supervisor knows. `note_ended` is called with the name and the last census
+    of each live process that has ended. Leaving waits until every live process has closed its connection and all is
     written, `flush` seconds at most; None: as long as live processes may take.
     """
 
@@ -60,11 +60,11 @@ class RecorderSide:
         commands: Commands,
         lives: int = 1,
         earlier: Iterable[RecorderSpec] = (),
-        told: Told | None = None,
+        supervisor: SupervisorState | None = None,
         ended: Census | None = None,
         note_ended: Callable[[str, Census], object] = lambda name, census: None,
     ) -> None:
-        self.told = told or Told()
+        self.supervisor = supervisor or SupervisorState()
         self.name = name
         self.recent = Recent()
         self.journal = Journal(
@@ -123,8 +123,8 @@ class RecorderSide:
             operated,
             proxy=self.name,
             spec=lambda: self._spec,
-            began=self.told.began,
-            fresh=self.told.recorder_restarts == 0,
+            began=self.supervisor.began,
+            fresh=self.supervisor.recorder_restarts == 0,
         )
 
     def add(self, name: str, theirs: socket.socket) -> None:
@@ -150,12 +150,12 @@ class RecorderSide:
         ended = [] if self._ended is None else [self._ended]
         if not running and not ended:
             return None
-        told, log = self.told, self.journal.statistics()
+        state, log = self.supervisor, self.journal.statistics()
         merged = census.merge(running, ended)
-        steering = told.steering
+        steering = state.steering
         return replace(
             merged,
-            accepts=merged.accepts and told.accepts,
+            accepts=merged.accepts and state.accepts,
             paused=steering.paused,
             shadows=tuple(
                 replace(
@@ -166,9 +166,9 @@ class RecorderSide:
                 for each in merged.shadows
             ),
             journal=merged.journal._replace(segments=log.segments, last_error=log.last_error, failing=log.failing),
-            config=told.config,
-            worker_restarts=told.worker_restarts,
-            recorder_restarts=told.recorder_restarts,
+            config=state.config,
+            worker_restarts=state.worker_restarts,
+            recorder_restarts=state.recorder_restarts,
         )
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.specs import LiveSpec, RecorderSpec
 from shadowproxy.serve.sidecar.steering import Steering
-from shadowproxy.serve.sidecar.told import Told
+from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
 
 
@@ -49,6 +49,6 @@ class RecorderStart:
     earlier: tuple[RecorderSpec, ...]
     admin: bool
     log_settings: OperatorLogSettings
-    told: Told
+    supervisor: SupervisorState
     ended: Census | None
     outputs: Mapping[int, str] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from shadowproxy.serve.admin.operated import Unconfirmed
 from shadowproxy.serve.sidecar.recorder import LAST, RecorderSide
 from shadowproxy.serve.sidecar.share import RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec
-from shadowproxy.serve.sidecar.told import Told
+from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
 from shadowproxy.serve.system import memory
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry import operator_log
@@ -55,7 +55,7 @@ class _Recorder(Process):
     def table(self) -> Table:
         return {
             "start": self.start,
-            "tell": self.tell,
+            "take_state": self.take_state,
             "prepare": self.prepare,
             "adopt": self.adopt,
             "state": self.state,
@@ -71,7 +71,7 @@ class _Recorder(Process):
             earlier=start.earlier,
             name=start.name,
             commands=_Commands(self),
-            told=start.told,
+            supervisor=start.supervisor,
             ended=start.ended,
             note_ended=self._report_ended,
         )
@@ -97,8 +97,8 @@ class _Recorder(Process):
         if self._reports:
             await asyncio.wait(self._reports)
 
-    async def tell(self, told: Told) -> None:
-        self._side.told = told
+    async def take_state(self, state: SupervisorState) -> None:
+        self._side.supervisor = state
 
     async def prepare(self, spec: RecorderSpec) -> None:
         self._side.prepare(spec)

@@ -39,7 +39,7 @@ from shadowproxy.serve.sidecar.program import Program
 from shadowproxy.serve.sidecar.share import LiveStart, RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec, Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
-from shadowproxy.serve.sidecar.told import Told
+from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
 from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings, Repeats, times_text
 from shadowproxy.serve.workers import shares
 from shadowproxy.serve.workers.begun import Begun
@@ -151,7 +151,7 @@ class Supervisor(Program):
         self.changing = Changing()
         self._repeats = Repeats()
         self._beside: set[asyncio.Task[None]] = set()
-        self._last_told: tuple[Child, Told] | None = None
+        self._last_sent: tuple[Child, SupervisorState] | None = None
         self._front: Front | None = None
         self._given = begun
         self._begun: Begun
@@ -172,14 +172,14 @@ class Supervisor(Program):
             [census for census in running if census is not None],
             [each for slot in self._lives for each in slot.counts.ended],
         )
-        told = self._told()
+        state = self._state()
         return replace(
             merged,
-            accepts=merged.accepts and told.accepts,
+            accepts=merged.accepts and state.accepts,
             paused=self._steering.paused,
-            config=told.config,
-            worker_restarts=told.worker_restarts,
-            recorder_restarts=told.recorder_restarts,
+            config=state.config,
+            worker_restarts=state.worker_restarts,
+            recorder_restarts=state.recorder_restarts,
             journal=merged.journal._replace(failing=self._recorder.failing),
         )
 
@@ -212,7 +212,7 @@ class Supervisor(Program):
         stack.push_async_callback(self._stop_all, keeping, watching)
         self._reloads.start(stack)
         self._listening = True
-        await self._tell()
+        await self._send_state()
 
     def _health(self) -> Health:
         silences = [child.calls.silence for slot in self._lives if (child := slot.running) is not None]
@@ -232,7 +232,7 @@ class Supervisor(Program):
     async def steer(self, steering: Steering) -> None:
         """Put `steering` in force in all live processes. Raises Unconfirmed where one has not confirmed it in time."""
         self._steering = steering
-        await self._tell()
+        await self._send_state()
         replies = await self.call_lives("steer", steering, must=True)
         silent = [str(reply) for reply in replies if isinstance(reply, NoReply)]
         if silent:
@@ -254,8 +254,8 @@ class Supervisor(Program):
             if slot.child is not None:
                 slot.child.reopen()
 
-    def _told(self) -> Told:
-        return Told(
+    def _state(self) -> SupervisorState:
+        return SupervisorState(
             accepts=self.accepts,
             steering=self._steering,
             config=self._reloads.census,
@@ -264,16 +264,16 @@ class Supervisor(Program):
             began=self._began,
         )
 
-    async def _tell(self) -> None:
-        """Tell the recorder what it shows and cannot know itself. A recorder that hangs learns it later."""
-        told = self._told()
-        if (child := self._recorder.running) is not None and (child, told) != self._last_told:
-            self._last_told = child, told
+    async def _send_state(self) -> None:
+        """Send the recorder what it shows and cannot know itself. A recorder that hangs reads it later."""
+        state = self._state()
+        if (child := self._recorder.running) is not None and (child, state) != self._last_sent:
+            self._last_sent = child, state
             with contextlib.suppress(NoReply, CallFailed):
-                await child.calls.call("tell", told, within=REPLY, must=True)
+                await child.calls.call("take_state", state, within=REPLY, must=True)
 
     def _note_reload(self) -> None:
-        self._run_beside(self._tell())
+        self._run_beside(self._send_state())
 
     def _run_beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -418,7 +418,7 @@ class Supervisor(Program):
             # Operators may have changed something since. A process that hangs gets it once it responds.
             with contextlib.suppress(NoReply):
                 await child.calls.call("steer", self._steering, within=REPLY, must=True)
-        await self._tell()
+        await self._send_state()
 
     async def start_recorder(self, slot: _RecorderSlot) -> None:
         table: Table = {"ended": self._ended, "command": self._command}
@@ -433,7 +433,7 @@ class Supervisor(Program):
                 earlier=tuple(each for each in self._recorded_by.values() if each is not recorder),
                 admin=self._admin_socket is not None,
                 log_settings=self._log_settings,
-                told=self._told(),
+                supervisor=self._state(),
                 ended=merge((), ended) if ended else None,
                 outputs=self._outputs,
             )
@@ -442,7 +442,7 @@ class Supervisor(Program):
             for live in self._lives:
                 self._connect(live)
             self._connect_admin()
-        await self._tell()
+        await self._send_state()
 
     @contextlib.asynccontextmanager
     async def _starting(self, slot: Slot, child: Child) -> AsyncIterator[None]:
@@ -503,7 +503,7 @@ class Supervisor(Program):
         while True:
             await asyncio.sleep(REFRESH)
             self._connect_admin()  # it may have lacked descriptors before
-            await asyncio.gather(self.refresh(), self._tell())
+            await asyncio.gather(self.refresh(), self._send_state())
 
     # --- stopping ----------------------------------------------------------------------------------------------------
 
@@ -514,7 +514,7 @@ class Supervisor(Program):
         """
         await _cancel(keeping)
         self._socket.close()  # the live processes have it too: once the last has closed it, nothing can connect
-        await asyncio.gather(self._tell(), self.call_lives("stop", must=True))
+        await asyncio.gather(self._send_state(), self.call_lives("stop", must=True))
         loop = asyncio.get_running_loop()
         ending = [loop.create_task(slot.end()) for slot in self._lives]
         hurrying = loop.create_task(self._hurry.wait())

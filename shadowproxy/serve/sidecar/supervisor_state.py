@@ -3,18 +3,18 @@
 import time
 from dataclasses import dataclass, field
 
-from shadowproxy.serve.admin.census import NOT_TOLD, ConfigCensus
+from shadowproxy.serve.admin.census import UNKNOWN_CONFIG, ConfigCensus
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """`accepts`: callers are served. `config` tells of the configuration in force. `began` is when the program did, by
+class SupervisorState:
+    """`accepts`: callers are served. `config` is about the configuration in force. `began` is when the program did, by
     time.monotonic, which is the same clock in all processes."""
 
     accepts: bool = False
     steering: Steering = UNSTEERED
-    config: ConfigCensus = NOT_TOLD
+    config: ConfigCensus = UNKNOWN_CONFIG
     worker_restarts: int = 0
     recorder_restarts: int = 0
     began: float = field(default_factory=time.monotonic)
