@@ -39,14 +39,19 @@ async def metrics(asking: httpx.AsyncClient) -> dict[tuple[str, str], float]:
 
 
 async def until_balanced(asking: httpx.AsyncClient, least: float) -> dict[str, float]:
-    """What was lost by reason, once every one of at least so many requests is written or lost."""
+    """What was lost by reason, once every one of at least so many requests is written or lost.
+
+    Every one that was chosen for a shadow has an outcome by then.
+    """
     async with asyncio.timeout(20):
         while True:
             found = await metrics(asking)
             lost = {reason: n for (name, reason), n in found.items() if name == "shadowproxy_records_lost_total"}
             asked = sum(n for (name, _), n in found.items() if name == "shadowproxy_requests_total")
             written = found["shadowproxy_records_written_total", ""]
-            if asked >= least and asked == written + sum(lost.values()):
+            chosen = sum(n for (name, _), n in found.items() if name == "shadowproxy_shadow_chosen_total")
+            outcomes = sum(n for (name, _), n in found.items() if name == "shadowproxy_shadow_outcomes_total")
+            if asked >= least and asked == written + sum(lost.values()) and chosen == outcomes > 0:
                 return {reason: n for reason, n in lost.items() if n}
             await asyncio.sleep(0.05)
 
@@ -85,11 +90,13 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def serving(directory: Path, **more: Any) -> AsyncIterator[tuple[Program, httpx.AsyncClient, Load]]:
-    """A program under load."""
+async def serving(
+    directory: Path, *, answers: tuple[bytes, bytes] = (b"1", b"2"), **more: Any
+) -> AsyncIterator[tuple[Program, httpx.AsyncClient, Load]]:
+    """A program under load. `answers` are live's and the shadow's."""
     async with (
-        Origin(answer(b"1")) as live,
-        Origin(answer(b"2")) as shadow,
+        Origin(answer(answers[0])) as live,
+        Origin(answer(answers[1])) as shadow,
         Program(directory, values(live, shadow, **more)) as program,
         admin(program) as asking,
     ):

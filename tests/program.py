@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from fakes import Address, Caller, Message
 
@@ -101,6 +101,11 @@ class Program:
                 ):
                     found.append(int(pid))
         return found
+
+    def close_log(self) -> None:
+        """Read its standard output no more: whoever did has gone."""
+        pipe = cast(Any, self._process)._transport.get_pipe_transport(1)
+        pipe.close()
 
     async def read_log(self, size: int) -> bytes:
         """Some of what it wrote to its standard output; nothing at the end."""
