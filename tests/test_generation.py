@@ -1,7 +1,7 @@
 """What one configuration builds."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from shadowproxy import config
 from shadowproxy.exchange import Exchange, Reply, Request, Verdict
@@ -12,6 +12,7 @@ from shadowproxy.serve.policy.sampling import Match, bucket
 from shadowproxy.serve.sidecar import generation, recording, specify
 from shadowproxy.serve.sidecar.contexts import Contexts
 from shadowproxy.serve.sidecar.generation import Generation
+from shadowproxy.serve.sidecar.recorder import RecorderSide
 
 REQUEST = Request("7f3c", "019c139e-6efb-7cc4-8d34-1f1f3a1f9a51", 0, "GET", b"/", (), b"", 0)
 ANSWER = Reply(200, ((b"Content-Type", b"application/json"),), b"{}", 2, 1.0, 1.0)
@@ -107,3 +108,15 @@ def test_all_that_is_said_of_the_log_reaches_its_lines() -> None:
     assert redacted["body"] == {"ssn": mark}
     assert cut["body_text"] == body[:-1].decode()
     assert not {"body", "body_text"} & without.keys()
+
+
+async def test_a_recorder_forgets_no_configuration_while_a_live_process_may_still_hold_exchanges_of_it() -> None:
+    """The second one is not connected yet: it may hold some from before the recorder was started again."""
+    first = specify.specify(configured())
+    second = first.numbered(first.recorder.generation + 1)
+    commands = cast(Any, None)
+    side = RecorderSide(second.recorder, name="h", commands=commands, lives=2, earlier=[first.recorder])
+    side._note_oldest("0", second.recorder.generation)
+    assert side.oldest == first.recorder.generation
+    side._note_oldest("1", second.recorder.generation)
+    assert side.oldest == second.recorder.generation

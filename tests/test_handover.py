@@ -439,6 +439,36 @@ async def lose_one_recorder(directory: Path) -> None:
     assert ids(directory) == [str(n) for n in range(lost, 2000)]
 
 
+async def test_what_waits_when_a_live_process_stops_goes_to_a_recorder_that_is_started_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """The first one takes a part, and ends while the live process waits for it."""
+    box = Outbox(budget=64 << 20, gather=0.001)
+    ours, theirs = socket.socketpair()
+    box.connect(ours)
+    for n in range(2000):
+        box.append(exchange(n, bytes(1000)), 1)
+    await until(lambda: box._blocked)
+    closing = asyncio.get_running_loop().create_task(box.close(60))
+    await asyncio.sleep(0)
+    theirs.close()
+    await until(lambda: not box.connected)
+    lost = box.statistics().lost["recorder_ended"]
+    with journal(tmp_path) as log:
+        inbox = Inbox(log, lambda name, generation: line_of)
+        ours, theirs = socket.socketpair()
+        inbox.add("0", theirs)
+        box.connect(ours)
+        await closing
+        await inbox.close(10)
+    books = box.statistics()
+    assert (books.written, books.lost, books.queued) == (2000 - lost, {"recorder_ended": lost}, 0)
+    late, other = socket.socketpair()
+    box.connect(late)  # it has closed for good
+    assert not box.connected
+    other.close()
+
+
 async def test_an_append_after_the_recorders_end_raises_nothing() -> None:
     box = Outbox(budget=1 << 20, gather=0.001)
     ours, theirs = socket.socketpair()
