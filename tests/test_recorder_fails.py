@@ -204,6 +204,20 @@ async def test_a_recorder_that_passes_its_bound_of_memory_ends_by_itself(argumen
     assert why.encode() in said
 
 
+async def test_a_recorder_that_could_not_look_at_its_memory_looks_again() -> None:
+    """As without a free descriptor."""
+    code = (
+        "import time\n"
+        "from shadowproxy.serve.system import memory\n"
+        "seen = iter([0, None, None, 2])\n"
+        "memory.resident = lambda: next(seen)\n"
+        "with memory.watched(1, 0, every=0.001):\n"
+        "    time.sleep(20)\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.DEVNULL)
+    assert await asyncio.wait_for(process.wait(), 20) == 70
+
+
 async def test_a_recorder_that_has_not_grown_stays_though_its_container_has_no_memory_left() -> None:
     """To end would help nobody. It is asked some times whether little is left, by what the test sees to."""
     looked = threading.Event()

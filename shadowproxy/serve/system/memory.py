@@ -73,15 +73,15 @@ def watched(
     `container.MemoryLeft`.
     """
     over = threading.Event()
-    first = resident()
+    first = resident() or 0
     below = below or container.MemoryLeft().below
 
     def look() -> None:
         wait = every
         while not over.wait(wait):
             held = resident()
-            if held is None or first is None:
-                return
+            if held is None:
+                continue  # there is no descriptor to look with
             grown = held > first + GROWN
             wait = min(every, EVERY_GROWN) if grown else every
             if held > most:
