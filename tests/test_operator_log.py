@@ -18,14 +18,13 @@ from program import Program
 
 from shadowproxy import __version__, compiled
 from shadowproxy.serve.telemetry.access import PATH_MOST, AccessLine
+from shadowproxy.serve.telemetry.log_settings import Form, OperatorLogSettings
 from shadowproxy.serve.telemetry.operator_log import (
     ACCESS_WAITING,
     PATIENCE,
     QUIET,
     WAITING,
-    Form,
     OperatorLog,
-    OperatorLogSettings,
     Repeats,
     opened,
 )

@@ -23,7 +23,8 @@ from program import Program
 from shadowproxy import record
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar import generation, reload
-from shadowproxy.serve.sidecar.reading import Unreadable, read_specs, read_specs_apart
+from shadowproxy.serve.sidecar.reading import Unreadable, read_specs
+from shadowproxy.serve.sidecar.reading_apart import read_specs_apart
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.watch import Watch
 

@@ -22,7 +22,7 @@ from shadowproxy.serve.callers import board
 from shadowproxy.serve.sidecar.specify import specify
 from shadowproxy.serve.start import words as plain
 from shadowproxy.serve.system import signals
-from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 from shadowproxy.serve.workers import supervisor as supervising
 from shadowproxy.serve.workers.supervisor import Supervisor
 

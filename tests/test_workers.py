@@ -24,7 +24,7 @@ from shadowproxy.config import from_values
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.specify import specify
-from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 from shadowproxy.serve.workers import supervisor as supervising
 from shadowproxy.serve.workers.channel import CallFailed
 from shadowproxy.serve.workers.supervisor import Supervisor

@@ -15,7 +15,7 @@ from shadowproxy.cli.reading import together
 if TYPE_CHECKING:
     from shadowproxy.config import Config
     from shadowproxy.serve.sidecar.specs import Specs
-    from shadowproxy.serve.telemetry.operator_log import Form, Level, OperatorLogSettings
+    from shadowproxy.serve.telemetry.log_settings import Form, Level, OperatorLogSettings
 
 Start: TypeAlias = "Callable[[Specs, Path | None, OperatorLogSettings], object]"
 """What `serve` does with its configuration, the file that it is from, and how to log."""
@@ -121,7 +121,7 @@ def serve(start: Start, /, file: Path | None, level: "Level", form: "Form", acce
     """
     config = _configured(file, flags)
     from shadowproxy.serve.sidecar.specify import specify
-    from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+    from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 
     start(specify(config), file, OperatorLogSettings(level, form, access))
 

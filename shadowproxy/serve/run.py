@@ -16,7 +16,7 @@ from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.system import signals
 from shadowproxy.serve.system.interpreter import prepare_process
 from shadowproxy.serve.telemetry import operator_log
-from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 from shadowproxy.serve.workers.begun import Begun
 from shadowproxy.serve.workers.supervisor import Supervisor
 

@@ -13,7 +13,7 @@ from shadowproxy import __version__, compiled
 from shadowproxy.addresses import TcpAddress, UnixAddress
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.contexts import Reader
-from shadowproxy.serve.sidecar.reading import read_specs_apart
+from shadowproxy.serve.sidecar.reading_apart import read_specs_apart
 from shadowproxy.serve.sidecar.reload import Reloads, endpoints
 from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.system import outputs

@@ -7,7 +7,7 @@ from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.specs import LiveSpec, RecorderSpec
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
-from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from shadowproxy.serve.workers.child import ending
 
 if TYPE_CHECKING:
     from shadowproxy.serve.sidecar.specs import Specs
-    from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+    from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 
 Read: TypeAlias = "tuple[Specs, Path | None, OperatorLogSettings]"
 

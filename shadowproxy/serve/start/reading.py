@@ -13,7 +13,7 @@ from shadowproxy.serve.sidecar.reading import Unreadable, read_specs
 from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.start import words as plain
 from shadowproxy.serve.start.exits import UNUSABLE, say
-from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings
+from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 
 WATCHING = 0.5
 """Seconds between two looks at whether the supervisor is still there."""
@@ -25,6 +25,8 @@ def run(words: Sequence[str], sending: int, supervisor: int) -> int:
     Does not return where both can be used. Ends once the process `supervisor` has ended.
     """
     threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
+    # pydantic would search every installed package for plugins of its own: a thirtieth of a start, for nothing.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 
     def hand_over(specs: Specs, file: Path | None, log_settings: OperatorLogSettings) -> NoReturn:
         content = pickle.dumps((specs, file, log_settings), pickle.HIGHEST_PROTOCOL)

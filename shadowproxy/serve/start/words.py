@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from shadowproxy.serve.telemetry.operator_log import Form, Level, OperatorLogSettings
+from shadowproxy.serve.telemetry.log_settings import Form, Level, OperatorLogSettings
 
 LEVELS: Mapping[str, Level] = {each: each for each in get_args(Level)}
 FORMS: Mapping[str, Form] = {each: each for each in get_args(Form)}

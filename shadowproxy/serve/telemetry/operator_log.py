@@ -23,9 +23,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from shadowproxy.serve.telemetry.log_settings import Form, OperatorLogSettings
 
 if TYPE_CHECKING:
     from shadowproxy.serve.telemetry.access import AccessLine
@@ -45,21 +46,9 @@ PATIENCE = 1.0
 QUIET = 60.0
 """Seconds without a failure after which the next one of its kind counts as the first again."""
 
-Level = Literal["debug", "info", "warning", "error"]
-Form = Literal["auto", "json", "text"]
-
 _OWN = "shadowproxy"
 _BARE = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """The attributes of every log record. Others come from `extra`."""
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorLogSettings:
-    """What is logged, and how: `auto` is text on a terminal and JSON elsewhere. `access`: a line for each request."""
-
-    level: Level = "info"
-    form: Form = "auto"
-    access: bool = False
 
 
 class Repeats:

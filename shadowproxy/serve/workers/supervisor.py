@@ -40,7 +40,8 @@ from shadowproxy.serve.sidecar.share import LiveStart, RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec, Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
 from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
-from shadowproxy.serve.telemetry.operator_log import OperatorLogSettings, Repeats, times_text
+from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 from shadowproxy.serve.workers import shares
 from shadowproxy.serve.workers.begun import Begun
 from shadowproxy.serve.workers.channel import CallFailed, NoReply, Table
