@@ -352,7 +352,7 @@ class Echoes:
             return self.text(value)
         if isinstance(value, bool) or value is None:
             return value
-        if isinstance(value, int | float):
+        if isinstance(value, (int, float)):  # compiled, `int | float` would be made each time
             secret = self._whole.get(repr(value)) if self._prepared.has_numbers else None
             return value if secret is None else self._marked(secret)
         if depth > _DEEPEST:
@@ -382,7 +382,8 @@ class Echoes:
 
     def _may_be_in(self, raw: bytes, value: Any, budget: Budget) -> bool:
         budget.spend_bytes(len(raw) * (4 + len(self._in_json)))
-        if b"\\" in raw and (b"\\u" in raw or b"\\/" in raw):
+        # Not `in`: for bytes Python makes an error each time, which it then drops.
+        if raw.find(b"\\") >= 0 and (raw.find(b"\\u") >= 0 or raw.find(b"\\/") >= 0):
             try:
                 raw = orjson.dumps(value)
             except orjson.JSONEncodeError:
@@ -393,7 +394,7 @@ class Echoes:
                 if match[1] is None and match[0] in self._leaves_in_json:
                     return True
         for needle in self._in_json:  # noqa: SIM110  # compiled, a generator costs more than the search
-            if needle in raw:
+            if raw.find(needle) >= 0:
                 return True
         return False
 

@@ -13,7 +13,7 @@ The walk is one loop with its own stack, so depth costs no recursion. It keeps a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -28,6 +28,7 @@ KEPT: Final = 100
 PLACES: Final = 200
 """Distinct places that are counted one by one."""
 
+_named: Callable[[Any, Any], Any] = tuple.__new__  # a third of what calling the named tuple's class takes
 _LONGEST: Final = 200  # characters of a value that a difference shows
 _WIDEST: Final = 200  # bits of an integer that is shown digit by digit, as a text
 _MISSING: Final = object()
@@ -64,12 +65,15 @@ class Diff:
     def listed(self, most: int = KEPT) -> list[Difference]:
         """The first differences as a record lists them."""
         return [
-            Difference(
-                # Outside of arrays a value's pointer is its place's.
-                way if isinstance(way, str) else _pointer(way) if "*" in where else where,
-                kind,
-                loggable(live),
-                loggable(shadow),
+            _named(
+                Difference,
+                (
+                    # Outside of arrays a value's pointer is its place's.
+                    way if isinstance(way, str) else _pointer(way) if "*" in where else where,
+                    kind,
+                    loggable(live),
+                    loggable(shadow),
+                ),
             )
             for where, kind, live, shadow, way in self.found[:most]
         ]

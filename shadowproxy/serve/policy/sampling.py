@@ -210,7 +210,8 @@ def _override_methods(fields: Fields, target: bytes) -> list[str]:
         size = len(name)  # the size first: hardly any field has one of these, and every request is checked
         if (size == 22 or size == 17 or size == 13) and name.lower() in _OVERRIDES:
             found.extend([part.strip().upper() for part in value.decode("latin-1").split(",")])
-    if b"method=" in target:  # the underscore may be percent-encoded
+    # The underscore may be percent-encoded. Not `in`: for bytes Python makes an error each time, which it then drops.
+    if target.find(b"method=") >= 0:
         for part in target.partition(b"?")[2].decode("latin-1").split("&"):
             key, _, text = part.partition("=")
             if unquote_plus(key) == "_method":
