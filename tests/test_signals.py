@@ -161,6 +161,19 @@ async def test_a_service_manager_that_stops_every_process_at_once_ends_it_cleanl
             assert b"Traceback" not in said
 
 
+async def test_what_a_terminal_sends_to_its_foreground_group_is_for_the_supervisor_alone(tmp_path: Path) -> None:
+    """Ctrl-C is. No process has a session of its own, which Linux would schedule apart from the others."""
+    async with Origin(answer()) as live, Program(tmp_path, {"live": {"url": live.url}}) as program:
+        await program.ask(GET)
+        processes = children(program.pid)
+        assert len(processes) == 2
+        for pid in processes:
+            assert os.getsid(pid) == os.getsid(program.pid)
+            assert os.getpgid(pid) == pid
+            assert has(pid, "SigIgn", signal.SIGTTOU)  # else `stty tostop` would stop it at its first line
+        assert await program.stop() == 0
+
+
 @pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])

@@ -77,6 +77,8 @@ def run(make: Callable[[AsyncExitStack, list[int]], Process]) -> None:
     """Run the process that `make` makes of the operator's log and of the inherited descriptors."""
     calls, under, *inherited = map(int, sys.argv[1:])
     prepare_process()
+    # It is in no foreground group, and after `stty tostop` a terminal stops what writes to it from there.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     gc.freeze()  # imported objects stay for good: the garbage collector need not scan them
     gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
