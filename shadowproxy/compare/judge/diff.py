@@ -15,6 +15,8 @@ The walk is one loop with its own stack, so depth costs no recursion. It keeps a
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import ne
 from typing import Any, Final, Literal, TypeAlias
 
 from shadowproxy.budget import Budget
@@ -35,6 +37,8 @@ _MISSING: Final = object()
 _MEMBER: Final = -1
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
+_ABSOLUTE: Final = float(FLOATS.abs)
+_RELATIVE: Final = float(FLOATS.rel)
 
 Where: TypeAlias = tuple[str, str]
 """A place with every array position as `*`, and the kind of difference there."""
@@ -139,11 +143,9 @@ def diff_scalars(live: Sequence[Any], shadow: Sequence[Any], ways: Sequence[Way]
     """
     found = Diff()
     budget = Budget()
-    for at in range(len(live)):
-        one, other = live[at], shadow[at]
-        if one != other:
-            above, place, number = ways[at]
-            _differ(one, other, place, number, above, found, budget)
+    for at in compress(range(len(live)), map(ne, live, shadow)):
+        above, place, number = ways[at]
+        _differ(live[at], shadow[at], place, number, above, found, budget)
     return found
 
 
@@ -286,11 +288,18 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
     if place.ignored and found.ignored:
         return  # one ignored difference is enough to know
     kind, other_kind = type(one), type(other)
-    if kind in _NUMBERS and other_kind in _NUMBERS:
+    numbers = kind in _NUMBERS and other_kind in _NUMBERS
+    if numbers:
         if one == other or (one != one and other != other):  # math.isnan cannot take every integer
             return
-        tolerance = place.tolerance or (FLOATS if kind is float or other_kind is float else None)
-        if tolerance is not None and tolerance.holds(one, other) and _finite(one) and _finite(other):
+        tolerance = place.tolerance
+        if tolerance is not None:
+            near = tolerance.holds(one, other) and _finite(one) and _finite(other)
+        elif kind is float and other_kind is float:
+            near = _nearly(one, other)
+        else:
+            near = kind is not other_kind and FLOATS.holds(one, other) and _finite(one) and _finite(other)
+        if near:
             where = place.pointer
             if where in found.near or len(found.near) < PLACES:
                 found.near[where] = found.near.get(where, 0) + 1
@@ -314,13 +323,21 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
     found.count += 1
     where = place.pointer
     if len(found.found) < KEPT:
-        shown, beside = _shown(difference, one, other)
+        shown, beside = (one, other) if numbers else _shown(difference, one, other)
         found.found.append((where, difference, shown, beside, (above, place, at)))
     counted = found.where.get((where, difference))
     if counted is not None:
         found.where[where, difference] = counted + 1
     elif len(found.where) < PLACES:
         found.where[where, difference] = 1
+
+
+def _nearly(one: float, other: float) -> bool:
+    """Whether `FLOATS` holds for two finite numbers. Nearly all numbers are of this sort: compiled, this takes no
+    object."""
+    gap = abs(one - other)
+    near = gap <= _ABSOLUTE or gap <= _RELATIVE * max(abs(one), abs(other))
+    return near and math.isfinite(one) and math.isfinite(other)
 
 
 _NOTED: Final = 8
