@@ -22,7 +22,7 @@ from program import Program
 
 from shadowproxy import record
 from shadowproxy.exchange import Outcome
-from shadowproxy.serve.sidecar import generation, reload
+from shadowproxy.serve.sidecar import generation, reload, watch
 from shadowproxy.serve.sidecar.reading import Unreadable, read_specs
 from shadowproxy.serve.sidecar.reading_apart import read_specs_apart
 from shadowproxy.serve.sidecar.steering import Steering
@@ -211,6 +211,40 @@ async def test_a_defect_in_building_a_configuration_changes_nothing_and_ends_no_
             configured.values(other.url, {})
             await configured.reload()
             assert await configured.ask() == b"two"
+
+
+async def test_a_change_that_was_read_on_request_is_not_read_again(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch, which sees the same change, looks only once the request is done with."""
+    done = threading.Event()
+    looks = 0
+    held = watch._held
+
+    def held_once_done(path: Path) -> bytes | None:
+        nonlocal looks
+        if threading.current_thread().name == "shadowproxy-watch":
+            assert done.wait(5)
+            looks += 1
+        return held(path)
+
+    monkeypatch.setattr(watch, "_held", held_once_done)
+    monkeypatch.setattr(reload, "Watch", partial(Watch, every=0.001))
+    async with Origin(answer(b"one")) as one, Origin(answer(b"two")) as two:
+        configured.values(one.url, {})
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
+            configured.values(two.url, {})
+            await configured.reload()
+            done.set()
+            async with asyncio.timeout(5):
+                while looks < 5:  # noqa: ASYNC110  # nothing tells of it
+                    await asyncio.sleep(0.001)
+            assert configured.sidecar.census().config.reloads == 1
+            configured.values(one.url, {})  # and no request
+            async with asyncio.timeout(5):
+                while configured.sidecar.census().config.reloads < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            assert await configured.ask() == b"one"
 
 
 async def test_what_takes_a_restart_is_said_and_the_rest_is_in_force(

@@ -68,6 +68,34 @@ def test_each_change_is_told_once(told: Told, file: Path, looks: list[int]) -> N
     assert told.times == 3
 
 
+def test_contents_that_are_known_are_no_change(told: Told, file: Path) -> None:
+    """As when a reload on request has read them. The watch looks only when the test lets it."""
+    may_look, looked = threading.Semaphore(0), threading.Semaphore(0)
+    this = threading.current_thread()
+
+    def files() -> list[Path]:
+        if threading.current_thread() is not this:
+            looked.release()
+            assert may_look.acquire(timeout=5)
+        return [file]
+
+    def look(times: int) -> None:
+        for _ in range(times):
+            may_look.release()
+            assert looked.acquire(timeout=5)
+
+    with Watch(files, told, every=EVERY) as watch:
+        assert looked.acquire(timeout=5)  # it waits to look
+        file.write_text("two")
+        watch.settle(watch.look())
+        look(3)
+        assert told.times == 0
+        file.write_text("three")
+        look(3)
+        told.wait(1)
+        may_look.release(10)
+
+
 def test_a_file_that_was_only_touched_or_replaced_by_its_like_is_none(
     told: Told, file: Path, looks: list[int], tmp_path: Path
 ) -> None:

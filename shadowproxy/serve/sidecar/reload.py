@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shadowproxy.addresses import token_fault
+from shadowproxy.apart import apart
 from shadowproxy.serve.admin.census import ConfigCensus
 from shadowproxy.serve.sidecar.contexts import Contexts, GenerationError
 from shadowproxy.serve.sidecar.reading import Unreadable
@@ -26,6 +27,9 @@ names it, live's as well as a shadow's."""
 
 READING = 10.0
 """Seconds that reading the file, and the files that it names, may take: a pipe or a lost mount may never give them."""
+
+LOOKING = 1.0
+"""Seconds that a look at them before that may take."""
 
 _log = logging.getLogger("shadowproxy")
 
@@ -63,6 +67,7 @@ class Reloads:
         self._unusable = unusable
         self._logged_unusable: Mapping[str, str] = {}
         self._requested = asyncio.Event()
+        self._watch: Watch | None = None
 
     @property
     def census(self) -> ConfigCensus:
@@ -89,8 +94,8 @@ class Reloads:
 
         stack.push_async_callback(stop)
         if (file := self._file) is not None:
-            stack.enter_context(
-                # A certificate that was renewed counts as a change.
+            # A certificate that was renewed counts as a change.
+            self._watch = stack.enter_context(
                 Watch(lambda: [file, *self._in_force().program.files], lambda: loop.call_soon_threadsafe(self.request))
             )
 
@@ -109,7 +114,16 @@ class Reloads:
                 line = "cannot reload: the program was started with flags, there is no configuration file"
                 _log.warning("%s", line, extra={"event": "reload_failed"})
             else:
+                if not is_retry:
+                    await self._settle()
                 await self._reload(self._file, is_retry=is_retry)
+
+    async def _settle(self) -> None:
+        """What is read now is no change for the watch any more: it would have the same contents read again."""
+        if self._watch is not None:
+            with contextlib.suppress(TimeoutError, RuntimeError):  # the latter where the system has room for no thread
+                async with asyncio.timeout(LOOKING):
+                    self._watch.settle(await apart(self._watch.look))
 
     async def _reload(self, file: Path, *, is_retry: bool) -> None:
         """`is_retry`: our own retry after a failure, so don't log the same failure again."""

@@ -39,6 +39,14 @@ class Watch:
         self._ended.set()
         self._thread.join(self._every)
 
+    def look(self) -> Held:
+        """What the files contain now. May hang, as reading them may."""
+        return self._now({})
+
+    def settle(self, held: Held) -> None:
+        """Count these contents as known: they are no change any more."""
+        self._settled = {**self._settled, **held}
+
     def _look(self) -> None:
         seen = self._settled
         while not self._ended.wait(self._every):
