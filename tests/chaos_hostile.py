@@ -106,7 +106,7 @@ async def serve_hostile_answers(directory: Path, before: Callable[[], None] | No
         assert load.cut_off == 0
         assert program.workers == workers
         await wait_recorder(program, other_than=0)
-        lost = await until_balanced(asking, load.asked + len(BODIES) * CALLERS * ROUNDS)
+        lost = await until_balanced(asking, load.asked + len(BODIES) * CALLERS * ROUNDS, within=120)
         assert set(lost) <= {"recorder_ended", "journal_full"}
         held |= {pid: most_held(pid) for pid in program.recorders}
         assert await program.stop() == 0

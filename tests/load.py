@@ -38,12 +38,12 @@ async def metrics(asking: httpx.AsyncClient) -> dict[tuple[str, str], float]:
     return dict(found)
 
 
-async def until_balanced(asking: httpx.AsyncClient, least: float) -> dict[str, float]:
+async def until_balanced(asking: httpx.AsyncClient, least: float, within: float = 20) -> dict[str, float]:
     """What was lost by reason, once every one of at least so many requests is written or lost.
 
     Every one that was chosen for a shadow has an outcome by then.
     """
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(within):
         while True:
             found = await metrics(asking)
             lost = {reason: n for (name, reason), n in found.items() if name == "shadowproxy_records_lost_total"}

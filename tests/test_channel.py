@@ -190,3 +190,12 @@ async def test_processes_start_beside_each_other_and_not_beside_a_change() -> No
     changed, third = loop.create_task(change()), loop.create_task(start("third"))
     await asyncio.gather(changed, third)
     assert order == ["first", "second", "change", "changed", "change", "changed", "third"]
+
+
+async def test_a_call_to_a_supervisor_that_has_ended_is_not_waited_for(ends: Ends) -> None:
+    """A process that ends with it would take so much longer."""
+    await ends.calls.aclose()
+    async with asyncio.timeout(5):
+        await ends.serving
+        with pytest.raises(NoReply, match="the supervisor has ended"):
+            await ends.answers.call("ended", 0, within=600)

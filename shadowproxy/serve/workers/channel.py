@@ -141,6 +141,7 @@ class Answers:
         self._table = table
         self._numbers = itertools.count(-1, -1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._supervisor_gone = False
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -159,6 +160,7 @@ class Answers:
                     reply.set_result((what, arguments))
                 continue
             self._send((number, *await _result(self._table, what, arguments)))
+        self._supervisor_gone = True
         for reply in self._waiting.values():
             if not reply.done():
                 reply.set_result((None, "the supervisor has ended"))
@@ -166,6 +168,8 @@ class Answers:
 
     async def call(self, what: str, *arguments: object, within: float) -> Any:
         """The supervisor's reply. Raises NoReply after `within` seconds, CallFailed where it replied so."""
+        if self._supervisor_gone:
+            raise NoReply("the supervisor has ended")
         number = next(self._numbers)
         self._waiting[number] = reply = asyncio.get_running_loop().create_future()
         self._send((number, what, arguments))
