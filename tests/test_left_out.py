@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from shadowproxy.compare.fold.summary import Summary, load, save, summarise
+from shadowproxy.compare.judge.answers import content_of
 from shadowproxy.compare.judge.diff import Diff, diff
 from shadowproxy.compare.judge.left_out import left_out_by
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.judge.verdict import judge, judge_values
+from shadowproxy.compare.judge.verdict import Compared, compare, judge, judge_values
 from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.html import to_html
 from shadowproxy.compare.report.markdown import to_markdown
@@ -93,6 +94,11 @@ def test_whole_bodies_are_compared_by_the_given_rules() -> None:
     assert recompared(live, shadow, Rules(), recorded_by=record.rules).verdict is Verdict.MISMATCH
 
 
+def found_by(compared: Compared) -> Any:
+    found = compared.diff
+    return compared.verdict, found and (found.listed(), found.count, found.where, found.near)
+
+
 @pytest.mark.source
 @pytest.mark.parametrize(
     ("live", "shadow", "compared"),
@@ -112,13 +118,14 @@ def test_a_match_by_the_same_rules_is_not_looked_for_again(
         calls += 1
         return diff(*given)
 
-    line = line_of(0, live, {**shadow}, rules=RULES, body_limit=1 << 20)
-    record = decode(line.replace(b'"shadows":{"s":{"outcome":"ok"', b'"shadows":{"s":{"outcome":"ok","x":1'))
-    expected = summarise([record._replace(rules=None, control=None)], RULES)
+    record = record_of(live, shadow, body_limit=1 << 20)
+    one, other = record.live, record.shadows["s"]
+    contents = content_of(one), content_of(other)
+    expected = found_by(compare(one, other, RULES))
     monkeypatch.setattr("shadowproxy.compare.judge.verdict.diff", counted)
-    assert save(summarise([record._replace(control=None)], RULES)) == save(expected)
+    assert found_by(recompared(one, other, RULES, contents, record.rules)) == expected
     assert calls == compared
-    assert save(summarise([record._replace(control=None)], OTHER)) == save(expected)
+    assert found_by(recompared(one, other, OTHER, contents, record.rules)) == expected
     assert calls == compared + 1
 
 
