@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from shadowproxy.config import load
 from shadowproxy.serve import run
 from shadowproxy.serve.http1.framing import ResponseHead, parse_request_head
-from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.upstreams import endpoint, errors
 from shadowproxy.serve.upstreams.pool import Statistics
 from shadowproxy.serve.upstreams.request import OutgoingRequest
@@ -83,4 +83,4 @@ if __name__ == "__main__":
         live.main()
     else:
         begun.LIVE = "bench.on_httpx"
-        sys.exit(run.run(read_specs(Path(sys.argv[1]))))
+        sys.exit(run.run(load(Path(sys.argv[1]))))

@@ -223,6 +223,30 @@ sys.exit(split.main(["-c", {str(tmp_path / given)!r}]))
         assert await start.ended() == (2, line)
 
 
+async def test_a_program_of_ones_own_serves_by_a_configuration(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from shadowproxy import config
+from shadowproxy.serve.run import run
+
+file = Path(sys.argv[1])
+sys.exit(run(config.load(file), file))
+"""
+    async with Origin(answer(b"live")) as live:
+        values = {"live": {"url": live.url}, "listen": f"unix:{tmp_path}/socket", "admin": None}
+        (tmp_path / "config.yaml").write_text(json.dumps({**values, "log": {"path": str(tmp_path / "log")}}))
+        async with started(str(tmp_path / "config.yaml"), program=("-c", program)) as start:
+            await until(lambda: accepts(tmp_path / "socket"))
+            assert (await asked(tmp_path / "socket")).endswith(b"\r\n\r\nlive")
+            start.process.terminate()
+            status, said = await start.ended()
+    assert status == 0
+    assert json.loads(said.splitlines()[-1])["event"] == "stopped"
+    (segment,) = (tmp_path / "log").iterdir()
+    assert len(segment.read_bytes().splitlines()) == 1
+
+
 # --- the recorder ----------------------------------------------------------------------------------------------------
 
 

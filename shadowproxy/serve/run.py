@@ -6,6 +6,7 @@ import logging
 import signal
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -20,15 +21,21 @@ from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 from shadowproxy.serve.workers.begun import Begun
 from shadowproxy.serve.workers.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from shadowproxy.config import Config
+
 _log = logging.getLogger("shadowproxy")
 
 
-def run(specs: Specs, file: Path | None = None, log_settings: OperatorLogSettings | None = None) -> int:
+def run(config: "Config", file: Path | None = None, log_settings: OperatorLogSettings | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then stop cleanly and return the exit status; a second signal ends the waiting.
 
-    `specs` were read from `file`, which is read again on SIGHUP and when it changes.
+    `config` was read from `file`, which is read again on SIGHUP and when it changes.
     The operator's log goes to standard error, as `log_settings` says. Raises StartError.
     """
+    from shadowproxy.serve.sidecar.specify import specify  # it loads pydantic
+
+    specs = specify(config)
     with ExitStack() as log, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(serve(specs, file, log_settings or OperatorLogSettings(), None, log))
     signals.ignore()
