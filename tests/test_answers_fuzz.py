@@ -26,7 +26,7 @@ content_block_delta message_delta input_json_delta partial_json text_delta think
 response.failed response.output_text.delta response.output_item.done response.created output output_index item
 content_index done error errors detail loc msg status info reason code success outputs data shape tensor values
 embedding chat.completion.chunk logprobs result isError eval_count prediction"""
-NAMES = st.sampled_from(WORDS.split())
+NAMES = st.sampled_from([*WORDS.split(), "*", "*a", "a*", "a/*b"])
 TYPES = ["text/event-stream", "application/x-ndjson", "application/jsonlines", "application/json", "", "text/html"]
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | NAMES

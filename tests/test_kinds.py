@@ -330,3 +330,12 @@ def test_what_is_decided_does_not_depend_on_who_counted_what_first() -> None:
         (each.key, each.kind, each.unit, each.forms) for each in other
     ]
     assert one[0].live == "/predictions/*"
+
+
+@pytest.mark.parametrize("name", ["*a", "a*", "**"])
+def test_an_asterisk_in_a_name_is_no_step_into_an_array(name: str) -> None:
+    def answers(source: random.Random) -> dict[str, Any]:
+        return {name: source.random() * 100}
+
+    assert [kind for _, _, kind in found(answers)] == ["number"]
+    assert [each.unit for each in judged([({"predictions": {name: 0.5 + n}},) * 2 for n in range(60)])] == ["answers"]

@@ -283,7 +283,7 @@ def _kind(place: str, counted: Outputs) -> tuple[Kind, frozenset[str]] | None:
         )
         return None if echoed else ("ranking", _FORMS["ranking"])
     if wholes["numbers"] + wholes["vector"] > total / 2:
-        if "*" not in place and _is_batch(counted):
+        if "*" not in pointer_segments(place) and _is_batch(counted):
             return None
         if wholes["vector"] > total / 2:
             return "vector", _FORMS["vector"]
@@ -300,7 +300,8 @@ def _scalar_kind(
     total = numbers + texts + live["boolean"]
     if numbers > total / 2:
         few = len(counted.live_whole)
-        named = bool(_LABELLED.search((pointer_segments(place.replace("/*", "")) or ("",))[-1]))
+        names = [segment for segment in pointer_segments(place) if segment != "*"]
+        named = bool(names and _LABELLED.search(names[-1]))
         classes = (
             not counted.live_whole.many
             and (few <= _FEW or named)
@@ -341,9 +342,10 @@ def _is_batch(counted: Outputs) -> bool:
 
 
 def _unit(kind: Kind, place: str, counted: Outputs) -> Unit:
-    if any(place.startswith(f"{root}/*") for root in ENVELOPES if root != "/outputs") or place.startswith("/*"):
+    whole = f"{place}/"  # an asterisk may also be the beginning of a name
+    if any(whole.startswith(f"{root}/*/") for root in ENVELOPES if root != "/outputs") or whole.startswith("/*/"):
         return "rows"
-    head, star, _ = place.partition("/*")
+    head, star, _ = whole.partition("/*/")
     if star and is_envelope(head):
         return "rows"
     return "rows" if kind in ("class", "number", "text") and _is_batch(counted) else "answers"
