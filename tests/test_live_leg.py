@@ -60,6 +60,26 @@ async def test_thousands_of_requests_that_come_at_once_are_answered_one_after_th
         assert [(await caller.answer()).status for _ in range(2001)] == [501] * 2000 + [200]
 
 
+@pytest.mark.parametrize("between", [b"", b"\r\n" * 40_000])
+async def test_what_comes_with_a_request_that_is_answered_at_once_is_read_to_its_end(
+    proxy: StartProxy, between: bytes
+) -> None:
+    """Reading pauses while so much is unread, and must go on although no application takes it."""
+    long = REJECTED.replace(b"Host: h\r\n", b"Host: h\r\nX-Long: " + b"x" * 500_000 + b"\r\n")
+    limits = {"headers": "1MiB", "head_timeout": "2s"}
+    async with proxy(strict_ok, limits=limits) as running, await running.caller() as caller:
+        await caller.send(REJECTED + between + long)
+        assert [(await caller.answer()).status for _ in range(2)] == [501, 501]
+
+
+async def test_an_idle_connection_ends_after_blank_lines_too(proxy: StartProxy) -> None:
+    """They came with a request that was answered at once: reading had paused, and no deadline was left."""
+    async with proxy(strict_ok, limits={"idle_timeout": "200ms"}) as running, await running.caller() as caller:
+        await caller.send(REJECTED + b"\r\n" * 40_000)
+        assert (await caller.answer()).status == 501
+        await asyncio.wait_for(caller.wait_ended(), 2)
+
+
 async def test_a_caller_that_reads_slowly_gets_all_of_it_and_holds_live_up_meanwhile(proxy: StartProxy) -> None:
     """No more than the kernel's buffers hold is taken from live, and its silence does not count meanwhile."""
     piece, count = bytes(range(256)) * 400, 200

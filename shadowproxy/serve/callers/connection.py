@@ -168,6 +168,7 @@ class CallerConnection(asyncio.Protocol):
         limits = self.link.limits
         end = data.find(b"\r\n\r\n", max(0, self._head_seen - 3), limits.headers + 4)
         if end < 0:
+            self.link.read_on(body_due=False)  # no call is there to take what is unread
             if data:
                 self._await_head(data)
             return False

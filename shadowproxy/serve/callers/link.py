@@ -122,7 +122,8 @@ class Link:
         """Until the application has taken what is unread."""
         self.full = True
         self.transport.pause_reading()
-        self.deadline.clear()
+        if self.state is not State.IDLE:  # a request that was answered at once leaves the deadline for the next one
+            self.deadline.clear()
 
     def read_on(self, body_due: bool) -> None:
         """Read again if `pause_reading` stopped it. `body_due`: more of the request's body has to come."""
