@@ -42,6 +42,7 @@ def assert_taken_apart(value: Any) -> None:
 @example([[[0.5, 0.5], [0.5, 0.5]], [[0.5, 2.5], [0.5, 0.5]]])
 @example([[{"id": 1, "b": 2}, {"id": 1}, {"b": 2}], [{"id": 1, "b": 2}, {"id": 1}, {"b": 2}, {"id": 1, "b": 2}]])
 @example([[{"id": 1, "b": 2}, {"id": 1}, {"b": 2, "id": 1}, {"b": 2}]])
+@example([{"a": [{"id": 1}, [[], {"b": 1}]], "b": 5}, {"a": [[], {"id": 1}], "b": [{"b": 1}, 5]}])
 @example([{"answer": "a", "message": {"b": 1}}, {"answer": "b", "message": {"b": 2}}])
 @example([[], [0], [True], [1], {"predictions": []}, {"predictions": [[]]}, {"predictions": [{}]}])
 def test_an_answer_is_taken_apart_as_if_it_were_the_first(values: list[Any]) -> None:
@@ -121,3 +122,12 @@ def test_answers_of_which_none_has_the_shape_of_another_are_not_remembered() -> 
     paused = made.pause
     assert set(Answer({"k": 1, "v": "a"}, made).places) == {"/k", "/v"}
     assert made.pause == paused - 1
+
+
+def test_layouts_of_long_answers_are_remembered_in_bounded_memory() -> None:
+    made = Layouts()
+    for size in range(19_000, 19_030):
+        for _ in range(3):  # so that they are worth remembering
+            assert Answer({"v": [0.5] * size}, made).places == ("/v",)
+        assert len(made) <= 10
+    assert made.pause == 0

@@ -22,6 +22,7 @@ _MOST_KNOWN: Final = 256  # layouts that are remembered
 _LONGEST_SHAPE: Final = 600  # parts of the shape of one
 _MOST_CHARACTERS: Final = 8000  # of its names
 _MOST_SCALARS: Final = 20_000  # of one
+_MOST_TOGETHER: Final = 200_000  # scalars of all: the way to each takes a hundred bytes
 _FEW_HITS: Final = 2  # for each layout that was remembered: with fewer, it is not worth its making
 _PAUSE: Final = 4096  # answers
 
@@ -33,6 +34,7 @@ _values_of: Final[Any] = dict.values
 _TABLE: Final = "table"
 _FLAT: Final = "flat"
 _EACH: Final = "each"
+_RANKING: Final = "ranking"  # a word of its own: True and False would be equal to the lengths 1 and 0 that may follow
 
 Getter = slice | tuple[int, ...] | None
 """Where the values of one place are: a slice of the scalars; or their numbers, with -1, -2 .. for arrays and objects;
@@ -74,12 +76,16 @@ class Layouts:
     """The layouts of the shapes that came before. If hardly any comes again, as where each answer has names of its own,
     none is made for a while: `pause` is for how many answers."""
 
-    __slots__ = ("_hits", "_known", "pause")
+    __slots__ = ("_hits", "_known", "_scalars", "pause")
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Layout] = {}
         self._hits = 0
+        self._scalars = 0
         self.pause = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def of(self, value: Any, parts: "_Parts") -> Layout | None:
         """The layout of an answer; None if its shape is too long to be remembered."""
@@ -92,11 +98,13 @@ class Layouts:
             return found
         if _characters(shape) > _MOST_CHARACTERS:
             return None
-        if len(self._known) >= _MOST_KNOWN:
-            if self._hits < _FEW_HITS * _MOST_KNOWN:
+        size = len(parts.scalars)
+        if len(self._known) >= _MOST_KNOWN or self._scalars + size > _MOST_TOGETHER:
+            if self._hits < _FEW_HITS * len(self._known):
                 self.pause = _PAUSE
             self._known.clear()
-            self._hits = 0
+            self._hits = self._scalars = 0
+        self._scalars += size
         found = self._known[shape] = _layout_of(value)
         return found
 
@@ -264,9 +272,8 @@ class _Parts:
             return
         if len(kinds) == 1 and dict in kinds and size > 1 and self._table(value):
             return
-        shape.append(_EACH)
-        if type(value[0]) is dict and size > 1:
-            shape.append(ranking_of(value) is not None)
+        ranks = type(value[0]) is dict and size > 1 and ranking_of(value) is not None
+        shape.append(_RANKING if ranks else _EACH)
         for each in value:
             self.take(each, depth + 1)
             if not self.regular:
