@@ -82,11 +82,16 @@ class Start:
 
 
 @asynccontextmanager
-async def started(*words: str, program: Sequence[str] = ("-m", "shadowproxy", "serve")) -> AsyncIterator[Start]:
+async def started(
+    *words: str,
+    program: Sequence[str] = ("-m", "shadowproxy", "serve"),
+    before: Callable[[], object] | None = None,
+) -> AsyncIterator[Start]:
+    """`before` runs in the process first."""
     mark = uuid.uuid4().hex
     process = await asyncio.create_subprocess_exec(
         sys.executable, *program, *words,
-        env={**os.environ, MARK: mark},
+        env={**os.environ, MARK: mark}, preexec_fn=before,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     start = Start(process, mark)
@@ -100,10 +105,10 @@ async def started(*words: str, program: Sequence[str] = ("-m", "shadowproxy", "s
 
 
 @asynccontextmanager
-async def waiting(tmp_path: Path) -> AsyncIterator[Start]:
+async def waiting(tmp_path: Path, before: Callable[[], object] | None = None) -> AsyncIterator[Start]:
     """A start whose configuration does not come: it is a pipe that nobody writes into. Every process runs by then."""
     os.mkfifo(tmp_path / "pipe")
-    async with started("-c", str(tmp_path / "pipe")) as start:
+    async with started("-c", str(tmp_path / "pipe"), before=before) as start:
         await until(lambda: start.live() and start.readers())
         await until(lambda: _handles_both(start.process.pid))
         yield start
@@ -147,6 +152,23 @@ async def test_a_reader_that_is_killed_ends_the_start_with_a_line(tmp_path: Path
         os.kill(start.readers()[0], signal.SIGKILL)
         line = "shadowproxy: the process that reads the configuration has ended (SIGKILL)\n"
         assert await start.ended() == (1, line)
+
+
+@pytest.mark.parametrize(("content", "status"), [("listen: [", 2), (None, 0)])
+async def test_whoever_starts_it_may_ignore_the_end_of_children(
+    tmp_path: Path, content: str | None, status: int
+) -> None:
+    """A process inherits that, and then cannot wait for its own: the start and each failure of it had a traceback."""
+    values = {"live": {"url": "http://127.0.0.1:9"}, "listen": f"unix:{tmp_path}/socket", "admin": None}
+    usable = json.dumps({**values, "log": {"path": str(tmp_path / "log")}})
+    async with waiting(tmp_path, before=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)) as start:
+        await asyncio.to_thread((tmp_path / "pipe").write_text, content or usable)
+        if content is None:
+            await until(lambda: accepts(tmp_path / "socket"))
+            start.process.terminate()
+        ended, said = await start.ended()
+    assert "Traceback" not in said
+    assert ended == status
 
 
 async def test_a_live_process_that_is_killed_before_its_start_ends_the_start_with_a_line(tmp_path: Path) -> None:

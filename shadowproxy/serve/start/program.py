@@ -1,6 +1,7 @@
 """The command's own process: it imports the supervisor while the other two work, and becomes it."""
 
 import asyncio
+import contextlib
 import os
 import pickle
 import signal
@@ -104,4 +105,5 @@ class _Reader:
 
     def close(self) -> None:
         if self._runs:
-            os.kill(self._pid, signal.SIGKILL)  # not waited for: it may hang in a file system that is lost
+            with contextlib.suppress(ProcessLookupError):  # a thread has seen its end, and this task was cancelled
+                os.kill(self._pid, signal.SIGKILL)  # not waited for: it may hang in a file system that is lost

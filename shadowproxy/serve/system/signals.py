@@ -7,7 +7,8 @@
 | USR1 | reopens standard error and output, where they are files | the same |
 | USR2, ALRM, VTALRM, PROF, IO | nothing | nothing |
 
-By default each of these ends a process at once, without a log line. QUIT and ABRT still do: that is their purpose.
+By default each of these ends a process at once, without a log line. QUIT and ABRT still do: that is their purpose. CHLD
+has its default: whoever starts the program may ignore it, and then no process learns how its children ended.
 """
 
 import os
@@ -22,6 +23,7 @@ def prepare() -> None:
     """Call first of all: a signal during the start is then either held back until `release` or ends it cleanly."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     _ignore(IGNORED)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A container's first process ignores signals that it does not handle, so this needs a handler. It raises nothing:
     # an exception during an extension module's import has ended the process with a segmentation fault.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
