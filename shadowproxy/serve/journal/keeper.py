@@ -98,8 +98,8 @@ class Keeper:
             # The log itself may be well. Tidying is retried in a while, and only another reason is reported again.
             what = (isinstance(error, OSError) and error.strerror) or defect(error)
             why = f"closed segments cannot be compressed or removed: {what}"
-            if why != self._trouble:
+            before, self._trouble = self._trouble, why
+            if why != before:
                 self._notify(Notice("log_trouble", why))
-            self._trouble = why
         else:
             self._trouble = None
