@@ -103,7 +103,7 @@ def test_arrays_without_order_are_not_compared_by_shape() -> None:
         {"p": [{"q": [1, "a"] * 5}] * 40},
     ],
 )
-def test_a_shape_that_is_too_long_to_be_remembered_is_read_anew(value: Any) -> None:
+def test_a_shape_that_is_too_long_to_be_remembered_is_read_each_time(value: Any) -> None:
     assert_taken_apart(value)
 
 

@@ -192,8 +192,8 @@ class Answer:
 class _Parts:
     """An answer's scalars, its arrays and objects, and its shape; `regular` is False if that is too long or too deep.
 
-    Of a shape that was read so far, what comes next is certain: the names of an object begin it, the length of an array
-    begins that, and then one word says how the elements are told. So different shapes are never written the same.
+    Whoever reads a shape knows at each part what the next one means: an object begins with its names, an array with its
+    length, and then one word says how its elements are written. So different shapes are never written the same.
     """
 
     __slots__ = ("containers", "regular", "scalars", "shape")

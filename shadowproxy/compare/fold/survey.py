@@ -30,7 +30,7 @@ class Survey:
     """A walk through one payload, whose mirror is given if it is to be noted which values are found.
 
     `found` has the values by place, the best rank first. `mirrors` has the mirrors of these, or None at a place where
-    the values have to be gathered from each payload anew.
+    the values have to be gathered from each payload.
     """
 
     def __init__(self, value: Any, mirror: Mirror | None = None) -> None:

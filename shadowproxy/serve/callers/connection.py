@@ -6,7 +6,7 @@ The rules:
    responses come in order, and an error in the second request is never sent as the response to the first.
 2. A request is parsed by framing.py and nothing else. What it rejects is answered once, and the connection ends.
 3. Every wait for the caller has a deadline: for a head, for a body, for room to write to, and for the next request.
-4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and `wait_writable` waits while as much is
+4. Both ways are bounded: reading stops at `HIGH_WATER` unread bytes, and an application waits while as much is
    unwritten. No more than `PARTS` of chunks are read in one turn of the loop, so that a flood of tiny chunks does not
    take the turns of other callers.
 5. When a caller leaves before the response is complete, its call is cancelled at once.

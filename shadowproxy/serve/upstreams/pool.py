@@ -21,8 +21,8 @@ The rules:
    whole when all of it is here, whatever is left of the request.
 8. No redirect, cookie, proxy setting, .netrc, content decoding or invented field.
 
-Nothing here awaits a response: a shadow's needs no task, and live's has one already. The loop's callbacks report it to
-a `RoundTrip`; response.py makes it a stream for code that has a task to read it in.
+Nothing here awaits a response, and no leg of an exchange needs a task. The loop's callbacks report it to a `RoundTrip`;
+response.py makes it a stream for code that has a task to read it in.
 
 Why not httpx's own transport: it leaks connections on cancellation, reuses one with bytes left over, and takes ten to
 sixty times the CPU (httpcore issues 830, 961, 1093; `make bench`).
