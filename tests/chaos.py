@@ -13,9 +13,9 @@ and one bad moment spoils one round. Memory is the most the process ever held, b
 import asyncio
 import contextlib
 import gc
+import json
 import os
 import random
-import re
 import signal
 import statistics
 import subprocess
@@ -216,9 +216,10 @@ def told(records: list[Record]) -> Counter[Outcome]:
 
 
 def lost(program: Program) -> int:
-    """How many records the operator was told are lost: at the 1st, 2nd, 4th, so there may be up to twice as many."""
-    told = [re.search(r"the log lost (\d+) records so far \((\w+)\)", line) for line in program.said]
-    return sum({match[2]: int(match[1]) for match in told if match}.values())
+    """How many records are lost, by its last line. Its other lines tell of the 1st, 2nd, 4th loss of each process."""
+    (line,) = [line for line in program.said if '"event":"stopped"' in line]
+    count: int = json.loads(line)["lost"]
+    return count
 
 
 class Elsewhere:
@@ -284,6 +285,7 @@ AT_TIMES = {
     "closes each time": {Outcome.INCOMPLETE, Outcome.BREAKER_OPEN},
     "closes when idle": {Outcome.INCOMPLETE, Outcome.BREAKER_OPEN},
     "speaks first": {Outcome.BREAKER_OPEN},
+    "crashes and comes back": {Outcome.BREAKER_OPEN},  # many connections may be at their last answer together
 }
 """What may also happen, by chance: a server that closes unannounced may do so long after its answer, when the next
 request has already reached its kernel; a fresh connection may be closed as idle before the request is sent; enough of
@@ -346,15 +348,17 @@ async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
                 others = others | {Outcome.BREAKER_OPEN}
             legs = [leg for each in records for leg in each.shadows.values()]
             begun = sum(leg.total_ms is not None for leg in legs)
+            # Some may be broken off for want of memory: copies of a flood wait for the recorder, too.
+            ended = sum(leg.total_ms is not None and leg.outcome not in SHED for leg in legs)
             as_expected = sum(outcomes[each] for each in surely)
             found = {
                 "answers that are not live's": ill.wrong,
                 "latency": latency,
                 "memory": ill.peak > none.program.peak + MEMORY + BESIDE,
-                "the records": not 0 <= ill.asked - len(records) - lost(ill.program) <= lost(ill.program),
+                "the records": ill.asked != len(records) + lost(ill.program),
                 "the books": outcomes.total() != len(records),
                 "outcomes": set(outcomes) - expected - SHED - others,
-                "outcomes that are not its own": as_expected < 0.5 * begun or as_expected == 0,
+                "outcomes that are not its own": as_expected < 0.5 * ended or as_expected == 0,
                 "it was not left alone": not ends_well and outcomes[Outcome.BREAKER_OPEN] < begun,
                 "it was read on and on": any(leg.body and leg.body.size > MOST_READ for leg in legs),
                 "statuses": {leg.status for leg in legs if leg.outcome == Outcome.OK} - {STATUS.get(fault, 200)},
@@ -435,7 +439,7 @@ async def test_2_3_live_is_as_it_was_whatever_the_disk_does(
             missed = lost(ill.program)
             median, p99 = ill.ratios(well)
             with capsys.disabled():
-                print(f"{ill.row(well, told(records))}; {len(records)} records, {missed} or more lost", flush=True)
+                print(f"{ill.row(well, told(records))}; {len(records)} records, {missed} lost", flush=True)
             found = {
                 "answers that are not live's": ill.wrong,
                 "the median": median > MEDIAN,
@@ -483,11 +487,11 @@ async def test_2_3_live_is_as_it_was_beside_a_log_that_is_read_slowly_and_then_n
     missed = lost(ill.program)
     median, p99 = ill.ratios(well)
     with capsys.disabled():
-        print(f"\n{ill.row(well, Counter())}{len(lines) - 1} records, {missed} or more lost")
+        print(f"\n{ill.row(well, Counter())}{len(lines) - 1} records, {missed} lost")
     assert lines[-1] == b""
     assert all(line.startswith(b'{"schema":1,') and line.endswith(b"}") for line in lines[:-1])
     assert missed > 0
-    assert 0 <= ill.asked - (len(lines) - 1) - missed <= missed
+    assert ill.asked == len(lines) - 1 + missed
     assert ill.wrong == 0
     assert ill.peak < beside + (16 << 20)
     assert median < MEDIAN
