@@ -178,7 +178,7 @@ def test_a_request_that_was_under_way_at_the_census_is_counted_once() -> None:
     now = with_tail(settled(5, 5, in_flight=1), books(5, 5), tail(Exchange(REQUEST, ANSWER, {"a": FAILURE})))
     (one,) = now.shadows
     assert now.outcomes == {Outcome.OK: 5}
-    assert (one.chosen, one.outcomes) == (5, {Outcome.OK: 4, Outcome.TIMEOUT: 1})
+    assert (one.chosen, one.outcomes, one.in_flight) == (5, {Outcome.OK: 4, Outcome.TIMEOUT: 1}, 0)
 
 
 @pytest.mark.parametrize("under_way", [0, 1, 2, 5])

@@ -127,6 +127,8 @@ async def auditing(program: Program) -> AsyncIterator[Counter[str]]:
                     reply = await reader.ask(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             except (CutOff, ConnectionError):
                 return  # it is the last that stops
+            if reply.status == 503:
+                return  # the recorder stops last but one
             families = text_string_to_metric_families(reply.body.decode())
             books.update(readings=1)
             for name in set(books) - {"readings"}:

@@ -154,7 +154,17 @@ def _shadow_with_tail(shadow: ShadowCensus, books: Books, tail: Tail, before: in
     under_way = shadow.chosen - sum(shadow.outcomes.values())
     outcomes = _with_newest(shadow.outcomes, found.outcomes, new + min(under_way, found.chosen - new))
     times = _with_times(shadow.durations, found.times) if new == found.chosen else shadow.durations
-    return replace(shadow, chosen=shadow.chosen + new, outcomes=outcomes, verdicts=verdicts, durations=times)
+    settled = sum(outcomes.values()) - sum(shadow.outcomes.values()) - new  # of those that were under way
+    asked = min(settled, shadow.in_flight)
+    return replace(
+        shadow,
+        chosen=shadow.chosen + new,
+        outcomes=outcomes,
+        in_flight=shadow.in_flight - asked,
+        waiting=max(0, shadow.waiting - (settled - asked)),
+        verdicts=verdicts,
+        durations=times,
+    )
 
 
 def _with_times(durations: Durations, times: DurationBuckets) -> Durations:
