@@ -181,7 +181,8 @@ async def test_a_flooding_shadow_is_cut_off_in_flat_memory(tmp_path: Path) -> No
         for _ in range(10):
             assert (await program.ask(b"GET /long HTTP/1.1\r\nHost: h\r\n\r\n")).status == 200
             await asyncio.wait_for(ended.acquire(), 20)
-        assert program.grown_since(before) < ROOM
+        # Both processes hold one copy of `limits.capture` (8 MiB) at a time, and the recorder what it makes of it.
+        assert program.grown_since(before) < ROOM + (128 << 20)
         records = await program.stop()
         outcomes = [entry.shadows["a"].outcome for entry in records if isinstance(entry, record.Record)]
         assert outcomes == [Outcome.OK] + [Outcome.ANSWER_OVERSIZE] * 10
