@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -43,16 +44,21 @@ def server(
 ) -> Iterator[int]:
     """An origin in a thread of its own; `delay` is called with the request's number before each piece of an answer.
 
-    A request ends with `until`. The origin may close the connection after an answer.
+    A request ends with `until`. The origin may close the connection after an answer. At its end it ends those that its
+    clients have not: that a client has closed one is no sign that the origin has read so.
     """
     ready: list[int] = []
     started = threading.Event()
     stop = asyncio.Event()
     loop = asyncio.new_event_loop()
     count = 0
+    serving: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal count
+        task = asyncio.current_task()
+        assert task is not None
+        serving[task] = writer
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while await reader.readuntil(until):
                 count += 1
@@ -63,12 +69,18 @@ def server(
                 if closes:
                     break
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     async def run() -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
             ready.append(listening.sockets[0].getsockname()[1])
             started.set()
             await stop.wait()
+            listening.close()
+            for writer in serving.values():
+                writer.transport.abort()
+            await asyncio.gather(*serving)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
@@ -78,7 +90,18 @@ def server(
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(5)
+        left = asyncio.all_tasks(loop)
         loop.close()
+        assert not left, "it has left connections open"
+
+
+def test_the_origin_ends_the_connections_that_its_clients_have_not() -> None:
+    with contextlib.ExitStack() as stack:
+        with server(lambda _: None) as port:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            client.sendall(REQUEST)
+            assert client.recv(len(ANSWER), socket.MSG_WAITALL) == ANSWER
+        assert client.recv(1) == b""
 
 
 @pytest.mark.timing
