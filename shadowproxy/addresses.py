@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TypeAlias
 
 SHORT_TOKEN = 16
 """Fewer characters give a warning, and an error if other machines can reach the admin server."""
@@ -22,6 +23,18 @@ class TcpAddress:
         except ValueError:
             return self.host.lower() == "localhost"
 
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.host
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for every address of this machine: 0.0.0.0 for those of IPv4, :: for all."""
+        try:
+            return ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -34,6 +47,23 @@ class UnixAddress:
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
+
+
+Address: TypeAlias = TcpAddress | UnixAddress
+
+
+def overlap(one: Address, other: Address) -> bool:
+    """Whether the system cannot give a program both. `[::]` and an IPv4 address go together (callers/addresses.py)."""
+    if not isinstance(one, TcpAddress) or not isinstance(other, TcpAddress):
+        return one == other
+    if one.port != other.port or one.port == 0 or one.is_ipv6 != other.is_ipv6:
+        return False
+    return one.host == other.host or one.is_wildcard or other.is_wildcard
+
+
+def plain_host(host: str) -> str:
+    """A socket of both families gives the IPv4 address 192.0.2.1 as ::ffff:192.0.2.1, by which nobody knows it."""
+    return host.removeprefix("::ffff:") if "." in host else host
 
 
 def token_fault(admin: TcpAddress | UnixAddress | None, token: str) -> str | None:

@@ -16,8 +16,8 @@ TIMEOUT = 2.0
 REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 STATUS_LINE = 64  # bytes; "HTTP/1.1 200 OK" and a reason phrase
 
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""A server that listens on every address is reached on loopback."""
+WILDCARDS = {"0.0.0.0": ("127.0.0.1",), "[::]": ("[::1]", "127.0.0.1")}
+"""A server that listens on every address is reached on loopback, of which a machine may have that of IPv4 alone."""
 
 
 def run(words: Sequence[str]) -> int | None:
@@ -58,17 +58,17 @@ def _connected(admin: str, deadline: float) -> socket.socket:
     if admin.startswith("unix:"):
         return _reached(socket.AF_UNIX, admin.removeprefix("unix:"), deadline)
     host, _, port = admin.rpartition(":")
-    host = WILDCARDS.get(host, host)
     if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ValueError("not host:port, [IPv6 address]:port or unix:/path")
     failed: OSError | None = None
-    bare = host.removeprefix("[").removesuffix("]")
-    # Not create_connection: it gives each address of a name the whole time.
-    for family, _, _, _, address in socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM):
-        try:
-            return _reached(family, address, deadline)
-        except OSError as error:
-            failed = error
+    for name in WILDCARDS.get(host, (host,)):
+        bare = name.removeprefix("[").removesuffix("]")
+        # Not create_connection: it gives each address of a name the whole time.
+        for family, _, _, _, address in socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM):
+            try:
+                return _reached(family, address, deadline)
+            except OSError as error:
+                failed = error
     raise failed or OSError("the name has no address")
 
 

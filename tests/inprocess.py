@@ -69,6 +69,11 @@ class Sidecar(Program):
         return self._specs
 
     @property
+    def address(self) -> tuple[str, int]:
+        """The first of its addresses."""
+        return self.addresses[0]
+
+    @property
     def steering(self) -> Steering:
         return self._steering
 
@@ -99,15 +104,17 @@ class Sidecar(Program):
         if program.admin is not None:
             self._admin_socket = bind(program.admin)
             stack.callback(release, program.admin, self._admin_socket)
-        self._socket = bind(program.listen)
-        stack.callback(release, program.listen, self._socket)
+        for address in program.listen:
+            bound = bind(address, program.listen)
+            stack.callback(release, address, bound)
+            self._sockets = (*self._sockets, bound)
         preload(reads_bodies=True, admin=self._admin_socket is not None)
         self.recorder = RecorderSide(
             self._specs.recorder, name="h", commands=SteeringCommands(self), supervisor=self._state()
         )
         await self.recorder.__aenter__()
         stack.push_async_callback(self._close_recorder)
-        self.live = LiveSide(self._specs.live, self._socket, access=self._access, reader=self._contexts)
+        self.live = LiveSide(self._specs.live, self._sockets, access=self._access, reader=self._contexts)
         self.live._hurry = self._hurry
         await stack.enter_async_context(self.live)
         ours, theirs = socket.socketpair()

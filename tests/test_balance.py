@@ -95,7 +95,7 @@ class Listening:
 
     def _acceptor(self, listening: socket.socket, number: int) -> Acceptor:
         among = self.open[number]
-        return Acceptor(listening, self.board, number, protocol=lambda: Open(among), count_open=lambda: len(among))
+        return Acceptor([listening], self.board, number, protocol=lambda: Open(among), count_open=lambda: len(among))
 
     async def __aenter__(self) -> "Listening":
         return self
@@ -182,8 +182,8 @@ async def test_a_connection_that_the_system_does_not_accept_is_logged_and_tried_
                 real.close()
 
         acceptor = listening.acceptors[0]
-        real, full = acceptor._listening, Full()
-        acceptor._listening = full  # type: ignore[assignment]
+        (real,), full = acceptor._listening, Full()
+        acceptor._listening = [full]  # type: ignore[list-item]
         acceptor.start()
         listening.connect(1)
         assert await listening.wait_open(1) == [1]

@@ -50,13 +50,13 @@ def test_the_smallest_useful_file_is_two_lines(tmp_path: Path) -> None:
     loaded = config.load(written(tmp_path, text))
     assert loaded.live.url == "http://model-v1:8000"
     assert loaded.shadows["challenger"].url == "http://model-v2:8000"
-    assert loaded.listen == TcpAddress("127.0.0.1", 8080)
+    assert loaded.listen == (TcpAddress("127.0.0.1", 8080),)
     assert config.warnings_for(loaded) == ()
 
 
 def test_flags_give_the_same_as_the_smallest_file(tmp_path: Path) -> None:
     text = "live: {url: http://a:1}\nshadows: {b: {url: http://b:2}}\nlisten: '[::1]:0'\nlog: {path: '-'}\n"
-    flags = config.from_flags(live="http://a:1", shadows={"b": "http://b:2"}, listen="[::1]:0", log="-")
+    flags = config.from_flags(live="http://a:1", shadows={"b": "http://b:2"}, listen=("[::1]:0",), log="-")
     assert flags == config.load(written(tmp_path, text))
 
 
@@ -90,7 +90,7 @@ def test_sizes_are_bytes(text: object, size: int) -> None:
     ],
 )
 def test_listen_is_an_address_that_prints_as_it_was_written(text: str, address: object) -> None:
-    assert of(listen=text).listen == address
+    assert of(listen=text).listen == (address,)
     assert str(address) == text
 
 
@@ -293,7 +293,7 @@ def test_a_file_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
 
 def test_flags_are_named_when_they_are_wrong() -> None:
     with pytest.raises(ConfigError) as caught:
-        config.from_flags(live="model:8000", shadows={"B": "http://b"}, listen="8080")
+        config.from_flags(live="model:8000", shadows={"B": "http://b"}, listen=("8080",))
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["--listen", "--live", "--shadow B"]
 
 

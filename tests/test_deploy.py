@@ -127,12 +127,16 @@ def test_a_configuration_is_one_that_the_program_takes_without_a_warning(path: P
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=name_of)
 def test_a_configuration_has_the_ports_that_probes_and_services_ask(path: Path) -> None:
     loaded = config.load(path, environment={})
-    assert isinstance(loaded.listen, config.TcpAddress)
+    (listen,) = loaded.listen
+    assert isinstance(listen, config.TcpAddress)
     assert isinstance(loaded.admin, config.TcpAddress)
-    assert (loaded.listen.port, loaded.admin.port) == (PROXY_PORT, ADMIN_PORT)
+    assert (listen.port, loaded.admin.port) == (PROXY_PORT, ADMIN_PORT)
     # In front of the API only the caller beside it may ask; everywhere else the callers are elsewhere.
     inside = path.parent.parent.name == "in-front" or path.parent.name == "ecs"
-    assert loaded.listen.host == ("127.0.0.1" if inside else "0.0.0.0")
+    # Compose and Cloud Run have IPv4 within; a cluster or a subnet may have IPv6 alone, also for its probes.
+    everywhere = "::" if {"kubernetes", "ecs"} & set(path.parts) else "0.0.0.0"
+    assert listen.host == ("127.0.0.1" if inside else everywhere)
+    assert loaded.admin.host == everywhere
 
 
 def test_every_manifest_names_the_ports_of_the_image() -> None:

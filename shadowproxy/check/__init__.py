@@ -41,7 +41,9 @@ class Findings:
 
 def examine(config: Config, probe: Probe | None = GET, within: float = WITHIN) -> Findings:
     """Run all tests. If `probe` is None, no endpoint gets a request. Takes at most `within` and a few more seconds."""
-    found: dict[str, tuple[Finding, ...]] = {key: (finding,) for key, finding in machine.addresses(config)}
+    found: dict[str, tuple[Finding, ...]] = {}
+    for key, finding in machine.addresses(config):
+        found[key] = (*found.get(key, ()), finding)
     tries: dict[str, Iterator[Finding]] = {}
     if config.live.url is not None:
         tries["live"] = endpoint("live", config.live, probe)

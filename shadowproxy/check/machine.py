@@ -7,14 +7,16 @@ import resource
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from http.client import HTTPException
 from importlib.metadata import distributions
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
+from shadowproxy.addresses import Address
 from shadowproxy.check.finding import Finding, fail, ok, warn
 from shadowproxy.config import Config, Log, TcpAddress, UnixAddress
+from shadowproxy.serve.callers.addresses import listen_tcp
 
 FULL = 1 << 20
 """A disk with fewer free bytes counts as full."""
@@ -27,17 +29,21 @@ _METRICS_TIMEOUT = 2.0
 def addresses(config: Config) -> Iterator[tuple[str, Finding]]:
     """Whether each address to listen on is free, by its key."""
     ours = config.admin is not None and _is_shadowproxy(config.admin)
-    for key, address in (("listen", config.listen), ("admin", config.admin)):
-        if address is not None:
-            yield key, _free(address, ours)
+    everything = [("listen", each) for each in config.listen]
+    if config.admin is not None:
+        everything.append(("admin", config.admin))
+    beside = [address for _, address in everything]
+    for key, address in everything:
+        found = _free(address, beside, ours)
+        several = key == "listen" and len(config.listen) > 1
+        yield key, Finding(found.level, f"{address}: {found.words}") if several else found
 
 
-def _free(address: TcpAddress | UnixAddress, ours: bool) -> Finding:
+def _free(address: Address, beside: Collection[Address], ours: bool) -> Finding:
     try:
         if isinstance(address, UnixAddress):
             return _free_path(Path(address.path))
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        socket.create_server((address.host, address.port), family=family).close()
+        listen_tcp(address, beside).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             if ours:
@@ -61,17 +67,19 @@ def _free_path(path: Path) -> Finding:
     return ok("free") if os.access(path.parent, os.W_OK | os.X_OK) else fail(f"{path.parent} cannot be written to")
 
 
-def _is_shadowproxy(admin: TcpAddress | UnixAddress) -> bool:
+def _is_shadowproxy(admin: Address) -> bool:
     """Whether the admin server there has a shadowproxy's metrics."""
     if isinstance(admin, UnixAddress) or admin.port == 0:
         return False
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(admin.host, admin.host)
-    url = f"http://{TcpAddress(host, admin.port)}/metrics"
-    try:
-        with build_opener(ProxyHandler({})).open(url, timeout=_METRICS_TIMEOUT) as answer:
-            return b"shadowproxy_" in answer.read(256 << 10)
-    except (OSError, ValueError, HTTPException):
-        return False
+    hosts = {"0.0.0.0": ["127.0.0.1"], "::": ["::1", "127.0.0.1"]}.get(admin.host, [admin.host])
+    for host in hosts:
+        url = f"http://{TcpAddress(host, admin.port)}/metrics"
+        try:
+            with build_opener(ProxyHandler({})).open(url, timeout=_METRICS_TIMEOUT) as answer:
+                return b"shadowproxy_" in answer.read(256 << 10)
+        except (OSError, ValueError, HTTPException):
+            continue
+    return False
 
 
 def log(settings: Log) -> Iterator[Finding]:

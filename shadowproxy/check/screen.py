@@ -34,7 +34,7 @@ def lines(config: Config, found: Findings, given: Given | None = None) -> Iterat
 
     `given` is what the file itself says: with it, the screen names the changed defaults that matter for that file.
     """
-    yield from _titled("listen", str(config.listen), found.of("listen"))
+    yield from _titled("listen", ", ".join(map(str, config.listen)), found.of("listen"))
     yield from _titled("admin", "off" if config.admin is None else str(config.admin), found.of("admin"))
     yield ""
     live = config.live

@@ -47,7 +47,10 @@ _what_to_run = together(
         help="Without -c: a shadow; repeat for more.",
     ),
     click.option(
-        "--listen", metavar="ADDRESS", help="Where callers connect: host:port or unix:/path.  [default: 127.0.0.1:8080]"
+        "--listen",
+        metavar="ADDRESS",
+        multiple=True,
+        help="Where callers connect: host:port or unix:/path; repeat for more.  [default: 127.0.0.1:8080]",
     ),
     click.option(
         "--admin", metavar="ADDRESS", help='The admin server (health, metrics), or "off".  [default: 127.0.0.1:9901]'

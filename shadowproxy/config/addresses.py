@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-from shadowproxy.addresses import TcpAddress, UnixAddress
+from shadowproxy.addresses import Address, TcpAddress, UnixAddress, overlap
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
@@ -49,6 +49,30 @@ def read_listen(value: object) -> TcpAddress | UnixAddress:
     ):
         raise ValueError("must be host:port, [IPv6 address]:port, or unix:/path")
     return TcpAddress(bare, int(port))
+
+
+def read_listens(value: object) -> object:
+    """One address as a list of one. The items of a list are read one by one, so that an error names the item."""
+    if not isinstance(value, list | tuple):
+        return (read_listen(value),)
+    if not value:
+        raise ValueError("must be an address, or a list of at least one")
+    return value
+
+
+def check_apart(listen: tuple[Address, ...]) -> tuple[Address, ...]:
+    for place, one in enumerate(listen):
+        for other in listen[:place]:
+            if one == other and not (isinstance(one, TcpAddress) and one.port == 0):
+                raise ValueError(f"has {one} twice")
+            if overlap(one, other):
+                raise ValueError(f"has {other} and {one}, of which one includes the other: leave that one out")
+    return listen
+
+
+def written_listens(listen: tuple[Address, ...]) -> str | list[str]:
+    """As in a file: a single address is no list."""
+    return str(listen[0]) if len(listen) == 1 else [str(each) for each in listen]
 
 
 def read_host_header(value: object) -> str:

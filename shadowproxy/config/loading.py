@@ -80,14 +80,14 @@ def from_flags(
     *,
     live: str,
     shadows: Mapping[str, str],
-    listen: str | None = None,
+    listen: tuple[str, ...] = (),
     admin: str | None = None,
     log: str | None = None,
 ) -> Config:
     """The Config for `serve` without a file; `admin` may be "off". Raises ConfigError, which names the flag."""
     values: dict[str, Any] = {"live": {"url": live}, "shadows": {name: {"url": url} for name, url in shadows.items()}}
-    if listen is not None:
-        values["listen"] = listen
+    if listen:
+        values["listen"] = list(listen)
     if admin is not None:
         values["admin"] = None if admin == "off" else admin
     if log is not None:

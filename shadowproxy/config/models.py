@@ -12,7 +12,7 @@ import orjson
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from shadowproxy.addresses import TcpAddress, token_fault
+from shadowproxy.addresses import TcpAddress, overlap, token_fault
 from shadowproxy.config.readers import REPEATABLE
 from shadowproxy.config.values import (
     Amount,
@@ -29,6 +29,7 @@ from shadowproxy.config.values import (
     Json,
     JsonGlob,
     Listen,
+    Listens,
     LogPath,
     Method,
     Methods,
@@ -389,7 +390,7 @@ class Compare:
 class Config:
     """The whole of it. Made by `load`, `from_flags` and `from_values`, which raise ConfigError."""
 
-    listen: Listen = TcpAddress("127.0.0.1", 8080)
+    listen: Listens = (TcpAddress("127.0.0.1", 8080),)
     admin: Annotated[Listen | None, Nullable] = TcpAddress("127.0.0.1", 9901)
     admin_token: Annotated[Token | None, Nullable] = Field(default=None, repr=False)
     workers: Annotated[PositiveCount, Field(le=128)] = 1
@@ -406,7 +407,7 @@ class Config:
     compare: Compare = Compare()
 
     def __post_init__(self) -> None:
-        if self.admin == self.listen and not (isinstance(self.listen, TcpAddress) and self.listen.port == 0):
+        if self.admin is not None and any(overlap(self.admin, each) for each in self.listen):
             raise KeyFault("admin", "must differ from listen, or its paths would hide those of the callers")
         if self.admin_token is not None and (fault := token_fault(self.admin, self.admin_token)) is not None:
             raise KeyFault("admin_token", fault)

@@ -5,8 +5,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from shadowproxy.addresses import TcpAddress, UnixAddress
-from shadowproxy.config.addresses import read_host_header, read_listen, read_url
+from shadowproxy.addresses import Address
+from shadowproxy.config.addresses import (
+    check_apart,
+    read_host_header,
+    read_listen,
+    read_listens,
+    read_url,
+    written_listens,
+)
 from shadowproxy.config.readers import (
     SIZE_UNITS,
     duration,
@@ -83,11 +90,17 @@ Amount = Annotated[float, BeforeValidator(read_number), Field(ge=0, allow_inf_na
 Flag = Annotated[bool, BeforeValidator(read_flag), _looks({"type": "boolean"})]
 Json = Annotated[Any, BeforeValidator(read_json), WithJsonSchema({})]
 Url = Annotated[str, BeforeValidator(read_url), _looks(_like(f'https?://{_HOST_LIKE}(/[!"$->@-~]*)?'))]
-Listen = Annotated[
-    TcpAddress | UnixAddress,
-    PlainValidator(read_listen),
-    PlainSerializer(str),
-    _looks(_like("(unix:/.*|(\\[.+\\]|[^\\[\\]:]+):[0-9]{1,5})")),
+_ADDRESS = _like("(unix:/.*|(\\[.+\\]|[^\\[\\]:]+):[0-9]{1,5})")
+Listen = Annotated[Address, PlainValidator(read_listen), PlainSerializer(str), _looks(_ADDRESS)]
+Listens = Annotated[
+    tuple[Listen, ...],
+    BeforeValidator(read_listens),
+    AfterValidator(check_apart),
+    PlainSerializer(written_listens),
+    _looks(
+        _ADDRESS,
+        {"type": "array", "minItems": 1, "items": {"anyOf": [_ADDRESS, {"$ref": "#/$defs/environment"}]}},
+    ),
 ]
 FieldName = Annotated[str, BeforeValidator(read_field_name), _NAME]
 FieldValue = Annotated[str, PlainValidator(read_field_value), _VALUE]

@@ -62,25 +62,40 @@ def instances_of(request: Any) -> list[dict[str, Any]]:
 
 async def serve(app: Starlette, host: str, port: int) -> None:
     """Serve until a signal. Port 0 takes any free one; standard error names it."""
-    # asyncio turns off Nagle's algorithm only if the protocol is named; with it, an answer takes 40 ms.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
-        listening.listen()
+        listening = listen_on(host, port)
     except OSError as error:
         sys.exit(f"cannot listen on port {port}: {error.strerror}")
     # Without the Date field, two answers to the same request are the same bytes at any time.
     config = uvicorn.Config(app, log_level="warning", access_log=False, date_header=False, server_header=False)
-    sys.stderr.write(f"listening on http://{host}:{listening.getsockname()[1]}\n")
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"listening on http://{shown}:{listening.getsockname()[1]}\n")
     await uvicorn.Server(config).serve(sockets=[listening])
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """`::` stands for all addresses of both families, and for those of IPv4 where the system has no other."""
+    try:
+        # asyncio turns off Nagle's algorithm only if the protocol is named; with it, an answer takes 40 ms.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError:
+        if host != "::":
+            raise
+        return listen_on("0.0.0.0", port)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if host == "::":
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listening.bind((host, port))
+    listening.listen()
+    return listening
 
 
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(prog="python -m shadowproxy.demo.server", description="Serve one of the two.")
     parser.add_argument("system", choices=["live", "shadow"])
-    parser.add_argument("--host", default="127.0.0.1", help="an IPv4 address; default: loopback only")
+    parser.add_argument("--host", default="127.0.0.1", help="an address, or :: for all; default: loopback only")
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
     options = parser.parse_args()
     app = build(rule.departed_late, "departed-late") if options.system == "live" else build(model.load().late, "gbm")

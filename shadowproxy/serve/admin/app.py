@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shadowproxy.addresses import plain_host
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin.access import Access, AdminError, Kind
 from shadowproxy.serve.admin.census import Census, ShadowCensus, health
@@ -335,7 +336,7 @@ async def _body(request: Request) -> bytes:
 def _log_wrong_token(repeats: Repeats, request: Request) -> None:
     if count := repeats.worth_logging("token_wrong"):
         peer = request.scope["client"]
-        client = peer[0] if peer else "a Unix socket"
+        client = plain_host(peer[0]) if peer else "a Unix socket"
         words = "a wrong token was sent to the admin server%s, last by %s"
         extra = {"event": "admin_token_wrong", "client": client, "count": count}
         _log.warning(words, times_text(count), client, extra=extra)

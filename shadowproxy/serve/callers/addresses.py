@@ -5,27 +5,30 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Collection
 
-from shadowproxy.addresses import TcpAddress, UnixAddress
+from shadowproxy.addresses import Address, TcpAddress, UnixAddress
+
+BACKLOG = 2048
 
 
 class StartError(Exception):
     """The sidecar cannot be started here. One line for the operator."""
 
 
-def release(listen: TcpAddress | UnixAddress, bound: socket.socket) -> None:
+def release(listen: Address, bound: socket.socket) -> None:
     bound.close()
     if isinstance(listen, UnixAddress):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(listen.path)
 
 
-def bind(listen: TcpAddress | UnixAddress) -> socket.socket:
+def bind(listen: Address, beside: Collection[Address] = ()) -> socket.socket:
+    """`beside` are the program's other addresses. Raises StartError."""
     try:
         if isinstance(listen, UnixAddress):
             return _bind_unix(listen.path)
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        bound = socket.create_server((listen.host, listen.port), family=family, backlog=2048)
+        bound = listen_tcp(listen, beside)
     except OSError as error:
         why = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise StartError(f"cannot listen on {listen}: {why}") from error
@@ -34,6 +37,25 @@ def bind(listen: TcpAddress | UnixAddress) -> socket.socket:
     )  # accepted sockets inherit it; loops differ in setting it
     bound.setblocking(False)
     return bound
+
+
+def listen_tcp(address: TcpAddress, beside: Collection[Address] = ()) -> socket.socket:
+    """Raises OSError. `[::]` gets IPv4 connections too, unless `beside` has an IPv4 address with its port."""
+    if not address.is_ipv6:
+        return socket.create_server((address.host, address.port), backlog=BACKLOG)
+    shared = any(
+        isinstance(each, TcpAddress) and not each.is_ipv6 and each.port == address.port != 0 for each in beside
+    )
+    both = not shared and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(
+            (address.host, address.port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=both
+        )
+    except OSError as error:
+        # A kernel without IPv6 (ipv6.disable=1) has no such sockets: one configuration is to serve on any machine.
+        if error.errno != errno.EAFNOSUPPORT or shared or not address.is_wildcard:
+            raise
+        return socket.create_server(("0.0.0.0", address.port), backlog=BACKLOG)
 
 
 def _bind_unix(path: str) -> socket.socket:
@@ -45,7 +67,7 @@ def _bind_unix(path: str) -> socket.socket:
         pass
     try:
         bound.bind(path)
-        bound.listen(2048)
+        bound.listen(BACKLOG)
     except OSError:
         bound.close()
         raise

@@ -1,4 +1,4 @@
-"""How workers share out the connections that arrive at the one socket on which all of them listen.
+"""How workers share out the connections that arrive at the sockets on which all of them listen.
 
 The kernel wakes every worker for a connection, and an event loop accepts all that wait: the first to wake would get all
 of them. Measured with 16 callers that connect at once, one of two workers had 16 and the other none, for as long as
@@ -13,7 +13,7 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Accepts a worker's part of the connections, from `start` to `close`. Owns the listening socket, and its tasks.
+    """Accepts a worker's part of the connections, from `start` to `close`. Owns the listening sockets, and its tasks.
 
     It accepts them itself: while no file descriptor is free, libuv would accept and close a new connection; one that
     stays in the kernel's queue is answered later. `protocol` makes the protocol of a connection, `count_open` counts
@@ -37,7 +37,7 @@ class Acceptor:
 
     def __init__(
         self,
-        listening: socket.socket,
+        listening: Sequence[socket.socket],
         board: Board,
         worker: int,
         *,
@@ -56,25 +56,30 @@ class Acceptor:
 
     def start(self) -> None:
         self._note()
-        self._loop.add_reader(self._listening, self._accept_part)
+        self._watch()
 
     async def close(self) -> None:
         """Accept the connections that wait, and then no more. Returns once `count_open` counts all of them."""
         self._pause()
-        with contextlib.suppress(OSError):
-            while True:
-                self._accept()
-        self._listening.close()
+        for listening in self._listening:
+            with contextlib.suppress(OSError):
+                while True:
+                    self._accept(listening)
+            listening.close()
         self._board.note_gone(self._worker)
         if self._opening:
             await asyncio.wait(self._opening)
 
-    def _accept_part(self) -> None:
+    def _watch(self) -> None:
+        for listening in self._listening:
+            self._loop.add_reader(listening, self._accept_part, listening)
+
+    def _accept_part(self, listening: socket.socket) -> None:
         """Accept connections as long as no other worker has fewer."""
         try:
             self._note()
             while not self._board.is_ahead(self._worker):
-                self._accept()
+                self._accept(listening)
         except BlockingIOError:
             return
         except OSError as error:
@@ -84,18 +89,20 @@ class Acceptor:
         self._timer = self._loop.call_later(YIELD, self._accept_the_rest)
 
     def _accept_the_rest(self) -> None:
-        self._loop.add_reader(self._listening, self._accept_part)
-        try:
-            self._accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._retry_later(error)
+        self._watch()
+        for listening in self._listening:
+            try:
+                self._accept(listening)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._retry_later(error)
+                return
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         """Accept one. Raises BlockingIOError where none waits, and OSError where the system accepts none."""
         try:
-            connection, _ = self._listening.accept()
+            connection, _ = listening.accept()
         except ConnectionAbortedError:
             return  # the caller has left already
         connection.setblocking(False)
@@ -122,6 +129,7 @@ class Acceptor:
             _log.error("a connection could not be accepted%s: %s", times_text(count), error.strerror, extra=extra)
 
     def _pause(self) -> None:
-        self._loop.remove_reader(self._listening)
+        for listening in self._listening:
+            self._loop.remove_reader(listening)
         if self._timer is not None:
             self._timer.cancel()

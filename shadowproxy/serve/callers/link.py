@@ -17,6 +17,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Final
 
+from shadowproxy.addresses import plain_host
 from shadowproxy.serve.http1.deadline import Deadline
 from shadowproxy.serve.telemetry.operator_log import Repeats
 
@@ -100,7 +101,9 @@ class Link:
         self.transport = transport
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         peer = transport.get_extra_info("peername")
-        self.client: Any = peer if isinstance(peer, tuple) else None  # a Unix socket's is a path, or bytes without one
+        self.client: Any = None  # a Unix socket's peer is a path, or bytes without one
+        if isinstance(peer, tuple):
+            self.client = plain_host(peer[0]), *peer[1:]
         self.limits = limits
         self.repeats = repeats
         self.complete = complete

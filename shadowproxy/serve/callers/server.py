@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shadowproxy.serve.callers.balance import Acceptor
@@ -22,7 +22,7 @@ class Part:
 
 
 class Server:
-    """Serves the callers that connect to one listening socket. Owns that socket, the connections and their tasks.
+    """Serves the callers that connect to some listening sockets. Owns these, the connections and their tasks.
 
     `serve` sets `ready` once it accepts connections, and ends after `stop` is set: requests under way then have `drain`
     seconds to be answered, or less if `hurry` is set. `limits` is called for each connection. With a `part` the server
@@ -51,7 +51,7 @@ class Server:
     def __repr__(self) -> str:
         return f"<Server {len(self._connections)} connections, {len(self._tasks)} requests under way>"
 
-    async def serve(self, listening: socket.socket) -> None:
+    async def serve(self, listening: Sequence[socket.socket]) -> None:
         acceptor = Acceptor(
             listening,
             self._part.board,

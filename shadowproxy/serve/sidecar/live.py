@@ -4,7 +4,7 @@ import asyncio
 import logging
 import pickle
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -39,7 +39,7 @@ class LiveSide:
     """Owns the endpoints, the mirror, the server, and the outbox towards the recorder. Use as `async with`.
 
     Leaving stops accepting, finishes the requests under way and then the shadows, both within `drain`, and waits for
-    the recorder to report the last exchanges. `listening` is closed elsewhere. `part` makes it one of several, `used`
+    the recorder to report the last exchanges. `listening` are closed by then. `part` makes it one of several, `used`
     is what of the budgets is used up, `reader` reads certificates. `on_disconnect` is called when the
     recorder's connection has ended. Entering raises StartError.
     """
@@ -47,7 +47,7 @@ class LiveSide:
     def __init__(
         self,
         spec: LiveSpec,
-        listening: socket.socket,
+        listening: Sequence[socket.socket],
         *,
         access: Callable[[AccessLine], object] | None = None,
         part: Part | None = None,

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from shadowproxy import __version__, compiled
-from shadowproxy.addresses import TcpAddress, UnixAddress
+from shadowproxy.addresses import Address, UnixAddress
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.contexts import Reader
 from shadowproxy.serve.sidecar.reading_apart import read_specs_apart
@@ -38,7 +38,7 @@ class Program(ABC):
             read_file=self._read_file,
         )
         self._outputs = outputs.find()
-        self._socket: socket.socket
+        self._sockets: tuple[socket.socket, ...] = ()  # one for each address of `listen`
         self._admin_socket: socket.socket | None = None
         self._listening = False
         self._stopping = asyncio.Event()
@@ -77,9 +77,9 @@ class Program(ABC):
         return {each.name: each.unusable for each in self.census().shadows if each.unusable is not None}
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Where callers connect: host and port, or a Unix socket's path and 0."""
-        return _address(self.specs.program.listen, self._socket)
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where callers connect: hosts and ports, or a Unix socket's path and 0."""
+        return tuple(_address(*each) for each in zip(self.specs.program.listen, self._sockets, strict=True))
 
     @property
     def admin_address(self) -> tuple[str, int] | None:
@@ -110,7 +110,7 @@ class Program(ABC):
         return {
             "version": __version__,
             "compiled": compiled(),
-            "listen": _written(self.address),
+            "listen": ", ".join(map(_written, self.addresses)),
             "live": program.live_url,
             "shadows": dict(program.shadows),
             "log": program.log_path,
@@ -156,7 +156,7 @@ class Program(ABC):
         await self._stack.aclose()
 
 
-def _address(listen: TcpAddress | UnixAddress, bound: socket.socket) -> tuple[str, int]:
+def _address(listen: Address, bound: socket.socket) -> tuple[str, int]:
     if isinstance(listen, UnixAddress):
         return listen.path, 0
     host, port = bound.getsockname()[:2]

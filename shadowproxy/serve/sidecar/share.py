@@ -20,13 +20,15 @@ class BudgetUsed:
 
 @dataclass(frozen=True, slots=True)
 class LiveStart:
-    """The first message to a live process. `spec` is its share of the whole; `number` counts the `workers` from 0.
+    """The first message to a live process. `spec` is its share of the whole; `number` counts the `workers` from 0,
+    `sockets` the listening sockets that it is given.
 
     `outputs` are the names of the files behind standard error and output, as they were when the program started.
     """
 
     number: int
     workers: int
+    sockets: int
     spec: LiveSpec
     log_settings: OperatorLogSettings
     steering: Steering

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from shadowproxy.addresses import TcpAddress, UnixAddress
+from shadowproxy.addresses import Address
 from shadowproxy.exchange import CONTROL, Fields
 
 
@@ -182,8 +182,8 @@ class ProgramSpec:
     its methods and the words that say which requests are sent a second time.
     """
 
-    listen: TcpAddress | UnixAddress
-    admin: TcpAddress | UnixAddress | None
+    listen: tuple[Address, ...]
+    admin: Address | None
     workers: int
     drain: float
     log_path: str

@@ -2,7 +2,7 @@
 
 `python -m shadowproxy.serve.workers.live CALLS SOCKETS BOARD` with inherited descriptors: the connection to the
 supervisor, the pair over which sockets come, and the memory in which live processes note how many connections they
-have. The first socket is the one that callers connect to; the supervisor's first call brings everything else. The first
+have. The first sockets are those that callers connect to; the supervisor's first call brings everything else. The first
 live process is launched before the configuration is known, so that its modules are imported by then.
 """
 
@@ -38,7 +38,7 @@ REPORTING = 5.0
 """Seconds that the supervisor may take to reply."""
 
 LISTENING = "listening"
-"""The name of the socket that callers connect to; the others lead to the recorder."""
+"""The name of each socket that callers connect to; the others lead to the recorder."""
 
 
 class _Live(Process):
@@ -47,7 +47,8 @@ class _Live(Process):
     def __init__(self, log: AsyncExitStack, inherited: list[int]) -> None:
         super().__init__(log)
         (self._board,) = inherited
-        self._listening: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+        self._listening: list[socket.socket] = []
+        self._given = asyncio.Event()  # set for each of them
         self._reports: set[asyncio.Task[None]] = set()
         self._number = 0
         self._side: LiveSide  # set by `start`, which the supervisor calls first and waits for
@@ -72,7 +73,7 @@ class _Live(Process):
         self._outputs = start.outputs
         self._side = LiveSide(
             start.spec,
-            await self._listening,
+            await self._all_of(start.sockets),
             access=log.access if start.log_settings.access else None,
             part=part,
             steering=start.steering,
@@ -90,9 +91,17 @@ class _Live(Process):
 
     def take(self, name: str, given: socket.socket) -> None:
         if name == LISTENING:
-            self._listening.set_result(given)
+            self._listening.append(given)
+            self._given.set()
         else:
             self._side.connect(given)
+
+    async def _all_of(self, count: int) -> list[socket.socket]:
+        """The listening sockets, once all have come."""
+        while len(self._listening) < count:
+            self._given.clear()
+            await self._given.wait()
+        return self._listening
 
     async def _close(self) -> Census:
         """Stop, in order. Returns the last counts."""

@@ -2,7 +2,7 @@
 
 The rules:
 
-1. Callers connect to one listening socket, which every live process is given; balance.py shares the connections out. A
+1. Callers connect to the listening sockets, which every live process is given; balance.py shares the connections out. A
    connection that a live process had not accepted before it ended is accepted by another, or by its successor.
 2. Each live process has its share of `limits.memory` and of the budgets. The recorder writes what all of them hand
    over. Each is connected to it by a pair of sockets, which the supervisor makes, and makes anew for a new recorder.
@@ -187,10 +187,13 @@ class Supervisor(Program):
     async def _open(self, stack: AsyncExitStack) -> None:
         program = self._specs.program
         if program.admin is not None:
-            self._admin_socket = bind(program.admin)
+            self._admin_socket = bind(program.admin, beside=program.listen)
             stack.callback(release, program.admin, self._admin_socket)
-        self._socket = bind(program.listen)
-        stack.callback(release, program.listen, self._socket)
+        beside = program.listen if program.admin is None else (*program.listen, program.admin)
+        for address in program.listen:
+            bound = bind(address, beside)
+            stack.callback(release, address, bound)
+            self._sockets = (*self._sockets, bound)
         if self._given is not None:
             self._begun = self._given
         else:
@@ -395,18 +398,18 @@ class Supervisor(Program):
 
     async def start_live(self, slot: _LiveSlot) -> None:
         number = slot.number
-        listening = self._socket.dup()
-        try:
+        with contextlib.ExitStack() as unused:
+            listening = [unused.enter_context(each.dup()) for each in self._sockets]
             launched = self._begun.launch_live()
-        except OSError:
-            listening.close()
-            raise
+            unused.pop_all()
         child = await Child.of(slot.name, launched, table={"disconnected": self._disconnected})
         async with self._starting(slot, child):
-            child.give(LISTENING, listening)  # one that is gone does not reply to its start either
+            for each in listening:
+                child.give(LISTENING, each)  # one that is gone does not reply to its start either
             start = LiveStart(
                 number,
                 len(self._lives),
+                len(listening),
                 shares.share(self._specs, number),
                 self._log_settings,
                 self._steering,
@@ -514,7 +517,8 @@ class Supervisor(Program):
         The recorder stops after them, once it has written what they handed over.
         """
         await _cancel(keeping)
-        self._socket.close()  # the live processes have it too: once the last has closed it, nothing can connect
+        for each in self._sockets:
+            each.close()  # the live processes have it too: once the last has closed it, nothing can connect
         await asyncio.gather(self._send_state(), self.call_lives("stop", must=True))
         loop = asyncio.get_running_loop()
         ending = [loop.create_task(slot.end()) for slot in self._lives]
