@@ -13,6 +13,9 @@ import zstandard
 from conftest import Proxy, StartProxy
 from fakes import CutOff, Fields, Message, Peer, Script, always, answer, chunk_of, chunked, each, then_close, then_reset
 
+from shadowproxy.exchange import Outcome
+from shadowproxy.serve.upstreams.roundtrip import MAX_INTERIM, is_flood
+
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_1_0 = b"GET / HTTP/1.0\r\n\r\n"
@@ -152,13 +155,120 @@ async def test_304_keeps_its_length_and_the_connection(proxy: StartProxy, fields
         assert len(running.live.connections) == 1
 
 
-async def test_interim_answers_are_swallowed(proxy: StartProxy) -> None:
-    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-    raw = b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 102 Processing\r\n\r\n" + hints + answer(b"final")
-    async with proxy(raw) as running, await running.caller() as caller:
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nlink: </y>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n"
+
+
+async def test_interim_responses_pass_at_once_with_their_fields(proxy: StartProxy) -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+
+    async def script(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+            await gates[0].wait()
+            await peer.send(HINTS[:30], HINTS[30:])
+            await gates[1].wait()
+            await peer.send(answer(b"final"))
+
+    async with proxy(script) as running, await running.caller() as caller:
         for _ in range(2):
-            reply = await caller.ask(GET)
+            await caller.send(GET)
+            processing = await caller.answer()
+            gates[0].set()
+            hints = await caller.answer()
+            gates[1].set()
+            reply = await caller.answer()
+            assert (processing.start, processing.fields) == (b"HTTP/1.1 102 Processing", ())
+            assert (hints.start, hints.fields) == (
+                b"HTTP/1.1 103 Early Hints",
+                ((b"Link", b"</x>"), (b"link", b"</y>")),
+            )
             assert (reply.status, reply.body, reply.all(b"link")) == (200, b"final", [])
+            assert caller.unread == b""
+
+
+async def test_lives_own_100_does_not_pass_and_http_1_0_gets_no_interim_response(proxy: StartProxy) -> None:
+    async with proxy(b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"final")) as running:
+        assert (await running.ask(GET)).body == b"final"
+    async with proxy(HINTS + answer(b"final")) as running:
+        assert (await running.ask(GET_1_0)).body == b"final"
+
+
+async def test_an_interim_response_announces_no_body_to_the_caller(proxy: StartProxy) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nLink: </x>\r\n\r\n"
+    async with proxy(hints + answer(b"final")) as running, await running.caller() as caller:
+        await caller.send(GET)
+        assert (await caller.answer()).fields == ((b"Link", b"</x>"),)
+        assert (await caller.answer()).body == b"final"
+
+
+async def test_interim_responses_come_while_the_request_is_still_sent(proxy: StartProxy) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.wait_received(1000)
+        await peer.send(HINTS)
+        await peer.request()
+        await peer.send(answer(b"final"))
+
+    async with proxy(script, limits={"buffer": 1000, "capture": 2000}) as running, await running.caller() as caller:
+        await caller.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000\r\n\r\n" + bytes(2000))
+        assert (await caller.answer()).status == 103
+        await caller.send(bytes(1000))
+        assert (await caller.answer()).body == b"final"
+
+
+async def test_a_caller_that_reads_nothing_is_sent_no_more_interim_responses(proxy: StartProxy) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"a" * 60_000 + b"\r\n\r\n"
+    flooded = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.send(*[hints] * 30)
+            flooded.set()
+            await peer.send(answer(b"final"))
+
+    async with proxy(script, live_options={"timeout": "5s"}) as running:
+        async with await running.caller(receive_buffer=4096) as caller:
+            caller.stop_reading()
+            await caller.send(GET * 6)  # answers of 11 MB, more than two kernels hold
+            await asyncio.wait_for(flooded.wait(), 5)
+            caller.go_on_reading()
+            statuses: list[int] = []
+            while statuses.count(200) < 6:
+                statuses.append((await caller.answer()).status)
+        assert 0 < statuses.count(103) < 6 * 30
+
+
+@pytest.mark.parametrize(("count", "last"), [(MAX_INTERIM, 200), (MAX_INTERIM + 2, 502)])
+async def test_a_flood_of_interim_responses_ends_in_a_502(proxy: StartProxy, count: int, last: int) -> None:
+    async with proxy(HINTS * count + answer(b"final")) as running, await running.caller() as caller:
+        await caller.send(GET)
+        assert [(await caller.answer()).status for _ in range(MAX_INTERIM + 1)] == [103] * MAX_INTERIM + [last]
+
+
+def test_one_interim_response_a_second_is_no_flood() -> None:
+    assert is_flood(MAX_INTERIM + 1, 0.0)
+    assert not is_flood(MAX_INTERIM + 600, 600.0)
+
+
+async def test_an_interim_response_says_that_live_is_not_silent(proxy: StartProxy) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for _ in range(4):
+            await asyncio.sleep(0.15)
+            await peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await peer.send(answer(b"final"))
+
+    async with proxy(script, live_options={"timeout": "400ms"}) as running, await running.caller() as caller:
+        await caller.send(GET)
+        assert [(await caller.answer()).status for _ in range(5)] == [102] * 4 + [200]
+
+
+@pytest.mark.parametrize("status", [100, 103])
+async def test_a_shadows_interim_responses_reach_nobody(proxy: StartProxy, status: int) -> None:
+    interim = b"HTTP/1.1 %d Whatever\r\n\r\n" % status
+    async with proxy(shadows={"s": interim + answer(b"final")}) as running:
+        assert (await running.ask(GET)).body == b"ok"
+        (entry,) = await running.records()
+        assert (entry.shadows["s"].outcome, entry.shadows["s"].status) == (Outcome.OK, 200)
 
 
 # Framing on its way back.
@@ -170,13 +280,57 @@ async def test_a_chunked_answer_stays_chunked(proxy: StartProxy) -> None:
         assert (reply.framing, reply.all(b"content-length")) == ("chunked", [])
 
 
-async def test_trailers_and_chunk_extensions_do_not_pass(proxy: StartProxy) -> None:
-    raw = chunked(b"hello", trailers=((b"Set-Cookie", b"evil=1"),)).replace(b"5\r\n", b"5;x=y\r\n")
-    async with proxy(raw) as running, await running.caller() as caller:
+async def test_trailers_pass_and_chunk_extensions_do_not(proxy: StartProxy) -> None:
+    announced = ((b"Trailer", b"X-Sum, X-Time"),)
+    trailers = ((b"X-Sum", b"1"), (b"x-unannounced", b"\x80 \xff"), (b"X-Sum", b""))
+    raw = chunked(b"hello", fields=announced, trailers=trailers).replace(b"5\r\n", b"5;x=y\r\n")
+    script = each(raw, chunked(b"hello", trailers=trailers))
+    async with proxy(script) as running, await running.caller() as caller:
         reply = await caller.ask(GET)
-        assert (reply.body, reply.trailers, reply.all(b"set-cookie")) == (b"hello", (), [])
+        assert (reply.body, reply.trailers, reply.all(b"trailer")) == (b"hello", trailers, [b"X-Sum, X-Time"])
         assert b";" not in reply.raw
-        assert (await caller.ask(GET)).body == b"hello"
+        reply = await caller.ask(GET)
+        assert (reply.body, reply.trailers, reply.all(b"trailer")) == (b"hello", trailers, [])
+        assert len(running.live.connections) == 1
+
+
+async def test_trailers_that_come_after_the_body_pass(proxy: StartProxy) -> None:
+    gate = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        whole = chunked(b"hello", trailers=((b"X-Sum", b"1"),))
+        await peer.send(whole[:-14])
+        await gate.wait()
+        await peer.send(*[whole[at : at + 1] for at in range(len(whole) - 14, len(whole))])
+        await peer.wait_ended()
+
+    async with proxy(script) as running, await running.caller() as caller:
+        await caller.send(GET)
+        await caller.wait_received(100)
+        gate.set()
+        reply = await caller.answer()
+        assert (reply.body, reply.trailers) == (b"hello", ((b"X-Sum", b"1"),))
+
+
+BARRED = [b"Content-Length", b"Transfer-Encoding", b"Host", b"Set-Cookie", b"connection", b"TE", b"Trailer", b"Upgrade"]
+
+
+@pytest.mark.parametrize("name", [*BARRED, b"Via", b"x-hop"])
+async def test_a_trailer_that_would_count_as_a_header_field_does_not_pass(proxy: StartProxy, name: bytes) -> None:
+    fields = ((b"Connection", b"keep-alive, X-Hop"), (b"X-Hop", b"1"))
+    raw = chunked(b"hello", fields=fields, trailers=((name, b"5"), (b"X-Sum", b"1")))
+    async with proxy(raw) as running, await running.caller() as caller:
+        for _ in range(2):
+            reply = await caller.ask(GET)
+            assert (reply.body, reply.trailers) == (b"hello", ((b"X-Sum", b"1"),))
+
+
+async def test_http_1_0_gets_no_trailers_and_no_announcement_of_them(proxy: StartProxy) -> None:
+    raw = chunked(b"hello", fields=((b"Trailer", b"X-Sum"),), trailers=((b"X-Sum", b"1"),))
+    async with proxy(raw) as running:
+        reply = await running.ask(GET_1_0)
+        assert (reply.body, reply.all(b"trailer")) == (b"hello", [])
 
 
 async def test_an_answer_that_ends_with_lives_connection_is_whole_and_the_callers_connection_stays(
@@ -330,6 +484,8 @@ BROKEN: dict[str, bytes] = {
     "between chunks": chunked(b"hello")[:-5],
     "in the last chunk's line": chunked(b"hello")[:-3],
     "before the trailers' end": chunked(b"hello")[:-2],
+    "after a trailer": chunked(b"hello", trailers=((b"X-Sum", b"1"),))[:-2],
+    "too many trailers": chunked(b"hello", trailers=((b"a", b"1"),) * 201),
     "a bad chunk size": chunked(b"hello")[:-5] + b"0x3\r\nabc\r\n0\r\n\r\n",
     "a chunk longer than its size": chunked(b"hello")[:-7] + b"!\r\n0\r\n\r\n",
     "a bad last line": chunked(b"hello")[:-2] + b"\n",

@@ -532,7 +532,7 @@ async def test_floods_of_tiny_chunks_from_a_shadow_are_read_no_faster_than_the_p
 
 async def test_endless_interim_answers_are_an_error() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    async with Origin(interim * (MAX_INTERIM - 1) + answer(b"x")) as origin, to(origin) as pool:
+    async with Origin(interim * MAX_INTERIM + answer(b"x")) as origin, to(origin) as pool:
         assert await ask(pool, get()) == b"x"
     async with Origin(interim * (MAX_INTERIM + 1) + answer(b"x")) as origin, to(origin) as pool:
         with pytest.raises(ProtocolError, match="interim"):

@@ -100,9 +100,9 @@ HOP_BY_HOP = [
     b"Connection: close",
     b"Keep-Alive: timeout=5",
     b"Proxy-Connection: keep-alive",
-    b"TE: trailers",
+    b"TE: gzip",
+    b"TE: x-trailers",
     b"Upgrade: h2c",
-    b"Trailer: X-Sum",
     b"Connection: x-secret, X-Other\r\nX-Secret: 1\r\nx-other: 2",
     b"Connection: x-secret\r\nConnection: x-other\r\nX-Secret: 1\r\nx-other: 2",
 ]
@@ -191,14 +191,74 @@ async def test_a_coding_has_no_case(proxy: StartProxy, coding: bytes) -> None:
         assert running.live.requests[0].body == b"abc"
 
 
-async def test_chunk_extensions_and_request_trailers_do_not_pass_and_never_become_fields(proxy: StartProxy) -> None:
-    trailers = b"Authorization: evil\r\nHost: evil\r\nX-T: 1\r\n"
-    async with proxy() as running:
-        await running.ask(post_chunked(b"abc", trailers=trailers).replace(b"3\r\n", b'3;ext="v";x\r\n'))
+@pytest.mark.parametrize("size", [3, 5000])
+async def test_trailers_pass_and_chunk_extensions_do_not(proxy: StartProxy, size: int) -> None:
+    raw = post_chunked(b"abc", bytes(size), trailers=b"X-Sum: 1\r\nx-other:\t\x80 \xff \r\nX-SUM:\r\n")
+    raw = raw.replace(b"\r\n3\r\n", b'\r\n3;ext="v";x\r\n').replace(b"Host: h", b"Host: h\r\nTrailer: X-Sum")
+    async with proxy(limits={"buffer": 1000, "capture": 8000}, shadows={"s": answer()}) as running:
+        await running.ask(raw)
         request = running.live.requests[0]
-        assert request.trailers == ()
-        assert request.raw.endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
-        assert passed(request) == ((b"Host", request.all(b"host")[0]), (b"Transfer-Encoding", b"chunked"))
+        assert request.trailers == ((b"X-Sum", b"1"), (b"x-other", b"\x80 \xff"), (b"X-SUM", b""))
+        assert (request.body, request.all(b"trailer")) == (b"abc" + bytes(size), [b"X-Sum"])
+        assert b";" not in request.raw
+        await running.records()
+        (mirrored,) = running.shadows["s"].requests
+        assert (mirrored.body, mirrored.trailers, mirrored.all(b"trailer")) == (request.body, (), [])
+
+
+NOT_TRAILERS = [
+    b"Authorization",
+    b"host",
+    b"Content-Length",
+    b"Transfer-Encoding",
+    b"TE",
+    b"Via",
+    b"X-Shadow-Request",
+    b"X-Request-ID",
+    b"x-hop",
+    b"X-Removed",
+    b"X-Set",
+]
+
+
+@pytest.mark.parametrize("size", [3, 5000])
+@pytest.mark.parametrize("name", NOT_TRAILERS)
+async def test_a_trailer_that_would_count_as_a_header_field_does_not_pass(
+    proxy: StartProxy, name: bytes, size: int
+) -> None:
+    raw = post_chunked(bytes(size), trailers=name + b": evil\r\nX-T: 1\r\n")
+    raw = raw.replace(b"Host: h", b"Host: h\r\nConnection: X-Hop")
+    edits = {"headers": {"set": {"X-Set": "ours"}, "remove": ["X-Removed"]}}
+    async with proxy(limits={"buffer": 1000, "capture": 8000}, live_options=edits) as running:
+        await running.ask(raw)
+        request = running.live.requests[0]
+        assert (request.body, request.trailers) == (bytes(size), ((b"X-T", b"1"),))
+        assert b"evil" not in request.raw
+
+
+async def test_trailers_are_sent_again_with_a_request_that_met_a_closing_connection(proxy: StartProxy) -> None:
+    raw = b"GET" + post_chunked(b"abc", trailers=b"X-Sum: 1\r\n")[4:]
+
+    async def script(peer: Peer) -> None:
+        if await peer.request() is not None:
+            await peer.send(answer())
+            await peer.request()  # and it is closed, unanswered
+
+    async with proxy(script) as running:
+        for _ in range(2):
+            assert (await running.ask(raw)).status == 200
+        assert [request.trailers for request in running.live.requests] == [((b"X-Sum", b"1"),)] * 3
+
+
+@pytest.mark.parametrize("line", [b"TE: trailers", b"te: gzip;q=0.5, Trailers", b"TE: deflate\r\nTE: trailers"])
+async def test_a_caller_that_takes_trailers_has_live_asked_for_them(proxy: StartProxy, line: bytes) -> None:
+    async with proxy(shadows={"s": answer()}) as running:
+        await running.ask(get(b"/", b"Connection: TE", line))
+        request = running.live.requests[0]
+        assert (request.all(b"te"), request.all(b"connection")) == ([b"trailers"], [])
+        await running.records()
+        (mirrored,) = running.shadows["s"].requests
+        assert mirrored.all(b"te") == []
 
 
 async def test_a_body_longer_than_the_buffer_is_streamed_before_it_is_whole(proxy: StartProxy) -> None:

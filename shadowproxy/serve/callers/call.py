@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from shadowproxy.exchange import Field
+from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.callers.link import Link, State
 from shadowproxy.serve.http1 import bodies, framing
 from shadowproxy.serve.http1.framing import FramingError, Length, RequestHead
@@ -100,6 +100,11 @@ class Call:
     # The application reads.
 
     @property
+    def trailers(self) -> Fields:
+        """The fields that came after a chunked body, once it is complete."""
+        return self.reader.trailers
+
+    @property
     def complete(self) -> bool:
         """Whether all of the body has come and was taken. False after a response that did not wait for it."""
         return self.reader.done and not self.pieces.size and not self.answered
@@ -128,6 +133,17 @@ class Call:
 
     # The application responds.
 
+    def send_interim(self, status: int, fields: Sequence[Field]) -> None:
+        """Send an interim response (1xx), before `start`. A caller that speaks HTTP/1.0 or takes nothing gets none.
+
+        It has no body, so the fields that would announce one do not pass (RFC 9112 sections 6.1 and 6.2).
+        """
+        link = self._link
+        if self.head.http10 or link.state is not _REQUEST or link.writable is not None or link.transport.is_closing():
+            return
+        fields = [field for field in fields if field[0].lower() not in _LENGTHS]
+        link.transport.write(framing.write_head(framing.status_line(status), fields))
+
     def start(
         self,
         status: int,
@@ -136,6 +152,7 @@ class Call:
         body: bytes = b"",
         *,
         last: bool = False,
+        trailers: Fields = (),
     ) -> None:
         """Begin the response, with `body` as the beginning of its body; `last` says that this is all of it.
 
@@ -152,7 +169,7 @@ class Call:
         self.started = True
         link.move(_RESPONSE)
         if body or last:
-            self.write(body, last=last)
+            self.write(body, last=last, trailers=trailers)
         else:
             link.loop.call_soon(self.flush_head)
 
@@ -190,8 +207,8 @@ class Call:
             self._link.transport.write(self._head_out)
             self._head_out = b""
 
-    def write(self, body: bytes, *, last: bool) -> None:
-        """Go on with a response that was started."""
+    def write(self, body: bytes, *, last: bool, trailers: Fields = ()) -> None:
+        """Go on with a response that was started. `trailers` follow the last of its body, if that is sent chunked."""
         out, self._head_out = self._head_out, b""
         if self.head.method == "HEAD":
             body = b""  # the proxy's own responses have one; only its length is sent
@@ -199,7 +216,7 @@ class Call:
             if body:
                 out += bodies.write_chunk(body)
             if last:
-                out += bodies.LAST_CHUNK
+                out += bodies.write_last_chunk(trailers)
         elif self.framing is Length.UNTIL_CLOSE:
             out += body
         else:
@@ -230,7 +247,7 @@ class Call:
 
 
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
-_NOT_FOR_HTTP10 = frozenset({b"transfer-encoding"})
+_NOT_FOR_HTTP10 = frozenset({b"transfer-encoding", b"trailer"})
 _NONE: frozenset[bytes] = frozenset()
 
 

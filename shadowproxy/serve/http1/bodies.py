@@ -3,7 +3,16 @@
 import re
 import sys
 
-from shadowproxy.serve.http1.framing import FIELD_LINE, TEXT, UNFINISHED_LINES, Framing, FramingError, Length
+from shadowproxy.exchange import Field, Fields
+from shadowproxy.serve.http1.framing import (
+    FIELD_LINE,
+    MAX_FIELDS,
+    TEXT,
+    UNFINISHED_LINES,
+    Framing,
+    FramingError,
+    Length,
+)
 
 MAX_CHUNK_LINE = 4 * 1024
 MAX_TRAILERS = 16 * 1024
@@ -18,13 +27,23 @@ def write_chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-class BodyReader:
-    """Finds the end of one body. Feed it what is received; `done` once the body is whole."""
+def write_last_chunk(trailers: Fields) -> bytes:
+    if not trailers:
+        return LAST_CHUNK
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in trailers])
 
-    __slots__ = ("_left", "done", "has_backlog")
+
+class BodyReader:
+    """Finds the end of one body. Feed it what is received; `done` once the body is whole.
+
+    `trailers` are the fields after a chunked body, in order, with duplicates. Any name may be among them.
+    """
+
+    __slots__ = ("_left", "done", "has_backlog", "trailers")
 
     def __init__(self, length: int) -> None:
         self._left = length
+        self.trailers: Fields = ()
         self.has_backlog = False  # `most` was reached: feed it no bytes to read on
         self.done = length == 0
 
@@ -62,15 +81,16 @@ class UntilCloseReader(BodyReader):
 
 
 class ChunkedReader(BodyReader):
-    """A chunked body (RFC 9112 section 7.1), without its framing. Extensions and trailers are checked and dropped."""
+    """A chunked body (RFC 9112 section 7.1), without its framing. Extensions are checked and dropped."""
 
-    __slots__ = ("_read", "_trailers", "_unread")
+    __slots__ = ("_read", "_trailer_fields", "_trailers", "_unread")
 
     def __init__(self) -> None:
         super().__init__(1)
         self._left = 0
         self._unread = b""  # a line whose end has not come, within MAX_CHUNK_LINE, or what `most` left unread
-        self._trailers = 0
+        self._trailers = 0  # bytes
+        self._trailer_fields: list[Field] = []
         self._read = ChunkedReader._size_line
 
     def feed(self, data: bytes, most: int = sys.maxsize) -> tuple[bytes, bytes]:
@@ -131,9 +151,15 @@ class ChunkedReader(BodyReader):
                 raise FramingError(400, "malformed or oversized trailers")
             return 0
         if not line:
+            self.trailers = tuple(self._trailer_fields)
             self.done = True
         elif not FIELD_LINE.fullmatch(line):
             raise FramingError(400, "malformed trailer")
+        elif len(self._trailer_fields) == MAX_FIELDS:
+            raise FramingError(400, f"more than {MAX_FIELDS} trailers")
+        else:
+            name, _, value = line.partition(b":")
+            self._trailer_fields.append((name, value.strip(b" \t")))
         self._trailers += len(line) + 2
         return len(line) + 2
 

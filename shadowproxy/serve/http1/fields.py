@@ -1,12 +1,12 @@
 """Header fields as byte pairs, in order: which are for one hop only, and how much memory they take."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from shadowproxy.exchange import Field, Fields
 
-HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"})
+HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"})
 """Between two neighbours only (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but it stays in its place: all
-that framing.py accepts is `chunked`, and a chunked body is forwarded chunked."""
+that framing.py accepts is `chunked`, and a chunked body is forwarded chunked. `Trailer` passes with the trailers."""
 
 NOT_TO_STRIP = frozenset({b"host", b"content-length", b"transfer-encoding", b"via", b"x-shadow-request"})
 """`Connection: <name>` cannot remove these: framing, routing and loop detection depend on them."""
@@ -24,6 +24,40 @@ def end_to_end(fields: Fields, names: Iterable[bytes] | None = None) -> Fields:
         if name.lower() == b"connection":
             listed = listed | {option.strip(b" \t").lower() for option in value.split(b",")} - NOT_TO_STRIP
     return tuple([field for field in fields if field[0].lower() not in listed])
+
+
+NOT_IN_TRAILERS = (
+    HOP_BY_HOP
+    | NOT_TO_STRIP
+    | {b"trailer", b"expect", b"max-forwards"}
+    | {b"authorization", b"proxy-authorization", b"proxy-authenticate", b"www-authenticate", b"cookie", b"set-cookie"}
+    | {b"cache-control", b"pragma", b"range", b"if-match", b"if-none-match", b"if-range"}
+    | {b"if-modified-since", b"if-unmodified-since"}
+    | {b"content-encoding", b"content-type", b"content-range"}
+    | {b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip"}
+)
+"""What a trailer may not be called: framing, routing, credentials, conditions, how the body is read (RFC 9110 section
+6.5.1). Some servers put trailers among the header fields, so that `Authorization` in a trailer would count as one."""
+
+
+def wants_trailers(fields: Fields) -> bool:
+    """Whether a field `TE` says so."""
+    return any(
+        option.strip(b" \t").lower() == b"trailers"
+        for name, value in fields
+        if name.lower() == b"te"
+        for option in value.split(b",")
+    )
+
+
+def passing_trailers(trailers: Fields, names: Mapping[bytes, bytes], fields: Fields) -> Fields:
+    """The trailers that pass on, of a message with these header fields. `names` is its `Head.names`."""
+    barred = NOT_IN_TRAILERS
+    if b"connection" in names:
+        for name, value in fields:
+            if name.lower() == b"connection":
+                barred = barred | {option.strip(b" \t").lower() for option in value.split(b",")}
+    return tuple([field for field in trailers if field[0].lower() not in barred])
 
 
 def fields_weight(fields: Sequence[Field]) -> int:

@@ -5,6 +5,7 @@ from time import perf_counter
 
 from shadowproxy.exchange import Failure, Fields, Outcome, Reply, Request
 from shadowproxy.serve.callers.call import Call
+from shadowproxy.serve.http1.fields import passing_trailers
 from shadowproxy.serve.http1.pieces import Pieces
 from shadowproxy.serve.live.service import Service
 from shadowproxy.serve.mirror.dispatch import Mirror
@@ -83,6 +84,12 @@ class LiveExchange(UnsettledExchange):
         while not self.call.complete and self.request_body.size <= count:
             pieces.add(await self.receive_piece())
         return pieces.joined()
+
+    def passing_trailers(self) -> Fields:
+        """The trailers of the request that pass on to live, once its body is whole. The request ID has its field."""
+        head, id_name = self.call.head, self.service.id_name
+        passing = passing_trailers(self.call.trailers, head.names, head.fields)
+        return tuple([field for field in passing if field[0].lower() != id_name])
 
     def offer_to(self, mirror: Mirror) -> None:
         """Offer the request, which has been received whole. One that another proxy mirrored is not mirrored again."""

@@ -14,6 +14,7 @@ from typing import Final
 from shadowproxy.exchange import Failure, LiveLeg, Outcome
 from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff
 from shadowproxy.serve.callers.error_body import error_response
+from shadowproxy.serve.http1.fields import passing_trailers
 from shadowproxy.serve.http1.framing import FramingError, ResponseHead
 from shadowproxy.serve.live.exchange import LiveExchange
 from shadowproxy.serve.live.service import Service
@@ -58,6 +59,12 @@ class Passage(RoundTrip):
     def on_head(self, head: ResponseHead) -> None:
         self._exchange.begin_answer(head.status, head.section.fields, self.first_byte_at)
         self.watch_silence(True)
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """Pass it on. Not a 100: the proxy itself sends that one, before it dials live."""
+        self.watch_silence(True)
+        if head.status != 100:
+            self._exchange.call.send_interim(head.status, head.section.fields)
 
     def on_body(self, data: bytes) -> None:
         head = self.head
@@ -122,12 +129,15 @@ class Passage(RoundTrip):
     def _write(self, head: ResponseHead, body: bytes, *, last: bool) -> None:
         exchange = self._exchange
         call = exchange.call
+        trailers = self.trailers if last else ()
+        if trailers:
+            trailers = passing_trailers(trailers, head.names, head.fields)
         try:
             if call.started:
-                call.write(body, last=last)
+                call.write(body, last=last, trailers=trailers)
             else:
                 fields = self._service.add_request_id(head.section.fields, exchange.request_id, head.names)
-                call.start(head.status, fields, head.names, body, last=last)
+                call.start(head.status, fields, head.names, body, last=last, trailers=trailers)
         except (FramingError, BrokenOff) as error:  # not for the connection to live: that would take it for live's
             self.abandon()
             self._end_with(error)

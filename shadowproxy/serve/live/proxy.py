@@ -15,7 +15,8 @@ from typing import Final
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply
 from shadowproxy.serve.callers.call import Call
 from shadowproxy.serve.callers.error_body import error_response
-from shadowproxy.serve.http1.framing import FramingError
+from shadowproxy.serve.http1.fields import wants_trailers
+from shadowproxy.serve.http1.framing import FramingError, Length
 from shadowproxy.serve.live.exchange import LiveExchange, Upload
 from shadowproxy.serve.live.leg import DEFECT, Passage, cancelled, defect
 from shadowproxy.serve.live.service import FixedAnswer, Service
@@ -33,6 +34,10 @@ MAX_HOPS = 16  # a longer chain of shadowproxies is a loop, which some hop hides
 
 _NO_FAULT_OF_LIVE: Final = frozenset({Outcome.CALLER_LEFT, Outcome.SHUTDOWN})
 """Outcomes of live's leg that say nothing about live."""
+
+_WANTS_TRAILERS: Final = (b"TE", b"trailers")
+"""A caller that takes trailers gets live's, so live is asked for them as well. Without `Connection: TE`, which RFC 9110
+section 10.1.4 asks for: Go's proxy sends none, and every proxy knows that TE is for one hop."""
 
 _RETRY_SOON: Final = (b"Retry-After", b"1")
 
@@ -166,13 +171,16 @@ class Proxy:
             if service.forwarded:
                 client = (call.client or ("unknown", 0))[0]
                 more += forwarded_fields(head.section.fields, client, head.names.get(b"host"))
+            if b"te" in head.names and wants_trailers(head.fields) and not head.http10:
+                more.append(_WANTS_TRAILERS)
             rest = body if whole else Upload(exchange, self.mirror, body)
+            trailers = exchange.passing_trailers if head.framing is Length.CHUNKED else None
             passage = Passage(service, exchange, self._end_passage)
         except Exception:
             self._end(exchange, defect(exchange))
             raise
         try:
-            service.live.send(passage, head.method, head.target, more, rest, head.section)
+            service.live.send(passage, head.method, head.target, more, rest, head.section, trailers)
         except Exception as error:  # noqa: BLE001  # not swallowed: the exchange ends with it
             passage.fail_by_defect(error)
 

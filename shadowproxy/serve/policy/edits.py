@@ -1,6 +1,6 @@
 """Writes the head of a request for one endpoint, with the configuration's changes. One pass over the fields; pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.http1.section import Section
@@ -54,6 +54,14 @@ class Edits:
                 lines.append(line)
         lines.append(b"\r\n")
         return b"\r\n".join(lines), b"transfer-encoding" in found
+
+    def trailers_after(self, trailers: Callable[[], Fields]) -> Callable[[], Fields]:
+        """`trailers`, without those whose name the configuration sets or removes: they must not get past it."""
+
+        def edited() -> Fields:
+            return tuple([field for field in trailers() if field[0].lower() not in self._touched])
+
+        return edited
 
     def _section_lines(self, section: Section) -> tuple[bytes, frozenset[bytes]]:
         if section.written is None:

@@ -108,7 +108,8 @@ def _decide(field: Field, credentials: bool) -> "tuple[Field | None, bool, Trace
         return None, True, None
     if lower == b"traceparent" and (trace := TraceParent.of(value)) is not None:
         return field, False, trace
-    if lower == b"expect":  # the body has been received, so nobody needs to ask for it
+    # The body has been received, so nobody needs to ask for it. Trailers, which `Trailer` announces, are not mirrored.
+    if lower in (b"expect", b"trailer"):
         return None, False, None
     kept = value if credentials else _remove_credentials(value)
     return None if kept is None else (name, kept), kept is not value, None

@@ -1,6 +1,9 @@
 """A request as it is sent to an endpoint."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
+
+from shadowproxy.exchange import Fields
+from shadowproxy.serve.http1.bodies import write_last_chunk
 
 SMALL = 16 * 1024
 """Bytes of a body that any server's kernel accepts at once, whether the server reads them or not."""
@@ -10,12 +13,12 @@ class OutgoingRequest:
     """`head` ends with its empty line and says how `body` is framed; `body` is whole, or comes while it is sent.
 
     `silence` is how many seconds the endpoint may be silent. `retry` allows the second try of pool.py's rule 6, which
-    needs a whole body.
+    needs a whole body. `trailers` is called at the end of a chunked body for the fields that follow it.
     """
 
     # No dataclass: what makes one of those stays interpreted where the module is compiled.
 
-    __slots__ = ("body", "chunked", "head", "method", "retry", "silence")
+    __slots__ = ("body", "chunked", "head", "method", "retry", "silence", "trailers")
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class OutgoingRequest:
         chunked: bool,
         silence: float,
         retry: bool = False,
+        trailers: Callable[[], Fields] | None = None,
     ) -> None:
         self.method = method
         self.head = head
@@ -33,6 +37,10 @@ class OutgoingRequest:
         self.chunked = chunked
         self.silence = silence
         self.retry = retry
+        self.trailers = trailers
+
+    def last_chunk(self) -> bytes:
+        return write_last_chunk(self.trailers() if self.trailers is not None else ())
 
     @property
     def is_small(self) -> bool:

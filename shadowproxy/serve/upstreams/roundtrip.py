@@ -13,6 +13,7 @@ from enum import IntEnum
 from time import perf_counter
 from typing import Final
 
+from shadowproxy.exchange import Fields
 from shadowproxy.serve.http1 import bodies, framing
 from shadowproxy.serve.http1.framing import FramingError, ResponseHead
 from shadowproxy.serve.upstreams.connection import HIGH_WATER, Carried, Connection, Owner
@@ -21,8 +22,13 @@ from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.retry import was_closed_while_idle
 
 MAX_RESPONSE_HEAD = 64 * 1024
-MAX_INTERIM = 32  # 1xx responses before the final one: a server may send 102 every few seconds, and no more
+MAX_INTERIM = 32  # 1xx responses at once before the final one, and one more a second: some send 102 all the while
 PARTS = 600  # of chunks, read in one turn: half a millisecond
+
+
+def is_flood(interim: int, seconds: float) -> bool:
+    """Whether these are too many interim responses so long after the request was sent."""
+    return interim > MAX_INTERIM + seconds
 
 
 class RoundTripState(IntEnum):
@@ -133,6 +139,9 @@ class RoundTrip(Carried):
     def on_head(self, head: ResponseHead) -> None:
         """The head of the final response was received."""
 
+    def on_interim(self, head: ResponseHead) -> None:
+        """An interim response (1xx) was received, which says that the endpoint is at work."""
+
     @abstractmethod
     def on_body(self, data: bytes) -> None:
         """A piece of the response's body was received."""
@@ -209,7 +218,7 @@ class RoundTrip(Carried):
             self._pool.upload(self, self._send_streamed(connection, request, body))
             return
         if request.chunked:
-            body = (bodies.write_chunk(body) if body else b"") + bodies.LAST_CHUNK
+            body = (bodies.write_chunk(body) if body else b"") + request.last_chunk()
         if len(body) <= HIGH_WATER:
             connection.transport.write(request.head + body)  # one packet, one wake-up at the far side
         else:
@@ -241,7 +250,7 @@ class RoundTrip(Carried):
             self.fail(error)
             return
         if request.chunked:
-            transport.write(bodies.LAST_CHUNK)
+            transport.write(request.last_chunk())
         self._request_sent = True
         if self._watches_silence:
             connection.deadline.set(request.silence)
@@ -289,11 +298,16 @@ class RoundTrip(Carried):
             self._connection.read_on()
 
     @property
+    def trailers(self) -> Fields:
+        """The fields that came after the response's body, once that is whole."""
+        return self._reader.trailers if self._reader is not None else ()
+
+    @property
     def has_backlog(self) -> bool:
         return self._reader is not None and self._reader.has_backlog
 
     def _read_head(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
-        """The final head (1xx ones are skipped) and what follows it; None while it is not whole."""
+        """The final head and what follows it; None while it is not whole. Interim ones before it are reported."""
         checked = len(self._unread)
         data = self._unread + data if checked else data
         assert self._request is not None  # it was sent
@@ -308,12 +322,19 @@ class RoundTrip(Carried):
             head = framing.parse_response_head(data[:end], self._request.method)
             data = data[end + 4 :]
             checked = 0
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise FramingError(502, f"more than {MAX_INTERIM} interim answers")
             if head.status >= 200:
                 self._unread = b""
                 return head, data
+            self._count_interim()
+            self.on_interim(head)
+            if self.state is OVER:
+                return None
+
+    def _count_interim(self) -> None:
+        self._interim += 1
+        assert self._connection is not None
+        if is_flood(self._interim, self._connection.loop.time() - self._sent_at):
+            raise FramingError(502, f"more than {MAX_INTERIM} interim answers at once")
 
     def connection_ended(self, exc: Exception | None) -> None:
         if self.state is OVER:
