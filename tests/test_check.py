@@ -282,7 +282,18 @@ def test_a_certificate_of_an_authority_that_is_not_known_is_not_accepted(tmp_pat
 def test_tls_to_a_server_that_speaks_none_is_said_so(tmp_path: Path) -> None:
     with serving(b"220 mail.example ESMTP\r\n") as (port, _):
         found = examine(of(tmp_path, live={"url": f"https://127.0.0.1:{port}"}))
-    assert words(found, "live")[-1] == "FAIL TLS failed: wrong version number"
+    assert words(found, "live")[-1] == (
+        "FAIL TLS failed: wrong version number: it does not speak TLS at this port, or its url has to begin with http://"
+    )
+
+
+def test_a_server_that_speaks_only_http_2_over_tls_is_said_so(tmp_path: Path) -> None:
+    with serving(b"\x15\x03\x01\0\2\2\x78") as (port, _):  # an alert: no_application_protocol
+        found = examine(of(tmp_path, live={"url": f"https://127.0.0.1:{port}"}))
+    told = words(found, "live")[-1]
+    assert told.startswith(
+        "FAIL TLS failed: tlsv1 alert no application protocol: it does not speak HTTP/1.1, only HTTP/2"
+    )
 
 
 def test_our_own_certificate_is_looked_at_in_its_file(tmp_path: Path) -> None:

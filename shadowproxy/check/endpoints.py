@@ -27,6 +27,7 @@ from shadowproxy.serve.sidecar import specify
 from shadowproxy.serve.sidecar.contexts import tls_of
 from shadowproxy.serve.sidecar.endpoints import endpoint_of
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
+from shadowproxy.serve.upstreams.tls import tls_hint
 
 PATIENCE = 5.0
 """Seconds to wait for a response, and for a handshake: after more, a user at a terminal thinks that it hangs."""
@@ -136,7 +137,7 @@ def _handshake(
         yield fail(f"no TLS handshake within {PATIENCE:g} s")
         return
     except OSError as error:
-        yield fail(f"TLS failed: {_tls_words(error)}")
+        yield fail(f"TLS failed: {_tls_words(error)}{tls_hint(error)}")
         return
     if shown is not None:
         found = dated("its certificate", shown, now)
@@ -208,7 +209,10 @@ def _phrase(status: int) -> str:
 def _tls_words(error: OSError) -> str:
     """OpenSSL's reason in lower case: its own are names in capitals."""
     if isinstance(error, ssl.SSLError):
-        return error.reason.replace("_", " ").lower() if error.reason else "the peer hung up"
+        if error.reason:
+            return error.reason.replace("_", " ").lower()
+        _, _, words = str(error).partition("[SSL] ")  # of a reason that this Python has no name for
+        return words.partition(" (")[0] or "the peer hung up"
     return (error.strerror or str(error)).lower()
 
 

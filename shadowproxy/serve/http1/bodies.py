@@ -116,11 +116,11 @@ class ChunkedReader(BodyReader):
         line = data[at : end if end >= 0 else at + MAX_CHUNK_LINE]
         if end < 0:
             if len(line) == MAX_CHUNK_LINE or not _UNFINISHED_CHUNK_SIZE.fullmatch(line):
-                raise FramingError(400, "malformed chunk size")
+                raise _chunk_size_error(line)
             return 0
         match = _CHUNK_SIZE.fullmatch(line)
         if not match:
-            raise FramingError(400, "malformed chunk size")
+            raise _chunk_size_error(line)
         self._left = int(match[1], 16)
         self._read = ChunkedReader._chunk if self._left else ChunkedReader._trailer
         return len(line) + 2
@@ -162,6 +162,10 @@ class ChunkedReader(BodyReader):
             self._trailer_fields.append((name, value.strip(b" \t")))
         self._trailers += len(line) + 2
         return len(line) + 2
+
+
+def _chunk_size_error(line: bytes) -> FramingError:
+    return FramingError(400, "a chunk size with a bare LF behind it" if b"\n" in line else "malformed chunk size")
 
 
 def body_reader(framing: Framing) -> BodyReader:

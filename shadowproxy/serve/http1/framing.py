@@ -4,6 +4,7 @@ The rules, for both directions (RFC 9110, RFC 9112):
 
 1. A message is accepted only if it is written exactly as the grammar says. Nothing is repaired, trimmed or guessed:
    two parsers that repair differently disagree about where a message ends, and that is request smuggling.
+   response_head.py has the one exception.
 2. Where a message ends is decided in one place, `_framing`. Content-Length beside Transfer-Encoding, a repeated
    Content-Length, and any Transfer-Encoding but a single `chunked` are rejected.
 3. Bytes after a message's end never belong to this message: every reader returns them, for the next one.
@@ -24,6 +25,7 @@ from typing import Final
 
 from shadowproxy.caches import remembered
 from shadowproxy.exchange import Field, Fields
+from shadowproxy.serve.http1 import foreign
 from shadowproxy.serve.http1.fields import end_to_end
 from shadowproxy.serve.http1.section import Section
 
@@ -141,7 +143,7 @@ def parse_response_head(head: bytes, method: str) -> ResponseHead:
 
 def _request_head(head: bytes) -> RequestHead:
     line, _, lines = head.partition(b"\r\n")
-    method, target, http10 = _request_line(line)
+    method, target, http10 = _request_line(line, head)
     fields, names = _fields(lines)
     if b"host" in names:
         if len(_values(fields, names, b"host")) > 1:
@@ -190,6 +192,8 @@ def _read_line(line: bytes) -> tuple[Field, bytes]:
         name, colon, _ = line.partition(b":")
         # Never more than a name: this text is logged, and what follows may be a credential.
         where = f"at {name[:40].decode('ascii', 'replace')!r}" if colon else "without a colon"
+        if b"\n" in line:
+            where = "with a bare LF where CRLF ends the lines"
         raise FramingError(400, f"malformed field line {where}")
     name, _, value = line.partition(b":")
     return (name, value.strip(b" \t")), name.lower()
@@ -227,12 +231,13 @@ def check_unfinished_head(head: bytes, *, request: bool, checked: int = 0) -> No
     """
     unchecked = checked - 1 if checked and head[checked - 1] == 13 else checked  # a CR may have its LF yet to come
     if not UNFINISHED_LINES.fullmatch(head, unchecked):
-        raise FramingError(400 if request else 502, "a control byte, bare CR or bare LF in the head")
+        name = foreign.name_of_request(head) if request else None
+        raise FramingError(400 if request else 502, name or "a control byte, bare CR or bare LF in the head")
     end = head.find(b"\r\n", 0, MAX_TARGET + 2)
     if 0 <= end < unchecked:
         return
     if request and end >= 0:
-        _request_line(head[:end])
+        _request_line(head[:end], head)
     elif request and len(head) > MAX_TARGET:
         raise FramingError(414, "request line too long")
     elif not request and end >= 0 and not _STATUS_LINE.fullmatch(head[:end]):
@@ -249,15 +254,15 @@ def write_head(line: bytes, fields: Sequence[Field]) -> bytes:
     return b"\r\n".join([line, *[b": ".join(field) for field in fields], b"\r\n"])
 
 
-def _request_line(line: bytes) -> tuple[str, bytes, bool]:
+def _request_line(line: bytes, head: bytes) -> tuple[str, bytes, bool]:
     if len(line) > MAX_TARGET:
         raise FramingError(414, "request line too long")
     match = _REQUEST_LINE.fullmatch(line)
     if not match:
-        raise FramingError(400, "malformed request line")
+        raise FramingError(400, foreign.name_of_request(head) or "malformed request line")
     method, target, major, minor = match.groups()
     if (major, minor) not in ((b"1", b"1"), (b"1", b"0")):
-        raise FramingError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+        raise FramingError(505, foreign.name_of_request(head) or "only HTTP/1.1 and HTTP/1.0 are spoken here")
     if method == b"CONNECT":
         raise FramingError(501, "CONNECT is not for a reverse proxy")
     if target[0] != 0x2F:  # "/"

@@ -45,6 +45,7 @@ from shadowproxy.serve.upstreams.pace import Pace
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip, Sender
 from shadowproxy.serve.upstreams.secure import secure
+from shadowproxy.serve.upstreams.tls import tls_hint
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
 
@@ -201,4 +202,4 @@ def _reason(error: OSError) -> str:
     """Why there is no connection. The loop's words for it name live's address, which callers must not see."""
     if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
         return os.strerror(error.errno)
-    return error.strerror or str(error) or type(error).__name__
+    return (error.strerror or str(error) or type(error).__name__) + tls_hint(error)

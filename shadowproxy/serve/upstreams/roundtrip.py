@@ -14,14 +14,14 @@ from time import perf_counter
 from typing import Final
 
 from shadowproxy.exchange import Fields
-from shadowproxy.serve.http1 import bodies, framing
+from shadowproxy.serve.http1 import bodies
 from shadowproxy.serve.http1.framing import FramingError, ResponseHead
+from shadowproxy.serve.http1.response_head import take_response_head
 from shadowproxy.serve.upstreams.connection import HIGH_WATER, Carried, Connection, Owner
 from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ReadError, ReadTimeout
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.retry import was_closed_while_idle
 
-MAX_RESPONSE_HEAD = 64 * 1024
 MAX_INTERIM = 32  # 1xx responses at once before the final one, and one more a second: some send 102 all the while
 PARTS = 600  # of chunks, read in one turn: half a millisecond
 
@@ -312,15 +312,11 @@ class RoundTrip(Carried):
         data = self._unread + data if checked else data
         assert self._request is not None  # it was sent
         while True:
-            end = data.find(b"\r\n\r\n", max(0, checked - 3), MAX_RESPONSE_HEAD + 4)
-            if end < 0:
-                if len(data) > MAX_RESPONSE_HEAD:
-                    raise FramingError(502, f"a head of more than {MAX_RESPONSE_HEAD} bytes")
-                framing.check_unfinished_head(data, request=False, checked=checked)
+            taken = take_response_head(data, self._request.method, checked)
+            if taken is None:
                 self._unread = data
                 return None
-            head = framing.parse_response_head(data[:end], self._request.method)
-            data = data[end + 4 :]
+            head, data = taken
             checked = 0
             if head.status >= 200:
                 self._unread = b""
