@@ -29,7 +29,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Any, Literal, Self, cast
+
+import pytest
 
 PATIENCE = 5.0
 """Seconds. Far over what any of these waits takes on a busy machine, far under a run's limit."""
@@ -651,6 +653,33 @@ class Hasty:
                 connection.sendall(piece)
                 while struct.unpack("i", fcntl.ioctl(plain, termios.TIOCOUTQ, bytes(4)))[0]:
                     time.sleep(0.001)
+
+
+class NameServer:
+    """What `socket.getaddrinfo` says of some names; it looks the others up as usual.
+
+    `names` has their addresses, or an error to raise. `asked` has the names in the order of their lookups. A name in
+    `hung` gets its answer when the event there is set.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: dict[str, Sequence[tuple[Any, ...]] | Exception] = {}
+        self.asked: list[str] = []
+        self.hung: dict[str, threading.Event] = {}
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
+
+    def _look_up(self, host: Any, port: Any, *positional: int, **named: int) -> list[Any]:
+        if host not in self.names or named.get("flags", 0) & socket.AI_NUMERICHOST:
+            return list(self._real(host, port, *positional, **named))
+        self.asked.append(host)
+        if host in self.hung:
+            self.hung[host].wait(PATIENCE)
+        answer = self.names[host]
+        if isinstance(answer, Exception):
+            raise type(answer)(*answer.args)  # one of its own each time: its traceback keeps what the frames have
+        families = [socket.AF_INET if len(each) == 2 else socket.AF_INET6 for each in answer]
+        return [(family, socket.SOCK_STREAM, 6, "", each) for family, each in zip(families, answer, strict=True)]
 
 
 @contextlib.contextmanager

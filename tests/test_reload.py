@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import inprocess
 import pytest
 import trustme
-from fakes import Caller, Origin, Peer, answer, strict_ok
+from fakes import Caller, NameServer, Origin, Peer, answer, strict_ok
 from inprocess import Sidecar
 from program import Program
 
@@ -78,6 +79,28 @@ async def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     monkeypatch.setattr(reload, "Watch", partial(Watch, every=3600.0))  # the test says when
     yield Configured(tmp_path)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_changed_section_keeps_the_addresses_of_its_name_for_when_the_name_server_fails(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = NameServer(monkeypatch)
+    async with Origin(answer(b"found")) as live:
+        server.names["model.test"] = server.names["other.test"] = [("127.0.0.1", live.port)]
+        configured.values("http://model.test", {})
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
+            assert await configured.ask() == b"found"
+            failing = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            server.names["model.test"] = server.names["other.test"] = failing
+            changed = json.loads(configured.file.read_text())
+            changed["live"]["headers"] = {"set": {"X-A": "b"}}
+            configured.write(json.dumps(changed))
+            await configured.reload()
+            assert await configured.ask() == b"found"
+            assert b"X-A: b" in live.received
+            configured.values("http://other.test", {})  # it is not the address of another name
+            await configured.reload()
+            assert await configured.ask() != b"found"
 
 
 async def test_new_requests_are_served_by_the_new_configuration(configured: Configured) -> None:

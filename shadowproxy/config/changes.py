@@ -78,6 +78,17 @@ def _limit(config: Config, given: Given) -> Iterator[str]:
         yield ""
 
 
+def _live_age(config: Config, given: Given) -> Iterator[str]:
+    if config.live.url is not None and "live.max_age" not in given:
+        yield ""
+
+
+def _shadow_age(config: Config, given: Given) -> Iterator[str]:
+    for name in config.shadows:
+        if f"shadows.{name}.max_age" not in given:
+            yield name
+
+
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
     """Not printed by `check`: an error or another command says it, or the file cannot change it."""
     return iter(())
@@ -131,6 +142,22 @@ CHANGES: Final = (
         new="600s",
         restore="live: {timeout: 60s}",
         names=_timeout,
+    ),
+    Change(
+        key="live.max_age",
+        since="Unreleased",
+        old="null",
+        new="60s",
+        restore="live: {max_age: null}",
+        names=_live_age,
+    ),
+    Change(
+        key="shadows.NAME.max_age",
+        since="Unreleased",
+        old="null",
+        new="60s",
+        restore="shadows: {NAME: {max_age: null}}",
+        names=_shadow_age,
     ),
     Change(
         key="live.retry",

@@ -227,6 +227,7 @@ class Live:
 
     url: Annotated[Url | None, Nullable] = None
     connect_timeout: PositiveSeconds = 5.0
+    max_age: Annotated[PositiveSeconds | None, Nullable] = 60.0
     timeout: PositiveSeconds = 600.0
     host: HostHeader = "upstream"
     retry: Annotated[Literal["idle", "off"], Word] = "idle"
@@ -287,6 +288,7 @@ class Shadow:
     percent: Percent = 100.0
     match: Match = Match()
     connect_timeout: PositiveSeconds = 5.0
+    max_age: Annotated[PositiveSeconds | None, Nullable] = 60.0
     timeout: PositiveSeconds = 30.0
     in_flight: PositiveCount = 64
     lane: Count = 256

@@ -13,6 +13,7 @@ def endpoint_of(spec: EndpointSpec, tls: ssl.SSLContext | None) -> Endpoint:
         spec.url,
         tls=tls,
         connect_timeout=spec.connect_timeout,
+        max_age=spec.max_age,
         silence=spec.timeout,
         host=spec.host,
         removed=frozenset(name.lower().encode() for name in spec.remove_headers),

@@ -59,6 +59,10 @@ def build(
         same = before is not None and before.spec.live == spec.live and endpoints["live"] is before.endpoints["live"]
         kept = before.endpoints.get(CONTROL) if before is not None and same else None
         endpoints[CONTROL] = kept or endpoint_of(spec.control.endpoint, contexts.given.get("live"))
+    for where, each in endpoints.items():
+        previous = before.endpoints.get(where) if before is not None else None
+        if previous is not None and previous is not each:
+            each.take_over(previous)
 
     def lane(settings: ShadowSettings, endpoint: Endpoint) -> Lane:
         previous = _lane_before(settings.name, before)

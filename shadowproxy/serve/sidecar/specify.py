@@ -98,6 +98,7 @@ def endpoint(section: Live | Shadow) -> EndpointSpec:
     return EndpointSpec(
         url=str(section.url or ""),
         connect_timeout=section.connect_timeout,
+        max_age=section.max_age,
         timeout=section.timeout,
         host=str(section.host),
         remove_headers=_plain(section.headers.remove),

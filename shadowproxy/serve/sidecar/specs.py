@@ -35,6 +35,7 @@ class EndpointSpec:
 
     url: str
     connect_timeout: float
+    max_age: float | None
     timeout: float
     host: str
     remove_headers: tuple[str, ...]

@@ -124,6 +124,7 @@ class Connection:
         "_sock",
         "_unacknowledged",
         "_watcher",
+        "close_after",
         "deadline",
         "loop",
         "state",
@@ -138,6 +139,7 @@ class Connection:
         self.deadline = Deadline(loop, self._expired)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.writable: asyncio.Future[None] | None = None
+        self.close_after = 0.0  # by the loop's time: it carries no further request, if its pool has a `max_age`
         self.used = False  # whether it has carried a complete round trip before
         self._owner = owner
         self._sock = sock  # the transport's, to ask the kernel about it while that is open

@@ -1,16 +1,35 @@
-"""From a host and a port to a connected socket. A slow name server of one endpoint delays no other endpoint.
+"""From a host and a port to a connection: by turns to all addresses of the name, and to the next one if one is silent.
 
-The event loop's own resolver has four threads for all: a shadow whose name server hangs would take them all, and live
-could not be dialled. Here every endpoint has at most one lookup under way, in a daemon thread of its own, and all its
-connections wait for that one. Results are not cached: the next lookup runs again, so a moved service is found.
+RFC 8305 (Happy Eyeballs), with these rules:
+
+1. Each connection begins with the address whose turn it is: the one that was dialled the longest ago. Connections are
+   spread over all addresses, and a new one gets the next connection. The first one is chosen at random: many proxies
+   that start together do not all begin with the same.
+2. The next address is dialled when one fails, or is silent for `NEXT_AFTER`. A server that has accepted may take
+   `HANDSHAKE_AFTER` for its TLS handshake: a busy one takes longer for that than its kernel takes to accept.
+3. An address that failed, or was silent until the next one was dialled, has its turn after all others for `SHUNNED`.
+4. All addresses are dialled before the time for a connection is over. No more than `AT_ONCE` are dialled at once: the
+   one that was silent the longest is given up for the next.
 """
 
 import asyncio
+import errno
+import random
 import socket
-import threading
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from itertools import count, zip_longest
+from typing import Any, Generic, Protocol, TypeVar
 
-Address = tuple[Any, ...]
+from shadowproxy.serve.upstreams.names import Address, Addresses, Name
+
+NEXT_AFTER = 0.25  # seconds; RFC 8305 section 5
+NEXT_AFTER_MIN = 0.01  # RFC 8305 section 8: the least, whatever `connect_timeout` is
+HANDSHAKE_AFTER = 1.0
+SHUNNED = 30.0
+AT_ONCE = 2
+
+_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What this machine lacks for any connection: no other address would do better."""
 
 _OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -25,81 +44,197 @@ if hasattr(socket, "TCP_KEEPIDLE"):  # macOS has another name for it
     _OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60))
 
 
+class Abortable(Protocol):
+    """What is opened over a connected socket."""
+
+    def abort(self) -> None: ...
+
+
+Opened = TypeVar("Opened", bound=Abortable)
+Opening = Callable[[socket.socket], Coroutine[Any, Any, Opened]]
+"""Opens a connection over a connected socket, which it owns from then on. Raises OSError."""
+
+
+def order(
+    addresses: Iterable[Address], last: Mapping[Address, int], shunned: Mapping[Address, float], now: float
+) -> list[Address]:
+    """The addresses in the order in which to dial them: see the rules. The families alternate (RFC 8305 section 4).
+
+    `last` has a number for each that was dialled, which grows; `shunned`, until when it has its turn after the others.
+    """
+    mixed = list(addresses)
+    random.shuffle(mixed)
+    mixed.sort(key=lambda each: last.get(each, 0))  # stable: those never dialled stay mixed
+    well = [each for each in mixed if shunned.get(each, 0.0) <= now]
+    ill = [each for each in mixed if shunned.get(each, 0.0) > now]
+    return [*_alternate(well), *_alternate(ill)]
+
+
+def _alternate(addresses: list[Address]) -> list[Address]:
+    same = [each for each in addresses if each[0] == addresses[0][0]]
+    other = [each for each in addresses if each[0] != addresses[0][0]]
+    return [each for pair in zip_longest(same, other) for each in pair if each is not None]
+
+
 class Dialler:
-    """Connects to one host and port. Its methods raise OSError, and leave nothing behind when they are cancelled."""
+    """Connects to one host and port. Its methods raise OSError, and leave nothing behind when they are cancelled.
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
-        self._lookup: asyncio.Future[list[tuple[socket.AddressFamily, Address]]] | None = None
+    `within` is how many seconds `connect` will be given.
+    """
 
-    async def connect(self) -> socket.socket:
-        """Connect to the first of the host's addresses that accepts. If none does, raise the first one's error.
+    def __init__(self, host: str, port: int, within: float) -> None:
+        self.within = within
+        self._of = (host, port)
+        self._name = Name(host, port)
+        self._numbers = count(1)
+        self._last: dict[Address, int] = {}
+        self._shunned: dict[Address, float] = {}
+
+    def take_over(self, before: "Dialler") -> None:
+        """Go on with the addresses that `before` knows, if it is of the same host and port."""
+        if before._of == self._of:
+            self._name, self._numbers = before._name, before._numbers
+            self._last, self._shunned = before._last, before._shunned
+
+    async def connect(self, opening: Opening[Opened]) -> Opened:
+        """Open a connection to one of the host's addresses. If none can be opened, raise the first one's error.
 
         uvloop's create_connection goes on connecting after it is cancelled, so this makes the sockets itself.
         """
+        found = await self._name.find()
+        if len(found.addresses) == 1 and found.newer is None:
+            return await _Attempt(opening).run(found.addresses[0])
+        return await _Race(self, opening, found.newer).run(found.addresses)
+
+    # The race calls these.
+
+    def order(self, addresses: Addresses) -> list[Address]:
+        for known in (self._last, self._shunned):
+            for gone in known.keys() - addresses:
+                del known[gone]
+        return order(addresses, self._last, self._shunned, asyncio.get_running_loop().time())
+
+    def dialled(self, address: Address) -> None:
+        self._last[address] = next(self._numbers)
+
+    def shun(self, address: Address) -> None:
+        self._shunned[address] = asyncio.get_running_loop().time() + SHUNNED
+
+    def opened(self, address: Address) -> None:
+        self._shunned.pop(address, None)
+
+
+class _Attempt(Generic[Opened]):
+    """One address."""
+
+    def __init__(self, opening: Opening[Opened]) -> None:
+        self._opening = opening
+        self.accepted_at: float | None = None  # by the loop's time
+
+    async def run(self, address: Address) -> Opened:
         loop = asyncio.get_running_loop()
-        refused: OSError | None = None
-        for family, address in await self._addresses(loop):
-            sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            try:
-                sock.setblocking(False)
-                for level, option, value in _OPTIONS:
-                    sock.setsockopt(level, option, value)
-                await loop.sock_connect(sock, address)
-            except OSError as error:
-                sock.close()
-                refused = refused or error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise refused or OSError("the name has no address")
-
-    async def _addresses(self, loop: asyncio.AbstractEventLoop) -> list[tuple[socket.AddressFamily, Address]]:
+        sock = socket.socket(address[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            return _resolve(self._host, self._port, socket.AI_NUMERICHOST)
-        except (socket.gaierror, UnicodeError):
-            pass  # a name, not an address
-        if self._lookup is None:
-            self._lookup = loop.create_future()
-            self._lookup.add_done_callback(self._forget)
-            arguments = (loop, self._lookup)
-            threading.Thread(target=self._look_up, args=arguments, name=f"resolve-{self._host}", daemon=True).start()
-        return await asyncio.shield(self._lookup)  # one that is cancelled must not cancel it for the others
+            sock.setblocking(False)
+            for level, option, value in _OPTIONS:
+                sock.setsockopt(level, option, value)
+            await loop.sock_connect(sock, address[1])
+        except BaseException:
+            sock.close()
+            raise
+        self.accepted_at = loop.time()
+        return await self._opening(sock)
 
-    def _forget(self, lookup: "asyncio.Future[list[tuple[socket.AddressFamily, Address]]]") -> None:
-        self._lookup = None
-        if not lookup.cancelled():
-            lookup.exception()  # so that asyncio logs no unretrieved error if all that waited were cancelled
 
-    def _look_up(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        lookup: "asyncio.Future[list[tuple[socket.AddressFamily, Address]]]",
-    ) -> None:
-        """In the lookup's own thread."""
-        found: list[tuple[socket.AddressFamily, Address]] = []
-        failed: OSError | None = None
+class _Race(Generic[Opened]):
+    """The attempts for one connection. Owns their tasks while `run` runs."""
+
+    def __init__(self, dialler: Dialler, opening: Opening[Opened], newer: "asyncio.Future[Addresses] | None") -> None:
+        self._dialler = dialler
+        self._opening = opening
+        self._newer = newer
+        self._loop = asyncio.get_running_loop()
+        self._to_dial: list[Address] = []
+        self._dialled: set[Address] = set()
+        self._running: dict[asyncio.Task[Opened], tuple[Address, _Attempt[Opened]]] = {}
+        self._next_at = 0.0  # by the loop's time: the next address is dialled
+        self._failed: OSError | None = None
+
+    async def run(self, addresses: Addresses) -> Opened:
+        self._to_dial = self._dialler.order(addresses)
         try:
-            found = _resolve(self._host, self._port, 0)
-        except UnicodeError:
-            failed = socket.gaierror(socket.EAI_NONAME, "not a host name")
+            while self._to_dial or self._running or self._newer is not None:
+                left = self._dial_next()
+                waiting: list[asyncio.Future[Any]] = [*self._running]
+                if self._newer is not None:
+                    waiting.append(self._newer)
+                done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if self._newer in done:
+                    self._take_newer()
+                for task in [each for each in self._running if each in done]:
+                    if self._succeeded(task):
+                        return task.result()
+            raise self._failed or OSError("the name has no address")
+        finally:
+            await self._give_up(list(self._running))
+
+    def _dial_next(self) -> float | None:
+        """Dial the next address if it is time to, and return how many seconds from now the one after it has its turn.
+
+        None if no other address is left.
+        """
+        now = self._loop.time()
+        if self._running and self._to_dial and self._next_at <= now:
+            newest = next(reversed(self._running.values()))[1]
+            if newest.accepted_at is not None:
+                self._next_at = max(self._next_at, newest.accepted_at + HANDSHAKE_AFTER)
+        if self._to_dial and (self._next_at <= now or not self._running):
+            for address, _ in self._running.values():
+                self._dialler.shun(address)
+            if len(self._running) >= AT_ONCE:
+                next(iter(self._running)).cancel()
+            address, attempt = self._to_dial.pop(0), _Attempt(self._opening)
+            self._dialled.add(address)
+            self._dialler.dialled(address)
+            self._running[self._loop.create_task(attempt.run(address))] = (address, attempt)
+            share = self._dialler.within / (len(self._to_dial) + len(self._dialled) + 1)
+            self._next_at = now + max(NEXT_AFTER_MIN, min(NEXT_AFTER, share))
+        return max(0.0, self._next_at - now) if self._to_dial else None
+
+    def _take_newer(self) -> None:
+        """The name server has answered after all: dial what is new first, and nothing that is not there any more."""
+        newer, self._newer = self._newer, None
+        assert newer is not None  # it is done
+        try:
+            self._to_dial = [each for each in self._dialler.order(newer.result()) if each not in self._dialled]
         except OSError as error:
-            failed = error
+            self._failed = error
+            self._to_dial = []
 
-        def settle() -> None:
-            if failed is None:
-                lookup.set_result(found)
-            else:
-                lookup.set_exception(failed)
+    def _succeeded(self, task: "asyncio.Task[Opened]") -> bool:
+        """Whether this attempt, which has ended, has opened a connection."""
+        address, _ = self._running.pop(task)
+        if task.cancelled():  # it was given up for the next one
+            return False
+        error = task.exception()
+        if error is None:
+            self._dialler.opened(address)
+            return True
+        if not isinstance(error, OSError) or error.errno in _OWN_LACK:
+            raise error
+        self._failed = self._failed or error
+        self._dialler.shun(address)
+        self._next_at = 0.0
+        return False
 
-        try:
-            loop.call_soon_threadsafe(settle)
-        except RuntimeError:
-            return  # the loop was closed meanwhile: nothing waits for it
+    async def _give_up(self, tasks: "list[asyncio.Task[Opened]]") -> None:
+        for task in tasks:
+            task.add_done_callback(_abort)  # one may have been opened in the same moment
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
-def _resolve(host: str, port: int, flags: int) -> list[tuple[socket.AddressFamily, Address]]:
-    return [(info[0], info[4]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
+def _abort(task: "asyncio.Task[Opened]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()

@@ -67,7 +67,7 @@ def as_upstream_error(error: Exception) -> UpstreamError | None:
 
 
 class Endpoint:
-    """Owns its connections, until `aclose`. `silence`, `connect_timeout` and `pace` are seconds.
+    """Owns its connections, until `aclose`. `silence`, `connect_timeout`, `max_age` and `pace` are seconds.
 
     `host` is the Host field's value: "upstream" for the URL's own, "preserve" for the caller's, or any other literal.
     `query` changes the parameters of every request's target.
@@ -79,6 +79,7 @@ class Endpoint:
         *,
         tls: ssl.SSLContext | None = None,
         connect_timeout: float = 5.0,
+        max_age: float | None = None,
         silence: float = 60.0,
         host: str = "upstream",
         removed: frozenset[bytes] = frozenset(),
@@ -99,13 +100,19 @@ class Endpoint:
         self._query = query or QueryEdits()
         context = (tls or ssl.create_default_context()) if secure else None
         port = parts.port or (443 if secure else 80)
-        self._pool = Pool(parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, pace=pace)
+        self._pool = Pool(
+            parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, max_age=max_age, pace=pace
+        )
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.url} {self._pool.statistics()}>"
 
     def statistics(self) -> Statistics:
         return self._pool.statistics()
+
+    def take_over(self, before: "Endpoint") -> None:
+        """Begin with what `before` knows of the addresses of the name, if it is the same: its server may fail now."""
+        self._pool.take_over(before._pool)
 
     async def __aenter__(self) -> Self:
         return self

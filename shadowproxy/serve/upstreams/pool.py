@@ -8,7 +8,8 @@ The rules:
    Nor does it go back after a 5xx: uvicorn closes after an application's exception, a moment after its 500 and
    without announcing it. The next POST would reach its kernel just before, and could not be retried.
 2. Idle connections are watched: bytes or an end on one closes it, and the kernel is asked before one is used again.
-   None is kept longer than `IDLE_EXPIRY`.
+   None is kept longer than `IDLE_EXPIRY`, and none carries a request that is older than `max_age`, less up to a quarter
+   of it that is chosen at random: a service that moves or grows is followed, and not by all connections at once.
 3. To stop listening, with `abandon`, closes the connection: nobody can know what is still in it.
 4. Reading stops while the response is on `hold`; an upload waits while `HIGH_WATER` bytes are unwritten. No more than
    `PARTS` of chunks are read in one turn; from a shadow, as `pace` says, not in every turn either.
@@ -34,6 +35,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from random import uniform
 from types import TracebackType
 from typing import Self, cast
 
@@ -48,6 +50,8 @@ from shadowproxy.serve.upstreams.secure import secure
 from shadowproxy.serve.upstreams.tls import tls_hint
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
+YOUNGEST = 0.75
+"""The least share of `max_age` after which a connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Statistics:
 class Pool(Sender):
     """Owns its connections, and the tasks that connect and upload; use as `async with`. Seconds.
 
+    A connection that is older than `max_age` carries no further request; with None it may be of any age.
     `pace` is the time between two turns of reading responses that come in floods of tiny chunks, all together.
     """
 
@@ -72,14 +77,16 @@ class Pool(Sender):
         *,
         tls: ssl.SSLContext | None = None,
         connect_timeout: float = 5.0,
+        max_age: float | None = None,
         pace: float = 0.0,
     ) -> None:
         self.host = host
         self.port = port
         self._tls = tls
         self._connect_timeout = connect_timeout
+        self._max_age = max_age
         self._pace = Pace(pace)
-        self._dialler = Dialler(host, port)
+        self._dialler = Dialler(host, port, connect_timeout)
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = Deadlines[Connection](Connection.close)  # the last one in is the first one out
@@ -127,10 +134,16 @@ class Pool(Sender):
         round_trip.assign(self, request)
         while self._idle:
             connection = self._idle.take_last()
-            if connection.is_usable():
+            if self._is_too_old(connection):
+                connection.close()
+            elif connection.is_usable():
                 round_trip.send(connection, request)
                 return
         self.connect(round_trip, request)
+
+    def take_over(self, before: "Pool") -> None:
+        """Begin with what `before` knows of the addresses, if it is of the same host and port."""
+        self._dialler.take_over(before._dialler)
 
     # Round trips call these.
 
@@ -152,13 +165,15 @@ class Pool(Sender):
 
     def add(self, connection: Connection) -> None:
         self._open.add(connection)
+        if self._max_age is not None:
+            connection.close_after = self.loop.time() + self._max_age * uniform(YOUNGEST, 1.0)
 
     def remove(self, connection: Connection) -> None:
         self._open.discard(connection)
         self._idle.drop(connection)
 
     def keep(self, connection: Connection) -> bool:
-        if self._closed:
+        if self._closed or self._is_too_old(connection):
             return False
         self._idle.set(connection, self.loop.time() + IDLE_EXPIRY)
         return True
@@ -177,25 +192,29 @@ class Pool(Sender):
     async def _connect(self) -> Connection:
         if self._closed:
             raise ConnectError("the endpoint was closed")
-        loop = self.loop
         try:
             async with asyncio.timeout(self._connect_timeout):
-                sock = await self._dialler.connect()
-                connection = Connection(self, loop, sock)
-                try:
-                    if self._tls is not None:
-                        await secure(loop, sock, connection, self._tls, self.host)
-                    else:
-                        await loop.create_connection(lambda: cast(asyncio.Protocol, connection), sock=sock)
-                except BaseException:
-                    connection.abort()
-                    raise
+                return await self._dialler.connect(self._open_over)
         except TimeoutError:
             raise ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except OSError as error:
             failed = TLSError if isinstance(error, ssl.SSLError) else ConnectError
             raise failed(_reason(error)) from error
+
+    async def _open_over(self, sock: socket.socket) -> Connection:
+        connection = Connection(self, self.loop, sock)
+        try:
+            if self._tls is not None:
+                await secure(self.loop, sock, connection, self._tls, self.host)
+            else:
+                await self.loop.create_connection(lambda: cast(asyncio.Protocol, connection), sock=sock)
+        except BaseException:
+            connection.abort()
+            raise
         return connection
+
+    def _is_too_old(self, connection: Connection) -> bool:
+        return self._max_age is not None and self.loop.time() >= connection.close_after
 
 
 def _reason(error: OSError) -> str:
