@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shadowproxy.serve.account import Memory
 from shadowproxy.serve.callers.call import BrokenOff, Call
 from shadowproxy.serve.callers.connection import CallerConnection
 from shadowproxy.serve.callers.link import MOVES, Limits, Link, State
@@ -100,7 +101,9 @@ class Scene:
         self.calls: list[Call] = []
         self._ends: list[asyncio.Future[None]] = []
         self.tasks: set[asyncio.Task[None]] = set()
-        self.connection = CallerConnection(self, set(), self.tasks, limits=LIMITS, repeats=Repeats())
+        self.connection = CallerConnection(
+            self, set(), self.tasks, limits=LIMITS, repeats=Repeats(), memory=Memory(1 << 30)
+        )
         assert repr(self.connection) == "<CallerConnection not connected, 0 bytes unread>"
         self.wire = Wire(self.connection)
         self.connection.connection_made(self.wire)

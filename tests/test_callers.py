@@ -12,6 +12,7 @@ import uvloop
 from conftest import StartProxy
 from fakes import CutOff, Peer, always, answer, chunk_of, silent, strict_ok
 
+from shadowproxy.serve.account import Memory
 from shadowproxy.serve.callers.call import Call
 from shadowproxy.serve.callers.connection import PARTS, CallerConnection
 from shadowproxy.serve.callers.link import Limits
@@ -87,7 +88,9 @@ def test_a_response_that_begins_as_its_caller_leaves_logs_no_defect() -> None:
             ours.setblocking(False)
             limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=5.0, idle_timeout=75.0)
             tasks: set[asyncio.Task[None]] = set()
-            app.connection = connection = CallerConnection(app, set(), tasks, limits=limits, repeats=Repeats())
+            app.connection = connection = CallerConnection(
+                app, set(), tasks, limits=limits, repeats=Repeats(), memory=Memory(1 << 30)
+            )
             await loop.connect_accepted_socket(lambda: connection, ours)
             callers.send(GET)
             await begun.wait()
@@ -118,7 +121,9 @@ def test_a_last_response_is_cut_off_if_the_caller_takes_nothing_and_complete_if_
             callers.setblocking(False)
             limits = Limits(headers=1000, buffer=1000, head_timeout=5.0, body_timeout=0.05, idle_timeout=75.0)
             connections: set[CallerConnection] = set()
-            connection = CallerConnection(Long(), connections, set(), limits=limits, repeats=Repeats())
+            connection = CallerConnection(
+                Long(), connections, set(), limits=limits, repeats=Repeats(), memory=Memory(1 << 30)
+            )
             await loop.connect_accepted_socket(lambda: connection, ours)
             callers.send(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
             taken = 0

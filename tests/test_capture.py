@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shadowproxy.serve.mirror.capture import Capture, Memory
+from shadowproxy.serve.account import Memory
+from shadowproxy.serve.mirror.capture import Capture
 
 PLENTY = 1 << 30
 

@@ -10,7 +10,8 @@ from fakes import Origin, answer, chunked, silent, then_close
 from shadows import REQUEST, SHADOW
 
 from shadowproxy.exchange import Failure, Outcome, Reply
-from shadowproxy.serve.mirror.capture import Capture, Memory
+from shadowproxy.serve.account import Memory
+from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchange
 from shadowproxy.serve.mirror.leg import Leg
 from shadowproxy.serve.mirror.shadow import ShadowCounts

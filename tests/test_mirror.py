@@ -14,10 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shadows import REQUEST, SHADOW
 
 from shadowproxy.exchange import CONTROL, Exchange, Failure, Field, Fields, Outcome, Reply, ShadowLeg, Skipped
+from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.fields import fields_weight
 from shadowproxy.serve.http1.framing import Length, ResponseHead
 from shadowproxy.serve.http1.section import Section
-from shadowproxy.serve.mirror.capture import EXCHANGE, Memory
+from shadowproxy.serve.mirror.capture import EXCHANGE
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchange
 from shadowproxy.serve.mirror.pulse import BEAT, Pulse
@@ -534,6 +535,21 @@ async def test_an_answer_that_memory_has_no_room_for_is_cut_off_as_overload() ->
         await turns()
         assert books.outcomes() == {Outcome.OVERLOAD: 1}
     books.balanced(1)
+
+
+async def test_a_request_that_is_rewritten_counts_as_memory_of_its_own() -> None:
+    rewrite = Rewrite.of({}, {"/a": "y" * 200})
+    asked = REQUEST._replace(body=b'{"a": 1}', body_bytes=8)
+    for room, outcome in ((1000, Outcome.OK), (100, Outcome.OVERLOAD)):
+        books = Books((replace(SHADOW, rewrite=rewrite), Shadowed()), memory=Memory(HELD + len(asked.body) + room))
+        async with books.mirror:
+            exchange = books.open()
+            exchange.request_body.add(asked.body)
+            books.mirror.offer(exchange, asked)
+            books.mirror.end_live(exchange, asked, LIVE)
+            await turns()
+            assert books.outcomes() == {outcome: 1}
+        books.balanced(1)
 
 
 async def test_header_fields_count_as_memory_within_its_limit() -> None:

@@ -48,7 +48,7 @@ def test_every_link_to_a_heading_leads_to_one() -> None:
 
 def test_every_cause_and_reason_that_an_alarm_tells_is_explained_there() -> None:
     for name, label in (
-        ("ShadowproxyCausesErrors", r'(?:outcome|status)=~?"([\w|]+)"'),
+        ("ShadowproxyCausesErrors", r'(?:outcome|status|short)=~?"([\w|]+)"'),
         ("ShadowproxyShadowFailing", r'outcome=~"([\w|]+)"'),
         ("ShadowproxyShedding", r'outcome=~"([\w|]+)"'),
         ("ShadowproxyLiveFailing", r'outcome=~"([\w|]+)"'),

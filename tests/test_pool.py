@@ -10,21 +10,21 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
 import uvloop
 from fakes import Hasty, Origin, Peer, answer, chunk_of, chunked, deaf_port, silent
 
-from shadowproxy.serve.upstreams import kernel
+from shadowproxy.serve.system import kernel
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
 from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ConnectError, ProtocolError, ReadError, ReadTimeout
 from shadowproxy.serve.upstreams.pool import Pool, Statistics
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.response import ResponseStream
 from shadowproxy.serve.upstreams.retry import IDLE_CLOSE
-from shadowproxy.serve.upstreams.roundtrip import MAX_INTERIM, PARTS
+from shadowproxy.serve.upstreams.roundtrip import MAX_INTERIM, PARTS, RoundTrip
 
 NOTHING = Statistics(open=0, idle=0, uploads=0)
 LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")]
@@ -771,3 +771,32 @@ async def test_a_pool_that_is_gone_is_collected() -> None:
         del pool
         gc.collect()
         assert not [thing for thing in gc.get_objects() if isinstance(thing, Pool)]
+
+
+@pytest.mark.source
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_body_is_given_to_the_transport_as_it_is(chunked: bool) -> None:
+    """A hung shadow reads nothing, and a copy would be held as long as its request is under way."""
+
+    class Wire:
+        def __init__(self) -> None:
+            self.written: list[bytes] = []
+            self.loop = self.deadline = self.transport = self
+            self.write = self.written.append
+
+        def begin(self, carried: object) -> None: ...
+
+        def time(self) -> float:
+            return 0.0
+
+    class Asking(RoundTrip):
+        def on_head(self, head: object) -> None: ...
+        def on_body(self, data: bytes) -> None: ...
+        def on_end(self) -> None: ...
+        def on_failure(self, error: Exception) -> None: ...
+
+    wire, body = Wire(), bytes(100_000)
+    Asking().send(cast(Any, wire), OutgoingRequest("POST", b"head\r\n\r\n", body, chunked=chunked, silence=1.0))
+    assert any(each is body for each in wire.written)
+    expected = b"186a0\r\n" + body + b"\r\n0\r\n\r\n" if chunked else body
+    assert b"".join(wire.written) == b"head\r\n\r\n" + expected

@@ -38,7 +38,8 @@ from shadowproxy.recorder.line import encode_again
 from shadowproxy.replay.output import Output
 from shadowproxy.replay.plan import LATE, Plan, ReplayCounts, ReplayError
 from shadowproxy.replay.request import NotSent, ReplayRequest, replay_request, unnamed
-from shadowproxy.serve.mirror.capture import Capture, Memory
+from shadowproxy.serve.account import Memory
+from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.policy.identity import uuid7
 from shadowproxy.serve.policy.payload import NotRead
 from shadowproxy.serve.policy.rewrite import Rewrite, raw_value_at

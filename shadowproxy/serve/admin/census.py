@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from shadowproxy.exchange import Outcome, Verdict
@@ -80,7 +80,7 @@ class Census:
     `rejected` is by status. `live_mirrored` are live's durations of mirrored requests, `live_alone` those of requests
     sent to no shadow. `retries` are requests sent to live a second time. `worker_restarts` is how often a worker was
     started again, `recorder_restarts` the same of the recorder. `keys_first` and `keys_again` are those of
-    `sampling.KeyRepeats`.
+    `sampling.KeyRepeats`. `callers_shed` are the connections ended in favour of others, by what was short.
     """
 
     accepts: bool
@@ -102,6 +102,7 @@ class Census:
     recorder_restarts: int = 0
     keys_first: int = 0
     keys_again: int = 0
+    callers_shed: Mapping[str, int] = field(default_factory=dict)
 
 
 def health(census: Census) -> Health:
@@ -220,6 +221,7 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         keys_again=sum(each.keys_again for each in every),
         worker_restarts=sum(each.worker_restarts for each in every),
         recorder_restarts=sum(each.recorder_restarts for each in every),
+        callers_shed=_sum_counts([each.callers_shed for each in every]),
     )
 
 

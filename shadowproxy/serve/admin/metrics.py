@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.serve.account import SHORT
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations
 from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.journal.statistics import Statistics
@@ -66,6 +67,14 @@ def _live(census: Census) -> Iterator[Metric]:
     for status in REJECTED_STATUSES:  # from zero: a rate does not see the first count of a series that begins with it
         rejected.add_metric([str(status)], census.rejected.get(status, 0))
     yield rejected
+    shed = CounterMetricFamily(
+        "shadowproxy_callers_shed",
+        "Connections of callers who had sent and taken nothing, ended in favour of others, by what was short.",
+        labels=["short"],
+    )
+    for short in SHORT:
+        shed.add_metric([short], census.callers_shed.get(short, 0))
+    yield shed
     yield GaugeMetricFamily("shadowproxy_requests_in_flight", "Requests under way.", census.in_flight)
     yield CounterMetricFamily(
         "shadowproxy_live_retries",
@@ -146,7 +155,7 @@ def _shadows(census: Census) -> Iterator[Metric]:
         "shadowproxy_loop_lag_seconds", "How late the event loop was when last measured.", census.loop_lag
     )
     yield GaugeMetricFamily(
-        "shadowproxy_memory_bytes", "Bytes of bodies copied for shadows and the log.", census.memory_held
+        "shadowproxy_memory_bytes", "Bytes held for shadows, the log and callers' requests.", census.memory_held
     )
     yield GaugeMetricFamily(
         "shadowproxy_memory_limit_bytes", "The bound on shadowproxy_memory_bytes.", census.memory_limit

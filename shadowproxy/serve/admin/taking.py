@@ -15,10 +15,14 @@ def take(
     journal: Statistics,
     verdicts: Mapping[tuple[str, str], int],
     *,
+    shed: Mapping[str, int],
     accepts: bool,
     now: float,
 ) -> Census:
-    """The census of a live process. `verdicts` are by shadow and word; `now` is the loop's time."""
+    """The census of a live process.
+
+    `verdicts` are by shadow and word, `shed` callers by what was short; `now` is the loop's time.
+    """
     return Census(
         accepts=accepts,
         paused=mirror.paused,
@@ -35,6 +39,7 @@ def take(
         memory_held=mirror.memory.held,
         memory_limit=mirror.memory.limit,
         config=UNKNOWN_CONFIG,
+        callers_shed=dict(shed),
         keys_first=mirror.chooser.keys.first,
         keys_again=mirror.chooser.keys.again,
     )

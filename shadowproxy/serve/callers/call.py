@@ -12,6 +12,7 @@ from shadowproxy.serve.http1.pieces import Pieces
 
 CALLER_LEFT = "the caller left"
 STOPPING = "the proxy is stopping"
+STOOD_STILL = "the caller took nothing of its response for a while, and others needed its room"
 
 _REQUEST: Final = State.REQUEST
 _RESPONSE: Final = State.RESPONSE
@@ -35,6 +36,7 @@ class Call:
         "_link",
         "_waiter",
         "answered",
+        "asked",
         "begun",
         "error",
         "framing",
@@ -53,6 +55,7 @@ class Call:
         self.head = head
         self.reader = bodies.body_reader(head.framing)
         self.begun = False  # the application was given it
+        self.asked = False  # the application's: it holds one of the slots in which live is asked
         self.task: asyncio.Task[None] | None = None
         self.on_cancel: Callable[[str], None] | None = None
         self.error: FramingError | None = None
@@ -112,8 +115,11 @@ class Call:
     def take_nowait(self) -> bytes:
         """The bytes of the body that have come and were not taken yet; may be empty."""
         body = self.pieces.take()
-        if self._link.full:
-            self._link.read_on(not self.reader.done)
+        link = self._link
+        if link.held:
+            link.hold(max(0, link.held - len(body)))  # the application counts it from here on
+        if link.full:
+            link.read_on(not self.reader.done)
         return body
 
     async def read(self) -> bytes:

@@ -10,6 +10,8 @@ The rules:
    unwritten. No more than `PARTS` of chunks are read in one turn of the loop, so that a flood of tiny chunks does not
    take the turns of other callers.
 5. When a caller leaves before the response is complete, its call is cancelled at once.
+   What is unread or unsent counts as held for the caller. Where memory, slots or descriptors are short, `shed` ends the
+   connection of a caller who has sent and taken nothing for a while; shedding.py chooses it.
 6. A response that cannot be completed is broken off: it gets no last chunk and no filling. Where only the end of the
    connection would mark the response as complete, the connection is reset.
 7. A connection that ends with unread bytes is closed for writing first and read on until nothing came for `LINGER`
@@ -27,7 +29,8 @@ import struct
 from collections.abc import Awaitable
 from typing import Final, Protocol, cast
 
-from shadowproxy.serve.callers.call import CALLER_LEFT, STOPPING, BrokenOff, Call
+from shadowproxy.serve.account import Memory
+from shadowproxy.serve.callers.call import CALLER_LEFT, STOOD_STILL, STOPPING, BrokenOff, Call
 from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.callers.link import HIGH_WATER, Limits, Link, State
 from shadowproxy.serve.http1 import framing
@@ -38,6 +41,12 @@ PARTS = 600  # of chunks, read in one turn: half a millisecond
 PARTING = 0.25  # on shutdown, how long an idle connection stays open for a request that is already on its way
 LINGER = 2.0
 LINGER_MOST = 30.0  # long enough for the rest of an upload of some MB on a slow line, after an early response
+
+UNFINISHED = 16 << 10
+"""About the bytes that a request which is not whole takes beside those of it: its connection, task and objects."""
+
+LARGE_HEAD = 4 << 10
+"""Bytes. A longer head counts as held, with what reading it into fields takes, which is three times as much again."""
 
 _IDLE: Final = State.IDLE
 _HEAD: Final = State.HEAD
@@ -80,13 +89,16 @@ class CallerConnection(asyncio.Protocol):
         *,
         limits: Limits,
         repeats: Repeats,
+        memory: Memory,
     ) -> None:
         self._app = app
         self._connections = connections
         self._tasks = tasks
         self._limits = limits
         self._repeats = repeats
+        self._memory = memory
         self._buffer = b""
+        self._head_held = 0  # bytes that a large head takes while its request is answered
         self._call: Call | None = None  # from the state REQUEST on, until the next request
         self._head_seen = 0  # bytes of a head whose end has not come; they have been checked
         self._linger_until = 0.0  # by the loop's time
@@ -104,6 +116,7 @@ class CallerConnection(asyncio.Protocol):
             cast(asyncio.Transport, transport),
             limits,
             self._repeats,
+            self._memory,
             expire=self._expired,
             complete=self._response_complete,
             fail=self._end_with,
@@ -116,6 +129,8 @@ class CallerConnection(asyncio.Protocol):
         self._connections.discard(self)
         self.link.deadline.close()
         self.link.resume_writing()
+        self._buffer = b""
+        self.link.hold(0)
         if self._call is not None:
             self._call.cancel(CALLER_LEFT)
 
@@ -135,11 +150,58 @@ class CallerConnection(asyncio.Protocol):
             self._call.cancel(STOPPING)
         self.abort()
 
+    def look(self) -> None:
+        """Note what is held, and what the caller has taken. Small responses that are not taken are seen here alone."""
+        if self.link.state is not _CLOSED:
+            self.link.look()
+            self._count_held()
+
+    def still_since(self) -> float | None:
+        """When the caller last sent or took something, by the loop's time; None while nothing is awaited from it."""
+        link, call = self.link, self._call
+        state = link.state
+        if state is _CLOSED:
+            return None
+        if link.writable is not None:
+            return link.moved_at
+        if state is _RESPONSE or link.full or link.catching_up:
+            return None
+        if state is _REQUEST and (call is None or call.reader.done or call.pieces.size):
+            return None  # live or the application is awaited
+        return max(link.moved_at, link.deadline.since)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no part of a request has come, and no part of a response waits to be taken."""
+        return self.link.state is _IDLE and not self._buffer and self.link.writable is None
+
+    @property
+    def asks_live(self) -> bool:
+        """Whether its request takes one of the slots in which live is asked."""
+        return self._call is not None and self._call.asked
+
+    def shed(self) -> int:
+        """End it in favour of others. Returns about how many bytes that frees, now or in the next turns."""
+        link, call, state = self.link, self._call, self.link.state
+        freed = link.held
+        if state is _IDLE and link.writable is None:
+            self._close()
+        elif state is _HEAD or (state is _REQUEST and call is not None and not call.reader.done):
+            freed += call.received if call is not None else 0
+            self._reject(FramingError(503, "the caller sent nothing for a while, and others need its room"))
+        else:
+            if call is not None:
+                call.cancel(STOOD_STILL)
+            self.abort()
+        return freed
+
     def pause_writing(self) -> None:
         self.link.pause_writing()
+        self._count_held()
 
     def resume_writing(self) -> None:
         self.link.resume_writing()
+        self._count_held()
 
     def data_received(self, data: bytes) -> None:
         if self.link.state is _LINGERING:
@@ -147,6 +209,24 @@ class CallerConnection(asyncio.Protocol):
             return
         self._buffer = self._buffer + data if self._buffer else data
         self._advance()
+        link, call = self.link, self._call
+        if call is not None and not call.reader.done:
+            link.moved_at = link.loop.time()
+        elif not self._buffer and not link.held:
+            return  # a request that came whole, as most do
+        self._count_held()
+
+    def _count_held(self) -> None:
+        link, call = self.link, self._call
+        if link.state is _CLOSED:
+            return
+        held = len(self._buffer)
+        if call is not None:
+            held += call.pieces.size + self._head_held
+        if link.state is _HEAD or (call is not None and not call.reader.done):
+            held += UNFINISHED
+        held += link.transport.get_write_buffer_size()
+        link.hold(held)
 
     # Reading.
 
@@ -173,10 +253,13 @@ class CallerConnection(asyncio.Protocol):
                 self._await_head(data)
             return False
         head = framing.parse_request_head(data[:end])
+        self._head_held = 0 if end <= LARGE_HEAD else 4 * end
         self._buffer = data[end + 4 :]
         self._head_seen = 0
         self.link.move(_REQUEST)
         self._call = Call(self.link, head)
+        if self._head_held:
+            self._count_held()
         return True
 
     def _await_head(self, data: bytes) -> None:
@@ -322,6 +405,8 @@ class CallerConnection(asyncio.Protocol):
         if state is not _IDLE and state is not _HEAD and state is not _REQUEST:
             return
         fields, body = error_response(reason, detail)
+        if status == 503:
+            fields = [*fields, (b"Retry-After", b"1")]
         line = framing.status_line(status)
         if self._call is not None and self._call.head.method == "HEAD":
             body = b""
@@ -349,6 +434,8 @@ class CallerConnection(asyncio.Protocol):
         link = self.link
         link.move(_IDLE)
         self._call = None
+        if link.held:
+            self._count_held()
         if link.full:
             link.read_on(body_due=False)
         link.deadline.set(PARTING if link.stopping else link.limits.idle_timeout)

@@ -18,7 +18,9 @@ from functools import partial
 from typing import Any, Final
 
 from shadowproxy.addresses import plain_host
+from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.deadline import Deadline
+from shadowproxy.serve.system import kernel
 from shadowproxy.serve.telemetry.operator_log import Repeats
 
 HIGH_WATER = 64 * 1024
@@ -69,6 +71,10 @@ class Link:
 
     `expire` is called when a deadline passes, `complete` when a call has written its response to the end, `fail` with a
     call that cannot. `client` is the caller's address and port; None where it has none, as on a Unix socket.
+
+    `memory` counts the bytes that are `held` for the connection: those that are unread or unsent, and the objects of a
+    request that is not whole. `moved_at` is when the caller last sent a part of a request or took a part of a response,
+    as far as that was looked at, by the loop's time.
     """
 
     __slots__ = (
@@ -78,12 +84,16 @@ class Link:
         "deadline",
         "fail",
         "full",
+        "held",
         "limits",
         "loop",
+        "memory",
+        "moved_at",
         "repeats",
         "state",
         "stopping",
         "transport",
+        "unsent",
         "writable",
     )
 
@@ -92,6 +102,7 @@ class Link:
         transport: asyncio.Transport,
         limits: Limits,
         repeats: Repeats,
+        memory: Memory,
         *,
         expire: Callable[[], None],
         complete: Callable[[], None],
@@ -110,6 +121,10 @@ class Link:
         self.fail = fail
         self.deadline = Deadline(self.loop, expire)
         self.state = State.IDLE
+        self.memory = memory
+        self.held = 0
+        self.moved_at = self.loop.time()
+        self.unsent = 0  # bytes, when last looked at
         self.stopping = False  # the server accepts no more: each response says that the connection ends
         self.writable: asyncio.Future[None] | None = None  # there while the transport holds HIGH_WATER bytes
         # The two reasons why reading is paused:
@@ -137,8 +152,26 @@ class Link:
             if body_due:
                 self.deadline.set(self.limits.body_timeout)
 
+    def hold(self, count: int) -> None:
+        """Count that many bytes, and no others, as held for this connection."""
+        if count != self.held:
+            self.memory.hold(count - self.held)
+            self.held = count
+
+    def look(self) -> None:
+        """Note how much is unsent, and whether the caller has taken some of it since the last look."""
+        transport = self.transport
+        unsent = transport.get_write_buffer_size()
+        if unsent and (sock := transport.get_extra_info("socket")) is not None:
+            unsent += kernel.unacknowledged(sock)  # the kernel takes more only after the caller has taken much of it
+        if unsent < self.unsent:
+            self.moved_at = self.loop.time()
+        self.unsent = unsent
+
     def pause_writing(self) -> None:
         self.writable = self.loop.create_future()
+        self.moved_at = self.loop.time()
+        self.unsent = 0
 
     def resume_writing(self) -> None:
         if self.writable is not None and not self.writable.done():

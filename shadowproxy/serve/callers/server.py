@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from shadowproxy.serve.account import Memory
 from shadowproxy.serve.callers.balance import Acceptor
 from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.callers.connection import Application, CallerConnection
 from shadowproxy.serve.callers.link import Limits
+from shadowproxy.serve.callers.shedding import Shedding
 from shadowproxy.serve.telemetry.operator_log import Repeats
 
 
@@ -26,7 +28,7 @@ class Server:
 
     `serve` sets `ready` once it accepts connections, and ends after `stop` is set: requests under way then have `drain`
     seconds to be answered, or less if `hurry` is set. `limits` is called for each connection. With a `part` the server
-    is one of several workers.
+    is one of several workers. `memory` counts what is held for callers; `shed_copies` gives up copies when it is short.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class Server:
         *,
         limits: Callable[[], Limits],
         drain: float,
+        memory: Memory,
         part: Part | None = None,
+        shed_copies: Callable[[], bool] = lambda: False,
     ) -> None:
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
@@ -45,7 +49,9 @@ class Server:
         self._limits = limits
         self._part = part or Part(Board.of_one(), 0)
         self._repeats = Repeats()
+        self._memory = memory
         self._connections: set[CallerConnection] = set()
+        self.shedding = Shedding(self._connections, memory, shed_copies)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -60,10 +66,12 @@ class Server:
             count_open=lambda: len(self._connections),
         )
         acceptor.start()
+        self.shedding.start()
         self.ready.set()
         await self.stop.wait()
         await acceptor.close()
         await self._finish()
+        self.shedding.stop()
 
     def _protocol(self) -> CallerConnection:
         return CallerConnection(
@@ -72,6 +80,7 @@ class Server:
             self._tasks,
             limits=self._limits(),
             repeats=self._repeats,
+            memory=self._memory,
         )
 
     async def _finish(self) -> None:

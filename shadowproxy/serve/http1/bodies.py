@@ -33,6 +33,16 @@ def write_last_chunk(trailers: Fields) -> bytes:
     return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in trailers])
 
 
+def begin_chunk(data: bytes) -> bytes:
+    """What precedes `data` as one chunk; nothing where it is empty."""
+    return b"%x\r\n" % len(data) if data else b""
+
+
+def end_chunk(data: bytes) -> bytes:
+    """What follows it."""
+    return b"\r\n" if data else b""
+
+
 class BodyReader:
     """Finds the end of one body. Feed it what is received; `done` once the body is whole.
 

@@ -12,19 +12,22 @@ class Deadline:
     """Calls `expire` once, when `set`'s seconds have passed without another `set` or `clear`.
 
     Moving it costs an assignment: the loop's timer rings early, and is then set again for the seconds that remain.
+    `since` is when it was last set, by the loop's time.
     """
 
-    __slots__ = ("_at", "_expire", "_loop", "_rings_at", "_timer")
+    __slots__ = ("_at", "_expire", "_loop", "_rings_at", "_timer", "since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[], None]) -> None:
         self._loop = loop
         self._expire = expire
         self._at: float | None = None
+        self.since = 0.0
         self._rings_at = 0.0  # what `_timer` was set for
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, seconds: float) -> None:
-        at = self._at = self._loop.time() + seconds
+        self.since = now = self._loop.time()
+        at = self._at = now + seconds
         if self._timer is not None:
             if self._rings_at <= at:
                 return

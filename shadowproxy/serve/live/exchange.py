@@ -15,6 +15,9 @@ from shadowproxy.serve.mirror.lane import UnsettledExchange
 class LiveExchange(UnsettledExchange):
     """Copies both bodies within bounds as they pass, and times live's leg.
 
+    The part of the request's body that live still needs is held once: as the copy, and beside it where the copy was
+    refused. `hold` counts the latter as a caller's.
+
     `service` is what it is served by to its end. `own` are the fields that the proxy adds to the caller's. `hops` is
     how many shadowproxies the request came through. `began` is when it was first sent to live, by time.perf_counter.
     `status` is what the caller was answered, None while that is nothing.
@@ -24,6 +27,8 @@ class LiveExchange(UnsettledExchange):
         "_at_ns",
         "_fields",
         "_first_byte_at",
+        "_held",
+        "_memory",
         "_record",
         "_reply_fields",
         "_reply_status",
@@ -56,6 +61,8 @@ class LiveExchange(UnsettledExchange):
         self.request_id = request_id
         self.began = self.received_at
         self.status: int | None = None
+        self._memory = mirror.memory
+        self._held = 0
         self._fields = section.fields + own
         self._at_ns = at_ns
         self._record = record
@@ -63,27 +70,43 @@ class LiveExchange(UnsettledExchange):
         self._reply_fields: Fields = ()
         self._first_byte_at = 0.0
 
-    def take_received(self) -> bytes:
-        """The part of the request's body that has been received."""
-        piece = self.call.take_nowait()
-        if piece:
-            self.request_body.add(piece)
-        return piece
+    def hold(self, count: int) -> None:
+        """Count that many bytes, and no others, as held for live beside the copy."""
+        if count != self._held:
+            self._memory.hold(count - self._held)
+            self._held = count
+
+    def take_whole(self) -> bytes:
+        """The body of a request that has been received whole."""
+        body = self.call.take_nowait()
+        if body and self.request_body.add(body) < len(body):
+            self.hold(len(body))
+        return body
 
     async def receive_piece(self) -> bytes:
-        """The next piece of the request's body; empty at its end."""
+        """The next piece of the request's body, which is passed on at once; empty at its end."""
         piece = await self.call.read()
-        if piece:
-            self.request_body.add(piece)
+        self.hold(len(piece) - self.request_body.add(piece))
         return piece
 
-    async def receive_up_to(self, count: int, body: bytes) -> bytes:
-        """`body` with the pieces that follow it, until the body is whole or longer than `count` bytes."""
-        pieces = Pieces()
-        pieces.add(body)
+    async def receive_up_to(self, count: int) -> bytes:
+        """The body, until it is whole or longer than `count` bytes."""
+        beside = Pieces()
+        self._hold_back(self.call.take_nowait(), beside)
         while not self.call.complete and self.request_body.size <= count:
-            pieces.add(await self.receive_piece())
-        return pieces.joined()
+            self._hold_back(await self.call.read(), beside)
+        if not beside.size:
+            return self.request_body.body
+        body = self.request_body.body + beside.joined()
+        self.hold(len(body))
+        return body
+
+    def _hold_back(self, piece: bytes, beside: Pieces) -> None:
+        """Keep a piece in the copy, or in `beside` what the copy refuses."""
+        kept = self.request_body.add(piece)
+        if kept < len(piece):
+            beside.add(piece[kept:])
+            self.hold(beside.size)
 
     def passing_trailers(self) -> Fields:
         """The trailers of the request that pass on to live, once its body is whole. The request ID has its field."""
@@ -146,7 +169,8 @@ class Upload(AsyncIterator[bytes]):
     async def __anext__(self) -> bytes:
         if not self._begun:
             self._begun = True
-            return self._received
+            received, self._received = self._received, b""
+            return received
         if not self._exchange.call.complete:
             return await self._exchange.receive_piece()
         self._exchange.offer_to(self._mirror)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from shadowproxy.exchange import Failure, LiveLeg, Outcome
-from shadowproxy.serve.callers.call import CALLER_LEFT, BrokenOff
+from shadowproxy.serve.callers.call import CALLER_LEFT, STOOD_STILL, BrokenOff
 from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.http1.fields import passing_trailers
 from shadowproxy.serve.http1.framing import FramingError, ResponseHead
@@ -166,6 +166,8 @@ class Passage(RoundTrip):
 
 def cancelled(exchange: LiveExchange, why: str) -> Failure:
     """Live's leg, of an exchange that was cancelled for this reason."""
+    if why == STOOD_STILL:
+        return exchange.build_failure(Outcome.CALLER_LEFT, why)
     if why == CALLER_LEFT:
         return exchange.build_failure(Outcome.CALLER_LEFT, "the caller left before the answer was complete")
     return exchange.build_failure(Outcome.SHUTDOWN, "the proxy stopped before the answer was complete")

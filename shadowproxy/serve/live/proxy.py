@@ -2,6 +2,10 @@
 
 A request that has come whole needs no task: it is forwarded in the turn that received its end. Only a longer one's
 beginning is awaited. The mirror's calls return at once.
+
+A request takes one of `limits.in_flight` slots when live is asked, and not while it is received: callers who send
+slowly take none. A caller who takes nothing of its response, or sends nothing of its body, keeps its slot only as long
+as nobody else needs it.
 """
 
 import asyncio
@@ -48,13 +52,22 @@ class Proxy:
     """Answers a listener's calls.
 
     New requests are served by `service`, which may be replaced at any time. `access` is called with every request once
-    it is over.
+    it is over. `make_slot` is called when all slots are taken: it ends a request whose caller stands still, and returns
+    whether there was one.
     """
 
-    def __init__(self, service: Service, mirror: Mirror, access: Callable[[AccessLine], object] | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        mirror: Mirror,
+        access: Callable[[AccessLine], object] | None = None,
+        make_slot: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.service = service
         self.mirror = mirror
-        self.in_flight = 0
+        self.make_slot = make_slot
+        self.in_flight = 0  # requests that are received, or that live was asked
+        self.asked = 0  # those of them that live was asked
         self.outcomes: Counter[Outcome] = Counter()
         self.retries = 0  # of requests to live
         self.rejected: Counter[int] = Counter()  # by status, without those that the listener rejects
@@ -77,7 +90,7 @@ class Proxy:
             return self._receive(call)
         exchange = self._begin(call)
         if exchange is not None:
-            body = exchange.take_received()
+            body = exchange.take_whole()
             self._forward(exchange, body)
         return None
 
@@ -87,8 +100,9 @@ class Proxy:
         if exchange is None:
             return
         try:
-            body = await exchange.receive_up_to(exchange.service.buffer, exchange.take_received())
-            if not call.complete and isinstance(exchange.service.live, FixedAnswer):
+            body = await exchange.receive_up_to(exchange.service.buffer)
+            fixed = isinstance(exchange.service.live, FixedAnswer)
+            if not call.complete and fixed:
                 async for _ in Upload(exchange, self.mirror, body):
                     pass
         except FramingError as broken:
@@ -100,7 +114,16 @@ class Proxy:
         except Exception:
             self._end(exchange, defect(exchange))
             raise
+        if not fixed and self._is_full(exchange.service):
+            self._close_exchange(exchange)
+            self.mirror.discard(exchange)
+            self._reject_full(call, exchange.service, exchange.request_id)
+            return
         self._forward(exchange, body)
+
+    def _is_full(self, service: Service) -> bool:
+        """Whether live cannot be asked now, as every slot is taken by a request whose caller does not stand still."""
+        return self.asked >= service.in_flight and not self.make_slot()
 
     def _begin(self, call: Call) -> LiveExchange | None:
         """Open an exchange, or reject the request."""
@@ -108,9 +131,8 @@ class Proxy:
         at_ns = time.time_ns()
         record = uuid7(at_ns)
         request_id = valid_request_id(head.names.get(service.id_name)) or record
-        if self.in_flight >= service.in_flight:
-            detail = f"more than {service.in_flight} requests at once"
-            self._reject(call, service, request_id, 503, "http_request_denied", detail, _RETRY_SOON)
+        if call.reader.done and self._is_full(service):
+            self._reject_full(call, service, request_id)
             return None
         hops = count_hops(head.fields) if b"via" in head.names else 0
         if hops and self._is_loop(request_id, hops):
@@ -141,6 +163,10 @@ class Proxy:
         """
         return hops > MAX_HOPS or sum((request_id, earlier) in self._under_way for earlier in range(hops)) > 1
 
+    def _reject_full(self, call: Call, service: Service, request_id: str) -> None:
+        detail = f"more than {service.in_flight} requests at once"
+        self._reject(call, service, request_id, 503, "http_request_denied", detail, _RETRY_SOON)
+
     def _reject(
         self, call: Call, service: Service, request_id: str, status: int, reason: str, detail: str, *more: Field
     ) -> None:
@@ -158,6 +184,8 @@ class Proxy:
         """Offer the request to the mirror if it is whole, and forward it. `body` is what has been received of it."""
         call, service = exchange.call, exchange.service
         head = call.head
+        self.asked += 1
+        call.asked = True
         try:
             whole = call.complete
             if whole and exchange.request is None:
@@ -190,15 +218,23 @@ class Proxy:
 
     def _end(self, exchange: LiveExchange, live: LiveLeg) -> None:
         """Live's leg is over, and what there was to send to the caller is sent."""
-        self.in_flight -= 1
-        key = (exchange.request_id, exchange.hops)
-        others = self._under_way.pop(key) - 1
-        if others:
-            self._under_way[key] = others
+        self._close_exchange(exchange)
         if not isinstance(live, Failure) or live.error != DEFECT.error:
             self._log_live(live, exchange.status, exchange.request_id)
         self._count(exchange, live)
         self.mirror.end_live(exchange, exchange.request or exchange.build_request(), live)
+
+    def _close_exchange(self, exchange: LiveExchange) -> None:
+        """Give back all that it takes while it is under way."""
+        exchange.hold(0)
+        self.in_flight -= 1
+        if exchange.call.asked:
+            exchange.call.asked = False
+            self.asked -= 1
+        key = (exchange.request_id, exchange.hops)
+        others = self._under_way.pop(key) - 1
+        if others:
+            self._under_way[key] = others
 
     def _count(self, exchange: LiveExchange, live: LiveLeg) -> None:
         """Count live's leg, and write the request's line of the access log."""

@@ -1,44 +1,10 @@
 """Bounded copies of bodies. A copy keeps references to the chunks that pass, and never alters or delays one."""
 
-from collections.abc import Callable
-
+from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.pieces import Pieces
 
 EXCHANGE = 2048
 """About how many bytes an exchange's own objects take, besides its bodies and header fields."""
-
-
-class Memory:
-    """The bytes that all requests together may hold for shadows and the log. `take` never waits: it says no instead.
-
-    `elsewhere` returns the bytes that are held outside of copies: exchanges that wait in the journal's queue.
-    """
-
-    def __init__(self, limit: int, elsewhere: Callable[[], int] = lambda: 0) -> None:
-        self.limit = limit
-        self.used = 0
-        self._elsewhere = elsewhere
-
-    def __repr__(self) -> str:
-        return f"<Memory {self.held} of {self.limit}>"
-
-    @property
-    def held(self) -> int:
-        return self.used + self._elsewhere()
-
-    def take(self, count: int) -> bool:
-        """Count `count` bytes as held, or return False if they would pass the limit."""
-        if self.used + self._elsewhere() + count > self.limit:
-            return False
-        self.used += count
-        return True
-
-    def take_anyway(self, count: int) -> None:
-        """Count bytes that are held in any case. They leave less for the others, and may pass the limit."""
-        self.used += count
-
-    def give(self, count: int) -> None:
-        self.used -= count
 
 
 class Capture:
@@ -88,19 +54,20 @@ class Capture:
         self._memory.take_anyway(count)
         self._besides += count
 
-    def add(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes) -> int:
+        """Copy the body's next piece. Returns how many of its bytes are kept: all of them, or the first, or none."""
         count, before = len(chunk), self.size
         self.size = before + count
         if self._kept != before:
-            return  # a part is missing, so the rest is useless
+            return 0  # a part is missing, so the rest is useless
         if self.size > self._limit:
             count = self._limit - before
             chunk = chunk[:count]
         if not count:
-            return
+            return 0
         if not self._memory.take(count):
             self.crowded = True
-            return
+            return 0
         self._kept = before + count
         if self._pieces is not None:
             self._pieces.add(chunk)
@@ -111,6 +78,7 @@ class Capture:
             pieces.add(self._body)
             pieces.add(chunk)
             self._body = b""
+        return count
 
     def release(self) -> int:
         """Drop the copy, and return how many bytes of memory that freed."""

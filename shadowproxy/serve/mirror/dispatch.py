@@ -20,10 +20,11 @@ from types import TracebackType
 from typing import Self
 
 from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
+from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.deadline import Deadlines
 from shadowproxy.serve.http1.fields import fields_weight
 from shadowproxy.serve.http1.section import Section
-from shadowproxy.serve.mirror.capture import EXCHANGE, Capture, Memory
+from shadowproxy.serve.mirror.capture import EXCHANGE, Capture
 from shadowproxy.serve.mirror.choosing import Chooser
 from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchange
 from shadowproxy.serve.mirror.leg import Leg
@@ -115,6 +116,20 @@ class Mirror:
             for leg in list(legs):
                 leg.stop(Outcome.SHUTDOWN, _WHY[Outcome.SHUTDOWN])
 
+    def shed(self) -> bool:
+        """Give up the copies that wait for shadows, or those of legs under way if none wait. Callers need the memory.
+
+        Returns whether there were any. What is settled goes to the recorder, so its memory is free a little later.
+        """
+        lanes = self._every_lane()
+        if any(lane.statistics().waiting for lane in lanes):
+            self._skip_waiting(lanes, Outcome.OVERLOAD)
+            return True
+        under_way = [leg for legs in self._legs.values() for leg in legs]
+        for leg in under_way:
+            leg.stop(Outcome.OVERLOAD, _WHY[Outcome.OVERLOAD])
+        return bool(under_way)
+
     def adopt(self, plan: MirrorPlan) -> None:
         """Begin new exchanges under `plan`. Those under way end under theirs; `wait_ended` waits for them."""
         before = self.plan
@@ -172,6 +187,10 @@ class Mirror:
     def open(self, exchange: UnsettledExchange) -> None:
         """Count `exchange`, whose plan is the present one, as unsettled."""
         self._unsettled[exchange.plan].add(exchange)
+
+    def discard(self, exchange: UnsettledExchange) -> None:
+        """Forget an exchange that was opened and never offered: its request is rejected, and has no record."""
+        self._forget(exchange)
 
     def offer(self, exchange: UnsettledExchange, request: Request, unfit: Outcome | None = None) -> None:
         """Mirror `request`, which has end-to-end fields only, to every shadow that it is chosen for.
@@ -289,6 +308,9 @@ class Mirror:
                 section = None
         except NotRead as why:
             self._warnings.not_rewritten(lane, request.id, str(why))
+        if body is not request.body and not leg.hold_memory(len(body)):
+            self._loop.call_soon(leg.stop, Outcome.OVERLOAD, "")  # in a later turn, as in `_begin`
+            return
         lane.endpoint.send(leg, request.method, shadow.rewrite.apply_path(target), fields, body, section)
 
     def _expire(self, leg: Leg) -> None:
@@ -322,12 +344,14 @@ class Mirror:
     def _settle_if_complete(self, exchange: UnsettledExchange) -> None:
         if exchange.live is None or exchange.awaited or exchange.request is None:
             return
-        plan = exchange.plan
-        self._unsettled[plan].remove(exchange)
-        plan.append(Exchange(exchange.request, exchange.live, exchange.shadows, exchange.control))
+        exchange.plan.append(Exchange(exchange.request, exchange.live, exchange.shadows, exchange.control))
+        self._forget(exchange)
+
+    def _forget(self, exchange: UnsettledExchange) -> None:
+        self._unsettled[exchange.plan].remove(exchange)
         for capture in exchange.captures:
             capture.release()
-        self._end_plan_if_settled(plan)
+        self._end_plan_if_settled(exchange.plan)
 
     def _every_lane(self) -> list[Lane]:
         """The lanes of every plan with an unsettled exchange, and of the present one."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from shadowproxy.exchange import Exchange, LiveLeg, Outcome, Request, ShadowLeg
+from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.section import Section
-from shadowproxy.serve.mirror.capture import Capture, Memory
+from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowEndpoint, ShadowSettings
 from shadowproxy.serve.policy.sampling import Position
 

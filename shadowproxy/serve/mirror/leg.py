@@ -29,6 +29,10 @@ class Leg(RoundTrip):
         self._fields: Fields = ()
         self._settled = False
 
+    def hold_memory(self, count: int) -> bool:
+        """Take memory for a request that is not the caller's; False if none is left, and the leg has to stop."""
+        return self._capture.hold(count)
+
     # The connection calls these.
 
     def on_head(self, head: ResponseHead) -> None:
@@ -70,7 +74,7 @@ class Leg(RoundTrip):
         if capture.over:
             outcome, error = Outcome.ANSWER_OVERSIZE, "the answer is longer than limits.capture"
         elif capture.crowded:
-            outcome, error = Outcome.OVERLOAD, "no memory was left for the answer"
+            outcome, error = Outcome.OVERLOAD, "no memory was left for its request or its answer"
         total_ms = (perf_counter() - began) * 1000
         began_ms = (began - self.job.exchange.received_at) * 1000
         reply = None

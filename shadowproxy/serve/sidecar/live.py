@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from shadowproxy.serve.account import Memory, reserve
 from shadowproxy.serve.admin import taking
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.callers.addresses import StartError
@@ -16,7 +17,6 @@ from shadowproxy.serve.callers.server import Part, Server
 from shadowproxy.serve.handover.outbox import Outbox
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live import proxy
-from shadowproxy.serve.mirror.capture import Memory
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.sidecar import generation
 from shadowproxy.serve.sidecar.contexts import ContextError, Contexts, GenerationError, Reader
@@ -68,7 +68,7 @@ class LiveSide:
         self._stack = AsyncExitStack()
         self.outbox = Outbox(
             budget=backlog(spec),
-            most=spec.memory,
+            most=most_waiting(spec),
             census=lambda: pickle.dumps(self.census()),
             on_disconnect=on_disconnect,
         )
@@ -101,6 +101,7 @@ class LiveSide:
             self.mirror,
             journal,
             books.verdicts,
+            shed=self._server.shedding.shed,
             accepts=not self._stopping,
             now=asyncio.get_running_loop().time(),
         )
@@ -142,7 +143,8 @@ class LiveSide:
             raise StartError(str(error)) from error
         first = self._generations.build(spec, contexts, self._steering)
         stack.push_async_callback(self._generations.aclose)
-        memory = Memory(spec.memory, elsewhere=self.outbox.held_bytes)
+        reserved = reserve(spec.memory, spec.capture)
+        memory = Memory(spec.memory, elsewhere=self.outbox.held_bytes, reserved=reserved)
         self.mirror = await stack.enter_async_context(Mirror(first.plan, memory=memory, loop_lag=spec.loop_lag))
         self._generations.add(first)
         self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
@@ -151,8 +153,14 @@ class LiveSide:
             if (used := self._used.get(lane.shadow.name)) is not None:
                 lane.restore_budget(used.begun, used.left, now=asyncio.get_running_loop().time())
         self._server = Server(
-            self.proxy, limits=lambda: generation.caller_limits(self._spec), drain=spec.drain, part=self._part
+            self.proxy,
+            limits=lambda: generation.caller_limits(self._spec),
+            drain=spec.drain,
+            memory=memory,
+            part=self._part,
+            shed_copies=self.mirror.shed,
         )
+        self.proxy.make_slot = self._server.shedding.make_slot
         self._server.hurry = self._hurry  # which may be set by now
         serving = asyncio.get_running_loop().create_task(self._server.serve(self._listening))
         stack.push_async_callback(self._stop_serving, serving)
@@ -219,8 +227,9 @@ class LiveSide:
         self.proxy.service = new.service
         self.mirror.adopt(new.plan)
         self.mirror.memory.limit = spec.memory
+        self.mirror.memory.reserved = reserve(spec.memory, spec.capture)
         self.mirror.pulse.limit = spec.loop_lag
-        self.outbox.budget, self.outbox.most = backlog(spec), spec.memory
+        self.outbox.budget, self.outbox.most = backlog(spec), most_waiting(spec)
         self._server.drain = spec.drain
         self._generations.retire(before, self.mirror)
         self.outbox.send_census()
@@ -232,3 +241,8 @@ def backlog(spec: LiveSpec) -> int:
     Where that is little, it is as much as one exchange with a shadow may hold.
     """
     return max(spec.memory // 2, min(spec.memory, 3 * spec.capture))
+
+
+def most_waiting(spec: LiveSpec) -> int:
+    """Bytes that may wait for a recorder which takes what it is sent: all but what is reserved for callers."""
+    return max(backlog(spec), spec.memory - reserve(spec.memory, spec.capture))

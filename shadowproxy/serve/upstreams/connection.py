@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from shadowproxy.serve.http1.deadline import Deadline
 from shadowproxy.serve.http1.framing import FramingError
-from shadowproxy.serve.upstreams import kernel
+from shadowproxy.serve.system import kernel
 from shadowproxy.serve.upstreams.errors import ProtocolError
 
 HIGH_WATER = 64 * 1024

@@ -217,13 +217,16 @@ class RoundTrip(Carried):
             assert self._pool is not None  # it was assigned
             self._pool.upload(self, self._send_streamed(connection, request, body))
             return
+        head, end = request.head, b""
         if request.chunked:
-            body = (bodies.write_chunk(body) if body else b"") + request.last_chunk()
+            head, end = head + bodies.begin_chunk(body), bodies.end_chunk(body) + request.last_chunk()
         if len(body) <= HIGH_WATER:
-            connection.transport.write(request.head + body)  # one packet, one wake-up at the far side
-        else:
-            connection.transport.write(request.head)
+            connection.transport.write(head + body + end)  # one packet, one wake-up at the far side
+        else:  # no copy of it: a hung shadow would have each body held twice
+            connection.transport.write(head)
             connection.transport.write(body)
+            if end:
+                connection.transport.write(end)
         self._request_sent = True
         if self._watches_silence:
             connection.deadline.set(request.silence)

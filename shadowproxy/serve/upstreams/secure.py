@@ -9,7 +9,7 @@ import socket
 import ssl
 from typing import Protocol, cast
 
-from shadowproxy.serve.upstreams import kernel
+from shadowproxy.serve.system import kernel
 
 
 class Secured(Protocol):

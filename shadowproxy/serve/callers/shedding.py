@@ -1,0 +1,147 @@
+"""Ends connections in favour of others, where memory, slots or descriptors are short.
+
+The rules:
+
+1. Whoever has sent and taken nothing for the longest time goes first. A caller for whom live works is not among them,
+   nor one whose response or upload flows: it has moved a moment ago.
+2. Memory: copies that wait for shadows go before any caller. Then go callers for whom something is held, until a
+   sixteenth of the limit is free again.
+3. A slot in which live is asked is only taken from a caller who has stood still for `STILL` seconds.
+4. A descriptor is taken from an idle connection first, as its caller loses nothing but a connection. From others it is
+   taken after `STILL` seconds.
+5. To look for them costs a turn's time, so it is done at most every `AGAIN` seconds.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from shadowproxy.serve.account import SHORT, Memory
+from shadowproxy.serve.callers.connection import CallerConnection
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
+
+STILL: Final = 2.0
+AGAIN: Final = 0.05
+
+BEAT: Final = 0.1
+BEATS: Final = 10
+"""Each connection is looked at once in this many beats: so often it is seen whether its caller takes its response."""
+
+_log = logging.getLogger(__name__)
+
+
+class Shedding:
+    """Of one server's `connections`. Owns its timers, from `start` to `stop`.
+
+    `shed_copies` gives up copies for shadows, and returns whether there were any. `shed` counts the connections that
+    were ended, by what was short.
+    """
+
+    def __init__(
+        self, connections: set[CallerConnection], memory: Memory, shed_copies: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.shed = dict.fromkeys(SHORT, 0)
+        self._connections = connections
+        self._memory = memory
+        self._shed_copies = shed_copies
+        self._loop = asyncio.get_running_loop()
+        self._repeats = Repeats()
+        self._timer: asyncio.TimerHandle | None = None
+        self._relief: asyncio.Handle | None = None
+        self._unseen: list[CallerConnection] = []  # in this round of beats
+        self._still: list[CallerConnection] = []  # with a slot, the longest last
+        self._looked_at = -AGAIN  # when they were looked for
+
+    def start(self) -> None:
+        self._memory.relieve = self._relieve_soon
+        self._timer = self._loop.call_later(BEAT, self._beat)
+
+    def stop(self) -> None:
+        self._memory.relieve = _nothing
+        for timer in (self._timer, self._relief):
+            if timer is not None:
+                timer.cancel()
+
+    def _beat(self) -> None:
+        """Look at a tenth of the connections: all at once would take a turn of some milliseconds."""
+        if not self._unseen:
+            self._unseen = list(self._connections)
+        for _ in range(max(1, len(self._connections) // BEATS)):
+            if not self._unseen:
+                break
+            self._unseen.pop().look()
+        self._timer = self._loop.call_later(BEAT, self._beat)
+
+    # Memory.
+
+    def _relieve_soon(self) -> None:
+        """In a turn of its own: whoever passed the limit is in the midst of something."""
+        if self._relief is None:
+            self._relief = self._loop.call_soon(self._relieve)
+
+    def _relieve(self) -> None:
+        memory = self._memory
+        if memory.excess > 0 and not self._shed_copies():  # else that is waited for: the recorder gets them first
+            over = memory.excess + memory.limit // 16
+            holding = [each for each in self._connections if each.link.held]
+            for _, connection in longest_still(holding):
+                if over <= 0:
+                    break
+                over -= self._end(connection, "memory")
+        self._relief = self._loop.call_later(AGAIN, self._look_again)
+
+    def _look_again(self) -> None:
+        self._relief = None
+        if self._memory.excess > 0:
+            self._relieve_soon()
+
+    # Slots and descriptors.
+
+    def make_slot(self) -> bool:
+        """End a request whose caller has stood still, and return whether there was one."""
+        now = self._loop.time()
+        if not self._still and now - self._looked_at >= AGAIN:
+            self._looked_at = now
+            asking = longest_still(each for each in self._connections if each.asks_live)
+            self._still = [connection for since, connection in reversed(asking) if now - since >= STILL]
+        while self._still:
+            connection = self._still.pop()
+            since = connection.still_since()
+            if connection.asks_live and since is not None and now - since >= STILL:
+                self._end(connection, "slots")
+                return True
+        return False
+
+    def make_descriptor(self) -> bool:
+        """End a connection that can be done without, and return whether there was one."""
+        now = self._loop.time()
+        idle = longest_still(each for each in self._connections if each.is_idle)
+        if not idle:
+            idle = [each for each in longest_still(self._connections) if now - each[0] >= STILL]
+        if not idle:
+            return False
+        self._end(idle[0][1], "descriptors")
+        return True
+
+    def _end(self, connection: CallerConnection, short: str) -> int:
+        self.shed[short] += 1
+        since = connection.still_since()
+        seconds = 0.0 if since is None else self._loop.time() - since
+        freed = connection.shed()
+        if count := self._repeats.worth_logging("shed", short):
+            extra = {"event": "caller_shed", "short": short, "seconds": round(seconds, 1), "count": count}
+            words = "ended a connection%s whose caller had sent and taken nothing for %.1f s: %s are short"
+            _log.warning(words, times_text(count), seconds, short, extra=extra)
+        return freed
+
+
+def longest_still(connections: Iterable[CallerConnection]) -> list[tuple[float, CallerConnection]]:
+    """Those whose caller something is awaited from, and since when; the longest first."""
+    found = [(since, each) for each in connections if (since := each.still_since()) is not None]
+    found.sort(key=lambda each: each[0])
+    return found
+
+
+def _nothing() -> None:
+    """Nobody is left to be shed."""
