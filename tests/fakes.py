@@ -452,7 +452,8 @@ class Origin:
     """An upstream that obeys a script. Owns its port, its connections and their tasks; use as `async with`.
 
     `script` is bytes to answer every request with, or a coroutine function that is run for each connection. With
-    `receive_buffer` the kernel takes few bytes that nobody reads, so that backpressure is felt early.
+    `receive_buffer` the kernel takes few bytes that nobody reads, so that backpressure is felt early. `at` is where it
+    listens.
     """
 
     def __init__(
@@ -461,7 +462,9 @@ class Origin:
         *,
         tls: ssl.SSLContext | None = None,
         receive_buffer: int | None = None,
+        at: Address = ("127.0.0.1", 0),
     ) -> None:
+        self._at = at
         self.connections: list[Peer] = []
         self._script = always(script) if isinstance(script, bytes) else script
         self._tls = tls
@@ -471,7 +474,7 @@ class Origin:
         self._arrived = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        listening = socket.create_server(self._at, backlog=1024)
         if self._receive_buffer is not None:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         loop = asyncio.get_running_loop()
@@ -691,11 +694,11 @@ def refusing_port() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def deaf_port() -> Iterator[int]:
+def deaf_port(at: Address = ("127.0.0.1", 0)) -> Iterator[int]:
     """A port whose queue is full: connecting to it hangs, as to a host that drops packets."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
+        listening.bind(at)
         listening.listen(0)
         for _ in range(4):  # Linux takes one more than the backlog says; the rest make sure
             filler = stack.enter_context(socket.socket())

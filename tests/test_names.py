@@ -23,6 +23,13 @@ async def found(name: Name) -> list[tuple[object, ...]]:
     return [address for _, address in (await name.find()).addresses]
 
 
+async def looked_up(name: Name) -> list[tuple[object, ...]]:
+    """The same, by the newest answer."""
+    first = await name.find()
+    addresses = first.addresses if first.newer is None else await first.newer
+    return [address for _, address in addresses]
+
+
 async def test_an_address_is_no_name_and_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await found(Name("127.0.0.1", 80)) == [("127.0.0.1", 80)]
     name = Name("::1", 80)
@@ -67,13 +74,46 @@ async def test_a_failure_leaves_the_last_known_addresses(server: NameServer, cod
 
 
 @pytest.mark.parametrize("code", ["EAI_NONAME", "EAI_NODATA"])
-async def test_an_answer_that_there_is_no_address_is_no_failure(server: NameServer, code: str) -> None:
+async def test_an_answer_that_there_is_no_address_any_more_counts_after_a_while(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    none = socket.gaierror(getattr(socket, code), "there is none")
+    unknown = Name("a.test", 80)
+    server.names["a.test"] = none
+    with pytest.raises(socket.gaierror, match="there is none"):
+        await unknown.find()
     name = Name("a.test", 80)
     server.names["a.test"] = [ONE]
-    await name.find()
-    server.names["a.test"] = socket.gaierror(getattr(socket, code), "there is none")
+    assert await looked_up(name) == [ONE]
+    server.names["a.test"] = none
+    assert await looked_up(name) == [ONE]
+    server.names["a.test"] = AGAIN  # says nothing of it
+    assert await looked_up(name) == [ONE]
+    monkeypatch.setattr(names, "HELD", 0.0)
+    assert await looked_up(name) == [ONE]
+    server.names["a.test"] = none
     with pytest.raises(socket.gaierror, match="there is none"):
-        await name.find()
+        await looked_up(name)
+    server.names["a.test"] = AGAIN  # what was forgotten is not used again
+    with pytest.raises(socket.gaierror, match="Temporary"):
+        await looked_up(name)
+    server.names["a.test"] = [TWO]
+    assert await looked_up(name) == [TWO]
+
+
+async def test_the_while_begins_with_the_first_answer_of_no_address_and_ends_with_an_address(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = Name("a.test", 80)
+    for _ in range(2):
+        server.names["a.test"] = [ONE]
+        assert await looked_up(name) == [ONE]
+        assert name._absent_since is None
+        server.names["a.test"] = socket.gaierror(socket.EAI_NONAME, "there is none")
+        await looked_up(name)
+        first = name._absent_since
+        await looked_up(name)
+        assert name._absent_since == first
 
 
 async def test_no_thread_for_a_lookup_is_a_failure_of_it(server: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ connections wait for that one.
 
 No answer is used again while the name server works, so a service that moved is found. The last addresses are kept for
 when it does not work: it fails, or takes longer than `PATIENCE`. An answer that the name does not exist, or has no
-address, is not a failure: the last addresses may belong to others by then (RFC 8767 section 4).
+address, is not a failure, and the last addresses may belong to others before long (RFC 8767 section 4): they are used
+for `HELD` more seconds. A Kubernetes Service without its own address gives that answer while no pod of it is ready.
 """
 
 import asyncio
@@ -20,8 +21,10 @@ from typing import Any, Final
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Addresses = tuple[Address, ...]
 
-PATIENCE: Final = 0.25
+PATIENCE = 0.25
 """Seconds that a connection waits for an answer before it begins with the last known addresses."""
+
+HELD = 30.0
 
 _NO_SUCH_NAME: Final = frozenset(getattr(socket, name, socket.EAI_NONAME) for name in ("EAI_NONAME", "EAI_NODATA"))
 """What a name server that works says of a name without addresses. Other systems than Linux have one code for both."""
@@ -45,6 +48,7 @@ class Name:
         self._port = port
         self._known: Addresses = ()
         self._numeric: bool | None = None  # not known before the first connection
+        self._absent_since: float | None = None  # by the loop's time: the name has had no address
         self._lookup: asyncio.Future[Addresses] | None = None
         self._began = 0.0  # by the loop's time: that lookup
         self._noted = False  # that it failed or took too long
@@ -98,20 +102,29 @@ class Name:
 
     def _end(self, lookup: "asyncio.Future[Addresses]", found: Addresses | OSError) -> None:
         self._lookup = None
-        if not isinstance(found, OSError):
-            self._known = found
-            if lookup.get_loop().time() - self._began <= PATIENCE:
-                self._note_answer()
-        elif isinstance(found, socket.gaierror) and found.errno in _NO_SUCH_NAME:
-            self._known = ()
-        elif self._known:
-            self._note_failure(found.strerror or str(found))
-            found = self._known
-        if isinstance(found, OSError):
-            lookup.set_exception(found)
+        answer = self._answer(found, lookup.get_loop().time())
+        if isinstance(answer, OSError):
+            lookup.set_exception(answer)
             lookup.exception()  # so that asyncio logs no unretrieved error if all that waited were cancelled
         else:
-            lookup.set_result(found)
+            lookup.set_result(answer)
+
+    def _answer(self, found: Addresses | OSError, now: float) -> Addresses | OSError:
+        """What the connections get that wait for the lookup which `found` this."""
+        if not isinstance(found, OSError):
+            self._known, self._absent_since = found, None
+            if now - self._began <= PATIENCE:
+                self._note_answer()
+            return found
+        if isinstance(found, socket.gaierror) and found.errno in _NO_SUCH_NAME:
+            if self._absent_since is None:
+                self._absent_since = now
+            if now - self._absent_since >= HELD:
+                self._known = ()
+        if not self._known:
+            return found
+        self._note_failure(found.strerror or str(found))
+        return self._known
 
     def _note_failure(self, error: str) -> None:
         if self._noted:
