@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import pytest
 import trustme
 from conftest import StartProxy
+from fakes import NameServer, deaf_port, refusing_port
 from test_cli import run
 
 from shadowproxy import check as checking
@@ -171,16 +172,36 @@ def test_a_name_that_nobody_knows_is_said_so(tmp_path: Path, monkeypatch: pytest
     assert words(found, "live") == ["FAIL the host name model.invalid cannot be resolved"]
 
 
-def test_an_endpoint_that_takes_no_connection_is_given_up_in_time(
+def test_an_endpoint_that_takes_no_connection_is_given_up_in_time(tmp_path: Path) -> None:
+    with deaf_port() as port:
+        found = examine(of(tmp_path, live={"url": f"http://127.0.0.1:{port}", "connect_timeout": "250ms"}))
+    assert words(found, "live") == [f"FAIL cannot connect: no answer from 127.0.0.1:{port} within 0.25 s"]
+
+
+def test_every_address_of_a_name_is_tried_as_serve_spreads_over_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def silent(address: object, timeout: float) -> None:
-        assert timeout == 0.25
-        raise TimeoutError
+    server = NameServer(monkeypatch)
+    live = {"url": "http://model.test", "connect_timeout": "100ms"}
+    with serving() as (one, _), serving() as (two, _), deaf_port() as deaf, refusing_port() as refusing:
 
-    monkeypatch.setattr(socket, "create_connection", silent)
-    found = examine(of(tmp_path, live={"url": "http://10.0.0.1", "connect_timeout": "250ms"}))
-    assert words(found, "live") == ["FAIL cannot connect: no answer from 10.0.0.1:80 within 0.25 s"]
+        def said(*addresses: tuple[str, int]) -> str:
+            server.names["model.test"] = addresses
+            name, connecting, *_ = words(examine(of(tmp_path, live=live)), "live")
+            assert name.startswith("OK model.test is ")
+            return re.sub(r" in [0-9]+ ms", "", connecting)
+
+        assert said(("127.0.0.1", one), ("127.0.0.1", two)) == "OK connected to all 2 addresses"
+        silence = f"no answer from 127.0.0.1:{deaf} within 0.1 s"
+        refusal = f"127.0.0.1:{refusing}: connection refused"
+        some = ("127.0.0.1", deaf), ("127.0.0.1", refusing), ("127.0.0.1", one)
+        assert said(*some) == f"OK connected to 1 of 3 addresses; {silence}; {refusal}"
+        # Beyond this machine it is a warning.
+        unreachable = ("255.255.255.255", 80)
+        assert said(("127.0.0.1", one), unreachable).startswith(
+            "WARN connected to 1 of 2 addresses; 255.255.255.255:80: "
+        )
+        assert said(*some[:2]) == f"FAIL cannot connect: {silence}; {refusal}"
 
 
 def test_an_endpoint_that_does_not_answer_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from shadowproxy import __version__
 from shadowproxy.check.certificates import dated, in_file
+from shadowproxy.check.connecting import Outcomes, connect_all
 from shadowproxy.check.finding import Finding, Level, fail, ok, warn
 from shadowproxy.config import Live, Shadow
 from shadowproxy.credential_values import is_credential, is_credential_field
@@ -27,6 +28,7 @@ from shadowproxy.serve.sidecar import specify
 from shadowproxy.serve.sidecar.contexts import tls_of
 from shadowproxy.serve.sidecar.endpoints import endpoint_of
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
+from shadowproxy.serve.upstreams.names import Address, resolve
 from shadowproxy.serve.upstreams.tls import tls_hint
 
 PATIENCE = 5.0
@@ -71,20 +73,22 @@ def examine(name: str, section: Live | Shadow, probe: Probe | None) -> Iterator[
             return
     began = perf_counter()
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = resolve(host, port, 0)
     except (socket.gaierror, UnicodeError):
         yield fail(f"the host name {host} cannot be resolved")
         return
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     if not _is_address(host):
-        more = f" and {len(addresses) - _SHOWN} more" if len(addresses) > _SHOWN else ""
-        yield ok(f"{host} is {', '.join(addresses[:_SHOWN])}{more} ({_ms(began)})")
-    connecting = _connect(addresses, port, section.connect_timeout)
+        shown = _some([str(each[1][0]) for each in addresses], ", ")
+        yield ok(f"{host} is {shown} ({_ms(began)})")
+    within = min(section.connect_timeout, PATIENCE)
+    outcomes = connect_all(addresses, within)
+    connecting = _connecting(outcomes, within)
     yield connecting
-    if connecting.level:
+    if connecting.level is Level.FAIL:
         return
     if context is not None:
-        shaken = list(_handshake(host, addresses, port, context, section, now))
+        accepting = [each for each, outcome in outcomes.items() if isinstance(outcome, float)]
+        shaken = list(_handshake(host, accepting, context, section, now))
         yield from shaken
         if shaken[0].level is Level.FAIL:
             return
@@ -100,29 +104,36 @@ def _key(path: Path) -> Iterator[Finding]:
         yield fail(f"the key {path} cannot be read: {error.strerror}")
 
 
-def _connect(addresses: list[str], port: int, timeout: float) -> Finding:
-    """Connect to the first address that accepts, as `serve` does."""
-    why = ""
-    for address in addresses:
-        began = perf_counter()
-        try:
-            with socket.create_connection((address, port), min(timeout, PATIENCE)):
-                return ok(f"connected to {_pair(address, port)} in {_ms(began)}")
-        except TimeoutError:
-            why = why or f"no answer from {_pair(address, port)} within {min(timeout, PATIENCE):g} s"
-        except OSError as error:
-            why = why or f"{_pair(address, port)}: {(error.strerror or str(error)).lower()}"
-    return fail(f"cannot connect: {why}")
+def _connecting(outcomes: Outcomes, within: float) -> Finding:
+    """Whether `serve` can connect. An address that does not accept costs time, unless it is on this machine."""
+    took = [outcome for outcome in outcomes.values() if isinstance(outcome, float)]
+    failed = {each: outcome for each, outcome in outcomes.items() if isinstance(outcome, OSError)}
+    why = _some([_why(each, error, within) for each, error in failed.items()], "; ")
+    if not took:
+        return fail(f"cannot connect: {why}")
+    time = f"in {max(took) * 1000:.0f} ms"
+    if len(outcomes) == 1:
+        return ok(f"connected to {_pair(next(iter(outcomes)))} {time}")
+    if not failed:
+        return ok(f"connected to all {len(outcomes)} addresses {time}")
+    words = f"connected to {len(took)} of {len(outcomes)} addresses {time}; {why}"
+    return ok(words) if all(ip_address(each[1][0]).is_loopback for each in outcomes) else warn(words)
+
+
+def _why(address: Address, error: OSError, within: float) -> str:
+    if isinstance(error, TimeoutError) and not error.errno:
+        return f"no answer from {_pair(address)} within {within:g} s"
+    return f"{_pair(address)}: {(error.strerror or str(error)).lower()}"
 
 
 def _handshake(
-    host: str, addresses: list[str], port: int, context: ssl.SSLContext, section: Live | Shadow, now: datetime
+    host: str, addresses: list[Address], context: ssl.SSLContext, section: Live | Shadow, now: datetime
 ) -> Iterator[Finding]:
     """The handshake as `serve` does it, and the certificate that was presented, even if it was not accepted."""
     began = perf_counter()
     shown: bytes | None
     try:
-        version, shown = _shaken(host, addresses, port, context)
+        version, shown = _shaken(host, addresses, context)
         trusted = "" if section.tls.verify else ", with any certificate accepted (verify: false)"
         yield ok(f"{version.replace('v', ' ')} in {_ms(began)}{trusted}")
     except ssl.SSLCertVerificationError as error:
@@ -130,7 +141,7 @@ def _handshake(
         blind = ssl.create_default_context()
         blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
         try:
-            _, shown = _shaken(host, addresses, port, blind)
+            _, shown = _shaken(host, addresses, blind)
         except OSError:
             return
     except TimeoutError:
@@ -144,11 +155,11 @@ def _handshake(
         yield found if section.tls.verify else Finding(min(found.level, Level.WARN), found.words)
 
 
-def _shaken(host: str, addresses: list[str], port: int, context: ssl.SSLContext) -> tuple[str, bytes | None]:
+def _shaken(host: str, addresses: list[Address], context: ssl.SSLContext) -> tuple[str, bytes | None]:
     refused: OSError | None = None
-    for address in addresses:
+    for _, address in addresses:
         try:
-            connection = socket.create_connection((address, port), PATIENCE)
+            connection = socket.create_connection(address[:2], PATIENCE)
         except OSError as error:
             refused = refused or error
             continue
@@ -224,8 +235,15 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _pair(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def _pair(address: Address) -> str:
+    host, port = address[1][:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _some(texts: list[str], between: str) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return f"{between.join(texts[:_SHOWN])}{more}"
 
 
 def _ms(began: float) -> str:
