@@ -28,6 +28,7 @@ ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and e
 EXPECTED = {
     errors.ConnectError: (Outcome.CONNECT_ERROR, "connection_refused"),
     errors.ConnectTimeout: (Outcome.CONNECT_ERROR, "connection_timeout"),
+    errors.NoRoom: (Outcome.OVERLOAD, "connection_limit_reached"),
     errors.TLSError: (Outcome.TLS_ERROR, "tls_protocol_error"),
     errors.ReadError: (Outcome.INCOMPLETE, "http_response_incomplete"),
     errors.ClosedWhileIdle: (Outcome.INCOMPLETE, "http_response_incomplete"),

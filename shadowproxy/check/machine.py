@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import resource
 import shutil
 import socket
 import stat
@@ -17,12 +16,12 @@ from shadowproxy.addresses import Address
 from shadowproxy.check.finding import Finding, fail, ok, warn
 from shadowproxy.config import Config, Log, TcpAddress, UnixAddress
 from shadowproxy.serve.callers.addresses import listen_tcp
+from shadowproxy.serve.sidecar import room, specify
+from shadowproxy.serve.system import descriptors
 
 FULL = 1 << 20
 """A disk with fewer free bytes counts as full."""
 
-_OTHER_FILES = 64  # the log, libraries, sockets that listen, lookups
-_ADMIN = 64  # most connections of the admin server
 _METRICS_TIMEOUT = 2.0
 
 
@@ -121,16 +120,12 @@ def _room(around: Path, directory: Path, settings: Log) -> Finding:
 
 def open_files(config: Config) -> Finding:
     """Whether one worker with the most requests under way may open all their connections."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    shadows = sum(shadow.in_flight for shadow in config.shadows.values())
-    # For each request its caller, live, and one more for callers that are connected and idle.
-    needed = 3 * config.limits.in_flight + shadows + _OTHER_FILES + (0 if config.admin is None else _ADMIN)
-    if most == resource.RLIM_INFINITY:
+    most, live = descriptors.highest(), specify.live(config)
+    needed = descriptors.needed(live.in_flight, room.in_flight_of_shadows(live))
+    if most is None:
         return ok(f"up to {needed:,} needed, no limit")
-    both = f"up to {needed:,} needed, the limit is {most:,}"
-    if most >= needed:
-        return ok(both)
-    return warn(f"{both}: raise the limit (ulimit -Hn, LimitNOFILE) or lower limits.in_flight")
+    line = room.few_files(live, most)
+    return ok(f"up to {needed:,} needed, the limit is {most:,}") if line is None else warn(line)
 
 
 OURS, STRANGERS = "shadowproxy-sidecar", "shadowproxy"

@@ -54,7 +54,7 @@ async def serve(
 
 
 async def _run(serving: Program) -> int:
-    log_warnings(serving.specs.program)
+    log_warnings(serving.specs)
     loop = asyncio.get_running_loop()
     # Before the first caller connects, since every caller must be answered. A signal to stop that comes during the
     # start takes effect once the start is over.

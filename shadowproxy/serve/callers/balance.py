@@ -24,6 +24,9 @@ YIELD = 0.001
 RETRY = 0.5
 """Seconds until it tries again where the system accepts none: it may be out of descriptors."""
 
+FULL = 0.02
+"""Seconds until it looks again whether there is room for one more."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +35,7 @@ class Acceptor:
 
     It accepts them itself: while no file descriptor is free, libuv would accept and close a new connection; one that
     stays in the kernel's queue is answered later. `protocol` makes the protocol of a connection, `count_open` counts
-    the open ones.
+    the open ones. `make_room` is called with how many there are before one more is accepted; False leaves it waiting.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class Acceptor:
         *,
         protocol: Callable[[], asyncio.Protocol],
         count_open: Callable[[], int],
+        make_room: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._listening = listening
         self._board = board
         self._worker = worker
         self._protocol = protocol
         self._count_open = count_open
+        self._make_room = make_room
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -79,6 +84,8 @@ class Acceptor:
         try:
             self._note()
             while not self._board.is_ahead(self._worker):
+                if not self._has_room():
+                    return
                 self._accept(listening)
         except BlockingIOError:
             return
@@ -88,7 +95,22 @@ class Acceptor:
         self._pause()
         self._timer = self._loop.call_later(YIELD, self._accept_the_rest)
 
+    def _has_room(self) -> bool:
+        """Whether there is room for one more connection; if not, it is looked for again after FULL seconds."""
+        if self._make_room(self._count_open() + len(self._opening)):
+            return True
+        self._pause()
+        self._timer = self._loop.call_later(FULL, self._accept_waiting)
+        return False
+
+    def _accept_waiting(self) -> None:
+        self._watch()
+        for listening in self._listening:
+            self._accept_part(listening)
+
     def _accept_the_rest(self) -> None:
+        if not self._has_room():
+            return
         self._watch()
         for listening in self._listening:
             try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.callers.connection import Application, CallerConnection
 from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.callers.shedding import Shedding
-from shadowproxy.serve.telemetry.operator_log import Repeats
+from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Server:
     `serve` sets `ready` once it accepts connections, and ends after `stop` is set: requests under way then have `drain`
     seconds to be answered, or less if `hurry` is set. `limits` is called for each connection. With a `part` the server
     is one of several workers. `memory` counts what is held for callers; `shed_copies` gives up copies when it is short.
+    `most` returns how many connections there may be at once, None for any number: others wait in the kernel's queue.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Server:
         limits: Callable[[], Limits],
         drain: float,
         memory: Memory,
+        most: Callable[[], int | None] = lambda: None,
         part: Part | None = None,
         shed_copies: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -50,6 +55,8 @@ class Server:
         self._part = part or Part(Board.of_one(), 0)
         self._repeats = Repeats()
         self._memory = memory
+        self._most = most
+        self._full_for = 0  # so many looks for room
         self._connections: set[CallerConnection] = set()
         self.shedding = Shedding(self._connections, memory, shed_copies)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,6 +71,7 @@ class Server:
             self._part.worker,
             protocol=self._protocol,
             count_open=lambda: len(self._connections),
+            make_room=self._make_room,
         )
         acceptor.start()
         self.shedding.start()
@@ -72,6 +80,21 @@ class Server:
         await acceptor.close()
         await self._finish()
         self.shedding.stop()
+
+    def _make_room(self, open: int) -> bool:
+        """Whether there is a descriptor for one more caller; if not, have some connections end in order."""
+        most = self._most()
+        if most is None or open < most:
+            self._full_for = 0
+            return True
+        if not self._full_for and (count := self._repeats.worth_logging("full")):
+            extra = {"event": "not_accepted", "error": "too many connections", "count": count}
+            words = "callers wait to be accepted%s: %d are connected, as many as the limit of open files has room for"
+            _log.warning(words, times_text(count), most, extra=extra)
+        # The longer others wait, the more end: a few for a moment, half of them for a crowd that only connects.
+        self._full_for = min(self._full_for + 1, 16)
+        self.shedding.make_descriptors(min(1 << self._full_for - 1, max(1, most // 2)))
+        return False
 
     def _protocol(self) -> CallerConnection:
         return CallerConnection(

@@ -7,8 +7,9 @@ The rules:
 2. Memory: copies that wait for shadows go before any caller. Then go callers for whom something is held, until a
    sixteenth of the limit is free again.
 3. A slot in which live is asked is only taken from a caller who has stood still for `STILL` seconds.
-4. A descriptor is taken from an idle connection first, as its caller loses nothing but a connection. From others it is
-   taken after `STILL` seconds.
+4. A descriptor is taken from an idle connection first: it ends as at a stop, so a request that is on its way is still
+   answered. Then from callers who have stood still for `STILL` seconds; and if there are none, other connections end
+   with the response that they wait for.
 5. To look for them costs a turn's time, so it is done at most every `AGAIN` seconds.
 """
 
@@ -23,6 +24,9 @@ from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 STILL: Final = 2.0
 AGAIN: Final = 0.05
+
+EACH: Final = 20e-6
+"""Seconds, for each connection, until all are looked at again for descriptors: that takes a twentieth of it."""
 
 BEAT: Final = 0.1
 BEATS: Final = 10
@@ -52,6 +56,7 @@ class Shedding:
         self._unseen: list[CallerConnection] = []  # in this round of beats
         self._still: list[CallerConnection] = []  # with a slot, the longest last
         self._looked_at = -AGAIN  # when they were looked for
+        self._counted_at = -AGAIN  # when all connections were looked at for descriptors
 
     def start(self) -> None:
         self._memory.relieve = self._relieve_soon
@@ -113,27 +118,40 @@ class Shedding:
                 return True
         return False
 
-    def make_descriptor(self) -> bool:
-        """End a connection that can be done without, and return whether there was one."""
+    def make_descriptors(self, count: int) -> None:
+        """Have up to `count` connections end, those that end already among them."""
         now = self._loop.time()
-        idle = longest_still(each for each in self._connections if each.is_idle)
-        if not idle:
-            idle = [each for each in longest_still(self._connections) if now - each[0] >= STILL]
-        if not idle:
-            return False
-        self._end(idle[0][1], "descriptors")
-        return True
+        if now - self._counted_at < EACH * len(self._connections):
+            return
+        self._counted_at = now
+        ending = [each for each in self._connections if each.link.stopping]
+        staying = [each for each in self._connections if not each.link.stopping]
+        still = longest_still(staying)
+        idle = [each for each in still if each[1].is_idle]
+        left = count - len(ending)
+        for since, connection in [*idle, *(each for each in still if not each[1].is_idle and now - each[0] >= STILL)]:
+            if left <= 0:
+                return
+            left -= 1
+            if connection.is_idle:
+                self._log(now - since, "descriptors")
+                connection.shutdown()
+            else:
+                self._end(connection, "descriptors")
+        for connection in [each for each in staying if each.asks_live][: max(0, left)]:
+            connection.shutdown()
 
     def _end(self, connection: CallerConnection, short: str) -> int:
-        self.shed[short] += 1
         since = connection.still_since()
-        seconds = 0.0 if since is None else self._loop.time() - since
-        freed = connection.shed()
+        self._log(0.0 if since is None else self._loop.time() - since, short)
+        return connection.shed()
+
+    def _log(self, seconds: float, short: str) -> None:
+        self.shed[short] += 1
         if count := self._repeats.worth_logging("shed", short):
             extra = {"event": "caller_shed", "short": short, "seconds": round(seconds, 1), "count": count}
             words = "ended a connection%s whose caller had sent and taken nothing for %.1f s: %s are short"
             _log.warning(words, times_text(count), seconds, short, extra=extra)
-        return freed
 
 
 def longest_still(connections: Iterable[CallerConnection]) -> list[tuple[float, CallerConnection]]:

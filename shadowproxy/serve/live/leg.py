@@ -25,6 +25,10 @@ from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 DEFECT: Final = Failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more", 0.0)
 
 
+_STATUSES: Final = {Outcome.TIMEOUT: 504, Outcome.OVERLOAD: 503}
+"""What a caller gets where live sent nothing; for all other outcomes 502."""
+
+
 class Passage(RoundTrip):
     """One request on its way to live, and the response on its way to the caller.
 
@@ -104,8 +108,10 @@ class Passage(RoundTrip):
         if call.started:
             self._settle(live, BrokenOff())
             return
-        exchange.status = 504 if failure.outcome is Outcome.TIMEOUT else 502
+        exchange.status = _STATUSES.get(failure.outcome, 502)
         fields, body = error_response(failure.proxy_error, str(failure), exchange.request_id)
+        if exchange.status == 503:
+            fields.append((b"Retry-After", b"1"))
         try:
             call.start(exchange.status, self._service.add_request_id(fields, exchange.request_id), body=body, last=True)
         except (FramingError, BrokenOff) as gone:

@@ -24,10 +24,10 @@ from shadowproxy.serve.probes.passing import Channel, Kind, Passed
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 MOST = 64
-"""Open connections."""
+"""Open connections; fewer where the limit of open files is low."""
 
 MOST_PASSED = 48
-"""Of these, those whose request the recorder answers."""
+"""Of these, those whose request the recorder answers; where there are fewer, three quarters of them."""
 
 REPLY = 1.0
 """Seconds that the recorder may take to say that it is there."""
@@ -44,19 +44,22 @@ _log = logging.getLogger(__name__)
 
 _STARTING = "the recorder is being started; callers are served, and it answers again in a moment"
 _SILENT = "the recorder does not respond; callers are served, and it is waited for"
-_BUSY = f"the recorder answers {MOST_PASSED} requests already; try again"
+_BUSY = "the recorder answers {} requests already; try again"
 
 
 class Front:
     """Owns the connections, and the channel to the recorder; not the `listening` socket, which is closed elsewhere.
 
-    `health` is called for each probe and returns at once. Use: `start`, then `connect` for each recorder, `close`.
+    `health` is called for each probe and returns at once. `most` bounds the connections further than
+    MOST does. Use: `start`, then `connect` for each recorder, `close`.
     """
 
-    def __init__(self, listening: socket.socket, *, health: Callable[[], Health]) -> None:
+    def __init__(self, listening: socket.socket, *, health: Callable[[], Health], most: int | None = None) -> None:
         self.health = health
         self.repeats = Repeats()
         self.stopping = False
+        self._most = MOST if most is None else min(MOST, most)
+        self._most_passed = min(MOST_PASSED, max(1, self._most * 3 // 4))
         self._listening = listening
         self._loop = asyncio.get_running_loop()
         self._numbers = 0
@@ -158,15 +161,15 @@ class Front:
     def _make_room(self) -> bool:
         """Close the oldest idle connection if a new one is one too many. Returns whether there is room for it."""
         # The oldest, not the newest: probes must be answered, however many connections are idle.
-        if len(self._connections) + len(self._passed) < MOST:
+        if len(self._connections) + len(self._passed) < self._most:
             return True
         idle = [each for each in self._connections.values() if each.is_idle]
         if idle:
             min(idle, key=lambda each: each.since).close()
         if count := self.repeats.worth_logging("full"):
-            extra = {"event": "admin_full", "most": MOST, "count": count}
+            extra = {"event": "admin_full", "most": self._most, "count": count}
             words = "closed an idle connection to the admin server%s: more than %d were open"
-            _log.warning(words, times_text(count), MOST, extra=extra)
+            _log.warning(words, times_text(count), self._most, extra=extra)
         return bool(idle)
 
     def ended(self, connection: Connection) -> None:
@@ -182,8 +185,8 @@ class Front:
             connection.unavailable(_STARTING)
         elif self._silent:
             connection.unavailable(_SILENT)
-        elif len(self._passed) + len(self._waiting) >= MOST_PASSED:
-            connection.unavailable(_BUSY)
+        elif len(self._passed) + len(self._waiting) >= self._most_passed:
+            connection.unavailable(_BUSY.format(self._most_passed))
         else:
             self._waiting[connection.number] = connection
             self._ask()

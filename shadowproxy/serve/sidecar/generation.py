@@ -17,8 +17,10 @@ from shadowproxy.serve.policy import sampling
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.sidecar.contexts import Contexts
 from shadowproxy.serve.sidecar.endpoints import endpoint_of
+from shadowproxy.serve.sidecar.room import in_flight_of_shadows
 from shadowproxy.serve.sidecar.specs import EndpointSpec, LiveSpec, ShadowSpec
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
+from shadowproxy.serve.system import descriptors
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 
@@ -64,6 +66,8 @@ def build(
         if previous is not None and previous is not each:
             each.take_over(previous)
 
+    _limit_shadows(spec, endpoints)
+
     def lane(settings: ShadowSettings, endpoint: Endpoint) -> Lane:
         previous = _lane_before(settings.name, before)
         if previous is not None and previous.shadow == settings and previous.endpoint is endpoint:
@@ -101,6 +105,19 @@ def build(
         forwarded=spec.forwarded,
     )
     return Generation(spec, service, plan, endpoints, contexts.unusable)
+
+
+def descriptor_shares(spec: LiveSpec) -> descriptors.Shares | None:
+    """How this process shares out its descriptors; None where nothing limits them."""
+    most = descriptors.limit()
+    return None if most is None else descriptors.share_out(most, spec.in_flight, in_flight_of_shadows(spec))
+
+
+def _limit_shadows(spec: LiveSpec, endpoints: Mapping[str, Endpoint]) -> None:
+    names = [*(f"shadows.{name}" for name in spec.shadows), *([CONTROL] if spec.control is not None else [])]
+    shares = descriptor_shares(spec)
+    for number, name in enumerate(names):
+        endpoints[name].limit(None if shares is None else shares.shadows[number])
 
 
 def caller_limits(spec: LiveSpec) -> Limits:

@@ -57,6 +57,7 @@ class LiveSide:
         on_disconnect: Callable[[], object] = lambda: None,
     ) -> None:
         self._spec = spec
+        self._most_callers = most_callers(spec)
         self._listening = listening
         self._access = access
         self._part = part
@@ -157,6 +158,7 @@ class LiveSide:
             limits=lambda: generation.caller_limits(self._spec),
             drain=spec.drain,
             memory=memory,
+            most=lambda: self._most_callers,
             part=self._part,
             shed_copies=self.mirror.shed,
         )
@@ -224,6 +226,7 @@ class LiveSide:
         new = self._generations.build(spec, contexts, self._steering)
         self._generations.add(new)
         self._spec = spec
+        self._most_callers = most_callers(spec)
         self.proxy.service = new.service
         self.mirror.adopt(new.plan)
         self.mirror.memory.limit = spec.memory
@@ -246,3 +249,9 @@ def backlog(spec: LiveSpec) -> int:
 def most_waiting(spec: LiveSpec) -> int:
     """Bytes that may wait for a recorder which takes what it is sent: all but what is reserved for callers."""
     return max(backlog(spec), spec.memory - reserve(spec.memory, spec.capture))
+
+
+def most_callers(spec: LiveSpec) -> int | None:
+    """The callers' connections for which there are descriptors; None for any number."""
+    shares = generation.descriptor_shares(spec)
+    return None if shares is None else shares.callers

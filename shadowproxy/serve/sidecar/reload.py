@@ -16,10 +16,12 @@ from pathlib import Path
 from shadowproxy.addresses import token_fault
 from shadowproxy.apart import apart
 from shadowproxy.serve.admin.census import ConfigCensus
+from shadowproxy.serve.sidecar import room
 from shadowproxy.serve.sidecar.contexts import Contexts, GenerationError
 from shadowproxy.serve.sidecar.reading import Unreadable
 from shadowproxy.serve.sidecar.specs import LiveSpec, ProgramSpec, Specs
 from shadowproxy.serve.sidecar.watch import Watch
+from shadowproxy.serve.system import descriptors
 
 RETRY = 5.0
 """Seconds between retries of what could not be used: a certificate may be written later than the configuration that
@@ -147,7 +149,7 @@ class Reloads:
         for name in kept:
             extra = {"event": "restart_needed", "key": name}
             _log.warning("%s was changed in the configuration file: only a restart applies it", name, extra=extra)
-        log_warnings(specs.program)
+        log_warnings(specs)
         log_repeated_methods(specs.program)
         number = self.census.generation
         reloaded = {"event": "reloaded", "generation": number}
@@ -204,9 +206,12 @@ class Reloads:
             _log.error("%s", line, extra={"event": "config_error"})
 
 
-def log_warnings(program: ProgramSpec) -> None:
-    for warning in program.warnings:
+def log_warnings(specs: Specs) -> None:
+    """Log what is likely a mistake in the configuration, and what this machine has too little of for it."""
+    for warning in specs.program.warnings:
         _log.warning("%s", warning, extra={"event": "config_warning"})
+    for warning in room.warnings(specs, descriptors.limit()):
+        _log.warning("%s", warning, extra={"event": "too_little_room"})
 
 
 def log_repeated_methods(program: ProgramSpec) -> None:

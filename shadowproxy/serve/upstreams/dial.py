@@ -13,13 +13,13 @@ RFC 8305 (Happy Eyeballs), with these rules:
 """
 
 import asyncio
-import errno
 import random
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import count, zip_longest
 from typing import Any, Generic, Protocol, TypeVar
 
+from shadowproxy.serve.system.descriptors import OWN_LACK
 from shadowproxy.serve.upstreams.names import Address, Addresses, Name
 
 NEXT_AFTER = 0.25  # seconds; RFC 8305 section 5
@@ -27,9 +27,6 @@ NEXT_AFTER_MIN = 0.01  # RFC 8305 section 8: the least, whatever `connect_timeou
 HANDSHAKE_AFTER = 1.0
 SHUNNED = 30.0
 AT_ONCE = 2
-
-_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What this machine lacks for any connection: no other address would do better."""
 
 _OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -220,7 +217,7 @@ class _Race(Generic[Opened]):
         if error is None:
             self._dialler.opened(address)
             return True
-        if not isinstance(error, OSError) or error.errno in _OWN_LACK:
+        if not isinstance(error, OSError) or error.errno in OWN_LACK:
             raise error
         self._failed = self._failed or error
         self._dialler.shun(address)

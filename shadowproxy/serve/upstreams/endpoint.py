@@ -20,6 +20,7 @@ from shadowproxy.serve.upstreams.errors import (
     ClosedWhileIdle,
     ConnectError,
     ConnectTimeout,
+    NoRoom,
     ProtocolError,
     ReadError,
     ReadTimeout,
@@ -49,6 +50,7 @@ class _Fault:
 _FAULTS: dict[type[Exception], _Fault] = {
     ConnectError: _Fault(Outcome.CONNECT_ERROR, "connection_refused"),
     ConnectTimeout: _Fault(Outcome.CONNECT_ERROR, "connection_timeout"),
+    NoRoom: _Fault(Outcome.OVERLOAD, "connection_limit_reached"),
     TLSError: _Fault(Outcome.TLS_ERROR, "tls_protocol_error"),
     ReadError: _Fault(Outcome.INCOMPLETE, "http_response_incomplete"),
     ClosedWhileIdle: _Fault(Outcome.INCOMPLETE, "http_response_incomplete"),
@@ -109,6 +111,10 @@ class Endpoint:
 
     def statistics(self) -> Statistics:
         return self._pool.statistics()
+
+    def limit(self, most: int | None) -> None:
+        """Have no more than `most` connections at once; None for any number. A request beyond is not sent."""
+        self._pool.most = most
 
     def take_over(self, before: "Endpoint") -> None:
         """Begin with what `before` knows of the addresses of the name, if it is the same: its server may fail now."""

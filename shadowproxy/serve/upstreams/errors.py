@@ -16,6 +16,10 @@ class ConnectTimeout(TransportError):
     """No connection within `connect_timeout`, which includes the TLS handshake."""
 
 
+class NoRoom(TransportError):
+    """This machine has no descriptor or memory left for a connection: the endpoint was not dialled."""
+
+
 class TLSError(TransportError):
     """The TLS handshake failed."""
 

@@ -30,6 +30,7 @@ sixty times the CPU (httpcore issues 830, 961, 1093; `make bench`).
 """
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -40,9 +41,10 @@ from types import TracebackType
 from typing import Self, cast
 
 from shadowproxy.serve.http1.deadline import Deadlines
+from shadowproxy.serve.system.descriptors import OWN_LACK
 from shadowproxy.serve.upstreams.connection import Connection
 from shadowproxy.serve.upstreams.dial import Dialler
-from shadowproxy.serve.upstreams.errors import ConnectError, ConnectTimeout, ReadError, TLSError
+from shadowproxy.serve.upstreams.errors import ConnectError, ConnectTimeout, NoRoom, ReadError, TLSError
 from shadowproxy.serve.upstreams.pace import Pace
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip, Sender
@@ -67,6 +69,7 @@ class Pool(Sender):
     """Owns its connections, and the tasks that connect and upload; use as `async with`. Seconds.
 
     A connection that is older than `max_age` carries no further request; with None it may be of any age.
+    `most` is how many connections there may be at once, None for any number.
     `pace` is the time between two turns of reading responses that come in floods of tiny chunks, all together.
     """
 
@@ -86,6 +89,7 @@ class Pool(Sender):
         self._connect_timeout = connect_timeout
         self._max_age = max_age
         self._pace = Pace(pace)
+        self.most: int | None = None
         self._dialler = Dialler(host, port, connect_timeout)
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -192,12 +196,17 @@ class Pool(Sender):
     async def _connect(self) -> Connection:
         if self._closed:
             raise ConnectError("the endpoint was closed")
+        if self.most is not None and len(self._open) + len(self._connecting) > self.most:  # this one is among them
+            raise NoRoom(f"all {self.most} file descriptors that this proxy has for it are taken")
         try:
             async with asyncio.timeout(self._connect_timeout):
                 return await self._dialler.connect(self._open_over)
         except TimeoutError:
             raise ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except OSError as error:
+            if error.errno in OWN_LACK and not isinstance(error, ssl.SSLError | socket.gaierror):
+                name = errno.errorcode.get(error.errno, "")
+                raise NoRoom(f"{name} ({os.strerror(error.errno)}): this proxy has no room for a connection") from error
             failed = TLSError if isinstance(error, ssl.SSLError) else ConnectError
             raise failed(_reason(error)) from error
 

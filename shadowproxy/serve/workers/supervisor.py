@@ -40,6 +40,7 @@ from shadowproxy.serve.sidecar.share import LiveStart, RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec, Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
 from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
+from shadowproxy.serve.system import descriptors
 from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 from shadowproxy.serve.workers import shares
@@ -206,7 +207,9 @@ class Supervisor(Program):
         stack.push_async_callback(self._kill_all)
         await self._start_all()
         if self._admin_socket is not None:
-            self._front = Front(self._admin_socket, health=self._health)
+            files = descriptors.limit()
+            most = None if files is None else descriptors.admin_share(files)
+            self._front = Front(self._admin_socket, health=self._health, most=most)
             self._connect_admin()
             self._front.start()
             # Last of all but the processes: the probes say that the program is stopping.
