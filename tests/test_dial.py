@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,10 +15,12 @@ import pytest
 from fakes import NameServer, deaf_port, refusing_port
 from hypothesis import given
 from hypothesis import strategies as st
+from test_pool import on_both_loops
 
-from shadowproxy.serve.upstreams import dial
-from shadowproxy.serve.upstreams.dial import AT_ONCE, Dialler, order
+from shadowproxy.serve.upstreams import dial, turns
+from shadowproxy.serve.upstreams.dial import AT_ONCE, Dialler
 from shadowproxy.serve.upstreams.names import Address
+from shadowproxy.serve.upstreams.turns import Turns, order
 
 V4: list[Address] = [(socket.AF_INET, (f"10.0.0.{number}", 80)) for number in range(1, 5)]
 V6: list[Address] = [(socket.AF_INET6, (f"fd00::{number}", 80, 0, 0)) for number in range(1, 5)]
@@ -107,7 +111,73 @@ def test_the_times_are_those_of_rfc_8305() -> None:
     assert (dial.NEXT_AFTER, dial.NEXT_AFTER_MIN) == (0.25, 0.01)
 
 
+async def test_what_is_known_of_an_address_is_forgotten_with_it() -> None:
+    known = Turns("a.test")
+    for each in V4:
+        known.note_dialled(each)
+        known.note_failed(each, "Connection refused")
+    known.order((V4[0],))
+    assert list(known._last) == list(known._shunned) == list(known._failures) == [V4[0]]
+
+
+async def test_an_address_that_fails_and_recovers_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "shadowproxy")
+    known = Turns("a.test")
+    for _ in range(5):  # they were begun together
+        known.note_failed(V6[0], "Connection refused")
+    monkeypatch.setattr(turns, "SHUNNED", 0.0)
+    known.note_accepted(V4[0])  # it had not failed
+    known.note_accepted(V6[0])
+    for _ in range(4):
+        known.note_failed(V4[0], "no answer")
+    known.note_failed((socket.AF_INET, ("127.0.0.1", 80)), "Connection refused")  # as of localhost
+    said = [(each.event, each.address, each.count) for each in caplog.records]  # type: ignore[attr-defined]
+    assert said == [
+        ("address_failed", "[fd00::1]:80", 1),
+        ("address_recovered", "[fd00::1]:80", 1),
+        *[("address_failed", "10.0.0.1:80", count) for count in (1, 2, 4)],
+    ]
+    assert caplog.messages[0] == (
+        "[fd00::1]:80, an address of a.test, takes no connection (Connection refused; failures in a row: 1): "
+        "other addresses come first"
+    )
+
+
 # Dialling.
+
+
+async def test_an_address_that_is_silent_is_logged_if_another_is_connected_and_not_if_it_is_itself(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[int] = []
+    monkeypatch.setattr(Turns, "note_failed", lambda _, address, error: failed.append(address[1][1]))
+    monkeypatch.setattr(dial, "NEXT_AFTER", 0.01)
+    unmixed(monkeypatch)
+    with several(1) as (well,), deaf_port() as deaf:
+        server.names["a.test"] = at(deaf, well)
+        assert await port_of(Dialler("a.test", 80, 5.0)) == well
+        assert failed == [deaf]
+
+    async def slowly(sock: socket.socket) -> Connected:
+        connected = Connected(sock)
+        if connected.port == first:
+            await asyncio.sleep(0.1)
+            return connected
+        try:
+            await asyncio.sleep(60)
+        finally:
+            connected.abort()
+        raise AssertionError
+
+    monkeypatch.setattr(dial, "HANDSHAKE_AFTER", 0.01)
+    with several(2) as (first, second):
+        server.names["a.test"] = at(first, second)
+        failed.clear()
+        connected = await Dialler("a.test", 80, 5.0).connect(slowly)
+        connected.abort()
+        assert (connected.port, failed) == (first, [])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -150,8 +220,8 @@ async def test_an_address_that_was_silent_is_dialled_again_when_its_time_is_over
         monkeypatch.setattr(dial, "NEXT_AFTER", 60.0)
         for _ in range(3):  # it is not waited for
             assert await port_of(dialler) == well
-        monkeypatch.setattr(dial, "SHUNNED", 0.0)
-        dialler.shun((socket.AF_INET, ("127.0.0.1", deaf)))
+        monkeypatch.setattr(turns, "SHUNNED", 0.0)
+        dialler._turns.note_failed((socket.AF_INET, ("127.0.0.1", deaf)), "no answer")
         again = asyncio.create_task(dialler.connect(opening))
         await asyncio.wait([again], timeout=0.05)
         assert not again.done()
@@ -170,7 +240,7 @@ async def test_an_address_that_refused_is_dialled_if_no_other_is_left_and_then_h
     with socket.create_server(("127.0.0.1", refusing)):
         assert [await port_of(dialler) for _ in range(4)] == [refusing] * 4
         with socket.create_server(("127.0.0.1", well)):
-            dialler.opened((socket.AF_INET, ("127.0.0.1", well)))  # it refused meanwhile
+            dialler._turns.note_accepted((socket.AF_INET, ("127.0.0.1", well)))  # it refused meanwhile
             assert {await port_of(dialler) for _ in range(4)} == {well, refusing}
 
 
@@ -234,6 +304,31 @@ async def test_a_server_that_accepts_may_take_longer_for_its_handshake_before_th
         assert opened == 1
 
 
+@on_both_loops
+async def test_a_loop_that_runs_late_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each new connection would be dialled twice, just when there is too much to do."""
+    monkeypatch.setattr(dial, "NEXT_AFTER", 0.02)
+    server = NameServer(monkeypatch)
+    dialled: list[Address] = []
+    note_dialled = Turns.note_dialled
+
+    def noted(known: Turns, address: Address) -> None:
+        note_dialled(known, address)
+        dialled.append(address)
+
+    monkeypatch.setattr(Turns, "note_dialled", noted)
+    with several(2) as two:
+        server.names["a.test"] = at(*two)
+        dialler = Dialler("a.test", 80, 5.0)
+        for count in range(1, 6):
+            connecting = asyncio.ensure_future(dialler.connect(opening))
+            while len(dialled) < count:  # noqa: ASYNC110  # it reports to nobody
+                await asyncio.sleep(0)
+            time.sleep(0.03)  # noqa: ASYNC251  # the loop stands still
+            (await connecting).abort()
+            assert len(dialled) == count
+
+
 async def test_of_two_that_are_opened_in_the_same_moment_one_is_closed(
     server: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +373,7 @@ async def test_what_this_machine_lacks_is_raised_at_once_and_no_address_is_blame
     with pytest.raises(OSError, match="Too many open files"):
         await dialler.connect(opening)
     monkeypatch.undo()
-    assert (made, dialler._shunned) == (1, {})
+    assert (made, dialler._turns._shunned) == (1, {})
 
 
 async def test_a_defect_in_opening_is_raised_and_the_other_attempts_end(server: NameServer) -> None:

@@ -270,6 +270,20 @@ async def test_an_address_that_accepts_and_is_silent_in_the_tls_handshake_is_fol
                 assert [(await running.ask(GET)).body for _ in range(4)] == [b"a"] * 4
 
 
+async def test_a_short_connect_timeout_is_enough_for_the_address_after_a_silent_tls_handshake(
+    proxy: StartProxy, server: NameServer
+) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("model.test").configure_cert(context)
+    async with Origin(closing(b"a"), tls=context) as well, Origin(silent) as mute:
+        server.names["model.test"] = ports([mute, well])
+        with authority.cert_pem.tempfile() as ca:
+            options = {"url": "https://model.test", "tls": {"ca": ca}, "connect_timeout": "900ms"}
+            async with proxy(live_options=options) as running:
+                assert [(await running.ask(GET)).body for _ in range(2)] == [b"a"] * 2
+
+
 async def test_a_service_that_moves_is_followed_within_max_age(proxy: StartProxy, server: NameServer) -> None:
     """Its old address goes on answering, by connections that are kept: formerly it got every request."""
     async with Origin(answer(b"old")) as old, Origin(answer(b"new")) as new:

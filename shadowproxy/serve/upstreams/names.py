@@ -134,7 +134,7 @@ class Name:
         if self._failures & (self._failures - 1):
             return  # the 1st, 2nd, 4th, 8th ... in a row has a line
         _log.warning(
-            "the name %s cannot be looked up (%s), %d times in a row; its last known addresses are used",
+            "the name %s cannot be looked up (%s; failures in a row: %d): its last known addresses are used",
             self._host,
             error,
             self._failures,
