@@ -131,9 +131,9 @@ class Party:
             statistics.median(mine.p99 / its.p99 for mine, its in pairs),
         )
 
-    def row(self, beside: "Party", outcomes: Counter[Outcome]) -> str:
+    def row(self, beside: "Party", counts: Mapping[Outcome, int] | Mapping[str, int]) -> str:
         median, p99 = self.ratios(beside)
-        said = ", ".join(f"{outcome} {count}" for outcome, count in outcomes.most_common(3))
+        said = ", ".join(f"{each} {count}" for each, count in Counter[str](counts).most_common(3))
         return (
             f"{self.name:<32}{self.answered:>9}{self.wrong:>7}{self.median:>8.2f}{self.p99:>8.2f}"
             f"{median:>7.2f}{p99:>7.2f}{self.peak / 1e6:>7.0f}   {said}"
