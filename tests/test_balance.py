@@ -95,7 +95,7 @@ class Listening:
 
     def _acceptor(self, listening: socket.socket, number: int) -> Acceptor:
         among = self.open[number]
-        return Acceptor([listening], self.board, number, protocol=lambda: Open(among), count_open=lambda: len(among))
+        return Acceptor([listening], self.board, number, protocol=lambda _: Open(among), count_open=lambda: len(among))
 
     async def __aenter__(self) -> "Listening":
         return self

@@ -59,7 +59,7 @@ def test_the_first_field_of_a_name_is_found_whatever_its_case() -> None:
 
 def test_forwarding_adds_the_fields_that_no_proxy_has_set() -> None:
     came: Fields = ((b"X-Forwarded-For", b"10.0.0.1"), A)
-    assert forwarded_fields(came, "192.0.2.1", b"h:1") == [
+    assert forwarded_fields(came, "192.0.2.1", b"http", b"h:1") == [
         (b"X-Forwarded-For", b"192.0.2.1"),
         (b"X-Forwarded-Proto", b"http"),
         (b"X-Forwarded-Host", b"h:1"),
@@ -68,11 +68,11 @@ def test_forwarding_adds_the_fields_that_no_proxy_has_set() -> None:
 
 def test_scheme_and_host_set_by_a_proxy_before_us_stay() -> None:
     came: Fields = ((b"x-forwarded-PROTO", b"https"), (b"x-forwarded-host", b"public"))
-    assert forwarded_fields(came, "192.0.2.1", b"h") == [(b"X-Forwarded-For", b"192.0.2.1")]
+    assert forwarded_fields(came, "192.0.2.1", b"http", b"h") == [(b"X-Forwarded-For", b"192.0.2.1")]
 
 
 def test_http_1_0_without_a_host_forwards_none() -> None:
-    assert find(forwarded_fields((), "192.0.2.1", None), b"x-forwarded-host") is None
+    assert find(forwarded_fields((), "192.0.2.1", b"http", None), b"x-forwarded-host") is None
 
 
 SECRETS = [

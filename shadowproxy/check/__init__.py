@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from shadowproxy.check import machine
+from shadowproxy.check.certificates import listen_tls
 from shadowproxy.check.endpoints import Probe
 from shadowproxy.check.endpoints import examine as endpoint
 from shadowproxy.check.finding import Finding, Level, fail
@@ -22,7 +23,10 @@ WITHIN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The findings by section: listen, admin, live, each shadow, log, open files, installed. Some may have none."""
+    """The findings by section: listen, listen_tls, admin, live, each shadow, log, open files, installed.
+
+    Some may have none.
+    """
 
     sections: Mapping[str, tuple[Finding, ...]]
 
@@ -44,6 +48,8 @@ def examine(config: Config, probe: Probe | None = GET, within: float = WITHIN) -
     found: dict[str, tuple[Finding, ...]] = {}
     for key, finding in machine.addresses(config):
         found[key] = (*found.get(key, ()), finding)
+    if config.listen_tls is not None:
+        found["listen_tls"] = tuple(listen_tls(config.listen_tls))
     tries: dict[str, Iterator[Finding]] = {}
     if config.live.url is not None:
         tries["live"] = endpoint("live", config.live, probe)

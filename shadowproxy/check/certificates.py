@@ -12,6 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from shadowproxy.check.finding import Finding, fail, ok, warn
+from shadowproxy.config import ListenTls
+from shadowproxy.serve.sidecar import specify
+from shadowproxy.serve.sidecar.contexts import listen_tls_of
 
 SOON = timedelta(days=30)
 
@@ -106,6 +109,26 @@ def in_file(whose: str, file: Path, now: datetime) -> Iterator[Finding]:
         yield warn(f"one of {len(found)} certificates: {worst.words}")
     else:
         yield worst
+
+
+def listen_tls(section: ListenTls) -> Iterator[Finding]:
+    """Whether callers can be served with these files, and for how long."""
+    now = datetime.now(UTC)
+    yield from in_file("the certificate", section.cert, now)
+    if section.client_ca is not None:
+        yield from in_file("the authority", section.client_ca, now)
+    try:
+        listen_tls_of(specify.listen_tls(section))
+    except (OSError, ssl.SSLError) as error:
+        yield fail(f"the files cannot be used: {file_fault(error)}")
+
+
+def file_fault(error: OSError) -> str:
+    """Why TLS files cannot be used. OpenSSL names neither the file nor, for one without any PEM, the fault."""
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or "PEM_LIB"
+        return "one of them holds no usable certificate or key" if "PEM" in reason else reason.replace("_", " ").lower()
+    return (error.strerror or str(error)).lower()
 
 
 def _days(span: timedelta) -> str:

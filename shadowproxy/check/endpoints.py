@@ -17,7 +17,7 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 from shadowproxy import __version__
-from shadowproxy.check.certificates import dated, in_file
+from shadowproxy.check.certificates import dated, file_fault, in_file
 from shadowproxy.check.connecting import Outcomes, connect_all
 from shadowproxy.check.finding import Finding, Level, fail, ok, warn
 from shadowproxy.config import Live, Shadow
@@ -66,10 +66,7 @@ def examine(name: str, section: Live | Shadow, probe: Probe | None) -> Iterator[
         try:
             context = tls_of(specify.tls(section.tls))
         except (OSError, ssl.SSLError) as error:
-            why = _tls_words(error)
-            if isinstance(error, ssl.SSLError) and error.reason is None:  # of a file, and not of a peer
-                why = "one of them holds no usable certificate or key"
-            yield fail(f"the tls files cannot be used: {why}")
+            yield fail(f"the tls files cannot be used: {file_fault(error)}")
             return
     began = perf_counter()
     try:

@@ -35,6 +35,9 @@ def lines(config: Config, found: Findings, given: Given | None = None) -> Iterat
     `given` is what the file itself says: with it, the screen names the changed defaults that matter for that file.
     """
     yield from _titled("listen", ", ".join(map(str, config.listen)), found.of("listen"))
+    if config.listen_tls is not None:
+        callers = "" if config.listen_tls.client_ca is None else ", for callers with a certificate"
+        yield from _titled("listen_tls", f"{config.listen_tls.cert}{callers}", found.of("listen_tls"))
     yield from _titled("admin", "off" if config.admin is None else str(config.admin), found.of("admin"))
     yield ""
     live = config.live

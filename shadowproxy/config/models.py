@@ -185,6 +185,15 @@ class LiveTls(Tls):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ListenTls:
+    """PEM files, for TLS with callers. With `client_ca`, callers need a certificate; `cert` may contain the key."""
+
+    cert: ReadableFile
+    key: Annotated[ReadableFile | None, Nullable] = None
+    client_ca: Annotated[ReadableFile | None, Nullable] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Respond:
     """A fixed answer: `json`, `text` or no body. The default `status` is 200, or 204 without a body."""
 
@@ -393,6 +402,7 @@ class Config:
     """The whole of it. Made by `load`, `from_flags` and `from_values`, which raise ConfigError."""
 
     listen: Listens = (TcpAddress("127.0.0.1", 8080),)
+    listen_tls: ListenTls | None = None
     admin: Annotated[Listen | None, Nullable] = TcpAddress("127.0.0.1", 9901)
     admin_token: Annotated[Token | None, Nullable] = Field(default=None, repr=False)
     workers: Annotated[PositiveCount, Field(le=128)] = 1
@@ -411,6 +421,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.admin is not None and any(overlap(self.admin, each) for each in self.listen):
             raise KeyFault("admin", "must differ from listen, or its paths would hide those of the callers")
+        if self.listen_tls is not None and not any(isinstance(each, TcpAddress) for each in self.listen):
+            raise KeyFault("listen_tls", "has no effect: a Unix socket has no TLS, and listen has no other address")
         if self.admin_token is not None and (fault := token_fault(self.admin, self.admin_token)) is not None:
             raise KeyFault("admin_token", fault)
         if self.live.respond is not None and self.control.percent:

@@ -34,8 +34,9 @@ class Acceptor:
     """Accepts a worker's part of the connections, from `start` to `close`. Owns the listening sockets, and its tasks.
 
     It accepts them itself: while no file descriptor is free, libuv would accept and close a new connection; one that
-    stays in the kernel's queue is answered later. `protocol` makes the protocol of a connection, `count_open` counts
-    the open ones. `make_room` is called with how many there are before one more is accepted; False leaves it waiting.
+    stays in the kernel's queue is answered later. `protocol` makes the protocol of a connection from its socket,
+    `count_open` counts the open ones. `make_room` is called with how many there are before one more is accepted; False
+    leaves it waiting.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Acceptor:
         board: Board,
         worker: int,
         *,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[socket.socket], asyncio.Protocol],
         count_open: Callable[[], int],
         make_room: Callable[[int], bool] = lambda _: True,
     ) -> None:
@@ -135,7 +136,7 @@ class Acceptor:
 
     async def _open(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
+            await self._loop.connect_accepted_socket(lambda: self._protocol(connection), connection)
         except OSError:
             connection.close()  # reset meanwhile
 

@@ -75,6 +75,10 @@ class Call:
         """The caller's address and port; None where it has none, as on a Unix socket."""
         return self._link.client
 
+    @property
+    def scheme(self) -> bytes:
+        return b"https" if self._link.secure else b"http"
+
     # The connection calls these.
 
     def push(self, body: bytes) -> None:

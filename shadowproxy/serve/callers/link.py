@@ -90,6 +90,7 @@ class Link:
         "memory",
         "moved_at",
         "repeats",
+        "secure",
         "state",
         "stopping",
         "transport",
@@ -115,6 +116,7 @@ class Link:
         self.client: Any = None  # a Unix socket's peer is a path, or bytes without one
         if isinstance(peer, tuple):
             self.client = plain_host(peer[0]), *peer[1:]
+        self.secure = transport.get_extra_info("ssl_object") is not None
         self.limits = limits
         self.repeats = repeats
         self.complete = complete

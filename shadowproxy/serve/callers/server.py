@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shadowproxy.serve.account import Memory
 from shadowproxy.serve.callers.balance import Acceptor
 from shadowproxy.serve.callers.board import Board
-from shadowproxy.serve.callers.connection import Application, CallerConnection
+from shadowproxy.serve.callers.connection import PARTING, Application, CallerConnection
 from shadowproxy.serve.callers.link import Limits
-from shadowproxy.serve.callers.shedding import Shedding
+from shadowproxy.serve.callers.shedding import STILL, Shedding
+from shadowproxy.serve.callers.tls import Secured
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 _log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Server:
     seconds to be answered, or less if `hurry` is set. `limits` is called for each connection. With a `part` the server
     is one of several workers. `memory` counts what is held for callers; `shed_copies` gives up copies when it is short.
     `most` returns how many connections there may be at once, None for any number: others wait in the kernel's queue.
+    `tls` is for the connections that come from now on, except over Unix sockets; None: plain.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Server:
         drain: float,
         memory: Memory,
         most: Callable[[], int | None] = lambda: None,
+        tls: ssl.SSLContext | None = None,
         part: Part | None = None,
         shed_copies: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -50,6 +54,7 @@ class Server:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self.drain = drain
+        self.tls = tls
         self._app = app
         self._limits = limits
         self._part = part or Part(Board.of_one(), 0)
@@ -58,6 +63,7 @@ class Server:
         self._most = most
         self._full_for = 0  # so many looks for room
         self._connections: set[CallerConnection] = set()
+        self._handshakes: set[Secured] = set()
         self.shedding = Shedding(self._connections, memory, shed_copies)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -70,7 +76,7 @@ class Server:
             self._part.board,
             self._part.worker,
             protocol=self._protocol,
-            count_open=lambda: len(self._connections),
+            count_open=lambda: len(self._connections) + len(self._handshakes),
             make_room=self._make_room,
         )
         acceptor.start()
@@ -93,29 +99,43 @@ class Server:
             _log.warning(words, times_text(count), most, extra=extra)
         # The longer others wait, the more end: a few for a moment, half of them for a crowd that only connects.
         self._full_for = min(self._full_for + 1, 16)
-        self.shedding.make_descriptors(min(1 << self._full_for - 1, max(1, most // 2)))
+        wanted = min(1 << self._full_for - 1, max(1, most // 2))
+        wanted -= self._end_handshakes(wanted)
+        if wanted:
+            self.shedding.make_descriptors(wanted)
         return False
 
-    def _protocol(self) -> CallerConnection:
-        return CallerConnection(
-            self._app,
-            self._connections,
-            self._tasks,
-            limits=self._limits(),
-            repeats=self._repeats,
-            memory=self._memory,
+    def _end_handshakes(self, most: int) -> int:
+        """Give up that many TLS handshakes, of those that have lasted for `STILL`, and return how many there were."""
+        late = asyncio.get_running_loop().time() - STILL
+        lasting = sorted((each for each in self._handshakes if each.since <= late), key=lambda each: each.since)
+        for each in lasting[:most]:
+            each.give_up()
+        return min(most, len(lasting))
+
+    def _protocol(self, accepted: socket.socket) -> asyncio.Protocol:
+        limits, repeats = self._limits(), self._repeats
+        connection = CallerConnection(
+            self._app, self._connections, self._tasks, limits=limits, repeats=repeats, memory=self._memory
         )
+        if self.tls is None or accepted.family == socket.AF_UNIX:
+            return connection
+        return Secured(self.tls, connection, self._handshakes, handshake=limits.head_timeout, repeats=repeats)
 
     async def _finish(self) -> None:
         """Let every request under way be answered within `drain`, and cut off the rest."""
         for connection in list(self._connections):
             connection.shutdown()
+        for handshake in list(self._handshakes):
+            handshake.shutdown(PARTING)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.drain):
                 # A set has no event for "empty".
-                while (self._connections or self._tasks) and not self.hurry.is_set():  # noqa: ASYNC110
+                while (self._connections or self._tasks or self._handshakes) and not self.hurry.is_set():  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         tasks = list(self._tasks)
+        for handshake in list(self._handshakes):
+            handshake.abort()
         for connection in list(self._connections):
             connection.cut_off()  # an idle one too: it might bring another request, for which no log is open any more
         for task in tasks:

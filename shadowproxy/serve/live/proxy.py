@@ -198,7 +198,7 @@ class Proxy:
             more = [*exchange.own, (b"Via", VIA)]
             if service.forwarded:
                 client = (call.client or ("unknown", 0))[0]
-                more += forwarded_fields(head.section.fields, client, head.names.get(b"host"))
+                more += forwarded_fields(head.section.fields, client, call.scheme, head.names.get(b"host"))
             if b"te" in head.names and wants_trailers(head.fields) and not head.http10:
                 more.append(_WANTS_TRAILERS)
             rest = body if whole else Upload(exchange, self.mirror, body)

@@ -27,7 +27,7 @@ def find(fields: Iterable[Field], lower_name: bytes) -> bytes | None:
     return None
 
 
-def forwarded_fields(fields: Fields, client: str, host: bytes | None) -> list[Field]:
+def forwarded_fields(fields: Fields, client: str, scheme: bytes, host: bytes | None) -> list[Field]:
     """The fields to add behind `fields`: X-Forwarded-For, and -Proto and -Host unless a proxy before us has set them.
 
     A second X-Forwarded-For field continues the list of the first (RFC 9110 section 5.3), so none of the caller's
@@ -35,7 +35,7 @@ def forwarded_fields(fields: Fields, client: str, host: bytes | None) -> list[Fi
     """
     added: list[Field] = [(b"X-Forwarded-For", client.encode())]
     if find(fields, b"x-forwarded-proto") is None:
-        added.append((b"X-Forwarded-Proto", b"http"))
+        added.append((b"X-Forwarded-Proto", scheme))
     if host is not None and find(fields, b"x-forwarded-host") is None:
         added.append((b"X-Forwarded-Host", host))
     return added

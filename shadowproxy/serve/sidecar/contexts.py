@@ -1,7 +1,8 @@
-"""Reads the certificates and keys that a configuration names into one TLS context for each https endpoint.
+"""Reads the certificates and keys that a configuration names into one TLS context for each https endpoint, and one for
+the callers.
 
-Live's files must exist, a shadow's may come later. Reading a file may also hang, as for a pipe or on a lost mount. So
-each section's files are read in a thread of their own, all at once, and with a time limit.
+Live's files and those for callers must exist, a shadow's may come later. Reading a file may also hang, as for a pipe or
+on a lost mount. So each section's files are read in a thread of their own, all at once, and with a time limit.
 """
 
 import asyncio
@@ -11,16 +12,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from shadowproxy.apart import apart
-from shadowproxy.serve.sidecar.specs import EndpointSpec, LiveSpec, TlsSpec
+from shadowproxy.serve.callers.tls import server_context
+from shadowproxy.serve.sidecar.specs import ListenTlsSpec, LiveSpec, TlsSpec
 from shadowproxy.serve.upstreams.tls import tls_context
 
 WITHIN = 10.0
 SHADOW_WITHIN = 2.0
 """Seconds that reading live's files may take, and a shadow's: callers wait for them during a start."""
 
+LISTEN = "listen_tls"
+_NEEDED = frozenset({"live", LISTEN})
+
 
 class ContextError(Exception):
-    """Live's files cannot be used. One line."""
+    """Live's files, or those for callers, cannot be used. One line."""
 
 
 class GenerationError(Exception):
@@ -39,33 +44,36 @@ class Reader:
     """Reads the files of sections. Owns its threads; a hanging one is abandoned, and its files are not read twice."""
 
     def __init__(self) -> None:
-        self._ended: dict[tuple[str, TlsSpec], threading.Event] = {}
+        self._ended: dict[tuple[str, TlsSpec | ListenTlsSpec], threading.Event] = {}
 
     async def read(self, spec: LiveSpec, only: Collection[str] | None = None) -> Contexts:
-        """Raises ContextError for live's files. With `only`, reads the files of these shadows alone."""
+        """Raises ContextError for live's files and callers'. With `only`, reads the files of these shadows alone."""
         unusable = spec.missing
-        wanted = {
-            where: endpoint
+        wanted: dict[str, TlsSpec | ListenTlsSpec] = {
+            where: endpoint.tls
             for where, endpoint in spec.endpoints.items()
             if endpoint.url.startswith("https:")
             and where.removeprefix("shadows.") not in unusable
             and (only is None or where.removeprefix("shadows.") in only)
         }
-        contexts = await asyncio.gather(*(self._one(where, endpoint) for where, endpoint in wanted.items()))
+        if spec.listen_tls is not None and only is None:
+            wanted[LISTEN] = spec.listen_tls
+        contexts = await asyncio.gather(*(self._one(where, tls) for where, tls in wanted.items()))
         given: dict[str, ssl.SSLContext] = {}
         for where, each in zip(wanted, contexts, strict=True):
             if isinstance(each, ssl.SSLContext):
                 given[where] = each
-            elif where == "live":
+            elif where in _NEEDED:
                 raise ContextError(each)
             else:
                 unusable[where.removeprefix("shadows.")] = each
         return Contexts(given, unusable)
 
-    async def _one(self, where: str, endpoint: EndpointSpec) -> ssl.SSLContext | str:
+    async def _one(self, where: str, tls: TlsSpec | ListenTlsSpec) -> ssl.SSLContext | str:
         """The context, or the reason why there is none."""
-        tls, within = endpoint.tls, WITHIN if where == "live" else SHADOW_WITHIN
-        too_long = f"{where}.tls: reading its files takes longer than {within:g} s"
+        within = WITHIN if where in _NEEDED else SHADOW_WITHIN
+        section = where if isinstance(tls, ListenTlsSpec) else f"{where}.tls"
+        too_long = f"{section}: reading its files takes longer than {within:g} s"
         before = self._ended.get((where, tls))
         if before is not None and not before.is_set():
             return too_long
@@ -73,7 +81,7 @@ class Reader:
 
         def read() -> ssl.SSLContext | str:
             try:
-                return _context(where, tls)
+                return _context(section, tls)
             finally:
                 ended.set()
 
@@ -92,13 +100,19 @@ def tls_of(tls: TlsSpec) -> ssl.SSLContext:
     return tls_context(ca=ca, cert=cert, key=key, verify=tls.verify)
 
 
-def _context(where: str, tls: TlsSpec) -> ssl.SSLContext | str:
+def listen_tls_of(tls: ListenTlsSpec) -> ssl.SSLContext:
+    """The same for callers."""
+    cert, key, client_ca = (None if path is None else str(path) for path in (tls.cert, tls.key, tls.client_ca))
+    return server_context(cert=cert or "", key=key, client_ca=client_ca)
+
+
+def _context(section: str, tls: TlsSpec | ListenTlsSpec) -> ssl.SSLContext | str:
     for key, path in tls.files.items():
         try:
             path.open("rb").close()  # OpenSSL's errors do not name the file
         except OSError as error:
-            return f"{where}.tls.{key}: {path} cannot be read: {error.strerror}"
+            return f"{section}.{key}: {path} cannot be read: {error.strerror}"
     try:
-        return tls_of(tls)
+        return listen_tls_of(tls) if isinstance(tls, ListenTlsSpec) else tls_of(tls)
     except (OSError, ssl.SSLError) as error:
-        return f"{where}.tls: its files cannot be used: {error}"
+        return f"{section}: its files cannot be used: {error}"

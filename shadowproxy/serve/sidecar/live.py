@@ -19,7 +19,7 @@ from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.sidecar import generation
-from shadowproxy.serve.sidecar.contexts import ContextError, Contexts, GenerationError, Reader
+from shadowproxy.serve.sidecar.contexts import LISTEN, ContextError, Contexts, GenerationError, Reader
 from shadowproxy.serve.sidecar.generations import Generations
 from shadowproxy.serve.sidecar.share import BudgetUsed
 from shadowproxy.serve.sidecar.specs import LiveSpec
@@ -159,6 +159,7 @@ class LiveSide:
             drain=spec.drain,
             memory=memory,
             most=lambda: self._most_callers,
+            tls=contexts.given.get(LISTEN),
             part=self._part,
             shed_copies=self.mirror.shed,
         )
@@ -234,6 +235,8 @@ class LiveSide:
         self.mirror.pulse.limit = spec.loop_lag
         self.outbox.budget, self.outbox.most = backlog(spec), most_waiting(spec)
         self._server.drain = spec.drain
+        if spec.listen_tls is None or LISTEN in contexts.given:  # else only shadows' files were read
+            self._server.tls = contexts.given.get(LISTEN)
         self._generations.retire(before, self.mirror)
         self.outbox.send_census()
 

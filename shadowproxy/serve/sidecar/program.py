@@ -110,7 +110,9 @@ class Program(ABC):
         return {
             "version": __version__,
             "compiled": compiled(),
-            "listen": ", ".join(map(_written, self.addresses)),
+            "listen": ", ".join(
+                _written(each, secure=self.specs.live.listen_tls is not None) for each in self.addresses
+            ),
             "live": program.live_url,
             "shadows": dict(program.shadows),
             "log": program.log_path,
@@ -163,8 +165,9 @@ def _address(listen: Address, bound: socket.socket) -> tuple[str, int]:
     return host, port
 
 
-def _written(address: tuple[str, int]) -> str:
+def _written(address: tuple[str, int], *, secure: bool = False) -> str:
     host, port = address
+    scheme = "https" if secure else "http"
     if not port:
         return f"unix:{host}"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -5,13 +5,26 @@ from dataclasses import replace
 from typing import Any
 
 from shadowproxy.addresses import TcpAddress
-from shadowproxy.config import REPEATABLE, Config, Live, Match, Shadow, Tls, Unless, UnusableShadow, shown, warnings_for
+from shadowproxy.config import (
+    REPEATABLE,
+    Config,
+    ListenTls,
+    Live,
+    Match,
+    Shadow,
+    Tls,
+    Unless,
+    UnusableShadow,
+    shown,
+    warnings_for,
+)
 from shadowproxy.config.repeating import repeats
 from shadowproxy.exchange import CONTROL
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.sidecar.specs import (
     EndpointSpec,
     JournalSpec,
+    ListenTlsSpec,
     LiveSpec,
     ProgramSpec,
     RecorderSpec,
@@ -51,6 +64,7 @@ def live(config: Config) -> LiveSpec:
         idle_timeout=limits.idle_timeout,
         loop_lag=config.overload.loop_lag,
         drain=config.drain,
+        listen_tls=None if config.listen_tls is None else listen_tls(config.listen_tls),
     )
 
 
@@ -115,8 +129,15 @@ def tls(section: Tls) -> TlsSpec:
     return TlsSpec(section.ca, section.cert, section.key, section.verify)
 
 
+def listen_tls(section: ListenTls) -> ListenTlsSpec:
+    return ListenTlsSpec(section.cert, section.key, section.client_ca)
+
+
 def _program(config: Config) -> ProgramSpec:
     sections: list[Live | Shadow] = [config.live, *config.shadows.values()]
+    files = [path for each in sections if each.url is not None for path in each.tls.files.values()]
+    if config.listen_tls is not None:
+        files += listen_tls(config.listen_tls).files.values()
     return ProgramSpec(
         listen=config.listen,
         admin=config.admin,
@@ -125,7 +146,7 @@ def _program(config: Config) -> ProgramSpec:
         log_path=str(config.log.path),
         live_url=_plain(config.live.url),
         shadows={str(name): str(each.url) for name, each in config.shadows.items()},
-        files=tuple(path for each in sections if each.url is not None for path in each.tls.files.values()),
+        files=tuple(files),
         warnings=warnings_for(config),
         repeats=tuple((str(name), _plain(tuple(methods)), line) for name, methods, line in repeats(config)),
     )

@@ -30,6 +30,21 @@ class TlsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenTlsSpec:
+    """PEM files, for TLS with callers. With `client_ca`, callers need a certificate; `cert` may contain the key."""
+
+    cert: Path
+    key: Path | None = None
+    client_ca: Path | None = None
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The files to read, by key."""
+        named = {"cert": self.cert, "key": self.key, "client_ca": self.client_ca}
+        return {key: path for key, path in named.items() if path is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointSpec:
     """Where requests go, and how. Times are seconds; `retry`: once more where a kept connection was closed by then."""
 
@@ -106,6 +121,7 @@ class LiveSpec:
     idle_timeout: float
     loop_lag: float
     drain: float
+    listen_tls: ListenTlsSpec | None = None
     generation: int = 1
 
     @property
