@@ -200,7 +200,7 @@ class Pool(Sender):
             raise NoRoom(f"all {self.most} file descriptors that this proxy has for it are taken")
         try:
             async with asyncio.timeout(self._connect_timeout):
-                return await self._dialler.connect(self._open_over)
+                connection = await self._dialler.connect(self._open_over)
         except TimeoutError:
             raise ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except OSError as error:
@@ -209,6 +209,7 @@ class Pool(Sender):
                 raise NoRoom(f"{name} ({os.strerror(error.errno)}): this proxy has no room for a connection") from error
             failed = TLSError if isinstance(error, ssl.SSLError) else ConnectError
             raise failed(_reason(error)) from error
+        return connection
 
     async def _open_over(self, sock: socket.socket) -> Connection:
         connection = Connection(self, self.loop, sock)
