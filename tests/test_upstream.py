@@ -27,6 +27,7 @@ FIELDS: list[Field] = [(b"Host", b"caller")]
 ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and each is not errors.TransportError]
 EXPECTED = {
     errors.ConnectError: (Outcome.CONNECT_ERROR, "connection_refused"),
+    errors.NameFailed: (Outcome.CONNECT_ERROR, "dns_error"),
     errors.ConnectTimeout: (Outcome.CONNECT_ERROR, "connection_timeout"),
     errors.NoRoom: (Outcome.OVERLOAD, "connection_limit_reached"),
     errors.TLSError: (Outcome.TLS_ERROR, "tls_protocol_error"),

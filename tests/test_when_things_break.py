@@ -80,7 +80,7 @@ async def test_live_that_takes_no_connection_is_a_502_after_connect_timeout(prox
 
 async def test_live_that_cannot_be_found_is_a_502(proxy: StartProxy) -> None:
     async with proxy(live_options={"url": "http://no-such-host.invalid"}) as running:
-        assert (await running.ask(GET)).status == 502
+        assert told(await running.ask(GET)) == (502, "dns_error")
         assert await live_outcome(running) == Outcome.CONNECT_ERROR
 
 

@@ -143,7 +143,7 @@ class _Race(Generic[Opened]):
                 for task in [each for each in self._running if each in done]:
                     if self._succeeded(task):
                         return task.result()
-            raise self._failed or OSError("the name has no address")
+            raise self._failed or socket.gaierror(socket.EAI_NONAME, "the name has no address")
         finally:
             for address in self._silent:
                 self._turns.note_failed(address, "no answer")

@@ -20,6 +20,7 @@ from shadowproxy.serve.upstreams.errors import (
     ClosedWhileIdle,
     ConnectError,
     ConnectTimeout,
+    NameFailed,
     NoRoom,
     ProtocolError,
     ReadError,
@@ -49,6 +50,7 @@ class _Fault:
 
 _FAULTS: dict[type[Exception], _Fault] = {
     ConnectError: _Fault(Outcome.CONNECT_ERROR, "connection_refused"),
+    NameFailed: _Fault(Outcome.CONNECT_ERROR, "dns_error"),
     ConnectTimeout: _Fault(Outcome.CONNECT_ERROR, "connection_timeout"),
     NoRoom: _Fault(Outcome.OVERLOAD, "connection_limit_reached"),
     TLSError: _Fault(Outcome.TLS_ERROR, "tls_protocol_error"),

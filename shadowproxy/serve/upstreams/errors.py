@@ -9,7 +9,11 @@ class TransportError(Exception):
 
 
 class ConnectError(TransportError):
-    """There is no connection: refused, unreachable, a name without an address, or the endpoint was closed."""
+    """There is no connection: refused, unreachable, or the endpoint was closed."""
+
+
+class NameFailed(TransportError):
+    """The endpoint's name has no address, or its name server fails."""
 
 
 class ConnectTimeout(TransportError):

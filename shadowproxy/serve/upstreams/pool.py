@@ -44,7 +44,7 @@ from shadowproxy.serve.http1.deadline import Deadlines
 from shadowproxy.serve.system.descriptors import OWN_LACK
 from shadowproxy.serve.upstreams.connection import Connection
 from shadowproxy.serve.upstreams.dial import Dialler
-from shadowproxy.serve.upstreams.errors import ConnectError, ConnectTimeout, NoRoom, ReadError, TLSError
+from shadowproxy.serve.upstreams.errors import ConnectError, ConnectTimeout, NameFailed, NoRoom, ReadError, TLSError
 from shadowproxy.serve.upstreams.pace import Pace
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip, Sender
@@ -207,6 +207,8 @@ class Pool(Sender):
             if error.errno in OWN_LACK and not isinstance(error, ssl.SSLError | socket.gaierror):
                 name = errno.errorcode.get(error.errno, "")
                 raise NoRoom(f"{name} ({os.strerror(error.errno)}): this proxy has no room for a connection") from error
+            if isinstance(error, socket.gaierror):
+                raise NameFailed(_reason(error)) from error
             failed = TLSError if isinstance(error, ssl.SSLError) else ConnectError
             raise failed(_reason(error)) from error
         return connection
