@@ -103,14 +103,32 @@ ShadowLeg = Reply | Failure | Skipped
 """A leg is one exchange's part with one endpoint: live, a shadow, or the control."""
 
 
+class TunnelEnd(StrEnum):
+    """Who or what ended a tunnel. A closed set."""
+
+    CALLER = "caller"
+    LIVE = "live"
+    IDLE = "idle"
+    SHUTDOWN = "shutdown"
+
+
+class Tunnel(NamedTuple):
+    """A WebSocket, between live's 101 and its end: bytes from the caller to live and back, and who ended it."""
+
+    from_caller: int
+    from_live: int
+    ended_by: TunnelEnd
+
+
 class Exchange(NamedTuple):
     """An exchange is one request with everything that results from it: live's leg and each chosen shadow's.
 
     A record is one exchange as a line of the log. `shadows` holds the chosen ones only; `control` is live's second leg,
-    where the request was sent to live twice.
+    where the request was sent to live twice. `tunnel` is what followed live's 101.
     """
 
     request: Request
     live: LiveLeg
     shadows: Mapping[str, ShadowLeg]
     control: ShadowLeg | None = None
+    tunnel: Tunnel | None = None

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import orjson
 
 from shadowproxy.exact import may_hold_long_integer
-from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.exchange import Outcome, Tunnel, TunnelEnd, Verdict
 from shadowproxy.lines import Unreadable as Unreadable
 from shadowproxy.lines import lines
 
@@ -99,6 +99,7 @@ class Record(NamedTuple):
     """One line of the log. `at` is ISO 8601 in UTC with microseconds, `proxy` is host/worker.
 
     `rules` is the digest of the rules by which the answers were compared; None if they were not, and in older logs.
+    `tunnel` is what went through a WebSocket; None for all other requests.
     """
 
     id: str
@@ -110,6 +111,7 @@ class Record(NamedTuple):
     shadows: Mapping[str, RecordedLeg]
     control: RecordedLeg | None
     rules: str | None = None
+    tunnel: Tunnel | None = None
 
 
 def decode(line: bytes) -> Record:
@@ -135,6 +137,7 @@ def decode(line: bytes) -> Record:
             {name: _read_leg(leg) for name, leg in whole["shadows"].items()},
             None if control is None else _read_leg(control),
             rules if isinstance(rules, str) else None,
+            _read_tunnel(whole["tunnel"]) if "tunnel" in whole else None,
         )
         return tuple.__new__(Record, parts)
     except KeyError as missing:
@@ -231,6 +234,11 @@ def _read_body(parts: dict[str, Any]) -> Body:
         parts.get("body_repeated_keys", 0),
     )
     return tuple.__new__(Body, made)
+
+
+def _read_tunnel(parts: dict[str, Any]) -> Tunnel:
+    ended_by = TunnelEnd(parts["ended_by"])
+    return Tunnel(_int(parts["from_caller_bytes"]), _int(parts["from_live_bytes"]), ended_by)
 
 
 def _read_headers(headers: Any) -> Headers:

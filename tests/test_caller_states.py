@@ -51,6 +51,8 @@ SCENES: dict[str, tuple[Sequence[bytes | str], str]] = {
     "a caller that leaves amid the rest": ([UPLOAD, "respond", "leave"], "request response rest closed"),
     "a caller that leaves at once": (["leave"], "closed"),
     "two requests at once": ([GET + GET, "respond", "respond"], "request response idle request response idle"),
+    "a tunnel that live ends": ([GET, "switch", b"frames", "end tunnel"], "request tunnel closing closed"),
+    "a tunnel that the caller ends": ([GET + b"frames", "switch", "leave"], "request tunnel closed"),
     "a defect after the response": ([GET, "respond", "defect"], "request response idle"),
 }
 
@@ -94,11 +96,26 @@ class Wire(asyncio.Transport):
         self._closing = True
 
 
+class FakeTunnel:
+    """Keeps what the caller sends after a 101, and notes that it has left."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+        self.ends = 0
+
+    def take(self, data: bytes) -> None:
+        self.taken += data
+
+    def caller_ended(self, exc: Exception | None) -> None:
+        self.ends += 1
+
+
 class Scene:
     """One connection to an application that does as it is told."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.tunnel = FakeTunnel()
         self._ends: list[asyncio.Future[None]] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.connection = CallerConnection(
@@ -157,6 +174,11 @@ class Scene:
             call.write(b"", last=True)
         elif step == "break off" and not call.answered:
             end.set_exception(BrokenOff())
+        elif step == "switch" and writes and not call.started:
+            call.switch([], self.tunnel)
+            call.open_tunnel()
+        elif step == "end tunnel" and call.tunnel is not None and not call.answered:
+            call.end_tunnel()
         elif step == "defect":
             end.set_exception(RuntimeError("planted"))
 
@@ -194,6 +216,8 @@ async def test_a_scene_goes_through_its_states(name: str, monkeypatch: pytest.Mo
         await scene.act(step)
     assert states == expected.split()
     assert repr(scene.connection).startswith(f"<CallerConnection {states[-1]}, ")
+    assert scene.tunnel.taken == (b"frames" if "tunnel" in states else b"")
+    assert scene.tunnel.ends == ("tunnel" in states)
     await scene.close()
 
 
@@ -238,7 +262,7 @@ PIECES = [
     b"GET",
     b"BAD\r\n\r\n",
 ]
-ACTS = ["start", "respond", "end", "break off", "defect", "expire", "leave"]
+ACTS = ["start", "respond", "end", "switch", "end tunnel", "break off", "defect", "expire", "leave"]
 
 
 @given(st.lists(st.sampled_from([*PIECES, *ACTS]), max_size=12))

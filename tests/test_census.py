@@ -58,6 +58,7 @@ def census(count: int = 1, *shadows: ShadowCensus) -> Census:
         config=ConfigCensus(1, 0.0, 0, 0, None),
         keys_first=count,
         keys_again=2 * count,
+        tunnels=count,
     )
 
 
@@ -70,6 +71,7 @@ def test_counts_and_sizes_are_added_up() -> None:
     (one,) = both.shadows
     assert (both.outcomes, both.rejected, both.in_flight) == ({Outcome.OK: 5}, {503: 5}, 5)
     assert (one.not_chosen, both.keys_first, both.keys_again) == ({NotChosen.METHOD: 5}, 5, 10)
+    assert both.tunnels == 5
     assert (one.chosen, one.outcomes, one.verdicts) == (5, {Outcome.OK: 5}, {Verdict.MATCH: 5})
     assert (one.in_flight, one.waiting, one.begun, one.budget_requests) == (5, 5, 5, 20)
     assert both.live_mirrored == both.live_alone == one.durations == Durations((2,) * len(COUNTS), 5.0)

@@ -16,7 +16,7 @@ HOUSES = {"serve", "compare"}  # these hold rooms, and nothing of their own
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 WORDS = [
     "caller", "live", "shadow", "endpoint", "exchange", "leg", "request", "response", "outcome", "verdict", "check",
-    "lane", "record", "log", "operator's log",
+    "lane", "tunnel", "record", "log", "operator's log",
 ]  # fmt: skip
 VERBS = [
     "receive", "forward", "capture", "offer", "mirror", "compare", "record", "report", "log", "reject", "shed", "retry",

@@ -304,6 +304,7 @@ def test_a_reader_that_is_gone_ends_nothing() -> None:
 # --- what the sidecar logs, and when ---------------------------------------------------------------------------------
 
 ASKED = b"POST /v1/predict?key=s3cret HTTP/1.1\r\nHost: h\r\nX-Request-ID: %s\r\nContent-Length: 6\r\n\r\ns3cret"
+A_LOOP = b"GET / HTTP/1.1\r\nHost: h\r\nVia: " + b", ".join([b"1.1 shadowproxy"] * 17) + b"\r\n\r\n"
 
 
 def lines_about(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
@@ -440,9 +441,9 @@ async def test_a_rejected_request_is_logged_without_the_callers_text(
 ) -> None:
     async with proxy() as running:
         await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\nBearer s3cret\r\n\r\n")
-        await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+        await running.ask(A_LOOP)
     lines = lines_about(caplog, "request_refused")
-    assert [vars(line)["status"] for line in lines] == [400, 501]
+    assert [vars(line)["status"] for line in lines] == [400, 508]
     assert lines[0].getMessage() == "rejected with 400: malformed field line without a colon"
     assert "s3cret" not in caplog.text
 
@@ -461,7 +462,7 @@ async def test_the_program_logs_each_request_if_configured_and_never_its_query_o
         Program(tmp_path, values(live), "--access-log") as program,
     ):
         await program.ask(ASKED % b"r-1")
-        await program.ask(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+        await program.ask(A_LOOP)
         assert await program.stop() == 0
     first, second = program.told("access")
     assert first["ms"] > 0
@@ -473,7 +474,7 @@ async def test_the_program_logs_each_request_if_configured_and_never_its_query_o
         "bytes": 2,
         "request_id": "r-1",
     }.items()
-    assert (second["status"], second["outcome"]) == (501, "refused")
+    assert (second["status"], second["outcome"]) == (508, "refused")
     assert "s3cret" not in "".join(program.said)
 
 

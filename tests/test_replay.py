@@ -225,6 +225,13 @@ FORM = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
             NotSent.REDACTED,
         ),
         (line(body=b"a=1&password=x", fields=FORM), NotSent.REDACTED),
+        (
+            line().replace(
+                b',"control":null',
+                b',"control":null,"tunnel":{"from_caller_bytes":1,"from_live_bytes":2,"ended_by":"live"}',
+            ),
+            NotSent.TUNNEL,
+        ),
     ],
 )
 def test_what_the_log_has_not_whole_is_not_sent(raw: bytes, why: NotSent) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.show import curl_command, print_exchange
-from shadowproxy.exchange import Outcome
+from shadowproxy.exchange import Outcome, Tunnel, TunnelEnd
 from shadowproxy.record import Body, Record, RecordedRequest
 
 
@@ -48,6 +48,11 @@ def test_every_shadow_and_the_control_are_shown_unless_one_is_named() -> None:
     assert "control (live again)" in shown(both)
     assert "a — " not in shown(both, shadow="b")
     assert "control" not in shown(both, shadow="b")
+
+
+def test_a_websocket_is_shown_by_its_sizes_and_who_ended_it() -> None:
+    text = shown(record(1, answer(1))._replace(tunnel=Tunnel(1234, 5, TunnelEnd.IDLE)))
+    assert "WebSocket: 1,234 bytes from the caller, 5 from live; ended by limits.tunnel_timeout" in text
 
 
 def test_a_leg_without_an_answer_says_why() -> None:

@@ -102,6 +102,7 @@ class Limits:
     head_timeout: PositiveSeconds = 10.0
     body_timeout: PositiveSeconds = 30.0
     idle_timeout: PositiveSeconds = 75.0
+    tunnel_timeout: PositiveSeconds = 3600.0
 
     def __post_init__(self) -> None:
         if self.buffer > self.capture:

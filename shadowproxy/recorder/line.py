@@ -63,7 +63,7 @@ def encode(
 
     Answers that are the same byte for byte match by any rules, and are not even parsed beyond `body_limit`.
     """
-    request, _, shadows, control = exchange
+    request, _, shadows, control, tunnel = exchange
     parts_left = 1 + len(shadows) + (control is not None)
     budget = Budget(policy.seconds, steps=_UNBOUNDED, memory=policy.memory, clock=clock)
     budget.share(parts_left)
@@ -120,6 +120,11 @@ def encode(
         line.append(b"}")
         if verdict is not None:
             on_verdict("control", verdict)
+    if tunnel is not None:
+        line.append(
+            b',"tunnel":{"from_caller_bytes":%d,"from_live_bytes":%d,"ended_by":"%b"}'
+            % (tunnel.from_caller, tunnel.from_live, tunnel.ended_by.encode())
+        )
     if judge is not None and rules is not None:
         line += (b',"rules":', _json(rules))
     line.append(b"}\n")

@@ -40,6 +40,7 @@ class NotSent(StrEnum):
     NOT_WHOLE = "the log does not have the whole body (log.body_limit, log.bodies)"
     REDACTED = "a value in the body is redacted"
     NO_TIME = "the record has no time"
+    TUNNEL = "a WebSocket, of which the log has no frames"
     METHOD = "their method may change data, which would be changed again"
 
 
@@ -79,6 +80,8 @@ def replay_request(
     log has in clear, as a log of an earlier version may.
     """
     request = record.request
+    if record.tunnel is not None:
+        return NotSent.TUNNEL
     if unnamed(record, methods):
         return NotSent.METHOD
     if request.body.truncated:

@@ -15,7 +15,7 @@ from shadowproxy.compare.judge.answers import content_of
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.visible import cut_together, one_line, sides, visible
-from shadowproxy.exchange import Verdict
+from shadowproxy.exchange import TunnelEnd, Verdict
 from shadowproxy.pointers import pointer_token
 from shadowproxy.record import Body, Record, RecordedLeg
 
@@ -46,6 +46,13 @@ _GAP: Final = Line("")
 Row: TypeAlias = tuple[str, bool, str]
 """Live's line and the other's as they are shown, and between them whether they differ."""
 
+_ENDED_BY: Final = {
+    TunnelEnd.CALLER: "the caller",
+    TunnelEnd.LIVE: "live",
+    TunnelEnd.IDLE: "limits.tunnel_timeout",
+    TunnelEnd.SHUTDOWN: "the proxy's stop",
+}
+
 STYLES: Final = {
     Verdict.MATCH: "green",
     Verdict.IGNORED: "green",
@@ -66,6 +73,9 @@ def print_exchange(record: Record, console: Console, *, rules: Rules | None = No
     _print(console, Text(visible(f"{request.method} {request.path}{query}")))
     for line in _body_lines(request.body):
         _print(console, Text(f"  {line}", style="dim"))
+    if (tunnel := record.tunnel) is not None:
+        sizes = f"{tunnel.from_caller:,} bytes from the caller, {tunnel.from_live:,} from live"
+        _print(console, Text(f"  WebSocket: {sizes}; ended by {_ENDED_BY[tunnel.ended_by]}"))
     others = [(name, answer) for name, answer in record.shadows.items() if shadow in (None, name)]
     if record.control is not None and shadow is None:
         others.append(("control (live again)", record.control))

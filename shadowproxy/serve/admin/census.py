@@ -78,9 +78,10 @@ class Census:
     """`accepts`: new requests are accepted. `live_url` is None where live is a fixed answer. Seconds and bytes.
 
     `rejected` is by status. `live_mirrored` are live's durations of mirrored requests, `live_alone` those of requests
-    sent to no shadow. `retries` are requests sent to live a second time. `worker_restarts` is how often a worker was
-    started again, `recorder_restarts` the same of the recorder. `keys_first` and `keys_again` are those of
-    `sampling.KeyRepeats`. `callers_shed` are the connections ended in favour of others, by what was short.
+    sent to no shadow. `tunnels` are those that are open. `retries` are requests sent to live a second time.
+    `worker_restarts` is how often a worker was started again, `recorder_restarts` the same of the recorder.
+    `keys_first` and `keys_again` are those of `sampling.KeyRepeats`. `callers_shed` are the connections ended in favour
+    of others, by what was short.
     """
 
     accepts: bool
@@ -103,6 +104,7 @@ class Census:
     keys_first: int = 0
     keys_again: int = 0
     callers_shed: Mapping[str, int] = field(default_factory=dict)
+    tunnels: int = 0
 
 
 def health(census: Census) -> Health:
@@ -206,6 +208,7 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         retries=sum(each.retries for each in every),
         rejected=_sum_counts([each.rejected for each in every]),
         in_flight=sum(each.in_flight for each in every),
+        tunnels=sum(each.tunnels for each in every),
         live_mirrored=_merge_durations([each.live_mirrored for each in every]),
         live_alone=_merge_durations([each.live_alone for each in every]),
         shadows=tuple(
@@ -238,6 +241,7 @@ def _final_counts(census: Census) -> Census:
         accepts=False,
         paused=False,
         in_flight=0,
+        tunnels=0,
         shadows=tuple(
             # What it used of a budget was passed on to the worker that replaced it, which counts it.
             replace(

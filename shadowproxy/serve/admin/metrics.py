@@ -76,6 +76,7 @@ def _live(census: Census) -> Iterator[Metric]:
         shed.add_metric([short], census.callers_shed.get(short, 0))
     yield shed
     yield GaugeMetricFamily("shadowproxy_requests_in_flight", "Requests under way.", census.in_flight)
+    yield GaugeMetricFamily("shadowproxy_tunnels", "Open WebSockets.", census.tunnels)
     yield CounterMetricFamily(
         "shadowproxy_live_retries",
         "Requests sent to live a second time, because it had closed an idle connection.",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from shadowproxy.exchange import Field, Fields
 from shadowproxy.serve.callers.link import Link, State
@@ -16,10 +16,21 @@ STOOD_STILL = "the caller took nothing of its response for a while, and others n
 
 _REQUEST: Final = State.REQUEST
 _RESPONSE: Final = State.RESPONSE
+_TUNNEL: Final = State.TUNNEL
 
 
 class BrokenOff(Exception):
     """Raised by the application when it cannot complete the response that it began."""
+
+
+class Tunnelled(Protocol):
+    """What takes the caller's bytes after a 101."""
+
+    def take(self, data: bytes) -> None:
+        """The caller sent these."""
+
+    def caller_ended(self, exc: Exception | None) -> None:
+        """The caller's connection is gone."""
 
 
 class Call:
@@ -48,6 +59,7 @@ class Call:
         "received",
         "started",
         "task",
+        "tunnel",
     )
 
     def __init__(self, link: Link, head: RequestHead) -> None:
@@ -65,6 +77,7 @@ class Call:
         self.answered = False
         self.keep_alive = False
         self.framing: framing.Framing = 0  # of the response
+        self.tunnel: Tunnelled | None = None
         self._left = 0
         self._head_out = b""
         self._waiter: asyncio.Future[None] | None = None
@@ -241,6 +254,40 @@ class Call:
             self.answered = True
             self.pieces.clear()  # these are dropped: they must not count as unread, or reading would stop
             self._link.complete()
+
+    def switch(self, fields: Sequence[Field], tunnel: Tunnelled) -> None:
+        """Respond with a 101 that has `fields`: from then on `tunnel` takes what the caller sends. Raises BrokenOff."""
+        link = self._link
+        if link.state is not _REQUEST or link.transport.is_closing():
+            raise BrokenOff("the connection has ended")
+        fields = [field for field in fields if field[0].lower() not in _LENGTHS]
+        link.transport.write(framing.write_head(framing.status_line(101), [*fields, (b"Connection", b"Upgrade")]))
+        self.started = True
+        self.tunnel = tunnel
+        link.move(_TUNNEL)
+
+    def open_tunnel(self) -> None:
+        """Have the tunnel take what came behind the request."""
+        if self._link.state is _TUNNEL:
+            self._link.switch()
+
+    def send_through(self, data: bytes) -> None:
+        if not self._link.transport.is_closing():
+            self._link.transport.write(data)
+
+    def stop_taking(self) -> None:
+        """Read nothing from the caller until `take_on`."""
+        if not self._link.full:
+            self._link.pause_reading()
+
+    def take_on(self) -> None:
+        self._link.read_on(body_due=False)
+
+    def end_tunnel(self) -> None:
+        """Close the caller's connection, once it has taken what was written."""
+        self.answered = True
+        self.on_cancel = None
+        self._link.complete()
 
     @property
     def writable(self) -> bool:

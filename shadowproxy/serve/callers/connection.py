@@ -30,7 +30,7 @@ from collections.abc import Awaitable
 from typing import Final, Protocol, cast
 
 from shadowproxy.serve.account import Memory
-from shadowproxy.serve.callers.call import CALLER_LEFT, STOOD_STILL, STOPPING, BrokenOff, Call
+from shadowproxy.serve.callers.call import CALLER_LEFT, STOOD_STILL, STOPPING, BrokenOff, Call, Tunnelled
 from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.callers.link import HIGH_WATER, Limits, Link, State
 from shadowproxy.serve.http1 import framing
@@ -52,6 +52,7 @@ _IDLE: Final = State.IDLE
 _HEAD: Final = State.HEAD
 _REQUEST: Final = State.REQUEST
 _RESPONSE: Final = State.RESPONSE
+_TUNNEL: Final = State.TUNNEL
 _REST: Final = State.REST
 _LINGERING: Final = State.LINGERING
 _CLOSING: Final = State.CLOSING
@@ -119,6 +120,7 @@ class CallerConnection(asyncio.Protocol):
             self._memory,
             expire=self._expired,
             complete=self._response_complete,
+            switch=self._tunnel_begun,
             fail=self._end_with,
         )
         self._connections.add(self)
@@ -131,7 +133,9 @@ class CallerConnection(asyncio.Protocol):
         self.link.resume_writing()
         self._buffer = b""
         self.link.hold(0)
-        if self._call is not None:
+        if self._call is not None and self._call.tunnel is not None:
+            self._call.tunnel.caller_ended(exc)
+        elif self._call is not None:
             self._call.cancel(CALLER_LEFT)
 
     def shutdown(self) -> None:
@@ -164,8 +168,8 @@ class CallerConnection(asyncio.Protocol):
             return None
         if link.writable is not None:
             return link.moved_at
-        if state is _RESPONSE or link.full or link.catching_up:
-            return None
+        if state is _RESPONSE or state is _TUNNEL or link.full or link.catching_up:
+            return None  # a tunnel may be silent
         if state is _REQUEST and (call is None or call.reader.done or call.pieces.size):
             return None  # live or the application is awaited
         return max(link.moved_at, link.deadline.since)
@@ -206,6 +210,9 @@ class CallerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.link.state is _LINGERING:
             self._linger()
+            return
+        if self.link.state is _TUNNEL:
+            cast(Tunnelled, cast(Call, self._call).tunnel).take(data)
             return
         self._buffer = self._buffer + data if self._buffer else data
         self._advance()
@@ -415,6 +422,9 @@ class CallerConnection(asyncio.Protocol):
 
     def _response_complete(self) -> None:
         """Go on with the next request, with the rest of this one, or end: as both sides want it."""
+        if self.link.state is _TUNNEL:
+            self._close()
+            return
         if self.link.state is not _RESPONSE:
             return  # broken off meanwhile
         call = cast(Call, self._call)
@@ -429,6 +439,15 @@ class CallerConnection(asyncio.Protocol):
             self.link.move(_REST)
             self.link.deadline.set(self.link.limits.body_timeout)
             self.link.read_on(body_due=True)
+
+    def _tunnel_begun(self) -> None:
+        """What came behind the request goes through the tunnel, and all that follows."""
+        link, data = self.link, self._buffer
+        self._buffer = b""
+        link.deadline.clear()
+        link.read_on(body_due=False)
+        if data:
+            cast(Tunnelled, cast(Call, self._call).tunnel).take(data)
 
     def _next(self) -> None:
         link = self.link

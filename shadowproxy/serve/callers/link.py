@@ -4,6 +4,7 @@ The states and the moves between them, per request from the left to the right:
 
     IDLE -> HEAD -> REQUEST -> RESPONSE -> REST -> IDLE      and from each of these, at any time
                                                             LINGERING -> CLOSING -> CLOSED
+                    REQUEST -> TUNNEL                                    -> CLOSING -> CLOSED
 
 A state is left out where its part of the request comes with what was before: most heads come whole, and most bodies
 before the response is complete. MOVES is the whole table, and `Link.move` the only place that changes a state.
@@ -33,6 +34,7 @@ class State(StrEnum):
     HEAD = "head"  # a part of a request's head has come
     REQUEST = "request"  # its head has come, and nothing of its response is sent
     RESPONSE = "response"  # its response has begun
+    TUNNEL = "tunnel"  # its response was a 101: nothing is HTTP any more
     REST = "rest"  # its response is complete; the rest of its body is read and dropped
     LINGERING = "lingering"  # closed for writing; what still comes is read and dropped
     CLOSING = "closing"  # nothing more is read; what is written is still sent
@@ -43,8 +45,9 @@ MOVES: Final[dict[State, frozenset[State]]] = {
     State.IDLE: frozenset({State.HEAD, State.REQUEST, State.LINGERING, State.CLOSING, State.CLOSED}),
     # Back to idle: a CR had come, which its LF makes an empty line.
     State.HEAD: frozenset({State.IDLE, State.REQUEST, State.LINGERING, State.CLOSED}),
-    State.REQUEST: frozenset({State.RESPONSE, State.LINGERING, State.CLOSING, State.CLOSED}),
+    State.REQUEST: frozenset({State.RESPONSE, State.TUNNEL, State.LINGERING, State.CLOSING, State.CLOSED}),
     State.RESPONSE: frozenset({State.REST, State.IDLE, State.LINGERING, State.CLOSING, State.CLOSED}),
+    State.TUNNEL: frozenset({State.CLOSING, State.CLOSED}),
     State.REST: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
     State.LINGERING: frozenset({State.CLOSING, State.CLOSED}),
     State.CLOSING: frozenset({State.CLOSED}),
@@ -69,8 +72,9 @@ class Limits:
 class Link:
     """State, deadline and flow control of one connection.
 
-    `expire` is called when a deadline passes, `complete` when a call has written its response to the end, `fail` with a
-    call that cannot. `client` is the caller's address and port; None where it has none, as on a Unix socket.
+    `expire` is called when a deadline passes, `complete` when a call has written its response to the end, `switch` when
+    it has written a 101, `fail` with a call that cannot. `client` is the caller's address and port; None where it has
+    none, as on a Unix socket.
 
     `memory` counts the bytes that are `held` for the connection: those that are unread or unsent, and the objects of a
     request that is not whole. `moved_at` is when the caller last sent a part of a request or took a part of a response,
@@ -93,6 +97,7 @@ class Link:
         "secure",
         "state",
         "stopping",
+        "switch",
         "transport",
         "unsent",
         "writable",
@@ -107,6 +112,7 @@ class Link:
         *,
         expire: Callable[[], None],
         complete: Callable[[], None],
+        switch: Callable[[], None],
         fail: Callable[[Any, Exception], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -120,6 +126,7 @@ class Link:
         self.limits = limits
         self.repeats = repeats
         self.complete = complete
+        self.switch = switch
         self.fail = fail
         self.deadline = Deadline(self.loop, expire)
         self.state = State.IDLE

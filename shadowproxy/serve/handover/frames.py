@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, ShadowLeg, Skipped
+from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, ShadowLeg, Skipped, Tunnel, TunnelEnd
 
 RAW: Final = 32 << 10
 """Bytes from which on a body is not copied into the value."""
@@ -64,7 +64,7 @@ def frame_of(kind: int, value: Any) -> bytes:
 
 def frames_of_exchange(exchange: Exchange, generation: int) -> list[bytes]:
     """The frame, and behind it the raw bodies, if there are any."""
-    request, live, shadows, control = exchange
+    request, live, shadows, control, tunnel = exchange
     raw: list[bytes] = []
     # Not the named tuples themselves, nor members of enums: marshal takes plain types alone.
     value = (
@@ -73,6 +73,7 @@ def frames_of_exchange(exchange: Exchange, generation: int) -> list[bytes]:
         _plain_leg(live, raw),
         {name: _plain_leg(leg, raw) for name, leg in shadows.items()},
         None if control is None else _plain_leg(control, raw),
+        None if tunnel is None else (tunnel.from_caller, tunnel.from_live, tunnel.ended_by.value),
     )
     data = _dumps(value, _VERSION)
     if not raw:
@@ -86,7 +87,7 @@ def frames_of_exchange(exchange: Exchange, generation: int) -> list[bytes]:
 def exchange_of(value: Any, raw: bytes) -> tuple[int, Exchange]:
     """The generation and the exchange of an EXCHANGE. Raises FrameError."""
     try:
-        generation, request, live, shadows, control = value
+        generation, request, live, shadows, control, tunnel = value
         bodies = _Bodies(raw)
         if len(request) != 8:
             raise ValueError(f"no request has {len(request)} parts")
@@ -96,10 +97,11 @@ def exchange_of(value: Any, raw: bytes) -> tuple[int, Exchange]:
             raise ValueError("live's leg is one of a shadow")
         legs = {name: _leg_of(leg, bodies) for name, leg in shadows.items()}
         again = None if control is None else _leg_of(control, bodies)
+        passed = None if tunnel is None else Tunnel(tunnel[0], tunnel[1], TunnelEnd(tunnel[2]))
         bodies.check_end()
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise FrameError(f"an exchange cannot be read ({type(error).__name__}: {error})") from error
-    return generation, Exchange(asked, live_leg, legs, again)
+    return generation, Exchange(asked, live_leg, legs, again, passed)
 
 
 class Decoder:

@@ -40,14 +40,12 @@ NOT_IN_TRAILERS = (
 6.5.1). Some servers put trailers among the header fields, so that `Authorization` in a trailer would count as one."""
 
 
-def wants_trailers(fields: Fields) -> bool:
-    """Whether a field `TE` says so."""
-    return any(
-        option.strip(b" \t").lower() == b"trailers"
-        for name, value in fields
-        if name.lower() == b"te"
-        for option in value.split(b",")
-    )
+def lists(fields: Fields, lower_name: bytes, token: bytes) -> bool:
+    """Whether a field of that name lists `token`, which is in lower case."""
+    for name, value in fields:
+        if name.lower() == lower_name and token in [each.strip(b" \t").lower() for each in value.split(b",")]:
+            return True
+    return False
 
 
 def passing_trailers(trailers: Fields, names: Mapping[bytes, bytes], fields: Fields) -> Fields:

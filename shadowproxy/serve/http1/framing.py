@@ -178,8 +178,6 @@ def _response_head(head: bytes) -> ResponseHead:
         framing = _framing(fields, names, http10=http10, otherwise=Length.UNTIL_CLOSE)
     except FramingError as error:
         raise FramingError(502, str(error)) from None
-    if status == 101:
-        raise FramingError(502, "an upgrade that nobody asked for")
     if status < 200 or status in BODYLESS_STATUSES:
         framing = 0
     keep_alive = framing is not Length.UNTIL_CLOSE and _keep_alive(fields, names, http10=http10)

@@ -136,6 +136,11 @@ class LiveExchange(UnsettledExchange):
         self._reply_fields = fields
         self._first_byte_at = first_byte_at
 
+    @property
+    def answered_ms(self) -> float:
+        """From the leg's beginning to the first byte of live's answer."""
+        return (self._first_byte_at - self.began) * 1000
+
     def build_reply(self) -> Reply:
         assert self._reply_status is not None
         return Reply(

@@ -11,16 +11,25 @@ Its rules:
 from collections.abc import Callable
 from typing import Final
 
-from shadowproxy.exchange import Failure, LiveLeg, Outcome
+from shadowproxy.exchange import Failure, LiveLeg, Outcome, Tunnel, TunnelEnd
 from shadowproxy.serve.callers.call import CALLER_LEFT, STOOD_STILL, BrokenOff
 from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.http1.fields import passing_trailers
 from shadowproxy.serve.http1.framing import FramingError, ResponseHead
 from shadowproxy.serve.live.exchange import LiveExchange
 from shadowproxy.serve.live.service import Service
-from shadowproxy.serve.upstreams.connection import HIGH_WATER
+from shadowproxy.serve.live.tunnel import TunnelToLive
+from shadowproxy.serve.upstreams.connection import HIGH_WATER, Connection
 from shadowproxy.serve.upstreams.endpoint import as_upstream_error
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip
+
+_BROKEN_TUNNEL: Final = {
+    TunnelEnd.CALLER: Outcome.CALLER_LEFT,
+    TunnelEnd.LIVE: Outcome.INCOMPLETE,
+    TunnelEnd.IDLE: Outcome.TIMEOUT,
+    TunnelEnd.SHUTDOWN: Outcome.SHUTDOWN,
+}
+"""Live's outcome where a tunnel was broken off, by who did it."""
 
 DEFECT: Final = Failure(Outcome.PROTOCOL_ERROR, "a defect in the proxy; its log says more", 0.0)
 
@@ -33,15 +42,20 @@ class Passage(RoundTrip):
     """One request on its way to live, and the response on its way to the caller.
 
     It calls `ended` once, with live's leg, after what the caller is sent; and before that `call.end_with` if the
-    response cannot be completed.
+    response cannot be completed, or `tunnelled` where a tunnel has begun.
     """
 
-    __slots__ = ("_ended", "_exchange", "_service", "_settled", "_waits")
+    __slots__ = ("_ended", "_exchange", "_service", "_settled", "_tunnelled", "_waits")
 
     def __init__(
-        self, service: Service, exchange: LiveExchange, ended: Callable[["Passage", LiveExchange, LiveLeg], None]
+        self,
+        service: Service,
+        exchange: LiveExchange,
+        ended: Callable[["Passage", LiveExchange, LiveLeg], None],
+        tunnelled: Callable[[], None],
     ) -> None:
         super().__init__()
+        self._tunnelled = tunnelled
         self._service = service
         self._exchange = exchange
         self._ended = ended
@@ -69,6 +83,28 @@ class Passage(RoundTrip):
         self.watch_silence(True)
         if head.status != 100:
             self._exchange.call.send_interim(head.status, head.section.fields)
+
+    def on_switch(self, head: ResponseHead, connection: Connection, data: bytes) -> None:
+        exchange = self._exchange
+        call = exchange.call
+        exchange.begin_answer(head.status, head.section.fields, self.first_byte_at)
+        fields = [*head.section.fields, (b"Upgrade", head.names[b"upgrade"])]
+        tunnel = TunnelToLive(connection, call, self._service.tunnel_timeout, self._end_tunnel)
+        try:
+            call.switch(self._service.add_request_id(fields, exchange.request_id, head.names), tunnel)
+        except BrokenOff:
+            connection.abort()
+            self._settle(cancelled(exchange, CALLER_LEFT), None)
+            return
+        call.on_cancel = tunnel.cancel
+        self._tunnelled()
+        tunnel.begin(data)
+        call.open_tunnel()
+
+    def _end_tunnel(self, tunnel: Tunnel, error: str | None) -> None:
+        self._exchange.tunnel = tunnel
+        live = None if error is None else self._exchange.build_failure(_BROKEN_TUNNEL[tunnel.ended_by], error)
+        self._settle(live, None)
 
     def on_body(self, data: bytes) -> None:
         head = self.head

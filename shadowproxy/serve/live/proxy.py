@@ -19,8 +19,8 @@ from typing import Final
 from shadowproxy.exchange import Failure, Field, Fields, LiveLeg, Outcome, Reply
 from shadowproxy.serve.callers.call import Call
 from shadowproxy.serve.callers.error_body import error_response
-from shadowproxy.serve.http1.fields import wants_trailers
-from shadowproxy.serve.http1.framing import FramingError, Length
+from shadowproxy.serve.http1.fields import lists
+from shadowproxy.serve.http1.framing import FramingError, Length, RequestHead
 from shadowproxy.serve.live.exchange import LiveExchange, Upload
 from shadowproxy.serve.live.leg import DEFECT, Passage, cancelled, defect
 from shadowproxy.serve.live.service import FixedAnswer, Service
@@ -31,8 +31,8 @@ from shadowproxy.serve.telemetry.access import AccessLine
 from shadowproxy.serve.telemetry.durations import DurationBuckets
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
-REJECTED_STATUSES = (501, 503, 508)
-"""The statuses of requests that are rejected: a WebSocket, more than `in_flight` at once, a loop."""
+REJECTED_STATUSES = (503, 508)
+"""The statuses of requests that are rejected: more than `in_flight` at once, a loop."""
 
 MAX_HOPS = 16  # a longer chain of shadowproxies is a loop, which some hop hides by changing the request ID
 
@@ -42,6 +42,9 @@ _NO_FAULT_OF_LIVE: Final = frozenset({Outcome.CALLER_LEFT, Outcome.SHUTDOWN})
 _WANTS_TRAILERS: Final = (b"TE", b"trailers")
 """A caller that takes trailers gets live's, so live is asked for them as well. Without `Connection: TE`, which RFC 9110
 section 10.1.4 asks for: Go's proxy sends none, and every proxy knows that TE is for one hop."""
+
+WEBSOCKET: Final = b"websocket"
+_OFFER: Final = ((b"Connection", b"Upgrade"), (b"Upgrade", WEBSOCKET))
 
 _RETRY_SOON: Final = (b"Retry-After", b"1")
 
@@ -67,6 +70,7 @@ class Proxy:
         self.mirror = mirror
         self.make_slot = make_slot
         self.in_flight = 0  # requests that are received, or that live was asked
+        self.tunnels = 0  # those that are open
         self.asked = 0  # those of them that live was asked
         self.outcomes: Counter[Outcome] = Counter()
         self.retries = 0  # of requests to live
@@ -139,9 +143,6 @@ class Proxy:
             detail = "this request has come back to the proxy that sent it: live's address leads here"
             self._reject(call, service, request_id, 508, "proxy_loop_detected", detail)
             return None
-        if b"upgrade" in head.names and b"websocket" in head.names[b"upgrade"].lower():
-            self._reject(call, service, request_id, 501, "http_request_denied", "WebSockets are not mirrored")
-            return None
         self.in_flight += 1
         key = (request_id, hops)
         self._under_way[key] = self._under_way.get(key, 0) + 1
@@ -188,7 +189,8 @@ class Proxy:
         call.asked = True
         try:
             whole = call.complete
-            if whole and exchange.request is None:
+            is_websocket = b"upgrade" in head.names and _offers_websocket(head)
+            if whole and exchange.request is None and not is_websocket:
                 exchange.offer_to(self.mirror)
             exchange.began = perf_counter()
             if isinstance(service.live, FixedAnswer):
@@ -199,18 +201,24 @@ class Proxy:
             if service.forwarded:
                 client = (call.client or ("unknown", 0))[0]
                 more += forwarded_fields(head.section.fields, client, call.scheme, head.names.get(b"host"))
-            if b"te" in head.names and wants_trailers(head.fields) and not head.http10:
+            if b"te" in head.names and not head.http10 and lists(head.fields, b"te", b"trailers"):
                 more.append(_WANTS_TRAILERS)
+            if is_websocket:
+                more += _OFFER
             rest = body if whole else Upload(exchange, self.mirror, body)
             trailers = exchange.passing_trailers if head.framing is Length.CHUNKED else None
-            passage = Passage(service, exchange, self._end_passage)
+            passage = Passage(service, exchange, self._end_passage, self._count_tunnel)
         except Exception:
             self._end(exchange, defect(exchange))
             raise
         try:
-            service.live.send(passage, head.method, head.target, more, rest, head.section, trailers)
+            upgrade = WEBSOCKET if is_websocket else b""
+            service.live.send(passage, head.method, head.target, more, rest, head.section, trailers, upgrade)
         except Exception as error:  # noqa: BLE001  # not swallowed: the exchange ends with it
             passage.fail_by_defect(error)
+
+    def _count_tunnel(self) -> None:
+        self.tunnels += 1
 
     def _end_passage(self, passage: Passage, exchange: LiveExchange, live: LiveLeg) -> None:
         self.retries += passage.retried
@@ -228,6 +236,8 @@ class Proxy:
         """Give back all that it takes while it is under way."""
         exchange.hold(0)
         self.in_flight -= 1
+        if exchange.tunnel is not None:
+            self.tunnels -= 1
         if exchange.call.asked:
             exchange.call.asked = False
             self.asked -= 1
@@ -240,10 +250,14 @@ class Proxy:
         """Count live's leg, and write the request's line of the access log."""
         outcome = live.outcome if isinstance(live, Failure) else Outcome.OK
         self.outcomes[outcome] += 1
-        (self.times_mirrored if exchange.mirrored else self.times_alone).add(live.total_ms / 1000)
+        tunnel = exchange.tunnel
+        milliseconds = (
+            live.total_ms if tunnel is None else exchange.answered_ms
+        )  # how long it stayed open is no latency
+        (self.times_mirrored if exchange.mirrored else self.times_alone).add(milliseconds / 1000)
         if self._access is not None:
             head, milliseconds = exchange.call.head, (perf_counter() - exchange.received_at) * 1000
-            size = exchange.answer_body.size
+            size = exchange.answer_body.size if tunnel is None else tunnel.from_live
             self._access(
                 AccessLine(exchange.request_id, head.method, head.target, exchange.status, outcome, milliseconds, size)
             )
@@ -273,6 +287,17 @@ class Proxy:
         }
         words = "live failed%s (%s): %s; request %s"
         _log.log(level, words, times_text(count), live.outcome, live.error, request_id, extra=extra)
+
+
+def _offers_websocket(head: RequestHead) -> bool:
+    """Whether this is a WebSocket's handshake (RFC 6455 section 4.1). Any other offer to upgrade is ignored."""
+    return (
+        head.method == "GET"
+        and head.framing == 0
+        and not head.http10
+        and lists(head.fields, b"upgrade", WEBSOCKET)
+        and lists(head.fields, b"connection", b"upgrade")
+    )
 
 
 def _respond_fixed(service: Service, exchange: LiveExchange, fixed: FixedAnswer) -> None:

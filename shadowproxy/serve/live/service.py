@@ -21,13 +21,14 @@ class FixedAnswer:
 class Service:
     """The settings that requests are served by, each to its end by those that it began with.
 
-    `buffer` is in bytes; `in_flight` is how many requests may be under way at once; `id_name` is `id_header` in lower
-    case.
+    `buffer` is in bytes; `in_flight` is how many requests may be under way at once; `tunnel_timeout` is how many
+    seconds a tunnel may be silent; `id_name` is `id_header` in lower case.
     """
 
     live: Endpoint | FixedAnswer
     buffer: int
     in_flight: int
+    tunnel_timeout: float
     id_header: bytes
     id_name: bytes
     respond_id: bool

@@ -344,7 +344,8 @@ class Mirror:
     def _settle_if_complete(self, exchange: UnsettledExchange) -> None:
         if exchange.live is None or exchange.awaited or exchange.request is None:
             return
-        exchange.plan.append(Exchange(exchange.request, exchange.live, exchange.shadows, exchange.control))
+        settled = Exchange(exchange.request, exchange.live, exchange.shadows, exchange.control, exchange.tunnel)
+        exchange.plan.append(settled)
         self._forget(exchange)
 
     def _forget(self, exchange: UnsettledExchange) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-from shadowproxy.exchange import Exchange, LiveLeg, Outcome, Request, ShadowLeg
+from shadowproxy.exchange import Exchange, LiveLeg, Outcome, Request, ShadowLeg, Tunnel
 from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import Capture
@@ -86,6 +86,7 @@ class UnsettledExchange:
         "request_body",
         "section",
         "shadows",
+        "tunnel",
     )
 
     def __init__(self, plan: MirrorPlan, memory: Memory, section: Section | None = None) -> None:
@@ -99,6 +100,7 @@ class UnsettledExchange:
         self.live: LiveLeg | None = None
         self.shadows: dict[str, ShadowLeg] = {}
         self.control: ShadowLeg | None = None
+        self.tunnel: Tunnel | None = None
         self.awaited = 0
         self.mirrored = False
 

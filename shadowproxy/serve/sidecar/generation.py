@@ -99,6 +99,7 @@ def build(
         live=endpoints["live"] if spec.answer is None else FixedAnswer(*spec.answer),
         buffer=spec.buffer,
         in_flight=spec.in_flight,
+        tunnel_timeout=spec.tunnel_timeout,
         id_header=spec.id_header.encode(),
         id_name=spec.id_header.lower().encode(),
         respond_id=spec.respond_id,

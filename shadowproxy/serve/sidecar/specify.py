@@ -62,6 +62,7 @@ def live(config: Config) -> LiveSpec:
         head_timeout=limits.head_timeout,
         body_timeout=limits.body_timeout,
         idle_timeout=limits.idle_timeout,
+        tunnel_timeout=limits.tunnel_timeout,
         loop_lag=config.overload.loop_lag,
         drain=config.drain,
         listen_tls=None if config.listen_tls is None else listen_tls(config.listen_tls),

@@ -119,6 +119,7 @@ class LiveSpec:
     head_timeout: float
     body_timeout: float
     idle_timeout: float
+    tunnel_timeout: float
     loop_lag: float
     drain: float
     listen_tls: ListenTlsSpec | None = None

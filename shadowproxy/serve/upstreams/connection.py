@@ -187,6 +187,10 @@ class Connection:
         self._move(ACTIVE)
         self._carried = carried
 
+    def hand_over(self, carried: Carried) -> None:
+        """Carry `carried` from now on, instead of the round trip that is over. It is never used for another."""
+        self._carried = carried
+
     def end(self, *, reusable: bool, small: bool) -> None:
         """The round trip is complete: a response was received whole. `small` is its request."""
         self._carried = None

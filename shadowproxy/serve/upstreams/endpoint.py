@@ -171,17 +171,20 @@ class Endpoint:
         body: bytes | AsyncIterable[bytes],
         section: Section | None = None,
         trailers: Callable[[], Fields] | None = None,
+        upgrade: bytes = b"",
     ) -> None:
         """Send a request. `round_trip` receives the response or a failure. `fields` follow those of `section`.
 
         With `retry`, a body that is held whole is sent once more if the connection had been closed before (retry.py).
-        `trailers` is called at the end of a chunked body.
+        `trailers` is called at the end of a chunked body. With `upgrade`, a protocol in lower case, the response may be
+        a 101 that changes to it.
         """
         if target != b"*":
             target = self._base + self._query.edit_target(target)
         head, chunked = self._edits.write_head(method, target, fields, section)
         retry = self._retry and isinstance(body, bytes)
         request = OutgoingRequest(method, head, body, chunked=chunked, silence=self._silence, retry=retry)
+        request.upgrade = upgrade
         if trailers is not None:
             request.trailers = self._edits.trailers_after(trailers)
         self._pool.send(round_trip, request)

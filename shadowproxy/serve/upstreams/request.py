@@ -13,12 +13,13 @@ class OutgoingRequest:
     """`head` ends with its empty line and says how `body` is framed; `body` is whole, or comes while it is sent.
 
     `silence` is how many seconds the endpoint may be silent. `retry` allows the second try of pool.py's rule 6, which
-    needs a whole body. `trailers` is called at the end of a chunked body for the fields that follow it.
+    needs a whole body. `trailers` is called at the end of a chunked body for the fields that follow it. `upgrade` is
+    the protocol that the request offers to change to, in lower case: only to that one may a 101 change.
     """
 
     # No dataclass: what makes one of those stays interpreted where the module is compiled.
 
-    __slots__ = ("body", "chunked", "head", "method", "retry", "silence", "trailers")
+    __slots__ = ("body", "chunked", "head", "method", "retry", "silence", "trailers", "upgrade")
 
     def __init__(
         self,
@@ -30,6 +31,7 @@ class OutgoingRequest:
         silence: float,
         retry: bool = False,
         trailers: Callable[[], Fields] | None = None,
+        upgrade: bytes = b"",
     ) -> None:
         self.method = method
         self.head = head
@@ -38,6 +40,7 @@ class OutgoingRequest:
         self.silence = silence
         self.retry = retry
         self.trailers = trailers
+        self.upgrade = upgrade
 
     def last_chunk(self) -> bytes:
         return write_last_chunk(self.trailers() if self.trailers is not None else ())

@@ -142,6 +142,13 @@ class RoundTrip(Carried):
     def on_interim(self, head: ResponseHead) -> None:
         """An interim response (1xx) was received, which says that the endpoint is at work."""
 
+    def on_switch(self, head: ResponseHead, connection: Connection, data: bytes) -> None:
+        """The response was the 101 that the request had offered to take. Nothing else is called after this.
+
+        `connection` belongs to this object from now on. `data` came behind the head.
+        """
+        connection.abort()  # who offers to take one implements this
+
     @abstractmethod
     def on_body(self, data: bytes) -> None:
         """A piece of the response's body was received."""
@@ -268,6 +275,9 @@ class RoundTrip(Carried):
             if read is None:
                 return
             head, data = read
+            if head.status == 101:
+                self._switch(head, data)
+                return
             self._move(RECEIVING)
             self.head = head
             self.on_head(head)
@@ -321,7 +331,7 @@ class RoundTrip(Carried):
                 return None
             head, data = taken
             checked = 0
-            if head.status >= 200:
+            if head.status >= 200 or head.status == 101:
                 self._unread = b""
                 return head, data
             self._count_interim()
@@ -387,6 +397,19 @@ class RoundTrip(Carried):
         if piece:
             self.on_body(piece)
         self.on_end()
+
+    def _switch(self, head: ResponseHead, data: bytes) -> None:
+        connection, request = self._connection, self._request
+        assert connection is not None
+        assert request is not None
+        if not request.upgrade:
+            raise FramingError(502, "an upgrade that nobody asked for")
+        if head.names.get(b"upgrade", b"").strip().lower() != request.upgrade:
+            raise FramingError(502, "an upgrade to another protocol than was asked for")
+        self._move(OVER)
+        self._stop_task()
+        connection.deadline.clear()
+        self.on_switch(head, connection, data)
 
     def _leave(self) -> None:
         self._move(OVER)
