@@ -7,12 +7,14 @@ import logging
 import os
 import random
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from fakes import NameServer, deaf_port, refusing_port
+import trustme
+from fakes import NameServer, Origin, deaf_port, refusing_port, silent
 from hypothesis import given
 from hypothesis import strategies as st
 from test_pool import on_both_loops
@@ -20,6 +22,9 @@ from test_pool import on_both_loops
 from shadowproxy.serve.upstreams import dial, turns
 from shadowproxy.serve.upstreams.dial import AT_ONCE, Dialler
 from shadowproxy.serve.upstreams.names import Address
+from shadowproxy.serve.upstreams.pool import Pool
+from shadowproxy.serve.upstreams.request import OutgoingRequest
+from shadowproxy.serve.upstreams.response import ResponseStream
 from shadowproxy.serve.upstreams.turns import Turns, order
 
 V4: list[Address] = [(socket.AF_INET, (f"10.0.0.{number}", 80)) for number in range(1, 5)]
@@ -270,10 +275,10 @@ async def test_no_more_than_a_few_silent_addresses_are_dialled_at_once(
         assert open_files() == before
 
 
-async def test_leaving_while_several_addresses_are_dialled_leaves_nothing(
-    server: NameServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@on_both_loops
+async def test_leaving_while_several_addresses_are_dialled_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "NEXT_AFTER", 0.01)
+    server = NameServer(monkeypatch)
     with deaf_port() as one, deaf_port() as two:
         server.names["a.test"] = at(one, two)
         before, tasks = open_files(), asyncio.all_tasks()
@@ -329,9 +334,9 @@ async def test_a_loop_that_runs_late_is_no_silence(monkeypatch: pytest.MonkeyPat
             assert len(dialled) == count
 
 
-async def test_of_two_that_are_opened_in_the_same_moment_one_is_closed(
-    server: NameServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@on_both_loops
+async def test_of_two_that_are_opened_in_the_same_moment_one_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = NameServer(monkeypatch)
     monkeypatch.setattr(dial, "HANDSHAKE_AFTER", 0.01)
     monkeypatch.setattr(dial, "NEXT_AFTER", 0.01)
     both: list[Connected] = []
@@ -387,3 +392,24 @@ async def test_a_defect_in_opening_is_raised_and_the_other_attempts_end(server: 
         with pytest.raises(RuntimeError, match="a defect"):
             await Dialler("a.test", 80, 5.0).connect(defective)
         assert (open_files(), asyncio.all_tasks()) == (before, tasks)
+
+
+@on_both_loops
+async def test_an_address_that_is_given_up_in_its_tls_handshake_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dial, "HANDSHAKE_AFTER", 0.02)
+    unmixed(monkeypatch)
+    server = NameServer(monkeypatch)
+    authority = trustme.CA()
+    own, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("model.test").configure_cert(own)
+    authority.configure_trust(trusting)
+    async with Origin(tls=own) as well, Origin(silent) as mute:
+        server.names["model.test"] = at(mute.port, well.port)
+        async with Pool("model.test", 443, tls=trusting) as pool:
+            response = ResponseStream(pool.loop)
+            request = OutgoingRequest("GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"", chunked=False, silence=5.0)
+            pool.send(response, request)
+            assert (await response.wait_head()).status == 200
+            assert [piece async for piece in response] == [b"ok"]
+            await mute.connections[0].wait_ended()
+            assert (pool.statistics().open, len(mute.connections), len(well.connections)) == (1, 1, 1)
