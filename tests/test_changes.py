@@ -94,7 +94,7 @@ def test_a_file_that_says_it_itself_is_not_told(change: Change, tmp_path: Path) 
 
 
 def test_what_a_file_has_no_use_for_is_not_told(tmp_path: Path) -> None:
-    assert told(tmp_path, {"live": {"respond": {}}}) == ["log.redact.query was [key]"]
+    assert told(tmp_path, {"live": {"respond": {}}}) == ["log.redact.query was [key]", "limits.memory was 256MiB"]
 
 
 def test_an_empty_list_of_methods_is_told_as_it_meant_every_one(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_check_says_them_and_they_are_no_warnings(tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in lines if str(tmp_path) not in line)
     flowing = " ".join(" ".join(lines).split())
     expected = told(tmp_path, values)
-    assert len(expected) == 7
+    assert len(expected) == 8
     assert (
         f"changed if you had an earlier version: {' '.join(expected)} (CHANGELOG.md says how to restore each)"
     ) in flowing
@@ -191,4 +191,4 @@ def test_what_nothing_restores_is_told_to_those_who_ask_for_it(tmp_path: Path) -
     assert about_retry({"retry": "idle"}) == ["live.retry was idle, however long live had it"]
     assert about_retry({}) == about_retry({"retry": "off"}) == []
     limited = told(tmp_path, merged(LEAST, {"log": {"body_limit": "4KiB"}}))
-    assert [line for line in limited if "limit" in line] == ["log.body_limit was a limit of what is compared, too"]
+    assert [line for line in limited if "body_limit" in line] == ["log.body_limit was a limit of what is compared, too"]

@@ -179,6 +179,10 @@ async def test_bodies_that_are_held_back_stay_within_the_memory_and_the_longest_
             shed = [caller for caller in callers if caller.received]
             assert shed == callers[: len(shed)]
             assert 20 < len(shed) < 36
+            errors = [each._call.error for each in connections(running) if each._call is not None]
+            assert any(error is not None for error in errors)
+            # The frames of a traceback would hold the body of each one that was shed, until its connection ends.
+            assert all(error.__traceback__ is None for error in errors if error is not None)
             reply = await shed[0].answer()
             assert (reply.status, reply.all(b"retry-after")) == (503, [b"1"])
             async with await running.caller() as other:

@@ -17,6 +17,7 @@ from shadowproxy import __version__, config
 from shadowproxy.exchange import Outcome
 from shadowproxy.healthcheck import ADMIN
 from shadowproxy.serve.journal.losses import LOSSES
+from shadowproxy.serve.sidecar.room import little_memory, share_out_memory
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -186,18 +187,28 @@ def test_grace_periods_leave_time_to_drain_and_to_flush() -> None:
     assert int(wait) > config.from_values({"live": {"respond": {}}}).drain + FLUSH
 
 
+def held(path: Path | None, allowed: int) -> int:
+    """`limits.memory` of a configuration, or of the defaults, in a container of that size."""
+    loaded = config.load(path, environment={}) if path else config.from_values({"live": {"respond": {}}})
+    given = loaded.limits.memory
+    return share_out_memory(allowed, loaded.workers) if given == "auto" else given
+
+
 def test_memory_limits_leave_room_for_the_copies_and_the_program() -> None:
+    """With the shipped configuration, and with one that says nothing of memory."""
     for setting in ("in-front", "behind"):
-        loaded = config.load(DEPLOY / f"kubernetes/{setting}/example/config.yaml", environment={})
         (sidecar,) = documents(DEPLOY / f"kubernetes/{setting}/component/sidecar.yaml")
-        assert size(anywhere(sidecar, "limits")[0]["memory"]) >= 2 * loaded.limits.memory + PROGRAM_BYTES
+        allowed = size(anywhere(sidecar, "limits")[0]["memory"])
+        for path in (DEPLOY / f"kubernetes/{setting}/example/config.yaml", None):
+            assert held(path, allowed) >= 64 << 20
+            assert little_memory(held(path, allowed), 1, allowed) is None
     (compose,) = documents(DEPLOY / "compose/compose.yaml")
-    held = config.load(DEPLOY / "compose/config.yaml", environment={}).limits.memory
-    assert size(compose["services"]["proxy"]["mem_limit"]) >= 2 * held + PROGRAM_BYTES
+    allowed = size(compose["services"]["proxy"]["mem_limit"])
+    assert allowed >= 2 * held(DEPLOY / "compose/config.yaml", allowed) + PROGRAM_BYTES
     unit = (DEPLOY / "systemd/shadowproxy.service").read_text()
     assert "OOMPolicy=continue" in unit.splitlines()  # or the recorder's end for its memory would end all processes
     (most,) = re.findall(r"^MemoryMax=(\w+)$", unit, re.MULTILINE)
-    assert size(most) >= config.from_values({"live": {"respond": {}}}).limits.memory * 2 + PROGRAM_BYTES
+    assert size(most) >= 2 * held(None, size(most)) + PROGRAM_BYTES
 
 
 def test_a_log_fits_its_volume() -> None:
@@ -209,8 +220,14 @@ def test_a_log_fits_its_volume() -> None:
     ):
         log = config.load(path / "config.yaml", environment={}).log
         (limit,) = anywhere(documents(volumes), "sizeLimit")
-        assert log.keep.size is not None
-        assert log.keep.size + 2 * log.rotate.size <= size(limit)
+        logs = [log]
+        if "component" in volumes.parts:  # it is used with configurations of one's own
+            logs.append(config.from_values({"live": {"respond": {}}}).log)
+            (sidecar,) = documents(volumes)
+            assert anywhere(sidecar, "limits")[0]["ephemeral-storage"] == limit
+        for each in logs:
+            assert each.keep.size is not None
+            assert each.keep.size + 2 * each.rotate.size <= size(limit)
 
 
 # --- the order of starting and stopping ------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ WITHIN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The findings by section: listen, listen_tls, admin, live, each shadow, log, open files, installed.
+    """The findings by section: listen, listen_tls, admin, live, each shadow, log, open files, memory,
+    installed.
 
     Some may have none.
     """
@@ -61,6 +62,7 @@ def examine(config: Config, probe: Probe | None = GET, within: float = WITHIN) -
     found |= _all_of(tries, within)
     found["log"] = tuple(machine.log(config.log))
     found["open files"] = (machine.open_files(config),)
+    found["memory"] = tuple(machine.memory(config))
     found["installed"] = tuple(machine.installed())
     return Findings(found)
 

@@ -12,6 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
+from shadowproxy import container
 from shadowproxy.addresses import Address
 from shadowproxy.check.finding import Finding, fail, ok, warn
 from shadowproxy.config import Config, Log, TcpAddress, UnixAddress
@@ -126,6 +127,19 @@ def open_files(config: Config) -> Finding:
         return ok(f"up to {needed:,} needed, no limit")
     line = room.few_files(live, most)
     return ok(f"up to {needed:,} needed, the limit is {most:,}") if line is None else warn(line)
+
+
+def memory(config: Config) -> Iterator[Finding]:
+    """Whether the container has room for `limits.memory`; nothing where there is no container."""
+    allowed = container.memory()
+    if allowed is None:
+        return
+    held = specify.memory(config)
+    given = "limits.memory: auto is" if config.limits.memory == "auto" else "limits.memory is"
+    line = room.little_memory(held, config.workers, allowed)
+    yield ok(f"{given} {size(held)}, the container allows {size(allowed)}") if line is None else warn(line)
+    if (copied := specify.capture(config)) < config.limits.capture:
+        yield warn(f"limits.capture is lowered to {size(copied)}, a worker's part of the memory")
 
 
 OURS, STRANGERS = "shadowproxy-sidecar", "shadowproxy"

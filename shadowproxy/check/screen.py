@@ -54,6 +54,9 @@ def lines(config: Config, found: Findings, given: Given | None = None) -> Iterat
     yield from _titled("log", "" if config.log.path == "-" else config.log.path, found.of("log"), *_log(config))
     yield ""
     yield from _titled("open files", "", found.of("open files"))
+    if found.of("memory"):
+        yield ""
+        yield from _titled("memory", "", found.of("memory"))
     if found.of("installed"):
         yield ""
         yield from _titled("installed", "", found.of("installed"))

@@ -129,11 +129,13 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
     if config is not None:
-        limits = config.limits
         from shadowproxy.serve.sidecar import recording, specify
 
         plan = replace(
-            plan, policy=recording.policy(specify.recorder(config)), capture=limits.capture, memory=limits.memory
+            plan,
+            policy=recording.policy(specify.recorder(config)),
+            capture=specify.capture(config),
+            memory=specify.memory(config),
         )
     plan = _with_secrets(plan)
     if held_back:

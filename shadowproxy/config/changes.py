@@ -89,6 +89,11 @@ def _shadow_age(config: Config, given: Given) -> Iterator[str]:
             yield name
 
 
+def _memory(config: Config, given: Given) -> Iterator[str]:
+    if config.limits.memory == "auto" and "limits.memory" not in given:
+        yield ""
+
+
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
     """Not printed by `check`: an error or another command says it, or the file cannot change it."""
     return iter(())
@@ -158,6 +163,14 @@ CHANGES: Final = (
         new="60s",
         restore="shadows: {NAME: {max_age: null}}",
         names=_shadow_age,
+    ),
+    Change(
+        key="limits.memory",
+        since="Unreleased",
+        old="256MiB",
+        new="auto",
+        restore="limits: {memory: 256MiB}",
+        names=_memory,
     ),
     Change(
         key="live.retry",

@@ -31,6 +31,7 @@ from shadowproxy.config.values import (
     Listen,
     Listens,
     LogPath,
+    Memory,
     Method,
     Methods,
     Nullable,
@@ -90,14 +91,18 @@ class RequestId:
             raise ValueError(f"header: {name} holds credentials, but an ID is recorded and sent to callers")
 
 
+AUTO_MOST = 256 << 20
+"""Bytes: what `limits.memory: auto` is at most, and without a container."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Limits:
-    """Bytes and seconds. `buffer` <= `capture` <= `memory`."""
+    """Bytes and seconds. `buffer` <= `capture` <= `memory`, unless that is `auto`: then `capture` keeps within it."""
 
     headers: PositiveBytes = 64 << 10
     buffer: Bytes = 256 << 10
     capture: Bytes = 8 << 20
-    memory: PositiveBytes = 256 << 20
+    memory: Memory = "auto"
     in_flight: PositiveCount = 1000
     head_timeout: PositiveSeconds = 10.0
     body_timeout: PositiveSeconds = 30.0
@@ -107,7 +112,7 @@ class Limits:
     def __post_init__(self) -> None:
         if self.buffer > self.capture:
             raise ValueError("buffer must not be larger than capture: the bytes held back must fit into the copy")
-        if self.capture > self.memory:
+        if self.capture > (AUTO_MOST if self.memory == "auto" else self.memory):
             raise ValueError("capture must not be larger than memory: one body could exceed the limit for all")
 
 
@@ -428,9 +433,10 @@ class Config:
             raise KeyFault("admin_token", fault)
         if self.live.respond is not None and self.control.percent:
             raise KeyFault("control", "has no use with live.respond, which always answers the same")
-        if self.limits.capture * self.workers > self.limits.memory:
+        memory = AUTO_MOST if self.limits.memory == "auto" else self.limits.memory
+        if self.limits.capture * self.workers > memory:
             raise KeyFault(
                 "limits",
-                f"capture must not be larger than memory / workers, which is {self.limits.memory} / {self.workers}: "
+                f"capture must not be larger than memory / workers, which is {memory} / {self.workers}: "
                 "each worker gets an equal share",
             )

@@ -78,6 +78,21 @@ def read_bytes(value: object) -> int:
     return int(size)
 
 
+def read_memory(value: object) -> int | str:
+    """A size, or `auto`: the program's share of what its container allows."""
+    if _plain(value) == "auto":
+        return "auto"
+    try:
+        return read_bytes(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from error
+
+
+def written_memory(value: int | str) -> str | int:
+    """The same as in a file."""
+    return value if isinstance(value, str) else size(value)
+
+
 def read_number(value: object) -> float:
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,7 +1,7 @@
 """The types of values: each with the function that reads it, its bounds, and its form for editors."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -29,6 +29,7 @@ from shadowproxy.config.readers import (
     read_json,
     read_json_glob,
     read_log_path,
+    read_memory,
     read_method,
     read_methods,
     read_nullable,
@@ -49,6 +50,7 @@ from shadowproxy.config.readers import (
     read_tolerance,
     read_word,
     size,
+    written_memory,
 )
 
 
@@ -66,6 +68,7 @@ def _like(pattern: str) -> dict[str, Any]:
 
 _DURATION = _looks({"type": "number"}, _like("[0-9]+(\\.[0-9]+)? ?(ms|s|m|h|d)"))
 _SIZE = _looks({"type": "number"}, _like(f"[0-9]+(\\.[0-9]+)? ?({'|'.join(SIZE_UNITS)})"))
+_MEMORY = _looks({"const": "auto"}, {"type": "number"}, _like(f"[0-9]+(\\.[0-9]+)? ?({'|'.join(SIZE_UNITS)})"))
 _NUMBER = _looks({"type": "number"})
 _COUNT = _looks({"type": "integer"})
 _NAME = _looks(_like("[!#$%&'+.^_`|~0-9A-Za-z-]+"))
@@ -83,6 +86,12 @@ PositiveSeconds = Annotated[
 ]
 Bytes = Annotated[int, BeforeValidator(read_bytes), PlainSerializer(size), Field(ge=0), _SIZE]
 PositiveBytes = Annotated[int, BeforeValidator(read_bytes), PlainSerializer(size), Field(gt=0), _SIZE]
+Memory = Annotated[
+    Annotated[int, Field(gt=0)] | Literal["auto"],
+    BeforeValidator(read_memory),
+    PlainSerializer(written_memory),
+    _MEMORY,
+]
 Count = Annotated[int, BeforeValidator(read_count), Field(ge=0), _COUNT]
 PositiveCount = Annotated[int, BeforeValidator(read_count), Field(gt=0), _COUNT]
 Percent = Annotated[float, BeforeValidator(read_number), Field(ge=0, le=100, allow_inf_nan=False), _NUMBER]

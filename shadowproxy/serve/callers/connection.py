@@ -364,6 +364,7 @@ class CallerConnection(asyncio.Protocol):
         """The application cannot answer, or cannot complete its response."""
         if isinstance(error, FramingError):
             self._reject(error)
+            error.with_traceback(None)  # the call keeps the error, and its frames would keep the request's body
         elif isinstance(error, BrokenOff):
             self._break_off(call)
         else:  # the last resort: the caller gets a response, the operator the traceback

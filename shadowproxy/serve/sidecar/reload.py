@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from shadowproxy import container
 from shadowproxy.addresses import token_fault
 from shadowproxy.apart import apart
 from shadowproxy.serve.admin.census import ConfigCensus
@@ -210,7 +211,7 @@ def log_warnings(specs: Specs) -> None:
     """Log what is likely a mistake in the configuration, and what this machine has too little of for it."""
     for warning in specs.program.warnings:
         _log.warning("%s", warning, extra={"event": "config_warning"})
-    for warning in room.warnings(specs, descriptors.limit()):
+    for warning in room.warnings(specs, descriptors.limit(), container.memory()):
         _log.warning("%s", warning, extra={"event": "too_little_room"})
 
 

@@ -1,9 +1,10 @@
 """A configuration to what it means for each process, as plain data (specs.py). Only this module knows both."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from shadowproxy import container
 from shadowproxy.addresses import TcpAddress
 from shadowproxy.config import (
     REPEATABLE,
@@ -21,6 +22,7 @@ from shadowproxy.config import (
 from shadowproxy.config.repeating import repeats
 from shadowproxy.exchange import CONTROL
 from shadowproxy.redaction import Redaction
+from shadowproxy.serve.sidecar.room import share_out_memory
 from shadowproxy.serve.sidecar.specs import (
     EndpointSpec,
     JournalSpec,
@@ -55,9 +57,9 @@ def live(config: Config) -> LiveSpec:
         respond_id=config.request_id.respond,
         forwarded=config.forwarded,
         headers=limits.headers,
-        buffer=limits.buffer,
-        capture=limits.capture,
-        memory=limits.memory,
+        buffer=min(limits.buffer, capture(config)),
+        capture=capture(config),
+        memory=memory(config),
         in_flight=limits.in_flight,
         head_timeout=limits.head_timeout,
         body_timeout=limits.body_timeout,
@@ -67,6 +69,25 @@ def live(config: Config) -> LiveSpec:
         drain=config.drain,
         listen_tls=None if config.listen_tls is None else listen_tls(config.listen_tls),
     )
+
+
+def memory(config: Config) -> int:
+    """`limits.memory` in bytes; `auto` is a share of what this process's container allows."""
+    given = config.limits.memory
+    return share_out_memory(container.memory(), config.workers) if given == "auto" else given
+
+
+def capture(config: Config) -> int:
+    """`limits.capture`; where the memory is shared out by itself, no more than a live process's part of it."""
+    return min(config.limits.capture, memory(config) // config.workers)
+
+
+def _lowered(config: Config) -> Iterator[str]:
+    if (copied := capture(config)) < config.limits.capture:
+        yield (
+            f"limits.capture is {copied >> 20} MiB here: a worker's part of limits.memory, which follows the "
+            "container's limit"
+        )
 
 
 def recorder(config: Config) -> RecorderSpec:
@@ -87,7 +108,7 @@ def recorder(config: Config) -> RecorderSpec:
             compress=log.compress,
             keep_size=log.keep.size,
             keep_age=log.keep.age,
-            queue_bytes=config.limits.memory,
+            queue_bytes=memory(config),
         ),
         bodies=log.bodies,
         body_limit=log.body_limit,
@@ -148,7 +169,7 @@ def _program(config: Config) -> ProgramSpec:
         live_url=_plain(config.live.url),
         shadows={str(name): str(each.url) for name, each in config.shadows.items()},
         files=tuple(files),
-        warnings=warnings_for(config),
+        warnings=(*warnings_for(config), *_lowered(config)),
         repeats=tuple((str(name), _plain(tuple(methods)), line) for name, methods, line in repeats(config)),
     )
 
