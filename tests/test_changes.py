@@ -192,3 +192,21 @@ def test_what_nothing_restores_is_told_to_those_who_ask_for_it(tmp_path: Path) -
     assert about_retry({}) == about_retry({"retry": "off"}) == []
     limited = told(tmp_path, merged(LEAST, {"log": {"body_limit": "4KiB"}}))
     assert [line for line in limited if "body_limit" in line] == ["log.body_limit was a limit of what is compared, too"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told_of"),
+    [
+        ({"listen": "[::]:1"}, True),
+        ({"listen": ["127.0.0.1:1", "[::]:2"]}, True),
+        ({"admin": "[::]:1"}, True),
+        ({"listen": "0.0.0.0:1", "admin": None}, False),
+        ({"listen": "[::1]:1"}, False),
+        ({"listen": "unix:/s"}, False),
+    ],
+)
+def test_both_families_at_the_wildcard_are_told_to_those_who_listen_there(
+    tmp_path: Path, values: dict[str, Any], told_of: bool
+) -> None:
+    lines = [line for line in told(tmp_path, merged(LEAST, values)) if line.startswith("listen was")]
+    assert lines == (["listen was IPv6 alone at [::], and so was admin"] if told_of else [])

@@ -6,9 +6,12 @@ import os
 import selectors
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
+from shadowproxy.serve.upstreams.errors import ConnectError
 from shadowproxy.serve.upstreams.names import Address
+from shadowproxy.serve.upstreams.through import CLOSED, ForwardProxy, connect_request, read_answer
 
 Outcomes = dict[Address, float | OSError]
 """What each address came to, in the given order: the seconds that connecting took, or an error."""
@@ -37,6 +40,47 @@ def connect_all(addresses: Sequence[Address], within: float) -> Outcomes:
                 ended[key.data] = _ended(key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), began)
                 waiting.unregister(key.fileobj)
     return {each: ended.get(each, TimeoutError()) for each in addresses}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """To the endpoint's `host` and `port`: over one of the `addresses`, which are its own or those of its `proxy`."""
+
+    addresses: Sequence[Address]
+    host: str
+    port: int
+    proxy: ForwardProxy | None
+
+    @property
+    def destination(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def open(self, within: float) -> socket.socket:
+        """Connect to the first address that accepts. Raises OSError, and ConnectError where the proxy refuses."""
+        refused: OSError | None = None
+        for _, address in self.addresses:
+            try:
+                connection = socket.create_connection(address[:2], within)
+            except OSError as error:
+                refused = refused or error
+                continue
+            try:
+                if self.proxy is not None:
+                    self._tunnel(connection, self.proxy)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+        raise refused or OSError("no address")
+
+    def _tunnel(self, connection: socket.socket, proxy: ForwardProxy) -> None:
+        connection.sendall(connect_request(proxy, self.host, self.port))
+        received = b""
+        while not read_answer(received, authorized=proxy.authorization is not None):
+            piece = connection.recv(4096)
+            if not piece:
+                raise ConnectError(CLOSED)
+            received += piece
 
 
 def _ended(failed: int, began: float) -> float | OSError:

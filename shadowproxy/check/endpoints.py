@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from shadowproxy import __version__
 from shadowproxy.check.certificates import dated, file_fault, in_file
-from shadowproxy.check.connecting import Outcomes, connect_all
+from shadowproxy.check.connecting import Outcomes, Way, connect_all
 from shadowproxy.check.finding import Finding, Level, fail, ok, warn
 from shadowproxy.config import Live, Shadow
 from shadowproxy.credential_values import is_credential, is_credential_field
@@ -26,8 +26,9 @@ from shadowproxy.exchange import Field
 from shadowproxy.serve.policy.headers import fields_for_shadow
 from shadowproxy.serve.sidecar import specify
 from shadowproxy.serve.sidecar.contexts import tls_of
-from shadowproxy.serve.sidecar.endpoints import endpoint_of
+from shadowproxy.serve.sidecar.endpoints import endpoint_of, forward_proxy
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
+from shadowproxy.serve.upstreams.errors import ConnectError
 from shadowproxy.serve.upstreams.names import Address, resolve
 from shadowproxy.serve.upstreams.tls import tls_hint
 
@@ -68,15 +69,17 @@ def examine(name: str, section: Live | Shadow, probe: Probe | None) -> Iterator[
         except (OSError, ssl.SSLError) as error:
             yield fail(f"the tls files cannot be used: {file_fault(error)}")
             return
+    proxy = forward_proxy(specify.proxy(section))
+    dialled, at = (host, port) if proxy is None else (proxy.host, proxy.port)
     began = perf_counter()
     try:
-        addresses = resolve(host, port, 0)
+        addresses = resolve(dialled, at, 0)
     except (socket.gaierror, UnicodeError):
-        yield fail(f"the host name {host} cannot be resolved")
+        yield fail(f"the host name {dialled} cannot be resolved")
         return
-    if not _is_address(host):
+    if not _is_address(dialled):
         shown = _some([str(each[1][0]) for each in addresses], ", ")
-        yield ok(f"{host} is {shown} ({_ms(began)})")
+        yield ok(f"{dialled} is {shown} ({_ms(began)})")
     within = min(section.connect_timeout, PATIENCE)
     outcomes = connect_all(addresses, within)
     connecting = _connecting(outcomes, within)
@@ -85,7 +88,13 @@ def examine(name: str, section: Live | Shadow, probe: Probe | None) -> Iterator[
         return
     if context is not None:
         accepting = [each for each, outcome in outcomes.items() if isinstance(outcome, float)]
-        shaken = list(_handshake(host, accepting, context, section, now))
+        way = Way(accepting, host, port, proxy)
+        if proxy is not None:
+            tunnel = _tunnel(way)
+            yield tunnel
+            if tunnel.level is Level.FAIL:
+                return
+        shaken = list(_handshake(way, context, section, now))
         yield from shaken
         if shaken[0].level is Level.FAIL:
             return
@@ -123,14 +132,25 @@ def _why(address: Address, error: OSError, within: float) -> str:
     return f"{_pair(address)}: {(error.strerror or str(error)).lower()}"
 
 
-def _handshake(
-    host: str, addresses: list[Address], context: ssl.SSLContext, section: Live | Shadow, now: datetime
-) -> Iterator[Finding]:
+def _tunnel(way: Way) -> Finding:
+    began = perf_counter()
+    try:
+        way.open(PATIENCE).close()
+    except TimeoutError:
+        return fail(f"the proxy does not answer CONNECT within {PATIENCE:g} s")
+    except ConnectError as error:
+        return fail(str(error))
+    except OSError as error:
+        return fail(f"no tunnel through the proxy: {(error.strerror or str(error)).lower()}")
+    return ok(f"the proxy opens a tunnel to {way.destination} in {_ms(began)}")
+
+
+def _handshake(way: Way, context: ssl.SSLContext, section: Live | Shadow, now: datetime) -> Iterator[Finding]:
     """The handshake as `serve` does it, and the certificate that was presented, even if it was not accepted."""
     began = perf_counter()
     shown: bytes | None
     try:
-        version, shown = _shaken(host, addresses, context)
+        version, shown = _shaken(way, context)
         trusted = "" if section.tls.verify else ", with any certificate accepted (verify: false)"
         yield ok(f"{version.replace('v', ' ')} in {_ms(began)}{trusted}")
     except ssl.SSLCertVerificationError as error:
@@ -138,7 +158,7 @@ def _handshake(
         blind = ssl.create_default_context()
         blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
         try:
-            _, shown = _shaken(host, addresses, blind)
+            _, shown = _shaken(way, blind)
         except OSError:
             return
     except TimeoutError:
@@ -152,17 +172,9 @@ def _handshake(
         yield found if section.tls.verify else Finding(min(found.level, Level.WARN), found.words)
 
 
-def _shaken(host: str, addresses: list[Address], context: ssl.SSLContext) -> tuple[str, bytes | None]:
-    refused: OSError | None = None
-    for _, address in addresses:
-        try:
-            connection = socket.create_connection(address[:2], PATIENCE)
-        except OSError as error:
-            refused = refused or error
-            continue
-        with connection, context.wrap_socket(connection, server_hostname=host) as wrapped:
-            return wrapped.version() or "TLS", wrapped.getpeercert(binary_form=True)
-    raise refused or OSError("no address")
+def _shaken(way: Way, context: ssl.SSLContext) -> tuple[str, bytes | None]:
+    with way.open(PATIENCE) as connection, context.wrap_socket(connection, server_hostname=way.host) as wrapped:
+        return wrapped.version() or "TLS", wrapped.getpeercert(binary_form=True)
 
 
 def _answer(name: str, section: Live | Shadow, probe: Probe, context: ssl.SSLContext | None) -> Finding:

@@ -19,6 +19,7 @@ from shadowproxy.config import (
     Unless,
     shown_headers,
     shown_json,
+    shown_proxy,
     shown_text,
     warnings_for,
 )
@@ -145,6 +146,8 @@ def _conditions(match: Match | Unless, methods: Sequence[str]) -> Iterator[str]:
 
 
 def _edits(endpoint: Live | Shadow) -> Iterator[str]:
+    if endpoint.proxy is not None:
+        yield f"through the proxy {shown_proxy(endpoint.proxy)}"
     if endpoint.host != "upstream":
         yield f"Host: {'the one the caller sent' if endpoint.host == 'preserve' else shown_text(endpoint.host)}"
     if endpoint.headers.set:

@@ -26,7 +26,7 @@ from shadowproxy.config.models import (
     UnusableShadow,
 )
 from shadowproxy.config.readers import REPEATABLE
-from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_parameters, shown_text
+from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_parameters, shown_proxy, shown_text
 from shadowproxy.config.warning import warnings_for
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "shown_headers",
     "shown_json",
     "shown_parameters",
+    "shown_proxy",
     "shown_text",
     "token_fault",
     "warnings_for",

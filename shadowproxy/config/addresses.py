@@ -1,7 +1,8 @@
 """Addresses: where the proxy listens, the URLs of endpoints, and the Host header."""
 
 import re
-from urllib.parse import urlsplit
+from base64 import b64encode
+from urllib.parse import unquote, urlsplit
 
 from shadowproxy.addresses import Address, TcpAddress, UnixAddress, overlap
 
@@ -29,6 +30,37 @@ def read_url(value: object) -> str:
     if "?" in url or "#" in url:
         raise ValueError("must end with its path: a query or fragment belongs to each request")
     return url
+
+
+def read_proxy_url(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a URL, such as http://proxy:3128")
+    read_proxy(value)
+    return value  # unchanged: `shown` must see whether it came from the environment
+
+
+def read_proxy(url: str) -> tuple[str, int, str | None]:
+    """Its host, its port, and the value of Proxy-Authorization; None without credentials.
+
+    Raises ValueError, which quotes nothing: what it was given may be a password. A password with / or @ in it is read
+    as it stands: a proxy's URL has no path, so all before the last @ is the user and the password.
+    """
+    if not url.startswith("http://"):
+        raise ValueError("must begin with http://, also for an https url: TLS then goes through the proxy")
+    credentials, at, place = url.removeprefix("http://").rpartition("@")
+    place = place.removesuffix("/")
+    host, _, port = place.rpartition(":")
+    if not _HOST.fullmatch(place) or not host or not port.isdigit() or not 0 < int(port) <= 65535:
+        raise ValueError("needs the proxy's host and port and nothing after them, such as http://proxy:3128")
+    host = host.removeprefix("[").removesuffix("]")
+    if not at:
+        return host, int(port), None
+    user, colon, password = map(unquote, credentials.partition(":"))
+    if not colon or re.search(r"[\x00-\x1f\x7f]", user + password):
+        raise ValueError("needs user:password before the @, without a line break or another control character")
+    if ":" in user:
+        raise ValueError("has a colon in its user, which cannot be sent (RFC 7617)")
+    return host, int(port), f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def read_listen(value: object) -> TcpAddress | UnixAddress:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from shadowproxy.addresses import TcpAddress
 from shadowproxy.config.models import Config
 from shadowproxy.config.readers import REPEATABLE
 
@@ -94,6 +95,12 @@ def _memory(config: Config, given: Given) -> Iterator[str]:
         yield ""
 
 
+def _both_families(config: Config, given: Given) -> Iterator[str]:
+    addresses = (*config.listen, config.admin)
+    if any(isinstance(each, TcpAddress) and each.is_ipv6 and each.is_wildcard for each in addresses):
+        yield ""
+
+
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
     """Not printed by `check`: an error or another command says it, or the file cannot change it."""
     return iter(())
@@ -171,6 +178,14 @@ CHANGES: Final = (
         new="auto",
         restore="limits: {memory: 256MiB}",
         names=_memory,
+    ),
+    Change(
+        key="listen",
+        since="Unreleased",
+        old="IPv6 alone at [::], and so was admin",
+        new="both families at [::]",
+        restore=None,
+        names=_both_families,
     ),
     Change(
         key="live.retry",

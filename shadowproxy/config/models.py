@@ -44,6 +44,7 @@ from shadowproxy.config.values import (
     PositiveBytes,
     PositiveCount,
     PositiveSeconds,
+    ProxyUrl,
     RawPath,
     ReadableFile,
     Salt,
@@ -241,6 +242,7 @@ class Live:
     """The system that answers the caller: at `url`, or a fixed answer. Exactly one of the two is set."""
 
     url: Annotated[Url | None, Nullable] = None
+    proxy: Annotated[ProxyUrl | None, Nullable] = Field(default=None, repr=False)
     connect_timeout: PositiveSeconds = 5.0
     max_age: Annotated[PositiveSeconds | None, Nullable] = 60.0
     timeout: PositiveSeconds = 600.0
@@ -300,6 +302,7 @@ class Budget:
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Shadow:
     url: Url
+    proxy: Annotated[ProxyUrl | None, Nullable] = Field(default=None, repr=False)
     percent: Percent = 100.0
     match: Match = Match()
     connect_timeout: PositiveSeconds = 5.0

@@ -18,7 +18,7 @@ def shown(config: Config) -> dict[str, Any]:
 
     Blanked are the proxy's own tokens and keys, values that are credentials by their name or by what they look like,
     and every text from the environment, where secrets belong. URLs are not blanked, since they have no user and no
-    query; nor are addresses, quantities and the paths of files.
+    query, and of a proxy's only its credentials; nor are addresses, quantities and the paths of files.
     """
     values: dict[str, Any] = _without_environment(config, to_jsonable_python(config))
     if config.admin_token is not None:
@@ -27,6 +27,7 @@ def shown(config: Config) -> dict[str, Any]:
         values["log"]["redact"]["hash_key"] = BLANK
     values["live"]["headers"]["set"] = shown_headers(config.live.headers.set)
     values["live"]["query"]["set"] = shown_parameters(config.live.query.set)
+    values["live"]["proxy"] = shown_proxy(config.live.proxy)
     if config.live.respond is not None:
         values["live"]["respond"]["headers"] = shown_headers(config.live.respond.headers)
     for name, shadow in config.shadows.items():
@@ -34,12 +35,20 @@ def shown(config: Config) -> dict[str, Any]:
         section.pop("reason", None)  # an attribute of an unusable shadow, not a key
         section["headers"]["set"] = shown_headers(shadow.headers.set)
         section["query"]["set"] = shown_parameters(shadow.query.set)
+        section["proxy"] = shown_proxy(shadow.proxy)
         match = section["match"]
         match["headers"] = shown_headers(shadow.match.headers)
         match["not"]["headers"] = shown_headers(shadow.match.not_.headers)
         for places in (match, match["not"], section["rewrite"]):
             places["json"] = shown_json(places["json"])
     return values
+
+
+def shown_proxy(url: str | None) -> str | None:
+    """A proxy's URL without its credentials."""
+    if url is None or "@" not in url:
+        return None if url is None else str(url)
+    return f"http://{BLANK}@{url.rpartition('@')[2]}"
 
 
 def shown_headers(values: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from shadowproxy.config.addresses import (
     read_host_header,
     read_listen,
     read_listens,
+    read_proxy_url,
     read_url,
     written_listens,
 )
@@ -99,6 +100,7 @@ Amount = Annotated[float, BeforeValidator(read_number), Field(ge=0, allow_inf_na
 Flag = Annotated[bool, BeforeValidator(read_flag), _looks({"type": "boolean"})]
 Json = Annotated[Any, BeforeValidator(read_json), WithJsonSchema({})]
 Url = Annotated[str, BeforeValidator(read_url), _looks(_like(f'https?://{_HOST_LIKE}(/[!"$->@-~]*)?'))]
+ProxyUrl = Annotated[str, PlainValidator(read_proxy_url), _looks(_like("http://[^\\x00-\\x1f\\x7f]*:[0-9]{1,5}/?"))]
 _ADDRESS = _like("(unix:/.*|(\\[.+\\]|[^\\[\\]:]+):[0-9]{1,5})")
 Listen = Annotated[Address, PlainValidator(read_listen), PlainSerializer(str), _looks(_ADDRESS)]
 Listens = Annotated[

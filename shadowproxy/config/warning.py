@@ -30,6 +30,13 @@ def _warnings(config: Config) -> Iterator[str]:
             yield f"{where}.tls.verify is false: anyone in between can read the requests and answer them"
         if endpoint.tls != type(endpoint.tls)() and not (endpoint.url or "").startswith("https:"):
             yield f"{where}.tls has no effect: its url is not https"
+        if endpoint.proxy is not None:
+            if "@" in endpoint.proxy and not isinstance(endpoint.proxy, FromEnvironment):
+                yield f"{where}.proxy {written_out}"
+            if not endpoint.url:
+                yield f"{where}.proxy has no effect: there is no url"
+            elif endpoint.host != "upstream" and not endpoint.url.startswith("https:"):
+                yield f"{where}.host likely has no effect: an HTTP proxy sends the url's own (RFC 9112 section 3.2.2)"
         for name, value in endpoint.headers.set.items():
             if is_credential_field(name, value) and not isinstance(value, FromEnvironment):
                 yield f"{where}.headers.set.{name} {written_out}"

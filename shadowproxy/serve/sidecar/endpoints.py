@@ -3,8 +3,9 @@
 import ssl
 
 from shadowproxy.serve.policy.query import QueryEdits
-from shadowproxy.serve.sidecar.specs import EndpointSpec
+from shadowproxy.serve.sidecar.specs import EndpointSpec, ProxySpec
 from shadowproxy.serve.upstreams.endpoint import Endpoint
+from shadowproxy.serve.upstreams.through import ForwardProxy
 
 
 def endpoint_of(spec: EndpointSpec, tls: ssl.SSLContext | None) -> Endpoint:
@@ -12,6 +13,7 @@ def endpoint_of(spec: EndpointSpec, tls: ssl.SSLContext | None) -> Endpoint:
     return Endpoint(
         spec.url,
         tls=tls,
+        proxy=forward_proxy(spec.proxy),
         connect_timeout=spec.connect_timeout,
         max_age=spec.max_age,
         silence=spec.timeout,
@@ -22,3 +24,9 @@ def endpoint_of(spec: EndpointSpec, tls: ssl.SSLContext | None) -> Endpoint:
         retry=spec.retry,
         pace=spec.pace,
     )
+
+
+def forward_proxy(spec: ProxySpec | None) -> ForwardProxy | None:
+    if spec is None:
+        return None
+    return ForwardProxy(spec.host, spec.port, None if spec.authorization is None else spec.authorization.encode())

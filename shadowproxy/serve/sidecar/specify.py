@@ -19,6 +19,7 @@ from shadowproxy.config import (
     shown,
     warnings_for,
 )
+from shadowproxy.config.addresses import read_proxy
 from shadowproxy.config.repeating import repeats
 from shadowproxy.exchange import CONTROL
 from shadowproxy.redaction import Redaction
@@ -29,6 +30,7 @@ from shadowproxy.serve.sidecar.specs import (
     ListenTlsSpec,
     LiveSpec,
     ProgramSpec,
+    ProxySpec,
     RecorderSpec,
     RequestsSpec,
     ShadowSpec,
@@ -95,6 +97,7 @@ def recorder(config: Config) -> RecorderSpec:
     redaction = Redaction(headers=frozenset(log.redact.headers), query=frozenset(log.redact.query))
     sections: list[Live | Shadow] = [config.live, *config.shadows.values()]
     own = [each for section in sections for each in redaction.hidden(section.headers.set, section.query.set)]
+    own += [found.authorization for each in sections if (found := proxy(each)) is not None and found.authorization]
     destinations: dict[str, tuple[str, Mapping[str, str]]] = {
         str(name): (str(each.url), _plain(each.rewrite.path)) for name, each in config.shadows.items()
     }
@@ -144,7 +147,12 @@ def endpoint(section: Live | Shadow) -> EndpointSpec:
         retry=not isinstance(section, Live) or section.retry == "idle",
         pace=0.0 if isinstance(section, Live) else PACE,
         tls=tls(section.tls),
+        proxy=proxy(section),
     )
+
+
+def proxy(section: Live | Shadow) -> ProxySpec | None:
+    return None if section.proxy is None else ProxySpec(*read_proxy(section.proxy))
 
 
 def tls(section: Tls) -> TlsSpec:

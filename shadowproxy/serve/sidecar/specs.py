@@ -45,6 +45,15 @@ class ListenTlsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxySpec:
+    """The HTTP proxy to go through. `authorization` is the value of its header field; None without credentials."""
+
+    host: str
+    port: int
+    authorization: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointSpec:
     """Where requests go, and how. Times are seconds; `retry`: once more where a kept connection was closed by then."""
 
@@ -60,6 +69,7 @@ class EndpointSpec:
     retry: bool
     pace: float
     tls: TlsSpec
+    proxy: ProxySpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from shadowproxy.serve.upstreams.pool import Pool, Statistics
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.response import ResponseStream
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip
+from shadowproxy.serve.upstreams.through import CREDENTIALS, ForwardProxy
 
 
 class UpstreamError(Exception):
@@ -74,7 +75,7 @@ class Endpoint:
     """Owns its connections, until `aclose`. `silence`, `connect_timeout`, `max_age` and `pace` are seconds.
 
     `host` is the Host field's value: "upstream" for the URL's own, "preserve" for the caller's, or any other literal.
-    `query` changes the parameters of every request's target.
+    `query` changes the parameters of every request's target. `proxy` is the HTTP proxy to go through.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Endpoint:
         url: str,
         *,
         tls: ssl.SSLContext | None = None,
+        proxy: ForwardProxy | None = None,
         connect_timeout: float = 5.0,
         max_age: float | None = None,
         silence: float = 60.0,
@@ -96,6 +98,13 @@ class Endpoint:
         secure = parts.scheme == "https"
         self.url = url
         self._base = parts.path.rstrip("/").encode()
+        self._origin = b""  # before every target that goes to a proxy
+        if proxy is not None and not secure:
+            self._origin = b"http://" + parts.netloc.encode()
+            removed |= {CREDENTIALS.lower()}  # the caller's are for another proxy
+            if proxy.authorization is not None:
+                removed -= {CREDENTIALS.lower()}
+                put = (*put, (CREDENTIALS, proxy.authorization))
         self._silence = silence
         self._retry = retry
         own_host = parts.netloc.rpartition("@")[2].removesuffix(":443" if secure else ":80")
@@ -105,7 +114,13 @@ class Endpoint:
         context = (tls or ssl.create_default_context()) if secure else None
         port = parts.port or (443 if secure else 80)
         self._pool = Pool(
-            parts.hostname or "", port, tls=context, connect_timeout=connect_timeout, max_age=max_age, pace=pace
+            parts.hostname or "",
+            port,
+            tls=context,
+            proxy=proxy,
+            connect_timeout=connect_timeout,
+            max_age=max_age,
+            pace=pace,
         )
 
     def __repr__(self) -> str:
@@ -180,10 +195,14 @@ class Endpoint:
         a 101 that changes to it.
         """
         if target != b"*":
-            target = self._base + self._query.edit_target(target)
+            target = self._origin + self._base + self._query.edit_target(target)
+        elif self._origin:
+            target = self._origin  # RFC 9112 section 3.2.4
         head, chunked = self._edits.write_head(method, target, fields, section)
         retry = self._retry and isinstance(body, bytes)
-        request = OutgoingRequest(method, head, body, chunked=chunked, silence=self._silence, retry=retry)
+        request = OutgoingRequest(
+            method, head, body, chunked=chunked, silence=self._silence, retry=retry, proxied=bool(self._origin)
+        )
         request.upgrade = upgrade
         if trailers is not None:
             request.trailers = self._edits.trailers_after(trailers)

@@ -49,6 +49,7 @@ from shadowproxy.serve.upstreams.pace import Pace
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip, Sender
 from shadowproxy.serve.upstreams.secure import secure
+from shadowproxy.serve.upstreams.through import ForwardProxy, open_tunnel
 from shadowproxy.serve.upstreams.tls import tls_hint
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
@@ -70,6 +71,7 @@ class Pool(Sender):
 
     A connection that is older than `max_age` carries no further request; with None it may be of any age.
     `most` is how many connections there may be at once, None for any number.
+    With a `proxy` it connects to that instead; a request without TLS is sent to it with its whole URL.
     `pace` is the time between two turns of reading responses that come in floods of tiny chunks, all together.
     """
 
@@ -79,6 +81,7 @@ class Pool(Sender):
         port: int,
         *,
         tls: ssl.SSLContext | None = None,
+        proxy: ForwardProxy | None = None,
         connect_timeout: float = 5.0,
         max_age: float | None = None,
         pace: float = 0.0,
@@ -86,11 +89,13 @@ class Pool(Sender):
         self.host = host
         self.port = port
         self._tls = tls
+        self._proxy = proxy
         self._connect_timeout = connect_timeout
         self._max_age = max_age
         self._pace = Pace(pace)
         self.most: int | None = None
-        self._dialler = Dialler(host, port, connect_timeout)
+        dialled = (host, port) if proxy is None else (proxy.host, proxy.port)
+        self._dialler = Dialler(dialled[0], dialled[1], connect_timeout)
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = Deadlines[Connection](Connection.close)  # the last one in is the first one out
@@ -214,6 +219,8 @@ class Pool(Sender):
         return connection
 
     async def _open_over(self, sock: socket.socket) -> Connection:
+        if self._proxy is not None and self._tls is not None:
+            await open_tunnel(sock, self._proxy, self.host, self.port)
         connection = Connection(self, self.loop, sock)
         try:
             if self._tls is not None:

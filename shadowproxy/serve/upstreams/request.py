@@ -15,11 +15,12 @@ class OutgoingRequest:
     `silence` is how many seconds the endpoint may be silent. `retry` allows the second try of pool.py's rule 6, which
     needs a whole body. `trailers` is called at the end of a chunked body for the fields that follow it. `upgrade` is
     the protocol that the request offers to change to, in lower case: only to that one may a 101 change.
+    `proxied`: it goes to an HTTP proxy, with its whole URL.
     """
 
     # No dataclass: what makes one of those stays interpreted where the module is compiled.
 
-    __slots__ = ("body", "chunked", "head", "method", "retry", "silence", "trailers", "upgrade")
+    __slots__ = ("body", "chunked", "head", "method", "proxied", "retry", "silence", "trailers", "upgrade")
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class OutgoingRequest:
         retry: bool = False,
         trailers: Callable[[], Fields] | None = None,
         upgrade: bytes = b"",
+        proxied: bool = False,
     ) -> None:
         self.method = method
         self.head = head
@@ -41,6 +43,7 @@ class OutgoingRequest:
         self.retry = retry
         self.trailers = trailers
         self.upgrade = upgrade
+        self.proxied = proxied
 
     def last_chunk(self) -> bytes:
         return write_last_chunk(self.trailers() if self.trailers is not None else ())

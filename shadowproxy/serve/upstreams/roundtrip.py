@@ -18,9 +18,10 @@ from shadowproxy.serve.http1 import bodies
 from shadowproxy.serve.http1.framing import FramingError, ResponseHead
 from shadowproxy.serve.http1.response_head import take_response_head
 from shadowproxy.serve.upstreams.connection import HIGH_WATER, Carried, Connection, Owner
-from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ReadError, ReadTimeout
+from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ConnectError, ReadError, ReadTimeout
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.retry import was_closed_while_idle
+from shadowproxy.serve.upstreams.through import NOT_ALLOWED
 
 MAX_INTERIM = 32  # 1xx responses at once before the final one, and one more a second: some send 102 all the while
 PARTS = 600  # of chunks, read in one turn: half a millisecond
@@ -277,6 +278,11 @@ class RoundTrip(Carried):
             head, data = read
             if head.status == 101:
                 self._switch(head, data)
+                return
+            request = self._request
+            if head.status == NOT_ALLOWED and request is not None and request.proxied:
+                # The proxy's, and not for the caller, whose credentials are not for this proxy (RFC 9110 11.7.1).
+                self.fail(ConnectError("the proxy requires credentials, or rejects those that it was sent (407)"))
                 return
             self._move(RECEIVING)
             self.head = head
