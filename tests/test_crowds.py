@@ -159,6 +159,22 @@ async def test_whoever_takes_its_response_slowly_counts_as_moving(proxy: StartPr
         assert (connection.still_since() or 0) > before
 
 
+async def test_an_upload_that_live_is_sent_and_that_stands_still_gives_its_slot_to_another(
+    proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shedding, "STILL", 0.0)
+    async with proxy(limits={"in_flight": 1, "buffer": 3}) as running:
+        async with await running.caller() as uploading, await running.caller() as other:
+            await uploading.send(begun(20, 10))
+            await (await running.live.connection()).wait_received(60)
+            await until(lambda: running.sidecar.proxy.asked == 1)
+            assert (await other.ask(GET)).status == 200
+            reply = await uploading.answer()
+            assert (reply.status, reply.all(b"retry-after")) == (503, [b"1"])
+        await until(lambda: not running.sidecar.proxy.asked)
+        assert running.sidecar.live._server.shedding.shed == {"memory": 0, "slots": 1, "descriptors": 0}
+
+
 # Memory.
 
 LIMITS = {"buffer": "64KiB", "capture": "64KiB", "memory": "1MiB"}
@@ -214,6 +230,32 @@ async def test_callers_who_take_nothing_stay_within_the_memory(proxy: StartProxy
             assert 0 < shed(running) < 30
         await until(lambda: not connections(running))
         assert memory(running).callers == 0
+
+
+async def test_a_long_stream_that_flows_is_not_shed_for_those_who_stand_still(proxy: StartProxy) -> None:
+    """Live sends without end; one caller reads all of it, and the others nothing."""
+
+    async def endless(peer: Peer) -> None:
+        await peer.request()
+        with contextlib.suppress(ConnectionError):
+            await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            await peer.flood(bytes(16 * KIB), 1 << 30)
+
+    limits = {"buffer": 0, "capture": 0, "memory": "1MiB"}
+    async with proxy(endless, limits=limits) as running, contextlib.AsyncExitStack() as stack:
+        flowing = await stack.enter_async_context(await running.caller())
+        await flowing.send(GET)
+        await flowing.wait_received(1)
+        for _ in range(30):
+            if shed(running):
+                break
+            caller = await stack.enter_async_context(await running.caller(receive_buffer=4096))
+            caller.stop_reading()
+            await caller.send(GET)
+            await flowing.wait_received(len(flowing.received) + 64 * KIB)
+        await until(lambda: shed(running) > 0)
+        await flowing.wait_received(len(flowing.received) + 1024 * KIB)
+        assert flowing.ended == "no"
 
 
 def shed(running: Proxy) -> int:
