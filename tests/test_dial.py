@@ -21,6 +21,7 @@ from test_pool import on_both_loops
 
 from shadowproxy.serve.upstreams import dial, turns
 from shadowproxy.serve.upstreams.dial import AT_ONCE, Dialler
+from shadowproxy.serve.upstreams.errors import ConnectError
 from shadowproxy.serve.upstreams.names import Address
 from shadowproxy.serve.upstreams.pool import Pool
 from shadowproxy.serve.upstreams.request import OutgoingRequest
@@ -379,6 +380,28 @@ async def test_what_this_machine_lacks_is_raised_at_once_and_no_address_is_blame
         await dialler.connect(opening)
     monkeypatch.undo()
     assert (made, dialler._turns._shunned) == (1, {})
+
+
+async def test_an_address_on_which_opening_fails_is_followed_by_the_next(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an HTTP proxy's address that answers CONNECT with an error."""
+    unmixed(monkeypatch)
+    with several(2) as (bad, well):
+
+        async def picky(sock: socket.socket) -> Connected:
+            if sock.getpeername()[1] == bad:
+                sock.close()
+                raise ConnectError("the proxy closed the connection")
+            return Connected(sock)
+
+        server.names["a.test"] = at(bad, well)
+        connected = await Dialler("a.test", 80, 5.0).connect(picky)
+        connected.abort()
+        assert connected.port == well
+        server.names["b.test"] = [("127.0.0.1", bad), ("255.255.255.255", 80)]
+        with pytest.raises(ConnectError, match="closed the connection"):
+            await Dialler("b.test", 80, 5.0).connect(picky)
 
 
 async def test_a_defect_in_opening_is_raised_and_the_other_attempts_end(server: NameServer) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
 from shadowproxy.serve.system.descriptors import OWN_LACK
+from shadowproxy.serve.upstreams.errors import TransportError
 from shadowproxy.serve.upstreams.names import Address, Addresses, Name
 from shadowproxy.serve.upstreams.turns import Turns
 
@@ -49,13 +50,13 @@ class Abortable(Protocol):
 
 Opened = TypeVar("Opened", bound=Abortable)
 Opening = Callable[[socket.socket], Coroutine[Any, Any, Opened]]
-"""Opens a connection over a connected socket, which it owns from then on. Raises OSError."""
+"""Opens a connection over a connected socket, which it owns from then on. Raises OSError or a TransportError."""
 
 
 class Dialler:
-    """Connects to one host and port. Its methods raise OSError, and leave nothing behind when they are cancelled.
+    """Connects to one host and port. Its methods leave nothing behind when they are cancelled.
 
-    `within` is how many seconds `connect` will be given.
+    They raise OSError, and what opening a connection raises. `within` is how many seconds `connect` will be given.
     """
 
     def __init__(self, host: str, port: int, within: float) -> None:
@@ -127,7 +128,7 @@ class _Race(Generic[Opened]):
         self._silent: set[Address] = set()  # until the next one was dialled
         self._running: dict[asyncio.Task[Opened], tuple[Address, _Attempt[Opened]]] = {}
         self._next_at = 0.0  # by the loop's time: the next address is dialled
-        self._failed: OSError | None = None
+        self._failed: OSError | TransportError | None = None
 
     async def run(self, addresses: Addresses) -> Opened:
         self._to_dial = self._turns.order(addresses)
@@ -193,11 +194,11 @@ class _Race(Generic[Opened]):
             self._silent.discard(address)
             self._turns.note_accepted(address)
             return True
-        if not isinstance(error, OSError) or error.errno in OWN_LACK:
+        if not isinstance(error, OSError | TransportError) or (isinstance(error, OSError) and error.errno in OWN_LACK):
             raise error
         self._failed = self._failed or error
         self._silent.discard(address)
-        self._turns.note_failed(address, error.strerror or str(error))
+        self._turns.note_failed(address, (isinstance(error, OSError) and error.strerror) or str(error))
         self._next_at = 0.0
         return False
 
