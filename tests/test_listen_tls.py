@@ -445,3 +445,24 @@ async def test_handshakes_that_last_give_way_where_descriptors_are_short(
         for _, writer in silent:
             writer.transport.abort()
     assert "the handshake lasted, while descriptors are short" in caplog.text
+
+
+async def test_a_websocket_passes_over_tls_and_ends_with_its_end(proxy: StartProxy, files: Files) -> None:
+    async def echo(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        await peer.wait_received(len(peer.received) - len(peer.unread) + 100_000)
+        await peer.send(peer.unread)
+        peer.close()
+
+    sent = b"0123456789" * 10_000
+    async with (
+        proxy(echo, listen_tls=files.section) as running,
+        Caller.to(running.sidecar.address[1], files.context()) as caller,
+    ):
+        await caller.send(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+        await caller.send(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+        assert (await caller.receive(until=b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        await caller.send(sent)
+        assert await caller.receive() == sent
+        assert caller.notified
