@@ -13,6 +13,7 @@ from shadowproxy.serve.account import Memory, reserve
 from shadowproxy.serve.callers import shedding
 from shadowproxy.serve.callers.connection import UNFINISHED, CallerConnection
 from shadowproxy.serve.callers.link import State
+from shadowproxy.serve.system import kernel
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 KIB = 1 << 10
@@ -230,6 +231,17 @@ async def test_callers_who_take_nothing_stay_within_the_memory(proxy: StartProxy
             assert 0 < shed(running) < 30
         await until(lambda: not connections(running))
         assert memory(running).callers == 0
+
+
+async def test_the_kernel_holds_little_for_a_caller_who_takes_nothing(proxy: StartProxy) -> None:
+    async with proxy(endless_first()) as running, one_who_reads_nothing(running):
+        (connection,) = connections(running)
+        ours = connection.link.transport.get_extra_info("socket")
+        before = -1
+        while (held := kernel.unacknowledged(ours)) != before:  # until it takes no more
+            before = held
+            await asyncio.sleep(0.05)
+        assert 0 < held < 512 * KIB
 
 
 async def test_a_long_stream_that_flows_is_not_shed_for_those_who_stand_still(proxy: StartProxy) -> None:
