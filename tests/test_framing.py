@@ -249,3 +249,19 @@ def test_the_same_head_ends_otherwise_after_head_than_after_get() -> None:
             framing.parse_response_head(head, "HEAD").framing,
             framing.parse_response_head(head, "HEAD").keep_alive,
         ) == (0, False)
+
+
+NAMES = st.text("abcXYZ-_.~0123456789", min_size=1, max_size=8).map(str.encode)
+VALUES = st.binary(max_size=12).map(lambda raw: bytes(byte for byte in raw if byte >= 32 and byte != 127).strip(b" \t"))
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=6), st.integers(1, 9))
+def test_trailers_are_read_as_they_were_written_and_end_where_they_were_written(
+    trailers: list[tuple[bytes, bytes]], step: int
+) -> None:
+    raw = bodies.write_chunk(b"body") + bodies.write_last_chunk(tuple(trailers)) + NEXT
+    reader, left, body = bodies.body_reader(framing.Length.CHUNKED), raw, b""
+    while not reader.done:
+        content, rest = reader.feed(left[:step])
+        body, left = body + content, rest + left[step:]
+    assert (body, reader.trailers, left) == (b"body", tuple(trailers), NEXT)

@@ -22,7 +22,7 @@ from shadowproxy.exchange import Outcome
 
 pytestmark = pytest.mark.soak
 
-HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"}
+HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"}
 
 
 @pytest.fixture(scope="module", autouse=True)

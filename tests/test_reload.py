@@ -22,7 +22,7 @@ from inprocess import Sidecar
 from program import Program
 
 from shadowproxy import record
-from shadowproxy.exchange import Outcome
+from shadowproxy.exchange import Outcome, Tunnel, TunnelEnd
 from shadowproxy.serve.sidecar import generation, reload, watch
 from shadowproxy.serve.sidecar.reading import Unreadable, read_specs
 from shadowproxy.serve.sidecar.reading_apart import read_specs_apart
@@ -155,6 +155,35 @@ async def test_a_request_under_way_ends_under_the_configuration_it_began_with(co
     assert list(under_old.shadows) == ["a"]
     assert under_old.request.body.value == "oldone"
     assert (len(one.requests), len(a.requests)) == (1, 1)
+
+
+async def test_a_tunnel_goes_on_to_the_live_that_it_began_with(configured: Configured) -> None:
+    offer = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+    async def accept(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await peer.wait_ended()
+
+    async with Origin(accept) as one, Origin(answer(b"two")) as two:
+        configured.values(one.url, {})
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
+            async with await Caller.to(configured.sidecar.address) as caller:
+                await caller.send(offer)
+                assert (await caller.answer()).status == 101
+                configured.values(two.url, {})
+                await configured.reload()
+                assert await configured.ask() == b"two"
+                live = await one.connection()
+                await live.send(b"still here")
+                await caller.wait_received(len(caller.received) - len(caller.unread) + 10)
+                assert one.open_connections == 1
+            await live.wait_ended()
+            async with asyncio.timeout(5):
+                while one.open_connections or configured.sidecar.census().tunnels:  # noqa: ASYNC110  # in some turn
+                    await asyncio.sleep(0.001)
+    under_old = next(each for each in configured.records() if each.tunnel is not None)
+    assert under_old.tunnel == Tunnel(0, 10, TunnelEnd.CALLER)
 
 
 @pytest.mark.parametrize(

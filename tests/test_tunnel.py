@@ -1,7 +1,9 @@
 """A WebSocket passes to live as a tunnel: after live's 101 all bytes both ways, in bounds, recorded as one exchange."""
 
 import asyncio
+import hashlib
 import json
+import random
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -288,17 +290,43 @@ async def test_a_side_that_reads_slowly_stops_the_other_and_gets_every_byte(prox
         flooding = asyncio.create_task(writer.flood(bytes(1 << 16), size))
         await asyncio.sleep(0.5)
         assert not flooding.done()
-        assert running.sidecar.live.proxy.in_flight == 1
+        assert 64 << 10 <= running.sidecar.census().memory_held < 1 << 20
         reader.go_on_reading()
         begin = len(reader.received) - len(reader.unread)
         assert await flooding == size
         await reader.wait_received(begin + size)
+        assert running.sidecar.census().memory_held < 64 << 10
         writer.close()
         await reader.wait_ended()
         entry = await the_record(running)
     assert entry.tunnel is not None
     assert entry.tunnel[side == "caller"] == size
     assert entry.live.outcome is Outcome.OK
+
+
+async def test_both_sides_may_send_at_once_and_every_byte_arrives_in_order(proxy: StartProxy) -> None:
+    size = 4 << 20
+    there, back = random.Random(1).randbytes(size), random.Random(2).randbytes(size)
+
+    async def send_in_pieces(peer: Peer, data: bytes, seed: int) -> None:
+        places = random.Random(seed)
+        at = 0
+        while at < size:
+            piece = data[at : at + places.choice([1, 100, 65536, 200_000])]
+            await peer.send(piece)
+            at += len(piece)
+
+    async with proxy(accepting(stay)) as running, await running.caller() as caller:
+        await opened(caller)
+        live = await running.live.connection()
+        from_live, from_caller, *_ = await asyncio.gather(
+            caller.digest(size), live.digest(size), send_in_pieces(caller, there, 3), send_in_pieces(live, back, 4)
+        )
+        assert from_live == hashlib.sha256(back).hexdigest()
+        assert from_caller == hashlib.sha256(there).hexdigest()
+        caller.close()
+        await live.wait_ended()
+        assert (await the_record(running)).tunnel == Tunnel(size, size, TunnelEnd.CALLER)
 
 
 async def test_a_caller_that_takes_nothing_is_given_up(proxy: StartProxy) -> None:
@@ -345,6 +373,27 @@ async def test_a_tunnel_passes_to_live_that_speaks_tls(
         proxy(live, live_options={"tls": {"ca": str(ca)}}) as running,
         await running.caller() as caller,
     ):
+        await opened(caller)
+        await caller.send(b"x" * 200_000)
+        assert await caller.rest() == b"x" * 200_000
+        assert (await the_record(running)).tunnel == Tunnel(200_000, 200_000, TunnelEnd.LIVE)
+
+
+async def test_a_caller_that_speaks_tls_has_a_tunnel_too(
+    proxy: StartProxy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    authority, directory = trustme.CA(), tmp_path_factory.mktemp("tls")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(directory / "cert.pem")
+    issued.private_key_pem.write_to_path(directory / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    section = {"cert": str(directory / "cert.pem"), "key": str(directory / "key.pem")}
+
+    async def echo(peer: Peer) -> None:
+        await peer.send(await take(peer, 200_000))
+
+    async with proxy(accepting(echo), listen_tls=section) as running, await running.caller(tls=context) as caller:
         await opened(caller)
         await caller.send(b"x" * 200_000)
         assert await caller.rest() == b"x" * 200_000

@@ -89,7 +89,7 @@ class Passage(RoundTrip):
         call = exchange.call
         exchange.begin_answer(head.status, head.section.fields, self.first_byte_at)
         fields = [*head.section.fields, (b"Upgrade", head.names[b"upgrade"])]
-        tunnel = TunnelToLive(connection, call, self._service.tunnel_timeout, self._end_tunnel)
+        tunnel = TunnelToLive(connection, call, self._service.tunnel_timeout, exchange.hold, self._end_tunnel)
         try:
             call.switch(self._service.add_request_id(fields, exchange.request_id, head.names), tunnel)
         except BrokenOff:

@@ -24,17 +24,35 @@ FLUSH: Final = 10.0
 class TunnelToLive(Carried):
     """Both ends of one tunnel. It calls `ended` once, with the sizes and who ended it, and why if that was a break.
 
-    `begin` is called once, after the caller was sent the 101.
+    `hold` is called with how many bytes wait for live to take them. `begin` is called once, after the caller was sent
+    the 101.
     """
 
-    __slots__ = ("_call", "_connection", "_ended", "_from_caller", "_from_live", "_idle", "_over", "_stopped", "_waits")
+    __slots__ = (
+        "_call",
+        "_connection",
+        "_ended",
+        "_from_caller",
+        "_from_live",
+        "_hold",
+        "_idle",
+        "_over",
+        "_stopped",
+        "_waits",
+    )
 
     def __init__(
-        self, connection: Connection, call: Call, idle: float, ended: Callable[[Tunnel, str | None], None]
+        self,
+        connection: Connection,
+        call: Call,
+        idle: float,
+        hold: Callable[[int], None],
+        ended: Callable[[Tunnel, str | None], None],
     ) -> None:
         self._connection = connection
         self._call = call
         self._idle = idle
+        self._hold = hold
         self._ended = ended
         self._from_caller = 0
         self._from_live = 0
@@ -102,12 +120,14 @@ class TunnelToLive(Carried):
         connection.transport.write(data)
         if connection.writable is not None and not self._stopped:
             self._stopped = True
+            self._hold(connection.transport.get_write_buffer_size())
             self._call.stop_taking()
             connection.writable.add_done_callback(self._take_on)
 
     def _take_on(self, _: object) -> None:
         self._stopped = False
         if not self._over:
+            self._hold(0)
             self._call.take_on()
 
     def caller_ended(self, exc: Exception | None) -> None:
