@@ -262,6 +262,21 @@ async def test_an_interim_response_says_that_live_is_not_silent(proxy: StartProx
         assert [(await caller.answer()).status for _ in range(5)] == [102] * 4 + [200]
 
 
+async def test_the_first_byte_of_an_interim_response_is_not_that_of_the_answer(proxy: StartProxy) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HINTS)
+        await asyncio.sleep(0.05)
+        await peer.send(answer(b"final"))
+
+    async with proxy(script) as running, await running.caller() as caller:
+        await caller.send(GET)
+        assert [(await caller.answer()).status for _ in range(2)] == [103, 200]
+        (entry,) = await running.records()
+        assert entry.live.first_byte_ms is not None
+        assert entry.live.first_byte_ms > 45
+
+
 @pytest.mark.parametrize("status", [100, 103])
 async def test_a_shadows_interim_responses_reach_nobody(proxy: StartProxy, status: int) -> None:
     interim = b"HTTP/1.1 %d Whatever\r\n\r\n" % status

@@ -132,9 +132,16 @@ def parse_request_head(head: bytes) -> RequestHead:
     return _requests[head]
 
 
-def parse_response_head(head: bytes, method: str) -> ResponseHead:
-    """Parse the head of the response to a request with `method`, to before its empty line. Raises FramingError."""
+def parse_response_head(head: bytes, method: str, upgrade: bytes = b"") -> ResponseHead:
+    """Parse the head of the response to a request with `method`, to before its empty line. Raises FramingError.
+
+    `upgrade` is the protocol, in lower case, that the request offered to change to: a 101 may change to it alone.
+    """
     read = _responses[head]
+    if read.status == 101 and not upgrade:
+        raise FramingError(502, "an upgrade that nobody asked for")
+    if read.status == 101 and read.names.get(b"upgrade", b"").lower() != upgrade:
+        raise FramingError(502, "an upgrade to another protocol than was asked for")
     if method != "HEAD":
         return read
     # Some servers send a body after HEAD. If it comes after the next request is sent, it looks like its response.

@@ -331,13 +331,15 @@ class RoundTrip(Carried):
         data = self._unread + data if checked else data
         assert self._request is not None  # it was sent
         while True:
-            taken = take_response_head(data, self._request.method, checked)
+            taken = take_response_head(data, self._request.method, checked, self._request.upgrade)
             if taken is None:
                 self._unread = data
                 return None
             head, data = taken
             checked = 0
             if head.status >= 200 or head.status == 101:
+                if self._interim:
+                    self.first_byte_at = perf_counter()  # of the response; what came before said nothing yet
                 self._unread = b""
                 return head, data
             self._count_interim()
@@ -405,13 +407,8 @@ class RoundTrip(Carried):
         self.on_end()
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:
-        connection, request = self._connection, self._request
+        connection = self._connection
         assert connection is not None
-        assert request is not None
-        if not request.upgrade:
-            raise FramingError(502, "an upgrade that nobody asked for")
-        if head.names.get(b"upgrade", b"").strip().lower() != request.upgrade:
-            raise FramingError(502, "an upgrade to another protocol than was asked for")
         self._move(OVER)
         self._stop_task()
         connection.deadline.clear()
