@@ -69,14 +69,14 @@ async def test_what_comes_with_a_request_that_is_answered_at_once_is_read_to_its
     limits = {"headers": "1MiB", "head_timeout": "2s"}
     async with proxy(strict_ok, limits=limits) as running, await running.caller() as caller:
         await caller.send(REJECTED + between + long)
-        assert [(await caller.answer()).status for _ in range(2)] == [501, 501]
+        assert [(await caller.answer()).status for _ in range(2)] == [508, 508]
 
 
 async def test_an_idle_connection_ends_after_blank_lines_too(proxy: StartProxy) -> None:
     """They came with a request that was answered at once: reading had paused, and no deadline was left."""
     async with proxy(strict_ok, limits={"idle_timeout": "200ms"}) as running, await running.caller() as caller:
         await caller.send(REJECTED + b"\r\n" * 40_000)
-        assert (await caller.answer()).status == 501
+        assert (await caller.answer()).status == 508
         await asyncio.wait_for(caller.wait_ended(), 2)
 
 
