@@ -265,16 +265,19 @@ async def test_idle_connections_do_not_keep_others_out(proxy: StartProxy, caplog
 
 
 async def test_listeners_are_not_closed_for_room(proxy: StartProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with proxy(shadows={"a": ONE}, **ADMIN) as running, client(running) as admin:
-        monkeypatch.setattr("shadowproxy.serve.probes.front.MOST", 1)
-        async with admin.stream("GET", "/events") as events:
-            lines = events.aiter_lines()
-            assert await anext(lines) == "event: overview"
-            with pytest.raises(httpx.TransportError):
-                async with client(running) as other:
-                    await other.get("/healthz")
-            while await anext(lines) != "event: overview":
-                pass
+    monkeypatch.setattr("shadowproxy.serve.probes.front.MOST", 1)
+    async with (
+        proxy(shadows={"a": ONE}, **ADMIN) as running,
+        client(running) as admin,
+        admin.stream("GET", "/events") as events,
+    ):
+        lines = events.aiter_lines()
+        assert await anext(lines) == "event: overview"
+        with pytest.raises(httpx.TransportError):
+            async with client(running) as other:
+                await other.get("/healthz")
+        while await anext(lines) != "event: overview":
+            pass
 
 
 async def test_every_answer_has_the_headers_that_keep_a_browser_strict(proxy: StartProxy) -> None:
