@@ -204,16 +204,17 @@ async def test_a_flood_of_tiny_chunks_after_the_response_is_dropped_and_the_conn
 
 @pytest.mark.timing
 async def test_many_small_chunks_are_no_excuse_for_a_late_body(proxy: StartProxy) -> None:
-    """Reading is paused while there is more than one turn may read. The time that a body may take runs on."""
+    """Reading is paused while there is more than one turn may read, and what is read then moves no deadline."""
     async with proxy(limits={"body_timeout": "300ms"}) as running, await running.caller() as caller:
         loop = asyncio.get_running_loop()
         began = loop.time()
         await caller.send(CHUNKED)
 
         async def drip() -> None:
+            await caller.send(chunk_of(b"x") * PARTS)
             while True:
-                await caller.send(chunk_of(b"x") * PARTS)
-                await asyncio.sleep(0.02)
+                await caller.send(chunk_of(b"x"))
+                await asyncio.sleep(0.02)  # 300 bytes a second
 
         dripping = loop.create_task(drip())
         try:

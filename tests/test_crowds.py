@@ -133,7 +133,7 @@ async def test_a_caller_who_takes_nothing_gives_its_slot_to_another(
         assert running.sidecar.proxy.asked == 0
         first, second = sorted(await running.records(), key=lambda each: each.at)
         assert (first.live.outcome, second.live.outcome) == ("caller_left", "ok")
-        assert "took nothing" in (first.live.error or "")
+        assert "took next to nothing" in (first.live.error or "")
 
 
 async def test_a_caller_who_took_something_a_moment_ago_keeps_its_slot(proxy: StartProxy) -> None:
@@ -151,13 +151,16 @@ async def test_whoever_takes_its_response_slowly_counts_as_moving(proxy: StartPr
         (connection,) = connections(running)
         connection.look()
         before = connection.still_since()
-        assert before is not None
         connection.look()
         assert connection.still_since() == before
         assert connection.link.unsent > 0
-        connection.link.unsent += 1  # when last looked at there was more: the caller has taken a byte since
+        connection.link.moved_at -= 10  # so long ago
+        connection.link.unsent += 10  # when last looked at there was more: the caller has taken ten bytes since
         connection.look()
-        assert (connection.still_since() or 0) > before
+        assert seconds_still(connection) > 9
+        connection.link.unsent += 10_000
+        connection.look()
+        assert seconds_still(connection) < 1
 
 
 async def test_an_upload_that_live_is_sent_and_that_stands_still_gives_its_slot_to_another(
@@ -174,6 +177,93 @@ async def test_an_upload_that_live_is_sent_and_that_stands_still_gives_its_slot_
             assert (reply.status, reply.all(b"retry-after")) == (503, [b"1"])
         await until(lambda: not running.sidecar.proxy.asked)
         assert running.sidecar.live._server.shedding.shed == {"memory": 0, "slots": 1, "descriptors": 0}
+
+
+@contextlib.asynccontextmanager
+async def upload_that_took_ten_seconds(running: Proxy, caller: Caller, count: int) -> AsyncIterator[None]:
+    """An upload that holds a slot, and of which `count` bytes came in what counts as the last ten seconds."""
+    await caller.send(begun(30_000, 10))
+    await until(lambda: running.sidecar.proxy.asked == 1)
+    (connection,) = connections(running)
+    connection.link.moved_at -= 10
+    for piece in (b"x" * (count // 10),) * 10:
+        await caller.send(piece)
+        await asyncio.sleep(0)
+    call = connection._call
+    assert call is not None
+    await until(lambda: call.received == 10 + count and not call.pieces.size)
+    yield
+
+
+@pytest.mark.parametrize("begins_to_answer", [False, True])
+async def test_an_upload_of_a_byte_a_second_gives_its_slot_to_another(
+    proxy: StartProxy, begins_to_answer: bool
+) -> None:
+    peers: list[Peer] = []
+
+    async def script(peer: Peer) -> None:
+        peers.append(peer)
+        if begins_to_answer and len(peers) == 1:
+            await peer.wait_received(60)
+            await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while await peer.request() is not None:
+            await peer.send(answer())
+
+    async with proxy(script, limits={"in_flight": 1, "buffer": 3}) as running:
+        async with await running.caller() as slow, upload_that_took_ten_seconds(running, slow, 10):
+            if begins_to_answer:
+                await slow.wait_received(1)
+            (connection,) = connections(running)
+            assert seconds_still(connection) > 9
+            assert (await running.ask(GET)).status == 200
+        await until(lambda: not running.sidecar.proxy.asked)
+        assert running.sidecar.live._server.shedding.shed["slots"] == 1
+
+
+async def test_an_upload_on_a_slow_line_keeps_its_slot(proxy: StartProxy) -> None:
+    async with proxy(limits={"in_flight": 1, "buffer": 3}) as running:
+        async with await running.caller() as slow, upload_that_took_ten_seconds(running, slow, 10_000):
+            assert (await running.ask(GET)).status == 503
+            await slow.send(b"x" * (30_000 - 10_010))
+            assert (await slow.answer()).status == 200
+        assert shed(running) == 0
+
+
+async def test_an_upload_of_a_byte_a_second_is_not_ended_while_there_is_room(proxy: StartProxy) -> None:
+    async with proxy(limits={"in_flight": 2, "buffer": 3}) as running:
+        async with await running.caller() as slow, upload_that_took_ten_seconds(running, slow, 10):
+            assert (await running.ask(GET)).status == 200
+            await slow.send(b"x" * (30_000 - 20))
+            assert (await slow.answer()).status == 200
+        assert shed(running) == 0
+
+
+async def test_a_caller_who_sends_little_of_a_stream_both_ways_is_not_still_while_live_sends(proxy: StartProxy) -> None:
+    more = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.wait_received(60)
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await more.wait()
+        await peer.send(b"1\r\nx\r\n")
+        await peer.wait_ended(60)
+
+    async with (
+        proxy(script, limits={"in_flight": 1, "buffer": 3}) as running,
+        await running.caller() as caller,
+        upload_that_took_ten_seconds(running, caller, 10),
+    ):
+        (connection,) = connections(running)
+        assert seconds_still(connection) > 9
+        more.set()
+        await caller.wait_received(1)
+        await until(lambda: seconds_still(connection) < 1)
+        assert (await running.ask(GET)).status == 503
+
+
+def seconds_still(connection: CallerConnection) -> float:
+    since = connection.still_since()
+    return 0.0 if since is None else connection.link.loop.time() - since
 
 
 # Memory.

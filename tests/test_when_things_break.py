@@ -703,6 +703,16 @@ async def test_a_slow_body_is_cut_off_at_body_timeout_though_it_never_pauses(pro
         assert await live_outcome(running) == Outcome.CALLER_LEFT
 
 
+async def test_a_body_on_a_slow_line_is_not_cut_off_by_body_timeout(proxy: StartProxy) -> None:
+    """Its first `buffer` bytes may take longer, at 500 bytes a second or more."""
+    async with proxy(limits={"body_timeout": "300ms"}) as running, await running.caller() as caller:
+        await caller.send(post(1000, b""))
+        for _ in range(40):
+            await caller.send(bytes(25))
+            await asyncio.sleep(0.02)
+        assert (await caller.answer()).status == 200
+
+
 async def test_a_slow_body_to_head_is_cut_off_without_a_body(proxy: StartProxy) -> None:
     async with proxy(limits={"body_timeout": "20ms"}) as running, await running.caller() as caller:
         await caller.send(b"HEAD" + post(5, b"")[4:])

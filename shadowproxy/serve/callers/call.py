@@ -12,7 +12,7 @@ from shadowproxy.serve.http1.pieces import Pieces
 
 CALLER_LEFT = "the caller left"
 STOPPING = "the proxy is stopping"
-STOOD_STILL = "the caller took nothing of its response for a while, and others needed its room"
+STOOD_STILL = "the caller sent and took next to nothing for a while, and others needed its room"
 
 _REQUEST: Final = State.REQUEST
 _RESPONSE: Final = State.RESPONSE
@@ -250,6 +250,8 @@ class Call:
             self._left -= len(body)
         if out:
             self._link.transport.write(out)
+            if not self.reader.done:  # a stream both ways: whoever sends nothing while live does is no less alive
+                self._link.moved_at = self._link.loop.time()
         if last:
             self.answered = True
             self.pieces.clear()  # these are dropped: they must not count as unread, or reading would stop

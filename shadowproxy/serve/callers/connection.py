@@ -11,7 +11,7 @@ The rules:
    take the turns of other callers.
 5. When a caller leaves before the response is complete, its call is cancelled at once.
    What is unread or unsent counts as held for the caller. Where memory, slots or descriptors are short, `shed` ends the
-   connection of a caller who has sent and taken nothing for a while; shedding.py chooses it.
+   connection of a caller who has sent and taken next to nothing for a while; shedding.py chooses it.
 6. A response that cannot be completed is broken off: it gets no last chunk and no filling. Where only the end of the
    connection would mark the response as complete, the connection is reset.
 7. A connection that ends with unread bytes is closed for writing first and read on until nothing came for `LINGER`
@@ -161,18 +161,23 @@ class CallerConnection(asyncio.Protocol):
             self._count_held()
 
     def still_since(self) -> float | None:
-        """When the caller last sent or took something, by the loop's time; None while nothing is awaited from it."""
+        """When the caller last sent or took something, by the loop's time; None while nothing is awaited from it.
+
+        A caller who sends or takes less than LEAST_RATE has an earlier time than that: it stands nearly still.
+        """
         link, call = self.link, self._call
         state = link.state
         if state is _CLOSED:
             return None
         if link.writable is not None:
             return link.moved_at
-        if state is _RESPONSE or state is _TUNNEL or link.full or link.catching_up:
+        if state is _TUNNEL or link.full or link.catching_up:
             return None  # a tunnel may be silent
-        if state is _REQUEST and (call is None or call.reader.done or call.pieces.size):
+        if state is _IDLE or state is _HEAD:
+            return max(link.moved_at, link.deadline.since)
+        if (state is _REQUEST or state is _RESPONSE) and (call is None or call.reader.done or call.pieces.size):
             return None  # live or the application is awaited
-        return max(link.moved_at, link.deadline.since)
+        return link.moved_at
 
     @property
     def is_idle(self) -> bool:
@@ -192,7 +197,7 @@ class CallerConnection(asyncio.Protocol):
             self._close()
         elif state is _HEAD or (state is _REQUEST and call is not None and not call.reader.done):
             freed += call.received if call is not None else 0
-            self._reject(FramingError(503, "the caller sent nothing for a while, and others need its room"))
+            self._reject(FramingError(503, STOOD_STILL))
         else:
             if call is not None:
                 call.cancel(STOOD_STILL)
@@ -218,7 +223,8 @@ class CallerConnection(asyncio.Protocol):
         self._advance()
         link, call = self.link, self._call
         if call is not None and not call.reader.done:
-            link.moved_at = link.loop.time()
+            link.note_moved(len(data))
+            self._await_more(call)
         elif not self._buffer and not link.held:
             return  # a request that came whole, as most do
         self._count_held()
@@ -290,20 +296,29 @@ class CallerConnection(asyncio.Protocol):
                 link.loop.call_soon(self._catch_up)
             if call.reader.done:
                 link.deadline.clear()
-            elif call.received >= link.limits.buffer and not call.answered:
-                link.deadline.set(link.limits.body_timeout)
             call.push(body)
         if not call.begun:
             if call.reader.done:
                 link.deadline.clear()
             else:
                 link.deadline.set(link.limits.body_timeout)
+                link.moved_at = link.deadline.since
             self._begin_answer(call)
         elif link.state is _REST and call.reader.done:
             self._next()
             return
         if not link.full and (call.pieces.size > HIGH_WATER or len(self._buffer) > HIGH_WATER):
             link.pause_reading()
+
+    def _await_more(self, call: Call) -> None:
+        """Move the deadline: the first `buffer` bytes of a body may take `body_timeout` more than LEAST_RATE allows."""
+        link, limits = self.link, self.link.limits
+        if call.answered or link.full or link.state is _LINGERING:
+            return
+        if call.received >= limits.buffer:
+            link.deadline.set(limits.body_timeout)
+        else:
+            link.deadline.set_at(link.moved_at + limits.body_timeout)
 
     def _catch_up(self) -> None:
         """Go on reading the chunks that have come. The deadline is not moved: many small chunks must not extend it."""
@@ -471,6 +486,7 @@ class CallerConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         self.link.move(_CLOSING)
+        self.link.moved_at = self.link.loop.time()
         self.link.transport.close()
         self._await_sent()
 
@@ -493,7 +509,8 @@ class CallerConnection(asyncio.Protocol):
             self.abort()
             return
         link.read_on(body_due=False)
-        self._linger_until = link.loop.time() + LINGER_MOST
+        link.moved_at = link.loop.time()
+        self._linger_until = link.moved_at + LINGER_MOST
         self._linger()
 
     def _linger(self) -> None:

@@ -26,6 +26,11 @@ from shadowproxy.serve.telemetry.operator_log import Repeats
 
 HIGH_WATER = 64 * 1024
 
+LEAST_RATE: Final = 500.0
+"""Bytes a second. A caller who sends or takes less falls behind, by the time that the missing bytes would have taken:
+one byte a second is nearly as good as none. It is what Apache's mod_reqtimeout asks for by default (MinRate). Nobody is
+ended for it here while there is room for all."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +62,8 @@ MOVES: Final[dict[State, frozenset[State]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds. `body_timeout` is for the first `buffer` bytes of a body together, then for each silence.
+    """Bytes and seconds. `body_timeout` is how far a caller may fall behind LEAST_RATE in the first `buffer` bytes of a
+    body, and then for each silence.
 
     `idle_timeout` is how long a connection may wait for its first or next request.
     """
@@ -78,7 +84,7 @@ class Link:
 
     `memory` counts the bytes that are `held` for the connection: those that are unread or unsent, and the objects of a
     request that is not whole. `moved_at` is when the caller last sent a part of a request or took a part of a response,
-    as far as that was looked at, by the loop's time.
+    as far as that was looked at, by the loop's time; each byte moves it by no more than LEAST_RATE allows.
     """
 
     __slots__ = (
@@ -160,6 +166,11 @@ class Link:
                 self.transport.resume_reading()
             if body_due:
                 self.deadline.set(self.limits.body_timeout)
+                self.moved_at = self.deadline.since
+
+    def note_moved(self, count: int) -> None:
+        """The caller has sent or taken `count` bytes."""
+        self.moved_at = min(self.loop.time(), self.moved_at + count / LEAST_RATE)
 
     def hold(self, count: int) -> None:
         """Count that many bytes, and no others, as held for this connection."""
@@ -174,7 +185,7 @@ class Link:
         if unsent and (sock := transport.get_extra_info("socket")) is not None:
             unsent += kernel.unacknowledged(sock)  # the kernel takes more only after the caller has taken much of it
         if unsent < self.unsent:
-            self.moved_at = self.loop.time()
+            self.note_moved(self.unsent - unsent)
         self.unsent = unsent
 
     def pause_writing(self) -> None:

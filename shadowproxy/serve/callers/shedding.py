@@ -3,7 +3,8 @@
 The rules:
 
 1. Whoever has sent and taken nothing for the longest time goes first. A caller for whom live works is not among them,
-   nor one whose response or upload flows: it has moved a moment ago.
+   nor one whose response or upload flows: it has moved a moment ago. One that sends or takes less than `LEAST_RATE`
+   bytes a second falls behind, and counts as still for that long: a byte a second keeps no place.
 2. Memory: copies that wait for shadows go before any caller. Then go callers for whom something is held, until a
    sixteenth of the limit is free again.
 3. A slot in which live is asked is only taken from a caller who has stood still for `STILL` seconds.
@@ -150,7 +151,7 @@ class Shedding:
         self.shed[short] += 1
         if count := self._repeats.worth_logging("shed", short):
             extra = {"event": "caller_shed", "short": short, "seconds": round(seconds, 1), "count": count}
-            words = "ended a connection%s whose caller had sent and taken nothing for %.1f s: %s are short"
+            words = "ended a connection%s whose caller had sent and taken next to nothing for %.1f s: %s are short"
             _log.warning(words, times_text(count), seconds, short, extra=extra)
 
 

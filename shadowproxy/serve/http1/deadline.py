@@ -12,7 +12,7 @@ class Deadline:
     """Calls `expire` once, when `set`'s seconds have passed without another `set` or `clear`.
 
     Moving it costs an assignment: the loop's timer rings early, and is then set again for the seconds that remain.
-    `since` is when it was last set, by the loop's time.
+    `since` is when `set` was last called, by the loop's time.
     """
 
     __slots__ = ("_at", "_expire", "_loop", "_rings_at", "_timer", "since")
@@ -27,7 +27,11 @@ class Deadline:
 
     def set(self, seconds: float) -> None:
         self.since = now = self._loop.time()
-        at = self._at = now + seconds
+        self.set_at(now + seconds)
+
+    def set_at(self, at: float) -> None:
+        """The same, for a time of the loop's. `since` stays."""
+        self._at = at
         if self._timer is not None:
             if self._rings_at <= at:
                 return
