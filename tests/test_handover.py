@@ -590,6 +590,39 @@ async def test_the_last_census_has_all_that_changed_before_the_end(tmp_path: Pat
     assert (state.census, orderly) == ("at the end", True)
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_census_that_is_asked_for_after_the_end_was_sent_costs_no_record(tmp_path: Path, loop: Any) -> None:
+    """The supervisor asks once a second, also while a live process waits for the recorder's last report."""
+
+    async def main() -> None:
+        gate = threading.Event()
+        censuses: list[int] = []
+
+        def write(descriptor: int, data: bytes | memoryview) -> int:
+            assert gate.wait(30)
+            return os.write(descriptor, data)
+
+        async with ends(tmp_path, write=write, census=lambda: censuses.append(1)) as both:
+            for n in range(10):
+                both.outbox.append(exchange(n), 1)
+            closing = asyncio.get_running_loop().create_task(both.outbox.close(30))
+            await until(lambda: both.inbox._links[0].ended)
+            taken = len(censuses)
+            for _ in range(3):
+                both.outbox.send_census()
+                both.outbox.note_change()
+                await asyncio.sleep(0)
+            assert both.outbox.connected
+            gate.set()
+            await closing
+            books = both.outbox.statistics()
+            assert (books.written, books.lost, books.queued) == (10, {}, 0)
+            assert len(censuses) == taken
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
 async def test_closing_gives_up_on_a_recorder_that_does_not_read() -> None:
     box = Outbox(budget=64 << 20, gather=0.001)
     ours, theirs = socket.socketpair()

@@ -104,6 +104,7 @@ class Outbox:
         self._handed = 0  # exchanges given to this recorder
         self._here = NOTHING  # what it has reported
         self._blocked = False  # the loop watches the socket for room
+        self._last_queued = False  # its END waits or was sent: nothing may come after it
         self._stuck_since: float | None = None  # when the socket was full, and has taken nothing since
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
@@ -174,8 +175,12 @@ class Outbox:
             self._plan_census()
 
     def send_census(self) -> None:
-        """Send a census before all that waits, now or as soon as the recorder reads."""
-        if self._socket is not None:
+        """Send a census before all that waits, now or as soon as the recorder reads; nothing once the end is near.
+
+        The supervisor asks for one at any time. After the end the socket takes nothing more, and an error of it would
+        count all as lost that the recorder is about to report.
+        """
+        if self._socket is not None and not self._last_queued:
             self._census_due = True
             if not self._blocked:
                 self._send()
@@ -253,7 +258,7 @@ class Outbox:
         if self._socket is None:
             return
         # The last census has all in it: nothing is appended any more.
-        self._census_due = True
+        self._census_due = self._last_queued = True
         end = frame_of(END, None)
         self._queue.append(end)
         self.queued_bytes += len(end) + OVERHEAD
@@ -292,7 +297,7 @@ class Outbox:
         self._handed, self._here = 0, NOTHING
         self.queued_bytes -= self._sending_bytes
         self._sending, self._bodies, self._sending_bytes = None, [], 0
-        self._blocked = False
+        self._blocked = self._last_queued = False
         self._stuck_since = None
         self._ended.set()
         self._drained.set()
