@@ -118,7 +118,7 @@ class Sidecar(Program):
         self.live._hurry = self._hurry
         await stack.enter_async_context(self.live)
         ours, theirs = socket.socketpair()
-        self.recorder.add("0", theirs)
+        self.recorder.add("0.1", theirs)
         self.live.connect(ours)
         stack.callback(lambda: setattr(self.recorder, "supervisor", self._state()))
         if self._admin_socket is not None:
@@ -142,13 +142,13 @@ class Sidecar(Program):
     async def report(self) -> None:
         """Have the recorder know what the live side counts now, as it does by itself a moment later."""
         for _ in range(2):  # the first that comes may have been sent before
-            state = self.recorder.inbox.states().get("0")
+            state = self.recorder.inbox.states().get("0.1")
             before = None if state is None else state.census
             self.live.outbox.send_census()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     while (  # noqa: ASYNC110  # it tells nobody
-                        (state := self.recorder.inbox.states().get("0")) is not None and state.census is before
+                        (state := self.recorder.inbox.states().get("0.1")) is not None and state.census is before
                     ):
                         await asyncio.sleep(0)
 

@@ -30,6 +30,9 @@ FLUSH = 10.0
 LAST = 2.0
 """The same, after live processes have."""
 
+APART = 4
+"""Processes of each number that have ended, whose counts are kept apart: what ended may be their connection alone."""
+
 _log = logging.getLogger("shadowproxy")
 _LEVELS = {"records_lost": logging.ERROR, "log_trouble": logging.WARNING, "log_recovered": logging.INFO}
 
@@ -45,7 +48,8 @@ class Commands(Protocol):
 class RecorderSide:
     """Owns the journal, the inbox and the traces; `inbox` gets a socket for each live process. Use as `async with`.
 
-    `name` is the host's. `lives` is how many live processes there are, with the names 0, 1 and so on.
+    `name` is the host's. `lives` is how many live processes there are at once. Each has a name NUMBER.RUN: the numbers
+    are 0, 1 and so on, and a process has the number of the one that it replaces, and the next run.
     `earlier` are the specs of generations under which exchanges may still settle, `ended` is what processes that have
     ended had counted, `supervisor` what the supervisor knows. `note_ended` is called with the name and the last census
     of each live process that has ended. Leaving waits until every live process has closed its connection and all is
@@ -74,6 +78,7 @@ class RecorderSide:
         self._specs = {each.generation: each for each in (*earlier, spec)}
         self._commands = commands
         self._ended = ended
+        self._ended_apart: dict[str, Census] = {}  # the latest of these, by name
         self._note_ended = note_ended
         self.flush: float | None = None
         self._tracer = tracing.tracer_from_environment(f"{name}/0")
@@ -128,7 +133,7 @@ class RecorderSide:
         )
 
     def add(self, name: str, theirs: socket.socket) -> None:
-        """Read from a live process, whose records have the name HOST/NAME."""
+        """Read from a live process, whose records have the name HOST/NUMBER."""
         self.inbox.add(name, theirs)
 
     def prepare(self, spec: RecorderSpec) -> None:
@@ -146,12 +151,15 @@ class RecorderSide:
 
     def census(self) -> Census | None:
         """The counts and states of all live processes together, and of the log. None where nothing is known yet."""
-        running = [each for state in self.inbox.states().values() if (each := _known(state)) is not None]
-        ended = [] if self._ended is None else [self._ended]
+        known = {name: _known(state) for name, state in self.inbox.states().items()}
+        running = {name: each for name, each in known.items() if each is not None}
+        ended = [each for name, each in self._ended_apart.items() if name not in running]
+        if self._ended is not None:
+            ended.insert(0, self._ended)
         if not running and not ended:
             return None
         state, log = self.supervisor, self.journal.statistics()
-        merged = census.merge(running, ended)
+        merged = census.merge(list(running.values()), ended)
         steering = state.steering
         return replace(
             merged,
@@ -177,21 +185,29 @@ class RecorderSide:
         return min(self._specs)
 
     def _end(self, name: str, state: LiveState, orderly: bool) -> None:
+        if name not in self.inbox.states():  # else it is connected again
+            self._oldest.pop(name, None)
         known = _known(state)
         if known is None:
             return
-        self._ended = census.merge((), [each for each in (self._ended, known) if each is not None])
+        # A process whose connection alone has ended connects again, and counts on: its counts are kept once.
+        self._ended_apart.pop(name, None)
+        self._ended_apart[name] = known
+        if len(self._ended_apart) > APART * len(self._lives):
+            earliest = self._ended_apart.pop(next(iter(self._ended_apart)))
+            self._ended = census.merge((), [each for each in (self._ended, earliest) if each is not None])
         self._note_ended(name, known)
 
     # --- recording ---------------------------------------------------------------------------------------------------
 
     def _encoder(self, live: str, generation: int) -> Encode:
         """What makes the lines of a live process's exchanges. Raises KeyError."""
-        found = self._encoders.get((live, generation))
+        number = _number(live)
+        found = self._encoders.get((number, generation))
         if found is None:
-            found = self._encoders[live, generation] = recording.encoder(
+            found = self._encoders[number, generation] = recording.encoder(
                 self._specs[generation],
-                f"{self.name}/{live}",
+                f"{self.name}/{number}",
                 seen=self.recent.add,
                 trace=self._tracer.send if self._tracer is not None else None,
             )
@@ -200,10 +216,12 @@ class RecorderSide:
     def _note_oldest(self, live: str, oldest: int) -> None:
         """Drop the specs of generations under which no exchange can come any more.
 
-        A live process that is not connected yet may still hold some, from before this recorder was started.
+        A live process that is not connected yet may still hold some, from before this recorder was started, and what
+        one that has ended had sent may not be read yet.
         """
         self._oldest[live] = oldest
-        least = min(self._oldest.get(name, 0) for name in self._lives)
+        connected = {_number(name) for name in self._oldest}
+        least = min(self._oldest.values()) if connected.issuperset(self._lives) else 0
         self._specs = {number: each for number, each in self._specs.items() if number >= least}
         self._encoders = {key: each for key, each in self._encoders.items() if key[1] >= least}
 
@@ -236,6 +254,10 @@ class _Operated:
 
     async def find(self, record: str) -> bytes | None:
         return self._side.recent.find(record)
+
+
+def _number(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _known(state: LiveState) -> Census | None:

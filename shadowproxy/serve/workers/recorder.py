@@ -35,7 +35,7 @@ COMMAND = 5.0
 """Seconds that the supervisor may take for an operator's command: it waits for live processes that hang."""
 
 ADMIN = "admin"
-"""The name of the admin port's channel; every other socket has the number of a live process."""
+"""The name of the admin port's channel; every other socket has that of a live process: NUMBER.RUN."""
 
 _log = logging.getLogger("shadowproxy")
 
@@ -116,11 +116,12 @@ class _Recorder(Process):
         task.add_done_callback(self._reports.discard)
 
     async def _report(self, name: str, census: Census) -> None:
+        number, _, run = name.partition(".")
         try:
-            await self.answers.call("ended", int(name), census, within=COMMAND)
+            await self.answers.call("ended", int(number), int(run), census, within=COMMAND)
         except (NoReply, CallFailed) as why:
             if not self.stopping.is_set():
-                _log.warning("the last counts of worker %s cannot be passed on: %s", name, why)
+                _log.warning("the last counts of worker %s cannot be passed on: %s", number, why)
 
 
 class _Commands:

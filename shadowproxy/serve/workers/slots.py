@@ -7,9 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from shadowproxy.serve.admin.census import Census, merge
-from shadowproxy.serve.sidecar.share import BudgetUsed
-from shadowproxy.serve.workers import shares
 from shadowproxy.serve.workers.channel import CallFailed, NoReply
 from shadowproxy.serve.workers.child import Child, ending
 
@@ -154,39 +151,3 @@ class Slot(ABC):
                 _log.error("%s cannot be started, retrying: %s", self.name, error, extra=extra)
             except Exception:  # noqa: BLE001 - one defect must not end the restarting for good
                 _log.exception("a defect in the proxy while starting %s", self.name, extra={"event": "defect"})
-
-
-class Counts:
-    """What the processes of one slot have counted. `now` is the last known census of the one that runs.
-
-    `used` is what it had used of the budgets. The recorder knows the last counts of a process that was killed more
-    exactly, and reports them; until then they are the last known ones.
-    """
-
-    def __init__(self) -> None:
-        self.now: Census | None = None
-        self.used: dict[str, BudgetUsed] = {}
-        self._before: Census | None = None
-        self._last: Census | None = None
-        self._reported: Census | None = None
-
-    @property
-    def ended(self) -> list[Census]:
-        """The counts of those that have ended."""
-        return [each for each in (self._before, self._last) if each is not None]
-
-    def note_end(self, closing: Census | None) -> None:
-        """The process that ran has ended; `closing` is what it sent when it stopped in order."""
-        if self._last is not None:
-            self._before = merge((), self.ended)
-        self._last = closing or self._reported or self.now
-        self._reported = self.now = None
-        if self._last is not None:
-            self.used = shares.used(self._last)
-
-    def note_report(self, census: Census, *, runs: bool) -> None:
-        """The recorder's report about the process that has ended, or that is about to be seen as ended."""
-        if runs:
-            self._reported = census
-        elif self._last is not None and sum(census.outcomes.values()) >= sum(self._last.outcomes.values()):
-            self._last = census

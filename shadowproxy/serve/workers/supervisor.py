@@ -47,6 +47,7 @@ from shadowproxy.serve.workers import shares
 from shadowproxy.serve.workers.begun import Begun
 from shadowproxy.serve.workers.channel import CallFailed, NoReply, Table
 from shadowproxy.serve.workers.child import Child
+from shadowproxy.serve.workers.counts import Counts
 from shadowproxy.serve.workers.launching import launch
 from shadowproxy.serve.workers.slots import (
     LIVE_EVENTS,
@@ -55,7 +56,6 @@ from shadowproxy.serve.workers.slots import (
     RECORDER_MEANWHILE,
     REPLY,
     Changing,
-    Counts,
     Slot,
 )
 
@@ -302,10 +302,9 @@ class Supervisor(Program):
             return True, str(why)
         return True, None
 
-    async def _ended(self, number: int, census: Census) -> None:
+    async def _ended(self, number: int, run: int, census: Census) -> None:
         """The recorder's report about a live process that has ended."""
-        slot = self._lives[number]
-        slot.counts.note_report(census, runs=slot.child is not None)
+        self._lives[number].counts.note_report(run, census)
 
     async def _disconnected(self, number: int) -> None:
         """A live process has no connection to the recorder. A recorder that is started gets new ones anyway."""
@@ -401,6 +400,7 @@ class Supervisor(Program):
 
     async def start_live(self, slot: _LiveSlot) -> None:
         number = slot.number
+        slot.counts.begin()
         with contextlib.ExitStack() as unused:
             listening = [unused.enter_context(each.dup()) for each in self._sockets]
             launched = self._begun.launch_live()
@@ -474,8 +474,9 @@ class Supervisor(Program):
         except OSError as error:
             self._log_not_connected(slot.name, error)
             return
-        if recorder.give(str(slot.number), other):
-            slot.connections += live.give(str(slot.number), one)
+        name = f"{slot.number}.{slot.counts.run}"
+        if recorder.give(name, other):
+            slot.connections += live.give(name, one)
         else:
             one.close()
 
