@@ -16,6 +16,7 @@ from test_handover import exchange, line_of, until
 
 from shadowproxy import config
 from shadowproxy.exchange import Exchange, Outcome, Verdict
+from shadowproxy.serve.admin.accounts import together
 from shadowproxy.serve.admin.census import Census, merge
 from shadowproxy.serve.handover.outbox import Outbox
 from shadowproxy.serve.journal.losses import RECORDER_ENDED, WORKER_ENDED
@@ -23,7 +24,7 @@ from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.sidecar import specify
 from shadowproxy.serve.sidecar.recorder import RecorderSide
 from shadowproxy.serve.workers import counts
-from shadowproxy.serve.workers.counts import Counts, together
+from shadowproxy.serve.workers.counts import Counts
 
 
 def account(requests: int, written: int, **lost: int) -> Census:

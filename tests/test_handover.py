@@ -623,6 +623,23 @@ def test_a_census_that_is_asked_for_after_the_end_was_sent_costs_no_record(tmp_p
         runner.run(main())
 
 
+async def test_closing_can_be_hurried_while_it_waits() -> None:
+    box = Outbox(budget=64 << 20, gather=0.001)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        box.hurry(0.0)  # nothing is being closed
+        box.connect(ours)
+        box.append(exchange(1), 1)
+        closing = asyncio.get_running_loop().create_task(box.close(3600))
+        await until(lambda: box.statistics().handed == 1)
+        box.hurry(7200)  # not less than is left
+        box.hurry(0.001)
+        async with asyncio.timeout(30):
+            await closing
+        box.hurry(0.001)
+    assert box.statistics().lost == {"recorder_ended": 1}
+
+
 async def test_closing_gives_up_on_a_recorder_that_does_not_read() -> None:
     box = Outbox(budget=64 << 20, gather=0.001)
     ours, theirs = socket.socketpair()

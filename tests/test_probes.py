@@ -573,6 +573,47 @@ async def test_requests_that_uvicorn_reads_otherwise_are_read_as_by_the_grammar(
     assert caplog.messages == []
 
 
+async def test_without_a_recorder_the_pages_say_whether_it_is_started_or_the_sidecar_stops() -> None:
+    state = STATE
+
+    async with fronted(lambda: state) as port, await port.caller() as caller:
+
+        async def why() -> str:
+            return str(json.loads((await caller.ask(request("/metrics"))).body)["error"]["detail"])
+
+        assert "being started" in await why()
+        state = Health(accepts=False)
+        assert await why() == "the sidecar is stopping; only requests under way are answered"
+
+
+async def test_a_recorder_that_hangs_at_a_stop_is_not_said_to_be_started() -> None:
+    state = STATE
+
+    async with fronted(lambda: state) as port, await port.caller() as caller:
+        ours, theirs = passing.pair()
+        with theirs:
+            port.front.connect(ours)
+            await caller.send(request("/metrics"))
+            await until_asked(theirs)
+            state = Health(accepts=False)
+            closing = asyncio.get_running_loop().create_task(port.front.close(0.1))
+            refused = await caller.answer()
+            assert json.loads(refused.body)["error"]["detail"].startswith("the sidecar is stopping")
+            await closing
+
+
+async def until_asked(end: socket.socket) -> None:
+    """Wait for the question whether the recorder is there."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert end.recv(100)
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+            else:
+                return
+
+
 async def test_a_stop_lets_a_request_under_way_be_answered() -> None:
     gate, began = asyncio.Event(), asyncio.Event()
 

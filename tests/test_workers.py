@@ -192,7 +192,9 @@ async def test_a_worker_that_hangs_keeps_nobody_from_being_told(tmp_path: Path) 
         admin(program) as asking,
     ):
         await ask_often(program)
-        before = await metrics(asking)
+        async with asyncio.timeout(20):
+            while (before := await metrics(asking))["shadowproxy_requests_total"] < 8 * 20:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         victim, _ = workers(program)
         os.kill(victim, signal.SIGSTOP)
         try:
@@ -453,7 +455,7 @@ class Connected:
         self.given: list[socket.socket] = []
 
     def give(self, name: str, given: socket.socket) -> bool:
-        assert name == "0"
+        assert name == "0.0"
         self.given.append(given)
         return True
 

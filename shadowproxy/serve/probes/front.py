@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 _STARTING = "the recorder is being started; callers are served, and it answers again in a moment"
 _SILENT = "the recorder does not respond; callers are served, and it is waited for"
+_STOPPING = "the sidecar is stopping; only requests under way are answered"
 _BUSY = "the recorder answers {} requests already; try again"
 
 
@@ -118,6 +119,7 @@ class Front:
                     await self._changed.wait()
         except TimeoutError:
             pass
+        self._answer_waiting(_STOPPING)  # the recorder has said nothing
         for each in list(self._connections.values()):
             each.close()
         self.disconnect()
@@ -182,14 +184,18 @@ class Front:
     def hand_over(self, connection: Connection) -> None:
         """Pass on a connection with a request, once the recorder has said that it is there."""
         if self._channel is None:
-            connection.unavailable(_STARTING)
+            connection.unavailable(self._unless_stopping(_STARTING))
         elif self._silent:
-            connection.unavailable(_SILENT)
+            connection.unavailable(self._unless_stopping(_SILENT))
         elif len(self._passed) + len(self._waiting) >= self._most_passed:
             connection.unavailable(_BUSY.format(self._most_passed))
         else:
             self._waiting[connection.number] = connection
             self._ask()
+
+    def _unless_stopping(self, detail: str) -> str:
+        """The recorder stops with the sidecar, and is not started again."""
+        return _STOPPING if self.stopping or not self.health().accepts else detail
 
     def _ask(self) -> None:
         if self._asked or self._channel is None:
@@ -216,7 +222,7 @@ class Front:
     def _answer_waiting(self, detail: str) -> None:
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
-            each.unavailable(detail)
+            each.unavailable(self._unless_stopping(detail))
 
     def _pass_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -226,7 +232,7 @@ class Front:
                 self._passed[each.number] = each.since
                 each.passed_on()
             else:
-                each.unavailable(_STARTING if self._channel is None else _SILENT)
+                each.unavailable(self._unless_stopping(_STARTING if self._channel is None else _SILENT))
 
     def _received(self, message: Passed) -> None:
         if message.kind is Kind.HERE:

@@ -26,8 +26,8 @@ from shadowproxy.serve.sidecar.specs import LiveSpec
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 from shadowproxy.serve.telemetry.access import AccessLine
 
-FLUSH = 8.0
-"""Seconds that stopping waits for the recorder's last reports: its disk may be slow."""
+FLUSH = 7.0
+"""Seconds that stopping waits for the recorder's last reports: its disk may be slow. See workers/stopping.py."""
 
 HURRIED = 1.0
 """The same, when stopping is hurried."""
@@ -170,7 +170,14 @@ class LiveSide:
         await self._server.ready.wait()
 
     async def _close_outbox(self) -> None:
-        await self.outbox.close(HURRIED if self._hurry.is_set() else FLUSH)
+        loop = asyncio.get_running_loop()
+        closing = loop.create_task(self.outbox.close(FLUSH))
+        hurrying = loop.create_task(self._hurry.wait())
+        await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        if not closing.done():
+            self.outbox.hurry(HURRIED)
+        await closing
 
     async def _stop_serving(self, serving: asyncio.Task[None]) -> None:
         """Finish the requests under way, then the shadows, within `drain` together."""

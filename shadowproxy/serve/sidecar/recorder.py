@@ -27,8 +27,8 @@ from shadowproxy.serve.telemetry import tracing
 FLUSH = 10.0
 """Seconds beyond `drain` that stopping waits for a slow disk."""
 
-LAST = 2.0
-"""The same, after live processes have."""
+LAST = 1.0
+"""The same, after live processes have waited for it."""
 
 APART = 4
 """Processes of each number that have ended, whose counts are kept apart: what ended may be their connection alone."""

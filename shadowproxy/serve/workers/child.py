@@ -59,7 +59,7 @@ class Child:
 
     async def kill(self) -> None:
         self.kill_now()
-        await self._ended.wait()
+        await self.wait()  # also for what it had sent
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -7,20 +7,13 @@ sent less than the process had counted. They come in any order, the recorder's e
 account says which process it is about, and all accounts of one process are put together.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TypeVar
-
+from shadowproxy.serve.admin.accounts import together
 from shadowproxy.serve.admin.census import Census, merge
-from shadowproxy.serve.journal.losses import RECORDER_ENDED, WORKER_ENDED
-from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.sidecar.share import BudgetUsed
 from shadowproxy.serve.workers import shares
 
 APART = 8
 """Processes of a slot whose counts are kept apart, so that the recorder's report on each can still come."""
-
-_Key = TypeVar("_Key")
 
 
 class Counts:
@@ -69,44 +62,3 @@ class Counts:
         while len(self._ended) > APART:
             oldest = self._ended.pop(min(self._ended))
             self._earlier = merge((), [each for each in (self._earlier, oldest) if each is not None])
-
-
-def together(one: Census, other: Census) -> Census:
-    """What one process had counted, by two accounts of it. Where they know the same, states are those of `one`.
-
-    None of its counts ever went down, so the higher one of two is the later. What it counted as lost with the recorder
-    is less by all that came to its end there nevertheless. What neither account has at its end, `merge` counts as lost.
-    """
-    more, less = (other, one) if _requests(other) > _requests(one) else (one, other)
-    found = {each.name: each for each in less.shadows}
-    return replace(
-        more,
-        shadows=tuple(
-            replace(each, verdicts=_highest(each.verdicts, found[each.name].verdicts)) if each.name in found else each
-            for each in more.shadows
-        ),
-        journal=_journal(more.journal, less.journal, _requests(more)),
-    )
-
-
-def _journal(one: Statistics, other: Statistics, requests: int) -> Statistics:
-    lost = _highest(one.lost, other.lost)
-    lost.pop(WORKER_ENDED, None)  # what an account without the end of some exchanges takes for lost
-    written = max(one.written, other.written)
-    too_many = written + sum(lost.values()) - requests
-    if too_many > 0 and RECORDER_ENDED in lost:
-        lost[RECORDER_ENDED] = max(0, lost[RECORDER_ENDED] - too_many)
-    return one._replace(
-        written=written,
-        bytes=max(one.bytes, other.bytes),
-        lost={reason: count for reason, count in lost.items() if count},
-        queued=max(0, requests - written - sum(lost.values())),
-    )
-
-
-def _requests(census: Census) -> int:
-    return sum(census.outcomes.values())
-
-
-def _highest(one: Mapping[_Key, int], other: Mapping[_Key, int]) -> dict[_Key, int]:
-    return {key: max(one.get(key, 0), other.get(key, 0)) for key in {**one, **other}}

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, NamedTuple
 
 from shadowproxy.serve.workers.channel import CallFailed, NoReply
 from shadowproxy.serve.workers.child import Child, ending
@@ -151,3 +151,13 @@ class Slot(ABC):
                 _log.error("%s cannot be started, retrying: %s", self.name, error, extra=extra)
             except Exception:  # noqa: BLE001 - one defect must not end the restarting for good
                 _log.exception("a defect in the proxy while starting %s", self.name, extra={"event": "defect"})
+
+
+async def call_all(slots: Sequence[Slot], what: str, *arguments: object, must: bool = False) -> list[Any]:
+    """The reply of every running process, or the NoReply or CallFailed instead of it."""
+    calls: Sequence[Awaitable[Any]] = [
+        child.calls.call(what, *arguments, within=REPLY, must=must)
+        for slot in slots
+        if (child := slot.running) is not None
+    ]
+    return await asyncio.gather(*calls, return_exceptions=True)

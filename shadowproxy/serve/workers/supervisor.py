@@ -57,7 +57,9 @@ from shadowproxy.serve.workers.slots import (
     REPLY,
     Changing,
     Slot,
+    call_all,
 )
+from shadowproxy.serve.workers.stopping import Stopping
 
 STARTING = 60.0
 """Seconds that a process may take to start."""
@@ -70,15 +72,6 @@ REFRESH = 1.0
 
 RECONNECT = 0.5
 """Seconds until a live process that has lost the recorder's connection gets another, if the recorder runs."""
-
-ENDING = 30.0
-"""Seconds beyond `drain` that a live process may take to stop: it waits for the recorder's reports."""
-
-WRITING = 15.0
-"""Seconds that the recorder may take to stop after them: the log waits for a slow disk, the spans for a collector."""
-
-HURRIED = 3.0
-"""The same, when stopping is hurried."""
 
 RECORDER = "shadowproxy.serve.workers.recorder"
 ADMIN = "admin"
@@ -240,19 +233,10 @@ class Supervisor(Program):
         """Put `steering` in force in all live processes. Raises Unconfirmed where one has not confirmed it in time."""
         self._steering = steering
         await self._send_state()
-        replies = await self.call_lives("steer", steering, must=True)
+        replies = await call_all(self._lives, "steer", steering, must=True)
         silent = [str(reply) for reply in replies if isinstance(reply, NoReply)]
         if silent:
             raise Unconfirmed(f"{', '.join(silent)}; the change applies there once it responds")
-
-    async def call_lives(self, what: str, *arguments: object, within: float = REPLY, must: bool = False) -> list[Any]:
-        """Every running live process's reply, or the NoReply or CallFailed instead of it."""
-        calls: Sequence[Awaitable[Any]] = [
-            child.calls.call(what, *arguments, within=within, must=must)
-            for slot in self._lives
-            if (child := slot.running) is not None
-        ]
-        return await asyncio.gather(*calls, return_exceptions=True)
 
     def reopen(self) -> None:
         super().reopen()
@@ -516,47 +500,17 @@ class Supervisor(Program):
     # --- stopping ----------------------------------------------------------------------------------------------------
 
     async def _stop_all(self, keeping: list[asyncio.Task[None]], watching: list[asyncio.Task[None]]) -> None:
-        """Let every live process finish what is under way within `drain`, and take up to ENDING seconds more to stop.
-
-        The recorder stops after them, once it has written what they handed over.
-        """
+        stopping = Stopping(self._specs.program.drain, self._hurry)
         await _cancel(keeping)
         for each in self._sockets:
             each.close()  # the live processes have it too: once the last has closed it, nothing can connect
-        await asyncio.gather(self._send_state(), self.call_lives("stop", must=True))
-        loop = asyncio.get_running_loop()
-        ending = [loop.create_task(slot.end()) for slot in self._lives]
-        hurrying = loop.create_task(self._hurry.wait())
-        until = loop.time() + self._specs.program.drain + ENDING
-        while (left := until - loop.time()) > 0 and not all(each.done() for each in ending):
-            await asyncio.wait((hurrying, *ending), timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if hurrying.done() and not hurrying.cancelled():
-                await self.call_lives("hurry", must=True)
-                break
-        hurrying.cancel()
-        await asyncio.wait(ending, timeout=max(0.0, until - loop.time()))
-        await self._kill_lives("worker_killed")
-        await asyncio.wait(ending)
+        self._run_beside(self._send_state())
+        await stopping.end_lives(self._lives)
         await _cancel([*watching, *self._beside])
         # At once: the recorder ends the events that listeners get, and the front waits for what is under way.
-        await asyncio.gather(self._stop_recorder(), *(() if self._front is None else (self._front.close(),)))
-
-    async def _stop_recorder(self) -> None:
-        if (child := self._recorder.running) is not None:
-            with contextlib.suppress(NoReply, CallFailed):
-                await child.calls.call("stop", within=REPLY, must=True)
-        ending = asyncio.get_running_loop().create_task(self._recorder.end())
-        await asyncio.wait((ending,), timeout=HURRIED if self._hurry.is_set() else WRITING)
-        if not ending.done():
-            _log.error("the recorder does not stop and is killed", extra={"event": "recorder_killed"})
-            await self._recorder.kill()
-        await asyncio.wait((ending,))
-
-    async def _kill_lives(self, event: str) -> None:
-        for slot in self._lives:
-            if slot.child is not None:
-                _log.error("worker %d does not stop and is killed", slot.number, extra={"event": event})
-                await slot.kill()
+        await asyncio.gather(
+            stopping.end_recorder(self._recorder), *(() if self._front is None else (self._front.close(),))
+        )
 
     async def _kill_all(self) -> None:
         for slot in (*self._lives, self._recorder):
