@@ -1,6 +1,7 @@
 """Another configuration: whole or not at all, for new requests at once, and for those under way not at all."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -28,8 +29,11 @@ from shadowproxy.serve.sidecar.reading import Unreadable, read_specs
 from shadowproxy.serve.sidecar.reading_apart import read_specs_apart
 from shadowproxy.serve.sidecar.steering import Steering
 from shadowproxy.serve.sidecar.watch import Watch
+from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+OFFER = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
 class Configured:
@@ -158,18 +162,16 @@ async def test_a_request_under_way_ends_under_the_configuration_it_began_with(co
 
 
 async def test_a_tunnel_goes_on_to_the_live_that_it_began_with(configured: Configured) -> None:
-    offer = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-
     async def accept(peer: Peer) -> None:
         await peer.request()
-        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await peer.send(SWITCH)
         await peer.wait_ended()
 
     async with Origin(accept) as one, Origin(answer(b"two")) as two:
         configured.values(one.url, {})
         async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
             async with await Caller.to(configured.sidecar.address) as caller:
-                await caller.send(offer)
+                await caller.send(OFFER)
                 assert (await caller.answer()).status == 101
                 configured.values(two.url, {})
                 await configured.reload()
@@ -184,6 +186,59 @@ async def test_a_tunnel_goes_on_to_the_live_that_it_began_with(configured: Confi
                     await asyncio.sleep(0.001)
     under_old = next(each for each in configured.records() if each.tunnel is not None)
     assert under_old.tunnel == Tunnel(0, 10, TunnelEnd.CALLER)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+async def test_a_tunnel_keeps_nothing_of_the_configurations_before(configured: Configured, fixed: bool) -> None:
+    """A hundred reloads beneath a WebSocket that stays open for a day would keep a hundred of them in memory."""
+
+    async def accept(peer: Peer) -> None:
+        while (request := await peer.request()) is not None:
+            if not request.all(b"upgrade"):
+                await peer.send(answer())
+                continue
+            await peer.send(SWITCH)
+            await peer.wait_ended()
+
+    def endpoints() -> int:
+        gc.collect()
+        return sum(isinstance(each, Endpoint) for each in gc.get_objects())
+
+    async with Origin(accept) as live:
+        configured.values(live.url, {})
+        others = endpoints()  # of tests that ran before
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
+            async with await Caller.to(configured.sidecar.address) as caller:
+                await caller.send(OFFER)
+                assert (await caller.answer()).status == 101
+                generations = configured.sidecar.live._generations
+                for number in range(5):
+                    changed = json.loads(configured.file.read_text())
+                    changed["live"] = {"url": live.url, "headers": {"set": {"X-Number": str(number)}}}
+                    if fixed and number == 4:
+                        changed["live"] = {"respond": {"status": 200, "json": {}}}
+                    configured.write(
+                        json.dumps(changed | {"log": {**changed["log"], "redact": {"headers": ["x-new"]}}})
+                    )
+                    await configured.ask()
+                    await configured.reload()
+                    async with asyncio.timeout(5):
+                        while len(generations) > 1 or len(configured.sidecar.recorder._specs) > 1:  # noqa: ASYNC110
+                            await asyncio.sleep(0.001)
+                assert endpoints() == others + (not fixed)
+                tunnel = await live.connection()  # the first
+                before = len(tunnel.received)
+                await caller.send(b"through")
+                await tunnel.wait_received(before + 7)
+                await tunnel.send(b"back")
+                await caller.wait_received(len(caller.received) - len(caller.unread) + 4)
+                assert configured.sidecar.census().tunnels == 1
+            await tunnel.wait_ended()
+            async with asyncio.timeout(5):
+                while configured.sidecar.census().tunnels:  # noqa: ASYNC110  # in some turn
+                    await asyncio.sleep(0.001)
+    (entry,) = [each for each in configured.records() if each.tunnel is not None]
+    assert entry.tunnel == Tunnel(7, 4, TunnelEnd.CALLER)
 
 
 @pytest.mark.parametrize(

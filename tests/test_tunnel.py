@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import random
+import signal
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import trustme
 from conftest import Proxy, StartProxy
 from fakes import Caller, Message, Origin, Peer, answer
+from program import Program
 
 from shadowproxy import record
 from shadowproxy.exchange import Outcome, Tunnel, TunnelEnd
@@ -230,6 +232,35 @@ async def test_stopping_waits_for_a_tunnel_within_drain(proxy: StartProxy) -> No
         assert await caller.rest() == b""
         (entry,) = await stopping
     assert (entry.live.outcome, entry.tunnel) == (Outcome.OK, Tunnel(5, 0, TunnelEnd.LIVE))
+
+
+@pytest.mark.parametrize("second", [False, True])
+async def test_the_program_keeps_a_tunnel_for_drain_and_then_closes_it(tmp_path: Path, second: bool) -> None:
+    """The real program, on SIGTERM. A second one does not wait for the tunnel: its drain would take an hour here."""
+    drain = "1h" if second else "4s"
+    async with (
+        Origin(accepting(stay)) as origin,
+        Program(tmp_path, {"live": {"url": origin.url}, "drain": drain}) as program,
+        await program.caller() as caller,
+    ):
+        await opened(caller)
+        live = await origin.connection()
+        program.signal(signal.SIGTERM)
+        await program.wait_said('"event":"stopping"')
+        await caller.send(b"to live")
+        assert await take(live, 7) == b"to live"
+        await live.send(b"to the caller")
+        assert await take(caller, 13) == b"to the caller"
+        if second:
+            program.signal(signal.SIGTERM)
+        assert await caller.rest() == b"to the caller"
+        await live.wait_ended()
+        assert (caller.ended, live.ended) == ("fin", "fin")  # and no reset
+        assert await program.ended() == 0
+        (entry,) = program.records()
+        (stopped,) = program.told("stopped")
+    assert (entry.live.outcome, entry.tunnel) == (Outcome.SHUTDOWN, Tunnel(7, 13, TunnelEnd.SHUTDOWN))
+    assert (stopped["requests"], stopped["written"], stopped["lost"]) == (1, 1, 0)
 
 
 async def test_stopping_ends_a_tunnel_after_drain(proxy: StartProxy) -> None:

@@ -31,7 +31,7 @@ def take(
         retries=proxy.retries,
         rejected=dict(proxy.rejected),
         in_flight=proxy.in_flight,
-        tunnels=proxy.tunnels,
+        tunnels=len(proxy.tunnels),
         live_mirrored=durations_of(proxy.times_mirrored),
         live_alone=durations_of(proxy.times_alone),
         shadows=tuple(_shadow(lane, verdicts, now) for lane in mirror.plan.all_lanes),

@@ -18,9 +18,9 @@ class LiveExchange(UnsettledExchange):
     The part of the request's body that live still needs is held once: as the copy, and beside it where the copy was
     refused. `hold` counts the latter as a caller's.
 
-    `service` is what it is served by to its end. `own` are the fields that the proxy adds to the caller's. `hops` is
-    how many shadowproxies the request came through. `began` is when it was first sent to live, by time.perf_counter.
-    `status` is what the caller was answered, None while that is nothing.
+    `service` is what it is served by: to its end, or until a tunnel goes on under the next one. `own` are the fields
+    that the proxy adds to the caller's. `hops` is how many shadowproxies the request came through. `began` is when it
+    was first sent to live, by time.perf_counter. `status` is what the caller was answered, None while that is nothing.
     """
 
     __slots__ = (

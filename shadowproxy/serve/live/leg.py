@@ -17,8 +17,7 @@ from shadowproxy.serve.callers.error_body import error_response
 from shadowproxy.serve.http1.fields import passing_trailers
 from shadowproxy.serve.http1.framing import FramingError, ResponseHead
 from shadowproxy.serve.live.exchange import LiveExchange
-from shadowproxy.serve.live.service import Service
-from shadowproxy.serve.live.tunnel import TunnelToLive
+from shadowproxy.serve.live.tunnel import Tunnels, TunnelToLive
 from shadowproxy.serve.upstreams.connection import HIGH_WATER, Connection
 from shadowproxy.serve.upstreams.endpoint import as_upstream_error
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip
@@ -42,21 +41,19 @@ class Passage(RoundTrip):
     """One request on its way to live, and the response on its way to the caller.
 
     It calls `ended` once, with live's leg, after what the caller is sent; and before that `call.end_with` if the
-    response cannot be completed, or `tunnelled` where a tunnel has begun.
+    response cannot be completed. A tunnel that begins is one of `tunnels`.
     """
 
-    __slots__ = ("_ended", "_exchange", "_service", "_settled", "_tunnelled", "_waits")
+    __slots__ = ("_ended", "_exchange", "_settled", "_tunnels", "_waits")
 
     def __init__(
         self,
-        service: Service,
         exchange: LiveExchange,
         ended: Callable[["Passage", LiveExchange, LiveLeg], None],
-        tunnelled: Callable[[], None],
+        tunnels: Tunnels,
     ) -> None:
         super().__init__()
-        self._tunnelled = tunnelled
-        self._service = service
+        self._tunnels = tunnels
         self._exchange = exchange
         self._ended = ended
         self._settled = False
@@ -86,19 +83,19 @@ class Passage(RoundTrip):
 
     def on_switch(self, head: ResponseHead, connection: Connection, data: bytes) -> None:
         exchange = self._exchange
-        call = exchange.call
+        call, service = exchange.call, exchange.service
         exchange.begin_answer(head.status, head.section.fields, self.first_byte_at)
         fields = [*head.section.fields, (b"Upgrade", head.names[b"upgrade"])]
-        tunnel = TunnelToLive(connection, call, self._service.tunnel_timeout, exchange.hold, self._end_tunnel)
+        tunnel = TunnelToLive(connection, call, service.tunnel_timeout, exchange.hold, self._end_tunnel)
         try:
-            call.switch(self._service.add_request_id(fields, exchange.request_id, head.names), tunnel)
+            call.switch(service.add_request_id(fields, exchange.request_id, head.names), tunnel)
         except BrokenOff:
             connection.abort()
             self._settle(cancelled(exchange, CALLER_LEFT), None)
             return
         call.on_cancel = tunnel.cancel
-        self._tunnelled()
-        tunnel.begin(data)
+        self._tunnels.exchanges.add(exchange)
+        tunnel.begin(data, self._tunnels)
         call.open_tunnel()
 
     def _end_tunnel(self, tunnel: Tunnel, error: str | None) -> None:
@@ -145,11 +142,12 @@ class Passage(RoundTrip):
             self._settle(live, BrokenOff())
             return
         exchange.status = _STATUSES.get(failure.outcome, 502)
-        fields, body = error_response(failure.proxy_error, str(failure), exchange.request_id)
+        error_fields, body = error_response(failure.proxy_error, str(failure), exchange.request_id)
         if exchange.status == 503:
-            fields.append((b"Retry-After", b"1"))
+            error_fields.append((b"Retry-After", b"1"))
+        fields = exchange.service.add_request_id(error_fields, exchange.request_id)
         try:
-            call.start(exchange.status, self._service.add_request_id(fields, exchange.request_id), body=body, last=True)
+            call.start(exchange.status, fields, body=body, last=True)
         except (FramingError, BrokenOff) as gone:
             self._settle(live, gone)
         else:
@@ -178,7 +176,7 @@ class Passage(RoundTrip):
             if call.started:
                 call.write(body, last=last, trailers=trailers)
             else:
-                fields = self._service.add_request_id(head.section.fields, exchange.request_id, head.names)
+                fields = exchange.service.add_request_id(head.section.fields, exchange.request_id, head.names)
                 call.start(head.status, fields, head.names, body, last=last, trailers=trailers)
         except (FramingError, BrokenOff) as error:  # not for the connection to live: that would take it for live's
             self.abandon()

@@ -24,6 +24,7 @@ from shadowproxy.serve.http1.framing import FramingError, Length, RequestHead
 from shadowproxy.serve.live.exchange import LiveExchange, Upload
 from shadowproxy.serve.live.leg import DEFECT, Passage, cancelled, defect
 from shadowproxy.serve.live.service import FixedAnswer, Service
+from shadowproxy.serve.live.tunnel import Tunnels
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.policy.headers import VIA, count_hops, find, forwarded_fields
 from shadowproxy.serve.policy.identity import uuid7, valid_request_id
@@ -54,7 +55,7 @@ _log = logging.getLogger(__name__)
 class Proxy:
     """Answers a listener's calls.
 
-    New requests are served by `service`, which may be replaced at any time. `access` is called with every request once
+    New requests are served by `service`, until `adopt` replaces it. `access` is called with every request once
     it is over. `make_slot` is called when all slots are taken: it ends a request whose caller stands still, and returns
     whether there was one.
     """
@@ -70,7 +71,7 @@ class Proxy:
         self.mirror = mirror
         self.make_slot = make_slot
         self.in_flight = 0  # requests that are received, or that live was asked
-        self.tunnels = 0  # those that are open
+        self.tunnels = Tunnels()
         self.asked = 0  # those of them that live was asked
         self.outcomes: Counter[Outcome] = Counter()
         self.retries = 0  # of requests to live
@@ -87,6 +88,12 @@ class Proxy:
     def live_url(self) -> str | None:
         live = self.service.live
         return None if isinstance(live, FixedAnswer) else live.url
+
+    def adopt(self, service: Service) -> None:
+        """Serve new requests by `service`. Open tunnels need nothing of the one before, and do not keep it."""
+        self.service = service
+        for exchange in self.tunnels.exchanges:
+            exchange.service = service
 
     def answer(self, call: Call) -> Coroutine[None, None, None] | None:
         """Answer in callbacks, as soon as enough of the request is there: that alone may have to be awaited."""
@@ -207,7 +214,7 @@ class Proxy:
                 more += _OFFER
             rest = body if whole else Upload(exchange, self.mirror, body)
             trailers = exchange.passing_trailers if head.framing is Length.CHUNKED else None
-            passage = Passage(service, exchange, self._end_passage, self._count_tunnel)
+            passage = Passage(exchange, self._end_passage, self.tunnels)
         except Exception:
             self._end(exchange, defect(exchange))
             raise
@@ -216,9 +223,6 @@ class Proxy:
             service.live.send(passage, head.method, head.target, more, rest, head.section, trailers, upgrade)
         except Exception as error:  # noqa: BLE001  # not swallowed: the exchange ends with it
             passage.fail_by_defect(error)
-
-    def _count_tunnel(self) -> None:
-        self.tunnels += 1
 
     def _end_passage(self, passage: Passage, exchange: LiveExchange, live: LiveLeg) -> None:
         self.retries += passage.retried
@@ -237,7 +241,7 @@ class Proxy:
         exchange.hold(0)
         self.in_flight -= 1
         if exchange.tunnel is not None:
-            self.tunnels -= 1
+            self.tunnels.exchanges.discard(exchange)
         if exchange.call.asked:
             exchange.call.asked = False
             self.asked -= 1

@@ -8,6 +8,8 @@ The rules:
 3. When one side ends, the other gets what came before, and is closed as well. HTTP/1.1 has no half of a connection to
    keep open: WebSockets say goodbye in frames of their own.
 4. It ends after `idle` seconds in which nothing came from either side, and with the proxy, after `drain`.
+5. It outlives the configuration under which it began, and keeps nothing of it: its connection leaves live's pool for
+   `Tunnels`. Hours of WebSockets beneath hundreds of reloads would hold all of these configurations in memory.
 """
 
 from collections.abc import Callable
@@ -15,10 +17,36 @@ from typing import Final
 
 from shadowproxy.exchange import Tunnel, TunnelEnd
 from shadowproxy.serve.callers.call import STOPPING, Call
-from shadowproxy.serve.upstreams.connection import Carried, Connection
+from shadowproxy.serve.live.exchange import LiveExchange
+from shadowproxy.serve.upstreams.connection import Carried, Connection, Owner
 
 FLUSH: Final = 10.0
 """Seconds that live may take to read the caller's last bytes after the caller has left."""
+
+
+class Tunnels(Owner):
+    """All open tunnels: their exchanges, and the connections to live, which it owns. End with `close`."""
+
+    def __init__(self) -> None:
+        self.exchanges: set[LiveExchange] = set()
+        self._connections: set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self.exchanges)
+
+    def close(self) -> None:
+        """Close what is left of the connections: of tunnels that have ended, with bytes that live did not take."""
+        for connection in list(self._connections):
+            connection.abort()
+
+    def add(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+
+    def keep(self, connection: Connection) -> bool:
+        return False
 
 
 class TunnelToLive(Carried):
@@ -60,9 +88,9 @@ class TunnelToLive(Carried):
         self._waits = False  # for the caller to take what live sent
         self._stopped = False  # for live to take what the caller sent
 
-    def begin(self, data: bytes) -> None:
+    def begin(self, data: bytes, tunnels: Tunnels) -> None:
         """`data` came from live behind its 101."""
-        self._connection.hand_over(self)
+        self._connection.hand_over(self, tunnels)
         self._connection.deadline.set(self._idle)
         if data:
             self.receive(data)

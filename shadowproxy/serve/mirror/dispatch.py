@@ -130,12 +130,19 @@ class Mirror:
             leg.stop(Outcome.OVERLOAD, _WHY[Outcome.OVERLOAD])
         return bool(under_way)
 
-    def adopt(self, plan: MirrorPlan) -> None:
-        """Begin new exchanges under `plan`. Those under way end under theirs; `wait_ended` waits for them."""
+    def adopt(self, plan: MirrorPlan, moving: Iterable[UnsettledExchange] = ()) -> None:
+        """Begin new exchanges under `plan`. Those under way end under theirs; `wait_ended` waits for them.
+
+        `moving` go on under the new one: they are sent to no shadow, and may take hours.
+        """
         before = self.plan
         if plan is before:
             return
-        self._unsettled.setdefault(plan, set())
+        unsettled = self._unsettled.setdefault(plan, set())
+        for exchange in moving:
+            self._unsettled[exchange.plan].remove(exchange)
+            exchange.plan = plan
+            unsettled.add(exchange)
         self._ended[before] = asyncio.Event()
         self.plan = plan
         self.chooser.start_over()

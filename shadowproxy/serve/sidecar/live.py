@@ -149,6 +149,7 @@ class LiveSide:
         self.mirror = await stack.enter_async_context(Mirror(first.plan, memory=memory, loop_lag=spec.loop_lag))
         self._generations.add(first)
         self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
+        stack.callback(self.proxy.tunnels.close)
         await self.steer(self._steering)
         for lane in self.mirror.plan.all_lanes:
             if (used := self._used.get(lane.shadow.name)) is not None:
@@ -235,8 +236,8 @@ class LiveSide:
         self._generations.add(new)
         self._spec = spec
         self._most_callers = most_callers(spec)
-        self.proxy.service = new.service
-        self.mirror.adopt(new.plan)
+        self.proxy.adopt(new.service)
+        self.mirror.adopt(new.plan, moving=self.proxy.tunnels.exchanges)
         self.mirror.memory.limit = spec.memory
         self.mirror.memory.reserved = reserve(spec.memory, spec.capture)
         self.mirror.pulse.limit = spec.loop_lag

@@ -96,7 +96,7 @@ class Carried(metaclass=ABCMeta):
 
 
 class Owner(metaclass=ABCMeta):
-    """What a connection needs of its pool (pool.py)."""
+    """What a connection needs of its pool (pool.py), or of whoever it was handed over to."""
 
     @abstractmethod
     def add(self, connection: "Connection") -> None:
@@ -187,8 +187,14 @@ class Connection:
         self._move(ACTIVE)
         self._carried = carried
 
-    def hand_over(self, carried: Carried) -> None:
-        """Carry `carried` from now on, instead of the round trip that is over. It is never used for another."""
+    def hand_over(self, carried: Carried, owner: Owner) -> None:
+        """Carry `carried` from now on, instead of the round trip that is over, and belong to `owner`, not to the pool.
+
+        It is never used for another.
+        """
+        self._owner.remove(self)
+        self._owner = owner
+        owner.add(self)
         self._carried = carried
 
     def end(self, *, reusable: bool, small: bool) -> None:

@@ -412,6 +412,8 @@ class RoundTrip(Carried):
         self._move(OVER)
         self._stop_task()
         connection.deadline.clear()
+        # Whoever takes the connection may keep this object as long: not the pool with it, which may be closed by then.
+        self._pool = self._request = self._connection = None
         self.on_switch(head, connection, data)
 
     def _leave(self) -> None:
