@@ -743,6 +743,26 @@ async def test_a_server_that_closes_as_soon_as_it_is_connected_is_an_error_at_on
             await settled(pool, NOTHING)
 
 
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_connection_that_ends_with_its_tls_handshake_ends_like_one_that_ends_a_turn_later(
+    monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    context, trusting = certified()
+    loop = asyncio.get_running_loop()
+    start_tls = loop.start_tls
+
+    async def start_and_lose(plain: asyncio.WriteTransport, *given: Any, **options: Any) -> Any:
+        secured = await start_tls(plain, *given, **options)
+        plain.abort()
+        return None if gone else secured
+
+    async with Origin(silent, tls=context) as origin, to(origin, tls=trusting) as pool:
+        monkeypatch.setattr(loop, "start_tls", start_and_lose)
+        with pytest.raises(ReadError, match="before the request"):
+            await ask(pool, get())
+        await settled(pool, NOTHING)
+
+
 @pytest.mark.source
 @on_both_loops
 async def test_a_connection_that_ended_in_the_turn_that_opened_it_is_an_error_at_once() -> None:

@@ -70,5 +70,6 @@ def image(engine: Engine) -> str:
     with part("the base images"):
         provide_bases(engine)
     with part("the image"):
-        engine("buildx", "build", "--network=host", "--tag", IMAGE, ROOT)
+        # It compiles: two minutes on a quiet machine, a multiple of that where other tests run too.
+        engine.run("buildx", "build", "--network=host", "--tag", IMAGE, ROOT, timeout=1800)
     return IMAGE

@@ -3,6 +3,8 @@
 endpoint.py maps each of them to an outcome, so a new one needs a line in its table. Their messages go into records.
 """
 
+from typing import Final
+
 
 class TransportError(Exception):
     """The base of all: raise one of the others."""
@@ -30,6 +32,9 @@ class TLSError(TransportError):
 
 class ReadError(TransportError):
     """The connection ended before the response was complete."""
+
+
+CLOSED_EARLY: Final = "the connection was closed before the request"
 
 
 class ClosedWhileIdle(ReadError):

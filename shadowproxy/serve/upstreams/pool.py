@@ -44,7 +44,15 @@ from shadowproxy.serve.http1.deadline import Deadlines
 from shadowproxy.serve.system.descriptors import OWN_LACK
 from shadowproxy.serve.upstreams.connection import Connection
 from shadowproxy.serve.upstreams.dial import Dialler
-from shadowproxy.serve.upstreams.errors import ConnectError, ConnectTimeout, NameFailed, NoRoom, ReadError, TLSError
+from shadowproxy.serve.upstreams.errors import (
+    CLOSED_EARLY,
+    ConnectError,
+    ConnectTimeout,
+    NameFailed,
+    NoRoom,
+    ReadError,
+    TLSError,
+)
 from shadowproxy.serve.upstreams.pace import Pace
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip, Sender
@@ -192,7 +200,7 @@ class Pool(Sender):
             connection = await self._connect()
             round_trip.task = None  # from here on there is nothing to cancel
             if not connection.is_open:  # it ended in the turn that opened it, and nothing else will report that
-                raise ReadError("the connection was closed before the request")
+                raise ReadError(CLOSED_EARLY)
             round_trip.send(connection, request)
         except Exception as error:  # noqa: BLE001  # not swallowed: the round trip ends with it
             round_trip.task = None

@@ -10,6 +10,7 @@ import ssl
 from typing import Protocol, cast
 
 from shadowproxy.serve.system import kernel
+from shadowproxy.serve.upstreams.errors import CLOSED_EARLY, ReadError
 
 
 class Secured(Protocol):
@@ -26,14 +27,15 @@ async def secure(
 ) -> None:
     """Do the TLS handshake over `sock`, which this now owns, with the server `name`; then connect `inside`.
 
-    Raises OSError; ssl.SSLError is one.
+    Raises OSError; ssl.SSLError is one. Raises ReadError where the connection ends after the handshake and before this
+    returns, as on one that ends a turn later: when the loop looks must not decide what is reported.
     """
     plain, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
     try:
         protocol = cast(asyncio.Protocol, inside)
         transport = await loop.start_tls(plain, protocol, context, server_hostname=name)
         if transport is None or plain.is_closing():
-            raise ConnectionResetError("the connection was closed in the TLS handshake")
+            raise ReadError(CLOSED_EARLY)
     except BaseException:
         plain.abort()
         raise
