@@ -312,10 +312,14 @@ async def test_when_one_side_ends_the_other_gets_what_came_before_and_ends(
 
 @pytest.mark.parametrize("side", ["caller", "live"])
 async def test_a_side_that_reads_slowly_stops_the_other_and_gets_every_byte(proxy: StartProxy, side: str) -> None:
-    size = 30 << 20  # more than two kernels hold
-    async with proxy(accepting(stay)) as running, await running.caller() as caller:
+    size, buffer = 30 << 20, 1 << 17  # a kernel may hold more than that, unless it is told how much
+    async with (
+        Origin(accepting(stay), receive_buffer=buffer) as origin,
+        proxy(origin) as running,
+        await running.caller(receive_buffer=buffer) as caller,
+    ):
         await opened(caller)
-        live = await running.live.connection()
+        live = await origin.connection()
         reader, writer = (caller, live) if side == "caller" else (live, caller)
         reader.stop_reading()
         flooding = asyncio.create_task(writer.flood(bytes(1 << 16), size))
