@@ -178,6 +178,6 @@ class Program:
         assert self._process.stderr is not None
         async for line in self._process.stderr:
             self.said.append(line.decode().rstrip("\n"))
-            if match := re.search(r"listening on https?://([0-9.]+):([0-9]+)", self.said[-1]):
+            if match := re.search(r"listening on https?://(\[[0-9a-f:]+\]|[0-9.]+):([0-9]+)", self.said[-1]):
                 self.address = match[1], int(match[2])
                 self._listening.set()
