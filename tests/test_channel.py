@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from shadowproxy.serve.workers.channel import UNANSWERED, Answers, CallFailed, Calls, NoReply
+from shadowproxy.serve.workers.channel import UNANSWERED, Answers, CallFailed, Calls, NoReply, Table
 from shadowproxy.serve.workers.slots import Changing
 
 
@@ -19,7 +19,14 @@ class Ends:
         self.gate = asyncio.Event()
         self.heard: list[object] = []
         self.calls = Calls("worker 3")
-        self.answers = Answers({"add": self._add, "hang": self._hang, "refuse": self._refuse, "hear": self._hear})
+        table: Table = {
+            "add": self._add,
+            "hang": self._hang,
+            "refuse": self._refuse,
+            "hear": self._hear,
+            "read": self._hang,
+        }
+        self.answers = Answers(table, slow=frozenset({"read"}))
         self.serving: asyncio.Task[None]
 
     async def open(self) -> None:
@@ -148,6 +155,26 @@ async def test_a_call_to_a_connection_that_the_loop_has_closed_is_no_reply(ends:
         await ends.calls.call("add", 2, 3, within=5)
     ends.calls._writer = writer
     assert await ends.calls.call("add", 2, 3, within=5) == 5
+
+
+async def test_a_slow_call_keeps_no_other_waiting_and_is_no_silence(ends: Ends) -> None:
+    reading = asyncio.get_running_loop().create_task(ends.calls.call("read", within=60))
+    await asyncio.sleep(0)
+    asked = ends.calls._waits_since
+    assert await ends.calls.call("add", 1, 2, within=30) == 3
+    assert ends.calls._waits_since > asked
+    ends.gate.set()
+    assert await reading == "late"
+
+
+async def test_a_slow_call_is_given_up_when_the_process_ends(ends: Ends) -> None:
+    reading = asyncio.get_running_loop().create_task(ends.calls.call("read", within=60))
+    assert await ends.calls.call("add", 1, 2, within=30) == 3
+    ends.serving.cancel()
+    await ends.answers.aclose("last")
+    with pytest.raises(NoReply, match="has ended"):
+        await reading
+    assert ends.calls.closing == "last"
 
 
 async def test_silence_lasts_while_a_reply_is_waited_for(ends: Ends) -> None:

@@ -221,6 +221,28 @@ async def test_a_worker_that_hangs_keeps_nobody_from_being_told(tmp_path: Path) 
         assert await program.stop() == 0
 
 
+async def test_a_live_process_says_how_it_is_while_it_reads_slow_files_and_can_be_stopped(tmp_path: Path) -> None:
+    """The probes would say after 10 s that it hangs, though it serves callers."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    given: dict[str, Any] = {"admin": "127.0.0.1:0", "live": {"respond": {}}}
+    async with Program(tmp_path, given) as program, admin(program) as asking:
+        for generation in (2, 3):
+            name = f"s{generation}"
+            given["shadows"] = {name: {"url": "https://127.0.0.1:9", "tls": {"ca": str(pipe)}}}
+            program.configure(given)
+            program.signal(signal.SIGHUP)
+            while not any(f"configuration {generation} is in force" in line for line in program.said):
+                assert (await asking.get("/readyz")).status_code == 200
+                assert (await program.ask(GET)).status == 204
+                await asyncio.sleep(0.05)
+        assert program.told("worker_silent") == []
+        given["shadows"] = {}
+        program.configure(given)
+        assert await program.stop() == 0
+        assert program.told("worker_killed") == []
+
+
 async def test_a_reload_is_of_all_workers_or_of_none(tmp_path: Path) -> None:
     async with (
         Origin(answer(b"one")) as one,

@@ -16,7 +16,10 @@ def main(words: Sequence[str]) -> int:
     gc.disable()  # until all is imported: scanning modules for garbage is a tenth of the time of a start
     receiving, sending = os.pipe()
     supervisor = os.getpid()
-    reader = os.fork()
+    try:
+        reader = os.fork()
+    except OSError as error:
+        return _cannot_start(error)
     handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if reader == 0:
         os.close(receiving)
@@ -39,9 +42,13 @@ def main(words: Sequence[str]) -> int:
     try:
         begun = Begun()
     except OSError as error:
-        say(f"cannot start a process: {error.strerror}")
         os.kill(reader, signal.SIGKILL)
-        return UNUSABLE
+        return _cannot_start(error)
     from shadowproxy.serve.start import program
 
     return program.run(reader, receiving, begun)
+
+
+def _cannot_start(error: OSError) -> int:
+    say(f"cannot start a process: {error.strerror}")  # as under a limit of processes
+    return UNUSABLE

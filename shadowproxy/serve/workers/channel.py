@@ -135,10 +135,15 @@ class Calls:
 
 
 class Answers:
-    """The process's end. `serve` returns when the supervisor is gone. Owns its connection: `open`, then `aclose`."""
+    """The process's end. `serve` returns when the supervisor is gone. Owns its connection and tasks: `open`, `aclose`.
 
-    def __init__(self, table: Table) -> None:
+    The calls of `slow` are answered beside the others: these must not wait for them.
+    """
+
+    def __init__(self, table: Table, slow: frozenset[str] = frozenset()) -> None:
         self._table = table
+        self._slow = slow
+        self._answering: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(-1, -1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._supervisor_gone = False
@@ -149,7 +154,7 @@ class Answers:
         self._reader, self._writer = await asyncio.open_unix_connection(sock=theirs)
 
     async def serve(self) -> None:
-        """Answer one call after the other. A CallFailed that a call raises is sent as its reply."""
+        """Answer one call after the other, but for the slow ones. A CallFailed that a call raises is its reply."""
         while True:
             try:
                 number, what, arguments = await _unpacked(self._reader)
@@ -159,7 +164,12 @@ class Answers:
                 if (reply := self._waiting.pop(number, None)) is not None and not reply.done():
                     reply.set_result((what, arguments))
                 continue
-            self._send((number, *await _result(self._table, what, arguments)))
+            if what in self._slow:
+                answering = asyncio.get_running_loop().create_task(self._answer(number, what, arguments))
+                self._answering.add(answering)
+                answering.add_done_callback(self._answering.discard)
+            else:
+                await self._answer(number, what, arguments)
         self._supervisor_gone = True
         for reply in self._waiting.values():
             if not reply.done():
@@ -183,11 +193,18 @@ class Answers:
         return result
 
     async def aclose(self, closing: object) -> None:
-        """Send the closing message, to a supervisor that may be gone."""
+        """Give up the slow calls, and send the closing message, to a supervisor that may be gone."""
+        for each in (answering := list(self._answering)):
+            each.cancel()
+        if answering:
+            await asyncio.wait(answering)
         self._send((CLOSING, closing, None))
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+    async def _answer(self, number: int, what: str, arguments: tuple[Any, ...]) -> None:
+        self._send((number, *await _result(self._table, what, arguments)))
 
     def _send(self, message: object) -> None:
         # uvloop raises RuntimeError on a transport that it has closed, as it does when the other end is gone.

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 import signal
 import socket
 import threading
@@ -31,10 +33,18 @@ class Child:
 
     @classmethod
     async def of(cls, name: str, launched: Launched, table: Table | None = None) -> Self:
-        """Take a process over. `table` is what it may call."""
+        """Take a process over. `table` is what it may call. Raises OSError; then the process is killed."""
         calls = Calls(name, table)
-        await calls.open(launched.ours)
-        return cls(name, launched, calls)
+        try:
+            await calls.open(launched.ours)
+            try:
+                return cls(name, launched, calls)
+            except RuntimeError as error:  # from `Thread.start`: the system has room for no other thread
+                await calls.aclose()
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+        except BaseException:
+            launched.close()
+            raise
 
     @property
     def runs(self) -> bool:

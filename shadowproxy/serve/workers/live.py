@@ -43,6 +43,7 @@ LISTENING = "listening"
 
 class _Live(Process):
     kind = "worker"
+    slow = frozenset({"prepare"})  # it reads certificates; meanwhile it can be asked for its figures, and stopped
 
     def __init__(self, log: AsyncExitStack, inherited: list[int]) -> None:
         super().__init__(log)
@@ -53,6 +54,7 @@ class _Live(Process):
         self._number = 0
         self._side: LiveSide  # set by `start`, which the supervisor calls first and waits for
         self._next: tuple[LiveSpec, Contexts]
+        self._prepared = 0
 
     @property
     def table(self) -> Table:
@@ -130,10 +132,13 @@ class _Live(Process):
 
     async def prepare(self, spec: LiveSpec, only: frozenset[str] | None) -> None:
         preload(reads_bodies=spec.reads_bodies)
+        self._prepared = number = self._prepared + 1
         try:
-            self._next = spec, await self._side.prepare(spec, only)
+            prepared = spec, await self._side.prepare(spec, only)
         except GenerationError as error:
             raise CallFailed(str(error)) from error
+        if number == self._prepared:  # else the supervisor has given it up, and asked for the next
+            self._next = prepared
 
     async def adopt(self) -> None:
         self._side.switch(*self._next)

@@ -32,6 +32,8 @@ class Process(ABC):
 
     kind: str
     ends_on_signals = True
+    slow: frozenset[str] = frozenset()
+    """The calls that the others do not wait for."""
 
     def __init__(self, log: AsyncExitStack) -> None:
         self.answers: Answers
@@ -98,7 +100,7 @@ async def _run(
             loop.add_signal_handler(number, process.stopping.set if process.ends_on_signals else _ignore)
         loop.add_signal_handler(signal.SIGUSR1, process.reopen)
         signals.release()
-        process.answers = answers = Answers({**process.table, "stop": process.stop})
+        process.answers = answers = Answers({**process.table, "stop": process.stop}, process.slow)
         await answers.open(calls)
         under.setblocking(False)
         loop.add_reader(under, _take, under, process, loop)

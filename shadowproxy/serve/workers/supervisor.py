@@ -375,7 +375,9 @@ class Supervisor(Program):
             # After them: callers wait for live processes, and exchanges can wait for the recorder.
             starting.append(loop.create_task(self.start_recorder(self._recorder)))
             await starting[-1]
-        except (NoReply, CallFailed, OSError) as error:
+        except OSError as error:
+            raise StartError(f"cannot start a process: {error.strerror}") from error
+        except (NoReply, CallFailed) as error:
             raise StartError(str(error)) from error
         finally:
             for each in starting:
@@ -388,8 +390,8 @@ class Supervisor(Program):
         with contextlib.ExitStack() as unused:
             listening = [unused.enter_context(each.dup()) for each in self._sockets]
             launched = self._begun.launch_live()
+            child = await Child.of(slot.name, launched, table={"disconnected": self._disconnected})
             unused.pop_all()
-        child = await Child.of(slot.name, launched, table={"disconnected": self._disconnected})
         async with self._starting(slot, child):
             for each in listening:
                 child.give(LISTENING, each)  # one that is gone does not reply to its start either
@@ -521,7 +523,7 @@ def _begin() -> Begun:
     try:
         return Begun()
     except OSError as error:
-        raise StartError(str(error)) from error
+        raise StartError(f"cannot start a process: {error.strerror}") from error
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
