@@ -59,6 +59,7 @@ def census(count: int = 1, *shadows: ShadowCensus) -> Census:
         keys_first=count,
         keys_again=2 * count,
         tunnels=count,
+        tls_failed=count,
     )
 
 
@@ -71,7 +72,7 @@ def test_counts_and_sizes_are_added_up() -> None:
     (one,) = both.shadows
     assert (both.outcomes, both.rejected, both.in_flight) == ({Outcome.OK: 5}, {503: 5}, 5)
     assert (one.not_chosen, both.keys_first, both.keys_again) == ({NotChosen.METHOD: 5}, 5, 10)
-    assert both.tunnels == 5
+    assert (both.tunnels, both.tls_failed) == (5, 5)
     assert (one.chosen, one.outcomes, one.verdicts) == (5, {Outcome.OK: 5}, {Verdict.MATCH: 5})
     assert (one.in_flight, one.waiting, one.begun, one.budget_requests) == (5, 5, 5, 20)
     assert both.live_mirrored == both.live_alone == one.durations == Durations((2,) * len(COUNTS), 5.0)
@@ -92,7 +93,7 @@ def test_of_a_worker_that_has_ended_its_counts_stay_and_nothing_else() -> None:
     both = merge([census(2)], [census(3, shadow(count=3, breaker="open"))])
     (one,) = both.shadows
     assert (both.outcomes, both.journal.written, one.chosen, one.outcomes) == ({Outcome.OK: 5}, 5, 5, {Outcome.OK: 5})
-    assert (both.retries, one.retries) == (5, 5)
+    assert (both.retries, one.retries, both.tls_failed) == (5, 5, 5)
     assert (both.in_flight, both.memory_held, both.memory_limit, both.loop_lag) == (2, 2, 2, 0.002)
     assert (one.breaker, one.in_flight, one.waiting, one.begun, one.budget_requests) == ("closed", 2, 2, 2, 10)
     assert (both.journal.queued, both.journal.queued_bytes) == (2, 2)

@@ -16,11 +16,13 @@ from conftest import StartProxy
 from fakes import Origin, Peer, answer
 from inprocess import Sidecar, StartError
 from program import PATIENCE, Program
+from test_metrics import samples
 
 from shadowproxy import config
 from shadowproxy.check import examine
 from shadowproxy.check.screen import lines
 from shadowproxy.config import ConfigError
+from shadowproxy.serve.admin import metrics
 from shadowproxy.serve.callers import server
 from shadowproxy.serve.sidecar import reload
 from shadowproxy.serve.sidecar.reading import read_specs
@@ -268,6 +270,9 @@ async def test_plain_http_is_answered_in_its_own_words_and_other_bytes_are_not(
         damaged = await sent(b"\x16\x03\x01\x00\x05hello")
         assert damaged[:1] in (b"\x15", b"")  # an alert
         assert running.live.requests == []
+        census = running.sidecar.census()
+        assert census.tls_failed == 3
+        assert samples(metrics.text(census).decode())["shadowproxy_tls_failed_total", ()] == 3
     told = [vars(each)["error"] for each in caplog.records if getattr(each, "event", None) == "tls_failed"]
     assert told[:2] == ["the caller sent plain HTTP", "what the caller sent is not TLS"]
     assert len(told) == 3

@@ -81,7 +81,7 @@ class Census:
     sent to no shadow. `tunnels` are those that are open. `retries` are requests sent to live a second time.
     `worker_restarts` is how often a worker was started again, `recorder_restarts` the same of the recorder.
     `keys_first` and `keys_again` are those of `sampling.KeyRepeats`. `callers_shed` are the connections ended in favour
-    of others, by what was short.
+    of others, by what was short. `tls_failed` are their TLS connections that failed.
     """
 
     accepts: bool
@@ -105,6 +105,7 @@ class Census:
     keys_again: int = 0
     callers_shed: Mapping[str, int] = field(default_factory=dict)
     tunnels: int = 0
+    tls_failed: int = 0
 
 
 def health(census: Census) -> Health:
@@ -225,6 +226,7 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         worker_restarts=sum(each.worker_restarts for each in every),
         recorder_restarts=sum(each.recorder_restarts for each in every),
         callers_shed=_sum_counts([each.callers_shed for each in every]),
+        tls_failed=sum(each.tls_failed for each in every),
     )
 
 

@@ -75,6 +75,11 @@ def _live(census: Census) -> Iterator[Metric]:
     for short in SHORT:
         shed.add_metric([short], census.callers_shed.get(short, 0))
     yield shed
+    yield CounterMetricFamily(
+        "shadowproxy_tls_failed",
+        "TLS connections of callers that failed, in their handshake or later (`listen_tls`).",
+        census.tls_failed,
+    )
     yield GaugeMetricFamily("shadowproxy_requests_in_flight", "Requests under way.", census.in_flight)
     yield GaugeMetricFamily("shadowproxy_tunnels", "Open WebSockets.", census.tunnels)
     yield CounterMetricFamily(

@@ -16,12 +16,14 @@ def take(
     verdicts: Mapping[tuple[str, str], int],
     *,
     shed: Mapping[str, int],
+    tls_failed: int,
     accepts: bool,
     now: float,
 ) -> Census:
     """The census of a live process.
 
-    `verdicts` are by shadow and word, `shed` callers by what was short; `now` is the loop's time.
+    `verdicts` are by shadow and word, `shed` callers by what was short; `tls_failed` is how many of their TLS
+    connections failed; `now` is the loop's time.
     """
     return Census(
         accepts=accepts,
@@ -41,6 +43,7 @@ def take(
         memory_limit=mirror.memory.limit,
         config=UNKNOWN_CONFIG,
         callers_shed=dict(shed),
+        tls_failed=tls_failed,
         keys_first=mirror.chooser.keys.first,
         keys_again=mirror.chooser.keys.again,
     )

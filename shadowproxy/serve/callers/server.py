@@ -14,7 +14,7 @@ from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.callers.connection import PARTING, Application, CallerConnection
 from shadowproxy.serve.callers.link import Limits
 from shadowproxy.serve.callers.shedding import STILL, Shedding
-from shadowproxy.serve.callers.tls import Secured
+from shadowproxy.serve.callers.tls import Failures, Secured
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 _log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Server:
         self._full_for = 0  # so many looks for room
         self._connections: set[CallerConnection] = set()
         self._handshakes: set[Secured] = set()
+        self.tls_failures = Failures(self._repeats)
         self.shedding = Shedding(self._connections, memory, shed_copies)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -120,7 +121,9 @@ class Server:
         )
         if self.tls is None or accepted.family == socket.AF_UNIX:
             return connection
-        return Secured(self.tls, connection, self._handshakes, handshake=limits.head_timeout, repeats=repeats)
+        return Secured(
+            self.tls, connection, self._handshakes, handshake=limits.head_timeout, failures=self.tls_failures
+        )
 
     async def _finish(self) -> None:
         """Let every request under way be answered within `drain`, and cut off the rest."""

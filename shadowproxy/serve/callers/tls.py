@@ -54,6 +54,20 @@ class Inside(Protocol):
     def shutdown(self) -> None: ...
 
 
+class Failures:
+    """The callers' TLS connections that failed, counted and logged."""
+
+    def __init__(self, repeats: Repeats) -> None:
+        self.count = 0
+        self._repeats = repeats
+
+    def note(self, why: str) -> None:
+        self.count += 1
+        if count := self._repeats.worth_logging("tls_failed", why):
+            extra = {"event": "tls_failed", "error": why, "count": count}
+            _log.warning("a TLS connection of a caller failed%s: %s", times_text(count), why, extra=extra)
+
+
 class Secured(asyncio.Protocol):
     """One caller's connection. `among` has those whose handshake is under way, `handshake` is its time in seconds."""
 
@@ -64,12 +78,12 @@ class Secured(asyncio.Protocol):
         among: "set[Secured]",
         *,
         handshake: float,
-        repeats: Repeats,
+        failures: Failures,
     ) -> None:
         self._inside = inside
         self._among = among
         self._time = handshake
-        self._repeats = repeats
+        self._failures = failures
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._begun = False  # something has come
@@ -92,7 +106,7 @@ class Secured(asyncio.Protocol):
 
     def give_up(self) -> None:
         """End a handshake that lasts, in favour of others."""
-        self._log_failure("the handshake lasted, while descriptors are short")
+        self._failures.note("the handshake lasted, while descriptors are short")
         self.abort()
 
     def abort(self) -> None:
@@ -118,7 +132,7 @@ class Secured(asyncio.Protocol):
     def eof_received(self) -> bool | None:
         if not self._established:
             if self._begun:
-                self._log_failure("the caller left in the handshake")
+                self._failures.note("the caller left in the handshake")
             return None
         return self._end()
 
@@ -144,7 +158,7 @@ class Secured(asyncio.Protocol):
 
     def _expired(self) -> None:
         if self._begun and not self._stopping:
-            self._log_failure(f"the handshake took longer than {self._time:g} s")
+            self._failures.note(f"the handshake took longer than {self._time:g} s")
         self.abort()
 
     def _end_handshake(self) -> None:
@@ -162,7 +176,7 @@ class Secured(asyncio.Protocol):
             return False
         except ssl.SSLError as error:
             self._flush()  # the alert that says why
-            self._log_failure(_words(error))
+            self._failures.note(_words(error))
             self._transport.close()
             return False
         self._flush()
@@ -176,18 +190,13 @@ class Secured(asyncio.Protocol):
     def _refuse_plain(self, data: bytes) -> None:
         """Answer a caller that speaks no TLS in the words that it can read, if they are HTTP's."""
         if data[:1].isalpha():
-            self._log_failure("the caller sent plain HTTP")
+            self._failures.note("the caller sent plain HTTP")
             fields, body = error_response("http_request_error", "this port expects TLS: use https")
             fields.append((b"Connection", b"close"))
             self._transport.write(framing.write_head(framing.status_line(400), fields) + body)
         else:
-            self._log_failure("what the caller sent is not TLS")
+            self._failures.note("what the caller sent is not TLS")
         self._transport.close()
-
-    def _log_failure(self, why: str) -> None:
-        if count := self._repeats.worth_logging("tls_failed", why):
-            extra = {"event": "tls_failed", "error": why, "count": count}
-            _log.warning("a TLS connection of a caller failed%s: %s", times_text(count), why, extra=extra)
 
     # After it.
 
@@ -207,7 +216,7 @@ class Secured(asyncio.Protocol):
                 self._inside.data_received(b"")
                 return
             self._flush()
-            self._log_failure(_words(error))
+            self._failures.note(_words(error))
             self.abort()
             return
         self._flush()  # TLS itself may have replied
@@ -229,7 +238,7 @@ class Secured(asyncio.Protocol):
             while left:
                 left = left[self.tls.write(left) :]
         except ssl.SSLError as error:
-            self._log_failure(_words(error))
+            self._failures.note(_words(error))
             self.abort()
             return
         self._flush()

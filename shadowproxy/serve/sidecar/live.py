@@ -103,6 +103,7 @@ class LiveSide:
             journal,
             books.verdicts,
             shed=self._server.shedding.shed,
+            tls_failed=self._server.tls_failures.count,
             accepts=not self._stopping,
             now=asyncio.get_running_loop().time(),
         )
