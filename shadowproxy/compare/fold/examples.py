@@ -1,12 +1,12 @@
 """The exchanges that a report shows as examples, and under what they are kept."""
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
 from shadowproxy.compare.fold.example_types import Example, ExampleDifference
+from shadowproxy.compare.fold.known import Known
 from shadowproxy.compare.fold.likeness import flip_of
 from shadowproxy.compare.judge.diff import Where
 from shadowproxy.compare.judge.visible import body_text
@@ -36,9 +36,15 @@ def signature_of(where: Iterable[Where]) -> str:
     return orjson.dumps(places).decode()
 
 
-@lru_cache(maxsize=1024)
+_keys_known: Final[Known[tuple[tuple[Where, ...], Flip | None], str]] = Known(1 << 20)
+
+
 def example_key(where: tuple[Where, ...], flip: Flip | None) -> str:
-    return orjson.dumps([orjson.loads(signature_of(where)), flip]).decode()
+    key = _keys_known.get((where, flip))
+    if key is None:
+        key = orjson.dumps([orjson.loads(signature_of(where)), flip]).decode()
+        _keys_known.keep((where, flip), key, len(key) + sum([len(place) for place, _ in where]))
+    return key
 
 
 def difference(path: str, kind: str, live: Any, shadow: Any) -> ExampleDifference:

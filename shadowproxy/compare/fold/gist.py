@@ -10,6 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
+from shadowproxy.compare.fold.known import LONGEST
 from shadowproxy.compare.fold.values import CLASS_LIKE, LONGEST_CLASS, Label, first_of, form_of, number_of, plain
 
 Gist: TypeAlias = tuple[str, float | str | None]
@@ -53,9 +54,12 @@ def label_text(label: Label) -> str:
     return short(plain(label))
 
 
-@lru_cache(maxsize=4096)
 def short(text: str) -> str:
     """A text, or its digest if it is long or not valid UTF-8."""
+    return _shortened(text) if len(text) > LONGEST else _remembered(text)
+
+
+def _shortened(text: str) -> str:
     if len(text) <= LONGEST_CLASS and text[:1] != _DIGEST:
         try:
             text.encode()
@@ -63,6 +67,9 @@ def short(text: str) -> str:
         except UnicodeEncodeError:
             pass  # half of a pair of surrogates, which JSON may hold
     return _DIGEST + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+_remembered: Final = lru_cache(maxsize=4096)(_shortened)
 
 
 def written(gist: Gist) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from shadowproxy.compare.fold.known import LONGEST
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.values import MISSING
 from shadowproxy.compare.judge.answers import ENVELOPE_PLACES
@@ -57,28 +58,49 @@ class PlaceValues(NamedTuple):
     shadow: Sequence[Any] | None
 
 
-@lru_cache(maxsize=4096)
 def field_key(live: str, shadow: str) -> str:
     """The key that a pair of places is counted under."""
+    return _key(live, shadow) if len(live) + len(shadow) > LONGEST else _short_key(live, shadow)
+
+
+def _key(live: str, shadow: str) -> str:
     return json.dumps([live, shadow], ensure_ascii=False)
 
 
-@lru_cache(maxsize=4096)
+_short_key: Final = lru_cache(maxsize=4096)(_key)
+
+
 def places_of(key: str) -> tuple[str, str]:
+    return _places(key) if len(key) > LONGEST else _places_short(key)
+
+
+def _places(key: str) -> tuple[str, str]:
     live, shadow = json.loads(key)
     return live, shadow
 
 
-@lru_cache(maxsize=4096)
+_places_short: Final = lru_cache(maxsize=4096)(_places)
+
+
 def static_rank(place: str) -> Rank:
     """A place's rank by its name: the lowest is first. Names of the same score are ordered by a hash: alphabetical
     order has nothing to do with answers."""
+    return _rank(place) if len(place) > LONGEST else _short_rank(place)
+
+
+def _rank(place: str) -> Rank:
     return (-static_score(place), hashed(place), place)
 
 
-@lru_cache(maxsize=4096)
+_short_rank: Final = lru_cache(maxsize=4096)(_rank)
+
+
 def static_score(place: str) -> int:
     """How likely a place's name is that of an answer, in tenths."""
+    return _score(place) if len(place) > LONGEST else _short_score(place)
+
+
+def _score(place: str) -> int:
     if place in ENVELOPE_PLACES:
         return 120 - 10 * ENVELOPE_PLACES.index(place)
     names = [segment for segment in pointer_segments(place) if segment != "*"]
@@ -92,10 +114,19 @@ def static_score(place: str) -> int:
     return score
 
 
-@lru_cache(maxsize=1024)
+_short_score: Final = lru_cache(maxsize=4096)(_score)
+
+
 def is_envelope(place: str) -> bool:
     """Whether an array at this place is a batch: each element answers one row of the request."""
+    return _is_envelope(place) if len(place) > LONGEST else _short_is_envelope(place)
+
+
+def _is_envelope(place: str) -> bool:
     return place == "" or place in ENVELOPES or (place.startswith("/outputs/") and place.count("/") == 2)
+
+
+_short_is_envelope: Final = lru_cache(maxsize=1024)(_is_envelope)
 
 
 def extract(value: Any, pointer: str) -> list[Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Final
 
+from shadowproxy.compare.fold.known import LONGEST
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_builder import PairBuilder
 from shadowproxy.compare.fold.tables import Bounded, Table
@@ -75,12 +76,18 @@ def route_of(method: str, path: str) -> str:
     return f"{method[:16]} {template(path)}"
 
 
-@lru_cache(maxsize=8192)
 def template(path: str) -> str:
     """A path with `*` for segments that are numbers, IDs or tokens, cut after `_MOST_SEGMENTS` segments."""
+    return _template(path) if len(path) > LONGEST else _short_template(path)
+
+
+def _template(path: str) -> str:
     segments = path.split("/")
     shown = ["*" if _changes(segment) else segment for segment in segments[:_MOST_SEGMENTS]]
     return "/".join(shown) + ("/…" if len(segments) > _MOST_SEGMENTS else "")
+
+
+_short_template: Final = lru_cache(maxsize=8192)(_template)
 
 
 def _changes(segment: str) -> bool:

@@ -7,12 +7,12 @@ that an answer lacks. For a lacking object only its own place is named, not its 
 
 import math
 from collections.abc import Collection
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import orjson
 
 from shadowproxy.compare.fold.counts import Series, WordCounts
+from shadowproxy.compare.fold.known import Known
 from shadowproxy.compare.fold.tables import Table
 from shadowproxy.compare.judge.rules import PlaceRules, Rules, member_place
 
@@ -140,12 +140,19 @@ def _named(part: Any) -> tuple[str, Shape | None]:
     return (part, None) if isinstance(part, str) else (part[0], part[1])
 
 
-@lru_cache(maxsize=1024)
+_places_known: Final[Known[Shape, tuple[str, ...]]] = Known(1 << 20)
+
+
 def places_in(shape: Shape) -> tuple[str, ...]:
     """The places that an answer of this shape has, the root as ""."""
+    known = _places_known.get(shape)
+    if known is not None:
+        return known
     found: list[str] = [""]
     _spell("", shape, found)
-    return tuple(found)
+    places = tuple(found)
+    _places_known.keep(shape, places, sum(map(len, places)))  # the shape has no more characters than these
+    return places
 
 
 def _spell(place: str, shape: Shape, found: list[str]) -> None:
@@ -210,9 +217,15 @@ def _type(value: Any) -> str:
     return "text" if isinstance(value, str) else "object" if isinstance(value, dict) else "array"
 
 
-@lru_cache(maxsize=1024)
+_lacking_known: Final[Known[tuple[str, ...], str]] = Known(1 << 20)
+
+
 def lacking_key(places: tuple[str, ...]) -> str:
-    return orjson.dumps(sorted(places)).decode()
+    key = _lacking_known.get(places)
+    if key is None:
+        key = orjson.dumps(sorted(places)).decode()
+        _lacking_known.keep(places, key, 2 * len(key))
+    return key
 
 
 def places_of_lacking(key: str) -> list[str]:

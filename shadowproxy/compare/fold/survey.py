@@ -4,9 +4,9 @@ It can note as well *which* of the payload's values these are: another payload o
 same places, and need not be searched (`layouts`).
 """
 
-from functools import lru_cache
 from typing import Any, Final
 
+from shadowproxy.compare.fold.known import Known
 from shadowproxy.compare.fold.places import MOST_PLACES, is_envelope, static_rank, values_at
 from shadowproxy.compare.fold.values import is_vector, ranking_of, sums_to_one, vector_of
 from shadowproxy.compare.judge.answers import ANSWER_PARTS
@@ -16,8 +16,6 @@ DEEPEST: Final = 12
 SCALARS: Final = frozenset({type(None), bool, int, float, str})
 
 _MOST_LEAVES: Final = 200  # of one payload that are looked at to find its places
-_MOST_KNOWN: Final = 512  # objects whose members' places are remembered
-_LONGEST_KNOWN: Final = 4000  # characters of the places of one
 _MANY: Final = 64  # numbers in an array that are one answer rather than several, unless an envelope says otherwise
 _FEWEST_NUMBERS: Final = 8  # of an embedding
 
@@ -147,27 +145,30 @@ class Survey:
         return True
 
 
-@lru_cache(maxsize=1024)
+_best_known: Final[Known[tuple[str, ...], tuple[str, ...]]] = Known(1 << 20)
+
+
 def _best(places: tuple[str, ...]) -> tuple[str, ...]:
-    """The places with the best rank. Cached, as most payloads have the same places."""
-    return tuple(sorted(places, key=static_rank)[:MOST_PLACES])
+    """The places with the best rank. Remembered, as most payloads have the same places."""
+    found = _best_known.get(places)
+    if found is None:
+        found = tuple(sorted(places, key=static_rank)[:MOST_PLACES])
+        _best_known.keep(places, found, sum(map(len, places)))
+    return found
 
 
-_known: Final[dict[tuple[str, tuple[str, ...]], tuple[str, ...]]] = {}
+_below_known: Final[Known[tuple[str, tuple[str, ...]], tuple[str, ...]]] = Known(1 << 20)
 
 
 def _places_below(place: str, keys: tuple[str, ...]) -> tuple[str, ...]:
     """The places of an object's members; "" for a member that is not counted beside an `answer`.
 
-    Cached for a few hundred objects that are not large, as most payloads have the same keys.
+    Remembered, as most payloads have the same keys.
     """
-    found = _known.get((place, keys))
+    found = _below_known.get((place, keys))
     if found is None:
         answered = "answer" in keys
         made = [f"{place}/{pointer_token(key)}" for key in keys]
         found = tuple(["" if answered and below in ANSWER_PARTS else below for below in made])
-        if sum(map(len, found)) <= _LONGEST_KNOWN:
-            if len(_known) >= _MOST_KNOWN:
-                _known.clear()
-            _known[place, keys] = found
+        _below_known.keep((place, keys), found, len(place) + sum(map(len, keys)) + sum(map(len, found)))
     return found

@@ -9,6 +9,7 @@ from functools import lru_cache
 from operator import mul
 from typing import Any, Final, Literal
 
+from shadowproxy.compare.fold.known import LONGEST
 from shadowproxy.compare.fold.noise import VOLATILE_SHAPES, shape_of
 
 Form = Literal[
@@ -165,10 +166,16 @@ def sums_to_one(vector: Vector) -> bool:
     return abs(sum(vector.values(), 0.0) - 1) <= _OFF_ONE
 
 
-@lru_cache(maxsize=4096)
 def _names_a_quantity(name: str) -> bool:
     """Whether a name is that of a quantity, not of a class."""
+    return _is_quantity(name) if len(name) > LONGEST else _short_is_quantity(name)
+
+
+def _is_quantity(name: str) -> bool:
     return _QUANTITY.search(name) is not None
+
+
+_short_is_quantity: Final = lru_cache(maxsize=4096)(_is_quantity)
 
 
 def is_vector(value: list[Any]) -> bool:
@@ -202,12 +209,14 @@ def top_of(vector: Vector) -> str:
     return max(vector, key=vector.__getitem__)
 
 
-@lru_cache(maxsize=4096, typed=True)
 def class_key(value: str | int | float | None) -> str:
     """A class as text: JSON, so that "1" and 1 are two classes, while 1 and 1.0 are one."""
+    return LONG_TEXT if isinstance(value, str) and len(value) > LONGEST_CLASS else _class_key(value)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _class_key(value: str | int | float | None) -> str:
     if isinstance(value, str):
-        if len(value) > LONGEST_CLASS:
-            return LONG_TEXT
         text = json.dumps(value, ensure_ascii=False)
     else:
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

@@ -27,10 +27,17 @@ _LONGEST_POINTER: Final = 2000
 _EACH: Final = -1  # the key of the one place for all elements
 
 
-@lru_cache(maxsize=4096)
 def member_place(place: str, key: str) -> str:
     """The pointer of an object's member."""
+    return _below(place, key) if len(place) + len(key) > _LONGEST else _short_below(place, key)
+
+
+def _below(place: str, key: str) -> str:
     return f"{place}/{pointer_token(key)}"
+
+
+_LONGEST: Final = 500  # characters of a place that is remembered: a body's names may be of any length
+_short_below: Final = lru_cache(maxsize=4096)(_below)
 
 
 @dataclass(frozen=True, slots=True)
