@@ -26,7 +26,7 @@ from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.recorder import FLUSH, LAST, RecorderSide
 from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
-from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
+from shadowproxy.serve.sidecar.supervisor_state import SupervisorState, supervised
 from shadowproxy.serve.system.preload import preload
 from shadowproxy.serve.telemetry.access import AccessLine
 
@@ -91,13 +91,8 @@ class Sidecar(Program):
 
     def census(self) -> Census:
         census, log = self.live.census(), self.recorder.journal.statistics()
-        return replace(
-            census,
-            accepts=census.accepts and self.accepts,
-            paused=self._steering.paused,
-            config=self._reloads.census,
-            journal=census.journal._replace(segments=log.segments, last_error=log.last_error, failing=log.failing),
-        )
+        books = census.journal._replace(segments=log.segments, last_error=log.last_error, failing=log.failing)
+        return supervised(replace(census, journal=books), self._state())
 
     async def _open(self, stack: AsyncExitStack) -> None:
         program = self._specs.program

@@ -8,8 +8,8 @@ Its rules:
    While the recorder takes what it is sent, the queue may hold more: many exchanges may settle at once.
 3. Nothing is sent in the middle of a request: exchanges gather, and go out in a turn of the loop of their own. The
    loop watches the socket for room only while it is full.
-4. `appended = written + queued + lost`, always, and no count goes down. Written is what the recorder has reported.
-   When its connection ends, what was sent and not reported is lost; what was not sent waits for the next recorder.
+4. What was sent and not reported when the recorder's connection ends is lost; what was not sent waits for the next
+   recorder. The books (ledger.py) say so.
 5. No error of the socket leaves this module.
 """
 
@@ -19,10 +19,10 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from shadowproxy.exchange import Exchange
-from shadowproxy.serve.handover.books import NOTHING, Books, add_counts, add_settled, plain_books
+from shadowproxy.serve.handover.books import Books, plain_books
 from shadowproxy.serve.handover.frames import (
     ACK,
     CENSUS,
@@ -34,8 +34,7 @@ from shadowproxy.serve.handover.frames import (
     frame_of,
     frames_of_exchange,
 )
-from shadowproxy.serve.journal.losses import LOSSES, RECORDER_ENDED
-from shadowproxy.serve.journal.source import Settled
+from shadowproxy.serve.handover.ledger import Ledger
 
 GATHER = 0.05
 """Seconds that the first exchange of a few waits for others, so that the recorder is woken once for all of them."""
@@ -95,15 +94,13 @@ class Outbox:
         self._finished = False  # and none is sent
         self._closing: asyncio.Timeout | None = None
         self._queue: deque[_Entry] = deque()
-        self._unsent = 0  # exchanges in the queue
+        self._ledger = Ledger()
         # The connection's own, begun by `connect`.
         self._socket: socket.socket | None = None
         self._decoder = Decoder()
         self._sending: memoryview | None = None  # what is left of the batch under way
         self._bodies: list[bytes] = []  # raw bodies that follow it, the last one first
         self._sending_bytes = 0  # the part of `queued_bytes` that these two are
-        self._handed = 0  # exchanges given to this recorder
-        self._here = NOTHING  # what it has reported
         self._blocked = False  # the loop watches the socket for room
         self._last_queued = False  # its END waits or was sent: nothing may come after it
         self._stuck_since: float | None = None  # when the socket was full, and has taken nothing since
@@ -116,17 +113,10 @@ class Outbox:
         self._census_timer: asyncio.TimerHandle | None = None
         self._census_due = False
         self._logged: set[str] = set()
-        # The books.
-        self._appended = 0
-        self._written = 0
-        self._bytes = 0
-        self._lost: dict[str, int] = dict.fromkeys(LOSSES, 0)
-        self._own_lost: dict[str, int] = dict.fromkeys(LOSSES, 0)  # those that were lost here
-        self._verdicts: dict[tuple[str, str], int] = {}
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "connected" if self._socket is not None else "disconnected"
-        return f"<Outbox {state} appended={self._appended} unsent={self._unsent} bytes={self.queued_bytes}>"
+        return f"<Outbox {state} {self._ledger!r} bytes={self.queued_bytes}>"
 
     @property
     def connected(self) -> bool:
@@ -140,7 +130,8 @@ class Outbox:
 
     def append(self, exchange: Exchange, generation: int) -> bool:
         """Take an exchange that began under `generation`; False where it was rejected and counted as lost."""
-        self._appended += 1
+        ledger = self._ledger
+        ledger.appended += 1
         if self._closed:
             return self._lose("journal_closed")
         if self.queued_bytes >= self.budget and (self.queued_bytes >= self.most or self._is_stalled()):
@@ -159,9 +150,9 @@ class Outbox:
         else:
             self._queue.append(frames[0])
         self.queued_bytes += size + OVERHEAD
-        self._unsent += 1
+        ledger.unsent += 1
         if not self._soon and not self._blocked and self._socket is not None:
-            if self._unsent >= BATCH or self.queued_bytes >= BATCH_BYTES:
+            if ledger.unsent >= BATCH or self.queued_bytes >= BATCH_BYTES:
                 self._soon = True
                 self._loop.call_soon(self._send_gathered)
             elif self._timer is None:
@@ -202,18 +193,7 @@ class Outbox:
 
     def statistics(self) -> Books:
         """What became of all exchanges up to now."""
-        lost = {reason: count for reason, count in self._lost.items() if count}
-        return Books(
-            appended=self._appended,
-            written=self._written,
-            queued=self._unsent + self._handed - self._here.total,
-            queued_bytes=self.queued_bytes,
-            lost=lost,
-            bytes=self._bytes,
-            verdicts=dict(self._verdicts),
-            handed=self._handed,
-            here=self._here,
-        )
+        return self._ledger.books(self.queued_bytes)
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
@@ -246,12 +226,14 @@ class Outbox:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within) as self._closing:
                 await self._hand_over_rest()
-                while self._unsent:
+                while self._ledger.unsent:
                     await self._connected.wait()
                     await self._hand_over_rest()
         self._finished = True
         self._disconnect()
-        self._lose_queue()
+        self._ledger.lose_unsent()
+        self._queue.clear()
+        self.queued_bytes = 0
 
     def hurry(self, within: float) -> None:
         """Have `close`, which waits, take so many seconds more at most."""
@@ -299,10 +281,7 @@ class Outbox:
         if self._blocked:
             self._loop.remove_writer(ours)
         ours.close()
-        unreported = self._handed - self._here.total
-        if unreported:
-            self._count_lost(RECORDER_ENDED, unreported)
-        self._handed, self._here = 0, NOTHING
+        self._ledger.end_recorder()
         self.queued_bytes -= self._sending_bytes
         self._sending, self._bodies, self._sending_bytes = None, [], 0
         self._blocked = self._last_queued = False
@@ -411,8 +390,7 @@ class Outbox:
             if self._bodies:
                 break  # nothing may stand between a frame and its bodies
         self._sending_bytes += size
-        self._unsent -= exchanges
-        self._handed += exchanges
+        self._ledger.hand(exchanges)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     # --- what the recorder is to know, and what it reports -----------------------------------------------------------
@@ -427,7 +405,7 @@ class Outbox:
     def _census_frame(self) -> bytes:
         try:
             census = self._census()
-            return frame_of(CENSUS, (self._unsent, plain_books(self.statistics()), census))
+            return frame_of(CENSUS, (self._ledger.unsent, plain_books(self.statistics()), census))
         except Exception:  # noqa: BLE001 - rule 5; it is logged
             self._log_defect("a census cannot be sent to the recorder", with_traceback=True)
             return b""
@@ -454,46 +432,18 @@ class Outbox:
     def _take_reports(self, data: bytes) -> bool:
         """False where they cannot be read."""
         for kind, value, _ in self._decoder.feed(data):
-            if kind != ACK or not self._take_report(value):
+            if kind != ACK or not self._ledger.take_report(value):
                 self._log_defect("the recorder's report cannot be read")
                 return False
         if (error := self._decoder.error) is not None:
             self._log_defect(f"the recorder's report cannot be read: {error}")
         return error is None
 
-    def _take_report(self, value: Any) -> bool:
-        try:
-            settled = Settled._make(value)
-            self._here = add_settled(self._here, settled)
-            self._lost = {**self._lost, **add_counts(self._lost, settled.lost)}
-            self._verdicts = add_counts(self._verdicts, settled.verdicts)
-        except (TypeError, ValueError, AttributeError):
-            return False
-        self._written += settled.written
-        self._bytes += settled.bytes
-        return True
-
-    # --- losses ------------------------------------------------------------------------------------------------------
-
     def _lose(self, reason: str) -> bool:
-        self._count_lost(reason, 1)
+        """The value of `append` for an exchange that is lost at once."""
+        self._ledger.lose(reason, 1)
         self.note_change()
         return False
-
-    def _count_lost(self, reason: str, count: int) -> None:
-        """Count losses of this process's own; those in the recorder are logged there."""
-        before = self._own_lost[reason]
-        self._own_lost[reason] = now = before + count
-        self._lost[reason] += count
-        if before.bit_length() != now.bit_length():  # passed 1, 2, 4, 8 ...
-            extra = {"event": "records_lost", "reason": reason, "count": now}
-            _log.error("the log lost %d records so far (%s)", now, reason, extra=extra)
-
-    def _lose_queue(self) -> None:
-        if self._unsent:
-            self._count_lost("journal_closed", self._unsent)
-        self._unsent = self.queued_bytes = 0
-        self._queue.clear()
 
     def _log_defect(self, what: str, *, with_traceback: bool = False) -> None:
         """Once a cause; it may come with every exchange."""

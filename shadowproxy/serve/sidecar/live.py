@@ -6,8 +6,6 @@ import pickle
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
 
 from shadowproxy.serve.account import Memory, reserve
 from shadowproxy.serve.admin import taking
@@ -21,6 +19,7 @@ from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.sidecar import generation
 from shadowproxy.serve.sidecar.contexts import LISTEN, ContextError, Contexts, GenerationError, Reader
 from shadowproxy.serve.sidecar.generations import Generations
+from shadowproxy.serve.sidecar.opened import Opened
 from shadowproxy.serve.sidecar.share import BudgetUsed
 from shadowproxy.serve.sidecar.specs import LiveSpec
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
@@ -35,7 +34,7 @@ HURRIED = 1.0
 _log = logging.getLogger("shadowproxy")
 
 
-class LiveSide:
+class LiveSide(Opened):
     """Owns the endpoints, the mirror, the server, and the outbox towards the recorder. Use as `async with`.
 
     Leaving stops accepting, finishes the requests under way and then the shadows, both within `drain`, and waits for
@@ -56,6 +55,7 @@ class LiveSide:
         reader: Reader | None = None,
         on_disconnect: Callable[[], object] = lambda: None,
     ) -> None:
+        super().__init__()
         self._spec = spec
         self._most_callers = most_callers(spec)
         self._listening = listening
@@ -66,7 +66,6 @@ class LiveSide:
         self._contexts = reader or Reader()
         self._hurry = asyncio.Event()
         self._stopping = False
-        self._stack = AsyncExitStack()
         self.outbox = Outbox(
             budget=backlog(spec),
             most=most_waiting(spec),
@@ -119,18 +118,9 @@ class LiveSide:
 
     # --- starting and stopping ---------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await self._open(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _begin_closing(self) -> None:
         self._stopping = True
         self.outbox.note_change()
-        await self._stack.aclose()
 
     def hurry(self) -> None:
         """When stopping, don't wait for what is under way."""

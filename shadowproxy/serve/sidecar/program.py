@@ -3,23 +3,23 @@
 import asyncio
 import socket
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from shadowproxy import __version__, compiled
 from shadowproxy.addresses import Address, UnixAddress
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.sidecar.contexts import Reader
+from shadowproxy.serve.sidecar.opened import Opened
 from shadowproxy.serve.sidecar.reading_apart import read_specs_apart
 from shadowproxy.serve.sidecar.reload import Reloads, endpoints
 from shadowproxy.serve.sidecar.specs import Specs
 from shadowproxy.serve.system import outputs
 
 
-class Program(ABC):
+class Program(Opened):
     """Use as `async with`: entering raises StartError, leaving stops accepting and waits for what is under way.
 
     Subclasses open what they own in `_open`. With a `file`, `reload` or a change of the file puts another
@@ -27,6 +27,7 @@ class Program(ABC):
     """
 
     def __init__(self, file: Path | None) -> None:
+        super().__init__()
         self._contexts = Reader()
         self._reloads = Reloads(
             file,
@@ -43,7 +44,6 @@ class Program(ABC):
         self._listening = False
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._stack = AsyncExitStack()
 
     @property
     @abstractmethod
@@ -145,17 +145,8 @@ class Program(ABC):
     async def wait_stopping(self) -> None:
         await self._stopping.wait()
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await self._open(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _begin_closing(self) -> None:
         self._stopping.set()
-        await self._stack.aclose()
 
 
 def _address(listen: Address, bound: socket.socket) -> tuple[str, int]:

@@ -8,8 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin import census
@@ -20,8 +19,9 @@ from shadowproxy.serve.journal.notices import Notice
 from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.root import Journal
 from shadowproxy.serve.sidecar import recording
+from shadowproxy.serve.sidecar.opened import Opened
 from shadowproxy.serve.sidecar.specs import RecorderSpec
-from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
+from shadowproxy.serve.sidecar.supervisor_state import SupervisorState, supervised
 from shadowproxy.serve.telemetry import tracing
 
 FLUSH = 10.0
@@ -45,7 +45,7 @@ class Commands(Protocol):
     async def set_percent(self, name: str, percent: float) -> None: ...
 
 
-class RecorderSide:
+class RecorderSide(Opened):
     """Owns the journal, the inbox and the traces; `inbox` gets a socket for each live process. Use as `async with`.
 
     `name` is the host's. `lives` is how many live processes there are at once. Each has a name NUMBER.RUN: the numbers
@@ -68,6 +68,7 @@ class RecorderSide:
         ended: Census | None = None,
         note_ended: Callable[[str, Census], object] = lambda name, census: None,
     ) -> None:
+        super().__init__()
         self.supervisor = supervisor or SupervisorState()
         self.name = name
         self.recent = Recent()
@@ -85,7 +86,6 @@ class RecorderSide:
         self._encoders: dict[tuple[str, int], Encode] = {}
         self._lives = [str(number) for number in range(lives)]
         self._oldest: dict[str, int] = {}
-        self._stack = AsyncExitStack()
         self._until = 0.0
         self._admin: AsyncExitStack | None = None
         self.inbox: Inbox
@@ -98,22 +98,14 @@ class RecorderSide:
         """How exchanges of the newest generation are recorded."""
         return self._spec
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            if self._tracer is not None:
-                stack.push_async_callback(asyncio.to_thread, self._tracer.close)
-            await asyncio.to_thread(self.journal.open)
-            stack.push_async_callback(self._close_journal)
-            self.inbox = Inbox(self.journal, self._encoder, on_note=self._note_oldest, on_end=self._end)
-            stack.push_async_callback(self._close_inbox)
-            self._admin = await stack.enter_async_context(AsyncExitStack())
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def _open(self, stack: AsyncExitStack) -> None:
+        if self._tracer is not None:
+            stack.push_async_callback(asyncio.to_thread, self._tracer.close)
+        await asyncio.to_thread(self.journal.open)
+        stack.push_async_callback(self._close_journal)
+        self.inbox = Inbox(self.journal, self._encoder, on_note=self._note_oldest, on_end=self._end)
+        stack.push_async_callback(self._close_inbox)
+        self._admin = await stack.enter_async_context(AsyncExitStack())
 
     async def serve_admin(self, channel: socket.socket) -> None:
         """Answer operators whose requests come over `channel`, until the end."""
@@ -158,13 +150,11 @@ class RecorderSide:
             ended.insert(0, self._ended)
         if not running and not ended:
             return None
-        state, log = self.supervisor, self.journal.statistics()
-        merged = census.merge(list(running.values()), ended)
-        steering = state.steering
+        log = self.journal.statistics()
+        merged = supervised(census.merge(list(running.values()), ended), self.supervisor)
+        steering = self.supervisor.steering
         return replace(
             merged,
-            accepts=merged.accepts and state.accepts,
-            paused=steering.paused,
             shadows=tuple(
                 replace(
                     each,
@@ -174,9 +164,6 @@ class RecorderSide:
                 for each in merged.shadows
             ),
             journal=merged.journal._replace(segments=log.segments, last_error=log.last_error, failing=log.failing),
-            config=state.config,
-            worker_restarts=state.worker_restarts,
-            recorder_restarts=state.recorder_restarts,
         )
 
     @property

@@ -39,7 +39,7 @@ from shadowproxy.serve.sidecar.program import Program
 from shadowproxy.serve.sidecar.share import LiveStart, RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec, Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
-from shadowproxy.serve.sidecar.supervisor_state import SupervisorState
+from shadowproxy.serve.sidecar.supervisor_state import SupervisorState, supervised
 from shadowproxy.serve.system import descriptors
 from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
@@ -167,16 +167,8 @@ class Supervisor(Program):
             [census for census in running if census is not None],
             [each for slot in self._lives for each in slot.counts.ended],
         )
-        state = self._state()
-        return replace(
-            merged,
-            accepts=merged.accepts and state.accepts,
-            paused=self._steering.paused,
-            config=state.config,
-            worker_restarts=state.worker_restarts,
-            recorder_restarts=state.recorder_restarts,
-            journal=merged.journal._replace(failing=self._recorder.failing),
-        )
+        journal = merged.journal._replace(failing=self._recorder.failing)
+        return supervised(replace(merged, journal=journal), self._state())
 
     async def _open(self, stack: AsyncExitStack) -> None:
         program = self._specs.program
