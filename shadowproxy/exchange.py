@@ -51,6 +51,8 @@ class Verdict(StrEnum):
 class Request(NamedTuple):
     """The caller's request, as received. `body` may be a prefix: it is whole if it is `body_bytes` long.
 
+    `body_sha256` is the hash of the whole body in hexadecimal, where it was taken as the body passed.
+
     `record` is the ID of the record, a UUIDv7 and unique; `id` is the request ID, which callers repeat when they retry.
     `at_ns` is nanoseconds since the Unix epoch. `target` is the raw path and query, as sent to live.
     """
@@ -63,10 +65,12 @@ class Request(NamedTuple):
     fields: Fields
     body: bytes
     body_bytes: int
+    body_sha256: str | None = None
 
 
 class Reply(NamedTuple):
     """A leg that ended well: the endpoint's response. `body` may be a prefix: it is whole if it is `body_bytes` long.
+    `body_sha256` is as a request's.
 
     Times are from the leg's start. `began_ms` is when the leg began, from when the request was received; the log does
     not have it.
@@ -79,6 +83,7 @@ class Reply(NamedTuple):
     first_byte_ms: float
     total_ms: float
     began_ms: float = 0.0
+    body_sha256: str | None = None
 
 
 class Failure(NamedTuple):

@@ -21,14 +21,15 @@ class Content:
     Attributes:
         kind: what it is for the record, as which `raw` is read to `value`.
         raw: the decoded bytes, up to the limit of the record.
-        wire: the captured bytes; `size` is how many there were on the wire, `whole` whether all were captured.
+        wire: the captured bytes; `size` is how many there were on the wire, `whole` whether these are all.
+        sha256: the hash of all bytes on the wire, where it was taken as they passed.
         decoded: the decoded bytes, all of them; `over` says that these are more than `raw`.
         coding: the codings that could not be undone. `decoded` are then the bytes on the wire.
         twin: another body of the same exchange that says the same, byte for byte, under the same Content-Type.
     """
 
-    __slots__ = ("_kind", "_value", "_why", "coding", "decoded", "head", "kind", "over", "raw", "size", "twin", "value",
-                 "whole", "wire")  # fmt: skip
+    __slots__ = ("_kind", "_value", "_why", "coding", "decoded", "head", "kind", "over", "raw", "sha256", "size",
+                 "twin", "value", "whole", "wire")  # fmt: skip
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Content:
         self.decoded = decoded
         self.wire = wire
         self.size = size
+        self.sha256: str | None = None
         self.whole = len(wire) == size
         self.over = len(raw) < len(decoded)
         self.coding = coding
@@ -186,8 +188,9 @@ def body_json(content: Content, policy: Policy, redacted: Redacted | None) -> by
     if size and (cut or not recorded or not content.whole):
         parts.append(b',"body_truncated":true')
         # The hash is of all bytes on the wire; the hash of a body with a secret in it would let the secret be guessed.
-        if policy.bodies != "none" and content.whole and hashed:
-            parts += (b',"body_sha256":"', hashlib.sha256(content.wire).hexdigest().encode(), b'"')
+        if policy.bodies != "none" and hashed and (content.whole or content.sha256 is not None):
+            digest = content.sha256 or hashlib.sha256(content.wire).hexdigest()
+            parts += (b',"body_sha256":"', digest.encode(), b'"')
     if withheld is not None:
         parts += (b',"body_redacted":', orjson.dumps(withheld))
     return b"".join(parts)

@@ -74,6 +74,7 @@ def encode(
     shown_path = hide_in_path(text_of(path), redaction, secrets)
     shown_query = hide_in_parameters(text_of(query), redaction, secrets) if query else ""
     body = read_body(head, request.body, request.body_bytes, policy.body_limit, budget)
+    body.sha256 = request.body_sha256
     redacted = hide_in_body(body, redaction, budget, secrets)
     line = [
         _START,
@@ -188,7 +189,12 @@ class _Beside:
         content = _content_of(leg, policy, budget, live)
         shown = b""
         if content is not None:
-            same = live is not None and content.twin is live and content.wire == live.wire
+            same = (
+                live is not None
+                and content.twin is live
+                and content.wire == live.wire
+                and content.sha256 == live.sha256
+            )
             shown = self._shown if same else self._body(content)
         _add_leg(leg, content, shown, policy, echoes, line)
         judge, first = self._judge, self._leg
@@ -316,7 +322,9 @@ def _content_of(leg: ShadowLeg, policy: Policy, budget: Budget, beside: Content 
     if reply is None:
         return None
     head = policy.heads.read(reply.fields, policy.redaction)
-    return read_body(head, reply.body, reply.body_bytes, policy.body_limit, budget, beside)
+    content = read_body(head, reply.body, reply.body_bytes, policy.body_limit, budget, beside)
+    content.sha256 = reply.body_sha256
+    return content
 
 
 def _answer(reply: Reply, content: Content, budget: Budget) -> RecordedLeg:

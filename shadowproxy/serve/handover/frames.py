@@ -89,7 +89,7 @@ def exchange_of(value: Any, raw: bytes) -> tuple[int, Exchange]:
     try:
         generation, request, live, shadows, control, tunnel = value
         bodies = _Bodies(raw)
-        if len(request) != 8:
+        if len(request) != 9:
             raise ValueError(f"no request has {len(request)} parts")
         asked: Request = _named(Request, _with_body(request, 6, bodies))
         live_leg = _leg_of(live, bodies)
@@ -180,7 +180,7 @@ def _plain_request(request: Request, raw: list[bytes]) -> tuple[object, ...]:
     if len(request.body) <= RAW:
         return tuple(request)
     raw.append(request.body)
-    return (*request[:6], len(request.body), request.body_bytes)
+    return (*request[:6], len(request.body), request.body_bytes, request.body_sha256)
 
 
 def _plain_leg(leg: Reply | Failure | Skipped, raw: list[bytes]) -> tuple[object, ...]:
@@ -188,7 +188,7 @@ def _plain_leg(leg: Reply | Failure | Skipped, raw: list[bytes]) -> tuple[object
         if len(leg.body) <= RAW:
             return tuple(leg)
         raw.append(leg.body)
-        return (leg.status, leg.fields, len(leg.body), *leg[3:7])
+        return (leg.status, leg.fields, len(leg.body), *leg[3:8])
     if isinstance(leg, Failure):
         reply = None if leg.reply is None else _plain_leg(leg.reply, raw)
         return (leg.outcome.value, leg.error, leg.total_ms, reply, leg.began_ms)
@@ -197,7 +197,7 @@ def _plain_leg(leg: Reply | Failure | Skipped, raw: list[bytes]) -> tuple[object
 
 def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
     count = len(plain)
-    if count == 7:
+    if count == 8:
         return _reply_of(plain, bodies)
     if count == 5:
         reply = None if plain[3] is None else _reply_of(plain[3], bodies)
@@ -208,7 +208,7 @@ def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
 
 
 def _reply_of(plain: Any, bodies: _Bodies) -> Reply:
-    if len(plain) != 7:
+    if len(plain) != 8:
         raise ValueError(f"no reply has {len(plain)} parts")
     reply: Reply = _named(Reply, _with_body(plain, 2, bodies))
     return reply

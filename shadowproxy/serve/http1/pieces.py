@@ -37,6 +37,30 @@ class Pieces:
             self._pieces = None
         return self._only
 
+    def beginning(self, count: int) -> bytes:
+        """The first `count` bytes, or all if they are fewer."""
+        if self._pieces is None:
+            return self._only[:count]
+        kept: list[bytes | bytearray] = []
+        for piece in self._pieces:
+            if count < len(piece):
+                kept.append(piece[:count])
+                break
+            kept.append(piece)
+            count -= len(piece)
+        return b"".join(kept)
+
+    def cut(self, count: int) -> None:
+        """Drop all but the first `count` bytes."""
+        if count < self.size:
+            self._only = self.beginning(count)
+            self._pieces = None
+            self.size = count
+
+    def parts(self) -> "list[bytes | bytearray]":
+        """The pieces, as they are kept. Not to be changed."""
+        return [self._only] if self._pieces is None else self._pieces
+
     def take(self) -> bytes:
         """Return all bytes, and hold none."""
         whole = self.joined()

@@ -6,8 +6,10 @@ from time import perf_counter
 from shadowproxy.exchange import Failure, Fields, Outcome, Reply, Request
 from shadowproxy.serve.callers.call import Call
 from shadowproxy.serve.http1.fields import passing_trailers
+from shadowproxy.serve.http1.framing import ResponseHead
 from shadowproxy.serve.http1.pieces import Pieces
 from shadowproxy.serve.live.service import Service
+from shadowproxy.serve.mirror.capture import ALL
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import UnsettledExchange
 
@@ -28,6 +30,8 @@ class LiveExchange(UnsettledExchange):
         "_fields",
         "_first_byte_at",
         "_held",
+        "_long",
+        "_long_answer",
         "_memory",
         "_record",
         "_reply_fields",
@@ -63,6 +67,7 @@ class LiveExchange(UnsettledExchange):
         self.status: int | None = None
         self._memory = mirror.memory
         self._held = 0
+        self._long = self._long_answer = ALL if mirror.plan.needs.searched else mirror.plan.needs.beginning
         self._fields = section.fields + own
         self._at_ns = at_ns
         self._record = record
@@ -79,14 +84,15 @@ class LiveExchange(UnsettledExchange):
     def take_whole(self) -> bytes:
         """The body of a request that has been received whole."""
         body = self.call.take_nowait()
-        if body and self.request_body.add(body) < len(body):
+        if body and self._copy(body) < len(body):
             self.hold(len(body))
         return body
 
     async def receive_piece(self) -> bytes:
         """The next piece of the request's body, which is passed on at once; empty at its end."""
         piece = await self.call.read()
-        self.hold(len(piece) - self.request_body.add(piece))
+        self.hold(len(piece) - self._copy(piece))
+        self.request_body.keep_enough()  # live has been passed all that came before
         return piece
 
     async def receive_up_to(self, count: int) -> bytes:
@@ -103,10 +109,65 @@ class LiveExchange(UnsettledExchange):
 
     def _hold_back(self, piece: bytes, beside: Pieces) -> None:
         """Keep a piece in the copy, or in `beside` what the copy refuses."""
-        kept = self.request_body.add(piece)
+        kept = self._copy(piece)
         if kept < len(piece):
             beside.add(piece[kept:])
             self.hold(beside.size)
+
+    def _copy(self, piece: bytes) -> int:
+        """Copy the next piece of the request's body; returns how many of its bytes are kept."""
+        body = self.request_body
+        if body.size + len(piece) > self._long:
+            self._long = ALL
+            self._settle_copy_of_request()
+        return body.add(piece)
+
+    def _settle_copy_of_request(self) -> None:
+        """The body is longer than what the log has of one: keep the rest for the shadows alone."""
+        head, body, needs = self.call.head, self.request_body, self.plan.needs
+        if needs.needs_all(self._fields):
+            return
+        body.enough = needs.beginning
+        is_over = isinstance(head.framing, int) and body.is_over(head.framing)
+        if needs.hashed and not is_over:
+            body.begin_hash()
+        if is_over or not self.plan.lanes or self._is_mirrored_already:
+            body.keep(needs.beginning)
+
+    @property
+    def _is_mirrored_already(self) -> bool:
+        return b"x-shadow-request" in self.call.head.names
+
+    def copy_answer(self, data: bytes, head: ResponseHead) -> None:
+        """Copy the next piece of live's answer."""
+        body = self.answer_body
+        if body.size + len(data) > self._long_answer:
+            self._long_answer = ALL
+            self._settle_copy_of_answer(head)
+        body.add(data)
+        body.keep_enough()
+
+    def _settle_copy_of_answer(self, head: ResponseHead) -> None:
+        """The answer is longer than what the log has of one: keep the rest only if somebody may need it."""
+        body, needs = self.answer_body, self.plan.needs
+        if needs.needs_all(self._reply_fields):
+            return
+        body.enough = needs.beginning
+        if isinstance(head.framing, int) and body.is_over(head.framing):
+            body.keep(needs.beginning)
+        elif self._is_compared_by_nobody and not needs.may_hide_in_answers(self._fields, self.call.head.target):
+            if needs.hashed:
+                body.begin_hash()
+            body.keep(needs.beginning)
+
+    @property
+    def _is_compared_by_nobody(self) -> bool:
+        """Whether no shadow has an answer, or will have one."""
+        if not self.plan.lanes or not self.plan.needs.compared or self._is_mirrored_already:
+            return True
+        if self.request is None or self.awaited:
+            return False
+        return not any(isinstance(leg, Reply) for leg in (*self.shadows.values(), self.control))
 
     def passing_trailers(self) -> Fields:
         """The trailers of the request that pass on to live, once its body is whole. The request ID has its field."""
@@ -116,7 +177,7 @@ class LiveExchange(UnsettledExchange):
 
     def offer_to(self, mirror: Mirror) -> None:
         """Offer the request, which has been received whole. One that another proxy mirrored is not mirrored again."""
-        if b"x-shadow-request" not in self.call.head.names:
+        if not self._is_mirrored_already:
             unfit = None
             if self.request_body.over:
                 unfit = Outcome.OVERSIZE
@@ -124,10 +185,27 @@ class LiveExchange(UnsettledExchange):
                 unfit = Outcome.OVERLOAD
             mirror.offer(self, self.build_request(), unfit)
 
+    def offer_passed(self, mirror: Mirror) -> None:
+        """Offer a request whose body was passed to live as it came."""
+        self.offer_to(mirror)
+        if not self.awaited:  # no shadow needs it
+            self.request_body.keep(self.request_body.enough)
+
     def build_request(self) -> Request:
+        """The request, with no more of its body than the log needs, unless the choice of shadows depends on it."""
         head, body = self.call.head, self.request_body
+        needs, digest = self.plan.needs, body.sha256
+        is_enough = body.kept > body.enough and not self.plan.reads_bodies and not (needs.hashed and digest is None)
         return Request(
-            self.request_id, self._record, self._at_ns, head.method, head.target, self._fields, body.body, body.size
+            self.request_id,
+            self._record,
+            self._at_ns,
+            head.method,
+            head.target,
+            self._fields,
+            body.beginning(body.enough) if is_enough else body.body,
+            body.size,
+            digest,
         )
 
     def begin_answer(self, status: int, fields: Fields, first_byte_at: float) -> None:
@@ -151,6 +229,7 @@ class LiveExchange(UnsettledExchange):
             (self._first_byte_at - self.began) * 1000,
             (perf_counter() - self.began) * 1000,
             (self.began - self.received_at) * 1000,
+            self.answer_body.sha256,
         )
 
     def build_failure(self, outcome: Outcome, error: str) -> Failure:
@@ -178,5 +257,5 @@ class Upload(AsyncIterator[bytes]):
             return received
         if not self._exchange.call.complete:
             return await self._exchange.receive_piece()
-        self._exchange.offer_to(self._mirror)
+        self._exchange.offer_passed(self._mirror)
         raise StopAsyncIteration

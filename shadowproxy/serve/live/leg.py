@@ -106,7 +106,7 @@ class Passage(RoundTrip):
     def on_body(self, data: bytes) -> None:
         head = self.head
         assert head is not None  # it came before
-        self._exchange.answer_body.add(data)
+        self._exchange.copy_answer(data, head)
         self._write(head, data, last=self.over)
         if self.over:
             return

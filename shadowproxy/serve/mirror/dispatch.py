@@ -29,6 +29,7 @@ from shadowproxy.serve.mirror.choosing import Chooser
 from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchange
 from shadowproxy.serve.mirror.leg import Leg
 from shadowproxy.serve.mirror.pulse import Pulse
+from shadowproxy.serve.mirror.settled import shortened
 from shadowproxy.serve.mirror.warnings import ShadowWarnings
 from shadowproxy.serve.policy.headers import section_for_shadow
 from shadowproxy.serve.policy.payload import NotRead
@@ -202,12 +203,16 @@ class Mirror:
     def offer(self, exchange: UnsettledExchange, request: Request, unfit: Outcome | None = None) -> None:
         """Mirror `request`, which has end-to-end fields only, to every shadow that it is chosen for.
 
-        With `unfit` it cannot be mirrored, and each of these shadows gets that outcome.
+        With `unfit` it cannot be mirrored, and each of these shadows gets that outcome. If `request` has less of the
+        body than was copied, shadows are sent what was copied.
         """
         exchange.request = request
         try:
             now = self._loop.time()
-            for lane in self.chooser.choose(exchange.plan, request):
+            lanes = self.chooser.choose(exchange.plan, request)
+            if lanes and unfit is None and len(request.body) < exchange.request_body.kept:
+                request = exchange.request = request._replace(body=exchange.request_body.body)
+            for lane in lanes:
                 self._offer(lane, exchange, request, unfit, now)
         except Exception:  # noqa: BLE001  # rule 1, whatever a request holds: the caller's answer comes first
             extra = {"event": "defect", "request_id": request.id}
@@ -352,7 +357,7 @@ class Mirror:
         if exchange.live is None or exchange.awaited or exchange.request is None:
             return
         settled = Exchange(exchange.request, exchange.live, exchange.shadows, exchange.control, exchange.tunnel)
-        exchange.plan.append(settled)
+        exchange.plan.append(shortened(settled, exchange.plan.needs))
         self._forget(exchange)
 
     def _forget(self, exchange: UnsettledExchange) -> None:

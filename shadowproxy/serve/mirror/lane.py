@@ -17,6 +17,7 @@ from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowEndpoint, ShadowSettings
+from shadowproxy.serve.policy.logged import ALL_OF_EACH, LogNeeds
 from shadowproxy.serve.policy.sampling import Position
 
 _BREAKER_FAILURES = frozenset(
@@ -47,6 +48,7 @@ class MirrorPlan:
     `append` takes a settled exchange and never waits. `position` gives a request's position in [0, 100) for sampling,
     `control_position` the one for the control arm. `capture` is the most bytes that are copied of one body.
     `reads_bodies`: a position or a lane's match depends on the request's body. `sampling_key` is the configuration's.
+    `needs` says what of a body is recorded where nobody compares it.
     """
 
     lanes: tuple["Lane", ...]
@@ -57,6 +59,7 @@ class MirrorPlan:
     capture: int
     reads_bodies: bool = False
     sampling_key: str = "request_id"
+    needs: LogNeeds = ALL_OF_EACH
 
     @property
     def all_lanes(self) -> tuple["Lane", ...]:

@@ -37,13 +37,16 @@ class Leg(RoundTrip):
 
     def on_head(self, head: ResponseHead) -> None:
         self._fields = head.section.fields
+        capture, needs = self._capture, self.job.exchange.plan.needs
+        if isinstance(head.framing, int) and capture.is_over(head.framing) and not needs.needs_all(self._fields):
+            capture.keep(needs.beginning)  # it will be cut off
         if not self._capture.hold(head.section.weight):
             self.stop(Outcome.OVERLOAD, "")
 
     def on_body(self, data: bytes) -> None:
         capture = self._capture
         capture.add(data)
-        if not capture.whole:
+        if capture.over or capture.crowded:
             self.stop(Outcome.OVERLOAD, "")
         elif len(data) > HIGH_WATER:
             self.yield_turn()
@@ -72,6 +75,9 @@ class Leg(RoundTrip):
         self._settled = True
         capture, head, began = self._capture, self.head, self.began
         if capture.over:
+            needs = self.job.exchange.plan.needs
+            if not needs.needs_all(self._fields):
+                capture.keep(needs.beginning)
             outcome, error = Outcome.ANSWER_OVERSIZE, "the answer is longer than limits.capture"
         elif capture.crowded:
             outcome, error = Outcome.OVERLOAD, "no memory was left for its request or its answer"

@@ -59,6 +59,11 @@ def fields_for_shadow(
     return sent, held_back
 
 
+def holds_credentials(fields: Fields) -> bool:
+    """Whether a field may hold a credential: any that is not ASCII may, as it can be read in two ways."""
+    return any(not value.isascii() or _without_credentials[name, value][1] for name, value in fields)
+
+
 def section_for_shadow(
     section: Section, own: Fields, shadow: str, *, credentials: bool, record: str
 ) -> tuple[Section | None, list[Field], bool]:

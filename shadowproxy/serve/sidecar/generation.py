@@ -14,6 +14,7 @@ from shadowproxy.serve.live.service import FixedAnswer, Service
 from shadowproxy.serve.mirror.lane import Lane, MirrorPlan
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
 from shadowproxy.serve.policy import sampling
+from shadowproxy.serve.policy.logged import LogNeeds
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.sidecar.contexts import Contexts
 from shadowproxy.serve.sidecar.endpoints import endpoint_of
@@ -94,6 +95,13 @@ def build(
         reads_bodies=spec.sampling_key.startswith("json:")
         or any(each.shadow.match.reads_body for each in lanes_of_shadows),
         sampling_key=spec.sampling_key,
+        needs=LogNeeds(
+            beginning=max(1, spec.body_limit),  # an empty beginning would be that of an empty body
+            hashed=spec.hashed,
+            searched=spec.searched,
+            names_secrets=spec.names_secrets,
+            compared=spec.compared,
+        ),
     )
     service = Service(
         live=endpoints["live"] if spec.answer is None else FixedAnswer(*spec.answer),

@@ -47,7 +47,7 @@ def specify(config: Config) -> Specs:
 
 
 def live(config: Config) -> LiveSpec:
-    limits, answer = config.limits, config.live.respond
+    limits, answer, log = config.limits, config.live.respond, config.log
     return LiveSpec(
         live=None if config.live.url is None else endpoint(config.live),
         answer=None if answer is None else answer.reply(),
@@ -69,6 +69,11 @@ def live(config: Config) -> LiveSpec:
         tunnel_timeout=limits.tunnel_timeout,
         loop_lag=config.overload.loop_lag,
         drain=config.drain,
+        body_limit=log.body_limit,
+        hashed=log.bodies != "none",
+        searched=bool(log.redact.json),
+        names_secrets=bool(log.redact.headers or log.redact.query or _own_secrets(config)),
+        compared=config.compare.online,
         listen_tls=None if config.listen_tls is None else listen_tls(config.listen_tls),
     )
 
@@ -94,10 +99,6 @@ def _lowered(config: Config) -> Iterator[str]:
 
 def recorder(config: Config) -> RecorderSpec:
     log, compare = config.log, config.compare
-    redaction = Redaction(headers=frozenset(log.redact.headers), query=frozenset(log.redact.query))
-    sections: list[Live | Shadow] = [config.live, *config.shadows.values()]
-    own = [each for section in sections for each in redaction.hidden(section.headers.set, section.query.set)]
-    own += [found.authorization for each in sections if (found := proxy(each)) is not None and found.authorization]
     destinations: dict[str, tuple[str, Mapping[str, str]]] = {
         str(name): (str(each.url), _plain(each.rewrite.path)) for name, each in config.shadows.items()
     }
@@ -119,7 +120,7 @@ def recorder(config: Config) -> RecorderSpec:
         redact_query=_plain(log.redact.query),
         redact_json=_plain(log.redact.json),
         hash_key=_plain(log.redact.hash_key),
-        own_secrets=tuple(map(str, own)),
+        own_secrets=tuple(map(str, _own_secrets(config))),
         ignore=_plain(compare.ignore),
         tolerance={str(pointer): (each.abs, each.rel) for pointer, each in compare.tolerance.items()},
         unordered=_plain(compare.unordered),
@@ -130,6 +131,16 @@ def recorder(config: Config) -> RecorderSpec:
         admin_token=_plain(config.admin_token),
         drain=config.drain,
     )
+
+
+def _own_secrets(config: Config) -> list[str]:
+    """The secrets that the endpoints are sent beside what callers sent."""
+    redact = config.log.redact
+    redaction = Redaction(headers=frozenset(redact.headers), query=frozenset(redact.query))
+    sections: list[Live | Shadow] = [config.live, *config.shadows.values()]
+    own = [each for section in sections for each in redaction.hidden(section.headers.set, section.query.set)]
+    own += [found.authorization for each in sections if (found := proxy(each)) is not None and found.authorization]
+    return own
 
 
 def endpoint(section: Live | Shadow) -> EndpointSpec:

@@ -110,6 +110,10 @@ class LiveSpec:
 
     Either `live` or `answer` is set: the endpoint, or the status, fields and body of the fixed answer. `generation`
     counts the configurations that were put in force.
+
+    What the recorder does with bodies: `body_limit` bytes of one are recorded, the hash of a longer one where `hashed`;
+    `searched` for secrets are all of them; `names_secrets`: the configuration names secrets in header fields and
+    queries, or has some; `compared`: answers are compared.
     """
 
     live: EndpointSpec | None
@@ -132,6 +136,11 @@ class LiveSpec:
     tunnel_timeout: float
     loop_lag: float
     drain: float
+    body_limit: int
+    hashed: bool
+    searched: bool
+    names_secrets: bool
+    compared: bool
     listen_tls: ListenTlsSpec | None = None
     generation: int = 1
 
