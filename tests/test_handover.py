@@ -18,7 +18,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped, Verdict
+from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped, Tunnel, TunnelEnd, Verdict
 from shadowproxy.record import Record, read
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
@@ -188,7 +188,8 @@ def test_raw_bytes_that_no_body_takes_are_a_frame_error() -> None:
 _FIELDS = st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_size=3).map(tuple)
 _BODY = st.one_of(st.binary(max_size=50), st.integers(0, 3).map(lambda count: bytes(frames.RAW - 1 + count)))
 _MS = st.floats(0, 1e9)
-_REPLIES = st.builds(Reply, st.integers(100, 999), _FIELDS, _BODY, st.integers(0, 1 << 50), _MS, _MS, _MS)
+_HASH = st.none() | st.text()
+_REPLIES = st.builds(Reply, st.integers(100, 999), _FIELDS, _BODY, st.integers(0, 1 << 50), _MS, _MS, _MS, _HASH)
 _OUTCOMES = st.sampled_from(Outcome)
 _FAILURES = st.builds(Failure, _OUTCOMES, st.text(), _MS, st.none() | _REPLIES, _MS)
 _LEGS = st.one_of(_REPLIES, _FAILURES, st.builds(Skipped, _OUTCOMES, st.text()))
@@ -202,9 +203,17 @@ _REQUESTS = st.builds(
     _FIELDS,
     _BODY,
     st.integers(0, 1 << 50),
+    _HASH,
 )
+_SIZES = st.integers(0, 1 << 50)
+_TUNNELS = st.builds(Tunnel, _SIZES, _SIZES, st.sampled_from(TunnelEnd))
 _EXCHANGES = st.builds(
-    Exchange, _REQUESTS, _REPLIES | _FAILURES, st.dictionaries(st.text(), _LEGS, max_size=3), st.none() | _LEGS
+    Exchange,
+    _REQUESTS,
+    _REPLIES | _FAILURES,
+    st.dictionaries(st.text(), _LEGS, max_size=3),
+    st.none() | _LEGS,
+    st.none() | _TUNNELS,
 )
 
 
