@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
-from fakes import Caller, CutOff, Origin, Peer, refusing_port
+from fakes import Caller, CutOff, Message, Origin, Peer, refusing_port
 from program import PATIENCE, Program
 from test_promises import FAULTS, LIVES, STATUS, asked
 
@@ -150,7 +150,7 @@ class Party:
                 self._number += 1
                 name = f"r-{self._number}"
                 began = time.perf_counter()
-                reply = await caller.ask(asked(name))
+                reply = await self.ask(caller, asked(name))
                 latencies.append((time.perf_counter() - began) * 1000)
                 wrong += reply.raw != LIVES.replace(b"\r\n\r\n", b"\r\nX-Request-ID: %s\r\n\r\n" % name.encode(), 1)
                 await asyncio.sleep(PAUSE)
@@ -161,6 +161,9 @@ class Party:
         finally:
             gc.enable()
         return Slice(len(latencies), wrong, statistics.median(latencies), statistics.quantiles(latencies, n=100)[98])
+
+    async def ask(self, caller: Caller, raw: bytes) -> Message:
+        return await caller.ask(raw)
 
     async def measure(self) -> None:
         self.slices.append(await self.traffic(SLICE))

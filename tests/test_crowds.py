@@ -11,8 +11,9 @@ from fakes import Caller, Peer, Script, answer
 from shadowproxy.exchange import Outcome
 from shadowproxy.serve.account import Memory, reserve
 from shadowproxy.serve.callers import shedding
-from shadowproxy.serve.callers.connection import UNFINISHED, CallerConnection
+from shadowproxy.serve.callers.connection import CONNECTION, UNFINISHED, CallerConnection
 from shadowproxy.serve.callers.link import State
+from shadowproxy.serve.live.proxy import ASKED
 from shadowproxy.serve.system import kernel
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -90,6 +91,7 @@ async def test_a_request_that_finds_no_slot_once_it_is_received_gets_503_and_lea
             assert (await late.ask(begun(5, 5))).status == 200  # it is in step
         await until(lambda: not running.sidecar.mirror.unsettled)
         assert running.sidecar.proxy._under_way == {}
+        await until(lambda: not connections(running))
         assert memory(running).callers == 0
         assert len(await running.records()) == 2
 
@@ -274,7 +276,7 @@ LIMITS = {"buffer": "64KiB", "capture": "64KiB", "memory": "1MiB"}
 async def test_bodies_that_are_held_back_stay_within_the_memory_and_the_longest_still_goes_first(
     proxy: StartProxy,
 ) -> None:
-    async with proxy(limits=LIMITS) as running:
+    async with proxy(limits=LIMITS) as running, await running.caller() as idle:
         async with contextlib.AsyncExitStack() as stack:
             callers = []
             for _ in range(40):  # 2.5 MiB
@@ -292,12 +294,11 @@ async def test_bodies_that_are_held_back_stay_within_the_memory_and_the_longest_
             assert all(error.__traceback__ is None for error in errors if error is not None)
             reply = await shed[0].answer()
             assert (reply.status, reply.all(b"retry-after")) == (503, [b"1"])
-            async with await running.caller() as other:
-                assert (await other.ask(GET)).status == 200
+            assert (await idle.ask(GET)).status == 200  # to end it would have freed nothing that counts
             for caller in callers[len(shed) :]:
                 await caller.send(b"x")
                 assert (await caller.answer()).status == 200
-        await until(lambda: not running.sidecar.mirror.unsettled and not connections(running))
+        await until(lambda: not running.sidecar.mirror.unsettled and len(connections(running)) == 1)
         assert memory(running).callers == memory(running).used == 0
 
 
@@ -392,6 +393,56 @@ async def test_a_connection_counts_what_is_unread_and_unfinished_and_gives_it_ba
         assert memory(running).callers == 0
 
 
+async def test_a_request_that_live_is_asked_and_a_tunnel_count_until_they_end(proxy: StartProxy) -> None:
+    end = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        request = await peer.request()
+        assert request is not None
+        if request.all(b"upgrade"):
+            await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await end.wait()
+        await peer.send(answer())
+
+    offer = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with proxy(script) as running, contextlib.AsyncExitStack() as stack:
+        for number, raw in enumerate((GET, GET, offer), 1):
+            caller = await stack.enter_async_context(await running.caller())
+            await caller.send(raw)
+            await until(lambda number=number: running.sidecar.proxy.asked == number)  # type: ignore[misc]
+            assert memory(running).objects == number * (CONNECTION + ASKED)
+        await until(lambda: len(running.sidecar.proxy.tunnels) == 1)
+        assert memory(running).objects == 3 * (CONNECTION + ASKED)
+        end.set()
+        await stack.aclose()
+        await until(lambda: not connections(running) and not running.sidecar.proxy.asked)
+        assert memory(running).objects == memory(running).callers == 0
+
+
+async def test_idle_connections_count_and_the_longest_idle_end_where_memory_is_short(proxy: StartProxy) -> None:
+    """They end as at a stop, and before a caller who sent a part of a request after them."""
+    limits = {"buffer": 100 * KIB, "capture": 100 * KIB, "memory": "512KiB"}
+    async with proxy(limits=limits) as running, contextlib.AsyncExitStack() as stack:
+        memory(running).free = 0
+        uploading = await stack.enter_async_context(await running.caller())
+        idle = []
+        for number in range(100):  # 600 KiB
+            if number == 60:
+                await uploading.send(begun(100 * KIB, 100 * KIB - 1))
+                await until(lambda: newest_came(running, 100 * KIB - 1))
+            idle.append(await stack.enter_async_context(await running.caller()))
+            await until(lambda number=number: len(connections(running)) + shed(running) > number + 1)  # type: ignore[misc]
+        await until(lambda: sum(caller.ended != "no" for caller in idle) == shed(running) > 0)
+        assert memory(running).held <= 512 * KIB
+        ended = [caller for caller in idle if caller.ended != "no"]
+        assert 10 < len(ended) < 60
+        assert ended == idle[: len(ended)]
+        assert running.sidecar.live._server.shedding.shed["memory"] == len(ended)
+        await uploading.send(b"x")
+        assert (await uploading.answer()).status == 200
+        assert (await idle[-1].ask(GET)).status == 200
+
+
 @pytest.mark.parametrize(("limit", "capture", "kept"), [(1 << 20, 64 * KIB, 256 * KIB), (100, 100, 0), (100, 90, 10)])
 def test_copies_leave_a_quarter_to_callers_unless_one_body_could_not_be_copied_then(
     limit: int, capture: int, kept: int
@@ -407,6 +458,15 @@ def test_copies_leave_room_for_callers_and_take_what_those_leave() -> None:
     account.hold(40)
     assert not account.take(61)
     assert account.take(60)
+
+
+def test_small_objects_count_where_they_are_more_than_a_process_has_room_for_anyway() -> None:
+    account = Memory(1000, free=100)
+    seen = []
+    for count in (90, 20, 40, -60, -90):
+        account.hold_objects(count)
+        seen.append(account.callers)
+    assert seen == [0, 10, 50, 0, 0]
 
 
 def test_callers_are_relieved_of_what_passes_the_limit_but_not_for_the_sake_of_copies() -> None:

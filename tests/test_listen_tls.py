@@ -23,7 +23,8 @@ from shadowproxy.check import examine
 from shadowproxy.check.screen import lines
 from shadowproxy.config import ConfigError
 from shadowproxy.serve.admin import metrics
-from shadowproxy.serve.callers import server
+from shadowproxy.serve.callers import shedding, tls
+from shadowproxy.serve.callers.connection import CONNECTION
 from shadowproxy.serve.sidecar import reload
 from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.specify import specify
@@ -440,7 +441,7 @@ def test_check_says_whether_callers_can_be_served(tmp_path: Path, files: Files) 
 async def test_handshakes_that_last_give_way_where_descriptors_are_short(
     proxy: StartProxy, files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(server, "STILL", 0.01)
+    monkeypatch.setattr(shedding, "STILL", 0.01)
     async with proxy(answer(b"1"), listen_tls=files.section, limits={"head_timeout": "1h"}) as running:
         running.sidecar.live._server._most = lambda: 4
         silent = [await asyncio.open_connection("127.0.0.1", running.sidecar.address[1]) for _ in range(4)]
@@ -449,7 +450,64 @@ async def test_handshakes_that_last_give_way_where_descriptors_are_short(
                 assert (await caller.ask()).endswith(b"1")
         for _, writer in silent:
             writer.transport.abort()
-    assert "the handshake lasted, while descriptors are short" in caplog.text
+    assert "the handshake lasted, as descriptors ran out" in caplog.text
+
+
+async def test_handshakes_that_last_give_way_where_memory_is_short(
+    proxy: StartProxy, files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shedding, "STILL", 0.0)
+    limits = {"head_timeout": "1h", "memory": "1MiB", "capture": 1000, "buffer": 1000}
+    async with proxy(answer(b"1"), listen_tls=files.section, limits=limits) as running:
+        memory = running.sidecar.mirror.memory
+        memory.free = 0
+        async with asyncio.timeout(PATIENCE):
+            # They count as 3 MiB.
+            silent = [await asyncio.open_connection("127.0.0.1", running.sidecar.address[1]) for _ in range(60)]
+            while "the handshake lasted, as memory ran out" not in caplog.text or memory.held > 1 << 20:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            async with Caller.to(running.sidecar.address[1], files.context()) as caller:
+                assert (await caller.ask()).endswith(b"1")
+            for _, writer in silent:
+                writer.transport.abort()
+            while running.sidecar.live._server._handshakes or running.sidecar.live._server._connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert memory.objects == memory.callers == 0
+
+
+async def test_what_tls_takes_is_counted_and_a_record_whose_end_has_not_come_too(
+    proxy: StartProxy, files: Files
+) -> None:
+    async with proxy(answer(b"1"), listen_tls=files.section) as running:
+        memory = running.sidecar.mirror.memory
+        at_rest = CONNECTION + tls.SECURED
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.sidecar.address[1])
+        async with asyncio.timeout(PATIENCE):
+            while memory.objects != tls.HANDSHAKE:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            inner = files.context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+            while True:
+                try:
+                    inner.do_handshake()
+                except ssl.SSLWantReadError:
+                    writer.write(outgoing.read())
+                    incoming.write(await reader.read(1 << 16))
+                    continue
+                break
+            request = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 16000\r\n\r\n" + bytes(16000)
+            for _ in range(3):
+                inner.write(request)
+                record = outgoing.read()
+                writer.write(record[:9000])
+                while memory.objects != at_rest + tls.UNREAD:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                writer.write(record[9000:])
+                while memory.objects != at_rest:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            writer.transport.abort()
+            while memory.objects:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
 
 
 async def test_a_websocket_passes_over_tls_and_ends_with_its_end(proxy: StartProxy, files: Files) -> None:

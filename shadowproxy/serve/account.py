@@ -4,9 +4,10 @@ Two parties hold bytes, and callers come first:
 
 1. Copies, for shadows and the log, can be done without: `take` never waits, it says no instead. It leaves `reserved`
    bytes for the callers even while they need none, so that a hung shadow's copies do not stand in a caller's way.
-2. What callers' own requests need is never refused (`hold`): bodies that are held back, requests that are not whole,
-   responses that are not taken. Where all together pass the limit, and callers hold more than a quarter of it,
-   `relieve` is called: it sheds copies that wait, and then the callers who have sent or taken nothing for the longest.
+2. What callers' own requests need is never refused (`hold`): connections, bodies that are held back, requests that are
+   not whole or that live was asked, responses that are not taken. Where all together pass the limit, and callers hold
+   more than a quarter of it, `relieve` is called: it sheds copies that wait, and then the callers who have sent or
+   taken nothing for the longest.
 """
 
 from collections.abc import Callable
@@ -15,17 +16,25 @@ from typing import Final
 SHORT: Final = ("memory", "slots", "descriptors")
 """What callers are shed for."""
 
+OBJECTS: Final = 4 << 20
+"""Bytes of connections, TLS and requests at live that a process has room for beside its limit: 680 idle connections."""
+
 
 class Memory:
     """`elsewhere` returns the bytes of exchanges that wait for the recorder. `used` is what copies hold, `callers` what
-    callers' own requests do. `relieve` is called when callers pass the limit; it frees nothing before it returns.
+    callers' own requests do; of `objects`, the connections and other small things, no more than what exceeds `free`.
+    `relieve` is called when callers pass the limit; it frees nothing before it returns.
     """
 
-    def __init__(self, limit: int, elsewhere: Callable[[], int] = lambda: 0, *, reserved: int = 0) -> None:
+    def __init__(
+        self, limit: int, elsewhere: Callable[[], int] = lambda: 0, *, reserved: int = 0, free: int = 0
+    ) -> None:
         self.limit = limit
         self.reserved = reserved
         self.used = 0
         self.callers = 0
+        self.objects = 0
+        self.free = free
         self.relieve: Callable[[], object] = lambda: None
         self._elsewhere = elsewhere
 
@@ -64,6 +73,13 @@ class Memory:
         self.callers += count
         if count > 0 and self.used + self.callers + self._elsewhere() > self.limit and self.excess > 0:
             self.relieve()
+
+    def hold_objects(self, count: int) -> None:
+        """Count bytes of small objects; less than none gives some back. The first `free` bytes count elsewhere."""
+        before = self.objects
+        self.objects = after = before + count
+        if after > self.free or before > self.free:
+            self.hold(max(0, after - self.free) - max(0, before - self.free))
 
 
 def reserve(limit: int, capture: int) -> int:

@@ -13,7 +13,7 @@ from shadowproxy.serve.callers.balance import Acceptor
 from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.callers.connection import PARTING, Application, CallerConnection
 from shadowproxy.serve.callers.link import Limits
-from shadowproxy.serve.callers.shedding import STILL, Shedding
+from shadowproxy.serve.callers.shedding import Shedding
 from shadowproxy.serve.callers.tls import Failures, Secured
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
@@ -65,7 +65,7 @@ class Server:
         self._connections: set[CallerConnection] = set()
         self._handshakes: set[Secured] = set()
         self.tls_failures = Failures(self._repeats)
-        self.shedding = Shedding(self._connections, memory, shed_copies)
+        self.shedding = Shedding(self._connections, self._handshakes, memory, shed_copies)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -101,18 +101,8 @@ class Server:
         # The longer others wait, the more end: a few for a moment, half of them for a crowd that only connects.
         self._full_for = min(self._full_for + 1, 16)
         wanted = min(1 << self._full_for - 1, max(1, most // 2))
-        wanted -= self._end_handshakes(wanted)
-        if wanted:
-            self.shedding.make_descriptors(wanted)
+        self.shedding.make_descriptors(wanted)
         return False
-
-    def _end_handshakes(self, most: int) -> int:
-        """Give up that many TLS handshakes, of those that have lasted for `STILL`, and return how many there were."""
-        late = asyncio.get_running_loop().time() - STILL
-        lasting = sorted((each for each in self._handshakes if each.since <= late), key=lambda each: each.since)
-        for each in lasting[:most]:
-            each.give_up()
-        return min(most, len(lasting))
 
     def _protocol(self, accepted: socket.socket) -> asyncio.Protocol:
         limits, repeats = self._limits(), self._repeats
@@ -122,7 +112,12 @@ class Server:
         if self.tls is None or accepted.family == socket.AF_UNIX:
             return connection
         return Secured(
-            self.tls, connection, self._handshakes, handshake=limits.head_timeout, failures=self.tls_failures
+            self.tls,
+            connection,
+            self._handshakes,
+            handshake=limits.head_timeout,
+            failures=self.tls_failures,
+            memory=self._memory,
         )
 
     async def _finish(self) -> None:

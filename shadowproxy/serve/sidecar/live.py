@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
-from shadowproxy.serve.account import Memory, reserve
+from shadowproxy.serve.account import OBJECTS, Memory, reserve
 from shadowproxy.serve.admin import taking
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.callers.addresses import StartError
@@ -136,7 +136,7 @@ class LiveSide(Opened):
         first = self._generations.build(spec, contexts, self._steering)
         stack.push_async_callback(self._generations.aclose)
         reserved = reserve(spec.memory, spec.capture)
-        memory = Memory(spec.memory, elsewhere=self.outbox.held_bytes, reserved=reserved)
+        memory = Memory(spec.memory, elsewhere=self.outbox.held_bytes, reserved=reserved, free=OBJECTS)
         self.mirror = await stack.enter_async_context(Mirror(first.plan, memory=memory, loop_lag=spec.loop_lag))
         self._generations.add(first)
         self.proxy = proxy.Proxy(first.service, self.mirror, self._access)

@@ -18,7 +18,7 @@ from shadowproxy.serve.system import descriptors
 MIB: Final = 1 << 20
 
 SUPERVISOR, LIVE, RECORDER = 32 * MIB, 48 * MIB, 64 * MIB
-"""Bytes of memory of each process at rest, with full caches."""
+"""Bytes of memory of each process at rest, with full caches, and a live one with `account.OBJECTS` of connections."""
 
 MOST: Final = 256 * MIB
 """`limits.memory: auto` is no more than this: nothing is gained by holding more. It is this where nothing limits it."""
