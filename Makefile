@@ -63,7 +63,7 @@ modules: $(VENV)/ready
 chaos: $(VENV)/ready
 	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }
 	@$(BIN)/pytest -m soak tests/chaos.py tests/chaos_recorder.py tests/chaos_hostile.py tests/chaos_addresses.py \
-		tests/chaos_tunnels.py
+		tests/chaos_tunnels.py tests/chaos_crowds.py
 
 # It chooses a Python of its own, as good as the image's, unless one is named.
 bench: $(VENV)/ready
