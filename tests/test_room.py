@@ -12,7 +12,7 @@ from shadowproxy import config, container
 from shadowproxy.check import examine
 from shadowproxy.check.finding import Level
 from shadowproxy.config import models
-from shadowproxy.serve.sidecar import room, specify
+from shadowproxy.serve.sidecar import reload, room, specify
 from shadowproxy.serve.sidecar.reload import log_warnings
 
 MIB = 1 << 20
@@ -73,6 +73,21 @@ def test_with_auto_a_copy_keeps_within_a_workers_part() -> None:
     assert [each.words for each in examine(made).of("memory") if each.level is Level.WARN] == [
         "limits.capture is lowered to 32 MiB, a worker's part of the memory"
     ]
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 4)])
+def test_a_reload_that_changes_workers_shares_the_memory_out_among_those_that_stay(
+    before: int, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "memory", lambda: 512 * MIB)
+    running, changed = (
+        specify.specify(config.from_values(config.shown(of(capture="64MiB")) | {"workers": workers}))
+        for workers in (before, after)
+    )
+    kept, keys = reload._startable(changed, running)
+    assert keys == ["workers"]
+    assert (kept.live, kept.recorder.journal) == (running.live, running.recorder.journal)
+    assert kept.live.capture * before <= kept.live.memory
 
 
 @pytest.mark.usefixtures("in_a_container")

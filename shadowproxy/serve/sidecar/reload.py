@@ -227,7 +227,9 @@ def endpoints(program: ProgramSpec) -> str:
 
 def _startable(specs: Specs, before: Specs) -> tuple[Specs, list[str]]:
     """`specs` with what only a start can change as it was before, and the keys of what differs."""
-    live, recorder, program, start = specs.live, specs.recorder, specs.program, before.program
+    start = before.program
+    specs = room.with_workers(specs, container.memory(), start.workers)
+    live, recorder, program = specs.live, specs.recorder, specs.program
     if live.capture * start.workers > live.memory:
         raise Unreadable(
             f"limits: capture must not be larger than memory / workers, and the {start.workers} workers stay until a "

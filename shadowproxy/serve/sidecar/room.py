@@ -10,6 +10,7 @@ What the processes of one sidecar need of a container's memory:
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from shadowproxy.serve.sidecar.specs import LiveSpec, Specs
@@ -39,6 +40,20 @@ def share_out_memory(allowed: int | None, workers: int) -> int:
     left = allowed - rest(workers) - allowed // 8
     share = left * 2 // 5 // MIB * MIB  # 1 for live processes, 1.5 for the recorder
     return max(LEAST * workers, min(MOST, share))
+
+
+def with_workers(specs: Specs, allowed: int | None, workers: int) -> Specs:
+    """`specs` with the memory shared out for so many workers, where that is left to the program."""
+    if specs.program.shared_out is None:
+        return specs
+    capture, buffer = specs.program.shared_out
+    memory = share_out_memory(allowed, workers)
+    capture = min(capture, memory // workers)
+    return replace(
+        specs,
+        live=replace(specs.live, memory=memory, capture=capture, buffer=min(buffer, capture)),
+        recorder=replace(specs.recorder, journal=replace(specs.recorder.journal, queue_bytes=memory)),
+    )
 
 
 def warnings(specs: Specs, files: int | None, allowed: int | None) -> Iterator[str]:

@@ -190,6 +190,7 @@ def _program(config: Config) -> ProgramSpec:
         files=tuple(files),
         warnings=(*warnings_for(config), *_lowered(config)),
         repeats=tuple((str(name), _plain(tuple(methods)), line) for name, methods, line in repeats(config)),
+        shared_out=(config.limits.capture, config.limits.buffer) if config.limits.memory == "auto" else None,
     )
 
 

@@ -217,6 +217,9 @@ class ProgramSpec:
 
     `repeats` has, for each shadow and the control, its name,
     its methods and the words that say which requests are sent a second time.
+
+    `shared_out` has `limits.capture` and `limits.buffer` as they are written where `limits.memory` is `auto`, or else
+    None: what becomes of them depends on how many workers there are.
     """
 
     listen: tuple[Address, ...]
@@ -229,6 +232,7 @@ class ProgramSpec:
     files: tuple[Path, ...]
     warnings: tuple[str, ...]
     repeats: tuple[tuple[str, tuple[str, ...], str], ...]
+    shared_out: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
