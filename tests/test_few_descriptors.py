@@ -86,6 +86,35 @@ async def ask_ready(port: int) -> None:
         await asyncio.sleep(0.02)
 
 
+async def test_ready_is_answered_while_a_live_process_can_open_no_file_and_callers_wait_until_it_can(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with (
+        Origin(strict_ok) as live,
+        Program(tmp_path, {"live": {"url": live.url}, "admin": f"127.0.0.1:{port}"}) as running,
+    ):
+        (pid,) = running.workers
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        ready = asyncio.create_task(ask_ready(port))
+        async with await running.caller() as caller:
+            await caller.send(GET)
+            assert '"error":"Too many open files"' in await running.wait_said("not_accepted")
+            for _ in range(10):
+                async with await Caller.to(("127.0.0.1", port)) as probing:
+                    assert (await probing.ask(b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n")).status == 200
+            assert not ready.done()
+            assert caller.received == b""
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            assert (await caller.answer()).status == 200
+        assert not ready.done()
+        ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)
+
+
 async def test_without_a_descriptor_live_is_a_503_that_says_so_and_a_shadow_is_overload(
     proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
