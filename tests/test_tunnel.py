@@ -477,3 +477,20 @@ def test_a_log_without_tunnels_and_one_with_an_unknown_key_are_read(tmp_path: Pa
     assert record.decode(json.dumps(line | {"tunnel": tunnel}).encode()).tunnel == Tunnel(1, 2, TunnelEnd.IDLE)
     with pytest.raises(record.RecordError):
         record.decode(json.dumps(line | {"tunnel": {"from_caller_bytes": 1}}).encode())
+
+
+@pytest.mark.parametrize("side", ["caller", "live"])
+async def test_a_side_that_still_sends_when_the_other_ends_gets_its_last_bytes(proxy: StartProxy, side: str) -> None:
+    """Closed at once, its connection would be reset for the bytes that nobody reads, and the last bytes lost."""
+    size = 4 << 20
+    async with proxy(accepting(stay)) as running, await running.caller() as caller:
+        await opened(caller)
+        live = await running.live.connection()
+        ending, other = (live, caller) if side == "live" else (caller, live)
+        begin = len(other.received) - len(other.unread)
+        sending = asyncio.create_task(other.flood(b"x" * 1000, 1 << 30))
+        assert await ending.flood(bytes(1 << 16), size) == size
+        ending.half_close()
+        await other.wait_ended()
+        sending.cancel()
+        assert (len(other.received) - begin, other.ended) == (size, "fin")

@@ -445,7 +445,7 @@ class CallerConnection(asyncio.Protocol):
     def _response_complete(self) -> None:
         """Go on with the next request, with the rest of this one, or end: as both sides want it."""
         if self.link.state is _TUNNEL:
-            self._close()
+            self._close_for_writing()
             return
         if self.link.state is not _RESPONSE:
             return  # broken off meanwhile

@@ -4,7 +4,7 @@ The states and the moves between them, per request from the left to the right:
 
     IDLE -> HEAD -> REQUEST -> RESPONSE -> REST -> IDLE      and from each of these, at any time
                                                             LINGERING -> CLOSING -> CLOSED
-                    REQUEST -> TUNNEL                                    -> CLOSING -> CLOSED
+                    REQUEST -> TUNNEL                       LINGERING -> CLOSING -> CLOSED
 
 A state is left out where its part of the request comes with what was before: most heads come whole, and most bodies
 before the response is complete. MOVES is the whole table, and `Link.move` the only place that changes a state.
@@ -52,7 +52,7 @@ MOVES: Final[dict[State, frozenset[State]]] = {
     State.HEAD: frozenset({State.IDLE, State.REQUEST, State.LINGERING, State.CLOSED}),
     State.REQUEST: frozenset({State.RESPONSE, State.TUNNEL, State.LINGERING, State.CLOSING, State.CLOSED}),
     State.RESPONSE: frozenset({State.REST, State.IDLE, State.LINGERING, State.CLOSING, State.CLOSED}),
-    State.TUNNEL: frozenset({State.CLOSING, State.CLOSED}),
+    State.TUNNEL: frozenset({State.LINGERING, State.CLOSED}),
     State.REST: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
     State.LINGERING: frozenset({State.CLOSING, State.CLOSED}),
     State.CLOSING: frozenset({State.CLOSED}),

@@ -6,7 +6,8 @@ The rules:
    connection is read as HTTP, and neither carries anything else afterwards.
 2. Both ways are bounded: a side is not read while the other one has `HIGH_WATER` bytes left to take.
 3. When one side ends, the other gets what came before, and is closed as well. HTTP/1.1 has no half of a connection to
-   keep open: WebSockets say goodbye in frames of their own.
+   keep open: WebSockets say goodbye in frames of their own. What the other still sends is read and dropped for a while:
+   a connection that is closed with bytes unread is reset, and a reset can overtake what was sent last.
 4. It ends after `idle` seconds in which nothing came from either side, and with the proxy, after `drain`.
 5. It outlives the configuration under which it began, and keeps nothing of it: its connection leaves live's pool for
    `Tunnels`. Hours of WebSockets beneath hundreds of reloads would hold all of these configurations in memory.
@@ -21,7 +22,7 @@ from shadowproxy.serve.live.exchange import LiveExchange
 from shadowproxy.serve.upstreams.connection import Carried, Connection, Owner
 
 FLUSH: Final = 10.0
-"""Seconds that live may take to read the caller's last bytes after the caller has left."""
+"""Seconds that live may take to read the caller's last bytes and to close, after the caller has left."""
 
 
 class Tunnels(Owner):
@@ -125,6 +126,8 @@ class TunnelToLive(Carried):
         self._end(TunnelEnd.LIVE, "live broke the tunnel off" if exc is not None else None)
 
     def time_out(self) -> None:
+        if self._over:
+            self._connection.abort()
         self._end(TunnelEnd.IDLE, None)
 
     def resume(self) -> None:
@@ -174,10 +177,10 @@ class TunnelToLive(Carried):
             return
         self._over = True
         connection = self._connection
-        connection.deadline.close()
         if not connection.has_ended:
-            connection.close()
-            if connection.transport.get_write_buffer_size():
-                connection.loop.call_later(FLUSH, connection.abort)
+            connection.deadline.set(FLUSH)
+            connection.end_sending()
+            if self._waits:
+                connection.resume_reading()
         self._call.end_tunnel()
         self._ended(Tunnel(self._from_caller, self._from_live, who), error)

@@ -220,6 +220,23 @@ class Connection:
             self._move(CLOSING)
         self.transport.close()
 
+    def end_sending(self) -> None:
+        """Send what is left, then end this side alone. What still comes is read and dropped, once nobody listens.
+
+        Closed with bytes unread, it would be reset, and a reset can overtake what was sent last. TLS of the event loop
+        cannot end one side: it closes, and reads on by itself.
+        """
+        if self.state is ACTIVE:
+            self._move(CLOSING)
+        transport = self.transport
+        if not transport.can_write_eof():
+            transport.close()
+        elif not transport.is_closing():
+            try:
+                transport.write_eof()
+            except OSError:  # asyncio's own transport raises it if the other side has reset the connection in this turn
+                self.abort()
+
     def abort(self) -> None:
         """Close it at once, whatever it carries."""
         self.deadline.close()
