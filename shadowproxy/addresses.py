@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from ipaddress import ip_address
+from posixpath import normpath
 from typing import TypeAlias
 
 SHORT_TOKEN = 16
@@ -54,11 +55,21 @@ Address: TypeAlias = TcpAddress | UnixAddress
 
 def overlap(one: Address, other: Address) -> bool:
     """Whether the system cannot give a program both. `[::]` and an IPv4 address go together (callers/addresses.py)."""
+    if isinstance(one, UnixAddress) and isinstance(other, UnixAddress):
+        return normpath(one.path) == normpath(other.path)
     if not isinstance(one, TcpAddress) or not isinstance(other, TcpAddress):
-        return one == other
+        return False
     if one.port != other.port or one.port == 0 or one.is_ipv6 != other.is_ipv6:
         return False
-    return one.host == other.host or one.is_wildcard or other.is_wildcard
+    return _canonical(one.host) == _canonical(other.host) or one.is_wildcard or other.is_wildcard
+
+
+def _canonical(host: str) -> str:
+    """`host` as the standard writes it: an IPv6 address has many spellings."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host.lower()
 
 
 def plain_host(host: str) -> str:

@@ -558,6 +558,11 @@ def test_a_salt_too_long_for_the_hash_is_refused() -> None:
     assert "64 bytes" in fault(sampling={"salt": "é" * 33})
 
 
+@pytest.mark.parametrize("memory", [0, -1, "0MiB"])
+def test_a_memory_of_nothing_is_one_line(memory: object) -> None:
+    assert fault(limits={"memory": memory}) == "limits.memory: must be greater than 0, or auto"
+
+
 @pytest.mark.parametrize(
     ("limits", "why"),
     [

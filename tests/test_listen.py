@@ -20,7 +20,7 @@ from shadowproxy.addresses import TcpAddress, UnixAddress
 from shadowproxy.check import examine
 from shadowproxy.config import ConfigError
 from shadowproxy.demo import server
-from shadowproxy.serve.callers.addresses import listen_tcp
+from shadowproxy.serve.callers.addresses import bind, listen_tcp, release
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n"
 
@@ -197,6 +197,16 @@ def test_listen_is_an_address_or_a_list(listen: object, addresses: list[object])
         ({"listen": ["unix:/s", "unix:/s"]}, "listen: has unix:/s twice"),
         ({"listen": ["[::]:1", "[::]:1"]}, "listen: has [::]:1 twice"),
         (
+            {"listen": ["[::1]:1", "[0:0:0:0:0:0:0:1]:1"]},
+            "listen: has [::1]:1 and [0:0:0:0:0:0:0:1]:1, of which one includes the other: leave that one out",
+        ),
+        (
+            {"listen": ["unix:/a/s", "unix:/a/./s"]},
+            "listen: has unix:/a/s and unix:/a/./s, of which one includes the other: leave that one out",
+        ),
+        ({"listen": "unix:/a\0b"}, "listen: must be unix: and a path of at most 107 bytes, none of them 0"),
+        ({"listen": f"unix:/{'ä' * 54}"}, "listen: must be unix: and a path of at most 107 bytes, none of them 0"),
+        (
             {"listen": ["127.0.0.1:1", "0.0.0.0:1"]},
             "listen: has 127.0.0.1:1 and 0.0.0.0:1, of which one includes the other: leave that one out",
         ),
@@ -220,6 +230,21 @@ def test_an_error_in_a_list_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         config.load(file)
     assert str(raised.value).startswith(f"{file}:4: listen.1: must be host:port")
+
+
+def test_a_unix_sockets_longest_path_can_be_listened_on(tmp_path: Path) -> None:
+    path = f"{tmp_path}/".ljust(107, "s")
+    address = of(listen=f"unix:{path}").listen[0]
+    release(address, bind(address))
+
+
+def test_check_finds_two_names_of_one_address(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    listen = [f"127.0.0.1:{port}", f"localhost:{port}"]
+    made = of(listen=listen, admin=None, log={"path": str(tmp_path / "log")})
+    found = [f"{each.level.name} {each.words}" for each in examine(made, None).of("listen")]
+    assert found == [f"OK 127.0.0.1:{port}: free", f"FAIL localhost:{port}: is the same address as 127.0.0.1:{port}"]
 
 
 def test_check_names_the_address_of_a_list_that_is_in_use(tmp_path: Path) -> None:

@@ -33,19 +33,27 @@ def addresses(config: Config) -> Iterator[tuple[str, Finding]]:
     if config.admin is not None:
         everything.append(("admin", config.admin))
     beside = [address for _, address in everything]
-    for key, address in everything:
-        found = _free(address, beside, ours)
-        several = key == "listen" and len(config.listen) > 1
-        yield key, Finding(found.level, f"{address}: {found.words}") if several else found
+    bound: dict[int, Address] = {}
+    with contextlib.ExitStack() as held:  # all at once, as `serve` has them: two names may be one address
+        for key, address in everything:
+            found = _free(address, beside, ours, bound, held)
+            several = key == "listen" and len(config.listen) > 1
+            yield key, Finding(found.level, f"{address}: {found.words}") if several else found
 
 
-def _free(address: Address, beside: Collection[Address], ours: bool) -> Finding:
+def _free(
+    address: Address, beside: Collection[Address], ours: bool, bound: dict[int, Address], held: contextlib.ExitStack
+) -> Finding:
+    """`bound` has the ports that are `held` for other addresses of the configuration."""
     try:
         if isinstance(address, UnixAddress):
             return _free_path(Path(address.path))
-        listen_tcp(address, beside).close()
+        listening = held.enter_context(listen_tcp(address, beside))
+        bound[listening.getsockname()[1]] = address
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
+            if not isinstance(address, UnixAddress) and address.port in bound:
+                return fail(f"is the same address as {bound[address.port]}")
             if ours:
                 return ok("in use, and a shadowproxy answers at the admin address: it is likely running")
             return fail("in use by another program")

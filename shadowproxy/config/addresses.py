@@ -1,5 +1,6 @@
 """Addresses: where the proxy listens, the URLs of endpoints, and the Host header."""
 
+import os
 import re
 from base64 import b64encode
 from urllib.parse import unquote, urlsplit
@@ -7,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 from shadowproxy.addresses import Address, TcpAddress, UnixAddress, overlap
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_LONGEST_PATH = 107
+"""Bytes of a Unix socket's path that Linux accepts (unix(7)), without the 0 behind it."""
 
 
 def read_url(value: object) -> str:
@@ -71,6 +74,8 @@ def read_listen(value: object) -> TcpAddress | UnixAddress:
         path = text.removeprefix("unix:")
         if not path.startswith("/"):
             raise ValueError("must be unix: and an absolute path")
+        if "\0" in path or len(os.fsencode(path)) > _LONGEST_PATH:
+            raise ValueError(f"must be unix: and a path of at most {_LONGEST_PATH} bytes, none of them 0")
         return UnixAddress(path)
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host

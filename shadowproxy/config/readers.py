@@ -83,9 +83,12 @@ def read_memory(value: object) -> int | str:
     if _plain(value) == "auto":
         return "auto"
     try:
-        return read_bytes(value)
+        count = read_bytes(value)
     except ValueError as error:
         raise ValueError(f"{error}, or auto") from error
+    if count <= 0:
+        raise ValueError("must be greater than 0, or auto")
+    return count
 
 
 def written_memory(value: int | str) -> str | int:

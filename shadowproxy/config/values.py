@@ -88,7 +88,7 @@ PositiveSeconds = Annotated[
 Bytes = Annotated[int, BeforeValidator(read_bytes), PlainSerializer(size), Field(ge=0), _SIZE]
 PositiveBytes = Annotated[int, BeforeValidator(read_bytes), PlainSerializer(size), Field(gt=0), _SIZE]
 Memory = Annotated[
-    Annotated[int, Field(gt=0)] | Literal["auto"],
+    int | Literal["auto"],
     BeforeValidator(read_memory),
     PlainSerializer(written_memory),
     _MEMORY,
