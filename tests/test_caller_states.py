@@ -51,7 +51,10 @@ SCENES: dict[str, tuple[Sequence[bytes | str], str]] = {
     "a caller that leaves amid the rest": ([UPLOAD, "respond", "leave"], "request response rest closed"),
     "a caller that leaves at once": (["leave"], "closed"),
     "two requests at once": ([GET + GET, "respond", "respond"], "request response idle request response idle"),
-    "a tunnel that live ends": ([GET, "switch", b"frames", "end tunnel"], "request tunnel closing closed"),
+    "a tunnel that live ends": (
+        [GET, "switch", b"frames", "end tunnel", b"more frames", "expire"],
+        "request tunnel lingering closing closed",
+    ),
     "a tunnel that the caller ends": ([GET + b"frames", "switch", "leave"], "request tunnel closed"),
     "a defect after the response": ([GET, "respond", "defect"], "request response idle"),
 }

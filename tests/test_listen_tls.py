@@ -268,6 +268,8 @@ async def test_plain_http_is_answered_in_its_own_words_and_other_bytes_are_not(
         assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         assert json.loads(received.partition(b"\r\n\r\n")[2])["detail"] == "this port expects TLS: use https"
         assert await sent(b"\0\1\2") == b""
+        for announced in (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"):
+            assert await sent(announced) == b""
         damaged = await sent(b"\x16\x03\x01\x00\x05hello")
         assert damaged[:1] in (b"\x15", b"")  # an alert
         assert running.live.requests == []
@@ -276,7 +278,8 @@ async def test_plain_http_is_answered_in_its_own_words_and_other_bytes_are_not(
         assert samples(metrics.text(census).decode())["shadowproxy_tls_failed_total", ()] == 3
     told = [vars(each)["error"] for each in caplog.records if getattr(each, "event", None) == "tls_failed"]
     assert told[:2] == ["the caller sent plain HTTP", "what the caller sent is not TLS"]
-    assert len(told) == 3
+    assert told[2:4] == ["the PROXY protocol is not spoken here"] * 2
+    assert len(told) == 5
 
 
 async def test_a_handshake_that_does_not_end_is_cut_off_and_holds_up_no_stop(
@@ -363,7 +366,7 @@ async def test_a_reload_puts_another_certificate_in_force_or_keeps_the_old_one(t
             files.key.write_bytes(files.authority.issue_cert("127.0.0.1").private_key_pem.bytes())  # not its key
             await reloaded(sidecar)
             error = sidecar.census().config.error or ""
-            assert error.startswith("listen_tls: its files cannot be used: ")
+            assert error == "listen_tls: its files cannot be used: key values mismatch"
             async with Caller.to(port, files.context()) as later:
                 assert later.shown == now
             files.cert.unlink()

@@ -215,6 +215,8 @@ NOT_TRAILERS = [
     b"Via",
     b"X-Shadow-Request",
     b"X-Request-ID",
+    b"If-Match",
+    b"if-schedule-tag-match",
     b"x-hop",
     b"X-Removed",
     b"X-Set",

@@ -14,7 +14,7 @@ from pathlib import Path
 from shadowproxy.check.finding import Finding, fail, ok, warn
 from shadowproxy.config import ListenTls
 from shadowproxy.serve.sidecar import specify
-from shadowproxy.serve.sidecar.contexts import listen_tls_of
+from shadowproxy.serve.sidecar.contexts import file_fault, listen_tls_of
 
 SOON = timedelta(days=30)
 
@@ -121,14 +121,6 @@ def listen_tls(section: ListenTls) -> Iterator[Finding]:
         listen_tls_of(specify.listen_tls(section))
     except (OSError, ssl.SSLError) as error:
         yield fail(f"the files cannot be used: {file_fault(error)}")
-
-
-def file_fault(error: OSError) -> str:
-    """Why TLS files cannot be used. OpenSSL names neither the file nor, for one without any PEM, the fault."""
-    if isinstance(error, ssl.SSLError):
-        reason = error.reason or "PEM_LIB"
-        return "one of them holds no usable certificate or key" if "PEM" in reason else reason.replace("_", " ").lower()
-    return (error.strerror or str(error)).lower()
 
 
 def _days(span: timedelta) -> str:

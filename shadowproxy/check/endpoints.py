@@ -17,7 +17,7 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 from shadowproxy import __version__
-from shadowproxy.check.certificates import dated, file_fault, in_file
+from shadowproxy.check.certificates import dated, in_file
 from shadowproxy.check.connecting import Outcomes, Way, connect_all
 from shadowproxy.check.finding import Finding, Level, fail, ok, warn
 from shadowproxy.config import Live, Shadow
@@ -25,7 +25,7 @@ from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.exchange import Field
 from shadowproxy.serve.policy.headers import fields_for_shadow
 from shadowproxy.serve.sidecar import specify
-from shadowproxy.serve.sidecar.contexts import tls_of
+from shadowproxy.serve.sidecar.contexts import file_fault, tls_of
 from shadowproxy.serve.sidecar.endpoints import endpoint_of, forward_proxy
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
 from shadowproxy.serve.upstreams.errors import ConnectError

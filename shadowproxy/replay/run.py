@@ -44,7 +44,7 @@ from shadowproxy.serve.policy.identity import uuid7
 from shadowproxy.serve.policy.payload import NotRead
 from shadowproxy.serve.policy.rewrite import Rewrite, raw_value_at
 from shadowproxy.serve.sidecar import specify
-from shadowproxy.serve.sidecar.contexts import tls_of
+from shadowproxy.serve.sidecar.contexts import file_fault, tls_of
 from shadowproxy.serve.sidecar.endpoints import endpoint_of
 from shadowproxy.serve.upstreams.endpoint import Endpoint, UpstreamError
 
@@ -356,4 +356,4 @@ def _endpoint(shadow: Shadow) -> Endpoint:
         spec = specify.endpoint(shadow)
         return endpoint_of(spec, tls_of(spec.tls) if spec.url.startswith("https:") else None)
     except (OSError, ssl.SSLError) as error:
-        raise ReplayError(f"tls: its files cannot be used: {error}") from error
+        raise ReplayError(f"tls: its files cannot be used: {file_fault(error)}") from error

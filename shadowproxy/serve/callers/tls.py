@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, cast
 
 from shadowproxy.serve.account import Memory
 from shadowproxy.serve.callers.error_body import error_response
-from shadowproxy.serve.http1 import framing
+from shadowproxy.serve.http1 import foreign, framing
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 _READ = 64 << 10
@@ -219,7 +219,9 @@ class Secured(asyncio.Protocol):
 
     def _refuse_plain(self, data: bytes) -> None:
         """Answer a caller that speaks no TLS in the words that it can read, if they are HTTP's."""
-        if data[:1].isalpha():
+        if foreign.is_proxy_protocol(data):
+            self._failures.note(foreign.NO_PROXY_PROTOCOL)  # to a balancer, which reads no response
+        elif data[:1].isalpha():
             self._failures.note("the caller sent plain HTTP")
             fields, body = error_response("http_request_error", "this port expects TLS: use https")
             fields.append((b"Connection", b"close"))

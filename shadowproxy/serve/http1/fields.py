@@ -31,13 +31,16 @@ NOT_IN_TRAILERS = (
     | NOT_TO_STRIP
     | {b"trailer", b"expect", b"max-forwards"}
     | {b"authorization", b"proxy-authorization", b"proxy-authenticate", b"www-authenticate", b"cookie", b"set-cookie"}
-    | {b"cache-control", b"pragma", b"range", b"if-match", b"if-none-match", b"if-range"}
-    | {b"if-modified-since", b"if-unmodified-since"}
+    | {b"cache-control", b"pragma", b"range"}
     | {b"content-encoding", b"content-type", b"content-range"}
     | {b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip"}
 )
 """What a trailer may not be called: framing, routing, credentials, conditions, how the body is read (RFC 9110 section
-6.5.1). Some servers put trailers among the header fields, so that `Authorization` in a trailer would count as one."""
+6.5.1). Some servers put trailers among the header fields, so that `Authorization` in a trailer would count as one. Nor
+may a name begin with CONDITION."""
+
+CONDITION = b"if-"
+"""If-Match and the like, and those of WebDAV and its kin, such as If-Schedule-Tag-Match (RFC 6638)."""
 
 
 def lists(fields: Fields, lower_name: bytes, token: bytes) -> bool:
@@ -55,7 +58,8 @@ def passing_trailers(trailers: Fields, names: Mapping[bytes, bytes], fields: Fie
         for name, value in fields:
             if name.lower() == b"connection":
                 barred = barred | {option.strip(b" \t").lower() for option in value.split(b",")}
-    return tuple([field for field in trailers if field[0].lower() not in barred])
+    passing = [field for field in trailers if field[0].lower() not in barred]
+    return tuple([field for field in passing if not field[0].lower().startswith(CONDITION)])
 
 
 def fields_weight(fields: Sequence[Field]) -> int:

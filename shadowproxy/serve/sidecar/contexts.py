@@ -115,4 +115,12 @@ def _context(section: str, tls: TlsSpec | ListenTlsSpec) -> ssl.SSLContext | str
     try:
         return listen_tls_of(tls) if isinstance(tls, ListenTlsSpec) else tls_of(tls)
     except (OSError, ssl.SSLError) as error:
-        return f"{section}: its files cannot be used: {error}"
+        return f"{section}: its files cannot be used: {file_fault(error)}"
+
+
+def file_fault(error: OSError) -> str:
+    """Why TLS files cannot be used. OpenSSL names neither the file nor, for one without any PEM, the fault."""
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or "PEM_LIB"
+        return "one of them holds no usable certificate or key" if "PEM" in reason else reason.replace("_", " ").lower()
+    return (error.strerror or str(error)).lower()
