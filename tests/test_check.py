@@ -265,6 +265,38 @@ def test_tls_and_the_certificate_shown_are_told_of(tmp_path: Path) -> None:
     assert "answered 200" in answered
 
 
+def test_tls_that_fails_at_one_address_is_a_warning_as_serve_goes_on_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, authority, other = NameServer(monkeypatch), trustme.CA(), trustme.CA()
+    monkeypatch.setattr("shadowproxy.check.endpoints.HANDSHAKE_AFTER", 0.2)
+    monkeypatch.setattr("shadowproxy.check.endpoints.PATIENCE", 4.5)
+    good, bad = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("model.test").configure_cert(good)
+    other.issue_cert("model.test").configure_cert(bad)
+    live = {"url": "https://model.test", "tls": tls_of(tmp_path, authority)}
+    with (
+        serving(ANSWER, good) as (well, _),
+        serving(ANSWER, bad) as (strange, _),
+        socket.create_server(("127.0.0.1", 0)) as silent,
+    ):
+        quiet = silent.getsockname()[1]
+
+        def said(*ports: int) -> list[str]:
+            server.names["model.test"] = [("127.0.0.1", port) for port in ports]
+            found = words(examine(of(tmp_path, live=live), None), "live")[3:]
+            return [re.sub(r" in [0-9]+ ms", "", each) for each in found]
+
+        shaken, dates, *warnings = said(quiet, strange, well)
+        assert (shaken, dates[:22]) == ("OK TLS 1.3", "OK its certificate is ")
+        refused = "its certificate is not accepted: unable to get local issuer certificate"
+        assert warnings == [
+            f"WARN 127.0.0.1:{quiet}: no TLS handshake within 1.5 s",
+            f"WARN 127.0.0.1:{strange}: {refused}",
+        ]
+        assert said(strange, quiet)[0] == f"FAIL {refused}"
+
+
 def test_a_certificate_that_soon_runs_out_is_warned_of(tmp_path: Path) -> None:
     authority = trustme.CA()
     with serving(ANSWER, issued(authority, not_after=NOW + timedelta(days=29, hours=1))) as (port, _):

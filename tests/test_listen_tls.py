@@ -274,8 +274,8 @@ async def test_plain_http_is_answered_in_its_own_words_and_other_bytes_are_not(
         assert damaged[:1] in (b"\x15", b"")  # an alert
         assert running.live.requests == []
         census = running.sidecar.census()
-        assert census.tls_failed == 3
-        assert samples(metrics.text(census).decode())["shadowproxy_tls_failed_total", ()] == 3
+        assert census.tls_failed == 5
+        assert samples(metrics.text(census).decode())["shadowproxy_tls_failed_total", ()] == 5
     told = [vars(each)["error"] for each in caplog.records if getattr(each, "event", None) == "tls_failed"]
     assert told[:2] == ["the caller sent plain HTTP", "what the caller sent is not TLS"]
     assert told[2:4] == ["the PROXY protocol is not spoken here"] * 2

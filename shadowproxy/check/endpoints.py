@@ -8,7 +8,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -27,6 +27,7 @@ from shadowproxy.serve.policy.headers import fields_for_shadow
 from shadowproxy.serve.sidecar import specify
 from shadowproxy.serve.sidecar.contexts import file_fault, tls_of
 from shadowproxy.serve.sidecar.endpoints import endpoint_of, forward_proxy
+from shadowproxy.serve.upstreams.dial import HANDSHAKE_AFTER
 from shadowproxy.serve.upstreams.endpoint import UpstreamError
 from shadowproxy.serve.upstreams.errors import ConnectError
 from shadowproxy.serve.upstreams.names import Address, resolve
@@ -94,7 +95,7 @@ def examine(name: str, section: Live | Shadow, probe: Probe | None) -> Iterator[
             yield tunnel
             if tunnel.level is Level.FAIL:
                 return
-        shaken = list(_handshake(way, context, section, now))
+        shaken = _handshakes(way, context, section, now)
         yield from shaken
         if shaken[0].level is Level.FAIL:
             return
@@ -145,12 +146,29 @@ def _tunnel(way: Way) -> Finding:
     return ok(f"the proxy opens a tunnel to {way.destination} in {_ms(began)}")
 
 
-def _handshake(way: Way, context: ssl.SSLContext, section: Live | Shadow, now: datetime) -> Iterator[Finding]:
+def _handshakes(way: Way, context: ssl.SSLContext, section: Live | Shadow, now: datetime) -> list[Finding]:
+    """The handshake with the first address that completes one, since `serve` goes on to the next too.
+
+    A warning names those that fail before it. If all fail, the first one's failure is that of the endpoint.
+    """
+    failed: list[tuple[Address, list[Finding]]] = []
+    within = max(HANDSHAKE_AFTER, PATIENCE / len(way.addresses))
+    for address in way.addresses:
+        found = list(_handshake(replace(way, addresses=[address]), context, section, now, within))
+        if found[0].level is not Level.FAIL:
+            return found + [warn(f"{_pair(other)}: {why[0].words}") for other, why in failed]
+        failed.append((address, found))
+    return failed[0][1]
+
+
+def _handshake(
+    way: Way, context: ssl.SSLContext, section: Live | Shadow, now: datetime, within: float
+) -> Iterator[Finding]:
     """The handshake as `serve` does it, and the certificate that was presented, even if it was not accepted."""
     began = perf_counter()
     shown: bytes | None
     try:
-        version, shown = _shaken(way, context)
+        version, shown = _shaken(way, context, within)
         trusted = "" if section.tls.verify else ", with any certificate accepted (verify: false)"
         yield ok(f"{version.replace('v', ' ')} in {_ms(began)}{trusted}")
     except ssl.SSLCertVerificationError as error:
@@ -158,11 +176,11 @@ def _handshake(way: Way, context: ssl.SSLContext, section: Live | Shadow, now: d
         blind = ssl.create_default_context()
         blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
         try:
-            _, shown = _shaken(way, blind)
+            _, shown = _shaken(way, blind, within)
         except OSError:
             return
     except TimeoutError:
-        yield fail(f"no TLS handshake within {PATIENCE:g} s")
+        yield fail(f"no TLS handshake within {within:.2g} s")
         return
     except OSError as error:
         yield fail(f"TLS failed: {_tls_words(error)}{tls_hint(error)}")
@@ -172,8 +190,8 @@ def _handshake(way: Way, context: ssl.SSLContext, section: Live | Shadow, now: d
         yield found if section.tls.verify else Finding(min(found.level, Level.WARN), found.words)
 
 
-def _shaken(way: Way, context: ssl.SSLContext) -> tuple[str, bytes | None]:
-    with way.open(PATIENCE) as connection, context.wrap_socket(connection, server_hostname=way.host) as wrapped:
+def _shaken(way: Way, context: ssl.SSLContext, within: float) -> tuple[str, bytes | None]:
+    with way.open(within) as connection, context.wrap_socket(connection, server_hostname=way.host) as wrapped:
         return wrapped.version() or "TLS", wrapped.getpeercert(binary_form=True)
 
 
