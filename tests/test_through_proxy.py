@@ -14,11 +14,12 @@ import pytest
 import trustme
 import uvloop
 from conftest import StartProxy
-from fakes import Origin, answer
+from fakes import NameServer, Origin, answer
 from program import PATIENCE, Program
 
 from shadowproxy import config
 from shadowproxy.check import examine
+from shadowproxy.check.finding import Level
 from shadowproxy.check.screen import lines
 from shadowproxy.config import ConfigError
 from shadowproxy.exchange import Outcome
@@ -369,6 +370,27 @@ async def test_check_goes_through_the_proxy_too(tmp_path: Path, authority: trust
     assert (await found(f"http://127.0.0.1:{port}"))[-1] == (
         f"FAIL cannot connect: 127.0.0.1:{port}: connection refused"
     )
+
+
+async def test_check_tries_a_proxys_other_address_when_one_refuses_the_tunnel_as_serve_does(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = NameServer(monkeypatch)
+    busy = b"HTTP/1.1 503 x\r\n\r\n"
+    async with secure(authority) as live, Relay(live.port, reply=busy) as refusing, Relay(live.port) as relay:
+        server.names["proxy.test"] = [("127.0.0.1", refusing.port), ("127.0.0.1", relay.port)]
+        values = {"live": through("http://proxy.test:3128", tmp_path), "log": {"path": str(tmp_path / "log")}}
+        findings = await asyncio.to_thread(examine, config.from_values(values | {"admin": None}))
+        _, _, connected, tunnel, shaken, *_, answered = [
+            f"{each.level.name} {each.words}" for each in findings.of("live")
+        ]
+        assert connected.startswith("OK connected to all 2 addresses ")
+        assert tunnel.startswith("OK the proxy opens a tunnel to live.test:443 in ")
+        assert shaken.startswith("OK TLS 1.3 in ")
+        assert answered.startswith("OK GET /: answered 200 OK")
+        (warned,) = [each.words for each in findings.of("live") if each.level is Level.WARN]
+        refusal = "the proxy answers CONNECT with 503 Service Unavailable"
+        assert warned == f"127.0.0.1:{refusing.port}: {refusal}"
 
 
 async def test_the_program_goes_through_a_proxy_and_takes_another_by_a_reload(

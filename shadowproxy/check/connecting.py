@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from shadowproxy.serve.upstreams.errors import ConnectError
 from shadowproxy.serve.upstreams.names import Address
@@ -56,22 +57,27 @@ class Way:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def open(self, within: float) -> socket.socket:
-        """Connect to the first address that accepts. Raises OSError, and ConnectError where the proxy refuses."""
-        refused: OSError | None = None
+        """Connect to the first address that accepts, and opens the tunnel if it is a proxy's.
+
+        Raises the first one's error if there is none: OSError, and ConnectError where the proxy refuses.
+        """
+        refused: OSError | ConnectError | None = None
         for _, address in self.addresses:
             try:
-                connection = socket.create_connection(address[:2], within)
-            except OSError as error:
+                return self._open_at(address, within)
+            except (OSError, ConnectError) as error:
                 refused = refused or error
-                continue
-            try:
-                if self.proxy is not None:
-                    self._tunnel(connection, self.proxy)
-            except BaseException:
-                connection.close()
-                raise
-            return connection
         raise refused or OSError("no address")
+
+    def _open_at(self, address: tuple[Any, ...], within: float) -> socket.socket:
+        connection = socket.create_connection(address[:2], within)
+        try:
+            if self.proxy is not None:
+                self._tunnel(connection, self.proxy)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _tunnel(self, connection: socket.socket, proxy: ForwardProxy) -> None:
         connection.sendall(connect_request(proxy, self.host, self.port))

@@ -177,10 +177,13 @@ def _handshake(
         blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
         try:
             _, shown = _shaken(way, blind, within)
-        except OSError:
+        except (OSError, ConnectError):
             return
     except TimeoutError:
         yield fail(f"no TLS handshake within {within:.2g} s")
+        return
+    except ConnectError as error:
+        yield fail(str(error))
         return
     except OSError as error:
         yield fail(f"TLS failed: {_tls_words(error)}{tls_hint(error)}")
