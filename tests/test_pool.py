@@ -820,3 +820,20 @@ def test_a_large_body_is_given_to_the_transport_as_it_is(chunked: bool) -> None:
     assert any(each is body for each in wire.written)
     expected = b"186a0\r\n" + body + b"\r\n0\r\n\r\n" if chunked else body
     assert b"".join(wire.written) == b"head\r\n\r\n" + expected
+
+
+@on_both_loops
+async def test_a_connection_counts_once_in_the_turns_in_which_it_opens() -> None:
+    """As many requests as there may be connections at once have room, whenever each of them begins."""
+
+    async def ask_later(pool: Pool, turns: int) -> bytes:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await ask(pool, get())
+
+    async with Origin(answer(b"x")) as origin:
+        for spread in range(12):
+            async with to(origin) as pool:
+                pool.most = 8
+                asking = [ask_later(pool, number * spread // 4) for number in range(8)]
+                assert await asyncio.gather(*asking) == [b"x"] * 8

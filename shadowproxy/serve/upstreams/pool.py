@@ -108,6 +108,7 @@ class Pool(Sender):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = Deadlines[Connection](Connection.close)  # the last one in is the first one out
         self._connecting: dict[asyncio.Task[None], RoundTrip] = {}
+        self._opening: set[Connection] = set()  # of these tasks: open already, or about to be
         self._uploads: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -168,7 +169,7 @@ class Pool(Sender):
         round_trip.begin_connecting()
         round_trip.task = task = self.loop.create_task(self._connect_and_send(round_trip, request))
         self._connecting[task] = round_trip
-        task.add_done_callback(self._connecting.pop)
+        task.add_done_callback(self._end_connecting)
 
     def upload(self, round_trip: RoundTrip, sending: Coroutine[None, None, None]) -> None:
         round_trip.task = task = self.loop.create_task(sending)
@@ -187,6 +188,7 @@ class Pool(Sender):
 
     def remove(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._opening.discard(connection)
         self._idle.drop(connection)
 
     def keep(self, connection: Connection) -> bool:
@@ -195,21 +197,29 @@ class Pool(Sender):
         self._idle.set(connection, self.loop.time() + IDLE_EXPIRY)
         return True
 
+    def _end_connecting(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            self._connecting.pop(task, None)
+
     async def _connect_and_send(self, round_trip: RoundTrip, request: OutgoingRequest) -> None:
         try:
             connection = await self._connect()
+            # In this turn: with both of them counted, another request that begins now would find no room.
+            self._opening.discard(connection)
+            self._end_connecting(round_trip.task)
             round_trip.task = None  # from here on there is nothing to cancel
             if not connection.is_open:  # it ended in the turn that opened it, and nothing else will report that
                 raise ReadError(CLOSED_EARLY)
             round_trip.send(connection, request)
         except Exception as error:  # noqa: BLE001  # not swallowed: the round trip ends with it
+            self._end_connecting(round_trip.task)
             round_trip.task = None
             round_trip.fail(error)
 
     async def _connect(self) -> Connection:
         if self._closed:
             raise ConnectError("the endpoint was closed")
-        if self.most is not None and len(self._open) + len(self._connecting) > self.most:  # this one is among them
+        if self.most is not None and len(self._open - self._opening) + len(self._connecting) > self.most:
             raise NoRoom(f"all {self.most} file descriptors that this proxy has for it are taken")
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -230,6 +240,7 @@ class Pool(Sender):
         if self._proxy is not None and self._tls is not None:
             await open_tunnel(sock, self._proxy, self.host, self.port)
         connection = Connection(self, self.loop, sock)
+        self._opening.add(connection)
         try:
             if self._tls is not None:
                 await secure(self.loop, sock, connection, self._tls, self.host)
