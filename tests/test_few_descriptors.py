@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import re
 import resource
 import socket
 from pathlib import Path
@@ -89,13 +90,11 @@ async def ask_ready(port: int) -> None:
 async def test_ready_is_answered_while_a_live_process_can_open_no_file_and_callers_wait_until_it_can(
     tmp_path: Path,
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     async with (
         Origin(strict_ok) as live,
-        Program(tmp_path, {"live": {"url": live.url}, "admin": f"127.0.0.1:{port}"}) as running,
+        Program(tmp_path, {"live": {"url": live.url}, "admin": "127.0.0.1:0"}) as running,
     ):
+        port = int(re.findall(r"admin http://127.0.0.1:([0-9]+)", "\n".join(running.said))[0])
         (pid,) = running.workers
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
