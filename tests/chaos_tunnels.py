@@ -123,6 +123,7 @@ class Crowd:
         self.wrong: list[str] = []
         self._act = act
         self._members = members
+        self._ending = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Crowd":
@@ -130,15 +131,19 @@ class Crowd:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ending = True
+        left = set(self._tasks)
+        while left:  # in Python 3.11, wait_for may swallow a cancellation
+            for task in left:
+                task.cancel()
+            left = (await asyncio.wait(left, timeout=1))[1]
         for task in self._tasks:
-            task.cancel()
-        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(ended, Exception):
-                raise ended
+            if not task.cancelled():
+                task.result()
 
     async def _go_on(self, seed: int) -> None:
         chance = random.Random(seed)
-        while True:
+        while not self._ending:
             with contextlib.suppress(ConnectionError, CutOff):
                 async with await self.program.caller() as caller:
                     self.acts += 1
