@@ -107,7 +107,7 @@ def test_every_command_of_the_page_is_run_or_said_not_to_be() -> None:
 
 def test_the_image_is_built_run_and_asked_for_its_report(engine: Engine) -> None:
     environment = engine.environment
-    run(written(BUILD), environment)
+    run(written(BUILD), environment, timeout=1800)  # it compiles, perhaps beside other tests
     with ExitStack() as stack:
         for system, port in (("live", 9001), ("shadow", 9002)):
             stack.enter_context(model(engine, "shadowproxy:0.1.0", system, port))
