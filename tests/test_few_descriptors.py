@@ -17,6 +17,7 @@ from shadowproxy.exchange import Outcome
 from shadowproxy.serve.system import descriptors
 from shadowproxy.serve.system.descriptors import OWN, Shares, share_out
 from shadowproxy.serve.upstreams import dial
+from shadowproxy.serve.upstreams.endpoint import Endpoint
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LIMIT = 100
@@ -157,3 +158,11 @@ async def test_a_shadow_takes_no_more_descriptors_than_its_share(
             while lane.statistics().in_flight != 3 or len(running.shadows["s"].connections) != 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert lane.counts.outcomes == {Outcome.OVERLOAD: 5}
+
+
+async def test_a_shadow_with_a_descriptor_for_each_of_its_requests_is_not_bounded(proxy: StartProxy) -> None:
+    """While a connection closes another one may open, so that a bound of `in_flight` would shed requests."""
+    async with proxy(answer(), {"s": answer()}) as running:
+        endpoint = running.sidecar.mirror.lane("s").endpoint
+        assert isinstance(endpoint, Endpoint)
+        assert endpoint._pool.most is None

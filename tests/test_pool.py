@@ -19,7 +19,14 @@ from fakes import Hasty, Origin, Peer, answer, chunk_of, chunked, deaf_port, sil
 
 from shadowproxy.serve.system import kernel
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
-from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ConnectError, ProtocolError, ReadError, ReadTimeout
+from shadowproxy.serve.upstreams.errors import (
+    ClosedWhileIdle,
+    ConnectError,
+    NoRoom,
+    ProtocolError,
+    ReadError,
+    ReadTimeout,
+)
 from shadowproxy.serve.upstreams.pool import Pool, Statistics
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.response import ResponseStream
@@ -837,3 +844,34 @@ async def test_a_connection_counts_once_in_the_turns_in_which_it_opens() -> None
                 pool.most = 8
                 asking = [ask_later(pool, number * spread // 4) for number in range(8)]
                 assert await asyncio.gather(*asking) == [b"x"] * 8
+
+
+@pytest.mark.parametrize("closing", [False, True])
+@on_both_loops
+async def test_a_connection_that_carries_nothing_takes_no_room_from_one_that_opens(closing: bool) -> None:
+    """The end of one that closes is reported turns later. An idle one is closed in favour of the new one."""
+    async with Origin(answer(b"x")) as origin, to(origin) as pool:
+        assert await ask(pool, get()) == b"x"
+        (before,) = pool._open
+        pool.most = 1
+        answering = ResponseStream(pool.loop)
+        answering.assign(pool, get())
+        pool.connect(answering, get())
+        if closing:
+            before.close()
+        await answering.wait_head()
+        assert b"".join([piece async for piece in answering]) == b"x"
+        await settled(pool, ONE_IDLE)
+
+
+@on_both_loops
+async def test_a_request_beyond_the_most_connections_is_not_sent() -> None:
+    async with Origin(silent) as origin, to(origin) as pool:
+        pool.most = 1
+        asking = asyncio.create_task(ask(pool, get()))
+        await origin.connection()
+        with pytest.raises(NoRoom, match="all 1 file descriptors"):
+            await ask(pool, get())
+        assert len(origin.connections) == 1
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)

@@ -125,8 +125,10 @@ def descriptor_shares(spec: LiveSpec) -> descriptors.Shares | None:
 def _limit_shadows(spec: LiveSpec, endpoints: Mapping[str, Endpoint]) -> None:
     names = [*(f"shadows.{name}" for name in spec.shadows), *([CONTROL] if spec.control is not None else [])]
     shares = descriptor_shares(spec)
-    for number, name in enumerate(names):
-        endpoints[name].limit(None if shares is None else shares.shadows[number])
+    for number, (name, in_flight) in enumerate(zip(names, in_flight_of_shadows(spec), strict=True)):
+        share = None if shares is None else shares.shadows[number]
+        # With a descriptor for each of its requests a shadow cannot take another's, and needs no bound.
+        endpoints[name].limit(None if share is None or share >= in_flight else share)
 
 
 def caller_limits(spec: LiveSpec) -> Limits:

@@ -157,6 +157,11 @@ class Connection:
         return self.state is IDLE and not self.transport.is_closing()
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it carries nothing more, and is closed in the loop's next turns if it is not yet."""
+        return self.state is CLOSING or self.has_ended
+
+    @property
     def has_ended(self) -> bool:
         """Whether its transport is gone."""
         state = self.state

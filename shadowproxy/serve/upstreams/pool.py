@@ -219,7 +219,7 @@ class Pool(Sender):
     async def _connect(self) -> Connection:
         if self._closed:
             raise ConnectError("the endpoint was closed")
-        if self.most is not None and len(self._open - self._opening) + len(self._connecting) > self.most:
+        if not self._has_room():
             raise NoRoom(f"all {self.most} file descriptors that this proxy has for it are taken")
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -235,6 +235,16 @@ class Pool(Sender):
             failed = TLSError if isinstance(error, ssl.SSLError) else ConnectError
             raise failed(_reason(error)) from error
         return connection
+
+    def _has_room(self) -> bool:
+        """Whether one of `_connecting` may open, for which an idle connection is closed where there is one."""
+        if self.most is None or len(self._open) + len(self._connecting) <= self.most:
+            return True
+        idle = len(self._idle)
+        carrying = sum(each not in self._opening and not each.is_ending for each in self._open) - idle
+        for _ in range(min(idle, carrying + idle + len(self._connecting) - self.most)):
+            self._idle.take_last().close()
+        return carrying + len(self._connecting) <= self.most
 
     async def _open_over(self, sock: socket.socket) -> Connection:
         if self._proxy is not None and self._tls is not None:
