@@ -52,10 +52,6 @@ class Way:
     port: int
     proxy: ForwardProxy | None
 
-    @property
-    def destination(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
     def open(self, within: float) -> socket.socket:
         """Connect to the first address that accepts, and opens the tunnel if it is a proxy's.
 

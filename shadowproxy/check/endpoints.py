@@ -17,6 +17,7 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 from shadowproxy import __version__
+from shadowproxy.addresses import TcpAddress
 from shadowproxy.check.certificates import dated, in_file
 from shadowproxy.check.connecting import Outcomes, Way, connect_all
 from shadowproxy.check.finding import Finding, Level, fail, ok, warn
@@ -143,7 +144,7 @@ def _tunnel(way: Way) -> Finding:
         return fail(str(error))
     except OSError as error:
         return fail(f"no tunnel through the proxy: {(error.strerror or str(error)).lower()}")
-    return ok(f"the proxy opens a tunnel to {way.destination} in {_ms(began)}")
+    return ok(f"the proxy opens a tunnel to {TcpAddress(way.host, way.port)} in {_ms(began)}")
 
 
 def _handshakes(way: Way, context: ssl.SSLContext, section: Live | Shadow, now: datetime) -> list[Finding]:
@@ -267,7 +268,7 @@ def _is_address(host: str) -> bool:
 
 def _pair(address: Address) -> str:
     host, port = address[1][:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(TcpAddress(host, port))
 
 
 def _some(texts: list[str], between: str) -> str:
