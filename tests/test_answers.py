@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from logs import said
 
+from shadowproxy.answers import ENVELOPE_PLACES, answer_value, content_of
+from shadowproxy.answers.sse import Event, events_of
 from shadowproxy.compare.fold.places import extract
-from shadowproxy.compare.judge.answers import ENVELOPE_PLACES, answer_value, content_of
-from shadowproxy.compare.judge.answers.sse import Event, events_of
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare
 from shadowproxy.exchange import Verdict

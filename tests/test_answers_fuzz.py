@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import record, report_json
 
+from shadowproxy.answers import answer_value, failed_reason, reason_of
+from shadowproxy.answers.masking import LONGEST
 from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.fold.summary import load, save, summarise
-from shadowproxy.compare.judge.answers import answer_value, failed_reason, reason_of
-from shadowproxy.compare.judge.answers.masking import LONGEST
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare
 from shadowproxy.compare.report.html import to_html

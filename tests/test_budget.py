@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from shadowproxy.answers import content_of
+from shadowproxy.answers.errors import error_in, says_error
+from shadowproxy.answers.sse import looks_like_events
+from shadowproxy.answers.texts import names_constants
 from shadowproxy.budget import EVERY, Budget, Exhausted, read_json, read_json_text
-from shadowproxy.compare.judge.answers import content_of
-from shadowproxy.compare.judge.answers.errors import error_in, says_error
-from shadowproxy.compare.judge.answers.sse import looks_like_events
-from shadowproxy.compare.judge.answers.texts import names_constants
 from shadowproxy.compare.judge.diff import KEPT, diff, shorten_both
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare

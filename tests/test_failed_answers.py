@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from logs import said
 
-from shadowproxy.compare.judge.answers import failed_reason
+from shadowproxy.answers import failed_reason
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import RecordedLeg
 

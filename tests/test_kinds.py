@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from answers import FAILED, place_values
 
+from shadowproxy.answers.value import in_one_form
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.places import field_key
 from shadowproxy.compare.fold.rows import lengths_of
 from shadowproxy.compare.fold.samples import hashed
-from shadowproxy.compare.judge.answers.value import in_one_form
 from shadowproxy.compare.report.kinds import AnswerPlace, answer_places
 
 Maker = Callable[[random.Random], Any]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from shadowproxy.answers import content_of
+from shadowproxy.answers.left_out import left_out_by
 from shadowproxy.compare.fold.summary import Summary, load, save, summarise
-from shadowproxy.compare.judge.answers import content_of
 from shadowproxy.compare.judge.diff import Diff, diff
-from shadowproxy.compare.judge.left_out import left_out_by
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import Compared, compare, judge, judge_values

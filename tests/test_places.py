@@ -8,6 +8,8 @@ from answers import FAILED, candidates, place_values
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shadowproxy.answers import unwrapped
+from shadowproxy.answers.value import reshaped
 from shadowproxy.compare.fold.outputs_builder import OutputsBuilder
 from shadowproxy.compare.fold.places import (
     MOST_PLACES,
@@ -18,8 +20,6 @@ from shadowproxy.compare.fold.places import (
     values_at,
 )
 from shadowproxy.compare.fold.values import MISSING
-from shadowproxy.compare.judge.answers import unwrapped
-from shadowproxy.compare.judge.answers.value import reshaped
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from logs import said as answered
 
-from shadowproxy.compare.judge.answers import reason_of
-from shadowproxy.compare.judge.answers.masking import LONGEST, masked
+from shadowproxy.answers import reason_of
+from shadowproxy.answers.masking import LONGEST, masked
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, RecordedLeg
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.judge.answers import content_of
+from shadowproxy.answers import content_of
 from shadowproxy.compare.judge.diff import KEPT
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare, judge

@@ -34,7 +34,7 @@ from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
 from shadowproxy.redaction import BLANK
 
 _OVER_CAPTURE: Final = "longer than limits.capture"
-"""As the report reads it (compare/judge/left_out.py)."""
+"""As the report reads it (answers/left_out.py)."""
 
 _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
 

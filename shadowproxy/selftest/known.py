@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from shadowproxy.answers import answer_value, content_of
 from shadowproxy.compare.fold.places import extract
 from shadowproxy.compare.fold.requests import request_json
 from shadowproxy.compare.fold.routes import OTHER, route_of
 from shadowproxy.compare.fold.slices import leaves
 from shadowproxy.compare.fold.survey import Survey
 from shadowproxy.compare.fold.values import form_of, vector_of
-from shadowproxy.compare.judge.answers import answer_value, content_of
 from shadowproxy.compare.report.figures.types import PairFigures, ShadowReport
 from shadowproxy.compare.report.judged import judged_output
 from shadowproxy.exchange import Outcome

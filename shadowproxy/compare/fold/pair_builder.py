@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from shadowproxy.answers import content_of, reason_of
+from shadowproxy.answers.left_out import incomparable_reason, left_out_by
 from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks_of_pair, missing, values_of
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.chosen import counted_places
@@ -29,9 +31,7 @@ from shadowproxy.compare.fold.structure import has_structure, lacking, places_in
 from shadowproxy.compare.fold.truths import Truth
 from shadowproxy.compare.fold.values import gap_of
 from shadowproxy.compare.fold.waiting import Waiting
-from shadowproxy.compare.judge.answers import content_of, reason_of
 from shadowproxy.compare.judge.diff import Diff, loggable
-from shadowproxy.compare.judge.left_out import incomparable_reason, left_out_by
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.standing import Standing, standing_of
 from shadowproxy.compare.judge.verdict import Compared, compared_by

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from shadowproxy.answers import ENVELOPE_PLACES
 from shadowproxy.compare.fold.known import LONGEST
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.values import MISSING
-from shadowproxy.compare.judge.answers import ENVELOPE_PLACES
 from shadowproxy.pointers import pointer_segments
 
 ENVELOPES: Final = (

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from shadowproxy.answers import Content, content_of, field_value
+from shadowproxy.answers.failed import failure_of
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.counts import Hist, WordCounts
 from shadowproxy.compare.fold.tables import Whole
-from shadowproxy.compare.judge.answers import Content, content_of, field_value
-from shadowproxy.compare.judge.answers.failed import failure_of
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import RecordedLeg
 

@@ -6,10 +6,10 @@ same places, and need not be searched (`layouts`).
 
 from typing import Any, Final
 
+from shadowproxy.answers import ANSWER_PARTS
 from shadowproxy.compare.fold.known import Known
 from shadowproxy.compare.fold.places import MOST_PLACES, is_envelope, static_rank, values_at
 from shadowproxy.compare.fold.values import is_vector, ranking_of, sums_to_one, vector_of
-from shadowproxy.compare.judge.answers import ANSWER_PARTS
 from shadowproxy.pointers import pointer_token
 
 DEEPEST: Final = 12

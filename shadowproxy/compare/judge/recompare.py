@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shadowproxy.compare.judge.answers import Content
+from shadowproxy.answers import Content
 from shadowproxy.compare.judge.diff import Diff
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import Compared, compare

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from shadowproxy.compare.judge.answers import Content, failed_reason
+from shadowproxy.answers import Content, failed_reason
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import RecordedLeg
 

@@ -9,8 +9,8 @@ be compared has the reason, and is never called a mismatch.
 
 from typing import Any, Final, NamedTuple
 
+from shadowproxy.answers.body import Content, content_of
 from shadowproxy.budget import Budget, Exhausted
-from shadowproxy.compare.judge.answers.body import Content, content_of
 from shadowproxy.compare.judge.diff import KEPT, Diff, diff, shorten_both
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.exchange import Outcome, Verdict

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.compare.judge.answers import content_of
+from shadowproxy.answers import content_of
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.visible import cut_together, one_line, sides, visible

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from shadowproxy.answers import ENVELOPE_PLACES
 from shadowproxy.compare.fold.places import extract
-from shadowproxy.compare.judge.answers import ENVELOPE_PLACES
 from shadowproxy.pointers import pointer_segments
 from shadowproxy.record import RecordedLeg
 from shadowproxy.selftest.plants.fault import Case, Plant, with_json

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from shadowproxy.compare.judge.answers import answer_value
+from shadowproxy.answers import answer_value
 from shadowproxy.compare.report.kinds import Kind
 from shadowproxy.record import Body, Record, RecordedLeg
 

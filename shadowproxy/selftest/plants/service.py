@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers import content_of
+from shadowproxy.answers import content_of
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, RecordedLeg
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, always, with_status

@@ -3,8 +3,8 @@
 import re
 from typing import Any, Final
 
+from shadowproxy.answers import answer_value
 from shadowproxy.compare.fold.places import extract
-from shadowproxy.compare.judge.answers import answer_value
 from shadowproxy.selftest.plants.edit import all_rows, each_row
 from shadowproxy.selftest.plants.fault import Case, Fault, Known, of_kinds
 

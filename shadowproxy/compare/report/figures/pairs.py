@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
+from shadowproxy.answers.left_out import SETTINGS
 from shadowproxy.compare.fold.outcomes import BEGUN
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reasons import Reason, Reasons
 from shadowproxy.compare.fold.slices import Cell, Slices
 from shadowproxy.compare.fold.structure import always_there, places_of_lacking
-from shadowproxy.compare.judge.left_out import SETTINGS
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import estimated, ranked
 from shadowproxy.compare.report.figures.types import (

@@ -8,9 +8,9 @@ Keys are added within a version of the report, never changed or removed.
 
 from typing import Generic, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
+from shadowproxy.answers.left_out import Setting
 from shadowproxy.compare.fold.example_types import Example as KeptExample
 from shadowproxy.compare.fold.noise import Nature
-from shadowproxy.compare.judge.left_out import Setting
 from shadowproxy.compare.report.kinds import Unit
 from shadowproxy.compare.report.stats import Method
 

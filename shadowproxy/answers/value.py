@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from sys import byteorder
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers.body import Content, content_of
-from shadowproxy.compare.judge.answers.pieces import objects, text_of_parts
-from shadowproxy.compare.judge.answers.texts import UNREADABLE, dumped, json_in, plain_value
+from shadowproxy.answers.body import Content, content_of
+from shadowproxy.answers.pieces import objects, text_of_parts
+from shadowproxy.answers.texts import UNREADABLE, dumped, json_in, plain_value
 from shadowproxy.record import RecordedLeg
 
 ENVELOPE_PLACES: Final = (

@@ -2,10 +2,10 @@
 
 from http import HTTPStatus
 
-from shadowproxy.compare.judge.answers.body import Content, content_of
-from shadowproxy.compare.judge.answers.failed import failure_of
-from shadowproxy.compare.judge.answers.failure_text import message_in, message_of_text
-from shadowproxy.compare.judge.answers.masking import LONGEST, masked
+from shadowproxy.answers.body import Content, content_of
+from shadowproxy.answers.failed import failure_of
+from shadowproxy.answers.failure_text import message_in, message_of_text
+from shadowproxy.answers.masking import LONGEST, masked
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import RecordedLeg
 

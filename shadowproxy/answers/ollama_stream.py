@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers.pieces import Assembled, Texts, objects, tokens_in
+from shadowproxy.answers.pieces import Assembled, Texts, objects, tokens_in
 
 _JOINED: Final = frozenset({"content", "thinking", "tool_calls"})
 

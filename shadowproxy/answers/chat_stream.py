@@ -7,8 +7,8 @@ none; `created` that changes from chunk to chunk; tool calls whose pieces all ha
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers.pieces import Assembled, Texts, index_of, keep_first, objects, tokens_in
-from shadowproxy.compare.judge.answers.texts import dumped
+from shadowproxy.answers.pieces import Assembled, Texts, index_of, keep_first, objects, tokens_in
+from shadowproxy.answers.texts import dumped
 
 _SAME_IN_EACH: Final = ("id", "object", "created", "model")
 _TEXTS: Final = frozenset({"content", "refusal", "reasoning_content", "reasoning", "thinking"})

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from shadowproxy.answers.texts import LINE, UNREADABLE, hold_lines, json_in
 from shadowproxy.budget import Budget
-from shadowproxy.compare.judge.answers.texts import LINE, UNREADABLE, hold_lines, json_in
 
 DONE: Final = "[DONE]"
 """The data of the event that ends the streams of OpenAI and of servers that speak its API."""

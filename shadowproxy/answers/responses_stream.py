@@ -6,7 +6,7 @@ The last event holds the whole response again. If a stream was cut before it, th
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers.pieces import Assembled, index_of, objects, tokens_in
+from shadowproxy.answers.pieces import Assembled, index_of, objects, tokens_in
 
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _PIECES: Final = frozenset(

@@ -5,11 +5,11 @@
 No content from a server makes them raise.
 """
 
-from shadowproxy.compare.judge.answers.body import Content, content_of, field_value
-from shadowproxy.compare.judge.answers.failed import failed_reason
-from shadowproxy.compare.judge.answers.reasons import reason_of
-from shadowproxy.compare.judge.answers.streams import Stream
-from shadowproxy.compare.judge.answers.value import ANSWER_PARTS, ENVELOPE_PLACES, answer_value, unwrapped, value_of
+from shadowproxy.answers.body import Content, content_of, field_value
+from shadowproxy.answers.failed import failed_reason
+from shadowproxy.answers.reasons import reason_of
+from shadowproxy.answers.streams import Stream
+from shadowproxy.answers.value import ANSWER_PARTS, ENVELOPE_PLACES, answer_value, unwrapped, value_of
 
 __all__ = [
     "ANSWER_PARTS",

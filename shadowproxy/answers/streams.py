@@ -8,10 +8,10 @@ anything else is the list of its events' data, and lines of JSON are the list of
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from shadowproxy.compare.judge.answers import chat_stream, messages_stream, ollama_stream, responses_stream
-from shadowproxy.compare.judge.answers.errors import error_in, says_error
-from shadowproxy.compare.judge.answers.pieces import Assembled
-from shadowproxy.compare.judge.answers.sse import DONE, Event
+from shadowproxy.answers import chat_stream, messages_stream, ollama_stream, responses_stream
+from shadowproxy.answers.errors import error_in, says_error
+from shadowproxy.answers.pieces import Assembled
+from shadowproxy.answers.sse import DONE, Event
 
 Api = Literal["chat", "messages", "responses", "ollama", "events", "lines"]
 

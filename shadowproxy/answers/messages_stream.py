@@ -6,8 +6,8 @@ Usage is in `message_start` and `message_delta`; the last number of each name co
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers.pieces import Assembled, index_of, tokens_in
-from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in
+from shadowproxy.answers.pieces import Assembled, index_of, tokens_in
+from shadowproxy.answers.texts import UNREADABLE, json_in
 
 _TYPES: Final = frozenset(
     {"message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop"}

@@ -18,11 +18,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from shadowproxy.answers.left_out import WHY, left_out_by
+from shadowproxy.answers.sse import events_of, looks_like_events
+from shadowproxy.answers.streams import Stream, of_events, of_lines
+from shadowproxy.answers.texts import UNREADABLE, json_in, lines_in, names_constants
 from shadowproxy.budget import Budget, Exhausted, read_json_text
-from shadowproxy.compare.judge.answers.sse import events_of, looks_like_events
-from shadowproxy.compare.judge.answers.streams import Stream, of_events, of_lines
-from shadowproxy.compare.judge.answers.texts import UNREADABLE, json_in, lines_in, names_constants
-from shadowproxy.compare.judge.left_out import WHY, left_out_by
 from shadowproxy.record import RecordedLeg
 
 

@@ -27,10 +27,10 @@ failure (`id`, `model`, `message`, `code`, `timestamp`, …). Otherwise it only 
 import re
 from typing import Any, Final
 
-from shadowproxy.compare.judge.answers.body import Content, content_of
-from shadowproxy.compare.judge.answers.errors import error_in
-from shadowproxy.compare.judge.answers.failure_text import TRACEBACK, message_in, message_of_text
-from shadowproxy.compare.judge.answers.masking import masked
+from shadowproxy.answers.body import Content, content_of
+from shadowproxy.answers.errors import error_in
+from shadowproxy.answers.failure_text import TRACEBACK, message_in, message_of_text
+from shadowproxy.answers.masking import masked
 from shadowproxy.record import RecordedLeg
 
 _PHRASES: Final = frozenset({"internal server error", "bad gateway", "service unavailable", "gateway timeout"})
