@@ -73,7 +73,7 @@ class Reply(NamedTuple):
     `body_sha256` is as a request's.
 
     Times are from the leg's start. `began_ms` is when the leg began, from when the request was received; the log does
-    not have it.
+    not have it. `caller_left`: the caller left after the answer's own end, before the response's last byte.
     """
 
     status: int
@@ -84,6 +84,7 @@ class Reply(NamedTuple):
     total_ms: float
     began_ms: float = 0.0
     body_sha256: str | None = None
+    caller_left: bool = False
 
 
 class Failure(NamedTuple):

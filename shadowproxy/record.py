@@ -56,24 +56,36 @@ class Body(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One place where two answers differ: `path` is a JSON pointer, `kind` what sort of difference it is."""
+    """One place where two answers differ: `path` is a JSON pointer, `kind` what sort of difference it is.
+
+    `shadow_path` is the place in the shadow's answer, where that is another.
+    """
 
     path: str
     kind: str
     live: Any
     shadow: Any
+    shadow_path: str | None = None
 
 
 class Judgement(NamedTuple):
-    """The result of comparing. `why` says why nothing could be compared."""
+    """The result of comparing. `why` says why nothing could be compared.
+
+    `set_aside` are places that differ and do not count, as the answers' envelope has them anew for every call.
+    """
 
     verdict: Verdict
     differences: tuple[Difference, ...] = ()
     why: str | None = None
+    set_aside: tuple[str, ...] = ()
 
 
 class RecordedLeg(NamedTuple):
-    """One leg as recorded. What it never had (a status, a body, a time) is None. Times are in milliseconds."""
+    """One leg as recorded. What it never had (a status, a body, a time) is None. Times are in milliseconds.
+
+    `failed`: how the answer itself says that it failed, whatever its status. `caller_left`: the caller left after the
+    answer's own end, before the response's.
+    """
 
     outcome: Outcome
     status: int | None = None
@@ -83,6 +95,8 @@ class RecordedLeg(NamedTuple):
     total_ms: float | None = None
     error: str | None = None
     judgement: Judgement | None = None
+    failed: str | None = None
+    caller_left: bool = False
 
 
 class RecordedRequest(NamedTuple):
@@ -189,6 +203,7 @@ _VERDICTS: Final = {each.value: each for each in Verdict}
 def _read_leg(leg: dict[str, Any]) -> RecordedLeg:
     get = leg.get
     error = get("error")
+    failed = get("failed")
     status = get("status")
     outcome = leg["outcome"]
     parts = (
@@ -200,6 +215,8 @@ def _read_leg(leg: dict[str, Any]) -> RecordedLeg:
         _ms(get("total_ms")),
         None if error is None else _str(error),
         _read_judgement(leg) if "verdict" in leg else None,
+        None if failed is None else _str(failed),
+        get("caller_left") is True,
     )
     return tuple.__new__(RecordedLeg, parts)
 
@@ -207,10 +224,13 @@ def _read_leg(leg: dict[str, Any]) -> RecordedLeg:
 def _read_judgement(leg: dict[str, Any]) -> Judgement:
     differences: list[Difference] = []
     for each in leg.get("differences", ()):
-        parts = _str(each["path"]), _str(each["kind"]), each.get("live"), each.get("shadow")
+        beside = each.get("shadow_path")
+        path = None if beside is None else _str(beside)
+        parts = _str(each["path"]), _str(each["kind"]), each.get("live"), each.get("shadow"), path
         differences.append(tuple.__new__(Difference, parts))
     verdict = leg["verdict"]
-    return Judgement(_VERDICTS.get(verdict) or Verdict(verdict), tuple(differences), leg.get("why"))
+    set_aside = tuple([_str(each) for each in leg.get("set_aside", ())])
+    return Judgement(_VERDICTS.get(verdict) or Verdict(verdict), tuple(differences), leg.get("why"), set_aside)
 
 
 def _read_body(parts: dict[str, Any]) -> Body:

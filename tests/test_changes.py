@@ -114,7 +114,7 @@ def test_check_says_them_and_they_are_no_warnings(tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in lines if str(tmp_path) not in line)
     flowing = " ".join(" ".join(lines).split())
     expected = told(tmp_path, values)
-    assert len(expected) == 8
+    assert len(expected) == 9
     assert (
         f"changed if you had an earlier version: {' '.join(expected)} (CHANGELOG.md says how to restore each)"
     ) in flowing

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_record import exchange, line_of
 
+from shadowproxy.answers import About
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge as compared
@@ -37,7 +38,7 @@ def reply(body: bytes, fields: Fields = JSON, status: int = 422) -> Reply:
     return Reply(status, fields, body, len(body), 1.0, 2.0)
 
 
-def judge(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
+def judge(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, about: About) -> Judgement:
     return compared(live, shadow, Rules())
 
 

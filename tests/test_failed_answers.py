@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from logs import said
 
-from shadowproxy.answers import failed_reason
+from shadowproxy.answers import answer_value, failed_reason
 from shadowproxy.exchange import Outcome
-from shadowproxy.record import RecordedLeg
+from shadowproxy.record import Body, RecordedLeg
 
 
 def events(*data: Any, name: str = "") -> RecordedLeg:
@@ -85,6 +85,16 @@ ENDED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         (events({"type": "message_start", "message": {}}), "the stream ended before it was complete"),
         (events({"type": "response.created", "response": {}}), "the stream ended before it was complete"),
         (lines({"response": "a", "done": False}), "the stream ended before it was complete"),
+        (events([1], name="generating"), "the stream ended before it was complete"),
+        (events({"msg": "process_starts"}), "the stream ended before it was complete"),
+        (events({"msg": "process_starts"}, {"msg": "process_completed", "success": False, "output": {"error": "boom"}}),
+         "boom"),
+        (events({"msg": "estimation"}, {"msg": "unexpected_error", "message": "boom"}), "boom"),
+        # LitServe's, where the model raises before its first piece; gateways' types that say nothing
+        (said("")._replace(headers={}, body=Body("none", None, 0)), "the stream ended without a word"),
+        (said({"error": {"message": "boom", "type": "None", "param": "None", "code": "500"}}), "boom"),
+        # of which the log has a part: what the record knows of the whole
+        (said('{"err')._replace(body=Body("text", '{"err', 99, truncated=True), failed="boom"), "boom"),
         # lines: Ollama's, and others'
         (lines({"message": {"content": "a"}, "done": False}, {"error": "boom"}), "boom"),
         (lines({"error": "boom"}), "boom"),
@@ -93,6 +103,32 @@ ENDED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 )  # fmt: skip
 def test_an_answer_that_states_a_failure(answer: RecordedLeg, reason: str) -> None:
     assert failed_reason(answer) == reason
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "0"}, {"content-type": "text/plain"}])
+def test_an_empty_answer_that_is_meant_is_no_failure(headers: dict[str, str]) -> None:
+    """Triton's health, a model that was loaded."""
+    empty = said("")._replace(headers=headers, body=Body("none", None, 0))
+    assert failed_reason(empty) is None
+    assert failed_reason(empty._replace(headers={}, status=204)) is None
+
+
+def test_what_a_gradio_function_returned_is_the_answer_whatever_it_yielded_before() -> None:
+    beats = 'event: heartbeat\ndata: null\n\nevent: generating\ndata: ["H"]\n\n'
+    one = said(f'{beats}event: complete\ndata: ["Hello", 1]\n\n', "text/event-stream")
+    other = said('event: complete\ndata: ["Hello", 1]\n\n', "text/event-stream")
+    queued = events(
+        {"msg": "estimation", "rank": 0},
+        {
+            "msg": "process_completed",
+            "event_id": "e1",
+            "success": True,
+            "output": {"data": ["Hello", 1], "duration": 1},
+        },
+    )
+    for leg in (one, other, queued):
+        assert answer_value(leg) == {"data": ["Hello", 1]}
+        assert failed_reason(leg) is None
 
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}

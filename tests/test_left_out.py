@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from shadowproxy.answers import content_of
+from shadowproxy.answers import About, content_of
 from shadowproxy.answers.left_out import left_out_by
 from shadowproxy.compare.fold.summary import Summary, load, save, summarise
 from shadowproxy.compare.judge.diff import Diff, diff
@@ -42,8 +42,8 @@ def line_of(number: int, live: Any, shadow: Any, more: int = 0, rules: Rules = R
         Exchange(request, reply(live, more), {"s": reply(shadow, 0)}, reply(live, more)),
         proxy="h/1",
         policy=Policy(**{"body_limit": LIMIT, **policy}),
-        judge=lambda one, other, budget: judge(one, other, rules, budget),
-        judge_values=lambda one, other, budget: judge_values(one, other, rules, budget),
+        judge=lambda one, other, budget, about: judge(one, other, rules, budget),
+        judge_values=lambda one, other, budget, about: judge_values(one, other, rules, budget),
         rules=rules.digest,
     )
 
@@ -123,9 +123,9 @@ def test_a_match_by_the_same_rules_is_not_looked_for_again(
     contents = content_of(one), content_of(other)
     expected = found_by(compare(one, other, RULES))
     monkeypatch.setattr("shadowproxy.compare.judge.verdict.diff", counted)
-    assert found_by(recompared(one, other, RULES, contents, record.rules)) == expected
+    assert found_by(recompared(one, other, RULES, About(contents=contents), record.rules)) == expected
     assert calls == compared
-    assert found_by(recompared(one, other, OTHER, contents, record.rules)) == expected
+    assert found_by(recompared(one, other, OTHER, About(contents=contents), record.rules)) == expected
     assert calls == compared + 1
 
 

@@ -20,6 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shadowproxy import content, lines
+from shadowproxy.answers import About
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.diff import diff
 from shadowproxy.compare.judge.rules import Rules
@@ -182,7 +183,9 @@ def test_integers_beyond_64_bits_are_judged_as_the_report_judges_the_line(one: i
     rules = Rules()
     bodies = [f'{{"n":\n{number}}}'.encode() for number in (one, one + 1)]
     shadow = Reply(200, JSON, bodies[1], len(bodies[1]), 3.1, 3.4)
-    line = line_of(exchange(answer=bodies[0], shadow=shadow), judge=lambda live, shadow, _: judge(live, shadow, rules))
+    line = line_of(
+        exchange(answer=bodies[0], shadow=shadow), judge=lambda live, shadow, _, about: judge(live, shadow, rules)
+    )
     told = decode(line)
     assert judge(told.live, told.shadows["challenger"], rules).verdict is Verdict.MISMATCH
     judgement = told.shadows["challenger"].judgement
@@ -401,7 +404,7 @@ def test_bodies_can_be_hashed_or_left_out() -> None:
 # --- comparing
 
 
-def mismatch(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
+def mismatch(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, about: About) -> Judgement:
     assert live.body is not None
     assert shadow.body is not None
     found = Difference("/y", "value", live.body.value, shadow.body.value)
@@ -422,7 +425,7 @@ def test_a_judgement_is_told_with_its_differences_and_read_back() -> None:
 def test_a_body_over_the_limit_is_judged_whole_and_recorded_in_part(limit: int, cut: bool) -> None:
     seen: list[Any] = []
 
-    def judge(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
+    def judge(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, about: About) -> Judgement:
         seen.append((live.body, shadow.body))
         return Judgement(Verdict.MISMATCH, (Difference("/y", "value", 1, 2),))
 
@@ -445,7 +448,7 @@ def test_a_difference_may_hold_what_orjson_cannot_write() -> None:
     for _ in range(400):
         deep = [deep]
     odd = Difference("", "value", 1 << 80, ["\ud800", deep])
-    line = line_of(differing(), judge=lambda live, shadow, budget: Judgement(Verdict.MISMATCH, (odd,)))
+    line = line_of(differing(), judge=lambda live, shadow, budget, about: Judgement(Verdict.MISMATCH, (odd,)))
     [told] = decode(line).shadows["challenger"].judgement.differences  # type: ignore[union-attr]
     assert told.live == 1 << 80
     assert told.shadow[0] == "?"
@@ -453,7 +456,7 @@ def test_a_difference_may_hold_what_orjson_cannot_write() -> None:
 
 def test_a_difference_that_is_not_a_number_is_named() -> None:
     odd = Difference("/y", "value", float("nan"), 0.5)
-    line = line_of(differing(), judge=lambda live, shadow, budget: Judgement(Verdict.MISMATCH, (odd,)))
+    line = line_of(differing(), judge=lambda live, shadow, budget, about: Judgement(Verdict.MISMATCH, (odd,)))
     assert b'"live":"nan","shadow":0.5' in line
 
 
@@ -905,7 +908,7 @@ def test_a_withheld_body_says_why() -> None:
     ],
 )
 def test_differences_are_redacted_as_bodies_are(pointer: str, path: str, value: Any, shown: tuple[str, Any]) -> None:
-    def judge(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
+    def judge(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, about: About) -> Judgement:
         return Judgement(Verdict.MISMATCH, (Difference(path, "value", value, value),))
 
     line = json.loads(line_of(differing(), judge=judge, **redacting(json=(pointer,))))
@@ -925,7 +928,7 @@ def test_a_stream_that_could_not_be_searched_shows_no_value_out_of_it() -> None:
     request = Request("id", "rec", 0, "POST", b"/", (), b"", 0)
     told = Exchange(request, streamed("one"), {"s": streamed("two")}, None)
 
-    def judged(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
+    def judged(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, about: About) -> Judgement:
         return judge(live, shadow, Rules())
 
     line = line_of(told, judge=judged, **redacting(json=("/user/pin",)))
@@ -1007,7 +1010,7 @@ def test_an_answer_with_lives_bytes_is_told_and_judged_as_if_it_were_read_by_its
         Exchange(exchange().request, one, {"like": other, "alone": by_itself}),
         proxy="p/0",
         policy=Policy(kind, limit, Redaction(json=pointers)),
-        judge=lambda one, other, budget: judge(one, other, rules, budget),
+        judge=lambda one, other, budget, about: judge(one, other, rules, budget),
     )
     told = json.loads(line)["shadows"]
     for leg in told.values():

@@ -393,7 +393,9 @@ def line(number: int, live: Any, shadow: Any, policy: Policy | None = None) -> b
     request = Request(f"id-{number}", f"r-{number}", 1_769_860_800_000_000_000, "POST", b"/p", (), b"", 0)
     legs = {"challenger": reply(shadow) if shadow is not None else Skipped(Outcome.LANE_FULL, "full")}
     exchange = Exchange(request, reply(live), legs)
-    return encode(exchange, proxy="h/1", policy=policy or Policy(), judge=lambda one, two, _: judge(one, two, Rules()))
+    return encode(
+        exchange, proxy="h/1", policy=policy or Policy(), judge=lambda one, two, _, about: judge(one, two, Rules())
+    )
 
 
 def test_files_directories_and_saved_summaries_add_up(tmp_path: Path) -> None:

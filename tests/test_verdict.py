@@ -21,7 +21,7 @@ def answer(value: Any = None, *, kind: BodyKind = "json", status: int = 200, **h
     return RecordedLeg(Outcome.OK, status, named, Body(kind, value, size), 1.0, 2.0)
 
 
-EMPTY = answer(kind="none")
+EMPTY = answer(kind="none", content_length="0")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shadowproxy import content as content_module
+from shadowproxy.answers import About
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge
@@ -31,7 +32,7 @@ GZIP: Fields = (*JSON, (b"Content-Encoding", b"gzip"))
 LIMIT = 100
 
 
-def by_the_rules(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
+def by_the_rules(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, about: About) -> Judgement:
     return judge(live, shadow, RULES, budget)
 
 

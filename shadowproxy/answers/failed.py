@@ -12,6 +12,7 @@
 | `{"code": 500, "message": …}`, `{"success": false, "message": …}` | yes |
 | `{"detail": [{"loc": …, "msg": …}]}` (FastAPI's refusal of the input) | yes |
 | a list of nothing but such objects | yes |
+| an empty 200 that has neither a length nor a type: a stream that broke off before its first piece (LitServe) | yes |
 | a Python traceback, or a page whose title is an error status, as text | yes |
 | `{"prediction": 3, "error": null}`, `{"error": ""}`, `{"error": false}`, `{"errors": []}` | no |
 | `{"prediction": 3, "error": "boom"}`: it has an answer too | no |
@@ -46,11 +47,29 @@ def failed_reason(answer: RecordedLeg, content: Content | None = None) -> str | 
     if answer.status is not None and answer.status >= 400:
         return None
     content = content_of(answer) if content is None else content
+    if content.kind == "unknown":
+        return answer.failed  # the record knows it of the whole answer
+    if content.kind == "empty" and _is_broken_stream(answer):
+        return "the stream ended without a word"
+    return reason_in(content)
+
+
+def reason_in(content: Content) -> str | None:
+    """The same for what an answer says, whatever its status."""
     found = failure_of(content)
     if found is None:
         return None
     message = message_of_text(found) if isinstance(found, str) else message_in(found)
     return masked(message) or "says only that it failed"
+
+
+def _is_broken_stream(answer: RecordedLeg) -> bool:
+    """Whether an empty answer was to be streamed, and broke off before its first piece.
+
+    LitServe ends such a stream as if it were whole. Servers that mean an empty answer (Triton's health, a model that
+    was loaded) give its length, or its type.
+    """
+    return answer.status == 200 and not any(name in answer.headers for name in ("content-length", "content-type"))
 
 
 def failure_of(content: Content) -> Any:

@@ -81,7 +81,7 @@ def _label(value: Any) -> str:
     """A short name for a class of errors. Not a number, which mostly repeats the status."""
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_LABEL or value.isdigit():
         return ""
-    return "" if value in ("error", "about:blank") or "://" in value else value
+    return "" if value in ("error", "about:blank", "None") or "://" in value else value
 
 
 def _place(where: list[Any] | str) -> str:

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from shadowproxy.answers.body import Content, content_of
-from shadowproxy.answers.failed import failure_of
+from shadowproxy.answers.failed import failed_reason, failure_of
 from shadowproxy.answers.failure_text import message_in, message_of_text
 from shadowproxy.answers.masking import LONGEST, masked
 from shadowproxy.exchange import Outcome
@@ -19,7 +19,8 @@ def reason_of(answer: RecordedLeg, content: Content | None = None) -> str:
         why = masked(answer.error or "")
         return _joined(str(answer.outcome), "" if why == answer.outcome else why)
     content = content_of(answer) if content is None else content
-    return _joined(_status(answer.status), masked(_message(answer, content)) or _without_message(answer))
+    why = failed_reason(answer, content) or masked(_message(answer, content)) or _without_message(answer)
+    return _joined(_status(answer.status), why)
 
 
 def _status(status: int | None) -> str:

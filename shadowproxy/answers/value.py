@@ -108,6 +108,29 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+def with_parsed_calls(value: Any) -> Any:
+    """An answer of a language model whose calls have their arguments as values; itself, if it calls nothing."""
+    if isinstance(choices := value.get("choices"), list):
+        if any(_calls(each.get("message")) for each in objects(choices)):
+            return {**value, "choices": [_with_parsed_message(each) for each in choices]}
+    elif _calls(value.get("message")):
+        return {**value, "message": _message(value["message"])}
+    elif any("arguments" in each for each in objects(value.get("output"))):
+        made = [_with_parsed_arguments(each) if isinstance(each, dict) else each for each in value["output"]]
+        return {**value, "output": made}
+    return value
+
+
+def _calls(message: Any) -> bool:
+    return isinstance(message, dict) and bool(message.get("tool_calls") or message.get("function_call"))
+
+
+def _with_parsed_message(choice: Any) -> Any:
+    if isinstance(choice, dict) and isinstance(message := choice.get("message"), dict):
+        return {**choice, "message": _message(message)}
+    return choice
+
+
 def _with_parsed_arguments(function: dict[str, Any]) -> dict[str, Any]:
     return {**function, "arguments": _arguments(function["arguments"])} if "arguments" in function else function
 

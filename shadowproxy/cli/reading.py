@@ -77,8 +77,12 @@ def rules_of(
     from shadowproxy.compare.judge.rules import Rules, Tolerance
 
     allowed: dict[str, float | Tolerance] = {}
+    set_aside = True
+    predictions: dict[str, tuple[str, str]] = {}
     if file is not None:
-        compare = load_config(file).compare
+        config = load_config(file)
+        compare = config.compare
+        set_aside, predictions = compare.set_aside, compare.predictions(config.shadows)
         ignore, unordered = (*compare.ignore, *ignore), (*compare.unordered, *unordered)
         allowed = {pointer: Tolerance(abs=each.abs, rel=each.rel) for pointer, each in compare.tolerance.items()}
     for text in tolerance:
@@ -87,7 +91,7 @@ def rules_of(
             allowed[pointer] = float(number)
         except ValueError:
             raise ValueError(f'"{text}" is not POINTER=NUMBER') from None
-    return Rules(ignore=ignore, tolerance=allowed, unordered=unordered)
+    return Rules(ignore=ignore, tolerance=allowed, unordered=unordered, set_aside=set_aside, predictions=predictions)
 
 
 def gates_of(file: str | None) -> "Gates":

@@ -220,8 +220,10 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
             raise ValueError("--live-field and --shadow-field must be given together")
         if given["live_field"] is not None:
             fields.insert(0, (given["live_field"], given["shadow_field"]))
-        if not fields and given["file"] is not None and (prediction := load_config(given["file"]).compare.prediction):
-            fields = [(prediction, prediction)]
+        if not fields and given["file"] is not None:
+            prediction = load_config(given["file"]).compare.prediction
+            if isinstance(prediction, str) and prediction:  # places by endpoint are among the rules
+                fields = [(prediction, prediction)]
         slices = tuple(each for each in given["slices"] if each not in ("@method", "@path"))  # these always are counted
         for pointer in (*(each for pair in fields for each in pair), *slices):
             pattern_segments(pointer, deep=False)

@@ -98,4 +98,6 @@ def _configured(file: Path | None) -> tuple[str, ...]:
     if file is None:
         return ()
     named = load_config(file).compare.prediction
-    return () if named is None else (named,)
+    if named is None:
+        return ()
+    return (named,) if isinstance(named, str) else (named["live"],)

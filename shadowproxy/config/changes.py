@@ -101,6 +101,11 @@ def _both_families(config: Config, given: Given) -> Iterator[str]:
         yield ""
 
 
+def _set_aside(config: Config, given: Given) -> Iterator[str]:
+    if config.shadows and "compare.set_aside" not in given:
+        yield ""
+
+
 def _nowhere(config: Config, given: Given) -> Iterator[str]:
     """Not printed by `check`: an error or another command says it, or the file cannot change it."""
     return iter(())
@@ -210,6 +215,14 @@ CHANGES: Final = (
         new="credentials by their names and by what they look like",
         restore=None,
         names=_nowhere,
+    ),
+    Change(
+        key="compare.set_aside",
+        since="Unreleased",
+        old="false",
+        new="true",
+        restore="compare: {set_aside: false}",
+        names=_set_aside,
     ),
     Change(
         key="admin_token",

@@ -4,7 +4,7 @@ docs/configuration.md explains every key. These are pydantic dataclasses, not Ba
 method `json`, and `json` is a key here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from shadowproxy.addresses import TcpAddress, overlap, token_fault
-from shadowproxy.config.readers import REPEATABLE
+from shadowproxy.config.readers import LIVE, REPEATABLE
 from shadowproxy.config.values import (
     Amount,
     Bytes,
@@ -44,6 +44,7 @@ from shadowproxy.config.values import (
     PositiveBytes,
     PositiveCount,
     PositiveSeconds,
+    Prediction,
     ProxyUrl,
     RawPath,
     ReadableFile,
@@ -396,14 +397,23 @@ class Tolerance:
 class Compare:
     """Pointers into the answer's JSON; `*` stands for any one name or index, `**` for any number of them.
 
-    `prediction` is the field that holds the answer; null: the report finds it.
+    `set_aside`: what a known envelope has anew for every call does not count. `prediction` is the field that holds the
+    answer, for all endpoints or by endpoint; null: the report finds it.
     """
 
     ignore: tuple[PointerPattern, ...] = ()
     tolerance: Mapping[PointerPattern, Annotated[Tolerance, ToleranceValue]] = Field(default_factory=dict)
     unordered: tuple[PointerPattern, ...] = ()
-    prediction: Annotated[FieldPointer | None, Nullable] = None
+    set_aside: Flag = True
+    prediction: Annotated[Prediction | None, Nullable] = None
     online: Flag = True
+
+    def predictions(self, shadows: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """By shadow, where the answer is in live's answers and in its own; empty if one place holds for all."""
+        named = self.prediction
+        if not isinstance(named, Mapping):
+            return {}
+        return {name: (named[LIVE], named.get(name, named[LIVE])) for name in shadows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -436,6 +446,10 @@ class Config:
             raise KeyFault("admin_token", fault)
         if self.live.respond is not None and self.control.percent:
             raise KeyFault("control", "has no use with live.respond, which always answers the same")
+        if isinstance(self.compare.prediction, Mapping):
+            unknown = self.compare.prediction.keys() - self.shadows.keys() - {LIVE}
+            if unknown:
+                raise KeyFault("compare", f"prediction names {sorted(unknown)[0]}, and no shadow has that name")
         memory = AUTO_MOST if self.limits.memory == "auto" else self.limits.memory
         if self.limits.capture * self.workers > memory:
             raise KeyFault(

@@ -42,7 +42,8 @@ REPEATABLE = ("GET", "HEAD", "POST", "OPTIONS")
 """Methods that are mirrored by default. GET, HEAD and OPTIONS change nothing (RFC 9110 section 9.2.1), and models are
 called with POST; the others change or remove something, and a shadow would do it again."""
 
-RESERVED_NAMES = frozenset({"live", "control"})
+LIVE = "live"
+RESERVED_NAMES = frozenset({LIVE, "control"})
 """Records and metrics use these names themselves, so no shadow may have them."""
 
 
@@ -252,6 +253,23 @@ def read_field_pointer(value: object) -> str:
     if "**" in pattern.split("/"):
         raise ValueError("has ** in it, which cannot stand here: write each step, * for any one name or index")
     return pattern
+
+
+def read_prediction(value: object) -> str | dict[str, str]:
+    """One place for all endpoints, or a place for each by its name."""
+    if not isinstance(value, Mapping):
+        return read_field_pointer(value)
+    places: dict[str, str] = {}
+    for name, pointer in value.items():
+        if name != LIVE:
+            read_shadow_name(name)
+        try:
+            places[str(name)] = read_field_pointer(pointer)
+        except ValueError as fault:
+            raise ValueError(f"{name}: {fault}") from None
+    if LIVE not in places:
+        raise ValueError("names no place in live's answers: {live: /predictions, NAME: /outputs/0/data}")
+    return places
 
 
 def read_path(value: object) -> str:

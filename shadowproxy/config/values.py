@@ -1,5 +1,6 @@
 """The types of values: each with the function that reads it, its bounds, and its form for editors."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,7 @@ from shadowproxy.config.readers import (
     read_path_glob,
     read_pointer,
     read_pointer_pattern,
+    read_prediction,
     read_readable_file,
     read_salt,
     read_sampling_key,
@@ -75,7 +77,9 @@ _COUNT = _looks({"type": "integer"})
 _NAME = _looks(_like("[!#$%&'+.^_`|~0-9A-Za-z-]+"))
 _VALUE = _looks(_like("[^\\x00-\\x08\\x0a-\\x1f\\x7f]*"))
 _POINTER_LIKE = _looks(_like("(/([^/~*]|~[01])*)*"))
-_PATTERN_LIKE = _looks(_like("(/(\\*\\*?|([^/~*]|~[01])*))*"))
+_PATTERN = _like("(/(\\*\\*?|([^/~*]|~[01])*))*")
+_PATTERN_LIKE = _looks(_PATTERN)
+_ENVIRONMENT = {"$ref": "#/$defs/environment"}
 _HOST_LIKE = "(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?"
 _ANY_TEXT = _looks({"type": "string"})
 
@@ -122,6 +126,14 @@ ParameterPattern = Annotated[str, PlainValidator(read_parameter_pattern), _looks
 Pointer = Annotated[str, PlainValidator(read_pointer), _POINTER_LIKE]
 PointerPattern = Annotated[str, PlainValidator(read_pointer_pattern), _PATTERN_LIKE]
 FieldPointer = Annotated[str, PlainValidator(read_field_pointer), _PATTERN_LIKE]
+Prediction = Annotated[
+    str | Mapping[str, str],
+    PlainValidator(read_prediction),
+    _looks(
+        _PATTERN,
+        {"type": "object", "required": ["live"], "additionalProperties": {"anyOf": [_PATTERN, _ENVIRONMENT]}},
+    ),
+]
 RawPath = Annotated[str, PlainValidator(read_path), _looks(_like('/[!"$->@-~]*'))]
 PathGlob = Annotated[str, PlainValidator(read_path_glob), _looks(_like("[/*].*"))]
 Method = Annotated[str, PlainValidator(read_method), _looks(_like("[!#$%&'*+.^_`|~0-9A-Z-]+"))]

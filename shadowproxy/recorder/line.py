@@ -4,6 +4,7 @@
 """
 
 import base64
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -13,15 +14,14 @@ from typing import Any, Final
 
 import orjson
 
+from shadowproxy.answers import About, about
 from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.echoes import Echoes
-from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
+from shadowproxy.exchange import CONTROL, Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
     NO_HEADERS,
     SCHEMA,
-    Body,
     Difference,
-    Headers,
     Judgement,
     Record,
     RecordedLeg,
@@ -31,6 +31,7 @@ from shadowproxy.recorder.bodies import Content, body_json, read_body
 from shadowproxy.recorder.heads import Head, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
 from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
+from shadowproxy.recorder.said import Said
 from shadowproxy.redaction import BLANK
 
 _OVER_CAPTURE: Final = "longer than limits.capture"
@@ -99,8 +100,8 @@ def encode(
     echoes = Echoes(secrets, redaction.mark) if secrets else None
     if echoes is not None and not echoes:
         echoes = None
-    beside = _Beside(exchange, policy, judge, judge_values, echoes, budget)
-    line += beside.live()
+    beside = _Beside(exchange, body, policy, judge, judge_values, echoes, budget)
+    beside.add_live(line)
     line.append(b'},"shadows":{')
     first = True
     for name, leg in shadows.items():
@@ -108,7 +109,7 @@ def encode(
         parts_left -= 1
         line += (_json(name) if first else b"," + _json(name), b":{")
         first = False
-        verdict = beside.add(leg, line)
+        verdict = beside.add(name, leg, line)
         line.append(b"}")
         if verdict is not None:
             on_verdict(name, verdict)
@@ -117,10 +118,11 @@ def encode(
     else:
         budget.share(1)
         line.append(b'},"control":{')
-        verdict = beside.add(control, line)
+        verdict = beside.add(CONTROL, control, line)
         line.append(b"}")
         if verdict is not None:
-            on_verdict("control", verdict)
+            on_verdict(CONTROL, verdict)
+    beside.add_failure_of_live(line)
     if tunnel is not None:
         line.append(
             b',"tunnel":{"from_caller_bytes":%d,"from_live_bytes":%d,"ended_by":"%b"}'
@@ -140,21 +142,23 @@ class _Beside:
     """The legs of one exchange: live's, and others beside it."""
 
     __slots__ = (
-        "_answer",
         "_answer_held",
         "_budget",
-        "_content",
         "_echoes",
+        "_failure_at",
         "_judge",
         "_judge_values",
         "_leg",
+        "_live",
         "_policy",
+        "_request",
         "_shown",
     )
 
     def __init__(
         self,
         exchange: Exchange,
+        request: Content,
         policy: Policy,
         judge: Judge | None,
         judge_values: JudgeValues | None,
@@ -166,87 +170,112 @@ class _Beside:
         self._judge_values = judge_values
         self._echoes = echoes
         self._budget = budget
+        self._request = request
         self._leg = exchange.live
-        self._content = _content_of(exchange.live, policy, budget)
-        self._answer: RecordedLeg | None = None
+        content = _content_of(exchange.live, policy, budget)
+        self._live = None if content is None else Said(exchange.live, content)
         self._answer_held = 0  # bytes of the budget that live's answer holds
+        self._failure_at = 0  # in the line
         self._shown = b""
 
-    def live(self) -> list[bytes]:
-        """The members of live's leg."""
-        line: list[bytes] = []
-        content = self._content
-        if content is not None:
-            self._shown = self._body(content)
-        _add_leg(self._leg, content, self._shown, self._policy, self._echoes, line)
-        return line
+    def add_live(self, line: list[bytes]) -> None:
+        """Add the members of live's leg to a line."""
+        said = self._live
+        if said is not None:
+            self._shown = self._body(said)
+            self._read(said)
+        _add_leg(self._leg, said, self._shown, self._policy, self._echoes, line)
+        self._failure_at = len(line)
+        line.append(b"")
 
-    def add(self, leg: ShadowLeg, line: list[bytes]) -> Verdict | None:
+    def add_failure_of_live(self, line: list[bytes]) -> None:
+        """Add how live's answer says that it failed. A long one is read only when another is compared with it."""
+        if self._live is not None:
+            line[self._failure_at] = _failure(self._live, self._policy, self._echoes)
+
+    def add(self, name: str, leg: ShadowLeg, line: list[bytes]) -> Verdict | None:
         """Add the members of another leg to a line. Returns the verdict, where live's is there to be compared with."""
         budget = self._budget
         held = budget.held - self._answer_held
-        live, policy, echoes = self._content, self._policy, self._echoes
-        content = _content_of(leg, policy, budget, live)
+        live, policy, echoes = self._live, self._policy, self._echoes
+        content = _content_of(leg, policy, budget, None if live is None else live.content)
         shown = b""
-        if content is not None:
+        said: Said | None = None
+        if content is not None and not isinstance(leg, Skipped):
+            said = Said(leg, content)
+            if live is not None and content.twin is live.content:
+                said.repeat(live)
             same = (
                 live is not None
-                and content.twin is live
-                and content.wire == live.wire
-                and content.sha256 == live.sha256
+                and content.twin is live.content
+                and content.wire == live.content.wire
+                and content.sha256 == live.content.sha256
             )
-            shown = self._shown if same else self._body(content)
-        _add_leg(leg, content, shown, policy, echoes, line)
+            shown = self._shown if same else self._body(said)
+            self._read(said)
+        _add_leg(leg, said, shown, policy, echoes, line)
         judge, first = self._judge, self._leg
-        if (
-            judge is None
-            or live is None
-            or content is None
-            or not isinstance(first, Reply)
-            or not isinstance(leg, Reply)
-        ):
+        if judge is None or live is None or said is None or not isinstance(first, Reply) or not isinstance(leg, Reply):
+            if said is not None:
+                line.append(_failure(said, policy, echoes))
             budget.held = held + self._answer_held
             return None
-        judgement = self._judged(judge, first, live, leg, content)
+        judgement = self._judged(judge, name, first, live, leg, said)
+        line.append(_failure(said, policy, echoes))
         # Both are JSON as received, in which a difference's path means what the pointers to redact mean. In a stream,
         # put together for comparing, it does not.
-        searchable = live.is_json() and content.is_json()
+        searchable = live.content.is_json() and said.content.is_json()
         _add_judgement(judgement, policy, echoes, searchable, line)
         budget.held = held + self._answer_held
         return judgement.verdict
 
-    def _judged(self, judge: Judge, first: Reply, live: Content, leg: Reply, content: Content) -> Judgement:
-        if first.status == leg.status:
-            if not live.whole or not content.whole:
-                return Judgement(Verdict.INCOMPARABLE, (), f"{'shadow' if live.whole else 'live'}: {_OVER_CAPTURE}")
-            if content.twin is live:
-                return _MATCH
-        else:  # nothing else counts
-            return judge(_status(first), _status(leg), self._budget)
+    def _judged(self, judge: Judge, name: str, first: Reply, live: Said, leg: Reply, said: Said) -> Judgement:
         budget = self._budget
+        pair = About(name, self._asked)
+        if first.status != leg.status:  # nothing else counts
+            return judge(_status(first), _status(leg), budget, pair)
+        if not live.content.whole or not said.content.whole:
+            side = "shadow" if live.content.whole else "live"
+            return Judgement(Verdict.INCOMPARABLE, (), f"{side}: {_OVER_CAPTURE}")
+        if said.content.twin is live.content:
+            return _MATCH
         try:
             before = budget.held
-            one, mine = live.answer(budget)
+            one = live.read(budget)
             self._answer_held += budget.held - before
         except Exhausted as why:
             return Judgement(Verdict.INCOMPARABLE, (), f"live: not read, as {why}")
         try:
-            other, theirs = content.answer(budget)
+            other = said.read(budget)
         except Exhausted as why_not:
             return Judgement(Verdict.INCOMPARABLE, (), f"shadow: not read, as {why_not}")
-        if one == other == "json" and self._judge_values is not None:
-            return self._judge_values(mine, theirs, budget)
-        answer = self._answer
-        if answer is None:
-            answer = self._answer = _answer(first, live, budget)
-        return judge(answer, _answer(leg, content, budget), budget)
+        if (live.failed is None) != (said.failed is None):
+            reasons = [_shown_failure(each, self._policy, self._echoes) for each in (live, said)]
+            return Judgement(Verdict.MISMATCH, (Difference("", "failed", reasons[0], reasons[1]),))
+        plain = one.kind == other.kind == "json" and one.stream is None and other.stream is None
+        if plain and live.failed is None and self._judge_values is not None:
+            return self._judge_values(one.value, other.value, budget, pair)
+        return judge(live.answer(budget), said.answer(budget), budget, pair._replace(contents=(one, other)))
 
-    def _body(self, content: Content) -> bytes:
+    def _asked(self) -> Any:
+        """The value of the request's body; None if it is not JSON, or would cost too much to read."""
+        try:
+            kind, value = self._request.answer(self._budget)
+        except Exhausted:
+            return None
+        return value if kind == "json" else None
+
+    def _read(self, said: Said) -> None:
+        """See whether an answer says that it failed. One that the log has in part is read only to be compared."""
+        content = said.content
+        if self._judge is None or content.over or not content.whole or not isinstance(said.leg, Reply):
+            return
+        with contextlib.suppress(Exhausted):
+            said.read(self._budget)
+
+    def _body(self, said: Said) -> bytes:
         """An answer's body for the record."""
-        redacted = hide_in_body(content, self._policy.redaction, self._budget)
-        if self._echoes is not None:
-            redacted = hide_echoes(content, redacted, self._echoes, self._budget)
-        return body_json(content, self._policy, redacted)
+        return _shown_body(said, self._policy, self._echoes, self._budget)
 
 
 _MATCH: Final = Judgement(Verdict.MATCH)
@@ -276,16 +305,20 @@ def encode_again(
     budget = Budget(steps=_UNBOUNDED, memory=policy.memory)
     content = _content_of(leg, policy, budget)
     body = b""
-    if content is not None:
-        redacted = hide_in_body(content, policy.redaction, budget)
-        if echoes:
-            redacted = hide_echoes(content, redacted, echoes, budget)
-        body = body_json(content, policy, redacted)
+    said: Said | None = None
+    if content is not None and not isinstance(leg, Skipped):
+        said = Said(leg, content)
+        body = _shown_body(said, policy, echoes or None, budget)
+        if content.whole and isinstance(leg, Reply):
+            with contextlib.suppress(Exhausted):
+                said.read(budget)
     parts: list[bytes] = []
-    _add_leg(leg, content, body, policy, echoes, parts)
+    _add_leg(leg, said, body, policy, echoes, parts)
+    if said is not None:
+        parts.append(_failure(said, policy, echoes))
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
-        judgement = judge(old.live, leg_in(b"{%b}" % b"".join(parts)), Budget())
+        judgement = judge(old.live, leg_in(b"{%b}" % b"".join(parts)), Budget(), about(old, shadow))
         _add_judgement(judgement, policy, echoes, True, parts)
         verdict = judgement.verdict
     line = [
@@ -327,13 +360,24 @@ def _content_of(leg: ShadowLeg, policy: Policy, budget: Budget, beside: Content 
     return content
 
 
-def _answer(reply: Reply, content: Content, budget: Budget) -> RecordedLeg:
-    """A leg for the judge, with what it looks at: the status, the body, and the Content-Type."""
-    kind, value = content.answer(budget) if content.whole else (content.kind, content.value)
-    body = Body(kind, value, content.size, not content.whole, None, content.coding)
-    types = content.head.types
-    headers: Headers = {"content-type": types[0] if len(types) == 1 else list(types)} if types else NO_HEADERS
-    return RecordedLeg(_OK, reply.status, headers, body, reply.first_byte_ms, reply.total_ms)
+def _shown_body(said: Said, policy: Policy, echoes: Echoes | None, budget: Budget) -> bytes:
+    content = said.content
+    redacted = hide_in_body(content, policy.redaction, budget)
+    if echoes is not None:
+        redacted = hide_echoes(content, redacted, echoes, budget)
+    said.hidden = redacted is not None and (redacted.withheld is not None or redacted.text != content.raw)
+    return body_json(content, policy, redacted)
+
+
+def _shown_failure(said: Said, policy: Policy, echoes: Echoes | None) -> str | None:
+    """How an answer says that it failed, as the record has it: without what the record does not have of its body."""
+    failed = said.failed
+    if failed is None:
+        return None
+    if policy.bodies != "full" or (policy.redaction.json and (said.hidden or not said.content.is_json())):
+        return BLANK
+    shown = policy.redaction.error(failed)
+    return shown if echoes is None else echoes.text(shown)
 
 
 def _status(reply: Reply) -> RecordedLeg:
@@ -341,13 +385,13 @@ def _status(reply: Reply) -> RecordedLeg:
 
 
 def _add_leg(
-    leg: ShadowLeg, content: Content | None, body: bytes, policy: Policy, echoes: Echoes | None, line: list[bytes]
+    leg: ShadowLeg, said: Said | None, body: bytes, policy: Policy, echoes: Echoes | None, line: list[bytes]
 ) -> None:
     """Add the members of a leg; `body` are those of its body."""
     line.append(b'"outcome":"ok"' if isinstance(leg, Reply) else b'"outcome":' + _json(leg.outcome.value))
     reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
-    if reply is not None and content is not None:
-        head = content.head
+    if reply is not None and said is not None:
+        head = said.content.head
         headers = head.json if echoes is None else _without_echoes(head, echoes)
         line += (b',"status":%d' % reply.status, b',"headers":', headers, body)
         line += (b',"first_byte_ms":', _milliseconds(reply.first_byte_ms))
@@ -356,6 +400,14 @@ def _add_leg(
     if not isinstance(leg, Reply):
         error = policy.redaction.error(leg.error)
         line += (b',"error":', _json(error if echoes is None else echoes.text(error)))
+    elif leg.caller_left:
+        line.append(b',"caller_left":true')
+
+
+def _failure(said: Said, policy: Policy, echoes: Echoes | None) -> bytes:
+    """The member that says how an answer failed; empty if it did not."""
+    shown = _shown_failure(said, policy, echoes)
+    return b"" if shown is None else b',"failed":' + _json(shown)
 
 
 def _without_echoes(head: Head, echoes: Echoes) -> bytes:
@@ -368,20 +420,31 @@ def _add_judgement(
 ) -> None:
     """Add the verdict and its differences. `searchable`: in both bodies a difference's path means what the pointers to
     redact mean."""
-    verdict, differences, why = judgement
+    verdict, differences, why, set_aside = judgement
     line.append(_VERDICTS[verdict])
     if differences:
         line += (b',"differences":', _json([_difference(each, policy, echoes, searchable) for each in differences]))
     if why is not None:
         line += (b',"why":', _json(why))
+    if set_aside:
+        line += (b',"set_aside":', _json(list(set_aside)))
 
 
 def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, searchable: bool) -> dict[str, Any]:
-    path, kind, live, shadow = difference
-    if policy.redaction.json:
-        path, live, shadow = policy.redaction.difference(path, live, shadow)
+    path, kind, live, shadow, beside = difference
+    if kind == "failed":
+        return {"path": path, "kind": kind, "live": live, "shadow": shadow}  # as the legs show it
+    redaction = policy.redaction
+    places: dict[str, Any] = {"path": path, "kind": kind}
+    if beside is not None:
+        places["shadow_path"] = beside
+    if redaction.json:
+        shown, live, shadow = redaction.difference(path, live, shadow)
+        places["path"] = shown
+        if beside is not None:  # what is redacted at either of the two places is redacted
+            places["shadow_path"], live, shadow = redaction.difference(beside, live, shadow)
     if policy.bodies != "full":
-        return {"path": path, "kind": kind}  # without bodies, no values out of them either
+        return places  # without bodies, no values out of them either
     if policy.redaction.json and not searchable and kind != "status":
         live = shadow = BLANK
     if echoes is not None:
@@ -394,7 +457,9 @@ def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, s
         live = str(live)
     if isinstance(shadow, float) and not math.isfinite(shadow):
         shadow = str(shadow)
-    return {"path": path, "kind": kind, "live": live, "shadow": shadow}
+    places["live"] = live
+    places["shadow"] = shadow
+    return places
 
 
 _VERDICTS: Final = {each: b',"verdict":"%b"' % each.value.encode() for each in Verdict}

@@ -4,20 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from shadowproxy.answers import About
 from shadowproxy.budget import MEMORY, SECONDS, Budget
 from shadowproxy.record import Judgement, RecordedLeg
 from shadowproxy.recorder.heads import Heads
 from shadowproxy.redaction import Redaction
 
-Judge: TypeAlias = Callable[[RecordedLeg, RecordedLeg, Budget], Judgement]
+Judge: TypeAlias = Callable[[RecordedLeg, RecordedLeg, Budget, About], Judgement]
 """Compares live's answer with a shadow's, or with the control's, for no more than the budget. Both are whole,
 decoded, and not cut to what is recorded of them.
 
-Before writing, the only header field they have is Content-Type.
+Before writing, the only header fields they have are Content-Type and Content-Length.
 """
 
-JudgeValues: TypeAlias = Callable[[Any, Any, Budget], Judgement]
-"""The same for two answers of one status that are JSON, of which nothing else counts: most are, and this is faster."""
+JudgeValues: TypeAlias = Callable[[Any, Any, Budget, About], Judgement]
+"""The same for two answers of one status that are JSON and report no failure: most are, and this is faster."""
 
 
 @dataclass(frozen=True, slots=True)

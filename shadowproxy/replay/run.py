@@ -314,7 +314,7 @@ class _Replay:
                 sent_ns=each.sent_ns,
                 proxy=self._host,
                 policy=self._plan.policy,
-                judge=lambda live, shadow, budget: judge(live, shadow, self._plan.rules, budget),
+                judge=lambda live, shadow, budget, about: judge(live, shadow, self._plan.rules, budget, about),
                 rules=self._plan.rules.digest,
             )
             output.append(line)

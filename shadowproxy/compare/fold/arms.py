@@ -18,7 +18,8 @@ _NOT_LACKING: Final = ("value", "extra")  # kinds of difference
 class Arms(NamedTuple):
     """A pair's legs, what they say, how they stand, and how they compare (`diff` is None if they could not be).
 
-    `taken_apart` has what they say if it was taken apart to be compared.
+    `taken_apart` has what they say if it was taken apart to be compared. `forms` has it in one form, where the two have
+    different envelopes.
     """
 
     live: RecordedLeg
@@ -30,6 +31,7 @@ class Arms(NamedTuple):
     verdict: Verdict | None
     diff: Diff | None
     taken_apart: tuple[Answer, Answer] | None
+    forms: tuple[Any, Any] | None
 
 
 def marks_of_pair(arms: Arms) -> list[str]:
@@ -80,6 +82,8 @@ def missing(content: Content, other: Standing, other_content: Content | None) ->
 
 def lacks_nothing(arms: Arms) -> bool:
     """Whether the differences show that the shadow's answer lacks nothing: then it is not looked at again."""
+    if arms.forms is not None:
+        return False
     diff, live, shadow = arms.diff, arms.live_content, arms.shadow_content
     if diff is None or shadow is None:
         return False
@@ -91,6 +95,8 @@ def lacks_nothing(arms: Arms) -> bool:
 
 def values_of(arms: Arms) -> tuple[Answer, Answer | None]:
     """Both answers to look for places in; live's is empty, and the shadow's None, if it is not a good one."""
+    if arms.forms is not None:
+        return Answer(arms.forms[0]), Answer(arms.forms[1])
     known = arms.taken_apart
     live: Answer | None = None
     shadow: Answer | None = None
@@ -99,6 +105,15 @@ def values_of(arms: Arms) -> tuple[Answer, Answer | None]:
     if arms.shadow_standing == "good" and arms.shadow_content is not None:
         shadow = _answer_of(value_of(arms.shadow, arms.shadow_content), known and known[1])
     return live or Answer({}), shadow
+
+
+def sent_by(arms: Arms) -> tuple[Any, Any]:
+    """The JSON of both answers as it was sent; None for an answer that is not JSON, or not a good one."""
+    return _sent(arms.live_standing, arms.live_content), _sent(arms.shadow_standing, arms.shadow_content)
+
+
+def _sent(standing: Standing, content: Content | None) -> Any:
+    return content.value if standing == "good" and content is not None and content.kind == "json" else None
 
 
 def _answer_of(value: Any, known: Answer | None) -> Answer:

@@ -3,23 +3,26 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from shadowproxy.answers.alike import values_in
 from shadowproxy.compare.fold.layouts import Answer
 from shadowproxy.compare.fold.places import PlaceValues, Rank, field_key, static_rank, values_at
 
 _MOST_GAINED: Final = 8  # places of one payload that only the shadow has
 
 
-def values_by_place(live: Answer, shadow: Answer | None, given: Sequence[tuple[str, str]] = ()) -> list[PlaceValues]:
+def values_by_place(
+    live: Answer,
+    shadow: Answer | None,
+    given: Sequence[tuple[str, str]] = (),
+    sent: tuple[Any, Any] = (None, None),
+) -> list[PlaceValues]:
     """The places that are counted of one exchange with their values, the best rank first.
 
-    `shadow` is None if it gave no answer. With `given` only these pairs of places are counted. Places that only the
-    shadow has are limited: they must not push out live's.
+    `shadow` is None if it gave no answer. With `given` only these pairs of places are counted; they may be places of
+    the answers as they were `sent`. Places that only the shadow has are limited: they must not push out live's.
     """
     if given:
-        return [
-            PlaceValues(field_key(one, other), one, other, values_at(live.value, one), _of_shadow(shadow, other))
-            for one, other in given
-        ]
+        return [_named(live, shadow, one, other, sent) for one, other in given]
     places = live.places
     if shadow is None:
         return [
@@ -58,8 +61,22 @@ def _rank_of_look(look: PlaceValues) -> Rank:
     return static_rank(look.live_place)
 
 
-def _of_shadow(shadow: Answer | None, place: str) -> list[Any] | None:
-    return None if shadow is None else values_at(shadow.value, place)
+def _named(live: Answer, shadow: Answer | None, one: str, other: str, sent: tuple[Any, Any]) -> PlaceValues:
+    """The values at two named places. A list at one belongs to the elements that the other names one by one."""
+    mine = _given(live.value, one, sent[0])
+    theirs = None if shadow is None else _given(shadow.value, other, sent[1])
+    if ("*" in one) != ("*" in other):
+        mine = _spread(mine, one)
+        theirs = None if theirs is None else _spread(theirs, other)
+    return PlaceValues(field_key(one, other), one, other, mine, theirs)
+
+
+def _spread(values: list[Any], place: str) -> list[Any]:
+    return values[0] if "*" not in place and len(values) == 1 and isinstance(values[0], list) else values
+
+
+def _given(value: Any, place: str, sent: Any) -> list[Any]:
+    return values_at(value, place) or ([] if sent is None else values_in(sent, place))
 
 
 def _across(live: Any, shadow: Any, one: str, other: str) -> PlaceValues | None:

@@ -51,6 +51,8 @@ class Pair(Whole):
     power.
     control_pairs: exchanges where live got the request twice and all three answers could be compared; control_differs
     and control_shadow_differs: those of them where live differs from itself, and the shadow from live.
+    anew: exchanges that differ where the answers' envelope has something new for every call, by place. paired: those in
+    which values at two different places were compared, by these.
     left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`.
     legacy: how many exchanges were counted in an earlier format, which did not count all of this.
     """
@@ -117,6 +119,8 @@ class Pair(Whole):
     examples: Examples = field(default_factory=Examples)
     legacy: WordCounts = field(default_factory=WordCounts)
     left_out: WordCounts = field(default_factory=WordCounts)
+    anew: Kinds = field(default_factory=Kinds)
+    paired: Kinds = field(default_factory=Kinds)
 
     def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""

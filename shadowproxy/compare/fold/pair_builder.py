@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from shadowproxy.answers import content_of, reason_of
+from shadowproxy.answers import about, content_of, reason_of
+from shadowproxy.answers.alike import alike, is_as_sent, paired_forms
 from shadowproxy.answers.left_out import incomparable_reason, left_out_by
-from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks_of_pair, missing, values_of
+from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks_of_pair, missing, sent_by, values_of
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.chosen import counted_places
 from shadowproxy.compare.fold.examples import Flip, difference, example, example_key, first_flip
@@ -21,7 +22,7 @@ from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_tables import LOWEST_RANK
 from shadowproxy.compare.fold.place_gists import PlaceGists, gists_at
-from shadowproxy.compare.fold.places import PlaceValues, extract
+from shadowproxy.compare.fold.places import PlaceValues, extract, field_key
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.requests import Asked, asked_by
 from shadowproxy.compare.fold.rows import Rows
@@ -33,9 +34,10 @@ from shadowproxy.compare.fold.values import gap_of
 from shadowproxy.compare.fold.waiting import Waiting
 from shadowproxy.compare.judge.diff import Diff, loggable
 from shadowproxy.compare.judge.recompare import recompared
+from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.standing import Standing, standing_of
 from shadowproxy.compare.judge.verdict import Compared, compared_by
-from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.exchange import CONTROL, Outcome, Verdict
 from shadowproxy.record import Record, RecordedLeg
 
 MOST_WAITING: Final = 8000
@@ -84,6 +86,12 @@ class PairBuilder:
         why: str | None = None
         diff: Diff | None = None
         taken_apart: tuple[Answer, Answer] | None = None
+        forms: tuple[Any, Any] | None = None
+        by_envelope = reading.rules
+        one: Standing | None = None
+        other: Standing | None = None
+        if begun and live_content is not None and live.status is not None:
+            one, other = standing_of(live, live_content), standing_of(shadow, shadow_content)
         if live_content is not None and shadow_content is not None:
             for arm, leg in (("live", live), ("shadow", shadow)):
                 if leg.body is not None and leg.body.repeated_keys:
@@ -91,29 +99,33 @@ class PairBuilder:
                 if (setting := left_out_by(leg.body, incomparable_reason(arm, shadow.judgement))) is not None:
                     pair.left_out[f"{arm} {setting}"] += 1
             compared: Compared | None = None
-            if live_content.kind == shadow_content.kind == "json" and live.status == shadow.status:
-                taken_apart = Answer(live_content.value), Answer(shadow_content.value)
-                found = taken_apart[0].diff(taken_apart[1], reading.rules)
-                compared = None if found is None else compared_by(found)
+            pair_of = about(record, reading.shadow, (live_content, shadow_content))
+            # What failed, and what is brought into another form to be compared, is not taken apart.
+            if one == other and live_content.kind == shadow_content.kind == "json" and live.status == shadow.status:
+                beside = alike(live_content, shadow_content, pair_of, reading.rules.predictions.get(reading.shadow))
+                forms = paired_forms(beside) if one == "good" else None
+                by_envelope = reading.rules.beside(beside.set_aside)
+                if is_as_sent(beside, live_content, shadow_content):
+                    taken_apart = Answer(live_content.value), Answer(shadow_content.value)
+                    found = taken_apart[0].diff(taken_apart[1], by_envelope)
+                    compared = None if found is None else compared_by(found)
             if compared is None:
-                compared = recompared(live, shadow, reading.rules, (live_content, shadow_content), record.rules)
+                compared = recompared(live, shadow, reading.rules, pair_of, record.rules)
             verdict, why = compared.verdict, compared.why
             if verdict is not _INCOMPARABLE:
                 diff = compared.diff if compared.diff is not None else Diff()
-        one: Standing | None = None
-        other: Standing | None = None
         lost: str | None = None
         gained: str | None = None
         flip: Flip | None = None
         places: list[PlaceValues] | None = None
-        if begun and live_content is not None and live.status is not None:
-            one, other = standing_of(live, live_content), standing_of(shadow, shadow_content)
+        if one is not None and other is not None and live_content is not None:
             if one == "good":
                 lost = missing(live_content, other, shadow_content)
             if other == "good" and shadow_content is not None:
                 gained = missing(shadow_content, one, live_content)
-            arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff, taken_apart)
-            places, flip = self._add_pair(block, record, hashed(record.id) if digest is None else digest, arms, reading)
+            arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff, taken_apart, forms)
+            digest = hashed(record.id) if digest is None else digest
+            places, flip = self._add_pair(block, record, digest, arms, reading, by_envelope)
         if diff is not None:
             self._add_differences(block, record, diff, flip)
             if record.control is not None:
@@ -153,7 +165,7 @@ class PairBuilder:
         self._waiting.add_timed(block, late, (one, other, live.first_byte_ms, shadow.first_byte_ms))
 
     def _add_pair(
-        self, block: int, record: Record, digest: int, arms: Arms, reading: Reading
+        self, block: int, record: Record, digest: int, arms: Arms, reading: Reading, by_envelope: Rules
     ) -> tuple[list[PlaceValues], Flip | None]:
         """Count a pair: its values by place, lacking places, reasons of failure, and its marks by the request's fields.
 
@@ -170,11 +182,14 @@ class PairBuilder:
         if has_values(arms):
             live_good = arms.live_standing == "good"
             mine, theirs = values_of(arms)
-            places = counted_places(values_by_place(mine, theirs, reading.fields), reading)
+            looked_at = mine, theirs
+            if arms.forms is not None and any(one != other for one, other in reading.fields):
+                looked_at = values_of(arms._replace(forms=None))  # both places were named, each in its own answer
+            places = counted_places(values_by_place(*looked_at, reading.fields, sent_by(arms)), reading)
             both = live_good and theirs is not None
             rows, flip = self._add_places(block, record, digest, places, asked, marks, reading, both=both)
             if live_good and theirs is not None and has_structure(mine.value):
-                self._add_structure(block, mine, theirs, arms, reading)
+                self._add_structure(block, mine, theirs, arms, by_envelope)
         self._add_reasons(record, arms, asked.fields)
         waiting = self._waiting
         whole = tuple(marks)
@@ -249,7 +264,7 @@ class PairBuilder:
         marks.extend(of_rows)
         return by_row, flip
 
-    def _add_structure(self, block: int, live: Answer, shadow: Answer, arms: Arms, reading: Reading) -> None:
+    def _add_structure(self, block: int, live: Answer, shadow: Answer, arms: Arms, rules: Rules) -> None:
         """Count the places that live's answer has, and those of them that the shadow's lacks."""
         waiting = self._waiting
         known = arms.live_content
@@ -260,7 +275,7 @@ class PairBuilder:
         waiting.built[block, shape] = (times or 0) + 1
         if lacks_nothing(arms):
             return
-        places = lacking(live.value, shadow.value, reading.rules)
+        places = lacking(live.value, shadow.value, rules)
         if places:
             waiting.lacking[block, places] = waiting.lacking.get((block, places), 0) + 1
             waiting.size += 1
@@ -274,6 +289,10 @@ class PairBuilder:
     def _add_differences(self, block: int, record: Record, diff: Diff, flip: Flip | None) -> None:
         for path, times in diff.near.items():
             self._pair.near.part(path)["near"] += times
+        for path in diff.set_aside:
+            self._pair.anew.part(path)["n"] += 1
+        for _, (one, other) in diff.paired:
+            self._pair.paired.part(field_key(one, other))["n"] += 1
         if not diff.count:
             return
         waiting = self._waiting
@@ -296,7 +315,7 @@ class PairBuilder:
 
     def _add_control(self, block: int, record: Record, control: RecordedLeg, diff: Diff, reading: Reading) -> None:
         """Count how live's second answer to the same request differs from its first."""
-        again = recompared(record.live, control, reading.rules, recorded_by=record.rules)
+        again = recompared(record.live, control, reading.rules, about(record, CONTROL), record.rules)
         if again.verdict is _INCOMPARABLE:
             return
         noise = again.diff if again.diff is not None else Diff()

@@ -183,7 +183,13 @@ def lacking(live: Any, shadow: Any, rules: Rules) -> tuple[str, ...]:
 
 
 def _lack(pointer: str, live: Any, shadow: Any, place: PlaceRules, depth: int, found: dict[str, None]) -> None:
-    if _nothing(live) or place.ignored or len(found) >= _MOST_LACKING or depth > _DEEPEST:
+    if (
+        _nothing(live)
+        or place.ignored
+        or place.set_aside is not None
+        or len(found) >= _MOST_LACKING
+        or depth > _DEEPEST
+    ):
         return
     if _nothing(shadow) or _type(live) != _type(shadow):
         found[pointer] = None

@@ -183,7 +183,7 @@ class SummaryBuilder:
                 routes = self._shadows.get(name)
                 if routes is None:
                     routes = self._shadows[name] = RoutesBuilder()
-                places = routes.part(route).add(block, record, leg, reading, digest)
+                places = routes.part(route).add(block, record, leg, reading.of(name), digest)
                 if keep is not None and places is not None:
                     keep(record, at, name, route, places)
 

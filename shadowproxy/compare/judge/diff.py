@@ -19,6 +19,7 @@ from itertools import compress
 from operator import ne
 from typing import Any, Final, Literal, TypeAlias
 
+from shadowproxy.answers.alike import ABSENT, Places
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules, shown_pointer, sound
 from shadowproxy.compare.judge.unordered import pair_elements
@@ -33,7 +34,6 @@ PLACES: Final = 200
 _named: Callable[[Any, Any], Any] = tuple.__new__  # a third of what calling the named tuple's class takes
 _LONGEST: Final = 200  # characters of a value that a difference shows
 _WIDEST: Final = 200  # bits of an integer that is shown digit by digit, as a text
-_MISSING: Final = object()
 _MEMBER: Final = -1
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
@@ -54,7 +54,10 @@ Found: TypeAlias = tuple[str, str, Any, Any, Way | str]
 @dataclass(slots=True)
 class Diff:
     """The differences of two values. `near` counts numbers that are equal only by tolerance, `where` the differences,
-    per place.
+    per place. `set_aside` has the places that differ and do not count, as the envelope has them anew for every call.
+
+    Where values at two different places were compared, `paired` has these places, and from which difference on they
+    are meant.
 
     `found` has the first differences in the order of the walk. A report counts thousands and shows a few, so `listed`
     puts them into words only on demand.
@@ -65,10 +68,12 @@ class Diff:
     ignored: int = 0
     where: dict[Where, int] = field(default_factory=dict)
     near: dict[str, int] = field(default_factory=dict)
+    set_aside: dict[str, int] = field(default_factory=dict)
+    paired: list[tuple[int, Places]] = field(default_factory=list)
 
     def listed(self, most: int = KEPT) -> list[Difference]:
         """The first differences as a record lists them."""
-        return [
+        found = [
             _named(
                 Difference,
                 (
@@ -77,10 +82,19 @@ class Diff:
                     kind,
                     loggable(live),
                     loggable(shadow),
+                    None,
                 ),
             )
             for where, kind, live, shadow, way in self.found[:most]
         ]
+        end = len(found)
+        for start, (one, other) in reversed(self.paired):
+            for at in range(start, end):
+                rest = found[at].path[len(one) :]
+                beside = _below(other, rest) if other != one else None
+                found[at] = found[at]._replace(path=_below(one, rest), shadow_path=beside)
+            end = min(start, end)
+        return found
 
 
 class _Frame:
@@ -114,6 +128,16 @@ def diff(live: Any, shadow: Any, rules: Rules, budget: Budget | None = None) -> 
         return found
     _walk(live, shadow, rules.root, found, budget or Budget(), stop=False)
     return found
+
+
+def diff_paired(live: Any, shadow: Any, places: Places, rules: Rules, found: Diff, budget: Budget) -> None:
+    """Add the differences of two values that stand at different places, by the rules for live's place."""
+    above: Way | None = None
+    way = rules.way(places[0])
+    found.paired.append((len(found.found), places))
+    for place in way[:-1]:
+        above = above, place, _MEMBER
+    _walk(live, shadow, way[-1], found, budget, above, stop=False)
 
 
 def ways_of(value: Any, rules: Rules) -> list[Way]:
@@ -156,10 +180,19 @@ def alike(live: Any, shadow: Any, place: PlaceRules, budget: Budget) -> bool:
     return not found.count
 
 
-def _walk(live: Any, shadow: Any, place: PlaceRules, found: Diff, budget: Budget, *, stop: bool) -> None:
+def _walk(
+    live: Any,
+    shadow: Any,
+    place: PlaceRules,
+    found: Diff,
+    budget: Budget,
+    above: Way | None = None,
+    *,
+    stop: bool,
+) -> None:
     """Note the differences of two values; with `stop` no further than the object or array that has the first."""
     stack: list[_Frame] = []
-    _compare(live, shadow, place, _MEMBER, None, found, stack, budget)
+    _compare(live, shadow, place, _MEMBER, above, found, stack, budget)
     while stack and not (stop and found.count):
         frame = stack[-1]
         deeper = (
@@ -207,7 +240,7 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
         at = 0
         for key, value in one.items():
             at += 1
-            beside = other.get(key, _MISSING)
+            beside = other.get(key, ABSENT)
             kind = type(value)
             if kind is type(beside):
                 if kind in _SCALARS:
@@ -220,7 +253,7 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
                     return True
                 else:
                     continue
-            elif beside is _MISSING:
+            elif beside is ABSENT:
                 frame.lacking = True
             _differ(value, beside, place.member(key), _MEMBER, way, found, budget)
         budget.spend(at)
@@ -231,7 +264,7 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
             key = keys[at]
             at += 1
             value = one[key]
-            beside = other.get(key, _MISSING)
+            beside = other.get(key, ABSENT)
             kind = type(value)
             if kind is type(beside):
                 if kind in _SCALARS:
@@ -243,14 +276,14 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
                     return True
                 else:
                     continue
-            elif beside is _MISSING:
+            elif beside is ABSENT:
                 frame.lacking = True
             _differ(value, beside, place.member(key), _MEMBER, way, found, budget)
         budget.spend(at - start)
     if frame.lacking or len(one) != len(other):
         for key, value in other.items():
             if key not in one:
-                _differ(_MISSING, value, place.member(key), _MEMBER, way, found, budget)
+                _differ(ABSENT, value, place.member(key), _MEMBER, way, found, budget)
         budget.spend(len(other))
     return False
 
@@ -305,9 +338,9 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
                 found.near[where] = found.near.get(where, 0) + 1
             return
         difference = "value"
-    elif one is _MISSING:
+    elif one is ABSENT:
         difference = "extra"
-    elif other is _MISSING:
+    elif other is ABSENT:
         difference = "missing"
     elif kind is not other_kind:
         difference = "type"
@@ -319,6 +352,9 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
         difference = "value"
     if place.ignored:
         found.ignored += 1
+        return
+    if place.set_aside is not None:
+        found.set_aside[place.set_aside] = found.set_aside.get(place.set_aside, 0) + 1
         return
     found.count += 1
     where = place.pointer
@@ -361,6 +397,14 @@ def _pointer(way: Way | None) -> str:
         way, place, at = way
         steps.append(place.step if at == _MEMBER else f"/{at}")
     return shown_pointer("".join(reversed(steps)))
+
+
+def _below(pointer: str, rest: str) -> str:
+    """The pointer of what stands at `rest` below a place. A `*` in the place's pointer is the first step of `rest`."""
+    if "*" not in pointer or not rest:
+        return pointer + rest
+    first, _, further = rest[1:].partition("/")
+    return pointer.replace("/*", f"/{first}", 1) + (f"/{further}" if further else "")
 
 
 def _finite(value: int | float) -> bool:
@@ -434,5 +478,5 @@ def loggable(value: Any) -> Any:
     return value
 
 
-Kind = Literal["value", "type", "missing", "extra", "length", "status", "text", "bytes"]
+Kind = Literal["value", "type", "missing", "extra", "length", "status", "failed", "text", "bytes"]
 """The kinds of difference: the first five are found here, the others by comparing bodies that are not JSON."""

@@ -3,6 +3,7 @@
 from typing import Final
 
 from shadowproxy.answers import Content
+from shadowproxy.answers.alike import ALONE, About
 from shadowproxy.compare.judge.diff import Diff
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import Compared, compare
@@ -17,20 +18,21 @@ def recompared(
     live: RecordedLeg,
     shadow: RecordedLeg,
     rules: Rules,
-    contents: tuple[Content, Content] | None = None,
+    about: About = ALONE,
     recorded_by: str | None = None,
 ) -> Compared:
     """The two answers compared by `rules`; without their whole bodies in the log, by the verdict in the record.
 
     That verdict stands where the record's rules, whose digest is `recorded_by`, are the given ones, and where no rules
-    are given; in older logs, which have no digest, by any. `contents` is their `content_of` if the caller has it.
+    are given; in older logs, which have no digest, by any.
     """
     judged = shadow.judgement
     if judged is None:
-        return compare(live, shadow, rules, contents)
+        return compare(live, shadow, rules, about)
+    contents = about.contents
     if judged.verdict is Verdict.MATCH and recorded_by == rules.digest and contents is not None and _equal(*contents):
         return Compared(Verdict.MATCH, Diff())
-    compared = compare(live, shadow, rules, contents)
+    compared = compare(live, shadow, rules, about)
     if compared.verdict is not Verdict.INCOMPARABLE or (_kept(live.body) and _kept(shadow.body)):
         return compared
     if judged.verdict is not Verdict.INCOMPARABLE and not _stands(recorded_by, rules):
@@ -55,10 +57,11 @@ def _equal(one: Content, other: Content) -> bool:
 
 
 def _as_recorded(judged: Judgement) -> Compared:
+    set_aside = dict.fromkeys(judged.set_aside, 1)
     if judged.verdict is not Verdict.MISMATCH:
-        return Compared(judged.verdict, None, judged.why)
-    found = Diff(count=len(judged.differences))
-    for path, kind, one, other in judged.differences:
+        return Compared(judged.verdict, Diff(set_aside=set_aside) if set_aside else None, judged.why)
+    found = Diff(count=len(judged.differences), set_aside=set_aside)
+    for path, kind, one, other, _ in judged.differences:
         place = guessed_pattern(path)
         found.found.append((place, kind, one, other, path))
         found.where[place, kind] = found.where.get((place, kind), 0) + 1

@@ -7,7 +7,7 @@ tolerances the one that names the deepest place counts; only `unordered` is for 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from sys import getsizeof
@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import orjson
 
+from shadowproxy.answers.alike import Places
 from shadowproxy.caches import Cache
-from shadowproxy.pointers import Patterns, State, pointer_token
+from shadowproxy.pointers import Patterns, State, pointer_segments, pointer_token
 
-COMPARING: Final = 1
+COMPARING: Final = 2
 """The version of what equal means without any rule (diff.py, answers). A change of it makes another digest."""
 
 _LONGEST_CACHED: Final = 400  # characters of the pointer of a place: real payloads have few and short ones
@@ -67,7 +68,8 @@ class PlaceRules:
 
     One payload has the places of the next, so a place's rules are worked out once. The places are a tree, and a walk
     through a payload goes from place to place. `pointer` is as it is shown, `step` its last segment, and `whole` what
-    the pointers of places below begin with. `state` is how far the rules' patterns match.
+    the pointers of places below begin with. `state` is how far the rules' patterns match. `set_aside` is the pointer of
+    the place, this one or one above, that the answers' envelope has anew for every call; None if there is none.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class PlaceRules:
         "_rules",
         "ignored",
         "pointer",
+        "set_aside",
         "state",
         "step",
         "tolerance",
@@ -93,6 +96,7 @@ class PlaceRules:
         ignored: bool,
         tolerance: Tolerance | None,
         unordered: bool,
+        set_aside: str | None,
     ) -> None:
         self._rules = rules
         self._members: dict[str, PlaceRules] = {}
@@ -104,6 +108,7 @@ class PlaceRules:
         self.ignored = ignored
         self.tolerance = tolerance
         self.unordered = unordered
+        self.set_aside = set_aside
 
     def member(self, key: str) -> "PlaceRules":
         """The place of an object's member."""
@@ -145,16 +150,23 @@ class PlaceRules:
 class Rules:
     """How to compare. Raises ValueError for a malformed pattern and for a tolerance below zero.
 
-    A tolerance given as a plain number is absolute, and nothing relative is added to it. `digest` is 16 hexadecimal
-    digits that are the same for rules that say the same; a record carries those of its rules.
+    A tolerance given as a plain number is absolute, and nothing relative is added to it. `set_aside`: what a known
+    envelope has anew for every call does not count. `predictions` names for a shadow where the answer stands in live's
+    and in its own. `digest` is 16 hexadecimal digits that are the same for rules that say the same; a record carries
+    those of its rules.
     """
 
     ignore: tuple[str, ...] = ()
     tolerance: Mapping[str, float | Tolerance] = field(default_factory=dict)
     unordered: tuple[str, ...] = ()
+    set_aside: bool = True
+    predictions: Mapping[str, Places] = field(default_factory=dict)
     digest: str = field(init=False, repr=False, compare=False)
     root: PlaceRules = field(init=False, repr=False, compare=False)
     counts_elements: bool = field(init=False, repr=False, compare=False)
+    _aside: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    _base: "Rules | None" = field(default=None, repr=False, compare=False)
+    _of_envelopes: dict[tuple[str, ...], "Rules"] = field(init=False, repr=False, compare=False)
     _patterns: Patterns = field(init=False, repr=False, compare=False)
     _places: Cache[str, PlaceRules] = field(init=False, repr=False, compare=False)
 
@@ -163,12 +175,34 @@ class Rules:
             bounds = (allowed.abs, allowed.rel) if isinstance(allowed, Tolerance) else (allowed,)
             if not all(bound >= 0 and math.isfinite(bound) for bound in bounds):
                 raise ValueError(f"the tolerance of {pointer!r} must be a number of at least 0")
-        patterns = Patterns((*self.ignore, *self.tolerance, *self.unordered))
-        object.__setattr__(self, "digest", _digest(self.ignore, self.tolerance, self.unordered))
+        patterns = Patterns((*self.ignore, *self.tolerance, *self.unordered, *self._aside))
+        object.__setattr__(self, "digest", _digest(self))
+        object.__setattr__(self, "_of_envelopes", {})
         object.__setattr__(self, "_patterns", patterns)
-        object.__setattr__(self, "_places", Cache("places in answers", _weight))
+        base = self._base  # all envelopes share one budget
+        object.__setattr__(self, "_places", Cache("places in answers", _weight) if base is None else base._places)
         object.__setattr__(self, "counts_elements", patterns.counts_elements)
-        object.__setattr__(self, "root", self._place(patterns.start, "", "", ignored=False, tolerance=None))
+        object.__setattr__(
+            self, "root", self._place(patterns.start, "", "", ignored=False, tolerance=None, set_aside=None)
+        )
+
+    def beside(self, set_aside: tuple[str, ...]) -> "Rules":
+        """These rules, where the places of these patterns do not count. There are as many as envelopes, so each is made
+        once."""
+        if not set_aside or not self.set_aside:
+            return self
+        found = self._of_envelopes.get(set_aside)
+        if found is None:
+            found = replace(self, _aside=set_aside, _base=self)
+            self._of_envelopes[set_aside] = found
+        return found
+
+    def way(self, pointer: str) -> list[PlaceRules]:
+        """The places on the way to a pointer, from the root to its own."""
+        way = [self.root]
+        for segment in pointer_segments(pointer):
+            way.append(way[-1].each() if segment == "*" else way[-1].member(segment))
+        return way
 
     def below(self, place: PlaceRules, key: str, step: str) -> PlaceRules:
         """The place one step below another: that of the member or element `key`, shown as `step`."""
@@ -176,15 +210,23 @@ class Rules:
         if len(whole) > _LONGEST_POINTER:
             whole = whole[: _LONGEST_POINTER + 1]
         state = self._patterns.below(place.state, key)
-        return self._place(state, whole, step, ignored=place.ignored, tolerance=place.tolerance)
+        return self._place(
+            state, whole, step, ignored=place.ignored, tolerance=place.tolerance, set_aside=place.set_aside
+        )
 
     def caches(self, place: PlaceRules) -> bool:
         """Whether to cache a place. If there are too many, all are forgotten: the present ones will come again."""
         if len(place.whole) > _LONGEST_CACHED:
             return False
-        if self._places.keep(place.whole, place):
-            self.root.forget()
+        key = place.whole if self._base is None else f"{' '.join(self._aside)} {place.whole}"
+        if self._places.keep(key, place):
+            (self if self._base is None else self._base)._forget_places()
         return True
+
+    def _forget_places(self) -> None:
+        self.root.forget()
+        for each in self._of_envelopes.values():
+            each.root.forget()
 
     def _place(
         self,
@@ -194,6 +236,7 @@ class Rules:
         *,
         ignored: bool,
         tolerance: Tolerance | None,
+        set_aside: str | None,
     ) -> PlaceRules:
         unordered = False
         if state:
@@ -204,19 +247,25 @@ class Rules:
                 elif which < len(self.ignore) + len(allowed):
                     bound = allowed[which - len(self.ignore)]
                     tolerance = bound if isinstance(bound, Tolerance) else Tolerance(bound, 0.0)
-                else:
+                elif which < len(self.ignore) + len(allowed) + len(self.unordered):
                     unordered = True
-        return PlaceRules(self, state, whole, step, ignored=ignored, tolerance=tolerance, unordered=unordered)
+                elif set_aside is None:
+                    set_aside = shown_pointer(whole)
+        return PlaceRules(
+            self, state, whole, step, ignored=ignored, tolerance=tolerance, unordered=unordered, set_aside=set_aside
+        )
 
 
-def _digest(ignore: tuple[str, ...], tolerance: Mapping[str, float | Tolerance], unordered: tuple[str, ...]) -> str:
+def _digest(rules: Rules) -> str:
     allowed: list[list[Any]] = []
-    for pointer, bound in tolerance.items():
+    for pointer, bound in rules.tolerance.items():
         each = bound if isinstance(bound, Tolerance) else Tolerance(bound, 0.0)
         allowed.append(
             [pointer, float(each.abs), float(each.rel)]
         )  # in their order: of two for one place the last counts
-    digested = [COMPARING, sorted(set(ignore)), allowed, sorted(set(unordered))]
+    digested = [COMPARING, sorted(set(rules.ignore)), allowed, sorted(set(rules.unordered)), rules.set_aside]
+    if rules.predictions:
+        digested.append(sorted(rules.predictions.items()))
     return blake2b(orjson.dumps(digested), digest_size=8).hexdigest()
 
 

@@ -41,6 +41,9 @@ MISSING: Final = "missing"
 """Shown for a member that one of two answers lacks; `null` would be a value."""
 
 
+_NO_FAILURE: Final = "an answer"
+
+
 def sides(kind: str, live: Any, shadow: Any, longest: int = 60) -> tuple[str, str]:
     """Both sides of a difference, each on one line and in at most `longest` characters.
 
@@ -50,6 +53,10 @@ def sides(kind: str, live: Any, shadow: Any, longest: int = 60) -> tuple[str, st
         return one_line(live, longest), MISSING
     if kind == "extra":
         return MISSING, one_line(shadow, longest)
+    if kind == "failed":
+        return (_NO_FAILURE if live is None else one_line(live, longest)), (
+            _NO_FAILURE if shadow is None else one_line(shadow, longest)
+        )
     if kind == "length":
         return f"{live} elements", f"{shadow} elements"
     return cut_together(one_line(live, _UNCUT), one_line(shadow, _UNCUT), longest)

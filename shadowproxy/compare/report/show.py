@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.answers import content_of
+from shadowproxy.answers import about, content_of
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.visible import cut_together, one_line, sides, visible
 from shadowproxy.exchange import TunnelEnd, Verdict
 from shadowproxy.pointers import pointer_token
-from shadowproxy.record import Body, Record, RecordedLeg
+from shadowproxy.record import Body, Difference, Record, RecordedLeg
 
 LINES: Final = 200
 """Lines of a body that are shown whole, and differences that are listed."""
@@ -90,7 +90,7 @@ def print_exchange(record: Record, console: Console, *, rules: Rules | None = No
 
 def _pair(record: Record, name: str, other: RecordedLeg, rules: Rules, console: Console) -> None:
     live = record.live
-    compared = recompared(live, other, rules, recorded_by=record.rules)
+    compared = recompared(live, other, rules, about(record, name), record.rules)
     verdict = Text("verdict: ", style="bold").append(str(compared.verdict), style=STYLES[compared.verdict])
     if compared.why:
         verdict.append(f" ({visible(compared.why)})")
@@ -100,7 +100,7 @@ def _pair(record: Record, name: str, other: RecordedLeg, rules: Rules, console: 
     table.add_column("", width=1)
     table.add_column(f"{visible(name)}: {_heading(other)}", ratio=1, overflow="fold")
     differences = compared.diff.listed() if compared.diff is not None else []
-    differing = {difference.path for difference in differences}
+    differing = {place for each in differences for place in (each.path, each.shadow_path) if place is not None}
     rows = [_row(mine, theirs, differing) for mine, theirs in _aligned(_lines(live), _lines(other))]
     for mine, marked, theirs in _near_differences(rows):
         style = "bold red" if marked else ""
@@ -108,12 +108,25 @@ def _pair(record: Record, name: str, other: RecordedLeg, rules: Rules, console: 
     console.print(table)
     if compared.diff is not None:
         for difference in differences[:LINES]:
-            place = visible(difference.path) or "the whole answer"
+            place = _place(difference, name)
             one, two = sides(difference.kind, difference.live, difference.shadow, 120)
             size = _apart(difference.live, difference.shadow)
             _print(console, Text(f"  {place}  {difference.kind}: live {one}, {visible(name)} {two}{size}"))
         if compared.diff.count > len(differences[:LINES]):
             _print(console, Text(f"  and {compared.diff.count - len(differences[:LINES]):,} more"))
+        if compared.diff.set_aside:
+            places = ", ".join(visible(place) for place in compared.diff.set_aside)
+            _print(console, Text(f"  set aside, as it is new in every answer: {places}", style="dim"))
+    for arm, leg in (("live", live), (visible(name), other)):
+        if leg.caller_left:
+            _print(console, Text(f"  the caller left {arm} after the answer's end, before the response's", style="dim"))
+
+
+def _place(difference: Difference, name: str) -> str:
+    """Where two answers differ, in both if the shadow's place is another."""
+    place = visible(difference.path) or "the whole answer"
+    beside = difference.shadow_path
+    return place if beside is None else f"{place} ({visible(name)}: {visible(beside) or 'the whole answer'})"
 
 
 def _apart(live: Any, shadow: Any) -> str:

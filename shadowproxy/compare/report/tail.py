@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.text import Text
 
+from shadowproxy.answers import about
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.visible import visible
@@ -89,7 +90,7 @@ def print_line(
         if shadow is not None and name != shadow:
             continue
         line.append(f"  {visible(name)} ", style="bold").append(_answer(answer))
-        verdict = recompared(record.live, answer, rules, recorded_by=record.rules).verdict
+        verdict = recompared(record.live, answer, rules, about(record, name), record.rules).verdict
         if answer.outcome is Outcome.OK:
             line.append(f" {verdict}", style=STYLES[verdict])
         differs = differs or verdict in (Verdict.MISMATCH, Verdict.INCOMPARABLE)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from shadowproxy.answers import About
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.compare.judge.verdict import judge, judge_values
@@ -49,6 +50,8 @@ def rules(spec: RecorderSpec) -> Rules:
         ignore=spec.ignore,
         tolerance={pointer: Tolerance(abs=bounds[0], rel=bounds[1]) for pointer, bounds in spec.tolerance.items()},
         unordered=spec.unordered,
+        set_aside=spec.set_aside,
+        predictions={name: (live, shadow) for name, (live, shadow) in spec.predictions.items()},
     )
 
 
@@ -69,11 +72,11 @@ def encoder(
         name: Destination.of(url, Rewrite.of(paths, {}).apply_path) for name, (url, paths) in spec.destinations.items()
     }
 
-    def judged(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
-        return judge(live, shadow, by, budget)
+    def judged(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, about: About) -> Judgement:
+        return judge(live, shadow, by, budget, about)
 
-    def judged_values(live: Any, shadow: Any, budget: Budget) -> Judgement:
-        return judge_values(live, shadow, by, budget)
+    def judged_values(live: Any, shadow: Any, budget: Budget, about: About) -> Judgement:
+        return judge_values(live, shadow, by, budget, about)
 
     judging = judged if spec.online else None
 

@@ -124,6 +124,8 @@ def recorder(config: Config) -> RecorderSpec:
         ignore=_plain(compare.ignore),
         tolerance={str(pointer): (each.abs, each.rel) for pointer, each in compare.tolerance.items()},
         unordered=_plain(compare.unordered),
+        set_aside=compare.set_aside,
+        predictions=_plain(compare.predictions(config.shadows)),
         online=compare.online,
         destinations=destinations,
         shown=shown(config),

@@ -187,7 +187,8 @@ class RecorderSpec:
     """For the process that records: how exchanges are judged, redacted, written, traced and shown.
 
     `own_secrets` are those that the endpoints are sent beside what callers sent. `tolerance` has, by pointer, the
-    absolute and the relative bound. `destinations` has each endpoint's URL and its paths' rewrites, by name. `shown` is
+    absolute and the relative bound. `predictions` has, by shadow, where the answer is in live's and in its own.
+    `destinations` has each endpoint's URL and its paths' rewrites, by name. `shown` is
     the configuration for the admin page, without secrets.
     """
 
@@ -202,6 +203,8 @@ class RecorderSpec:
     ignore: tuple[str, ...]
     tolerance: Mapping[str, tuple[float, float]]
     unordered: tuple[str, ...]
+    set_aside: bool
+    predictions: Mapping[str, tuple[str, str]]
     online: bool
     destinations: Mapping[str, tuple[str, Mapping[str, str]]]
     shown: Mapping[str, Any] = field(repr=False)

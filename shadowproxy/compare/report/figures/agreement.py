@@ -9,11 +9,13 @@ import orjson
 from shadowproxy.compare.fold.bins import edges
 from shadowproxy.compare.fold.noise import Nature
 from shadowproxy.compare.fold.pair import Pair
+from shadowproxy.compare.fold.pair_tables import Kinds
+from shadowproxy.compare.fold.places import places_of
 from shadowproxy.compare.fold.samples import Sample
 from shadowproxy.compare.judge.recompare import guessed_pattern
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import estimated, moment, ranked
-from shadowproxy.compare.report.figures.types import Agreement, Apart, DifferingField, Example, Moment
+from shadowproxy.compare.report.figures.types import Agreement, Apart, DifferingField, Example, Moment, PairedPlaces
 from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.exchange import Verdict
 
@@ -33,10 +35,25 @@ def agreement(pair: Pair, aside: set[str]) -> Agreement:
         "verdicts": {str(verdict): pair.verdicts.get(verdict, 0) for verdict in Verdict},
         "incomparable": ranked(pair.whys),
         "whole": estimated(whole),
+        "anew": [{"path": path, "exchanges": count} for path, count in _counted(pair.anew)],
+        "paired": _paired(pair),
         "set_aside": sorted(aside),
         "settled": estimated(settled),
         "anytime": list(stats.anytime_share(decisive)) if decisive is not None else None,
     }
+
+
+def _counted(places: Kinds) -> list[tuple[str, int]]:
+    """Places with their exchanges, most often first."""
+    return sorted(((path, words["n"]) for path, words in places.items()), key=lambda each: (-each[1], each[0]))
+
+
+def _paired(pair: Pair) -> list[PairedPlaces]:
+    rows: list[PairedPlaces] = []
+    for key, count in _counted(pair.paired):
+        live, shadow = places_of(key)
+        rows.append({"live_path": live, "shadow_path": shadow, "exchanges": count})
+    return rows
 
 
 def differing_fields(pair: Pair, aside: Mapping[str, Nature]) -> list[DifferingField]:

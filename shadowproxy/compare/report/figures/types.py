@@ -191,12 +191,29 @@ class StreamFigures(TypedDict):
 # --- agreement, and where answers differ -----------------------------------------------------------------------------
 
 
+class CountedPlace(TypedDict):
+    path: str
+    exchanges: int
+
+
+class PairedPlaces(TypedDict):
+    live_path: str
+    shadow_path: str
+    exchanges: int
+
+
 class Agreement(TypedDict):
-    """Of whole answers; `settled` leaves out the places in `set_aside`, which are noise."""
+    """Of whole answers; `settled` leaves out the places in `set_aside`, which are noise.
+
+    `anew` are places that a known API has anew for every call: they count nowhere. `paired` are those that were
+    compared with each other, where live's answers and the shadow's have different forms.
+    """
 
     verdicts: Counts
     incomparable: Counts
     whole: EstimateFigures | None
+    anew: list[CountedPlace]
+    paired: list[PairedPlaces]
     set_aside: list[str]
     settled: EstimateFigures | None
     anytime: Interval | None

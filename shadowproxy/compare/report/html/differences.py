@@ -2,7 +2,8 @@
 
 from shadowproxy.compare.judge.visible import sides
 from shadowproxy.compare.report.figures.types import EstimateFigures, Example, NetLoss, ShadowReport, SliceFigures
-from shadowproxy.compare.report.html.elements import Detail, code, e, table
+from shadowproxy.compare.report.html.elements import Detail, code, e, sentence, table
+from shadowproxy.compare.report.sentences.answers import form_lines
 from shadowproxy.compare.report.sentences.differences import apart_line
 from shadowproxy.compare.report.sentences.estimates import with_interval
 from shadowproxy.compare.report.words import percent
@@ -15,6 +16,8 @@ def fields(shadow: ShadowReport, detail: Detail) -> str:
     summary = f"Whole answers agree in {with_interval(agreement['whole'])} of the compared requests."
     if agreement["settled"] is not None:
         summary += f" Without IDs, times and versions: {with_interval(agreement['settled'])}."
+    for line in form_lines(agreement):
+        summary += f" {sentence(line)}"
     rows = [
         (
             code(row["path"] or "(the whole answer)"),

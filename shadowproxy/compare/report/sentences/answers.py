@@ -1,5 +1,7 @@
 """One place of the answers in sentences, in the terms of its kind."""
 
+from typing import Final
+
 from shadowproxy.compare.judge.visible import visible
 from shadowproxy.compare.report.figures.types import (
     Agreement,
@@ -21,13 +23,31 @@ def agreement_lines(agreement: Agreement) -> list[str]:
     if agreement["whole"] is None:
         return [f"nothing could be compared{f' ({verdicts})' if verdicts else ''}"]
     if agreement["settled"] is None:
-        return [f"whole answers: {with_interval(agreement['whole'])}: {verdicts}"]
+        return [f"whole answers: {with_interval(agreement['whole'])}: {verdicts}", *form_lines(agreement)]
     aside = agreement["set_aside"]
     more = f" and {len(aside) - 3} more" if len(aside) > 3 else ""
     return [
         f"whole answers without IDs, times and versions: {with_interval(agreement['settled'])}",
         f"with {', '.join(aside[:3])}{more}, {percent(agreement['whole']['value'])}: {verdicts}",
+        *form_lines(agreement),
     ]
+
+
+def form_lines(agreement: Agreement) -> list[str]:
+    """What the answers' own forms left out of the comparison, and which places were compared with each other."""
+    lines: list[str] = []
+    if anew := agreement["anew"]:
+        more = f" and {len(anew) - 3} more" if len(anew) > 3 else ""
+        places = ", ".join(visible(each["path"]) for each in anew[:3])
+        lines.append(f"set aside, as the API has it anew for every call: {places}{more}")
+    for each in agreement["paired"][:_MOST_PAIRED]:
+        live, shadow = visible(each["live_path"]), visible(each["shadow_path"])
+        if live != shadow:
+            lines.append(f"live's {live} was compared with the shadow's {shadow} ({each['exchanges']:,} requests)")
+    return lines
+
+
+_MOST_PAIRED: Final = 3
 
 
 def output_line(output: Output) -> str:

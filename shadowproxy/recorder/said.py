@@ -1,0 +1,79 @@
+"""What a leg's answer says, read once for all who ask: the judge of each shadow, and the record itself."""
+
+from typing import Final
+
+from shadowproxy.answers import Content as Meaning
+from shadowproxy.answers import content_of, failed_reason, reason_in
+from shadowproxy.budget import Budget
+from shadowproxy.exchange import Failure, Outcome, Reply
+from shadowproxy.record import NO_HEADERS, Body, Headers, RecordedLeg
+from shadowproxy.recorder.bodies import Content
+
+_OK: Final = Outcome.OK
+
+
+class Said:
+    """One leg's answer.
+
+    Attributes:
+        content: its body. leg: its leg.
+        failed: how it says that it failed, once it was read; None if it does not.
+        hidden: whether something in its body was redacted for the record.
+    """
+
+    __slots__ = ("_answer", "_meaning", "content", "failed", "hidden", "leg")
+
+    def __init__(self, leg: Reply | Failure, content: Content) -> None:
+        self.leg = leg
+        self.content = content
+        self.failed: str | None = None
+        self.hidden = False
+        self._answer: RecordedLeg | None = None
+        self._meaning: Meaning | None = None
+
+    def repeat(self, other: "Said") -> None:
+        """Take over what another answer says that is the same, byte for byte, and has the same status."""
+        if status_of(self.leg) == status_of(other.leg):
+            self._meaning = other._meaning
+            self.failed = other.failed
+
+    def read(self, budget: Budget) -> Meaning:
+        """What it says. Raises Exhausted."""
+        meaning = self._meaning
+        if meaning is None:
+            kind, value = self.content.answer(budget)
+            if kind == "json":
+                meaning = Meaning("json", value)
+                status = status_of(self.leg)
+                self.failed = None if status is not None and status >= 400 else reason_in(meaning)
+            else:
+                answer = self.answer(budget)
+                meaning = content_of(answer, budget)
+                self.failed = failed_reason(answer, meaning)
+            self._meaning = meaning
+        return meaning
+
+    def answer(self, budget: Budget) -> RecordedLeg:
+        """The leg for the judge, with what it looks at: status, body, and what these header fields say of the body."""
+        if self._answer is None:
+            content = self.content
+            kind, value = content.answer(budget) if content.whole else (content.kind, content.value)
+            body = Body(kind, value, content.size, not content.whole, None, content.coding)
+            self._answer = RecordedLeg(_OK, status_of(self.leg), _headers_of(content), body)
+        return self._answer
+
+
+def status_of(leg: Reply | Failure) -> int | None:
+    if isinstance(leg, Reply):
+        return leg.status
+    return None if leg.reply is None else leg.reply.status
+
+
+def _headers_of(content: Content) -> Headers:
+    types = content.head.types
+    headers: dict[str, str | list[str]] = {}
+    if types:
+        headers["content-type"] = types[0] if len(types) == 1 else list(types)
+    if not content.size and "content-length" in content.head.headers:
+        headers["content-length"] = "0"
+    return headers or NO_HEADERS
