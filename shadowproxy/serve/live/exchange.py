@@ -8,10 +8,12 @@ from shadowproxy.serve.callers.call import Call
 from shadowproxy.serve.http1.fields import passing_trailers
 from shadowproxy.serve.http1.framing import ResponseHead
 from shadowproxy.serve.http1.pieces import Pieces
+from shadowproxy.serve.live.end_marks import has_ended
 from shadowproxy.serve.live.service import Service
 from shadowproxy.serve.mirror.capture import ALL
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import UnsettledExchange
+from shadowproxy.serve.policy.headers import find
 
 
 class LiveExchange(UnsettledExchange):
@@ -219,7 +221,14 @@ class LiveExchange(UnsettledExchange):
         """From the leg's beginning to the first byte of live's answer."""
         return (self._first_byte_at - self.began) * 1000
 
-    def build_reply(self) -> Reply:
+    def has_ended(self) -> bool:
+        """Whether live's answer has reached its own end, though its response has not."""
+        answer, fields = self.answer_body, self._reply_fields
+        if self._reply_status is None or not answer.whole or find(fields, b"content-encoding") is not None:
+            return False
+        return has_ended(find(fields, b"content-type") or b"", answer.body)
+
+    def build_reply(self, *, caller_left: bool = False) -> Reply:
         assert self._reply_status is not None
         return Reply(
             self._reply_status,
@@ -230,6 +239,7 @@ class LiveExchange(UnsettledExchange):
             (perf_counter() - self.began) * 1000,
             (self.began - self.received_at) * 1000,
             self.answer_body.sha256,
+            caller_left,
         )
 
     def build_failure(self, outcome: Outcome, error: str) -> Failure:

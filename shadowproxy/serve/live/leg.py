@@ -6,6 +6,7 @@ Its rules:
    its body, and its head with the first of it.
 2. While the caller takes nothing, live is not read, and its silence does not count.
 3. It ends once: with the whole response, with a failure of live's or of the request, or because the caller left.
+4. A caller that leaves after the answer's own end (`end_marks`) has got the answer: the leg is a reply that says so.
 """
 
 from collections.abc import Callable
@@ -204,8 +205,10 @@ class Passage(RoundTrip):
         self._ended(self, exchange, live)
 
 
-def cancelled(exchange: LiveExchange, why: str) -> Failure:
+def cancelled(exchange: LiveExchange, why: str) -> LiveLeg:
     """Live's leg, of an exchange that was cancelled for this reason."""
+    if why == CALLER_LEFT and exchange.has_ended():
+        return exchange.build_reply(caller_left=True)
     if why == STOOD_STILL:
         return exchange.build_failure(Outcome.CALLER_LEFT, why)
     if why == CALLER_LEFT:

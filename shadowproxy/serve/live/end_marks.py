@@ -1,0 +1,95 @@
+"""Whether a streamed answer has reached its own end, though its response has not.
+
+OpenAI's SDK for Python closes the connection at `data: [DONE]`, before the last chunk, and at an event that reports an
+error. To the proxy that caller left early; but the answer is whole, and is to be compared and judged as one.
+
+| Stream | its end |
+|---|---|
+| OpenAI chat, completions | `data: [DONE]` |
+| Anthropic Messages | `message_stop` |
+| OpenAI Responses | `response.completed`, `response.incomplete`, `response.failed`, `response.cancelled`; or `[DONE]` |
+| gradio | `event: complete`; `process_completed` of its queue |
+| Ollama, lines of JSON | a line with `"done": true` |
+| any of them | an event or a line that reports an error |
+
+Only the last whole line or event counts, and only its first and last characters are looked at: a long answer costs no
+more than a short one. A quote within a JSON text is escaped, so `"type":"message_stop"` cannot be a part of one.
+"""
+
+import re
+from typing import Final
+
+_LOOKED_AT: Final = 300
+"""Bytes at both ends of an event's data: its own members stand there, before or behind the long ones."""
+
+_MOST_LINES: Final = 200
+"""Lines of the last event, with the comments behind it that keep a connection open."""
+
+_LINES: Final = re.compile(rb"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
+_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
+_END_NAMES: Final = frozenset({
+    b"message_stop", b"response.completed", b"response.incomplete", b"response.failed", b"response.cancelled",
+    b"complete", b"error",
+})  # fmt: skip
+_END_DATA: Final = re.compile(
+    rb'"(?:type|msg)"\s{0,9}:\s{0,9}"'
+    rb'(?:message_stop|response\.(?:completed|incomplete|failed|cancelled)|process_completed)"'
+)
+_ERROR: Final = re.compile(rb'\s{0,9}\{\s{0,9}"(?:error"\s{0,9}:\s{0,9}[{"\[]|(?:object|type)"\s{0,9}:\s{0,9}"error")')
+"""At the beginning of an event's data or of a line: an error further in may be a part of an answer."""
+
+_LAST_LINE: Final = re.compile(rb'"done"\s{0,9}:\s{0,9}true')
+_NOT_LAST: Final = re.compile(rb'"done"\s{0,9}:\s{0,9}false')
+
+
+def has_ended(content_type: bytes, body: bytes) -> bool:
+    """Whether the last whole event or line of a stream is its end. `body` is all that was received of it, decoded."""
+    kind = content_type.lower()
+    if b"\n" not in body:
+        body = body.replace(b"\r", b"\n")
+    if _LINES.search(kind) is not None:
+        return _ends_lines(body)
+    if b"event-stream" in kind or (not kind and _BEGINS.match(body) is not None):
+        return _ends_events(body)
+    return False
+
+
+def _ends_lines(body: bytes) -> bool:
+    line = _line_before(body, body.rfind(b"\n"))
+    if _ERROR.match(line) is not None:
+        return True
+    return _LAST_LINE.search(line) is not None and _NOT_LAST.search(line) is None
+
+
+def _ends_events(body: bytes) -> bool:
+    """Look at the last event's lines, from the last one up. What comes behind the last line's end is not whole yet."""
+    end = body.rfind(b"\n")
+    ended = has_data = False
+    for _ in range(_MOST_LINES):
+        if end <= 0:
+            break
+        line = _line_before(body, end)
+        end -= len(line) + 1
+        line = line.removesuffix(b"\r")
+        if not line and has_data:
+            break
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            has_data = True
+            ended = ended or value.strip() == b"[DONE]" or _reports_end(value)
+        elif name == b"event":
+            ended = ended or value in _END_NAMES
+        elif not line:
+            ended = False
+    return ended and has_data
+
+
+def _reports_end(data: bytes) -> bool:
+    if _ERROR.match(data) is not None:
+        return True
+    return _END_DATA.search(data[:_LOOKED_AT]) is not None or _END_DATA.search(data[-_LOOKED_AT:]) is not None
+
+
+def _line_before(body: bytes, end: int) -> bytes:
+    return body[body.rfind(b"\n", 0, end) + 1 : end] if end > 0 else b""
