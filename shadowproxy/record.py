@@ -58,7 +58,7 @@ class Body(NamedTuple):
 class Difference(NamedTuple):
     """One place where two answers differ: `path` is a JSON pointer, `kind` what sort of difference it is.
 
-    `shadow_path` is the place in the shadow's answer, where that is another.
+    `shadow_path` is the place in the shadow's answer, where the two have different forms.
     """
 
     path: str

@@ -441,8 +441,10 @@ def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, s
     if redaction.json:
         shown, live, shadow = redaction.difference(path, live, shadow)
         places["path"] = shown
-        if beside is not None:  # what is redacted at either of the two places is redacted
-            places["shadow_path"], live, shadow = redaction.difference(beside, live, shadow)
+        if beside is not None:  # both are places of another form, in which the pointers to redact mean nothing
+            live = shadow = BLANK
+            if shown != path:  # the names below it are part of the secret
+                del places["shadow_path"]
     if policy.bodies != "full":
         return places  # without bodies, no values out of them either
     if policy.redaction.json and not searchable and kind != "status":

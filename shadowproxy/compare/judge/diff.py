@@ -91,8 +91,7 @@ class Diff:
         for start, (one, other) in reversed(self.paired):
             for at in range(start, end):
                 rest = found[at].path[len(one) :]
-                beside = _below(other, rest) if other != one else None
-                found[at] = found[at]._replace(path=_below(one, rest), shadow_path=beside)
+                found[at] = found[at]._replace(path=_below(one, rest), shadow_path=_below(other, rest))
             end = min(start, end)
         return found
 

@@ -126,7 +126,11 @@ def _place(difference: Difference, name: str) -> str:
     """Where two answers differ, in both if the shadow's place is another."""
     place = visible(difference.path) or "the whole answer"
     beside = difference.shadow_path
-    return place if beside is None else f"{place} ({visible(name)}: {visible(beside) or 'the whole answer'})"
+    return (
+        place
+        if beside in (None, difference.path)
+        else f"{place} ({visible(name)}: {visible(beside) or 'the whole answer'})"
+    )
 
 
 def _apart(live: Any, shadow: Any) -> str:

@@ -19,6 +19,7 @@ function parsed(text) {
 /** One side's value of a difference. A log without bodies has only its place. */
 function word(each, arm, longest) {
   if (each.kind === (arm === "live" ? "extra" : "missing")) return "absent";
+  if (each.kind === "failed" && each[arm] === null) return "an answer";
   return arm in each ? cut(visible(JSON.stringify(each[arm])), longest) : "not in the log";
 }
 
@@ -36,11 +37,20 @@ function bodyOf(leg) {
 }
 
 function side(title, leg) {
-  const result = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms`;
+  const failed = leg.failed ? `, failed: ${cut(visible(leg.failed), 200)}` : "";
+  const left = leg.caller_left ? ", the caller left after the answer's end" : "";
+  const result = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms${failed}${left}`;
   return h("div", {}, h("h3", {}, title), h("p", { class: "soft" }, result), h("pre", { tabindex: "0" }, bodyOf(leg)));
 }
 
 const cut = (text, longest) => (text.length <= longest ? text : `${text.slice(0, longest - 1)}…`);
+
+/** Where two answers differ; in both, if the shadow's place is another. */
+function placeOf(each) {
+  const place = each.path || "the whole answer";
+  const beside = each.shadow_path ?? each.path;
+  return beside === each.path ? place : `${place} (shadow: ${beside || "the whole answer"})`;
+}
 
 /** One line for each place where the two differ. */
 function places(differences) {
@@ -50,7 +60,7 @@ function places(differences) {
       h(
         "tr",
         {},
-        h("th", { scope: "row" }, h("code", {}, each.path || "(the whole answer)")),
+        h("th", { scope: "row" }, h("code", {}, placeOf(each))),
         h("td", {}, each.kind),
         ...["live", "shadow"].map((arm) => h("td", {}, h("code", {}, word(each, arm, 200)))),
       ),
@@ -62,8 +72,7 @@ function places(differences) {
 function inShort(leg) {
   if (!leg.differences) return leg.why ?? "";
   const [first] = leg.differences;
-  const place = first.path || "the whole answer";
-  return `${place}: live ${word(first, "live", 40)}, shadow ${word(first, "shadow", 40)}`;
+  return `${placeOf(first)}: live ${word(first, "live", 40)}, shadow ${word(first, "shadow", 40)}`;
 }
 
 /** One record and one of its shadows, as a line that opens. Its content is built when it first opens. */
