@@ -531,6 +531,31 @@ def test_patterns_that_work_are_taken() -> None:
     ]
 
 
+def test_a_prediction_has_one_place_or_one_for_each_endpoint() -> None:
+    shadows = {"b": {"url": "http://b"}, "c": {"url": "http://c"}}
+    assert of(compare={"prediction": "/a"}, shadows=shadows).compare.predictions(["b", "c"]) == {}
+    assert of(compare={"prediction": None}, shadows=shadows).compare.predictions(["b", "c"]) == {}
+    made = of(compare={"prediction": {"live": "/a/*", "b": "/outputs/0/data"}}, shadows=shadows)
+    assert made.compare.predictions(made.shadows) == {"b": ("/a/*", "/outputs/0/data"), "c": ("/a/*", "/a/*")}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "words"),
+    [
+        ({"b": "/a"}, "compare.prediction: names no place in live's answers"),
+        ({}, "compare.prediction: names no place in live's answers"),
+        ({"live": "a"}, "compare.prediction: live: is not a JSON pointer"),
+        ({"live": "/a", "b": "/**"}, "compare.prediction: b: has ** in it"),
+        ({"live": "/a", "b": None}, "compare.prediction: b: is not a JSON pointer"),
+        ({"live": "/a", "control": "/a"}, "compare.prediction: control: cannot be a shadow's name"),
+        ({"live": "/a", "x": "/b"}, "compare: prediction names x, and no shadow has that name"),
+        (["/a"], "compare.prediction: is not a JSON pointer"),
+    ],
+)
+def test_places_by_endpoint_that_have_no_use_are_refused(prediction: object, words: str) -> None:
+    assert words in fault(compare={"prediction": prediction}, shadows={"b": {"url": "http://b"}})
+
+
 @pytest.mark.parametrize("key", ["request_id", "header:X-User", "cookie:sid", "json:/user/id"])
 def test_sampling_keys(key: str) -> None:
     assert of(sampling={"key": key}).sampling.key == key

@@ -261,9 +261,9 @@ def read_prediction(value: object) -> str | dict[str, str]:
         return read_field_pointer(value)
     places: dict[str, str] = {}
     for name, pointer in value.items():
-        if name != LIVE:
-            read_shadow_name(name)
         try:
+            if name != LIVE:
+                read_shadow_name(name)
             places[str(name)] = read_field_pointer(pointer)
         except ValueError as fault:
             raise ValueError(f"{name}: {fault}") from None
