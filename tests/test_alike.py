@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.answers import About
+from shadowproxy.answers import About, answer_value
 from shadowproxy.answers.envelopes import ENVELOPES, envelope_of
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.compare.judge.verdict import judge
@@ -76,6 +76,12 @@ def ollama(text: str = "Hi", at: int = 1, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def gemini(text: str = "Hi", at: int = 1, **more: Any) -> dict[str, Any]:
+    candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}
+    usage = {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}
+    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "m", "responseId": f"r{at}", **more}
+
+
 def inference(data: list[Any], at: int = 1, **more: Any) -> dict[str, Any]:
     """As MLServer 1.7.1 gives it: n numbers as [n, 1], and an ID of its own."""
     output = {"name": "predict", "shape": [len(data), 1], "datatype": "FP64", "data": data}
@@ -94,10 +100,7 @@ ANEW: dict[str, tuple[Callable[[int], dict[str, Any]], list[str]]] = {
         lambda at: ollama("Hi", at),
         ["/created_at", "/total_duration", "/load_duration", "/prompt_eval_duration", "/eval_duration"],
     ),
-    "gemini": (
-        lambda at: {"candidates": [{"content": {"parts": [{"text": "Hi"}]}}], "responseId": f"r{at}"},
-        ["/responseId"],
-    ),
+    "gemini": (lambda at: gemini("Hi", at), ["/responseId"]),
     "open inference": (lambda at: inference([0.5], at), ["/id"]),
     "seldon": (lambda at: seldon([[0.5]], at), ["/meta/puid"]),
     "seldon tensor": (
@@ -218,6 +221,44 @@ def test_pointers_of_rules_name_places_of_the_stream_put_together() -> None:
     assert judged(streamed("yes"), said(chat("no", 2)), rules).verdict == "ignored"
 
 
+def gemini_stream(*pieces: str, at: int = 1) -> RecordedLeg:
+    """As `alt=sse` gives it: the reason comes with a last piece that has no word."""
+    events = []
+    for number, piece in enumerate([*pieces, ""]):
+        event = gemini(piece, at)
+        event["usageMetadata"] = {"promptTokenCount": 5, "candidatesTokenCount": number, "totalTokenCount": 5 + number}
+        if piece:
+            del event["candidates"][0]["finishReason"]
+        events.append(event)
+    return sse(*events)
+
+
+def test_a_stream_of_geminis_is_put_together() -> None:
+    assert judged(gemini_stream("Hel", "lo"), gemini_stream("H", "ello", at=2)).verdict == "match"
+    assert judged(gemini_stream("Hel", "lo"), said(gemini("Hello", 2))).verdict == "match"
+    judgement = judged(gemini_stream("Hel", "lo"), gemini_stream("Hel", "p", at=2))
+    assert places(judgement) == [("/candidates/0/content/parts/0/text", "value", None)]
+    assert judged(gemini_stream("Hel", "lo"), said(message("Hello", 2))).verdict == "match"
+    cut = gemini("Hello", 1)
+    del cut["candidates"][0]["finishReason"]
+    assert judged(sse(cut), gemini_stream("Hello")).differences[0].kind == "failed"
+
+
+def test_thoughts_and_calls_of_geminis_are_parts_of_their_own() -> None:
+    call = {"functionCall": {"name": "f", "args": {"a": 1}}}
+
+    def event(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, **more}], "responseId": "r"}
+
+    streamed = sse(
+        event({"text": "Hm", "thought": True}), event({"text": "m.", "thought": True}), event({"text": "I "}),
+        event({"text": "look."}), event(call, finishReason="STOP"),
+    )  # fmt: skip
+    whole = event({"text": "Hmm.", "thought": True}, {"text": "I look."}, call, finishReason="STOP")
+    assert judged(streamed, said(whole)).verdict == "match"
+    assert answer_value(said(whole))["candidates"][0]["answer"] == 'I look.\nf({"a":1})'
+
+
 def called(arguments: str, at: int = 1) -> dict[str, Any]:
     call = {"id": f"call_{at}", "type": "function", "function": {"name": "f", "arguments": arguments}}
     return chat(None, at, message={"tool_calls": [call]}, reason="tool_calls")
@@ -251,7 +292,7 @@ def test_the_same_words_match_in_the_envelopes_of_two_apis(one: str, other: str)
     judgement = judged(said(TEXTS[one]("Hi", 1)), said(TEXTS[other]("Ho", 2)))
     assert judgement.verdict == "mismatch"
     if one != other:
-        answers = {name: "/choices/0/answer" if name == "chat" else "/answer" for name in TEXTS}
+        answers = {**dict.fromkeys(TEXTS, "/answer"), "chat": "/choices/0/answer", "gemini": "/candidates/0/answer"}
         assert places(judgement) == [(answers[one], "value", answers[other])]
         assert [(each.live, each.shadow) for each in judgement.differences] == [("Hi", "Ho")]
 

@@ -501,7 +501,7 @@ def test_reasoning_and_calls_are_generated_too() -> None:
 
 def test_events_and_lines_of_anything_else_are_lists() -> None:
     assert answer_value(sse({"token": 1}, {"token": 2}, done=True)) == [{"token": 1}, {"token": 2}]
-    text = "event: heartbeat\ndata: null\n\nevent: generating\ndata: [1]\n\nevent: complete\ndata: [2]\n\n"
+    text = "event: heartbeat\ndata: null\n\nevent: token\ndata: [1]\n\nevent: last\ndata: [2]\n\n"
     assert answer_value(said(text, "text/event-stream")) == [[1], [2]]
     assert answer_value(said('{"a": 1}\n{"a": 2}\n', "application/jsonlines")) == [{"a": 1}, {"a": 2}]
 

@@ -25,7 +25,9 @@ role id object usage completion_tokens type message_start message_stop content_b
 content_block_delta message_delta input_json_delta partial_json text_delta thinking response response.completed
 response.failed response.output_text.delta response.output_item.done response.created output output_index item
 content_index done error errors detail loc msg status info reason code success outputs data shape tensor values
-embedding chat.completion.chunk logprobs result isError eval_count prediction"""
+embedding chat.completion.chunk logprobs result isError eval_count prediction
+predictions candidates content parts finishReason functionCall args thought usageMetadata datatype ndarray event_id
+msg process_completed process_starts output usage"""
 NAMES = st.sampled_from([*WORDS.split(), "*", "*a", "a*", "a/*b"])
 TYPES = ["text/event-stream", "application/x-ndjson", "application/jsonlines", "application/json", "", "text/html"]
 scalars = (

@@ -19,6 +19,7 @@ from shadowproxy.answers.body import Content
 from shadowproxy.answers.envelopes import (
     CHAT,
     COLUMNS,
+    GEMINI,
     MESSAGES,
     OLLAMA,
     OPEN_INFERENCE,
@@ -175,7 +176,7 @@ def _put(tree: dict[str, Any], steps: tuple[str, ...], value: Any) -> None:
 
 # A stream beside a whole answer.
 
-_LOOKED_INTO: Final = frozenset({"choices", "message", "content", "output", "usage", "summary"})
+_LOOKED_INTO: Final = frozenset({"choices", "message", "content", "output", "usage", "summary", "candidates", "parts"})
 """Members whose own members are looked at: those of the envelope. What a model or a tool wrote counts as it is."""
 
 
@@ -203,9 +204,11 @@ def _counts_of_one(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, ...
 
 # Language models, in two envelopes.
 
-_ENDED: Final = frozenset({"stop", "end_turn", "stop_sequence", "completed", "tool_calls", "function_call", "tool_use"})
-_CUT: Final = frozenset({"length", "max_tokens", "max_output_tokens"})
-_FILTERED: Final = frozenset({"content_filter", "refusal"})
+_ENDED: Final = frozenset(
+    {"stop", "end_turn", "stop_sequence", "completed", "tool_calls", "function_call", "tool_use", "STOP"}
+)
+_CUT: Final = frozenset({"length", "max_tokens", "max_output_tokens", "MAX_TOKENS"})
+_FILTERED: Final = frozenset({"content_filter", "refusal", "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT"})
 _REASONS: Final = {
     **dict.fromkeys(_ENDED, "ended"),
     **dict.fromkeys(_CUT, "cut"),
@@ -234,16 +237,13 @@ def _texts(live: Any, mine: Envelope, shadow: Any, theirs: Envelope) -> tuple[Pa
 def _text_of(value: Any, envelope: Envelope) -> tuple[Any, str, str, str] | None:
     """What a model wrote and where, why it stopped and where; None if that is not one text."""
     whole = in_one_form(value)
-    if envelope is CHAT:
-        choices = objects(whole["choices"])
+    if envelope is CHAT or envelope is GEMINI:
+        name, reason_name = ("choices", "finish_reason") if envelope is CHAT else ("candidates", "finishReason")
+        choices = objects(whole[name])
         if len(choices) != 1 or "answer" not in choices[0]:
             return None
-        return (
-            choices[0]["answer"],
-            "/choices/0/answer",
-            _word(choices[0].get("finish_reason")),
-            "/choices/0/finish_reason",
-        )
+        reason = _word(choices[0].get(reason_name))
+        return choices[0]["answer"], f"/{name}/0/answer", reason, f"/{name}/0/{reason_name}"
     if "answer" not in whole:
         return None
     place = _REASON_PLACES.get(envelope.name, "")

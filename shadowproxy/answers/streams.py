@@ -1,19 +1,26 @@
 """A stream put together to one answer, in the form that the same API gives without streaming.
 
 So a pointer names the same thing in both, and a streamed answer can be compared with a whole one. Each API has its
-module: `chat` (OpenAI chat and completions), `messages` (Anthropic), `responses` (OpenAI), `ollama`, `gradio`. A stream
-of anything else is the list of its events' data, and lines of JSON are the list of their values.
+module: `chat` (OpenAI chat and completions), `messages` (Anthropic), `responses` (OpenAI), `ollama`, `gemini`,
+`gradio`. A stream of anything else is the list of its events' data, and lines of JSON are the list of their values.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from shadowproxy.answers import chat_stream, gradio_stream, messages_stream, ollama_stream, responses_stream
+from shadowproxy.answers import (
+    chat_stream,
+    gemini_stream,
+    gradio_stream,
+    messages_stream,
+    ollama_stream,
+    responses_stream,
+)
 from shadowproxy.answers.errors import error_in, says_error
 from shadowproxy.answers.pieces import Assembled
 from shadowproxy.answers.sse import DONE, Event
 
-Api = Literal["chat", "messages", "responses", "ollama", "gradio", "events", "lines"]
+Api = Literal["chat", "messages", "responses", "ollama", "gemini", "gradio", "events", "lines"]
 
 _ERROR_NAMES: Final = frozenset({"error", "exception", "failed"})
 _KEEP_ALIVE: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
@@ -75,6 +82,7 @@ _APIS: Final[tuple[tuple[Api, _Module], ...]] = (
     ("messages", _Module(messages_stream.knows, messages_stream.assembled)),
     ("responses", _Module(responses_stream.knows, responses_stream.assembled)),
     ("ollama", _Module(ollama_stream.knows, ollama_stream.assembled)),
+    ("gemini", _Module(gemini_stream.knows, gemini_stream.assembled)),
 )
 
 

@@ -33,6 +33,9 @@ ENVELOPE_PLACES: Final = (
     "/usage/completion_tokens",
     "/usage/output_tokens",
     "/eval_count",
+    "/candidates/*/answer",  # Gemini
+    "/candidates/*/finishReason",
+    "/usageMetadata/candidatesTokenCount",
 )
 """Places of the answers of language models, the most important first."""
 
@@ -43,6 +46,7 @@ ANSWER_PARTS: Final = (
     "/output",
     "/message",
     "/response",
+    "/candidates/*/content",
 )
 """What `answer` is made of: beside an `answer`, these places add nothing."""
 
@@ -68,6 +72,8 @@ def in_one_form(value: Any) -> Any:
         return value
     if isinstance(value.get("choices"), list):
         return {**value, "choices": [_choice(each) for each in value["choices"]]}
+    if isinstance(candidates := value.get("candidates"), list):
+        return {**value, "candidates": [_candidate(each) for each in candidates]}
     if value.get("type") == "message" and isinstance(value.get("content"), list):
         return _with_answer(value, _text_of_blocks(value["content"]))
     if value.get("object") == "response" and isinstance(value.get("output"), list):
@@ -91,6 +97,18 @@ def _choice(choice: Any) -> Any:
         return _with_answer({**choice, "message": _message(message)}, _text_of_message(message))
     text = choice.get("text")
     return _with_answer(choice, text or None) if isinstance(text, str) else choice
+
+
+def _candidate(candidate: Any) -> Any:
+    """A candidate of Gemini's with the texts and calls in its parts; thoughts are no part of them."""
+    content = candidate.get("content") if isinstance(candidate, dict) else None
+    if not isinstance(content, dict) or not isinstance(content.get("parts"), list):
+        return candidate
+    parts = [each for each in objects(content["parts"]) if not each.get("thought")]
+    texts = [each["text"] for each in parts if isinstance(each.get("text"), str)]
+    functions = [each.get("functionCall") for each in parts]
+    calls = [_call(each.get("name"), each.get("args")) for each in functions if isinstance(each, dict)]
+    return _with_answer(candidate, _lines("".join(texts), calls))
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
