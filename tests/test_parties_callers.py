@@ -176,6 +176,28 @@ def test_openais_sdk_streams_each_piece_before_the_next_one_exists(tmp_path: Pat
     assert "sk-of-the-test" not in proxy.log_text()
 
 
+def test_openais_sdk_leaves_at_done_and_its_answer_is_whole(tmp_path: Path) -> None:
+    """It closes the connection there: the last chunk comes when it has gone."""
+    left = threading.Event()
+
+    def answer(received: Received) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        choices = [{"index": 0, "delta": {"content": "all"}, "finish_reason": "stop"}]
+        chunk = json.dumps({"id": "c", "object": "chat.completion.chunk", "choices": choices}).encode()
+        for event in (b"data: " + chunk, b"data: [DONE]"):
+            yield b"%x\r\n%s\n\n\r\n" % (len(event) + 2, event)
+        assert left.wait(timeout=30)
+        yield b"0\r\n\r\n"
+
+    with Recorder(answer) as live, programs.proxy(tmp_path, {"url": live.url}) as proxy:
+        command = [str(CALLERS), str(SOURCE / "openai_streams.py"), proxy.url]
+        told = subprocess.run(command, env=installed.environment(), capture_output=True, text=True, timeout=60)
+        (entry,) = proxy.records()
+        left.set()
+    assert (told.returncode, told.stdout) == (0, "all\n"), told.stderr
+    assert (entry.live.outcome, entry.live.caller_left, entry.live.failed) == (Outcome.OK, True, None)
+
+
 @pytest.mark.parametrize(("host", "status"), [("preserve", "200"), ("upstream", "403")])
 def test_boto3s_signature_holds_where_the_host_is_preserved(tmp_path: Path, host: str, status: str) -> None:
     """The 403 is the test's own test: the far side does check."""
