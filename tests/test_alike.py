@@ -210,6 +210,40 @@ def test_a_stream_matches_the_whole_answer_of_the_same_words() -> None:
     assert judged(streamed("Help"), said(whole)).verdict == "mismatch"
 
 
+def test_null_and_empty_members_of_one_server_are_absent_in_anothers() -> None:
+    """vLLM beside llama.cpp; a call beside which one says null and the other an empty text."""
+    nulls = chat("Hi", 2, service_tier=None, prompt_logprobs=None, message={"refusal": None, "tool_calls": []})
+    assert judged(said(chat("Hi", 1)), said(nulls)).verdict == "match"
+    assert places(judged(said(chat("Hi", 1)), said({**nulls, "service_tier": "flex"}))) == [
+        ("/service_tier", "extra", None)
+    ]
+    assert (
+        judged(
+            said(called("{}")),
+            said(
+                {
+                    **called("{}"),
+                    "choices": [
+                        {
+                            **called("{}")["choices"][0],
+                            "message": {**called("{}")["choices"][0]["message"], "content": ""},
+                        }
+                    ],
+                }
+            ),
+        ).verdict
+        == "match"
+    )
+    nothing = chat("Hi", 1, message={"content": None})
+    assert places(judged(said(chat("Hi", 1)), said(nothing))) == [("/choices/0/message/content", "missing", None)]
+
+
+def test_null_elsewhere_is_a_value() -> None:
+    assert judged(said({"predictions": [1], "a": None}), said({"predictions": [1]})).verdict == "mismatch"
+    one, other = chat("Hi", 1, extra={"a": None}), chat("Hi", 1, extra={})
+    assert judged(said(one), said(other)).verdict == "mismatch"
+
+
 def test_two_whole_answers_of_which_one_lacks_a_member_differ() -> None:
     without = {name: each for name, each in chat("Hi", 2).items() if name != "usage"}
     assert places(judged(said(chat("Hi", 1)), said(without))) == [("/usage", "missing", None)]

@@ -37,6 +37,7 @@ NUMBERS: dict[str, Callable[[list[float], int], RecordedLeg]] = {
 }
 TEXTS: dict[str, Callable[[str, int], RecordedLeg]] = {
     "chat": lambda text, at: said(chat(text, at)),
+    "vLLM's chat": lambda text, at: said(chat(text, at, prompt_logprobs=None, message={"tool_calls": [], "x": None})),
     "chat's stream": lambda text, at: streamed(text[: at % 9], text[at % 9 :], at=at)._replace(total_ms=2.0),
     "message": lambda text, at: said(message(text, at)),
     "message's stream": lambda text, at: message_stream(text),
@@ -46,7 +47,8 @@ PAIRS: list[tuple[Any, Any, str, str]] = [
     (NUMBERS, row_of, "predictions", "open inference"),
     (NUMBERS, row_of, "open inference", "seldon"),
     (TEXTS, words_of, "chat's stream", "chat's stream"),
-    (TEXTS, words_of, "chat", "chat's stream"),
+    (TEXTS, words_of, "vLLM's chat", "chat's stream"),
+    (TEXTS, words_of, "vLLM's chat", "chat"),
     (TEXTS, words_of, "chat's stream", "message"),
     (TEXTS, words_of, "message's stream", "response"),
 ]

@@ -2,8 +2,8 @@
 
 | Two answers | what is compared |
 |---|---|
-| both in one envelope, or in none | all of both |
-| in one envelope, and one of them a stream | all of both; null or empty counts as absent, and `usage` if both have it |
+| both in one envelope, or in none | all of both; of language models, null or empty counts as absent |
+| likewise, and one of them a stream | the same, but `usage` counts only if both have it |
 | of language models, in two envelopes | what the model wrote and called, and why it stopped |
 | predictions, in two envelopes | the predictions; by name, if there are several |
 | any, where the configuration names a place in each | what stands at these places |
@@ -110,8 +110,9 @@ def alike_values(live: Any, shadow: Any, about: About, places: Places | None, *,
         if not mine.text:
             return Alike((Part(live, shadow),), set_aside)
         one, other = with_parsed_calls(live), with_parsed_calls(shadow)
-        if streamed:
+        if streamed or not _same_members(one, other):
             one, other = _said(one), _said(other)
+        if streamed:
             set_aside = (*set_aside, "/object", *_counts_of_one(one, other))
         return Alike((Part(one, other),), set_aside)
     parts: tuple[Part, ...] = ()
@@ -129,13 +130,19 @@ def is_as_sent(pair: Alike, live: Content, shadow: Content) -> bool:
     return part.live is live.value and part.shadow is shadow.value and part.places is None
 
 
-def paired_forms(pair: Alike) -> tuple[Any, Any] | None:
-    """Both answers in the form of live's, of what was compared at two places; None where whole answers were.
+def common_forms(pair: Alike, live: Content, shadow: Content) -> tuple[Any, Any] | None:
+    """Both answers in the form in which they are compared; None where that is the one in which they were sent.
 
-    So each value of the shadow's is found where live's is.
+    What stands at two places is put where live's is, so that each value of the shadow's is found there.
     """
-    if pair.parts[0].places is None:
+    if is_as_sent(pair, live, shadow):
         return None
+    if pair.parts[0].places is None:
+        return in_one_form(pair.parts[0].live), in_one_form(pair.parts[0].shadow)
+    return _paired_forms(pair)
+
+
+def _paired_forms(pair: Alike) -> tuple[dict[str, Any], dict[str, Any]]:
     live: dict[str, Any] = {}
     shadow: dict[str, Any] = {}
     for part in pair.parts:
@@ -174,7 +181,7 @@ def _put(tree: dict[str, Any], steps: tuple[str, ...], value: Any) -> None:
         _put(below, rest, value)
 
 
-# A stream beside a whole answer.
+# Language models, in one envelope.
 
 _LOOKED_INTO: Final = frozenset({"choices", "message", "content", "output", "usage", "summary", "candidates", "parts"})
 """Members whose own members are looked at: those of the envelope. What a model or a tool wrote counts as it is."""
@@ -184,8 +191,28 @@ _DEEPEST: Final = 8
 """Steps from an answer down to the members of a message's parts: these are five."""
 
 
+def _same_members(one: Any, other: Any, depth: int = 0) -> bool:
+    """Whether two envelopes have the same members, null in both or in neither: then none has to be left out."""
+    if depth > _DEEPEST:
+        return True
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return False
+        for name, value in one.items():
+            beside = other[name]
+            if (value is None) != (beside is None):
+                return False
+            if name in _LOOKED_INTO and not _same_members(value, beside, depth + 1):
+                return False
+    elif isinstance(one, list) and isinstance(other, list):
+        for value, beside in zip(one, other, strict=False):
+            if not _same_members(value, beside, depth + 1):
+                return False
+    return True
+
+
 def _said(value: Any, depth: int = 0) -> Any:
-    """An envelope without its empty members: streams leave out what whole answers give as null, "" or []."""
+    """An envelope without its empty members: one server leaves out what another gives as null, "" or []."""
     if depth > _DEEPEST:
         return value
     if isinstance(value, dict):

@@ -18,8 +18,8 @@ _NOT_LACKING: Final = ("value", "extra")  # kinds of difference
 class Arms(NamedTuple):
     """A pair's legs, what they say, how they stand, and how they compare (`diff` is None if they could not be).
 
-    `taken_apart` has what they say if it was taken apart to be compared. `forms` has it in one form, where the two have
-    different envelopes.
+    `taken_apart` has what they say if it was taken apart to be compared. `forms` has it in the one form in which it was
+    compared, where that is not the one in which it was sent.
     """
 
     live: RecordedLeg

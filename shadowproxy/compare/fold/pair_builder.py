@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from shadowproxy.answers import about, content_of, reason_of
-from shadowproxy.answers.alike import alike, is_as_sent, paired_forms
+from shadowproxy.answers.alike import alike, common_forms, is_as_sent
 from shadowproxy.answers.left_out import incomparable_reason, left_out_by
 from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks_of_pair, missing, sent_by, values_of
 from shadowproxy.compare.fold.bins import bin_of
@@ -103,7 +103,7 @@ class PairBuilder:
             # What failed, and what is brought into another form to be compared, is not taken apart.
             if one == other and live_content.kind == shadow_content.kind == "json" and live.status == shadow.status:
                 beside = alike(live_content, shadow_content, pair_of, reading.rules.predictions.get(reading.shadow))
-                forms = paired_forms(beside) if one == "good" else None
+                forms = common_forms(beside, live_content, shadow_content) if one == "good" else None
                 by_envelope = reading.rules.beside(beside.set_aside)
                 if is_as_sent(beside, live_content, shadow_content):
                     taken_apart = Answer(live_content.value), Answer(shadow_content.value)
