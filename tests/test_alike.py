@@ -417,6 +417,15 @@ def test_answers_that_both_lack_the_named_place_are_compared_whole() -> None:
     assert judged(said({"detail": "x"}, 422), said({"detail": "y"}, 422), rules, shadow="s").verdict == "mismatch"
 
 
+def test_a_named_place_may_be_one_number_of_a_tensor_as_it_was_sent() -> None:
+    flat = inference([1.0, 2.0, 3.0, 4.0])
+    flat["outputs"][0]["shape"] = [2, 2]
+    rules = Rules(predictions={"s": ("/first/0/0", "/outputs/0/data/2")})
+    assert judged(said({"first": [[3.0]]}), said(flat), rules, shadow="s").verdict == "match"
+    rules = Rules(predictions={"s": ("/rows", "/outputs/0/data")})
+    assert judged(said({"rows": [[1.0, 2.0], [3.0, 4.0]]}), said(flat), rules, shadow="s").verdict == "match"
+
+
 def test_named_places_may_be_those_of_the_one_form() -> None:
     rules = Rules(predictions={"s": ("/predictions", "/outputs/predict")})
     assert judged(said({"predictions": [0.5]}), said(inference([0.5])), rules, shadow="s").verdict == "match"

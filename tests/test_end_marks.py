@@ -39,6 +39,7 @@ ENDED = {
     "LiteLLM's error": (EVENTS, b'data: {"choices":[]}\n\ndata: {"error": {"message": "no", "code": "500"}}\n\n'),
     "vLLM's error": (EVENTS, b'data: {"object": "error", "message": "no"}\n\n'),
     "Ollama": (LINES, b'{"response":"a","done":false}\n{"response":"","done":true,"context":[1]}\n'),
+    "Ollama, a blank line behind it": (LINES, b'{"response":"","done":true}\r\n\r\n'),
     "Ollama's error": (LINES, b'{"response":"a","done":false}\n{"error":"no"}\n'),
 }  # fmt: skip
 

@@ -66,6 +66,11 @@ def test_live_failed_says_so_though_no_shadow_was_asked() -> None:
     assert "failed" not in recorded(reply(b'{"error": "boom"}', status=500))["live"], "the status says it"
 
 
+def test_a_stream_that_is_compared_with_nothing_is_not_put_together() -> None:
+    assert "failed" not in recorded(events({"error": "boom"}))["live"]
+    assert recorded(events({"error": "boom"}), reply(GOOD))["live"]["failed"] == "boom"
+
+
 def test_a_stream_that_broke_off_says_so_beside_a_whole_one() -> None:
     piece = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -116,7 +121,8 @@ def test_the_reason_stands_where_nothing_was_redacted() -> None:
     record = recorded(reply(GOOD), reply(b'{"error": "boom"}'), redaction=Redaction(json=("/user",)))
     assert record["shadows"]["s0"]["failed"] == "boom"
     stream = events({"error": "boom"})
-    assert recorded(stream, redaction=Redaction(json=("/user",)))["live"]["failed"] == BLANK, "it cannot be searched"
+    record = recorded(stream, reply(GOOD), redaction=Redaction(json=("/user",)))
+    assert record["live"]["failed"] == BLANK, "it cannot be searched"
 
 
 def test_values_of_two_forms_are_blank_where_places_are_redacted() -> None:

@@ -381,14 +381,16 @@ def values_in(value: Any, pointer: str) -> list[Any]:
 
 def _walk(value: Any, segments: tuple[str, ...]) -> list[Any]:
     found = [value]
-    for segment in segments:
+    last = len(segments) - 1
+    for step, segment in enumerate(segments):
         below: list[Any] = []
         for each in found:
             if isinstance(each, dict):
                 if segment == "*":
                     below.extend(each.values())
                 elif segment in each:
-                    below.append(_row(reshaped(each[segment], each.get("shape"))))
+                    inner = each[segment]
+                    below.append(_row(reshaped(inner, each.get("shape"))) if step == last else inner)
             elif isinstance(each, list):
                 if segment == "*":
                     below.extend(each)

@@ -142,6 +142,7 @@ class _Beside:
     """The legs of one exchange: live's, and others beside it."""
 
     __slots__ = (
+        "_alone",
         "_answer_held",
         "_budget",
         "_echoes",
@@ -174,6 +175,7 @@ class _Beside:
         self._leg = exchange.live
         content = _content_of(exchange.live, policy, budget)
         self._live = None if content is None else Said(exchange.live, content)
+        self._alone = not exchange.shadows and exchange.control is None
         self._answer_held = 0  # bytes of the budget that live's answer holds
         self._failure_at = 0  # in the line
         self._shown = b""
@@ -266,9 +268,15 @@ class _Beside:
         return value if kind == "json" else None
 
     def _read(self, said: Said) -> None:
-        """See whether an answer says that it failed. One that the log has in part is read only to be compared."""
+        """See whether an answer says that it failed.
+
+        One that the log has in part is read only to be compared; so is one that nothing is compared with, unless it is
+        JSON and has been read: to put a stream together takes longer than all else.
+        """
         content = said.content
         if self._judge is None or content.over or not content.whole or not isinstance(said.leg, Reply):
+            return
+        if self._alone and content.kind != "json":
             return
         with contextlib.suppress(Exhausted):
             said.read(self._budget)

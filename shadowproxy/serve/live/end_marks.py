@@ -55,7 +55,8 @@ def has_ended(content_type: bytes, body: bytes) -> bool:
 
 
 def _ends_lines(body: bytes) -> bool:
-    line = _line_before(body, body.rfind(b"\n"))
+    whole = body[: body.rfind(b"\n") + 1].rstrip(b"\r\n")
+    line = whole[whole.rfind(b"\n") + 1 :]
     if _ERROR.match(line) is not None:
         return True
     return _LAST_LINE.search(line) is not None and _NOT_LAST.search(line) is None
