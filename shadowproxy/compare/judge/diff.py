@@ -7,6 +7,9 @@ The rules of equality:
 - Arrays of unequal length differ in length, and their elements are not compared: each would be out of step.
 - Two numbers of which one is a float are equal within 1 part in a million or 1e-9; two integers only when they are
   the same; a rule's tolerance holds for both. 1 equals 1.0, NaN equals NaN, `true` is no number.
+- A vector is as good as an array of its numbers, element by element, within 1 part in 100,000 or what its type can
+  tell apart; an embedding is one value, equal within 1 - cosine = 1e-5, unless a rule has a tolerance for it.
+- Two texts that are both JSON objects or arrays, as a tool's arguments are, are compared as what they hold.
 - Everything else is equal when it is the same.
 
 The walk is one loop with its own stack, so depth costs no recursion. It keeps a bounded number of differences.
@@ -20,8 +23,10 @@ from operator import ne
 from typing import Any, Final, Literal, TypeAlias
 
 from shadowproxy.answers.alike import ABSENT, Places
-from shadowproxy.budget import Budget
-from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules, shown_pointer, sound
+from shadowproxy.answers.leaves import Blob, Vector, angle, embedding_of, flattened, in_shape, tolerances
+from shadowproxy.answers.texts import UNREADABLE, json_in
+from shadowproxy.budget import Budget, read_json_text
+from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules, Tolerance, shown_pointer, sound
 from shadowproxy.compare.judge.unordered import pair_elements
 from shadowproxy.record import Difference
 
@@ -37,6 +42,7 @@ _WIDEST: Final = 200  # bits of an integer that is shown digit by digit, as a te
 _MEMBER: Final = -1
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
+_ARRAYS: Final = frozenset({list, Vector})
 _ABSOLUTE: Final = float(FLOATS.abs)
 _RELATIVE: Final = float(FLOATS.rel)
 
@@ -192,6 +198,11 @@ def _walk(
     """Note the differences of two values; with `stop` no further than the object or array that has the first."""
     stack: list[_Frame] = []
     _compare(live, shadow, place, _MEMBER, above, found, stack, budget)
+    _go_on(stack, found, budget, stop=stop)
+
+
+def _go_on(stack: list[_Frame], found: Diff, budget: Budget, *, stop: bool = False) -> None:
+    """Walk through what is on the stack."""
     while stack and not (stop and found.count):
         frame = stack[-1]
         deeper = (
@@ -320,6 +331,14 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
     if place.ignored and found.ignored:
         return  # one ignored difference is enough to know
     kind, other_kind = type(one), type(other)
+    if kind is Vector or other_kind is Vector:
+        done = _vectors(one, other, place, at, above, found, budget)
+    elif kind is str and other_kind is str and one != other and _opens(one) and _opens(other):
+        done = _texts_of_json(one, other, place, at, above, found, budget)
+    else:
+        done = False
+    if done:
+        return
     numbers = kind in _NUMBERS and other_kind in _NUMBERS
     if numbers:
         if one == other or (one != one and other != other):  # math.isnan cannot take every integer
@@ -332,39 +351,160 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
         else:
             near = kind is not other_kind and FLOATS.holds(one, other) and _finite(one) and _finite(other)
         if near:
-            where = place.pointer
-            if where in found.near or len(found.near) < PLACES:
-                found.near[where] = found.near.get(where, 0) + 1
+            _note_near(place.pointer, found)
             return
         difference = "value"
     elif one is ABSENT:
         difference = "extra"
     elif other is ABSENT:
         difference = "missing"
+    elif kind in _ARRAYS and other_kind in _ARRAYS:
+        difference = "length" if _length(one) != _length(other) else "value"
     elif kind is not other_kind:
         difference = "type"
-    elif kind is list:
-        difference = "length"
     elif one == other:
         return
     else:
         difference = "value"
+    if _does_not_count(place, found):
+        return
+    if not numbers and len(found.found) < KEPT:
+        one, other = _shown(difference, one, other)
+    _note(difference, one, other, place, at, above, found)
+
+
+def _does_not_count(place: PlaceRules, found: Diff) -> bool:
+    """Whether a difference at a place does not count; then it is noted so."""
     if place.ignored:
         found.ignored += 1
-        return
+        return True
     if place.set_aside is not None:
         found.set_aside[place.set_aside] = found.set_aside.get(place.set_aside, 0) + 1
-        return
+        return True
+    return False
+
+
+def _note_near(where: str, found: Diff) -> None:
+    if where in found.near or len(found.near) < PLACES:
+        found.near[where] = found.near.get(where, 0) + 1
+
+
+def _note(difference: str, one: Any, other: Any, place: PlaceRules, at: int, above: Way | None, found: Diff) -> None:
+    """Note a difference: its values are as they are shown, if there is room to keep them."""
     found.count += 1
     where = place.pointer
     if len(found.found) < KEPT:
-        shown, beside = (one, other) if numbers else _shown(difference, one, other)
-        found.found.append((where, difference, shown, beside, (above, place, at)))
+        found.found.append((where, difference, one, other, (above, place, at)))
     counted = found.where.get((where, difference))
     if counted is not None:
         found.where[where, difference] = counted + 1
     elif len(found.where) < PLACES:
         found.where[where, difference] = 1
+
+
+def _vectors(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None, found: Diff, budget: Budget) -> bool:
+    """Note how a vector differs from another, or from an array. Returns False if they have not the same shape."""
+    if type(one) is Vector and type(other) is Vector:
+        if one.shape != other.shape:
+            return False
+        budget.spend_bytes(16 * len(one))
+        if one == other:
+            return True
+    budget.spend(len(one if type(one) is Vector else other))
+    embeddings = (type(one) is Vector and one.embedding) or (type(other) is Vector and other.embedding)
+    if embeddings and place.each().tolerance is None:
+        return _embeddings(one, other, place, at, above, found)
+    shape: tuple[int, ...] = one.shape if type(one) is Vector else other.shape
+    lefts = one if type(one) is Vector else flattened(one, shape) if type(one) is list else None
+    rights = other if type(other) is Vector else flattened(other, shape) if type(other) is list else None
+    if lefts is None or rights is None:
+        return False
+    if place.unordered:
+        held = budget.held
+        budget.hold(2 * _LISTED * len(lefts))
+        stack: list[_Frame] = []
+        if _compare(_listed(one), _listed(other), place, at, above, found, stack, budget):
+            _go_on(stack, found, budget)
+        budget.held = held
+        return True
+    near = Tolerance(*tolerances(one, other))
+    for number in compress(range(len(lefts)), map(ne, lefts, rights)):
+        above_it, below = _element(number, shape, place, (above, place, at))
+        budget.spend(len(shape))
+        left, right = lefts[number], rights[number]
+        if below.tolerance is None and _both_near(left, right, near):
+            _note_near(below.pointer, found)
+        else:
+            _differ(left, right, below, number % shape[-1], above_it, found, budget)
+    return True
+
+
+def _both_near(one: Any, other: Any, tolerance: Tolerance) -> bool:
+    kinds = {type(one), type(other)}
+    return float in kinds and kinds <= _NUMBERS and tolerance.holds(one, other) and _finite(one) and _finite(other)
+
+
+def _element(number: int, shape: tuple[int, ...], place: PlaceRules, way: Way) -> tuple[Way, PlaceRules]:
+    """The way to what holds an element of a vector at `place`, and the element's place."""
+    steps: list[int] = []
+    for size in reversed(shape):
+        steps.append(number % size)
+        number //= size
+    for step in reversed(steps[1:]):
+        place = place.element(step)
+        way = (way, place, step)
+    return way, place.element(steps[0])
+
+
+def _listed(value: Any) -> Any:
+    return in_shape(list(value), value.shape) if type(value) is Vector else value
+
+
+_LISTED: Final = 40  # bytes of a number in a list
+
+
+def _embeddings(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None, found: Diff) -> bool:
+    """Note whether two embeddings have another direction. Returns False if they are not of one length."""
+    left = embedding_of(one) if type(one) is list else one
+    right = embedding_of(other) if type(other) is list else other
+    if type(left) is not Vector or type(right) is not Vector or len(left) != len(right):
+        return False
+    apart = angle(left.numbers, right.numbers)
+    if apart is not None and apart <= _ANGLE:
+        _note_near(place.pointer, found)
+    elif not _does_not_count(place, found):
+        told = "no angle" if apart is None else f"1 - cosine = {apart:.3g}"
+        _note("value", left.line(), f"{right.line()} ({told})", place, at, above, found)
+    return True
+
+
+_ANGLE: Final = 1e-5
+
+
+def _opens(text: str) -> bool:
+    """Whether a text may be a JSON object or array."""
+    return text[:_BLANKS].lstrip()[:1] in ("{", "[")
+
+
+_BLANKS: Final = 40  # characters of white space before it
+
+
+def _texts_of_json(
+    one: str, other: str, place: PlaceRules, at: int, above: Way | None, found: Diff, budget: Budget
+) -> bool:
+    """Note how two texts differ that both hold JSON; their pointers go on from the text's own. Returns False if one
+    does not."""
+    held = budget.held
+    read_json_text(budget, one)
+    read_json_text(budget, other)
+    left, right = json_in(one), json_in(other)
+    told = left is not UNREADABLE and right is not UNREADABLE
+    if told:
+        stack: list[_Frame] = []
+        if _compare(left, right, place, at, above, found, stack, budget):
+            _go_on(stack, found, budget)
+    budget.held = held
+    return told
 
 
 def _nearly(one: float, other: float) -> bool:
@@ -386,8 +526,12 @@ def _shown(difference: str, one: Any, other: Any) -> tuple[Any, Any]:
     if difference == "missing":
         return shorten(one), None
     if difference == "length":
-        return len(one), len(other)
+        return _length(one), _length(other)
     return shorten_both(one, other)
+
+
+def _length(value: Any) -> int:
+    return value.shape[0] if type(value) is Vector else len(value)
 
 
 def _pointer(way: Way | None) -> str:
@@ -414,6 +558,8 @@ def shorten(value: Any) -> Any:
     """A value as a difference shows it: scalars whole or cut, small arrays and objects whole, others described."""
     if isinstance(value, str):
         return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+    if isinstance(value, Vector | Blob):
+        return value.line()
     if isinstance(value, (list, dict)) and not _small(value):
         return f"array of {len(value)}" if isinstance(value, list) else f"object of {len(value)}"
     return value
@@ -455,7 +601,7 @@ def _small(value: Any, room: int = 20) -> bool:
                     return False
                 item = item.values()
             waiting.extend((element, depth + 1) for element in item)
-        elif isinstance(item, str) and len(item) > 40:
+        elif (isinstance(item, str) and len(item) > 40) or isinstance(item, Vector | Blob):
             return False
     return True
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from shadowproxy.answers.leaves import Vector
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import PlaceRules
 
@@ -67,6 +68,9 @@ class _Keys:
             if not numbers:
                 return _NUMBER
             return _key_of_number(value)
+        if isinstance(value, Vector):
+            self._budget.spend_bytes(8 * len(value))
+            return (6, value.dtype, value.shape, value.digest())
         return (1, repr(value))
 
     def _take(self, count: int) -> None:
