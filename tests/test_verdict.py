@@ -113,7 +113,7 @@ def test_json_with_nan_in_it_is_read_as_python_writes_it() -> None:
 
 
 def test_text_that_is_not_said_to_be_json_stays_text() -> None:
-    assert content_of(answer("42", kind="text", content_type="text/plain")).kind == "text"
+    assert content_of(answer('"42"', kind="text", content_type="text/plain")).kind == "text"
     assert content_of(answer("{nonsense", kind="text")).kind == "text"
     assert content_of(answer("[" * 100_000, kind="text", content_type="application/json")).kind == "text"
 

@@ -13,6 +13,7 @@
 | `{"detail": [{"loc": …, "msg": …}]}` (FastAPI's refusal of the input) | yes |
 | a list of nothing but such objects | yes |
 | an empty 200 that has neither a length nor a type: a stream that broke off before its first piece (LitServe) | yes |
+| bytes that are not what their format asks for, such as an npy file that was cut | yes |
 | a Python traceback, or a page whose title is an error status, as text | yes |
 | `{"prediction": 3, "error": null}`, `{"error": ""}`, `{"error": false}`, `{"errors": []}` | no |
 | `{"prediction": 3, "error": "boom"}`: it has an answer too | no |
@@ -74,6 +75,8 @@ def _is_broken_stream(answer: RecordedLeg) -> bool:
 
 def failure_of(content: Content) -> Any:
     """What a content says about its failure; None if it is an answer."""
+    if content.broken is not None:
+        return {"error": content.broken}
     stream = content.stream
     if stream is not None:
         if stream.failed:

@@ -240,3 +240,17 @@ def angle(one: Sequence[Any], other: Sequence[Any]) -> float | None:
         return max(0.0, 1 - cosine)
     except (OverflowError, ValueError):
         return None
+
+
+def without_leaves(value: Any, depth: int = 0) -> Any:
+    """A tree as JSON could hold it: vectors as lists, unless they are huge, and what a blob says in a text."""
+    if isinstance(value, Vector):
+        return value.nested()
+    if isinstance(value, dict):
+        return {key: without_leaves(each, depth + 1) for key, each in value.items()} if depth < _MOST_DEPTH else value
+    if isinstance(value, list):
+        return [without_leaves(each, depth + 1) for each in value] if depth < _MOST_DEPTH else value
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+_MOST_DEPTH: Final = 100

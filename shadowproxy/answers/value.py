@@ -3,7 +3,7 @@
 It is the JSON of the body, or of the stream put together, with these things in one form:
 
 - tensors of the Open Inference Protocol and of Seldon are nested arrays, outputs of the former by name;
-- embeddings in base64, which OpenAI's SDK asks for, are arrays of numbers;
+- vectors (`leaves`) are arrays of numbers, unless they are huge, and a blob is a text with its size and hash;
 - a plain text is the text at the place ``, or the number that it is;
 - for a known API of language models, `answer` is added: the model's text and its calls, as one text. So a text and a
   tool call, or the calls of two functions, differ at one place. It is the text, else the refusal, then each call as
@@ -11,15 +11,12 @@ It is the JSON of the body, or of the stream put together, with these things in 
   Its reasoning is not part of it.
 """
 
-import base64
-import binascii
 import math
-from array import array
 from collections.abc import Mapping
-from sys import byteorder
 from typing import Any, Final
 
 from shadowproxy.answers.body import Content, content_of
+from shadowproxy.answers.leaves import Vector, in_shape, without_leaves
 from shadowproxy.answers.pieces import objects, text_of_parts
 from shadowproxy.answers.texts import UNREADABLE, dumped, json_in, plain_value
 from shadowproxy.record import RecordedLeg
@@ -59,7 +56,8 @@ def answer_value(answer: RecordedLeg) -> Any:
 def value_of(answer: RecordedLeg, content: Content) -> Any:
     """The same if the caller has the content already."""
     if content.kind == "json":
-        return in_one_form(content.value)
+        value = in_one_form(content.value)
+        return without_leaves(value) if content.leaves else value
     if content.kind == "text":
         found = plain_value(content.value)
         return None if found == "" else found
@@ -218,32 +216,17 @@ def unwrapped(value: Any) -> Any:
     data = value.get("data")
     if isinstance(data, dict) and isinstance(tensor := data.get("tensor"), dict) and "values" in tensor:
         return {**value, "data": {**data, "tensor": reshaped(tensor["values"], tensor.get("shape"))}}
-    if isinstance(data, list) and value.get("object") == "list":
-        return {**value, "data": [_embedding(each) for each in data]}
     return value
 
 
 def reshaped(data: Any, shape: Any) -> Any:
-    """Flat row-major data as nested arrays; unchanged if the shape does not fit."""
+    """Flat row-major data as nested arrays, or as a vector of that shape; unchanged if the shape does not fit."""
     fits = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
-    if not fits or not isinstance(data, list) or len(shape) < 2 or len(shape) > 8 or math.prod(shape) != len(data):
+    if not fits or len(shape) < 2 or len(shape) > _MOST_AXES or not isinstance(data, list | Vector):
         return data
-    for size in reversed(shape[1:]):
-        data = [data[start : start + size] for start in range(0, len(data), size)]
-    return data
+    if math.prod(shape) != len(data):
+        return data
+    return in_shape(data, shape) if isinstance(data, list) else Vector(data.numbers, data.dtype, tuple(shape))
 
 
-def _embedding(item: Any) -> Any:
-    """An embedding given as the base64 of little-endian float32, with its numbers instead."""
-    if not isinstance(item, dict) or not isinstance(text := item.get("embedding"), str):
-        return item
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return item
-    if not raw or len(raw) % 4:
-        return item
-    numbers = array("f", raw)
-    if byteorder == "big":
-        numbers.byteswap()
-    return {**item, "embedding": numbers.tolist()}
+_MOST_AXES: Final = 8

@@ -1,0 +1,44 @@
+"""What an answer's body says, whatever it came as; and what its header fields say of it."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from shadowproxy.answers.streams import Stream
+
+
+class Content(NamedTuple):
+    """The content of an answer. `lenient` marks a value that has NaN or Infinity in it, or may have them.
+
+    For a stream, `stream` says how it ended, and `value` is the answer put together.
+
+    Attributes:
+        format: how its bytes are to be read, as docs/answers.md names it.
+        leaves: whether its tree may have leaves that JSON has no word for.
+        broken: why the bytes are not what their format asks for; the content is then the bytes, or the text.
+        warnings: what else is wrong with it, or with its Content-Type.
+    """
+
+    kind: Literal["json", "text", "bytes", "empty", "unknown"]
+    value: Any = None
+    lenient: bool = False
+    why: str | None = None
+    stream: Stream | None = None
+    format: str = ""
+    leaves: bool = False
+    broken: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+Fields: TypeAlias = Mapping[str, str | list[str]]
+"""Header fields as a record has them."""
+
+
+def field_value(headers: Fields, name: str) -> str:
+    """The value of a header field; several values are joined with commas."""
+    value = headers.get(name, "")
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def media_type(content_type: str) -> str:
+    """The media type that a Content-Type names, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
