@@ -15,6 +15,7 @@ from shadowproxy.credential_values import credentials_in, is_plain_id, looks_ran
 from shadowproxy.credentials import may_be_credential_header
 from shadowproxy.echoes import field_values, leaves, taken_out
 from shadowproxy.exchange import Field, Fields
+from shadowproxy.record import NO_HEADERS, Headers
 from shadowproxy.redaction import Redaction
 
 
@@ -97,6 +98,23 @@ class Heads:
             self._rest = _REST if self._found < forgotten else 0
             self._found = 0
         return head
+
+
+_OF_BODY: Final = ("inference-header-content-length", "x-amzn-sagemaker-content-type")
+"""Fields beside Content-Type without which a body cannot be read: the length of the JSON before tensors, and the type
+of what event frames carry."""
+
+
+def fields_of_body(head: Head) -> Headers:
+    """The fields that say how a body is read, when its content codings are undone."""
+    types, headers = head.types, head.headers
+    found: dict[str, str | list[str]] = {}
+    if types:
+        found["content-type"] = types[0] if len(types) == 1 else list(types)
+    for name in _OF_BODY:
+        if name in headers:
+            found[name] = headers[name]
+    return found or NO_HEADERS
 
 
 def read_head(fields: Fields, redaction: Redaction, plain: Cache[Field, Plain]) -> Head:

@@ -4,10 +4,12 @@ from typing import Final
 
 from shadowproxy.answers import Content as Meaning
 from shadowproxy.answers import content_of, failed_reason, reason_in
+from shadowproxy.answers.body import of_json
 from shadowproxy.budget import Budget
 from shadowproxy.exchange import Failure, Outcome, Reply
-from shadowproxy.record import NO_HEADERS, Body, Headers, RecordedLeg
+from shadowproxy.record import Body, Headers, RecordedLeg
 from shadowproxy.recorder.bodies import Content
+from shadowproxy.recorder.heads import fields_of_body
 
 _OK: Final = Outcome.OK
 
@@ -43,7 +45,7 @@ class Said:
         if meaning is None:
             kind, value = self.content.answer(budget)
             if kind == "json":
-                meaning = Meaning("json", value)
+                meaning = of_json(value)
                 status = status_of(self.leg)
                 self.failed = None if status is not None and status >= 400 else reason_in(meaning)
             else:
@@ -70,10 +72,7 @@ def status_of(leg: Reply | Failure) -> int | None:
 
 
 def _headers_of(content: Content) -> Headers:
-    types = content.head.types
-    headers: dict[str, str | list[str]] = {}
-    if types:
-        headers["content-type"] = types[0] if len(types) == 1 else list(types)
+    headers = fields_of_body(content.head)
     if not content.size and "content-length" in content.head.headers:
-        headers["content-length"] = "0"
-    return headers or NO_HEADERS
+        return {**headers, "content-length": "0"}
+    return headers

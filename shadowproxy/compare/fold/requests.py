@@ -1,13 +1,16 @@
 """What a record's request holds, worked out once for requests that are equal."""
 
 import marshal
+from hashlib import blake2b
 from typing import Any, Final
 
+from shadowproxy.answers.body import content_in
+from shadowproxy.answers.leaves import without_leaves
 from shadowproxy.compare.fold.rows import lengths_of
 from shadowproxy.compare.fold.samples import hashed_hex
 from shadowproxy.compare.fold.slices import Fields, leaves
 from shadowproxy.compare.judge.visible import body_text
-from shadowproxy.record import Record, RecordedRequest
+from shadowproxy.record import Body, Record, RecordedRequest
 
 _LONGEST_BODY: Final = 100_000  # characters of a body that is compared with other requests' bodies
 _MOST_KNOWN: Final = 256  # requests whose contents are remembered
@@ -15,15 +18,17 @@ _LONGEST_KNOWN: Final = 8192  # bytes of one
 
 
 class Asked:
-    """What one request asks: its JSON or None (`payload`), and its values by place (`fields`).
+    """What one request asks: what its body says or None (`payload`, as bytes `written`), and its values by place
+    (`fields`).
 
     Equal requests share one object, so nothing in it may be changed.
     """
 
-    __slots__ = ("_lengths", "_repeat", "_request", "_unread", "fields", "payload")
+    __slots__ = ("_lengths", "_repeat", "_request", "_unread", "_written", "fields", "payload")
 
-    def __init__(self, request: RecordedRequest, payload: Any) -> None:
+    def __init__(self, request: RecordedRequest, payload: Any, written: bytes | None = None) -> None:
         self._request = request
+        self._written = written
         self.payload = payload
         found = leaves(payload)
         found["@method"] = [request.method]
@@ -45,16 +50,34 @@ class Asked:
         if self._unread:
             self._unread = False
             request = self._request
-            body = body_text(request.body, _LONGEST_BODY)
+            body = _key_of(request.body, self._written)
             if body is not None:
                 self._repeat = hashed_hex(request.method, request.path, request.query, body)
         return self._repeat
 
 
+def _key_of(body: Body, payload: bytes | None) -> str | None:
+    """A text that is the same for bodies that say the same, as far as that is known; None if it is not in the log.
+
+    What delimits the parts of a body, and the clock in what gzip writes, are new for each request.
+    """
+    if payload is not None and body.kind != "json":
+        return blake2b(payload, digest_size=16).hexdigest()
+    if body.kind == "bytes":
+        return None if body.truncated else blake2b(body.value, digest_size=16).hexdigest()
+    return body_text(body, _LONGEST_BODY)
+
+
 def request_json(record: Record) -> Any:
-    """The request's JSON, or None."""
-    body = record.request.body
-    return body.value if body.kind == "json" and not body.truncated else None
+    """The request's JSON, or what its body holds in a format that is read like it; None if there is none."""
+    request = record.request
+    body = request.body
+    if body.kind == "json":
+        return None if body.truncated else body.value
+    if body.kind == "none" or body.truncated:
+        return None
+    content = content_in(body, request.headers)
+    return without_leaves(content.value) if content.kind == "json" else None
 
 
 _known: Final[dict[tuple[str, str, str, bytes], Asked]] = {}
@@ -72,11 +95,11 @@ def asked_by(record: Record) -> Asked:
     except ValueError:  # nested too deeply
         return Asked(request, payload)
     if len(body) > _LONGEST_KNOWN:
-        return Asked(request, payload)
+        return Asked(request, payload, body)
     key = request.method, request.path, request.query, body
     found = _known.get(key)
     if found is None:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        found = _known[key] = Asked(request, payload)
+        found = _known[key] = Asked(request, payload, body)
     return found

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from shadowproxy.answers.alike import ALONE, About, Alike, alike, alike_values
 from shadowproxy.answers.body import Content, content_of
 from shadowproxy.answers.failed import failed_reason
+from shadowproxy.answers.leaves import blob_of
 from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.compare.judge.diff import KEPT, Diff, diff, diff_paired, shorten_both
 from shadowproxy.compare.judge.rules import Rules
@@ -133,7 +134,7 @@ def _compare_contents(one: Content, other: Content, live: RecordedLeg, shadow: R
         kind = "extra" if one.kind == "empty" else "missing"
         return _mismatch(kind, _described(one), _described(other))
     if one.kind != other.kind:
-        return _mismatch("type", one.kind, other.kind)
+        return _mismatch("type", _named(one), _named(other))
     if one.value == other.value:
         return Compared(Verdict.MATCH, Diff())
     if one.kind == "bytes":
@@ -154,7 +155,14 @@ def _mismatch(kind: str, live: Any, shadow: Any) -> Compared:
     return Compared(Verdict.MISMATCH, Diff([("", kind, live, shadow, "")], 1, where={("", kind): 1}))
 
 
+def _named(content: Content) -> str:
+    """What a content is, and what is wrong with it, if anything."""
+    return content.kind if content.broken is None else f"{content.kind}, {content.broken}"
+
+
 def _described(content: Content) -> Any:
+    if content.kind == "bytes" and "/" in content.format:
+        return blob_of(content.value, content.format).line()
     if content.kind == "bytes":
         shown: bytes = content.value[:_SHOWN_BYTES]
         return f"{len(content.value)} bytes: {shown.hex(' ')}{' …' if len(content.value) > _SHOWN_BYTES else ''}"

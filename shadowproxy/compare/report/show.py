@@ -5,41 +5,26 @@ import json
 import math
 import shlex
 from itertools import zip_longest
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shadowproxy.answers import about, content_of
+from shadowproxy.answers import about
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.visible import cut_together, one_line, sides, visible
+from shadowproxy.compare.report.shown_lines import END, LINES, NOTHING, Line, lines_of, request_lines
 from shadowproxy.exchange import TunnelEnd, Verdict
-from shadowproxy.pointers import pointer_token
-from shadowproxy.record import Body, Difference, Record, RecordedLeg
-
-LINES: Final = 200
-"""Lines of a body that are shown whole, and differences that are listed."""
+from shadowproxy.record import Difference, Record, RecordedLeg
 
 _AROUND: Final = 3  # lines shown before and after one that differs, in a body that is longer
-_MOST_LINES: Final = 10_000  # lines of a body that are looked at
 _LONGEST: Final = 400  # characters of a line
 
 _PER_CONNECTION: Final = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade", "via"}
 )
-
-_NOTHING: Final = object()
-
-
-class Line(NamedTuple):
-    """A line of a body: its text, the pointer of its value, and the scalar that it ends with."""
-
-    text: str
-    pointer: str | None = None
-    item: Any = _NOTHING
-
 
 _GAP: Final = Line("")
 
@@ -71,7 +56,7 @@ def print_exchange(record: Record, console: Console, *, rules: Rules | None = No
     _print(console, Text(f"{record.id}  {record.at}  {record.proxy}", style="bold"))
     query = f"?{request.query}" if request.query else ""
     _print(console, Text(visible(f"{request.method} {request.path}{query}")))
-    for line in _body_lines(request.body):
+    for line in request_lines(request):
         _print(console, Text(f"  {line}", style="dim"))
     if (tunnel := record.tunnel) is not None:
         sizes = f"{tunnel.from_caller:,} bytes from the caller, {tunnel.from_live:,} from live"
@@ -81,7 +66,7 @@ def print_exchange(record: Record, console: Console, *, rules: Rules | None = No
         others.append(("control (live again)", record.control))
     if not others:
         _print(console, Text(f"\nlive: {_heading(record.live)}"))
-        for text, _, _ in _near_differences([(_whole_line(line), False, "") for line in _lines(record.live)]):
+        for text, _, _ in _near_differences([(_whole_line(line), False, "") for line in lines_of(record.live)]):
             _print(console, Text(f"  {text}"))
     for name, answer in others:
         console.print()
@@ -101,7 +86,7 @@ def _pair(record: Record, name: str, other: RecordedLeg, rules: Rules, console: 
     table.add_column(f"{visible(name)}: {_heading(other)}", ratio=1, overflow="fold")
     differences = compared.diff.listed() if compared.diff is not None else []
     differing = {place for each in differences for place in (each.path, each.shadow_path) if place is not None}
-    rows = [_row(mine, theirs, differing) for mine, theirs in _aligned(_lines(live), _lines(other))]
+    rows = [_row(mine, theirs, differing) for mine, theirs in _aligned(lines_of(live), lines_of(other))]
     for mine, marked, theirs in _near_differences(rows):
         style = "bold red" if marked else ""
         table.add_row(Text(mine, style=style), Text("!" if marked else "", style=style), Text(theirs, style=style))
@@ -150,18 +135,18 @@ def _row(mine: Line, theirs: Line, differing: set[str]) -> Row:
     if mine.pointer is None and theirs.pointer is None:
         marked = "" in differing and mine != theirs
     else:
-        marked = _marks(mine.pointer, differing) or _marks(theirs.pointer, differing)
-    if marked and mine.item is not _NOTHING and theirs.item is not _NOTHING:
+        marked = _marks(mine, differing) or _marks(theirs, differing)
+    if marked and mine.item is not NOTHING and theirs.item is not NOTHING:
         one, other = sides("value", mine.item, theirs.item, _LONGEST)
         return mine.text + one, marked, theirs.text + other
-    if marked and mine.item is theirs.item is _NOTHING:
+    if marked and mine.item is theirs.item is NOTHING:
         one, other = cut_together(mine.text, theirs.text, _LONGEST)
         return one, marked, other
     return _whole_line(mine), marked, _whole_line(theirs)
 
 
 def _whole_line(line: Line) -> str:
-    if line.item is not _NOTHING:
+    if line.item is not NOTHING:
         return line.text + one_line(line.item, _LONGEST)
     return line.text if len(line.text) <= _LONGEST else line.text[: _LONGEST - 1] + "…"
 
@@ -254,71 +239,13 @@ def _aligned(left: list[Line], right: list[Line]) -> list[tuple[Line, Line]]:
     return rows
 
 
-def _marks(pointer: str | None, differing: set[str]) -> bool:
-    return pointer is not None and pointer.removesuffix("#end") in differing
-
-
-def _lines(answer: RecordedLeg) -> list[Line]:
-    if answer.body is None:
-        return [Line(visible(answer.error or "no answer"))]
-    found = content_of(answer)
-    if found.kind == "json":
-        return list(_json_lines(found.value))
-    if found.kind == "text" and not answer.body.truncated:
-        return [Line(visible(line)) for line in found.value.split("\n")[:_MOST_LINES]]
-    return [Line(line) for line in _body_lines(answer.body)]
-
-
-def _json_lines(value: Any) -> list[Line]:
-    """JSON indented, one scalar a line, members in the order of their names so that two answers line up."""
-    lines: list[Line] = []
-    waiting: list[tuple[int, str, str, Any]] = [(0, "", "", value)]
-    while waiting and len(lines) <= _MOST_LINES:
-        depth, pointer, label, item = waiting.pop()
-        indent = "  " * min(depth, 20)
-        if isinstance(item, dict) and item:
-            lines.append(Line(f"{indent}{label}{{", pointer))
-            waiting.append((depth, f"{pointer}#end", "", "}"))
-            for key in sorted(item, reverse=True):
-                shown = f"{one_line(key)}: "
-                waiting.append((depth + 1, f"{pointer}/{pointer_token(key)}", shown, item[key]))
-        elif isinstance(item, list) and item:
-            lines.append(Line(f"{indent}{label}[", pointer))
-            waiting.append((depth, f"{pointer}#end", "", "]"))
-            waiting.extend((depth + 1, f"{pointer}/{at}", "", item[at]) for at in reversed(range(len(item))))
-        elif pointer.endswith("#end"):
-            lines.append(Line(f"{indent}{item}", pointer))
-        else:
-            lines.append(Line(f"{indent}{label}", pointer, item))
-    return lines
-
-
-def _body_lines(body: Body) -> list[str]:
-    if body.kind == "none":
-        if body.size == 0:
-            return ["(no body)"]
-        return [f"({body.size:,} bytes, not in the log{f': {body.redacted}' if body.redacted else ''})"]
-    if body.kind == "bytes":
-        return [f"({len(body.value):,} bytes) {body.value[:64].hex(' ')}"]
-    if body.kind == "json":
-        text = json.dumps(body.value, ensure_ascii=False) if _shallow(body.value) else "(JSON, nested too deep to show)"
-    else:
-        text = body.value
-    lines = [visible(line) for line in text[: 400 * LINES].split("\n")[:LINES]]
-    return [*lines, f"(cut here, of {body.size:,} bytes)"] if body.truncated else lines
-
-
-def _shallow(value: Any) -> bool:
-    level, depth = [value], 0
-    while level and depth < 200:
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-        depth += 1
-    return not level
+def _marks(line: Line, differing: set[str]) -> bool:
+    """Whether a line shows a place that differs, or one below it where it shows all of these."""
+    pointer = line.pointer
+    if pointer is None:
+        return False
+    place = pointer.removesuffix(END)
+    return place in differing or (line.whole and any(each.startswith(f"{place}/") for each in differing))
 
 
 def _heading(answer: RecordedLeg) -> str:
