@@ -9,6 +9,8 @@ from typing import Any
 
 import format_samples as samples
 import pytest
+from conftest import StartProxy
+from fakes import answer, chunked
 from logs import pair_of, record
 from rich.console import Console
 from test_formats import (
@@ -139,8 +141,8 @@ def test_every_format_is_counted() -> None:
         sent(part(b"0.1,") + part(b"0.2"), FRAMES, x_amzn_sagemaker_content_type="text/csv"),
         embeddings([0.1] * 12),
     ]
-    for answer in answers:
-        assert places(exchanges((answer, answer)))
+    for each in answers:
+        assert places(exchanges((each, each)))
 
 
 def test_embeddings_of_both_kinds_are_compared_by_their_angle() -> None:
@@ -247,3 +249,45 @@ def test_a_request_of_tensors_is_shown_as_what_it_says() -> None:
     assert "… 302 more lines" in shown(
         json_answer(1), json_answer(1), request=RecordedRequest("POST", "/", "", {"content-type": "text/csv"}, long)
     )
+
+
+# --- over the wire
+
+
+def post(raw: bytes, *lines: tuple[bytes, bytes]) -> bytes:
+    head = [b"POST /v2/models/m/infer HTTP/1.1", b"Host: h", b"Content-Length: %d" % len(raw)]
+    return b"\r\n".join([*head, *[b"%s: %s" % line for line in lines], b"", raw])
+
+
+async def test_tensors_go_through_the_proxy_and_are_judged(proxy: StartProxy) -> None:
+    """As tritonclient asks: no Content-Type, a length of the JSON that is not coded, and gzip in both directions."""
+    raw, said = tensors_of(0.1, 0.9)
+    near = tensors_of(0.1000001, 0.9)[0]
+    other = tensors_of(0.1, 0.8)[0]
+    shadows = {
+        "near": answer(near, *said),
+        "other": answer(gzip.compress(other), *said, (b"Content-Encoding", b"gzip")),
+    }
+    asked = gzip.compress(samples.OIP_REQUEST)
+    length = b"%d" % samples.OIP_REQUEST_LENGTH
+    request = post(asked, (b"Inference-Header-Content-Length", length), (b"Content-Encoding", b"gzip"))
+    async with proxy(chunked(raw[:100], raw[100:], fields=said), shadows=shadows) as running:
+        assert (await running.ask(request)).body == raw
+        (found,) = await running.records()
+    verdicts = {name: leg.judgement.verdict for name, leg in found.shadows.items() if leg.judgement is not None}
+    assert verdicts == {"near": "match", "other": "mismatch"}
+    assert asked_by(found).payload["inputs"][0]["data"] == [1.0, 2.0, 3.0, 4.0]
+    judgement = found.shadows["other"].judgement
+    assert judgement is not None
+    assert [(each.path, each.kind) for each in judgement.differences] == [("/outputs/0/data/1", "value")]
+
+
+async def test_a_stream_that_ends_within_a_frame_is_a_failed_answer_in_the_report(proxy: StartProxy) -> None:
+    whole = samples.FRAMES_SAGEMAKER
+    said = fields(FRAMES, X_Amzn_SageMaker_Content_Type="text/event-stream")
+    shadows = {"s": chunked(whole[:50], whole[50:-5], fields=said)}
+    async with proxy(chunked(whole, fields=said), shadows=shadows) as running:
+        assert (await running.ask(post(b"{}"))).body == whole
+        records = await running.records()
+    reasons = pair_of(summarise(records, Rules())).shadow_reasons
+    assert list(reasons) == ["200: its last frame is cut"]
