@@ -23,6 +23,7 @@ from test_formats import (
     embeddings,
     floats,
     json_answer,
+    npy_of,
     oip,
     part,
     sent,
@@ -30,6 +31,7 @@ from test_formats import (
 )
 from test_whole_bodies import line_of, reply
 
+from shadowproxy.answers.leaves import MOST_NESTED
 from shadowproxy.compare.fold.requests import asked_by
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.recompare import recompared
@@ -160,6 +162,14 @@ def test_broken_answers_are_failed_ones_in_the_report() -> None:
     assert list(reasons) == ["200: not npy: its shape […] takes # bytes and # came"]
 
 
+def test_arrays_too_long_for_a_list_are_one_value() -> None:
+    count = MOST_NESTED + 1
+    one = npy_of(f"{{'descr': '|i1', 'fortran_order': False, 'shape': ({count},)}}", b"\x01" * count)
+    outputs = places(exchanges((sent(one, NPY), sent(one[:-1] + b"\x02", NPY)), (sent(one, NPY), sent(one, NPY))))[""]
+    assert outputs.dimensions == {str(count): 4}
+    assert sum(outputs.single_same["numbers numbers"].values()) == 2  # by their angle
+
+
 # --- requests
 
 
@@ -180,6 +190,13 @@ def test_requests_in_these_formats_have_fields() -> None:
     assert asked_by(asking(samples.NPY_V2, NPY)).payload == [1.5]
     assert asked_by(asking(b"hello", "text/plain")).payload is None
     assert asked_by(asking(b"\xff\xfe", "image/png")).payload is None
+
+
+def test_an_example_has_what_a_request_of_bytes_says() -> None:
+    made = asking(samples.OIP_REQUEST, inference_header_content_length=samples.OIP_REQUEST_LENGTH)
+    (kept,) = pair_of(summarise([made], Rules())).examples.values()
+    ((_, example),) = kept.items()
+    assert '"data":"float32 [4]: 1, 2, 3, 4"' in str(example["request"])
 
 
 def test_equal_requests_are_found_though_their_bytes_differ() -> None:

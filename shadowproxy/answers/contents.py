@@ -1,7 +1,7 @@
 """What an answer's body says, whatever it came as; and what its header fields say of it."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from shadowproxy.answers.streams import Stream
 
@@ -40,5 +40,8 @@ def field_value(headers: Fields, name: str) -> str:
 
 
 def media_type(content_type: str) -> str:
-    """The media type that a Content-Type names, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
+    """The media type that a Content-Type names, in lower case; no type is as long as `_LONGEST_TYPE`."""
+    return content_type.partition(";")[0].strip().lower()[:_LONGEST_TYPE]
+
+
+_LONGEST_TYPE: Final = 128  # RFC 6838 section 4.2 allows 127 for each of its two parts

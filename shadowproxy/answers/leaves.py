@@ -254,3 +254,14 @@ def without_leaves(value: Any, depth: int = 0) -> Any:
 
 
 _MOST_DEPTH: Final = 100
+
+
+def in_lines(value: Any, depth: int = 0) -> Any:
+    """A tree as JSON could hold it, with one line in place of each leaf: for people."""
+    if isinstance(value, Vector | Blob):
+        return value.line()
+    if isinstance(value, dict) and depth < _MOST_DEPTH:
+        return {key: in_lines(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list) and depth < _MOST_DEPTH:
+        return [in_lines(each, depth + 1) for each in value]
+    return value

@@ -5,12 +5,14 @@ from typing import Any, Final
 
 import orjson
 
+from shadowproxy.answers.body import content_in
+from shadowproxy.answers.leaves import in_lines
 from shadowproxy.compare.fold.example_types import Example, ExampleDifference
 from shadowproxy.compare.fold.known import Known
 from shadowproxy.compare.fold.likeness import flip_of
 from shadowproxy.compare.judge.diff import Where
 from shadowproxy.compare.judge.visible import body_text
-from shadowproxy.record import Record
+from shadowproxy.record import Body, Record, RecordedRequest
 
 _MOST_PLACES: Final = 16  # places of one exchange that its signature names
 _ELSEWHERE: Final = "…"  # in a signature: and further places
@@ -51,13 +53,23 @@ def difference(path: str, kind: str, live: Any, shadow: Any) -> ExampleDifferenc
     return {"path": path, "kind": kind, "live": live, "shadow": shadow}
 
 
+def _text_of(request: RecordedRequest) -> str | None:
+    """A request's body as text: in a format of bytes, what it says; None if it says nothing that can be read."""
+    body = request.body
+    if body.kind == "bytes" and not body.truncated:
+        content = content_in(body, request.headers)
+        if content.kind == "json":
+            body = Body("json", in_lines(content.value), body.size)
+    return body_text(body)
+
+
 def example(record: Record, differences: list[ExampleDifference], count: int) -> Example:
     return {
         "id": record.id,
         "at": record.at,
         "method": record.request.method,
         "path": record.request.path,
-        "request": body_text(record.request.body),
+        "request": _text_of(record.request),
         "differences": differences,
         "count": count,
     }

@@ -4,11 +4,12 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import mul
 from typing import Any, Final, Literal
 
+from shadowproxy.answers import leaves
 from shadowproxy.compare.fold.known import LONGEST
 from shadowproxy.compare.fold.noise import VOLATILE_SHAPES, shape_of
 
@@ -134,19 +135,25 @@ def _array_form(value: Any) -> Form:
         return "empty"
     if vector_of(value) is not None:
         return "vector"
+    if isinstance(value, leaves.Vector):  # too long to be made a list of
+        return _numbers_form(value.numbers)
     if isinstance(value, list):
         kinds = set(map(type, value))
         if kinds <= {int, float}:
-            try:
-                total = math.fsum(value)
-            except (OverflowError, ValueError):
-                return "infinite"
-            return "numbers" if math.isfinite(total) else "NaN" if total != total else "infinite"
+            return _numbers_form(value)
         if ranking_of(value) is not None:
             return "ranking"
         if float in kinds and any(isinstance(each, float) and each != each for each in value):
             return "NaN"
     return "other"
+
+
+def _numbers_form(values: Iterable[Any]) -> Form:
+    try:
+        total = math.fsum(values)
+    except (OverflowError, ValueError):
+        return "infinite"
+    return "numbers" if math.isfinite(total) else "NaN" if total != total else "infinite"
 
 
 def vector_of(value: Any) -> Vector | None:
