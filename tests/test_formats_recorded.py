@@ -28,17 +28,23 @@ from test_formats import (
     part,
     sent,
     tensor,
+    tensors,
 )
 from test_whole_bodies import line_of, reply
 
+from shadowproxy.answers import ALONE, About, about
 from shadowproxy.answers.leaves import MOST_NESTED
+from shadowproxy.budget import Budget
 from shadowproxy.compare.fold.requests import asked_by
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.judge.verdict import compare, judge
 from shadowproxy.compare.report.show import print_exchange
-from shadowproxy.exchange import Fields
-from shadowproxy.record import Body, Record, RecordedLeg, RecordedRequest, decode
+from shadowproxy.exchange import Exchange, Fields, Request
+from shadowproxy.record import Body, Judgement, Record, RecordedLeg, RecordedRequest, decode
+from shadowproxy.recorder.line import encode
+from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import Redaction
 
 
@@ -51,6 +57,10 @@ def tensors_of(*values: float, gzipped: bool = False) -> tuple[bytes, Fields]:
     raw, length = tensor(floats(*values))
     said = fields("application/octet-stream", Inference_Header_Content_Length=length)
     return (gzip.compress(raw), (*said, (b"Content-Encoding", b"gzip"))) if gzipped else (raw, said)
+
+
+def by_no_rules(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, pair: About) -> Judgement:
+    return judge(live, shadow, Rules(), budget, pair)
 
 
 CASES: dict[str, tuple[tuple[bytes, Fields], tuple[bytes, Fields], tuple[bytes, Fields], str]] = {
@@ -104,7 +114,7 @@ def test_a_broken_answer_beside_a_good_one_is_told() -> None:
     assert judgement is not None
     assert judgement.verdict == "mismatch"
     (found,) = judgement.differences
-    assert "not npy: its shape [2] takes 8 bytes and 7 came" in str(found.shadow)
+    assert (found.kind, found.shadow) == ("failed", "not npy: its shape […] takes # bytes and # came")
 
 
 def test_what_is_redacted_in_json_is_shown_of_no_other_format() -> None:
@@ -113,6 +123,49 @@ def test_what_is_redacted_in_json_is_shown_of_no_other_format() -> None:
     found = decode(line).shadows["s0"].judgement
     assert found is not None
     assert {each.live for each in found.differences} == {"[redacted]"}
+
+
+def test_predictions_in_tensors_and_in_another_envelope_are_paired() -> None:
+    column = oip(floats(0.1, 0.9), shape=[2, 1])  # as MLServer announces a row
+    assert compare(column, json_answer({"predictions": [0.1, 0.9]}), Rules()).verdict == "match"
+    assert compare(json_answer({"predictions": [[0.1], [0.9]]}), column, Rules()).verdict == "match"
+    found = compare(json_answer({"predictions": [0.1, 0.8]}), column, Rules())
+    assert found.diff is not None
+    (difference,) = found.diff.listed()
+    assert (difference.path, difference.shadow_path) == ("/predictions/1", "/outputs/0/data/1")
+    rows = oip(floats(0.1, 0.9, 0.8, 0.2), shape=[2, 2])
+    assert compare(json_answer({"predictions": [[0.1, 0.9], [0.8, 0.2]]}), rows, Rules()).verdict == "match"
+    assert compare(json_answer({"predictions": [0.1, 0.9, 0.8, 0.2]}), rows, Rules()).verdict == "mismatch"
+
+
+def test_a_configured_place_leads_into_a_vector() -> None:
+    rules = Rules(predictions={"s": ("/score", "/outputs/0/data/1")})
+    pair = ALONE._replace(shadow="s")
+    two = oip(floats(0.1, 0.9))
+    assert compare(json_answer({"score": 0.9}), two, rules, pair).verdict == "match"
+    assert compare(json_answer({"score": 0.1}), two, rules, pair).verdict == "mismatch"
+
+
+@pytest.mark.parametrize(("asked", "verdict"), [("id-1", "mismatch"), (None, "match")])
+def test_an_id_that_the_caller_sent_in_a_binary_request_is_compared(asked: str | None, verdict: str) -> None:
+    head = {"inputs": [{"name": "x", "parameters": {"binary_data_size": 4}, "datatype": "FP32", "shape": [1]}]}
+    request, length = tensors({**head, "id": asked} if asked else head, floats(1))
+    answers = []
+    for name in ("id-1", "id-2"):
+        body, size = tensor(floats(1))
+        raw = body[:1] + b'"id":"' + name.encode() + b'",' + body[1:]
+        said = fields("application/octet-stream", Inference_Header_Content_Length=size + len(raw) - len(body))
+        answers.append(reply(raw, said))
+    said = fields("", Inference_Header_Content_Length=length)
+    exchange = Exchange(
+        Request("id", "rec", 0, "POST", b"/", said, request, len(request)), answers[0], {"s0": answers[1]}
+    )
+    found = decode(encode(exchange, proxy="p", policy=Policy(), judge=by_no_rules, rules=Rules().digest))
+    judgement = found.shadows["s0"].judgement
+    assert judgement is not None
+    assert judgement.verdict == verdict
+    again = recompared(found.live, found.shadows["s0"], Rules(), about(found, "s0"), found.rules)
+    assert again.verdict == verdict
 
 
 # --- the report

@@ -15,7 +15,7 @@ MLServer announces a row of n numbers as [n, 1].
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from shadowproxy.answers.body import Content
+from shadowproxy.answers.body import Content, value_in
 from shadowproxy.answers.envelopes import (
     CHAT,
     COLUMNS,
@@ -31,6 +31,7 @@ from shadowproxy.answers.envelopes import (
     envelope_of,
     set_aside_in,
 )
+from shadowproxy.answers.leaves import Vector
 from shadowproxy.answers.pieces import objects
 from shadowproxy.answers.value import in_one_form, reshaped, with_parsed_calls
 from shadowproxy.pointers import pointer_segments, pointer_token
@@ -43,7 +44,7 @@ Places = tuple[str, str]
 """Where something stands in live's answer, and in the shadow's: two JSON pointers, in which `*` is every element."""
 
 AskedFor = Callable[[], Any]
-"""The value of the request's body, read when it is needed; None if it is not JSON."""
+"""The value of the request's body, read when it is needed; None if it has none."""
 
 
 class Part(NamedTuple):
@@ -84,9 +85,8 @@ ALONE: Final = About()
 
 def about(record: Record, shadow: str, contents: tuple[Content, Content] | None = None) -> About:
     """What a record knows of a pair beside its two answers."""
-    body = record.request.body
-    asked = body.value if body.kind == "json" and not body.truncated else None
-    return About(shadow, lambda: asked, contents)
+    request = record.request
+    return About(shadow, lambda: value_in(request.body, request.headers), contents)
 
 
 def alike(live: Content, shadow: Content, about: About, places: Places | None) -> Alike:
@@ -354,6 +354,8 @@ def _columns(named: dict[str, _Stands]) -> dict[str, _Stands]:
 
 def _row(value: Any) -> Any:
     """A column of single values as a row."""
+    if isinstance(value, Vector):
+        return value.as_row()
     while isinstance(value, list) and value and all(isinstance(each, list) and len(each) == 1 for each in value):
         value = [each[0] for each in value]
     return value
@@ -384,7 +386,8 @@ def _walk(value: Any, segments: tuple[str, ...]) -> list[Any]:
     last = len(segments) - 1
     for step, segment in enumerate(segments):
         below: list[Any] = []
-        for each in found:
+        for held in found:
+            each = held.nested() if isinstance(held, Vector) else held
             if isinstance(each, dict):
                 if segment == "*":
                     below.extend(each.values())

@@ -64,6 +64,16 @@ def content_in(body: Body, headers: Fields, budget: Budget | None = None) -> Con
         return Content("unknown", why=f"not read, as {why}")
 
 
+def value_in(body: Body, headers: Fields, budget: Budget | None = None) -> Any:
+    """The value of a body, such as a request's; None if it has none, or is not known."""
+    if body.kind == "json":
+        return None if body.truncated else body.value
+    if body.kind == "none" or body.truncated:
+        return None
+    content = content_in(body, headers, budget)
+    return content.value if content.kind == "json" else None
+
+
 def of_json(value: Any, *, lenient: bool = False) -> Content:
     """The content of a JSON value."""
     made = with_leaves(value)

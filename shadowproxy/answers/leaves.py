@@ -114,6 +114,12 @@ class Vector:
         found: list[Any] = self.numbers[:count].tolist()
         return [bool(each) for each in found] if self.dtype == "bool" else found
 
+    def as_row(self) -> "Vector":
+        """The same with one axis, if all axes behind the first have the length 1: a column of numbers as a row."""
+        if len(self.shape) < 2 or math.prod(self.shape[1:]) != 1:
+            return self
+        return Vector(self.numbers, self.dtype, embedding=self.embedding)
+
     def nested(self) -> Any:
         """The same as lists in lists; itself if it has more than `MOST_NESTED` numbers."""
         if len(self.numbers) > MOST_NESTED:

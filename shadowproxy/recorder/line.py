@@ -15,12 +15,14 @@ from typing import Any, Final
 import orjson
 
 from shadowproxy.answers import About, about
+from shadowproxy.answers.body import value_in
 from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.echoes import Echoes
 from shadowproxy.exchange import CONTROL, Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
     NO_HEADERS,
     SCHEMA,
+    Body,
     Difference,
     Judgement,
     Record,
@@ -28,7 +30,7 @@ from shadowproxy.record import (
     leg_in,
 )
 from shadowproxy.recorder.bodies import Content, body_json, read_body
-from shadowproxy.recorder.heads import Head, read_head, text_of
+from shadowproxy.recorder.heads import Head, fields_of_body, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
 from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
 from shadowproxy.recorder.said import Said
@@ -260,12 +262,14 @@ class _Beside:
         return judge(live.answer(budget), said.answer(budget), budget, pair._replace(contents=(one, other)))
 
     def _asked(self) -> Any:
-        """The value of the request's body; None if it is not JSON, or would cost too much to read."""
+        """The value of the request's body; None if it has none, or it would cost too much to read."""
+        content = self._request
         try:
-            kind, value = self._request.answer(self._budget)
+            kind, value = content.answer(self._budget)
         except Exhausted:
             return None
-        return value if kind == "json" else None
+        body = Body(kind, value, content.size, not content.whole, None, content.coding)
+        return value_in(body, fields_of_body(content.head), self._budget)
 
     def _read(self, said: Said) -> None:
         """See whether an answer says that it failed.

@@ -4,7 +4,7 @@ import marshal
 from hashlib import blake2b
 from typing import Any, Final
 
-from shadowproxy.answers.body import content_in
+from shadowproxy.answers.body import value_in
 from shadowproxy.answers.leaves import without_leaves
 from shadowproxy.compare.fold.rows import lengths_of
 from shadowproxy.compare.fold.samples import hashed_hex
@@ -71,13 +71,8 @@ def _key_of(body: Body, payload: bytes | None) -> str | None:
 def request_json(record: Record) -> Any:
     """The request's JSON, or what its body holds in a format that is read like it; None if there is none."""
     request = record.request
-    body = request.body
-    if body.kind == "json":
-        return None if body.truncated else body.value
-    if body.kind == "none" or body.truncated:
-        return None
-    content = content_in(body, request.headers)
-    return without_leaves(content.value) if content.kind == "json" else None
+    value = value_in(request.body, request.headers)
+    return value if request.body.kind == "json" else without_leaves(value)
 
 
 _known: Final[dict[tuple[str, str, str, bytes], Asked]] = {}
