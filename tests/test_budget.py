@@ -11,7 +11,8 @@ from shadowproxy.answers.errors import error_in, says_error
 from shadowproxy.answers.sse import looks_like_events
 from shadowproxy.answers.texts import names_constants
 from shadowproxy.budget import EVERY, Budget, Exhausted, read_json, read_json_text
-from shadowproxy.compare.judge.diff import KEPT, diff, shorten_both
+from shadowproxy.compare.judge.diff import diff
+from shadowproxy.compare.judge.differences import KEPT, shorten_both
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare
 from shadowproxy.exchange import Outcome, Verdict
@@ -367,7 +368,7 @@ def test_only_differences_that_are_kept_are_put_into_words(monkeypatch: pytest.M
         shown += 1
         return live, shadow
 
-    monkeypatch.setattr("shadowproxy.compare.judge.diff.shorten_both", shorten_both)
+    monkeypatch.setattr("shadowproxy.compare.judge.differences.shorten_both", shorten_both)
     found = diff(["a"] * 5000, ["b"] * 5000, Rules())
     assert (found.count, len(found.found), shown) == (5000, KEPT, KEPT)
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.compare.judge.diff import KEPT, PLACES, diff
+from shadowproxy.compare.judge.diff import diff
+from shadowproxy.compare.judge.differences import KEPT, PLACES
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.pointers import pointer_segments, pointer_token
 

@@ -23,7 +23,8 @@ from shadowproxy.answers.leaves import (
     width_of,
 )
 from shadowproxy.budget import Budget, Exhausted
-from shadowproxy.compare.judge.diff import KEPT, diff
+from shadowproxy.compare.judge.diff import diff
+from shadowproxy.compare.judge.differences import KEPT
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 
 NAN = math.nan

@@ -10,7 +10,8 @@ from rich.console import Console
 from shadowproxy.answers import About, content_of
 from shadowproxy.answers.left_out import left_out_by
 from shadowproxy.compare.fold.summary import Summary, load, save, summarise
-from shadowproxy.compare.judge.diff import Diff, diff
+from shadowproxy.compare.judge.diff import diff
+from shadowproxy.compare.judge.differences import Diff
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import Compared, compare, judge, judge_values

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy.answers import content_of
-from shadowproxy.compare.judge.diff import KEPT
+from shadowproxy.compare.judge.differences import KEPT
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare, judge
 from shadowproxy.exchange import Outcome, Verdict

@@ -6,7 +6,7 @@ from shadowproxy.answers import Content, value_of
 from shadowproxy.compare.fold.layouts import Answer
 from shadowproxy.compare.fold.noise import VOLATILE_SHAPES, shape_of
 from shadowproxy.compare.fold.slices import BACK, BLIND, FAILED, GONE, LIVE_FAILED, WHOLE
-from shadowproxy.compare.judge.diff import Diff, loggable
+from shadowproxy.compare.judge.differences import Diff, loggable
 from shadowproxy.compare.judge.standing import Standing
 from shadowproxy.exchange import Verdict
 from shadowproxy.record import RecordedLeg

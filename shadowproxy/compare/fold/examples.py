@@ -10,7 +10,7 @@ from shadowproxy.answers.leaves import in_lines
 from shadowproxy.compare.fold.example_types import Example, ExampleDifference
 from shadowproxy.compare.fold.known import Known
 from shadowproxy.compare.fold.likeness import flip_of
-from shadowproxy.compare.judge.diff import Where
+from shadowproxy.compare.judge.differences import Where
 from shadowproxy.compare.judge.visible import body_text
 from shadowproxy.record import Body, Record, RecordedRequest
 

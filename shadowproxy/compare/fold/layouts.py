@@ -15,7 +15,8 @@ from shadowproxy.compare.fold.places import field_key, values_at
 from shadowproxy.compare.fold.structure import Shape, shape_of
 from shadowproxy.compare.fold.survey import DEEPEST, SCALARS, Mirror, Survey
 from shadowproxy.compare.fold.values import ID_NAMES, is_vector, ranking_of, sums_to_one, vector_of
-from shadowproxy.compare.judge.diff import Diff, Way, diff_scalars, ways_of
+from shadowproxy.compare.judge.diff import diff_scalars, ways_of
+from shadowproxy.compare.judge.differences import Diff, Way
 from shadowproxy.compare.judge.rules import Rules
 
 _MOST_KNOWN: Final = 256  # layouts that are remembered

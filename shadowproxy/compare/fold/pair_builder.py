@@ -32,7 +32,7 @@ from shadowproxy.compare.fold.structure import has_structure, lacking, places_in
 from shadowproxy.compare.fold.truths import Truth
 from shadowproxy.compare.fold.values import gap_of
 from shadowproxy.compare.fold.waiting import Waiting
-from shadowproxy.compare.judge.diff import Diff, loggable
+from shadowproxy.compare.judge.differences import Diff, loggable
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.standing import Standing, standing_of

@@ -16,7 +16,7 @@ from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.slices import Observations
 from shadowproxy.compare.fold.structure import Shape, lacking_key, places_in
 from shadowproxy.compare.fold.values import gap_of
-from shadowproxy.compare.judge.diff import Where, loggable
+from shadowproxy.compare.judge.differences import Where, loggable
 from shadowproxy.compare.judge.standing import Standing
 from shadowproxy.exchange import Outcome, Verdict
 

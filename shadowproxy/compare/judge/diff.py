@@ -12,94 +12,38 @@ The rules of equality:
 - Two texts that are both JSON objects or arrays, as a tool's arguments are, are compared as what they hold.
 - Everything else is equal when it is the same.
 
-The walk is one loop with its own stack, so depth costs no recursion. It keeps a bounded number of differences.
+The walk is one loop with its own stack, so depth costs no recursion.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import compress
 from operator import ne
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from shadowproxy.answers.alike import ABSENT, Places
-from shadowproxy.answers.leaves import Blob, Vector, angle, embedding_of, flattened, in_shape, tolerances
+from shadowproxy.answers.leaves import Vector, angle, embedding_of, flattened, in_shape, tolerances
 from shadowproxy.answers.texts import UNREADABLE, json_in
 from shadowproxy.budget import Budget, read_json_text
-from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules, Tolerance, shown_pointer, sound
+from shadowproxy.compare.judge.differences import (
+    KEPT,
+    MEMBER,
+    Diff,
+    Way,
+    does_not_count,
+    length_of,
+    note,
+    note_near,
+    shown,
+)
+from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules, Tolerance
 from shadowproxy.compare.judge.unordered import pair_elements
-from shadowproxy.record import Difference
 
-KEPT: Final = 100
-"""Differences that are listed; further ones are only counted."""
-
-PLACES: Final = 200
-"""Distinct places that are counted one by one."""
-
-_named: Callable[[Any, Any], Any] = tuple.__new__  # a third of what calling the named tuple's class takes
-_LONGEST: Final = 200  # characters of a value that a difference shows
-_WIDEST: Final = 200  # bits of an integer that is shown digit by digit, as a text
-_MEMBER: Final = -1
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
 _ARRAYS: Final = frozenset({list, Vector})
 _ABSOLUTE: Final = float(FLOATS.abs)
 _RELATIVE: Final = float(FLOATS.rel)
-
-Where: TypeAlias = tuple[str, str]
-"""A place with every array position as `*`, and the kind of difference there."""
-
-Way: TypeAlias = tuple[Any, PlaceRules, int]
-"""The way to one value of a payload: the way to what holds it (`Any`, as mypyc takes no type that names itself), its
-place, and its number in an array or `_MEMBER`."""
-
-Found: TypeAlias = tuple[str, str, Any, Any, Way | str]
-"""One difference: its place, its kind, live's value and the shadow's, and the way there or its pointer."""
-
-
-@dataclass(slots=True)
-class Diff:
-    """The differences of two values. `near` counts numbers that are equal only by tolerance, `where` the differences,
-    per place. `set_aside` has the places that differ and do not count, as the envelope has them anew for every call.
-
-    Where values at two different places were compared, `paired` has these places, and from which difference on they
-    are meant.
-
-    `found` has the first differences in the order of the walk. A report counts thousands and shows a few, so `listed`
-    puts them into words only on demand.
-    """
-
-    found: list[Found] = field(default_factory=list)
-    count: int = 0
-    ignored: int = 0
-    where: dict[Where, int] = field(default_factory=dict)
-    near: dict[str, int] = field(default_factory=dict)
-    set_aside: dict[str, int] = field(default_factory=dict)
-    paired: list[tuple[int, Places]] = field(default_factory=list)
-
-    def listed(self, most: int = KEPT) -> list[Difference]:
-        """The first differences as a record lists them."""
-        found = [
-            _named(
-                Difference,
-                (
-                    # Outside of arrays a value's pointer is its place's.
-                    way if isinstance(way, str) else _pointer(way) if "*" in where else where,
-                    kind,
-                    loggable(live),
-                    loggable(shadow),
-                    None,
-                ),
-            )
-            for where, kind, live, shadow, way in self.found[:most]
-        ]
-        end = len(found)
-        for start, (one, other) in reversed(self.paired):
-            for at in range(start, end):
-                rest = found[at].path[len(one) :]
-                found[at] = found[at]._replace(path=_below(one, rest), shadow_path=_below(other, rest))
-            end = min(start, end)
-        return found
 
 
 class _Frame:
@@ -141,14 +85,14 @@ def diff_paired(live: Any, shadow: Any, places: Places, rules: Rules, found: Dif
     way = rules.way(places[0])
     found.paired.append((len(found.found), places))
     for place in way[:-1]:
-        above = above, place, _MEMBER
+        above = above, place, MEMBER
     _walk(live, shadow, way[-1], found, budget, above, stop=False)
 
 
 def ways_of(value: Any, rules: Rules) -> list[Way]:
     """The way to each scalar of a value, in the order of its document. It recurses, so the value must not be deep."""
     found: list[Way] = []
-    _note_ways(value, (None, rules.root, _MEMBER), found)
+    _note_ways(value, (None, rules.root, MEMBER), found)
     return found
 
 
@@ -156,7 +100,7 @@ def _note_ways(value: Any, way: Way, found: list[Way]) -> None:
     place: PlaceRules = way[1]
     if type(value) is dict:
         for key, member in value.items():
-            _note_ways(member, (way, place.member(key), _MEMBER), found)
+            _note_ways(member, (way, place.member(key), MEMBER), found)
     elif type(value) is list:
         for at, element in enumerate(value):
             _note_ways(element, (way, place.element(at), at), found)
@@ -197,7 +141,7 @@ def _walk(
 ) -> None:
     """Note the differences of two values; with `stop` no further than the object or array that has the first."""
     stack: list[_Frame] = []
-    _compare(live, shadow, place, _MEMBER, above, found, stack, budget)
+    _compare(live, shadow, place, MEMBER, above, found, stack, budget)
     _go_on(stack, found, budget, stop=stop)
 
 
@@ -256,7 +200,7 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
                 if kind in _SCALARS:
                     if value == beside:
                         continue
-                elif _compare(value, beside, place.member(key), _MEMBER, way, found, stack, budget):
+                elif _compare(value, beside, place.member(key), MEMBER, way, found, stack, budget):
                     frame.keys = list(one)
                     frame.at = at
                     budget.spend(2 * at + len(one))
@@ -265,7 +209,7 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
                     continue
             elif beside is ABSENT:
                 frame.lacking = True
-            _differ(value, beside, place.member(key), _MEMBER, way, found, budget)
+            _differ(value, beside, place.member(key), MEMBER, way, found, budget)
         budget.spend(at)
     else:
         start = at = frame.at
@@ -280,7 +224,7 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
                 if kind in _SCALARS:
                     if value == beside:
                         continue
-                elif _compare(value, beside, place.member(key), _MEMBER, way, found, stack, budget):
+                elif _compare(value, beside, place.member(key), MEMBER, way, found, stack, budget):
                     frame.at = at
                     budget.spend(at - start)
                     return True
@@ -288,12 +232,12 @@ def _members(frame: _Frame, found: Diff, stack: list[_Frame], budget: Budget) ->
                     continue
             elif beside is ABSENT:
                 frame.lacking = True
-            _differ(value, beside, place.member(key), _MEMBER, way, found, budget)
+            _differ(value, beside, place.member(key), MEMBER, way, found, budget)
         budget.spend(at - start)
     if frame.lacking or len(one) != len(other):
         for key, value in other.items():
             if key not in one:
-                _differ(ABSENT, value, place.member(key), _MEMBER, way, found, budget)
+                _differ(ABSENT, value, place.member(key), MEMBER, way, found, budget)
         budget.spend(len(other))
     return False
 
@@ -351,7 +295,7 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
         else:
             near = kind is not other_kind and FLOATS.holds(one, other) and _finite(one) and _finite(other)
         if near:
-            _note_near(place.pointer, found)
+            note_near(place.pointer, found)
             return
         difference = "value"
     elif one is ABSENT:
@@ -359,47 +303,18 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
     elif other is ABSENT:
         difference = "missing"
     elif kind in _ARRAYS and other_kind in _ARRAYS:
-        difference = "length" if _length(one) != _length(other) else "value"
+        difference = "length" if length_of(one) != length_of(other) else "value"
     elif kind is not other_kind:
         difference = "type"
     elif one == other:
         return
     else:
         difference = "value"
-    if _does_not_count(place, found):
+    if does_not_count(place, found):
         return
     if not numbers and len(found.found) < KEPT:
-        one, other = _shown(difference, one, other)
-    _note(difference, one, other, place, at, above, found)
-
-
-def _does_not_count(place: PlaceRules, found: Diff) -> bool:
-    """Whether a difference at a place does not count; then it is noted so."""
-    if place.ignored:
-        found.ignored += 1
-        return True
-    if place.set_aside is not None:
-        found.set_aside[place.set_aside] = found.set_aside.get(place.set_aside, 0) + 1
-        return True
-    return False
-
-
-def _note_near(where: str, found: Diff) -> None:
-    if where in found.near or len(found.near) < PLACES:
-        found.near[where] = found.near.get(where, 0) + 1
-
-
-def _note(difference: str, one: Any, other: Any, place: PlaceRules, at: int, above: Way | None, found: Diff) -> None:
-    """Note a difference: its values are as they are shown, if there is room to keep them."""
-    found.count += 1
-    where = place.pointer
-    if len(found.found) < KEPT:
-        found.found.append((where, difference, one, other, (above, place, at)))
-    counted = found.where.get((where, difference))
-    if counted is not None:
-        found.where[where, difference] = counted + 1
-    elif len(found.where) < PLACES:
-        found.where[where, difference] = 1
+        one, other = shown(difference, one, other)
+    note(difference, one, other, place, at, above, found)
 
 
 def _vectors(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None, found: Diff, budget: Budget) -> bool:
@@ -433,7 +348,7 @@ def _vectors(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None
         budget.spend(len(shape))
         left, right = lefts[number], rights[number]
         if below.tolerance is None and _both_near(left, right, near):
-            _note_near(below.pointer, found)
+            note_near(below.pointer, found)
         else:
             _differ(left, right, below, number % shape[-1], above_it, found, budget)
     return True
@@ -471,10 +386,10 @@ def _embeddings(one: Any, other: Any, place: PlaceRules, at: int, above: Way | N
         return False
     apart = angle(left.numbers, right.numbers)
     if apart is not None and apart <= _ANGLE:
-        _note_near(place.pointer, found)
-    elif not _does_not_count(place, found):
+        note_near(place.pointer, found)
+    elif not does_not_count(place, found):
         told = "no angle" if apart is None else f"1 - cosine = {apart:.3g}"
-        _note("value", left.line(), f"{right.line()} ({told})", place, at, above, found)
+        note("value", left.line(), f"{right.line()} ({told})", place, at, above, found)
     return True
 
 
@@ -519,109 +434,5 @@ _NOTED: Final = 8
 """Steps of noting one difference, beside one for passing an equal value."""
 
 
-def _shown(difference: str, one: Any, other: Any) -> tuple[Any, Any]:
-    """Both sides of a difference as they are kept."""
-    if difference == "extra":
-        return None, shorten(other)
-    if difference == "missing":
-        return shorten(one), None
-    if difference == "length":
-        return _length(one), _length(other)
-    return shorten_both(one, other)
-
-
-def _length(value: Any) -> int:
-    return value.shape[0] if type(value) is Vector else len(value)
-
-
-def _pointer(way: Way | None) -> str:
-    steps: list[str] = []
-    while way is not None:
-        way, place, at = way
-        steps.append(place.step if at == _MEMBER else f"/{at}")
-    return shown_pointer("".join(reversed(steps)))
-
-
-def _below(pointer: str, rest: str) -> str:
-    """The pointer of what stands at `rest` below a place. A `*` in the place's pointer is the first step of `rest`."""
-    if "*" not in pointer or not rest:
-        return pointer + rest
-    first, _, further = rest[1:].partition("/")
-    return pointer.replace("/*", f"/{first}", 1) + (f"/{further}" if further else "")
-
-
 def _finite(value: int | float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
-
-
-def shorten(value: Any) -> Any:
-    """A value as a difference shows it: scalars whole or cut, small arrays and objects whole, others described."""
-    if isinstance(value, str):
-        return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
-    if isinstance(value, Vector | Blob):
-        return value.line()
-    if isinstance(value, (list, dict)) and not _small(value):
-        return f"array of {len(value)}" if isinstance(value, list) else f"object of {len(value)}"
-    return value
-
-
-def shorten_both(live: Any, shadow: Any) -> tuple[Any, Any]:
-    """As `shorten`, but two long texts are shown from a little before the first character that differs."""
-    if isinstance(live, str) and isinstance(shadow, str) and max(len(live), len(shadow)) > _LONGEST:
-        start = max(0, _first_difference(live, shadow) - 40)
-        if start:
-            end = start + _LONGEST + 1
-            return "…" + shorten(live[start:end]), "…" + shorten(shadow[start:end])
-    return shorten(live), shorten(shadow)
-
-
-def _first_difference(live: str, shadow: str) -> int:
-    """How many characters two different texts have in common, by halving: slices compare at the speed of memory."""
-    low, high = 0, min(len(live), len(shadow))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if live[low:middle] == shadow[low:middle]:  # not from the beginning: that would be linear for each halving
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _small(value: Any, room: int = 20) -> bool:
-    """Whether a container holds few enough and short enough things to be shown whole."""
-    waiting = [(value, 0)]
-    while waiting:
-        item, depth = waiting.pop()
-        if isinstance(item, (list, dict)):
-            room -= len(item)
-            if room < 0 or depth > 4:
-                return False
-            if isinstance(item, dict):
-                if any(len(key) > 40 for key in item):
-                    return False
-                item = item.values()
-            waiting.extend((element, depth + 1) for element in item)
-        elif (isinstance(item, str) and len(item) > 40) or isinstance(item, Vector | Blob):
-            return False
-    return True
-
-
-def loggable(value: Any) -> Any:
-    """A value that any JSON writer takes: NaN, infinities, huge integers and lone surrogates become text."""
-    if isinstance(value, float):  # first, with texts, as the most frequent
-        if math.isfinite(value):
-            return value
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, str):
-        return sound(value)
-    if isinstance(value, dict):
-        return {loggable(key): loggable(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [loggable(element) for element in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return str(value) if value.bit_length() <= _WIDEST else f"integer of {value.bit_length()} bits"
-    return value
-
-
-Kind = Literal["value", "type", "missing", "extra", "length", "status", "failed", "text", "bytes"]
-"""The kinds of difference: the first five are found here, the others by comparing bodies that are not JSON."""

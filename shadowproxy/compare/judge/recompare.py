@@ -4,7 +4,7 @@ from typing import Final
 
 from shadowproxy.answers import Content
 from shadowproxy.answers.alike import ALONE, About
-from shadowproxy.compare.judge.diff import Diff
+from shadowproxy.compare.judge.differences import Diff
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import Compared, compare
 from shadowproxy.exchange import Verdict

@@ -15,7 +15,8 @@ from shadowproxy.answers.body import Content, content_of
 from shadowproxy.answers.failed import failed_reason
 from shadowproxy.answers.leaves import blob_of
 from shadowproxy.budget import Budget, Exhausted
-from shadowproxy.compare.judge.diff import KEPT, Diff, diff, diff_paired, shorten_both
+from shadowproxy.compare.judge.diff import diff, diff_paired
+from shadowproxy.compare.judge.differences import KEPT, Diff, shorten_both
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Judgement, RecordedLeg
