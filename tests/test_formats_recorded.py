@@ -117,6 +117,16 @@ def test_a_broken_answer_beside_a_good_one_is_told() -> None:
     assert (found.kind, found.shadow) == ("failed", "not npy: its shape […] takes # bytes and # came")
 
 
+def test_a_record_names_the_format_and_what_is_wrong() -> None:
+    live, _, other, _ = CASES["tensors"]
+    lying = reply(PNG, fields("image/jpeg"))
+    found = json.loads(line_of(reply(*live), reply(*other), lying, reply(b'{"a": 1}')))
+    assert found["live"]["format"] == "open inference"
+    legs = found["shadows"].values()
+    assert [leg.get("format") for leg in legs] == ["open inference", "image/png", None]
+    assert [leg.get("warnings") for leg in legs] == [None, ["named image/jpeg, and is image/png"], None]
+
+
 def test_what_is_redacted_in_json_is_shown_of_no_other_format() -> None:
     live, _, other, _ = CASES["tensors"]
     line = line_of(reply(*live), reply(*other), redaction=Redaction(json=("/outputs/*/data",)))

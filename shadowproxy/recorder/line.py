@@ -124,7 +124,7 @@ def encode(
         line.append(b"}")
         if verdict is not None:
             on_verdict(CONTROL, verdict)
-    beside.add_failure_of_live(line)
+    beside.add_what_live_says(line)
     if tunnel is not None:
         line.append(
             b',"tunnel":{"from_caller_bytes":%d,"from_live_bytes":%d,"ended_by":"%b"}'
@@ -148,7 +148,7 @@ class _Beside:
         "_answer_held",
         "_budget",
         "_echoes",
-        "_failure_at",
+        "_found_at",
         "_judge",
         "_judge_values",
         "_leg",
@@ -179,7 +179,7 @@ class _Beside:
         self._live = None if content is None else Said(exchange.live, content)
         self._alone = not exchange.shadows and exchange.control is None
         self._answer_held = 0  # bytes of the budget that live's answer holds
-        self._failure_at = 0  # in the line
+        self._found_at = 0  # in the line
         self._shown = b""
 
     def add_live(self, line: list[bytes]) -> None:
@@ -189,13 +189,13 @@ class _Beside:
             self._shown = self._body(said)
             self._read(said)
         _add_leg(self._leg, said, self._shown, self._policy, self._echoes, line)
-        self._failure_at = len(line)
+        self._found_at = len(line)
         line.append(b"")
 
-    def add_failure_of_live(self, line: list[bytes]) -> None:
-        """Add how live's answer says that it failed. A long one is read only when another is compared with it."""
+    def add_what_live_says(self, line: list[bytes]) -> None:
+        """Add what live's answer was found to be. A long one is read only when another is compared with it."""
         if self._live is not None:
-            line[self._failure_at] = _failure(self._live, self._policy, self._echoes)
+            line[self._found_at] = _found_in(self._live, self._policy, self._echoes)
 
     def add(self, name: str, leg: ShadowLeg, line: list[bytes]) -> Verdict | None:
         """Add the members of another leg to a line. Returns the verdict, where live's is there to be compared with."""
@@ -221,11 +221,11 @@ class _Beside:
         judge, first = self._judge, self._leg
         if judge is None or live is None or said is None or not isinstance(first, Reply) or not isinstance(leg, Reply):
             if said is not None:
-                line.append(_failure(said, policy, echoes))
+                line.append(_found_in(said, policy, echoes))
             budget.held = held + self._answer_held
             return None
         judgement = self._judged(judge, name, first, live, leg, said)
-        line.append(_failure(said, policy, echoes))
+        line.append(_found_in(said, policy, echoes))
         # Both are JSON as received, in which a difference's path means what the pointers to redact mean. In a stream,
         # put together for comparing, it does not.
         searchable = live.content.is_json() and said.content.is_json()
@@ -327,7 +327,7 @@ def encode_again(
     parts: list[bytes] = []
     _add_leg(leg, said, body, policy, echoes, parts)
     if said is not None:
-        parts.append(_failure(said, policy, echoes))
+        parts.append(_found_in(said, policy, echoes))
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
         judgement = judge(old.live, leg_in(b"{%b}" % b"".join(parts)), Budget(), about(old, shadow))
@@ -416,10 +416,21 @@ def _add_leg(
         line.append(b',"caller_left":true')
 
 
-def _failure(said: Said, policy: Policy, echoes: Echoes | None) -> bytes:
-    """The member that says how an answer failed; empty if it did not."""
+def _found_in(said: Said, policy: Policy, echoes: Echoes | None) -> bytes:
+    """The members that say what an answer was found to be, if it was read: its format where that is not JSON, what is
+    wrong with it, and how it failed."""
     shown = _shown_failure(said, policy, echoes)
-    return b"" if shown is None else b',"failed":' + _json(shown)
+    failed = b"" if shown is None else b',"failed":' + _json(shown)
+    meaning = said.meaning
+    if meaning is None or (meaning.format in _PLAIN and not meaning.warnings):
+        return failed
+    found = b"" if meaning.format in _PLAIN else b',"format":' + _json(meaning.format)
+    if meaning.warnings:
+        found += b',"warnings":' + _json(list(meaning.warnings))
+    return found + failed
+
+
+_PLAIN: Final = frozenset({"", "json", "text", "bytes"})
 
 
 def _without_echoes(head: Head, echoes: Echoes) -> bytes:

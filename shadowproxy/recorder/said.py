@@ -19,11 +19,12 @@ class Said:
 
     Attributes:
         content: its body. leg: its leg.
+        meaning: what it says, once it was read.
         failed: how it says that it failed, once it was read; None if it does not.
         hidden: whether something in its body was redacted for the record.
     """
 
-    __slots__ = ("_answer", "_meaning", "content", "failed", "hidden", "leg")
+    __slots__ = ("_answer", "content", "failed", "hidden", "leg", "meaning")
 
     def __init__(self, leg: Reply | Failure, content: Content) -> None:
         self.leg = leg
@@ -31,17 +32,17 @@ class Said:
         self.failed: str | None = None
         self.hidden = False
         self._answer: RecordedLeg | None = None
-        self._meaning: Meaning | None = None
+        self.meaning: Meaning | None = None
 
     def repeat(self, other: "Said") -> None:
         """Take over what another answer says that is the same, byte for byte, and has the same status."""
         if status_of(self.leg) == status_of(other.leg):
-            self._meaning = other._meaning
+            self.meaning = other.meaning
             self.failed = other.failed
 
     def read(self, budget: Budget) -> Meaning:
         """What it says. Raises Exhausted."""
-        meaning = self._meaning
+        meaning = self.meaning
         if meaning is None:
             kind, value = self.content.answer(budget)
             if kind == "json":
@@ -52,7 +53,7 @@ class Said:
                 answer = self.answer(budget)
                 meaning = content_of(answer, budget)
                 self.failed = failed_reason(answer, meaning)
-            self._meaning = meaning
+            self.meaning = meaning
         return meaning
 
     def answer(self, budget: Budget) -> RecordedLeg:
