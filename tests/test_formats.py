@@ -3,10 +3,12 @@
 import base64
 import contextlib
 import importlib.util
+import io
 import json
 import math
 import struct
 import sys
+import zipfile
 import zlib
 from typing import Any
 
@@ -143,6 +145,50 @@ def test_what_could_run_code_is_not_read() -> None:
     assert (found.kind, found.broken) == ("bytes", None)
     assert found.warnings == ("npy: it holds Python objects, which are never unpickled",)
     assert read(samples.NPY_FIELDS, NPY).warnings == ("npy: its elements have several fields",)
+
+
+def npz_of(compression: int = zipfile.ZIP_DEFLATED, year: int = 2026, **arrays: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as files:
+        for name, raw in arrays.items():
+            files.writestr(zipfile.ZipInfo(f"{name}.npy", (year, 1, 1, 0, 0, 0)), raw, compression)
+    return out.getvalue()
+
+
+NPZ = "application/x-npz"
+
+
+def test_arrays_in_a_zip_are_members() -> None:
+    found = read(samples.NPZ, NPZ)
+    assert (found.format, plain(found)) == ("npz", {"p": [0.25, 0.75], "arr_0": [[1, 2], [3, 4]]})
+    assert read(samples.NPZ).format == "npz"
+    one, other = npz_of(a=samples.NPY_BIG), npz_of(zipfile.ZIP_STORED, 2027, a=samples.NPY_BIG)
+    assert compare(sent(one, NPZ), sent(other, NPZ), Rules()).verdict == "match"
+    different = compare(sent(one, NPZ), sent(npz_of(a=samples.NPY_V2), NPZ), Rules())
+    assert different.diff is not None
+    assert [(each.path, each.kind) for each in different.diff.listed()] == [("/a", "length")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "wrong"),
+    [
+        (samples.NPZ[:-30], "not npz: its ZIP is broken: File is not a zip file"),
+        (b"\xff\xff", "not npz: it does not begin as one"),
+        (npz_of(a=b"hello"), "not npz: its array 'a.npy' is cut"),
+        (npz_of(a=samples.NPY_BIG[:-1]), "not npz: its shape [3] takes 12 bytes and 11 came"),
+        (npz_of(a=samples.NPY_OBJECT), "npz: it holds Python objects, which are never unpickled"),
+        (npz_of(zipfile.ZIP_BZIP2, a=samples.NPY_BIG), "npz: its ZIP has a compression that is not read"),
+        (npz_of(a=samples.NPY_BIG).replace(b"a.npy", b"a.txt"), "not npz: it holds a file that is no array"),
+        (npz_of(**{f"a{at}": b"" for at in range(1001)}), "npz: it has more than 1000 arrays"),
+    ],
+)
+def test_a_zip_that_is_no_arrays_is_told(raw: bytes, wrong: str) -> None:
+    found = read(raw, NPZ)
+    assert [found.broken or "", *found.warnings] in ([wrong], ["", wrong])
+
+
+def test_a_zip_of_anything_else_is_a_file() -> None:
+    assert read(npz_of(a=samples.NPY_BIG).replace(b"a.npy", b"a.txt")).format == "application/zip"
 
 
 def test_tensors_of_the_open_inference_protocol_are_vectors_in_their_json() -> None:

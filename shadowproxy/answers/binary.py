@@ -3,7 +3,7 @@
 | Format | known by |
 |---|---|
 | Open Inference tensors | `Inference-Header-Content-Length` |
-| npy, Arrow files, Parquet, event frames | their first bytes, whatever the Content-Type |
+| npy, npz, Arrow files, Parquet, event frames | their first bytes, whatever the Content-Type |
 | MessagePack, Arrow streams | the Content-Type; MessagePack also where there is none that says anything |
 | multipart | the Content-Type, or a first and a last line that delimit parts |
 | images, sounds and other files | their first bytes |
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from shadowproxy.answers.contents import Content, Fields, field_value, media_type
-from shadowproxy.answers.formats import columns, event_frames, media, message_pack, multipart, npy, open_inference
+from shadowproxy.answers.formats import columns, event_frames, media, message_pack, multipart, npy, npz, open_inference
 from shadowproxy.answers.formats.refusals import FormatError, Unsupported
 from shadowproxy.answers.leaves import blob_of
 from shadowproxy.answers.sse import Event
@@ -30,6 +30,7 @@ _SAYS_NOTHING: Final = frozenset({"", "application/octet-stream", "binary/octet-
 _INNER_TYPE: Final = "x-amzn-sagemaker-content-type"
 _NAMES: Final[tuple[tuple[frozenset[str], str], ...]] = (
     (npy.MEDIA, "npy"),
+    (npz.MEDIA, "npz"),
     (message_pack.MEDIA, "msgpack"),
     (event_frames.MEDIA, "event frames"),
     (columns.PARQUET, "parquet"),
@@ -49,7 +50,7 @@ def may_be_format(text: str, content_type: str, headers: Fields) -> bool:
     return (
         open_inference.FIELD in headers
         or names_format(media_type(content_type)) is not None
-        or text.startswith(("--", "\0\0"))
+        or text.startswith(("--", "\0\0", "PAR1", "ARROW1"))
         or "\0" in text[:_LOOKED_AT]
     )
 
@@ -68,6 +69,9 @@ def of_format(raw: bytes, named: str, headers: Fields, budget: Budget, depth: in
         if raw.startswith(npy.MAGIC):
             name = "npy"
             return _tree(npy.read(raw, budget), name)
+        if npz.begins_with_array(raw) or (told in npz.MEDIA and raw.startswith(npz.MAGIC)):
+            name = "npz"
+            return _tree(npz.read(raw, budget), name)
         if event_frames.begins_with_frame(raw):
             name = "event frames"
             return _of_frames(raw, headers, budget, depth, inner)

@@ -5,7 +5,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from shadowproxy.answers.body import value_in
-from shadowproxy.answers.leaves import without_leaves
+from shadowproxy.answers.leaves import in_lines, without_leaves
 from shadowproxy.compare.fold.rows import lengths_of
 from shadowproxy.compare.fold.samples import hashed_hex
 from shadowproxy.compare.fold.slices import Fields, leaves
@@ -72,7 +72,7 @@ def request_json(record: Record) -> Any:
     """The request's JSON, or what its body holds in a format that is read like it; None if there is none."""
     request = record.request
     value = value_in(request.body, request.headers)
-    return value if request.body.kind == "json" else without_leaves(value)
+    return value if request.body.kind == "json" else in_lines(without_leaves(value))
 
 
 _known: Final[dict[tuple[str, str, str, bytes], Asked]] = {}

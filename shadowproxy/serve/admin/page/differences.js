@@ -28,7 +28,7 @@ function bodyOf(leg) {
   let text;
   if ("body" in leg) text = JSON.stringify(leg.body, null, 2);
   else if ("body_text" in leg) text = leg.body_text;
-  else if ("body_base64" in leg) text = `Not text, in Base64:\n${leg.body_base64}`;
+  else if ("body_base64" in leg) text = `${leg.format ? `${visible(leg.format)}; shadowproxy show reads it` : "Not text"}. In Base64:\n${leg.body_base64}`;
   else if (leg.body_redacted) return `Withheld: ${leg.body_redacted}`;
   else if (leg.body_bytes) return `${count(leg.body_bytes)} bytes, not in the log`;
   else return "No body";
@@ -39,7 +39,8 @@ function bodyOf(leg) {
 function side(title, leg) {
   const failed = leg.failed ? `, failed: ${cut(visible(leg.failed), 200)}` : "";
   const left = leg.caller_left ? ", the caller left after the answer's end" : "";
-  const result = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms${failed}${left}`;
+  const read = [leg.format, ...(leg.warnings ?? [])].map((each) => (each ? `, ${cut(visible(each), 200)}` : "")).join("");
+  const result = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms${read}${failed}${left}`;
   return h("div", {}, h("h3", {}, title), h("p", { class: "soft" }, result), h("pre", { tabindex: "0" }, bodyOf(leg)));
 }
 
