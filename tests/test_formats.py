@@ -10,6 +10,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import format_samples as samples
@@ -148,6 +149,10 @@ def test_what_could_run_code_is_not_read() -> None:
 
 
 def npz_of(compression: int = zipfile.ZIP_DEFLATED, year: int = 2026, **arrays: bytes) -> bytes:
+    return npz(arrays, compression, year)
+
+
+def npz(arrays: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED, year: int = 2026) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as files:
         for name, raw in arrays.items():
@@ -179,7 +184,7 @@ def test_arrays_in_a_zip_are_members() -> None:
         (npz_of(a=samples.NPY_OBJECT), "npz: it holds Python objects, which are never unpickled"),
         (npz_of(zipfile.ZIP_BZIP2, a=samples.NPY_BIG), "npz: its ZIP has a compression that is not read"),
         (npz_of(a=samples.NPY_BIG).replace(b"a.npy", b"a.txt"), "not npz: it holds a file that is no array"),
-        (npz_of(**{f"a{at}": b"" for at in range(1001)}), "npz: it has more than 1000 arrays"),
+        (npz({f"a{at}": b"" for at in range(1001)}), "npz: it has more than 1000 arrays"),
     ],
 )
 def test_a_zip_that_is_no_arrays_is_told(raw: bytes, wrong: str) -> None:

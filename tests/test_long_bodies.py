@@ -13,6 +13,7 @@ from fakes import Peer, answer, chunked, then_close
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from shadowproxy.answers.alike import About
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge, judge_values
@@ -46,12 +47,12 @@ SECRETS = ("hunter2-hunter2", "Zq8kPw3vLr9tXy2mNb7s", "4012888812345678")
 # --- the record is the same
 
 
-def by_the_rules(live: RecordedLeg, shadow: RecordedLeg, budget: Budget) -> Judgement:
-    return judge(live, shadow, RULES, budget)
+def by_the_rules(live: RecordedLeg, shadow: RecordedLeg, budget: Budget, about: About) -> Judgement:
+    return judge(live, shadow, RULES, budget, about)
 
 
-def by_the_values(live: Any, shadow: Any, budget: Budget) -> Judgement:
-    return judge_values(live, shadow, RULES, budget)
+def by_the_values(live: Any, shadow: Any, budget: Budget, about: About) -> Judgement:
+    return judge_values(live, shadow, RULES, budget, about)
 
 
 def line_of(exchange: Exchange, policy: Policy, needs: LogNeeds) -> bytes:
