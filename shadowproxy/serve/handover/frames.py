@@ -43,6 +43,8 @@ _HEAD_SIZE: Final = 13
 _VERSION: Final = 2
 """Of the format of marshal: later ones look for objects that repeat, and there are few."""
 
+_REPLY: Final = len(Reply._fields)
+
 # Found once: each of them is called for every exchange, and compiled code looks an attribute of a module up each time.
 _dumps: Callable[[Any, int], bytes] = marshal.dumps
 _pack_head: Callable[[int, int, int], bytes] = _HEAD.pack
@@ -188,7 +190,7 @@ def _plain_leg(leg: Reply | Failure | Skipped, raw: list[bytes]) -> tuple[object
         if len(leg.body) <= RAW:
             return tuple(leg)
         raw.append(leg.body)
-        return (leg.status, leg.fields, len(leg.body), *leg[3:8])
+        return (leg.status, leg.fields, len(leg.body), *leg[3:])
     if isinstance(leg, Failure):
         reply = None if leg.reply is None else _plain_leg(leg.reply, raw)
         return (leg.outcome.value, leg.error, leg.total_ms, reply, leg.began_ms)
@@ -197,7 +199,7 @@ def _plain_leg(leg: Reply | Failure | Skipped, raw: list[bytes]) -> tuple[object
 
 def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
     count = len(plain)
-    if count == 8:
+    if count == _REPLY:
         return _reply_of(plain, bodies)
     if count == 5:
         reply = None if plain[3] is None else _reply_of(plain[3], bodies)
@@ -208,7 +210,7 @@ def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
 
 
 def _reply_of(plain: Any, bodies: _Bodies) -> Reply:
-    if len(plain) != 8:
+    if len(plain) != _REPLY:
         raise ValueError(f"no reply has {len(plain)} parts")
     reply: Reply = _named(Reply, _with_body(plain, 2, bodies))
     return reply
