@@ -31,6 +31,7 @@ from shadowproxy.answers.envelopes import (
     envelope_of,
     set_aside_in,
 )
+from shadowproxy.answers.finish import is_same_reason
 from shadowproxy.answers.leaves import Vector
 from shadowproxy.answers.pieces import objects
 from shadowproxy.answers.value import in_one_form, reshaped, with_parsed_calls
@@ -231,18 +232,6 @@ def _counts_of_one(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, ...
 
 # Language models, in two envelopes.
 
-_ENDED: Final = frozenset(
-    {"stop", "end_turn", "stop_sequence", "completed", "tool_calls", "function_call", "tool_use", "STOP"}
-)
-_CUT: Final = frozenset({"length", "max_tokens", "max_output_tokens", "MAX_TOKENS"})
-_FILTERED: Final = frozenset({"content_filter", "refusal", "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT"})
-_REASONS: Final = {
-    **dict.fromkeys(_ENDED, "ended"),
-    **dict.fromkeys(_CUT, "cut"),
-    **dict.fromkeys(_FILTERED, "filtered"),
-}
-"""Why a model stopped, in the words of all. That it called a tool shows in its answer, and not everyone names it."""
-
 _REASON_PLACES: Final = {
     MESSAGES.name: "/stop_reason",
     RESPONSES.name: "/status",
@@ -256,7 +245,7 @@ def _texts(live: Any, mine: Envelope, shadow: Any, theirs: Envelope) -> tuple[Pa
     if one is None or other is None:
         return ()
     parts = [Part(one[0], other[0], (one[1], other[1]), one[1])]
-    if _REASONS.get(one[2], one[2]) != _REASONS.get(other[2], other[2]) and one[2] and other[2]:
+    if one[2] and other[2] and not is_same_reason(one[2], other[2]):
         parts.append(Part(one[2], other[2], (one[3], other[3]), one[3]))
     return tuple(parts)
 
