@@ -6,7 +6,7 @@ sums (`kinds`) which forms are answers and whether rows of a batch or whole answ
 apart add up to one report.
 
 A missing value is counted as well: `absent` if the shadow's answer lacks the place, `fewer rows` for the rows of a
-batch that it leaves out, `failed` if the shadow failed.
+batch that it leaves out, `failed` if the shadow failed, `another dimension` for an array of more or fewer numbers.
 """
 
 from collections.abc import Mapping
@@ -44,6 +44,8 @@ class Outputs(Parts):
     of the same length.
     classes, whole: each arm's texts, booleans and first classes of vectors and rankings; whole numbers.
     sums: of live's and the shadow's numbers, their squares, their product, |difference| and their number.
+    dimensions: how many numbers the arrays of both arms have; shadow_dimensions: those of the shadow alone, which
+    summaries of earlier versions do not have.
     truths: the rows of both arms beside their labels.
     means: the sums of both arms' embeddings, projected.
     """
@@ -72,6 +74,7 @@ class Outputs(Parts):
     flips: Series = field(default_factory=Series)
     scores: Scores = field(default_factory=Scores)
     dimensions: WordCounts = field(default_factory=WordCounts)
+    shadow_dimensions: WordCounts = field(default_factory=WordCounts)
     angles: Deltas = field(default_factory=Deltas)
     means: Sums = field(default_factory=Sums)
     prints: Prints = field(default_factory=Prints)

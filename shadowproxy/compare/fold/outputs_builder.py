@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 from shadowproxy.compare.fold.batches import SAME, Batch, compare_rows
 from shadowproxy.compare.fold.gist import Gist
 from shadowproxy.compare.fold.likeness import Mark, close, form_of_all, likeness_of, mark_of
+from shadowproxy.compare.fold.neighbours import FEWEST, NEIGHBOURS, same_neighbours
 from shadowproxy.compare.fold.outputs import Outputs, OutputsByField, Rest
 from shadowproxy.compare.fold.places import MOST_PLACES
 from shadowproxy.compare.fold.related import (
@@ -30,6 +31,7 @@ from shadowproxy.compare.fold.values import (
     FEWER,
     LONGEST_CLASS,
     Label,
+    form_beside,
     form_of,
     ranking_of,
 )
@@ -47,6 +49,7 @@ of a pair is both digits."""
 _TEXTS: Final = 33
 
 _NOTHING: Final = object()
+_EMBEDDINGS: Final = {"numbers numbers"}
 
 _ValueKey = tuple[int, int, Any, Any]
 """A block of time, the code of a pair's types, and the pair."""
@@ -180,7 +183,7 @@ class OutputsBuilder:
             one = live[at] if at < len(live) else _NOTHING
             other = others[at] if at < len(others) else _NOTHING
             form: str = (ABSENT if not live else EXTRA) if one is _NOTHING else form_of(one)
-            other_form: str = nothing if other is _NOTHING else form_of(other)
+            other_form: str = nothing if other is _NOTHING else form_beside(one, form, other)
             if at == 0:
                 self._keep_print(block, digest, one, form, other, other_form)
             if single:
@@ -197,6 +200,10 @@ class OutputsBuilder:
                 marks.append(mark_of(form, other_form, like))
         if not single:
             self._count_batch(block, "|".join(sorted(keys)), worst)
+            if keys == _EMBEDDINGS and size >= FEWEST:
+                alike = same_neighbours(live, others)
+                if alike is not None:
+                    self._values.score(NEIGHBOURS, block, alike)
             self._count_rows(live, rows)
         elif live and isinstance(live[0], list):
             self._count_rows(live[0], rows)

@@ -12,6 +12,7 @@ from shadowproxy.compare.fold.related import AXES, projected
 from shadowproxy.compare.fold.spread import SpreadBuilder
 from shadowproxy.compare.fold.values import (
     FAMILIES,
+    OTHER_SIZE,
     class_key,
     cosine,
     first_of,
@@ -103,8 +104,10 @@ class ValueCounter:
             classes.add(block, class_key(value), times)
         elif form in ("vector", "ranking"):
             classes.add(block, class_key(first_of(value, form)), times)
-        elif form == "numbers":
+        elif form in ("numbers", OTHER_SIZE):
             self._outputs.dimensions[str(len(value))] += times
+            if shadow:
+                self._outputs.shadow_dimensions[str(len(value))] += times
             norm = _norm(value)
             if norm is not None:
                 self._norms.add(block, norm, times, shadow)
@@ -151,28 +154,28 @@ class ValueCounter:
         self._class_pair(top_of(left), top_of(right), times)
         keys = left.keys() | right.keys()
         distance = sum((abs(left.get(key, 0.0) - right.get(key, 0.0)) for key in keys), 0.0) / 2
-        self._score("total variation", block, min(1.0, distance), times)
+        self.score("total variation", block, min(1.0, distance), times)
         equal = left.keys() == right.keys() and all(close(left[key], right[key], self.tolerance) for key in keys)
-        self._score("equal", block, float(equal), times)
+        self.score("equal", block, float(equal), times)
 
     def _text_pair(self, block: int, one: str, other: str, times: int) -> None:
-        self._score("exact", block, float(one == other), times)
+        self.score("exact", block, float(one == other), times)
         alike = 1.0 if one == other else texts_alike(one, other)[1]
-        self._score("token F1", block, alike, times)
+        self.score("token F1", block, alike, times)
         longer = max(len(one), len(other))
-        self._score("length ratio", block, min(len(one), len(other)) / longer if longer else 1.0, times)
+        self.score("length ratio", block, min(len(one), len(other)) / longer if longer else 1.0, times)
         if one.lstrip()[:1] in ("{", "["):
-            self._score("valid JSON in live", block, float(is_json(one)), times)
-            self._score("valid JSON in shadow", block, float(is_json(other)), times)
+            self.score("valid JSON in live", block, float(is_json(one)), times)
+            self.score("valid JSON in shadow", block, float(is_json(other)), times)
 
     def _ranking_pair(self, block: int, one: Any, other: Any, times: int) -> None:
         left, right = ranking_of(one), ranking_of(other)
         if not left or not right:
             return
         self._class_pair(left[0], right[0], times)
-        self._score("top 1", block, float(left[0] == right[0]), times)
-        self._score("overlap at 10", block, overlap(left, right, 10), times)
-        self._score("rank-biased overlap", block, rank_biased_overlap(left, right), times)
+        self.score("top 1", block, float(left[0] == right[0]), times)
+        self.score("overlap at 10", block, overlap(left, right, 10), times)
+        self.score("rank-biased overlap", block, rank_biased_overlap(left, right), times)
 
     def _embedding_pair(self, block: int, one: Any, other: Any, times: int) -> None:
         found = cosine(one, other)
@@ -184,7 +187,8 @@ class ValueCounter:
         except OverflowError:
             return
 
-    def _score(self, name: str, block: int, value: float, times: int) -> None:
+    def score(self, name: str, block: int, value: float, times: int = 1) -> None:
+        """Count a score from 0 to 1."""
         self._outputs.scores.part(name)[block] += round(value * MILLION) * times
         self._outputs.scores.part(f"{name}, pairs")[block] += times
 

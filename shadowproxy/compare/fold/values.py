@@ -62,6 +62,8 @@ FEWER: Final = "fewer rows"
 EXTRA: Final = "more rows"
 """Live's form where the shadow has rows beyond live's last: they answer no question, so nothing is gained."""
 FAILED: Final = "failed"
+OTHER_SIZE: Final = "another dimension"
+"""The shadow's form where both arrays hold numbers, and not as many: an embedding cut short answers nothing."""
 
 FAMILIES: Final[Mapping[str, str]] = {
     "boolean": "boolean",
@@ -104,6 +106,12 @@ def form_of(value: Any) -> Form:
     if isinstance(value, int):
         return "whole" if number_of(value) is not None else "infinite"
     return _array_form(value)
+
+
+def form_beside(one: Any, form: str, other: Any) -> str:
+    """The form of the shadow's value beside live's."""
+    found = form_of(other)
+    return OTHER_SIZE if form == found == "numbers" and len(one) != len(other) else found
 
 
 def _float_form(value: float) -> Form:

@@ -18,7 +18,7 @@ from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.outputs import Outputs
 from shadowproxy.compare.fold.places import ENVELOPES, is_envelope, places_of, static_rank, static_score
 from shadowproxy.compare.fold.tables import Forms
-from shadowproxy.compare.fold.values import EXTRA, LONG_TEXT
+from shadowproxy.compare.fold.values import EXTRA, LONG_TEXT, OTHER_SIZE
 from shadowproxy.pointers import pointer_segments
 
 Kind = Literal["class", "number", "vector", "ranking", "text", "embedding"]
@@ -30,6 +30,7 @@ _SHORT: Final = 60  # characters that the texts of classes have on average, at m
 _SELDOM: Final = 0.01
 _RULE: Final = 0.05  # of the shadow's numbers: where more lie between, live's 0 and 1 are an if statement's
 _NEARLY_ALL: Final = 0.995
+_EMBEDDING: Final = re.compile(r"(?i)embedding")
 _LABELLED: Final = re.compile(r"(?i)class|label|categor")
 
 _SCALARS: Final = ("boolean", "whole", "real", "text", "token", "volatile")
@@ -162,7 +163,7 @@ class AnswerPlace:
         return total
 
 
-_WORDS: Final = frozenset({"null", "NaN", "infinite", "absent", "fewer rows", "failed", "empty"})
+_WORDS: Final = frozenset({"null", "NaN", "infinite", "absent", "fewer rows", "failed", "empty", OTHER_SIZE})
 _NO_VALUES: Final = frozenset({"absent", "fewer rows", "failed", "more rows"})
 
 
@@ -287,7 +288,8 @@ def _kind(place: str, counted: Outputs) -> tuple[Kind, frozenset[str]] | None:
             return None
         if wholes["vector"] > total / 2:
             return "vector", _FORMS["vector"]
-        return ("embedding", _FORMS["embedding"]) if _one_size(counted) else None
+        named = any(map(_EMBEDDING.search, pointer_segments(place)))
+        return ("embedding", _FORMS["embedding"]) if named or _one_size(counted) else None
     return _scalar_kind(place, counted, live, shadow)
 
 
@@ -332,8 +334,14 @@ def _class_forms(live: Counter[str]) -> frozenset[str]:
 
 
 def _one_size(counted: Outputs) -> bool:
-    """Whether arrays of numbers have one length nearly always, as embeddings do."""
-    return max(counted.dimensions.values(), default=0) >= 0.9 * counted.dimensions.total()
+    """Whether live's arrays of numbers have one length nearly always, as embeddings do."""
+    sizes = live_dimensions(counted)
+    return max(sizes.values(), default=0) >= 0.9 * sizes.total()
+
+
+def live_dimensions(counted: Outputs) -> Counter[str]:
+    """How many numbers live's arrays have. In a summary of an earlier version the shadow's are among them."""
+    return +(Counter(counted.dimensions) - Counter(counted.shadow_dimensions))
 
 
 def _is_batch(counted: Outputs) -> bool:

@@ -20,6 +20,10 @@ def _another_norm(case: Case, value: Any) -> Any:
     return [each * 2 for each in value] if _is_embedding(value) else value
 
 
+def _cut(case: Case, value: Any) -> Any:
+    return value[:-1] if _is_embedding(value) else value
+
+
 def _is_embedding(value: Any) -> bool:
     """Some answers may be null, or hold a null."""
     return isinstance(value, list) and all(isinstance(each, int | float) for each in value)
@@ -30,4 +34,5 @@ _embedding = of_kinds("embedding")
 FAULTS: Final = (
     Fault("an embedding of another space", "related", _embedding, each_row(_another_space)),
     Fault("an embedding of another norm", "drift", _embedding, each_row(_another_norm)),
+    Fault("an embedding cut short", "answered", _embedding, each_row(_cut)),
 )

@@ -19,7 +19,7 @@ from shadowproxy.compare.report.figures.types import (
     NumberArm,
     NumberFigures,
 )
-from shadowproxy.compare.report.kinds import AnswerPlace
+from shadowproxy.compare.report.kinds import AnswerPlace, live_dimensions
 from shadowproxy.compare.report.stats import Estimate
 
 
@@ -42,6 +42,8 @@ def embedding_figures(judged: AnswerPlace, agreement: Estimate | None) -> Embedd
         **_NO_DELTAS,
         "angle": {name: cell_quantile(angles, width, q) for name, q in QUANTILES.items()},
         "dimensions": ranked(counted.dimensions),
+        "live_dimensions": ranked(live_dimensions(counted)),
+        "shadow_dimensions": ranked(counted.shadow_dimensions),
         "kappa": None,
         "flips": [],
     }

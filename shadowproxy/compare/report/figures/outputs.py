@@ -92,7 +92,7 @@ def _unequal(judged: AnswerPlace) -> int:
 def _scores(judged: AnswerPlace) -> dict[str, EstimateFigures]:
     found: dict[str, EstimateFigures] = {}
     counted = judged.counted
-    if judged.kind not in ("vector", "ranking", "text"):
+    if judged.kind not in ("vector", "ranking", "text", "embedding"):
         return found
     for name, series in sorted(counted.scores.items()):
         pairs = counted.scores.get(f"{name}, pairs")

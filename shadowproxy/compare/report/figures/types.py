@@ -449,6 +449,8 @@ class NumberFigures(TypedDict):
 class EmbeddingFigures(NumberFigures):
     angle: Quantiles
     dimensions: Counts
+    live_dimensions: Counts
+    shadow_dimensions: Counts
     kappa: None
     flips: list[ClassFlip]
 

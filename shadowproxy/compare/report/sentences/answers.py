@@ -1,11 +1,13 @@
 """One place of the answers in sentences, in the terms of its kind."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from shadowproxy.compare.judge.visible import visible
 from shadowproxy.compare.report.figures.types import (
     Agreement,
     Drift,
+    EmbeddingOutput,
     EstimateFigures,
     Labels,
     NumberOutput,
@@ -56,9 +58,7 @@ def output_line(output: Output) -> str:
     if output["kind"] == "number":
         parts += _number_parts(output)
     elif output["kind"] == "embedding":
-        median, p99 = output["angle"]["p50"], output["angle"]["p99"]
-        if median is not None and p99 is not None:
-            parts.append(f"1 - cosine median {number(median)}, p99 {number(p99)}")
+        parts += _embedding_parts(output)
     elif output["kind"] in ("text", "ranking"):
         parts += _score_parts(output)
     elif output["kind"] in ("class", "vector"):
@@ -99,6 +99,31 @@ def _number_parts(output: NumberOutput) -> list[str]:
     if output["range"] is not None and output["range"]["outside"]:
         parts.append(range_line(output["range"]))
     return parts
+
+
+def _embedding_parts(output: EmbeddingOutput) -> list[str]:
+    parts = []
+    median, p99 = output["angle"]["p50"], output["angle"]["p99"]
+    if median is not None and p99 is not None:
+        parts.append(f"1 - cosine median {number(median)}, p99 {number(p99)}")
+    norms = [output[arm]["quantiles"]["p50"] for arm in ("live", "shadow")]
+    if norms[0] is not None and norms[1] is not None:
+        parts.append(f"median norm live {number(norms[0])}, shadow {number(norms[1])}")
+    live, shadow = output["live_dimensions"], output["shadow_dimensions"]
+    if shadow and set(live) != set(shadow):
+        parts.append(f"dimension live {_sizes(live)}, shadow {_sizes(shadow)}")
+    elif len(live) > 1:
+        parts.append(f"dimensions {_sizes(live)} in both")
+    return parts + _score_parts(output)
+
+
+def _sizes(dimensions: Mapping[str, int]) -> str:
+    """The dimensions of an arm, the most frequent first."""
+    named = [f"{int(size):,}" for size in list(dimensions)[:_MOST_SIZES]]
+    return f"{' and '.join(named)}{' and others' if len(dimensions) > _MOST_SIZES else ''}"
+
+
+_MOST_SIZES: Final = 3
 
 
 def _score_parts(output: Output) -> list[str]:
