@@ -12,13 +12,14 @@ PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENO
 COMPILED := .compiled
 SOURCES := $(shell find shadowproxy -type f ! -name '*.pyc')
 
-.PHONY: help demo test test-compiled soak chaos check format schema modules bench dist sbom clean
+.PHONY: help demo test test-compiled soak parties-all chaos check format schema modules bench dist sbom clean
 
 help:
 	@echo "make demo    see it at work on real flights"
 	@echo "make test    run the tests"
 	@echo "make test-compiled   run them against the compiled program, which it builds"
 	@echo "make soak    run the long tests, with real callers, servers and containers, which it installs"
+	@echo "make parties-all   run the tests with every real server and caller, which it installs: an hour and 20 GB"
 	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
@@ -44,6 +45,11 @@ soak: $(VENV)/ready
 	@tests/ship/install $(abspath $(BIN)/python)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; }
 	@$(BIN)/pytest -m soak
+
+# ONLY names some of them, as in `make parties-all ONLY="litellm mlserver"`: the others are not installed and not tested.
+parties-all: $(VENV)/ready
+	@tests/parties/install $(abspath $(BIN)/python) $(if $(ONLY),$(ONLY),all)
+	@$(BIN)/pytest -m parties_all $(if $(ONLY),--only-parties "$(ONLY)")
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -23,3 +23,10 @@ def check() -> None:
     """Raise RuntimeError where the parties are not installed, or not from these files."""
     if not (PARTIES / "ready").exists():
         raise RuntimeError("the parties are not installed: `make soak` does it and runs these tests")
+
+
+def python(name: str) -> Path:
+    """The Python of the environment that is installed from NAME.txt. Raises RuntimeError where it is not installed."""
+    if not (PARTIES / name / "ready").exists():
+        raise RuntimeError(f".parties/{name} is not installed: `tests/parties/install PYTHON {name}` does it")
+    return PARTIES / name / "bin" / "python"
