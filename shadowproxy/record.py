@@ -80,11 +80,38 @@ class Judgement(NamedTuple):
     set_aside: tuple[str, ...] = ()
 
 
+class Gaps(NamedTuple):
+    """The time between one token and the next, or one event and the next, in milliseconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+class Events(NamedTuple):
+    """When the events of a streamed answer came, in milliseconds from the leg's start. What is not known is None.
+
+    Attributes:
+        first_ms: the first whole event.
+        first_token_ms, last_token_ms: the first and the last event with a piece of text, reasoning, a refusal or a
+            tool call, if the API is known.
+        tokens: how many tokens the answer has, and `counted` how that is known: its `usage`, or its "pieces".
+        gaps: between events with such a piece; between all events if the API is not known.
+    """
+
+    first_ms: float | None = None
+    first_token_ms: float | None = None
+    last_token_ms: float | None = None
+    tokens: int | None = None
+    counted: Literal["usage", "pieces"] | None = None
+    gaps: Gaps | None = None
+
+
 class RecordedLeg(NamedTuple):
     """One leg as recorded. What it never had (a status, a body, a time) is None. Times are in milliseconds.
 
     `failed`: how the answer itself says that it failed, whatever its status. `caller_left`: the caller left after the
-    answer's own end, before the response's.
+    answer's own end, before the response's. `events`: when the events of a streamed answer came.
     """
 
     outcome: Outcome
@@ -97,6 +124,7 @@ class RecordedLeg(NamedTuple):
     judgement: Judgement | None = None
     failed: str | None = None
     caller_left: bool = False
+    events: Events | None = None
 
 
 class RecordedRequest(NamedTuple):
@@ -217,6 +245,7 @@ def _read_leg(leg: dict[str, Any]) -> RecordedLeg:
         _read_judgement(leg) if "verdict" in leg else None,
         None if failed is None else _str(failed),
         get("caller_left") is True,
+        _read_events(leg["events"]) if "events" in leg else None,
     )
     return tuple.__new__(RecordedLeg, parts)
 
@@ -259,6 +288,38 @@ def _read_body(parts: dict[str, Any]) -> Body:
 def _read_tunnel(parts: dict[str, Any]) -> Tunnel:
     ended_by = TunnelEnd(parts["ended_by"])
     return Tunnel(_int(parts["from_caller_bytes"]), _int(parts["from_live_bytes"]), ended_by)
+
+
+def _read_events(parts: Any) -> Events | None:
+    """What can be read of it: a record is not worth less because a time in it is odd."""
+    if not isinstance(parts, dict):
+        return None
+    get = parts.get
+    tokens, counted, gaps = get("tokens"), get("counted"), get("gaps_ms")
+    if not _is_count(tokens) or (counted != "usage" and counted != "pieces"):
+        tokens = counted = None
+    between: Gaps | None = None
+    if isinstance(gaps, dict):
+        p50, p99, most = _time_in(gaps, "p50"), _time_in(gaps, "p99"), _time_in(gaps, "max")
+        if p50 is not None and p99 is not None and most is not None:
+            between = tuple.__new__(Gaps, (p50, p99, most))
+    first, last = _time_in(parts, "first_token_ms"), _time_in(parts, "last_token_ms")
+    return tuple.__new__(Events, (_time_in(parts, "first_ms"), first, last, tokens, counted, between))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _time_in(parts: dict[str, Any], name: str) -> float | None:
+    value = parts.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _LONGEST:
+        return None
+    return float(value)
+
+
+_LONGEST: Final = 1e12
+"""Milliseconds: thirty years. Anything longer, such as a number without end, is no time of an answer."""
 
 
 def _read_headers(headers: Any) -> Headers:
