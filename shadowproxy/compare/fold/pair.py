@@ -31,6 +31,7 @@ from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.fold.structure import Lacking, PresentAt
 from shadowproxy.compare.fold.tables import Whole
 from shadowproxy.compare.fold.truths import Truth
+from shadowproxy.compare.fold.usage import PairUsage
 
 
 @dataclass(slots=True)
@@ -54,6 +55,7 @@ class Pair(Whole):
     anew: exchanges that differ where the answers' envelope has something new for every call, by place. paired: those in
     which values at two different places were compared, by these.
     left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`.
+    usage: what the answers took in tokens and cost, and why language models stopped.
     legacy: how many exchanges were counted in an earlier format, which did not count all of this.
     """
 
@@ -121,6 +123,7 @@ class Pair(Whole):
     left_out: WordCounts = field(default_factory=WordCounts)
     anew: Kinds = field(default_factory=Kinds)
     paired: Kinds = field(default_factory=Kinds)
+    usage: PairUsage = field(default_factory=PairUsage)
 
     def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""

@@ -81,6 +81,7 @@ class PairBuilder:
         if begun:
             pair.live_streams.add(live, live_content)
             pair.shadow_streams.add(shadow, shadow_content)
+            pair.usage.add(block, (live, live_content), (shadow, shadow_content))
         self._add_times(block, live, shadow)
         verdict: Verdict | None = None
         why: str | None = None
@@ -123,6 +124,7 @@ class PairBuilder:
                 lost = missing(live_content, other, shadow_content)
             if other == "good" and shadow_content is not None:
                 gained = missing(shadow_content, one, live_content)
+            pair.usage.add_finish(live_content, shadow_content, one, other)
             arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff, taken_apart, forms)
             digest = hashed(record.id) if digest is None else digest
             places, flip = self._add_pair(block, record, digest, arms, reading, by_envelope)

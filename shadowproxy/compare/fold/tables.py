@@ -125,7 +125,7 @@ class Table(Bounded[P], Generic[P]):
 _KINDS: Final[dict[type[Any], dict[str, type[Any]]]] = {}
 """By class, its parts' types by name, worked out once."""
 
-_LATER: Final = frozenset({"left_out", "anew", "paired"})
+_LATER: Final = frozenset({"left_out", "anew", "paired", "usage"})
 """Parts that summaries of earlier versions do not have: nothing was counted there."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shadowproxy.compare.judge.visible import sides, visible
+from shadowproxy.compare.report.figures.measure_types import UsageFigures
 from shadowproxy.compare.report.figures.types import (
     CheckFigures,
     DifferingField,
@@ -13,9 +14,10 @@ from shadowproxy.compare.report.figures.types import (
 )
 from shadowproxy.compare.report.sentences.answers import agreement_lines, output_line
 from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
-from shadowproxy.compare.report.sentences.losses import coverage_line, gathers, pair_lines
+from shadowproxy.compare.report.sentences.losses import coverage_line, gathers, pair_lines, status_table
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 from shadowproxy.compare.report.sentences.questions import route_lines, sentence_alone, where_judged
+from shadowproxy.compare.report.sentences.usage import USAGE_HEADS, usage_rows
 from shadowproxy.compare.report.words import about, milliseconds, percent
 
 _FIELDS: Final = 8
@@ -23,6 +25,7 @@ _SLICES: Final = 5
 _REASONS: Final = 5
 _ROUTES: Final = 12
 _EXAMPLES: Final = 3
+_FINISH: Final = 8
 
 
 def to_markdown(figures: Report) -> str:
@@ -69,6 +72,7 @@ def _shadow(name: str, shadow: ShadowReport) -> list[str]:
             ("Latency, ms", *names),
             [(arm, *(milliseconds(latency[arm][name]) for name in names)) for arm in ("live", "shadow")],
         )
+    lines += _usage(shadow["usage"])
     lines += [f"**Agreement**: {_md('; '.join(agreement_lines(shadow['agreement'])))}.", ""]
     lines += [
         f"- {_code(each['live_path'] or 'the answer')} ({each['kind']}): {_md(output_line(each))}"
@@ -85,6 +89,18 @@ def _shadow(name: str, shadow: ShadowReport) -> list[str]:
     lines += _list("Where they differ most", slices, 0)
     lines += _list("Examples", [_example(example) for example in shadow["examples"][:_EXAMPLES]], 0)
     return lines
+
+
+def _usage(usage: UsageFigures | None) -> list[str]:
+    """What the answers took, and why their models stopped."""
+    if usage is None:
+        return []
+    rows, columns, cells = status_table(usage["finish"], _FINISH, _FINISH)
+    finish = [(f"live {_md(row)}", *(f"{cells.get((row, column), 0):,}" for column in columns)) for row in rows]
+    return [
+        *_table(("Tokens and cost", *USAGE_HEADS), usage_rows(usage)),
+        *_table(("Finish reason", *(f"shadow {_md(column)}" for column in columns)), finish),
+    ]
 
 
 def _check(check: CheckFigures) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shadowproxy.compare.judge.visible import sides, visible
+from shadowproxy.compare.report.figures.measure_types import UsageFigures
 from shadowproxy.compare.report.figures.types import (
     EstimateFigures,
     Example,
@@ -25,6 +26,7 @@ from shadowproxy.compare.report.sentences.losses import coverage_line, pair_line
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 from shadowproxy.compare.report.sentences.questions import answers, besides, route_lines
 from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_rows
+from shadowproxy.compare.report.sentences.usage import USAGE_HEADS, usage_rows
 from shadowproxy.compare.report.words import milliseconds, percent
 
 STYLES: Final = {
@@ -93,26 +95,27 @@ def _print_shadow(shadow: ShadowReport, console: Console) -> None:
     _print_routes(shadow, console)
     _print_latency(shadow["latency"], console)
     _print_streams(shadow["streams"], console)
+    _print_usage(shadow["usage"], console)
     _print_agreement(shadow, console)
     _print_fields(shadow, console)
     _print_slices(shadow["slices"], console)
     _print_examples(shadow["examples"], console)
 
 
-def _print_statuses(statuses: list[StatusPair], console: Console) -> None:
+def _print_statuses(statuses: list[StatusPair], console: Console, title: str = "Status") -> None:
     rows, columns, cells = status_table(statuses, _STATUS_ROWS, _STATUS_COLUMNS)
     if not statuses:
         return
     if len(statuses) == 1:
-        _row(console, "Status", f"live {rows[0]}, shadow {columns[0]}: all {statuses[0]['count']:,}")
+        _row(console, title, f"live {rows[0]}, shadow {columns[0]}: all {statuses[0]['count']:,}")
         return
-    table = _table("Status", *(f"shadow {status}" if at == 0 else status for at, status in enumerate(columns)))
+    table = _table(title, *(f"shadow {status}" if at == 0 else status for at, status in enumerate(columns)))
     for status in rows:
         table.add_row(f"  live {status}", *(f"{cells.get((status, column), 0):,}" for column in columns))
     console.print(table)
     left = sum(cells.values()) - sum(cells.get((row, column), 0) for row in rows for column in columns)
     if left:
-        _print(console, f"  and {left:,} with other statuses")
+        _print(console, f"  and {left:,} others")
 
 
 def _print_reasons(reasons: list[FailureReason], console: Console) -> None:
@@ -156,6 +159,19 @@ def _print_streams(streams: StreamFigures | None, console: Console) -> None:
     for name, *cells in stream_rows(streams):
         table.add_row(f"  {name}", *cells)
     console.print(table)
+
+
+def _print_usage(usage: UsageFigures | None, console: Console) -> None:
+    if usage is None:
+        return
+    rows = usage_rows(usage)
+    if rows:
+        table = _table("Tokens and cost", *USAGE_HEADS)
+        for name, *cells in rows:
+            table.add_row(f"  {name}", *cells)
+        console.print(table)
+        _print(console, "  each ratio is of the requests for which both answers say it", style="dim")
+    _print_statuses(usage["finish"], console, "Finish reason")
 
 
 def _print_agreement(shadow: ShadowReport, console: Console) -> None:

@@ -11,29 +11,15 @@ from typing import Generic, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 from shadowproxy.answers.left_out import Setting
 from shadowproxy.compare.fold.example_types import Example as KeptExample
 from shadowproxy.compare.fold.noise import Nature
+from shadowproxy.compare.report.figures.basic_types import Counts as Counts
+from shadowproxy.compare.report.figures.basic_types import EstimateFigures as EstimateFigures
+from shadowproxy.compare.report.figures.basic_types import Interval as Interval
+from shadowproxy.compare.report.figures.basic_types import Quantiles as Quantiles
+from shadowproxy.compare.report.figures.measure_types import UsageFigures
 from shadowproxy.compare.report.kinds import Unit
-from shadowproxy.compare.report.stats import Method
 
 ResultWord: TypeAlias = Literal["pass", "fail", "inconclusive", "no data"]
 Question: TypeAlias = Literal["engineering", "outputs", "performance"]
-Interval: TypeAlias = list[float]
-"""A low and a high end."""
-Counts: TypeAlias = dict[str, int]
-Quantiles: TypeAlias = dict[str, float | None]
-"""By name, such as p99."""
-
-
-class EstimateFigures(TypedDict):
-    """A figure with its interval; an end that is not known is null."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    method: Method
-    design_effect: float
-
-
 # --- the requests that live answered and the shadow was sent ---------------------------------------------------------
 
 
@@ -502,6 +488,7 @@ class PairFigures(TypedDict):
     repeated_keys: RepeatedKeys
     latency: Latency
     streams: StreamFigures | None
+    usage: UsageFigures | None
     agreement: Agreement
     outputs: list[Output]
     fields: list[DifferingField]
