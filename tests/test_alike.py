@@ -1,15 +1,18 @@
 """Two answers of known envelopes: what is set aside, what of two forms is compared, which places a difference names."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.answers import About, answer_value
+from shadowproxy.answers import ALONE, About, answer_value
+from shadowproxy.answers.alike import alike, common_forms
+from shadowproxy.answers.body import of_json
 from shadowproxy.answers.envelopes import ENVELOPES, envelope_of
+from shadowproxy.answers.value import in_one_form
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.exchange import Outcome
@@ -385,6 +388,26 @@ def test_several_outputs_are_paired_by_their_names() -> None:
     judgement = judged(said(rows), said(outputs(0.5, 0.75)))
     assert places(judgement) == [("/predictions/1/score", "value", "/outputs/0/data/1")]
     assert judged(said({"predictions": [{"score": 0.5}]}), said(outputs(0.5, 0.25))).verdict == "mismatch"
+
+
+@pytest.mark.parametrize("one", PREDICTIONS)
+@pytest.mark.parametrize("other", PREDICTIONS)
+def test_lives_values_are_counted_where_they_are_whatever_the_shadow_answers(one: str, other: str) -> None:
+    live, shadow = of_json(PREDICTIONS[one]([0.1, 0.25])), of_json(PREDICTIONS[other]([0.3]))
+    forms = common_forms(alike(live, shadow, ALONE, None), live, shadow)
+    if one != other:
+        assert forms is not None
+        in_both, alone = (list(_leaves(value)) for value in (forms[0], in_one_form(live.value)))
+        assert in_both == [each for each in alone if isinstance(each[1], float)]
+        assert list(_leaves(forms[1])) == [(in_both[0][0], 0.3)]
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if not isinstance(value, dict | list):
+        yield place, value
+    for name, each in inner:
+        yield from _leaves(each, f"{place}/{name}")
 
 
 def test_rules_for_lives_place_hold_in_another_envelope() -> None:

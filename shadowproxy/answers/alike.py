@@ -140,18 +140,45 @@ def common_forms(pair: Alike, live: Content, shadow: Content) -> tuple[Any, Any]
         return None
     if pair.parts[0].places is None:
         return in_one_form(pair.parts[0].live), in_one_form(pair.parts[0].shadow)
-    return _paired_forms(pair)
+    return _paired_forms(pair, in_one_form(live.value))
 
 
-def _paired_forms(pair: Alike) -> tuple[dict[str, Any], dict[str, Any]]:
+def _paired_forms(pair: Alike, as_sent: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Live's values where they stand in its own form, whatever the shadow says: what is counted at a place must not
+    depend on that. So a column stays one, and the shadow's values become one."""
     live: dict[str, Any] = {}
     shadow: dict[str, Any] = {}
     for part in pair.parts:
         steps = pointer_segments(part.form)
         if steps:
-            _put(live, steps, part.live)
-            _put(shadow, steps, part.shadow)
+            found = _walk(as_sent, steps, in_rows=False)
+            own = part.live if not found else found if "*" in steps else found[0]
+            _put(live, steps, own)
+            _put(shadow, steps, _in_columns(part.shadow, _column_depth(own)))
     return live, shadow
+
+
+def _column_depth(value: Any) -> int:
+    """In how many arrays of length 1 each of an array's values stands: 0 for a row of them."""
+    if isinstance(value, Vector):
+        return len(value.shape) - len(value.as_row().shape)
+    depth = 0
+    while _is_column(value):
+        value = [each[0] for each in value]
+        depth += 1
+    return depth
+
+
+def _in_columns(value: Any, depth: int) -> Any:
+    """A row of single values with each of them in so many arrays of length 1."""
+    if not depth or not isinstance(value, list | Vector):
+        return value
+    row = value.nested() if isinstance(value, Vector) else value
+    if not isinstance(row, list) or any(isinstance(each, list) for each in row):
+        return value
+    for _ in range(depth):
+        row = [[each] for each in row]
+    return row
 
 
 def _put(tree: dict[str, Any], steps: tuple[str, ...], value: Any) -> None:
@@ -345,9 +372,13 @@ def _row(value: Any) -> Any:
     """A column of single values as a row."""
     if isinstance(value, Vector):
         return value.as_row()
-    while isinstance(value, list) and value and all(isinstance(each, list) and len(each) == 1 for each in value):
+    while _is_column(value):
         value = [each[0] for each in value]
     return value
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, list) and len(each) == 1 for each in value)
 
 
 # Places that the configuration names.
@@ -370,7 +401,7 @@ def values_in(value: Any, pointer: str) -> list[Any]:
     return _walk(value, segments) or _walk(in_one_form(value), segments)
 
 
-def _walk(value: Any, segments: tuple[str, ...]) -> list[Any]:
+def _walk(value: Any, segments: tuple[str, ...], *, in_rows: bool = True) -> list[Any]:
     found = [value]
     last = len(segments) - 1
     for step, segment in enumerate(segments):
@@ -382,7 +413,7 @@ def _walk(value: Any, segments: tuple[str, ...]) -> list[Any]:
                     below.extend(each.values())
                 elif segment in each:
                     inner = each[segment]
-                    below.append(_row(reshaped(inner, each.get("shape"))) if step == last else inner)
+                    below.append(_row(reshaped(inner, each.get("shape"))) if step == last and in_rows else inner)
             elif isinstance(each, list):
                 if segment == "*":
                     below.extend(each)

@@ -144,7 +144,7 @@ def _of_outputs(outputs: Any) -> Envelope | None:
     first = _first(outputs)
     if "datatype" in first and "name" in first:
         return OPEN_INFERENCE
-    return COLUMNS if isinstance(outputs, list) and not first else None
+    return COLUMNS if isinstance(outputs, list) and outputs and not first else None
 
 
 def _of_data(value: dict[str, Any]) -> Envelope | None:
