@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shadowproxy.compare.fold.likeness import close
+from shadowproxy.compare.fold.values import number_of
 from shadowproxy.compare.judge.diff import diff
 from shadowproxy.compare.judge.differences import KEPT, PLACES
 from shadowproxy.compare.judge.rules import Rules, Tolerance
@@ -52,10 +54,10 @@ def places(live: Any, shadow: Any, rules: Rules | None = None) -> list[tuple[str
         (INF, 1e308, [("", "value")]),
         (1e308, -1e308, [("", "value")]),
         (0.1 + 0.2, 0.3, []),
-        (1.0, 1.0 + 9e-7, []),
-        (1.0, 1.0 + 2e-6, [("", "value")]),
-        (0.0, 9e-10, []),
-        (0.0, 2e-9, [("", "value")]),
+        ({"a": 1.0}, {"a": 1.0 + 9e-7}, []),
+        ({"a": 1.0}, {"a": 1.0 + 2e-6}, [("/a", "value")]),
+        ({"a": 0.0}, {"a": 9e-10}, []),
+        ({"a": 0.0}, {"a": 2e-9}, [("/a", "value")]),
         (10_000_001, 10_000_002, [("", "value")]),  # integers are keys as often as amounts
         (10_000_001, 10_000_002.0, []),
         (10**400, 1.0, [("", "value")]),
@@ -125,6 +127,74 @@ def test_a_tolerance_holds_at_its_place_and_below(
     tolerance: dict[str, float | Tolerance], live: Any, shadow: Any, equal: bool
 ) -> None:
     assert (diff(live, shadow, Rules(tolerance=tolerance)).count == 0) == equal
+
+
+@pytest.mark.parametrize(
+    ("live", "shadow", "place"),
+    [
+        (1.0, 1.0 + 9e-6, None),
+        (1.0, 1.0 + 2e-5, ""),
+        (0.0, 9e-7, None),
+        (0.0, 2e-6, ""),
+        (-2.0, -2.0 - 9e-7, None),
+        (-0.01, -0.01 - 9e-7, "/0"),
+        (0, 9e-7, None),  # one server writes 0 for what is 0.0 to another
+        (1, 1.0000001, None),
+        (10**400, 1e308, "/0"),
+        (INF, 1e308, "/0"),
+        (NAN, 1.0, "/0"),
+    ],
+)
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda value: [value],
+        lambda value: {"x": [[value]]},
+        lambda value: {"predictions": [{"a": value}]},
+        lambda value: {"score": value},
+        lambda value: {"probabilities": {"cat": value}},
+        lambda value: {"named": {"here": value}},
+    ],
+    ids=["array", "array of arrays", "predictions", "score", "object", "named"],
+)
+def test_numbers_of_answers_are_equal_within_what_two_runtimes_differ_by(
+    around: Any, live: Any, shadow: Any, place: str | None
+) -> None:
+    rules = Rules(predictions={"s": ("/named/here", "/there")})
+    assert (diff(around(live), around(shadow), rules).count == 0) == (place is None)
+    # The same as of the judged field of the report.
+    if number_of(live) is not None:
+        assert close(live, shadow, None) == (place is None)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda value: {"price_of_id": {"id": value}},
+        lambda value: {"usage": {"cost": value}},
+        lambda value: {"items": [{"weight": value}]},
+        lambda value: {"latency_ms": value},
+        lambda value: {"score": {"timestamp": value}},
+    ],
+    ids=["id", "usage", "member of an element", "latency", "timestamp"],
+)
+def test_all_other_numbers_are_equal_within_a_millionth(around: Any) -> None:
+    assert diff(around(1.0), around(1.0 + 9e-7), Rules()).count == 0
+    assert diff(around(1.0), around(1.0 + 5e-6), Rules()).count == 1
+
+
+def test_elements_of_an_unordered_array_are_as_near_as_those_of_others() -> None:
+    rules = Rules(unordered=("/x",))
+    assert diff({"x": [5.0, 1.0]}, {"x": [1.000009, 5.00004]}, rules).count == 0
+    assert diff({"x": [5.0, 1.0]}, {"x": [1.00002, 5.0]}, rules).count == 1
+
+
+def test_a_rule_replaces_what_numbers_of_answers_may_differ_by() -> None:
+    assert diff({"score": 1.0}, {"score": 1.0 + 5e-6}, Rules(tolerance={"/score": 0})).count == 1
+    assert diff([1.0], [1.0 + 5e-6], Rules(tolerance={"/*": 1e-6})).count == 1
+    former = Rules(tolerance={"/**": Tolerance(1e-9, 1e-6)})
+    assert diff({"score": [1.0]}, {"score": [1.0 + 5e-6]}, former).count == 1
+    assert diff(1.0, 1.0 + 9e-7, former).count == 0
 
 
 def test_numbers_equal_only_by_tolerance_are_counted_by_place() -> None:

@@ -136,8 +136,10 @@ def test_vectors_are_the_same_bit_for_bit() -> None:
         (floats(0.1), floats(0.1, dtype="float64"), []),
         (floats(1.0), floats(1.000009), []),
         (floats(1.0), floats(1.00002), [("/0", "value")]),
-        (floats(0, 1), floats(9e-7, 1), []),  # shares of classes
-        (floats(0, 5), floats(9e-7, 5), [("/0", "value")]),
+        (floats(0, 1), floats(9e-7, 1), []),  # probabilities
+        (floats(0, 5), floats(9e-7, 5), []),
+        (floats(0, 5), floats(2e-6, 5), [("/0", "value")]),
+        (floats(-0.01, 5), floats(-0.0100009, 5), [("/0", "value")]),  # no probability
         (floats(0, 1, 0, 1, shape=(2, 2)), floats(9e-7, 1, 0, 1, shape=(2, 2)), []),
         (floats(1.0, dtype="float16"), floats(1.0009765625, dtype="float16"), []),
         (floats(1.0, dtype="float16"), floats(1.0009), []),  # as near as float16 can come to it

@@ -45,9 +45,6 @@ _WIDTHS: Final = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "fl
 _NEAR: Final = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 """The relative distance of two neighbours of a type that is coarser than the tolerance."""
 
-_RELATIVE: Final = 1e-5  # one model in two runtimes is up to 5e-7 apart, 14-71 % of the rows beyond 1e-6
-_ABSOLUTE: Final = 1e-6  # the same for shares, of which those near zero differ relatively by much
-_OFF_ONE: Final = 0.02  # by which the shares in a row may miss 1 in sum
 _HALVES: Final = 8192  # bytes of halves that are widened together
 
 
@@ -215,22 +212,10 @@ def embedding_of(values: list[Any]) -> Vector | None:
         return None
 
 
-def tolerances(one: Any, other: Any) -> tuple[float, float]:
-    """The absolute and the relative distance within which the numbers of two arrays are equal; of each at least one is
-    a vector. Of two types the coarser one counts."""
-    arms = [each for each in (one, other) if isinstance(each, Vector)]
-    relative = max(_NEAR.get(each.dtype, _RELATIVE) for each in arms)
-    return (_ABSOLUTE if all(map(_has_shares, arms)) else 0.0), relative
-
-
-def _has_shares(vector: Vector) -> bool:
-    """Whether each row is the shares of classes: between 0 and 1, with the sum 1."""
-    numbers, size = vector.numbers, vector.shape[-1]
-    if size < 2 or not len(numbers) or numbers.typecode not in ("f", "d"):
-        return False
-    if not min(numbers) >= -_ABSOLUTE or not max(numbers) <= 1 + _ABSOLUTE:
-        return False
-    return all(abs(sum(numbers[at : at + size]) - 1) <= _OFF_ONE for at in range(0, len(numbers), size))
+def coarseness(one: Any, other: Any) -> float:
+    """The relative distance of two neighbours of the coarser type of two arrays, of which at least one is a vector; 0
+    where both types tell more apart than equal numbers do."""
+    return max(_NEAR.get(each.dtype, 0.0) for each in (one, other) if isinstance(each, Vector))
 
 
 def angle(one: Sequence[Any], other: Sequence[Any]) -> float | None:

@@ -15,14 +15,13 @@ from shadowproxy.compare.fold.values import (
     ranking_of,
     texts_alike,
 )
+from shadowproxy.compare.judge.near import RELATIVE, near_floats
 from shadowproxy.compare.judge.rules import Tolerance
 
 Mark = Literal["", "differs", "spelled", "lost", "gained"]
 """The mark of one row. `spelled`: texts of the same words, or whole numbers within tolerance, which are the same as
 texts and numbers but not as classes."""
 
-_RELATIVE: Final = 1e-5  # within which numbers are equal: one model in two runtimes is up to 1e-6 apart, and often more
-_ABSOLUTE: Final = 1e-6  # the same for shares, of which those near zero differ relatively by much
 _EQUAL_ANGLE: Final = 1e-5
 _PLAIN: Final = 1 << 53  # below it every whole number is a float
 
@@ -42,11 +41,7 @@ def close(one: Any, other: Any, tolerance: Tolerance | None) -> bool:
         return True
     if tolerance is not None:
         return tolerance.holds(one, other)
-    left, right = float(one), float(other)
-    gap = abs(left - right)
-    if gap <= _RELATIVE * max(abs(left), abs(right)):
-        return True
-    return gap <= _ABSOLUTE and min(left, right) >= -_ABSOLUTE and max(left, right) <= 1 + _ABSOLUTE
+    return near_floats(float(one), float(other), RELATIVE)
 
 
 def likeness_of(one: Any, form: str, other: Any, other_form: str, tolerance: Tolerance | None) -> int:

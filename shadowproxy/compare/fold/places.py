@@ -19,6 +19,7 @@ from shadowproxy.answers import ENVELOPE_PLACES
 from shadowproxy.compare.fold.known import LONGEST
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.values import MISSING
+from shadowproxy.compare.judge.near import ANSWER_NAME, OTHER_NAME
 from shadowproxy.pointers import pointer_segments
 
 ENVELOPES: Final = (
@@ -32,15 +33,7 @@ ENVELOPES: Final = (
 MOST_PLACES: Final = 24
 """Places that are counted."""
 
-_ANSWER_NAME: Final = re.compile(
-    r"(?i)predict|label|class|score|prob|output|result|answer|content|text|categor|decision|rank|recommend|value|price"
-    r"|embedding|response"
-)
 _DECISION: Final = re.compile(r"(?i)predict|label|class|categor|decision|answer")  # rather than how sure one is of it
-_OTHER_NAME: Final = re.compile(
-    r"(?i)(?:\A|_)(?:id|ids|uuid|model|version|trace|span|request|created|object|usage|tokens|time|timestamp|ms|latency"
-    r"|duration|took|elapsed|fingerprint|role|index|shape|datatype|meta|metadata)(?:\Z|_)|(?:name|tokens)\Z"
-)
 
 Rank = tuple[int, int, str]
 
@@ -105,11 +98,11 @@ def _score(place: str) -> int:
         return 120 - 10 * ENVELOPE_PLACES.index(place)
     names = [segment for segment in pointer_segments(place) if segment != "*"]
     score = -4 * max(0, len(names) - 1)
-    if names and _ANSWER_NAME.search(names[-1]):
+    if names and ANSWER_NAME.search(names[-1]):
         score += 20 + bool(_DECISION.search(names[-1]))
     if any(place == root or place.startswith(f"{root}/") for root in ENVELOPES):
         score += 30
-    if any(_OTHER_NAME.search(name) for name in names):
+    if any(OTHER_NAME.search(name) for name in names):
         score -= 40
     return score
 

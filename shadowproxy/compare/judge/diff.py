@@ -5,10 +5,11 @@ The rules of equality:
 - Objects are compared by key, in any order; arrays element by element, in order, unless a rule calls them unordered
   (sorting first would make [.1, .9] equal to [.9, .1]).
 - Arrays of unequal length differ in length, and their elements are not compared: each would be out of step.
-- Two numbers of which one is a float are equal within 1 part in a million or 1e-9; two integers only when they are
-  the same; a rule's tolerance holds for both. 1 equals 1.0, NaN equals NaN, `true` is no number.
-- A vector is as good as an array of its numbers, element by element, within 1 part in 100,000 or what its type can
-  tell apart; an embedding is one value, equal within 1 - cosine = 1e-5, unless a rule has a tolerance for it.
+- Two numbers of which one is a float are equal within 1 part in a million or 1e-9, and in arrays and where answers
+  stand as `near` says; two integers only when they are the same; a rule's tolerance holds for both. 1 equals 1.0, NaN
+  equals NaN, `true` is no number.
+- A vector is as good as an array of its numbers, element by element, and within what its type can tell apart; an
+  embedding is one value, equal within 1 - cosine = 1e-5, unless a rule has a tolerance for it.
 - Two texts that are both JSON objects or arrays, as a tool's arguments are, are compared as what they hold.
 - Everything else is equal when it is the same.
 
@@ -22,7 +23,7 @@ from operator import ne
 from typing import Any, Final
 
 from shadowproxy.answers.alike import ABSENT, Places
-from shadowproxy.answers.leaves import Vector, angle, embedding_of, flattened, in_shape, tolerances
+from shadowproxy.answers.leaves import Vector, angle, coarseness, embedding_of, flattened, in_shape
 from shadowproxy.answers.texts import UNREADABLE, json_in
 from shadowproxy.budget import Budget, read_json_text
 from shadowproxy.compare.judge.differences import (
@@ -36,7 +37,8 @@ from shadowproxy.compare.judge.differences import (
     note_near,
     shown,
 )
-from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules, Tolerance
+from shadowproxy.compare.judge.near import RELATIVE, near, near_floats
+from shadowproxy.compare.judge.rules import FLOATS, PlaceRules, Rules
 from shadowproxy.compare.judge.unordered import pair_elements
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
@@ -289,12 +291,16 @@ def _differ(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None,
             return
         tolerance = place.tolerance
         if tolerance is not None:
-            near = tolerance.holds(one, other) and _finite(one) and _finite(other)
+            equal = tolerance.holds(one, other) and _finite(one) and _finite(other)
         elif kind is float and other_kind is float:
-            near = _nearly(one, other)
+            equal = _nearly(one, other, place.answer)
+        elif kind is other_kind:
+            equal = False
+        elif place.answer:
+            equal = near(one, other)
         else:
-            near = kind is not other_kind and FLOATS.holds(one, other) and _finite(one) and _finite(other)
-        if near:
+            equal = FLOATS.holds(one, other) and _finite(one) and _finite(other)
+        if equal:
             note_near(place.pointer, found)
             return
         difference = "value"
@@ -342,21 +348,21 @@ def _vectors(one: Any, other: Any, place: PlaceRules, at: int, above: Way | None
             _go_on(stack, found, budget)
         budget.held = held
         return True
-    near = Tolerance(*tolerances(one, other))
+    relative = max(RELATIVE, coarseness(one, other))
     for number in compress(range(len(lefts)), map(ne, lefts, rights)):
         above_it, below = _element(number, shape, place, (above, place, at))
         budget.spend(len(shape))
         left, right = lefts[number], rights[number]
-        if below.tolerance is None and _both_near(left, right, near):
+        if below.tolerance is None and _both_near(left, right, relative):
             note_near(below.pointer, found)
         else:
             _differ(left, right, below, number % shape[-1], above_it, found, budget)
     return True
 
 
-def _both_near(one: Any, other: Any, tolerance: Tolerance) -> bool:
+def _both_near(one: Any, other: Any, relative: float) -> bool:
     kinds = {type(one), type(other)}
-    return float in kinds and kinds <= _NUMBERS and tolerance.holds(one, other) and _finite(one) and _finite(other)
+    return float in kinds and kinds <= _NUMBERS and near(one, other, relative)
 
 
 def _element(number: int, shape: tuple[int, ...], place: PlaceRules, way: Way) -> tuple[Way, PlaceRules]:
@@ -422,12 +428,15 @@ def _texts_of_json(
     return told
 
 
-def _nearly(one: float, other: float) -> bool:
-    """Whether `FLOATS` holds for two finite numbers. Nearly all numbers are of this sort: compiled, this takes no
-    object."""
+def _nearly(one: float, other: float, answer: bool) -> bool:
+    """Whether two floats are equal: as numbers of an answer, or as `FLOATS` says. Nearly all numbers are of this sort:
+    compiled, this takes no object."""
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return False
+    if answer:
+        return near_floats(one, other, RELATIVE)
     gap = abs(one - other)
-    near = gap <= _ABSOLUTE or gap <= _RELATIVE * max(abs(one), abs(other))
-    return near and math.isfinite(one) and math.isfinite(other)
+    return gap <= _ABSOLUTE or gap <= _RELATIVE * max(abs(one), abs(other))
 
 
 _NOTED: Final = 8

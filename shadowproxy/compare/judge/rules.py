@@ -6,6 +6,7 @@ tolerances the one that names the deepest place counts; only `unordered` is for 
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -17,9 +18,10 @@ import orjson
 
 from shadowproxy.answers.alike import Places
 from shadowproxy.caches import Cache
+from shadowproxy.compare.judge.near import names_answer
 from shadowproxy.pointers import Patterns, State, pointer_segments, pointer_token
 
-COMPARING: Final = 2
+COMPARING: Final = 3
 """The version of what equal means without any rule (diff.py, answers). A change of it makes another digest."""
 
 _LONGEST_CACHED: Final = 400  # characters of the pointer of a place: real payloads have few and short ones
@@ -70,13 +72,17 @@ class PlaceRules:
     through a payload goes from place to place. `pointer` is as it is shown, `step` its last segment, and `whole` what
     the pointers of places below begin with. `state` is how far the rules' patterns match. `set_aside` is the pointer of
     the place, this one or one above, that the answers' envelope has anew for every call; None if there is none.
+    `answer`: numbers there are those of an answer (`near`): the whole answer, an element of an array, or `named`, which
+    is a member with the name of an answer, or below one.
     """
 
     __slots__ = (
         "_elements",
         "_members",
         "_rules",
+        "answer",
         "ignored",
+        "named",
         "pointer",
         "set_aside",
         "state",
@@ -97,6 +103,7 @@ class PlaceRules:
         tolerance: Tolerance | None,
         unordered: bool,
         set_aside: str | None,
+        named: bool,
     ) -> None:
         self._rules = rules
         self._members: dict[str, PlaceRules] = {}
@@ -109,6 +116,8 @@ class PlaceRules:
         self.tolerance = tolerance
         self.unordered = unordered
         self.set_aside = set_aside
+        self.named = named
+        self.answer = named or step == "/*" or not whole
 
     def member(self, key: str) -> "PlaceRules":
         """The place of an object's member."""
@@ -164,6 +173,7 @@ class Rules:
     digest: str = field(init=False, repr=False, compare=False)
     root: PlaceRules = field(init=False, repr=False, compare=False)
     counts_elements: bool = field(init=False, repr=False, compare=False)
+    _answers: frozenset[str] = field(init=False, repr=False, compare=False)
     _aside: tuple[str, ...] = field(default=(), repr=False, compare=False)
     _base: "Rules | None" = field(default=None, repr=False, compare=False)
     _of_envelopes: dict[tuple[str, ...], "Rules"] = field(init=False, repr=False, compare=False)
@@ -181,9 +191,12 @@ class Rules:
         object.__setattr__(self, "_patterns", patterns)
         base = self._base  # all envelopes share one budget
         object.__setattr__(self, "_places", Cache("places in answers", _weight) if base is None else base._places)
+        object.__setattr__(self, "_answers", _answers(self.predictions))
         object.__setattr__(self, "counts_elements", patterns.counts_elements)
         object.__setattr__(
-            self, "root", self._place(patterns.start, "", "", ignored=False, tolerance=None, set_aside=None)
+            self,
+            "root",
+            self._place(patterns.start, "", "", ignored=False, tolerance=None, set_aside=None, named=False),
         )
 
     def beside(self, set_aside: tuple[str, ...]) -> "Rules":
@@ -210,8 +223,17 @@ class Rules:
         if len(whole) > _LONGEST_POINTER:
             whole = whole[: _LONGEST_POINTER + 1]
         state = self._patterns.below(place.state, key)
+        named = place.named if step == "/*" else names_answer(key[:_LONGEST_KEY], above=place.named)
+        if self._answers and whole in self._answers:
+            named = True
         return self._place(
-            state, whole, step, ignored=place.ignored, tolerance=place.tolerance, set_aside=place.set_aside
+            state,
+            whole,
+            step,
+            ignored=place.ignored,
+            tolerance=place.tolerance,
+            set_aside=place.set_aside,
+            named=named,
         )
 
     def caches(self, place: PlaceRules) -> bool:
@@ -237,6 +259,7 @@ class Rules:
         ignored: bool,
         tolerance: Tolerance | None,
         set_aside: str | None,
+        named: bool,
     ) -> PlaceRules:
         unordered = False
         if state:
@@ -252,8 +275,25 @@ class Rules:
                 elif set_aside is None:
                     set_aside = shown_pointer(whole)
         return PlaceRules(
-            self, state, whole, step, ignored=ignored, tolerance=tolerance, unordered=unordered, set_aside=set_aside
+            self,
+            state,
+            whole,
+            step,
+            ignored=ignored,
+            tolerance=tolerance,
+            unordered=unordered,
+            set_aside=set_aside,
+            named=named,
         )
+
+
+def _answers(predictions: Mapping[str, Places]) -> frozenset[str]:
+    """The places of live's answers that are named, as they are and with every array position as `*`."""
+    found = [live for live, _ in predictions.values()]
+    return frozenset([*found, *[_NUMBER.sub("/*", live) for live in found]])
+
+
+_NUMBER: Final = re.compile(r"/[0-9]+(?=/|\Z)")
 
 
 def _digest(rules: Rules) -> str:
