@@ -27,9 +27,13 @@ from shadowproxy.cli.reading import rules_of
     help="Compare by this configuration's rules.",
 )
 @click.option("--shadow", metavar="NAME", help="Only this shadow.")
+@click.option("--raw", is_flag=True, help="Show bodies as they were sent, not as what they say.")
 @click.option("--curl", metavar="URL", help="Print the request as a curl command to this endpoint instead.")
-def show(log: str, id: str, file: Path | None, shadow: str | None, curl: str | None) -> None:
+def show(log: str, id: str, file: Path | None, shadow: str | None, raw: bool, curl: str | None) -> None:
     """Show live's and each shadow's answer to one request, side by side.
+
+    An answer is shown as what it says: a stream as its text, an array as its type, shape and first numbers, a table row
+    by row. Lines that differ are marked with !.
 
     ID is a request ID, or a record's own ID. If callers repeated a request ID, every record with it is shown. Exit
     status 1 if there is none.
@@ -51,7 +55,7 @@ def show(log: str, id: str, file: Path | None, shadow: str | None, curl: str | N
                     continue
                 if found > 1:
                     console.rule()
-                print_exchange(entry, console, rules=rules, shadow=shadow)
+                print_exchange(entry, console, rules=rules, shadow=shadow, raw=raw)
     except RecordError as error:
         raise UserError(str(error)) from None
     if not found:
