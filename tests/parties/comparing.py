@@ -17,6 +17,8 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.record import Difference, Judgement, Record
 
 SHADOW = "challenger"
+DRAIN = 120.0
+"""Seconds that the proxy may wait, when it is stopped, for what a slow shadow has still to answer."""
 PASSED, FAILED, UNDECIDED = 0, 1, 3
 """Exit statuses of `shadowproxy report`."""
 
@@ -86,7 +88,7 @@ class Comparing:
 
     def outcome(self, *options: str) -> Compared:
         """Stop the proxy and report on its log, with `options` of the command."""
-        records = self.proxy.records()
+        records = self.proxy.records(DRAIN + programs.STOP_DEADLINE)
         command = [sys.executable, "-m", "shadowproxy", "report", str(self.proxy.log), "--json", *options]
         reported = subprocess.run(
             command, env=installed.environment(), capture_output=True, text=True, timeout=120, check=False
@@ -98,5 +100,5 @@ class Comparing:
 @contextlib.contextmanager
 def comparing(directory: Path, live: str, shadow: str, **top_level: Any) -> Iterator[Comparing]:
     """The proxy in front of `live`, with every request mirrored to `shadow`, one after the other."""
-    with programs.proxy(directory, {"url": live}, shadow, **top_level) as proxy:
+    with programs.proxy(directory, {"url": live}, shadow, drain=f"{DRAIN:g}s", **top_level) as proxy:
         yield Comparing(proxy.url, proxy)

@@ -92,10 +92,10 @@ class Proxy:
     program: Program
     log: Path
 
-    def records(self) -> list[record.Record]:
+    def records(self, within: float = STOP_DEADLINE) -> list[record.Record]:
         """Stop it as an operator does, and read what it logged. A line that is no record fails the test."""
         self.program.process.send_signal(signal.SIGTERM)
-        assert self.program.process.wait(STOP_DEADLINE) == 0, self.program.said()
+        assert self.program.process.wait(within) == 0, self.program.said()
         read = list(record.read([self.log]))
         unreadable = [entry for entry in read if not isinstance(entry, record.Record)]
         assert not unreadable
@@ -107,16 +107,24 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(directory: Path, live: Mapping[str, Any], shadow: str | None = None, **top_level: Any) -> Iterator[Proxy]:
+def proxy(
+    directory: Path,
+    live: Mapping[str, Any],
+    shadow: str | None = None,
+    *,
+    shadow_options: Mapping[str, Any] | None = None,
+    **top_level: Any,
+) -> Iterator[Proxy]:
     """The real program in front of `live`, with one shadow where `shadow` is its URL."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "log"
+    challenger = {"url": shadow, "in_flight": 1, "match": {"methods": ["*"]}} | dict(shadow_options or {})
     values = {
         "listen": "127.0.0.1:0",
         "admin": None,
         "overload": {"loop_lag": "10s"},  # on a busy machine, mirroring would be shed: other tests are for that
         "live": dict(live),
-        "shadows": {"challenger": {"url": shadow, "in_flight": 1, "match": {"methods": ["*"]}}} if shadow else {},
+        "shadows": {"challenger": challenger} if shadow else {},
         "log": {"path": str(log), "compress": "none"} | top_level.pop("log", {}),
     }
     config = directory / "config.yaml"
