@@ -8,7 +8,7 @@ import pytest
 from logs import answer, record, report_json
 from rich.console import Console
 
-from shadowproxy.compare.fold.streams import Streams
+from shadowproxy.compare.fold.streams import Streams, times_of
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.html import to_html
@@ -39,7 +39,9 @@ def lines(*values: Any) -> RecordedLeg:
 def counted(each: RecordedLeg) -> tuple[int, int, int]:
     """How many streams, how many came to their end, and how many have a rate."""
     streams = Streams()
-    streams.add(each)
+    times = times_of(each)
+    if times is not None:
+        streams.add(times)
     return streams.counts["n"], streams.counts["finished"], streams.rates.total()
 
 

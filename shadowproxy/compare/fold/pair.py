@@ -27,7 +27,7 @@ from shadowproxy.compare.fold.pair_tables import (
 from shadowproxy.compare.fold.place_gists import PlaceGists
 from shadowproxy.compare.fold.reasons import Reasons
 from shadowproxy.compare.fold.slices import Slices
-from shadowproxy.compare.fold.streams import Streams
+from shadowproxy.compare.fold.streams import PairStreams, Streams
 from shadowproxy.compare.fold.structure import Lacking, PresentAt
 from shadowproxy.compare.fold.tables import Whole
 from shadowproxy.compare.fold.truths import Truth
@@ -55,6 +55,7 @@ class Pair(Whole):
     anew: exchanges that differ where the answers' envelope has something new for every call, by place. paired: those in
     which values at two different places were compared, by these.
     left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`.
+    streamed: how both answers ran, on the requests that both answered in streams.
     usage: what the answers took in tokens and cost, and why language models stopped.
     legacy: how many exchanges were counted in an earlier format, which did not count all of this.
     """
@@ -123,6 +124,7 @@ class Pair(Whole):
     left_out: WordCounts = field(default_factory=WordCounts)
     anew: Kinds = field(default_factory=Kinds)
     paired: Kinds = field(default_factory=Kinds)
+    streamed: PairStreams = field(default_factory=PairStreams)
     usage: PairUsage = field(default_factory=PairUsage)
 
     def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:

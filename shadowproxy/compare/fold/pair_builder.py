@@ -28,6 +28,7 @@ from shadowproxy.compare.fold.requests import Asked, asked_by
 from shadowproxy.compare.fold.rows import Rows
 from shadowproxy.compare.fold.samples import Sample, hashed
 from shadowproxy.compare.fold.slices import Fields, mark_at, marks_of
+from shadowproxy.compare.fold.streams import StreamTimes, times_of
 from shadowproxy.compare.fold.structure import has_structure, lacking, places_in
 from shadowproxy.compare.fold.truths import Truth
 from shadowproxy.compare.fold.values import gap_of
@@ -79,8 +80,7 @@ class PairBuilder:
         live_content = content_of(live) if live.outcome is _OK else None
         shadow_content = content_of(shadow) if shadow.outcome is _OK else None
         if begun:
-            pair.live_streams.add(live, live_content)
-            pair.shadow_streams.add(shadow, shadow_content)
+            self._add_streams(block, times_of(live, live_content), times_of(shadow, shadow_content))
             pair.usage.add(block, (live, live_content), (shadow, shadow_content))
         self._add_times(block, live, shadow)
         verdict: Verdict | None = None
@@ -158,6 +158,15 @@ class PairBuilder:
         waiting = self._waiting
         self._waiting = Waiting()
         waiting.count_into(self._pair)
+
+    def _add_streams(self, block: int, live: StreamTimes | None, shadow: StreamTimes | None) -> None:
+        pair = self._pair
+        if live is not None:
+            pair.live_streams.add(live)
+        if shadow is not None:
+            pair.shadow_streams.add(shadow)
+        if live is not None and shadow is not None:
+            pair.streamed.add(block, live, shadow)
 
     def _add_times(self, block: int, live: RecordedLeg, shadow: RecordedLeg) -> None:
         one, other = live.total_ms, shadow.total_ms

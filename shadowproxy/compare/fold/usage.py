@@ -81,6 +81,9 @@ class PairUsage(Parts):
 
 def _usage(answer: RecordedLeg, content: Content | None) -> Usage:
     found = NOTHING if content is None else usage_of(content, answer.headers)
+    events = answer.events
+    if found.tokens_out is None and events is not None and events.counted == "usage":
+        found = found._replace(tokens_out=events.tokens)  # of an answer that is not in the log, or not whole
     return NOTHING if found == NOTHING else found
 
 

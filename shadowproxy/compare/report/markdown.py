@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shadowproxy.compare.judge.visible import sides, visible
-from shadowproxy.compare.report.figures.measure_types import UsageFigures
+from shadowproxy.compare.report.figures.measure_types import StreamFigures, UsageFigures
 from shadowproxy.compare.report.figures.types import (
     CheckFigures,
     DifferingField,
@@ -17,6 +17,7 @@ from shadowproxy.compare.report.sentences.differences import apart_line, how_it_
 from shadowproxy.compare.report.sentences.losses import coverage_line, gathers, pair_lines, status_table
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 from shadowproxy.compare.report.sentences.questions import route_lines, sentence_alone, where_judged
+from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_notes, stream_rows
 from shadowproxy.compare.report.sentences.usage import USAGE_HEADS, usage_rows
 from shadowproxy.compare.report.words import about, milliseconds, percent
 
@@ -72,6 +73,7 @@ def _shadow(name: str, shadow: ShadowReport) -> list[str]:
             ("Latency, ms", *names),
             [(arm, *(milliseconds(latency[arm][name]) for name in names)) for arm in ("live", "shadow")],
         )
+    lines += _streams(shadow["streams"])
     lines += _usage(shadow["usage"])
     lines += [f"**Agreement**: {_md('; '.join(agreement_lines(shadow['agreement'])))}.", ""]
     lines += [
@@ -89,6 +91,14 @@ def _shadow(name: str, shadow: ShadowReport) -> list[str]:
     lines += _list("Where they differ most", slices, 0)
     lines += _list("Examples", [_example(example) for example in shadow["examples"][:_EXAMPLES]], 0)
     return lines
+
+
+def _streams(streams: StreamFigures | None) -> list[str]:
+    """When the tokens of streamed answers came."""
+    if streams is None:
+        return []
+    lines = _table(("Streams, ms", *STREAM_HEADS), stream_rows(streams))
+    return [*lines, *(f"{_md(note)}.\n" for note in stream_notes(streams))]
 
 
 def _usage(usage: UsageFigures | None) -> list[str]:

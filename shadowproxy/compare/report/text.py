@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shadowproxy.compare.judge.visible import sides, visible
-from shadowproxy.compare.report.figures.measure_types import UsageFigures
+from shadowproxy.compare.report.figures.measure_types import StreamFigures, UsageFigures
 from shadowproxy.compare.report.figures.types import (
     EstimateFigures,
     Example,
@@ -17,7 +17,6 @@ from shadowproxy.compare.report.figures.types import (
     ShadowReport,
     SliceFigures,
     StatusPair,
-    StreamFigures,
 )
 from shadowproxy.compare.report.sentences.answers import agreement_lines, output_line
 from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
@@ -25,7 +24,7 @@ from shadowproxy.compare.report.sentences.estimates import assumption
 from shadowproxy.compare.report.sentences.losses import coverage_line, pair_lines, reason_line, status_table
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 from shadowproxy.compare.report.sentences.questions import answers, besides, route_lines
-from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_rows
+from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_notes, stream_rows
 from shadowproxy.compare.report.sentences.usage import USAGE_HEADS, usage_rows
 from shadowproxy.compare.report.words import milliseconds, percent
 
@@ -155,10 +154,12 @@ def _print_latency(latency: Latency, console: Console) -> None:
 def _print_streams(streams: StreamFigures | None, console: Console) -> None:
     if streams is None:
         return
-    table = _table("Streams", *STREAM_HEADS)
+    table = _table("Streams, ms", *STREAM_HEADS)
     for name, *cells in stream_rows(streams):
         table.add_row(f"  {name}", *cells)
     console.print(table)
+    for note in stream_notes(streams):
+        _print(console, f"  {note}", style="dim")
 
 
 def _print_usage(usage: UsageFigures | None, console: Console) -> None:

@@ -1,14 +1,13 @@
-"""How long both took: quantiles of each arm and of their difference, their ratio with its interval, and the streams."""
+"""How long both took: quantiles of each arm and of their difference, and their ratio with its interval."""
 
 from collections import Counter
 from typing import Any
 
 from shadowproxy.compare.fold.bins import quantile, quantiles
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.streams import Streams
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import DECILES, QUANTILES, arms, estimated, side_by_side
-from shadowproxy.compare.report.figures.types import Latency, StreamArm, StreamFigures
+from shadowproxy.compare.report.figures.types import Latency
 
 
 def latency(pair: Pair) -> Latency:
@@ -31,22 +30,6 @@ def latency(pair: Pair) -> Latency:
             "live": {name: quantile(pair.live_first_ms.whole(), q) for name, q in QUANTILES.items()},
             "shadow": {name: quantile(pair.shadow_first_ms.whole(), q) for name, q in QUANTILES.items()},
         },
-    }
-
-
-def streams(pair: Pair) -> StreamFigures | None:
-    live, shadow = pair.live_streams, pair.shadow_streams
-    return {"live": _stream_arm(live), "shadow": _stream_arm(shadow)} if live or shadow else None
-
-
-def _stream_arm(counted: Streams) -> StreamArm:
-    n = counted.counts["n"]
-    shown = {name: QUANTILES[name] for name in ("p50", "p90")}
-    return {
-        "streams": n,
-        "finished": counted.counts["finished"] / n if n else None,
-        "first_byte_ms": {name: quantile(counted.first_ms, q) for name, q in shown.items()},
-        "tokens_per_second": {name: quantile(counted.rates, q) for name, q in shown.items()},
     }
 
 

@@ -15,7 +15,7 @@ from shadowproxy.compare.report.figures.basic_types import Counts as Counts
 from shadowproxy.compare.report.figures.basic_types import EstimateFigures as EstimateFigures
 from shadowproxy.compare.report.figures.basic_types import Interval as Interval
 from shadowproxy.compare.report.figures.basic_types import Quantiles as Quantiles
-from shadowproxy.compare.report.figures.measure_types import UsageFigures
+from shadowproxy.compare.report.figures.measure_types import StreamFigures, UsageFigures
 from shadowproxy.compare.report.kinds import Unit
 
 ResultWord: TypeAlias = Literal["pass", "fail", "inconclusive", "no data"]
@@ -160,18 +160,6 @@ class Latency(TypedDict):
     gap: Quantiles
     slower: EstimateFigures | None
     first_byte: ArmQuantiles
-
-
-class StreamArm(TypedDict):
-    streams: int
-    finished: float | None
-    first_byte_ms: Quantiles
-    tokens_per_second: Quantiles
-
-
-class StreamFigures(TypedDict):
-    live: StreamArm
-    shadow: StreamArm
 
 
 # --- agreement, and where answers differ -----------------------------------------------------------------------------

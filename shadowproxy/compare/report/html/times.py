@@ -1,9 +1,10 @@
 """How long both took, how their streams ran, and how the agreement grew over time."""
 
 from shadowproxy.compare.report import charts
-from shadowproxy.compare.report.figures.types import EstimateFigures, Latency, Report, ShadowReport, StreamFigures
-from shadowproxy.compare.report.html.elements import e, table
-from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_rows
+from shadowproxy.compare.report.figures.measure_types import StreamFigures
+from shadowproxy.compare.report.figures.types import EstimateFigures, Latency, Report, ShadowReport
+from shadowproxy.compare.report.html.elements import e, sentence, table
+from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, STREAM_NOTE, stream_notes, stream_rows
 from shadowproxy.compare.report.words import milliseconds, percent
 
 
@@ -62,11 +63,8 @@ def streams(found: StreamFigures | None) -> str:
     if found is None:
         return ""
     heads = ("", *(f"#{head}" for head in STREAM_HEADS))
-    why = (
-        "For answers sent as server-sent events: milliseconds to the first byte, and tokens a second from then on. "
-        "More tokens a second is faster. A stream that broke off or ran into its deadline is not complete."
-    )
-    return f"<h2>Streams</h2>{table(heads, stream_rows(found))}<p class='why'>{why}</p>"
+    notes = "".join(f"<p class='why'>{e(sentence(note))}</p>" for note in stream_notes(found))
+    return f"<h2>Streams</h2>{table(heads, stream_rows(found))}<p class='why'>{e(STREAM_NOTE)}</p>{notes}"
 
 
 def _shift(latency: Latency) -> str:
