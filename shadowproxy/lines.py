@@ -20,6 +20,9 @@ LINE_LIMIT = 64 << 20
 PLAIN = ".jsonl"
 COMPRESSED = (".jsonl.zst", ".jsonl.gz")
 
+JUDGED = ".judged.jsonl"
+"""How the file ends in which a judge's preferences are kept, often beside a log: it is no part of any log."""
+
 _CHUNK = 256 << 10
 _ZSTD_SLICE = 1 << 10
 """zstd expands four bytes to 128 KiB at most, so a slice to 32 MiB; its decoder takes no bound."""
@@ -64,6 +67,8 @@ def segments(directory: Path) -> list[Path]:
     """The segments in a directory, oldest first. One that is being compressed is there twice and is listed once."""
     named: dict[str, Path] = {}
     for path in sorted(directory.iterdir()):
+        if path.name.endswith(JUDGED):
+            continue
         for ending in (*COMPRESSED, PLAIN):
             if path.name.endswith(ending):
                 named[path.name.removesuffix(ending)] = path

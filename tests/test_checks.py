@@ -90,6 +90,7 @@ def figures(**changes: Any) -> Figures:
         "control": None,
         "repeated_keys": {"live": 0, "shadow": 0},
         "labels_supplied": 0,
+        "judged": None,
         "legacy": None,
         "routes": [],
     } | changes

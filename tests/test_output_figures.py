@@ -63,6 +63,7 @@ def result(name: str, output: Figures) -> Result | None:
         "fields": [],
         "repeated_keys": {"live": 0, "shadow": 0},
         "labels_supplied": 0,
+        "judged": None,
         "routes": [],
     }
     gates = Gates(structure=None, errors=None, flips=None, p99_ratio=None)

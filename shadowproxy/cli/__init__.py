@@ -16,6 +16,7 @@ import click
 from shadowproxy.cli.completion import completion
 from shadowproxy.cli.demo import demo
 from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, forget_output, print_error
+from shadowproxy.cli.judge import judge
 from shadowproxy.cli.records import show, tail
 from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
@@ -25,7 +26,11 @@ from shadowproxy.cli.sidecar import Start, check, healthcheck, schema, serve
 __all__ = ["commands", "main"]
 
 # The order of --help.
-for command in (serve, check, healthcheck, schema, report, summarise, selftest, show, tail, replay, demo, completion):
+for command in (
+    *(serve, check, healthcheck, schema),
+    *(report, summarise, selftest, judge, show, tail, replay),
+    *(demo, completion),
+):
     commands.add_command(command)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shadowproxy.compare.fold.engines import Late
     from shadowproxy.compare.fold.kept import Keeper
     from shadowproxy.compare.fold.summary import Summary
+    from shadowproxy.compare.report.figures.types import Judged
     from shadowproxy.compare.report.gates import Gates
 
 
@@ -90,6 +91,9 @@ _reading = together(
 @click.option(
     "--gates", metavar="FILE", type=click.Path(), help="Limits of the checks, as YAML; null turns a check off."
 )
+@click.option(
+    "--judged", metavar="FILE", multiple=True, type=click.Path(), help="What shadowproxy judge wrote; repeat by shadow."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, for programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a comment.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write the report as one HTML file.")
@@ -117,7 +121,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.compare.report.build import exit_code, to_json
     from shadowproxy.compare.report.text import print_figures
 
-    figures = to_json(summary, gates, slices=given["slices"])
+    figures = to_json(summary, gates, slices=given["slices"], judged=_judged(given["judged"], summary))
     # Files first: a reader of the text may leave early, as `head` does.
     if given["html"] is not None:
         from shadowproxy.compare.report.html import to_html
@@ -252,6 +256,16 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
     except OSError as error:
         raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
     except (SummaryError, LabelError) as error:
+        raise UserError(str(error)) from None
+
+
+def _judged(files: tuple[str, ...], summary: "Summary") -> "Mapping[str, Judged]":
+    """The figures of a judge's files."""
+    from shadowproxy.compare.report.preferences import JudgedError, judged_in
+
+    try:
+        return judged_in(files, summary)
+    except JudgedError as error:
         raise UserError(str(error)) from None
 
 

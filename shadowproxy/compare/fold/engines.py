@@ -31,7 +31,7 @@ from shadowproxy.compare.fold.summary import Summary, SummaryBuilder, SummaryErr
 from shadowproxy.compare.fold.truths import NONE as NO_TRUTHS
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules, Tolerance
-from shadowproxy.lines import COMPRESSED, Line, Unreadable, lines, segments
+from shadowproxy.lines import COMPRESSED, JUDGED, Line, Unreadable, lines, segments
 from shadowproxy.record import RecordError, decode
 
 
@@ -225,14 +225,16 @@ def _in_process(file: str) -> bytes:
 def files_of(path: str | Path) -> list[str]:
     """The files of a path: a directory's segments, oldest first; a pattern's files by name; or the path itself.
 
-    A pattern leaves out the answers that are kept beside a summary: they are found from the summary.
+    A pattern leaves out the answers that are kept beside a summary, which are found from the summary, and what a judge
+    said.
     """
     if str(path) == "-":
         return ["-"]
     if Path(path).is_dir():
         return [str(file) for file in segments(Path(path))]
     if not Path(path).exists() and any(sign in str(path) for sign in "*?["):
-        return sorted(file for file in glob(str(path), recursive=True) if not file.endswith(ENDING)) or [str(path)]
+        found = (file for file in glob(str(path), recursive=True) if not file.endswith((ENDING, JUDGED)))
+        return sorted(found) or [str(path)]
     return [str(path)]
 
 

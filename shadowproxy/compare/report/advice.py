@@ -132,7 +132,8 @@ def _next(figures: PairFigures, checks: list[CheckFigures], verdict: Verdict) ->
     if verdict["questions"]["performance"] == "no data":
         return {
             "do": "promote",
-            "said": "promote it a step on these checks alone, or bring labels (--labels) to learn if it is better",
+            "said": "promote it a step on these checks alone, or bring labels (--labels) or a judge (shadowproxy "
+            "judge) to learn if it is better",
         }
     return {"do": "promote", "said": "every check passes: promote it a step, and keep watching"}
 
@@ -187,13 +188,16 @@ def _decide(checks: list[CheckFigures]) -> NextStep:
     if any(check["name"] == "unexplained" for check in stuck):
         return {
             "do": "label",
-            "said": "say who is right where they differ: --labels, or the agreement that is enough (--min-agreement)",
+            "said": "say who is right where they differ: labels (--labels), a judge (shadowproxy judge), or the "
+            "agreement that is enough (--min-agreement)",
         }
     if stuck and all(check["name"] == "latency" for check in stuck):
         return {
             "do": "wait",
             "said": "keep it running: the log spans too little time to say how long the slowest requests take",
         }
+    if stuck and all(check["name"] == "judge" for check in stuck):
+        return {"do": "label", "said": "let the judge see more pairs: run shadowproxy judge with a larger --budget"}
     if stuck:
         return {
             "do": "look",

@@ -5,6 +5,7 @@ can disagree.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from shadowproxy.compare.fold.summary import Summary
@@ -12,6 +13,7 @@ from shadowproxy.compare.report.advice import advice_of
 from shadowproxy.compare.report.checks.all import checks_of, checks_of_route, repeated_records
 from shadowproxy.compare.report.checks.check import WORST_FIRST, Check, Result
 from shadowproxy.compare.report.figures.types import (
+    Judged,
     Report,
     ResultWord,
     RouteFigures,
@@ -28,10 +30,21 @@ EXIT_CODES: Final[Mapping[ResultWord, int]] = {"pass": 0, "fail": 1, "inconclusi
 """What a report's result is to a shell. 2 is for input that cannot be read."""
 
 
-def to_json(summary: Summary, gates: Gates | None = None, *, slices: tuple[str, ...] = ()) -> Report:
-    """Every figure of the report, the checks, the verdict and the advice, as plain JSON values. A pure function."""
+def to_json(
+    summary: Summary,
+    gates: Gates | None = None,
+    *,
+    slices: tuple[str, ...] = (),
+    judged: Mapping[str, Judged] | None = None,
+) -> Report:
+    """Every figure of the report, the checks, the verdict and the advice, as plain JSON values. A pure function.
+
+    `judged` are a judge's figures by shadow.
+    """
     gates = gates or Gates()
     figures = figures_of(summary, slices=slices, bounds=gates.bounds)
+    for name, found in (judged or {}).items():
+        figures["shadows"][name]["judged"] = found
     repeated = repeated_records(figures["log"])
     shadows = {name: _judged(shadow, repeated, gates) for name, shadow in figures["shadows"].items()}
     results = [shadow["verdict"]["result"] for shadow in shadows.values()]
@@ -53,6 +66,8 @@ def exit_code(report: Report, *, fail_on: str = "inconclusive") -> int:
 
 def _judged(shadow: ShadowFigures, repeated: list[Check], gates: Gates) -> ShadowReport:
     """A shadow's figures with all that is decided on them."""
+    if shadow["judged"] is not None and gates.judge is not None:
+        gates = replace(gates, unexplained=None)  # the judge says who is right, on every route
     checks = [*checks_of(shadow, gates), *repeated]
     shown = [check.figures() for check in checks]
     verdict = verdict_of(shadow, checks)

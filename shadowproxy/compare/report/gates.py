@@ -9,7 +9,9 @@ from shadowproxy.compare.report.figures.types import Allowed
 OUTSIDE: Final = 0.005
 """The share of answers that may lie outside the range."""
 
-_SHARES: Final = frozenset({"answered", "structure", "errors", "flips", "unexplained", "slices", "min_agreement"})
+_SHARES: Final = frozenset(
+    {"answered", "structure", "errors", "flips", "unexplained", "slices", "judge", "min_agreement"}
+)
 """Gates that are shares of 1, where a figure above 1 is a slip: 5 is not 5 %."""
 
 _OLD_NAMES: Final = {"success_loss": "errors", "json": "structure"}
@@ -31,7 +33,8 @@ class Gates:
     beyond chance. range: share of answers that may lie outside live's range, or the range itself as (low, high).
     drift: Jensen-Shannon distance. unexplained: share of answers that may differ where nothing says who is right.
     slices: points that may be lost within one part of the requests. accuracy_loss: points below live against labels;
-    for numbers, the part by which the mean absolute error may grow.
+    for numbers, the part by which the mean absolute error may grow. judge: points below 50 % for a judge's
+    win rate.
     """
 
     answered: float | None = 0.005
@@ -46,6 +49,7 @@ class Gates:
     unexplained: float | None = 0.05
     slices: float | None = 0.05
     accuracy_loss: float | None = 0.005
+    judge: float | None = 0.05
     min_agreement: float | None = None
 
     def figures(self) -> Allowed:
@@ -63,6 +67,7 @@ class Gates:
             "unexplained": self.unexplained,
             "slices": self.slices,
             "accuracy_loss": self.accuracy_loss,
+            "judge": self.judge,
             "min_agreement": self.min_agreement,
         }
 

@@ -62,7 +62,7 @@ def _result_of_question(question: Question, checks: list[Check], whole: Result) 
 def _sentence(figures: PairFigures, checks: list[Check], result: Result, *, labelled: bool) -> str:
     reasons = [check for check in checks if check.result is result]
     if result is Result.PASS:
-        better = "" if labelled else "; whether its answers are better cannot be said without labels"
+        better = "" if labelled else "; whether its answers are better cannot be said without labels or a judge"
         return f"every check passes{better}"
     if result is Result.NO_DATA:
         first = [check for check in reasons if check.name == "live"] or reasons

@@ -24,7 +24,7 @@ def agreement(subject: Subject, least: float) -> Finding:
 
 
 def unexplained(subject: Subject, allowed: float) -> Finding | None:
-    """How many answers differ, where neither labels nor a least agreement say whether that is right."""
+    """How many answers differ, where neither labels nor a judge nor a least agreement say whether that is right."""
     labels = labels_of(subject.figures)
     if subject.gates.min_agreement is not None or (labels is not None and labels["labelled"] > 0):
         return None
@@ -42,7 +42,7 @@ def unexplained(subject: Subject, allowed: float) -> Finding | None:
         # That so many differ is no fault: a better model must. More requests would not say who is right.
         sentence = (
             f"{share} of answers differ and nothing here says who is right: "
-            "give --labels, --min-agreement, or `unexplained: null` in a gates file"
+            "give --labels, --judged, --min-agreement, or `unexplained: null` in a gates file"
         )
         return replace(finding, sentence=sentence)
     sentence = f"{share} of answers differ so far, too few to be sure of at most {percent(allowed)}"

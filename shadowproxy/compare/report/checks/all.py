@@ -7,6 +7,7 @@ from typing import Final
 from shadowproxy.compare.report.checks.agreement import agreement, slices, unexplained
 from shadowproxy.compare.report.checks.answers import collapse, drift, in_range, related
 from shadowproxy.compare.report.checks.check import WORST_FIRST, Check, Finding, Judge, Result, Subject, no_data
+from shadowproxy.compare.report.checks.judge import judge
 from shadowproxy.compare.report.checks.labels import labels
 from shadowproxy.compare.report.checks.latency import latency
 from shadowproxy.compare.report.checks.losses import NOTHING_SENT, answered, errors, flips, structure
@@ -53,6 +54,7 @@ RULES: Final = (
     Rule("unexplained", "outputs", lambda gates: gates.unexplained, unexplained),
     Rule("slices", "outputs", lambda gates: gates.slices, slices, pooled=True, newer=True),
     Rule("labels", "performance", lambda gates: gates.accuracy_loss, labels),
+    Rule("judge", "performance", lambda gates: gates.judge, judge, pooled=True),
 )
 """All checks, in the order of the report."""
 

@@ -460,6 +460,33 @@ class ClassOutput(OutputHead[ClassKind], ClassFigures):
 
 Output: TypeAlias = NumberOutput | EmbeddingOutput | ClassOutput
 
+# --- a judge ---------------------------------------------------------------------------------------------------------
+
+
+class Judged(TypedDict):
+    """Which of two answers a judge prefers; `win_rate` is the shadow's, over all pairs, a tie as a half."""
+
+    model: str
+    to: str
+    prompt: str
+    records: int
+    pairs: int
+    equal: int
+    differing: int
+    left_out: Counts
+    drawn: int
+    asked: int
+    shadow_better: int
+    live_better: int
+    ties: int
+    swayed: int
+    unreadable: int
+    failed: int
+    win_rate: float | None
+    low: float
+    high: float
+
+
 # --- one shadow, as a whole or on one route --------------------------------------------------------------------------
 
 
@@ -491,6 +518,7 @@ class PairFigures(TypedDict):
     examples: list[Example]
     largest: list[Example]
     labels_supplied: int
+    judged: Judged | None
     legacy: str | None
 
 
@@ -619,6 +647,7 @@ class Allowed(TypedDict):
     unexplained: float | None
     slices: float | None
     accuracy_loss: float | None
+    judge: float | None
     min_agreement: float | None
 
 

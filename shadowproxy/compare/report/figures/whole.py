@@ -144,6 +144,7 @@ def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds 
         "examples": agreement.examples(pair, aside, first),
         "largest": [first.counted.largest[digest] for digest in sorted(first.counted.largest)] if first else [],
         "labels_supplied": summary.labels,
+        "judged": None,
         "legacy": LEGACY if pair.legacy else None,
     }
 

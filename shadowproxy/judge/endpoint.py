@@ -1,0 +1,240 @@
+"""Asks an OpenAI-compatible chat endpoint, and gives the text of its reply or one line on why there is none.
+
+1. Every request to it is a call and is counted before it is sent, repeats as well.
+2. A reply is bounded in time as a whole, so a server that sends a byte a minute ends no later than a silent one, and in
+   bytes. A redirect is not followed: the request holds data of users, and the key is meant for one origin.
+3. What a server says stands in a message only cleaned, shortened and without the key.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from shadowproxy.compare.judge.visible import visible
+from shadowproxy.judge.prompt import Messages
+
+LARGEST_REPLY: Final = 1 << 20
+"""Bytes of a whole reply."""
+
+_FATAL: Final = {
+    401: "it does not accept the key",
+    403: "it does not allow this key to ask",
+    404: "there is no such address or model",
+    405: "it takes no POST there",
+}
+"""Statuses that every further call would get as well."""
+
+_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
+_MOST_AGAIN: Final = 3
+_LONGEST_WAIT: Final = 60.0  # seconds before a repeated call, whatever Retry-After says
+_SHOWN: Final = 160  # characters of what a server says
+
+
+class JudgeStopped(Exception):
+    """No further call makes sense. The text is one line."""
+
+
+class CallFailed(Exception):
+    """A call without a usable reply. The text is one line."""
+
+
+class BudgetSpent(Exception):
+    """There is no call left."""
+
+
+@dataclass(slots=True)
+class Calls:
+    """How many calls may be made, and how many were."""
+
+    most: float = math.inf
+    made: int = 0
+
+    def take(self) -> None:
+        """Count a call. Raises BudgetSpent if there is none left."""
+        if self.made >= self.most:
+            raise BudgetSpent
+        self.made += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask: `url` is the whole address, `timeout` in seconds is for a whole reply."""
+
+    url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    timeout: float = 60.0
+    max_tokens: int = 1024
+
+    @property
+    def origin(self) -> str:
+        """The address as it may be shown and kept: without its query, which may hold a key."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def address(text: str) -> str:
+    """The address of the chat completions for the base URL of an API, or for themselves. Raises ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it is no http or https URL, such as https://api.openai.com/v1")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("it holds a user name or password: give the key in SHADOWPROXY_JUDGE_KEY")
+    _ = parts.port  # raises ValueError for one that is no port
+    path = parts.path.rstrip("/")
+    if not path.endswith("/chat/completions"):
+        path += "/chat/completions"
+    return parts._replace(path=path, fragment="").geturl()
+
+
+class Endpoint:
+    """The judge's endpoint. Owns its connections; use as `async with`. `sleep` waits before a repeated call."""
+
+    def __init__(self, target: Target, calls: Calls, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._target = target
+        self._calls = calls
+        self._sleep = sleep
+        self._reached = False  # once there was a reply, a connection that fails may work again
+        self._options: dict[str, Any] = {"temperature": 0, "max_tokens": target.max_tokens}
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if target.key is not None:
+            headers["Authorization"] = f"Bearer {target.key}"
+        try:
+            self._client = httpx.AsyncClient(headers=headers, timeout=target.timeout, follow_redirects=False)
+        except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+            why = "the environment's proxy or certificates cannot be used"
+            raise JudgeStopped(f"{why}: {self._shown(error)}") from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def ask(self, messages: Messages, made: Calls) -> str:
+        """The text of one reply; the calls for it are also counted in `made`.
+
+        Raises CallFailed, JudgeStopped and BudgetSpent.
+        """
+        again = 0
+        while True:
+            options = dict(self._options)
+            self._calls.take()
+            made.take()
+            status, raw, wait, failure = await self._call(messages, options)
+            if failure is None and 200 <= status < 300:
+                return _text_in(raw)
+            if failure is None and status == 400 and self._adapts(raw, options):
+                continue  # models that reason refuse `max_tokens`, or a temperature
+            if failure is None and status in _FATAL:
+                raise JudgeStopped(f"{self._target.origin} answers {status}: {_FATAL[status]}")
+            if failure is None and 300 <= status < 400:
+                raise JudgeStopped(f"{self._target.origin} answers {status}, a redirect, which is not followed")
+            why = failure or f"it answers {status}{self._message_in(raw)}"
+            if again == _MOST_AGAIN or (failure is None and status not in _AGAIN):
+                raise CallFailed(why)
+            await self._sleep(2.0**again if wait is None else wait)
+            again += 1
+
+    async def _call(self, messages: Messages, options: dict[str, Any]) -> tuple[int, bytes, float | None, str | None]:
+        """One call: its status and body, how long to wait before another, and why there is no reply, if there is none.
+
+        Raises CallFailed where it makes no sense to call again with the same.
+        """
+        content = orjson.dumps({"model": self._target.model, "messages": messages, **options})
+        fields = {"Content-Type": "application/json"}
+        try:
+            async with (
+                asyncio.timeout(self._target.timeout),
+                self._client.stream("POST", self._target.url, content=content, headers=fields) as response,
+            ):
+                wait = _wait(response.headers.get("retry-after"))
+                raw = await _body(response)
+                self._reached = True
+                return response.status_code, raw, wait, None
+        except (TimeoutError, httpx.TimeoutException):
+            raise CallFailed(f"no whole reply within {self._target.timeout:g} s") from None
+        except httpx.ConnectError as error:
+            if not self._reached:
+                raise JudgeStopped(f"cannot connect to {self._target.origin}: {self._shown(error)}") from None
+            return 0, b"", None, f"cannot connect: {self._shown(error)}"
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, OSError) as error:
+            return 0, b"", None, f"{self._shown(error) or type(error).__name__}"
+
+    def _adapts(self, raw: bytes, used: dict[str, Any]) -> bool:
+        """Whether a refused option was changed, so that another call makes sense."""
+        text = raw.decode("utf-8", "replace")
+        if "max_tokens" in used and "max_completion_tokens" in text:
+            self._options["max_completion_tokens"] = self._options.pop("max_tokens", self._target.max_tokens)
+            return True
+        if "temperature" in used and "temperature" in text:
+            self._options.pop("temperature", None)
+            return True
+        return False
+
+    def _message_in(self, raw: bytes) -> str:
+        """What the body of an error says, as the end of a message."""
+        try:
+            value = orjson.loads(raw)
+            error = value["error"]
+            said = error["message"] if isinstance(error, dict) else error
+        except (ValueError, TypeError, KeyError):
+            return ""
+        return f": {self._shown(said)}" if isinstance(said, str) else ""
+
+    def _shown(self, said: object) -> str:
+        text = str(said)
+        if self._target.key:
+            text = text.replace(self._target.key, "[key]")
+        text = " ".join(visible(" ".join(text.split())).split())
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+async def _body(response: httpx.Response) -> bytes:
+    if (coding := response.headers.get("content-encoding", "identity")) not in ("", "identity"):
+        raise CallFailed(f"its reply is compressed ({coding[:20]!r}), which was not asked for")
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_raw():
+        size += len(part)
+        if size > LARGEST_REPLY:
+            raise CallFailed(f"its reply is larger than {LARGEST_REPLY >> 20} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _text_in(raw: bytes) -> str:
+    """The text of a chat completion. Raises CallFailed."""
+    try:
+        message = orjson.loads(raw)["choices"][0]["message"]
+        content = message.get("content")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        raise CallFailed("its reply is no chat completion") from None
+    if isinstance(content, list):
+        content = "".join(
+            part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    return content if isinstance(content, str) else ""
+
+
+def _wait(field: str | None, now: datetime | None = None) -> float | None:
+    """The seconds that a Retry-After asks to wait (RFC 9110 section 10.2.3), at most a minute; None without one."""
+    if field is None:
+        return None
+    try:
+        seconds = float(field)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(field)
+        except ValueError:
+            return None
+        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds()
+    return min(_LONGEST_WAIT, max(0.0, seconds)) if math.isfinite(seconds) else None
