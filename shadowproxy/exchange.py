@@ -74,6 +74,7 @@ class Reply(NamedTuple):
 
     Times are from the leg's start. `began_ms` is when the leg began, from when the request was received; the log does
     not have it. `caller_left`: the caller left after the answer's own end, before the response's last byte.
+    `arrivals`: when the pieces of the body came, as arrivals.py packs it; empty if it came in one.
     """
 
     status: int
@@ -85,6 +86,7 @@ class Reply(NamedTuple):
     began_ms: float = 0.0
     body_sha256: str | None = None
     caller_left: bool = False
+    arrivals: bytes = b""
 
 
 class Failure(NamedTuple):

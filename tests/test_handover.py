@@ -118,7 +118,7 @@ async def ends(path: Path, *, budget: int = 64 << 20, **more: Any) -> AsyncItera
 
 # --- frames -----------------------------------------------------------------------------------------------------------
 
-REPLY = Reply(200, FIELDS, b"x" * 10, 10, 1.5, 2.5, 0.25)
+REPLY = Reply(200, FIELDS, b"x" * 10, 10, 1.5, 2.5, 0.25, "a" * 64, True, b"\0\xff")
 LONG = Reply(500, (), bytes(frames.RAW + 1), 1 << 40, 1.0, 2.0)
 
 

@@ -37,10 +37,10 @@ from shadowproxy.record import (
     decode,
     read,
 )
-from shadowproxy.recorder import line as record_line
 from shadowproxy.recorder.heads import Heads
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
+from shadowproxy.recorder.times import milliseconds
 from shadowproxy.redaction import BLANK, Redaction
 
 JSON = ((b"Content-Type", b"application/json"),)
@@ -1249,6 +1249,6 @@ def test_the_record_in_the_documentation_is_one() -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 10**7).map(lambda micros: micros / 1000))
 def test_times_are_written_with_three_decimals_at_most(value: float) -> None:
-    written = record_line._milliseconds(value)
+    written = milliseconds(value)
     assert abs(json.loads(written) - value) <= max(0.000501, abs(value) * 1e-12)
     assert written == orjson.dumps(json.loads(written))

@@ -30,11 +30,9 @@ from shadowproxy.answers.formats.refusals import FormatError
 from shadowproxy.answers.left_out import WHY, left_out_by
 from shadowproxy.answers.sse import events_of, looks_like_events
 from shadowproxy.answers.streams import of_events, of_lines
-from shadowproxy.answers.texts import UNREADABLE, json_in, lines_in, names_constants, plain_value
+from shadowproxy.answers.texts import UNREADABLE, json_in, lines_in, names_constants, names_lines, plain_value
 from shadowproxy.budget import Budget, Exhausted, read_json_text
 from shadowproxy.record import Body, RecordedLeg
-
-_OF_LINES: Final = re.compile(r"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
 
 
 def content_of(answer: RecordedLeg, budget: Budget | None = None) -> Content:
@@ -142,7 +140,7 @@ def _of_text(text: str, headers: Fields, budget: Budget, depth: int) -> Content:
         if events or not _may_be_json(text, named):
             stream = of_events(events)
             return Content("json", stream.value, stream=stream, format="events")
-    if _OF_LINES.search(named) is not None and (values := lines_in(text, strict=False, budget=budget)):
+    if names_lines(named) and (values := lines_in(text, strict=False, budget=budget)):
         return _of_lines(values, text)
     if _may_be_json(text, named):
         read_json_text(budget, text)

@@ -7,7 +7,7 @@ none; `created` that changes from chunk to chunk; tool calls whose pieces all ha
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shadowproxy.answers.pieces import Assembled, Texts, index_of, keep_first, objects, tokens_in
+from shadowproxy.answers.pieces import Assembled, Texts, has_text, index_of, keep_first, objects, tokens_in
 from shadowproxy.answers.texts import dumped
 
 _SAME_IN_EACH: Final = ("id", "object", "created", "model")
@@ -24,6 +24,33 @@ def knows(event: Any) -> bool:
 
 def _is_choice(choice: dict[str, Any]) -> bool:
     return "delta" in choice or isinstance(choice.get("text"), str) or "finish_reason" in choice
+
+
+def has_piece(event: Any) -> bool:
+    """Whether a chunk holds anything that the model generated."""
+    return isinstance(event, dict) and any(map(_is_spoken, objects(event.get("choices"))))
+
+
+def _is_spoken(choice: dict[str, Any]) -> bool:
+    if has_text(choice.get("text")):
+        return True
+    delta = choice.get("delta", choice.get("message"))
+    if not isinstance(delta, dict):
+        return False
+    for name, value in delta.items():
+        if name in _TEXTS:
+            if has_text(value):
+                return True
+        elif name == "tool_calls":
+            if any(_is_called(each.get("function")) for each in objects(value)):
+                return True
+        elif name == "function_call" and _is_called(value):
+            return True
+    return False
+
+
+def _is_called(function: Any) -> bool:
+    return isinstance(function, dict) and bool(function.get("name") or function.get("arguments"))
 
 
 def assembled(events: Iterable[Any]) -> Assembled:

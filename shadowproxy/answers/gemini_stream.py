@@ -17,6 +17,22 @@ def knows(event: Any) -> bool:
     return first is not None and ("content" in first or "finishReason" in first)
 
 
+def has_piece(event: Any) -> bool:
+    """Whether a chunk holds anything that the model generated."""
+    if not isinstance(event, dict):
+        return False
+    for candidate in objects(event.get("candidates")):
+        content = candidate.get("content")
+        if isinstance(content, dict) and any(map(_is_spoken, objects(content.get("parts")))):
+            return True
+    return False
+
+
+def _is_spoken(part: dict[str, Any]) -> bool:
+    text = part.get("text")
+    return bool(text) if isinstance(text, str) else True
+
+
 def assembled(events: Iterable[Any]) -> Assembled:
     """Put these chunks together to their answer."""
     made: dict[str, Any] = {}

@@ -13,10 +13,21 @@ _TYPES: Final = frozenset(
     {"message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop"}
 )
 _PIECES: Final = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+_SPOKEN: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
 def knows(event: Any) -> bool:
     return isinstance(event, dict) and isinstance(event.get("type"), str) and event["type"] in _TYPES
+
+
+def has_piece(event: Any) -> bool:
+    """Whether an event holds anything that the model generated."""
+    delta = event.get("delta") if isinstance(event, dict) and event.get("type") == "content_block_delta" else None
+    if not isinstance(delta, dict):
+        return False
+    kind = delta.get("type")
+    name = _SPOKEN.get(kind) if isinstance(kind, str) else None
+    return name is not None and isinstance(delta.get(name), str) and bool(delta[name])
 
 
 def assembled(events: Iterable[Any]) -> Assembled:

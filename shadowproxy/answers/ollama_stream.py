@@ -3,13 +3,26 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shadowproxy.answers.pieces import Assembled, Texts, objects, tokens_in
+from shadowproxy.answers.pieces import Assembled, Texts, has_text, objects, tokens_in
 
 _JOINED: Final = frozenset({"content", "thinking", "tool_calls"})
 
 
 def knows(line: Any) -> bool:
     return isinstance(line, dict) and isinstance(line.get("done"), bool) and ("message" in line or "response" in line)
+
+
+def has_piece(line: Any) -> bool:
+    """Whether a line holds anything that the model generated."""
+    if not isinstance(line, dict):
+        return False
+    if has_text(line.get("response")) or has_text(line.get("thinking")):
+        return True
+    message = line.get("message")
+    if not isinstance(message, dict):
+        return False
+    calls = objects(message.get("tool_calls"))
+    return has_text(message.get("content")) or has_text(message.get("thinking")) or bool(calls)
 
 
 def assembled(lines: Iterable[Any]) -> Assembled:

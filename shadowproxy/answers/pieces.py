@@ -68,6 +68,11 @@ class Texts:
         return {name: "".join(pieces) if pieces else None for name, pieces in self._pieces.items()}
 
 
+def has_text(piece: Any) -> bool:
+    """Whether a piece of a text is not empty, as a text or as a list of parts."""
+    return bool(piece if isinstance(piece, str) else text_of_parts(piece))
+
+
 def text_of_parts(value: Any) -> str | None:
     """The text of a content that is a list of parts; None if it has no text."""
     texts = [each["text"] for each in objects(value) if isinstance(each.get("text"), str)]

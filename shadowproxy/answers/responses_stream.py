@@ -25,6 +25,13 @@ def knows(event: Any) -> bool:
     return isinstance(event, dict) and isinstance(event.get("type"), str) and event["type"].startswith("response.")
 
 
+def has_piece(event: Any) -> bool:
+    """Whether an event holds anything that the model generated."""
+    if not isinstance(event, dict) or not isinstance(kind := event.get("type"), str) or kind not in _PIECES:
+        return False
+    return isinstance(event.get("delta"), str) and bool(event["delta"])
+
+
 def assembled(events: Iterable[Any]) -> Assembled:
     """Put these events together to their response."""
     made: dict[str, Any] = {}

@@ -23,7 +23,7 @@ from shadowproxy.answers.sse import DONE, Event
 Api = Literal["chat", "messages", "responses", "ollama", "gemini", "gradio", "events", "lines"]
 
 _ERROR_NAMES: Final = frozenset({"error", "exception", "failed"})
-_KEEP_ALIVE: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
+KEEP_ALIVE: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 
 
 class Stream(NamedTuple):
@@ -46,7 +46,7 @@ class Stream(NamedTuple):
 def of_events(events: Sequence[Event]) -> Stream:
     """A stream of server-sent events, put together."""
     done = any(event.data == DONE for event in events)
-    spoken = [event for event in events if event.data != DONE and event.name not in _KEEP_ALIVE]
+    spoken = [event for event in events if event.data != DONE and event.name not in KEEP_ALIVE]
     failed, error = _failure(spoken)
     data = [event.data for event in spoken]
     for api, module in _APIS:

@@ -34,6 +34,7 @@ from shadowproxy.recorder.heads import Head, fields_of_body, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
 from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
 from shadowproxy.recorder.said import Said
+from shadowproxy.recorder.times import events_json, milliseconds
 from shadowproxy.redaction import BLANK
 
 _OVER_CAPTURE: Final = "longer than limits.capture"
@@ -195,7 +196,7 @@ class _Beside:
     def add_what_live_says(self, line: list[bytes]) -> None:
         """Add what live's answer was found to be. A long one is read only when another is compared with it."""
         if self._live is not None:
-            line[self._found_at] = _found_in(self._live, self._policy, self._echoes)
+            line[self._found_at] = _found_in(self._live, self._policy, self._echoes, self._budget)
 
     def add(self, name: str, leg: ShadowLeg, line: list[bytes]) -> Verdict | None:
         """Add the members of another leg to a line. Returns the verdict, where live's is there to be compared with."""
@@ -221,11 +222,11 @@ class _Beside:
         judge, first = self._judge, self._leg
         if judge is None or live is None or said is None or not isinstance(first, Reply) or not isinstance(leg, Reply):
             if said is not None:
-                line.append(_found_in(said, policy, echoes))
+                line.append(_found_in(said, policy, echoes, budget))
             budget.held = held + self._answer_held
             return None
         judgement = self._judged(judge, name, first, live, leg, said)
-        line.append(_found_in(said, policy, echoes))
+        line.append(_found_in(said, policy, echoes, budget))
         # Both are JSON as received, in which a difference's path means what the pointers to redact mean. In a stream,
         # put together for comparing, it does not.
         searchable = live.content.is_json() and said.content.is_json()
@@ -327,7 +328,7 @@ def encode_again(
     parts: list[bytes] = []
     _add_leg(leg, said, body, policy, echoes, parts)
     if said is not None:
-        parts.append(_found_in(said, policy, echoes))
+        parts.append(_found_in(said, policy, echoes, budget))
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
         judgement = judge(old.live, leg_in(b"{%b}" % b"".join(parts)), Budget(), about(old, shadow))
@@ -406,9 +407,9 @@ def _add_leg(
         head = said.content.head
         headers = head.json if echoes is None else _without_echoes(head, echoes)
         line += (b',"status":%d' % reply.status, b',"headers":', headers, body)
-        line += (b',"first_byte_ms":', _milliseconds(reply.first_byte_ms))
+        line += (b',"first_byte_ms":', milliseconds(reply.first_byte_ms))
     if not isinstance(leg, Skipped):
-        line += (b',"total_ms":', _milliseconds(leg.total_ms))
+        line += (b',"total_ms":', milliseconds(leg.total_ms))
     if not isinstance(leg, Reply):
         error = policy.redaction.error(leg.error)
         line += (b',"error":', _json(error if echoes is None else echoes.text(error)))
@@ -416,11 +417,16 @@ def _add_leg(
         line.append(b',"caller_left":true')
 
 
-def _found_in(said: Said, policy: Policy, echoes: Echoes | None) -> bytes:
-    """The members that say what an answer was found to be, if it was read: its format where that is not JSON, what is
-    wrong with it, and how it failed."""
+def _found_in(said: Said, policy: Policy, echoes: Echoes | None, budget: Budget) -> bytes:
+    """The members that say what an answer was found to be: when its events came and, if it was read, its format where
+    that is not JSON, what is wrong with it, and how it failed.
+
+    After the verdict, so that nothing of it takes time from comparing.
+    """
     shown = _shown_failure(said, policy, echoes)
-    failed = b"" if shown is None else b',"failed":' + _json(shown)
+    failed = events_json(said.leg, said.content, budget)
+    if shown is not None:
+        failed += b',"failed":' + _json(shown)
     meaning = said.meaning
     if meaning is None or (meaning.format in _PLAIN and not meaning.warnings):
         return failed
@@ -488,19 +494,6 @@ def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, s
 
 
 _VERDICTS: Final = {each: b',"verdict":"%b"' % each.value.encode() for each in Verdict}
-_THOUSANDTHS: Final = tuple([b".%b" % (b"%03d" % each).rstrip(b"0") if each else b".0" for each in range(1000)])
-_MOST_COUNTED: Final = 1e9
-
-
-def _milliseconds(value: float) -> bytes:
-    """A time with three decimals at most, as orjson writes it. To round the number and have it written takes thrice as
-    long."""
-    if 0.0 <= value < _MOST_COUNTED:
-        micros = int(value * 1000 + 0.5)
-        return b"%d%b" % (micros // 1000, _THOUSANDTHS[micros % 1000])
-    return _json(round(value, 3))
-
-
 _dumps: Final[Callable[[Any], bytes]] = orjson.dumps  # compiled code looks an attribute of a module up each time
 
 

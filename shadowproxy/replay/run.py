@@ -201,6 +201,7 @@ class _Replay:
                 answering = await endpoint.request(method, target, fields, body)
                 async for chunk in answering:
                     capture.add(chunk)
+                    capture.note_time()
                     if not capture.whole:
                         break
         except UpstreamError as raised:
@@ -224,7 +225,15 @@ class _Replay:
         if answering is not None:
             first_byte_ms = (answering.first_byte_at - began) * 1000
             fields_back = tuple(answering.fields)
-            reply = Reply(answering.status, fields_back, capture.body, capture.size, first_byte_ms, total_ms)
+            reply = Reply(
+                answering.status,
+                fields_back,
+                capture.body,
+                capture.size,
+                first_byte_ms,
+                total_ms,
+                arrivals=capture.arrivals(began),
+            )
         if outcome is Outcome.OK and reply is not None:
             self._counts.statuses[reply.status] += 1
             self._counts.times[bin_of(total_ms)] += 1

@@ -147,6 +147,7 @@ class LiveExchange(UnsettledExchange):
             self._long_answer = ALL
             self._settle_copy_of_answer(head)
         body.add(data)
+        body.note_time()
         body.keep_enough()
 
     def _settle_copy_of_answer(self, head: ResponseHead) -> None:
@@ -240,6 +241,7 @@ class LiveExchange(UnsettledExchange):
             (self.began - self.received_at) * 1000,
             self.answer_body.sha256,
             caller_left,
+            self.answer_body.arrivals(self.began),
         )
 
     def build_failure(self, outcome: Outcome, error: str) -> Failure:

@@ -1,8 +1,11 @@
 """Bounded copies of bodies. A copy keeps references to the chunks that pass, and never alters or delays one."""
 
 import hashlib
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final
 
+from shadowproxy.arrivals import HELD, Arrivals
 from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.pieces import Pieces
 
@@ -11,6 +14,8 @@ EXCHANGE = 2048
 
 ALL: Final = 1 << 62
 """More bytes than any body has."""
+
+_now: Final[Callable[[], float]] = perf_counter  # compiled code looks an attribute of a module up each time
 
 
 class Capture:
@@ -21,8 +26,11 @@ class Capture:
     """
 
     __slots__ = (
+        "_arrivals",
         "_besides",
         "_body",
+        "_first_at",
+        "_first_size",
         "_hash",
         "_kept",
         "_limit",
@@ -43,6 +51,9 @@ class Capture:
         self._kept = 0
         self._besides = 0
         self._hash: Any = None
+        self._first_at = 0.0
+        self._first_size = 0
+        self._arrivals: Arrivals | None = None
         self.enough = ALL
         self.size = 0  # of the body so far, copied or not
         self.crowded = False  # memory ran out
@@ -152,10 +163,29 @@ class Capture:
             self._body = b""
         return count
 
+    def note_time(self) -> None:
+        """Note that the piece which was added last came now."""
+        arrivals = self._arrivals
+        if arrivals is not None:
+            arrivals.add(self.size, _now())
+        elif not self._first_size:
+            self._first_size = self.size
+            self._first_at = _now()
+        else:
+            arrivals = self._arrivals = Arrivals(self._first_size, self._first_at)
+            arrivals.add(self.size, _now())
+            self.hold_anyway(HELD)
+
+    def arrivals(self, began: float) -> bytes:
+        """When the pieces came whose times were noted, from `began`, as `marks_in` reads it; empty if there is one."""
+        arrivals = self._arrivals
+        return b"" if arrivals is None else arrivals.packed(began)
+
     def release(self) -> int:
         """Drop the copy, and return how many bytes of memory that freed."""
         given = self._kept + self._besides
         self._kept = self._besides = 0
         self._body, self._pieces = b"", None
+        self._arrivals = None
         self._memory.give(given)
         return given

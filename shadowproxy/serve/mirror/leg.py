@@ -46,6 +46,7 @@ class Leg(RoundTrip):
     def on_body(self, data: bytes) -> None:
         capture = self._capture
         capture.add(data)
+        capture.note_time()
         if capture.over or capture.crowded:
             self.stop(Outcome.OVERLOAD, "")
         elif len(data) > HIGH_WATER:
@@ -86,7 +87,16 @@ class Leg(RoundTrip):
         reply = None
         if head is not None:
             first_byte_ms = (self.first_byte_at - began) * 1000
-            reply = Reply(head.status, self._fields, capture.body, capture.size, first_byte_ms, total_ms, began_ms)
+            reply = Reply(
+                head.status,
+                self._fields,
+                capture.body,
+                capture.size,
+                first_byte_ms,
+                total_ms,
+                began_ms,
+                arrivals=capture.arrivals(began),
+            )
         if outcome is Outcome.OK and reply is not None:
             self._ended(self, reply)
         else:

@@ -1,0 +1,230 @@
+"""When the events of a streamed answer came, from its body and the marks that were noted as its pieces came.
+
+An event has come with the piece that holds its end. Where marks are coarse (arrivals.py), the events that end between
+two of them are taken to have come evenly in that time: k gaps of one k-th of it.
+
+Read from the body's bytes, for themselves: to put a stream together takes three times as long, and is done only where
+it is compared. What cannot be known is None. An answer whose end is missing has no last token, no number of tokens and
+no gaps; one with a content coding has no times at all, as its events end nowhere in the bytes that came.
+"""
+
+import re
+from collections.abc import Callable
+from math import ceil
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from shadowproxy.answers import chat_stream, gemini_stream, messages_stream, ollama_stream, responses_stream
+from shadowproxy.answers.sse import DONE, looks_like_events
+from shadowproxy.answers.streams import KEEP_ALIVE
+from shadowproxy.answers.texts import LINE, UNREADABLE, json_in, names_lines
+from shadowproxy.answers.usage import usage_in
+from shadowproxy.arrivals import Marks
+from shadowproxy.budget import Budget, read_json
+from shadowproxy.record import Events, Gaps
+
+
+def times_in(body: bytes, content_type: str, marks: Marks, budget: Budget, *, whole: bool = True) -> Events | None:
+    """The times of a body's events; None if it is no stream. `whole`: it is all that came. Raises Exhausted."""
+    found = _Found(budget)
+    kind = content_type.lower()
+    budget.spend_bytes(8 * len(body))
+    if "event-stream" in kind or looks_like_events(body[:_LOOKED_AT].decode("utf-8", "replace")):
+        found.read_events(body, whole)
+    elif names_lines(kind):
+        found.read_lines(body, whole)
+    return found.times(marks, whole)
+
+
+_LOOKED_AT: Final = 4096  # bytes
+
+
+class _Api(NamedTuple):
+    knows: Callable[[Any], bool]
+    has_piece: Callable[[Any], bool]
+
+
+_APIS: Final = (
+    _Api(chat_stream.knows, chat_stream.has_piece),
+    _Api(messages_stream.knows, messages_stream.has_piece),
+    _Api(responses_stream.knows, responses_stream.has_piece),
+    _Api(ollama_stream.knows, ollama_stream.has_piece),
+    _Api(gemini_stream.knows, gemini_stream.has_piece),
+)
+
+_BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_MARK: Final = b"\xef\xbb\xbf"
+_HELD: Final = 80  # bytes of memory of an event
+_LARGE: Final = 16 << 10
+
+
+class _Found:
+    """The events of one body: where each ends, and which of them hold a piece of what the model generated.
+
+    Unlike `events_of` it looks for their ends in bytes. A test compares what both find.
+    """
+
+    __slots__ = ("_api", "_budget", "_ends", "_spoken", "_usage")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._api: _Api | None = None
+        self._ends: list[int] = []
+        self._spoken: list[int] = []  # indices of events
+        self._usage: int | None = None
+
+    def read_events(self, body: bytes, whole: bool) -> None:
+        """Server-sent events. What stands behind the last blank line is an event too, where no more came."""
+        start = len(_MARK) if body.startswith(_MARK) else 0
+        size = len(body)
+        plain = b"\r" not in body
+        while start < size:
+            after = 0
+            if plain:
+                end = body.find(b"\n\n", start)
+                after = end + 2
+            else:
+                match = _BLANK_LINE.search(body, start)
+                end = -1
+                if match is not None:
+                    end, after = match.span()
+            if end < 0:
+                if not whole:
+                    break
+                end = after = size
+            data = body[start:end]
+            start = after
+            name = b""
+            if data.startswith(b"data:") and b"\n" not in data and b"\r" not in data:
+                data = data[5:]
+            else:
+                name, data = self._joined(data)
+            data = data.strip()
+            if data:
+                self._add(name, data, after)
+
+    def read_lines(self, body: bytes, whole: bool) -> None:
+        """Lines of JSON."""
+        start = 0
+        size = len(body)
+        while start < size:
+            end = body.find(b"\n", start)
+            if end < 0:
+                if not whole:
+                    break
+                end = size
+            line = body[start:end].strip(b" \t\r\n\x1e")
+            start = end + 1
+            if line:
+                self._add(b"", line, min(start, size))
+
+    def _joined(self, block: bytes) -> tuple[bytes, bytes]:
+        """An event's name and data, from all of its lines."""
+        name = b""
+        data: list[bytes] = []
+        for line in _LINE_END.split(block):
+            self._budget.spend(1)
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(value)
+            elif field == b"event":
+                name = value.strip()
+        return name, b"\n".join(data)
+
+    def _add(self, name: bytes, data: bytes, end: int) -> None:
+        if data == _DONE or name in _KEEP_ALIVE:
+            return
+        budget = self._budget
+        budget.spend(LINE)
+        budget.hold(_HELD)
+        held = budget.held
+        if len(data) > _LARGE:
+            read_json(budget, data)
+        value = _value_of(data)
+        api = self._api
+        if api is None:
+            for each in _APIS:
+                if each.knows(value):
+                    api = self._api = each
+                    break
+        if api is not None:
+            if api.has_piece(value):
+                self._spoken.append(len(self._ends))
+            count = _tokens_in(value)
+            if count is not None:
+                self._usage = count
+        self._ends.append(end)
+        budget.held = held
+
+    def times(self, marks: Marks, whole: bool) -> Events | None:
+        came = _times_of(self._ends, marks)
+        if not came:
+            return None
+        spoken = [came[at] for at in self._spoken if at < len(came)] if self._api is not None else came
+        gaps = _gaps_between(spoken) if whole else None
+        if self._api is None:
+            return Events(came[0], gaps=gaps)
+        if not spoken:
+            return Events(came[0])
+        if not whole:
+            return Events(came[0], spoken[0])
+        if self._usage is not None:
+            return Events(came[0], spoken[0], spoken[-1], self._usage, "usage", gaps)
+        return Events(came[0], spoken[0], spoken[-1], len(spoken), "pieces", gaps)
+
+
+_DONE: Final = DONE.encode()
+_KEEP_ALIVE: Final = frozenset([name.encode() for name in KEEP_ALIVE])
+
+
+def _value_of(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        value = json_in(data.decode("utf-8", "replace"))  # NaN, as of log-probabilities
+        return None if value is UNREADABLE else value
+
+
+def _tokens_in(event: Any) -> int | None:
+    """How many tokens were generated, as an event says that is not the first of its answer."""
+    if not isinstance(event, dict):
+        return None
+    response = event.get("response")
+    said = response if isinstance(response, dict) else event
+    if said.get("type") == "message_start":
+        return None
+    return usage_in(said).tokens_out or None
+
+
+def _times_of(ends: list[int], marks: Marks) -> list[float]:
+    """When the events with these ends came, as far as the marks go."""
+    came: list[float] = []
+    sizes, ms, pieces = marks
+    at = 0
+    before = 0.0
+    for index in range(len(sizes)):
+        size, now = sizes[index], ms[index]
+        start = at
+        while at < len(ends) and ends[at] <= size:
+            at += 1
+        count = at - start
+        if pieces[index] == 1:
+            came += [now] * count
+        else:
+            came += [before + (now - before) * each / count for each in range(1, count + 1)]
+        before = now
+    return came
+
+
+def _gaps_between(came: list[float]) -> Gaps | None:
+    gaps = sorted([came[at] - came[at - 1] for at in range(1, len(came))])
+    if not gaps:
+        return None
+    return Gaps(_share(gaps, 0.5), _share(gaps, 0.99), gaps[-1])
+
+
+def _share(ordered: list[float], share: float) -> float:
+    """The least value that so large a share of them does not exceed."""
+    return ordered[ceil(share * len(ordered)) - 1]
