@@ -326,7 +326,7 @@ def test_every_form_draws_the_same_from_a_report_that_was_read_from_its_json(fig
 
 
 FORMS = ("html", "sentences", "text", "markdown", "junit", "charts", "words")
-DRAWN = ("figures.basic_types", "figures.measure_types", "figures.types", "judged", *FORMS)
+DRAWN = ("figures.basic_types", "figures.language_types", "figures.measure_types", "figures.types", "judged", *FORMS)
 
 
 def test_no_form_computes_a_figure() -> None:

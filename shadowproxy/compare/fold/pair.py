@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from shadowproxy.compare.fold.bins import Bins, bin_of
 from shadowproxy.compare.fold.counts import Hist, Series, WordCounts
 from shadowproxy.compare.fold.labelled import Labelled
+from shadowproxy.compare.fold.language import PairLanguage
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.pair_tables import (
     ByPath,
@@ -57,6 +58,7 @@ class Pair(Whole):
     left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`.
     streamed: how both answers ran, on the requests that both answered in streams.
     usage: what the answers took in tokens and cost, and why language models stopped.
+    language: what language models wrote and called, and how alike both are.
     legacy: how many exchanges were counted in an earlier format, which did not count all of this.
     """
 
@@ -126,6 +128,7 @@ class Pair(Whole):
     paired: Kinds = field(default_factory=Kinds)
     streamed: PairStreams = field(default_factory=PairStreams)
     usage: PairUsage = field(default_factory=PairUsage)
+    language: PairLanguage = field(default_factory=PairLanguage)
 
     def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""

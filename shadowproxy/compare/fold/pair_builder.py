@@ -14,6 +14,7 @@ from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.chosen import counted_places
 from shadowproxy.compare.fold.examples import Flip, difference, example, example_key, first_flip
+from shadowproxy.compare.fold.language import written_by
 from shadowproxy.compare.fold.layouts import Answer
 from shadowproxy.compare.fold.looks import values_by_place
 from shadowproxy.compare.fold.outcomes import BEGUN
@@ -125,6 +126,7 @@ class PairBuilder:
             if other == "good" and shadow_content is not None:
                 gained = missing(shadow_content, one, live_content)
             pair.usage.add_finish(live_content, shadow_content, one, other)
+            pair.language.add(block, written_by(live_content, one), written_by(shadow_content, other))
             arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff, taken_apart, forms)
             digest = hashed(record.id) if digest is None else digest
             places, flip = self._add_pair(block, record, digest, arms, reading, by_envelope)

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shadowproxy.compare.judge.visible import sides, visible
+from shadowproxy.compare.report.figures.language_types import LanguageFigures
 from shadowproxy.compare.report.figures.measure_types import StreamFigures, UsageFigures
 from shadowproxy.compare.report.figures.types import (
     EstimateFigures,
@@ -21,6 +22,7 @@ from shadowproxy.compare.report.figures.types import (
 from shadowproxy.compare.report.sentences.answers import agreement_lines, output_line
 from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
 from shadowproxy.compare.report.sentences.estimates import assumption
+from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, language_rows
 from shadowproxy.compare.report.sentences.losses import coverage_line, pair_lines, reason_line, status_table
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 from shadowproxy.compare.report.sentences.questions import answers, besides, route_lines
@@ -95,6 +97,7 @@ def _print_shadow(shadow: ShadowReport, console: Console) -> None:
     _print_latency(shadow["latency"], console)
     _print_streams(shadow["streams"], console)
     _print_usage(shadow["usage"], console)
+    _print_language(shadow["language"], console)
     _print_agreement(shadow, console)
     _print_fields(shadow, console)
     _print_slices(shadow["slices"], console)
@@ -173,6 +176,15 @@ def _print_usage(usage: UsageFigures | None, console: Console) -> None:
         console.print(table)
         _print(console, "  each ratio is of the requests for which both answers say it", style="dim")
     _print_statuses(usage["finish"], console, "Finish reason")
+
+
+def _print_language(found: LanguageFigures | None, console: Console) -> None:
+    if found is None:
+        return
+    table = _table("Language model", *LANGUAGE_HEADS)
+    for name, *cells in language_rows(found):
+        table.add_row(f"  {name}", *cells)
+    console.print(table)
 
 
 def _print_agreement(shadow: ShadowReport, console: Console) -> None:

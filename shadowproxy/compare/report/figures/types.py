@@ -15,6 +15,7 @@ from shadowproxy.compare.report.figures.basic_types import Counts as Counts
 from shadowproxy.compare.report.figures.basic_types import EstimateFigures as EstimateFigures
 from shadowproxy.compare.report.figures.basic_types import Interval as Interval
 from shadowproxy.compare.report.figures.basic_types import Quantiles as Quantiles
+from shadowproxy.compare.report.figures.language_types import LanguageFigures
 from shadowproxy.compare.report.figures.measure_types import StreamFigures, UsageFigures
 from shadowproxy.compare.report.kinds import Unit
 
@@ -504,6 +505,7 @@ class PairFigures(TypedDict):
     latency: Latency
     streams: StreamFigures | None
     usage: UsageFigures | None
+    language: LanguageFigures | None
     agreement: Agreement
     outputs: list[Output]
     fields: list[DifferingField]

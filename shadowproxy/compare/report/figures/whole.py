@@ -7,7 +7,7 @@ from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reading import keys_of
 from shadowproxy.compare.fold.routes import FEWEST_PAIRS, OTHER, Route, Routes, judged, pooled
 from shadowproxy.compare.fold.summary import Summary
-from shadowproxy.compare.report.figures import agreement, latency, noise, pairs, streams, usage
+from shadowproxy.compare.report.figures import agreement, language, latency, noise, pairs, streams, usage
 from shadowproxy.compare.report.figures.common import moment, ranked
 from shadowproxy.compare.report.figures.outputs import output_figures
 from shadowproxy.compare.report.figures.ranges import Bounds
@@ -130,6 +130,7 @@ def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds 
         "latency": latency.latency(pair),
         "streams": streams.streams(pair),
         "usage": usage.usage(pair),
+        "language": language.language(pair),
         "agreement": agreement.agreement(pair, aside),
         "outputs": [output_figures(each, bounds=bounds, label_delay=pair.label_delay) for each in outputs],
         "fields": fields[: agreement.FIELDS_SHOWN],

@@ -7,7 +7,7 @@ where escaping were to fail. The file stays under 300 kB: with many shadows less
 from typing import Final
 
 from shadowproxy.compare.report.figures.types import Report, ShadowReport
-from shadowproxy.compare.report.html import answers, differences, pairs, times, usage, verdict
+from shadowproxy.compare.report.html import answers, differences, language, pairs, times, usage, verdict
 from shadowproxy.compare.report.html.elements import FULL, LEAST, SHORT, Detail, css, e, table
 from shadowproxy.compare.report.html.style import STYLE
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
@@ -78,6 +78,7 @@ def _shadow(name: str, shadow: ShadowReport, figures: Report, detail: Detail | N
         parts.append(times.latency(shadow["latency"]))
         parts.append(times.streams(shadow["streams"]))
         parts.append(usage.usage(shadow["usage"]))
+        parts.append(language.language(shadow["language"]))
         parts.append(pairs.coverage(shadow))
         parts.append(differences.fields(shadow, detail))
         parts.append(differences.noise(shadow, detail))

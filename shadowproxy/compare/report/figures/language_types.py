@@ -1,0 +1,60 @@
+"""The report's JSON of what language models wrote and called."""
+
+from typing import TypedDict
+
+from shadowproxy.compare.report.figures.basic_types import Counts, EstimateFigures, Quantiles
+from shadowproxy.compare.report.figures.measure_types import PairedTotal
+
+
+class TextFigures(TypedDict):
+    """How alike the texts are of the requests for which both wrote one. `length` is in characters."""
+
+    requests: int
+    exact: EstimateFigures | None
+    same_words: EstimateFigures | None
+    token_f1: EstimateFigures | None
+    rouge_l: EstimateFigures | None
+    token_f1_quantiles: Quantiles
+    rouge_l_quantiles: Quantiles
+    length: PairedTotal | None
+
+
+class CallsArm(TypedDict):
+    """Answers of one arm that call tools, their calls, and those of them whose arguments are no JSON."""
+
+    answers: int
+    calls: int
+    no_json: int
+
+
+class CallFigures(TypedDict):
+    """Calls of tools. The shares are of the requests for which at least one of both calls a tool."""
+
+    live: CallsArm
+    shadow: CallsArm
+    requests: int
+    same_names: EstimateFigures | None
+    same_arguments: EstimateFigures | None
+
+
+class RefusalFigures(TypedDict):
+    """Answers that say by a field of their own that they refuse, by which; and requests by who refused."""
+
+    live: Counts
+    shadow: Counts
+    both: int
+    only_live: int
+    only_shadow: int
+
+
+class LanguageFigures(TypedDict):
+    """The answers of language models. `requests` have one from both; `only_live` and `only_shadow` a text from one."""
+
+    live: int
+    shadow: int
+    requests: int
+    only_live: int
+    only_shadow: int
+    text: TextFigures | None
+    calls: CallFigures | None
+    refusals: RefusalFigures | None

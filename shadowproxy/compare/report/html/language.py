@@ -1,0 +1,13 @@
+"""What language models wrote and called."""
+
+from shadowproxy.compare.report.figures.language_types import LanguageFigures
+from shadowproxy.compare.report.html.elements import e, table
+from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, LANGUAGE_NOTE, language_rows
+
+
+def language(found: LanguageFigures | None) -> str:
+    if found is None:
+        return ""
+    rows = [tuple(e(cell) for cell in row) for row in language_rows(found)]
+    heads = ("", *(f"#{head}" for head in LANGUAGE_HEADS))
+    return f"<h2>Language model</h2>{table(heads, rows)}<p class='why'>{e(LANGUAGE_NOTE)}</p>"
