@@ -141,3 +141,32 @@ def test_no_cause_of_an_error_is_read() -> None:
         path for path in (ROOT / "shadowproxy").rglob("*.py") if re.search(r"__cause__(?! = )", path.read_text())
     ]
     assert [path.name for path in sources] == []
+
+
+def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
+    """Python refuses it, at the import: so the whole program would not start."""
+    compiled = {
+        (path.removesuffix(".py").replace("/", "."), node.name)
+        for path in MODULES
+        for node in ast.parse((ROOT / path).read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+    found = []
+    for path in sorted((ROOT / "shadowproxy").rglob("*.py")):
+        if path.relative_to(ROOT).as_posix() in MODULES:
+            continue
+        tree = ast.parse(path.read_text())
+        imported = {
+            each.asname or each.name: (node.module, each.name)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for each in node.names
+        }
+        found += [
+            f"{path}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef)
+            for base in node.bases
+            if isinstance(base, ast.Name) and imported.get(base.id) in compiled
+        ]
+    assert found == []

@@ -228,7 +228,9 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
             prediction = load_config(given["file"]).compare.prediction
             if isinstance(prediction, str) and prediction:  # places by endpoint are among the rules
                 fields = [(prediction, prediction)]
-        slices = tuple(each for each in given["slices"] if each not in ("@method", "@path"))  # these always are counted
+        slices = tuple(
+            each for each in given["slices"] if each not in ("@method", "@path", "@prompt_length")
+        )  # these always are counted
         for pointer in (*(each for pair in fields for each in pair), *slices):
             pattern_segments(pointer, deep=False)
         only = only_of(given)

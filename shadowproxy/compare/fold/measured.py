@@ -15,7 +15,7 @@ class Measured(Parts):
     shadow: Bins = field(default_factory=Bins)
     gap: Bins = field(default_factory=Bins)
 
-    def add(self, block: int, live: float | None, shadow: float | None) -> None:
+    def add(self, block: int, live: int | float | None, shadow: int | float | None) -> None:
         """Count one request, if both have the measure."""
         if live is not None and shadow is not None:
             self.live.add(block, bin_of(live))
@@ -29,7 +29,7 @@ class Totalled(Measured):
 
     sums: Sums = field(default_factory=Sums)
 
-    def add(self, block: int, live: float | None, shadow: float | None) -> None:
+    def add(self, block: int, live: int | float | None, shadow: int | float | None) -> None:
         Measured.add(self, block, live, shadow)
         if live is not None and shadow is not None:
-            self.sums.add(block, live, shadow, 1.0)
+            self.sums.add(block, float(live), float(shadow), 1.0)

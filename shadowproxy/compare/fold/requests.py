@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from shadowproxy.answers.body import value_in
 from shadowproxy.answers.leaves import in_lines, without_leaves
+from shadowproxy.compare.fold.prompts import prompt_length
 from shadowproxy.compare.fold.rows import lengths_of
 from shadowproxy.compare.fold.samples import hashed_hex
-from shadowproxy.compare.fold.slices import Fields, leaves
+from shadowproxy.compare.fold.slices import MODEL, PROMPT_LENGTH, Fields, leaves
 from shadowproxy.compare.judge.visible import body_text
 from shadowproxy.record import Body, Record, RecordedRequest
 
@@ -33,6 +34,11 @@ class Asked:
         found = leaves(payload)
         found["@method"] = [request.method]
         found["@path"] = [request.path]
+        length = prompt_length(payload)
+        if length is not None:
+            found[PROMPT_LENGTH] = [length]
+        if isinstance(payload, dict) and isinstance(payload.get("model"), str):
+            found[MODEL] = [payload["model"]]  # it may come after more values than are looked at
         self.fields = Fields(found)
         self._lengths: set[int] | None = None
         self._repeat: str | None = None

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 
 from shadowproxy.compare.fold.counts import Hist, WordCounts
 from shadowproxy.compare.fold.outputs import OutputsByField
+from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.tables import Table, Whole
 from shadowproxy.compare.judge.rules import member_place
 
@@ -35,6 +36,11 @@ LIVE_FAILED: Final = "live failed"
 """Live failed and the shadow did not."""
 WHOLE: Final = "whole"
 """The answers differ somewhere."""
+PROMPT_LENGTH: Final = "@prompt_length"
+"""The place of what is no field: the length of a language model's prompt, in characters."""
+MODEL: Final = "/model"
+"""The place of the model that a request to a language model names."""
+
 BLIND: Final = "blind"
 """The two answers could not be compared as wholes."""
 
@@ -145,6 +151,11 @@ class Slices(Table[Slice]):
     INNER = Slice
     LIMIT = MOST_SLICES
     SHALLOW = True
+
+    @classmethod
+    def rank(cls, key: str) -> tuple[Any, ...]:
+        """As elsewhere, but that the model is kept however many fields a request has."""
+        return (0 if key == MODEL else key.count("/"), hashed(key))
 
     def add(self, observed: "Observations") -> None:
         """Count each value with its marks. `trim` is called after the last of them."""

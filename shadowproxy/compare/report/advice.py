@@ -20,7 +20,7 @@ from shadowproxy.compare.report.judged import agreement_of, judged_output, label
 from shadowproxy.compare.report.sentences.answers import label_line
 from shadowproxy.compare.report.sentences.differences import slice_line
 from shadowproxy.compare.report.sentences.estimates import with_interval
-from shadowproxy.compare.report.words import about, milliseconds
+from shadowproxy.compare.report.words import about, milliseconds, where_part
 
 
 def advice_of(figures: PairFigures, checks: list[CheckFigures], verdict: Verdict) -> Advice:
@@ -114,7 +114,7 @@ def _part(figures: PairFigures) -> AdvicePoint | None:
     return {
         "about": "slices",
         "word": "fails" if row["fails"] else "differs",
-        "said": f"{worst} where {row['path']} is {row['value']}: {line}",
+        "said": f"{worst} {where_part(row['path'], row['value'])}: {line}",
     }
 
 

@@ -20,7 +20,7 @@ from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVI
 from shadowproxy.compare.report.sentences.questions import route_lines, sentence_alone, where_judged
 from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_notes, stream_rows
 from shadowproxy.compare.report.sentences.usage import USAGE_HEADS, usage_rows
-from shadowproxy.compare.report.words import about, milliseconds, percent
+from shadowproxy.compare.report.words import about, milliseconds, part_name, percent
 
 _FIELDS: Final = 8
 _SLICES: Final = 5
@@ -90,7 +90,7 @@ def _shadow(name: str, shadow: ShadowReport) -> list[str]:
         for row in shadow["fields"][:_FIELDS]
     ]
     lines += _table(("Differs at", "Requests", "Share", "How"), fields)
-    slices = [f"{_code(row['path'])} {_md(row['value'])}: {slice_line(row)}" for row in shadow["slices"][:_SLICES]]
+    slices = [f"{_md(part_name(row['path'], row['value']))}: {slice_line(row)}" for row in shadow["slices"][:_SLICES]]
     lines += _list("Where they differ most", slices, 0)
     lines += _list("Examples", [_example(example) for example in shadow["examples"][:_EXAMPLES]], 0)
     return lines

@@ -28,7 +28,7 @@ from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVI
 from shadowproxy.compare.report.sentences.questions import answers, besides, route_lines
 from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_notes, stream_rows
 from shadowproxy.compare.report.sentences.usage import USAGE_HEADS, usage_rows
-from shadowproxy.compare.report.words import milliseconds, percent
+from shadowproxy.compare.report.words import milliseconds, part_name, percent
 
 STYLES: Final = {
     "pass": "bold green",
@@ -226,7 +226,7 @@ def _print_slices(slices: list[SliceFigures], console: Console) -> None:
     if slices:
         _print(console, "Where they differ most", style="bold")
     for row in slices[:_SLICE_ROWS]:
-        _print(console, f"  {visible(row['path'])} {visible(row['value'])}: {slice_line(row)}")
+        _print(console, f"  {visible(part_name(row['path'], row['value']))}: {slice_line(row)}")
 
 
 def _print_examples(examples: list[Example], console: Console) -> None:

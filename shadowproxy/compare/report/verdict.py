@@ -10,7 +10,7 @@ from typing import Final
 from shadowproxy.compare.report.checks.check import WORST_FIRST, Check, Result
 from shadowproxy.compare.report.figures.types import Decision, Moment, PairFigures, Question, Verdict
 from shadowproxy.compare.report.judged import agreement_of, judged_output
-from shadowproxy.compare.report.words import about, percent, requests
+from shadowproxy.compare.report.words import about, percent, requests, where_part
 
 HEADLINES: Final[Mapping[Result, str]] = {
     Result.PASS: "READY",
@@ -96,7 +96,7 @@ def _where(figures: PairFigures) -> str:
     for row in figures["slices"]:
         if row["significant"] and row["share_of_all"] >= 0.3 and row["lift"] >= 1.5:
             place = next((name for name in reversed(row["path"].split("/")) if name not in ("", "*")), row["path"])
-            return f"{differs}, {row['share_of_all'] * 100:.0f} % of them where {place} is {row['value']}"
+            return f"{differs}, {row['share_of_all'] * 100:.0f} % of them {where_part(place, row['value'])}"
     return differs
 
 

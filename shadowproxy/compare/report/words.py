@@ -3,6 +3,8 @@
 from typing import Final
 
 _MANY_TIMES: Final = 10
+_PROMPT_LENGTH: Final = "@prompt_length"
+_MODEL: Final = "/model"
 
 
 def percent(share: float | None) -> str:
@@ -52,3 +54,22 @@ def about(count: int) -> str:
     """A count that is only an estimate, to two digits."""
     digits = max(0, len(str(count)) - 2)
     return f"{round(count, -digits):,}"
+
+
+def part_name(path: str, value: str) -> str:
+    """Which part of the requests it is, by a field and its value."""
+    if path == _PROMPT_LENGTH:
+        return f"prompt length {value} characters"
+    return f"model = {value}" if path == _MODEL else f"{path} {value}"
+
+
+def where_part(path: str, value: str) -> str:
+    """The same within a sentence."""
+    if path == _PROMPT_LENGTH:
+        return f"where the prompt has {value} characters"
+    return f"where {field_name(path)} is {value}"
+
+
+def field_name(path: str) -> str:
+    """What a part of the requests is taken by."""
+    return {_PROMPT_LENGTH: "characters of the prompt", _MODEL: "model"}.get(path, path)

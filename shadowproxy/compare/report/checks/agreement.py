@@ -6,7 +6,7 @@ from shadowproxy.compare.report.checks.check import Finding, Result, Subject, no
 from shadowproxy.compare.report.checks.intervals import share_within
 from shadowproxy.compare.report.checks.losses import NOTHING_SENT
 from shadowproxy.compare.report.judged import agreement_of, labels_of, place_of
-from shadowproxy.compare.report.words import percent, points
+from shadowproxy.compare.report.words import percent, points, where_part
 
 
 def agreement(subject: Subject, least: float) -> Finding:
@@ -61,7 +61,7 @@ def slices(subject: Subject, allowed: float) -> Finding:
     worst = row["lost"] if lost else row["errors"]
     what = "are missing" if lost else "fail"
     sentence = (
-        f"where {row['path']} is {row['value']}, {percent(worst['points'])} of {row['requests']:,} answers {what} "
+        f"{where_part(row['path'], row['value'])}, {percent(worst['points'])} of {row['requests']:,} answers {what} "
         f"beyond live's (allowed {points(allowed)} in any part)"
     )
     return Finding(Result.FAIL, sentence, worst["points"], worst["low"], None, allowed, field=row["path"])

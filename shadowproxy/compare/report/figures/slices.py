@@ -31,6 +31,7 @@ NUMERIC_BINS: Final = 10
 _FEWEST_IN_SLICE: Final = 30
 FEWEST_TO_FAIL: Final = 100
 LEAST_SHARE_TO_FAIL: Final = 0.01
+_IN_FULL: Final = 1e9  # whole numbers below it are written with all their digits
 _SURELY_LOST: Final = 0.05
 _SIZES: Final = (0.5, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02, 0.01, 0.005)
 _CHANCE: Final = 0.05  # that any part is called out though nothing is wrong
@@ -173,6 +174,8 @@ class _Cell:
     def label(self) -> str:
         if not self.numeric:
             return f'"{self.value}"'
+        if self.whole and max(abs(self.low), abs(self.high)) < _IN_FULL:
+            return f"{self.low:,.0f}" if self.low == self.high else f"{self.low:,.0f} to {self.high:,.0f}"
         if self.low == self.high:
             return number(self.low)
         return f"{number(self.low)} to {'' if self.whole else 'under '}{number(self.high)}"

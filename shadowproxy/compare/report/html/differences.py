@@ -6,7 +6,7 @@ from shadowproxy.compare.report.html.elements import Detail, code, e, sentence, 
 from shadowproxy.compare.report.sentences.answers import form_lines
 from shadowproxy.compare.report.sentences.differences import apart_line
 from shadowproxy.compare.report.sentences.estimates import with_interval
-from shadowproxy.compare.report.words import percent
+from shadowproxy.compare.report.words import field_name, percent
 
 
 def fields(shadow: ShadowReport, detail: Detail) -> str:
@@ -43,7 +43,7 @@ def slices(rows: list[SliceFigures], detail: Detail) -> str:
         return ""
     cells = [
         (
-            code(row["path"]),
+            code(row["path"]) if field_name(row["path"]) == row["path"] else e(field_name(row["path"])),
             e(row["value"]),
             "<b class='fail'>FAILS</b>" if row["fails"] else "",
             f"{row['requests']:,}",

@@ -13,7 +13,7 @@ from shadowproxy.compare.report.figures.types import (
 )
 from shadowproxy.compare.report.judged import answered_of, judged_output, place_of
 from shadowproxy.compare.report.sentences.estimates import with_interval
-from shadowproxy.compare.report.words import percent
+from shadowproxy.compare.report.words import percent, where_part
 
 Cells = dict[tuple[str, str], int]
 
@@ -101,7 +101,7 @@ def gathers(row: FailureReason) -> str:
     if where is None:
         return ""
     return (
-        f"; {percent(where['share'])} of them where {where['path']} is {where['value']}, "
+        f"; {percent(where['share'])} of them {where_part(where['path'], where['value'])}, "
         f"{percent(where['share_of_requests'])} of the requests"
     )
 
