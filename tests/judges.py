@@ -1,5 +1,6 @@
 """A judge that obeys a script, over a real socket: an OpenAI-compatible chat endpoint with a bias of its own."""
 
+import contextlib
 import json
 import re
 import threading
@@ -57,12 +58,20 @@ class FakeJudge:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                found = PROMPT.search(body["messages"][1]["content"])
+                found = PROMPT.search(body["messages"][-1]["content"])
                 assert found is not None
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 asked = Asked(found[1], found[2], found[3], found[4], body, headers)
                 judge.asked.append(asked)
                 self.answer(judge.script(asked))
+
+            def handle(self) -> None:
+                with contextlib.suppress(ConnectionError):  # the asker has left
+                    super().handle()
+
+            def finish(self) -> None:
+                with contextlib.suppress(ConnectionError):
+                    super().finish()
 
             def answer(self, said: str | bytes | tuple[int, dict[str, str], bytes] | None) -> None:
                 if said is None or isinstance(said, bytes):

@@ -1,5 +1,6 @@
 """`shadowproxy judge`, against judges with known biases over real sockets: what is sent, asked, kept and resumed."""
 
+import errno
 import json
 import os
 import random
@@ -19,7 +20,8 @@ from test_engines import line
 from shadowproxy import cli
 from shadowproxy.compare.report.preferences import Preference, read_preferences
 from shadowproxy.judge import endpoint
-from shadowproxy.judge.prompt import VERSION, decision_in, messages_for
+from shadowproxy.judge import run as judge_run
+from shadowproxy.judge.prompt import SYSTEM, VERSION, decision_in, messages_for
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -371,13 +373,16 @@ def test_a_model_that_takes_other_options_gets_them(run: Run, tmp_path: Path) ->
             return 400, {}, b'{"error": {"message": "Use \'max_completion_tokens\' instead."}}'
         if "temperature" in asked.body:
             return 400, {}, b'{"error": {"message": "Unsupported value: \'temperature\'"}}'
+        if len(asked.body["messages"]) > 1:
+            return 400, {}, b'{"error": {"message": "System role not supported"}}'
         return honest(asked)
 
     with FakeJudge(reasons) as judge:
         words = ("--model", "m", "--concurrency", "1", "--max-tokens", "9")
         assert run("judge", log, "--to", judge.url, *words)[0] == 0
-    assert len(judge.asked) == 4 + 2
+    assert len(judge.asked) == 4 + 3
     assert judge.asked[-1].body["max_completion_tokens"] == 9
+    assert SYSTEM.partition("{code}")[0] in judge.asked[-1].body["messages"][0]["content"]
     assert all(each.winner is not None for each in preferences(log))
 
 
@@ -385,8 +390,41 @@ def test_where_nobody_listens_it_says_so_at_once(run: Run, tmp_path: Path) -> No
     log = written(tmp_path / "log.jsonl", differing(3))
     status, _, err = run("judge", log, "--to", "http://127.0.0.1:1", "--model", "m")
     assert status == 1
-    assert err.startswith("shadowproxy: cannot connect to http://127.0.0.1:1/chat/completions: ")
+    assert err.startswith("shadowproxy: cannot connect to http://127.0.0.1:1/v1/chat/completions: ")
     assert (len(err.splitlines()), waits) == (1, [])
+
+
+def test_a_judge_that_fails_for_every_pair_of_a_few_is_status_1(run: Run, tmp_path: Path) -> None:
+    log = written(tmp_path / "log.jsonl", differing(3))
+    with FakeJudge(lambda asked: (200, {}, b"{}")) as judge:
+        status, out, err = run("judge", log, "--to", judge.url, "--model", "m")
+    assert status == 1
+    where = f"{judge.url}/chat/completions"
+    assert err == f"shadowproxy: every pair failed at {where}: its reply is no chat completion\n"
+    assert "failed      3 pairs, left out; the last: its reply is no chat completion" in out
+
+
+def test_a_full_disk_is_one_line_and_2(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = written(tmp_path / "log.jsonl", differing(9))
+
+    def full(self: object, preference: Preference) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(judge_run._Run, "_write", full)
+    with FakeJudge(honest) as judge:
+        status, _, err = run("judge", log, "--to", judge.url, "--model", "m")
+    assert status == 2
+    assert err == f"shadowproxy: cannot read or write {tmp_path}/log.jsonl.judged.jsonl: No space left on device\n"
+
+
+def test_a_log_that_has_grown_is_asked_only_for_what_is_new(run: Run, tmp_path: Path) -> None:
+    log = written(tmp_path / "log.jsonl", differing(12))
+    with FakeJudge(honest) as judge:
+        assert run("judge", log, "--to", judge.url, "--model", "m")[0] == 0
+        written(log, differing(20))
+        assert run("judge", log, "--to", judge.url, "--model", "m")[0] == 0
+    assert len(judge.asked) == 2 * 20
+    assert sorted(each.place or 0 for each in preferences(log)) == list(range(20))
 
 
 # --- the key ---------------------------------------------------------------------------------------------------------
@@ -423,9 +461,12 @@ def test_openai_s_key_is_sent_to_openai_alone(run: Run, tmp_path: Path, monkeypa
     ("words", "said"),
     [
         (("--to", "api.openai.com", "--model", "m"), "--to: it is no http or https URL"),
+        (("--to", "http://a b/v1", "--model", "m"), "--to: it holds characters that no URL has"),
+        (("--to", "http://127.0.0.1:1", "--model", "\udc80"), "--model: it is empty, or cannot be printed"),
+        (("--to", "http://127.0.0.1:1", "--model", "m", "--out", "/dev/null"), "/dev/null: it is no regular file"),
         (("--to", "http://me:sk@a/v1", "--model", "m"), "--to: it holds a user name or password"),
         (("--to", "http://a:99999/v1", "--model", "m"), "--to: Port out of range"),
-        (("--to", "http://127.0.0.1:1", "--model", " "), "--model: it is empty"),
+        (("--to", "http://127.0.0.1:1", "--model", " "), "--model: it is empty, or cannot be printed"),
         (("--to", "http://127.0.0.1:1", "--model", "m", "--budget", "1"), "1 is not in the range"),
         (
             ("--to", "http://127.0.0.1:1", "--model", "m", "--shadow", "x"),

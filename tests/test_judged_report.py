@@ -83,6 +83,7 @@ def test_the_judge_decides_the_word_of_the_report(run: Run, log: Path) -> None:
     assert few["verdict"]["headline"] == "NOT SURE YET"
     assert re.search(r"about [\d,]+ more calls of shadowproxy judge would settle it", check["said"])
     assert few["advice"]["next"]["said"] == "let the judge see more pairs: run shadowproxy judge with a larger --budget"
+    assert (few["blind_spots"]["otherwise"], alone["blind_spots"]["otherwise"] < 0.05) == (0.1, True)
     assert few["judged"]["pairs"] == 2000
     assert few["judged"]["equal"] == 1600
 

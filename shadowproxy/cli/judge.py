@@ -136,8 +136,8 @@ def _target(given: Mapping[str, Any]) -> "Target":
         url = address(given["url"])
     except ValueError as error:
         raise click.UsageError(f"--to: {error}", click.get_current_context()) from None
-    if not given["model"].strip():
-        raise click.UsageError("--model: it is empty", click.get_current_context())
+    if not given["model"].strip() or not given["model"].isprintable():
+        raise click.UsageError("--model: it is empty, or cannot be printed", click.get_current_context())
     parts = urlsplit(url)
     key = _key(parts.scheme == "https" and parts.hostname == _OPENAI)
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:

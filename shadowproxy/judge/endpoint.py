@@ -34,6 +34,7 @@ _FATAL: Final = {
 
 _AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 _MOST_AGAIN: Final = 3
+_USUAL: Final = "/v1"  # for a URL that is an origin only
 _LONGEST_WAIT: Final = 60.0  # seconds before a repeated call, whatever Retry-After says
 _SHOWN: Final = 160  # characters of what a server says
 
@@ -83,6 +84,8 @@ class Target:
 
 def address(text: str) -> str:
     """The address of the chat completions for the base URL of an API, or for themselves. Raises ValueError."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("it holds characters that no URL has")
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it is no http or https URL, such as https://api.openai.com/v1")
@@ -91,7 +94,7 @@ def address(text: str) -> str:
     _ = parts.port  # raises ValueError for one that is no port
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
-        path += "/chat/completions"
+        path = f"{path or _USUAL}/chat/completions"
     return parts._replace(path=path, fragment="").geturl()
 
 
@@ -102,6 +105,7 @@ class Endpoint:
         self._target = target
         self._calls = calls
         self._sleep = sleep
+        self._merged = False  # some models refuse a message by the system
         self._reached = False  # once there was a reply, a connection that fails may work again
         self._options: dict[str, Any] = {"temperature": 0, "max_tokens": target.max_tokens}
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
@@ -126,14 +130,14 @@ class Endpoint:
         """
         again = 0
         while True:
-            options = dict(self._options)
+            options, merged = dict(self._options), self._merged
             self._calls.take()
             made.take()
-            status, raw, wait, failure = await self._call(messages, options)
+            status, raw, wait, failure = await self._call(_in_one(messages) if merged else messages, options)
             if failure is None and 200 <= status < 300:
                 return _text_in(raw)
-            if failure is None and status == 400 and self._adapts(raw, options):
-                continue  # models that reason refuse `max_tokens`, or a temperature
+            if failure is None and status == 400 and self._adapts(raw, options, merged):
+                continue
             if failure is None and status in _FATAL:
                 raise JudgeStopped(f"{self._target.origin} answers {status}: {_FATAL[status]}")
             if failure is None and 300 <= status < 400:
@@ -169,14 +173,20 @@ class Endpoint:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, OSError) as error:
             return 0, b"", None, f"{self._shown(error) or type(error).__name__}"
 
-    def _adapts(self, raw: bytes, used: dict[str, Any]) -> bool:
-        """Whether a refused option was changed, so that another call makes sense."""
-        text = raw.decode("utf-8", "replace")
+    def _adapts(self, raw: bytes, used: dict[str, Any], merged: bool) -> bool:
+        """Whether what was refused is done in another way, so that another call makes sense.
+
+        OpenAI's models that reason refuse `max_tokens` and a temperature; templates of Gemma and others a system.
+        """
+        text = raw.decode("utf-8", "replace").lower()
         if "max_tokens" in used and "max_completion_tokens" in text:
             self._options["max_completion_tokens"] = self._options.pop("max_tokens", self._target.max_tokens)
             return True
         if "temperature" in used and "temperature" in text:
             self._options.pop("temperature", None)
+            return True
+        if not merged and "system role" in text:
+            self._merged = True
             return True
         return False
 
@@ -223,6 +233,11 @@ def _text_in(raw: bytes) -> str:
             part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
         )
     return content if isinstance(content, str) else ""
+
+
+def _in_one(messages: Messages) -> Messages:
+    """The messages as one of the user's."""
+    return [{"role": "user", "content": "\n\n".join(each["content"] for each in messages)}]
 
 
 def _wait(field: str | None, now: datetime | None = None) -> float | None:

@@ -64,6 +64,11 @@ class Result:
     ended: Ended = "all"
     stopped: str | None = None
 
+    @property
+    def failures(self) -> list[str]:
+        """Why calls failed, in the order of the pairs."""
+        return [each.why or "" for each in self.rate.used if each.failed]
+
     @classmethod
     def of(cls, head: Head) -> "Result":
         return cls(head, WinRate(head))
@@ -71,7 +76,11 @@ class Result:
 
 def earlier(output: Path, head: Head) -> tuple[Head, list[Preference]] | None:
     """What an earlier run left in this file; None if there is none. Raises JudgedError if it is another judge's."""
-    if not output.exists() or output.stat().st_size == 0:
+    if not output.exists():
+        return None
+    if not output.is_file():
+        raise JudgedError(f"{output}: it is no regular file; choose another one with --out")
+    if output.stat().st_size == 0:
         return None
     old, preferences = read_preferences(output)
     for what, before, now in (
@@ -125,6 +134,8 @@ async def judge(
                 await _Run(plan, result, calls, file).all(endpoint)
             asked = all(pair.record in result.known for pair in plan.pairs)
             result.ended = "settled" if _settled(plan, result) else "all" if asked else "spent"
+            if (failures := result.failures) and len(failures) == len(result.rate.used):
+                raise JudgeStopped(f"every pair failed at {plan.target.origin}: {failures[-1]}")
         except JudgeStopped as why:
             result.ended, result.stopped = "stopped", str(why)
         finally:
@@ -173,13 +184,13 @@ class _Run:
         self._failed = 0
 
     async def all(self, endpoint: Endpoint) -> None:
-        """Ask about all that is to be asked. Raises JudgeStopped."""
+        """Ask about all that is to be asked. Raises JudgeStopped, and OSError where the file cannot be written."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._plan.concurrency):
                     group.create_task(self._work(endpoint))
-        except* JudgeStopped as stopped:
-            raise JudgeStopped(str(_first(stopped))) from None
+        except BaseExceptionGroup as failed:
+            raise _first(failed) from None
 
     async def _work(self, endpoint: Endpoint) -> None:
         while self._goes_on():
@@ -222,8 +233,7 @@ class _Run:
 
     def _keep(self, preference: Preference) -> None:
         """Write a preference and count it. Raises JudgeStopped after too many failures in a row."""
-        self._file.write(preference.line(self._result.head))
-        self._file.flush()
+        self._write(preference)
         self._result.known[preference.record] = preference
         self._result.rate.add(preference)
         if not preference.failed:
@@ -233,10 +243,13 @@ class _Run:
         if self._failed >= _MOST_FAILED:
             raise JudgeStopped(f"{self._failed} pairs in a row failed at {self._plan.target.origin}: {preference.why}")
 
+    def _write(self, preference: Preference) -> None:
+        self._file.write(preference.line(self._result.head))
+        self._file.flush()
 
-def _first(group: BaseExceptionGroup[JudgeStopped]) -> BaseException:
+
+def _first(error: BaseException) -> BaseException:
     """The first of the errors of a group, which may be groups as well."""
-    error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

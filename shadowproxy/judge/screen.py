@@ -36,9 +36,10 @@ def lines_after(plan: Plan, result: Result, people: Agreement | None, logs: tupl
         decided = f"shadow {figures['shadow_better']:,}, live {figures['live_better']:,}, ties {figures['ties']:,}"
         swayed = f" ({figures['swayed']:,} as it preferred the same place twice)" if figures["swayed"] else ""
         yield _row("better", f"{decided}{swayed}")
-    for name in ("unreadable", "failed"):
-        if count := figures["unreadable" if name == "unreadable" else "failed"]:
-            yield _row(name, f"{count:,} {'pair' if count == 1 else 'pairs'}, left out")
+    if count := figures["unreadable"]:
+        yield _row("unreadable", f"{_pairs(count)}, left out")
+    if failures := result.failures:
+        yield _row("failed", f"{_pairs(len(failures))}, left out; the last: {failures[-1]}")
     between = f"{percent(figures['low'])} to {percent(figures['high'])}"
     value = figures["win_rate"]
     yield _row("win rate", f"{percent(value)}, surely {between}" if value is not None else f"surely {between}")
@@ -58,6 +59,10 @@ def _end(plan: Plan, result: Result) -> str:
     if result.ended == "spent":
         return f"the budget of {plan.budget:,} calls is spent"
     return "all drawn pairs were asked"
+
+
+def _pairs(count: int) -> str:
+    return f"{count:,} {'pair' if count == 1 else 'pairs'}"
 
 
 def _row(name: str, text: str) -> str:

@@ -123,8 +123,8 @@ class Preference:
         """The preference as a line of the file."""
         return orjson.dumps(
             {
-                "id": self.id,
-                "record": self.record,
+                "id": _written(self.id),
+                "record": _written(self.record),
                 "shadow": head.shadow,
                 "winner": self.winner,
                 "live_first": self.live_first,
@@ -139,6 +139,11 @@ class Preference:
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )
+
+
+def _written(text: str) -> str:
+    """A text as JSON can hold it: half of a surrogate pair is no UTF-8."""
+    return text.encode(errors="replace").decode()
 
 
 def _side(said: Said, *, live: Said) -> Side:

@@ -50,6 +50,8 @@ def most_otherwise(figures: PairFigures, gates: Gates) -> float | None:
     labels = labels_of(figures)
     if labels is not None and gates.accuracy_loss is not None:
         return gates.accuracy_loss if labels["measure"] == "accuracy" else None
+    if figures["judged"] is not None and gates.judge is not None:
+        return min(1.0, 2 * gates.judge)  # of which each is worse: half a win is lost by a pair that is no tie
     estimate = agreement_of(figures)
     if estimate is None:
         return None
