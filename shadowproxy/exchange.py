@@ -17,6 +17,9 @@ Fields = tuple[Field, ...]
 CONTROL = "control"
 """The name of the control: live itself, which gets the request a second time, as if it were a shadow."""
 
+LIVE = "live"
+"""Live's name among those of the shadows. No shadow may have it."""
+
 
 class Outcome(StrEnum):
     """An outcome is how a leg ended. A closed set: the log, the metrics and the report know no other word."""

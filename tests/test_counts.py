@@ -232,7 +232,7 @@ async def test_a_process_whose_last_exchanges_are_being_written_is_counted_besid
 ) -> None:
     gate = threading.Event()
 
-    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
         assert gate.wait(30)
         return line_of(one)
 

@@ -23,9 +23,10 @@ def test_each_record_can_be_looked_at_with_its_verdicts() -> None:
     encode = recording.encoder(
         specify.recorder(configured()), "h/0", seen=lambda line, verdicts: seen.append((line, dict(verdicts)))
     )
-    line, verdicts = encode(Exchange(REQUEST, ANSWER, {"a": ANSWER}))
+    line, verdicts, failed = encode(Exchange(REQUEST, ANSWER, {"a": ANSWER}))
     assert seen == [(line, {"a": Verdict.MATCH})]
     assert verdicts == {"a": Verdict.MATCH}
+    assert not failed
 
 
 def configured(**values: Any) -> config.Config:

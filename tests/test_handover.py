@@ -40,8 +40,8 @@ def exchange(number: int, body: bytes = b"{}", answer: bytes = b"{}") -> Exchang
     return Exchange(request, reply, {"s": reply})
 
 
-def line_of(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
-    return encode(one, proxy="host/0", policy=Policy(), judge=None), {"s": Verdict.MATCH}
+def line_of(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
+    return encode(one, proxy="host/0", policy=Policy(), judge=None), {"s": Verdict.MATCH}, ("s",)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -243,6 +243,7 @@ async def test_thousands_of_exchanges_are_in_the_log_in_order(tmp_path: Path) ->
         assert (books.queued, books.queued_bytes, books.lost) == (0, 0, {})
         assert books.bytes == both.journal.statistics().bytes
         assert books.verdicts == {("s", "match"): 5000}
+        assert books.failed == {"s": 5000}
     assert ids(tmp_path) == [str(n) for n in range(5000)]
     [(name, state, orderly)] = both.finals
     assert (name, orderly) == ("0", True)
@@ -254,9 +255,9 @@ async def test_bodies_of_8_mb_arrive_whole_between_small_ones(tmp_path: Path) ->
     bodies = {n: os.urandom(8 << 20) if n % 3 == 0 else b"{}" for n in range(6)}
     seen: dict[str, Exchange] = {}
 
-    def noted(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    def noted(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
         seen[one.request.id] = one
-        return b'{"id":"%s"}\n' % one.request.id.encode(), {}
+        return b'{"id":"%s"}\n' % one.request.id.encode(), {}, ()
 
     async with ends(tmp_path, encode_for=lambda name, generation: noted, queue_bytes=256 << 20) as both:
         for n, body in bodies.items():
@@ -269,7 +270,7 @@ async def test_bodies_of_8_mb_arrive_whole_between_small_ones(tmp_path: Path) ->
 async def test_small_exchanges_do_not_wait_for_a_large_one_that_takes_long(tmp_path: Path) -> None:
     gate = threading.Event()
 
-    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
         if len(one.request.body) >= LARGE:
             assert gate.wait(30)
         return line_of(one)
@@ -286,8 +287,8 @@ async def test_small_exchanges_do_not_wait_for_a_large_one_that_takes_long(tmp_p
 
 
 async def test_an_exchange_is_encoded_as_its_generation_says_and_lost_where_that_is_not_known(tmp_path: Path) -> None:
-    def marked(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
-        return b'{"marked":true}\n', {}
+    def marked(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
+        return b'{"marked":true}\n', {}, ()
 
     known = {1: line_of, 2: marked}
     async with ends(tmp_path, encode_for=lambda name, generation: known[generation]) as both:
@@ -526,6 +527,7 @@ async def test_losses_on_the_disk_come_back_by_reason(tmp_path: Path) -> None:
         await until(lambda: both.outbox.statistics().lost == {"disk_full": 10})
         assert balances(both.outbox.statistics())
         assert both.outbox.statistics().verdicts == {("s", "match"): 10}
+        assert both.outbox.statistics().failed == {"s": 10}
 
 
 async def test_a_malformed_frame_ends_the_connection_and_what_came_before_is_written(
@@ -571,7 +573,7 @@ async def test_reports_that_came_before_the_recorders_end_count(seen_by: str) ->
     for n in range(5):
         box.append(exchange(n), 1)
     await until(lambda: box.statistics().handed == 5)
-    theirs.sendall(frame_of(frames.ACK, (3, 300, {}, {})))
+    theirs.sendall(frame_of(frames.ACK, (3, 300, {}, {}, {})))
     theirs.close()
     if seen_by == "sending":
         box.send_census()

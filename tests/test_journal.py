@@ -41,8 +41,8 @@ def line_of(told: Exchange) -> bytes:
     return encode(told, proxy="host/0", policy=Policy(), judge=None)
 
 
-def encoded(told: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
-    return line_of(told), {}
+def encoded(told: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
+    return line_of(told), {}, ()
 
 
 @contextmanager
@@ -506,7 +506,7 @@ def test_a_log_that_cannot_be_opened_again_keeps_the_segment_that_was_left(
 
 
 def test_an_encoder_that_raises_costs_one_record_not_the_journal(tmp_path: Path) -> None:
-    def encoder(told: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    def encoder(told: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
         if told.request.id == "1":
             raise RuntimeError("s3cret of a body")
         return encoded(told)
@@ -801,7 +801,7 @@ def test_every_loss_is_documented() -> None:
 def test_a_large_exchange_does_not_hold_up_the_small_ones(tmp_path: Path) -> None:
     gate = threading.Event()
 
-    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
         assert gate.wait(30)
         return encoded(one)
 
@@ -816,10 +816,10 @@ def test_a_large_exchange_does_not_hold_up_the_small_ones(tmp_path: Path) -> Non
 
 
 def test_closing_waits_for_the_large_ones_and_an_encoder_that_raises_costs_only_its_own(tmp_path: Path) -> None:
-    def raises(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    def raises(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
         raise ValueError
 
-    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
         wait_until(lambda: told._queue.state == CLOSED)
         time.sleep(0.02)  # by now the writing thread has nothing to do
         return encoded(one)
@@ -834,7 +834,7 @@ def test_closing_waits_for_the_large_ones_and_an_encoder_that_raises_costs_only_
 def test_large_exchanges_leave_half_of_the_queue_to_the_small_ones(tmp_path: Path) -> None:
     gate = threading.Event()
 
-    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None]]:
+    def slow(one: Exchange) -> tuple[bytes, dict[str, Verdict | None], tuple[str, ...]]:
         assert gate.wait(30)
         return encoded(one)
 

@@ -1,12 +1,14 @@
 """What is exported is what docs/metrics.md tells of, and it adds up."""
 
 import asyncio
+import itertools
+import json
 import re
 from pathlib import Path
 
 import httpx
 from conftest import Proxy, StartProxy
-from fakes import always, answer
+from fakes import Script, always, answer, each
 from prometheus_client.parser import text_string_to_metric_families
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -67,3 +69,75 @@ async def test_the_books_balance(proxy: StartProxy) -> None:
     assert sum(value for (metric, _), value in found.items() if metric == "shadowproxy_records_lost_total") == 0
     assert found["shadowproxy_live_duration_seconds_count", ("true",)] == 5
     assert found["shadowproxy_memory_bytes", ()] == 0
+
+
+def chat_stream(id: str, *words: str, last: str = "data: [DONE]\n\n") -> bytes:
+    """A chat's stream as OpenAI sends it: each of its chunks has the ID of this one call."""
+    chunks = [
+        {"id": id, "object": "chat.completion.chunk", "created": len(id), "model": "m", "choices": [choice]}
+        for choice in (
+            *({"index": 0, "delta": {"content": word}, "finish_reason": None} for word in words),
+            {"index": 0, "delta": {}, "finish_reason": "stop"},
+        )
+    ]
+    return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode() + last.encode()
+
+
+def streams(*bodies: bytes) -> Script:
+    """A server that answers four requests with these streams in turn."""
+    answers = [answer(body, (b"Content-Type", b"text/event-stream")) for body in bodies]
+    return each(*itertools.islice(itertools.cycle(answers), 4))
+
+
+async def test_streams_of_equal_words_agree_and_those_that_fail_are_counted(proxy: StartProxy) -> None:
+    error = 'data: {"error": {"message": "out of memory"}}\n\n'
+    live = always(answer(chat_stream("a", "Hello ", "you"), (b"Content-Type", b"text/event-stream")))
+    shadows = {
+        "same": streams(chat_stream("bb", "Hello", " you"), chat_stream("ccc", "Hello you")),
+        "other": streams(chat_stream("d", "Hello ", "me")),
+        "broken": streams(chat_stream("e", "Hel", last=error), chat_stream("f", "Hello you")),
+    }
+    async with proxy(live, shadows, admin="127.0.0.1:0", control={"percent": 100}) as running:
+        async with await running.caller() as caller:
+            for _ in range(4):
+                await caller.ask(GET)
+        found = samples(await scrape(running, written=4))
+        verdicts = {
+            labels: count
+            for (metric, labels), count in found.items()
+            if metric == "shadowproxy_verdicts_total" and count
+        }
+        assert verdicts == {
+            ("same", "match"): 4,
+            ("control", "match"): 4,
+            ("other", "mismatch"): 4,
+            ("broken", "mismatch"): 2,
+            ("broken", "match"): 2,
+        }
+        failed = {
+            labels: count for (metric, labels), count in found.items() if metric == "shadowproxy_answers_failed_total"
+        }
+        assert failed == {("live",): 0, ("same",): 0, ("other",): 0, ("control",): 0, ("broken",): 2}
+        assert running.sidecar.admin_address is not None
+        host, port = running.sidecar.admin_address
+        async with httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}") as client:
+            overview = (await client.get("/overview")).json()
+            states = (await client.get("/shadows")).json()["shadows"]
+        assert {shadow["name"]: shadow["answers_failed"] for shadow in overview["shadows"]} == {
+            "same": 0,
+            "other": 0,
+            "broken": 2,
+        }
+        assert (overview["live"]["answers_failed"], states["broken"]["answers_failed"]) == (0, 2)
+
+
+async def test_failed_answers_of_live_are_counted_too(proxy: StartProxy) -> None:
+    error = 'data: {"error": {"message": "out of memory"}}\n\n'
+    live = streams(chat_stream("a", "Hel", last=error))
+    async with proxy(live, {"a": always(answer(b'{"error":"boom"}'))}, admin="127.0.0.1:0") as running:
+        async with await running.caller() as caller:
+            for _ in range(3):
+                await caller.ask(GET)
+        found = samples(await scrape(running, written=3))
+    assert found["shadowproxy_answers_failed_total", ("live",)] == 3
+    assert found["shadowproxy_answers_failed_total", ("a",)] == 3

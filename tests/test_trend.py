@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.exchange import LIVE, Outcome, Verdict
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations, ShadowCensus
-from shadowproxy.serve.admin.trend import LIVE, POINT_EVERY, WINDOW, Trend, quantile
+from shadowproxy.serve.admin.trend import POINT_EVERY, WINDOW, Trend, quantile
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.telemetry.durations import BOUNDS, DurationBuckets
 

@@ -18,7 +18,7 @@ from shadowproxy.answers import About, about
 from shadowproxy.answers.body import value_in
 from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.echoes import Echoes
-from shadowproxy.exchange import CONTROL, Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
+from shadowproxy.exchange import CONTROL, LIVE, Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
     NO_HEADERS,
     SCHEMA,
@@ -47,6 +47,10 @@ def _ignore(name: str, verdict: Verdict) -> None:
     """For `encode`: with a lambda in its place compiled code would keep all of its local variables in an object."""
 
 
+def _ignore_name(name: str) -> None:
+    """The same with a name alone."""
+
+
 def encode(
     exchange: Exchange,
     *,
@@ -56,6 +60,7 @@ def encode(
     judge_values: JudgeValues | None = None,
     rules: str | None = None,
     on_verdict: Callable[[str, Verdict], object] = _ignore,
+    on_failed: Callable[[str], object] = _ignore_name,
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
     """The record of an exchange: one line of UTF-8 that ends in a newline. Raises for no bytes a peer can send.
@@ -63,7 +68,8 @@ def encode(
     `judge` compares each shadow's answer, and the control's, with live's, where both legs ended well; `judge_values`
     does so where both are JSON; `rules` is the digest of the rules of both. They see bodies whole, before they are
     redacted; their differences are then redacted as the bodies are. What was redacted in the request is then looked
-    for in the answers too. `on_verdict` gets each verdict, with the shadow's name or `control`.
+    for in the answers too. `on_verdict` gets each verdict, with the shadow's name or `control`; `on_failed` the name of
+    each endpoint, also `live`, whose answer says that it failed though its status is a success.
 
     Answers that are the same byte for byte match by any rules, and are not even parsed beyond `body_limit`.
     """
@@ -126,6 +132,8 @@ def encode(
         if verdict is not None:
             on_verdict(CONTROL, verdict)
     beside.add_what_live_says(line)
+    for name in beside.failed:
+        on_failed(name)
     if tunnel is not None:
         line.append(
             b',"tunnel":{"from_caller_bytes":%d,"from_live_bytes":%d,"ended_by":"%b"}'
@@ -142,7 +150,7 @@ _UNBOUNDED: Final = 1 << 60
 
 
 class _Beside:
-    """The legs of one exchange: live's, and others beside it."""
+    """The legs of one exchange: live's, and others beside it. `failed` are the names of those that say so."""
 
     __slots__ = (
         "_alone",
@@ -157,6 +165,7 @@ class _Beside:
         "_policy",
         "_request",
         "_shown",
+        "failed",
     )
 
     def __init__(
@@ -182,6 +191,7 @@ class _Beside:
         self._answer_held = 0  # bytes of the budget that live's answer holds
         self._found_at = 0  # in the line
         self._shown = b""
+        self.failed: list[str] = []
 
     def add_live(self, line: list[bytes]) -> None:
         """Add the members of live's leg to a line."""
@@ -197,6 +207,8 @@ class _Beside:
         """Add what live's answer was found to be. A long one is read only when another is compared with it."""
         if self._live is not None:
             line[self._found_at] = _found_in(self._live, self._policy, self._echoes, self._budget)
+            if self._live.failed is not None:
+                self.failed.append(LIVE)
 
     def add(self, name: str, leg: ShadowLeg, line: list[bytes]) -> Verdict | None:
         """Add the members of another leg to a line. Returns the verdict, where live's is there to be compared with."""
@@ -222,17 +234,22 @@ class _Beside:
         judge, first = self._judge, self._leg
         if judge is None or live is None or said is None or not isinstance(first, Reply) or not isinstance(leg, Reply):
             if said is not None:
-                line.append(_found_in(said, policy, echoes, budget))
+                self._add_found(name, said, line)
             budget.held = held + self._answer_held
             return None
         judgement = self._judged(judge, name, first, live, leg, said)
-        line.append(_found_in(said, policy, echoes, budget))
+        self._add_found(name, said, line)
         # Both are JSON as received, in which a difference's path means what the pointers to redact mean. In a stream,
         # put together for comparing, it does not.
         searchable = live.content.is_json() and said.content.is_json()
         _add_judgement(judgement, policy, echoes, searchable, line)
         budget.held = held + self._answer_held
         return judgement.verdict
+
+    def _add_found(self, name: str, said: Said, line: list[bytes]) -> None:
+        line.append(_found_in(said, self._policy, self._echoes, self._budget))
+        if said.failed is not None:
+            self.failed.append(name)
 
     def _judged(self, judge: Judge, name: str, first: Reply, live: Said, leg: Reply, said: Said) -> Judgement:
         budget = self._budget

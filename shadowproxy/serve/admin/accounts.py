@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.admin.census import Census, ShadowCensus
 from shadowproxy.serve.journal.losses import RECORDER_ENDED, WORKER_ENDED
 from shadowproxy.serve.journal.statistics import Statistics
 
@@ -21,11 +21,17 @@ def together(one: Census, other: Census) -> Census:
     found = {each.name: each for each in less.shadows}
     return replace(
         more,
-        shadows=tuple(
-            replace(each, verdicts=_highest(each.verdicts, found[each.name].verdicts)) if each.name in found else each
-            for each in more.shadows
-        ),
+        shadows=tuple(_shadow(each, found[each.name]) if each.name in found else each for each in more.shadows),
+        answers_failed=max(more.answers_failed, less.answers_failed),
         journal=_journal(more.journal, less.journal, _requests(more)),
+    )
+
+
+def _shadow(one: ShadowCensus, other: ShadowCensus) -> ShadowCensus:
+    return replace(
+        one,
+        verdicts=_highest(one.verdicts, other.verdicts),
+        answers_failed=max(one.answers_failed, other.answers_failed),
     )
 
 

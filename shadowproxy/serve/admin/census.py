@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.exchange import LIVE, Outcome, Verdict
 from shadowproxy.serve.handover.books import Books
 from shadowproxy.serve.handover.tail import Tail
 from shadowproxy.serve.journal.losses import WORKER_ENDED
@@ -30,7 +30,8 @@ class Durations:
 class ShadowCensus:
     """One shadow, or the control. `configured_percent` is the file's, `percent` the one in force.
 
-    `not_chosen` counts the requests that it was not chosen for, by reason. `budget_requests` is the bound on `begun`;
+    `answers_failed` counts its answers that say that they failed though their status is a success. `not_chosen` counts
+    the requests that it was not chosen for, by reason. `budget_requests` is the bound on `begun`;
     `budget_left` is in seconds; both are None without such a bound. `unusable` says why its own settings cannot be
     used, and is None if they can.
     """
@@ -53,6 +54,7 @@ class ShadowCensus:
     verdicts: Mapping[Verdict, int]
     durations: Durations
     unusable: str | None = None
+    answers_failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class Census:
     sent to no shadow. `tunnels` are those that are open. `retries` are requests sent to live a second time.
     `worker_restarts` is how often a worker was started again, `recorder_restarts` the same of the recorder.
     `keys_first` and `keys_again` are those of `sampling.KeyRepeats`. `callers_shed` are the connections ended in favour
-    of others, by what was short. `tls_failed` are their TLS connections that failed.
+    of others, by what was short. `tls_failed` are their TLS connections that failed. `answers_failed` are live's that
+    say that they failed though their status is a success.
     """
 
     accepts: bool
@@ -106,6 +109,7 @@ class Census:
     callers_shed: Mapping[str, int] = field(default_factory=dict)
     tunnels: int = 0
     tls_failed: int = 0
+    answers_failed: int = 0
 
 
 def health(census: Census) -> Health:
@@ -138,6 +142,7 @@ def with_tail(census: Census, books: Books, tail: Tail) -> Census:
         in_flight=max(0, census.in_flight - (sum(outcomes.values()) - known)),
         live_mirrored=_with_times(census.live_mirrored, tail.live_mirrored) if whole else census.live_mirrored,
         live_alone=_with_times(census.live_alone, tail.live_alone) if whole else census.live_alone,
+        answers_failed=books.failed.get(LIVE, 0),
         shadows=tuple(_shadow_with_tail(each, books, tail, before) for each in census.shadows),
         journal=census.journal._replace(
             written=books.written,
@@ -151,6 +156,7 @@ def with_tail(census: Census, books: Books, tail: Tail) -> Census:
 
 def _shadow_with_tail(shadow: ShadowCensus, books: Books, tail: Tail, before: int) -> ShadowCensus:
     verdicts = verdicts_of(books.verdicts, shadow.name)
+    shadow = replace(shadow, answers_failed=books.failed.get(shadow.name, 0))
     found = tail.shadows.get(shadow.name)
     if found is None:
         return replace(shadow, verdicts=verdicts)
@@ -227,6 +233,7 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         recorder_restarts=sum(each.recorder_restarts for each in every),
         callers_shed=_sum_counts([each.callers_shed for each in every]),
         tls_failed=sum(each.tls_failed for each in every),
+        answers_failed=sum(each.answers_failed for each in every),
     )
 
 
@@ -290,6 +297,7 @@ def _merge_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         outcomes=_sum_counts([part.outcomes for part in parts]),
         verdicts=_sum_counts([part.verdicts for part in parts]),
         durations=_merge_durations([part.durations for part in parts]),
+        answers_failed=sum(part.answers_failed for part in parts),
         unusable=next((part.unusable for part in parts if part.unusable is not None), None),
     )
 

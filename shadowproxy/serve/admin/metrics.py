@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from shadowproxy import __version__
-from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.exchange import LIVE, Outcome, Verdict
 from shadowproxy.serve.account import SHORT
 from shadowproxy.serve.admin.census import Census, ConfigCensus, Durations
 from shadowproxy.serve.journal.losses import LOSSES
@@ -42,6 +42,7 @@ class _CensusCollector(Collector):
         yield build
         yield from _live(census)
         yield from _shadows(census)
+        yield _failed_answers(census)
         yield from _journal(census.journal)
         yield from _config(census.config)
         yield CounterMetricFamily(
@@ -166,6 +167,18 @@ def _shadows(census: Census) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "shadowproxy_memory_limit_bytes", "The bound on shadowproxy_memory_bytes.", census.memory_limit
     )
+
+
+def _failed_answers(census: Census) -> Metric:
+    failed = CounterMetricFamily(
+        "shadowproxy_answers_failed",
+        "Answers that say that they failed though their status is a success.",
+        labels=["endpoint"],
+    )
+    failed.add_metric([LIVE], census.answers_failed)
+    for shadow in census.shadows:
+        failed.add_metric([shadow.name], shadow.answers_failed)
+    return failed
 
 
 def _journal(statistics: Statistics) -> Iterator[Metric]:

@@ -60,6 +60,7 @@ _SHADOW_STATE: dict[str, _Schema] = {
     "outcomes": _counts(*Outcome),
     "verdicts": _counts(*Verdict),
     "not_chosen": _counts(*NotChosen),
+    "answers_failed": COUNT,
 }
 
 
@@ -122,6 +123,7 @@ _SCHEMAS: dict[str, _Schema] = {
             url=_or_null(TEXT),
             rate=AMOUNT,
             in_flight=COUNT,
+            answers_failed=COUNT,
             errors_share=_or_null(SHARE),
             outcomes=_counts(*Outcome),
             latency=_object(mirrored=_LATENCY, not_mirrored=_LATENCY),

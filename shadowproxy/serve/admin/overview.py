@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import orjson
 
 from shadowproxy import __version__
-from shadowproxy.exchange import CONTROL, Outcome
+from shadowproxy.exchange import CONTROL, LIVE, Outcome
 from shadowproxy.serve.admin.census import Census, ShadowCensus
-from shadowproxy.serve.admin.trend import LIVE, RATE_WINDOW, WINDOW, Period, Trend, milliseconds, quantile
+from shadowproxy.serve.admin.trend import RATE_WINDOW, WINDOW, Period, Trend, milliseconds, quantile
 
 SAMPLE_EVERY = 1.0
 """Seconds between two samples, and between two events."""
@@ -172,6 +172,7 @@ def _live(census: Census, trend: Trend) -> dict[str, Any]:
         "url": census.live_url,
         "rate": _rate(LIVE, trend),
         "in_flight": census.in_flight,
+        "answers_failed": census.answers_failed,
         "errors_share": round(failed / ended, 6) if ended else None,
         "outcomes": period.outcomes,
         "latency": {"mirrored": _latency(period.times), "not_mirrored": _latency(period.alone)},
@@ -192,6 +193,7 @@ def shadow_state(shadow: ShadowCensus) -> dict[str, Any]:
         "waiting": shadow.waiting,
         "budget": budget(shadow),
         "not_chosen": shadow.not_chosen,
+        "answers_failed": shadow.answers_failed,
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from shadowproxy.exchange import LIVE
 from shadowproxy.serve.admin.census import UNKNOWN_CONFIG, Census, ShadowCensus, durations_of, verdicts_of
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live.proxy import Proxy
@@ -14,6 +15,7 @@ def take(
     mirror: Mirror,
     journal: Statistics,
     verdicts: Mapping[tuple[str, str], int],
+    failed: Mapping[str, int],
     *,
     shed: Mapping[str, int],
     tls_failed: int,
@@ -22,8 +24,8 @@ def take(
 ) -> Census:
     """The census of a live process.
 
-    `verdicts` are by shadow and word, `shed` callers by what was short; `tls_failed` is how many of their TLS
-    connections failed; `now` is the loop's time.
+    `verdicts` are by shadow and word, `failed` answers by endpoint, `shed` callers by what was short;
+    `tls_failed` is how many of their TLS connections failed; `now` is the loop's time.
     """
     return Census(
         accepts=accepts,
@@ -36,7 +38,7 @@ def take(
         tunnels=len(proxy.tunnels),
         live_mirrored=durations_of(proxy.times_mirrored),
         live_alone=durations_of(proxy.times_alone),
-        shadows=tuple(_shadow(lane, verdicts, now) for lane in mirror.plan.all_lanes),
+        shadows=tuple(_shadow(lane, verdicts, failed, now) for lane in mirror.plan.all_lanes),
         journal=journal,
         loop_lag=mirror.pulse.lag,
         memory_held=mirror.memory.held,
@@ -44,12 +46,13 @@ def take(
         config=UNKNOWN_CONFIG,
         callers_shed=dict(shed),
         tls_failed=tls_failed,
+        answers_failed=failed.get(LIVE, 0),
         keys_first=mirror.chooser.keys.first,
         keys_again=mirror.chooser.keys.again,
     )
 
 
-def _shadow(lane: Lane, verdicts: Mapping[tuple[str, str], int], now: float) -> ShadowCensus:
+def _shadow(lane: Lane, verdicts: Mapping[tuple[str, str], int], failed: Mapping[str, int], now: float) -> ShadowCensus:
     shadow, counts, statistics = lane.shadow, lane.counts, lane.statistics()
     until = statistics.budget_until
     return ShadowCensus(
@@ -71,4 +74,5 @@ def _shadow(lane: Lane, verdicts: Mapping[tuple[str, str], int], now: float) -> 
         verdicts=verdicts_of(verdicts, shadow.name),
         durations=durations_of(counts.times),
         unusable=shadow.unusable,
+        answers_failed=failed.get(shadow.name, 0),
     )

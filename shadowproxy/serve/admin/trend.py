@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
-from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.exchange import LIVE, Outcome, Verdict
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.telemetry.durations import BOUNDS
-
-LIVE = "live"
-"""Live's name among the shadows' names; no shadow may have it."""
 
 WINDOW = 300.0
 RATE_WINDOW = 10.0

@@ -9,7 +9,7 @@ from shadowproxy.serve.journal.source import Settled
 
 _Key = TypeVar("_Key")
 
-NOTHING = Settled(0, 0, {}, {})
+NOTHING = Settled(0, 0, {}, {}, {})
 
 
 class Books(NamedTuple):
@@ -27,6 +27,7 @@ class Books(NamedTuple):
     lost: Mapping[str, int]
     bytes: int
     verdicts: Mapping[tuple[str, str], int]
+    failed: Mapping[str, int] = MappingProxyType({})
     handed: int = 0
     here: Settled = NOTHING
 
@@ -61,6 +62,7 @@ def books_now(last: Books, since: int, settled: Settled) -> Books:
         lost=lost,
         bytes=last.bytes + settled.bytes - here.bytes,
         verdicts=add_counts(last.verdicts, settled.verdicts, here.verdicts),
+        failed=add_counts(last.failed, settled.failed, here.failed),
         handed=last.handed,
         here=settled,
     )
@@ -78,6 +80,7 @@ def add_settled(one: Settled, other: Settled) -> Settled:
         one.bytes + other.bytes,
         add_counts(one.lost, other.lost),
         add_counts(one.verdicts, other.verdicts),
+        add_counts(one.failed, other.failed),
     )
 
 

@@ -27,6 +27,7 @@ class Ledger:
         self._lost: dict[str, int] = dict.fromkeys(LOSSES, 0)
         self._own_lost: dict[str, int] = dict.fromkeys(LOSSES, 0)  # those that were lost here
         self._verdicts: dict[tuple[str, str], int] = {}
+        self._failed: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Ledger appended={self.appended} unsent={self.unsent}>"
@@ -42,6 +43,7 @@ class Ledger:
             lost=lost,
             bytes=self._bytes,
             verdicts=dict(self._verdicts),
+            failed=dict(self._failed),
             handed=self.handed,
             here=self.here,
         )
@@ -58,6 +60,7 @@ class Ledger:
             self.here = add_settled(self.here, settled)
             self._lost = {**self._lost, **add_counts(self._lost, settled.lost)}
             self._verdicts = add_counts(self._verdicts, settled.verdicts)
+            self._failed = add_counts(self._failed, settled.failed)
         except (TypeError, ValueError, AttributeError):
             return False
         self._written += settled.written

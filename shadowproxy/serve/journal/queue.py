@@ -13,7 +13,7 @@ Its rules:
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from shadowproxy.exchange import Exchange, Failure, Reply, Verdict
@@ -32,8 +32,9 @@ NEW: Final = "new"
 OPEN: Final = "open"
 CLOSED: Final = "closed"
 
-Encode: TypeAlias = Callable[[Exchange], tuple[bytes, Mapping[str, Verdict | None]]]
-"""Makes the line of an exchange, and the verdict on each of its shadows; None where nothing was compared."""
+Encode: TypeAlias = Callable[[Exchange], tuple[bytes, Mapping[str, Verdict | None], Sequence[str]]]
+"""Makes the line of an exchange, the verdict on each of its shadows (None where nothing was compared), and the names of
+the endpoints whose answers say that they failed."""
 
 
 class Counts(NamedTuple):
@@ -50,7 +51,7 @@ class Counts(NamedTuple):
 class Item:
     """An exchange in the queue. `line` is empty until it has been encoded."""
 
-    __slots__ = ("encode", "exchange", "large", "line", "source", "verdicts", "weight")
+    __slots__ = ("encode", "exchange", "failed", "large", "line", "source", "verdicts", "weight")
 
     def __init__(self, exchange: Exchange, encode: Encode, weight: int, source: Source) -> None:
         self.exchange = exchange
@@ -60,10 +61,11 @@ class Item:
         self.large = weight >= LARGE
         self.line = b""
         self.verdicts: Mapping[str, Verdict | None] = {}
+        self.failed: Sequence[str] = ()
 
     def encode_line(self) -> None:
         """Raises whatever encoding raises."""
-        self.line, self.verdicts = self.encode(self.exchange)
+        self.line, self.verdicts, self.failed = self.encode(self.exchange)
 
 
 class Queue:
@@ -257,6 +259,7 @@ class Queue:
             for item in items:
                 size = len(item.line)
                 item.source.add_verdicts(item.verdicts)
+                item.source.add_failed(item.failed)
                 item.source.add_written(size)
                 self._written += 1
                 self._bytes += size
@@ -270,6 +273,7 @@ class Queue:
                 return
             for item in items:
                 item.source.add_verdicts(item.verdicts)
+                item.source.add_failed(item.failed)
                 self._release(item)
             for source in dict.fromkeys([item.source for item in items]):
                 self._lose(source, reason, len([item for item in items if item.source is source]), why)

@@ -1,21 +1,24 @@
 """Who handed exchanges to the journal, and what has become of them since it last asked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from shadowproxy.exchange import Verdict
 
 
 class Settled(NamedTuple):
-    """Exchanges that came to their end: `written` lines of `bytes` in all, `lost` by reason, `verdicts` by shadow.
+    """Exchanges that came to their end: `written` lines of `bytes` in all, `lost` by reason, `verdicts` by shadow,
+    `failed` answers by endpoint: those that say so though their status is a success.
 
-    A verdict is counted where its record was made, though writing that record may then have failed.
+    A verdict is counted where its record was made, though writing that record may then have failed; so is a failed
+    answer.
     """
 
     written: int
     bytes: int
     lost: dict[str, int]
     verdicts: dict[tuple[str, str], int]
+    failed: dict[str, int]
 
     @property
     def total(self) -> int:
@@ -25,7 +28,7 @@ class Settled(NamedTuple):
 class Source:
     """One sender of exchanges, `queued` of which have not come to their end. The queue changes it, under its lock."""
 
-    __slots__ = ("_bytes", "_lost", "_verdicts", "_written", "queued")
+    __slots__ = ("_bytes", "_failed", "_lost", "_verdicts", "_written", "queued")
 
     def __init__(self) -> None:
         self.queued = 0
@@ -33,6 +36,7 @@ class Source:
         self._bytes = 0
         self._lost: dict[str, int] = {}
         self._verdicts: dict[tuple[str, str], int] = {}
+        self._failed: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Source queued={self.queued} written={self._written} lost={self._lost}>"
@@ -52,11 +56,15 @@ class Source:
                 key = (shadow, verdict.value)
                 self._verdicts[key] = self._verdicts.get(key, 0) + 1
 
+    def add_failed(self, endpoints: Iterable[str]) -> None:
+        for endpoint in endpoints:
+            self._failed[endpoint] = self._failed.get(endpoint, 0) + 1
+
     def take(self) -> Settled | None:
         """What has come to its end since the last call; None where nothing has."""
-        if not self._written and not self._lost and not self._verdicts:
+        if not self._written and not self._lost and not self._verdicts and not self._failed:
             return None
-        settled = Settled(self._written, self._bytes, self._lost, self._verdicts)
+        settled = Settled(self._written, self._bytes, self._lost, self._verdicts, self._failed)
         self._written = self._bytes = 0
-        self._lost, self._verdicts = {}, {}
+        self._lost, self._verdicts, self._failed = {}, {}, {}
         return settled

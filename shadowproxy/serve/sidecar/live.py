@@ -101,6 +101,7 @@ class LiveSide(Opened):
             self.mirror,
             journal,
             books.verdicts,
+            books.failed,
             shed=self._server.shedding.shed,
             tls_failed=self._server.tls_failures.count,
             accepts=not self._stopping,

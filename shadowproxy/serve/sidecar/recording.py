@@ -1,6 +1,6 @@
 """How the recorder makes a record's line under one configuration: judged, redacted, encoded, traced."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from shadowproxy.answers import About
@@ -80,8 +80,9 @@ def encoder(
 
     judging = judged if spec.online else None
 
-    def record_line(exchange: Exchange) -> tuple[bytes, Mapping[str, Verdict | None]]:
+    def record_line(exchange: Exchange) -> tuple[bytes, Mapping[str, Verdict | None], Sequence[str]]:
         verdicts: dict[str, Verdict | None] = dict.fromkeys(exchange.shadows)
+        failed: list[str] = []
         line = encode(
             exchange,
             proxy=writer,
@@ -90,10 +91,11 @@ def encoder(
             judge_values=judged_values,
             rules=by.digest,
             on_verdict=verdicts.__setitem__,
+            on_failed=failed.append,
         )
         seen(line, verdicts)  # before counting: a record that is counted can already be read
         if trace is not None:
             trace(exchange, verdicts, destinations)
-        return line, verdicts
+        return line, verdicts, failed
 
     return record_line

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote, urlsplit
 
-from shadowproxy.exchange import CONTROL, Exchange, Failure, LiveLeg, Reply, Request, ShadowLeg, Skipped, Verdict
+from shadowproxy.exchange import CONTROL, LIVE, Exchange, Failure, LiveLeg, Reply, Request, ShadowLeg, Skipped, Verdict
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.policy.identity import span_id
-
-LIVE = "live"
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
 _REDACTION = Redaction()
