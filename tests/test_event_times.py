@@ -363,19 +363,42 @@ MESSAGES = st.tuples(TEXTS, TEXTS).map(
 
 
 @pytest.mark.parametrize(
-    ("module", "events"),
+    ("module", "events", "first"),
     [
-        (chat_stream, CHUNKS),
-        (messages_stream, DELTAS),
-        (responses_stream, OUTPUTS),
-        (gemini_stream, PARTS),
-        (ollama_stream, MESSAGES),
+        (chat_stream, CHUNKS, {"object": "chat.completion.chunk"}),
+        (messages_stream, DELTAS, {"type": "message_start"}),
+        (responses_stream, OUTPUTS, {"type": "response.created"}),
+        (gemini_stream, PARTS, {"candidates": [{"finishReason": None}]}),
+        (ollama_stream, MESSAGES, {"response": "", "done": False}),
     ],
 )
-@given(st.data())
-def test_an_event_has_a_piece_if_putting_it_together_counts_one(module: Any, events: Any, data: st.DataObject) -> None:
+@given(st.data(), st.booleans())
+def test_an_event_is_a_token_if_putting_it_together_counts_one(
+    module: Any, events: Any, first: Any, data: st.DataObject, spaced: bool
+) -> None:
     value = data.draw(events)
-    assert module.has_piece(value) == bool(module.assembled([value]).tokens)
+    counts = bool(module.assembled([value]).tokens)
+    assert module.has_piece(value) == counts
+    separators = (", ", ": ") if spaced else (",", ":")
+    lines = [json.dumps(each, separators=separators).encode() for each in (first, value)]
+    for body, kind in (
+        (b"data: %b\n\ndata: %b\n\n" % (*lines,), "text/event-stream"),
+        (b"%b\n%b\n" % (*lines,), "application/x-ndjson"),
+    ):
+        found = times_in(body, kind, marks_of((len(body), 1.0)), Budget())
+        assert found is not None
+        assert (found.tokens == 1) == counts
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"delta":{"content":"x"}}', '{"choices":[{"text":"x"}]}', '{"type":"text_delta","text":"x"}', '"response":"x"'],
+)
+def test_a_text_that_quotes_an_event_is_not_taken_for_one(text: str) -> None:
+    for silent in (delta(content=None, note=text), delta(role=text)):
+        assert times_of([(ROLE, 1.0), (silent, 2.0)]) == Events(1.0)
+    for first in (MESSAGE[0], RESPONSE[0]):
+        assert times_of([(event(first), 1.0), (event({"type": "x", "note": text}), 2.0)]) == Events(1.0)
 
 
 CHUNK = 'data: {"choices": [{"text": "a"}]}'

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shadowproxy.answers.alike import About
+from shadowproxy.arrivals import HELD
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge, judge_values
@@ -453,7 +454,8 @@ async def test_copies_that_nobody_compares_hold_their_beginnings_alone(
         passed.set()
         assert (await caller.answer()).body == FIT + b"!"
         [entry] = await running.records()
-    assert held == [LOGGED, 2 * LOGGED]
+    assert held[0] == LOGGED
+    assert held[1] in (2 * LOGGED, 2 * LOGGED + HELD)  # with the times of its pieces, if there are several
     digest = hashlib.sha256(FIT).hexdigest() if bodies != "none" else None
     assert (entry.request.body.size, entry.request.body.sha256) == (len(FIT), digest)
     assert entry.request.body.value == (FIT[:LOGGED] if bodies == "full" else None)
