@@ -425,6 +425,23 @@ def test_the_events_are_those_that_are_compared(lines: list[str], end: str, mark
         assert (found.gaps is None) == ((spoken or len(expected)) < 2)
 
 
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (RESPONSE[0], '{"type":"response.output_text.delta",'),
+        (OLLAMA[0], '"response":"x'),
+        (MESSAGE[0], '{"type":"content_block_delta","index":0,"delta":{'),
+        ({"object": "chat.completion.chunk"}, '"delta":{"role":"assistant",'),
+        ({"object": "chat.completion.chunk"}, '"choices":[{"text":"a","usage":'),
+    ],
+)
+def test_an_event_that_seems_to_begin_often_is_read_in_linear_time(first: Any, again: str) -> None:
+    """Four megabytes: were each beginning to be followed to the end, it would take hours."""
+    body = event(first) + b"data: " + again.encode() * ((4 << 20) // len(again)) + b"}\n\n"
+    found = times_in(body, "text/event-stream", marks_of((len(body), 1.0)), Budget(steps=1 << 60, memory=1 << 40))
+    assert found is not None
+
+
 def test_any_bytes_have_times_or_none() -> None:
     for body in (b"data", b"data:", b"\r", b"\n\n", b"\xff\xfe: x\n\n", b"data: \xff\n\n", b"data: " + b"[" * 2000):
         for kind in ("text/event-stream", "application/x-ndjson"):

@@ -30,7 +30,6 @@ def times_in(body: bytes, content_type: str, marks: Marks, budget: Budget, *, wh
     found = _Found(budget)
     kind = content_type.lower()
     budget.spend_bytes(8 * len(body))
-    budget.hold(_HELD * (body.count(b"\n") + body.count(b"\r")))
     if "event-stream" in kind or looks_like_events(body[:_LOOKED_AT].decode("utf-8", "replace")):
         found.read_events(body, whole)
     elif names_lines(kind):
@@ -63,7 +62,7 @@ _APIS: Final = (
         messages_stream.knows,
         messages_stream.has_piece,
         re.compile(
-            rb'\{"type":\s?"content_block_delta",\s?"index":\s?\d+,\s?"delta":\s?\{"type":\s?"'
+            rb'\{"type":\s?"content_block_delta",\s?"index":\s?\d{1,9},\s?"delta":\s?\{"type":\s?"'
             rb'(?:text_delta",\s?"text|thinking_delta",\s?"thinking|input_json_delta",\s?"partial_json)":\s?"[^"]'
         ),
     ),
@@ -71,13 +70,15 @@ _APIS: Final = (
         responses_stream.knows,
         responses_stream.has_piece,
         re.compile(
-            rb'\{"type":\s?"response\.(?:output_text|reasoning_text|function_call_arguments)\.delta".*"delta":\s?"[^"]'
+            rb'\{"type":\s?"response\.(?:output_text|reasoning_text|function_call_arguments)\.delta"[^\n]{0,300}"delta":\s?"[^"]'
         ),
     ),
     _Api(
         ollama_stream.knows,
         ollama_stream.has_piece,
-        re.compile(rb'"(?:response|message":\s?\{"role":\s?"assistant",\s?"content)":\s?"[^"].*"done":\s?false'),
+        re.compile(
+            rb'"(?:response|message":\s?\{"role":\s?"assistant",\s?"content)":\s?"[^"][^\n]{0,300}"done":\s?false'
+        ),
     ),
     _Api(gemini_stream.knows, gemini_stream.has_piece, None),
 )
@@ -86,6 +87,9 @@ _USED: Final = re.compile(rb'"usage":\s?\{')
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _NAMED: Final = re.compile(rb"event: ?([^\r\n]*)\ndata: ?([^\r\n]*)")
+_BLANKS: Final = b" \t\r\n\x1e"
+_CLOSES: Final = 0x7D  # }
+_NEW_LINE: Final = 0x0A
 _MARK: Final = b"\xef\xbb\xbf"
 _HELD: Final = 80  # bytes of memory of an event
 _LARGE: Final = 16 << 10
@@ -114,6 +118,12 @@ class _Found:
         size = len(body)
         plain = b"\r" not in body
         while start < size:
+            if plain and body.startswith(b"data:", start):
+                end = body.find(b"\n", start)
+                if 0 < end < size - 1 and body[end + 1] == _NEW_LINE:  # one line, as most events are
+                    self._add(body, start + 5, end, end + 2)
+                    start = end + 2
+                    continue
             after = 0
             if plain:
                 end = body.find(b"\n\n", start)
@@ -129,11 +139,9 @@ class _Found:
                 end = after = size
             block = body[start:end]
             start = after
-            if block.startswith(b"data:") and b"\n" not in block and b"\r" not in block:
-                self._add(b"", block[5:].strip(), after)
-            else:
-                name, data = self._joined(block)
-                self._add(name, data.strip(), after)
+            name, data = self._joined(block)
+            if name not in _KEEP_ALIVE:
+                self._add(data, 0, len(data), after)
 
     def read_lines(self, body: bytes, whole: bool) -> None:
         """Lines of JSON."""
@@ -145,9 +153,8 @@ class _Found:
                 if not whole:
                     break
                 end = size
-            line = body[start:end].strip(b" \t\r\n\x1e")
+            self._add(body, start, end, min(end + 1, size))
             start = end + 1
-            self._add(b"", line, min(start, size))
 
     def _joined(self, block: bytes) -> tuple[bytes, bytes]:
         """An event's name and data, from all of its lines."""
@@ -165,28 +172,32 @@ class _Found:
                 name = value.strip()
         return name, b"\n".join(data)
 
-    def _add(self, name: bytes, data: bytes, end: int) -> None:
-        """Add the event that ends here, unless it is none: it has no data, or says no more than that there is more."""
-        if not data or data == _DONE or (name and name in _KEEP_ALIVE):
-            return
+    def _add(self, body: bytes, start: int, end: int, after: int) -> None:
+        """Add the event with the data between these places, and that ends at `after`, if there is any data."""
         self._budget.spend(LINE)
-        if self._is_spoken(data):
+        self._budget.hold(_HELD)
+        if self._is_spoken(body, start, end):
             self._spoken.append(len(self._ends))
         else:
+            data = body[start:end].strip(_BLANKS)
+            if not data or data == _DONE:
+                return
             self._read(data)
-        self._ends.append(end)
+        self._ends.append(after)
 
-    def _is_spoken(self, data: bytes) -> bool:
+    def _is_spoken(self, body: bytes, start: int, end: int) -> bool:
         """Whether an event has a piece and nothing else that counts, as far as can be seen without reading its JSON."""
         spoken = self._spoken_form
-        if spoken is None or not data.endswith(b"}") or b"\n" in data:
+        if spoken is None or end == start or body[end - 1] != _CLOSES:
             return False
-        if spoken.match(data, self._spoken_at) is None:  # where it was in the event before: most events are alike
-            found = spoken.search(data)
+        if spoken.match(body, start + self._spoken_at, end) is None:  # as in the event before: most are alike
+            found = spoken.search(body, start, min(end, start + _LOOKED_AT))
             if found is None:
                 return False
-            self._spoken_at = found.start()
-        return b'"usage"' not in data or _USED.search(data) is None
+            self._spoken_at = found.start() - start
+        if body.find(b'"usage"', start, end) >= 0 and _USED.search(body, start, end) is not None:
+            return False
+        return body.find(b"\n", start, end) < 0
 
     def _read(self, data: bytes) -> None:
         budget = self._budget
