@@ -126,7 +126,6 @@ class PairBuilder:
             if other == "good" and shadow_content is not None:
                 gained = missing(shadow_content, one, live_content)
             pair.usage.add_finish(live_content, shadow_content, one, other)
-            pair.language.add(block, written_by(live_content, one), written_by(shadow_content, other))
             arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff, taken_apart, forms)
             digest = hashed(record.id) if digest is None else digest
             places, flip = self._add_pair(block, record, digest, arms, reading, by_envelope)
@@ -187,6 +186,8 @@ class PairBuilder:
         pair = self._pair
         marks = marks_of_pair(arms)
         asked = asked_by(record)
+        live_said = written_by(arms.live_content, arms.live_standing)
+        pair.language.add(block, live_said, written_by(arms.shadow_content, arms.shadow_standing), asked)
         rows = Rows()
         flip: Flip | None = None
         if reading.named:

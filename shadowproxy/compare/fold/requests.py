@@ -4,6 +4,7 @@ import marshal
 from hashlib import blake2b
 from typing import Any, Final
 
+from shadowproxy.answers.asked_for import AskedFor, asked_for_in
 from shadowproxy.answers.body import value_in
 from shadowproxy.answers.leaves import in_lines, without_leaves
 from shadowproxy.compare.fold.prompts import prompt_length
@@ -25,7 +26,7 @@ class Asked:
     Equal requests share one object, so nothing in it may be changed.
     """
 
-    __slots__ = ("_lengths", "_repeat", "_request", "_unread", "_written", "fields", "payload")
+    __slots__ = ("_asked_for", "_lengths", "_repeat", "_request", "_unread", "_written", "fields", "payload")
 
     def __init__(self, request: RecordedRequest, payload: Any, written: bytes | None = None) -> None:
         self._request = request
@@ -40,9 +41,17 @@ class Asked:
         if isinstance(payload, dict) and isinstance(payload.get("model"), str):
             found[MODEL] = [payload["model"]]  # it may come after more values than are looked at
         self.fields = Fields(found)
+        self._asked_for: AskedFor | None = None
         self._lengths: set[int] | None = None
         self._repeat: str | None = None
         self._unread = True
+
+    def asked_for(self) -> AskedFor:
+        """Which tools a language model may call, and which schema its text is to follow."""
+        found = self._asked_for
+        if found is None:
+            found = self._asked_for = asked_for_in(self.payload)
+        return found
 
     def lengths(self) -> set[int]:
         """The lengths of its arrays that are in no other array."""

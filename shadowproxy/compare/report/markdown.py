@@ -14,7 +14,7 @@ from shadowproxy.compare.report.figures.types import (
 )
 from shadowproxy.compare.report.sentences.answers import agreement_lines, output_line
 from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
-from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, language_rows
+from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, language_notes, language_rows
 from shadowproxy.compare.report.sentences.losses import coverage_line, gathers, pair_lines, status_table
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 from shadowproxy.compare.report.sentences.questions import route_lines, sentence_alone, where_judged
@@ -78,6 +78,7 @@ def _shadow(name: str, shadow: ShadowReport) -> list[str]:
     lines += _usage(shadow["usage"])
     if shadow["language"] is not None:
         lines += _table(("Language model", *LANGUAGE_HEADS), language_rows(shadow["language"]))
+        lines += [line for note in language_notes(shadow["language"]) for line in (_md(note), "")]
     lines += [f"**Agreement**: {_md('; '.join(agreement_lines(shadow['agreement'])))}.", ""]
     lines += [
         f"- {_code(each['live_path'] or 'the answer')} ({each['kind']}): {_md(output_line(each))}"

@@ -22,7 +22,7 @@ from shadowproxy.compare.report.figures.types import (
 from shadowproxy.compare.report.sentences.answers import agreement_lines, output_line
 from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
 from shadowproxy.compare.report.sentences.estimates import assumption
-from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, language_rows
+from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, language_notes, language_rows
 from shadowproxy.compare.report.sentences.losses import coverage_line, pair_lines, reason_line, status_table
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 from shadowproxy.compare.report.sentences.questions import answers, besides, route_lines
@@ -185,6 +185,8 @@ def _print_language(found: LanguageFigures | None, console: Console) -> None:
     for name, *cells in language_rows(found):
         table.add_row(f"  {name}", *cells)
     console.print(table)
+    for note in language_notes(found):
+        _print(console, f"  {note}", style="dim")
 
 
 def _print_agreement(shadow: ShadowReport, console: Console) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shadowproxy.compare.fold.bins import quantile
-from shadowproxy.compare.fold.counts import Series
+from shadowproxy.compare.fold.counts import Series, WordCounts
 from shadowproxy.compare.fold.language import ArmLanguage, PairLanguage, PairTexts
 from shadowproxy.compare.fold.outputs import MILLION
 from shadowproxy.compare.fold.pair import Pair
@@ -16,7 +16,9 @@ from shadowproxy.compare.report.figures.common import estimated, ranked
 from shadowproxy.compare.report.figures.language_types import (
     CallFigures,
     CallsArm,
+    Followed,
     LanguageFigures,
+    OutputFigures,
     RefusalFigures,
     TextFigures,
 )
@@ -40,6 +42,7 @@ def language(pair: Pair) -> LanguageFigures | None:
         "only_shadow": found.one_text["shadow"],
         "text": _texts(found.texts),
         "calls": _calls(found),
+        "output": _output(found),
         "refusals": _refusals(found),
     }
 
@@ -87,7 +90,31 @@ def _calls(found: PairLanguage) -> CallFigures | None:
 
 
 def _calls_of(arm: ArmLanguage) -> CallsArm:
-    return {"answers": arm.counts["calling"], "calls": arm.counts["calls"], "no_json": arm.counts["no_json"]}
+    return {
+        "answers": arm.counts["calling"],
+        "calls": arm.counts["calls"],
+        "no_json": arm.counts["no_json"],
+        "unknown_tools": arm.tools["unknown"],
+        "schema": _followed(arm.tools),
+    }
+
+
+def _followed(results: WordCounts) -> Followed:
+    valid = results["valid"]
+    others = {why: count for why, count in results.items() if why not in ("valid", "invalid", "unknown")}
+    return {"checked": valid + results["invalid"], "valid": valid, "not_checked": ranked(others)}
+
+
+def _output(found: PairLanguage) -> OutputFigures | None:
+    if not found.live.output and not found.shadow.output:
+        return None
+    return {
+        "live": _followed(found.live.output),
+        "shadow": _followed(found.shadow.output),
+        "requests": found.outputs.total(),
+        "only_live": found.outputs["live"],
+        "only_shadow": found.outputs["shadow"],
+    }
 
 
 def _refusals(found: PairLanguage) -> RefusalFigures | None:

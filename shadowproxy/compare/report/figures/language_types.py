@@ -19,12 +19,25 @@ class TextFigures(TypedDict):
     length: PairedTotal | None
 
 
+class Followed(TypedDict):
+    """How many values follow a schema of the request, of those that were checked; why others were not."""
+
+    checked: int
+    valid: int
+    not_checked: Counts
+
+
 class CallsArm(TypedDict):
-    """Answers of one arm that call tools, their calls, and those of them whose arguments are no JSON."""
+    """Answers of one arm that call tools, their calls, and those of them whose arguments are no JSON.
+
+    `unknown_tools` are calls of tools that the request does not have; `schema` is of the calls of its tools.
+    """
 
     answers: int
     calls: int
     no_json: int
+    unknown_tools: int
+    schema: Followed
 
 
 class CallFigures(TypedDict):
@@ -35,6 +48,16 @@ class CallFigures(TypedDict):
     requests: int
     same_names: EstimateFigures | None
     same_arguments: EstimateFigures | None
+
+
+class OutputFigures(TypedDict):
+    """Texts for which the request has a schema. Of `requests` both were checked; some only one of them follows."""
+
+    live: Followed
+    shadow: Followed
+    requests: int
+    only_live: int
+    only_shadow: int
 
 
 class RefusalFigures(TypedDict):
@@ -57,4 +80,5 @@ class LanguageFigures(TypedDict):
     only_shadow: int
     text: TextFigures | None
     calls: CallFigures | None
+    output: OutputFigures | None
     refusals: RefusalFigures | None

@@ -2,7 +2,7 @@
 
 from shadowproxy.compare.report.figures.language_types import LanguageFigures
 from shadowproxy.compare.report.html.elements import e, table
-from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, LANGUAGE_NOTE, language_rows
+from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, LANGUAGE_NOTE, language_notes, language_rows
 
 
 def language(found: LanguageFigures | None) -> str:
@@ -10,4 +10,5 @@ def language(found: LanguageFigures | None) -> str:
         return ""
     rows = [tuple(e(cell) for cell in row) for row in language_rows(found)]
     heads = ("", *(f"#{head}" for head in LANGUAGE_HEADS))
-    return f"<h2>Language model</h2>{table(heads, rows)}<p class='why'>{e(LANGUAGE_NOTE)}</p>"
+    notes = "".join(f"<p>{e(note)}</p>" for note in language_notes(found))
+    return f"<h2>Language model</h2>{table(heads, rows)}{notes}<p class='why'>{e(LANGUAGE_NOTE)}</p>"

@@ -5,7 +5,9 @@ from typing import Final
 from shadowproxy.compare.report.figures.basic_types import EstimateFigures
 from shadowproxy.compare.report.figures.language_types import (
     CallFigures,
+    Followed,
     LanguageFigures,
+    OutputFigures,
     RefusalFigures,
     TextFigures,
 )
@@ -13,6 +15,20 @@ from shadowproxy.compare.report.sentences.usage import ratio, tokens
 from shadowproxy.compare.report.words import percent
 
 LANGUAGE_HEADS: Final = ("live", "shadow", "same requests")
+
+_WHY_NOT: Final = {
+    "no package": "no jsonschema",
+    "too large": "over 64 KiB",
+    "unusable schema": "unusable",
+    "too costly": "takes too long",
+    "needs a pattern": "needs a pattern",
+}
+"""Why a value could not be checked by a schema."""
+
+_INSTALL: Final = (
+    "Nothing was checked by schemas: the package jsonschema is not installed. pip install '.[schemas]' in a checkout "
+    "installs it; then make the report again from the log."
+)
 
 LANGUAGE_NOTE: Final = (
     "Texts are compared where both wrote one, without calls, reasoning and refusals. Same words: whatever their case, "
@@ -29,7 +45,24 @@ def language_rows(found: LanguageFigures) -> list[tuple[str, ...]]:
         rows.append(("text only from it", f"{found['only_live']:,}", f"{found['only_shadow']:,}", ""))
     rows += _texts(found["text"])
     rows += _calls(found["calls"])
+    rows += _output(found["output"])
     return rows + _refusals(found["refusals"])
+
+
+def language_notes(found: LanguageFigures) -> list[str]:
+    """What stands below the table: why something could not be checked."""
+    arms = [part[arm]["not_checked"] for part in _schemas(found) for arm in ("live", "shadow")]
+    return [_INSTALL] if any("no package" in arm for arm in arms) else []
+
+
+def _schemas(found: LanguageFigures) -> list[dict[str, Followed]]:
+    calls, output = found["calls"], found["output"]
+    parts: list[dict[str, Followed]] = []
+    if calls is not None:
+        parts.append({"live": calls["live"]["schema"], "shadow": calls["shadow"]["schema"]})
+    if output is not None:
+        parts.append({"live": output["live"], "shadow": output["shadow"]})
+    return parts
 
 
 def _texts(found: TextFigures | None) -> list[tuple[str, ...]]:
@@ -67,6 +100,26 @@ def _calls(found: CallFigures | None) -> list[tuple[str, ...]]:
     ]
     if live["no_json"] or shadow["no_json"]:
         rows.append(("arguments that are no JSON", f"{live['no_json']:,}", f"{shadow['no_json']:,}", ""))
+    if live["unknown_tools"] or shadow["unknown_tools"]:
+        unknown = (f"{arm['unknown_tools']:,}" for arm in (live, shadow))
+        rows.append(("tools unknown to the request", *unknown, ""))
+    return rows + _followed("arguments follow the schema", live["schema"], shadow["schema"], "")
+
+
+def _output(found: OutputFigures | None) -> list[tuple[str, ...]]:
+    if found is None:
+        return []
+    pairs = f"{found['only_live']:,} only live's, {found['only_shadow']:,} only the shadow's"
+    return _followed("texts follow the schema", found["live"], found["shadow"], pairs)
+
+
+def _followed(name: str, live: Followed, shadow: Followed, pairs: str) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    if live["checked"] or shadow["checked"]:
+        rows.append((name, *(f"{arm['valid']:,} of {arm['checked']:,}" for arm in (live, shadow)), pairs))
+    for why in sorted({*live["not_checked"], *shadow["not_checked"]}):
+        counts = (f"{arm['not_checked'].get(why, 0):,}" for arm in (live, shadow))
+        rows.append((f"  not checked: {_WHY_NOT.get(why, why)}", *counts, ""))
     return rows
 
 
