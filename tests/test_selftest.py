@@ -228,7 +228,7 @@ def test_the_plants_do_what_their_names_say() -> None:
     for live, shadow in planted_values(rankings, "the ranking is turned round"):
         assert shadow["items"] == live["items"][::-1]
     for _, shadow in planted_values(calls, "another tool is called"):
-        assert "_legacy(" in shadow["choices"][0]["answer"]
+        assert "_legacy(" in shadow["choices"][0]["message"]["content"]
     assert all("predictions" not in shadow for _, shadow in planted_values(classes, "the answer is missing"))
 
 

@@ -33,6 +33,18 @@ Fields: TypeAlias = Mapping[str, str | list[str]]
 """Header fields as a record has them."""
 
 
+FIELDS_OF_ANSWERS: Final = frozenset(
+    {
+        "content-type",
+        "content-length",  # an empty answer with neither is a stream that broke off
+        "inference-header-content-length",
+        "x-amzn-sagemaker-content-type",
+        "x-litellm-response-cost",
+    }
+)
+"""The header fields that are looked at to read an answer."""
+
+
 def field_value(headers: Fields, name: str) -> str:
     """The value of a header field; several values are joined with commas."""
     value = headers.get(name, "")

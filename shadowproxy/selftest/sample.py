@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from shadowproxy.answers.contents import FIELDS_OF_ANSWERS
 from shadowproxy.compare.fold.engines import files_of
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import micros
@@ -85,11 +86,9 @@ def draw_sample(
 
 
 def _without_shadows(record: Record) -> Record:
-    return record._replace(
-        live=record.live._replace(judgement=None, headers=_content_type(record)), shadows={}, control=None
-    )
+    return record._replace(live=record.live._replace(judgement=None, headers=_fields(record)), shadows={}, control=None)
 
 
-def _content_type(record: Record) -> dict[str, str | list[str]]:
-    """The only header field that is needed to read a body."""
-    return {name: value for name, value in (record.live.headers or NO_HEADERS).items() if name == "content-type"}
+def _fields(record: Record) -> dict[str, str | list[str]]:
+    """The header fields that are needed to read the answer."""
+    return {name: value for name, value in (record.live.headers or NO_HEADERS).items() if name in FIELDS_OF_ANSWERS}

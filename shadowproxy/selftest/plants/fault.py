@@ -11,6 +11,7 @@ import orjson
 from shadowproxy.answers import answer_value
 from shadowproxy.compare.report.kinds import Kind
 from shadowproxy.record import Body, Record, RecordedLeg
+from shadowproxy.selftest.plants.envelopes import as_sent
 
 JSON: Final = {"content-type": "application/json"}
 
@@ -108,6 +109,7 @@ def of_kinds(*kinds: Kind) -> Callable[[Known], bool]:
 
 def with_json(case: Case, value: Any) -> RecordedLeg:
     """Live's answer with another payload, as plain JSON."""
+    value = as_sent(value)
     body = Body("json", value, _size(value))
     return case.live._replace(headers=JSON, body=body, judgement=None)
 

@@ -1,6 +1,8 @@
 """A shadow that fails, rejects or is slow."""
 
+from struct import pack
 from typing import Any, Final
+from zlib import crc32
 
 from shadowproxy.answers import content_of
 from shadowproxy.exchange import Outcome
@@ -31,12 +33,44 @@ def _slow(case: Case) -> RecordedLeg | None:
 def _error_event(case: Case) -> RecordedLeg | None:
     """The stream as far as its middle, then the event."""
     body = case.live.body
-    if content_of(case.live).stream is None or body is None or not isinstance(body.value, str):
+    if content_of(case.live).stream is None or body is None:
+        return None
+    if isinstance(body.value, bytes):
+        raw = _with_error_frame(body.value)
+        return case.live._replace(body=Body("bytes", raw, len(raw)), judgement=None)
+    if not isinstance(body.value, str):
         return None
     events = body.value.split("\n\n")
     text = "\n\n".join([*events[: max(1, len(events) // 2)], _ERROR_EVENT])
     headers = {"content-type": "text/event-stream"}
     return case.live._replace(headers=headers, body=Body("text", text, len(text)), judgement=None)
+
+
+def _with_error_frame(raw: bytes) -> bytes:
+    """The frames of Amazon's event stream up to its middle, then an exception."""
+    at, size = 0, 0
+    while at + size <= len(raw) // 2:
+        at += size
+        size = int.from_bytes(raw[at : at + 4], "big")
+        if size < _LEAST_FRAME:
+            break
+    return raw[:at] + _ERROR_FRAME
+
+
+def _frame(payload: bytes, **named: str) -> bytes:
+    texts = [(f":{name}".replace("_", "-").encode(), text.encode()) for name, text in named.items()]
+    written = b"".join(pack(">B", len(name)) + name + pack(">BH", 7, len(text)) + text for name, text in texts)
+    head = pack(">II", _LEAST_FRAME + len(written) + len(payload), len(written))
+    whole = head + pack(">I", crc32(head)) + written + payload
+    return whole + pack(">I", crc32(whole))
+
+
+_LEAST_FRAME: Final = 16
+_ERROR_FRAME: Final = _frame(
+    b'{"ErrorCode": "ModelInvocationTimeExceeded", "Message": "too long"}',
+    exception_type="ModelStreamError",
+    message_type="exception",
+)
 
 
 def _timed(known: Known) -> bool:
