@@ -85,6 +85,15 @@ def gemini(text: str = "Hi", at: int = 1, **more: Any) -> dict[str, Any]:
     return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "m", "responseId": f"r{at}", **more}
 
 
+def converse(text: str = "Hi", at: int = 1, **more: Any) -> dict[str, Any]:
+    """Bedrock's."""
+    return {
+        "metrics": {"latencyMs": 100 + at}, "stopReason": "end_turn",
+        "output": {"message": {"role": "assistant", "content": [{"text": text}]}},
+        "usage": {"inputTokens": 5, "outputTokens": 2, "totalTokens": 7, "cacheReadInputTokens": at}, **more,
+    }  # fmt: skip
+
+
 def inference(data: list[Any], at: int = 1, **more: Any) -> dict[str, Any]:
     """As MLServer 1.7.1 gives it: n numbers as [n, 1], and an ID of its own."""
     output = {"name": "predict", "shape": [len(data), 1], "datatype": "FP64", "data": data}
@@ -104,6 +113,7 @@ ANEW: dict[str, tuple[Callable[[int], dict[str, Any]], list[str]]] = {
         ["/created_at", "/total_duration", "/load_duration", "/prompt_eval_duration", "/eval_duration"],
     ),
     "gemini": (lambda at: gemini("Hi", at), ["/responseId"]),
+    "converse": (lambda at: converse("Hi", at), ["/metrics/latencyMs", "/usage/cacheReadInputTokens"]),
     "open inference": (lambda at: inference([0.5], at), ["/id"]),
     "seldon": (lambda at: seldon([[0.5]], at), ["/meta/puid"]),
     "seldon tensor": (
@@ -319,6 +329,7 @@ TEXTS: dict[str, Callable[..., dict[str, Any]]] = {
     "messages": message,
     "responses": response,
     "ollama": ollama,
+    "converse": converse,
 }
 
 

@@ -335,12 +335,18 @@ def test_bedrocks_chunks_are_put_together_as_their_api_does() -> None:
     assert answer_value(sent(samples.FRAMES_BEDROCK, FRAMES))["answer"] == "Hi"
 
 
+def test_the_events_of_bedrocks_converse_are_put_together() -> None:
+    found = read(samples.FRAMES_CONVERSE, FRAMES)
+    assert found.stream is not None
+    assert (found.stream.api, found.stream.ended) == ("converse", True)
+    message = {"role": "assistant", "content": [{"text": "Hi"}]}
+    assert found.value == {"output": {"message": message}, "stopReason": "end_turn"}
+    assert answer_value(sent(samples.FRAMES_CONVERSE, FRAMES))["answer"] == "Hi"
+
+
 def test_other_frames_are_a_list_of_what_they_say() -> None:
-    assert read(samples.FRAMES_CONVERSE, FRAMES).value == [
-        {"role": "assistant"},
-        {"delta": {"text": "Hi"}, "contentBlockIndex": 0},
-        {"stopReason": "end_turn"},
-    ]
+    said = frame(b'{"a": 1}', event_type="one", message_type="event") + frame(b"two", message_type="event")
+    assert read(said, FRAMES).value == [{"a": 1}, "two"]
 
 
 def test_a_frame_that_reports_a_failure_is_a_failed_answer() -> None:

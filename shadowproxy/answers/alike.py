@@ -19,6 +19,7 @@ from shadowproxy.answers.body import Content, value_in
 from shadowproxy.answers.envelopes import (
     CHAT,
     COLUMNS,
+    CONVERSE,
     GEMINI,
     MESSAGES,
     OLLAMA,
@@ -263,6 +264,7 @@ _REASON_PLACES: Final = {
     MESSAGES.name: "/stop_reason",
     RESPONSES.name: "/status",
     OLLAMA.name: "/done_reason",
+    CONVERSE.name: "/stopReason",
 }
 
 

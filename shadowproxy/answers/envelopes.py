@@ -7,6 +7,7 @@
 | `responses` (OpenAI) | `object: response` with a list as `output` | IDs, times, `encrypted_content` |
 | `ollama` | `done` beside `message` or `response` | `created_at`, durations, IDs of calls |
 | `gemini` | `candidates` with a content or a reason | `responseId`, `createTime` |
+| `converse` (Bedrock) | `output` with a `message`, and `stopReason` | `metrics`, IDs of calls, a thought's signature |
 | `open inference` | `outputs` with `name`, `datatype` and `data` | `id`, unless the caller sent one |
 | `predictions` (MLflow, TensorFlow Serving, KServe v1) | `predictions` | nothing |
 | `columns` (TensorFlow Serving) | `outputs` as an array of anything else | nothing |
@@ -90,6 +91,18 @@ OLLAMA: Final = Envelope(
     text=True,
 )
 GEMINI: Final = Envelope("gemini", ("/responseId", "/createTime", "/usageMetadata/cachedContentTokenCount"), text=True)
+CONVERSE: Final = Envelope(
+    "converse",
+    (
+        "/metrics/latencyMs",
+        "/output/message/content/*/toolUse/toolUseId",
+        "/output/message/content/*/reasoningContent/reasoningText/signature",
+        "/usage/cacheReadInputTokens",
+        "/usage/cacheWriteInputTokens",
+        "/usage/cacheDetails",
+    ),
+    text=True,
+)
 OPEN_INFERENCE: Final = Envelope("open inference", ("/id",), echoed="/id")
 PREDICTIONS: Final = Envelope("predictions")
 COLUMNS: Final = Envelope("columns")
@@ -99,8 +112,8 @@ LIST: Final = Envelope("list", ("/id", "/created"))
 GRADIO: Final = Envelope("gradio", ("/event_id",))
 
 ENVELOPES: Final = (
-    CHAT, MESSAGES, RESPONSES, OLLAMA, GEMINI, OPEN_INFERENCE, PREDICTIONS, COLUMNS, SELDON, SELDON_TENSOR, LIST,
-    GRADIO,
+    CHAT, MESSAGES, RESPONSES, OLLAMA, GEMINI, CONVERSE, OPEN_INFERENCE, PREDICTIONS, COLUMNS, SELDON, SELDON_TENSOR,
+    LIST, GRADIO,
 )  # fmt: skip
 
 
@@ -126,6 +139,9 @@ def envelope_of(value: Any) -> Envelope | None:
     if "candidates" in value:
         first = _first(value["candidates"])
         return GEMINI if "content" in first or "finishReason" in first else None
+    if "stopReason" in value:
+        output = value.get("output")
+        return CONVERSE if isinstance(output, dict) and isinstance(output.get("message"), dict) else None
     return GRADIO if len(value) == 1 and isinstance(value.get("event_id"), str) else None
 
 

@@ -1,6 +1,6 @@
 """Why a language model stopped, in one word for all APIs.
 
-| Word | chat | messages | responses | ollama | gemini |
+| Word | chat | messages, converse | responses | ollama | gemini |
 |---|---|---|---|---|---|
 | `stop` | stop | end_turn, stop_sequence | completed | stop | STOP |
 | `length` | length | max_tokens | max_output_tokens | length | MAX_TOKENS |
@@ -14,7 +14,7 @@ So an answer that stopped and calls a tool stopped for that.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-from shadowproxy.answers.envelopes import CHAT, GEMINI, MESSAGES, OLLAMA, Envelope, envelope_of
+from shadowproxy.answers.envelopes import CHAT, CONVERSE, GEMINI, MESSAGES, OLLAMA, Envelope, envelope_of
 from shadowproxy.answers.pieces import objects
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "other", "none"]
@@ -51,8 +51,6 @@ def finish_in(value: Any) -> Finish | None:
     """
     if type(value) is not dict:
         return None
-    if isinstance(value.get("stopReason"), str) and isinstance(value.get("output"), dict):
-        return finish_of(value["stopReason"])
     envelope = envelope_of(value)
     if envelope is None or not envelope.text:
         return None
@@ -92,6 +90,9 @@ def _reasons(value: dict[str, Any], envelope: Envelope) -> Iterable[tuple[Any, b
         return [(each.get("finishReason"), _calls_function(each)) for each in objects(value["candidates"])]
     if envelope is MESSAGES:
         return [(value.get("stop_reason"), any(each.get("type") == "tool_use" for each in objects(value["content"])))]
+    if envelope is CONVERSE:
+        blocks = objects(value["output"]["message"].get("content"))
+        return [(value.get("stopReason"), any("toolUse" in each for each in blocks))]
     if envelope is OLLAMA:
         return [(value.get("done_reason"), _calls(value.get("message")))]
     reason, details = value.get("status"), value.get("incomplete_details")

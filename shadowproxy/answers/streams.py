@@ -2,7 +2,8 @@
 
 So a pointer names the same thing in both, and a streamed answer can be compared with a whole one. Each API has its
 module: `chat` (OpenAI chat and completions), `messages` (Anthropic), `responses` (OpenAI), `ollama`, `gemini`,
-`gradio`. A stream of anything else is the list of its events' data, and lines of JSON are the list of their values.
+`converse` (Bedrock), `gradio`. A stream of anything else is the list of its events' data, and lines of JSON are the
+list of their values.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from shadowproxy.answers import (
     chat_stream,
+    converse_stream,
     gemini_stream,
     gradio_stream,
     messages_stream,
@@ -20,7 +22,7 @@ from shadowproxy.answers.errors import error_in, says_error
 from shadowproxy.answers.pieces import Assembled
 from shadowproxy.answers.sse import DONE, Event
 
-Api = Literal["chat", "messages", "responses", "ollama", "gemini", "gradio", "events", "lines"]
+Api = Literal["chat", "messages", "responses", "ollama", "gemini", "converse", "gradio", "events", "lines"]
 
 _ERROR_NAMES: Final = frozenset({"error", "exception", "failed"})
 KEEP_ALIVE: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
@@ -52,6 +54,8 @@ def of_events(events: Sequence[Event]) -> Stream:
     for api, module in _APIS:
         if any(module.knows(each) for each in data):
             return _stream(api, module.assembled(data), done, failed, error)
+    if any(map(converse_stream.knows, spoken)):
+        return _stream("converse", converse_stream.assembled(spoken), done, failed, error)
     if any(map(gradio_stream.knows, spoken)):
         return _stream("gradio", gradio_stream.assembled(spoken), done, failed, error)
     return Stream("events", data, not failed, failed, error)

@@ -23,7 +23,7 @@ from shadowproxy.record import RecordedLeg
 
 ENVELOPE_PLACES: Final = (
     "/choices/*/answer",  # OpenAI chat and completions
-    "/answer",  # Anthropic's Messages, OpenAI's Responses, Ollama
+    "/answer",  # Anthropic's Messages, OpenAI's Responses, Ollama, Bedrock's Converse
     "/choices/*/finish_reason",
     "/stop_reason",
     "/done_reason",
@@ -76,6 +76,8 @@ def in_one_form(value: Any) -> Any:
         return _with_answer(value, _text_of_blocks(value["content"]))
     if value.get("object") == "response" and isinstance(value.get("output"), list):
         return _with_answer(value, _text_of_items(value["output"]))
+    if isinstance(value.get("stopReason"), str) and isinstance(blocks := _blocks_of_converse(value), list):
+        return _with_answer(value, _text_of_converse(blocks))
     if isinstance(value.get("done"), bool):
         if isinstance(message := value.get("message"), dict):
             return _with_answer({**value, "message": _message(message)}, _text_of_message(message))
@@ -187,6 +189,20 @@ def _text_of_items(items: list[Any]) -> str | None:
             texts += [text] if isinstance(text, str) else []
         if _ends(item, "_call") and isinstance(item.get("name"), str):
             calls.append(_call(item["name"], item.get("arguments", item.get("input"))))
+    return _lines("".join(texts), calls)
+
+
+def _blocks_of_converse(value: dict[str, Any]) -> Any:
+    """The blocks of the message in an answer of Bedrock's Converse; None if it has none."""
+    output = value.get("output")
+    message = output.get("message") if isinstance(output, dict) else None
+    return message.get("content") if isinstance(message, dict) else None
+
+
+def _text_of_converse(blocks: list[Any]) -> str | None:
+    texts = [each["text"] for each in objects(blocks) if isinstance(each.get("text"), str)]
+    uses = [each.get("toolUse") for each in objects(blocks)]
+    calls = [_call(each.get("name"), each.get("input")) for each in uses if isinstance(each, dict)]
     return _lines("".join(texts), calls)
 
 
