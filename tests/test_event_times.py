@@ -1,6 +1,7 @@
 """When the pieces of a streamed answer came: noted as they pass, recorded without content, and read back."""
 
 import asyncio
+import base64
 import gzip
 import json
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from fakes import PATIENCE, Origin, Peer, chunk_of, chunked
 from hypothesis import given
 from hypothesis import strategies as st
 from program import Program
+from test_formats import frame, part
 from test_leg import begun
 
 from shadowproxy.answers import About, chat_stream, gemini_stream, messages_stream, ollama_stream, responses_stream
@@ -93,6 +95,9 @@ def test_a_record_with_odd_times_stays_readable(events: Any, read: Events | None
 # --- found in a body and the marks of its pieces
 
 
+STREAM = {"content-type": "text/event-stream"}
+
+
 def marks_of(*pieces: tuple[int, float]) -> Marks:
     """Pieces of these lengths, and when they came."""
     sizes = list(accumulate(size for size, _ in pieces))
@@ -105,7 +110,7 @@ def times_of(
     """The times of a body that came in these pieces, each with its milliseconds."""
     body = b"".join(piece for piece, _ in pieces)
     marks = marks_of(*[(len(piece), ms) for piece, ms in pieces])
-    return times_in(body, kind, marks, Budget(), whole=whole)
+    return times_in(body, {"content-type": kind}, marks, Budget(), whole=whole)
 
 
 def event(value: Any, name: str = "") -> bytes:
@@ -300,7 +305,7 @@ def test_events_between_two_coarse_marks_come_evenly(pieces: int) -> None:
             arrivals.add(size, 0.01 * count)
     marks = marks_in(arrivals.packed(0.0))
     assert marks is not None
-    found = times_in(b"".join(events), "text/event-stream", marks, Budget())
+    found = times_in(b"".join(events), STREAM, marks, Budget())
     assert found is not None
     assert found.gaps is not None
     assert (found.first_ms, found.tokens) == (10.0, pieces)
@@ -312,19 +317,19 @@ def test_a_stall_between_two_coarse_marks_is_spread_over_them() -> None:
     events = [delta(content="a")] * 4
     size = len(events[0])
     body = b"".join(events)
-    coarse = times_in(body, "text/event-stream", Marks([size, 4 * size], [10.0, 310.0], [1, 3]), Budget())
+    coarse = times_in(body, STREAM, Marks([size, 4 * size], [10.0, 310.0], [1, 3]), Budget())
     assert coarse == Events(10.0, 10.0, 310.0, 4, "pieces", Gaps(100.0, 100.0, 100.0))
-    exact = times_in(body, "text/event-stream", Marks([size, 4 * size], [10.0, 310.0], [1, 1]), Budget())
+    exact = times_in(body, STREAM, Marks([size, 4 * size], [10.0, 310.0], [1, 1]), Budget())
     assert exact == Events(10.0, 10.0, 310.0, 4, "pieces", Gaps(0.0, 300.0, 300.0))
 
 
 def test_a_stream_that_costs_too_much_to_read_has_no_times() -> None:
     events = [delta(content="a")] * 1000
     with pytest.raises(Exhausted):
-        times_in(b"".join(events), "text/event-stream", marks_of((10, 1.0)), Budget(steps=500))
+        times_in(b"".join(events), STREAM, marks_of((10, 1.0)), Budget(steps=500))
     deep = event("[" * 200_000)
     with pytest.raises(Exhausted):
-        times_in(deep, "text/event-stream", marks_of((len(deep), 1.0)), Budget(memory=1 << 20))
+        times_in(deep, STREAM, marks_of((len(deep), 1.0)), Budget(memory=1 << 20))
 
 
 # --- the same events and tokens as where the stream is put together
@@ -385,7 +390,7 @@ def test_an_event_is_a_token_if_putting_it_together_counts_one(
         (b"data: %b\n\ndata: %b\n\n" % (*lines,), "text/event-stream"),
         (b"%b\n%b\n" % (*lines,), "application/x-ndjson"),
     ):
-        found = times_in(body, kind, marks_of((len(body), 1.0)), Budget())
+        found = times_in(body, {"content-type": kind}, marks_of((len(body), 1.0)), Budget())
         assert found is not None
         assert (found.tokens == 1) == counts
 
@@ -418,7 +423,7 @@ def test_the_events_are_those_that_are_compared(lines: list[str], end: str, mark
     body = text.encode()
     # A mark at each byte, whose time is how many bytes had come.
     marks = Marks(list(range(1, len(body) + 1)), [float(at + 1) for at in range(len(body))], [1] * len(body))
-    found = times_in(body, "text/event-stream", marks, Budget())
+    found = times_in(body, STREAM, marks, Budget())
     assert (found is None) == (not expected)
     if found is not None:
         assert (found.tokens or 0) == spoken
@@ -438,14 +443,57 @@ def test_the_events_are_those_that_are_compared(lines: list[str], end: str, mark
 def test_an_event_that_seems_to_begin_often_is_read_in_linear_time(first: Any, again: str) -> None:
     """Four megabytes: were each beginning to be followed to the end, it would take hours."""
     body = event(first) + b"data: " + again.encode() * ((4 << 20) // len(again)) + b"}\n\n"
-    found = times_in(body, "text/event-stream", marks_of((len(body), 1.0)), Budget(steps=1 << 60, memory=1 << 40))
+    found = times_in(body, STREAM, marks_of((len(body), 1.0)), Budget(steps=1 << 60, memory=1 << 40))
     assert found is not None
+
+
+def in_frames(frames: Sequence[bytes], kind: str = "") -> Events | None:
+    """The times of frames that came one a millisecond; `kind` is the type of what they carry."""
+    named = {"content-type": "application/vnd.amazon.eventstream", "x-amzn-sagemaker-content-type": kind}
+    marks = marks_of(*[(len(each), float(at)) for at, each in enumerate(frames)])
+    return times_in(b"".join(frames), named, marks, Budget())
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", ""])
+def test_events_in_parts_of_sagemaker_have_come_with_the_part_that_ends_them(kind: str) -> None:
+    a, b = delta(content="a"), delta(content="b")
+    frames = [part(ROLE), part(a[:20]), part(a[20:] + b[:5]), part(b[5:] + STOP), part(DONE)]
+    assert in_frames(frames, kind) == Events(0.0, 2.0, 3.0, 2, "pieces", Gaps(1.0, 1.0, 1.0))
+
+
+def test_lines_in_parts_of_sagemaker_are_events() -> None:
+    frames = [part(json.dumps(each).encode() + b"\n") for each in OLLAMA]
+    assert in_frames(frames, "application/jsonlines") == Events(0.0, 1.0, 3.0, 5, "usage", Gaps(1.0, 1.0, 1.0))
+
+
+def test_chunks_of_bedrock_are_the_events_that_they_hold() -> None:
+    frames = [
+        frame(
+            json.dumps({"bytes": base64.b64encode(json.dumps(each).encode()).decode()}).encode(),
+            event_type="chunk",
+            message_type="event",
+        )
+        for each in MESSAGE
+    ]
+    assert in_frames(frames) == Events(0.0, 2.0, 5.0, 5, "usage", Gaps(3.0, 3.0, 3.0))
+
+
+def test_other_frames_are_events_and_a_failure_is_none() -> None:
+    frames = [frame(b'{"a":1}', event_type="x", message_type="event")] * 3
+    failed = frame(b'{"message":"no"}', exception_type="ModelStreamError", message_type="exception")
+    assert in_frames([*frames, failed]) == Events(0.0, gaps=Gaps(1.0, 1.0, 1.0))
+    assert in_frames([failed]) is None
+
+
+@pytest.mark.parametrize("payload", [b"{", b"[]", b'{"bytes":1}', b'{"bytes":"!"}', b"\xff", b""])
+def test_a_chunk_that_holds_nothing_is_no_event(payload: bytes) -> None:
+    assert in_frames([frame(payload, event_type="chunk", message_type="event")] * 2) is None
 
 
 def test_any_bytes_have_times_or_none() -> None:
     for body in (b"data", b"data:", b"\r", b"\n\n", b"\xff\xfe: x\n\n", b"data: \xff\n\n", b"data: " + b"[" * 2000):
         for kind in ("text/event-stream", "application/x-ndjson"):
-            times_in(body, kind, marks_of((len(body), 1.0)), Budget())
+            times_in(body, {"content-type": kind}, marks_of((len(body), 1.0)), Budget())
 
 
 # --- in the record

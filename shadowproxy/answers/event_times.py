@@ -9,13 +9,17 @@ no gaps; one with a content coding has no times at all, as its events end nowher
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import accumulate
 from math import ceil
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from shadowproxy.answers import chat_stream, gemini_stream, messages_stream, ollama_stream, responses_stream
+from shadowproxy.answers.contents import Fields, field_value
+from shadowproxy.answers.formats import event_frames
 from shadowproxy.answers.sse import DONE, looks_like_events
 from shadowproxy.answers.streams import KEEP_ALIVE
 from shadowproxy.answers.texts import LINE, UNREADABLE, json_in, names_lines
@@ -25,19 +29,19 @@ from shadowproxy.budget import Budget, read_json
 from shadowproxy.record import Events, Gaps
 
 
-def times_in(body: bytes, content_type: str, marks: Marks, budget: Budget, *, whole: bool = True) -> Events | None:
+def times_in(body: bytes, headers: Fields, marks: Marks, budget: Budget, *, whole: bool = True) -> Events | None:
     """The times of a body's events; None if it is no stream. `whole`: it is all that came. Raises Exhausted."""
     found = _Found(budget)
-    kind = content_type.lower()
     budget.spend_bytes(8 * len(body))
-    if "event-stream" in kind or looks_like_events(body[:_LOOKED_AT].decode("utf-8", "replace")):
-        found.read_events(body, whole)
-    elif names_lines(kind):
-        found.read_lines(body, whole)
+    if event_frames.begins_with_frame(body):
+        found.read_frames(body, headers, whole)
+    else:
+        found.read(body, field_value(headers, "content-type"), whole)
     return found.times(marks, whole)
 
 
 _LOOKED_AT: Final = 4096  # bytes
+_INNER_TYPE: Final = "x-amzn-sagemaker-content-type"
 
 
 class _Api(NamedTuple):
@@ -111,6 +115,29 @@ class _Found:
         self._ends: list[int] = []
         self._spoken: list[int] = []  # indices of events
         self._usage: int | None = None
+
+    def read_frames(self, body: bytes, headers: Fields, whole: bool) -> None:
+        """Amazon's event frames: events by themselves, or parts of a body in which events end with one of the parts."""
+        frames = [each for each in event_frames.read(body, self._budget).frames if event_frames.is_event(each)]
+        parts = [each for each in frames if event_frames.is_part(each)]
+        if not parts:
+            for frame in frames:
+                data = event_frames.inner_of(frame, self._budget)
+                self._add(data, 0, len(data), frame.end)
+            return
+        inner = b"".join([each.payload for each in parts])
+        self._budget.hold(len(inner))
+        self.read(inner, field_value(headers, _INNER_TYPE), whole)
+        sizes = list(accumulate([len(each.payload) for each in parts]))
+        self._ends = [parts[bisect_left(sizes, end)].end for end in self._ends]
+
+    def read(self, body: bytes, content_type: str, whole: bool) -> None:
+        """A body that has this type."""
+        kind = content_type.lower()
+        if "event-stream" in kind or looks_like_events(body[:_LOOKED_AT].decode("utf-8", "replace")):
+            self.read_events(body, whole)
+        elif names_lines(kind):
+            self.read_lines(body, whole)
 
     def read_events(self, body: bytes, whole: bool) -> None:
         """Server-sent events. What stands behind the last blank line is an event too, where no more came."""

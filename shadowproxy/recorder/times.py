@@ -39,11 +39,8 @@ def events_json(leg: Reply | Failure, content: Content, budget: Budget) -> bytes
     if marks is None:
         return b""
     held = budget.held
-    content_type = fields_of_body(content.head).get("content-type", "")
-    if not isinstance(content_type, str):
-        content_type = content_type[0]
     try:
-        events = times_in(content.wire, content_type, marks, budget, whole=content.whole)
+        events = times_in(content.wire, fields_of_body(content.head), marks, budget, whole=content.whole)
     except Exhausted:
         return b""
     finally:

@@ -30,10 +30,11 @@ _BYTES: Final = 6
 
 
 class Frame(NamedTuple):
-    """One frame: the texts among its headers, and its payload."""
+    """One frame: the texts among its headers, its payload, and where in the body it ends."""
 
     headers: dict[str, str]
     payload: bytes
+    end: int
 
 
 class Frames(NamedTuple):
@@ -77,7 +78,7 @@ def read(raw: bytes, budget: Budget) -> Frames:
         if headers is None:
             return Frames(frames, "a frame has headers that cannot be read")
         budget.hold(end - body)
-        frames.append(Frame(headers, raw[body : end - 4]))
+        frames.append(Frame(headers, raw[body : end - 4], end))
         at = end
     return Frames(frames, None)
 
@@ -134,7 +135,7 @@ def events_in(frames: list[Frame], budget: Budget) -> list[tuple[str, Any]]:
     """The events of frames that are one each: their type, and what they say. Bedrock's `chunk` is what it holds."""
     found: list[tuple[str, Any]] = []
     for frame in frames:
-        if frame.headers.get(":message-type", "event") != "event":
+        if not is_event(frame):
             continue
         name = frame.headers.get(":event-type", "")
         said = json_of(frame.payload, budget)
@@ -148,7 +149,28 @@ def events_in(frames: list[Frame], budget: Budget) -> list[tuple[str, Any]]:
     return found
 
 
+def is_event(frame: Frame) -> bool:
+    """Whether a frame is an event, and reports no failure."""
+    return frame.headers.get(":message-type", "event") == "event"
+
+
+def is_part(frame: Frame) -> bool:
+    """Whether a frame is a part of the body that SageMaker's parts make together."""
+    return frame.headers.get(":event-type") == "PayloadPart"
+
+
+def inner_of(frame: Frame, budget: Budget) -> bytes:
+    """What an event says, as JSON: Bedrock's `chunk` holds it in base64. Empty if it holds no base64."""
+    if frame.headers.get(":event-type") != "chunk":
+        return frame.payload
+    value = json_of(frame.payload, budget)
+    try:
+        return base64.b64decode(value["bytes"]) if isinstance(value, dict) else b""
+    except (KeyError, TypeError, ValueError):
+        return b""
+
+
 def body_in(frames: list[Frame]) -> bytes | None:
     """The body that SageMaker's parts make together; None if there is no part."""
-    parts = [frame.payload for frame in frames if frame.headers.get(":event-type") == "PayloadPart"]
+    parts = [frame.payload for frame in frames if is_part(frame)]
     return b"".join(parts) if parts else None
