@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import Proxy, StartProxy
-from fakes import Caller, Peer, always, answer
+from fakes import Caller, Peer, Script, always, answer
 from test_admin import ADMIN, client, wait_written
 
 MARK = {"X-Shadowproxy-Admin": "1"}
@@ -149,6 +149,55 @@ async def test_the_latest_records_are_the_very_lines_of_the_log(proxy: StartProx
         assert b"secret" not in told
         one = json.loads(lines[0])["record"]
         assert (await admin.get(f"/exchanges/{one}")).content.rstrip() == lines[0]
+
+
+STREAM = (b"Content-Type", b"text/event-stream")
+
+
+def said(id: str, text: str) -> Script:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": "stop"}
+    chunk = {"id": id, "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return always(answer(f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode(), STREAM))
+
+
+async def test_the_answers_of_a_record_are_read_line_by_line(proxy: StartProxy) -> None:
+    async with (
+        proxy(said("a", "Hello\nyou"), {"s": said("b", "Hello\nme")}, **ADMIN) as running,
+        client(running) as admin,
+    ):
+        await running.ask(GET)
+        await wait_written(admin, 1)
+        record = (await admin.get("/exchanges")).json()["exchanges"][0]["record"]
+        rows = (await admin.get(f"/exchanges/{record}/answers")).json()["shadows"]["s"]
+        assert [row for row in rows if row["differs"]] == [
+            {"live": ["  ", "you", ""], "shadow": ["  ", "me", ""], "differs": True}
+        ]
+        assert rows[0] == {"live": ["text: Hello", "", ""], "shadow": ["text: Hello", "", ""], "differs": False}
+        gone = await admin.get("/exchanges/0192f3a0-0000-7000-8000-000000000000/answers")
+        assert (gone.status_code, gone.json()["error"]["reason"]) == (404, "not_found")
+
+
+async def test_what_differs_is_what_the_record_says(proxy: StartProxy) -> None:
+    rules = {"ignore": ["/choices/*/message/content"]}
+    async with (
+        proxy(said("a", "you"), {"s": said("b", "me")}, compare=rules, **ADMIN) as running,
+        client(running) as admin,
+    ):
+        await running.ask(GET)
+        await wait_written(admin, 1)
+        record = (await admin.get("/exchanges")).json()["exchanges"][0]["record"]
+        rows = (await admin.get(f"/exchanges/{record}/answers")).json()["shadows"]["s"]
+        assert not any(row["differs"] for row in rows)
+
+
+async def test_a_record_that_is_too_long_is_not_read(proxy: StartProxy) -> None:
+    long = always(answer(b"x" * (3 << 20)))
+    async with proxy(long, {"s": long}, log={"body_limit": "8MiB"}, **ADMIN) as running, client(running) as admin:
+        await running.ask(GET)
+        await wait_written(admin, 1)
+        record = (await admin.get("/exchanges")).json()["exchanges"][0]["record"]
+        refused = await admin.get(f"/exchanges/{record}/answers")
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (413, "too_large")
 
 
 async def test_records_are_found_by_verdict_and_shadow(proxy: StartProxy) -> None:

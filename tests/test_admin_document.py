@@ -98,6 +98,9 @@ async def test_the_responses_have_the_form_that_the_document_gives(proxy: StartP
         assert overview["control"]["name"] == "control"
         record = (await admin.get("/exchanges")).json()["exchanges"][0]["record"]
         schema("/exchanges/{record}").validate((await admin.get(f"/exchanges/{record}")).json())
+        read = (await admin.get(f"/exchanges/{record}/answers")).json()
+        schema("/exchanges/{record}/answers").validate(read)
+        assert read["shadows"].keys() == {"a", "control"}
         for path in ("/pause", "/resume", "/shadows/{name}/pause", "/shadows/{name}/resume"):
             told = await admin.post(path.replace("{name}", "a"), headers=MARK)
             schema(path, "post").validate(told.json())
@@ -118,7 +121,7 @@ async def test_the_guides_examples_work(proxy: StartProxy) -> None:
         examples = [
             line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) for line in block.strip().split("\n")
         ]
-        assert len(examples) == 11
+        assert len(examples) == 12
         for example in examples:
             said = await shell(example.replace("http://127.0.0.1:9901", str(admin.base_url).rstrip("/")), record)
             if "/events" in example:

@@ -162,6 +162,11 @@ def test_a_failure_and_a_warning_come_first() -> None:
     assert shown(said("a,b\n1\n", "text/csv"))[0].startswith("(")
 
 
+def test_where_one_answer_has_failed_all_of_it_is_marked() -> None:
+    failed = events({"error": {"message": "boom"}}, last="")
+    assert beside(chat("a", "Hello"), failed)[:2] == ["text: Hello ! (failed: boom)", 'stopped: "stop" ! [']
+
+
 def test_a_table_has_aligned_columns() -> None:
     live = said("name,price\nshort,1\na longer name,22.5\n", "text/csv")
     other = said("name,price\nshort,1\na longer name,21.5\n", "text/csv")

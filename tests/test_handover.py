@@ -549,7 +549,7 @@ async def test_a_malformed_frame_ends_the_connection_and_what_came_before_is_wri
 
 @pytest.mark.parametrize(
     "wrong",
-    [b"nonsense of some length", frame_of(frames.NOTE, 1), frame_of(frames.ACK, 1), frame_of(frames.ACK, (1,) * 4)],
+    [b"nonsense of some length", frame_of(frames.NOTE, 1), frame_of(frames.ACK, 1), frame_of(frames.ACK, (1,) * 5)],
 )
 async def test_a_malformed_report_ends_the_connection(wrong: bytes, caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox(budget=1 << 20, gather=0.001)

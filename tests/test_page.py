@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 
+from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.html.style import STYLE
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin import page
@@ -80,6 +81,15 @@ def test_it_is_answered_with_its_policy() -> None:
     assert answer.body == page.DOCUMENT
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["content-security-policy"] == page.POLICY
+
+
+def test_it_allows_live_as_much_as_the_reports_gate() -> None:
+    found = re.search(r"^const ALLOWED = ([\d.]+);", DOCUMENT, re.MULTILINE)
+    assert found
+    allowed = Gates().p99_ratio
+    assert allowed is not None
+    assert float(found[1]) == pytest.approx(allowed - 1)
+    assert f"it may be {allowed - 1:.0%} higher".replace("%", " %") in DOCUMENT
 
 
 def words(name: str) -> list[str]:

@@ -13,7 +13,8 @@ import httpx
 import pytest
 from browser import Browser
 from conftest import Proxy, StartProxy, starter
-from fakes import Origin, always, answer
+from fakes import Origin, always, answer, each
+from format_samples import NPY_FLOAT32
 from program import Program
 
 from shadowproxy.exchange import Outcome
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.soak
 
 ADMIN = {"admin": "127.0.0.1:0"}
 JSON = (b"Content-Type", b"application/json")
+STREAM = (b"Content-Type", b"text/event-stream")
 LIVE = always(answer(b'{"late":0.10,"model":"v1"}', JSON))
 SAME = always(answer(b'{"late":0.10,"model":"v1"}', JSON))
 OTHER = always(answer(b'{"late":0.9000,"model":"v2"}', JSON))
@@ -132,16 +134,113 @@ async def test_both_answers_stand_side_by_side_digit_by_digit(proxy: StartProxy,
         await post(running)
         await browser.wait("document.querySelectorAll('#differences li').length === 1")
         await browser.evaluate("document.querySelector('#differences summary').click()")
-        live, shadow, _ = await browser.wait(
-            "document.querySelectorAll('#differences pre').length === 3"
-            " && [...document.querySelectorAll('#differences pre')].map((each) => each.innerText)"
-        )
+        await browser.wait("document.querySelectorAll('#differences pre mark').length > 0")
+        texts = "[...document.querySelectorAll('#differences .pair pre')].map((each) => each.innerText)"
+        assert await browser.evaluate(texts) == [
+            '{\ndiffers   "late": 0.1\ndiffers   "model": "v1"\n}\n',
+            '{\ndiffers   "late": 0.9\ndiffers   "model": "v2"\n}\n',
+        ]
+        marked = "[...document.querySelectorAll('#differences mark')].map((each) => each.innerText)"
+        assert await browser.evaluate(marked) == ["1", "1", "9", "2"]
+        await browser.evaluate("document.querySelector('#differences details details summary').click()")
+        await browser.wait("document.querySelectorAll('#differences .pair pre').length === 4")
+        _, _, live, shadow = await browser.evaluate(texts)
         assert live == '{\n  "late": 0.10,\n  "model": "v1"\n}'
         assert shadow == '{\n  "late": 0.9000,\n  "model": "v2"\n}'
-        left, right = await browser.evaluate(
+        left, right, *_ = await browser.evaluate(
             "[...document.querySelectorAll('#differences .pair pre')].map(e => e.getBoundingClientRect().left)"
         )
         assert left < right
+
+
+def stream(id: str, *words: str) -> bytes:
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in words]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    chunks = [
+        {"id": id, "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+        for choice in choices
+    ]
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    return answer(body.encode(), STREAM)
+
+
+def embedding(*numbers: float) -> bytes:
+    row = {"object": "embedding", "index": 0, "embedding": numbers}
+    return answer(json.dumps({"object": "list", "model": "e", "data": [row]}).encode(), JSON)
+
+
+def table(late: float) -> bytes:
+    rows = f"flight,delay,late\nUA100,12,0.25\nLH4711,7,{late}\n"
+    return answer(rows.encode(), (b"Content-Type", b"text/csv"))
+
+
+def image(end: bytes) -> bytes:
+    return answer(b"\x89PNG\r\n\x1a\n" + bytes(40) + end, (b"Content-Type", b"image/png"))
+
+
+def array(raw: bytes) -> bytes:
+    return answer(raw, (b"Content-Type", b"application/x-npy"))
+
+
+SPOKEN = ["The flight is late,\n", "by ", "25 minutes.\n", f"{ATTACK}\u202e"]
+FORMATS = [
+    (stream("a", *SPOKEN), stream("b", *SPOKEN)),
+    (stream("a", *SPOKEN), stream("b", *SPOKEN[:2], "40 minutes.\n", SPOKEN[3])),
+    (embedding(0.1, 0.2, 0.3, 0.4, 0.5), embedding(0.1, 0.2, 0.3, 0.4, 0.9)),
+    (table(0.5), table(0.75)),
+    (array(NPY_FLOAT32), array(NPY_FLOAT32[:-4] + b"\0\0\0\x3f")),
+    (image(b"1"), image(b"2")),
+    (stream("a", "Hel", "lo"), answer(b'data: {"error": {"message": "out of memory"}}\n\n', STREAM)),
+]
+LINES = [
+    "differs   by 25 minutes.",
+    '"embedding": float64 [5]: 0.1, 0.2, 0.3, 0.4, … (1 - cosine = 0.0401)',
+    "differs LH4711  7      0.75",
+    "differs float32 [2, 2]: 0.1, 0.9, 0.25, 0.75",
+    "(1 of 4 numbers are not the same, by up to 0.25)",
+    "differs image/png, 49 bytes, SHA-256 ",
+    "differs (failed: out of memory)",
+]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+async def test_what_answers_say_is_shown_in_every_format(
+    proxy: StartProxy, browser: Browser, tmp_path: Path, dark: bool
+) -> None:
+    """Its pictures are in the test's directory."""
+    live, shadow = (each(*(pair[arm] for pair in FORMATS)) for arm in (0, 1))
+    async with proxy(live, {"other": shadow}, **ADMIN) as running:
+        await opened(browser, running)
+        async with await running.caller() as caller:
+            for _ in FORMATS:
+                await caller.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        await browser.wait("document.querySelectorAll('#differences li').length === 6")
+        await browser.wait(shows("14.3\u00a0%", CARD))
+        await browser.wait(shows("1 answers since the start say that they failed", CARD))
+        await browser.evaluate(
+            "document.querySelectorAll('#differences li > details > summary').forEach((e) => e.click())"
+        )
+        await browser.wait("[...document.querySelectorAll('#differences li')].every((e) => e.querySelector('mark'))")
+        for line in LINES:
+            assert await browser.evaluate(shows(line, "document.querySelector('#differences')")), line
+        assert await browser.evaluate("window.hurt === undefined")
+        assert "\u202e" not in await browser.evaluate("document.body.innerText")
+        for width in WIDTHS:
+            await browser.look(width, 900, dark=dark)
+            assert await browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            (tmp_path / f"{width}.png").write_bytes(await browser.picture())
+        assert browser.complaints == []
+
+
+async def test_bodies_are_shown_as_sent_if_what_they_say_cannot_be_had(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"other": OTHER}, **ADMIN) as running:
+        await opened(browser, running)
+        await post(running)
+        await browser.wait("document.querySelectorAll('#differences li').length === 1")
+        await browser.evaluate("window.fetch = () => Promise.reject(new Error('gone'))")
+        await browser.evaluate("document.querySelector('#differences summary').click()")
+        await browser.wait(shows("What it says cannot be had (gone). As it was sent:"))
+        assert await browser.evaluate(shows('"late": 0.9000', "document.querySelector('#differences')"))
 
 
 async def test_a_shadow_paused_on_the_page_is_asked_no_more(proxy: StartProxy, browser: Browser) -> None:

@@ -71,12 +71,11 @@ def _rows(live: Sequence[Line], other: Sequence[Line], differing: set[str]) -> l
 
 
 def _row(mine: Line, theirs: Line, differing: set[str], above: set[str]) -> Row:
-    if mine.pointer is None and theirs.pointer is None:
-        marked = "" in differing and mine != theirs
-    else:
-        marked = any(_marks(each, differing, above) for each in (mine, theirs))
-        if marked and (mine.block or theirs.block):
-            marked = mine.text != theirs.text
+    marked = any(_marks(each, differing, above) for each in (mine, theirs))
+    if marked and (mine.block or theirs.block):
+        marked = mine.text != theirs.text
+    if "" in differing:  # the whole answer, as where one has failed
+        marked = marked or (mine.text, mine.item) != (theirs.text, theirs.item)
     longest = max(mine.longest, theirs.longest)
     if marked and mine.item is not NOTHING and theirs.item is not NOTHING:
         one, two = sides("value", mine.item, theirs.item, longest)

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shadowproxy.addresses import plain_host
+from shadowproxy.compare.report.record_rows import LONGEST, record_rows
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin.access import Access, AdminError, Kind
 from shadowproxy.serve.admin.census import Census, ShadowCensus, health
@@ -114,6 +115,17 @@ def build(sources: Sources) -> ASGIApp:
             raise Rejected(404, "not_found", "this record is not among the latest; older ones are in the log")
         return Response(line, media_type="application/json")
 
+    reading = asyncio.Lock()  # one record at a time: to read one takes memory and time
+
+    async def answers(request: Request) -> Response:
+        line = await operated.find(request.path_params["record"])
+        if line is None:
+            raise Rejected(404, "not_found", "this record is not among the latest; older ones are in the log")
+        if len(line) > LONGEST:
+            raise Rejected(413, "too_large", f"the record is longer than {LONGEST} bytes; shadowproxy show has it")
+        async with reading:
+            return _json({"shadows": await asyncio.to_thread(record_rows, line)})
+
     async def now(_: Request) -> Response:
         return Response(await overview.now(), media_type="application/json")
 
@@ -163,6 +175,7 @@ def build(sources: Sources) -> ASGIApp:
         ("/config", Kind.PRIVATE, configuration),
         ("/exchanges", Kind.PRIVATE, exchanges),
         ("/exchanges/{record}", Kind.PRIVATE, exchange),
+        ("/exchanges/{record}/answers", Kind.PRIVATE, answers),
         ("/overview", Kind.PRIVATE, now),
         ("/events", Kind.PRIVATE, events),
     ]

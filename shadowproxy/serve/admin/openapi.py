@@ -47,6 +47,7 @@ def _ref(name: str) -> _Schema:
 
 _LATENCY = _object(p50_ms=_or_null(AMOUNT), p99_ms=_or_null(AMOUNT), count=COUNT)
 _SAMPLING_KEYS = _object(first=COUNT, again=COUNT)
+_PARTS: _Schema = {"type": "array", "items": TEXT, "minItems": 3, "maxItems": 3}
 _SHADOW_STATE: dict[str, _Schema] = {
     "url": TEXT,
     "percent": PERCENT,
@@ -96,6 +97,14 @@ _SCHEMAS: dict[str, _Schema] = {
         "description": "One line of the log, schema 1, exactly as it stands there: docs/log.md describes each key.",
         "required": ["schema", "id", "record", "at", "proxy", "request", "live", "shadows", "control"],
     },
+    "Answers": _object(
+        shadows={
+            "type": "object",
+            "description": "For each shadow, and `control`, the lines of both answers. A line is in three parts, of "
+            "which the second differs from the other answer.",
+            "additionalProperties": _list(_object(live=_PARTS, shadow=_PARTS, differs=FLAG)),
+        }
+    ),
     "Exchanges": _object(exchanges=_list(_ref("Record"))),
     "Configuration": {
         "type": "object",
@@ -149,7 +158,7 @@ _ERRORS = {
     "403": "`X-Shadowproxy-Admin: 1` is missing, or admin listens beyond loopback and no token is configured.",
     "404": "No such shadow or record.",
     "408": "The body took too long.",
-    "413": "The body is too long.",
+    "413": "The body, or the record, is too long.",
     "421": "The Host field is not a name or address of this server.",
     "503": "The part that answers does not respond, too many clients listen, or a worker has not confirmed a change.",
 }
@@ -158,6 +167,13 @@ _TO_SEE = ("401", "403", "421", _ANY)
 _TO_CHANGE = ("401", "403", "404", "421", _ANY)
 
 _NAME = {"name": "name", "in": "path", "required": True, "schema": TEXT, "description": "A shadow, or `control`."}
+_RECORD = {
+    "name": "record",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": f"^{RECORD_ID.pattern}$"},
+    "description": "Its `record`, which is unique, and not the request ID.",
+}
 _ADMIN_FIELD = {
     "name": "X-Shadowproxy-Admin",
     "in": "header",
@@ -230,18 +246,11 @@ def document() -> dict[str, Any]:
                 }
             },
             "/exchanges/{record}": {
-                "get": _private("One of the latest records", "Record", "404")
-                | {
-                    "parameters": [
-                        {
-                            "name": "record",
-                            "in": "path",
-                            "required": True,
-                            "schema": {"type": "string", "pattern": f"^{RECORD_ID.pattern}$"},
-                            "description": "Its `record`, which is unique, and not the request ID.",
-                        }
-                    ]
-                }
+                "get": _private("One of the latest records", "Record", "404") | {"parameters": [_RECORD]}
+            },
+            "/exchanges/{record}/answers": {
+                "get": _private("What its answers say, line by line", "Answers", "404", "413")
+                | {"parameters": [_RECORD]}
             },
             "/overview": {"get": _private("Everything at a glance, with the last five minutes", "Overview")},
             "/events": {

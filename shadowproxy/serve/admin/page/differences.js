@@ -16,6 +16,40 @@ function parsed(text) {
   return JSON.parse(text, (_, value, context) => (typeof value === "number" ? exact(value, context?.source) : value));
 }
 
+/** A line of an answer: what differs in it is marked, and the line begins with a word for it. */
+function lineOf([before, differing, after], differs) {
+  if (!differs) return `${before}\n`;
+  const marked = differing ? [h("mark", {}, differing)] : [];
+  return h("span", { class: "differs" }, h("span", { class: "sign" }, "differs "), before, ...marked, after, "\n");
+}
+
+/** What both answers say, line by line; the sidecar reads them. */
+async function answersOf(record, shadow) {
+  const path = `exchanges/${encodeURIComponent(record.record)}/answers`;
+  const rows = (await (await requestWithToken("GET", path)).json()).shadows[shadow];
+  return ["live", "shadow"].map((arm) => rows.map((row) => lineOf(row[arm], row.differs && row[arm].join("") !== "")));
+}
+
+/** Show what the answers say in their two places; where that cannot be had, the bodies as they were sent. */
+async function showAnswers(pair, record, shadow) {
+  const leg = record.shadows[shadow];
+  try {
+    const sides = await answersOf(record, shadow);
+    sides.forEach((lines, at) => pair.children[at].lastChild.replaceChildren(...lines));
+  } catch (error) {
+    const why = `What it says cannot be had (${error.message}). As it was sent:\n\n`;
+    [record.live, leg].forEach((each, at) => put(pair.children[at].lastChild, `${why}${bodyOf(each)}`));
+  }
+}
+
+/** Both bodies as they were sent, laid out when it first opens. */
+function asSent(record, shadow) {
+  const details = h("details", {}, h("summary", {}, "As sent"));
+  const both = () => [["live", record.live], [shadow, record.shadows[shadow]]].map(([title, leg]) => side(title, leg, bodyOf(leg)));
+  details.addEventListener("toggle", () => details.append(h("div", { class: "pair" }, ...both())), { once: true });
+  return details;
+}
+
 /** One side's value of a difference. A log without bodies has only its place. */
 function word(each, arm, longest) {
   if (each.kind === (arm === "live" ? "extra" : "missing")) return "absent";
@@ -28,7 +62,7 @@ function bodyOf(leg) {
   let text;
   if ("body" in leg) text = JSON.stringify(leg.body, null, 2);
   else if ("body_text" in leg) text = leg.body_text;
-  else if ("body_base64" in leg) text = `${leg.format ? `${visible(leg.format)}; shadowproxy show reads it` : "Not text"}. In Base64:\n${leg.body_base64}`;
+  else if ("body_base64" in leg) text = `${leg.format ? visible(leg.format) : "Not text"}, in Base64:\n${leg.body_base64}`;
   else if (leg.body_redacted) return `Withheld: ${leg.body_redacted}`;
   else if (leg.body_bytes) return `${count(leg.body_bytes)} bytes, not in the log`;
   else return "No body";
@@ -36,12 +70,12 @@ function bodyOf(leg) {
   return leg.body_truncated ? `${text}\n(cut: it has ${count(leg.body_bytes)} bytes)` : text;
 }
 
-function side(title, leg) {
+function side(title, leg, text) {
   const failed = leg.failed ? `, failed: ${cut(visible(leg.failed), 200)}` : "";
   const left = leg.caller_left ? ", the caller left after the answer's end" : "";
   const read = [leg.format, ...(leg.warnings ?? [])].map((each) => (each ? `, ${cut(visible(each), 200)}` : "")).join("");
   const result = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms${read}${failed}${left}`;
-  return h("div", {}, h("h3", {}, title), h("p", { class: "soft" }, result), h("pre", { tabindex: "0" }, bodyOf(leg)));
+  return h("div", {}, h("h3", {}, title), h("p", { class: "soft" }, result), h("pre", { tabindex: "0" }, text));
 }
 
 const cut = (text, longest) => (text.length <= longest ? text : `${text.slice(0, longest - 1)}…`);
@@ -85,14 +119,18 @@ function difference(record, shadow) {
   const details = h("details", {}, h("summary", {}, ...line));
   details.addEventListener(
     "toggle",
-    () =>
+    () => {
+      const pair = h("div", { class: "pair" }, side("live", record.live, "…"), side(shadow, leg, "…"));
       details.append(
         h("p", { class: "soft" }, "Request ID ", h("code", {}, record.id)),
         leg.differences ? places(leg.differences) : h("p", {}, leg.why ?? ""),
-        h("div", { class: "pair" }, side("live", record.live), side(shadow, leg)),
+        pair,
+        asSent(record, shadow),
         h("h3", {}, "The request"),
         h("pre", { tabindex: "0" }, `${target}\n\n${bodyOf(record.request)}`),
-      ),
+      );
+      showAnswers(pair, record, shadow);
+    },
     { once: true },
   );
   return h("li", {}, details);

@@ -2,7 +2,7 @@
 
 // With fewer requests on either side a quantile is not compared: of 1,000 requests only 10 are above the p99.
 const ENOUGH = { p50: 100, p99: 1000 };
-const ALLOWED = 0.2; // the report's gate: latency may be so much higher with mirroring
+const ALLOWED = 0.2; // as gates.py: latency may be so much higher with mirroring
 const BUSY = 0.01; // from this share of requests shed for overload on, the headline says so
 const FINEST = 1; // ms: the width of the first range that durations are counted in; smaller differences are not seen
 
