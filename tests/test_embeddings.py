@@ -1,219 +1,253 @@
-"""Embeddings in the report: their angles, norms, dimensions and neighbours, and a shadow whose space is another."""
+"""`shadowproxy report --embeddings`, with scripted endpoints over real sockets: what is sent, and what comes of it."""
 
-import base64
+import json
 import math
-import random
-import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from invented import Fault, changed, invented, write
-from logs import answer, pair_of, record, report_json
-from test_output_figures import figures
+from test_engines import line
+from test_judge import chat, question
 
-from shadowproxy.compare.fold.engines import summarise_files
-from shadowproxy.compare.fold.neighbours import same_neighbours
-from shadowproxy.compare.fold.outputs import Outputs
-from shadowproxy.compare.fold.places import field_key
-from shadowproxy.compare.fold.summary import load, merge, save, summarise
+from shadowproxy import cli
+from shadowproxy.compare.fold.summary import save, summarise
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.kinds import live_dimensions
-from shadowproxy.compare.report.sentences.answers import output_line
-from shadowproxy.record import Record, RecordedLeg
+from shadowproxy.judge.embeddings import TEXTS_A_CALL, Embeddings, embeddings_address
+from shadowproxy.judge.meaning import LONGEST
 
-SIZE = 48
-
-
-def vector(of: Any, size: int = SIZE, model: str = "a", mean: float = 0.0) -> list[float]:
-    """What a model makes of a text: the same each time, near nothing else, with a mean of its own."""
-    source, own = random.Random(f"{model} {of}"), random.Random(model)
-    values = [source.gauss(0, 1) + mean * own.gauss(0, 1) for _ in range(size)]
-    norm = math.hypot(*values)
-    return [each / norm for each in values]
+Run = Callable[..., tuple[int, str, str]]
+Script = Callable[[list[str]], tuple[int, dict[str, str], bytes]]
 
 
-def noisy(values: list[float], by: float, source: random.Random) -> list[float]:
-    return [each + source.gauss(0, by) for each in values]
-
-
-def listed(*vectors: Any) -> dict[str, Any]:
-    data = [{"object": "embedding", "index": at, "embedding": each} for at, each in enumerate(vectors)]
-    return {"object": "list", "data": data, "model": "e"}
-
-
-def coded(values: list[float]) -> str:
-    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
-
-
-def output_of(records: list[Record]) -> Any:
-    return report_json(summarise(records, Rules()))["shadows"]["s"]["outputs"][0]
-
-
-def results(shadow: Any) -> dict[str, str]:
-    return {each["name"]: each["result"] for each in shadow["checks"]}
-
-
-ENVELOPES: dict[str, Any] = {
-    "OpenAI": lambda *vectors: listed(*vectors),
-    "OpenAI in base64": lambda *vectors: listed(*map(coded, vectors)),
-    "Ollama": lambda *vectors: {"model": "e", "embeddings": list(vectors)},
-    "Gemini": lambda *vectors: {"embeddings": [{"values": each} for each in vectors]},
-    "Cohere": lambda *vectors: {"id": "x", "embeddings": {"float": list(vectors)}, "texts": ["t"] * len(vectors)},
-    "bare arrays": lambda *vectors: list(vectors),
-}
-
-
-@pytest.mark.parametrize("name", ENVELOPES)
-def test_every_api_is_judged_at_its_embeddings(name: str) -> None:
-    def leg(number: int, model: str) -> RecordedLeg:
-        return answer(ENVELOPES[name](*[vector((number, at), 96, model) for at in range(3)]))
-
-    twin = output_of([record(n, leg(n, "a"), n, s=leg(n, "a")) for n in range(60)])
-    assert (twin["kind"], twin["agreement"]["value"]) == ("embedding", 1)
-    assert twin["live_dimensions"] == twin["shadow_dimensions"] == {"96": 180}
-    other = output_of([record(n, leg(n, "a"), n, s=leg(n, "b")) for n in range(60)])
-    assert (other["live_path"], other["agreement"]["value"]) == (twin["live_path"], 0)
-    assert other["angle"]["p50"] == pytest.approx(1, abs=0.2)
-
-
-def test_base64_beside_numbers_is_equal() -> None:
-    made = [vector(n) for n in range(60)]
-    found = output_of(
-        [record(n, answer(listed(coded(each))), n, s=answer(listed(each))) for n, each in enumerate(made)]
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """The command in this process, which does not wait before it calls again."""
+    whole = Embeddings.__init__
+    monkeypatch.setattr(
+        Embeddings, "__init__", lambda self, url, model, key: whole(self, url, model, key, lambda seconds: None)
     )
-    assert found["agreement"]["value"] == 1
-    assert found["angle"]["p99"] < 1e-6
+    for name in ("SHADOWPROXY_EMBEDDINGS_KEY", "OPENAI_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["shadowproxy", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return command
 
 
-# --- dimensions
+class Asked:
+    """An endpoint: its base URL, and all calls so far with their header fields."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.calls: list[tuple[dict[str, Any], dict[str, str]]] = []
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for body, _ in self.calls for text in body["input"]]
 
 
-def test_an_answer_of_another_dimension_is_no_answer() -> None:
-    pairs = [({"embedding": vector(n)}, {"embedding": vector(n)[: SIZE - (n % 10 == 0)]}) for n in range(300)]
-    found = figures(pairs)
-    assert found["answered"]["lost"] == 30
-    assert found["answered"]["missing"] == {"another dimension": 30}
-    assert found["agreement"]["value"] == pytest.approx(0.9)
-    assert found["shadow_dimensions"] == {"48": 270, "47": 30}
+@contextmanager
+def serving(script: Script) -> Iterator[Asked]:
+    asked = Asked()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.calls.append((body, {name.lower(): value for name, value in self.headers.items()}))
+            status, fields, raw = script(body["input"])
+            self.send_response_only(status)
+            for name, value in {"Content-Length": str(len(raw)), **fields}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Standard error is the test runner's."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    asked.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
-def test_a_shadow_whose_dimension_is_another_always_has_no_answer() -> None:
-    """It was not even judged: two dimensions, each in half of all answers, looked like no embeddings."""
-    found = figures([({"embedding": vector(n)}, {"embedding": vector(n, 96)}) for n in range(300)])
-    assert (found["kind"], found["answered"]["lost"]) == ("embedding", 300)
-    assert "dimension live 48, shadow 96" in output_line(found)
+def by_angle(texts: list[str]) -> tuple[int, dict[str, str], bytes]:
+    """Embeddings at the angle, in degrees, that a text ends with; in the reverse order, as the index says."""
+    vectors = [math.radians(float(text.rpartition(" ")[2])) for text in texts]
+    data = [{"index": at, "embedding": [math.cos(each), math.sin(each)]} for at, each in enumerate(vectors)]
+    return 200, {}, json.dumps({"object": "list", "data": data[::-1]}).encode()
 
 
-def test_dimensions_that_the_caller_chooses_are_no_fault() -> None:
-    made = [{"embedding": vector(n, 32 if n % 2 else 64)} for n in range(300)]
-    found = figures([(each, each) for each in made])
-    assert (found["kind"], found["answered"]["lost"], found["agreement"]["value"]) == ("embedding", 0, 1)
-    assert "dimensions 32 and 64 in both" in output_line(found)
+def failing(status: int, body: Any, fields: dict[str, str] | None = None) -> Script:
+    return lambda texts: (status, fields or {}, json.dumps(body).encode())
 
 
-def test_one_of_several_that_is_cut_loses_its_answer() -> None:
-    rows = [[vector((n, at)) for at in range(3)] for n in range(60)]
-    cut = [[*each[:2], each[2][:40]] if n % 3 == 0 else each for n, each in enumerate(rows)]
-    found = figures([(listed(*one), listed(*other)) for one, other in zip(rows, cut, strict=True)])
-    assert found["answered"]["lost"] == 20
+def written(file: Path, pairs: list[tuple[str, str]]) -> Path:
+    """A log of chats, from the texts of live's and the shadow's answers."""
+    file.write_bytes(b"".join(line(n, chat(one), chat(other), question(n)) for n, (one, other) in enumerate(pairs)))
+    return file
 
 
-# --- another model
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """30 equal pairs, 20 at an angle of 60 degrees, and 10 at a right angle."""
+    pairs = [("the same 0", "the same 0")] * 30 + [("one 0", "other 60")] * 20 + [("one 10", "other 100")] * 10
+    return written(tmp_path / "log.jsonl", pairs)
 
 
-def _of(model: str, size: int = SIZE, mean: float = 0.0) -> Fault:
-    return changed(lambda value: vector(sum(value), size, model, mean))
+def meaning_of(out: str) -> Any:
+    (shadow,) = json.loads(out)["shadows"].values()
+    return shadow["language"]["meaning"]
 
 
-@pytest.mark.slow
+def test_the_cosines_of_texts_come_out_exactly(run: Run, log: Path) -> None:
+    with serving(by_angle) as asked:
+        _, out, err = run("report", log, "--json", "--embeddings", asked.url, "--embeddings-model", "m")
+    found = meaning_of(out)
+    assert (found["pairs"], found["drawn"], found["equal"], found["failed"]) == (60, 60, 30, None)
+    assert found["mean"] == pytest.approx((30 + 20 * 0.5) / 60)
+    assert found["quantiles"] == {
+        "p1": pytest.approx(0, abs=1e-9),
+        "p10": pytest.approx(0, abs=1e-9),
+        "p50": pytest.approx(0.75),
+        "p90": 1.0,
+    }
+    assert sorted(asked.texts) == sorted(["one 0", "other 60"] * 20 + ["one 10", "other 100"] * 10)
+    assert all(body["model"] == "m" and len(body["input"]) <= TEXTS_A_CALL for body, _ in asked.calls)
+    assert "authorization" not in asked.calls[0][1]
+    assert "sending the texts of 60 pairs of answers" in err
+
+
+@pytest.mark.parametrize("form", [(), ("--markdown",), ("--html", "page.html")])
+def test_every_form_shows_them(run: Run, log: Path, form: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(log.parent)
+    with serving(by_angle) as asked:
+        _, out, _ = run("report", log, *form, "--embeddings", asked.url, "--embeddings-model", "m")
+    text = Path("page.html").read_text() if "--html" in form else out
+    assert "cosine, mean" in text
+    assert "0.667" in text
+    assert "30 were equal" in text
+
+
+def test_without_the_option_nothing_is_sent_and_nothing_said(run: Run, log: Path) -> None:
+    _, out, err = run("report", log, "--json")
+    assert meaning_of(out) is None
+    assert "sending" not in err
+
+
+def test_the_same_few_pairs_are_drawn_every_time_and_long_texts_are_cut(run: Run, tmp_path: Path) -> None:
+    long = "x" * 20_000
+    log = written(tmp_path / "log.jsonl", [(f"{n} 0", f"{n} {long} 60") for n in range(50)])
+    texts = []
+    for _ in range(2):
+        with serving(lambda texts: by_angle(["0"] * len(texts))) as asked:
+            words = ("--embeddings", asked.url, "--embeddings-model", "m", "--embeddings-pairs", 5)
+            _, out, _ = run("report", log, "--json", *words)
+        assert (meaning_of(out)["pairs"], meaning_of(out)["drawn"], meaning_of(out)["mean"]) == (50, 5, 1.0)
+        texts.append(asked.texts)
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 10
+    assert max(map(len, texts[0])) == LONGEST
+
+
+def test_the_key_is_sent_and_never_shown(run: Run, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHADOWPROXY_EMBEDDINGS_KEY", "sk-secret")
+    with serving(failing(401, {"error": {"message": "no such key: sk-secret\x1b[31m"}})) as asked:
+        _, out, err = run("report", log, "--json", "--embeddings", asked.url, "--embeddings-model", "m")
+    assert asked.calls[0][1]["authorization"] == "Bearer sk-secret"
+    assert meaning_of(out)["failed"].startswith("it answers 401: no such key: [key]")
+    assert "sk-secret" not in out + err
+    assert "\x1b" not in out + err
+
+
 @pytest.mark.parametrize(
-    ("fault", "check"),
-    [(_of("b"), "related"), (_of("b", mean=1.0), "related"), (_of("b", 64), "answered"), (_of("b", 24), "answered")],
-    ids=["another space", "a space with a mean", "more dimensions", "fewer dimensions"],
+    ("script", "why", "calls"),
+    [
+        (failing(404, {"error": "no such model"}), "it answers 404: no such model", 1),
+        (failing(503, ["busy"]), "it answers 503", 3),
+        (failing(302, {}, {"Location": "http://127.0.0.1:9/"}), "it answers 302", 1),
+        (failing(200, {"data": []}), "its reply is no list of embeddings, one for each text", 1),
+        (failing(200, ["a"]), "its reply is no list of embeddings, one for each text", 1),
+        (failing(200, {"data": [{"embedding": "AAAA"}] * 16}), "an embedding that is no array of numbers", 1),
+        (failing(200, {"data": [{"embedding": [0.0]}] * 16}), "several dimensions, or no length", 4),
+        (lambda texts: (200, {}, b"\x80" * 40), "its reply is no list of embeddings, one for each text", 1),
+        (lambda texts: (200, {"Content-Encoding": "gzip"}, b"a"), "its reply is compressed", 1),
+        (lambda texts: (200, {"Content-Length": "900"}, b"{"), "it cannot be asked", 1),
+    ],
 )
-def test_another_model_has_no_outputs_that_pass(fault: Fault, check: str, tmp_path: Path) -> None:
-    summary = summarise_files([write(tmp_path / "log.jsonl", invented("embedding", 1300, fault, 1))], Rules())
-    shadow = report_json(summary)["shadows"]["s"]
-    assert results(shadow)[check] == "fail"
-    assert results(shadow)["related"] == "fail"
-    assert shadow["verdict"]["questions"]["outputs"] == "fail"
-    assert shadow["verdict"]["headline"] == "NOT READY"
+def test_an_endpoint_that_fails_is_told_in_the_report_which_is_made_all_the_same(
+    run: Run, log: Path, script: Script, why: str, calls: int
+) -> None:
+    with serving(script) as asked:
+        _, out, _ = run("report", log, "--json", "--embeddings", asked.url, "--embeddings-model", "m")
+        found = meaning_of(out)
+        assert why in found["failed"]
+        assert (found["mean"], len(asked.calls)) == (None, calls)
+        _, text, _ = run("report", log, "--embeddings", asked.url, "--embeddings-model", "m")
+    assert f"No cosines: m at {asked.url}/embeddings: " in text
 
 
-@pytest.mark.slow
-def test_spaces_that_each_have_a_mean_far_from_zero_are_not_related() -> None:
-    """As of most models for texts: any two embeddings of one are alike."""
-    made = [
-        record(n, answer(listed(vector(n, mean=2))), n, s=answer(listed(vector(n, model="b", mean=2))))
-        for n in range(600)
-    ]
-    found = output_of(made)
-    assert found["related"]["high"] < 0.05
-    assert found["drift"]["mean_angle"]["value"] > 0.5
-    shifted = [each._replace(shadows={"s": made[at - 1].live}) for at, each in enumerate(made)]
-    assert output_of(shifted)["related"]["high"] < 0.05
+def test_an_endpoint_that_is_not_there_is_told(run: Run, log: Path) -> None:
+    with serving(by_angle) as asked:
+        pass
+    _, out, _ = run("report", log, "--json", "--embeddings", asked.url, "--embeddings-model", "m")
+    assert meaning_of(out)["failed"].startswith("it cannot be asked: ")
 
 
-# --- neighbours
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--embeddings", "http://127.0.0.1:9/v1"), "--embeddings and --embeddings-model must be given together"),
+        (("--embeddings-model", "m"), "--embeddings and --embeddings-model must be given together"),
+        (("--embeddings", "ftp://x", "--embeddings-model", "m"), "it is no http or https URL"),
+        (("--embeddings", "http://u:p@x/v1", "--embeddings-model", "m"), "give the key in SHADOWPROXY_EMBEDDINGS_KEY"),
+        (("--embeddings", "http://127.0.0.1:9", "--embeddings-model", " "), "--embeddings-model: it is empty"),
+    ],
+)
+def test_wrong_options_end_with_one_line(run: Run, log: Path, words: tuple[str, ...], said: str) -> None:
+    status, out, err = run("report", log, *words)
+    assert (status, out) == (2, "")
+    assert said in " ".join(err.split())
+    assert "Traceback" not in err
 
 
-def test_neighbours_are_kept_by_a_rotation_and_lost_in_another_space() -> None:
-    batch = [vector(at) for at in range(6)]
-    assert same_neighbours(batch, batch) == 1
-    assert same_neighbours(batch, [[-each for each in one] for one in batch]) == 1
-    assert same_neighbours(batch, [one[5:] + one[:5] for one in batch]) == 1
-    swapped = [batch[1], batch[0], *batch[2:]]
-    assert same_neighbours(batch, swapped) != 1
-    assert same_neighbours(batch, [[0.0] * SIZE, *batch[1:]]) is None
+def test_what_has_no_texts_is_refused_and_nothing_is_sent(run: Run, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    saved.write_bytes(save(summarise([], Rules())))
+    with serving(by_angle) as asked:
+        words = ("--embeddings", asked.url, "--embeddings-model", "m")
+        status, _, err = run("report", saved, *words)
+        assert status == 2
+        assert "is a summary, which has no answers" in err
+        status, _, err = run("report", "-", *words)
+        assert status == 2
+        assert "reads the log twice" in " ".join(err.split())
+    assert asked.calls == []
 
 
-def test_one_that_is_as_near_is_as_good() -> None:
-    """Three equal texts: which of the two others is nearest, rounding decides."""
-    one = [1.0, 0.0, 0.0]
-    assert same_neighbours([one, one, one], [one, [1.0, 1e-9, 0.0], [1.0, 0.0, 1e-9]]) == 1
-
-
-def test_the_report_has_the_neighbours_of_batches_and_parts_add_up() -> None:
-    def rows(model: str, n: int) -> Any:
-        return listed(*[vector((n, at), model=model) for at in range(5)])
-
-    same = [record(n, answer(rows("a", n)), n, s=answer(rows("a" if n % 2 else "b", n))) for n in range(200)]
-    whole = summarise(same, Rules())
-    found = report_json(whole)["shadows"]["s"]["outputs"][0]
-    share = found["scores"]["same nearest neighbour"]
-    assert share["n"] == 200
-    assert 0.5 < share["value"] < 0.8
-    assert "same nearest neighbour 0." in output_line(found)
-    parts = merge(load(save(summarise(same[:70], Rules()))), summarise(same[70:], Rules()))
-    assert report_json(parts)["shadows"] == report_json(whole)["shadows"]
-
-
-def test_counts_of_earlier_versions_have_one_table_of_dimensions() -> None:
-    made = [record(n, answer(listed(vector(n))), n, s=answer(listed(vector(n)))) for n in range(3)]
-    counted = pair_of(summarise(made, Rules())).outputs[field_key("/data/*/embedding", "/data/*/embedding")]
-    saved = counted.to_json()
-    del saved["shadow_dimensions"]
-    earlier = Outputs.from_json(saved)
-    assert live_dimensions(earlier) == {"48": 6}
-    assert live_dimensions(earlier.merged(counted)) == {"48": 9}
-
-
-# --- a server that differs from itself
-
-
-def test_noise_of_a_batch_differs_and_the_control_arm_says_that_live_does_too() -> None:
-    """As llama.cpp with four slots: the same text is up to 0.35 apart, by what it was computed with."""
-    source = random.Random(4)
-    made = []
-    for n in range(300):
-        of = vector(n)
-        live, again, shadow = (answer(listed(noisy(of, 0.05, source))) for _ in range(3))
-        made.append(record(n, live, n, s=shadow)._replace(control=again))
-    pair = pair_of(summarise(made, Rules()))
-    assert pair.verdicts == {"mismatch": 300}
-    shadow = report_json(summarise(made, Rules()))["shadows"]["s"]
-    assert shadow["outputs"][0]["agreement"]["value"] == 0
-    assert shadow["control"]["live_differs"]["value"] == 1
-    assert shadow["outputs"][0]["related"]["value"] > 0.5
-    assert "fail" not in results(shadow).values()
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("https://api.openai.com", "https://api.openai.com/v1/embeddings"),
+        ("http://127.0.0.1:11434/v1/", "http://127.0.0.1:11434/v1/embeddings"),
+        ("http://h/openai/v1/embeddings?api-version=1", "http://h/openai/v1/embeddings?api-version=1"),
+    ],
+)
+def test_the_address(text: str, address: str) -> None:
+    assert embeddings_address(text) == address

@@ -442,16 +442,18 @@ def test_the_key_is_sent_and_kept_nowhere(run: Run, tmp_path: Path, monkeypatch:
 
 
 def test_openai_s_key_is_sent_to_openai_alone(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shadowproxy.cli.judge import _key
+    from shadowproxy.cli.keys import key_for
+
+    urls = "https://api.openai.com/v1", "https://api.openai.com.example/v1"
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
     log = written(tmp_path / "log.jsonl", differing(1))
     with FakeJudge(honest) as judge:
         assert run("judge", log, "--to", judge.url, "--model", "m")[0] == 0
     assert all("authorization" not in each.headers for each in judge.asked)
-    assert (_key(True), _key(False)) == ("sk-openai", None)
+    assert tuple(key_for("SHADOWPROXY_JUDGE_KEY", url) for url in urls) == ("sk-openai", None)
     monkeypatch.setenv("SHADOWPROXY_JUDGE_KEY", "sk-own")
-    assert (_key(True), _key(False)) == ("sk-own", "sk-own")
+    assert tuple(key_for("SHADOWPROXY_JUDGE_KEY", url) for url in urls) == ("sk-own", "sk-own")
 
 
 # --- wrong words -----------------------------------------------------------------------------------------------------

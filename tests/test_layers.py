@@ -177,7 +177,7 @@ def test_a_relative_import_is_refused() -> None:
 
 def test_only_judge_and_the_demo_import_httpx() -> None:
     found = [name for name, path in modules() if re.search(r"^\s*(import|from) httpx", path.read_text(), re.MULTILINE)]
-    assert found == ["demo.caller", "demo.client", "demo.run", "judge.endpoint"]
+    assert found == ["demo.caller", "demo.client", "demo.run", "judge.embeddings", "judge.endpoint"]
 
 
 def test_the_page_of_modules_is_up_to_date() -> None:

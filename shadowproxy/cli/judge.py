@@ -1,15 +1,14 @@
 """The command that asks a chat model which of two answers is better."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
 from shadowproxy.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DATA, UserError, examples, print_error
+from shadowproxy.cli.keys import key_for
 from shadowproxy.cli.reading import Number, by_which_rules, gates_of, of_which_requests, only_of, rules_of
 
 if TYPE_CHECKING:
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
     from shadowproxy.judge.draw import Draw, Survey
     from shadowproxy.judge.endpoint import Target
     from shadowproxy.judge.run import Plan, Result
-
-_KEY = "SHADOWPROXY_JUDGE_KEY"
-_OPENAI_KEY = "OPENAI_API_KEY"
-_OPENAI = "api.openai.com"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @click.command(
@@ -138,23 +132,8 @@ def _target(given: Mapping[str, Any]) -> "Target":
         raise click.UsageError(f"--to: {error}", click.get_current_context()) from None
     if not given["model"].strip() or not given["model"].isprintable():
         raise click.UsageError("--model: it is empty, or cannot be printed", click.get_current_context())
-    parts = urlsplit(url)
-    key = _key(parts.scheme == "https" and parts.hostname == _OPENAI)
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        what = "the key and the answers are" if key is not None else "the answers are"
-        print_error(f"{what} sent unencrypted: {parts.scheme}://{parts.hostname} is no https URL")
+    key = key_for("SHADOWPROXY_JUDGE_KEY", url)
     return Target(url, given["model"], key, given["timeout"], given["max_tokens"])
-
-
-def _key(openai: bool) -> str | None:
-    """The key from the environment. That of OpenAI is sent to OpenAI alone: a key is meant for one origin."""
-    for name in (_KEY, *((_OPENAI_KEY,) if openai else ())):
-        key = os.environ.get(name, "").strip()
-        if key and not (key.isascii() and key.isprintable() and " " not in key):
-            raise UserError(f"{name} holds characters that no key has")
-        if key:
-            return key
-    return None
 
 
 def _output(logs: tuple[str, ...], given: Path | None) -> Path:

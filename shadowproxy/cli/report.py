@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shadowproxy.cli.embeddings import embeddings_of, meanings_of
 from shadowproxy.cli.group import EXIT_NO_DATA, UserError, examples, load_config, print_error
 from shadowproxy.cli.reading import (
     Number,
@@ -94,6 +95,18 @@ _reading = together(
 @click.option(
     "--judged", metavar="FILE", multiple=True, type=click.Path(), help="What shadowproxy judge wrote; repeat by shadow."
 )
+@click.option(
+    "--embeddings", "embeddings_url", metavar="URL", help="Send texts to this OpenAI-compatible API for their cosine."
+)
+@click.option("--embeddings-model", metavar="NAME", help="The model of embeddings to ask, with --embeddings.")
+@click.option(
+    "--embeddings-pairs",
+    metavar="N",
+    type=click.IntRange(1, 10_000),
+    default=200,
+    show_default=True,
+    help="Most pairs of texts to send, of each shadow.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, for programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a comment.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write the report as one HTML file.")
@@ -115,13 +128,16 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     if given["as_json"] and given["as_markdown"]:
         raise click.UsageError("--json or --markdown, not both")
     gates = _gates(given)
+    endpoint = embeddings_of(logs, given)
     summary = _summary(logs, given)
     from rich.console import Console
 
     from shadowproxy.compare.report.build import exit_code, to_json
     from shadowproxy.compare.report.text import print_figures
 
-    figures = to_json(summary, gates, slices=given["slices"], judged=_judged(given["judged"], summary))
+    judged = _judged(given["judged"], summary)
+    meanings = {} if endpoint is None else meanings_of(logs, given, endpoint)
+    figures = to_json(summary, gates, slices=given["slices"], judged=judged, meanings=meanings)
     # Files first: a reader of the text may leave early, as `head` does.
     if given["html"] is not None:
         from shadowproxy.compare.report.html import to_html

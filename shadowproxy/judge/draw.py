@@ -107,7 +107,7 @@ def survey(
     found: dict[str, Survey] = {}
     whole = Survey()
     seen: set[int] = set()
-    for record in _records(paths, only, whole, progress):
+    for record in records_in(paths, only, whole, progress):
         whole.records += 1
         key = hashed(record.record)
         whole.sketch.add(key)
@@ -136,7 +136,8 @@ def _no_shadow(shadow: str | None, whole: Survey) -> str:
     return f"give --shadow, one of {names}"
 
 
-def _records(paths: Iterable[str | Path], only: Only, whole: Survey, progress: Progress | None) -> "Iterable[Record]":
+def records_in(paths: Iterable[str | Path], only: Only, whole: Survey, progress: Progress | None) -> "Iterable[Record]":
+    """The records of a log. Raises OSError where a path cannot be read, and DrawError for a saved summary."""
     files = [file for path in paths for file in files_of(path)]
     unreported = 0
     for line in lines(files, None if progress is None else lambda count: progress(count, 0)):
@@ -253,7 +254,7 @@ def texts_of(
     found: dict[str, Texts] = {}
     if not records:
         return found
-    for record in _records(paths, EVERYTHING, Survey(), progress):
+    for record in records_in(paths, EVERYTHING, Survey(), progress):
         if record.record in records and record.record not in found and shadow in record.shadows:
             live, other = answer_text(record.live), answer_text(record.shadows[shadow])
             if live is not None and other is not None:

@@ -12,6 +12,7 @@ from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.compare.report.advice import advice_of
 from shadowproxy.compare.report.checks.all import checks_of, checks_of_route, repeated_records
 from shadowproxy.compare.report.checks.check import WORST_FIRST, Check, Result
+from shadowproxy.compare.report.figures.language_types import MeaningFigures
 from shadowproxy.compare.report.figures.types import (
     Judged,
     Report,
@@ -36,15 +37,19 @@ def to_json(
     *,
     slices: tuple[str, ...] = (),
     judged: Mapping[str, Judged] | None = None,
+    meanings: Mapping[str, MeaningFigures] | None = None,
 ) -> Report:
     """Every figure of the report, the checks, the verdict and the advice, as plain JSON values. A pure function.
 
-    `judged` are a judge's figures by shadow.
+    `judged` are a judge's figures by shadow, `meanings` those of an embeddings endpoint.
     """
     gates = gates or Gates()
     figures = figures_of(summary, slices=slices, bounds=gates.bounds)
     for name, found in (judged or {}).items():
         figures["shadows"][name]["judged"] = found
+    for name, meaning in (meanings or {}).items():
+        if name in figures["shadows"] and (language := figures["shadows"][name]["language"]) is not None:
+            language["meaning"] = meaning
     repeated = repeated_records(figures["log"])
     shadows = {name: _judged(shadow, repeated, gates) for name, shadow in figures["shadows"].items()}
     results = [shadow["verdict"]["result"] for shadow in shadows.values()]

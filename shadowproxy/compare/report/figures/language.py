@@ -44,6 +44,7 @@ def language(pair: Pair) -> LanguageFigures | None:
         "calls": _calls(found),
         "output": _output(found),
         "refusals": _refusals(found),
+        "meaning": None,  # an endpoint says it, if one is given
     }
 
 

@@ -70,6 +70,24 @@ class RefusalFigures(TypedDict):
     only_shadow: int
 
 
+class MeaningFigures(TypedDict):
+    """How near the texts of drawn requests are in meaning, by the cosine of their embeddings; `equal` ones have 1.
+
+    Attributes:
+        pairs: requests for which both wrote a text; drawn: those that were looked at.
+        failed: why the endpoint gave no embeddings; then the figures are null.
+    """
+
+    model: str
+    to: str
+    pairs: int
+    drawn: int
+    equal: int
+    failed: str | None
+    mean: float | None
+    quantiles: Quantiles
+
+
 class LanguageFigures(TypedDict):
     """The answers of language models. `requests` have one from both; `only_live` and `only_shadow` a text from one."""
 
@@ -82,3 +100,4 @@ class LanguageFigures(TypedDict):
     calls: CallFigures | None
     output: OutputFigures | None
     refusals: RefusalFigures | None
+    meaning: MeaningFigures | None

@@ -7,6 +7,7 @@ from shadowproxy.compare.report.figures.language_types import (
     CallFigures,
     Followed,
     LanguageFigures,
+    MeaningFigures,
     OutputFigures,
     RefusalFigures,
     TextFigures,
@@ -46,13 +47,33 @@ def language_rows(found: LanguageFigures) -> list[tuple[str, ...]]:
     rows += _texts(found["text"])
     rows += _calls(found["calls"])
     rows += _output(found["output"])
-    return rows + _refusals(found["refusals"])
+    return [*rows, *_refusals(found["refusals"]), *_meaning(found["meaning"])]
 
 
 def language_notes(found: LanguageFigures) -> list[str]:
     """What stands below the table: why something could not be checked."""
     arms = [part[arm]["not_checked"] for part in _schemas(found) for arm in ("live", "shadow")]
-    return [_INSTALL] if any("no package" in arm for arm in arms) else []
+    notes = [_INSTALL] if any("no package" in arm for arm in arms) else []
+    meaning = found["meaning"]
+    if meaning is not None:
+        by = f"{meaning['model']} at {meaning['to']}"
+        if meaning["failed"] is not None:
+            notes.append(f"No cosines: {by}: {meaning['failed']}.")
+        else:
+            drawn = f"{meaning['drawn']:,} of {meaning['pairs']:,} pairs of texts, drawn by hash"
+            notes.append(f"Cosines of the embeddings of {by}: {drawn}; {meaning['equal']:,} were equal.")
+    return notes
+
+
+def _meaning(found: MeaningFigures | None) -> list[tuple[str, ...]]:
+    if found is None or found["mean"] is None:
+        return []
+    low, middle = found["quantiles"]["p10"], found["quantiles"]["p50"]
+    rows: list[tuple[str, ...]] = [("cosine, mean", "", "", f"{found['mean']:.3f} of {found['drawn']:,}")]
+    if low is not None and middle is not None:
+        rows.append(("cosine p50", "", "", f"{middle:.3f}"))
+        rows.append(("cosine, lowest tenth", "", "", f"up to {low:.3f}"))
+    return rows
 
 
 def _schemas(found: LanguageFigures) -> list[dict[str, Followed]]:
