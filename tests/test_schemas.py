@@ -1,5 +1,6 @@
 """Tool calls and structured outputs by the schemas of their requests: exact counts, and no schema costs too much."""
 
+import random
 import socket
 from typing import Any
 
@@ -9,6 +10,7 @@ from test_language_report import calling, message, wrote
 from test_losses_in_forms import form
 
 from shadowproxy.answers.asked_for import NOTHING, AskedFor, asked_for_in
+from shadowproxy.answers.written import written_in
 from shadowproxy.compare.fold import schemas
 from shadowproxy.compare.fold.schemas import MOST_BYTES, follows
 from shadowproxy.compare.fold.summary import load, merge, save, summarise
@@ -72,6 +74,81 @@ def test_what_a_request_asks_for(request_: Any, asked: AskedFor) -> None:
     assert asked_for_in(request_) == asked
 
 
+NAMES = [
+    "choices",
+    "message",
+    "content",
+    "text",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "type",
+    "output",
+    "candidates",
+    "parts",
+    "functionCall",
+    "args",
+    "tools",
+    "functionDeclarations",
+    "input_schema",
+    "parameters",
+    "response_format",
+    "json_schema",
+    "schema",
+    "format",
+    "generationConfig",
+    "responseSchema",
+    "items",
+    "properties",
+    "anyOf",
+    "$ref",
+    "required",
+    "enum",
+    "not",
+    "oneOf",
+    "pattern",
+    "additionalProperties",
+    "minimum",
+    "multipleOf",
+    "uniqueItems",
+    "const",
+    "$defs",
+    "prefixItems",
+    "contains",
+    "dependentRequired",
+    "if",
+    "then",
+    "$id",
+    "$anchor",
+    "$dynamicRef",
+    "minLength",
+    "maxItems",
+]
+VALUES = [None, True, 0, -1, 1.5, 1e308, 10**25, "", "a", "object", "#", "#/$defs/a", "http://x/", "http://[", "STRING"]
+
+
+def made_up(source: random.Random, depth: int = 0) -> Any:
+    kind = source.random()
+    if depth > 6 or kind < 0.3:
+        return source.choice(VALUES)
+    if kind < 0.5:
+        return [made_up(source, depth + 1) for _ in range(source.randrange(4))]
+    return {source.choice(NAMES): made_up(source, depth + 1) for _ in range(source.randrange(6))}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_request_answer_or_schema_raises(seed: int) -> None:
+    source = random.Random(seed)
+    results = set()
+    for _ in range(500):
+        one, other = made_up(source), made_up(source)
+        asked_for_in(one)
+        written_in(one)
+        results.add(follows(one, other))
+    assert {"valid", "invalid", "unusable schema"} <= results
+
+
 def doubling(depth: int) -> Any:
     """A schema of a few lines that asks for 2^depth looks at a value."""
     defs: dict[str, Any] = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(depth)}
@@ -102,6 +179,7 @@ def nested(depth: int) -> Any:
         ({"a": 1}, {"$ref": "file:///etc/passwd"}, "unusable schema"),
         ({"a": 1}, {"$ref": "#/nowhere"}, "unusable schema"),
         ({"a": 1}, {"type": "text"}, "unusable schema"),
+        ({"a": 1}, "text", "unusable schema"),
         ({"a": 1}, {"properties": 7}, "unusable schema"),
         ({"a": 1}, {"required": 7}, "unusable schema"),
         ([1], {"items": [{"type": "integer"}]}, "unusable schema"),

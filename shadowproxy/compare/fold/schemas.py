@@ -60,11 +60,11 @@ def follows(value: Any, schema: Any) -> Result:
         return "unusable schema"
     if len(raw) > MOST_BYTES:
         return "too large"
-    validator = _validator(raw)
-    if validator is None:
+    if _classes() is None:
         return "no package"
     _steps.left, _steps.within = STEPS, 0
     try:
+        validator = _validator(raw)
         return "valid" if next(validator.iter_errors(value), None) is None else "invalid"
     except (_TooCostly, RecursionError):
         return "too costly"
@@ -76,10 +76,9 @@ def follows(value: Any, schema: Any) -> Result:
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _validator(raw: bytes) -> Any:
-    """What looks at values by a schema; None without the package."""
+    """What looks at values by a schema, with the package."""
     made = _classes()
-    if made is None:
-        return None
+    assert made is not None
     schema = orjson.loads(raw)
     draft = schema.get("$schema") if isinstance(schema, dict) else None
     older = isinstance(draft, str) and any(name in draft for name in ("draft-07", "draft-06", "draft-04"))
