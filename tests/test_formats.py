@@ -19,7 +19,7 @@ import pytest
 from shadowproxy.answers import answer_value, content_of, failed_reason
 from shadowproxy.answers.binary import names_format
 from shadowproxy.answers.body import Content, content_in
-from shadowproxy.answers.formats import comma_separated, event_frames, message_pack, npy
+from shadowproxy.answers.formats import columns, comma_separated, event_frames, message_pack, npy
 from shadowproxy.answers.leaves import Blob, Vector, without_leaves
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import compare
@@ -510,7 +510,7 @@ def test_broken_columns_are_told() -> None:
 def test_without_pyarrow_columns_stay_bytes_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     found = read(samples.PARQUET, "application/vnd.apache.parquet")
-    assert (found.kind, found.broken, found.warnings) == ("bytes", None, ("parquet: it needs the package pyarrow",))
+    assert (found.kind, found.broken, found.warnings) == ("bytes", None, (f"parquet: {columns.NEEDED}",))
 
 
 # --- what is broken

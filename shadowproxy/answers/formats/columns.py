@@ -18,6 +18,8 @@ ARROW_FILE: Final = "application/vnd.apache.arrow.file"
 ARROW_STREAM: Final = "application/vnd.apache.arrow.stream"
 PARQUET: Final = frozenset({"application/vnd.apache.parquet", "application/x-parquet", "application/parquet"})
 
+NEEDED: Final = "it needs pyarrow; pip install 'shadowproxy-sidecar[columns]' installs it"
+
 _MOST_CELLS: Final = 200_000
 _MOST_BYTES: Final = 64 << 20  # that a table takes in memory
 _CELL: Final = 120  # bytes of memory of a cell as Python's value
@@ -44,7 +46,7 @@ def read(raw: bytes, named: str, budget: Budget) -> list[Any]:
         ipc: Any = import_module("pyarrow.ipc")
         parquet: Any = import_module("pyarrow.parquet")
     except ImportError:
-        raise Unsupported("it needs the package pyarrow") from None
+        raise Unsupported(NEEDED) from None
     budget.spend_bytes(64 * len(raw))
     budget.hold(2 * len(raw))
     source = pyarrow.BufferReader(raw)
