@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -29,8 +29,10 @@ class Asked:
     headers: dict[str, str]
 
 
-Script = Callable[[Asked], str | bytes | tuple[int, dict[str, str], bytes] | None]
-"""What a judge does: says a text, sends these bytes instead of an answer, answers with a status, or (None) hangs up."""
+Said = str | bytes | Iterator[bytes] | tuple[int, dict[str, str], bytes] | None
+"""A text that it says, bytes that it sends instead of a response, a response; None hangs up."""
+
+Script = Callable[[Asked], Said]
 
 
 def completion(text: str) -> bytes:
@@ -73,10 +75,11 @@ class FakeJudge:
                 with contextlib.suppress(ConnectionError):
                     super().finish()
 
-            def answer(self, said: str | bytes | tuple[int, dict[str, str], bytes] | None) -> None:
-                if said is None or isinstance(said, bytes):
+            def answer(self, said: Said) -> None:
+                if said is None or isinstance(said, bytes | Iterator):
                     self.close_connection = True
-                    self.wfile.write(said or b"")
+                    for piece in (said or b"",) if said is None or isinstance(said, bytes) else said:
+                        self.wfile.write(piece)
                     return
                 status, fields, raw = (200, {}, completion(said)) if isinstance(said, str) else said
                 self.send_response_only(status)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +278,15 @@ def hang(asked: Asked) -> None:
     HANGING.wait(20)
 
 
+def drip(asked: Asked) -> Iterator[bytes]:
+    """A byte now and then, for half a minute at most."""
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"
+    for _ in range(1500):
+        if HANGING.wait(0.02):
+            return
+        yield b" "
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
@@ -300,8 +309,9 @@ def hang(asked: Asked) -> None:
         (lambda asked: (400, {}, b'{"error": {"message": "too\\u001b[31m long sk-secret"}}'), "it answers 400: too"),
         (lambda asked: (500, {}, b"\xff\xfe"), "it answers 500"),
         (hang, "no whole reply within 0.2 s"),
+        (drip, "no whole reply within 0.2 s"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_broken_judge_is_one_clear_line_and_what_was_asked_is_kept(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Any, said: str
@@ -313,7 +323,7 @@ def test_a_broken_judge_is_one_clear_line_and_what_was_asked_is_kept(
     def breaks(asked: Asked) -> Any:
         return honest(asked) if len(judge.asked) <= 6 else script(asked)
 
-    words = ("--model", "m", "--concurrency", "1", "--timeout", "0.2" if script is hang else "20")
+    words = ("--model", "m", "--concurrency", "1", "--timeout", "0.2" if script in (hang, drip) else "20")
     with FakeJudge(breaks) as judge:
         status, out, err = run("judge", log, "--to", judge.url, *words)
         HANGING.set()

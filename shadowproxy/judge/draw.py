@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from shadowproxy.answers import about, content_of, failed_reason
+from shadowproxy.answers import Content, about, content_of, failed_reason
 from shadowproxy.answers.body import value_in
 from shadowproxy.compare.fold.engines import files_of
 from shadowproxy.compare.fold.filters import EVERYTHING, Only
@@ -165,16 +165,16 @@ def records_in(paths: Iterable[str | Path], only: Only, whole: Survey, progress:
 def _count(found: Survey, record: Record, name: str, rules: Rules) -> None:
     """Count one pair as equal, as one to draw from, or as one that cannot be judged."""
     live, shadow = record.live, record.shadows[name]
-    if not _answered(live):
+    if (content := _content(live)) is None:
         return  # no pair, as in the report
-    if not _answered(shadow):
+    if (content_beside := _content(shadow)) is None:
         found.left_out["the shadow gave no answer"] += 1  # which the checks `answered` and `errors` count
         return
-    compared = recompared(live, shadow, rules, about(record, name), record.rules)
+    compared = recompared(live, shadow, rules, about(record, name, (content, content_beside)), record.rules)
     if compared.verdict in (Verdict.MATCH, Verdict.IGNORED):
         found.equal += 1
         return
-    one, other = answer_text(live), answer_text(shadow)
+    one, other = answer_text(live, content), answer_text(shadow, content_beside)
     if one is None or other is None:
         found.left_out["an answer is no text, or not whole in the log"] += 1
     elif one == other:
@@ -184,10 +184,12 @@ def _count(found: Survey, record: Record, name: str, rules: Rules) -> None:
         found.candidates.append(Candidate(record.id, record.record, interest, _slice(record)))
 
 
-def _answered(leg: RecordedLeg) -> bool:
-    if leg.outcome is not Outcome.OK or leg.status is None or not 200 <= leg.status < 300:
-        return False
-    return leg.failed is None and failed_reason(leg, content_of(leg)) is None
+def _content(leg: RecordedLeg) -> Content | None:
+    """What a good answer says; None for all others."""
+    if leg.outcome is not Outcome.OK or leg.status is None or not 200 <= leg.status < 300 or leg.failed is not None:
+        return None
+    content = content_of(leg)
+    return content if failed_reason(leg, content) is None else None
 
 
 def _apart(one: str, other: str) -> float:

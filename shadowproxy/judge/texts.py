@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from shadowproxy.answers import content_of
+from shadowproxy.answers import Content, content_of
 from shadowproxy.answers.body import value_in
 from shadowproxy.answers.leaves import without_leaves
 from shadowproxy.answers.value import value_of
@@ -42,12 +42,12 @@ def _message(message: Any) -> str:
     return _json(message)
 
 
-def answer_text(answer: RecordedLeg) -> str | None:
+def answer_text(answer: RecordedLeg, content: Content | None = None) -> str | None:
     """What an answer says: a model's text and calls, or else its JSON; None if it is no text, or not whole in the log.
 
-    A stream is the answer that it was put together to.
+    A stream is the answer that it was put together to. `content` is the answer's, if it has been read.
     """
-    content = content_of(answer)
+    content = content or content_of(answer)
     if content.kind in ("unknown", "bytes"):
         return None
     if content.kind == "empty":
