@@ -125,6 +125,13 @@ ANEW: dict[str, tuple[Callable[[int], dict[str, Any]], list[str]]] = {
         ["/id", "/created"],
     ),
     "gradio": (lambda at: {"event_id": f"e{at}"}, ["/event_id"]),
+    "gradio outputs": (  # POST /gradio_api/run/NAME of gradio 6.31
+        lambda at: {
+            "data": [{"scores": [[-0.67, 1.84]]}], "is_generating": False, "duration": 0.0004 * at,
+            "average_duration": 0.0003 * at, "render_config": None, "changed_state_ids": [], "used_cache": None,
+        },
+        ["/duration", "/average_duration"],
+    ),
 }  # fmt: skip
 
 

@@ -82,6 +82,11 @@ def test_events_are_read_by_the_standard(text: str, events: list[tuple[str, Any]
         (': hi\n\nevent: a\ndata: {"a": 1}\n\n', "", "json", [{"a": 1}]),
         ('{"error": "x"}', "text/event-stream", "json", {"error": "x"}),
         (": only comments\n\n", "text/event-stream", "json", []),
+        ("event: ping\nid: 1\nretry: 5\n\n", "text/event-stream", "json", []),
+        # What BentoML 1.4.40 makes of a generator of texts.
+        ("It is late\nagain", "text/event-stream; charset=utf-8", "text", "It is late\nagain"),
+        ("Note: it is late", "text/event-stream; charset=utf-8", "text", "Note: it is late"),
+        ("Internal Server Error", "text/event-stream", "text", "Internal Server Error"),
         ("data: hello", "text/plain", "text", "data: hello"),
         ("42", "text/plain", "json", 42),
         ('"late"', "text/plain", "text", '"late"'),

@@ -95,6 +95,9 @@ ENDED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         (said({"error": {"message": "boom", "type": "None", "param": "None", "code": "500"}}), "boom"),
         # of which the log has a part: what the record knows of the whole
         (said('{"err')._replace(body=Body("text", '{"err', 99, truncated=True), failed="boom"), "boom"),
+        # of gradio's queue, asked for an unknown session
+        (events({"msg": "unexpected_error", "event_id": None, "message": "404: Not Found", "session_not_found": True,
+                 "success": False}), "#: Not Found"),
         # lines: Ollama's, and others'
         (lines({"message": {"content": "a"}, "done": False}, {"error": "boom"}), "boom"),
         (lines({"error": "boom"}), "boom"),

@@ -28,7 +28,7 @@ from shadowproxy.answers.embeddings import with_leaves
 from shadowproxy.answers.formats import comma_separated
 from shadowproxy.answers.formats.refusals import FormatError
 from shadowproxy.answers.left_out import WHY, left_out_by
-from shadowproxy.answers.sse import events_of, looks_like_events
+from shadowproxy.answers.sse import events_of, looks_like_events, names_no_field
 from shadowproxy.answers.streams import of_events, of_lines
 from shadowproxy.answers.texts import UNREADABLE, json_in, lines_in, names_constants, names_lines, plain_value
 from shadowproxy.budget import Budget, Exhausted, read_json_text
@@ -137,7 +137,7 @@ def _of_text(text: str, headers: Fields, budget: Budget, depth: int) -> Content:
     if "event-stream" in named.lower() or looks_like_events(text):
         read_json_text(budget, text)
         events = list(events_of(text, budget))
-        if events or not _may_be_json(text, named):
+        if events or not (_may_be_json(text, named) or names_no_field(text, budget)):
             stream = of_events(events)
             return Content("json", stream.value, stream=stream, format="events")
     if names_lines(named) and (values := lines_in(text, strict=False, budget=budget)):

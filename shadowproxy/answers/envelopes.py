@@ -14,6 +14,7 @@
 | `seldon`, `seldon tensor` | `data` with `ndarray` or `tensor` | `meta/puid`, unless the caller sent one |
 | `list` (OpenAI's embeddings) | `object: list` with a list as `data` | `id`, `created` |
 | `gradio` | `event_id` and nothing else | `event_id` |
+| `gradio outputs` | a list as `data` beside `is_generating` and `average_duration` | both durations |
 
 Also what a server's cache held before the call belongs to the call and not to the answer: cached tokens. A name such as
 `id` is set aside only in these forms: elsewhere it may be the prediction.
@@ -110,10 +111,11 @@ SELDON: Final = Envelope("seldon", ("/meta/puid",), echoed="/meta/puid")
 SELDON_TENSOR: Final = Envelope("seldon tensor", ("/meta/puid",), echoed="/meta/puid")
 LIST: Final = Envelope("list", ("/id", "/created"))
 GRADIO: Final = Envelope("gradio", ("/event_id",))
+GRADIO_OUTPUTS: Final = Envelope("gradio outputs", ("/duration", "/average_duration"))
 
 ENVELOPES: Final = (
     CHAT, MESSAGES, RESPONSES, OLLAMA, GEMINI, CONVERSE, OPEN_INFERENCE, PREDICTIONS, COLUMNS, SELDON, SELDON_TENSOR,
-    LIST, GRADIO,
+    LIST, GRADIO, GRADIO_OUTPUTS,
 )  # fmt: skip
 
 
@@ -169,7 +171,11 @@ def _of_data(value: dict[str, Any]) -> Envelope | None:
         if "ndarray" in data:
             return SELDON
         return SELDON_TENSOR if isinstance(data.get("tensor"), dict) else None
-    return LIST if isinstance(data, list) and value.get("object") == "list" else None
+    if not isinstance(data, list):
+        return None
+    if value.get("object") == "list":
+        return LIST
+    return GRADIO_OUTPUTS if "is_generating" in value and "average_duration" in value else None
 
 
 def set_aside_in(envelope: Envelope, request: Any) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 Seen of gradio 6.31: GET /gradio_api/call/NAME/ID streams `generating`, `complete`, `heartbeat` and `error`. Their data
 is the array of outputs or what went wrong (null for an exception that is not `gr.Error`). The queue that gradio's own
-clients use streams objects with a `msg` in the place of names.
+clients use streams objects with a `msg` in the place of names; for an unknown session, `unexpected_error` alone.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,9 @@ from shadowproxy.answers.pieces import Assembled
 from shadowproxy.answers.sse import Event
 
 _STEPS: Final = frozenset({"generating", "complete"})
-_MESSAGES: Final = frozenset({"estimation", "process_starts", "process_generating", "process_completed"})
+_MESSAGES: Final = frozenset(
+    {"estimation", "process_starts", "process_generating", "process_completed", "unexpected_error"}
+)
 
 
 def knows(event: Event) -> bool:

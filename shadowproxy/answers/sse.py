@@ -61,6 +61,22 @@ def events_of(text: str, budget: Budget | None = None) -> Iterator[Event]:
         yield _event(name, data)
 
 
+def names_no_field(text: str, budget: Budget) -> bool:
+    """Whether a body without events has lines that are no fields of one: then it is a text, whatever its type says.
+
+    BentoML 1.4.40 sends what a generator of texts yields as it is, under `text/event-stream`.
+    """
+    hold_lines(budget, text)
+    for line in _ENDS.split(text.removeprefix("\ufeff")):
+        budget.spend(1)
+        if line and line.partition(":")[0] not in _FIELDS:
+            return True
+    return False
+
+
+_FIELDS: Final = frozenset({"", "data", "event", "id", "retry"})  # "" is a comment's
+
+
 def _event(name: str, data: list[str]) -> Event:
     text = "\n".join(data)
     if text.strip() == DONE:
