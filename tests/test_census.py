@@ -30,6 +30,10 @@ def shadow(name: str = "a", count: int = 1, *, breaker: str = "closed") -> Shado
         begun=count,
         budget_requests=10,
         budget_left=float(count),
+        tokens=10 * count,
+        cost=count / 4,
+        budget_tokens=100,
+        budget_cost=2.5,
         chosen=count,
         not_chosen={NotChosen.METHOD: count},
         retries=count,
@@ -75,6 +79,7 @@ def test_counts_and_sizes_are_added_up() -> None:
     assert (both.tunnels, both.tls_failed) == (5, 5)
     assert (one.chosen, one.outcomes, one.verdicts) == (5, {Outcome.OK: 5}, {Verdict.MATCH: 5})
     assert (one.in_flight, one.waiting, one.begun, one.budget_requests) == (5, 5, 5, 20)
+    assert (one.tokens, one.budget_tokens, one.cost, one.budget_cost) == (50, 200, 1.25, 5.0)
     assert both.live_mirrored == both.live_alone == one.durations == Durations((2,) * len(COUNTS), 5.0)
     assert both.journal == Statistics(5, 5, 5, 5, {LOSSES[0]: 5}, 5, None)
     assert (both.memory_held, both.memory_limit) == (5, 5)
@@ -96,6 +101,7 @@ def test_of_a_worker_that_has_ended_its_counts_stay_and_nothing_else() -> None:
     assert (both.retries, one.retries, both.tls_failed) == (5, 5, 5)
     assert (both.in_flight, both.memory_held, both.memory_limit, both.loop_lag) == (2, 2, 2, 0.002)
     assert (one.breaker, one.in_flight, one.waiting, one.begun, one.budget_requests) == ("closed", 2, 2, 2, 10)
+    assert (one.tokens, one.budget_tokens, one.cost, one.budget_cost) == (20, 100, 0.5, 2.5)
     assert (both.journal.queued, both.journal.queued_bytes) == (2, 2)
 
 

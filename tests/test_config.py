@@ -634,6 +634,8 @@ def test_a_live_that_cannot_be_is_refused(live: object, why: str) -> None:
         ({"rewrite": {"json": {"model": "new"}}}, "rewrite.json.model"),
         ({"breaker": {"failures": 0}}, "breaker.failures"),
         ({"budget": {"requests": -1}}, "budget.requests"),
+        ({"budget": {"tokens": 1.5}}, "budget.tokens"),
+        ({"budget": {"cost": -0.1}}, "budget.cost"),
         ({"lane": -1}, "lane"),
     ],
 )

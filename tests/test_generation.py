@@ -58,7 +58,7 @@ def test_all_that_is_said_of_a_shadow_reaches_its_lane() -> None:
         "in_flight": 3,
         "lane": 4,
         "breaker": {"failures": 5, "pause": "6s"},
-        "budget": {"requests": 7, "duration": "8s"},
+        "budget": {"requests": 7, "duration": "8s", "tokens": 9, "cost": 10},
         "forward_credentials": True,
     }
     shadow = ShadowSettings(
@@ -73,6 +73,8 @@ def test_all_that_is_said_of_a_shadow_reaches_its_lane() -> None:
         breaker_pause=6.0,
         budget_requests=7,
         budget_duration=8.0,
+        budget_tokens=9,
+        budget_cost=10.0,
         forward_credentials=True,
     )
     plan = built(shadows={"a": {"url": "http://127.0.0.1:9002"}, "b": said}).plan

@@ -27,6 +27,7 @@ from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 from shadowproxy.serve.upstreams.errors import ConnectError, ProtocolError, ReadError, ReadTimeout, TLSError
 from shadowproxy.serve.upstreams.roundtrip import OVER, RoundTrip
+from shadowproxy.usage import Usage
 
 LIVE = Reply(200, (), b"live", 4, 1.0, 2.0)
 HELD = EXCHANGE + len(REQUEST.target) + fields_weight(REQUEST.fields)
@@ -181,6 +182,25 @@ def test_a_budget_of_requests_counts_those_begun() -> None:
 
 def test_a_budget_of_no_requests_sends_nothing() -> None:
     assert lane(budget_requests=0).skip_reason(100) == Outcome.BUDGET_SPENT
+
+
+def test_a_budget_of_tokens_counts_what_answers_say() -> None:
+    asked = lane(budget_tokens=30)
+    assert asked.spend(Usage(10, 9))
+    assert not asked.spend(Usage())
+    assert asked.begin(100, 1e9) is None
+    assert asked.spend(Usage(None, 11))
+    assert asked.skip_reason(100) == asked.begin(100, 1e9) == Outcome.BUDGET_SPENT
+    assert asked.statistics().tokens == 30
+
+
+def test_a_budget_of_cost_needs_the_cost_of_each_answer() -> None:
+    asked = lane(budget_cost=1.0)
+    assert not asked.spend(Usage(10, 9))
+    assert asked.spend(Usage(10, 9, None, 0.75))
+    assert asked.skip_reason(100) is None
+    assert asked.spend(Usage(None, None, None, 0.25))
+    assert asked.skip_reason(100) == Outcome.BUDGET_SPENT
 
 
 def test_a_budget_of_time_runs_from_the_start() -> None:

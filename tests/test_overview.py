@@ -72,9 +72,9 @@ def test_the_control_is_not_among_the_shadows() -> None:
     ("requests", "left", "told_of"),
     [
         (None, None, None),
-        (10, None, {"requests": {"used": 3, "allowed": 10}, "seconds_left": None}),
-        (None, 0.0, {"requests": None, "seconds_left": 0.0}),
-        (10, 7.25, {"requests": {"used": 3, "allowed": 10}, "seconds_left": 7.2}),
+        (10, None, {"requests": {"used": 3, "allowed": 10}, "tokens": None, "cost": None, "seconds_left": None}),
+        (None, 0.0, {"requests": None, "tokens": None, "cost": None, "seconds_left": 0.0}),
+        (10, 7.25, {"requests": {"used": 3, "allowed": 10}, "tokens": None, "cost": None, "seconds_left": 7.2}),
     ],
 )
 def test_a_budget_shows_the_used_requests_and_the_time_left(
@@ -82,6 +82,16 @@ def test_a_budget_shows_the_used_requests_and_the_time_left(
 ) -> None:
     standing = replace(shadow(asked=[0.1] * 3), budget_requests=requests, budget_left=left)
     assert overview.budget(standing) == told_of
+
+
+def test_a_budget_shows_the_used_tokens_and_the_cost() -> None:
+    standing = replace(shadow(asked=[]), tokens=30, budget_tokens=100, cost=0.5, budget_cost=2.0)
+    assert overview.budget(standing) == {
+        "requests": None,
+        "tokens": {"used": 30, "allowed": 100},
+        "cost": {"used": 0.5, "allowed": 2.0},
+        "seconds_left": None,
+    }
 
 
 def test_a_failed_reload_is_shown_with_its_reason() -> None:

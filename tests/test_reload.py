@@ -463,6 +463,31 @@ async def test_what_is_used_of_a_budget_is_not_given_back_by_a_reload(configured
     assert outcomes == [Outcome.OK, Outcome.OK, Outcome.BUDGET_SPENT, Outcome.OK]
 
 
+async def test_tokens_that_were_used_are_not_given_back_by_a_reload(configured: Configured) -> None:
+    usage = answer(b'{"usage": {"prompt_tokens": 6, "completion_tokens": 4}}')
+    async with Origin(answer()) as live, Origin(usage) as a:
+        shadow = {"url": a.url, "budget": {"tokens": 20}}
+        configured.values(live.url, {"a": shadow})
+        async with Sidecar(read_specs(configured.file), configured.file) as configured.sidecar:
+
+            async def ask() -> None:
+                await configured.ask()
+                async with asyncio.timeout(5):
+                    while configured.sidecar.mirror.unsettled:  # noqa: ASYNC110  # until the answer is counted
+                        await asyncio.sleep(0.001)
+
+            await ask()
+            configured.values(live.url, {"a": shadow | {"timeout": "5s"}})
+            await configured.reload()
+            await ask()
+            await ask()
+            configured.values(live.url, {"a": shadow | {"budget": {"tokens": 10}}})
+            await configured.reload()
+            await ask()
+    outcomes = [each.shadows["a"].outcome for each in configured.records()]
+    assert outcomes == [Outcome.OK, Outcome.OK, Outcome.BUDGET_SPENT, Outcome.OK]
+
+
 async def test_without_a_file_there_is_nothing_to_read_again(
     configured: Configured, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,6 +25,14 @@ def test_memory_and_budgets_are_shared_out_whole() -> None:
     assert {each.shadows["b"].budget_requests for each in shares} == {None}
 
 
+def test_budgets_of_tokens_and_cost_are_shared_out() -> None:
+    shadows = {"a": {"url": "http://127.0.0.1:2", "budget": {"tokens": 100, "cost": 6}}}
+    shares = [share(specs(shadows=shadows), number).shadows["a"] for number in range(3)]
+    assert [each.budget_tokens for each in shares] == [34, 33, 33]
+    assert [each.budget_cost for each in shares] == [2.0, 2.0, 2.0]
+    assert {each.budget_requests for each in shares} == {None}
+
+
 def test_all_else_is_the_same_for_each() -> None:
     whole = specs()
     one = share(whole, 1)

@@ -8,8 +8,9 @@ from logs import said
 
 from shadowproxy.answers import content_of
 from shadowproxy.answers.finish import finish_in, is_same_reason
-from shadowproxy.answers.usage import NOTHING, Usage, usage_of
+from shadowproxy.answers.usage import usage_of
 from shadowproxy.record import RecordedLeg
+from shadowproxy.usage import NOTHING, Usage
 
 COST = "x-litellm-response-cost"
 

@@ -369,7 +369,7 @@ async def test_a_worker_that_is_told_to_stop_by_itself_ends_in_order_and_is_star
 
 async def test_budgets_are_kept_by_all_workers_together(tmp_path: Path) -> None:
     """Also by one that is started again: what the one before had used stays used."""
-    spent = {"requests": {"used": 11, "allowed": 11}, "seconds_left": None}
+    spent = {"requests": {"used": 11, "allowed": 11}, "tokens": None, "cost": None, "seconds_left": None}
     async with Origin(answer(b"1")) as live, Origin(answer(b"2")) as shadow:
         given = {"shadows": {"s": {"url": shadow.url, "budget": {"requests": 11}}}}
         async with Program(tmp_path, values(live) | given) as program, admin(program) as asking:
@@ -391,6 +391,30 @@ async def test_budgets_are_kept_by_all_workers_together(tmp_path: Path) -> None:
             assert await budget() == spent
             assert await program.stop() == 0
     assert len(shadow.requests) == 11
+
+
+async def test_tokens_that_were_used_stay_used_though_the_worker_is_started_again(tmp_path: Path) -> None:
+    usage = answer(b'{"usage": {"prompt_tokens": 1, "completion_tokens": 9}}')
+    spent = {"requests": None, "tokens": {"used": 20, "allowed": 20}, "cost": None, "seconds_left": None}
+    async with Origin(answer(b"1")) as live, Origin(usage) as shadow:
+        given = {"shadows": {"s": {"url": shadow.url, "in_flight": 1, "budget": {"tokens": 20}}}, "workers": 1}
+        async with Program(tmp_path, values(live) | given) as program, admin(program) as asking:
+
+            async def budget() -> object:
+                return (await asking.get("/shadows")).json()["shadows"]["s"]["budget"]
+
+            await ask_often(program)
+            async with asyncio.timeout(5):
+                while await budget() != spent:  # live processes report a few times a second
+                    pass
+            os.kill(workers(program)[0], signal.SIGTERM)
+            await program.wait_said("has ended")
+            async with asyncio.timeout(20):
+                while await budget() != spent:
+                    pass
+            await ask_often(program)
+            assert await program.stop() == 0
+    assert len(shadow.requests) == 2
 
 
 async def test_the_latest_records_of_all_workers_are_told_newest_first(tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ from shadowproxy.answers.formats import event_frames
 from shadowproxy.answers.sse import DONE, looks_like_events
 from shadowproxy.answers.streams import KEEP_ALIVE
 from shadowproxy.answers.texts import LINE, UNREADABLE, json_in, names_lines
-from shadowproxy.answers.usage import usage_in
 from shadowproxy.arrivals import Marks
 from shadowproxy.budget import Budget, read_json
 from shadowproxy.record import Events, Gaps
+from shadowproxy.usage import usage_in
 
 
 def times_in(body: bytes, headers: Fields, marks: Marks, budget: Budget, *, whole: bool = True) -> Events | None:

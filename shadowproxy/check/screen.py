@@ -122,6 +122,10 @@ def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     yield f"{shadow.in_flight} at once, {shadow.lane} waiting{each}, each {_duration(shadow.timeout)} at most"
     if shadow.budget.requests is not None:
         yield f"at most {shadow.budget.requests} requests"
+    if shadow.budget.tokens is not None:
+        yield f"at most {shadow.budget.tokens} tokens, as its answers say"
+    if shadow.budget.cost is not None:
+        yield f"at a cost of at most {shadow.budget.cost:g}, as its answers say"
     if shadow.budget.duration is not None:
         yield f"for {_duration(shadow.budget.duration)}"
     if shadow.forward_credentials:

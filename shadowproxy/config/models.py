@@ -298,6 +298,8 @@ class Rewrite:
 class Budget:
     requests: Annotated[Count | None, Nullable] = None
     duration: Annotated[Seconds | None, Nullable] = None
+    tokens: Annotated[Count | None, Nullable] = None
+    cost: Annotated[Amount | None, Nullable] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from shadowproxy.answers import Content
 from shadowproxy.answers.finish import finish_in
-from shadowproxy.answers.usage import NOTHING, Usage, usage_of
+from shadowproxy.answers.usage import usage_of
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.counts import Hist, WordCounts
 from shadowproxy.compare.fold.measured import Totalled
@@ -12,6 +12,7 @@ from shadowproxy.compare.fold.sums import Sums
 from shadowproxy.compare.fold.tables import Parts
 from shadowproxy.compare.judge.standing import Standing
 from shadowproxy.record import RecordedLeg
+from shadowproxy.usage import NOTHING, Usage
 
 
 @dataclass(slots=True)

@@ -32,7 +32,8 @@ class ShadowCensus:
 
     `answers_failed` counts its answers that say that they failed though their status is a success. `not_chosen` counts
     the requests that it was not chosen for, by reason. `budget_requests` is the bound on `begun`;
-    `budget_left` is in seconds; both are None without such a bound. `unusable` says why its own settings cannot be
+    `budget_left` is in seconds; `budget_tokens` and `budget_cost` are the bounds on `tokens` and `cost`, which are
+    counted only with one of these. All are None without such a bound. `unusable` says why its own settings cannot be
     used, and is None if they can.
     """
 
@@ -55,6 +56,20 @@ class ShadowCensus:
     durations: Durations
     unusable: str | None = None
     answers_failed: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    budget_tokens: int | None = None
+    budget_cost: float | None = None
+
+    @property
+    def budget_parts(self) -> list[tuple[str, float, float]]:
+        """What the budget has bounds for besides time: its name, how much is used, and how much is allowed."""
+        parts = (
+            ("requests", self.begun, self.budget_requests),
+            ("tokens", self.tokens, self.budget_tokens),
+            ("cost", self.cost, self.budget_cost),
+        )
+        return [(name, used, allowed) for name, used, allowed in parts if allowed is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +276,10 @@ def _final_counts(census: Census) -> Census:
                 begun=0,
                 budget_requests=None,
                 budget_left=None,
+                tokens=0,
+                cost=0.0,
+                budget_tokens=None,
+                budget_cost=None,
                 unusable=None,
                 outcomes=_plus(each.outcomes, Outcome.SHUTDOWN, each.chosen - sum(each.outcomes.values())),
             )
@@ -281,6 +300,8 @@ def _plus(counts: Mapping[_Key, int], key: _Key, more: int) -> Mapping[_Key, int
 
 def _merge_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
     allowed = [part.budget_requests for part in parts if part.budget_requests is not None]
+    tokens = [part.budget_tokens for part in parts if part.budget_tokens is not None]
+    costs = [part.budget_cost for part in parts if part.budget_cost is not None]
     left = [part.budget_left for part in parts if part.budget_left is not None]
     return replace(
         parts[0],
@@ -291,6 +312,10 @@ def _merge_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         begun=sum(part.begun for part in parts),
         budget_requests=sum(allowed) if allowed else None,
         budget_left=max(left, default=None),
+        tokens=sum(part.tokens for part in parts),
+        cost=sum(part.cost for part in parts),
+        budget_tokens=sum(tokens) if tokens else None,
+        budget_cost=sum(costs) if costs else None,
         chosen=sum(part.chosen for part in parts),
         not_chosen=_sum_counts([part.not_chosen for part in parts]),
         retries=sum(part.retries for part in parts),

@@ -128,8 +128,17 @@ def _shadows(census: Census) -> Iterator[Metric]:
     percent = GaugeMetricFamily(
         "shadowproxy_shadow_percent", "The percent of requests that is in force.", labels=["shadow"]
     )
+    used = GaugeMetricFamily(
+        "shadowproxy_shadow_budget_used", "How much of a shadow's budget is used.", labels=["shadow", "of"]
+    )
+    allowed = GaugeMetricFamily(
+        "shadowproxy_shadow_budget_allowed", "How much a shadow's budget allows.", labels=["shadow", "of"]
+    )
     for shadow in census.shadows:
         name = shadow.name
+        for of, so_far, most in shadow.budget_parts:
+            used.add_metric([name, of], so_far)
+            allowed.add_metric([name, of], most)
         chosen.add_metric([name], shadow.chosen)
         for reason in NotChosen:
             not_chosen.add_metric([name, reason], shadow.not_chosen.get(reason, 0))
@@ -145,6 +154,7 @@ def _shadows(census: Census) -> Iterator[Metric]:
         unusable.add_metric([name], shadow.unusable is not None)
         percent.add_metric([name], shadow.percent)
     yield from (chosen, not_chosen, outcomes, retries, verdicts, in_flight, waiting, breaker, paused, unusable, percent)
+    yield from (used, allowed)
     yield _histogram(
         "shadowproxy_shadow_duration_seconds",
         "Time of a shadow's whole response, from dialling to its last byte.",

@@ -57,7 +57,14 @@ _SHADOW_STATE: dict[str, _Schema] = {
     "breaker": {"enum": ["closed", "open", "probing"]},
     "in_flight": COUNT,
     "waiting": COUNT,
-    "budget": _or_null(_object(requests=_or_null(_object(used=COUNT, allowed=COUNT)), seconds_left=_or_null(AMOUNT))),
+    "budget": _or_null(
+        _object(
+            requests=_or_null(_object(used=COUNT, allowed=COUNT)),
+            tokens=_or_null(_object(used=COUNT, allowed=COUNT)),
+            cost=_or_null(_object(used=AMOUNT, allowed=AMOUNT)),
+            seconds_left=_or_null(AMOUNT),
+        )
+    ),
     "outcomes": _counts(*Outcome),
     "verdicts": _counts(*Verdict),
     "not_chosen": _counts(*NotChosen),

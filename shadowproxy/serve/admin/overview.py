@@ -218,12 +218,15 @@ def _shadow(shadow: ShadowCensus, trend: Trend, interval: ShareInterval) -> dict
 
 def budget(shadow: ShadowCensus) -> dict[str, Any] | None:
     """How much of a shadow's budget is used; None without a budget."""
-    if shadow.budget_requests is None and shadow.budget_left is None:
+    parts = {name: {"used": used, "allowed": allowed} for name, used, allowed in shadow.budget_parts}
+    if not parts and shadow.budget_left is None:
         return None
-    requests = None
-    if shadow.budget_requests is not None:
-        requests = {"used": shadow.begun, "allowed": shadow.budget_requests}
-    return {"requests": requests, "seconds_left": shadow.budget_left and round(shadow.budget_left, 1)}
+    return {
+        "requests": parts.get("requests"),
+        "tokens": parts.get("tokens"),
+        "cost": parts.get("cost"),
+        "seconds_left": shadow.budget_left and round(shadow.budget_left, 1),
+    }
 
 
 def _agreement(period: Period, interval: ShareInterval) -> dict[str, Any] | None:

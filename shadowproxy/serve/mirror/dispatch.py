@@ -34,13 +34,14 @@ from shadowproxy.serve.mirror.warnings import ShadowWarnings
 from shadowproxy.serve.policy.headers import section_for_shadow
 from shadowproxy.serve.policy.payload import NotRead
 from shadowproxy.serve.policy.query import remove_credentials
+from shadowproxy.serve.policy.spending import spent_by
 
 _WHY = {
     Outcome.OVERSIZE: "the request is longer than limits.capture",
     Outcome.OVERLOAD: "mirroring is shed while the proxy is short of time or memory",
     Outcome.LANE_FULL: "too many requests are waiting for this shadow",
     Outcome.BREAKER_OPEN: "the shadow failed too often in a row, it is left alone for a while",
-    Outcome.BUDGET_SPENT: "the shadow has been asked as often, or as long, as its budget allows",
+    Outcome.BUDGET_SPENT: "the shadow's budget of requests, time, tokens or cost is used up",
     Outcome.PAUSED: "an operator has paused it",
     Outcome.UNUSABLE: "this shadow's own settings cannot be used yet",
     Outcome.SHUTDOWN: "the proxy is stopping",
@@ -336,11 +337,22 @@ class Mirror:
             self._warnings.defect(lane.shadow.name, job.request.id, leg.defect_met)
         lane.counts.times.add(outcome.total_ms / 1000)
         lane.counts.retries += leg.retried
+        if lane.counts_usage:
+            self._spend(lane, job, outcome)
         lane.update_breaker(outcome.outcome if isinstance(outcome, Failure) else Outcome.OK, self._loop.time())
         if leg.held_back and isinstance(outcome, Reply) and outcome.status in (401, 403):
             self._warnings.credentials_wanted(lane, outcome.status)
         self._settle(job.exchange, lane, outcome)
         self._begin_next(lane)
+
+    def _spend(self, lane: Lane, job: Job, outcome: Reply | Failure) -> None:
+        """Count what an answer took of the lane's budget, also if the answer broke off."""
+        reply = outcome.reply if isinstance(outcome, Failure) else outcome
+        if reply is None:
+            return
+        said = lane.spend(spent_by(reply.fields, reply.body))
+        if not said and isinstance(outcome, Reply) and 200 <= reply.status < 300 and job.request.method == "POST":
+            self._warnings.usage_unknown(lane, job.request.id)
 
     def _settle(self, exchange: UnsettledExchange, lane: Lane, leg: ShadowLeg) -> None:
         lane.counts.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1

@@ -19,6 +19,7 @@ from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowEndpoint, ShadowSettings
 from shadowproxy.serve.policy.logged import ALL_OF_EACH, LogNeeds
 from shadowproxy.serve.policy.sampling import Position
+from shadowproxy.usage import Usage
 
 _BREAKER_FAILURES = frozenset(
     {
@@ -35,10 +36,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class BudgetUse:
-    """How much of a budget is used: `requests` begun, and `since`, the loop's time at which the budget began."""
+    """How much of a budget is used: `requests` begun, and `since`, the loop's time at which the budget began.
+
+    `tokens` and `cost` are what the answers say, counted only for a budget of such.
+    """
 
     since: float
     requests: int = 0
+    tokens: int = 0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +133,8 @@ class Job:
 class LaneStatistics:
     """The state of a lane. `breaker` is closed, open or probing; `outcomes` counts the settled legs of `chosen`.
 
-    `begun` is how many requests were begun in the present budget, which ends at `budget_until`, the loop's time.
+    `begun` is how many requests were begun in the present budget, which ends at `budget_until`, the loop's time;
+    `tokens` and `cost` are what its answers took, if the budget has bounds for these.
     """
 
     in_flight: int
@@ -137,6 +144,8 @@ class LaneStatistics:
     begun: int
     budget_until: float | None
     outcomes: Mapping[Outcome, int]
+    tokens: int
+    cost: float
 
 
 class Lane:
@@ -155,6 +164,8 @@ class Lane:
         self.rewrite_logged = False
         self.method_logged = False
         self.unread_body_logged = False
+        self.unknown_usage_logged = False
+        self.counts_usage = shadow.budget_tokens is not None or shadow.budget_cost is not None
         self._budget_use = BudgetUse(started)
         self._waiting: deque[Job] = deque()
         self._running = 0
@@ -170,19 +181,34 @@ class Lane:
 
         The budget's use stays while the shadow's address and its budget are unchanged.
         """
-        now, before = self.shadow, previous.shadow
-        if (self.endpoint.url, now.budget_requests, now.budget_duration) == (
-            previous.endpoint.url,
-            before.budget_requests,
-            before.budget_duration,
-        ):
+        if self._budget() == previous._budget():
             self._budget_use = previous._budget_use
 
-    def restore_budget(self, requests: int, left: float | None, now: float) -> None:
+    def _budget(self) -> tuple[str, int | None, float | None, int | None, float | None]:
+        shadow = self.shadow
+        return (
+            self.endpoint.url,
+            shadow.budget_requests,
+            shadow.budget_duration,
+            shadow.budget_tokens,
+            shadow.budget_cost,
+        )
+
+    def restore_budget(self, requests: int, left: float | None, now: float, tokens: int = 0, cost: float = 0.0) -> None:
         """Continue the budget of an ended worker process. `left` is in seconds, None if the duration has no bound."""
         duration = self.shadow.budget_duration
         since = self._budget_use.since if duration is None or left is None else now - (duration - left)
-        self._budget_use = BudgetUse(since, requests)
+        self._budget_use = BudgetUse(since, requests, tokens, cost)
+
+    def spend(self, usage: Usage) -> bool:
+        """Count what an answer took. Returns whether it says all that the budget has a bound for."""
+        use, shadow = self._budget_use, self.shadow
+        tokens, cost = usage.tokens, usage.cost
+        if tokens is not None:
+            use.tokens += tokens
+        if cost is not None:
+            use.cost += cost
+        return (shadow.budget_tokens is None or tokens is not None) and (shadow.budget_cost is None or cost is not None)
 
     def statistics(self) -> LaneStatistics:
         breaker = "closed" if self._open_until is None else "probing" if self._probing else "open"
@@ -195,6 +221,8 @@ class Lane:
             begun=self._budget_use.requests,
             budget_until=None if duration is None else self._budget_use.since + duration,
             outcomes=dict(self.counts.outcomes),
+            tokens=self._budget_use.tokens,
+            cost=self._budget_use.cost,
         )
 
     def skip_reason(self, now: float) -> Outcome | None:
@@ -267,6 +295,11 @@ class Lane:
                     },
                 )
 
+    def _is_used_up(self) -> bool:
+        """Whether the answers took as many tokens, or as much of the cost, as the budget has."""
+        use, tokens, cost = self._budget_use, self.shadow.budget_tokens, self.shadow.budget_cost
+        return (tokens is not None and use.tokens >= tokens) or (cost is not None and use.cost >= cost)
+
     def _closed(self, now: float) -> Outcome | None:
         """Why nothing is sent to the shadow now, neither new requests nor waiting ones; None if it is."""
         if self.paused:
@@ -277,6 +310,8 @@ class Lane:
         if budget is not None and self._budget_use.requests >= budget:
             return Outcome.BUDGET_SPENT
         if duration is not None and now - self._budget_use.since >= duration:
+            return Outcome.BUDGET_SPENT
+        if self.counts_usage and self._is_used_up():
             return Outcome.BUDGET_SPENT
         if self._open_until is not None and (now < self._open_until or self._probing):
             return Outcome.BREAKER_OPEN

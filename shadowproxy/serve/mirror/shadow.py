@@ -32,6 +32,8 @@ class ShadowSettings:
     breaker_pause: float
     budget_requests: int | None = None
     budget_duration: float | None = None
+    budget_tokens: int | None = None
+    budget_cost: float | None = None
     forward_credentials: bool = False
     unusable: str | None = None
     repeats_by_default: bool = False

@@ -74,3 +74,24 @@ class ShadowWarnings:
             why,
             extra={"event": "not_rewritten", "shadow": name, "request_id": request_id},
         )
+
+    def usage_unknown(self, lane: Lane, request_id: str) -> None:
+        """An answer does not say what it took of a budget of tokens or cost. Logged once for each lane."""
+        if lane.unknown_usage_logged:
+            return
+        lane.unknown_usage_logged = True
+        name = lane.shadow.name
+        what = " and ".join(
+            word
+            for word, bound in (("tokens", lane.shadow.budget_tokens), ("cost", lane.shadow.budget_cost))
+            if bound is not None
+        )
+        _log.warning(
+            "shadow %s does not say in every answer what it took: shadows.%s.budget (%s) counts only answers that do; "
+            "many servers say it in a stream only if the request has stream_options.include_usage; request %s",
+            name,
+            name,
+            what,
+            request_id,
+            extra={"event": "usage_unknown", "shadow": name, "request_id": request_id},
+        )

@@ -186,6 +186,8 @@ def _shadow(name: str, spec: ShadowSpec) -> ShadowSettings:
         breaker_pause=spec.breaker_pause,
         budget_requests=spec.budget_requests,
         budget_duration=spec.budget_duration,
+        budget_tokens=spec.budget_tokens,
+        budget_cost=spec.budget_cost,
         forward_credentials=spec.forward_credentials,
         repeats_by_default=spec.repeats_by_default,
     )

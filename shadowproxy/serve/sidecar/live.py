@@ -145,7 +145,8 @@ class LiveSide(Opened):
         await self.steer(self._steering)
         for lane in self.mirror.plan.all_lanes:
             if (used := self._used.get(lane.shadow.name)) is not None:
-                lane.restore_budget(used.begun, used.left, now=asyncio.get_running_loop().time())
+                now = asyncio.get_running_loop().time()
+                lane.restore_budget(used.begun, used.left, now, used.tokens, used.cost)
         self._server = Server(
             self.proxy,
             limits=lambda: generation.caller_limits(self._spec),

@@ -12,10 +12,12 @@ from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 
 @dataclass(frozen=True, slots=True)
 class BudgetUsed:
-    """The used part of a shadow's budget: requests begun, and the seconds left, None where unbounded."""
+    """The used part of a shadow's budget: requests begun, the seconds left, None where unbounded, tokens and cost."""
 
     begun: int
     left: float | None
+    tokens: int = 0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

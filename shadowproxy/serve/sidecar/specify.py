@@ -212,6 +212,8 @@ def _shadow(shadow: Shadow) -> ShadowSpec:
         breaker_pause=shadow.breaker.pause,
         budget_requests=shadow.budget.requests,
         budget_duration=shadow.budget.duration,
+        budget_tokens=shadow.budget.tokens,
+        budget_cost=shadow.budget.cost,
         forward_credentials=shadow.forward_credentials,
         repeats_by_default=match.methods == REPEATABLE,
         missing=shadow.reason if isinstance(shadow, UnusableShadow) else None,

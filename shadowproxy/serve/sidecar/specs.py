@@ -99,6 +99,8 @@ class ShadowSpec:
     breaker_pause: float
     budget_requests: int | None
     budget_duration: float | None
+    budget_tokens: int | None
+    budget_cost: float | None
     forward_credentials: bool
     repeats_by_default: bool
     missing: str | None = None

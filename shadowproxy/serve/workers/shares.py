@@ -19,11 +19,24 @@ def share(specs: Specs, number: int) -> LiveSpec:
 
 def used(census: Census) -> dict[str, BudgetUsed]:
     """The used part of the budgets of a live process with these counts."""
-    return {shadow.name: BudgetUsed(shadow.begun, shadow.budget_left) for shadow in census.shadows}
+    return {
+        shadow.name: BudgetUsed(shadow.begun, shadow.budget_left, shadow.tokens, shadow.cost)
+        for shadow in census.shadows
+    }
 
 
 def _with_budget(shadow: ShadowSpec, number: int, workers: int) -> ShadowSpec:
-    if shadow.budget_requests is None:
-        return shadow
-    each, over = divmod(shadow.budget_requests, workers)
-    return replace(shadow, budget_requests=each + (number < over))
+    cost = shadow.budget_cost
+    return replace(
+        shadow,
+        budget_requests=_part(shadow.budget_requests, number, workers),
+        budget_tokens=_part(shadow.budget_tokens, number, workers),
+        budget_cost=None if cost is None else cost / workers,
+    )
+
+
+def _part(whole: int | None, number: int, workers: int) -> int | None:
+    if whole is None:
+        return None
+    each, over = divmod(whole, workers)
+    return each + (number < over)

@@ -13,8 +13,8 @@ function stateOf(shadow, pausedAll) {
   if (pausedAll) return ["PAUSED WITH ALL", "inconclusive"];
   if (shadow.unusable) return ["UNUSABLE", "fail"];
   if (shadow.breaker !== "closed") return [shadow.breaker === "open" ? "BREAKER OPEN" : "BREAKER PROBING", "fail"];
-  const { requests, seconds_left: left } = shadow.budget ?? {};
-  if ((requests && requests.used >= requests.allowed) || (!none(left) && left <= 0))
+  const { requests, tokens, cost, seconds_left: left } = shadow.budget ?? {};
+  if ([requests, tokens, cost].some((part) => part && part.used >= part.allowed) || (!none(left) && left <= 0))
     return ["BUDGET SPENT", "inconclusive"];
   return shadow.percent > 0 ? [`MIRRORING ${shadow.percent}\u00a0%`, "pass"] : ["OFF, 0\u00a0%", "inconclusive"];
 }
@@ -201,6 +201,8 @@ function budgetText(budget) {
   if (!budget) return "";
   const parts = [];
   if (budget.requests) parts.push(`${count(budget.requests.used)} of ${count(budget.requests.allowed)} requests`);
+  if (budget.tokens) parts.push(`${count(budget.tokens.used)} of ${count(budget.tokens.allowed)} tokens`);
+  if (budget.cost) parts.push(`a cost of ${+budget.cost.used.toPrecision(4)} of ${budget.cost.allowed}`);
   if (!none(budget.seconds_left)) parts.push(`${span(Math.max(0, budget.seconds_left))} left`);
   return parts.length ? `, budget ${parts.join(", ")}` : "";
 }
