@@ -313,6 +313,14 @@ def test_thoughts_and_calls_of_geminis_are_parts_of_their_own() -> None:
     assert answer_value(said(whole))["candidates"][0]["answer"] == 'I look.\nf({"a":1})'
 
 
+def test_how_a_vector_is_written_is_no_part_of_it() -> None:
+    """xllamacpp 2026.10 says `encoding_format` beside each vector in base64, and nothing beside one in numbers."""
+    one = {"embedding": [0.5, 0.25], "index": 0, "object": "embedding"}
+    coded = {**one, "embedding": "AAAAPwAAgD4=", "encoding_format": "base64"}
+    judgement = judged(said({"object": "list", "data": [coded]}), said({"object": "list", "data": [one]}))
+    assert (judgement.verdict, judgement.set_aside) == ("match", ("/data/*/encoding_format",))
+
+
 def called(arguments: str, at: int = 1) -> dict[str, Any]:
     call = {"id": f"call_{at}", "type": "function", "function": {"name": "f", "arguments": arguments}}
     return chat(None, at, message={"tool_calls": [call]}, reason="tool_calls")

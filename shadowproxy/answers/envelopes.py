@@ -12,7 +12,7 @@
 | `predictions` (MLflow, TensorFlow Serving, KServe v1) | `predictions` | nothing |
 | `columns` (TensorFlow Serving) | `outputs` as an array of anything else | nothing |
 | `seldon`, `seldon tensor` | `data` with `ndarray` or `tensor` | `meta/puid`, unless the caller sent one |
-| `list` (OpenAI's embeddings) | `object: list` with a list as `data` | `id`, `created` |
+| `list` (OpenAI's embeddings) | `object: list` with a list as `data` | `id`, `created`, how vectors are written |
 | `gradio` | `event_id` and nothing else | `event_id` |
 | `gradio outputs` | a list as `data` beside `is_generating` and `average_duration` | both durations |
 
@@ -109,7 +109,7 @@ PREDICTIONS: Final = Envelope("predictions")
 COLUMNS: Final = Envelope("columns")
 SELDON: Final = Envelope("seldon", ("/meta/puid",), echoed="/meta/puid")
 SELDON_TENSOR: Final = Envelope("seldon tensor", ("/meta/puid",), echoed="/meta/puid")
-LIST: Final = Envelope("list", ("/id", "/created"))
+LIST: Final = Envelope("list", ("/id", "/created", "/data/*/encoding_format"))
 GRADIO: Final = Envelope("gradio", ("/event_id",))
 GRADIO_OUTPUTS: Final = Envelope("gradio outputs", ("/duration", "/average_duration"))
 

@@ -98,7 +98,11 @@ class Comparing:
 
 
 @contextlib.contextmanager
-def comparing(directory: Path, live: str, shadow: str, **top_level: Any) -> Iterator[Comparing]:
+def comparing(
+    directory: Path, live: str, shadow: str, *, live_options: Mapping[str, Any] | None = None, **top_level: Any
+) -> Iterator[Comparing]:
     """The proxy in front of `live`, with every request mirrored to `shadow`, one after the other."""
-    with programs.proxy(directory, {"url": live}, shadow, drain=f"{DRAIN:g}s", **top_level) as proxy:
+    with programs.proxy(
+        directory, {"url": live, **(live_options or {})}, shadow, drain=f"{DRAIN:g}s", **top_level
+    ) as proxy:
         yield Comparing(proxy.url, proxy)

@@ -19,6 +19,8 @@ parameters.port = port
 parameters.n_parallel = slots
 parameters.n_ctx = 1024 * slots
 parameters.use_jinja = True
+# Several threads wait for each other in a busy loop: on a busy machine a token then takes seconds.
+parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
 if serves == "embeddings":
     parameters.embedding = True
     parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
