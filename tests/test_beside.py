@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from logs import answer, record, said
 
 from shadowproxy.answers import about
+from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.beside import Row, parts_of, raw_rows, rows_of, whole_line
+from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.html.elements import marked
 from shadowproxy.compare.report.shown_lines import lines_of, raw_lines
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, RecordedLeg
@@ -230,6 +234,22 @@ def test_what_differs_within_a_line_is_between_what_is_equal() -> None:
     assert parts_of(Row("a big cat", True, "a small cat")) == (("a ", "big", " cat"), ("a ", "small", " cat"))
     assert parts_of(Row("aa", True, "aaa")) == (("aa", "", ""), ("aa", "a", ""))
     assert parts_of(Row("", True, "new")) == (("", "", ""), ("", "new", ""))
+
+
+def test_the_html_report_marks_what_differs_and_nothing_in_it_is_markup() -> None:
+    assert marked("a <b> 1", "a <b> 2\u202e") == (
+        "<code>a &lt;b&gt; <mark>1</mark></code>",
+        "<code>a &lt;b&gt; <mark>2\\u202e</mark></code>",
+    )
+    assert marked("same", "same") == ("<code>same</code>", "<code>same</code>")
+
+
+def test_the_examples_of_a_report_are_marked() -> None:
+    value, other = (said({"text": f"The flight is {word}."}) for word in ("late", "early"))
+    records = [record(number, value, s=other) for number in range(30)]
+    page = to_html(to_json(summarise(records, Rules())))
+    assert "<code>&quot;The flight is <mark>late</mark>.&quot;</code>" in page
+    assert "<code>&quot;The flight is <mark>early</mark>.&quot;</code>" in page
 
 
 @given(st.text("ab", max_size=12), st.text("ab", max_size=12))

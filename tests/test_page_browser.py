@@ -137,8 +137,8 @@ async def test_both_answers_stand_side_by_side_digit_by_digit(proxy: StartProxy,
         await browser.wait("document.querySelectorAll('#differences pre mark').length > 0")
         texts = "[...document.querySelectorAll('#differences .pair pre')].map((each) => each.innerText)"
         assert await browser.evaluate(texts) == [
-            '{\ndiffers   "late": 0.1\ndiffers   "model": "v1"\n}\n',
-            '{\ndiffers   "late": 0.9\ndiffers   "model": "v2"\n}\n',
+            '{\n  "late": 0.1  ← differs\n  "model": "v1"  ← differs\n}\n',
+            '{\n  "late": 0.9  ← differs\n  "model": "v2"  ← differs\n}\n',
         ]
         marked = "[...document.querySelectorAll('#differences mark')].map((each) => each.innerText)"
         assert await browser.evaluate(marked) == ["1", "1", "9", "2"]
@@ -193,13 +193,13 @@ FORMATS = [
     (stream("a", "Hel", "lo"), answer(b'data: {"error": {"message": "out of memory"}}\n\n', STREAM)),
 ]
 LINES = [
-    "differs   by 25 minutes.",
+    "by 25 minutes.  ← differs",
     '"embedding": float64 [5]: 0.1, 0.2, 0.3, 0.4, … (1 - cosine = 0.0401)',
-    "differs LH4711  7      0.75",
-    "differs float32 [2, 2]: 0.1, 0.9, 0.25, 0.75",
+    "LH4711  7      0.75  ← differs",
+    "float32 [2, 2]: 0.1, 0.9, 0.25, 0.75  ← differs",
     "(1 of 4 numbers are not the same, by up to 0.25)",
-    "differs image/png, 49 bytes, SHA-256 ",
-    "differs (failed: out of memory)",
+    "image/png, 49 bytes, SHA-256 ",
+    "(failed: out of memory)  ← differs",
 ]
 
 
@@ -216,7 +216,7 @@ async def test_what_answers_say_is_shown_in_every_format(
                 await caller.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         await browser.wait("document.querySelectorAll('#differences li').length === 6")
         await browser.wait(shows("14.3\u00a0%", CARD))
-        await browser.wait(shows("1 answers since the start say that they failed", CARD))
+        await browser.wait(shows("1 answer since the start says that it failed", CARD))
         await browser.evaluate(
             "document.querySelectorAll('#differences li > details > summary').forEach((e) => e.click())"
         )

@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -17,6 +17,10 @@ _written_by_python: Final = json.JSONEncoder(ensure_ascii=False, separators=(","
 
 
 _UNCUT: Final = 1_000_000  # longer than what a difference or a line of a body holds
+
+
+Parts: TypeAlias = tuple[str, str, str]
+"""A text in three parts: what is equal, what differs, and what is equal again."""
 
 
 def visible(text: str) -> str:
@@ -69,6 +73,18 @@ def cut_together(one: str, other: str, longest: int) -> tuple[str, str]:
     part = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     start = max(0, part - longest // 3)
     return _window(one, start, longest), _window(other, start, longest)
+
+
+def parts(one: str, other: str) -> tuple[Parts, Parts]:
+    """Two texts, each with the part in which it differs from the other."""
+    most = min(len(one), len(other))
+    start = next((at for at in range(most) if one[at] != other[at]), most)
+    end = next((at for at in range(most - start) if one[-1 - at] != other[-1 - at]), most - start)
+    return _in_parts(one, start, end), _in_parts(other, start, end)
+
+
+def _in_parts(text: str, start: int, end: int) -> Parts:
+    return text[:start], text[start : len(text) - end], text[len(text) - end :]
 
 
 def _window(text: str, start: int, longest: int) -> str:

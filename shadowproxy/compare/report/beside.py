@@ -9,7 +9,7 @@ from itertools import groupby, zip_longest
 from typing import Final, NamedTuple, TypeAlias
 
 from shadowproxy.answers.leaves import Vector, angle
-from shadowproxy.compare.judge.visible import cut_together, one_line, sides
+from shadowproxy.compare.judge.visible import Parts, cut_together, one_line, parts, sides
 from shadowproxy.compare.report.lines import LINES, NOTHING, Line
 from shadowproxy.compare.report.shown_lines import END
 from shadowproxy.record import Difference
@@ -27,10 +27,6 @@ class Row(NamedTuple):
     other: str
 
 
-Parts: TypeAlias = tuple[str, str, str]
-"""A line in three parts: what is equal, what differs, and what is equal again."""
-
-
 def rows_of(live: Sequence[Line], other: Sequence[Line], differences: Iterable[Difference]) -> list[Row]:
     """All rows of two short answers; of long ones those that differ, with some around them and how many lie between."""
     differing = {place for each in differences for place in (each.path, each.shadow_path) if place is not None}
@@ -45,15 +41,7 @@ def raw_rows(live: Sequence[Line], other: Sequence[Line], differences: Iterable[
 
 def parts_of(row: Row) -> tuple[Parts, Parts]:
     """Both lines of a row that differ, each with the part that differs."""
-    one, other = row.live, row.other
-    most = min(len(one), len(other))
-    start = next((at for at in range(most) if one[at] != other[at]), most)
-    end = next((at for at in range(most - start) if one[-1 - at] != other[-1 - at]), most - start)
-    return _parts(one, start, end), _parts(other, start, end)
-
-
-def _parts(text: str, start: int, end: int) -> Parts:
-    return text[:start], text[start : len(text) - end], text[len(text) - end :]
+    return parts(row.live, row.other)
 
 
 def whole_line(line: Line) -> str:

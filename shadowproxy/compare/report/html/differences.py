@@ -2,7 +2,7 @@
 
 from shadowproxy.compare.judge.visible import sides
 from shadowproxy.compare.report.figures.types import EstimateFigures, Example, NetLoss, ShadowReport, SliceFigures
-from shadowproxy.compare.report.html.elements import Detail, code, e, sentence, table
+from shadowproxy.compare.report.html.elements import Detail, code, e, marked, sentence, table
 from shadowproxy.compare.report.sentences.answers import form_lines
 from shadowproxy.compare.report.sentences.differences import apart_line
 from shadowproxy.compare.report.sentences.estimates import with_interval
@@ -123,7 +123,7 @@ def _example(example: Example) -> str:
         (
             code(each["path"] or "(the whole answer)"),
             e(each["kind"]),
-            *map(code, sides(each["kind"], each["live"], each["shadow"], 200)),
+            *marked(*sides(each["kind"], each["live"], each["shadow"], 200)),
         )
         for each in example["differences"]
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
-from shadowproxy.compare.judge.visible import visible
+from shadowproxy.compare.judge.visible import parts, visible
 
 _N: Final = " class='n'"
 
@@ -33,6 +33,15 @@ def e(text: Any) -> str:
 
 def code(text: Any) -> str:
     return f"<code>{e(text)}</code>"
+
+
+def marked(live: str, shadow: str) -> tuple[str, str]:
+    """Two sides of a difference, with what differs between them marked."""
+    one, other = (
+        f"<code>{e(before)}{f'<mark>{e(differing)}</mark>' if differing else ''}{e(after)}</code>"
+        for before, differing, after in parts(live, shadow)
+    )
+    return one, other
 
 
 def sentence(text: str) -> str:

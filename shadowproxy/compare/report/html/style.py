@@ -30,6 +30,7 @@ caption{text-align:left;color:var(--soft);font-size:.9rem}
 code,pre{overflow-wrap:anywhere;font:.88rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 pre{white-space:pre-wrap;background:var(--card);border:1px solid var(--line);padding:.6rem;border-radius:.3rem;
 max-height:24rem;overflow:auto}
+mark{background:var(--unsurebg);color:var(--fg);text-decoration:underline;text-decoration-color:var(--unsure)}
 figure{margin:.8rem 0}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:0 1.5rem}
 svg{width:100%;max-width:36rem;height:auto;display:block}svg.small{width:10rem;min-width:8rem}

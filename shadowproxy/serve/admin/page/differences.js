@@ -16,11 +16,11 @@ function parsed(text) {
   return JSON.parse(text, (_, value, context) => (typeof value === "number" ? exact(value, context?.source) : value));
 }
 
-/** A line of an answer: what differs in it is marked, and the line begins with a word for it. */
+/** A line of an answer: what differs in it is marked, and the line ends with a word for it. */
 function lineOf([before, differing, after], differs) {
   if (!differs) return `${before}\n`;
   const marked = differing ? [h("mark", {}, differing)] : [];
-  return h("span", { class: "differs" }, h("span", { class: "sign" }, "differs "), before, ...marked, after, "\n");
+  return h("span", {}, before, ...marked, after, h("span", { class: "sign" }, "  ← differs"), "\n");
 }
 
 /** What both answers say, line by line; the sidecar reads them. */
@@ -48,6 +48,17 @@ function asSent(record, shadow) {
   const both = () => [["live", record.live], [shadow, record.shadows[shadow]]].map(([title, leg]) => side(title, leg, bodyOf(leg)));
   details.addEventListener("toggle", () => details.append(h("div", { class: "pair" }, ...both())), { once: true });
   return details;
+}
+
+/** What a text shows of a value in `longest` characters, from a little before its character number `from` on. */
+const cutAt = (text, from, longest) => cut(from > longest / 2 ? `…${text.slice(from - longest / 4)}` : text, longest);
+
+/** Both sides of a difference in few words, cut where they differ. */
+function inFewWords(each) {
+  const [live, shadow] = ["live", "shadow"].map((arm) => word(each, arm, 10000));
+  let from = 0;
+  while (from < live.length && live[from] === shadow[from]) from += 1;
+  return `live ${cutAt(live, from, 40)}, shadow ${cutAt(shadow, from, 40)}`;
 }
 
 /** One side's value of a difference. A log without bodies has only its place. */
@@ -97,7 +108,7 @@ function places(differences) {
         {},
         h("th", { scope: "row" }, h("code", {}, placeOf(each))),
         h("td", {}, each.kind),
-        ...["live", "shadow"].map((arm) => h("td", {}, h("code", {}, word(each, arm, 200)))),
+        ...["live", "shadow"].map((arm) => h("td", { "data-arm": `${arm}: ` }, h("code", {}, word(each, arm, 200)))),
       ),
     );
   const titles = heads(["Place", "how", "live", "shadow"], false);
@@ -107,7 +118,7 @@ function places(differences) {
 function inShort(leg) {
   if (!leg.differences) return leg.why ?? "";
   const [first] = leg.differences;
-  return `${placeOf(first)}: live ${word(first, "live", 40)}, shadow ${word(first, "shadow", 40)}`;
+  return `${placeOf(first)}: ${inFewWords(first)}`;
 }
 
 /** One record and one of its shadows, as a line that opens. Its content is built when it first opens. */

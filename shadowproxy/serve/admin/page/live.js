@@ -122,8 +122,7 @@ function showLive(overview) {
   name(figures.errors.big, failed ? "big fail" : "big");
   const reasons = Object.entries(others).map(([outcome, each]) => `${count(each)} ${outcome}`);
   const because = reasons.length ? `: ${reasons.join(", ")}` : "";
-  const said = `${count(live.answers_failed)} answers since the start say that they failed`;
-  const besides = live.answers_failed ? `. With the status of a success, ${said}` : "";
+  const besides = live.answers_failed ? `. With the status of a success, ${failedAnswers(live.answers_failed)}` : "";
   put(figures.errors.small, `of ${count(all)} requests in the last ${span(overview.window_seconds)}${because}${besides}`);
 
   put(figures.room.big, `${ms(overload.loop_lag_ms)} ms`);

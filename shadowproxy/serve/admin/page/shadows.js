@@ -160,8 +160,7 @@ function showShadow(part, shadow, overview) {
   const { ok = 0, ...others } = outcomes;
   counts(part.outcomes, [["ok", ok], ...Object.entries(others).sort(([, one], [, other]) => other - one)]);
   const lane = `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting`;
-  const said = `${count(shadow.answers_failed)} answers since the start say that they failed`;
-  const failed = shadow.answers_failed ? `; with the status of a success, ${said}` : "";
+  const failed = shadow.answers_failed ? `; with the status of a success, ${failedAnswers(shadow.answers_failed)}` : "";
   put(part.lane, `${lane}, breaker ${shadow.breaker}${budgetText(shadow.budget)}${notChosen(shadow, overview.sampling_keys)}${failed}`);
 
   const live = overview.live.latency.mirrored;

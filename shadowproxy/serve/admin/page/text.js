@@ -47,6 +47,9 @@ function name(element, kind) {
 
 const none = (value) => value === null || value === undefined;
 const count = (value) => (none(value) ? "–" : value.toLocaleString("en"));
+/** So many answers that say that they failed, in words. */
+const failedAnswers = (value) =>
+  `${count(value)} ${value === 1 ? "answer since the start says that it failed" : "answers since the start say that they failed"}`;
 const rate = (value) =>
   none(value) ? "–" : value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 1 : 0 });
 const clock = (at) => (none(at) ? "–" : `${String(at).slice(11, 19)} UTC`);
