@@ -1,12 +1,13 @@
 """A log followed as it grows."""
 
 import io
+import json
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from logs import answer, failed, record
+from logs import answer, failed, record, said
 from rich.console import Console
 
 from shadowproxy.compare.judge.rules import Rules
@@ -86,7 +87,30 @@ def told(one: Record, *, shadow: str | None = None, mismatches: bool = False) ->
 
 def test_a_line_has_the_time_the_answers_and_the_verdicts() -> None:
     text = told(record(7, answer({"a": 1}), 1.5, gbm=answer({"a": 2}), dead=failed(Outcome.TIMEOUT, 30_000.0)))
-    assert text == ("12:00:01.500 POST /predict  200 5.0 ms  gbm 200 5.0 ms mismatch  dead timeout 30000.0 ms  id-7\n")
+    assert text == (
+        "12:00:01.500 POST /predict  200 5.0 ms  gbm 200 5.0 ms mismatch (/a: live 1, gbm 2)"
+        "  dead timeout 30000.0 ms  id-7\n"
+    )
+
+
+def test_a_line_has_what_answers_say_where_they_differ_first() -> None:
+    events = [
+        "".join(
+            f"data: {json.dumps({'id': id, 'choices': [{'index': 0, 'delta': {'content': text}}]})}\n\n"
+            for text in ("It is late by ", minutes, " minutes.")
+        )
+        + "data: [DONE]\n\n"
+        for id, minutes in (("a", "25"), ("b", "40"))
+    ]
+    live, other = (said(each, "text/event-stream") for each in events)
+    assert 'mismatch (/choices/0/message/content: live "It is late by 25 minutes.", gbm "It is late by 40' in told(
+        record(1, live, gbm=other)
+    )
+    assert " match  id-1" in told(record(1, live, gbm=said(events[0].replace('"a"', '"z"'), "text/event-stream")))
+    assert "mismatch (/a: live 1, gbm 2 and 1 more)" in told(record(1, answer({"a": 1, "b": 1}), gbm=answer({"a": 2})))
+    assert "mismatch (status: live 200, gbm 500)" in told(record(1, answer(1), gbm=answer(1, status=500)))
+    hostile = told(record(1, answer({"\x1b[2J": "\x1b[2J"}), gbm=answer({"\x1b[2J": "\u202e"})))
+    assert not {"\x1b", "\u202e"} & set(hostile)
 
 
 def test_only_the_named_shadow_and_only_mismatches_are_told_when_asked() -> None:

@@ -12,7 +12,8 @@ from rich.text import Text
 from shadowproxy.answers import about
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.judge.visible import visible
+from shadowproxy.compare.judge.verdict import Compared
+from shadowproxy.compare.judge.visible import sides, visible
 from shadowproxy.compare.report.show import STYLES
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.lines import LINE_LIMIT, PLAIN
@@ -20,6 +21,7 @@ from shadowproxy.record import Record, RecordedLeg, RecordError, decode
 
 _PAUSE: Final = 0.25  # seconds between looks: what a person takes for at once
 _PIECE: Final = 1 << 20
+_SHOWN: Final = 40  # characters of each side of a difference
 
 
 def follow(path: str | Path, *, last: int = 10, pause: Callable[[], None] | None = None) -> Iterator[Record]:
@@ -90,13 +92,26 @@ def print_line(
         if shadow is not None and name != shadow:
             continue
         line.append(f"  {visible(name)} ", style="bold").append(_answer(answer))
-        verdict = recompared(record.live, answer, rules, about(record, name), record.rules).verdict
+        compared = recompared(record.live, answer, rules, about(record, name), record.rules)
+        verdict = compared.verdict
         if answer.outcome is Outcome.OK:
             line.append(f" {verdict}", style=STYLES[verdict])
+            line.append(_first_difference(compared, name), style="dim")
         differs = differs or verdict in (Verdict.MISMATCH, Verdict.INCOMPARABLE)
     line.append(f"  {visible(record.id)}", style="dim")
     if differs or not mismatches:
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _first_difference(compared: Compared, name: str) -> str:
+    """Where two answers differ first, and how; nothing if they do not differ."""
+    if compared.diff is None or not compared.diff.count:
+        return ""
+    first = compared.diff.listed(1)[0]
+    live, shadow = sides(first.kind, first.live, first.shadow, _SHOWN)
+    more = f" and {compared.diff.count - 1:,} more" if compared.diff.count > 1 else ""
+    place = visible(first.path) or first.kind
+    return f" ({place}: live {live}, {visible(name)} {shadow}{more})"
 
 
 def _answer(answer: RecordedLeg) -> str:
