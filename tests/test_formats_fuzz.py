@@ -1,6 +1,7 @@
 """Whatever becomes of a body in a known format, reading it raises nothing, ends soon, and stays within its bounds."""
 
 import json
+import random
 import tracemalloc
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from logs import record, report_json
-from test_formats import FORM, FORM_BODY, FRAMES, MSGPACK, NPY, PNG, npy_of, sent, tensor
+from test_formats import FORM, FORM_BODY, FRAMES, MSGPACK, NPY, PNG, npy_of, part, sent, tensor
 
 from shadowproxy.answers import answer_value, content_of, failed_reason, reason_of
 from shadowproxy.answers.body import content_in
@@ -203,3 +204,56 @@ def test_two_long_vectors_are_compared_at_the_speed_of_memory() -> None:
         legs.append(sent(raw, inference_header_content_length=length))
     judged = judge(legs[0], legs[1], Rules())
     assert [each.path for each in judged.differences] == ["/outputs/0/data/999999"]
+
+
+# --- many mutations, within the steps of a small budget
+
+_STEPS = 100_000
+_GROWN = [b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\xff\xff", b"\x80", b"9" * 9, b"-1", b"\xdd\xff\xff"]
+
+
+def spoiled(source: random.Random, raw: bytes, others: list[bytes]) -> bytes:
+    """The body with some of its bits turned, cut, with lengths that grow, spliced with another, or within another."""
+    for _ in range(source.randint(1, 4)):
+        at = source.randrange(len(raw) + 1)
+        way = source.choice(("flip", "cut", "grow", "splice", "nest", "double"))
+        if way == "flip" and at < len(raw):
+            raw = raw[:at] + bytes([raw[at] ^ 1 << source.randrange(8)]) + raw[at + 1 :]
+        elif way == "cut":
+            raw = raw[:at] if source.random() < 0.5 else raw[at:]
+        elif way == "grow":
+            length = source.choice(_GROWN)
+            raw = raw[:at] + length + raw[at + len(length) :]
+        elif way == "splice":
+            other = source.choice(others)
+            raw = raw[:at] + other[source.randrange(len(other)) :]
+        elif way == "nest":
+            raw = part(raw) if source.random() < 0.5 else b"--b\r\n\r\n" + raw + b"\r\n--b--\r\n"
+        elif way == "double" and len(raw) < 20_000:
+            raw = raw[:at] + raw
+    return raw
+
+
+def steps_left(budget: Budget) -> int:
+    return int(repr(budget).split()[1])
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_no_mutation_takes_more_than_its_bytes_are_worth(name: str) -> None:
+    source, others = random.Random(f"spoiled {name}"), [raw for raw, _ in SAMPLES.values()]
+    raw, content_type = SAMPLES[name]
+    for _ in range(120):
+        body = spoiled(source, raw, others)
+        kind = content_type if source.random() < 0.7 else source.choice(TYPES)
+        fields: dict[str, Any] = {"x_amzn_sagemaker_content_type": source.choice(TYPES)}
+        if name in LENGTHS:
+            fields["inference_header_content_length"] = LENGTHS[name] + source.choice((0, 0, 1, -1, 9**9))
+        budget = Budget(steps=_STEPS, memory=_MEMORY)
+        found = content_of(sent(body, kind, **fields), budget)
+        assert found.kind in ("json", "text", "bytes", "empty", "unknown")
+        assert budget.held <= _MEMORY
+        assert found.kind == "unknown" or 0 <= _STEPS - steps_left(budget) <= 4 * (
+            len(body) + 200
+        )  # 2.1 at most were seen
+        small = content_of(sent(body, kind, **fields), Budget(steps=50, memory=1 << 16))
+        assert small.kind in ("json", "text", "bytes", "empty", "unknown")
