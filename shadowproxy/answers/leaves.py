@@ -136,7 +136,8 @@ class Blob:
         """Its type, size and the beginning of its hash, in one line."""
         return f"{self.media or 'bytes'}, {self.size:,} bytes, SHA-256 {self.sha256[:16]}…"
 
-    __str__ = line
+    def __str__(self) -> str:
+        return self.line()
 
 
 def blob_of(raw: bytes, media: str = "") -> Blob:
