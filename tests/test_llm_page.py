@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ class Model(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((asked["model"], self.headers["Authorization"]))  # type: ignore[attr-defined]
-        chunks = [
+        chunks: list[dict[str, Any]] = [
             {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in self.said
         ]
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
