@@ -203,12 +203,16 @@ def test_a_summary_from_before_has_first_bytes_and_can_be_read_and_added_to() ->
 @pytest.mark.parametrize("name", ["text", "html", "markdown"])
 def test_every_form_shows_them_by_their_names(name: str) -> None:
     text = form(report_json(summarise(planted(), Rules())), name)
+    names = {
+        "TTFT p50": ", to first token",
+        "TPOT p99": ", per output token",
+        "ITL p50": ", gap between tokens",
+        "ITL p99": ", gap between tokens",
+        "E2E p99": ", whole answer",
+    }
+    legend = "TTFT: to the first token; TPOT: per output token; ITL: gap between tokens; E2E: whole answer"
     for words in (
-        "TTFT p50, to first token",
-        "TPOT p99, per output token",
-        "ITL p50, gap between tokens",
-        "ITL p99, gap between tokens",
-        "E2E p99, whole answer",
+        *([*names, legend] if name == "text" else map("".join, names.items())),
         "100 % of 120",
         "1.50×",
         "2.00×",

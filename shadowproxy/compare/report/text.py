@@ -159,8 +159,9 @@ def _print_streams(streams: StreamFigures | None, console: Console) -> None:
         return
     table = _table("Streams, ms", *STREAM_HEADS)
     for name, *cells in stream_rows(streams):
-        table.add_row(f"  {name}", *cells)
+        table.add_row(f"  {name.partition(',')[0]}", *cells)
     console.print(table)
+    _print(console, "  TTFT: to the first token; TPOT: per output token; ITL: gap between tokens; E2E: whole answer")
     for note in stream_notes(streams):
         _print(console, f"  {note}", style="dim")
 

@@ -7,7 +7,7 @@ from shadowproxy.compare.report.figures.measure_types import PairedMeasure, Stre
 from shadowproxy.compare.report.sentences.usage import ratio
 from shadowproxy.compare.report.words import milliseconds, percent
 
-STREAM_HEADS: Final = ("live", "shadow", "shadow / live", "same requests")
+STREAM_HEADS: Final = ("live", "shadow", "shadow / live", "pairs")
 
 STREAM_NOTE: Final = (
     "In milliseconds. TTFT: until the first token. TPOT: per output token after the first. ITL: the gap between one "

@@ -7,7 +7,7 @@ from shadowproxy.compare.report.figures.basic_types import EstimateFigures
 from shadowproxy.compare.report.figures.measure_types import ArmTotal, PairedTotal, UsageFigures
 from shadowproxy.compare.report.words import number
 
-USAGE_HEADS: Final = ("live", "shadow", "shadow / live", "same requests")
+USAGE_HEADS: Final = ("live", "shadow", "shadow / live", "pairs")
 
 USAGE_NOTE: Final = (
     "As the answers say it, in their own unit of cost. Tokens in are all that the model was given, those of its cache "
