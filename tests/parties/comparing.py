@@ -38,7 +38,7 @@ class Compared:
 
     def failed_checks(self) -> dict[str, str]:
         """The checks that failed, each with its reason."""
-        return {each["name"]: each["said"] for each in self.shadow["checks"] if each["result"] == "FAIL"}
+        return {each["name"]: each["said"] for each in self.shadow["checks"] if each["result"] == "fail"}
 
     def at(self, path: str) -> list[Record]:
         """The records of requests to `path`."""

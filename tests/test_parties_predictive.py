@@ -1,0 +1,197 @@
+"""Real servers of predictions as live and as shadow, in each of their forms.
+
+All serve the model of tests/parties/predictive/scores.py. The shadow's is another one for two requests
+in ten; all others are answered by the same model.
+"""
+
+import json
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from parties import installed, programs
+from parties.comparing import SHADOW, assert_same, comparing, differing, judged
+from parties.installed import SOURCE
+from parties.predictive.scores import BROKEN, UNKNOWN, scores
+
+from shadowproxy.exchange import Outcome, Verdict
+
+MODELS = SOURCE / "predictive"
+PLANTED = 0.05
+Rows = list[list[float]]
+Ask = Callable[[str, list[Rows]], list[Any]]
+"""Asks a base URL for the scores of each request; None where the answer was an error."""
+
+
+def rows(number: float) -> Rows:
+    return [[number, 2.0, 3.0], [number / 2, 1.0, 0.25]]
+
+
+ALIKE = [rows(float(number)) for number in range(40) if number % 10 not in (3, 7)]
+ALL = [rows(float(number)) for number in range(200)]
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started, by the Python of its environment; `ready` answers 200 once its model is loaded."""
+
+    environment: str
+    command: Callable[[Path, int], list[str]]
+    ready: str
+
+
+def mosec(python: Path, port: int) -> list[str]:
+    return [str(python), str(MODELS / "mosec_model.py"), "--address", "127.0.0.1", "--port", str(port)]
+
+
+MOSEC = Server("mosec", mosec, "/")
+
+
+def posting(target: str, member: str, found: Callable[[Any], Any]) -> Ask:
+    """By plain HTTP, with JSON."""
+
+    def ask(url: str, requests: list[Rows]) -> list[Any]:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            answers = [client.post(target, json={member: each}) for each in requests]
+        return [found(json.loads(each.text)) if each.status_code == 200 else None for each in answers]
+
+    return ask
+
+
+def packed(url: str, requests: list[Rows]) -> list[Any]:
+    """msgpack, both ways. The answers are read by the program's own reader only in the log."""
+    answers = []
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for request in requests:
+            values = b"".join(b"\x93" + b"".join(b"\xcb" + as_double(cell) for cell in row) for row in request)
+            body = b"\x81\xa4rows" + bytes([0x90 + len(request)]) + values
+            answer = client.post("/packed", content=body, headers={"Content-Type": "application/msgpack"})
+            answers.append(... if answer.status_code == 200 else None)
+    return answers
+
+
+def as_double(number: float) -> bytes:
+    return struct.pack(">d", number)
+
+
+@dataclass(frozen=True)
+class Party:
+    """One way of asking one server.
+
+    Attributes:
+        places: where the planted difference is found.
+    """
+
+    server: Server
+    ask: Ask
+    places: list[str]
+
+
+PARTIES = {
+    "mosec": Party(MOSEC, posting("/inference", "rows", lambda value: value["scores"]), ["/scores/1/1"]),
+    "mosec, msgpack": Party(MOSEC, packed, ["/scores/1/1"]),
+}
+
+
+@dataclass(frozen=True)
+class Running:
+    live: str
+    shadow: str
+
+
+@pytest.fixture(scope="module")
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The server twice, the second with what is planted."""
+    server: Server = request.param
+    python = installed.python(server.environment)
+    directory = tmp_path_factory.mktemp(server.environment)
+    with ExitStack() as stack:
+        urls = []
+        for name, planted in (("live", "0"), ("shadow", str(PLANTED))):
+            port = programs.free_port()
+            url = f"http://127.0.0.1:{port}"
+            command = server.command(python, port)
+            output = directory / f"{name}.txt"
+            stack.enter_context(programs.started(command, output, url=url, PLANTED=planted))
+            wait_loaded(url + server.ready, output)
+            urls.append(url)
+        yield Running(*urls)
+
+
+def wait_loaded(url: str, output: Path) -> None:
+    until = time.monotonic() + programs.START_DEADLINE
+    while True:
+        try:
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass  # it does not listen yet
+        assert time.monotonic() < until, output.read_text(errors="replace")[-4000:]
+        time.sleep(0.2)
+
+
+def every_party() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("running", "party"),
+        [
+            pytest.param(each.server, each, id=name, marks=pytest.mark.parties_all(each.server.environment))
+            for name, each in PARTIES.items()
+        ],
+        indirect=["running"],
+        scope="module",
+    )
+
+
+@every_party()
+def test_the_same_model_twice_gives_matches_and_a_report_without_failures(
+    running: Running, party: Party, tmp_path: Path
+) -> None:
+    requests = [*ALIKE, rows(UNKNOWN)]
+    with comparing(tmp_path, running.live, running.shadow) as between:
+        answers = party.ask(between.url, requests)
+        compared = between.outcome()
+    for request, answer in zip(requests, answers, strict=True):
+        assert answer is not None
+        if answer is not ... and request != rows(UNKNOWN):
+            assert [pytest.approx(row, abs=1e-3) for row in scores(request)] == answer
+    assert_same(compared, len(requests))
+
+
+@every_party()
+def test_what_is_planted_is_found_at_its_place_and_in_the_report(
+    running: Running, party: Party, tmp_path: Path
+) -> None:
+    with comparing(tmp_path, running.live, running.shadow) as between:
+        assert None not in party.ask(between.url, ALL)
+        compared = between.outcome()
+    assert len(compared.records) == len(ALL)
+    for number, entry in enumerate(compared.records):
+        leg = entry.shadows[SHADOW]
+        assert (entry.live.outcome, entry.live.status, leg.outcome) == (Outcome.OK, 200, Outcome.OK)
+        if number % 10 == 3:
+            assert (judged(entry).verdict, differing(entry)) == (Verdict.MISMATCH, party.places)
+        elif number % 10 == 7:
+            assert (judged(entry).verdict, leg.status) == (Verdict.MISMATCH, 500)
+        else:
+            assert judged(entry).verdict is Verdict.MATCH
+    assert compared.status == 1
+    assert "errors" in compared.failed_checks()
+
+
+@every_party()
+def test_errors_are_errors_on_both_sides(running: Running, party: Party, tmp_path: Path) -> None:
+    requests = [rows(BROKEN)] * 3
+    with comparing(tmp_path, running.live, running.shadow) as between:
+        assert party.ask(between.url, requests) == [None] * 3
+        compared = between.outcome()
+    for entry in compared.records:
+        leg = entry.shadows[SHADOW]
+        assert (entry.live.outcome, entry.live.status) == (leg.outcome, leg.status) == (Outcome.OK, 500)
+        assert (entry.live.failed, leg.failed) == (None, None)
+        assert judged(entry).verdict is Verdict.MATCH
