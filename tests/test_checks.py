@@ -299,6 +299,14 @@ def test_labels_of_which_none_matches_are_no_data() -> None:
     assert verdict["headline"] == "NO DATA"
 
 
+@pytest.mark.parametrize(("value", "low", "high"), [(1.0, -0.2, 1.2), (0.06, 0.01, 0.11), (1.0, None, None)])
+def test_an_undecided_relation_is_no_reproach(value: float, low: float | None, high: float | None) -> None:
+    undecided = output(related={"judged": True, "value": value, "low": low, "high": high, "n": N})
+    found = judged(figures(outputs=[undecided]))[0]["related"]
+    assert found.result is Result.INCONCLUSIVE
+    assert found.finding.sentence.startswith("too few to be sure that the two answers to a request belong together")
+
+
 def test_a_live_that_does_not_repeat_itself_cannot_show_that_the_shadow_is_unrelated() -> None:
     unrelated = output(
         agreement=estimate(0.1), related={"judged": True, "value": 0.0, "low": -0.02, "high": 0.02, "n": N}

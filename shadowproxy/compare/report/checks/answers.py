@@ -35,6 +35,11 @@ def related(subject: Subject, allowed: float) -> Finding | None:
         result = Result.PASS if low > allowed else Result.INCONCLUSIVE
     if result is Result.PASS:
         sentence = f"the two answers to a request belong together: relatedness {value:.2f} of 1 at {place}"
+    elif value > allowed:
+        sentence = (
+            f"too few to be sure that the two answers to a request belong together: relatedness {value:.2f} of 1 at "
+            f"{place} so far (above {allowed:g} needed; answers paired at random have 0)"
+        )
     else:
         sentence = (
             f"the shadow's answers are hardly related to live's at {place}: relatedness {value:.2f} of 1 "
