@@ -47,7 +47,7 @@ soak: $(VENV)/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyarrow
 	@$(BIN)/pytest -k "arrow or parquet" tests/test_formats.py tests/test_formats_fuzz.py tests/test_formats_report.py \
 		tests/test_labels.py
-	@$(BIN)/pytest -m soak
+	@tests/soak $(BIN)/pytest
 
 # ONLY names some of them, as in `make parties-all ONLY="litellm mlserver"`: the others are not installed and not tested.
 parties-all: $(VENV)/ready
