@@ -357,6 +357,12 @@ def test_a_frame_that_reports_a_failure_is_a_failed_answer() -> None:
     assert failed_reason(sent(unmodelled, FRAMES)) == "no luck"
 
 
+def test_parts_that_make_no_whole_body_are_a_failed_answer() -> None:
+    cut = sent(part(samples.NPY_FLOAT32[:-1]), FRAMES)
+    assert failed_reason(cut) is not None
+    assert failed_reason(cut) == failed_reason(sent(samples.NPY_FLOAT32[:-1], NPY))
+
+
 @pytest.mark.parametrize("end", [1, 3, 5, 13, 40, 100])
 def test_a_stream_cut_within_a_frame_is_a_failed_answer(end: int) -> None:
     cut = samples.FRAMES_SAGEMAKER[:-end]

@@ -271,8 +271,8 @@ _REASON_PLACES: Final = {
 def _texts(live: Any, mine: Envelope, shadow: Any, theirs: Envelope) -> tuple[Part, ...]:
     """What two language models wrote, and why they stopped; none if an answer has several choices."""
     one, other = _text_of(live, mine), _text_of(shadow, theirs)
-    if one is None or other is None:
-        return ()
+    if one is None or other is None or (one[0] is None and other[0] is None):
+        return ()  # without a word or a call in both, what else they hold counts: images, sounds
     parts = [Part(one[0], other[0], (one[1], other[1]), one[1])]
     if one[2] and other[2] and not is_same_reason(one[2], other[2]):
         parts.append(Part(one[2], other[2], (one[3], other[3]), one[3]))

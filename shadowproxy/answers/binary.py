@@ -136,7 +136,7 @@ def _of_frames(raw: bytes, headers: Fields, budget: Budget, depth: int, inner: I
     stream = said.stream or Stream("events", said.value, True)
     if error is not None:
         stream = stream._replace(ended=False, failed=True, error=error)
-    return said._replace(stream=stream, format="event frames", broken=None)
+    return said._replace(stream=stream, format="event frames", broken=said.broken if error is None else None)
 
 
 def _of_parts(raw: bytes, boundary: bytes, named: str, budget: Budget, depth: int, inner: Inner) -> Content:

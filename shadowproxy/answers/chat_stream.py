@@ -87,11 +87,11 @@ def assembled(events: Iterable[Any]) -> Assembled:
 class _Choice:
     """One choice, put together from its pieces."""
 
-    __slots__ = ("_calls", "_chat", "_function", "_latest", "_logprobs", "_members", "_message", "_texts", "reason")
+    __slots__ = ("_calls", "_chat", "_function", "_latest", "_logprobs", "_members", "_others", "_texts", "reason")
 
     def __init__(self) -> None:
         self._chat = False
-        self._message: dict[str, Any] = {}
+        self._others: dict[str, list[Any]] = {}  # of the message, by name
         self._texts = Texts()
         self._calls: list[_Call] = []
         self._latest: dict[int, _Call] = {}  # by index
@@ -130,8 +130,8 @@ class _Choice:
             elif name == "function_call" and isinstance(value, dict):
                 self._function = self._function or _Call(0)
                 generated |= self._function.add({"function": value})
-            elif value is not None or name not in self._message:
-                self._message[name] = value
+            else:
+                self._others.setdefault(name, []).append(value)
         return generated
 
     def _call(self, piece: dict[str, Any], index: int) -> bool:
@@ -146,7 +146,7 @@ class _Choice:
         made: dict[str, Any] = {"index": index}
         text = texts.pop("text", None)
         if self._chat:
-            message: dict[str, Any] = {"role": "assistant", "content": None, **self._message, **texts}
+            message: dict[str, Any] = {"role": "assistant", "content": None, **_joined(self._others), **texts}
             if self._calls:
                 message["tool_calls"] = [call.whole() for call in sorted(self._calls, key=lambda call: call.index)]
             if self._function is not None:
@@ -161,6 +161,32 @@ class _Choice:
         if self._logprobs:
             made["logprobs"] = self._logprobs
         return {**made, **self._members, "finish_reason": self.reason}
+
+
+_PIECES_OF_AUDIO: Final = frozenset({"data", "transcript"})
+
+
+def _joined(pieces: dict[str, list[Any]], always: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Members of which each chunk has a piece. Lists go on, and so do objects (`audio`) and texts; but a text that is
+    the same in each chunk, as `role` may be, is repeated, unless it `always` goes on. Of anything else the last counts.
+    """
+    made: dict[str, Any] = {}
+    for name, values in pieces.items():
+        given = [each for each in values if each is not None]
+        kinds = {type(each) for each in given}
+        if kinds == {list}:
+            made[name] = [element for each in given for element in each]
+        elif kinds == {dict}:
+            inner: dict[str, list[Any]] = {}
+            for each in given:
+                for key, value in each.items():
+                    inner.setdefault(key, []).append(value)
+            made[name] = _joined(inner, _PIECES_OF_AUDIO) if len(given) > 1 else given[0]
+        elif kinds == {str} and name != "role" and (name in always or len(set(given)) > 1):
+            made[name] = "".join(given)
+        else:
+            made[name] = given[-1] if given else None
+    return made
 
 
 class _Call:
@@ -188,7 +214,7 @@ class _Call:
         if not isinstance(function, dict):
             return False
         called, arguments = function.get("name"), function.get("arguments")
-        if isinstance(called, str) and not self._is_named(called):  # some servers repeat it in each piece
+        if isinstance(called, str) and called and not self._is_named(called):  # some servers repeat it in each piece
             self._names.append(called)
             self._length += len(called)
         if isinstance(arguments, str):

@@ -24,6 +24,7 @@ def assembled(events: Sequence[Event]) -> Assembled:
     made: dict[str, Any] = {}
     message: dict[str, Any] = {}
     blocks: dict[int, _Block] = {}
+    highest = 0
     ended = False
     pieces = 0
     for name, data in events:
@@ -31,7 +32,8 @@ def assembled(events: Sequence[Event]) -> Assembled:
             continue
         said = {key: value for key, value in data.items() if key not in (_PADDING, "contentBlockIndex")}
         if name in ("contentBlockStart", "contentBlockDelta"):
-            index = index_of(data.get("contentBlockIndex"), max(blocks, default=0))
+            index = index_of(data.get("contentBlockIndex"), highest)
+            highest = max(highest, index)
             pieces += blocks.setdefault(index, _Block()).add(
                 said.get("start" if name == "contentBlockStart" else "delta")
             )

@@ -2,7 +2,7 @@
 
 | Envelope | known by | made anew for every call |
 |---|---|---|
-| `chat` (OpenAI's chat and completions) | `choices` with a message or a text | IDs, `created`, fingerprint, `timings` |
+| `chat` (OpenAI, also completions) | `choices` with a message or a reason | IDs, `created`, fingerprint, `timings` |
 | `messages` (Anthropic) | `type: message` with a list as `content` | IDs, a thought's signature |
 | `responses` (OpenAI) | `object: response` with a list as `output` | IDs, times, `encrypted_content` |
 | `ollama` | `done` beside `message` or `response` | `created_at`, durations, IDs of calls |
@@ -124,7 +124,7 @@ def envelope_of(value: Any) -> Envelope | None:
     if type(value) is not dict:
         return None
     if "choices" in value:
-        return CHAT if _is_chat(value["choices"]) else None
+        return CHAT if _is_chat(value) else None
     if "predictions" in value:
         return PREDICTIONS
     if "outputs" in value:
@@ -153,9 +153,12 @@ def _first(values: Any) -> dict[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-def _is_chat(choices: Any) -> bool:
-    first = _first(choices)
-    return isinstance(first.get("message"), dict) or isinstance(first.get("text"), str) or "finish_reason" in first
+def _is_chat(value: dict[str, Any]) -> bool:
+    """A text alone is not enough: the choices may be those of a question, and the `id` beside them the answer."""
+    first = _first(value["choices"])
+    if isinstance(first.get("message"), dict) or "finish_reason" in first:
+        return True
+    return isinstance(first.get("text"), str) and (value.get("object") == "text_completion" or "usage" in value)
 
 
 def _of_outputs(outputs: Any) -> Envelope | None:

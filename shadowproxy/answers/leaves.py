@@ -204,8 +204,8 @@ def flattened(value: list[Any], shape: tuple[int, ...]) -> list[Any] | None:
 
 
 def embedding_of(values: list[Any]) -> Vector | None:
-    """A list of numbers as an embedding; None if it holds anything else."""
-    if not values or not {int, float}.issuperset(map(type, values)):
+    """A list of numbers as an embedding; None if it holds anything else, or one number, which has no direction."""
+    if len(values) < 2 or not {int, float}.issuperset(map(type, values)):
         return None
     try:
         return Vector(array("d", values), "float64", embedding=True)
@@ -223,8 +223,8 @@ def angle(one: Sequence[Any], other: Sequence[Any]) -> float | None:
     """1 - cosine of two arrays of one length: 0 for two that are zero, None where only one has a direction."""
     try:
         squares = sum(map(mul, one, one)), sum(map(mul, other, other))
-        if squares == (0, 0):
-            return 0.0
+        if squares == (0, 0):  # also where the squares of numbers below 1e-162 are
+            return None if any(one) or any(other) else 0.0
         lengths = math.sqrt(squares[0]) * math.sqrt(squares[1])
         if not (lengths > 0 and math.isfinite(lengths)):
             return None

@@ -64,6 +64,7 @@ def assembled(events: Iterable[Any]) -> Assembled:
 def _output(items: dict[int, dict[str, Any]], texts: dict[tuple[int, str, int], list[str]]) -> list[dict[str, Any]]:
     """The items of a response without its last event, put together from their pieces."""
     output = {at: dict(item) for at, item in items.items()}
+    whole = {at for at, item in output.items() if item.get("status") != "in_progress" and objects(item.get("content"))}
     own: set[int] = set()
     for (at, kind, _), pieces in sorted(texts.items(), key=lambda each: each[0]):
         text = "".join(pieces)
@@ -75,7 +76,7 @@ def _output(items: dict[int, dict[str, Any]], texts: dict[tuple[int, str, int], 
             item["input"] = item.get("input") or text
         elif kind in ("response.output_text.delta", "response.refusal.delta"):
             item = output.setdefault(at, {"type": "message", "role": "assistant"})
-            if item.get("status") == "in_progress" or (at not in own and not objects(item.get("content"))):
+            if at not in whole and (at not in own or item.get("status") == "in_progress"):
                 refusal = kind == "response.refusal.delta"
                 part = {"type": "refusal", "refusal": text} if refusal else {"type": "output_text", "text": text}
                 if at not in own:  # a copy, and of each item only one: its parts may be many

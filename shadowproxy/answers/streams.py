@@ -53,12 +53,18 @@ def of_events(events: Sequence[Event]) -> Stream:
     data = [event.data for event in spoken]
     for api, module in _APIS:
         if any(module.knows(each) for each in data):
-            return _stream(api, module.assembled(data), done, failed, error)
+            return _with_texts(_stream(api, module.assembled(data), done, failed, error), data)
     if any(map(converse_stream.knows, spoken)):
         return _stream("converse", converse_stream.assembled(spoken), done, failed, error)
     if any(map(gradio_stream.knows, spoken)):
         return _stream("gradio", gradio_stream.assembled(spoken), done, failed, error)
     return Stream("events", data, not failed, failed, error)
+
+
+def _with_texts(stream: Stream, data: Sequence[Any]) -> Stream:
+    """A stream of an API whose events are objects, with what came as plain text between them, such as an error's."""
+    texts = [each for each in data if isinstance(each, str) and each.strip()]
+    return stream._replace(value={**stream.value, "texts": texts}) if texts else stream
 
 
 def _stream(api: Api, made: Assembled, done: bool, failed: bool, error: Any) -> Stream:

@@ -62,10 +62,12 @@ def read(text: str, content_type: str, budget: Budget) -> Rows:
         odd = next(at for at, row in enumerate(rows) if len(row) != first)
         warning = f"row {odd + 1} has {len(rows[odd])} cells, and the first has {first}"
     values = [[_value(cell) for cell in row] for row in rows]
+    if warning is not None:  # by the names of the first row, what a longer row has more would be lost
+        return Rows(values, warning)
     if "header=absent" not in named.replace(" ", "") and _has_header(rows, values, "header=present" in named):
         names = rows[0]
-        return Rows([dict(zip(names, row, strict=False)) for row in values[1:]], warning)
-    return Rows(_arranged(values) if warning is None else values, warning)
+        return Rows([dict(zip(names, row, strict=True)) for row in values[1:]])
+    return Rows(_arranged(values))
 
 
 def _split(text: str, separator: str, budget: Budget) -> list[list[str]]:

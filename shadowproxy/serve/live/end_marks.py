@@ -35,8 +35,11 @@ _END_DATA: Final = re.compile(
     rb'"(?:type|msg)"\s{0,9}:\s{0,9}"'
     rb'(?:message_stop|response\.(?:completed|incomplete|failed|cancelled)|process_completed)"'
 )
-_ERROR: Final = re.compile(rb'\s{0,9}\{\s{0,9}"(?:error"\s{0,9}:\s{0,9}[{"\[]|(?:object|type)"\s{0,9}:\s{0,9}"error")')
-"""At the beginning of an event's data or of a line: an error further in may be a part of an answer."""
+_ERROR: Final = re.compile(
+    rb'\s{0,9}\{\s{0,9}"(?:error"\s{0,9}:\s{0,9}(?:"[^"]|\{\s{0,9}"|\[\s{0,9}[^\]\s])|(?:object|type)"\s{0,9}:\s{0,9}"error")'
+)
+"""At the beginning of an event's data or of a line: an error further in may be a part of an answer, and an empty one is
+none."""
 
 _LAST_LINE: Final = re.compile(rb'"done"\s{0,9}:\s{0,9}true')
 _NOT_LAST: Final = re.compile(rb'"done"\s{0,9}:\s{0,9}false')
