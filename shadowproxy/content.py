@@ -136,24 +136,22 @@ def is_json_type(content_type: str) -> bool:
     return media in ("application/json", "text/json") or media.endswith("+json")
 
 
-_JSON_LINES = frozenset(
-    {
-        "application/x-ndjson",
-        "application/ndjson",
-        "application/jsonl",
-        "application/x-jsonl",
-        "application/jsonlines",
-        "application/x-jsonlines",
-        "application/json-lines",
-    }
-)
-EVENTS = "text/event-stream"
+_JSON_LINES = re.compile(r"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
+
+
+def names_lines(content_type: str) -> bool:
+    """Whether a Content-Type value names JSON with one value in each line, by any of its names (NDJSON, JSON Lines)."""
+    return _JSON_LINES.search(content_type) is not None
+
+
+def names_events(content_type: str) -> bool:
+    """Whether a Content-Type value names server-sent events."""
+    return "event-stream" in content_type.lower()
 
 
 def is_lines_type(content_type: str) -> bool:
     """Whether a Content-Type value names one JSON text a line: server-sent events, or any name of NDJSON."""
-    media = content_type.partition(";")[0].strip().lower()
-    return media == EVENTS or media in _JSON_LINES
+    return names_events(content_type) or names_lines(content_type)
 
 
 def parsed(raw: bytes) -> object:

@@ -160,7 +160,8 @@ class Redaction:
     def lines(self, raw: bytes, taken: list[bytes] | None = None, budget: Budget | None = None) -> bytes | None:
         """As `body`, for text with one JSON value a line: NDJSON and server-sent events. None if a line is not JSON.
 
-        In events, `data:` comes before the value, and lines of other fields have no value.
+        In events, `data:` comes before the value, and lines of other fields have no value. In `application/json-seq`
+        (RFC 7464) a record separator comes before it.
         """
         budget = budget or Budget(steps=_UNBOUNDED, memory=_UNBOUNDED)
         shown: list[bytes] = []
@@ -200,7 +201,7 @@ class Redaction:
         return _ERROR_QUERY.sub(r"\1?...", self.urls(" ".join(text.split())))
 
 
-_DATA = re.compile(rb"data: ?")
+_DATA = re.compile(rb"data: ?|\x1e")
 _OF_EVENTS = re.compile(rb":|(?:event|id|retry)[:\r]|(?:event|id|retry)$")
 _SEPARATOR = re.compile(f"({PIECES.pattern})")
 

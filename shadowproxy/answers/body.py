@@ -30,8 +30,9 @@ from shadowproxy.answers.formats.refusals import FormatError
 from shadowproxy.answers.left_out import WHY, left_out_by
 from shadowproxy.answers.sse import events_of, looks_like_events, names_no_field
 from shadowproxy.answers.streams import of_events, of_lines
-from shadowproxy.answers.texts import UNREADABLE, json_in, lines_in, names_constants, names_lines, plain_value
+from shadowproxy.answers.texts import UNREADABLE, json_in, lines_in, names_constants, plain_value
 from shadowproxy.budget import Budget, Exhausted, read_json_text
+from shadowproxy.content import names_events, names_lines
 from shadowproxy.record import Body, RecordedLeg
 
 
@@ -134,7 +135,7 @@ def _of_text(text: str, headers: Fields, budget: Budget, depth: int) -> Content:
         found = of_format(text.encode("utf-8", "surrogatepass"), named, headers, budget, depth, _inner)
         if found is not None:
             return found if found.kind != "bytes" else found._replace(kind="text", value=text)
-    if "event-stream" in named.lower() or looks_like_events(text):
+    if names_events(named) or looks_like_events(text):
         read_json_text(budget, text)
         events = list(events_of(text, budget))
         if events or not (_may_be_json(text, named) or names_no_field(text, budget)):

@@ -22,9 +22,10 @@ from shadowproxy.answers.contents import Fields, field_value
 from shadowproxy.answers.formats import event_frames
 from shadowproxy.answers.sse import DONE, looks_like_events
 from shadowproxy.answers.streams import KEEP_ALIVE
-from shadowproxy.answers.texts import LINE, UNREADABLE, json_in, names_lines
+from shadowproxy.answers.texts import LINE, UNREADABLE, json_in
 from shadowproxy.arrivals import Marks
 from shadowproxy.budget import Budget, read_json
+from shadowproxy.content import names_events, names_lines
 from shadowproxy.record import Events, Gaps
 from shadowproxy.usage import usage_in
 
@@ -133,10 +134,9 @@ class _Found:
 
     def read(self, body: bytes, content_type: str, whole: bool) -> None:
         """A body that has this type."""
-        kind = content_type.lower()
-        if "event-stream" in kind or looks_like_events(body[:_LOOKED_AT].decode("utf-8", "replace")):
+        if names_events(content_type) or looks_like_events(body[:_LOOKED_AT].decode("utf-8", "replace")):
             self.read_events(body, whole)
-        elif names_lines(kind):
+        elif names_lines(content_type):
             self.read_lines(body, whole)
 
     def read_events(self, body: bytes, whole: bool) -> None:

@@ -61,14 +61,6 @@ _LINE_ENDS: Final = re.compile(r"\r\n|\n|\r")
 _RECORD_SEPARATOR: Final = "\x1e"  # RFC 7464, application/json-seq
 
 
-_OF_LINES: Final = re.compile(r"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
-
-
-def names_lines(content_type: str) -> bool:
-    """Whether a Content-Type names JSON with one value in each line."""
-    return _OF_LINES.search(content_type) is not None
-
-
 LINE: Final = 20
 """Steps of reading one line or event, beside those of its length: a call of a JSON reader takes a microsecond."""
 

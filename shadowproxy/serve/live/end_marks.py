@@ -19,13 +19,14 @@ more than a short one. A quote within a JSON text is escaped, so `"type":"messag
 import re
 from typing import Final
 
+from shadowproxy.content import names_events, names_lines
+
 _LOOKED_AT: Final = 300
 """Bytes at both ends of an event's data: its own members stand there, before or behind the long ones."""
 
 _MOST_LINES: Final = 200
 """Lines of the last event, with the comments behind it that keep a connection open."""
 
-_LINES: Final = re.compile(rb"(?i)ndjson|jsonl|json-lines|json-seq|stream\+json|json-stream")
 _BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 _END_NAMES: Final = frozenset({
     b"message_stop", b"response.completed", b"response.incomplete", b"response.failed", b"response.cancelled",
@@ -47,12 +48,12 @@ _NOT_LAST: Final = re.compile(rb'"done"\s{0,9}:\s{0,9}false')
 
 def has_ended(content_type: bytes, body: bytes) -> bool:
     """Whether the last whole event or line of a stream is its end. `body` is all that was received of it, decoded."""
-    kind = content_type.lower()
+    kind = content_type.decode("latin-1")
     if b"\n" not in body:
         body = body.replace(b"\r", b"\n")
-    if _LINES.search(kind) is not None:
+    if names_lines(kind):
         return _ends_lines(body)
-    if b"event-stream" in kind or (not kind and _BEGINS.match(body) is not None):
+    if names_events(kind) or (not kind and _BEGINS.match(body) is not None):
         return _ends_events(body)
     return False
 

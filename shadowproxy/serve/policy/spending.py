@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any, Final
 
-from shadowproxy.content import Undecodable, decoded
+from shadowproxy.content import Undecodable, decoded, names_events
 from shadowproxy.exchange import Fields
 from shadowproxy.serve.policy.headers import find
 from shadowproxy.usage import COST_FIELD, NOTHING, Usage, cost_in, usage_in
@@ -29,7 +29,7 @@ _JSON: Final = json.JSONDecoder()
 def spent_by(fields: Fields, body: bytes) -> Usage:
     """What an answer with these fields and this body says that it took. What was not found is None."""
     found = _in_body(fields, body)
-    if found.cost is not None or b"event-stream" in (find(fields, b"content-type") or b"").lower():
+    if found.cost is not None or names_events((find(fields, b"content-type") or b"").decode("latin-1")):
         return found
     header = find(fields, COST_FIELD.encode())
     return found if header is None else found._replace(cost=cost_in(header.decode("latin-1")))
