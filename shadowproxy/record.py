@@ -71,7 +71,7 @@ class Difference(NamedTuple):
 class Judgement(NamedTuple):
     """The result of comparing. `why` says why nothing could be compared.
 
-    `set_aside` are places that differ and do not count, as the answers' envelope has them anew for every call.
+    `set_aside` are places that differ and do not count, as the answers' envelope generates them for every call.
     """
 
     verdict: Verdict

@@ -148,7 +148,7 @@ async def test_the_verdict_is_by_what_was_said(tmp_path: Path) -> None:
     pair = json.loads(counted)["shadows"]["challenger"]
     found = pair["agreement"]
     assert (found["verdicts"]["match"], sum(found["verdicts"].values())) == (verdicts.count("match"), len(verdicts))
-    assert {"path": "/id", "exchanges": 4} in found["anew"]
+    assert {"path": "/id", "exchanges": 4} in found["per_call"]
     assert {"live_path": "/predictions", "shadow_path": "/outputs/0/data", "exchanges": 1} in found["paired"]
     words = run("report", log, "-c", config)
     assert "live's /choices/0/answer was compared with the shadow's /answer (2 requests)" in words

@@ -1,6 +1,6 @@
-"""The known envelopes: the forms in which model servers wrap an answer, and what each makes anew for every call.
+"""The known envelopes: the forms in which model servers wrap an answer, and what each generates for every call.
 
-| Envelope | known by | made anew for every call |
+| Envelope | known by | generated for every call |
 |---|---|---|
 | `chat` (OpenAI, also completions) | `choices` with a message or a reason | IDs, `created`, fingerprint, `timings` |
 | `messages` (Anthropic) | `type: message` with a list as `content` | IDs, a thought's signature |
@@ -27,7 +27,7 @@ class Envelope(NamedTuple):
     """One known form.
 
     Attributes:
-        set_aside: patterns of the places that are made anew for every call.
+        set_aside: patterns of the places that are generated for every call.
         echoed: the pattern among them that the server copies from the request, if the caller sent a value there.
         text: whether it is the answer of a language model.
     """
@@ -182,7 +182,7 @@ def _of_data(value: dict[str, Any]) -> Envelope | None:
 
 
 def set_aside_in(envelope: Envelope, request: Any) -> tuple[str, ...]:
-    """The patterns of the places that this envelope's answers to a request have anew for every call.
+    """The patterns of the places that are generated for every call in this envelope's answers to a request.
 
     `request` is the value of the request's body; None if it is not JSON.
     """

@@ -399,7 +399,7 @@ class Tolerance:
 class Compare:
     """Pointers into the answer's JSON; `*` stands for any one name or index, `**` for any number of them.
 
-    `set_aside`: what a known envelope has anew for every call does not count. `prediction` is the field that holds the
+    `set_aside`: what a known envelope generates for every call does not count. `prediction` is the field that holds the
     answer, for all endpoints or by endpoint; null: the report finds it.
     """
 

@@ -1,7 +1,7 @@
 """Bodies of several parts (`multipart/form-data`, `multipart/mixed`), in requests and in answers.
 
 Source: RFC 2046 section 5.1 and RFC 7578; tried on bodies of httpx 0.28 and of Python's email package. The delimiter is
-made anew for each message, so it is no part of the result.
+new in each message, so it is no part of the result.
 """
 
 import re

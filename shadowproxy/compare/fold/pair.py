@@ -53,8 +53,8 @@ class Pair(Whole):
     power.
     control_pairs: exchanges where live got the request twice and all three answers could be compared; control_differs
     and control_shadow_differs: those of them where live differs from itself, and the shadow from live.
-    anew: exchanges that differ where the answers' envelope has something new for every call, by place. paired: those in
-    which values at two different places were compared, by these.
+    per_call: exchanges that differ at places that the answers' envelope generates for every call, by place.
+    paired: those in which values at two different places were compared, by these.
     left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`.
     streamed: how both answers ran, on the requests that both answered in streams.
     usage: what the answers took in tokens and cost, and why language models stopped.
@@ -124,7 +124,7 @@ class Pair(Whole):
     examples: Examples = field(default_factory=Examples)
     legacy: WordCounts = field(default_factory=WordCounts)
     left_out: WordCounts = field(default_factory=WordCounts)
-    anew: Kinds = field(default_factory=Kinds)
+    per_call: Kinds = field(default_factory=Kinds)
     paired: Kinds = field(default_factory=Kinds)
     streamed: PairStreams = field(default_factory=PairStreams)
     usage: PairUsage = field(default_factory=PairUsage)

@@ -304,7 +304,7 @@ class PairBuilder:
         for path, times in diff.near.items():
             self._pair.near.part(path)["near"] += times
         for path in diff.set_aside:
-            self._pair.anew.part(path)["n"] += 1
+            self._pair.per_call.part(path)["n"] += 1
         for _, (one, other) in diff.paired:
             self._pair.paired.part(field_key(one, other))["n"] += 1
         if not diff.count:

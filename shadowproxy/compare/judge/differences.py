@@ -39,7 +39,7 @@ Found: TypeAlias = tuple[str, str, Any, Any, Way | str]
 @dataclass(slots=True)
 class Diff:
     """The differences of two values. `near` counts numbers that are equal only by tolerance, `where` the differences,
-    per place. `set_aside` has the places that differ and do not count, as the envelope has them anew for every call.
+    per place. `set_aside` has the places that differ and do not count, as the envelope generates them for every call.
 
     Where values at two different places were compared, `paired` has these places, and from which difference on they
     are meant.

@@ -71,7 +71,7 @@ class PlaceRules:
     One payload has the places of the next, so a place's rules are worked out once. The places are a tree, and a walk
     through a payload goes from place to place. `pointer` is as it is shown, `step` its last segment, and `whole` what
     the pointers of places below begin with. `state` is how far the rules' patterns match. `set_aside` is the pointer of
-    the place, this one or one above, that the answers' envelope has anew for every call; None if there is none.
+    the place, this one or one above, that the answers' envelope generates for every call; None if there is none.
     `answer`: numbers there are those of an answer (`near`): the whole answer, an element of an array, or `named`, which
     is a member with the name of an answer, or below one.
     """
@@ -160,7 +160,7 @@ class Rules:
     """How to compare. Raises ValueError for a malformed pattern and for a tolerance below zero.
 
     A tolerance given as a plain number is absolute, and nothing relative is added to it. `set_aside`: what a known
-    envelope has anew for every call does not count. `predictions` names for a shadow where the answer stands in live's
+    envelope generates for every call does not count. `predictions` names for a shadow where the answer stands in live's
     and in its own. `digest` is 16 hexadecimal digits that are the same for rules that say the same; a record carries
     those of its rules.
     """

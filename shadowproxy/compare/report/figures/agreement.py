@@ -35,7 +35,7 @@ def agreement(pair: Pair, aside: set[str]) -> Agreement:
         "verdicts": {str(verdict): pair.verdicts.get(verdict, 0) for verdict in Verdict},
         "incomparable": ranked(pair.whys),
         "whole": estimated(whole),
-        "anew": [{"path": path, "exchanges": count} for path, count in _counted(pair.anew)],
+        "per_call": [{"path": path, "exchanges": count} for path, count in _counted(pair.per_call)],
         "paired": _paired(pair),
         "set_aside": sorted(aside),
         "settled": estimated(settled),

@@ -180,14 +180,14 @@ class PairedPlaces(TypedDict):
 class Agreement(TypedDict):
     """Of whole answers; `settled` leaves out the places in `set_aside`, which are noise.
 
-    `anew` are places that a known API has anew for every call: they count nowhere. `paired` are those that were
+    `per_call` are places that a known API generates for every call: they count nowhere. `paired` are those that were
     compared with each other, where live's answers and the shadow's have different forms.
     """
 
     verdicts: Counts
     incomparable: Counts
     whole: EstimateFigures | None
-    anew: list[CountedPlace]
+    per_call: list[CountedPlace]
     paired: list[PairedPlaces]
     set_aside: list[str]
     settled: EstimateFigures | None

@@ -38,10 +38,10 @@ def agreement_lines(agreement: Agreement) -> list[str]:
 def form_lines(agreement: Agreement) -> list[str]:
     """What the answers' own forms left out of the comparison, and which places were compared with each other."""
     lines: list[str] = []
-    if anew := agreement["anew"]:
-        more = f" and {len(anew) - 3} more" if len(anew) > 3 else ""
-        places = ", ".join(visible(each["path"]) for each in anew[:3])
-        lines.append(f"set aside, as the API has it anew for every call: {places}{more}")
+    if per_call := agreement["per_call"]:
+        more = f" and {len(per_call) - 3} more" if len(per_call) > 3 else ""
+        places = ", ".join(visible(each["path"]) for each in per_call[:3])
+        lines.append(f"set aside, as the API generates it for every call: {places}{more}")
     for each in agreement["paired"][:_MOST_PAIRED]:
         live, shadow = visible(each["live_path"]), visible(each["shadow_path"])
         if live != shadow:
