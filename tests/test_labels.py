@@ -103,6 +103,19 @@ def test_labels_are_joined_by_a_field_of_the_request(tmp_path: Path) -> None:
     assert read(tmp_path, "id,label\n9,x\n", "/rows/1/n").of(asking(1, {"rows": [{}, {"n": 9}]})) == one("x")
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/plain", Body("text", '{"order": 17}', 13)),
+        ("application/msgpack", Body("bytes", b"\x81\xa5order\x11", 8)),
+    ],
+)
+def test_labels_are_joined_by_a_field_of_a_request_in_any_format(tmp_path: Path, kind: str, body: Body) -> None:
+    request = RecordedRequest("POST", "/p", "", {"content-type": kind}, body)
+    truths = read(tmp_path, "order,label\n17,x\n", "/order")
+    assert truths.of(record(1, answer(1))._replace(request=request)) == one("x")
+
+
 def test_labels_are_joined_by_the_request_id() -> None:
     truths = by_request({"id-1": "x"})
     assert truths.of(asking(1, {})) == one("x")

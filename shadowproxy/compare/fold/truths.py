@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from shadowproxy.answers.body import value_in
 from shadowproxy.pointers import pointer_segments
 from shadowproxy.record import Record
 
@@ -23,7 +24,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Truths:
-    """Truths by request ID or, with `place`, by the value at that pointer in the request's JSON."""
+    """Truths by request ID or, with `place`, by the value at that pointer in the request's body."""
 
     by_key: Mapping[str, Truth] = field(default_factory=dict)
     place: str | None = None
@@ -45,9 +46,8 @@ NONE = Truths()
 
 
 def key_at(record: Record, place: str) -> str | None:
-    """The value at a place of the request's JSON, as a key for labels."""
-    body = record.request.body
-    value: Any = body.value if body.kind == "json" and not body.truncated else None
+    """The value at a place of the request's body, as a key for labels."""
+    value = value_in(record.request.body, record.request.headers)
     for segment in pointer_segments(place):
         if isinstance(value, dict):
             value = value.get(segment)
