@@ -14,7 +14,7 @@ Where a body is nothing of this and its Content-Type names such a format, it is 
 from collections.abc import Callable
 from typing import Any, Final
 
-from shadowproxy.answers.contents import Content, Fields, field_value, media_type
+from shadowproxy.answers.contents import INNER_TYPE, Content, Fields, field_value, media_type
 from shadowproxy.answers.formats import columns, event_frames, media, message_pack, multipart, npy, npz, open_inference
 from shadowproxy.answers.formats.refusals import FormatError, Unsupported
 from shadowproxy.answers.leaves import blob_of
@@ -27,7 +27,6 @@ Inner = Callable[[bytes, Fields, Budget, int], Content]
 
 _DEEPEST: Final = 3  # bodies within bodies
 _SAYS_NOTHING: Final = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/binary"})
-_INNER_TYPE: Final = "x-amzn-sagemaker-content-type"
 _NAMES: Final[tuple[tuple[frozenset[str], str], ...]] = (
     (npy.MEDIA, "npy"),
     (npz.MEDIA, "npz"),
@@ -60,7 +59,7 @@ _LOOKED_AT: Final = 64  # characters
 
 def of_format(raw: bytes, named: str, headers: Fields, budget: Budget, depth: int, inner: Inner) -> Content | None:
     """The content of a body in one of the formats; None if it is in none of them."""
-    told = media_type(named)
+    kind = media_type(named)
     name = ""
     try:
         if length := field_value(headers, open_inference.FIELD):
@@ -69,26 +68,26 @@ def of_format(raw: bytes, named: str, headers: Fields, budget: Budget, depth: in
         if raw.startswith(npy.MAGIC):
             name = "npy"
             return _tree(npy.read(raw, budget), name)
-        if npz.begins_with_array(raw) or (told in npz.MEDIA and raw.startswith(npz.MAGIC)):
+        if npz.begins_with_array(raw) or (kind in npz.MEDIA and raw.startswith(npz.MAGIC)):
             name = "npz"
             return _tree(npz.read(raw, budget), name)
         if event_frames.begins_with_frame(raw):
             name = "event frames"
             return _of_frames(raw, headers, budget, depth, inner)
-        if columns.begins_as_columns(raw) or (told == columns.ARROW_STREAM and raw.startswith(_CONTINUES)):
-            name = columns.format_of(raw, told)
-            return _tree(columns.read(raw, told, budget), name)
-        if told in message_pack.MEDIA or (told in _SAYS_NOTHING and message_pack.opens_container(raw)):
-            name = "msgpack" if told in message_pack.MEDIA else ""
+        if columns.begins_as_columns(raw) or (kind == columns.ARROW_STREAM and raw.startswith(_CONTINUES)):
+            name = columns.format_of(raw, kind)
+            return _tree(columns.read(raw, kind, budget), name)
+        if kind in message_pack.MEDIA or (kind in _SAYS_NOTHING and message_pack.opens_container(raw)):
+            name = "msgpack" if kind in message_pack.MEDIA else ""
             return _tree(message_pack.read(raw, budget), "msgpack")
         boundary = multipart.boundary_of(named, raw)
         if boundary is not None and depth < _DEEPEST:
             name = "multipart"
-            return _of_parts(raw, boundary, told, budget, depth, inner)
+            return _of_parts(raw, boundary, kind, budget, depth, inner)
     except FormatError as why:
         if isinstance(why, Unsupported):
             return Content("bytes", raw, format=name, warnings=(f"{name}: {why}",)) if name else None
-        if name and not _is_text_instead(raw, name, told):
+        if name and not _is_text_instead(raw, name, kind):
             return Content("bytes", raw, format=name, broken=f"not {name}: {why}")
     return None
 
@@ -104,16 +103,16 @@ def _is_text_instead(raw: bytes, name: str, named: str) -> bool:
 def of_media(raw: bytes, named: str, budget: Budget) -> Content:
     """The content of bytes that no format reads: compared by being the same."""
     budget.spend_bytes(len(raw))
-    told = media_type(named)
-    known = media.media_of(raw, told)
+    kind = media_type(named)
+    known = media.media_of(raw, kind)
     if known is not None:
-        warnings = () if media.agrees(known, told) else (f"named {told}, and is {known}",)
+        warnings = () if media.agrees(known, kind) else (f"named {kind}, and is {known}",)
         return Content("bytes", raw, format=known, warnings=warnings)
-    name = names_format(told)
+    name = names_format(kind)
     if name is not None:
         return Content("bytes", raw, format=name, broken=f"not {name}: it does not begin as one")
-    warnings = ("named JSON, and is no text",) if "json" in told else ()
-    return Content("bytes", raw, format=told if media.names_media(told) else "bytes", warnings=warnings)
+    warnings = ("named JSON, and is no text",) if "json" in kind else ()
+    return Content("bytes", raw, format=kind if media.names_media(kind) else "bytes", warnings=warnings)
 
 
 def _tree(value: Any, name: str) -> Content:
@@ -129,7 +128,7 @@ def _of_frames(raw: bytes, headers: Fields, budget: Budget, depth: int, inner: I
     body = event_frames.body_in(frames)
     if body is not None and depth < _DEEPEST:
         budget.hold(len(body))
-        said = inner(body, {"content-type": field_value(headers, _INNER_TYPE)}, budget, depth + 1)
+        said = inner(body, {"content-type": field_value(headers, INNER_TYPE)}, budget, depth + 1)
     else:
         made = of_events([Event(name, value) for name, value in event_frames.events_in(frames, budget)])
         said = Content("json", made.value, stream=made)
@@ -144,7 +143,7 @@ def _of_parts(raw: bytes, boundary: bytes, named: str, budget: Budget, depth: in
     parts, cut = multipart.read(raw, boundary, budget)
     values = [_of_part(part, budget, depth, inner) for part in parts]
     warnings = tuple(
-        [f"part {at + 1}: {each}" for at, said in enumerate(values) for each in _wrong_in(said)][:_MOST_TOLD]
+        [f"part {at + 1}: {each}" for at, said in enumerate(values) for each in _wrong_in(said)][:_MOST_WARNINGS]
     )
     made: Any = [_value_in(part, said) for part, said in zip(parts, values, strict=True)]
     if named == "multipart/form-data" or (parts and all(part.name for part in parts)):
@@ -156,7 +155,7 @@ def _of_parts(raw: bytes, boundary: bytes, named: str, budget: Budget, depth: in
     return Content("json", made, True, format="multipart", leaves=True, broken=broken, warnings=warnings)
 
 
-_MOST_TOLD: Final = 10  # parts that are wrong
+_MOST_WARNINGS: Final = 10
 
 
 def _of_part(part: multipart.Part, budget: Budget, depth: int, inner: Inner) -> Content:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from shadowproxy.answers.streams import Stream
+from shadowproxy.usage import COST_FIELD
 
 
 class Content(NamedTuple):
@@ -33,13 +34,16 @@ Fields: TypeAlias = Mapping[str, str | list[str]]
 """Header fields as a record has them."""
 
 
+INNER_TYPE: Final = "x-amzn-sagemaker-content-type"
+"""The field with the type of what SageMaker's event frames carry."""
+
 FIELDS_OF_ANSWERS: Final = frozenset(
     {
         "content-type",
         "content-length",  # an empty answer with neither is a stream that broke off
         "inference-header-content-length",
-        "x-amzn-sagemaker-content-type",
-        "x-litellm-response-cost",
+        INNER_TYPE,
+        COST_FIELD,
     }
 )
 """The header fields that are looked at to read an answer."""

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from shadowproxy.answers import chat_stream, gemini_stream, messages_stream, ollama_stream, responses_stream
-from shadowproxy.answers.contents import Fields, field_value
+from shadowproxy.answers.contents import INNER_TYPE, Fields, field_value
 from shadowproxy.answers.formats import event_frames
 from shadowproxy.answers.sse import DONE, looks_like_events
 from shadowproxy.answers.streams import KEEP_ALIVE
@@ -42,7 +42,6 @@ def times_in(body: bytes, headers: Fields, marks: Marks, budget: Budget, *, whol
 
 
 _LOOKED_AT: Final = 4096  # bytes
-_INNER_TYPE: Final = "x-amzn-sagemaker-content-type"
 
 
 class _Api(NamedTuple):
@@ -128,7 +127,7 @@ class _Found:
             return
         inner = b"".join([each.payload for each in parts])
         self._budget.hold(len(inner))
-        self.read(inner, field_value(headers, _INNER_TYPE), whole)
+        self.read(inner, field_value(headers, INNER_TYPE), whole)
         sizes = list(accumulate([len(each.payload) for each in parts]))
         self._ends = [parts[bisect_left(sizes, end)].end for end in self._ends]
 

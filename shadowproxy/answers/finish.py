@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from shadowproxy.answers.envelopes import CHAT, CONVERSE, GEMINI, MESSAGES, OLLAMA, Envelope, envelope_of
-from shadowproxy.answers.pieces import objects
+from shadowproxy.answers.pieces import calls_tools, objects
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "other", "none"]
 """`other`: for a reason of its own. `none`: it does not say why."""
@@ -85,7 +85,7 @@ def _with_calls(finish: Finish, calls: bool) -> Finish:
 def _reasons(value: dict[str, Any], envelope: Envelope) -> Iterable[tuple[Any, bool]]:
     """Why each choice stopped in its API's own word, and whether it calls a tool."""
     if envelope is CHAT:
-        return [(each.get("finish_reason"), _calls(each.get("message"))) for each in objects(value["choices"])]
+        return [(each.get("finish_reason"), calls_tools(each.get("message"))) for each in objects(value["choices"])]
     if envelope is GEMINI:
         return [(each.get("finishReason"), _calls_function(each)) for each in objects(value["candidates"])]
     if envelope is MESSAGES:
@@ -94,7 +94,7 @@ def _reasons(value: dict[str, Any], envelope: Envelope) -> Iterable[tuple[Any, b
         blocks = objects(value["output"]["message"].get("content"))
         return [(value.get("stopReason"), any("toolUse" in each for each in blocks))]
     if envelope is OLLAMA:
-        return [(value.get("done_reason"), _calls(value.get("message")))]
+        return [(value.get("done_reason"), calls_tools(value.get("message")))]
     reason, details = value.get("status"), value.get("incomplete_details")
     if reason == "incomplete" and isinstance(details, dict):
         reason = details.get("reason")
@@ -103,10 +103,6 @@ def _reasons(value: dict[str, Any], envelope: Envelope) -> Iterable[tuple[Any, b
 
 _CALLS_OF_RESPONSES: Final = ("function_call", "custom_tool_call", "computer_call")
 """The calls that the caller makes; `web_search_call` and its like are made by the server."""
-
-
-def _calls(message: Any) -> bool:
-    return isinstance(message, dict) and bool(message.get("tool_calls") or message.get("function_call"))
 
 
 def _calls_function(candidate: dict[str, Any]) -> bool:

@@ -40,6 +40,11 @@ def objects(values: Any) -> list[dict[str, Any]]:
     return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
 
 
+def calls_tools(message: Any) -> bool:
+    """Whether a message of a chat, or of Ollama's, calls a tool or a function."""
+    return isinstance(message, dict) and bool(message.get("tool_calls") or message.get("function_call"))
+
+
 def keep_first(made: dict[str, Any], more: Mapping[str, Any], names: Iterable[str]) -> None:
     """Keep the first value of members that every event repeats."""
     for name in names:

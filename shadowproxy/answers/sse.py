@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from shadowproxy.answers.texts import LINE, UNREADABLE, hold_lines, json_in
+from shadowproxy.answers.texts import LINE, LINE_ENDS, UNREADABLE, hold_lines, json_in
 from shadowproxy.budget import Budget
 
 DONE: Final = "[DONE]"
 """The data of the event that ends the streams of OpenAI and of servers that speak its API."""
 
-_ENDS: Final = re.compile(r"\r\n|\n|\r")
 _BEGINS: Final = re.compile(
     # Possessive, as a line's end can be read in two ways: 32 of them before a letter would take a quarter of an hour.
     r"\ufeff?(?:(?:event|id|retry)?:[^\r\n]*+(?:\r\n|[\r\n])++){0,8}"
@@ -43,7 +42,7 @@ def events_of(text: str, budget: Budget | None = None) -> Iterator[Event]:
     name = ""
     data: list[str] = []
     text = text.removeprefix("\ufeff")
-    for line in _ENDS.split(text) if "\r" in text else text.split("\n"):
+    for line in LINE_ENDS.split(text) if "\r" in text else text.split("\n"):
         budget.spend(1)
         if not line:
             if data:
@@ -67,7 +66,7 @@ def names_no_field(text: str, budget: Budget) -> bool:
     BentoML 1.4.40 sends what a generator of texts yields as it is, under `text/event-stream`.
     """
     hold_lines(budget, text)
-    for line in _ENDS.split(text.removeprefix("\ufeff")):
+    for line in LINE_ENDS.split(text.removeprefix("\ufeff")):
         budget.spend(1)
         if line and line.partition(":")[0] not in _FIELDS:
             return True

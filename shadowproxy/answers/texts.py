@@ -57,7 +57,7 @@ def plain_value(text: str) -> Any:
     return stripped
 
 
-_LINE_ENDS: Final = re.compile(r"\r\n|\n|\r")
+LINE_ENDS: Final = re.compile(r"\r\n|\n|\r")
 _RECORD_SEPARATOR: Final = "\x1e"  # RFC 7464, application/json-seq
 
 
@@ -82,7 +82,7 @@ def lines_in(text: str, *, strict: bool, budget: Budget | None = None) -> list[A
     budget = budget or Budget()
     hold_lines(budget, text)
     values: list[Any] = []
-    for line in _LINE_ENDS.split(text.removeprefix("\ufeff")):
+    for line in LINE_ENDS.split(text.removeprefix("\ufeff")):
         budget.spend(1)
         stripped = line.strip().strip(_RECORD_SEPARATOR)
         if not stripped:

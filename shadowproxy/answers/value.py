@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from shadowproxy.answers.body import Content, content_of
 from shadowproxy.answers.leaves import Vector, in_shape, without_leaves
-from shadowproxy.answers.pieces import objects, text_of_parts
+from shadowproxy.answers.pieces import calls_tools, objects, text_of_parts
 from shadowproxy.answers.texts import UNREADABLE, dumped, json_in, plain_value
 from shadowproxy.record import RecordedLeg
 
@@ -129,18 +129,14 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 def with_parsed_calls(value: Any) -> Any:
     """An answer of a language model whose calls have their arguments as values; itself, if it calls nothing."""
     if isinstance(choices := value.get("choices"), list):
-        if any(_calls(each.get("message")) for each in objects(choices)):
+        if any(calls_tools(each.get("message")) for each in objects(choices)):
             return {**value, "choices": [_with_parsed_message(each) for each in choices]}
-    elif _calls(value.get("message")):
+    elif calls_tools(value.get("message")):
         return {**value, "message": _message(value["message"])}
     elif any("arguments" in each for each in objects(value.get("output"))):
         made = [_with_parsed_arguments(each) if isinstance(each, dict) else each for each in value["output"]]
         return {**value, "output": made}
     return value
-
-
-def _calls(message: Any) -> bool:
-    return isinstance(message, dict) and bool(message.get("tool_calls") or message.get("function_call"))
 
 
 def _with_parsed_message(choice: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from shadowproxy.answers import Content, content_of
 from shadowproxy.answers.body import value_in
 from shadowproxy.answers.leaves import without_leaves
+from shadowproxy.answers.pieces import objects
 from shadowproxy.answers.value import value_of
 from shadowproxy.record import Body, Record, RecordedLeg
 
@@ -65,13 +66,9 @@ def _model_answers(value: Any) -> Iterator[str | None]:
     """The answers of a language model in its envelope (see `answers.value`)."""
     if not isinstance(value, dict):
         return
-    for one in (value, *_objects(value.get("choices")), *_objects(value.get("candidates"))):
+    for one in (value, *objects(value.get("choices")), *objects(value.get("candidates"))):
         if "answer" in one and isinstance(one["answer"], str | None):
             yield one["answer"]
-
-
-def _objects(items: Any) -> Iterator[dict[str, Any]]:
-    return (each for each in items if isinstance(each, dict)) if isinstance(items, list) else iter(())
 
 
 def _json(value: Any) -> str:

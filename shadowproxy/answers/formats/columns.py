@@ -27,10 +27,6 @@ _WIDENED: Final = 12  # bytes of memory, at most, of one byte of a column of lis
 _DEEPEST: Final = 20
 
 
-def names_columns(named: str) -> bool:
-    return named in PARQUET or named in (ARROW_FILE, ARROW_STREAM)
-
-
 def begins_as_columns(raw: bytes) -> bool:
     return (raw[:4] == b"PAR1" and raw[-4:] == b"PAR1") or raw[:6] == b"ARROW1"
 

@@ -54,9 +54,6 @@ LONGEST_CLASS: Final = 100
 LONG_TEXT: Final = "long text"
 """The one class of all texts that are longer than `LONGEST_CLASS`; unlike the others, it is not in quotes."""
 
-WHOLE_FORMS: Final = frozenset({"vector", "numbers", "ranking"})
-"""Forms of arrays and objects that are one answer, rather than several."""
-
 ABSENT: Final = "absent"
 FEWER: Final = "fewer rows"
 EXTRA: Final = "more rows"

@@ -394,8 +394,8 @@ def _embeddings(one: Any, other: Any, place: PlaceRules, at: int, above: Way | N
     if apart is not None and apart <= _ANGLE:
         note_near(place.pointer, found)
     elif not does_not_count(place, found):
-        told = "no angle" if apart is None else f"1 - cosine = {apart:.3g}"
-        note("value", left.line(), f"{right.line()} ({told})", place, at, above, found)
+        distance = "no angle" if apart is None else f"1 - cosine = {apart:.3g}"
+        note("value", left.line(), f"{right.line()} ({distance})", place, at, above, found)
     return True
 
 
@@ -419,13 +419,13 @@ def _texts_of_json(
     read_json_text(budget, one)
     read_json_text(budget, other)
     left, right = json_in(one), json_in(other)
-    told = left is not UNREADABLE and right is not UNREADABLE
-    if told:
+    both_hold_json = left is not UNREADABLE and right is not UNREADABLE
+    if both_hold_json:
         stack: list[_Frame] = []
         if _compare(left, right, place, at, above, found, stack, budget):
             _go_on(stack, found, budget)
     budget.held = held
-    return told
+    return both_hold_json
 
 
 def _nearly(one: float, other: float, answer: bool) -> bool:

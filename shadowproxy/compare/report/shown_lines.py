@@ -31,8 +31,8 @@ def lines_of(answer: RecordedLeg, content: Content | None = None) -> list[Line]:
     wrong = [f"failed: {failed}"] if failed is not None else []
     if found.broken is not None and found.broken != failed:
         wrong.append(found.broken)
-    told = [Line(visible(f"({each})")) for each in (*wrong, *found.warnings)]
-    return [*told, *_content_lines(found, answer.body)]
+    notes = [Line(visible(f"({each})")) for each in (*wrong, *found.warnings)]
+    return [*notes, *_content_lines(found, answer.body)]
 
 
 def raw_lines(answer: RecordedLeg) -> list[Line]:
