@@ -1,4 +1,4 @@
-"""Real servers of predictions as live and as shadow, in each of their forms.
+"""Real servers of predictions as live and as shadow, in each of their forms, called by their own SDKs.
 
 All serve the model of tests/parties/predictive/scores.py. The shadow's is another one for two requests
 in ten; all others are answered by the same model.
@@ -6,6 +6,7 @@ in ten; all others are answered by the same model.
 
 import json
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,14 +17,16 @@ from typing import Any
 import httpx
 import pytest
 from parties import installed, programs
-from parties.comparing import SHADOW, assert_same, comparing, differing, judged
+from parties.comparing import SHADOW, Compared, assert_same, comparing, differing, judged
 from parties.installed import SOURCE
 from parties.predictive.scores import BROKEN, UNKNOWN, scores
 
+from shadowproxy.answers.reasons import reason_of
 from shadowproxy.exchange import Outcome, Verdict
+from shadowproxy.record import Record
 
 MODELS = SOURCE / "predictive"
-PLANTED = 0.05
+PLANTED = 0.5
 Rows = list[list[float]]
 Ask = Callable[[str, list[Rows]], list[Any]]
 """Asks a base URL for the scores of each request; None where the answer was an error."""
@@ -50,16 +53,35 @@ def mosec(python: Path, port: int) -> list[str]:
     return [str(python), str(MODELS / "mosec_model.py"), "--address", "127.0.0.1", "--port", str(port)]
 
 
+def bentoml(python: Path, port: int) -> list[str]:
+    serve = [str(python.with_name("bentoml")), "serve", "bento_model:Scores", "--working-dir", str(MODELS)]
+    return [*serve, "--host", "127.0.0.1", "--port", str(port)]
+
+
 MOSEC = Server("mosec", mosec, "/")
+BENTOML = Server("bentoml", bentoml, "/readyz")
 
 
-def posting(target: str, member: str, found: Callable[[Any], Any]) -> Ask:
+def posting(target: str, body: Callable[[Rows], Any], found: Callable[[httpx.Response], Any]) -> Ask:
     """By plain HTTP, with JSON."""
 
     def ask(url: str, requests: list[Rows]) -> list[Any]:
         with httpx.Client(base_url=url, timeout=30) as client:
-            answers = [client.post(target, json={member: each}) for each in requests]
-        return [found(json.loads(each.text)) if each.status_code == 200 else None for each in answers]
+            answers = [client.post(target, json=body(each)) for each in requests]
+        return [found(each) if each.status_code == 200 else None for each in answers]
+
+    return ask
+
+
+def sdk(environment: str, name: str) -> Ask:
+    def ask(url: str, requests: list[Rows]) -> list[Any]:
+        command = [str(installed.python(environment)), str(MODELS / "ask.py"), name, url]
+        asked = subprocess.run(
+            command, input=json.dumps(requests), env=installed.environment(), capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        assert asked.returncode == 0, asked.stderr[-4000:]
+        return list(json.loads(asked.stdout.splitlines()[-1]))
 
     return ask
 
@@ -94,8 +116,16 @@ class Party:
 
 
 PARTIES = {
-    "mosec": Party(MOSEC, posting("/inference", "rows", lambda value: value["scores"]), ["/scores/1/1"]),
+    "mosec": Party(
+        MOSEC,
+        posting("/inference", lambda given: {"rows": given}, lambda answer: answer.json()["scores"]),
+        ["/scores/1/1"],
+    ),
     "mosec, msgpack": Party(MOSEC, packed, ["/scores/1/1"]),
+    "BentoML": Party(BENTOML, sdk("bentoml", "bentoml"), ["/scores/1/1"]),
+    "BentoML, array": Party(BENTOML, sdk("bentoml", "bentoml-array"), ["/1/1"]),
+    "BentoML, table": Party(BENTOML, sdk("bentoml", "bentoml-table"), ["/1/high"]),
+    "BentoML, stream": Party(BENTOML, posting("/pieces", lambda given: {"rows": given}, lambda answer: ...), ["/1/1"]),
 }
 
 
@@ -111,6 +141,10 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     server: Server = request.param
     python = installed.python(server.environment)
     directory = tmp_path_factory.mktemp(server.environment)
+    environment = {
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": str(directory / "bentoml"),
+    }
     with ExitStack() as stack:
         urls = []
         for name, planted in (("live", "0"), ("shadow", str(PLANTED))):
@@ -118,7 +152,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             url = f"http://127.0.0.1:{port}"
             command = server.command(python, port)
             output = directory / f"{name}.txt"
-            stack.enter_context(programs.started(command, output, url=url, PLANTED=planted))
+            stack.enter_context(programs.started(command, output, url=url, PLANTED=planted, **environment))
             wait_loaded(url + server.ready, output)
             urls.append(url)
         yield Running(*urls)
@@ -148,6 +182,11 @@ def every_party() -> pytest.MarkDecorator:
     )
 
 
+def calls_in(compared: Compared) -> list[Record]:
+    """The calls of the model: BentoML's SDK asks for the schema first."""
+    return [each for each in compared.records if each.request.method == "POST"]
+
+
 @every_party()
 def test_the_same_model_twice_gives_matches_and_a_report_without_failures(
     running: Running, party: Party, tmp_path: Path
@@ -160,7 +199,8 @@ def test_the_same_model_twice_gives_matches_and_a_report_without_failures(
         assert answer is not None
         if answer is not ... and request != rows(UNKNOWN):
             assert [pytest.approx(row, abs=1e-3) for row in scores(request)] == answer
-    assert_same(compared, len(requests))
+    assert len(calls_in(compared)) == len(requests)
+    assert_same(compared, len(compared.records))
 
 
 @every_party()
@@ -170,8 +210,9 @@ def test_what_is_planted_is_found_at_its_place_and_in_the_report(
     with comparing(tmp_path, running.live, running.shadow) as between:
         assert None not in party.ask(between.url, ALL)
         compared = between.outcome()
-    assert len(compared.records) == len(ALL)
-    for number, entry in enumerate(compared.records):
+    calls = calls_in(compared)
+    assert len(calls) == len(ALL)
+    for number, entry in enumerate(calls):
         leg = entry.shadows[SHADOW]
         assert (entry.live.outcome, entry.live.status, leg.outcome) == (Outcome.OK, 200, Outcome.OK)
         if number % 10 == 3:
@@ -190,8 +231,11 @@ def test_errors_are_errors_on_both_sides(running: Running, party: Party, tmp_pat
     with comparing(tmp_path, running.live, running.shadow) as between:
         assert party.ask(between.url, requests) == [None] * 3
         compared = between.outcome()
-    for entry in compared.records:
+    calls = calls_in(compared)
+    assert len(calls) == 3
+    for entry in calls:
         leg = entry.shadows[SHADOW]
+        assert reason_of(entry.live) == reason_of(leg)
         assert (entry.live.outcome, entry.live.status) == (leg.outcome, leg.status) == (Outcome.OK, 500)
         assert (entry.live.failed, leg.failed) == (None, None)
         assert judged(entry).verdict is Verdict.MATCH

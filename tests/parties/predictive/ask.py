@@ -1,0 +1,47 @@
+"""Ask a model server with its own SDK: `python ask.py SDK URL` with a JSON array of requests on standard input.
+
+Each request is rows of numbers. Prints an array of the answers' scores, with null where the SDK raised.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Rows = list[list[float]]
+
+
+def bentoml(url: str, *, call: str) -> Callable[[Rows], Any]:
+    import bentoml as client
+
+    server = client.SyncHTTPClient(url)
+
+    def ask(rows: Rows) -> Any:
+        answer = getattr(server, call)(rows=rows)
+        if call == "predict":
+            return answer["scores"]
+        return answer.to_numpy().tolist() if call == "table" else answer.tolist()
+
+    return ask
+
+
+SDKS: dict[str, Callable[[str], Callable[[Rows], Any]]] = {
+    "bentoml": lambda url: bentoml(url, call="predict"),
+    "bentoml-array": lambda url: bentoml(url, call="array"),
+    "bentoml-table": lambda url: bentoml(url, call="table"),
+}
+
+
+def main() -> None:
+    ask = SDKS[sys.argv[1]](sys.argv[2])
+    answers: list[Any] = []
+    for rows in json.load(sys.stdin):
+        try:
+            answers.append(ask(rows))
+        except Exception as error:  # noqa: BLE001 - each SDK has errors of its own
+            print(error, file=sys.stderr)
+            answers.append(None)
+    print(json.dumps(answers))
+
+
+main()
