@@ -58,8 +58,13 @@ def bentoml(python: Path, port: int) -> list[str]:
     return [*serve, "--host", "127.0.0.1", "--port", str(port)]
 
 
+def gradio(python: Path, port: int) -> list[str]:
+    return [str(python), str(MODELS / "gradio_model.py"), str(port)]
+
+
 MOSEC = Server("mosec", mosec, "/")
 BENTOML = Server("bentoml", bentoml, "/readyz")
+GRADIO = Server("gradio", gradio, "/gradio_api/info")
 
 
 def posting(target: str, body: Callable[[Rows], Any], found: Callable[[httpx.Response], Any]) -> Ask:
@@ -126,6 +131,13 @@ PARTIES = {
     "BentoML, array": Party(BENTOML, sdk("bentoml", "bentoml-array"), ["/1/1"]),
     "BentoML, table": Party(BENTOML, sdk("bentoml", "bentoml-table"), ["/1/high"]),
     "BentoML, stream": Party(BENTOML, posting("/pieces", lambda given: {"rows": given}, lambda answer: ...), ["/1/1"]),
+    "gradio": Party(
+        GRADIO,
+        posting(
+            "/gradio_api/run/scores", lambda given: {"data": [given]}, lambda answer: answer.json()["data"][0]["scores"]
+        ),
+        ["/data/0/scores/1/1"],
+    ),
 }
 
 
@@ -144,6 +156,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     environment = {
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_HOME": str(directory / "bentoml"),
+        "GRADIO_ANALYTICS_ENABLED": "False",
     }
     with ExitStack() as stack:
         urls = []
