@@ -63,6 +63,7 @@ def test_a_stream_that_ends_within_a_frame_has_failed_though_boto3_takes_it_for_
     with runtimes(tmp_path, SAME, "cut", shadow=SAME) as running:
         assert by_boto3(running.url, 2, "converse_stream") == 2
         compared = running.outcome()
+    assert len(compared.records) == 2
     for entry in compared.records:
         (difference,) = judged(entry).differences
         assert (difference.path, difference.kind) == ("", "failed")

@@ -110,6 +110,7 @@ def test_other_arguments_of_a_tool_differ_at_the_argument(gateway: str, tmp_path
     with asked_of_another(gateway, tmp_path, "other-tool") as running:
         by_openai(running.url, "tool", 2, "tools")
         compared = running.outcome("--ignore", "/model")
+    assert len(compared.records) == 2
     for entry in compared.records:
         assert set(differing(entry)) == {"/choices/0/message/tool_calls/0/function/arguments/day", "/model"}
 
@@ -119,5 +120,6 @@ def test_another_vector_is_one_place(gateway: str, tmp_path: Path, call: str) ->
     with asked_of_another(gateway, tmp_path, "other-vector") as running:
         by_openai(running.url, "vector", 2, call)
         compared = running.outcome()
+    assert len(compared.records) == 2
     for entry in compared.records:
         assert set(differing(entry)) == {"/data/0/embedding", "/model"}

@@ -95,6 +95,7 @@ class TestLlamaCpp:
         with between(tmp_path, one_slot, **options) as running:
             by_openai(running.url, MODEL, 3, "chat_stream")
             compared = running.outcome()
+        assert len(compared.records) == 3
         for entry in compared.records:
             assert "/choices/0/message/content" in differing(entry)
 

@@ -124,10 +124,10 @@ def judge(logs: tuple[str, ...], **given: Any) -> None:
 
 
 def _target(given: Mapping[str, Any]) -> "Target":
-    from shadowproxy.judge.endpoint import Target, address
+    from shadowproxy.judge.endpoint import Target, chat_address
 
     try:
-        url = address(given["url"])
+        url = chat_address(given["url"])
     except ValueError as error:
         raise click.UsageError(f"--to: {error}", click.get_current_context()) from None
     if not given["model"].strip() or not given["model"].isprintable():

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 import httpx
 import orjson
 
-from shadowproxy.compare.judge.visible import visible
+from shadowproxy.judge.api import AGAIN, address, cleaned, message_in, shown_address
 
 LARGEST_REPLY: Final = 32 << 20
 """Bytes of a whole reply: 32 embeddings of 8,192 numbers, written out, are 6 MB."""
@@ -24,11 +23,7 @@ TEXTS_A_CALL: Final = 16
 TIMEOUT: Final = 60.0
 """Seconds of a whole reply."""
 
-_USUAL: Final = "/v1"  # for a URL that is an origin only
-_SUFFIX: Final = "/embeddings"
-_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 _WAITS: Final = (1.0, 4.0)  # seconds before a call is made again
-_SHOWN: Final = 160  # characters of what a server says
 
 
 class EmbeddingsFailed(Exception):
@@ -37,18 +32,7 @@ class EmbeddingsFailed(Exception):
 
 def embeddings_address(text: str) -> str:
     """The address of the embeddings for the base URL of an API, or for themselves. Raises ValueError."""
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("it holds characters that no URL has")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it is no http or https URL, such as https://api.openai.com/v1")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("it holds a user name or password: give the key in SHADOWPROXY_EMBEDDINGS_KEY")
-    _ = parts.port  # raises ValueError for one that is no port
-    path = parts.path.rstrip("/")
-    if not path.endswith(_SUFFIX):
-        path = f"{path or _USUAL}{_SUFFIX}"
-    return parts._replace(path=path, fragment="").geturl()
+    return address(text, "/embeddings", "SHADOWPROXY_EMBEDDINGS_KEY")
 
 
 class Embeddings:
@@ -68,7 +52,7 @@ class Embeddings:
             self._client = httpx.Client(headers=headers, timeout=TIMEOUT, follow_redirects=False)
         except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
             why = "the environment's proxy or certificates cannot be used"
-            raise EmbeddingsFailed(f"{why}: {self._cleaned(error)}") from None
+            raise EmbeddingsFailed(f"{why}: {cleaned(error, self._key)}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -81,8 +65,7 @@ class Embeddings:
     @property
     def origin(self) -> str:
         """The address as it may be shown: without its query, which may hold a key."""
-        parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+        return shown_address(self._url)
 
     def of(self, texts: Sequence[str]) -> list[list[float]]:
         """The embeddings of at most TEXTS_A_CALL texts, in their order. Raises EmbeddingsFailed."""
@@ -90,10 +73,10 @@ class Embeddings:
             status, raw = self._call(texts)
             if status == 200:
                 return _vectors(raw, len(texts))
-            if status not in _AGAIN or wait is None:
+            if status not in AGAIN or wait is None:
                 break
             self._sleep(wait)
-        raise EmbeddingsFailed(f"it answers {status}{self._message_in(raw)}")
+        raise EmbeddingsFailed(f"it answers {status}{message_in(raw, self._key)}")
 
     def _call(self, texts: Sequence[str]) -> tuple[int, bytes]:
         content = orjson.dumps({"model": self._model, "input": list(texts), "encoding_format": "float"})
@@ -113,23 +96,7 @@ class Embeddings:
         except httpx.TimeoutException:
             raise EmbeddingsFailed(f"no whole reply within {TIMEOUT:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, OSError) as error:
-            raise EmbeddingsFailed(f"it cannot be asked: {self._cleaned(error) or type(error).__name__}") from None
-
-    def _message_in(self, raw: bytes) -> str:
-        """What the body of an error says, as the end of a message."""
-        try:
-            error = orjson.loads(raw)["error"]
-            said = error["message"] if isinstance(error, dict) else error
-        except (ValueError, TypeError, KeyError):
-            return ""
-        return f": {self._cleaned(said)}" if isinstance(said, str) else ""
-
-    def _cleaned(self, said: object) -> str:
-        text = str(said)
-        if self._key:
-            text = text.replace(self._key, "[key]")
-        text = " ".join(visible(" ".join(text.split())).split())
-        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+            raise EmbeddingsFailed(f"it cannot be asked: {cleaned(error, self._key) or type(error).__name__}") from None
 
 
 def _vectors(raw: bytes, count: int) -> list[list[float]]:

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import httpx
 import orjson
 
-from shadowproxy.compare.judge.visible import visible
+from shadowproxy.judge.api import AGAIN, address, cleaned, message_in, shown_address
 from shadowproxy.judge.prompt import Messages
 
 LARGEST_REPLY: Final = 1 << 20
@@ -32,11 +31,8 @@ _FATAL: Final = {
 }
 """Statuses that every further call would get as well."""
 
-_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 _MOST_AGAIN: Final = 3
-_USUAL: Final = "/v1"  # for a URL that is an origin only
 _LONGEST_WAIT: Final = 60.0  # seconds before a repeated call, whatever Retry-After says
-_SHOWN: Final = 160  # characters of what a server says
 
 
 class JudgeStopped(Exception):
@@ -78,24 +74,12 @@ class Target:
     @property
     def origin(self) -> str:
         """The address as it may be shown and kept: without its query, which may hold a key."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+        return shown_address(self.url)
 
 
-def address(text: str) -> str:
+def chat_address(text: str) -> str:
     """The address of the chat completions for the base URL of an API, or for themselves. Raises ValueError."""
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("it holds characters that no URL has")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it is no http or https URL, such as https://api.openai.com/v1")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("it holds a user name or password: give the key in SHADOWPROXY_JUDGE_KEY")
-    _ = parts.port  # raises ValueError for one that is no port
-    path = parts.path.rstrip("/")
-    if not path.endswith("/chat/completions"):
-        path = f"{path or _USUAL}/chat/completions"
-    return parts._replace(path=path, fragment="").geturl()
+    return address(text, "/chat/completions", "SHADOWPROXY_JUDGE_KEY")
 
 
 class Endpoint:
@@ -115,7 +99,7 @@ class Endpoint:
             self._client = httpx.AsyncClient(headers=headers, timeout=target.timeout, follow_redirects=False)
         except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
             why = "the environment's proxy or certificates cannot be used"
-            raise JudgeStopped(f"{why}: {self._shown(error)}") from None
+            raise JudgeStopped(f"{why}: {cleaned(error, self._target.key)}") from None
 
     async def __aenter__(self) -> Self:
         return self
@@ -142,8 +126,8 @@ class Endpoint:
                 raise JudgeStopped(f"{self._target.origin} answers {status}: {_FATAL[status]}")
             if failure is None and 300 <= status < 400:
                 raise JudgeStopped(f"{self._target.origin} answers {status}, a redirect, which is not followed")
-            why = failure or f"it answers {status}{self._message_in(raw)}"
-            if again == _MOST_AGAIN or (failure is None and status not in _AGAIN):
+            why = failure or f"it answers {status}{message_in(raw, self._target.key)}"
+            if again == _MOST_AGAIN or (failure is None and status not in AGAIN):
                 raise CallFailed(why)
             await self._sleep(2.0**again if wait is None else wait)
             again += 1
@@ -168,10 +152,12 @@ class Endpoint:
             raise CallFailed(f"no whole reply within {self._target.timeout:g} s") from None
         except httpx.ConnectError as error:
             if not self._reached:
-                raise JudgeStopped(f"cannot connect to {self._target.origin}: {self._shown(error)}") from None
-            return 0, b"", None, f"cannot connect: {self._shown(error)}"
+                raise JudgeStopped(
+                    f"cannot connect to {self._target.origin}: {cleaned(error, self._target.key)}"
+                ) from None
+            return 0, b"", None, f"cannot connect: {cleaned(error, self._target.key)}"
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, OSError) as error:
-            return 0, b"", None, f"{self._shown(error) or type(error).__name__}"
+            return 0, b"", None, f"{cleaned(error, self._target.key) or type(error).__name__}"
 
     def _adapts(self, raw: bytes, used: dict[str, Any], merged: bool) -> bool:
         """Whether what was refused is done in another way, so that another call makes sense.
@@ -189,23 +175,6 @@ class Endpoint:
             self._merged = True
             return True
         return False
-
-    def _message_in(self, raw: bytes) -> str:
-        """What the body of an error says, as the end of a message."""
-        try:
-            value = orjson.loads(raw)
-            error = value["error"]
-            said = error["message"] if isinstance(error, dict) else error
-        except (ValueError, TypeError, KeyError):
-            return ""
-        return f": {self._shown(said)}" if isinstance(said, str) else ""
-
-    def _shown(self, said: object) -> str:
-        text = str(said)
-        if self._target.key:
-            text = text.replace(self._target.key, "[key]")
-        text = " ".join(visible(" ".join(text.split())).split())
-        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 async def _body(response: httpx.Response) -> bytes:

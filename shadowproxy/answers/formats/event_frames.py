@@ -2,8 +2,8 @@
 
 Source: the Smithy specification of the encoding; tried on frames that botocore 1.44.8 reads. A frame has its length,
 the length of its headers, a CRC of both, the headers, a payload, and a CRC of all that. SageMaker's `PayloadPart`
-frames are pieces of one body, whose borders are nobody's lines; Bedrock's `chunk` frames hold a JSON event each, in
-base64. A frame whose `:message-type` is `exception` or `error` reports a failure (`ModelStreamError`).
+frames are pieces of one body, which may end in the middle of a line; Bedrock's `chunk` frames hold a JSON event
+each, in base64. A frame whose `:message-type` is `exception` or `error` reports a failure (`ModelStreamError`).
 
 Only the frames' own lengths and CRCs show that a stream was cut: boto3 takes one for whole that ends within a frame.
 """
