@@ -15,6 +15,7 @@ from test_related import KINDS, words
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.place_gists import gists_at
+from shadowproxy.compare.fold.places import names_embedding
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import summarise
@@ -38,7 +39,8 @@ def fold(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (), 
     for number in range(len(pairs))[part]:
         for look in place_values(*pairs[number]):
             block = number * 40 // len(pairs)
-            builders.part(look.key).add(block, look.live, look.shadow, digest=hashed(str(number)))
+            named = names_embedding(look.live_place)
+            builders.part(look.key).add(block, look.live, look.shadow, embedding=named, digest=hashed(str(number)))
             builders.part(look.key).label(block, *gists_at(look)[1:], labels(number))
     return builders.finish()
 

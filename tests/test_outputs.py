@@ -75,8 +75,8 @@ def totals(table: Any) -> dict[str, int]:
         ([0.1, 0.9], [-1e-7, 1.0000001], ""),
         ([{"id": 1}, {"id": 2}], [{"id": 2}, {"id": 1}], "differs"),
         ([{"id": 1}, {"id": 2}], [], "lost"),
-        ([3.0, 4.0, 5.0], [6.0, 8.0, 10.0], ""),
-        ([3.0, 4.0, 5.0], [6.0, 8.0], "differs"),
+        ([3.0, 4.0, 5.0], [6.0, 8.0, 10.0], "differs"),
+        ([3.0, 4.0, 5.0], [6.0, 8.0], "lost"),
         ([3.0, 4.0, 5.0], [3.5, 4.0, 5.0], "differs"),
         ({"x": 1}, {"x": 2}, ""),
     ],
@@ -389,3 +389,34 @@ def test_long_texts_wait_only_while_they_are_few_as_many_would_be_much_memory() 
     assert totals(single)["text text"] > 80
     outputs = builder.finish()
     assert totals(outputs.single) == {"text text": 103}
+
+
+# --- arrays of numbers
+
+
+_WAVE = [100.0 * math.sin(at) for at in range(1, 25)]
+
+
+@pytest.mark.parametrize(
+    ("change", "plain", "embedding"),
+    [
+        (lambda each, at: each * (1 + 1e-6 * (-1) ** at), "", ""),  # another runtime
+        (lambda each, at: each * (1 + 4e-4 * (-1) ** at), "", ""),  # half precision
+        (lambda each, at: each * 1.03, "differs", ""),
+        (lambda each, at: each + 0.3 * (at == 3), "differs", ""),
+        (lambda each, at: each + 5 * (at == 3), "differs", "differs"),
+        (lambda each, at: each + 5, "differs", "differs"),
+    ],
+)
+def test_arrays_that_are_no_embeddings_are_equal_number_by_number(change: Any, plain: str, embedding: str) -> None:
+    other = [change(each, at) for at, each in enumerate(_WAVE)]
+    assert list(OutputsBuilder().add(0, [_WAVE], [other])) == [plain]
+    assert list(OutputsBuilder().add(0, [_WAVE], [other], embedding=True)) == [embedding]
+
+
+@pytest.mark.parametrize("embedding", [False, True])
+def test_a_tolerance_for_the_numbers_of_an_array_counts_alone(embedding: bool) -> None:
+    other = [each + 0.3 for each in _WAVE]
+    for allowed, expected in ((0.31, ""), (0.29, "differs")):
+        rule = Tolerance(allowed, 0)
+        assert list(OutputsBuilder().add(0, [_WAVE], [other], elements=rule, embedding=embedding)) == [expected]

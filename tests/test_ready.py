@@ -306,6 +306,22 @@ def test_an_equal_secondary_field_says_nothing_of_the_judged_one(share: float, t
     assert {each["field"] for each in figures["shadows"]["s"]["checks"]} >= {"/predictions/*"}
 
 
+@pytest.mark.parametrize("change", [lambda each, at: each * 1.01, lambda each, at: each + (at == 3)])
+def test_a_forecast_is_not_judged_by_its_direction_alone(change: Any, tmp_path: Path) -> None:
+    """All of it is 1 % too high, or one number of 24 is off by 1: neither turns an array of numbers by much."""
+
+    def answers(source: Any, asked: Row, value: Value, kind: Any, before: Value) -> Any:
+        drawn = random.Random(value)
+        said = [drawn.gauss(100, 40) for _ in range(24)]
+        return leg(source, {"forecast": said}), leg(
+            source, {"forecast": [change(*each[::-1]) for each in enumerate(said)]}
+        )
+
+    figures = judged(invented("number", 600, answers, 1), tmp_path)
+    assert figures["shadows"]["s"]["verdict"]["headline"] != "READY"
+    withheld(figures)
+
+
 @pytest.mark.parametrize("share", [0.3, 0.1, 0.03])
 @pytest.mark.parametrize(("live", "shadow"), [(0.5, 1000.0), (0.0, -3.0), (None, 400.0)])
 def test_what_leaves_the_range_of_a_clipped_answer_is_seen(

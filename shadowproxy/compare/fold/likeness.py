@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import isfinite
+from operator import mul, sub
 from typing import Any, Final, Literal
 
 from shadowproxy.compare.fold.values import (
@@ -23,6 +24,7 @@ Mark = Literal["", "differs", "spelled", "lost", "gained"]
 texts and numbers but not as classes."""
 
 _EQUAL_ANGLE: Final = 1e-5
+_HALF: Final = 2.0**-10  # of a number, or of the root mean square of all
 _PLAIN: Final = 1 << 53  # below it every whole number is a float
 
 
@@ -65,10 +67,32 @@ def likeness_of(one: Any, form: str, other: Any, other_form: str, tolerance: Tol
         return int(first_of(one, form) == first_of(other, other_form))
     if family == "ranking":
         return int(ranking_of(one) == ranking_of(other))
-    if family == "numbers":
-        found = cosine(one, other)
-        return int(found is not None and 1 - found <= _EQUAL_ANGLE)
     return 0
+
+
+def same_arrays(one: Sequence[Any], other: Sequence[Any], elements: Tolerance | None, *, embedding: bool) -> bool:
+    """Whether two arrays of finite numbers are equal: by the tolerance that the rules give their elements; as
+    embeddings by their direction; others if besides no number is further off than half precision makes it.
+
+    One wrong number in a long array hardly turns it, and all of them too large by a share do not turn it at all.
+    """
+    if len(one) != len(other):
+        return False
+    if one == other:
+        return True
+    if elements is not None:
+        return all(map(elements.holds, one, other))
+    found = cosine(one, other)
+    if found is None or 1 - found > _EQUAL_ANGLE:
+        return False
+    if embedding:
+        return True
+    scale = (sum(map(mul, one, one)) / len(one)) ** 0.5
+    if max(map(abs, map(sub, one, other))) <= _HALF * scale:
+        return True
+    return all(
+        abs(left - right) <= _HALF * max(scale, abs(left), abs(right)) for left, right in zip(one, other, strict=True)
+    )
 
 
 def form_of_all(values: Sequence[Any]) -> str | None:

@@ -79,6 +79,8 @@ class OutputsBuilder:
         shadow: Sequence[Any] | None,
         *,
         tolerance: Tolerance | None = None,
+        elements: Tolerance | None = None,
+        embedding: bool = False,
         rows: int | None = None,
         digest: int = 0,
     ) -> Sequence[Mark]:
@@ -93,6 +95,8 @@ class OutputsBuilder:
         if tolerance is not values.tolerance:
             self._flush()
             values.tolerance = tolerance
+        values.elements = elements  # of arrays, which never wait
+        values.embedding = embedding
         if shadow is not None and len(live) == 1 and len(shadow) == 1:
             one, other = live[0], shadow[0]
             code = _TYPE_CODES.get(type(one), 4) * 10 + _TYPE_CODES.get(type(other), 4)
@@ -314,6 +318,8 @@ class RestBuilder(OutputsBuilder):
         shadow: Sequence[Any] | None,
         *,
         tolerance: Tolerance | None = None,
+        elements: Tolerance | None = None,
+        embedding: bool = False,
         rows: int | None = None,
         digest: int = 0,
     ) -> Sequence[Mark]:

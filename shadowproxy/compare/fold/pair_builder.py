@@ -255,8 +255,17 @@ class PairBuilder:
             if size > 1:
                 rows = size if size in asked.lengths() else None
             outputs = self._places.part(key)
-            tolerance = reading.at(place).tolerance
-            words = outputs.add(block, live, shadow, tolerance=tolerance, rows=rows, digest=digest)
+            at = reading.at(place)
+            words = outputs.add(
+                block,
+                live,
+                shadow,
+                tolerance=at.tolerance,
+                elements=at.elements,
+                embedding=at.embedding,
+                rows=rows,
+                digest=digest,
+            )
             if len(live) > 1:
                 if both and any(words):
                     each_row, once = marks_of(tuple(words), key)

@@ -35,6 +35,14 @@ MOST_PLACES: Final = 24
 
 _DECISION: Final = re.compile(r"(?i)predict|label|class|categor|decision|answer")  # rather than how sure one is of it
 
+_EMBEDDING: Final = re.compile(r"(?i)embedding")
+
+
+def names_embedding(place: str) -> bool:
+    """Whether what stands at a place is named an embedding: only the direction of its numbers means something."""
+    return _EMBEDDING.search(place) is not None
+
+
 Rank = tuple[int, int, str]
 
 

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from shadowproxy.compare.fold.places import field_key
+from shadowproxy.compare.fold.places import field_key, names_embedding
 from shadowproxy.compare.fold.truths import NONE as NO_TRUTHS
 from shadowproxy.compare.fold.truths import Truths
 from shadowproxy.compare.judge.rules import Rules, Tolerance
@@ -14,10 +14,12 @@ _MOST_REMEMBERED: Final = 4096
 
 
 class At(NamedTuple):
-    """The rules for a place."""
+    """The rules for a place. `elements` is the tolerance of an array's numbers there; `embedding`: it is named one."""
 
     ignored: bool
     tolerance: Tolerance | None
+    elements: Tolerance | None
+    embedding: bool
 
 
 FieldPlaces = tuple[str, str]
@@ -72,7 +74,9 @@ class Reading:
             if len(self._places) >= _MOST_REMEMBERED:
                 self._places.clear()
             place = self.rules.way(pointer)[-1]
-            found = self._places[pointer] = At(place.ignored, place.tolerance)
+            found = self._places[pointer] = At(
+                place.ignored, place.tolerance, place.each().tolerance, names_embedding(pointer)
+            )
         return found
 
 

@@ -5,7 +5,7 @@ from operator import mul
 from typing import Any, Final
 
 from shadowproxy.compare.fold.cells import cells_of
-from shadowproxy.compare.fold.likeness import close, likeness_of
+from shadowproxy.compare.fold.likeness import close, likeness_of, same_arrays
 from shadowproxy.compare.fold.outputs import MILLION, Outputs
 from shadowproxy.compare.fold.places import field_key
 from shadowproxy.compare.fold.related import AXES, projected
@@ -33,13 +33,26 @@ _HUGE: Final = 1e150  # numbers beyond it, whose squares overflow, stay out of t
 class ValueCounter:
     """Counts values and pairs of values into outputs; numbers wait there until `flush`.
 
-    `tolerance` is what the rules allow numbers at this place to differ by.
+    `tolerance` is what the rules allow numbers at this place to differ by, `elements` those of an array there;
+    `embedding`: its name says that arrays there are embeddings.
     """
 
-    __slots__ = ("_gap_times", "_gaps", "_lengths", "_norms", "_numbers", "_outputs", "tolerance")
+    __slots__ = (
+        "_gap_times",
+        "_gaps",
+        "_lengths",
+        "_norms",
+        "_numbers",
+        "_outputs",
+        "elements",
+        "embedding",
+        "tolerance",
+    )
 
     def __init__(self, outputs: Outputs) -> None:
         self.tolerance: Tolerance | None = None
+        self.elements: Tolerance | None = None
+        self.embedding = False
         self._outputs = outputs
         self._numbers = SpreadBuilder(outputs.numbers)
         self._lengths = SpreadBuilder(outputs.lengths)
@@ -129,6 +142,7 @@ class ValueCounter:
             self._ranking_pair(block, one, other, times)
         else:
             self._embedding_pair(block, one, other, times)
+            return int(same_arrays(one, other, self.elements, embedding=self.embedding))
         return likeness_of(one, form, other, other_form, self.tolerance)
 
     def _class_pair(self, one: Any, other: Any, times: int) -> None:

@@ -16,7 +16,14 @@ from shadowproxy.compare.fold.cells import cell_mean
 from shadowproxy.compare.fold.counts import Series
 from shadowproxy.compare.fold.few import Few
 from shadowproxy.compare.fold.outputs import Outputs
-from shadowproxy.compare.fold.places import ENVELOPES, is_envelope, places_of, static_rank, static_score
+from shadowproxy.compare.fold.places import (
+    ENVELOPES,
+    is_envelope,
+    names_embedding,
+    places_of,
+    static_rank,
+    static_score,
+)
 from shadowproxy.compare.fold.tables import Forms
 from shadowproxy.compare.fold.values import EXTRA, LONG_TEXT, OTHER_SIZE
 from shadowproxy.pointers import pointer_segments
@@ -30,7 +37,6 @@ _SHORT: Final = 60  # characters that the texts of classes have on average, at m
 _SELDOM: Final = 0.01
 _RULE: Final = 0.05  # of the shadow's numbers: where more lie between, live's 0 and 1 are an if statement's
 _NEARLY_ALL: Final = 0.995
-_EMBEDDING: Final = re.compile(r"(?i)embedding")
 _LABELLED: Final = re.compile(r"(?i)class|label|categor")
 
 _SCALARS: Final = ("boolean", "whole", "real", "text", "token", "volatile")
@@ -288,8 +294,7 @@ def _kind(place: str, counted: Outputs) -> tuple[Kind, frozenset[str]] | None:
             return None
         if wholes["vector"] > total / 2:
             return "vector", _FORMS["vector"]
-        named = any(map(_EMBEDDING.search, pointer_segments(place)))
-        return ("embedding", _FORMS["embedding"]) if named or _one_size(counted) else None
+        return ("embedding", _FORMS["embedding"]) if names_embedding(place) or _one_size(counted) else None
     return _scalar_kind(place, counted, live, shadow)
 
 
