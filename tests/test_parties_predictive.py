@@ -58,12 +58,17 @@ def bentoml(python: Path, port: int) -> list[str]:
     return [*serve, "--host", "127.0.0.1", "--port", str(port)]
 
 
+def kserve(python: Path, port: int) -> list[str]:
+    return [str(python), str(MODELS / "kserve_model.py"), "--http_port", str(port), "--enable_grpc", "false"]
+
+
 def gradio(python: Path, port: int) -> list[str]:
     return [str(python), str(MODELS / "gradio_model.py"), str(port)]
 
 
 MOSEC = Server("mosec", mosec, "/")
 BENTOML = Server("bentoml", bentoml, "/readyz")
+KSERVE = Server("kserve", kserve, "/v2/models/scores/ready")
 GRADIO = Server("gradio", gradio, "/gradio_api/info")
 
 
@@ -131,6 +136,15 @@ PARTIES = {
     "BentoML, array": Party(BENTOML, sdk("bentoml", "bentoml-array"), ["/1/1"]),
     "BentoML, table": Party(BENTOML, sdk("bentoml", "bentoml-table"), ["/1/high"]),
     "BentoML, stream": Party(BENTOML, posting("/pieces", lambda given: {"rows": given}, lambda answer: ...), ["/1/1"]),
+    "KServe, v1": Party(
+        KSERVE,
+        posting(
+            "/v1/models/scores:predict", lambda given: {"instances": given}, lambda answer: answer.json()["predictions"]
+        ),
+        ["/predictions/1/1"],
+    ),
+    "KServe, v2": Party(KSERVE, sdk("kserve", "kserve"), ["/outputs/0/data/3"]),
+    "KServe, binary": Party(KSERVE, sdk("kserve", "kserve-binary"), ["/outputs/0/data/3"]),
     "gradio": Party(
         GRADIO,
         posting(

@@ -25,10 +25,30 @@ def bentoml(url: str, *, call: str) -> Callable[[Rows], Any]:
     return ask
 
 
+def kserve(url: str, *, binary: bool) -> Callable[[Rows], Any]:
+    import asyncio
+
+    import kserve as client
+    import numpy as np
+
+    async def infer(rows: Rows) -> Any:
+        server = client.InferenceRESTClient(client.RESTConfig(protocol="v2", retries=0))
+        given = client.InferInput("rows", [len(rows), 3], "FP32")
+        given.set_data_from_numpy(np.array(rows, np.float32), binary_data=binary)
+        parameters = {"binary_data_output": True} if binary else {}
+        request = client.InferRequest("scores", [given], parameters=parameters)
+        answer = await server.infer(url, request, model_name="scores")
+        return answer.outputs[0].as_numpy().tolist()
+
+    return lambda rows: asyncio.run(infer(rows))
+
+
 SDKS: dict[str, Callable[[str], Callable[[Rows], Any]]] = {
     "bentoml": lambda url: bentoml(url, call="predict"),
     "bentoml-array": lambda url: bentoml(url, call="array"),
     "bentoml-table": lambda url: bentoml(url, call="table"),
+    "kserve": lambda url: kserve(url, binary=False),
+    "kserve-binary": lambda url: kserve(url, binary=True),
 }
 
 
