@@ -113,6 +113,12 @@ def test_no_text_installs_the_bare_name() -> None:
     assert {name: found for name, text in texts.items() if (found := installs_the_bare_name(text))} == {}
 
 
+def test_no_text_asks_an_index_for_this_program_which_is_on_none() -> None:
+    asking = re.compile(r"install '?shadowproxy-sidecar")
+    texts = {path.relative_to(ROOT): path.read_text(errors="replace") for path in committed_texts()}
+    assert [str(name) for name, text in texts.items() if asking.search(text)] == []
+
+
 def test_no_file_of_requirements_asks_for_the_bare_name() -> None:
     files = [*ROOT.glob("*.txt"), *(ROOT / "deploy").rglob("*.lock"), *(ROOT / "tests").rglob("*.txt")]
     asked = {

@@ -120,7 +120,7 @@ ENVELOPES: Final = (
 
 
 def envelope_of(value: Any) -> Envelope | None:
-    """The envelope of an answer's JSON; None if it is none that is known. It takes a few looks, however large it is."""
+    """The envelope of an answer's JSON; None if it is not a known one. Its time does not grow with the answer."""
     if type(value) is not dict:
         return None
     if "choices" in value:

@@ -3,9 +3,9 @@
 An event has come with the piece that holds its end. Where marks are coarse (arrivals.py), the events that end between
 two of them are taken to have come evenly in that time: k gaps of one k-th of it.
 
-Read from the body's bytes, for themselves: to put a stream together takes three times as long, and is done only where
-it is compared. What cannot be known is None. An answer whose end is missing has no last token, no number of tokens and
-no gaps; one with a content coding has no times at all, as its events end nowhere in the bytes that came.
+They are read from the body's bytes without putting the stream together, which takes three times as long and is done
+only where it is compared. What cannot be known is None. An answer whose end is missing has no last token, no number of
+tokens and no gaps; one with a content coding has no times at all, as its events end nowhere in the bytes that came.
 """
 
 import re

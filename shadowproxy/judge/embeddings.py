@@ -31,7 +31,7 @@ class EmbeddingsFailed(Exception):
 
 
 def embeddings_address(text: str) -> str:
-    """The address of the embeddings for the base URL of an API, or for themselves. Raises ValueError."""
+    """The address of the embeddings, from it or from the base URL of its API. Raises ValueError."""
     return address(text, "/embeddings", "SHADOWPROXY_EMBEDDINGS_KEY")
 
 

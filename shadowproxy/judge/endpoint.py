@@ -78,7 +78,7 @@ class Target:
 
 
 def chat_address(text: str) -> str:
-    """The address of the chat completions for the base URL of an API, or for themselves. Raises ValueError."""
+    """The address of the chat completions, from it or from the base URL of its API. Raises ValueError."""
     return address(text, "/chat/completions", "SHADOWPROXY_JUDGE_KEY")
 
 

@@ -18,7 +18,7 @@ ARROW_FILE: Final = "application/vnd.apache.arrow.file"
 ARROW_STREAM: Final = "application/vnd.apache.arrow.stream"
 PARQUET: Final = frozenset({"application/vnd.apache.parquet", "application/x-parquet", "application/parquet"})
 
-NEEDED: Final = "it needs pyarrow; pip install 'shadowproxy-sidecar[columns]' installs it"
+NEEDED: Final = "it needs pyarrow; pip install '.[columns]' in a checkout installs it"
 
 _MOST_CELLS: Final = 200_000
 _MOST_BYTES: Final = 64 << 20  # that a table takes in memory

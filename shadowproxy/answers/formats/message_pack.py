@@ -4,13 +4,14 @@ Source: the specification at msgpack/msgpack, of 2017 with timestamps; tried on 
 msgpack-numpy 0.4.8, whose arrays are maps with `nd`, `type`, `shape` and `data`.
 """
 
+import math
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from shadowproxy.answers.formats.refusals import Malformed
-from shadowproxy.answers.leaves import Blob, Vector, blob_of, vector_from, width_of
+from shadowproxy.answers.leaves import MOST_AXES, Blob, Vector, blob_of, vector_from, width_of
 from shadowproxy.budget import Budget
 
 MEDIA: Final = frozenset(
@@ -160,7 +161,7 @@ def _key(key: Any) -> str:
 
 
 def _vector(found: dict[str, Any], budget: Budget) -> Vector | None:
-    """The array that msgpack-numpy makes a map of; None if it is none that is read."""
+    """The array that msgpack-numpy makes a map of; None if the map is not one, or of another type."""
     kind, shape, data = found["type"], found["shape"], found["data"]
     if not isinstance(kind, str) or not isinstance(data, bytes) or not isinstance(shape, list) or not shape:
         return None
@@ -168,18 +169,11 @@ def _vector(found: dict[str, Any], budget: Budget) -> Vector | None:
     width = None if dtype is None else width_of(dtype)
     if dtype is None or width is None or kind[0] not in "<>|" or not all(type(size) is int for size in shape):
         return None
-    if min(shape) < 0 or len(shape) > 32 or _product(shape) * width != len(data):
+    if min(shape) < 0 or len(shape) > MOST_AXES or math.prod(shape) * width != len(data):
         return None
     budget.spend_bytes(8 * len(data))
     budget.hold(2 * len(data))
     return vector_from(data, dtype, tuple(shape), big=kind[0] == ">")
-
-
-def _product(sizes: list[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
 
 
 _NUMPY: Final = {"b1": "bool", "f2": "float16", "f4": "float32", "f8": "float64"} | {

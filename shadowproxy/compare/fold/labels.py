@@ -198,7 +198,9 @@ def _parquet(path: Path, names: tuple[str, ...]) -> Iterator[Row]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise LabelError(f"{path}: reading Parquet needs pyarrow: pip install 'shadowproxy-sidecar[columns]'") from None
+        raise LabelError(
+            f"{path}: reading Parquet needs pyarrow; pip install '.[columns]' in a checkout installs it"
+        ) from None
     try:
         file = pyarrow.parquet.ParquetFile(path)
         columns = {name: name.strip().lower() for name in file.schema_arrow.names}

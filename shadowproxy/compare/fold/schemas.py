@@ -2,7 +2,7 @@
 
 Callers choose the schemas, so they are bounded:
 
-- a schema has at most MOST_BYTES as JSON, and following it takes at most STEPS: few lines can ask for 2^40 looks;
+- a schema has at most MOST_BYTES as JSON, and following it takes at most STEPS: few lines can ask for 2^40 steps;
 - nothing is fetched: a `$ref` to another document makes a schema unusable;
 - regular expressions are not tried, since one of them can take hours: `pattern`, `patternProperties`, and what depends
   on the latter count as followed. So do `format`, `unevaluatedProperties` and `unevaluatedItems`. Within a keyword for
@@ -30,11 +30,11 @@ _MOST_KNOWN: Final = 128  # schemas that are remembered
 
 
 class _TooCostly(Exception):
-    """A schema asks for more looks than there may be."""
+    """A schema asks for more steps than it may take."""
 
 
 class _Untried(Exception):
-    """What is not tried would decide."""
+    """Whether a value follows the schema depends on a keyword that is not tried."""
 
 
 class _Steps:
@@ -103,7 +103,7 @@ def _bounded_class(package: Any, name: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _errors() -> tuple[type[Exception], ...]:
-    """What validators raise for a schema that is none. To look at it by the schema of schemas would take longer."""
+    """The exceptions of validators for an invalid schema. Validating it first by its meta-schema would take longer."""
     unknown = import_module("jsonschema").exceptions.UnknownType
     missing = import_module("referencing").exceptions.Unresolvable
     return unknown, missing, TypeError, AttributeError, ValueError, LookupError, ArithmeticError
