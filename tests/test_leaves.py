@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shadowproxy.answers.embeddings import MOST, with_leaves
 from shadowproxy.answers.leaves import (
     MOST_NESTED,
     Blob,
@@ -318,3 +319,21 @@ def test_an_angle_is_none_where_there_is_none() -> None:
 
 def test_a_blob_says_nothing_about_its_bytes_but_size_and_hash() -> None:
     assert blob_of(b"a", "x/y") == Blob(1, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb", "x/y")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda one, count: {"embeddings": [one] * count},
+        lambda one, count: {"embeddings": [[one] * 2] * (count // 2)},
+        lambda one, count: {"embeddings": {"float": [one] * count}},
+        lambda one, count: {"data": [{"embedding": one}] * count},
+        lambda one, count: {"data": [{"embedding": "AAAAAAAAgD8="}] * count},
+        lambda one, count: {"data": [{"embedding": [one] * count}]},
+    ],
+)
+def test_embeddings_without_number_stay_as_they_were_sent(more: Any) -> None:
+    value = more([0.5, 0.25], MOST + 2)
+    assert with_leaves(value) is value
+    few = more([0.5, 0.25], 20)
+    assert with_leaves(few) is not few

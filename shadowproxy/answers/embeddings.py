@@ -15,24 +15,56 @@ import binascii
 from typing import Any, Final
 
 from shadowproxy.answers.leaves import blob_of, embedding_of, vector_from
+from shadowproxy.answers.pieces import objects
 
 _NAMES: Final = ("embedding", "embeddings")
 _WITHIN: Final = frozenset({"values", "float", "int8", "uint8"})
 _DEEPEST: Final = 3
+MOST: Final = 20_000
+"""Embeddings of one answer: OpenAI's API takes 2,048 texts at once; some models give a vector for each token."""
 
 
 def with_leaves(value: Any) -> Any:
-    """A JSON value with its embeddings as vectors and its images as blobs; itself, if it has none."""
-    if not isinstance(value, dict):
+    """A JSON value with its embeddings as vectors and its images as blobs; itself, if it has none, or too many: a
+    vector of two numbers takes 60 times the memory of its text."""
+    if not isinstance(value, dict) or _lists_below(value) > MOST:
         return value
     made: dict[str, Any] | None = None
-    for name, items in (("data", value.get("data")), ("predictions", value.get("predictions"))):
-        if isinstance(items, list) and items and isinstance(items[0], dict) and not _ITEMS.isdisjoint(items[0]):
+    for name in ("data", "predictions"):
+        items: Any = value.get(name)
+        if _are_items(items):
             made = {**(made or value), name: [_item(each) for each in items]}
     for name in _NAMES:
         if name in value and (found := _embedding(value[name], 0)) is not value[name]:
             made = {**(made or value), name: found}
     return value if made is None else made
+
+
+def _are_items(items: Any) -> bool:
+    """Whether these are objects of which each holds an embedding or an image."""
+    return isinstance(items, list) and bool(items) and isinstance(items[0], dict) and not _ITEMS.isdisjoint(items[0])
+
+
+def _lists_below(value: dict[str, Any]) -> int:
+    """How many lists of an answer may be embeddings."""
+    count = sum([_lists_in(value.get(name), 0) for name in _NAMES])
+    for items in (value.get("data"), value.get("predictions")):
+        if _are_items(items):
+            count += sum([_lists_in(each.get(name), 0) for each in objects(items) for name in _NAMES])
+    return count
+
+
+def _lists_in(value: Any, depth: int) -> int:
+    """How many lists may be embeddings under this name."""
+    if isinstance(value, dict):
+        return sum([_lists_in(each, depth + 1) for name, each in value.items() if name in _WITHIN])
+    if isinstance(value, str):
+        return 1
+    if not isinstance(value, list) or not value or depth > _DEEPEST:
+        return 0
+    if not isinstance(value[0], list | dict):
+        return 1
+    return len(value) if len(value) > MOST else sum([_lists_in(each, depth + 1) for each in value])
 
 
 _ITEMS: Final = frozenset({*_NAMES, "b64_json"})
