@@ -11,6 +11,23 @@ from typing import Any
 Rows = list[list[float]]
 
 
+def triton(url: str, *, request: dict[str, Any], binary: bool) -> Callable[[Rows], Any]:
+    import numpy as np
+    import tritonclient.http as client
+
+    server = client.InferenceServerClient(url.removeprefix("http://"))
+
+    def ask(rows: Rows) -> Any:
+        given = client.InferInput("rows", [len(rows), 3], "FP32")
+        given.set_data_from_numpy(np.array(rows, np.float32), binary_data=binary)
+        name = client.InferInput("name", [len(rows), 1], "BYTES")
+        name.set_data_from_numpy(np.array([[b"ab"]] * len(rows), object), binary_data=binary)
+        outputs = None if binary else [client.InferRequestedOutput(n, binary_data=False) for n in ("label", "scores")]
+        return server.infer("scores", [given, name], outputs=outputs, **request).as_numpy("scores").tolist()
+
+    return ask
+
+
 def bentoml(url: str, *, call: str) -> Callable[[Rows], Any]:
     import bentoml as client
 
@@ -44,6 +61,9 @@ def kserve(url: str, *, binary: bool) -> Callable[[Rows], Any]:
 
 
 SDKS: dict[str, Callable[[str], Callable[[Rows], Any]]] = {
+    "triton": lambda url: triton(url, request={}, binary=True),
+    "triton-json": lambda url: triton(url, request={"request_id": "r1"}, binary=False),
+    "triton-gzip": lambda url: triton(url, request={"request_compression_algorithm": "gzip"}, binary=True),
     "bentoml": lambda url: bentoml(url, call="predict"),
     "bentoml-array": lambda url: bentoml(url, call="array"),
     "bentoml-table": lambda url: bentoml(url, call="table"),
