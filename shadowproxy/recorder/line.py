@@ -404,9 +404,16 @@ def _shown_failure(said: Said, policy: Policy, echoes: Echoes | None) -> str | N
     failed = said.failed
     if failed is None:
         return None
-    if policy.bodies != "full" or (policy.redaction.json and (said.hidden or not said.content.is_json())):
-        return BLANK
-    shown = policy.redaction.error(failed)
+    return BLANK if _has_no_words_of(said, policy) else _shown_words(failed, policy, echoes)
+
+
+def _has_no_words_of(said: Said, policy: Policy) -> bool:
+    """Whether the record may repeat nothing of an answer's body, as it has none of it, or not all."""
+    return policy.bodies != "full" or bool(policy.redaction.json and (said.hidden or not said.content.is_json()))
+
+
+def _shown_words(text: str, policy: Policy, echoes: Echoes | None) -> str:
+    shown = policy.redaction.error(text)
     return shown if echoes is None else echoes.text(shown)
 
 
@@ -447,9 +454,9 @@ def _found_in(said: Said, policy: Policy, echoes: Echoes | None, budget: Budget)
     meaning = said.meaning
     if meaning is None or (meaning.format in _PLAIN and not meaning.warnings):
         return failed
-    found = b"" if meaning.format in _PLAIN else b',"format":' + _json(meaning.format)
-    if meaning.warnings:
-        found += b',"warnings":' + _json(list(meaning.warnings))
+    found = b"" if meaning.format in _PLAIN else b',"format":' + _json(_shown_words(meaning.format, policy, echoes))
+    if meaning.warnings and not _has_no_words_of(said, policy):
+        found += b',"warnings":' + _json([_shown_words(each, policy, echoes) for each in meaning.warnings])
     return found + failed
 
 
