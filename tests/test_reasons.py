@@ -141,6 +141,8 @@ def test_what_the_log_has_of_a_cut_body_still_tells_the_reason() -> None:
         ("a token limit of 4096", "a token limit of #"),
         ("boom \x1b[31mred\x1b[0m\x00\n\tline", "boom red line"),
         ("shape (3, 4) against (12,)", "shape (#, #) against (#,)"),
+        ("no /tmp/folderWh6uCq/1/model.py or /var/tmp/tmpx8_a3/w", "no /tmp/…/#/model.py or /var/tmp/…/w"),
+        ("read (/tmp/tmpab_cdefg), /srv/tmp/kept", "read (/tmp/…), /srv/tmp/kept"),
     ],
 )
 def test_what_is_of_one_request_only_is_masked(message: str, line: str) -> None:
@@ -153,7 +155,7 @@ def test_a_reason_is_short_however_long_its_body() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "'", '"\\', "[", "{[", "a@", "0x", "1:", "http://", "token ", "aA1-", "'a ", "<", "<h1>"]
+    "unit", ["a", "'", '"\\', "[", "{[", "a@", "0x", "1:", "http://", "token ", "aA1-", "'a ", "<", "<h1>", "/tmp/"]
 )
 def test_no_text_takes_long(unit: str) -> None:
     """Only a bounded part is looked at, so a hostile megabyte costs what a kilobyte does."""

@@ -2,8 +2,8 @@
 together.
 
 `input row 17: 'abc'` becomes `input row #: '…'`. Numbers, quoted text, lists and objects (servers repeat the caller's
-input in them), UUIDs, digests, long tokens, mail and network addresses and credentials are masked: more people
-read a report than a log. The result is one line of bounded length.
+input in them), UUIDs, digests, long tokens, mail and network addresses, names of temporary files and credentials are
+masked: more people read a report than a log. The result is one line of bounded length.
 """
 
 import re
@@ -25,6 +25,7 @@ _URL_PARTS: Final = re.compile(
     r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)(?:[^\s/?#@'\"<>]{1,200}@)?([^\s?#'\"<>]{0,300})(?:[?#][^\s'\"<>]{0,500})?"
 )
 _MAIL: Final = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}")
+_TEMPORARY: Final = re.compile(r"(?<![\w.-])(/(?:var/)?tmp/)[^\s/:,;'\"()<>\[\]{}]{1,200}")
 _UUID: Final = re.compile(r"(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 _QUOTED: Final = re.compile(
     r"(?<!\w)'(?:[^'\\]|\\.)*(?:'(?!\w)|\Z)|\"(?:[^\"\\]|\\.)*(?:\"|\Z)|`[^`]*(?:`|\Z)|“[^”]*(?:”|\Z)|‘[^’]*(?:’|\Z)"
@@ -53,6 +54,7 @@ def masked(message: str) -> str:
     text = _without_input(text, to_the_end=False)  # before quotes, as quoted text may hold quotes in brackets
     text = _QUOTED.sub(_quotes, text)
     text = _MAIL.sub("…@…", text)
+    text = _TEMPORARY.sub(r"\1…", text)
     text = _UUID.sub("#", text)
     text = _HEX.sub("#", text)
     text = _TOKEN.sub("…", text)
