@@ -435,6 +435,17 @@ def test_a_response_that_was_cut_is_what_came_of_it() -> None:
     assert answer_value(sse(*RESPONSE_EVENTS[:3]))["answer"] == "Hel"
 
 
+def test_what_a_server_calls_itself_is_no_part_of_what_the_model_says() -> None:
+    made = {"name": "search", "arguments": "{}", "server_label": "s", "output": "found"}
+    assert answer_value(said(response([{"type": "mcp_call", **made}, OUTPUT[1]])))["answer"] == "Hello"
+    blocks = [
+        {"type": "server_tool_use", "id": "t", "name": "web_search", "input": {}},
+        {"type": "text", "text": "Hello"},
+    ]
+    message = {"id": "m", "type": "message", "role": "assistant", "content": blocks, "stop_reason": "end_turn"}
+    assert answer_value(said(message))["answer"] == "Hello"
+
+
 def test_a_refusal_in_a_response_is_what_it_says() -> None:
     item = {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}
     assert answer_value(said(response([item])))["answer"] == "No."

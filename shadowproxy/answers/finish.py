@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from shadowproxy.answers.envelopes import CHAT, CONVERSE, GEMINI, MESSAGES, OLLAMA, Envelope, envelope_of
-from shadowproxy.answers.pieces import calls_tools, objects
+from shadowproxy.answers.pieces import CALLS_OF_RESPONSES, calls_tools, objects
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "other", "none"]
 """`other`: for a reason of its own. `none`: it does not say why."""
@@ -98,11 +98,7 @@ def _reasons(value: dict[str, Any], envelope: Envelope) -> Iterable[tuple[Any, b
     reason, details = value.get("status"), value.get("incomplete_details")
     if reason == "incomplete" and isinstance(details, dict):
         reason = details.get("reason")
-    return [(reason, any(each.get("type") in _CALLS_OF_RESPONSES for each in objects(value["output"])))]
-
-
-_CALLS_OF_RESPONSES: Final = ("function_call", "custom_tool_call", "computer_call")
-"""The calls that the caller makes; `web_search_call` and its like are made by the server."""
+    return [(reason, any(each.get("type") in CALLS_OF_RESPONSES for each in objects(value["output"])))]
 
 
 def _calls_function(candidate: dict[str, Any]) -> bool:

@@ -82,3 +82,8 @@ def text_of_parts(value: Any) -> str | None:
     """The text of a content that is a list of parts; None if it has no text."""
     texts = [each["text"] for each in objects(value) if isinstance(each.get("text"), str)]
     return "".join(texts) if texts else None
+
+
+CALLS_OF_RESPONSES: Final = ("function_call", "custom_tool_call", "computer_call")
+"""The items of a Responses answer that are calls for the caller to make. `web_search_call`, `mcp_call` and their like
+are made by the server, as Anthropic's `server_tool_use` is."""

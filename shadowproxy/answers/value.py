@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from shadowproxy.answers.body import Content, content_of
 from shadowproxy.answers.leaves import Vector, in_shape, without_leaves
-from shadowproxy.answers.pieces import calls_tools, objects, text_of_parts
+from shadowproxy.answers.pieces import CALLS_OF_RESPONSES, calls_tools, objects, text_of_parts
 from shadowproxy.answers.texts import UNREADABLE, dumped, json_in, plain_value
 from shadowproxy.record import RecordedLeg
 
@@ -171,7 +171,7 @@ def _text_of_message(message: Mapping[str, Any]) -> str | None:
 def _text_of_blocks(blocks: list[Any]) -> str | None:
     """The texts and calls in the blocks of Anthropic's message."""
     texts = [each["text"] for each in objects(blocks) if isinstance(each.get("text"), str)]
-    calls = [_call(each.get("name"), each.get("input")) for each in objects(blocks) if _ends(each, "tool_use")]
+    calls = [_call(each.get("name"), each.get("input")) for each in objects(blocks) if each.get("type") == "tool_use"]
     return _lines("".join(texts), calls)
 
 
@@ -183,7 +183,7 @@ def _text_of_items(items: list[Any]) -> str | None:
         for part in objects(item.get("content")) if item.get("type") == "message" else ():
             text = part.get("text") or part.get("refusal")
             texts += [text] if isinstance(text, str) else []
-        if _ends(item, "_call") and isinstance(item.get("name"), str):
+        if item.get("type") in CALLS_OF_RESPONSES and isinstance(item.get("name"), str):
             calls.append(_call(item["name"], item.get("arguments", item.get("input"))))
     return _lines("".join(texts), calls)
 
@@ -200,10 +200,6 @@ def _text_of_converse(blocks: list[Any]) -> str | None:
     uses = [each.get("toolUse") for each in objects(blocks)]
     calls = [_call(each.get("name"), each.get("input")) for each in uses if isinstance(each, dict)]
     return _lines("".join(texts), calls)
-
-
-def _ends(item: Mapping[str, Any], kind: str) -> bool:
-    return isinstance(item.get("type"), str) and item["type"].endswith(kind)
 
 
 def _call(name: Any, arguments: Any) -> str:
