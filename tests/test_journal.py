@@ -4,6 +4,7 @@ import errno
 import fcntl
 import gzip
 import os
+import queue
 import re
 import shutil
 import signal
@@ -24,6 +25,7 @@ from shadowproxy.record import Record, Unreadable, read
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.serve.journal import segments
+from shadowproxy.serve.journal.keeper import Keeper
 from shadowproxy.serve.journal.losses import LOSSES
 from shadowproxy.serve.journal.notices import Notice
 from shadowproxy.serve.journal.queue import CLOSED, LARGE
@@ -734,9 +736,15 @@ def test_a_disk_too_full_to_compress_keeps_the_segment_and_says_so_once(
     monkeypatch.setattr(os, "fsync", full)
     paths = [closed_segment(tmp_path, day, 10) for day in (1, 2)]
     words: list[str] = []
-    with journal(tmp_path, notify=lambda word: words.append(word.line), keep_age=None) as told:
-        wait_until(lambda: bool(words))
-        told._keeper.tidy()
+    keeper = Keeper(
+        tmp_path,
+        settings=Settings(keep_age=None),
+        notices=queue.SimpleQueue(),
+        notify=lambda word: words.append(word.line),
+        is_opened=lambda: True,
+    )
+    keeper.tidy()
+    keeper.tidy()
     assert words == ["closed segments cannot be compressed or removed: No space left on device"]
     assert sorted(tmp_path.iterdir()) == paths
 
