@@ -34,6 +34,11 @@ ENDED = {
     "Responses, sorted": (EVENTS, b'data: {"response":{"a":%b},"type":"response.failed"}\n\n' % LONG),
     "gradio": (EVENTS, b"event: generating\ndata: [1]\n\nevent: complete\ndata: [1, 2]\n\n"),
     "gradio's queue": (EVENTS, b'data: {"msg":"process_completed","output":{"data":[1]},"success":true}\n\n'),
+    "gradio's queue, closed": (
+        EVENTS,
+        b'data: {"msg":"process_completed","event_id":"5b1b","output":{"data":[1]},"success":true}\n\n'
+        b'data: {"msg":"close_stream","event_id":null}\n\n',
+    ),
     "an error event": (EVENTS, b'event: error\ndata: {"type":"error","error":{"message":"no"}}\n\n'),
     "gradio's error": (EVENTS, b"event: error\ndata: null\n\n"),
     "LiteLLM's error": (EVENTS, b'data: {"choices":[]}\n\ndata: {"error": {"message": "no", "code": "500"}}\n\n'),

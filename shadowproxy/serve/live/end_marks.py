@@ -8,7 +8,7 @@ error. To the proxy that caller left early; but the answer is whole, and is to b
 | OpenAI chat, completions | `data: [DONE]` |
 | Anthropic Messages | `message_stop` |
 | OpenAI Responses | `response.completed`, `response.incomplete`, `response.failed`, `response.cancelled`; or `[DONE]` |
-| gradio | `event: complete`; `process_completed` of its queue |
+| gradio | `event: complete`; `process_completed` and `close_stream` of its queue |
 | Ollama, lines of JSON | a line with `"done": true` |
 | any of them | an event or a line that reports an error |
 
@@ -34,7 +34,7 @@ _END_NAMES: Final = frozenset({
 })  # fmt: skip
 _END_DATA: Final = re.compile(
     rb'"(?:type|msg)"\s{0,9}:\s{0,9}"'
-    rb'(?:message_stop|response\.(?:completed|incomplete|failed|cancelled)|process_completed)"'
+    rb'(?:message_stop|response\.(?:completed|incomplete|failed|cancelled)|process_completed|close_stream)"'
 )
 _ERROR: Final = re.compile(
     rb'\s{0,9}\{\s{0,9}"(?:error"\s{0,9}:\s{0,9}(?:"[^"]|\{\s{0,9}"|\[\s{0,9}[^\]\s])|(?:object|type)"\s{0,9}:\s{0,9}"error")'
