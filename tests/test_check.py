@@ -1,6 +1,7 @@
 """`check`: what is found of each endpoint, of certificates, the log and the machine, and how it is put on a screen."""
 
 import asyncio
+import errno
 import json
 import re
 import resource
@@ -435,6 +436,25 @@ def test_a_directory_that_may_not_be_written_fails(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere, so permissions show nothing
     (tmp_path / "log").mkdir()
     assert words(examine(of(tmp_path)), "log") == ["FAIL a directory that is not writable"]
+
+
+def test_a_directory_beneath_one_that_may_not_be_searched_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, **how: object) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    configured = of(tmp_path)
+    monkeypatch.setattr(Path, "is_dir", denied)  # root may search anything
+    assert words(examine(configured), "log") == ["FAIL cannot be used: Permission denied"]
+
+
+def test_a_working_directory_that_is_gone_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    found = examine(of(tmp_path, log={"path": "shadow-log"}))
+    assert words(found, "log") == ["FAIL cannot be used: No such file or directory"]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,13 @@ def log(settings: Log) -> Iterator[Finding]:
     if settings.path == "-":
         yield ok("standard output")
         return
-    directory = Path(settings.path)
+    try:
+        yield from _directory(Path(settings.path), settings)
+    except OSError as error:  # a directory above it may not be searched, or the working directory is gone
+        yield fail(f"cannot be used: {error.strerror or error}")
+
+
+def _directory(directory: Path, settings: Log) -> Iterator[Finding]:
     if directory.is_dir():
         writable = os.access(directory, os.W_OK | os.X_OK)
         yield ok("a directory, writable") if writable else fail("a directory that is not writable")
