@@ -142,6 +142,7 @@ def test_the_image_states_its_size(engine: Engine, image: str) -> None:
     assert ours / 1e6 == pytest.approx(int(stated[1]), rel=0.1)
 
 
+@pytest.mark.timing
 def test_it_is_ready_within_a_second_and_a_half(engine: Engine, image: str, live: str, tmp_path: Path) -> None:
     """The best of a few starts: on a machine that is busy elsewhere, any one of them may wait for its turn."""
     took = []
