@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import pytest
+from adding_up import assert_adds_up, without
 from logs import answer, failed, record, report_json, said
 from test_losses_in_forms import form
 from test_usage import chat
@@ -12,7 +13,7 @@ from test_usage import chat
 from shadowproxy.answers.texts import UNREADABLE
 from shadowproxy.answers.written import MOST_CALLS, Call, Written, written_in
 from shadowproxy.compare.fold.rouge import MOST_WORDS, common_length, rouge_l
-from shadowproxy.compare.fold.summary import Summary, load, merge, save, summarise
+from shadowproxy.compare.fold.summary import Summary, merge, summarise
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Record, RecordedLeg
@@ -210,23 +211,7 @@ def test_two_apis_that_say_the_same_are_alike() -> None:
 def test_any_cut_and_order_gives_the_one_report(seed: int) -> None:
     source = random.Random(seed)
     records = planted()
-    whole = summarise(records, Rules())
-    source.shuffle(records)
-    cut = source.randrange(len(records))
-    one, other = summarise(records[:cut], Rules()), load(save(summarise(records[cut:], Rules())))
-    total = merge(other, one)
-    absorbed = Summary()
-    for part in (one, other):
-        absorbed.absorb(part)
-    assert save(total) == save(absorbed) == save(whole)
-    assert report_json(total) == report_json(whole)
-
-
-def without(value: Any, name: str) -> Any:
-    """A summary's JSON without the parts of a name."""
-    if isinstance(value, dict):
-        return {key: without(each, name) for key, each in value.items() if key != name}
-    return value
+    assert_adds_up(records, source)
 
 
 def test_a_summary_from_before_counts_no_texts_and_can_be_read() -> None:

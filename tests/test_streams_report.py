@@ -4,11 +4,12 @@ import random
 from typing import Any
 
 import pytest
+from adding_up import assert_adds_up, without
 from logs import answer, failed, record, report_json
 from test_losses_in_forms import form
 from test_streams import chunk, stream
 
-from shadowproxy.compare.fold.summary import Summary, load, merge, save, summarise
+from shadowproxy.compare.fold.summary import Summary, merge, summarise
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, Events, Gaps, Record, RecordedLeg
@@ -172,27 +173,12 @@ def test_any_cut_and_order_gives_the_one_report(seed: int) -> None:
     source = random.Random(seed)
     old = stream(chunk("a"), chunk("b"), chunk(None, "stop"))
     records = [*planted(), *(record(500 + n, old, 11.0 * n, s=timed(300.0 + n, 9.0)) for n in range(40))]
-    whole = summarise(records, Rules())
-    source.shuffle(records)
-    cut = source.randrange(len(records))
-    one, other = summarise(records[:cut], Rules()), load(save(summarise(records[cut:], Rules())))
-    total = merge(other, one)
-    absorbed = Summary()
-    for part in (one, other):
-        absorbed.absorb(part)
-    assert save(total) == save(absorbed) == save(whole)
-    assert report_json(total) == report_json(whole)
-
-
-def without(value: Any, names: set[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: without(each, names) for key, each in value.items() if key not in names}
-    return value
+    assert_adds_up(records, source)
 
 
 def test_a_summary_from_before_has_first_bytes_and_can_be_read_and_added_to() -> None:
     later = {"streamed", "ttft", "tpot", "itl_p50", "itl_p99", "e2e"}
-    loaded = Summary.from_json(without(summarise(planted(), Rules()).to_json(), later))
+    loaded = Summary.from_json(without(summarise(planted(), Rules()).to_json(), *later))
     streams = report_json(loaded)["shadows"]["s"]["streams"]
     assert (streams["live"]["streams"], streams["live"]["first_byte_ms"]["p50"]) == (120, near(20))
     assert (streams["live"]["ttft_ms"]["p50"], streams["paired"]["ttft_ms"]) == (None, None)

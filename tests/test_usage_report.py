@@ -4,12 +4,13 @@ import random
 from typing import Any
 
 import pytest
+from adding_up import assert_adds_up, without
 from logs import answer, chosen, failed, pair_of, record, report_json, said
 from test_losses_in_forms import form
 from test_streams import chunk, stream
 from test_usage import ANTHROPIC, COST, MESSAGE, chat
 
-from shadowproxy.compare.fold.summary import Summary, load, merge, save, summarise
+from shadowproxy.compare.fold.summary import Summary, merge, summarise
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.exchange import Outcome
 from shadowproxy.record import Body, Record, RecordedLeg
@@ -129,23 +130,7 @@ def test_any_cut_and_order_gives_the_one_report(seed: int) -> None:
         *planted(),
         *(record(500 + n, completion(n, n, cost=source.random()), 11.0 * n, s=completion(n, 1)) for n in range(40)),
     ]
-    whole = summarise(records, Rules())
-    source.shuffle(records)
-    cut = source.randrange(len(records))
-    one, other = summarise(records[:cut], Rules()), load(save(summarise(records[cut:], Rules())))
-    total = merge(other, one)
-    absorbed = Summary()
-    for part in (one, other):
-        absorbed.absorb(part)
-    assert save(total) == save(absorbed) == save(whole)
-    assert report_json(total) == report_json(whole)
-
-
-def without(value: Any, name: str) -> Any:
-    """A summary's JSON without the parts of a name."""
-    if isinstance(value, dict):
-        return {key: without(each, name) for key, each in value.items() if key != name}
-    return value
+    assert_adds_up(records, source)
 
 
 def test_a_summary_from_before_has_no_tokens_and_can_be_read() -> None:
