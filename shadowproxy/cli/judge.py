@@ -9,7 +9,15 @@ import click
 
 from shadowproxy.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DATA, UserError, examples, print_error
 from shadowproxy.cli.keys import key_for
-from shadowproxy.cli.reading import Number, by_which_rules, gates_of, of_which_requests, only_of, rules_of
+from shadowproxy.cli.reading import (
+    Number,
+    by_configuration,
+    by_which_rules,
+    gates_of,
+    of_which_requests,
+    only_of,
+    rules_of,
+)
 
 if TYPE_CHECKING:
     from shadowproxy.compare.fold.truths import Truths
@@ -68,14 +76,7 @@ if TYPE_CHECKING:
     help="What people prefer, to compare: id and label: live, shadow or tie.",
 )
 @click.option("--gates", metavar="FILE", type=click.Path(), help="Limits of the checks, as YAML; judge is used.")
-@click.option(
-    "-c",
-    "--config",
-    "file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Compare by this configuration's rules.",
-)
+@by_configuration
 @of_which_requests
 @by_which_rules
 def judge(logs: tuple[str, ...], **given: Any) -> None:

@@ -37,6 +37,15 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]
     return decorated
 
 
+by_configuration = click.option(
+    "-c",
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Compare by this configuration's rules.",
+)
+
 of_which_requests = together(
     click.option(
         "--since", metavar="TIME", help="Only requests since this time: 2026-01-31T12:00, or 2h for 2 hours ago."

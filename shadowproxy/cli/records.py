@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from shadowproxy.cli.group import EXIT_FAILED, UserError, examples, print_error
-from shadowproxy.cli.reading import rules_of
+from shadowproxy.cli.reading import by_configuration, rules_of
 
 
 @click.command(
@@ -18,14 +18,7 @@ from shadowproxy.cli.reading import rules_of
 )
 @click.argument("log", type=click.Path())
 @click.argument("id")
-@click.option(
-    "-c",
-    "--config",
-    "file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Compare by this configuration's rules.",
-)
+@by_configuration
 @click.option("--shadow", metavar="NAME", help="Only this shadow.")
 @click.option("--raw", is_flag=True, help="Show bodies as they were sent, not as what they say.")
 @click.option("--curl", metavar="URL", help="Print the request as a curl command to this endpoint instead.")
@@ -68,14 +61,7 @@ def show(log: str, id: str, file: Path | None, shadow: str | None, raw: bool, cu
     epilog=examples("shadowproxy tail shadow-log", "shadowproxy tail shadow-log --mismatches --where '/delay>15'"),
 )
 @click.argument("log", type=click.Path())
-@click.option(
-    "-c",
-    "--config",
-    "file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Compare by this configuration's rules.",
-)
+@by_configuration
 @click.option("--shadow", metavar="NAME", help="Only this shadow.")
 @click.option("--path", metavar="GLOB", help="Only requests whose path matches this.")
 @click.option("--where", metavar="CONDITION", multiple=True, help="Only requests whose JSON fulfils it: /carrier=UA.")

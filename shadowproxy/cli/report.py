@@ -11,6 +11,7 @@ from shadowproxy.cli.embeddings import embeddings_of, meanings_of
 from shadowproxy.cli.group import EXIT_NO_DATA, UserError, examples, load_config, print_error
 from shadowproxy.cli.reading import (
     Number,
+    by_configuration,
     by_which_rules,
     gates_of,
     of_which_requests,
@@ -29,14 +30,7 @@ if TYPE_CHECKING:
 
 
 _reading = together(
-    click.option(
-        "-c",
-        "--config",
-        "file",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Compare by this configuration's rules.",
-    ),
+    by_configuration,
     click.option("--shadow", metavar="NAME", help="Only this shadow."),
     of_which_requests,
     click.option(

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from shadowproxy.cli.group import EXIT_NO_DATA, UserError, examples, load_config, print_error
-from shadowproxy.cli.reading import by_which_rules, gates_of, rules_of, write
+from shadowproxy.cli.reading import by_configuration, by_which_rules, gates_of, rules_of, write
 
 
 @click.command(
@@ -18,14 +18,7 @@ from shadowproxy.cli.reading import by_which_rules, gates_of, rules_of, write
     ),
 )
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-c",
-    "--config",
-    "file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Compare by this configuration's rules.",
-)
+@by_configuration
 @click.option(
     "--field",
     "fields",
