@@ -39,6 +39,7 @@ class Outcome(StrEnum):
     BUDGET_SPENT = "budget_spent"
     PAUSED = "paused"
     UNUSABLE = "unusable"
+    STATE_UNKNOWN = "state_unknown"
     SHUTDOWN = "shutdown"
 
 
@@ -71,13 +72,36 @@ class Request(NamedTuple):
     body_sha256: str | None = None
 
 
+class Translated(NamedTuple):
+    """A value that live had issued in a request, and the shadow's own value that the shadow was sent in its place.
+
+    `place` is where it stands in the request: `path`, `query:NAME`, `header:NAME`, `cookie:NAME` or `json:/pointer`.
+    `learnt_from` is the record whose two answers had both values.
+    """
+
+    place: str
+    learnt_from: str
+    live: str
+    shadow: str
+
+
+class Learnt(NamedTuple):
+    """Two values that live and a shadow issued in their answers to one request, at the same place: later requests that
+    carry live's are sent to the shadow with its own. `place` is `json:/pointer`, `header:NAME` or `set-cookie:NAME`."""
+
+    place: str
+    live: str
+    shadow: str
+
+
 class Reply(NamedTuple):
     """A leg that ended well: the endpoint's response. `body` may be a prefix: it is whole if it is `body_bytes` long.
     `body_sha256` is as a request's.
 
     Times are from the leg's start. `began_ms` is when the leg began, from when the request was received; the log does
     not have it. `caller_left`: the caller left after the answer's own end, before the response's last byte.
-    `arrivals`: when the pieces of the body came, as arrivals.py packs it; empty if it came in one.
+    `arrivals`: when the pieces of the body came, as arrivals.py packs it; empty if it came in one. A shadow's leg has
+    what was `translated` in its request, and what was `learnt` from its answer and live's.
     """
 
     status: int
@@ -90,16 +114,22 @@ class Reply(NamedTuple):
     body_sha256: str | None = None
     caller_left: bool = False
     arrivals: bytes = b""
+    translated: tuple[Translated, ...] = ()
+    learnt: tuple[Learnt, ...] = ()
 
 
 class Failure(NamedTuple):
-    """A leg that began and did not end well. `reply` is the part of a response that was received until then."""
+    """A leg that began and did not end well. `reply` is the part of a response that was received until then.
+
+    `translated` is as a reply's.
+    """
 
     outcome: Outcome
     error: str
     total_ms: float
     reply: Reply | None = None
     began_ms: float = 0.0
+    translated: tuple[Translated, ...] = ()
 
 
 class Skipped(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import orjson
 
 from shadowproxy.exact import may_hold_long_integer
-from shadowproxy.exchange import Outcome, Tunnel, TunnelEnd, Verdict
+from shadowproxy.exchange import Learnt, Outcome, Translated, Tunnel, TunnelEnd, Verdict
 from shadowproxy.lines import Unreadable as Unreadable
 from shadowproxy.lines import lines
 
@@ -111,7 +111,8 @@ class RecordedLeg(NamedTuple):
     """One leg as recorded. What it never had (a status, a body, a time) is None. Times are in milliseconds.
 
     `failed`: how the answer itself says that it failed, whatever its status. `caller_left`: the caller left after the
-    answer's own end, before the response's. `events`: when the events of a streamed answer came.
+    answer's own end, before the response's. `events`: when the events of a streamed answer came. `translated` and
+    `learnt` are as a reply's; a value that the record may not show is a mark there, or empty.
     """
 
     outcome: Outcome
@@ -125,6 +126,8 @@ class RecordedLeg(NamedTuple):
     failed: str | None = None
     caller_left: bool = False
     events: Events | None = None
+    translated: tuple[Translated, ...] = ()
+    learnt: tuple[Learnt, ...] = ()
 
 
 class RecordedRequest(NamedTuple):
@@ -246,8 +249,19 @@ def _read_leg(leg: dict[str, Any]) -> RecordedLeg:
         None if failed is None else _str(failed),
         get("caller_left") is True,
         _read_events(leg["events"]) if "events" in leg else None,
+        tuple([_read_translated(each) for each in leg["translated"]]) if "translated" in leg else (),
+        tuple([_read_learnt(each) for each in leg["learnt"]]) if "learnt" in leg else (),
     )
     return tuple.__new__(RecordedLeg, parts)
+
+
+def _read_translated(each: dict[str, Any]) -> Translated:
+    values = _str(each.get("live", "")), _str(each.get("shadow", ""))
+    return Translated(_str(each["in"]), _str(each["learnt_from"]), *values)
+
+
+def _read_learnt(each: dict[str, Any]) -> Learnt:
+    return Learnt(_str(each["at"]), _str(each.get("live", "")), _str(each.get("shadow", "")))
 
 
 def _read_judgement(leg: dict[str, Any]) -> Judgement:

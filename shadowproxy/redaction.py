@@ -66,10 +66,11 @@ class Redaction:
             for name, value in fields.items()
             if self.hides_header(name.encode()) or is_credential_field(name, value)
         ]
-        hidden += [value for name, value in parameters.items() if self._hides_parameter(name, value)]
+        hidden += [value for name, value in parameters.items() if self.hides_parameter(name, value)]
         return list(map(str, hidden))
 
-    def _hides_parameter(self, name: str, value: str) -> bool:
+    def hides_parameter(self, name: str, value: str) -> bool:
+        """Whether the value of a parameter of this name is replaced by a mark."""
         return (bool(self.query) and _named(self.query, name)) or is_credential(name, value)
 
     def parameters(self, text: str) -> str:
@@ -82,7 +83,7 @@ class Redaction:
         name, equals, value = text.partition("=")
         if equals:
             plain_name, plain = unquote_plus(name), unquote_plus(value)
-            if value and self._hides_parameter(plain_name, plain):
+            if value and self.hides_parameter(plain_name, plain):
                 return f"{name}={self.mark(plain.encode())}"
         elif credentials_in(plain := unquote_plus(text)):
             return self.mark(plain.encode())

@@ -18,7 +18,19 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped, Tunnel, TunnelEnd, Verdict
+from shadowproxy.exchange import (
+    Exchange,
+    Failure,
+    Learnt,
+    Outcome,
+    Reply,
+    Request,
+    Skipped,
+    Translated,
+    Tunnel,
+    TunnelEnd,
+    Verdict,
+)
 from shadowproxy.record import Record, read
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
@@ -189,9 +201,12 @@ _FIELDS = st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_
 _BODY = st.one_of(st.binary(max_size=50), st.integers(0, 3).map(lambda count: bytes(frames.RAW - 1 + count)))
 _MS = st.floats(0, 1e9)
 _HASH = st.none() | st.text()
-_REPLIES = st.builds(Reply, st.integers(100, 999), _FIELDS, _BODY, st.integers(0, 1 << 50), _MS, _MS, _MS, _HASH)
+_TRANSLATED = st.lists(st.builds(Translated, *[st.text(max_size=9)] * 4), max_size=2).map(tuple)
+_LEARNT = st.lists(st.builds(Learnt, *[st.text(max_size=9)] * 3), max_size=2).map(tuple)
+_WHOLE = st.integers(100, 999), _FIELDS, _BODY, st.integers(0, 1 << 50), _MS, _MS, _MS, _HASH
+_REPLIES = st.builds(Reply, *_WHOLE, st.booleans(), st.binary(max_size=9), _TRANSLATED, _LEARNT)
 _OUTCOMES = st.sampled_from(Outcome)
-_FAILURES = st.builds(Failure, _OUTCOMES, st.text(), _MS, st.none() | _REPLIES, _MS)
+_FAILURES = st.builds(Failure, _OUTCOMES, st.text(), _MS, st.none() | _REPLIES, _MS, _TRANSLATED)
 _LEGS = st.one_of(_REPLIES, _FAILURES, st.builds(Skipped, _OUTCOMES, st.text()))
 _REQUESTS = st.builds(
     Request,

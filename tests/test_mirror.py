@@ -126,6 +126,7 @@ def test_every_outcome_is_listed_as_a_failure_or_as_none() -> None:
         Outcome.BUDGET_SPENT,
         Outcome.PAUSED,
         Outcome.UNUSABLE,
+        Outcome.STATE_UNKNOWN,
     }
     assert set(FAILING) | set(NOT_ITS_FAULT) | never_ends_a_leg == set(Outcome)
 

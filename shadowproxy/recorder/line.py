@@ -32,6 +32,7 @@ from shadowproxy.record import (
 from shadowproxy.recorder.bodies import Content, body_json, read_body
 from shadowproxy.recorder.heads import Head, fields_of_body, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
+from shadowproxy.recorder.issued import add_issued, secrets_sent
 from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
 from shadowproxy.recorder.said import Said
 from shadowproxy.recorder.times import events_json, milliseconds
@@ -80,7 +81,7 @@ def encode(
     redaction = policy.redaction
     path, _, query = request.target.partition(b"?")
     head = read_head(request.fields, redaction, policy.heads.plain)
-    secrets = [*head.secrets, *policy.own_secrets]
+    secrets = [*head.secrets, *policy.own_secrets, *secrets_sent(exchange, redaction)]
     shown_path = hide_in_path(text_of(path), redaction, secrets)
     shown_query = hide_in_parameters(text_of(query), redaction, secrets) if query else ""
     body = read_body(head, request.body, request.body_bytes, policy.body_limit, budget)
@@ -439,6 +440,7 @@ def _add_leg(
         line += (b',"error":', _json(error if echoes is None else echoes.text(error)))
     elif leg.caller_left:
         line.append(b',"caller_left":true')
+    add_issued(leg, policy, echoes, _json, line)
 
 
 def _found_in(said: Said, policy: Policy, echoes: Echoes | None, budget: Budget) -> bytes:

@@ -12,7 +12,19 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, ShadowLeg, Skipped, Tunnel, TunnelEnd
+from shadowproxy.exchange import (
+    Exchange,
+    Failure,
+    Learnt,
+    Outcome,
+    Reply,
+    Request,
+    ShadowLeg,
+    Skipped,
+    Translated,
+    Tunnel,
+    TunnelEnd,
+)
 
 RAW: Final = 32 << 10
 """Bytes from which on a body is not copied into the value."""
@@ -44,6 +56,7 @@ _VERSION: Final = 2
 """Of the format of marshal: later ones look for objects that repeat, and there are few."""
 
 _REPLY: Final = len(Reply._fields)
+_FAILURE: Final = len(Failure._fields)
 
 # Found once: each of them is called for every exchange, and compiled code looks an attribute of a module up each time.
 _dumps: Callable[[Any, int], bytes] = marshal.dumps
@@ -187,23 +200,33 @@ def _plain_request(request: Request, raw: list[bytes]) -> tuple[object, ...]:
 
 def _plain_leg(leg: Reply | Failure | Skipped, raw: list[bytes]) -> tuple[object, ...]:
     if isinstance(leg, Reply):
-        if len(leg.body) <= RAW:
+        state: tuple[object, object] = ((), ())
+        if leg.translated or leg.learnt:
+            state = (_plain_tuples(leg.translated), _plain_tuples(leg.learnt))
+        elif len(leg.body) <= RAW:
             return tuple(leg)
+        if len(leg.body) <= RAW:
+            return (*leg[:-2], *state)
         raw.append(leg.body)
-        return (leg.status, leg.fields, len(leg.body), *leg[3:])
+        return (leg.status, leg.fields, len(leg.body), *leg[3:-2], *state)
     if isinstance(leg, Failure):
         reply = None if leg.reply is None else _plain_leg(leg.reply, raw)
-        return (leg.outcome.value, leg.error, leg.total_ms, reply, leg.began_ms)
+        return (leg.outcome.value, leg.error, leg.total_ms, reply, leg.began_ms, _plain_tuples(leg.translated))
     return (leg.outcome.value, leg.error)
+
+
+def _plain_tuples(named: tuple[Translated, ...] | tuple[Learnt, ...]) -> tuple[object, ...]:
+    return tuple([tuple(each) for each in named])
 
 
 def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
     count = len(plain)
     if count == _REPLY:
         return _reply_of(plain, bodies)
-    if count == 5:
+    if count == _FAILURE:
         reply = None if plain[3] is None else _reply_of(plain[3], bodies)
-        return Failure(Outcome(plain[0]), plain[1], plain[2], reply, plain[4])
+        translated = tuple([Translated(*each) for each in plain[5]])
+        return Failure(Outcome(plain[0]), plain[1], plain[2], reply, plain[4], translated)
     if count == 2:
         return Skipped(Outcome(plain[0]), plain[1])
     raise ValueError(f"no leg has {count} parts")
@@ -212,7 +235,11 @@ def _leg_of(plain: Any, bodies: _Bodies) -> ShadowLeg:
 def _reply_of(plain: Any, bodies: _Bodies) -> Reply:
     if len(plain) != _REPLY:
         raise ValueError(f"no reply has {len(plain)} parts")
-    reply: Reply = _named(Reply, _with_body(plain, 2, bodies))
+    whole = _with_body(plain, 2, bodies)
+    if plain[-2] or plain[-1]:
+        translated = tuple([Translated(*each) for each in plain[-2]])
+        whole = (*whole[:-2], translated, tuple([Learnt(*each) for each in plain[-1]]))
+    reply: Reply = _named(Reply, whole)
     return reply
 
 

@@ -44,6 +44,7 @@ _WHY = {
     Outcome.BUDGET_SPENT: "the shadow's budget of requests, time, tokens or cost is used up",
     Outcome.PAUSED: "an operator has paused it",
     Outcome.UNUSABLE: "this shadow's own settings cannot be used yet",
+    Outcome.STATE_UNKNOWN: "the request carries an ID of live's, and the shadow's own is not known",
     Outcome.SHUTDOWN: "the proxy is stopping",
     Outcome.TIMEOUT: "its deadline passed while it waited in the lane",
 }

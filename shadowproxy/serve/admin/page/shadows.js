@@ -2,7 +2,7 @@
 
 const FAILED = ["timeout", "connect_error", "tls_error", "protocol_error", "incomplete", "answer_oversize"];
 const SHED = ["oversize", "lane_full", "overload", "breaker_open", "shutdown"];
-const HELD = ["paused", "budget_spent", "unusable"];
+const HELD = ["paused", "budget_spent", "unusable", "state_unknown"];
 const VERDICTS = ["match", "mismatch", "ignored", "incomparable"];
 
 const cards = new Map();
