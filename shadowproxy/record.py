@@ -71,7 +71,8 @@ class Difference(NamedTuple):
 class Judgement(NamedTuple):
     """The result of comparing. `why` says why nothing could be compared.
 
-    `set_aside` are places that differ and do not count, as the answers' envelope generates them for every call.
+    `set_aside` are places that differ and do not count: the answers' envelope generates them for every call, or they
+    have IDs that live and the shadow issued for the same thing.
     """
 
     verdict: Verdict

@@ -1,12 +1,21 @@
-"""What records say of translated and learnt IDs, and read back."""
+"""Translated and learnt IDs: what records say of them, and that comparing takes a pair as equal."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
-from shadowproxy.exchange import Exchange, Failure, Learnt, Outcome, Reply, Request, Translated
-from shadowproxy.record import decode
+from shadowproxy.answers import About, about
+from shadowproxy.answers.issued import with_lives_ids
+from shadowproxy.budget import Budget
+from shadowproxy.compare.fold.pair_builder import PairBuilder
+from shadowproxy.compare.fold.reading import Reading
+from shadowproxy.compare.judge import verdict
+from shadowproxy.compare.judge.recompare import recompared
+from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.exchange import Exchange, Failure, Learnt, Outcome, Reply, Request, Translated, Verdict
+from shadowproxy.record import Judgement, Record, RecordedLeg, decode
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import Redaction
@@ -77,3 +86,86 @@ def test_the_shadows_own_secret_is_looked_for_in_its_answer() -> None:
     line = line_of(answered(SESSION, body=b'{"session":"ownsecret22"}'))
     assert b"ownsecret22" not in line
     assert decode(line).shadows["a"].body is not None
+
+
+# --- comparing
+
+ITEM, OWN = "b0c1d2e3-live", "77fe55aa-own"
+
+
+@pytest.mark.parametrize(
+    ("live", "shadow", "pairs", "made", "places"),
+    [
+        ({"id": ITEM}, {"id": OWN}, [(ITEM, OWN)], {"id": ITEM}, ("/id",)),
+        ({"self": f"/items/{ITEM}"}, {"self": f"/items/{OWN}"}, [(ITEM, OWN)], {"self": f"/items/{ITEM}"}, ("/self",)),
+        ([1, {"a/b": ITEM}], [1, {"a/b": OWN}], [(ITEM, OWN)], [1, {"a/b": ITEM}], ("/*/a~1b",)),
+        ([], [OWN], [(ITEM, OWN)], [ITEM], ("/*",)),  # also where live has nothing
+        ({ITEM: 1}, {OWN: 1}, [(ITEM, OWN)], {ITEM: 1}, ()),
+        ({"id": 17, "n": 9}, {"id": 23, "n": 23}, [("17", "23")], {"id": 17, "n": 23}, ("/id",)),
+        ({"id": "17"}, {"id": "23"}, [("17", "23")], {"id": "17"}, ("/id",)),
+        (
+            {"text": "17 pieces"},
+            {"text": "23 pieces"},
+            [("17", "23")],
+            {"text": "23 pieces"},
+            (),
+        ),  # too short to be one
+        ({"id": ITEM}, {"id": f"x{OWN}"}, [(ITEM, OWN)], {"id": f"x{OWN}"}, ()),  # a part of a word
+        ({"id": ITEM}, {"id": "another-of-its-own"}, [(ITEM, OWN)], {"id": "another-of-its-own"}, ()),
+        ({"id": 17}, {"id": "23"}, [("17", "23")], {"id": "23"}, ()),  # another type is a difference
+        ({"id": True}, {"id": False}, [("True", "False")], {"id": False}, ()),
+    ],
+)
+def test_the_shadows_ids_count_as_lives(live: Any, shadow: Any, pairs: Any, made: Any, places: Any) -> None:
+    found = with_lives_ids(live, shadow, tuple(pairs), Budget())
+    assert (found.value, found.places) == (made, places)
+    if not places and made == shadow:
+        assert found.value is shadow
+
+
+def judged(live: bytes, leg: Reply) -> Record:
+    def judge(one: RecordedLeg, other: RecordedLeg, budget: Budget, about: About) -> Judgement:
+        return verdict.judge(one, other, Rules(), budget, about)
+
+    request = Request("id-1", "rec-2", 1_769_860_800_123_456_789, "GET", b"/items/1", (), b"", 0)
+    told = Exchange(request, Reply(200, JSON, live, len(live), 1.0, 2.0), {"a": leg})
+    values = partial(verdict.judge_values, rules=Rules())
+    whole = encode(
+        told,
+        proxy="h/0",
+        policy=Policy(),
+        judge=judge,
+        judge_values=lambda one, other, budget, about: values(one, other, budget=budget, about=about),
+        rules=Rules().digest,
+    )
+    return decode(whole)
+
+
+@pytest.mark.parametrize(
+    ("live", "shadow", "expected"),
+    [
+        (b'{"id":"b0c1d2e3","n":1}', b'{"id":"77fe55aa","n":1}', Verdict.MATCH),
+        (b'{"id":"b0c1d2e3","n":1}', b'{"id":"77fe55aa","n":2}', Verdict.MISMATCH),
+        (b'{"id":"b0c1d2e3","n":1}', b'{"id":"00000000","n":1}', Verdict.MISMATCH),
+        (b'data: {"a":"b0c1d2e3"}\n\n', b'data: {"a":"77fe55aa"}\n\n', Verdict.MATCH),
+        (b"item b0c1d2e3 is there", b"item 77fe55aa is there", Verdict.MATCH),
+    ],
+)
+def test_ids_are_set_aside_while_it_runs_and_by_a_report(live: bytes, shadow: bytes, expected: Verdict) -> None:
+    record = judged(live, answered(IN_PATH, body=shadow))
+    leg = record.shadows["a"]
+    assert leg.judgement is not None
+    assert leg.judgement.verdict is expected
+    again = recompared(record.live, leg, Rules(), about(record, "a"), "other rules")
+    assert again.verdict is expected
+    pair = PairBuilder()
+    pair.add(0, record, leg, Reading(Rules(), shadow="a"))
+    assert dict(pair.finish().verdicts) == {str(expected): 1}
+
+
+def test_a_report_names_the_places_of_ids_as_set_aside() -> None:
+    record = judged(b'{"id":"b0c1d2e3"}', answered(IN_PATH))
+    assert record.shadows["a"].judgement == Judgement(Verdict.MATCH, (), None, ("/id",))
+    pair = PairBuilder()
+    pair.add(0, record, record.shadows["a"], Reading(Rules(), shadow="a"))
+    assert list(pair.finish().per_call) == ["/id"]

@@ -33,6 +33,7 @@ from shadowproxy.answers.envelopes import (
     set_aside_in,
 )
 from shadowproxy.answers.finish import is_same_reason
+from shadowproxy.answers.issued import NOTHING_ISSUED, Issued, issued_in
 from shadowproxy.answers.leaves import Vector
 from shadowproxy.answers.pieces import objects
 from shadowproxy.answers.value import in_one_form, reshaped, with_parsed_calls
@@ -74,12 +75,13 @@ def nothing_asked() -> Any:
 
 
 class About(NamedTuple):
-    """What is known of a pair beside its two answers: the shadow's name, the request, and what the answers say, if they
-    have been read."""
+    """What is known of a pair beside its two answers: the shadow's name, the request, what the answers say, if they
+    have been read, and the IDs that both issued for the same things."""
 
     shadow: str = ""
     asked_for: AskedFor = nothing_asked
     contents: tuple[Content, Content] | None = None
+    issued: Issued = NOTHING_ISSUED
 
 
 ALONE: Final = About()
@@ -88,7 +90,9 @@ ALONE: Final = About()
 def about(record: Record, shadow: str, contents: tuple[Content, Content] | None = None) -> About:
     """What a record knows of a pair beside its two answers."""
     request = record.request
-    return About(shadow, lambda: value_in(request.body, request.headers), contents)
+    leg = record.shadows.get(shadow)
+    issued = NOTHING_ISSUED if leg is None else issued_in(leg)
+    return About(shadow, lambda: value_in(request.body, request.headers), contents, issued)
 
 
 def alike(live: Content, shadow: Content, about: About, places: Places | None) -> Alike:

@@ -16,6 +16,7 @@ import orjson
 
 from shadowproxy.answers import About, about
 from shadowproxy.answers.body import value_in
+from shadowproxy.answers.issued import NOTHING_ISSUED, Issued, pairs_of
 from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.echoes import Echoes
 from shadowproxy.exchange import CONTROL, LIVE, Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
@@ -254,7 +255,7 @@ class _Beside:
 
     def _judged(self, judge: Judge, name: str, first: Reply, live: Said, leg: Reply, said: Said) -> Judgement:
         budget = self._budget
-        pair = About(name, self._asked)
+        pair = About(name, self._asked, issued=_issued_in(leg))
         if first.status != leg.status:  # nothing else counts
             return judge(_status(first), _status(leg), budget, pair)
         if not live.content.whole or not said.content.whole:
@@ -307,6 +308,12 @@ class _Beside:
     def _body(self, said: Said) -> bytes:
         """An answer's body for the record."""
         return _shown_body(said, self._policy, self._echoes, self._budget)
+
+
+def _issued_in(leg: Reply) -> Issued:
+    if not leg.translated and not leg.learnt:
+        return NOTHING_ISSUED
+    return pairs_of([*[each[2:] for each in leg.translated], *[each[1:] for each in leg.learnt]])
 
 
 _MATCH: Final = Judgement(Verdict.MATCH)

@@ -3,13 +3,16 @@
 What many exchanges have in common waits, in a bounded amount, and is counted at once. `finish` gives the `Pair`.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from shadowproxy.answers import about, content_of, reason_of
 from shadowproxy.answers.alike import alike, common_forms, is_as_sent
+from shadowproxy.answers.issued import NOTHING_ISSUED, issued_in, with_lives_ids
 from shadowproxy.answers.left_out import incomparable_reason, left_out_by
+from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.compare.fold.arms import Arms, has_values, lacks_nothing, marks_of_pair, missing, sent_by, values_of
 from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.chosen import counted_places
@@ -80,6 +83,11 @@ class PairBuilder:
         begun = shadow.outcome in BEGUN
         live_content = content_of(live) if live.outcome is _OK else None
         shadow_content = content_of(shadow) if shadow.outcome is _OK else None
+        own: tuple[str, ...] = ()
+        if (issued := issued_in(shadow)) and live_content is not None and shadow_content is not None:
+            with contextlib.suppress(Exhausted):
+                value, own = with_lives_ids(live_content.value, shadow_content.value, issued, Budget())
+                shadow_content = shadow_content._replace(value=value)
         if begun:
             self._add_streams(block, times_of(live, live_content), times_of(shadow, shadow_content))
             pair.usage.add(block, (live, live_content), (shadow, shadow_content))
@@ -101,7 +109,7 @@ class PairBuilder:
                 if (setting := left_out_by(leg.body, incomparable_reason(arm, shadow.judgement))) is not None:
                     pair.left_out[f"{arm} {setting}"] += 1
             compared: Compared | None = None
-            pair_of = about(record, reading.shadow, (live_content, shadow_content))
+            pair_of = about(record, reading.shadow, (live_content, shadow_content))._replace(issued=NOTHING_ISSUED)
             # What failed, and what is brought into another form to be compared, is not taken apart.
             if one == other and live_content.kind == shadow_content.kind == "json" and live.status == shadow.status:
                 beside = alike(live_content, shadow_content, pair_of, reading.rules.predictions.get(reading.shadow))
@@ -116,6 +124,7 @@ class PairBuilder:
             verdict, why = compared.verdict, compared.why
             if verdict is not _INCOMPARABLE:
                 diff = compared.diff if compared.diff is not None else Diff()
+                diff.note_set_aside(own)
         lost: str | None = None
         gained: str | None = None
         flip: Flip | None = None

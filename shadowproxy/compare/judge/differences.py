@@ -4,7 +4,7 @@ A bounded number is kept in the order in which they were found; all are counted.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -39,7 +39,8 @@ Found: TypeAlias = tuple[str, str, Any, Any, Way | str]
 @dataclass(slots=True)
 class Diff:
     """The differences of two values. `near` counts numbers that are equal only by tolerance, `where` the differences,
-    per place. `set_aside` has the places that differ and do not count, as the envelope generates them for every call.
+    per place. `set_aside` has the places that differ and do not count: the envelope generates them for every call, or
+    both have IDs of their own there.
 
     Where values at two different places were compared, `paired` has these places, and from which difference on they
     are meant.
@@ -55,6 +56,11 @@ class Diff:
     near: dict[str, int] = field(default_factory=dict)
     set_aside: dict[str, int] = field(default_factory=dict)
     paired: list[tuple[int, Places]] = field(default_factory=list)
+
+    def note_set_aside(self, places: Iterable[str]) -> None:
+        """Note places at which the shadow has an ID of its own in place of live's."""
+        for place in places:
+            self.set_aside[place] = self.set_aside.get(place, 0) + 1
 
     def listed(self, most: int = KEPT) -> list[Difference]:
         """The first differences as a record lists them."""

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from shadowproxy.answers.alike import ALONE, About, Alike, alike, alike_values
 from shadowproxy.answers.body import Content, content_of
 from shadowproxy.answers.failed import failed_reason
+from shadowproxy.answers.issued import with_lives_ids
 from shadowproxy.answers.leaves import blob_of
 from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.compare.judge.diff import diff, diff_paired
@@ -53,11 +54,16 @@ def judge(
 def judge_values(live: Any, shadow: Any, rules: Rules, budget: Budget, about: About = ALONE) -> Judgement:
     """The same for two answers of one status whose whole bodies are these JSON values. Neither says that it failed."""
     held = budget.held
+    own: tuple[str, ...] = ()
     try:
+        if about.issued:
+            shadow, own = with_lives_ids(live, shadow, about.issued, budget)
         found = diff_alike(alike_values(live, shadow, about, rules.predictions.get(about.shadow)), rules, budget)
     except Exhausted as why:
         budget.held = held
         return Judgement(_INCOMPARABLE, (), f"not compared, as {why}")
+    if own:
+        found.note_set_aside(own)
     if found.count:
         return _judgement(_MISMATCH, found, None)
     if found.ignored or found.set_aside:
@@ -115,9 +121,15 @@ def _compare(live: RecordedLeg, shadow: RecordedLeg, rules: Rules, about: About,
     failed = failed_reason(live, one), failed_reason(shadow, other)
     if (failed[0] is None) != (failed[1] is None):
         return compared_by_failure(*failed)
+    own: tuple[str, ...] = ()
+    if about.issued and other.value is not None:
+        value, own = with_lives_ids(one.value, other.value, about.issued, budget)
+        other = other._replace(value=value)
     if one.kind == other.kind == "json":
         pair = alike(one, other, about, rules.predictions.get(about.shadow))
-        return compared_by(diff_alike(pair, rules, budget))
+        found = diff_alike(pair, rules, budget)
+        found.note_set_aside(own)
+        return compared_by(found)
     return _compare_contents(one, other, live, shadow, rules)
 
 
