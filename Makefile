@@ -46,7 +46,7 @@ soak: $(VENV)/ready
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyarrow
 	@$(BIN)/pytest -k "arrow or parquet" tests/test_formats.py tests/test_formats_fuzz.py tests/test_formats_report.py \
-		tests/test_labels.py
+		tests/test_labels.py tests/test_export.py
 	@tests/soak $(BIN)/pytest
 
 # ONLY names some of them, as in `make parties-all ONLY="litellm mlserver"`: the others are not installed and not tested.

@@ -1,6 +1,21 @@
 """shadowproxy: send copies of live requests to new models and compare the answers, without the caller noticing."""
 
+TYPE_CHECKING = False  # type checkers take it for True; typing itself is not imported, as it takes milliseconds
+if TYPE_CHECKING:
+    from shadowproxy.export.log import read_log as read_log
+
 __version__ = "0.1.0"
+
+_LAZY = {"read_log": "shadowproxy.export.log"}
+"""What users import from here, and the module that has it: it is imported once it is asked for."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def compiled() -> bool:

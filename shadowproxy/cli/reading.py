@@ -103,6 +103,12 @@ def rules_of(
     return Rules(ignore=ignore, tolerance=allowed, unordered=unordered, set_aside=set_aside, predictions=predictions)
 
 
+def prediction_of(file: Path | None) -> str | None:
+    """Where a configuration says that the answer is, for all endpoints; places by endpoint are among the rules."""
+    prediction = None if file is None else load_config(file).compare.prediction
+    return prediction if isinstance(prediction, str) and prediction else None
+
+
 def gates_of(file: str | None) -> "Gates":
     """The limits of the checks, from a file or the defaults."""
     from shadowproxy.compare.report.gates import GateError, Gates, load_gates

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shadowproxy.cli.embeddings import embeddings_of, meanings_of
-from shadowproxy.cli.group import EXIT_NO_DATA, UserError, examples, load_config, print_error
+from shadowproxy.cli.group import EXIT_NO_DATA, UserError, examples, print_error
 from shadowproxy.cli.reading import (
     Number,
     by_configuration,
@@ -16,6 +16,7 @@ from shadowproxy.cli.reading import (
     gates_of,
     of_which_requests,
     only_of,
+    prediction_of,
     rules_of,
     together,
     write,
@@ -234,10 +235,8 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
             raise ValueError("--live-field and --shadow-field must be given together")
         if given["live_field"] is not None:
             fields.insert(0, (given["live_field"], given["shadow_field"]))
-        if not fields and given["file"] is not None:
-            prediction = load_config(given["file"]).compare.prediction
-            if isinstance(prediction, str) and prediction:  # places by endpoint are among the rules
-                fields = [(prediction, prediction)]
+        if not fields and (prediction := prediction_of(given["file"])) is not None:
+            fields = [(prediction, prediction)]
         slices = tuple(
             each for each in given["slices"] if each not in ("@method", "@path", "@prompt_length")
         )  # these always are counted
