@@ -1,0 +1,1 @@
+"""Servers that give out IDs, and callers that come back with them."""
