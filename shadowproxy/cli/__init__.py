@@ -15,6 +15,7 @@ import click
 
 from shadowproxy.cli.completion import completion
 from shadowproxy.cli.demo import demo
+from shadowproxy.cli.erase import erase
 from shadowproxy.cli.export import export
 from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, forget_output, print_error
 from shadowproxy.cli.judge import judge
@@ -29,7 +30,7 @@ __all__ = ["commands", "main"]
 # The order of --help.
 for command in (
     *(serve, check, healthcheck, schema),
-    *(report, summarise, selftest, judge, show, tail, export, replay),
+    *(report, summarise, selftest, judge, show, tail, export, erase, replay),
     *(demo, completion),
 ):
     commands.add_command(command)

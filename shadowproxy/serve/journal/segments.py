@@ -80,7 +80,7 @@ def list_segments(directory: Path) -> list[Segment]:
             compressed = match[3] is not None
             active = False
             if not compressed:
-                with _locked(path) as source:
+                with locked(path) as source:
                     active = source is None
             found.append(Segment(path, match[2], compressed, active, about.st_size, about.st_mtime))
     return found
@@ -116,7 +116,7 @@ def compress(path: Path, how: Compression, goes_on: Callable[[], bool]) -> bool:
     """
     target = path.with_name(path.name + ENDINGS[how])
     partial = path.with_name(f".{target.name}{_PARTIAL}")
-    with _locked(path) as source:
+    with locked(path) as source:
         if source is None:
             return False
         try:
@@ -152,13 +152,13 @@ def remove(path: Path) -> None:
     if path.suffix != ".jsonl":
         path.unlink(missing_ok=True)
         return
-    with _locked(path) as source:
+    with locked(path) as source:
         if source is not None:
             path.unlink()
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO | None]:
+def locked(path: Path) -> Iterator[BinaryIO | None]:
     """The file, open for reading and locked; None if another process holds the lock, or if the file is gone."""
     try:
         source = path.open("rb")

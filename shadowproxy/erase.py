@@ -1,0 +1,157 @@
+"""`shadowproxy erase`: takes the records of a person or a request out of a log's closed segments.
+
+1. A file without such a record is not touched; one with such records is replaced at once by one without them, complete
+   and on the disk before it has the name. Its compression, mode and time of last writing stay.
+2. A segment that a proxy is writing is not touched: it is named, to be erased from once it is closed.
+3. A line that is no record is removed if it holds one of the IDs, since it may be a torn piece of such a record.
+"""
+
+import contextlib
+import os
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import zstandard
+
+from shadowproxy.compare.fold.filters import EVERYTHING, Only
+from shadowproxy.lines import Line, lines
+from shadowproxy.record import RecordError, decode
+from shadowproxy.serve.journal.segments import locked
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for a proxy that is compressing the segment."""
+
+_FEW: Final = 20  # IDs that are looked for in the bytes of a line before it is read
+
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+
+
+class Wanted(NamedTuple):
+    """Which records to erase: those with one of these IDs, or any if there are none, that `only` accepts."""
+
+    ids: frozenset[str]
+    only: Only = EVERYTHING
+
+    def has(self, line: bytes, hints: Collection[bytes]) -> bool:
+        """Whether a line is to be erased. `hints` are from `hints_of`."""
+        if hints and not any(each in line for each in hints):
+            return False
+        try:
+            record = decode(line)
+        except RecordError:
+            return any(each in line for each in hints) if hints else any(each.encode() in line for each in self.ids)
+        if self.ids and not (record.id in self.ids or record.record in self.ids):
+            return False
+        return self.only == EVERYTHING or self.only.accepts(record)
+
+    def hints(self) -> tuple[bytes, ...]:
+        """Bytes of which a line has one if it has one of the IDs; empty if there are too many to look for."""
+        if len(self.ids) > _FEW or any('"' in each or "\\" in each or not each.isascii() for each in self.ids):
+            return ()
+        return tuple(each.encode() for each in self.ids)
+
+
+class Erased(NamedTuple):
+    """What was done with one file: how many of its lines are gone. `why` says why it was left as it is."""
+
+    file: str
+    lines: int = 0
+    why: str | None = None
+
+
+def erase(files: Iterable[str], wanted: Wanted, *, dry: bool = False) -> Iterator[Erased]:
+    """Erase from each file. With `dry` only count. Raises OSError if a file cannot be read or written."""
+    hints = wanted.hints()
+    for file in files:
+        path = Path(file)
+        if path.suffix in (".zst", ".gz"):
+            yield _from(path, wanted, hints, dry=dry)
+            continue
+        until = time.monotonic() + PATIENCE
+        while True:
+            with locked(path) as source:
+                if source is not None:
+                    yield _from(path, wanted, hints, dry=dry)
+                    break
+            if not path.exists():
+                for compressed in (path.with_name(path.name + ending) for ending in (".zst", ".gz")):
+                    if compressed.exists():  # since it was listed
+                        yield _from(compressed, wanted, hints, dry=dry)
+                break
+            if time.monotonic() >= until:
+                yield Erased(file, why="a proxy is writing it: erase again once it is closed")
+                break
+            time.sleep(0.05)
+
+
+def _from(path: Path, wanted: Wanted, hints: Collection[bytes], *, dry: bool) -> Erased:
+    gone = 0
+    for line in lines([path]):
+        if not isinstance(line, Line):
+            return Erased(str(path), why=f"line {line.line} cannot be read: {line.why}")
+        gone += wanted.has(line.raw, hints)
+    if gone and not dry:
+        _rewrite(path, wanted, hints)
+    return Erased(str(path), gone)
+
+
+def _rewrite(path: Path, wanted: Wanted, hints: Collection[bytes]) -> None:
+    partial = path.with_name(f".{path.name}.erasing")
+    about = path.stat()
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, about.st_mode & 0o777)
+        with open(descriptor, "wb") as sink:
+            put, finish = _sink(path, sink)
+            for line in lines([path]):
+                if isinstance(line, Line) and not wanted.has(line.raw, hints):
+                    put(line.raw if line.torn else line.raw + b"\n")
+            finish()
+            sink.flush()
+            os.fsync(descriptor)
+        with contextlib.suppress(OSError):  # who may not keep the owner owns it
+            os.chown(partial, about.st_uid, about.st_gid)
+        os.chmod(partial, about.st_mode & 0o777)
+        os.utime(partial, ns=(about.st_atime_ns, about.st_mtime_ns))  # retention goes by the age of the records
+        partial.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sink(path: Path, sink: Any) -> tuple[Callable[[bytes], object], Callable[[], object]]:
+    """Where lines are put, compressed as the file is, and what is called after the last of them."""
+    with path.open("rb") as source:
+        magic = source.read(4)
+    if magic == _ZSTD:
+        zstd = zstandard.ZstdCompressor(level=3).compressobj()
+        return (lambda raw: sink.write(zstd.compress(raw))), (lambda: sink.write(zstd.flush()))
+    if magic[:2] == _GZIP:
+        squeezer = zlib.compressobj(level=6, wbits=31)
+        return (lambda raw: sink.write(squeezer.compress(raw))), (lambda: sink.write(squeezer.flush()))
+    return sink.write, lambda: None
+
+
+def made_from(files: Iterable[str]) -> list[str]:
+    """Files beside these that hold answers of the log: what a judge said, and answers kept for labels."""
+    from shadowproxy.compare.fold.kept import ENDING
+    from shadowproxy.lines import JUDGED
+
+    folders = dict.fromkeys(Path(file).parent for file in files)
+    around = dict.fromkeys(path for folder in folders for path in (folder, folder.parent))
+    return sorted(
+        str(path)
+        for folder in around
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if path.name.endswith((ENDING, JUDGED))
+    )
