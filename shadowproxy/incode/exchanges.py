@@ -263,6 +263,11 @@ class Exchange:
             answer.at = now
         answer.add(data)
 
+    def answer_unseen(self, size: int) -> None:
+        """So many bytes of live's answer do not pass here, such as those of a file that the server sends by itself."""
+        if not self._ended:
+            self._answer.size += size
+
     def end(self, *, caller_left: bool = False) -> None:
         """Live's answer is whole. `caller_left`: its own end had come, but the caller did not take all of it."""
         if self._status is None:
