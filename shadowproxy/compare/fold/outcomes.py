@@ -18,6 +18,10 @@ BEGUN: Final = frozenset(
 )
 """Outcomes of a request that was really sent to the shadow. The others say nothing about the shadow itself."""
 
+COUNTED: Final = BEGUN | {Outcome.STATE_UNKNOWN}
+"""Outcomes that count for or against the shadow: also that of a request which could not be sent, as the shadow had not
+given the ID that it carries. Its answer is missing like one that failed."""
+
 
 def status_of(leg: RecordedLeg) -> str:
     return ending_of(leg.outcome, leg.status)

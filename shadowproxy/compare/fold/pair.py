@@ -28,6 +28,7 @@ from shadowproxy.compare.fold.pair_tables import (
 from shadowproxy.compare.fold.place_gists import PlaceGists
 from shadowproxy.compare.fold.reasons import Reasons
 from shadowproxy.compare.fold.slices import Slices
+from shadowproxy.compare.fold.stateful import PairState
 from shadowproxy.compare.fold.streams import PairStreams, Streams
 from shadowproxy.compare.fold.structure import Lacking, PresentAt
 from shadowproxy.compare.fold.tables import Whole
@@ -59,6 +60,7 @@ class Pair(Whole):
     streamed: how both answers ran, on the requests that both answered in streams.
     usage: what the answers took in tokens and cost, and why language models stopped.
     language: what language models wrote and called, and how alike both are.
+    state: what the requests needed of the shadow's own IDs.
     legacy: how many exchanges were counted in an earlier format, which did not count all of this.
     """
 
@@ -129,6 +131,7 @@ class Pair(Whole):
     streamed: PairStreams = field(default_factory=PairStreams)
     usage: PairUsage = field(default_factory=PairUsage)
     language: PairLanguage = field(default_factory=PairLanguage)
+    state: PairState = field(default_factory=PairState)
 
     def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""

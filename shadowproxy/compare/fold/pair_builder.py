@@ -20,7 +20,7 @@ from shadowproxy.compare.fold.examples import Flip, difference, example, example
 from shadowproxy.compare.fold.language import written_by
 from shadowproxy.compare.fold.layouts import Answer
 from shadowproxy.compare.fold.looks import values_by_place
-from shadowproxy.compare.fold.outcomes import BEGUN
+from shadowproxy.compare.fold.outcomes import COUNTED
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
 from shadowproxy.compare.fold.pair import Pair
@@ -80,7 +80,7 @@ class PairBuilder:
             self._flush()
         pair = self._pair
         live = record.live
-        begun = shadow.outcome in BEGUN
+        begun = shadow.outcome in COUNTED
         live_content = content_of(live) if live.outcome is _OK else None
         shadow_content = content_of(shadow) if shadow.outcome is _OK else None
         own: tuple[str, ...] = ()
@@ -135,6 +135,8 @@ class PairBuilder:
             if other == "good" and shadow_content is not None:
                 gained = missing(shadow_content, one, live_content)
             pair.usage.add_finish(live_content, shadow_content, one, other)
+            said = live_content.value, None if shadow_content is None else shadow_content.value
+            pair.state.add(record, shadow, (one, other), said)
             arms = Arms(live, shadow, live_content, shadow_content, one, other, verdict, diff, taken_apart, forms)
             digest = hashed(record.id) if digest is None else digest
             places, flip = self._add_pair(block, record, digest, arms, reading, by_envelope)

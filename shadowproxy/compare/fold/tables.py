@@ -126,7 +126,20 @@ _KINDS: Final[dict[type[Any], dict[str, type[Any]]]] = {}
 """By class, its parts' types by name, worked out once."""
 
 _LATER: Final = frozenset(
-    {"left_out", "per_call", "paired", "usage", "language", "streamed", "ttft", "tpot", "itl_p50", "itl_p99", "e2e"}
+    {
+        "left_out",
+        "per_call",
+        "paired",
+        "usage",
+        "language",
+        "state",
+        "streamed",
+        "ttft",
+        "tpot",
+        "itl_p50",
+        "itl_p99",
+        "e2e",
+    }
 )
 """Parts that summaries of earlier versions do not have: nothing was counted there."""
 

@@ -16,17 +16,25 @@ from shadowproxy.compare.report.figures.types import (
     Pairs,
     Verdict,
 )
-from shadowproxy.compare.report.judged import agreement_of, judged_output, labels_of, place_of
+from shadowproxy.compare.report.judged import agreement_of, judged_output, labels_of, needs_state, place_of
 from shadowproxy.compare.report.sentences.answers import label_line
 from shadowproxy.compare.report.sentences.differences import slice_line
 from shadowproxy.compare.report.sentences.estimates import with_interval
+from shadowproxy.compare.report.sentences.state import state_line
 from shadowproxy.compare.report.words import about, milliseconds, where_part
 
 
 def advice_of(figures: PairFigures, checks: list[CheckFigures], verdict: Verdict) -> Advice:
     """The main points and the next step, each with its sentence and with one word for programs."""
-    points = [_accuracy(figures), _latency(figures["latency"]), _agreement(figures), _part(figures)]
+    points = [_state(figures), _accuracy(figures), _latency(figures["latency"]), _agreement(figures), _part(figures)]
     return {"in_short": [point for point in points if point is not None], "next": _next(figures, checks, verdict)}
+
+
+def _state(figures: PairFigures) -> AdvicePoint | None:
+    """Whether the shadow rejects requests only because it has other IDs than live."""
+    if not needs_state(figures):
+        return None
+    return {"about": "state", "word": "refuses", "said": state_line(figures)}
 
 
 def _accuracy(figures: PairFigures) -> AdvicePoint | None:
@@ -144,9 +152,15 @@ def _mend(figures: PairFigures, check: CheckFigures) -> str:
         example = reasons[0]["example"]
         show = f" (shadowproxy show LOG {example})" if example else ""
         return f"mend what fails first (errors): the commonest reason is {reasons[0]['reason']}{show}"
+    if needs_state(figures) and check["name"] in _MENDED_BY_STATE:
+        return f"mend what fails first ({check['name']}): {state_line(figures)}"
     if check["name"] == "latency":
         return "mend what fails first (latency): profile it, or give it more of what it waits for"
     return f"mend what fails first ({check['name']}), then look at the examples where the two part"
+
+
+_MENDED_BY_STATE: Final = frozenset({"answered", "structure", "errors", "flips", "agreement", "slices", "labels"})
+"""The checks that fail where a shadow rejects follow-ups."""
 
 
 def _find_data(figures: PairFigures, checks: list[CheckFigures]) -> NextStep:

@@ -3,6 +3,8 @@
 The checks, the advice and every form choose by these functions, so that all of them speak of the same place.
 """
 
+from typing import Final
+
 from shadowproxy.compare.report.figures.types import Answered, EstimateFigures, Labels, Output, PairFigures
 
 
@@ -34,3 +36,15 @@ def labels_of(figures: PairFigures) -> Labels | None:
 def place_of(output: Output) -> str:
     """Where live's answer is, as people read it."""
     return output["live_path"] or "the answer"
+
+
+def needs_state(figures: PairFigures) -> bool:
+    """Whether the shadow rejects requests for IDs that it was never given, as nothing is translated for it."""
+    found, flips = figures["state"], figures["flips"]
+    if found is None or found["translated"] or found["unknown"] or flips is None:
+        return False
+    return found["refused"] >= max(_FEWEST, _LEAST_SHARE * flips["to_4xx"]["count"])
+
+
+_FEWEST: Final = 3
+_LEAST_SHARE: Final = 0.2  # of the requests that only the shadow rejects

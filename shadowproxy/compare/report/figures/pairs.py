@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shadowproxy.answers.left_out import SETTINGS
-from shadowproxy.compare.fold.outcomes import BEGUN
+from shadowproxy.compare.fold.outcomes import COUNTED
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reasons import Reason, Reasons
 from shadowproxy.compare.fold.slices import Cell, Slices
@@ -46,7 +46,7 @@ def number_of_pairs(pair: Pair) -> tuple[int, int]:
     n = good = 0
     for key, count in pair.statuses.items():
         live, _, shadow = key.partition(" ")
-        if live.isdigit() and (shadow.isdigit() or shadow in BEGUN):
+        if live.isdigit() and (shadow.isdigit() or shadow in COUNTED):
             n += count
             good += count * (live.startswith("2") and len(live) == 3)
     return n, good
@@ -93,7 +93,7 @@ def _unanswered(pair: Pair) -> Unanswered:
     begun = n = failed = 0
     for key, count in pair.statuses.items():
         live, _, shadow = key.partition(" ")
-        if not shadow.isdigit() and shadow not in BEGUN:
+        if not shadow.isdigit() and shadow not in COUNTED:
             continue
         begun += count
         if live == Outcome.CALLER_LEFT:

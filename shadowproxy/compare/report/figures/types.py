@@ -137,6 +137,20 @@ class Answered(TypedDict):
     missing: Counts
 
 
+class StateFigures(TypedDict):
+    """Requests whose IDs were `translated` into the shadow's own, and those for which its own was `unknown`.
+
+    gone: translated ones that the shadow answers with 404 or 410 and live with 2xx. learnt: IDs. refused: about how
+    many requests the shadow rejects that carry an ID which live issued and the shadow was never given.
+    """
+
+    translated: int
+    unknown: int
+    gone: int
+    learnt: int
+    refused: int
+
+
 class RepeatedKeys(TypedDict):
     live: int
     shadow: int
@@ -502,6 +516,7 @@ class PairFigures(TypedDict):
     structure: Structure | None
     answered: Answered | None
     repeated_keys: RepeatedKeys
+    state: StateFigures | None
     latency: Latency
     streams: StreamFigures | None
     usage: UsageFigures | None
@@ -580,8 +595,8 @@ class Decision(TypedDict):
 
 
 class AdvicePoint(TypedDict):
-    about: Literal["accuracy", "latency", "agreement", "slices"]
-    word: Literal["shadow", "live", "neither", "same", "differ", "differs", "fails"]
+    about: Literal["accuracy", "latency", "agreement", "slices", "state"]
+    word: Literal["shadow", "live", "neither", "same", "differ", "differs", "fails", "refuses"]
     said: str
 
 

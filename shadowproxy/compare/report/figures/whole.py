@@ -7,7 +7,7 @@ from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reading import keys_of
 from shadowproxy.compare.fold.routes import FEWEST_PAIRS, OTHER, Route, Routes, judged, pooled
 from shadowproxy.compare.fold.summary import Summary
-from shadowproxy.compare.report.figures import agreement, language, latency, noise, pairs, streams, usage
+from shadowproxy.compare.report.figures import agreement, language, latency, noise, pairs, state, streams, usage
 from shadowproxy.compare.report.figures.common import moment, ranked
 from shadowproxy.compare.report.figures.outputs import output_figures
 from shadowproxy.compare.report.figures.ranges import Bounds
@@ -127,6 +127,7 @@ def _pair(pair: Pair, summary: Summary, slices: tuple[str, ...], bounds: Bounds 
         "structure": pairs.structure(pair, aside) if not pair.legacy else None,
         "answered": pairs.answered(pair) if not pair.legacy else None,
         "repeated_keys": {"live": pair.repeated_keys["live"], "shadow": pair.repeated_keys["shadow"]},
+        "state": state.state(pair),
         "latency": latency.latency(pair),
         "streams": streams.streams(pair),
         "usage": usage.usage(pair),

@@ -12,6 +12,7 @@ from shadowproxy.compare.report.sentences.losses import (
     status_table,
     structure_line,
 )
+from shadowproxy.compare.report.sentences.state import state_line
 from shadowproxy.compare.report.words import percent
 
 
@@ -39,6 +40,10 @@ def losses(shadow: ShadowReport, detail: Detail) -> str:
     if flips and flips["n"]:
         count = flips["to_4xx"]["count"] + flips["to_2xx"]["count"]
         rows.append(("rejected by one", f"{count:,}", e(flips_line(flips))))
+    line = state_line(shadow)
+    if line and shadow["state"] is not None:
+        count = shadow["state"]["translated"] + shadow["state"]["unknown"] or shadow["state"]["refused"]
+        rows.append(("with IDs of live's", f"{count:,}", e(line)))
     body = table(("Answers", "#requests", "what was counted"), rows, kind=" class='wordy'") if rows else ""
     return f"<h2>What is lost</h2>{intro}{body}{_reasons(shadow, detail)}"
 

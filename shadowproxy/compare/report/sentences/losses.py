@@ -13,6 +13,7 @@ from shadowproxy.compare.report.figures.types import (
 )
 from shadowproxy.compare.report.judged import answered_of, judged_output, place_of
 from shadowproxy.compare.report.sentences.estimates import with_interval
+from shadowproxy.compare.report.sentences.state import state_line
 from shadowproxy.compare.report.words import percent, where_part
 
 Cells = dict[tuple[str, str], int]
@@ -59,6 +60,8 @@ def pair_lines(shadow: ShadowReport) -> list[tuple[str, str]]:
         rows.append(("Errors", errors_line(errors)))
     if flips and (flips["to_4xx"]["count"] or flips["to_2xx"]["count"]):
         rows.append(("Rejected", flips_line(flips)))
+    if line := state_line(shadow):
+        rows.append(("State", line))
     if not rows and errors and errors["n"]:
         rows.append(("Pairs", f"of {errors['n']:,} no answer is missing, failed, or rejected by one of the two only"))
     return rows
