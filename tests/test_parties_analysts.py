@@ -1,0 +1,142 @@
+"""The recipes of docs/log.md and docs/export.md, run by the readers that analysts use, on a log that breaks guesses.
+
+The log has whole numbers for 21,000 lines and others then, a number beside an object, a shadow that comes late,
+integers of 20 digits, IDs of digits, a torn line, and zst beside plain.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from parties import installed
+
+pytestmark = pytest.mark.soak
+
+ROOT = Path(__file__).parent.parent
+EARLY = 21_000  # more lines than DuckDB looks at
+DIGITS = 12345678901234567890
+
+
+def leg(body: Any, **more: Any) -> dict[str, Any]:
+    head = {"outcome": "ok", "status": 200, "headers": {"content-type": "application/json"}}
+    return {**head, "body": body, "body_bytes": 20, "first_byte_ms": 1.5, "total_ms": 2.5, **more}
+
+
+def line(number: int, live: Any, **shadows: dict[str, Any]) -> bytes:
+    request = {"method": "POST", "path": "/predict", "query": "", "headers": {}, "body": {"n": number}, "body_bytes": 9}
+    at = f"2026-01-31T12:{number // 60 % 60:02}:{number % 60:02}.000123Z"
+    head = {"schema": 1, "id": f"{number:06}", "record": f"r-{number}", "at": at, "proxy": "pod/0"}
+    whole = {**head, "request": request, "live": leg(live), "shadows": shadows, "control": None}
+    return json.dumps(whole).encode() + b"\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("analysts")
+    log = folder / "shadow-log"
+    log.mkdir()
+    early = b"".join(line(n, {"score": 1}, challenger=leg({"score": 1}, verdict="match")) for n in range(EARLY))
+    (log / "20260131T120000.000001Z-pod-0-7-0001.jsonl.zst").write_bytes(zstandard.compress(early))
+    differs = [{"path": "/score", "kind": "type", "live": {"a": 0.5}, "shadow": 0.7}]
+    timeout = {"outcome": "timeout", "error": "no whole answer within 30 s", "total_ms": 30000.0}
+    late = [
+        line(EARLY, {"score": 0.6}, challenger=leg({"score": 0.6}, verdict="match")),
+        line(
+            EARLY + 1,
+            {"score": {"a": 0.5}},
+            challenger=leg({"score": 0.7}, verdict="mismatch", differences=differs),
+        ),
+        line(EARLY + 2, {"score": DIGITS}, challenger=leg({"score": DIGITS}, verdict="match"), late=timeout),
+        line(EARLY + 3, "text", late=leg([1, 2], verdict="mismatch")),
+        b'{"schema":1,"id":"0',
+    ]
+    (log / "20260131T130000.000001Z-pod-0-7-0002.jsonl").write_bytes(b"".join(late))
+    (folder / "segment.jsonl").write_bytes(b"".join(late[:-1]))
+    return folder
+
+
+def block(page: str, words: str) -> str:
+    """The one block of a page that has these words."""
+    text = (ROOT / "docs" / page).read_text()
+    (found,) = [each for each in re.findall(r"```(?:sql|python|sh)\n(.*?)```", text, re.DOTALL) if words in each]
+    return str(found)
+
+
+def ran(folder: Path, code: str, python: str | Path | None = None) -> Any:
+    """What a program prints as JSON on its last line."""
+    words = [python or installed.python("analysts"), "-c", code]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_duckdb(folder: Path) -> None:
+    query = block("log.md", "read_json")
+    rows = ran(folder, f"import duckdb, json\nprint(json.dumps(duckdb.sql({query!r}).fetchall()))")
+    assert rows == [
+        ["challenger", "ok", "match", EARLY + 2],
+        ["challenger", "ok", "mismatch", 1],
+        ["late", "ok", "mismatch", 1],
+        ["late", "timeout", None, 1],
+    ]
+
+
+def test_polars(folder: Path) -> None:
+    code = block("log.md", "import polars") + "\nimport json\nprint(json.dumps(frame.tail(4).rows(), default=str))"
+    rows = ran(folder, code)
+    assert [row[0] for row in rows] == ["021000", "021001", "021002", "021003"]
+    assert json.loads(rows[2][2]) == {"score": DIGITS}
+    assert rows[3][2:] == ["text", None]
+    assert rows[0][1].endswith("+00:00")
+
+
+def test_pandas(folder: Path) -> None:
+    code = block("log.md", "import pandas") + (
+        "\nassert str(frame['at'].dtype).startswith('datetime64'), frame.dtypes"
+        "\nprint(json.dumps([len(frame), frame['id'].iloc[0], frame['live'].iloc[-2]]))"
+    )
+    assert ran(folder, code) == [EARLY + 5, "000000", {"score": DIGITS}]
+
+
+def test_jq(folder: Path) -> None:
+    done = subprocess.run(["bash", "-c", block("log.md", "jq -cR")], cwd=folder, capture_output=True, check=True)
+    (found,) = map(json.loads, done.stdout.splitlines())
+    assert (found["id"], found["differences"][0]["live"]) == ("021001", {"a": 0.5})
+
+
+def test_python_alone(folder: Path) -> None:
+    code = block("log.md", 'open("segment.jsonl"')
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "021003 late ok mismatch"
+
+
+def test_the_exported_table(folder: Path) -> None:
+    """The same cells in Parquet by all four readers, and in Python by `read_log`."""
+    shadowproxy = [sys.executable, "-m", "shadowproxy", "export", "shadow-log"]
+    path = {
+        "PYTHONPATH": str(installed.PARTIES / "analysts" / "lib" / f"python3.{sys.version_info[1]}" / "site-packages")
+    }
+    for to in ("answers.parquet", "answers/"):
+        subprocess.run([*shadowproxy, "-o", to], cwd=folder, check=True, capture_output=True, env=path)
+    rows = EARLY + 5
+    code = """
+import json, duckdb, pandas, polars, pyarrow.parquet
+file = "answers.parquet"
+one = pyarrow.parquet.read_table(file)
+other = pandas.read_parquet(file)
+third = polars.read_parquet(file)
+query = "SELECT id, live_text FROM 'answers/*/*.parquet' WHERE id = '021002' AND shadow = 'challenger'"
+last = duckdb.sql(query).fetchall()
+print(json.dumps([len(one), len(other), len(third), other["id"].iloc[0], third["live_number"][-5], last]))
+"""
+    expected = [rows, rows, rows, "000000", 0.6, [["021002", str(DIGITS)]]]
+    assert ran(folder, code) == expected
+    code = block("export.md", "read_log") + "\nimport json\nprint(json.dumps([table.num_rows, frame.height]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [rows + 1, rows]  # with a row for each of [1, 2]
