@@ -91,11 +91,14 @@ def raw_value_at(text: bytes, tokens: Sequence[str]) -> bytes | None:
 
     A parser must have accepted the text. If a key occurs twice the last one counts, as it does for parsers.
     """
+    span = span_at(text, tokens)
+    return None if span is None else text[span[0] : span[1]]
+
+
+def span_at(text: bytes, tokens: Sequence[str]) -> tuple[int, int] | None:
+    """Where that part begins and ends."""
     begin = _find(text, tokens)
-    if begin is None:
-        return None
-    end = _end(text, begin)
-    return text[begin:end]
+    return None if begin is None else (begin, _end(text, begin))
 
 
 def _find(body: bytes, tokens: Sequence[str]) -> int | None:

@@ -1,0 +1,247 @@
+"""One exchange as pairs are learnt from it: what live gave, what the shadow gave, and which belong together.
+
+The rules:
+
+1. What live gives is an entry of the map at once, with the head, with a piece of a stream, or with the body's end: the
+   caller may come back with it before the answer has ended.
+2. A value that the request carried is not new, and no ID of this answer.
+3. What stands at the same place of both answers is a pair. Once the shadow's answer is over, each entry has its end.
+"""
+
+import logging
+from typing import Final
+
+from shadowproxy.exchange import Fields, Learnt, LiveLeg, Reply, Request, ShadowLeg
+from shadowproxy.serve.state.learning import (
+    EventReader,
+    Values,
+    body_values,
+    head_values,
+    is_event_stream,
+)
+from shadowproxy.serve.state.pairs import ABSENT, KNOWN, LOST, PENDING, SAME, Entry, Pairs, Standing
+from shadowproxy.serve.state.settings import LEAST, Places
+
+_OK: Final = 400
+"""An answer of this status, or a higher one, gives no IDs."""
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """An exchange at one shadow. `entries` are those that live's answer made. It never raises.
+
+    `job` belongs to the mirror: its request to the shadow, while that is not over.
+    """
+
+    __slots__ = (
+        "_by_place",
+        "_failed",
+        "_live_reader",
+        "_live_reads",
+        "_method",
+        "_over",
+        "_own",
+        "_own_reader",
+        "_own_reads",
+        "_path",
+        "_record",
+        "_request",
+        "entries",
+        "job",
+        "pairs",
+        "places",
+    )
+
+    def __init__(self, places: Places, pairs: Pairs, record: str, method: str, target: bytes) -> None:
+        self.places = places
+        self.pairs = pairs
+        self.entries: list[Entry] = []
+        self.job: object = None
+        self._record = record
+        self._method = method
+        self._path = _collection(target)
+        self._request: Request | None = None
+        self._by_place: dict[str, Entry] = {}
+        self._own: Values = {}
+        self._over: Standing | None = None  # what an ID without the shadow's own is, once the shadow's answer is over
+        self._live_reads = self._own_reads = False
+        self._live_reader: EventReader | None = None
+        self._own_reader: EventReader | None = None
+        self._failed = False
+
+    def __repr__(self) -> str:
+        return f"<Watch {self._method} entries={len(self.entries)} own={len(self._own)} over={self._over}>"
+
+    # Live's side.
+
+    def live_head(self, request: Request, status: int, fields: Fields) -> None:
+        """The head of live's answer to `request`, of which the body may not be there yet."""
+        try:
+            self._request = request
+            if status >= _OK:
+                return
+            self._live_reads = True
+            if is_event_stream(fields):
+                self._live_reader = EventReader(self.places, self._method, self._path)
+            self._issue(head_values(self.places, self._method, status, fields))
+        except Exception:  # noqa: BLE001  # whatever an answer holds: the caller's answer comes first
+            self._fail()
+
+    @property
+    def learnt(self) -> tuple[Learnt, ...]:
+        """The pairs that this exchange gave, in a record's words."""
+        found: dict[tuple[str, bytes], Learnt] = {}
+        for place, entry in self._by_place.items():
+            if entry.standing is KNOWN:
+                shown = "header:location" if place.startswith("header:location") else place
+                found[shown, entry.key] = Learnt(shown, entry.live.decode("latin-1"), entry.own.decode("latin-1"))
+        return tuple(found.values())
+
+    @property
+    def reads_pieces(self) -> bool:
+        """Whether `live_piece` is to be called."""
+        return self._live_reader is not None
+
+    def live_piece(self, data: bytes) -> None:
+        """The next piece of live's answer."""
+        reader = self._live_reader
+        if reader is None:
+            return
+        try:
+            self._issue(reader.feed(data))
+            if reader.done:
+                self._live_reader = None
+        except Exception:  # noqa: BLE001  # as above
+            self._fail()
+
+    def live_end(self, request: Request, live: LiveLeg) -> None:
+        """Live's leg is over."""
+        try:
+            self._request = request
+            reader, self._live_reader = self._live_reader, None
+            if not self._live_reads or self._failed:
+                return
+            self._live_reads = False
+            if reader is not None:
+                self._issue(reader.feed(b"", last=True))
+            elif isinstance(live, Reply) and len(live.body) == live.body_bytes:
+                self._issue(body_values(self.places, self._method, self._path, live.fields, live.body))
+        except Exception:  # noqa: BLE001  # as above
+            self._fail()
+
+    # The shadow's side.
+
+    def own_head(self, status: int, fields: Fields) -> None:
+        """The head of the shadow's answer."""
+        try:
+            if status >= _OK:
+                return
+            self._own_reads = True
+            if is_event_stream(fields):
+                self._own_reader = EventReader(self.places, self._method, self._path)
+            self._pair(head_values(self.places, self._method, status, fields))
+        except Exception:  # noqa: BLE001  # as above
+            self._fail()
+
+    def own_piece(self, data: bytes) -> None:
+        """The next piece of the shadow's answer."""
+        reader = self._own_reader
+        if reader is None:
+            return
+        try:
+            self._pair(reader.feed(data))
+            if reader.done:
+                self._own_reader = None
+        except Exception:  # noqa: BLE001  # as above
+            self._fail()
+
+    def own_end(self, leg: ShadowLeg | None) -> None:
+        """The shadow's leg is over; None: the request was not chosen for it."""
+        if self._over is not None:
+            return
+        self.job = None
+        try:
+            reader, self._own_reader = self._own_reader, None
+            if self._own_reads and not self._failed:
+                if reader is not None:
+                    self._pair(reader.feed(b"", last=True))
+                elif isinstance(leg, Reply) and len(leg.body) == leg.body_bytes:
+                    self._pair(body_values(self.places, self._method, self._path, leg.fields, leg.body))
+        except Exception:  # noqa: BLE001  # as above
+            self._fail()
+        self._over = ABSENT if isinstance(leg, Reply) and leg.status < _OK else LOST
+        for entry in self.entries:
+            if entry.standing is PENDING:
+                self.pairs.settle(entry, self._over)
+
+    # Both.
+
+    def _issue(self, values: Values) -> None:
+        """Live gave these."""
+        pairs, request = self.pairs, self._request
+        for place, given in values.items():
+            if request is not None and _is_carried(given.value, request):
+                continue
+            if len(given.value) < LEAST and not self._has_named_place(place):
+                continue
+            own = self._own.get(place)
+            if own is not None and own.value == given.value:
+                continue
+            if self.places.auto and place.startswith("json:"):
+                kind = f"{self._method} {_route(self._path)} {place}"
+                known = pairs.find(given.value)
+                shared = known is not None or (own is not None and pairs.find(own.value) is not None)
+                if not pairs.note(kind, repeated=shared):
+                    continue
+            else:
+                kind = "header:location" if place.startswith("header:location") else place
+            entry = pairs.issue(given.value, given.scope, self._record, kind)
+            if entry is None:
+                continue
+            self.entries.append(entry)
+            self._by_place[place] = entry
+            if own is not None:
+                pairs.settle(entry, KNOWN, own.value)
+            elif self._over is not None:
+                pairs.settle(entry, self._over)
+            elif self.job is not None:
+                entry.jobs = [self.job]
+
+    def _has_named_place(self, place: str) -> bool:
+        """Whether a short ID of this place can be recognized in a request."""
+        return self.places.names_places and (not self.places.auto or place.startswith("set-cookie:"))
+
+    def _pair(self, values: Values) -> None:
+        """The shadow gave these."""
+        for place, given in values.items():
+            if place in self._own:
+                continue
+            self._own[place] = given
+            entry = self._by_place.get(place)
+            if entry is not None and entry.standing is PENDING:
+                self.pairs.settle(entry, SAME if given.value == entry.live else KNOWN, given.value)
+
+    def _fail(self) -> None:
+        """A defect: nothing more is learnt from this exchange."""
+        self._failed = True
+        self._live_reader = self._own_reader = None
+        _log.exception("a defect in the proxy while learning IDs", extra={"event": "defect"})
+
+
+def _is_carried(value: bytes, request: Request) -> bool:
+    """Whether the request has this value in it: then the answer only says it again."""
+    if len(value) < LEAST:
+        return request.target.partition(b"?")[0].endswith(b"/" + value)
+    return value in request.target or value in request.body or any(value in field for _, field in request.fields)
+
+
+def _collection(target: bytes) -> bytes:
+    """The path under which a short ID means something."""
+    return target.partition(b"?")[0].rstrip(b"/")
+
+
+def _route(path: bytes) -> str:
+    """A path with `*` for the segments that may be IDs."""
+    segments = path.decode("latin-1").split("/")[:8]
+    return "/".join(["*" if any(map(str.isdigit, each)) and len(each) > 3 else each for each in segments])
