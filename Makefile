@@ -12,12 +12,16 @@ PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENO
 COMPILED := .compiled
 SOURCES := $(shell find shadowproxy -type f ! -name '*.pyc')
 
-.PHONY: help demo test test-compiled soak parties-all chaos check format schema modules bench dist sbom clean
+# Tests run in several processes, one more than there are processors, as each waits at times.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+SIDE_BY_SIDE := -n $(WORKERS) --dist worksteal
+
+.PHONY: help demo test test-compiled soak soak-ready parties-all chaos check format schema modules bench dist sbom clean
 
 help:
 	@echo "make demo    see it at work on real flights"
 	@echo "make test    run the tests"
-	@echo "make test-compiled   run them against the compiled program, which it builds"
+	@echo "make test-compiled   run them against the compiled program, which it builds; QUICK=1 those that it can make fail"
 	@echo "make soak    run the long tests, with real callers, servers and containers, which it installs"
 	@echo "make parties-all   run the tests with every real server and caller, which it installs: an hour and 20 GB"
 	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
@@ -34,16 +38,21 @@ demo: $(VENV)/ready
 	@$(BIN)/shadowproxy demo
 
 test: $(VENV)/ready
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(SIDE_BY_SIDE)
 
 # Safe path: the sources in the working directory must not be found before what is installed.
 test-compiled: $(COMPILED)/ready
-	@PYTHONSAFEPATH=1 $(COMPILED)/bin/python -m pytest -o cache_dir=$(COMPILED)/pytest_cache
+	@PYTHONSAFEPATH=1 $(COMPILED)/bin/python -m pytest $(SIDE_BY_SIDE) -o cache_dir=$(COMPILED)/pytest_cache \
+		$(if $(QUICK),--for-compiled)
 
-soak: $(VENV)/ready
+# What the long tests need.
+soak-ready: $(VENV)/ready
+	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; }
 	@tests/parties/install $(abspath $(BIN)/python)
 	@tests/ship/install $(abspath $(BIN)/python)
-	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; }
+
+soak: soak-ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyarrow
 	@$(BIN)/pytest -k "arrow or parquet" tests/test_formats.py tests/test_formats_fuzz.py tests/test_formats_report.py \
 		tests/test_labels.py tests/test_export.py

@@ -16,7 +16,7 @@ from inprocess import Sidecar
 from shadowproxy import compiled, config, record
 from shadowproxy.serve.sidecar.specify import specify
 
-pytest_plugins = ("second_try", "left_open", "only_parties")
+pytest_plugins = ("second_try", "side_by_side", "for_compiled", "left_open", "only_parties")
 
 # No deadline for an example: on a busy machine each takes longer.
 settings.register_profile("any machine", deadline=None)

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from for_compiled import INTERPRETED
+
+pytest_plugins = ("pytester",)
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -170,3 +173,29 @@ def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
             if isinstance(base, ast.Name) and imported.get(base.id) in compiled
         ]
     assert found == []
+
+
+def imports(path: Path) -> set[str]:
+    """The names of all that a file imports, modules and what is in them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.ImportFrom(module=str(module)):
+                found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+            case ast.Import():
+                found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_no_test_that_ci_leaves_out_for_the_compiled_program_imports_a_compiled_module() -> None:
+    compiled = {path.removesuffix(".py").replace("/", ".") for path in MODULES}
+    files = {name: ROOT / "tests" / f"test_{name}.py" for name in INTERPRETED}
+    assert {name for name, path in files.items() if imports(path) & compiled} == set()
+
+
+def test_a_file_of_tests_is_run_for_the_compiled_program_unless_it_is_named(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    pytester.makeconftest('pytest_plugins = ("for_compiled",)')
+    pytester.makepyfile(test_gates="def test(): pass", test_new="def test(): pass")
+    for options, outcomes in (((), {"passed": 2}), (("--for-compiled",), {"passed": 1, "deselected": 1})):
+        pytester.runpytest_inprocess("-p", "no:cacheprovider", *options).assert_outcomes(**outcomes)

@@ -1,9 +1,10 @@
-"""Only a failed test that is marked `timing` is run a second time, and every such test is named."""
+"""Only a failed test that may fail by chance is run again, in one process as in several, and each one is named."""
 
 import re
 from pathlib import Path
 
 import pytest
+import second_try
 
 pytest_plugins = ("pytester",)
 
@@ -13,6 +14,14 @@ addopts = --strict-markers
 asyncio_default_fixture_loop_scope = function
 markers =
     timing: measures time
+    slow: takes long
+    soak: takes minutes
+"""
+
+CONFTEST = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})  # for workers
+pytest_plugins = ("second_try",)
 """
 
 BEGINNING = """
@@ -70,17 +79,27 @@ def cleared():
 def test_cleared(cleared):
     pass
 """
+SLOW = FAILS_ONCE.replace("timing", "slow").replace("fails_once", "slow")
+SOAK = FAILS_ONCE.replace("timing", "soak").replace("fails_once", "soak")
+PROXY = """
+@pytest.fixture
+def proxy():
+    pass
+
+def test_proxy(proxy):
+    assert runs("proxy") == 2
+"""
 
 
 class Run:
     """A run of pytest on a folder with these tests: its exit status, what it printed, and what ran in which order."""
 
     def __init__(self, pytester: pytest.Pytester, *tests: str, options: tuple[str, ...] = ("--second-try",)) -> None:
-        pytester.makeconftest('pytest_plugins = ("second_try",)')
+        pytester.makeconftest(CONFTEST)
         pytester.makeini(INI)
         file = pytester.makepyfile(test_invented=BEGINNING + "".join(tests))
         done = pytester.runpytest_inprocess("-p", "no:cacheprovider", *options)
-        self.status = done.ret
+        self.status = int(done.ret)
         self.output = done.stdout.str()
         self.closing = done.outlines[-1].strip("= ")
         self.named: list[tuple[str, str]] = re.findall(
@@ -126,6 +145,26 @@ def test_an_unmarked_test_that_fails_is_not_run_again(pytester: pytest.Pytester)
     assert re.fullmatch(r"1 failed, 1 passed, 1 tried twice in [\d.]+s", done.closing)
 
 
+@pytest.mark.parametrize(("test", "name"), [(SLOW, "slow"), (SOAK, "soak"), (PROXY, "proxy")])
+def test_a_test_that_meets_programs_or_takes_long_is_run_again_without_that_mark(
+    pytester: pytest.Pytester, test: str, name: str
+) -> None:
+    done = Run(pytester, test)
+    assert (done.status, done.runs, done.named) == (0, [name, name], [(f"test_{name}", "passed")])
+
+
+@pytest.mark.parametrize("line", ["import subprocess", "from program import PATIENCE", "async with Program(", "@wraps"])
+def test_every_test_of_a_file_that_starts_programs_may_be_run_again(pytester: pytest.Pytester, line: str) -> None:
+    done = Run(pytester, UNMARKED, f'"""\n{line}\n"""')
+    assert (done.status == 0) == (line != "@wraps")
+
+
+def test_no_more_than_so_many_are_run_again(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(second_try, "MOST", 1)
+    done = Run(pytester, FAILS_ONCE, SLOW)
+    assert (done.status, done.runs) == (1, ["fails_once", "slow", "fails_once"])
+
+
 @pytest.mark.parametrize(
     ("test", "name", "phase"),
     [(SETUP_FAILS_ONCE, "test_prepared", "setup"), (TEARDOWN_FAILS_ONCE, "test_cleared", "teardown")],
@@ -151,3 +190,29 @@ def test_pytest_keeps_its_other_exit_statuses(pytester: pytest.Pytester, test: s
 def test_a_run_that_ends_at_the_first_failure_runs_nothing_again(pytester: pytest.Pytester) -> None:
     done = Run(pytester, FAILS_ONCE, UNMARKED, PASSES, options=("--second-try", "-x"))
     assert (done.status, done.runs) == (1, ["fails_once", "unmarked"])
+
+
+@pytest.mark.slow
+def test_workers_run_their_own_failed_tests_again_and_all_are_named_once(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, PASSES, FAILS_ONCE, FAILS_TWICE, SLOW, UNMARKED, options=("--second-try", "-n2"))
+    assert (done.status, sorted(done.named)) == (
+        1,
+        [("test_fails_once", "passed"), ("test_fails_twice", "failed"), ("test_slow", "passed")],
+    )
+    assert re.fullmatch(r"2 failed, 3 passed, 3 tried twice in [\d.]+s", done.closing)
+    assert all(first in done.runs[:5] for first in ("fails_once", "fails_twice", "slow", "unmarked", "passes"))
+
+
+CRASHES = """
+@pytest.mark.timing
+def test_crashes_then():
+    import os
+    os.kill(os.getpid(), 9) if runs("crashes_then") == 2 else 1 / 0
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_crashes_in_a_second_try_fails_the_run(pytester: pytest.Pytester) -> None:
+    done = Run(pytester, CRASHES, options=("--second-try", "-n1", "--max-worker-restart=0"))
+    assert done.status == 1
+    assert ("test_crashes_then", "passed") not in done.named
