@@ -20,6 +20,7 @@ from shadowproxy.compare.fold.filters import EVERYTHING, Only
 from shadowproxy.lines import Line, lines
 from shadowproxy.record import RecordError, decode
 from shadowproxy.serve.journal.segments import locked
+from shadowproxy.sources import ANSWERS, JUDGED
 
 PATIENCE: Final = 5.0
 """Seconds to wait for a proxy that is compressing the segment."""
@@ -143,9 +144,6 @@ def _sink(path: Path, sink: Any) -> tuple[Callable[[bytes], object], Callable[[]
 
 def made_from(files: Iterable[str]) -> list[str]:
     """Files beside these that hold answers of the log: what a judge said, and answers kept for labels."""
-    from shadowproxy.compare.fold.kept import ENDING
-    from shadowproxy.lines import JUDGED
-
     folders = dict.fromkeys(Path(file).parent for file in files)
     around = dict.fromkeys(path for folder in folders for path in (folder, folder.parent))
     return sorted(
@@ -153,5 +151,5 @@ def made_from(files: Iterable[str]) -> list[str]:
         for folder in around
         if folder.is_dir()
         for path in folder.iterdir()
-        if path.name.endswith((ENDING, JUDGED))
+        if path.name.endswith((ANSWERS, JUDGED))
     )

@@ -1,4 +1,4 @@
-"""A log's files to its lines: files, directories and standard input, plain, gzip or zstd, in bounded memory.
+"""A log's files to its lines: plain, gzip or zstd, in bounded memory.
 
 Lines end at a newline byte and nowhere else: a JSON string may hold U+2028. What is no whole line (a torn tail, one too
 long, broken compression) becomes Unreadable, and reading continues where it can.
@@ -6,7 +6,6 @@ long, broken compression) becomes Unreadable, and reading continues where it can
 
 import gzip
 import io
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,14 +13,10 @@ from typing import BinaryIO, NamedTuple, cast
 
 import zstandard
 
+from shadowproxy.sources import Source, sources_of
+
 LINE_LIMIT = 64 << 20
 """Bytes of the longest line that is read: far above what the default limits let a record become."""
-
-PLAIN = ".jsonl"
-COMPRESSED = (".jsonl.zst", ".jsonl.gz")
-
-JUDGED = ".judged.jsonl"
-"""How the file ends in which a judge's preferences are kept, often beside a log: it is no part of any log."""
 
 _CHUNK = 256 << 10
 _ZSTD_SLICE = 1 << 10
@@ -45,46 +40,19 @@ class Line(NamedTuple):
     torn: bool
 
 
-def lines(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = None) -> Iterator[Line | Unreadable]:
-    """Every line of these files, directories (their segments, oldest first) and `-` (standard input), in this order.
+def lines(
+    paths: Iterable[str | Path | Source], on_bytes: Callable[[int], None] | None = None
+) -> Iterator[Line | Unreadable]:
+    """Every line of these files, folders (their segments, oldest first), patterns, addresses in object stores and `-`
+    (standard input), in this order.
 
     Blank lines are skipped. `on_bytes` gets the number of the files' bytes that were read since its last call.
     Raises OSError where a path cannot be opened or read.
     """
     for path in paths:
-        if str(path) == "-":
-            # Not sys.stdin.buffer: Python aborts if some thread still waits for that when the program ends, as replay's
-            # reader does after Ctrl-C.
-            with open(sys.stdin.fileno(), "rb", closefd=False) as source:
-                yield from _lines_of("-", source, on_bytes)
-            continue
-        for file in segments(Path(path)) if Path(path).is_dir() else [Path(path)]:
-            with _open(file) as source:
-                yield from _lines_of(str(file), source, on_bytes)
-
-
-def segments(directory: Path) -> list[Path]:
-    """The segments in a directory, oldest first. One that is being compressed is there twice and is listed once."""
-    named: dict[str, Path] = {}
-    for path in sorted(directory.iterdir()):
-        if path.name.endswith(JUDGED):
-            continue
-        for ending in (*COMPRESSED, PLAIN):
-            if path.name.endswith(ending):
-                named[path.name.removesuffix(ending)] = path
-    return [named[name] for name in sorted(named)]
-
-
-def _open(file: Path) -> BinaryIO:
-    try:
-        return file.open("rb")
-    except FileNotFoundError:
-        # Compressed since it was listed.
-        for ending in COMPRESSED:
-            later = file.with_name(file.name.removesuffix(PLAIN) + ending)
-            if file.name.endswith(PLAIN) and later.exists():
-                return later.open("rb")
-        raise
+        for source in [path] if isinstance(path, Source) else sources_of(path):
+            with source.open() as file:
+                yield from _lines_of(source.name, file, on_bytes)
 
 
 def _lines_of(file: str, source: BinaryIO, on_bytes: Callable[[int], None] | None) -> Iterator[Line | Unreadable]:

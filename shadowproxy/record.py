@@ -193,7 +193,8 @@ def decode(line: bytes) -> Record:
 
 
 def read(paths: Iterable[str | Path], on_bytes: Callable[[int], None] | None = None) -> Iterator[Record | Unreadable]:
-    """Every record of these files, directories (their segments, oldest first) and `-` (standard input), in this order.
+    """Every record of these files, folders (their segments, oldest first), patterns, addresses in object stores and `-`
+    (standard input), in this order.
 
     Files are plain, gzip or zstd; their content says which. A line that is no record becomes Unreadable. `on_bytes`
     gets the number of the files' bytes, compressed ones as they are, that were read since its last call. Memory is

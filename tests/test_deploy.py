@@ -338,7 +338,8 @@ def test_the_image_has_the_versions_that_are_tested(name: str) -> None:
 
 def test_the_lock_has_every_dependency_of_the_program() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = [*project["dependencies"], *project["optional-dependencies"]["otel"]]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["otel"], *extras["fleet"]]
     names = {re.split(r"[<>=; ]", each)[0].lower().replace("_", "-") for each in declared}
     assert len(names) > 10
     assert names <= set(pins(DEPLOY / "image/requirements.lock"))

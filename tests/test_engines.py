@@ -17,7 +17,7 @@ from logs import answer, record, report_json
 
 from shadowproxy import container
 from shadowproxy.compare.fold import engines
-from shadowproxy.compare.fold.engines import files_of, jobs_for, summarise_files
+from shadowproxy.compare.fold.engines import jobs_for, summarise_files
 from shadowproxy.compare.fold.filters import Condition, Only, parse_moment
 from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.fold.summary import SummaryError, merge, save
@@ -29,6 +29,7 @@ from shadowproxy.lines import LINE_LIMIT
 from shadowproxy.record import Body, RecordedRequest, decode
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
+from shadowproxy.sources import Source, source_of, sources_of
 
 JSON = ((b"Content-Type", b"application/json"),)
 
@@ -66,19 +67,19 @@ def test_several_processes_give_the_identical_summary(logs: Path) -> None:
 
 
 @pytest.fixture
-def sparse(tmp_path: Path) -> Callable[[str, int], str]:
+def sparse(tmp_path: Path) -> Callable[[str, int], Source]:
     """Makes a file that is as long as asked and takes no room."""
 
-    def make(name: str, size: int) -> str:
+    def make(name: str, size: int) -> Source:
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
-        return str(tmp_path / name)
+        return source_of(tmp_path / name)
 
     return make
 
 
 def test_files_are_read_at_once_where_several_logs_are_large_and_there_are_cores(
-    monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], str]
+    monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], Source]
 ) -> None:
     cores = set(range(4))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores, raising=False)
@@ -87,8 +88,8 @@ def test_files_are_read_at_once_where_several_logs_are_large_and_there_are_cores
     packed = sparse("packed.jsonl.zst", 1 << 20)
     assert jobs_for([large, small]) == jobs_for([packed, small]) == 2
     assert jobs_for([large, small, other, packed, large]) == 4
-    assert jobs_for([large]) == jobs_for([small, other]) == jobs_for([large, "-"]) == 1
-    assert jobs_for([large, str(Path(large).parent / "missing")]) == 1
+    assert jobs_for([large]) == jobs_for([small, other]) == jobs_for([large, source_of("-")]) == 1
+    assert jobs_for([large, source_of(Path(large.path).parent / "missing")]) == 1
     cores.update(range(64))
     assert jobs_for([large] * 70) == 8
     cores.intersection_update({3})
@@ -96,7 +97,7 @@ def test_files_are_read_at_once_where_several_logs_are_large_and_there_are_cores
 
 
 def test_processes_that_read_take_half_of_a_containers_memory_at_most(
-    monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], str]
+    monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], Source]
 ) -> None:
     monkeypatch.setattr(container, "cores", lambda: 6)
     large = sparse("large.jsonl", 8 << 20)
@@ -106,17 +107,17 @@ def test_processes_that_read_take_half_of_a_containers_memory_at_most(
 
 
 def test_saved_summaries_are_not_read_in_other_processes(
-    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], str]
+    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sparse: Callable[[str, int], Source]
 ) -> None:
     monkeypatch.setattr(container, "cores", lambda: 2)
     monkeypatch.setattr(container, "memory", lambda: None)
     saved = tmp_path / "saved.json"
     saved.write_bytes(save(summarise_files([logs / "0.jsonl"], Rules())) + b" " * (8 << 20))
-    assert jobs_for([str(saved)] * 3) == 1
-    assert jobs_for([str(saved), sparse("large.jsonl", 8 << 20)]) == 1
+    assert jobs_for([source_of(saved)] * 3) == 1
+    assert jobs_for([source_of(saved), sparse("large.jsonl", 8 << 20)]) == 1
 
 
-def _end(file: str) -> bytes:
+def _end(file: Source) -> bytes:
     os._exit(9)
 
 
@@ -132,7 +133,7 @@ def test_objects_in_circles_are_looked_for_less_often_while_a_log_is_read(logs: 
 
 def test_a_killed_process_is_an_error_of_one_line() -> None:
     with pytest.raises(SummaryError, match="a process that read the logs was killed"):
-        list(engines._in_processes(["a", "b"], _end, 2))
+        list(engines._in_processes([source_of("a"), source_of("b")], _end, 2))
 
 
 def test_summaries_of_parts_merge_to_the_report_of_the_whole(logs: Path) -> None:
@@ -142,7 +143,7 @@ def test_summaries_of_parts_merge_to_the_report_of_the_whole(logs: Path) -> None
 
 
 def test_a_pattern_stands_for_its_files(logs: Path) -> None:
-    assert files_of(logs / "*.jsonl") == [str(logs / f"{part}.jsonl") for part in range(3)]
+    assert [each.path for each in sources_of(logs / "*.jsonl")] == [str(logs / f"{part}.jsonl") for part in range(3)]
     assert summarise_files([logs / "[01].jsonl"], Rules()).count == 800
     with pytest.raises(FileNotFoundError):
         summarise_files([logs / "*.nothing"], Rules())

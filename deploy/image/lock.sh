@@ -15,7 +15,7 @@ lock() { # lock SOURCE OUTPUT WHAT [OPTIONS]
     cp "$new/lock" "$2"
 }
 
-# Includes the extra for traces, because nothing can be installed in the image later.
-lock pyproject.toml deploy/image/requirements.lock "What the sidecar runs on." "--extra otel"
+# Includes the extras for traces and for object stores, because nothing can be installed in the image later.
+lock pyproject.toml deploy/image/requirements.lock "What the sidecar runs on." "--extra otel --extra fleet"
 printf '%s\n' hatchling mypy setuptools >"$new/build.in"
 lock "$new/build.in" deploy/image/build.lock "What builds and compiles the wheel, in a stage that does not ship."

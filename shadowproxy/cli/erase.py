@@ -32,9 +32,9 @@ def erase(logs: tuple[str, ...], **given: Any) -> None:
     LOG is a file, a directory of segments, or a quoted pattern. A segment that a proxy is writing is left as it is, and
     named. Exit status 1 if no record was found, or a file could not be erased from.
     """
-    from shadowproxy.compare.fold.engines import files_of
     from shadowproxy.erase import Wanted, made_from
     from shadowproxy.erase import erase as erase_from
+    from shadowproxy.sources import sources_of
 
     ids = frozenset(given["ids"]) | _ids_in(given["file"])
     if not ids and not given["where"]:
@@ -43,9 +43,16 @@ def erase(logs: tuple[str, ...], **given: Any) -> None:
         only = only_of(given)
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
-    files = [file for log in logs for file in files_of(log)]
+    try:
+        sources = [source for log in logs for source in sources_of(log)]
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+    files = [source.path for source in sources]
     if "-" in files:
         raise click.UsageError("standard input cannot be erased from", click.get_current_context())
+    for source in sources:
+        if source.in_store:
+            raise UserError(f"{source.name} is in a store: copy it here, erase from the copy, and send it back")
     gone = touched = left = 0
     try:
         for done in erase_from(files, Wanted(ids, only), dry=given["dry"]):

@@ -102,9 +102,13 @@ def _choice(given: dict[str, Any]) -> "Choice":
 
 def _spare(logs: tuple[str, ...], to: str) -> None:
     """Refuse to write over what is read. Raises UserError."""
-    from shadowproxy.compare.fold.engines import files_of
+    from shadowproxy.sources import sources_of
 
-    for log in logs:
-        for file in files_of(log):
-            if file != "-" and Path(file).exists() and Path(to).exists() and os.path.samefile(file, to):
-                raise UserError(f"{to} is one of the files to read")
+    if not Path(to).exists():
+        return
+    try:
+        files = [source.path for log in logs for source in sources_of(log) if not source.in_store]
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+    if any(Path(file).exists() and os.path.samefile(file, to) for file in files if file != "-"):
+        raise UserError(f"{to} is one of the files to read")

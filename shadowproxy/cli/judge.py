@@ -139,7 +139,7 @@ def _target(given: Mapping[str, Any]) -> "Target":
 
 def _output(logs: tuple[str, ...], given: Path | None) -> Path:
     """The file to write; beside the log, if there is one and its name says where."""
-    from shadowproxy.lines import JUDGED
+    from shadowproxy.sources import JUDGED
 
     if given is not None:
         return given

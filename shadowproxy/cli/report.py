@@ -72,6 +72,7 @@ _reading = together(
         "shadowproxy report shadow-log",
         "shadowproxy report shadow-log --labels labels.csv --html report.html",
         "shadowproxy report shadow-log --since 2h --where '/carrier=UA' --min-agreement 0.95",
+        "shadowproxy report 's3://logs/shadow/dt=2026-11-*/'",
         "shadowproxy report --json monday.jsonl.zst tuesday.jsonl.zst | jq .shadows",
     ),
 )
@@ -116,9 +117,10 @@ _reading = together(
 def report(logs: tuple[str, ...], **given: Any) -> None:
     """Report whether a shadow can be promoted, and if not, what differs.
 
-    LOG is a file, a directory of segments, a quoted pattern, a saved summary, or - for standard input; plain, gzip or
-    zstd. Lines that are not records are counted and reported. Exit status 0 if every check passes, 1 if one fails, 3 if
-    one is inconclusive or there is too little data.
+    LOG is a file, a directory of segments, a quoted pattern, a saved summary, an address such as
+    s3://bucket/folder/, or - for standard input; plain, gzip or zstd. Lines that are not records are counted and
+    reported. Exit status 0 if every check passes, 1 if one fails, 3 if one is inconclusive or there is too little
+    data.
     """
     if given["as_json"] and given["as_markdown"]:
         raise click.UsageError("--json or --markdown, not both")

@@ -5,7 +5,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from shadowproxy.compare.fold.engines import files_of
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.export.columns import columns_with, parse_field
 from shadowproxy.export.files import ExportError, arrow_batch, arrow_schema
@@ -28,8 +27,7 @@ class Log:
 
     def __iter__(self) -> Iterator[Record]:
         """Each record. Lines that are no records are left out. Raises shadowproxy.record.RecordError."""
-        files = (file for path in self.paths for file in files_of(path))
-        return (entry for entry in read(files) if isinstance(entry, Record))
+        return (entry for entry in read(self.paths) if isinstance(entry, Record))
 
     def to_arrow(self, **options: Any) -> Any:
         """A `pyarrow.Table`.
@@ -71,7 +69,7 @@ class Log:
 
 
 def read_log(*paths: str | Path | Iterable[str | Path]) -> Log:
-    """A log: files, directories of segments, quoted patterns; plain, gzip or zstd. Nothing is read yet."""
+    """A log: files, directories of segments, patterns, addresses in object stores. Nothing is read yet."""
     flat: list[str | Path] = []
     for each in paths:
         flat.extend([each] if isinstance(each, str | Path) else each)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from shadowproxy.compare.fold.engines import files_of
 from shadowproxy.export.columns import COLUMNS, Column, Row, columns_with
 from shadowproxy.export.files import ENDINGS, ExportError, TableFile
 from shadowproxy.export.rows import Choice, Rows
@@ -67,7 +66,7 @@ def rows_of(
     """The rows of a log's records, in its order."""
     rows = Rows(choice)
     counts = counts or _Counts()
-    for entry in read((file for path in paths for file in files_of(path)), on_bytes):
+    for entry in read(paths, on_bytes):
         if isinstance(entry, Record):
             counts.seen += 1
             yield from rows.of(entry)

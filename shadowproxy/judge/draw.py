@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from shadowproxy.answers import Content, about, content_of, failed_reason
 from shadowproxy.answers.body import value_in
-from shadowproxy.compare.fold.engines import files_of
 from shadowproxy.compare.fold.filters import EVERYTHING, Only
 from shadowproxy.compare.fold.routes import route_of
 from shadowproxy.compare.fold.samples import Distinct, hashed
@@ -25,6 +24,7 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.judge.texts import answer_text, request_text
 from shadowproxy.lines import Unreadable, lines
 from shadowproxy.record import Record, RecordedLeg, RecordError, decode
+from shadowproxy.sources import sources_of
 
 _LEAST_INTEREST: Final = 0.25
 _LONG: Final = 2000  # characters of an answer, above which it is of full interest for its length
@@ -138,7 +138,7 @@ def _no_shadow(shadow: str | None, whole: Survey) -> str:
 
 def records_in(paths: Iterable[str | Path], only: Only, whole: Survey, progress: Progress | None) -> "Iterable[Record]":
     """The records of a log. Raises OSError where a path cannot be read, and DrawError for a saved summary."""
-    files = [file for path in paths for file in files_of(path)]
+    files = [source for path in paths for source in sources_of(path)]
     unreported = 0
     for line in lines(files, None if progress is None else lambda count: progress(count, 0)):
         if isinstance(line, Unreadable):

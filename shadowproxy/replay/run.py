@@ -32,7 +32,7 @@ from shadowproxy.compare.fold.summary import micros
 from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.config import Shadow
 from shadowproxy.exchange import Failure, Outcome, Reply
-from shadowproxy.lines import Line, Unreadable, lines, segments
+from shadowproxy.lines import Line, Unreadable, lines
 from shadowproxy.record import Record, RecordError, decode
 from shadowproxy.recorder.line import encode_again
 from shadowproxy.replay.output import Output
@@ -47,6 +47,7 @@ from shadowproxy.serve.sidecar import specify
 from shadowproxy.serve.sidecar.contexts import file_fault, tls_of
 from shadowproxy.serve.sidecar.endpoints import endpoint_of
 from shadowproxy.serve.upstreams.endpoint import Endpoint, UpstreamError
+from shadowproxy.sources import STANDARD_INPUT, Source, sources_of
 
 _BATCH, _BATCH_BYTES = 32, 4 << 20
 _SEGMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)-\d+-\d+\.jsonl(?:\.zst|\.gz)?")
@@ -141,7 +142,7 @@ class _Replay:
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
-    async def _feed(self, group: asyncio.TaskGroup, files: list[list[str]], endpoint: Endpoint) -> None:
+    async def _feed(self, group: asyncio.TaskGroup, files: list[list[Source]], endpoint: Endpoint) -> None:
         loop = asyncio.get_running_loop()
         jobs = islice(self._jobs(files), self._plan.limit)
         first: int | None = None
@@ -242,11 +243,11 @@ class _Replay:
 
     # --- reading, in a thread --------------------------------------------------------------------------------------
 
-    def _jobs(self, files: list[list[str]]) -> Iterator[_Job]:
+    def _jobs(self, files: list[list[Source]]) -> Iterator[_Job]:
         """The requests to send, in the order of their times as far as the log has that order."""
         yield from heapq.merge(*map(self._jobs_of, files), key=lambda job: job.at)
 
-    def _jobs_of(self, files: list[str]) -> Iterator[_Job]:
+    def _jobs_of(self, files: list[Source]) -> Iterator[_Job]:
         put = frozenset(name.lower() for name in self._plan.shadow.headers.set)
         for line in lines(files, lambda size: self._progress(size, 0)):
             if isinstance(line, Unreadable):
@@ -344,19 +345,22 @@ def _some(jobs: Iterator[_Job]) -> list[_Job]:
     return taken
 
 
-def _streams(logs: Sequence[str]) -> list[list[str]]:
+def _streams(logs: Sequence[str]) -> list[list[Source]]:
     """The logs' files, in order and grouped by proxy, so that the times of several proxies can be merged.
 
     Raises ReplayError for a log that does not exist.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Source]] = {}
     for log in logs:
-        path = Path(log)
-        if log != "-" and not path.exists():
-            raise ReplayError(f"cannot read {log}: No such file or directory")
-        for file in segments(path) if path.is_dir() else [path]:
-            match = _SEGMENT.fullmatch(file.name)
-            found.setdefault(match[1] if match else "", []).append(str(file))
+        try:
+            sources = sources_of(log)
+        except OSError as error:
+            raise ReplayError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from error
+        for source in sources:
+            if source.path != STANDARD_INPUT and not source.in_store and not Path(source.path).exists():
+                raise ReplayError(f"cannot read {log}: No such file or directory")
+            match = _SEGMENT.fullmatch(source.name.rpartition("/")[2])
+            found.setdefault(match[1] if match else "", []).append(source)
     return list(found.values())
 
 

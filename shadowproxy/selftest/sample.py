@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from shadowproxy.answers.contents import FIELDS_OF_ANSWERS
-from shadowproxy.compare.fold.engines import files_of
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import micros
 from shadowproxy.lines import Unreadable, lines
 from shadowproxy.record import NO_HEADERS, Record, RecordError, decode
+from shadowproxy.sources import sources_of
 
 MOST_RECORDS: Final = 5_000
 MOST_BYTES: Final = 64 * 2**20
@@ -50,7 +50,7 @@ def draw_sample(
 
     Raises OSError where a path cannot be read and SampleError for a saved summary, which has no records.
     """
-    files = [file for path in paths for file in files_of(path)]
+    files = [source for path in paths for source in sources_of(path)]
     unreadable: Counter[str] = Counter()
     kept: list[tuple[int, int, int, Record]] = []
     of = size = unreported = 0

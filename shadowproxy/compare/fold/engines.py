@@ -7,7 +7,6 @@ turns a file and a reading into the bytes of a summary, without state. On Spark:
 
 import copyreg
 import gc
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,14 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from functools import partial
-from glob import glob
 from pathlib import Path
 from typing import Any, Final
 
 from shadowproxy import container
 from shadowproxy.compare.fold.filters import EVERYTHING, Only
-from shadowproxy.compare.fold.kept import ENDING, Keeper
 from shadowproxy.compare.fold.kept import START as _KEPT
+from shadowproxy.compare.fold.kept import Keeper
 from shadowproxy.compare.fold.late_labels import join, kept_beside
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.pair import Pair
@@ -31,8 +29,10 @@ from shadowproxy.compare.fold.summary import Summary, SummaryBuilder, SummaryErr
 from shadowproxy.compare.fold.truths import NONE as NO_TRUTHS
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules, Tolerance
-from shadowproxy.lines import COMPRESSED, JUDGED, Line, Unreadable, lines, segments
+from shadowproxy.lines import Line, Unreadable, lines
 from shadowproxy.record import RecordError, decode
+from shadowproxy.sources import COMPRESSED, PLAIN, STANDARD_INPUT, Source, source_of, sources_of
+from shadowproxy.stores.opening import in_use as stores_in_use
 
 
 def _init_arguments(noun: Any) -> tuple[type[Any], tuple[Any, ...]]:
@@ -116,7 +116,7 @@ def summarise_files(
     jobs: int | None = 1,
     progress: Progress | None = None,
 ) -> Summary:
-    """The summary of logs, directories of logs, `-` and saved summaries, together.
+    """The summary of logs, folders and patterns of logs, addresses in object stores, `-` and saved summaries, together.
 
     The report decides where the answer is, unless `fields` names it; `slices` are request fields that are always
     counted. Truths are joined to a saved summary by the answers that were kept beside it, and `keep` keeps the answers
@@ -124,38 +124,40 @@ def summarise_files(
     are read at once, None as many as `jobs_for` says; the summary is the same. Raises OSError if a path cannot be read,
     SummaryError if a saved summary is damaged, an option cannot be applied to it, or a process that reads is killed.
     """
-    files = [file for path in paths for file in files_of(path)]
+    files = [source for path in paths for source in sources_of(path)]
     if jobs is None:
         jobs = jobs_for(files)
     reading = Reading(rules, fields[:MOST_FIELDS], truths if truths is not None else NO_TRUTHS, slices)
-    if jobs > 1 and len(files) > 1 and "-" not in files:
+    if jobs > 1 and len(files) > 1 and all(file.path != STANDARD_INPUT for file in files):
         summary = Summary()
         for file, part in _in_processes(files, partial(_summarised, reading, only, shadow, late, keep), jobs):
             count = part.count
             summary.absorb(part)
             if progress is not None:
-                progress(Path(file).stat().st_size, count)
+                progress(file.size() or 0, count)
         return summary
     return _Reader(files, reading, only, progress, shadow, late, keep).summary()
 
 
 def summarise_one(
-    file: str,
+    file: str | Source,
     reading: Reading,
     only: Only = EVERYTHING,
     shadow: str | None = None,
     late: Late = NOTHING_LATE,
     keep: Keeper | None = None,
 ) -> bytes:
-    """One file's summary, as `save` writes it."""
-    return save(_Reader([file], reading, only, None, shadow, late, keep).summary())
+    """One file's summary, as `save` writes it. Raises OSError and SummaryError as `summarise_files` does."""
+    return save(_Reader([source_of(file)], reading, only, None, shadow, late, keep).summary())
 
 
-def _summarised(reading: Reading, only: Only, shadow: str | None, late: Late, keep: Keeper | None, file: str) -> bytes:
+def _summarised(
+    reading: Reading, only: Only, shadow: str | None, late: Late, keep: Keeper | None, file: Source
+) -> bytes:
     return summarise_one(file, reading, only, shadow, late, keep)
 
 
-def jobs_for(files: Iterable[str]) -> int:
+def jobs_for(files: Iterable[Source]) -> int:
     """How many files to read at once: one for each core, if several logs are large enough to gain by it; else 1.
 
     In a container it is as many as its share of time keeps busy, and as half of its memory holds: a process that the
@@ -164,12 +166,10 @@ def jobs_for(files: Iterable[str]) -> int:
     """
     size = logs = 0
     for file in files:
-        try:
-            if file == "-" or _is_saved(file):
-                continue
-            size += os.stat(file).st_size * (_EXPANDS if file.endswith(COMPRESSED) else 1)
-        except OSError:
-            continue  # whoever reads it says what is wrong
+        bytes_in_file = file.size()
+        if bytes_in_file is None or _is_saved(file):
+            continue
+        size += bytes_in_file * (_EXPANDS if file.path.endswith(COMPRESSED) else 1)
         logs += 1
     if logs < 2 or size < _WORTH_A_PROCESS:
         return 1
@@ -178,20 +178,26 @@ def jobs_for(files: Iterable[str]) -> int:
     return min(container.cores(), logs, room, _MOST_JOBS)
 
 
-def _is_saved(file: str) -> bool:
-    if not os.path.isfile(file):
-        return False  # not opened: a pipe's bytes are there only once
-    with open(file, "rb") as source:
-        return source.read(len(_SAVED)) == _SAVED
+def _is_saved(file: Source) -> bool:
+    if file.in_store:
+        return not file.path.endswith((PLAIN, *COMPRESSED))  # not opened: each opening is a request
+    try:
+        with open(file.path, "rb") as source:
+            return source.read(len(_SAVED)) == _SAVED
+    except OSError:
+        return True  # whoever reads it says what is wrong
 
 
-def _in_processes(files: list[str], work: Callable[[str], bytes], jobs: int) -> Iterator[tuple[str, Summary]]:
+def _in_processes(files: list[Source], work: Callable[[Source], bytes], jobs: int) -> Iterator[tuple[Source, Summary]]:
     """Each file with its summary, in order; only a few summaries are in memory at once."""
     from concurrent.futures import Future, ProcessPoolExecutor  # only here: it takes 13 ms to load
     from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
 
-    with ProcessPoolExecutor(min(jobs, len(files)), initializer=_begin, initargs=(work,)) as pool:
-        waiting: deque[tuple[str, Future[bytes]]] = deque()
+    # A fork would lack the threads of a store's client, and wait for them.
+    context = get_context("spawn") if any(file.in_store for file in files) or stores_in_use() else None
+    with ProcessPoolExecutor(min(jobs, len(files)), context, _begin, (work,)) as pool:
+        waiting: deque[tuple[Source, Future[bytes]]] = deque()
         left = iter(files)
         try:
             while True:
@@ -209,33 +215,17 @@ def _in_processes(files: list[str], work: Callable[[str], bytes], jobs: int) -> 
             pool.shutdown(cancel_futures=True)
 
 
-_work: list[Callable[[str], bytes]] = []
+_work: list[Callable[[Source], bytes]] = []
 """In a process of the pool: what it does with each file. Sent once, as truths may be large."""
 
 
-def _begin(work: Callable[[str], bytes]) -> None:
+def _begin(work: Callable[[Source], bytes]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback of its own
     _work[:] = [work]
 
 
-def _in_process(file: str) -> bytes:
+def _in_process(file: Source) -> bytes:
     return _work[0](file)
-
-
-def files_of(path: str | Path) -> list[str]:
-    """The files of a path: a directory's segments, oldest first; a pattern's files by name; or the path itself.
-
-    A pattern leaves out the answers that are kept beside a summary, which are found from the summary, and what a judge
-    said.
-    """
-    if str(path) == "-":
-        return ["-"]
-    if Path(path).is_dir():
-        return [str(file) for file in segments(Path(path))]
-    if not Path(path).exists() and any(sign in str(path) for sign in "*?["):
-        found = (file for file in glob(str(path), recursive=True) if not file.endswith((ENDING, JUDGED)))
-        return sorted(found) or [str(path)]
-    return [str(path)]
 
 
 class _Reader:
@@ -243,7 +233,7 @@ class _Reader:
 
     def __init__(
         self,
-        files: list[str],
+        files: list[Source],
         reading: Reading,
         only: Only,
         progress: Progress | None,

@@ -31,9 +31,10 @@ from shadowproxy.compare.fold.summary import SummaryError
 from shadowproxy.compare.fold.truths import key_at
 from shadowproxy.lines import Line, lines
 from shadowproxy.record import Record
+from shadowproxy.sources import ANSWERS, Source, source_of
+from shadowproxy.stores.addresses import is_address
 
 FORMAT: Final = 1
-ENDING: Final = ".answers.zst"
 START: Final = b'{"shadowproxy_answers"'
 """How such a file begins, decompressed."""
 
@@ -65,10 +66,21 @@ class KeptPair(NamedTuple):
 def beside(summary: str | Path) -> Path:
     """The file with the answers of a saved summary: `pod-1.answers.zst` for `pod-1.json`."""
     path = Path(summary)
-    name = path.name
+    return path.with_name(_answers_of(path.name))
+
+
+def source_beside(summary: str) -> Source:
+    """The same, also of a summary in a store."""
+    if not is_address(summary):
+        return source_of(beside(summary))
+    folder, slash, name = summary.rpartition("/")
+    return source_of(folder + slash + _answers_of(name))
+
+
+def _answers_of(name: str) -> str:
     for ending in (".zst", ".gz", ".json"):
         name = name.removesuffix(ending) or name
-    return path.with_name(name + ENDING)
+    return name + ANSWERS
 
 
 class Keeper:
@@ -150,12 +162,13 @@ class Keeper:
         return Path(name)
 
 
-def pairs_in(file: Path, digest: str, place: str | None) -> Iterator[KeptPair]:
+def pairs_in(path: str | Path | Source, digest: str, place: str | None) -> Iterator[KeptPair]:
     """The pairs that were kept beside the summary of that digest, to be joined by `place` or, without, by their IDs.
 
     Raises SummaryError if the file is another summary's, has no such field or is not whole, OSError if it cannot be
     read.
     """
+    file = source_of(path)
     kept = lines([file])
     head = next(kept, None)
     try:
@@ -163,18 +176,19 @@ def pairs_in(file: Path, digest: str, place: str | None) -> Iterator[KeptPair]:
     except orjson.JSONDecodeError:
         header = None
     if not isinstance(header, dict) or "shadowproxy_answers" not in header:
-        raise SummaryError(f"{file}: not a file of answers kept beside a summary")
+        raise SummaryError(f"{file.name}: not a file of answers kept beside a summary")
     version = header["shadowproxy_answers"]
     if version != FORMAT:
-        raise SummaryError(f"{file}: answers of format {version!r:.20}; this version reads format {FORMAT}")
+        raise SummaryError(f"{file.name}: answers of format {version!r:.20}; this version reads format {FORMAT}")
     if header.get("summary") != digest:
-        raise SummaryError(f"{file}: these answers belong to another summary; save both again from the log")
+        raise SummaryError(f"{file.name}: these answers belong to another summary; save both again from the log")
     if place is not None and header.get("label_key") != place:
         raise SummaryError(
-            f"{file} has no {place}: give --label-key {place} to summarise --keep-answers, or give the log to report"
+            f"{file.name} has no {place}: give --label-key {place} to summarise --keep-answers, "
+            "or give the log to report"
         )
     seal = blake2b(digest_size=16)
-    broken = SummaryError(f"{file}: not a whole file of answers; save it again from its log")
+    broken = SummaryError(f"{file.name}: not a whole file of answers; save it again from its log")
     for count, line in enumerate(kept):
         if not isinstance(line, Line):
             raise broken

@@ -10,16 +10,19 @@ import io
 import json
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final, cast
 
 import zstandard
 
 from shadowproxy.compare.fold.truths import Label, Truth, Truths, label_key
 from shadowproxy.pointers import pointer_segments
+from shadowproxy.sources import Source, source_of
 
 _IDS: Final = ("id", "request_id", "x_request_id")
 _KEYS: Final = ("key", *_IDS)
@@ -48,7 +51,9 @@ def read_labels(path: str | Path, key: str | None = None) -> Truths:
         names = (*(segment.strip().lower() for segment in segments[-1:]), *_KEYS)
     found: dict[str, dict[int | None, tuple[int, Label]]] = {}
     try:
-        with closing(_rows(Path(path), names)) as rows:
+        source = source_of(path)
+        path = source.name
+        with closing(_rows(source, names)) as rows:
             for where, row in rows:
                 _add(found, where, row, names)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zstandard.ZstdError) as error:
@@ -142,15 +147,26 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _rows(path: Path, names: tuple[str, ...]) -> Generator[Row, None, None]:
-    with path.open("rb") as file:
-        start = file.read(4)
+def _rows(source: Source, names: tuple[str, ...]) -> Generator[Row, None, None]:
+    with source.open() as file:
+        start = cast(io.BufferedReader, file).peek(4)[:4]
         if start == b"PAR1":
-            yield from _parquet(path, names)
+            with _seekable(file) as columns:
+                yield from _parquet(source.name, columns, names)
             return
-        file.seek(0)
         with _opened(file, start) as plain, io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as text:
-            yield from _text_rows(path, text, names)
+            yield from _text_rows(source.name, text, names)
+
+
+@contextmanager
+def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
+    """The file itself or, of one in a store, a copy: Parquet is read from its end."""
+    if file.seekable():
+        yield file
+        return
+    with TemporaryFile() as copy:
+        copyfileobj(file, copy)
+        yield copy
 
 
 def _opened(file: BinaryIO, start: bytes) -> Any:
@@ -162,7 +178,7 @@ def _opened(file: BinaryIO, start: bytes) -> Any:
     return file
 
 
-def _text_rows(path: Path, text: io.TextIOWrapper, names: tuple[str, ...]) -> Iterator[Row]:
+def _text_rows(path: str, text: io.TextIOWrapper, names: tuple[str, ...]) -> Iterator[Row]:
     number, head = 0, ""
     for head in text:
         number += 1
@@ -180,7 +196,7 @@ def _text_rows(path: Path, text: io.TextIOWrapper, names: tuple[str, ...]) -> It
         yield f"{path}:{number + reader.line_num}", row
 
 
-def _json_rows(path: Path, head: str, number: int, text: Iterable[str]) -> Iterator[Row]:
+def _json_rows(path: str, head: str, number: int, text: Iterable[str]) -> Iterator[Row]:
     for at, line in enumerate(chain([head], text), number):
         if not line.strip():
             continue
@@ -193,7 +209,7 @@ def _json_rows(path: Path, head: str, number: int, text: Iterable[str]) -> Itera
         yield f"{path}:{at}", {str(name).lower(): value for name, value in row.items()}
 
 
-def _parquet(path: Path, names: tuple[str, ...]) -> Iterator[Row]:
+def _parquet(path: str, file: BinaryIO, names: tuple[str, ...]) -> Iterator[Row]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -202,14 +218,14 @@ def _parquet(path: Path, names: tuple[str, ...]) -> Iterator[Row]:
             f"{path}: reading Parquet needs pyarrow; pip install '.[columns]' in a checkout installs it"
         ) from None
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        columns = {name: name.strip().lower() for name in file.schema_arrow.names}
+        table = pyarrow.parquet.ParquetFile(file)
+        columns = {name: name.strip().lower() for name in table.schema_arrow.names}
         wanted = [name for name, plain in columns.items() if plain in (*names, *_LABELS, *_ROWS, *_TIMES)]
         plain_names = {columns[name] for name in wanted}
         if not plain_names.intersection(names) or not plain_names.intersection(_LABELS):
             raise LabelError(f"{path}: it needs the columns {names[0]} and label")
         number = 0
-        for batch in file.iter_batches(columns=wanted):
+        for batch in table.iter_batches(columns=wanted):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", {columns[name]: value for name, value in row.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from shadowproxy.compare.fold.kept import KeptPair, beside, pairs_in
+from shadowproxy.compare.fold.kept import KeptPair, pairs_in, source_beside
 from shadowproxy.compare.fold.summary import Summary, SummaryError
 from shadowproxy.compare.fold.truths import Truths
 
@@ -16,7 +16,7 @@ def join(saved: Summary, file: str, digest: str, truths: Truths) -> None:
         for pair in (*each.values(), each.other):
             pair.forget_labels()
     saved.labels = truths.supplied
-    answers = beside(file)
+    answers = source_beside(file)
     for kept in kept_beside(file, digest, truths.place):
         routes = saved.shadows.get(kept.shadow)
         key = kept.id if truths.place is None else kept.key
@@ -27,7 +27,7 @@ def join(saved: Summary, file: str, digest: str, truths: Truths) -> None:
         try:
             counted.label(kept.at // (1000 * saved.width), kept.at / 1e6, truth, kept.gists())
         except (TypeError, ValueError) as error:
-            raise SummaryError(f"{answers}: not a whole file of answers; save it again from its log") from error
+            raise SummaryError(f"{answers.name}: not a whole file of answers; save it again from its log") from error
 
 
 def kept_beside(file: str, digest: str, place: str | None) -> Iterator[KeptPair]:
@@ -36,11 +36,11 @@ def kept_beside(file: str, digest: str, place: str | None) -> Iterator[KeptPair]
         raise SummaryError(
             "a summary from standard input has no answers beside it: labels cannot be joined; give its file"
         )
-    answers = beside(file)
+    answers = source_beside(file)
     try:
         yield from pairs_in(answers, digest, place)
     except FileNotFoundError:
         raise SummaryError(
-            f"{file} was saved without --keep-answers, or {answers.name} is not beside it: labels cannot be joined; "
-            "give them to summarise, or the log"
+            f"{file} was saved without --keep-answers, or {answers.name.rpartition('/')[2]} is not beside it: "
+            "labels cannot be joined; give them to summarise, or the log"
         ) from None

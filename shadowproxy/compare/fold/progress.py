@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from shadowproxy.compare.fold.engines import Progress as Callback
-from shadowproxy.compare.fold.engines import files_of
+from shadowproxy.sources import sources_of
 
 
 @contextmanager
@@ -18,8 +17,7 @@ def reading(paths: Sequence[str]) -> Iterator[Callback | None]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    files = [file for path in paths for file in files_of(path)]
-    sizes = [Path(file).stat().st_size if Path(file).is_file() else None for file in files]
+    sizes = [source.size() for path in paths for source in sources_of(path)]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -16,6 +16,7 @@ from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.summary import Summary
 from shadowproxy.compare.report.betting import Interval
 from shadowproxy.compare.report.figures.types import Judged
+from shadowproxy.sources import source_of
 
 FORMAT: Final = 1
 LINE_LIMIT: Final = 1 << 20
@@ -163,7 +164,9 @@ def read_preferences(path: str | Path) -> tuple[Head, list[Preference]]:
     found: dict[str, Preference] = {}
     head: Head | None = None
     try:
-        with Path(path).open("rb") as file:
+        source = source_of(path)
+        path = source.name
+        with source.open() as file:
             number = 0
             while raw := file.readline(LINE_LIMIT + 1):
                 number += 1

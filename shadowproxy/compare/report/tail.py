@@ -1,5 +1,6 @@
 """A log as it grows: each record once, as soon as its line is whole, across the segments of a directory."""
 
+import errno
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from shadowproxy.compare.judge.verdict import Compared
 from shadowproxy.compare.judge.visible import sides, visible
 from shadowproxy.compare.report.show import STYLES
 from shadowproxy.exchange import Outcome, Verdict
-from shadowproxy.lines import LINE_LIMIT, PLAIN
+from shadowproxy.lines import LINE_LIMIT
 from shadowproxy.record import Record, RecordedLeg, RecordError, decode
+from shadowproxy.sources import PLAIN, source_of
 
 _PAUSE: Final = 0.25  # seconds between looks: what a person takes for at once
 _PIECE: Final = 1 << 20
@@ -30,7 +32,10 @@ def follow(path: str | Path, *, last: int = 10, pause: Callable[[], None] | None
     `pause` waits until it is worth looking again. Raises OSError where the path cannot be read.
     """
     wait = pause or _wait
-    directory = Path(path)
+    source = source_of(path)
+    if source.in_store:
+        raise OSError(errno.EOPNOTSUPP, "a log in a store does not grow; show and report read it", source.name)
+    directory = Path(source.path)
     ends: dict[Path, int] = {}
     recent: deque[Record] = deque(maxlen=last)
     for file in _plain(directory):

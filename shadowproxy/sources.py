@@ -1,0 +1,183 @@
+"""The files of a log, wherever they are: on this machine, in an object store, or standard input.
+
+A path becomes sources, and a source is opened. Which files a folder has, and in which order, does not depend on where
+it is.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from shadowproxy.stores.addresses import AddressError, address_of, is_address, local_path, shown
+
+PLAIN: Final = ".jsonl"
+COMPRESSED: Final = (".jsonl.zst", ".jsonl.gz")
+
+JUDGED: Final = ".judged.jsonl"
+"""How the file ends in which a judge's preferences are kept, often beside a log: it is no part of any log."""
+
+ANSWERS: Final = ".answers.zst"
+"""How the file ends with the answers that are kept beside a summary; it is found from the summary."""
+
+STANDARD_INPUT: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file of a log.
+
+    Attributes:
+        path: what it is opened by: a path of this machine, an address, or `-`. It may hold a secret.
+        name: how messages show it.
+        listed: its size in bytes, if it was listed with one.
+    """
+
+    path: str
+    name: str
+    listed: int | None = None
+
+    def size(self) -> int | None:
+        """Bytes, compressed ones as they are; None if that is not known before it is read."""
+        if self.listed is not None or self.path == STANDARD_INPUT or is_address(self.path):
+            return self.listed
+        try:
+            return os.stat(self.path).st_size if os.path.isfile(self.path) else None
+        except OSError:
+            return None  # whoever reads it says what is wrong
+
+    @property
+    def in_store(self) -> bool:
+        return is_address(self.path)
+
+    def open(self) -> BinaryIO:
+        """The file's bytes. Raises OSError with its name."""
+        if self.path == STANDARD_INPUT:
+            # Not sys.stdin.buffer: Python aborts if some thread still waits for that when the program ends, as replay's
+            # reader does after Ctrl-C.
+            return open(sys.stdin.fileno(), "rb", closefd=False)
+        if self.in_store:
+            from shadowproxy.stores.reading import open_object
+
+            return open_object(address_of(self.path))
+        return _open_here(Path(self.path))
+
+
+def source_of(path: "str | Path | Source") -> Source:
+    """One file, which is not looked for before it is opened. Raises OSError for an address that names nothing."""
+    if isinstance(path, Source):
+        return path
+    if not is_address(path):
+        return Source(str(path), str(path))
+    try:
+        here = local_path(str(path))
+        if here is None:
+            address_of(str(path))
+    except AddressError as error:
+        raise OSError(errno.EINVAL, str(error), shown(str(path))) from None
+    return Source(str(path), shown(str(path))) if here is None else Source(here, here)
+
+
+def sources_of(path: "str | Path | Source") -> list[Source]:
+    """The files of a path: a folder's segments, oldest first; what a pattern matches, by name; or the one file.
+
+    A folder's partitions, folders in it with names such as `dt=2026-11-29`, are read after its own segments. A pattern
+    leaves out the answers that are kept beside a summary, which are found from the summary, and what a judge said.
+    Raises OSError where a folder or a store cannot be read, an address names nothing, or a store has no segment there:
+    it has no empty folders. A path of this machine may be missing: to open it fails then. A directory may be empty.
+    """
+    source = source_of(path)
+    if source.in_store:
+        return _in_store(source)
+    if source.path == STANDARD_INPUT:
+        return [source]
+    here = Path(source.path)
+    if here.is_dir():
+        return [Source(str(file), str(file)) for file in segments(here)]
+    if not here.exists() and any(sign in source.path for sign in "*?["):
+        matched = sorted(each for each in glob(source.path, recursive=True) if not each.endswith((ANSWERS, JUDGED)))
+        return [each for file in matched for each in _file_or_folder(file)] or [source]
+    return [source]
+
+
+def _file_or_folder(path: str) -> list[Source]:
+    if os.path.isdir(path):
+        return [Source(str(file), str(file)) for file in segments(Path(path))]
+    return [Source(path, path)]
+
+
+def segments(directory: Path) -> list[Path]:
+    """The segments in a directory, oldest first, then those of its partitions.
+
+    One that is being compressed is there twice and is listed once.
+    """
+    names = sorted(path.name for path in directory.iterdir())
+    found = [directory / name for name in _segments(names)]
+    for name in names:
+        if _is_partition(name) and (directory / name).is_dir():
+            found += segments(directory / name)
+    return found
+
+
+def _segments(names: Iterable[str]) -> list[str]:
+    """Which of the names in a folder are segments, oldest first."""
+    named: dict[str, str] = {}
+    for name in sorted(names):
+        if name.endswith(JUDGED):
+            continue
+        for ending in (*COMPRESSED, PLAIN):
+            if name.endswith(ending):
+                named[name.removesuffix(ending)] = name
+    return [named[name] for name in sorted(named)]
+
+
+def _is_partition(name: str) -> bool:
+    return "=" in name and not name.startswith(".")
+
+
+def _open_here(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        # Compressed since it was listed.
+        for ending in COMPRESSED:
+            later = file.with_name(file.name.removesuffix(PLAIN) + ending)
+            if file.name.endswith(PLAIN) and later.exists():
+                return later.open("rb")
+        raise
+
+
+# --- object stores ---------------------------------------------------------------------------------------------------
+
+
+def _in_store(source: Source) -> list[Source]:
+    """The files of an address. Raises OSError, also if there are none: a store has no empty folders."""
+    from shadowproxy.stores.listing import Found, find, inside
+
+    address = address_of(source.path)
+    found = find(address)
+    if not found:
+        wanted = "nothing matches it" if address.is_pattern else "there is no such object or folder"
+        raise FileNotFoundError(errno.ENOENT, wanted, source.name)
+
+    def read(each: Found) -> list[Source]:
+        if not each.is_folder:
+            return [Source(each.address.text, each.address.shown, each.size)]
+        children = inside(each.address)
+        files = {child.address.key.rpartition("/")[2]: child for child in children if not child.is_folder}
+        sources = [part for name in _segments(files) for part in read(files[name])]
+        for child in children:
+            if child.is_folder and _is_partition(child.address.key.rstrip("/").rpartition("/")[2]):
+                sources += read(child)
+        return sources
+
+    kept = [each for each in found if not address.is_pattern or not each.address.key.endswith((ANSWERS, JUDGED))]
+    sources = [part for each in kept for part in read(each)]
+    if not sources:
+        endings = ", ".join((PLAIN, *COMPRESSED))
+        raise FileNotFoundError(errno.ENOENT, f"there are no segments in it ({endings})", source.name)
+    return sources
