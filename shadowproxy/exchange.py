@@ -17,6 +17,9 @@ Fields = tuple[Field, ...]
 CONTROL = "control"
 """The name of the control: live itself, which gets the request a second time, as if it were a shadow."""
 
+CALL = "CALL"
+"""The method of an exchange that is a function's call, and no request of HTTP."""
+
 LIVE = "live"
 """Live's name among those of the shadows. No shadow may have it."""
 

@@ -2,10 +2,11 @@
 
 `models.py` has the keys, `values.py` their types, `readers.py` and `addresses.py` read single values. `source.py` reads
 the YAML text and the environment, `loading.py` makes a Config of it, and `shown.py` turns a Config back into values,
-without the secrets. `warning.py` has the warnings.
+without the secrets. `warning.py` has the warnings. `companion.py` reads what an application describes.
 """
 
 from shadowproxy.addresses import TcpAddress, UnixAddress, token_fault
+from shadowproxy.config.companion import Companion, load_companion
 from shadowproxy.config.loading import ConfigError, from_flags, from_values, given, keys, load
 from shadowproxy.config.models import (
     Budget,
@@ -32,6 +33,7 @@ from shadowproxy.config.warning import warnings_for
 __all__ = [
     "REPEATABLE",
     "Budget",
+    "Companion",
     "Compare",
     "Config",
     "ConfigError",
@@ -55,6 +57,7 @@ __all__ = [
     "given",
     "keys",
     "load",
+    "load_companion",
     "shown",
     "shown_headers",
     "shown_json",

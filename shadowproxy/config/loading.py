@@ -30,7 +30,7 @@ _config = TypeAdapter(Config)
 
 def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Config:
     """Read a YAML file. Raises ConfigError if it cannot be read, is not YAML, or has an invalid key or value."""
-    document = _document(path, environment)
+    document = document_of(path, environment)
 
     def located(location: Location, problem: str) -> tuple[int, str]:
         # A missing key has no line: use the line of the nearest section around it.
@@ -40,7 +40,7 @@ def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Confi
 
     if document.values is None:
         raise ConfigError(f"{path}: is empty: it needs at least live: {{url: http://...}}")
-    return _validated(document.values, located)
+    return validated(document.values, located)
 
 
 def given(path: Path | str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def given(path: Path | str, environment: Mapping[str, str] = os.environ) -> dict
 
     Raises ConfigError if it cannot be read or is not YAML. It does not validate: `load` does.
     """
-    return dict(_dotted(_document(path, environment).values, ""))
+    return dict(_dotted(document_of(path, environment).values, ""))
 
 
 def _dotted(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -58,7 +58,8 @@ def _dotted(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _dotted(value, f"{prefix}{key}.")
 
 
-def _document(path: Path | str, environment: Mapping[str, str]) -> Document:
+def document_of(path: Path | str, environment: Mapping[str, str]) -> Document:
+    """The text of a file as values with their lines. Raises ConfigError."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -73,7 +74,7 @@ def _document(path: Path | str, environment: Mapping[str, str]) -> Document:
 
 def from_values(values: Mapping[str, Any]) -> Config:
     """The Config of a file with these values. Raises ConfigError."""
-    return _validated(dict(values), lambda location, problem: (0, _line(None, None, location, problem)))
+    return validated(dict(values), lambda location, problem: (0, _line(None, None, location, problem)))
 
 
 def from_flags(
@@ -97,7 +98,7 @@ def from_flags(
         flag = f"--shadow {location[1]}" if location[0] == "shadows" else f"--{location[0]}"
         return 0, f"{flag}: {problem}"
 
-    return _validated(values, located)
+    return validated(values, located)
 
 
 def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
@@ -132,8 +133,11 @@ def _inner_model(hint: Any) -> tuple[type, bool] | None:
     return None
 
 
-def _validated(values: Any, located: Callable[[Location, str], tuple[int, str]]) -> Config:
-    """`located` returns a problem's line, after the number to sort it by."""
+def validated(values: Any, located: Callable[[Location, str], tuple[int, str]]) -> Config:
+    """The Config of these values, which it changes. Raises ConfigError.
+
+    `located` returns a problem's line, after the number to sort it by.
+    """
     if half := {
         located(location, "contains half of a surrogate pair, which UTF-8 cannot encode") for location in _torn(values)
     }:

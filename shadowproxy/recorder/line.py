@@ -19,7 +19,7 @@ from shadowproxy.answers.body import value_in
 from shadowproxy.answers.issued import NOTHING_ISSUED, Issued, pairs_of
 from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.echoes import Echoes
-from shadowproxy.exchange import CONTROL, LIVE, Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
+from shadowproxy.exchange import CALL, CONTROL, LIVE, Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
 from shadowproxy.record import (
     NO_HEADERS,
     SCHEMA,
@@ -81,6 +81,8 @@ def encode(
     budget.share(parts_left)
     redaction = policy.redaction
     path, _, query = request.target.partition(b"?")
+    if request.method == CALL:
+        path = path.removeprefix(b"/")  # a function's name
     head = read_head(request.fields, redaction, policy.heads.plain)
     secrets = [*head.secrets, *policy.own_secrets, *secrets_sent(exchange, redaction)]
     shown_path = hide_in_path(text_of(path), redaction, secrets)

@@ -16,11 +16,26 @@ class StartError(Exception):
     """The sidecar cannot be started here. One line for the operator."""
 
 
-def release(listen: Address, bound: socket.socket) -> None:
+def release(listen: Address, bound: socket.socket, inode: int | None = None) -> None:
+    """`inode` is that of a Unix socket's file: one that another program has put in its place since then stays."""
     bound.close()
+    unlist(listen, inode)
+
+
+def unlist(listen: Address, inode: int | None = None) -> None:
+    """Remove a Unix socket's file: nobody finds it any more, and those that have connected stay connected."""
     if isinstance(listen, UnixAddress):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(listen.path)
+            if inode is None or os.stat(listen.path).st_ino == inode:
+                os.unlink(listen.path)
+
+
+def inode_of(listen: Address) -> int | None:
+    """The inode of a Unix socket's file; None for other addresses, and where there is no file."""
+    if isinstance(listen, UnixAddress):
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(listen.path).st_ino
+    return None
 
 
 def bind(listen: Address, beside: Collection[Address] = ()) -> socket.socket:

@@ -161,6 +161,12 @@ class Outbox:
             self._plan_census()
         return True
 
+    def note_lost(self, reason: str, count: int) -> None:
+        """Count exchanges that were lost before they came here, under one of LOSSES."""
+        self._ledger.appended += count
+        self._ledger.lose(reason, count)
+        self.note_change()
+
     def note_change(self) -> None:
         """Something that the census tells has changed: send one before long."""
         if self._census_timer is None and not self._closed:

@@ -6,7 +6,12 @@ WORKER_ENDED = "worker_ended"
 RECORDER_ENDED = "recorder_ended"
 """The recorder ended, or was lost, before it had reported the line as written."""
 
+IN_APPLICATION = ("client_full", "companion_ended", "no_companion", "not_sent")
+"""Why an application has not sent an exchange to its companion: too much waited in its process; the companion had
+ended, or could not be started; or any other reason."""
+
 LOSSES = (
     "journal_full", "journal_closed", "disk_full", "write_error", "encode_error", WORKER_ENDED, RECORDER_ENDED,
+    *IN_APPLICATION,
 )  # fmt: skip
 """A closed set."""

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from shadowproxy.exchange import Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
+from shadowproxy.exchange import CALL, Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.deadline import Deadlines
 from shadowproxy.serve.http1.fields import fields_weight
@@ -100,6 +100,10 @@ class Mirror:
     def unsettled(self) -> int:
         """How many exchanges are not settled yet."""
         return sum(map(len, self._unsettled.values()))
+
+    def unsettled_exchanges(self) -> list[UnsettledExchange]:
+        """Those that are not settled yet, in any order."""
+        return [exchange for exchanges in self._unsettled.values() for exchange in exchanges]
 
     # What the sidecar and operators do.
 
@@ -212,6 +216,8 @@ class Mirror:
         try:
             now = self._loop.time()
             lanes = self.chooser.choose(exchange.plan, request)
+            if (only := exchange.only) is not None:
+                lanes = [lane for lane in lanes if lane.shadow.name in only]
             if lanes and unfit is None and len(request.body) < exchange.request_body.kept:
                 request = exchange.request = request._replace(body=exchange.request_body.body)
             for lane in lanes:
@@ -325,7 +331,8 @@ class Mirror:
         if body is not request.body and not leg.hold_memory(len(body)):
             self._loop.call_soon(leg.stop, Outcome.OVERLOAD, "")  # in a later turn, as in `_begin`
             return
-        lane.endpoint.send(leg, request.method, shadow.rewrite.apply_path(target), fields, body, section)
+        method = "POST" if request.method == CALL else request.method  # HTTP knows no calls
+        lane.endpoint.send(leg, method, shadow.rewrite.apply_path(target), fields, body, section)
 
     def _expire(self, leg: Leg) -> None:
         leg.stop(Outcome.TIMEOUT, f"no whole answer within {leg.lane.shadow.timeout:g} s")

@@ -76,7 +76,8 @@ class UnsettledExchange:
     """An exchange with a leg that has no outcome yet. It ends under the plan that it began with.
 
     `section` holds the caller's fields: the request's fields begin with them, and the proxy's own follow. None means
-    that all of the request's fields may be the caller's. `awaited` is how many shadows have no outcome yet, `mirrored`
+    that all of the request's fields may be the caller's. `only` are the shadows that it may be sent to, None for all of
+    them. `awaited` is how many shadows have no outcome yet, `mirrored`
     whether a lane took the request on. `received_at` is by time.perf_counter.
 
     `captures` are the copies of bodies: the request's, live's answer and the shadows' answers.
@@ -89,6 +90,7 @@ class UnsettledExchange:
         "control",
         "live",
         "mirrored",
+        "only",
         "plan",
         "received_at",
         "request",
@@ -101,6 +103,7 @@ class UnsettledExchange:
     def __init__(self, plan: MirrorPlan, memory: Memory, section: Section | None = None) -> None:
         self.plan = plan
         self.section = section
+        self.only: frozenset[str] | None = None
         self.received_at = perf_counter()
         self.request_body = Capture(plan.capture, memory)
         self.answer_body = Capture(plan.capture, memory)

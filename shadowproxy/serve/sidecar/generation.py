@@ -7,9 +7,12 @@ Requests under way end under the generation with which they began; its connectio
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from shadowproxy.exchange import CONTROL, Exchange
 from shadowproxy.serve.callers.link import Limits
+from shadowproxy.serve.candidates.endpoint import CandidateEndpoint
+from shadowproxy.serve.candidates.registry import Candidates
 from shadowproxy.serve.live.service import FixedAnswer, Service
 from shadowproxy.serve.mirror.lane import Lane, MirrorPlan
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowSettings
@@ -24,6 +27,8 @@ from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 from shadowproxy.serve.system import descriptors
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 
+AnyEndpoint: TypeAlias = Endpoint | CandidateEndpoint
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generation:
@@ -35,7 +40,7 @@ class Generation:
     spec: LiveSpec
     service: Service
     plan: MirrorPlan
-    endpoints: Mapping[str, Endpoint]
+    endpoints: Mapping[str, AnyEndpoint]
     unusable: Mapping[str, str]
 
 
@@ -48,28 +53,37 @@ def build(
     now: float,
     steering: Steering = UNSTEERED,
     before: Generation | None = None,
+    candidates: Candidates | None = None,
 ) -> Generation:
     """Build `spec`, and take over from the generation `before` all whose section is unchanged. Opens nothing.
 
     An unchanged endpoint for which `contexts` has nothing new keeps its context. `append` gets each settled exchange;
-    `counts` gets an entry for each new shadow. `steering` sets the pauses and percents of new lanes.
+    `counts` gets an entry for each new shadow. `candidates` run those that are callables. `steering` sets the pauses
+    and percents of new lanes.
     """
-    endpoints = {
-        where: _kept_endpoint(where, spec, contexts, before) or endpoint_of(each, _trust(where, contexts))
-        for where, each in spec.endpoints.items()
-    }
+    callables = set() if candidates is None else {f"shadows.{name}" for name in spec.candidates or ()}
+    endpoints: dict[str, AnyEndpoint] = {}
+    for where, each in spec.endpoints.items():
+        if (same := _kept_endpoint(where, spec, contexts, before)) is not None:
+            endpoints[where] = same
+        elif candidates is not None and where in callables:
+            endpoints[where] = CandidateEndpoint(where.removeprefix("shadows."), each.url, candidates)
+        else:
+            endpoints[where] = endpoint_of(each, _trust(where, contexts))
     if spec.control is not None:
-        same = before is not None and before.spec.live == spec.live and endpoints["live"] is before.endpoints["live"]
-        kept = before.endpoints.get(CONTROL) if before is not None and same else None
+        unchanged = (
+            before is not None and before.spec.live == spec.live and endpoints["live"] is before.endpoints["live"]
+        )
+        kept = before.endpoints.get(CONTROL) if before is not None and unchanged else None
         endpoints[CONTROL] = kept or endpoint_of(spec.control.endpoint, contexts.given.get("live"))
-    for where, each in endpoints.items():
+    for where, made in endpoints.items():
         previous = before.endpoints.get(where) if before is not None else None
-        if previous is not None and previous is not each:
-            each.take_over(previous)
+        if isinstance(previous, Endpoint) and isinstance(made, Endpoint) and previous is not made:
+            made.take_over(previous)
 
     _limit_shadows(spec, endpoints)
 
-    def lane(settings: ShadowSettings, endpoint: Endpoint) -> Lane:
+    def lane(settings: ShadowSettings, endpoint: AnyEndpoint) -> Lane:
         previous = _lane_before(settings.name, before)
         if previous is not None and previous.shadow == settings and previous.endpoint is endpoint:
             return previous
@@ -104,7 +118,7 @@ def build(
         ),
     )
     service = Service(
-        live=endpoints["live"] if spec.answer is None else FixedAnswer(*spec.answer),
+        live=FixedAnswer(*spec.answer) if spec.answer is not None else _live(endpoints),
         buffer=spec.buffer,
         in_flight=spec.in_flight,
         tunnel_timeout=spec.tunnel_timeout,
@@ -116,19 +130,27 @@ def build(
     return Generation(spec, service, plan, endpoints, contexts.unusable)
 
 
+def _live(endpoints: Mapping[str, AnyEndpoint]) -> Endpoint:
+    live = endpoints["live"]
+    assert isinstance(live, Endpoint)  # only a shadow can be a callable
+    return live
+
+
 def descriptor_shares(spec: LiveSpec) -> descriptors.Shares | None:
     """How this process shares out its descriptors; None where nothing limits them."""
     most = descriptors.limit()
     return None if most is None else descriptors.share_out(most, spec.in_flight, in_flight_of_shadows(spec))
 
 
-def _limit_shadows(spec: LiveSpec, endpoints: Mapping[str, Endpoint]) -> None:
+def _limit_shadows(spec: LiveSpec, endpoints: Mapping[str, AnyEndpoint]) -> None:
     names = [*(f"shadows.{name}" for name in spec.shadows), *([CONTROL] if spec.control is not None else [])]
     shares = descriptor_shares(spec)
     for number, (name, in_flight) in enumerate(zip(names, in_flight_of_shadows(spec), strict=True)):
         share = None if shares is None else shares.shadows[number]
         # With a descriptor for each of its requests a shadow cannot take another's, and needs no bound.
-        endpoints[name].limit(None if share is None or share >= in_flight else share)
+        endpoint = endpoints[name]
+        if isinstance(endpoint, Endpoint):
+            endpoint.limit(None if share is None or share >= in_flight else share)
 
 
 def caller_limits(spec: LiveSpec) -> Limits:
@@ -147,7 +169,7 @@ def _trust(where: str, contexts: Contexts) -> ssl.SSLContext | None:
     return contexts.given.get(where)
 
 
-def _kept_endpoint(where: str, spec: LiveSpec, contexts: Contexts, before: Generation | None) -> Endpoint | None:
+def _kept_endpoint(where: str, spec: LiveSpec, contexts: Contexts, before: Generation | None) -> AnyEndpoint | None:
     """The endpoint of before, if its section is unchanged and no new certificates were read for it."""
     if before is None or _section(before.spec, where) != (section := _section(spec, where)) or section is None:
         return None

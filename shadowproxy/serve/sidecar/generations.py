@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from shadowproxy.exchange import Exchange
+from shadowproxy.serve.candidates.registry import Candidates
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.shadow import ShadowCounts
 from shadowproxy.serve.sidecar import generation
@@ -21,10 +22,16 @@ class Generations:
     one has ended.
     """
 
-    def __init__(self, append: Callable[[Exchange, int], object], on_retire: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        append: Callable[[Exchange, int], object],
+        on_retire: Callable[[], object],
+        candidates: Candidates | None = None,
+    ) -> None:
         self.counts: dict[str, ShadowCounts] = {}
         self._append = append
         self._on_retire = on_retire
+        self._candidates = candidates
         self._alive: list[Generation] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -78,6 +85,7 @@ class Generations:
             now=asyncio.get_running_loop().time(),
             steering=steering,
             before=self.current,
+            candidates=self._candidates,
         )
 
     async def _retire(self, before: Generation, mirror: Mirror) -> None:

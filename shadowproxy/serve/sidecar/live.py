@@ -12,7 +12,9 @@ from shadowproxy.serve.admin import taking
 from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.callers.server import Part, Server
+from shadowproxy.serve.candidates.registry import Candidates
 from shadowproxy.serve.handover.outbox import Outbox
+from shadowproxy.serve.intake.server import Intake
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
@@ -41,6 +43,9 @@ class LiveSide(Opened):
     the recorder to report the last exchanges. `listening` are closed by then. `part` makes it one of several, `used`
     is what of the budgets is used up, `reader` reads certificates. `on_disconnect` is called when the
     recorder's connection has ended. Entering raises StartError.
+
+    In a companion `listening` are where applications connect; `on_idle` is called when nobody has been connected for a
+    while, `on_reload` when an application has changed its configuration.
     """
 
     def __init__(
@@ -54,6 +59,8 @@ class LiveSide(Opened):
         used: Mapping[str, BudgetUsed] | None = None,
         reader: Reader | None = None,
         on_disconnect: Callable[[], object] = lambda: None,
+        on_idle: Callable[[], object] = lambda: None,
+        on_reload: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()
         self._spec = spec
@@ -72,7 +79,11 @@ class LiveSide(Opened):
             census=lambda: pickle.dumps(self.census()),
             on_disconnect=on_disconnect,
         )
-        self._generations = Generations(self.outbox.append, self._send_oldest)
+        self.candidates = Candidates()
+        self._generations = Generations(self.outbox.append, self._send_oldest, self.candidates)
+        self._on_idle = on_idle
+        self._on_reload = on_reload
+        self.intake: Intake | None = None
         self.mirror: Mirror
         self.proxy: proxy.Proxy
         self._server: Server
@@ -129,6 +140,7 @@ class LiveSide(Opened):
 
     async def _open(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self._close_outbox)
+        stack.push_async_callback(self.candidates.aclose)
         spec = self._spec
         try:
             contexts = await self._contexts.read(spec)
@@ -159,9 +171,28 @@ class LiveSide(Opened):
         )
         self.proxy.make_slot = self._server.shedding.make_slot
         self._server.hurry = self._hurry  # which may be set by now
-        serving = asyncio.get_running_loop().create_task(self._server.serve(self._listening))
+        is_companion = spec.candidates is not None
+        listening = () if is_companion else self._listening
+        serving = asyncio.get_running_loop().create_task(self._server.serve(listening))
         stack.push_async_callback(self._stop_serving, serving)
         await self._server.ready.wait()
+        if is_companion:
+            self._adopt_candidates(spec)
+            self.intake = Intake(
+                self.proxy,
+                self.outbox,
+                self._listening,
+                candidates=self.candidates,
+                on_idle=self._on_idle,
+                on_reload=self._on_reload,
+            )
+            self.intake.start()
+
+    def _adopt_candidates(self, spec: LiveSpec) -> None:
+        self.candidates.adopt(
+            {name: (spec.shadows[name].in_flight, memory) for name, memory in (spec.candidates or {}).items()},
+            spec.capture,
+        )
 
     async def _close_outbox(self) -> None:
         loop = asyncio.get_running_loop()
@@ -177,6 +208,8 @@ class LiveSide(Opened):
         """Finish the requests under way, then the shadows, within `drain` together."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._spec.drain
+        if self.intake is not None:
+            await self.intake.finish(until, self._hurry)
         self._server.stop.set()
         await serving
         draining = loop.create_task(self.mirror.drain(max(0.0, until - loop.time())))
@@ -227,6 +260,7 @@ class LiveSide(Opened):
         self._steering = self._steering.under(spec.percents, before.spec.percents)
         new = self._generations.build(spec, contexts, self._steering)
         self._generations.add(new)
+        self._adopt_candidates(spec)
         self._spec = spec
         self._most_callers = most_callers(spec)
         self.proxy.adopt(new.service)

@@ -1,6 +1,7 @@
 """Reads a configuration file into specs. The process that does it has YAML and pydantic in memory, and ends with them.
 
-`python -m shadowproxy.serve.sidecar.reading FILE` writes the specs, or why there are none, to standard output.
+`python -m shadowproxy.serve.sidecar.reading KIND FILE` writes the specs, or why there are none, to standard output.
+KIND is `companion` where the file is what an application describes, or else `sidecar`.
 """
 
 import pickle
@@ -9,18 +10,21 @@ from pathlib import Path
 
 from shadowproxy.serve.sidecar.specs import Specs
 
+COMPANION = "companion"
+SIDECAR = "sidecar"
+
 
 class Unreadable(Exception):
     """The file has no usable configuration. One line for each error."""
 
 
-def read_specs(file: Path) -> Specs:
+def read_specs(file: Path, *, is_companion: bool = False) -> Specs:
     """Read it in this process. Raises Unreadable."""
-    from shadowproxy.config import ConfigError, load
-    from shadowproxy.serve.sidecar.specify import specify
+    from shadowproxy.config import ConfigError, load, load_companion
+    from shadowproxy.serve.sidecar.specify import specify, specify_companion
 
     try:
-        return specify(load(file))
+        return specify_companion(load_companion(file)) if is_companion else specify(load(file))
     except ConfigError as error:
         raise Unreadable(str(error)) from error
 
@@ -28,7 +32,7 @@ def read_specs(file: Path) -> Specs:
 def main() -> None:
     specs, why = None, None
     try:
-        specs = read_specs(Path(sys.argv[1]))
+        specs = read_specs(Path(sys.argv[2]), is_companion=sys.argv[1] == COMPANION)
     except Unreadable as error:
         why = str(error)
     # By the name under which it is read: here this module is `__main__`.

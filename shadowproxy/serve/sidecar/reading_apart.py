@@ -10,16 +10,16 @@ import pickle
 import sys
 from pathlib import Path
 
-from shadowproxy.serve.sidecar.reading import Unreadable
+from shadowproxy.serve.sidecar.reading import COMPANION, SIDECAR, Unreadable
 from shadowproxy.serve.sidecar.specs import Specs
 
 MODULE = "shadowproxy.serve.sidecar.reading"
 
 
-async def read_specs_apart(file: Path) -> Specs:
+async def read_specs_apart(file: Path, *, is_companion: bool = False) -> Specs:
     """Read it in another process. Raises Unreadable; cancelling kills that process."""
     reader = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", MODULE, str(file),
+        sys.executable, "-P", "-m", MODULE, COMPANION if is_companion else SIDECAR, str(file),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -222,7 +222,8 @@ def log_repeated_methods(program: ProgramSpec) -> None:
 
 
 def endpoints(program: ProgramSpec) -> str:
-    return f"live {program.live_url or 'a fixed answer'}, shadows {', '.join(program.shadows) or 'none'}"
+    live = "the application" if program.is_companion else program.live_url or "a fixed answer"
+    return f"live {live}, shadows {', '.join(program.shadows) or 'none'}"
 
 
 def _startable(specs: Specs, before: Specs) -> tuple[Specs, list[str]]:
@@ -247,7 +248,7 @@ def _startable(specs: Specs, before: Specs) -> tuple[Specs, list[str]]:
             admin_host=before.recorder.admin_host,
             shown={
                 **recorder.shown,
-                **{key: shown[key] for key in ("listen", "admin", "workers")},
+                **{key: shown[key] for key in ("listen", "admin", "workers") if key in shown},
                 "log": {**recorder.shown["log"], "path": shown["log"]["path"]},
             },
         ),

@@ -8,6 +8,7 @@ from shadowproxy import container
 from shadowproxy.addresses import TcpAddress
 from shadowproxy.config import (
     REPEATABLE,
+    Companion,
     Config,
     ListenTls,
     Live,
@@ -21,7 +22,7 @@ from shadowproxy.config import (
 )
 from shadowproxy.config.addresses import read_proxy
 from shadowproxy.config.repeating import repeats
-from shadowproxy.exchange import CONTROL
+from shadowproxy.exchange import CALL, CONTROL
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.sidecar.room import share_out_memory
 from shadowproxy.serve.sidecar.specs import (
@@ -44,6 +45,41 @@ LIVE = "live"
 
 def specify(config: Config) -> Specs:
     return Specs(live(config), recorder(config), _program(config))
+
+
+def specify_companion(companion: Companion) -> Specs:
+    """The same for what an application is served by: its calls are repeated, and its candidates have no address."""
+    config = companion.config
+    specs = specify(config)
+    candidates = companion.candidates
+    shadows = {name: _in_companion(name, each, candidates) for name, each in specs.live.shadows.items()}
+    urls = {name: each.endpoint.url for name, each in shadows.items()}
+    destinations = {name: (urls[name], paths) for name, (_, paths) in specs.recorder.destinations.items()}
+    here = {"live", "listen", "listen_tls", "workers", "forwarded", "control"}
+    shown_values = {key: value for key, value in specs.recorder.shown.items() if key not in here}
+    for name in candidates:
+        shown_values["shadows"][name]["url"] = urls[name]
+    files = specs.program.files if companion.file is None else (companion.file, *specs.program.files)
+    return Specs(
+        replace(specs.live, shadows=shadows, candidates=dict(candidates)),
+        replace(specs.recorder, destinations=destinations, shown=shown_values),
+        replace(
+            specs.program,
+            shadows=urls,
+            files=files,
+            warnings=tuple(each for each in specs.program.warnings if not each.startswith("no shadows:")),
+            repeats=(),
+            is_companion=True,
+        ),
+    )
+
+
+def _in_companion(name: str, shadow: ShadowSpec, candidates: Mapping[str, int | None]) -> ShadowSpec:
+    match = shadow.match
+    if match.methods == REPEATABLE:
+        match = replace(match, methods=(*REPEATABLE, CALL))
+    endpoint = replace(shadow.endpoint, url=f"call:{name}") if name in candidates else shadow.endpoint
+    return replace(shadow, match=match, endpoint=endpoint)
 
 
 def live(config: Config) -> LiveSpec:

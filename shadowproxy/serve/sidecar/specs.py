@@ -113,6 +113,9 @@ class LiveSpec:
     Either `live` or `answer` is set: the endpoint, or the status, fields and body of the fixed answer. `generation`
     counts the configurations that were put in force.
 
+    `candidates` is set in a companion, which gets exchanges from an application instead of callers: the shadows that
+    are callables, each with the memory that a process of it may take, None for half of all.
+
     What the recorder does with bodies: `body_limit` bytes of one are recorded, the hash of a longer one where `hashed`;
     `searched` for secrets are all of them; `names_secrets`: the configuration names secrets in header fields and
     queries, or has some; `compared`: answers are compared.
@@ -144,6 +147,7 @@ class LiveSpec:
     names_secrets: bool
     compared: bool
     listen_tls: ListenTlsSpec | None = None
+    candidates: Mapping[str, int | None] | None = None
     generation: int = 1
 
     @property
@@ -224,7 +228,7 @@ class ProgramSpec:
     its methods and the words that say which requests are sent a second time.
 
     `shared_out` has `limits.capture` and `limits.buffer` as they are written where `limits.memory` is `auto`, or else
-    None: what becomes of them depends on how many workers there are.
+    None: what becomes of them depends on how many workers there are. `is_companion`: it serves an application.
     """
 
     listen: tuple[Address, ...]
@@ -238,6 +242,7 @@ class ProgramSpec:
     warnings: tuple[str, ...]
     repeats: tuple[tuple[str, tuple[str, ...], str], ...]
     shared_out: tuple[int, int] | None
+    is_companion: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,10 @@ WATCHING = 0.5
 """Seconds between two looks at whether the supervisor is still there."""
 
 
-def run(words: Sequence[str], sending: int, supervisor: int) -> int:
+def run(words: Sequence[str], sending: int, supervisor: int, *, is_companion: bool = False) -> int:
     """The exit status of a command line or a configuration that cannot be used, after saying why.
+
+    `is_companion`: the words are the file that an application describes, and the level of the operator's log.
 
     Does not return where both can be used. Ends once the process `supervisor` has ended.
     """
@@ -34,19 +36,23 @@ def run(words: Sequence[str], sending: int, supervisor: int) -> int:
             pipe.write(len(content).to_bytes(8) + content)
         os._exit(0)  # at once: taking the modules down would keep a processor from those that callers wait for
 
-    chosen = plain.read(words, os.environ)
+    if is_companion:
+        file, level = words
+        chosen: tuple[Path, OperatorLogSettings] | None = Path(file), OperatorLogSettings(plain.LEVELS[level])
+    else:
+        chosen = plain.read(words, os.environ)
     if chosen is None:
         from shadowproxy import cli
 
         cli.main(hand_over)
-    file, log_settings = chosen
+    path, log_settings = chosen
     try:
-        specs = read_specs(file)
+        specs = read_specs(path, is_companion=is_companion)
     except Unreadable as error:
         for line in str(error).splitlines():
             say(line)
         return UNUSABLE
-    hand_over(specs, file, log_settings)
+    hand_over(specs, path, log_settings)
 
 
 def _end_with(supervisor: int) -> None:

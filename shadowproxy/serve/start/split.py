@@ -9,8 +9,11 @@ from shadowproxy.serve.start.exits import INTERRUPTED, UNUSABLE, say
 from shadowproxy.serve.system import signals, streams
 
 
-def main(words: Sequence[str]) -> int:
-    """Run `serve` with the words after it. Returns the exit status: in the supervisor, and in the fork that reads."""
+def main(words: Sequence[str], *, is_companion: bool = False) -> int:
+    """Run `serve` with the words after it, or a companion with its own.
+
+    Returns the exit status: in the supervisor, and in the fork that reads.
+    """
     signals.prepare()
     streams.fill()
     gc.disable()  # until all is imported: scanning modules for garbage is a tenth of the time of a start
@@ -27,7 +30,7 @@ def main(words: Sequence[str]) -> int:
             signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
         from shadowproxy.serve.start import reading
 
-        return reading.run(words, sending, supervisor)
+        return reading.run(words, sending, supervisor, is_companion=is_companion)
     os.close(sending)
 
     def end(number: int, _: object) -> None:

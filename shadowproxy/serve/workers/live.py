@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import asyncio
 import contextlib
 import socket
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 
 from shadowproxy.serve.admin.census import Census
@@ -81,6 +82,8 @@ class _Live(Process):
             steering=start.steering,
             used=start.used,
             on_disconnect=self._disconnected,
+            on_idle=lambda: self._report_soon(self._end_if_idle()),
+            on_reload=lambda: self._report_soon(self._call("reload")),
         )
         self._number = start.number
         async with self._starting:
@@ -111,14 +114,24 @@ class _Live(Process):
         return self._side.census()
 
     def _disconnected(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._report())
+        """Have the supervisor connect this process to the recorder again."""
+        self._report_soon(self._call("disconnected", self._number))
+
+    def _report_soon(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
 
-    async def _report(self) -> None:
-        """Have the supervisor connect this process to the recorder again."""
+    async def _call(self, what: str, *arguments: object) -> None:
         with contextlib.suppress(NoReply, CallFailed):
-            await self.answers.call("disconnected", self._number, within=REPORTING)
+            await self.answers.call(what, *arguments, within=REPORTING)
+
+    async def _end_if_idle(self) -> None:
+        """Have nobody find this companion any more, and then stop it, unless somebody has connected until then."""
+        await self._call("unlist")
+        intake = self._side.intake
+        if intake is not None and not await intake.close_listening():
+            await self._call("finish")
 
     async def census(self) -> Census:
         """Its figures, for the supervisor, which asks once a second; the recorder gets them too."""

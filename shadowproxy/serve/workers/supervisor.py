@@ -27,9 +27,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shadowproxy.addresses import Address
 from shadowproxy.serve.admin.census import Census, health, merge
 from shadowproxy.serve.admin.operated import Unconfirmed
-from shadowproxy.serve.callers.addresses import StartError, bind, release
+from shadowproxy.serve.callers.addresses import StartError, bind, inode_of, release, unlist
 from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.probes import passing
 from shadowproxy.serve.probes.answers import Health
@@ -149,6 +150,7 @@ class Supervisor(Program):
         self._last_sent: tuple[Child, SupervisorState] | None = None
         self._front: Front | None = None
         self._given = begun
+        self._inode: int | None = None  # of the file of a companion's socket
         self._begun: Begun
         self._board: Board
 
@@ -172,13 +174,14 @@ class Supervisor(Program):
 
     async def _open(self, stack: AsyncExitStack) -> None:
         program = self._specs.program
-        if program.admin is not None:
+        if program.admin is not None and not program.is_companion:
             self._admin_socket = bind(program.admin, beside=program.listen)
             stack.callback(release, program.admin, self._admin_socket)
         beside = program.listen if program.admin is None else (*program.listen, program.admin)
         for address in program.listen:
             bound = bind(address, beside)
-            stack.callback(release, address, bound)
+            self._inode = inode_of(address) if program.is_companion else None
+            stack.callback(release, address, bound, self._inode)
             self._sockets = (*self._sockets, bound)
         if self._given is not None:
             self._begun = self._given
@@ -192,12 +195,10 @@ class Supervisor(Program):
         stack.push_async_callback(self._kill_all)
         await self._start_all()
         if self._admin_socket is not None:
-            files = descriptors.limit()
-            most = None if files is None else descriptors.admin_share(files)
-            self._front = Front(self._admin_socket, health=self._health, most=most)
-            self._connect_admin()
-            self._front.start()
+            self._open_front(self._admin_socket)
             # Last of all but the processes: the probes say that the program is stopping.
+        elif program.admin is not None:
+            self._try_admin(program.admin)
         loop = asyncio.get_running_loop()
         keeping = [loop.create_task(slot.keep_running()) for slot in self._lives]
         watching = [loop.create_task(self._recorder.keep_running()), loop.create_task(self._refresh_regularly())]
@@ -205,6 +206,25 @@ class Supervisor(Program):
         self._reloads.start(stack)
         self._listening = True
         await self._send_state()
+
+    def _open_front(self, bound: socket.socket) -> None:
+        files = descriptors.limit()
+        most = None if files is None else descriptors.admin_share(files)
+        self._front = Front(bound, health=self._health, most=most)
+        self._connect_admin()
+        self._front.start()
+
+    def _try_admin(self, admin: Address) -> None:
+        """A companion's admin port, once it is free: another one, of the application before, may have it still."""
+        try:
+            bound = bind(admin, self._specs.program.listen)
+        except StartError as error:
+            if self._repeats.worth_logging("admin_in_use"):
+                _log.warning("the admin port is not open yet, retrying: %s", error, extra={"event": "admin_not_open"})
+            return
+        self._admin_socket = bound
+        self._stack.callback(release, admin, bound)
+        self._open_front(bound)
 
     def _health(self) -> Health:
         silences = [child.calls.silence for slot in self._lives if (child := slot.running) is not None]
@@ -277,6 +297,28 @@ class Supervisor(Program):
         except Unconfirmed as why:
             return True, str(why)
         return True, None
+
+    @property
+    def _table(self) -> Table:
+        """What a live process may call."""
+        if not self._specs.program.is_companion:
+            return {"disconnected": self._disconnected}
+        return {
+            "disconnected": self._disconnected,
+            "unlist": self._unlist,
+            "finish": self._finish,
+            "reload": self._reload_now,
+        }
+
+    async def _unlist(self) -> None:
+        for address in self._specs.program.listen:
+            unlist(address, self._inode)
+
+    async def _finish(self) -> None:
+        self.stop()
+
+    async def _reload_now(self) -> None:
+        self.reload()
 
     async def _ended(self, number: int, run: int, census: Census) -> None:
         """The recorder's report about a live process that has ended."""
@@ -382,7 +424,7 @@ class Supervisor(Program):
         with contextlib.ExitStack() as unused:
             listening = [unused.enter_context(each.dup()) for each in self._sockets]
             launched = self._begun.launch_live()
-            child = await Child.of(slot.name, launched, table={"disconnected": self._disconnected})
+            child = await Child.of(slot.name, launched, table=self._table)
             unused.pop_all()
         async with self._starting(slot, child):
             for each in listening:
@@ -488,6 +530,9 @@ class Supervisor(Program):
     async def _refresh_regularly(self) -> None:
         while True:
             await asyncio.sleep(REFRESH)
+            admin = self._specs.program.admin
+            if admin is not None and self._admin_socket is None and not self.is_stopping:
+                self._try_admin(admin)
             self._connect_admin()  # it may have lacked descriptors before
             await asyncio.gather(self.refresh(), self._send_state())
 

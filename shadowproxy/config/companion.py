@@ -1,0 +1,117 @@
+"""Makes a Config for a companion: the application's keys over those of a file, neither of which has `live`.
+
+The application describes its companion in a JSON object: `socket` is the path that it connects to, `config` the file
+with the team's keys or null, `keys` those that the code gives, which come first.
+
+A shadow that is a Python callable has `candidate: true` in place of `url`, and may have `memory`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from shadowproxy.config.loading import ConfigError, document_of, validated
+from shadowproxy.config.models import Config
+from shadowproxy.config.readers import read_bytes
+from shadowproxy.config.source import Location
+
+CANDIDATE_URL = "http://candidate.invalid"
+"""The `url` of a shadow that is a callable: no host can have this name (RFC 6761 section 6.4)."""
+
+LOOP_LAG = 1.0
+"""The default of `overload.loop_lag` here, in seconds: no caller waits for this process, and starting one takes it a
+while."""
+
+NOT_HERE = {
+    "live": "is the application itself: leave it out here, or run the sidecar with this file",
+    "listen": "has no use in an application, which nobody connects to",
+    "listen_tls": "has no use in an application, which nobody connects to",
+    "workers": "has no use in an application: it has one live process for all of its own",
+    "forwarded": "has no use in an application, which forwards nothing",
+    "control": "has no use in an application, which is asked once",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """`candidates` has, for each shadow that is a callable, the bytes of memory that a process of it may take.
+
+    None as such a number: half of what the machine, or its container, has. `file` is the one with the team's keys.
+    """
+
+    config: Config
+    candidates: Mapping[str, int | None]
+    file: Path | None
+
+
+def load_companion(described: Path | str, environment: Mapping[str, str] = os.environ) -> Companion:
+    """Read an application's description. Raises ConfigError, with one line for each problem."""
+    try:
+        description = orjson.loads(Path(described).read_bytes())
+        path, name, keys = description["socket"], description.get("config"), description.get("keys") or {}
+    except OSError as error:
+        raise ConfigError(f"{described}: cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise ConfigError(f"{described}: does not describe a companion") from None
+    values: Any = {}
+    lines: Mapping[Location, int] = {}
+    if name is not None:
+        document = document_of(name, environment)
+        values, lines = document.values if document.values is not None else {}, document.lines
+    if not isinstance(values, dict) or not isinstance(keys, dict):
+        raise ConfigError(f"{name or described}: must be a mapping of keys")
+
+    def located(location: Location, problem: str) -> tuple[int, str]:
+        number = next(
+            (lines[location[:length]] for length in range(len(location), 0, -1) if location[:length] in lines), 0
+        )
+        place = f"{name}:{number}: " if number else f"{name}: " if name is not None and location[:1] in lines else ""
+        dotted = ".".join(map(str, location))
+        return number, f"{place}{dotted}: {problem}" if dotted else f"{place}{problem}"
+
+    for key, why in NOT_HERE.items():
+        if key in values or key in keys:
+            raise ConfigError(located((key,), why)[1])
+    values = _over(values, keys)
+    candidates = _take_candidates(values, located)
+    values["live"] = {"respond": {}}
+    values["listen"] = f"unix:{path}"
+    values.setdefault("admin", None)
+    if isinstance(overload := values.setdefault("overload", {}), dict):
+        overload.setdefault("loop_lag", LOOP_LAG)
+    return Companion(validated(values, located), candidates, None if name is None else Path(name))
+
+
+def _over(values: Any, keys: Any) -> Any:
+    """`values` with `keys` over them, section by section."""
+    if not isinstance(values, dict) or not isinstance(keys, dict):
+        return keys
+    return values | {name: _over(values[name], each) if name in values else each for name, each in keys.items()}
+
+
+def _take_candidates(values: Any, located: Any) -> dict[str, int | None]:
+    """Replace `candidate` by a `url`, and take out what only a callable has. Changes `values`."""
+    candidates: dict[str, int | None] = {}
+    shadows = values.get("shadows")
+    if not isinstance(shadows, dict):
+        return candidates
+    for name, section in shadows.items():
+        if not isinstance(section, dict) or not section.get("candidate"):
+            continue
+        if "url" in section:
+            raise ConfigError(located(("shadows", name, "url"), "this shadow is a callable, which has none")[1])
+        section = dict(section)
+        del section["candidate"]
+        given = section.pop("memory", None)
+        try:
+            candidates[str(name)] = None if given is None else read_bytes(given)
+        except ValueError as error:
+            raise ConfigError(located(("shadows", name, "memory"), str(error))[1]) from None
+        section["url"] = CANDIDATE_URL
+        section.setdefault("in_flight", 1)
+        shadows[name] = section
+    return candidates

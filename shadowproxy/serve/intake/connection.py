@@ -1,0 +1,200 @@
+"""One connection of an application: its frames in order, each with what it means for an exchange."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from abc import ABCMeta, abstractmethod
+from typing import Final, cast
+
+from shadowproxy import __version__
+from shadowproxy import intake_frames as frames
+from shadowproxy.exchange import LiveLeg, Outcome
+from shadowproxy.intake_frames import Begin, Candidate, Decoder, Frame, Malformed, Result, Welcome
+from shadowproxy.serve.intake.exchange import IntakeExchange
+
+SLACK: Final = frames.HEAD_MOST + (64 << 10)
+"""Bytes of a frame beside two bodies that are copied whole."""
+
+GONE: Final = "the application's process ended, or could not send how this one did"
+
+_CREDENTIALS: Final = struct.Struct("3i")
+
+_log = logging.getLogger("shadowproxy")
+
+
+class Receiver(metaclass=ABCMeta):
+    """What a connection needs of the intake (server.py)."""
+
+    @abstractmethod
+    def welcome(self) -> Welcome: ...
+
+    @abstractmethod
+    def add(self, connection: "IntakeConnection") -> None: ...
+
+    @abstractmethod
+    def remove(self, connection: "IntakeConnection") -> None: ...
+
+    @abstractmethod
+    def begin(self, begin: Begin, connection: "IntakeConnection") -> IntakeExchange: ...
+
+    @abstractmethod
+    def end(self, exchange: IntakeExchange, live: LiveLeg) -> None: ...
+
+    @abstractmethod
+    def lose(self, lost: dict[str, int]) -> None: ...
+
+    @abstractmethod
+    def take_candidate(self, candidate: Candidate, connection: "IntakeConnection") -> None: ...
+
+    @abstractmethod
+    def take_result(self, result: Result, connection: "IntakeConnection") -> None: ...
+
+    @abstractmethod
+    def reload(self) -> None: ...
+
+    @abstractmethod
+    def flush(self, key: int, connection: "IntakeConnection") -> None: ...
+
+    @abstractmethod
+    def hold(self, count: int) -> None:
+        """Count bytes that are held of frames which are not whole; less than none gives some back."""
+
+
+class IntakeConnection(asyncio.Protocol):
+    """Owns its transport. `exchanges` have begun and have not ended, by their keys."""
+
+    def __init__(self, receiver: Receiver, capture: int) -> None:
+        self.exchanges: dict[int, IntakeExchange] = {}
+        self.process = 0
+        self._receiver = receiver
+        self._decoder = Decoder(2 * capture + SLACK)
+        self._transport: asyncio.Transport | None = None
+        self._greeted = False
+
+    def __repr__(self) -> str:
+        return f"<IntakeConnection of {self.process}, {len(self.exchanges)} exchanges>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._receiver.add(self)
+        if (user := _user_of(transport)) not in (os.geteuid(), 0, None):
+            self._refuse(f"it belongs to user {user}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._receiver.hold(-self._decoder.held)
+        self._decoder = Decoder(0)
+        self.cut_off(Outcome.INCOMPLETE, GONE)
+        self._receiver.remove(self)
+
+    def data_received(self, data: bytes) -> None:
+        decoder = self._decoder
+        held = decoder.held
+        received = decoder.feed(data)
+        if decoder.held != held:
+            self._receiver.hold(decoder.held - held)
+        for each in received:
+            why = self._take(each)
+            if why is not None:
+                self._refuse(why)
+                return
+        if decoder.error is not None:
+            self._refuse(decoder.error)
+
+    def cut_off(self, outcome: Outcome, error: str) -> None:
+        """End all that has begun: nothing more is heard of it."""
+        exchanges, self.exchanges = self.exchanges, {}
+        for exchange in exchanges.values():
+            self._receiver.end(exchange, exchange.cut_off(outcome, error))
+
+    def send(self, data: bytes) -> bool:
+        """Send a frame; False if the connection has ended."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(data)
+        return True
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _refuse(self, why: str) -> None:
+        extra = {"event": "intake_refused", "error": why, "application": self.process}
+        _log.error("an application's connection is closed (process %d): %s", self.process, why, extra=extra)
+        if not self._greeted:
+            self.send(frames.welcome_frame(self._receiver.welcome()._replace(refused=why)))
+        self._decoder.error = self._decoder.error or why
+        self.close()
+
+    def _take(self, received: Frame) -> str | None:
+        """Returns what is wrong with the frame; None if nothing is."""
+        kind = received.kind
+        if not self._greeted:
+            return self._greet(received)
+        if kind == frames.BEGIN:
+            begin = frames.begin_of(received)
+            if isinstance(begin, Malformed):
+                return begin.why
+            if begin.key in self.exchanges:
+                return f"BEGIN: an exchange with the key {begin.key} is under way"
+            self.exchanges[begin.key] = self._receiver.begin(begin, self)
+        elif kind == frames.END:
+            end = frames.end_of(received)
+            if isinstance(end, Malformed):
+                return end.why
+            exchange = self.exchanges.pop(end.key, None)
+            if exchange is None:
+                return f"END: no exchange with the key {end.key} is under way"
+            self._receiver.end(exchange, end.live)
+        elif kind == frames.LOST:
+            lost = frames.lost_of(received)
+            if isinstance(lost, Malformed):
+                return lost.why
+            self._receiver.lose(lost)
+        elif kind == frames.CANDIDATE:
+            candidate = frames.candidate_of(received)
+            if isinstance(candidate, Malformed):
+                return candidate.why
+            self._receiver.take_candidate(candidate, self)
+        elif kind == frames.RESULT:
+            result = frames.result_of(received)
+            if isinstance(result, Malformed):
+                return result.why
+            self._receiver.take_result(result, self)
+        elif kind == frames.FLUSH:
+            self._receiver.flush(received.key, self)
+        elif kind == frames.RELOAD:
+            self._receiver.reload()
+        else:
+            return f"an application sends no frame of kind {kind}"
+        return None
+
+    def _greet(self, received: Frame) -> str | None:
+        if received.kind != frames.HELLO:
+            return "its first frame is no HELLO"
+        hello = frames.hello_of(received)
+        if isinstance(hello, Malformed):
+            return hello.why
+        self.process = hello.process
+        if hello.protocol != frames.PROTOCOL:
+            return (
+                f"version {hello.version} speaks protocol {hello.protocol}, this one ({__version__}) {frames.PROTOCOL}"
+            )
+        self._greeted = True
+        self.send(frames.welcome_frame(self._receiver.welcome()))
+        return None
+
+
+def _user_of(transport: asyncio.BaseTransport) -> int | None:
+    """The user of the process at the other end; None where the system does not say so."""
+    given: socket.socket | None = transport.get_extra_info("socket")
+    option = getattr(socket, "SO_PEERCRED", None)
+    if given is None or option is None:
+        return None
+    with contextlib.suppress(OSError):
+        _, user, _ = _CREDENTIALS.unpack(given.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))
+        return int(user)
+    return None
