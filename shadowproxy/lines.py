@@ -4,21 +4,28 @@ Lines end at a newline byte and nowhere else: a JSON string may hold U+2028. Wha
 long, broken compression) becomes Unreadable, and reading continues where it can.
 """
 
-import gzip
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import zstandard
 
 from shadowproxy.sources import Source, sources_of
+from shadowproxy.wrapped import RECORD, Unwrapper
 
 LINE_LIMIT = 64 << 20
 """Bytes of the longest line that is read: far above what the default limits let a record become."""
 
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_SKIPPED = b"\x2a\x4d\x18"  # follows a byte from 0x50 to 0x5f, where a frame of zstd is to be skipped
+_COMPRESSED = re.compile(re.escape(_GZIP) + b"|" + re.escape(_ZSTD))
+
 _CHUNK = 256 << 10
+_GZIP_SLICE = 16 << 10  # gzip expands a byte to a thousand at most
 _ZSTD_SLICE = 1 << 10
 """zstd expands four bytes to 128 KiB at most, so a slice to 32 MiB; its decoder takes no bound."""
 
@@ -52,7 +59,25 @@ def lines(
     for path in paths:
         for source in [path] if isinstance(path, Source) else sources_of(path):
             with source.open() as file:
-                yield from _lines_of(source.name, file, on_bytes)
+                yield from _unwrapped(_lines_of(source.name, file, on_bytes))
+
+
+def _unwrapped(lines: Iterator[Line | Unreadable]) -> Iterator[Line | Unreadable]:
+    """The lines without what a container's runtime or a log collector put around them."""
+    unwrapper = Unwrapper()
+    last: Line | None = None
+    for line in lines:
+        if isinstance(line, Unreadable) or line.raw.startswith(RECORD):
+            yield line
+            continue
+        last = line
+        inside = unwrapper.unwrap(line.raw)
+        if inside is False:
+            yield Unreadable(line.file, line.line, f"longer than {LINE_LIMIT >> 20} MiB")
+        elif inside:
+            yield line if inside is line.raw else line._replace(raw=inside)
+    if last is not None and unwrapper.waits:
+        yield Unreadable(last.file, last.line, "torn: the rest of a line that a runtime has cut is missing")
 
 
 def _lines_of(file: str, source: BinaryIO, on_bytes: Callable[[int], None] | None) -> Iterator[Line | Unreadable]:
@@ -64,7 +89,7 @@ def _lines_of(file: str, source: BinaryIO, on_bytes: Callable[[int], None] | Non
     while True:
         try:
             chunk = next(chunks, None)
-        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+        except (EOFError, zlib.error, zstandard.ZstdError) as error:
             why = f"broken compression: {error}"
             break
         if chunk is None:
@@ -92,49 +117,87 @@ def _lines_of(file: str, source: BinaryIO, on_bytes: Callable[[int], None] | Non
 
 
 def _chunks(source: BinaryIO, on_bytes: Callable[[int], None] | None) -> Iterator[bytes]:
-    """A file's content, decompressed as its first bytes say, in pieces of bounded size."""
-    counted = io.BufferedReader(_Counted(source, on_bytes), _CHUNK)
-    magic = counted.peek(4)[:4]
-    if magic[:2] == b"\x1f\x8b":
-        unzipped = gzip.GzipFile(fileobj=counted)
-        while chunk := unzipped.read1(_CHUNK):
+    """A file's content, decompressed, in pieces of bounded size.
+
+    Streams that were joined are read one after the other, plain and compressed: the first bytes of what is compressed
+    are in no text. A plain one that ends within a line is ended there, before a compressed one.
+    """
+    stream = _Stream(source, on_bytes)
+    while magic := stream.peek(len(_ZSTD)):
+        if magic.startswith(_GZIP):
+            yield from _decompressed(stream, zlib.decompressobj(wbits=31), _GZIP_SLICE)
+        elif magic == _ZSTD or (magic[1:] == _SKIPPED and magic[0] >> 4 == 5):
+            # Not stream_reader: that ends a torn frame as if it were whole.
+            yield from _decompressed(stream, zstandard.ZstdDecompressor().decompressobj(), _ZSTD_SLICE)
+        else:
+            yield from _plain(stream)
+
+
+def _decompressed(stream: "_Stream", decoder: Any, size: int) -> Iterator[bytes]:
+    """One gzip member or zstd frame. `size` is how many bytes are decompressed at once."""
+    while not decoder.eof:
+        piece = stream.read(size)
+        if not piece:
+            raise EOFError("the last compressed stream is cut off")
+        chunk = decoder.decompress(piece)
+        if chunk:
             yield chunk
-    elif magic == b"\x28\xb5\x2f\xfd":
-        yield from _unzstd(counted)
-    else:
-        while chunk := counted.read1(_CHUNK):
+    stream.put_back(decoder.unused_data.lstrip(b"\0"))  # zeros may follow a member of gzip
+
+
+def _plain(stream: "_Stream") -> Iterator[bytes]:
+    """Text, until something compressed begins."""
+    last = b"\n"
+    while chunk := stream.read(_CHUNK):
+        found = _COMPRESSED.search(chunk)
+        if found is None:
+            split = chunk.rfind(_ZSTD[:1], -len(_ZSTD) + 1), chunk.rfind(_GZIP[:1], -1)
+            at = max(split)  # perhaps the beginning of one that the chunk cuts
+            if at > 0 and (more := stream.read(_CHUNK)):
+                stream.put_back(chunk[at:] + more)
+                chunk = chunk[:at]
             yield chunk
+            last = chunk[-1:]
+            continue
+        at = found.start()
+        stream.put_back(chunk[at:])
+        if at:
+            yield chunk[:at]
+            last = chunk[at - 1 : at]
+        if last != b"\n":
+            yield b"\n"
+        return
 
 
-def _unzstd(source: "io.BufferedReader[_Counted]") -> Iterator[bytes]:
-    # Not stream_reader: that ends a torn frame as if it were whole.
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    begun = False
-    while piece := source.read(_ZSTD_SLICE):
-        while piece:
-            if frame.eof:
-                frame = zstandard.ZstdDecompressor().decompressobj()
-            begun = True
-            chunk = frame.decompress(piece)
-            piece = frame.unused_data if frame.eof else b""
-            if chunk:
-                yield chunk
-    if begun and not frame.eof:
-        raise EOFError("the last zstd frame is cut off")
-
-
-class _Counted(io.RawIOBase):
-    """A stream that reports how many bytes were read from it."""
+class _Stream:
+    """A file's bytes, some of which can be put back. It reports how many were read from the file."""
 
     def __init__(self, source: BinaryIO, on_bytes: Callable[[int], None] | None) -> None:
-        self._source = source
+        self._source = cast(io.BufferedReader, source)
         self._on_bytes = on_bytes
+        self._held = b""
+        self._at = 0
 
-    def readable(self) -> bool:
-        return True
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        if self._at >= len(self._held):
+            self._held, self._at = self._fetch(), 0
+        piece = self._held[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
 
-    def readinto(self, buffer: object) -> int:
-        size = cast(io.BufferedReader, self._source).readinto1(cast(bytearray, buffer))
-        if size and self._on_bytes is not None:
-            self._on_bytes(size)
-        return size
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end."""
+        while len(self._held) - self._at < size and (more := self._fetch()):
+            self._held, self._at = self._held[self._at :] + more, 0
+        return self._held[self._at : self._at + size]
+
+    def put_back(self, piece: bytes) -> None:
+        if piece:
+            self._held, self._at = piece + self._held[self._at :], 0
+
+    def _fetch(self) -> bytes:
+        piece = self._source.read1(_CHUNK) if hasattr(self._source, "read1") else self._source.read(_CHUNK)
+        if piece and self._on_bytes is not None:
+            self._on_bytes(len(piece))
+        return piece

@@ -19,7 +19,7 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shadowproxy import content, lines
+from shadowproxy import content, lines, sources
 from shadowproxy.answers import About
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.diff import diff
@@ -1212,7 +1212,7 @@ def test_a_path_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_segment_compressed_while_it_is_read_about_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(GOOD))
-    monkeypatch.setattr(lines, "segments", lambda directory: [directory / "a.jsonl"])
+    monkeypatch.setattr(sources, "segments", lambda directory: [directory / "a.jsonl"])
     assert outcome_of([tmp_path]) == ["record"]
 
 
@@ -1233,7 +1233,7 @@ def test_a_zstd_bomb_is_read_in_bounded_memory(tmp_path: Path) -> None:
 
 def test_the_snippet_in_the_documentation_reads_a_log(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "log.md").read_text()
-    snippet = page.partition("```python\n")[2].partition("```")[0]
+    snippet = page.partition("**Python alone:**\n\n```python\n")[2].partition("```")[0]
     (tmp_path / "segment.jsonl").write_bytes(line_of(differing(), judge=mismatch) * 2)
     run = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == "id-1 challenger ok mismatch\n" * 2
