@@ -3,10 +3,18 @@
 TYPE_CHECKING = False  # type checkers take it for True; typing itself is not imported, as it takes milliseconds
 if TYPE_CHECKING:
     from shadowproxy.export.log import read_log as read_log
+    from shadowproxy.incode.errors import Mismatch as Mismatch
+    from shadowproxy.incode.errors import ShadowError as ShadowError
+    from shadowproxy.incode.shadow import Shadow as Shadow
 
 __version__ = "0.1.0"
 
-_LAZY = {"read_log": "shadowproxy.export.log"}
+_LAZY = {
+    "read_log": "shadowproxy.export.log",
+    "Mismatch": "shadowproxy.incode.errors",
+    "Shadow": "shadowproxy.incode.shadow",
+    "ShadowError": "shadowproxy.incode.errors",
+}
 """What users import from here, and the module that has it: it is imported once it is asked for."""
 
 

@@ -72,7 +72,15 @@ class FakeCompanion:
     def connection(self, most: int = 1 << 20) -> Connection:
         return Connection(self.path, self, most)
 
+    def connected(self) -> None:
+        pass
+
+    def forget(self) -> None:
+        pass
+
     def start(self) -> None:
+        if self._listener is not None:
+            return
         self.starts += 1
         if self.failure is not None:
             raise OSError(self.failure)

@@ -58,13 +58,19 @@ class Companion(Protocol):
     """What a connection needs to know of the companion, which it uses in a thread of its own."""
 
     def start(self) -> None:
-        """Start the companion, unless another process does. Raises an exception that says why it cannot be."""
+        """Start the companion, unless it runs or is being started. Raises an exception that says why it cannot be."""
+
+    def connected(self) -> None:
+        """The companion has accepted a connection."""
 
     def first_frames(self) -> list[bytes]:
         """What is sent first on each connection, beginning with HELLO."""
 
     def problem(self) -> str | None:
         """Why the companion that was started has ended, as far as it said so."""
+
+    def forget(self) -> None:
+        """This is a forked child: the companion is not its child."""
 
     def received(self, frame: Frame) -> None:
         """A frame that came from the companion, other than HELLO and FLUSHED."""
@@ -137,6 +143,11 @@ class Connection:
         lost = sum(self.lost.values())
         return f"<Connection {state}, {self.sent} exchanges sent, {lost} lost, {self._held} bytes waiting>"
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it is connected, or about to be."""
+        return self._thread is not None
+
     def forget(self) -> None:
         """In a forked child: leave the parent's connection alone and begin without one."""
         if self._socket is not None:
@@ -145,6 +156,7 @@ class Connection:
         for each in self._wake or ():
             with contextlib.suppress(OSError):
                 os.close(each)
+        self._companion.forget()
         self._reset()
 
     # --- sending
@@ -324,7 +336,6 @@ class Connection:
     def _connect(self) -> socket.socket | None:
         """A connected socket, after the first frame was sent on it; None if the companion does not start."""
         deadline = time.monotonic() + PATIENCE
-        started = False
         pause = 0.002
         while not self.closed:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -335,17 +346,16 @@ class Connection:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
                 sock.sendall(b"".join(self._companion.first_frames()))
                 sock.setblocking(False)
+                self._companion.connected()
                 return sock
             except OSError as error:
                 sock.close()
                 problem = str(error)
-            if not started:
-                started = True
-                try:
-                    self._companion.start()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the application goes on without shadows
-                    problem = str(error)
-                    break
+            try:
+                self._companion.start()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the application goes on without shadows
+                problem = str(error)
+                break
             ended = self._companion.problem()
             if ended is not None or time.monotonic() > deadline:
                 problem = ended or problem

@@ -4,8 +4,10 @@ Nothing here raises, waits or keeps more of a body than the companion reads.
 """
 
 import itertools
+import os
 import re
 import time
+import uuid
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Final
@@ -29,9 +31,10 @@ class Sender:
         connection: where the frames go.
         capture: how many bytes of a body are copied (`limits.capture`).
         id_header: the name of the header field with the request ID, in lower case.
+        recorded: gets the ID of each exchange's record, where somebody wants to know them: then they are made here.
     """
 
-    __slots__ = ("_keys", "_most", "capture", "connection", "held", "id_header")
+    __slots__ = ("_keys", "_most", "capture", "connection", "held", "id_header", "recorded")
 
     def __init__(self, connection: Connection, capture: int, id_header: bytes, most: int) -> None:
         """`most` is how many bytes the bodies of exchanges that are under way may take in this process."""
@@ -39,6 +42,7 @@ class Sender:
         self.capture = capture
         self.id_header = id_header.lower()
         self.held = 0
+        self.recorded: list[str] | None = None
         self._most = most
         self._keys = itertools.count(1)
 
@@ -207,7 +211,7 @@ class Exchange:
         begin = Begin(
             self._key,
             self._id(),
-            None,
+            self._record(),
             self._at_ns,
             (perf_counter() - self._began) * 1000,
             self._method,
@@ -221,6 +225,16 @@ class Exchange:
         )
         sender.connection.begin(begin_frame(begin), self._ticket)
         request.release()
+
+    def _record(self) -> str | None:
+        recorded = self._sender.recorded
+        if recorded is None:
+            return None
+        # As serve/policy/identity.py: a UUIDv7. Only tests want one, so it need not be fast.
+        value = (self._at_ns // 1_000_000 << 80 | int.from_bytes(os.urandom(10))) & ~(0xF << 76 | 0b11 << 62)
+        record = str(uuid.UUID(int=value | 0x7 << 76 | 0b10 << 62))
+        recorded.append(record)
+        return record
 
     def _is_cut_short(self) -> bool:
         """Whether live answered before it had read the whole body, which therefore was not copied."""

@@ -1,0 +1,140 @@
+"""Starts the companion of an application, from whichever of its processes needs it first.
+
+The directory of the companion is private (0700), and has its socket, what describes it, a lock that the process holds
+that is starting it, and what it logs.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from shadowproxy.incode.interpreter import interpreter
+from shadowproxy.intake_frames import PROTOCOL, Frame, Hello, hello_frame
+
+_NAMES: Final = ("companion.json", "intake", "starting", "operator.log")
+_SHOWN: Final = 2000
+"""Bytes of the companion's last words that are looked at."""
+
+
+class CompanionProcess:
+    """The companion as this application starts it. Owns its directory, which `remove` removes.
+
+    Attributes:
+        socket: the path that it listens at. log: the file with what it logs. working: the directory that it works in.
+    """
+
+    def __init__(self) -> None:
+        self.directory = tempfile.mkdtemp(prefix="shadowproxy-")
+        if len(self.directory) > 80:  # a socket's path has at most 103 bytes on some systems
+            os.rmdir(self.directory)
+            self.directory = tempfile.mkdtemp(prefix="shadowproxy-", dir="/tmp")
+        self.description, self.socket, self._lock, self.log = (os.path.join(self.directory, each) for each in _NAMES)
+        self.candidates: Callable[[], list[bytes]] = list
+        self.on_frame: Callable[[Frame], None] = lambda frame: None
+        self._owner = os.getpid()
+        self.working = os.getcwd()
+        self._described = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starting: int | None = None
+
+    def describe(self, config: Path | None, keys: dict[str, Any]) -> None:
+        """Write down what the companion reads when it starts, and when it is told to read it again."""
+        content = {"socket": self.socket, "config": None if config is None else str(config), "keys": keys}
+        self._described = orjson.dumps(content, default=str)
+        self._write()
+
+    def _write(self) -> None:
+        new = f"{self.description}.{os.getpid()}"
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(self._described)
+        os.replace(new, self.description)
+
+    # What a Connection calls, in its own thread.
+
+    def start(self) -> None:
+        """Start it unless it runs, or another process is starting it. Raises OSError."""
+        if self._starting is not None:
+            return
+        os.makedirs(self.directory, 0o700, exist_ok=True)
+        lock = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return
+        self._starting = lock
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket)  # of one that was killed
+        if not os.path.exists(self.description):
+            self._write()
+        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as log:
+            self._process = subprocess.Popen(
+                command(self.description),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.working if os.path.isdir(self.working) else None,
+                env=environment(),
+                start_new_session=True,  # Ctrl-C is for the application
+            )
+
+    def first_frames(self) -> list[bytes]:
+        from shadowproxy import __version__
+
+        return [hello_frame(Hello(PROTOCOL, os.getpid(), __version__)), *self.candidates()]
+
+    def connected(self) -> None:
+        """It listens: other processes may look for it again."""
+        lock, self._starting = self._starting, None
+        if lock is not None:
+            os.close(lock)
+
+    def problem(self) -> str | None:
+        """Why it ended before it listened; None if it has not, or another process started it."""
+        if self._process is None or self._process.poll() is None:
+            return None
+        status, self._process = self._process.returncode, None
+        self.connected()
+        last = b""
+        with contextlib.suppress(OSError), open(self.log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _SHOWN))
+            last = file.read().strip().rpartition(b"\n")[2]
+        return last.decode("utf-8", "replace") or f"it ended with status {status}"
+
+    def received(self, frame: Frame) -> None:
+        self.on_frame(frame)
+
+    # Its end.
+
+    def forget(self) -> None:
+        """In a forked child: what the parent started is the parent's."""
+        self._process = None
+        if self._starting is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._starting)
+            self._starting = None
+
+    def remove(self) -> None:
+        """Remove the directory, in the process that made it. The companion goes on to its end without it."""
+        if os.getpid() == self._owner:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def command(description: str) -> list[str]:
+    """The command line of the companion, in the application's interpreter."""
+    return [interpreter(), "-P", "-m", "shadowproxy.serve.start.companion", description]
+
+
+def environment() -> dict[str, str]:
+    """The application's, with this package found where it was found here."""
+    own = str(Path(__file__).parent.parent.parent)
+    given = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{own}{os.pathsep}{given}" if given else own}
