@@ -79,6 +79,7 @@ _sending = together(
         multiple=True,
         help="Also send requests with this method, such as PUT. Always sent: GET, HEAD, POST, OPTIONS.",
     ),
+    click.option("--state", is_flag=True, help="Send the endpoint its own IDs in place of those that live issued."),
     click.option("--limit", metavar="N", type=click.IntRange(1), help="Send at most N requests."),
 )
 
@@ -112,6 +113,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.replay.plan import Plan, ReplayError
     from shadowproxy.replay.run import replay as replayed
     from shadowproxy.replay.screen import lines
+    from shadowproxy.serve.state.settings import StateSettings
 
     try:
         plan = Plan(
@@ -124,6 +126,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
             rate=math.inf if given["full_speed"] else given["rate"],
             query=_parameters(given["parameters"]),
             methods=_methods(given["methods"], None if config is None else config.shadows.get(name)),
+            state=StateSettings() if given["state"] else None,
             rules=rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"]),
         )
     except ValueError as error:

@@ -3,12 +3,12 @@
 A value is shown where the record shows what stands at its place, and replaced by a mark where it does not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from shadowproxy.credential_values import credentials_in, is_credential_field
 from shadowproxy.echoes import Echoes
-from shadowproxy.exchange import Exchange, Reply, ShadowLeg, Skipped
+from shadowproxy.exchange import Reply, ShadowLeg, Skipped
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.redaction import BLANK, Redaction
 
@@ -30,10 +30,10 @@ def add_issued(
         line += (b',"learnt":', encode(found))
 
 
-def secrets_sent(exchange: Exchange, redaction: Redaction) -> list[str]:
+def secrets_sent(legs: Iterable[ShadowLeg], redaction: Redaction) -> list[str]:
     """The shadows' own values in their requests where the record has a mark: answers may repeat them."""
     found: list[str] = []
-    for leg in exchange.shadows.values():
+    for leg in legs:
         if not isinstance(leg, Skipped):
             for place, _, _, shadow in leg.translated:
                 if _is_hidden(place, shadow, redaction):

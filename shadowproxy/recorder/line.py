@@ -16,7 +16,7 @@ import orjson
 
 from shadowproxy.answers import About, about
 from shadowproxy.answers.body import value_in
-from shadowproxy.answers.issued import NOTHING_ISSUED, Issued, pairs_of
+from shadowproxy.answers.issued import NOTHING_ISSUED, Issued, issued_in, pairs_of
 from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.echoes import Echoes
 from shadowproxy.exchange import CALL, CONTROL, LIVE, Exchange, Failure, Outcome, Reply, ShadowLeg, Skipped, Verdict
@@ -84,7 +84,7 @@ def encode(
     if request.method == CALL:
         path = path.removeprefix(b"/")  # a function's name
     head = read_head(request.fields, redaction, policy.heads.plain)
-    secrets = [*head.secrets, *policy.own_secrets, *secrets_sent(exchange, redaction)]
+    secrets = [*head.secrets, *policy.own_secrets, *secrets_sent(exchange.shadows.values(), redaction)]
     shown_path = hide_in_path(text_of(path), redaction, secrets)
     shown_query = hide_in_parameters(text_of(query), redaction, secrets) if query else ""
     body = read_body(head, request.body, request.body_bytes, policy.body_limit, budget)
@@ -341,7 +341,8 @@ def encode_again(
     `replay` has the old record's ID and when the request was sent again. `judge` sees what the log has of both answers,
     the new one redacted by `policy` as the old one was by its own: a report on the new log says the same.
     """
-    echoes = Echoes(policy.own_secrets, policy.redaction.mark) if policy.own_secrets else None
+    secrets = [*policy.own_secrets, *secrets_sent((leg,), policy.redaction)]
+    echoes = Echoes(secrets, policy.redaction.mark) if secrets else None
     budget = Budget(steps=_UNBOUNDED, memory=policy.memory)
     content = _content_of(leg, policy, budget)
     body = b""
@@ -358,7 +359,8 @@ def encode_again(
         parts.append(_found_in(said, policy, echoes, budget))
     verdict = None
     if isinstance(leg, Reply) and old.live.outcome is Outcome.OK:
-        judgement = judge(old.live, leg_in(b"{%b}" % b"".join(parts)), Budget(), about(old, shadow))
+        recorded = leg_in(b"{%b}" % b"".join(parts))
+        judgement = judge(old.live, recorded, Budget(), about(old, shadow)._replace(issued=issued_in(recorded)))
         _add_judgement(judgement, policy, echoes, True, parts)
         verdict = judgement.verdict
     line = [

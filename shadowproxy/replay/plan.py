@@ -12,6 +12,7 @@ from shadowproxy.config import REPEATABLE, Shadow
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.replay.request import NotSent
+from shadowproxy.serve.state.settings import StateSettings
 
 LATE: Final = 0.1
 """A request sent more than so many seconds after its time counts as late."""
@@ -31,7 +32,7 @@ class Plan:
 
     `rate` is in requests a second: infinite means as fast as the endpoint answers, None the recorded pace. `query` has
     the values for redacted query parameters. `capture` and `memory` are bytes, of one answer and of all under way.
-    `methods` may be sent; `*` means all.
+    `methods` may be sent; `*` means all. `state`: the endpoint gets its own IDs in place of live's.
     """
 
     logs: tuple[str, ...]
@@ -47,6 +48,7 @@ class Plan:
     capture: int = 8 << 20
     memory: int = 256 << 20
     methods: frozenset[str] = frozenset(REPEATABLE)
+    state: StateSettings | None = None
 
 
 @dataclass(slots=True)
@@ -55,7 +57,8 @@ class ReplayCounts:
 
     `methods` counts the requests not sent because of their method, for up to MOST_METHODS different methods. `times`
     counts answers by the bin of their milliseconds. `late` requests were sent more than LATE seconds after their time,
-    the latest `latest` seconds after. `marked` counts live's recorded answers with a redacted value.
+    the latest `latest` seconds after. `translated` requests were sent with the endpoint's own IDs. `marked` counts
+    live's recorded answers with a redacted value.
     """
 
     begun: int = 0
@@ -73,6 +76,7 @@ class ReplayCounts:
     marked: int = 0
     late: int = 0
     latest: float = 0.0
+    translated: int = 0
     seconds: float = 0.0
     interrupted: bool = False
 

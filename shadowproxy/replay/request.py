@@ -22,7 +22,7 @@ from shadowproxy.config import REPEATABLE
 from shadowproxy.credential_values import PATH_PARAMETER, is_credential_field, is_credential_piece
 from shadowproxy.exchange import Field
 from shadowproxy.record import Body, Record
-from shadowproxy.redaction import MARK
+from shadowproxy.redaction import BLANK, MARK
 from shadowproxy.serve.http1.fields import end_to_end
 from shadowproxy.serve.policy.headers import fields_for_shadow, with_content_length
 from shadowproxy.serve.policy.identity import uuid7
@@ -49,7 +49,8 @@ class ReplayRequest:
     """A request to send. `left_out` names the redacted fields and parameters that are not filled in.
 
     `decoded`: the body is sent without its original Content-Encoding. `inexact`: its length differs from the recorded
-    one, so a program has rewritten the log's JSON.
+    one, so a program has rewritten the log's JSON. `marked` are fields that are left out, and whose whole value is a
+    mark of its own: equal values have equal ones.
     """
 
     method: str
@@ -59,6 +60,7 @@ class ReplayRequest:
     left_out: tuple[str, ...] = ()
     decoded: bool = False
     inexact: bool = False
+    marked: tuple[Field, ...] = ()
 
 
 def replay_request(
@@ -93,6 +95,7 @@ def replay_request(
     if _MARKED_TEXT.search(body) if "json" in named or request.body.kind == "json" else form and _MARKED.search(body):
         return NotSent.REDACTED
     left_out: list[str] = []
+    marked: list[Field] = []
     fields: list[Field] = []
     encoded = bool(body) and request.body.coding is None and _is_coded(request.headers.get("content-encoding", ""))
     for name, values in request.headers.items():
@@ -103,6 +106,8 @@ def replay_request(
                 fields.append((name.encode(), value.encode()))
             elif name not in put and name != "content-length":
                 left_out.append(name)
+                if value != BLANK and MARK.fullmatch(value) is not None:
+                    marked.append((name.encode(), value.encode()))
     target, missing = _target(request.path, request.query, query, own, credentials)
     # A replayed request is a span of its own, not the span that the shadow got then.
     fields, _ = fields_for_shadow(end_to_end(tuple(fields)), shadow, credentials=True, record=uuid7())
@@ -114,6 +119,7 @@ def replay_request(
         tuple(dict.fromkeys((*left_out, *missing))),
         decoded=encoded,
         inexact=not encoded and len(body) != request.body.size,
+        marked=tuple(marked),
     )
 
 

@@ -6,6 +6,7 @@ The rules:
 - Every request that was begun becomes exactly one record, also when Ctrl-C ends it (`shutdown`). Nothing is shed:
   reading waits for sending, and sending for writing, so memory is flat however long the log is.
 - Records are compared and written in a thread, a line at a time and whole.
+- With `state` a request waits for the answers that give its IDs (sessions.py).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import signal
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -31,13 +33,14 @@ from shadowproxy.compare.fold.bins import bin_of
 from shadowproxy.compare.fold.summary import micros
 from shadowproxy.compare.judge.verdict import judge
 from shadowproxy.config import Shadow
-from shadowproxy.exchange import Failure, Outcome, Reply
+from shadowproxy.exchange import Failure, Outcome, Reply, ShadowLeg, Skipped
 from shadowproxy.lines import Line, Unreadable, lines
 from shadowproxy.record import Record, RecordError, decode
 from shadowproxy.recorder.line import encode_again
 from shadowproxy.replay.output import Output
 from shadowproxy.replay.plan import LATE, Plan, ReplayCounts, ReplayError
 from shadowproxy.replay.request import NotSent, ReplayRequest, replay_request, unnamed
+from shadowproxy.replay.sessions import Recorded, Sessions, Step, live_reply
 from shadowproxy.serve.account import Memory
 from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.policy.identity import uuid7
@@ -50,6 +53,7 @@ from shadowproxy.serve.upstreams.endpoint import Endpoint, UpstreamError
 from shadowproxy.sources import STANDARD_INPUT, Source, sources_of
 
 _BATCH, _BATCH_BYTES = 32, 4 << 20
+_ENDED: Final = "the replay was ended"
 _SEGMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(.+)-\d+-\d+\.jsonl(?:\.zst|\.gz)?")
 
 
@@ -60,6 +64,8 @@ class _Job:
     request_text: bytes
     live_text: bytes
     request: ReplayRequest
+    record_id: str
+    recorded: Recorded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class _Settled:
     """`sent_ns` is nanoseconds since the epoch. `capture` holds the answer's memory until the record is written."""
 
     job: _Job
-    leg: Reply | Failure
+    leg: ShadowLeg
     sent_ns: int
     capture: Capture
 
@@ -102,12 +108,16 @@ class _Replay:
         self._written = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._failed: ReplayError | None = None
+        self._sessions: Sessions | None = None
+        self._put: Counter[str] = Counter()  # fields that the log hides and that were sent with the endpoint's own ID
 
     async def run(self) -> ReplayCounts:
         loop = asyncio.get_running_loop()
         files = _streams(self._plan.logs)
         endpoint = _endpoint(self._plan.shadow)
         begun = loop.time()
+        if self._plan.state is not None:
+            self._sessions = Sessions(self._plan.state)
         with contextlib.closing(Output(self._plan.output, self._host)) as output:
             async with endpoint, asyncio.TaskGroup() as group:
                 group.create_task(self._write(output))
@@ -118,6 +128,7 @@ class _Replay:
                         await asyncio.wait(self._sending)
                 self._settled.put_nowait(None)
         self._counts.seconds = loop.time() - begun
+        self._counts.left_out = self._counts.left_out - self._put
         if self._failed is not None:
             raise self._failed
         return self._counts
@@ -144,12 +155,20 @@ class _Replay:
 
     async def _feed(self, group: asyncio.TaskGroup, files: list[list[Source]], endpoint: Endpoint) -> None:
         loop = asyncio.get_running_loop()
-        jobs = islice(self._jobs(files), self._plan.limit)
+        jobs = self._jobs(files)
+        if self._sessions is None:
+            jobs = islice(jobs, self._plan.limit)
         first: int | None = None
         start, sent = loop.time(), 0
         try:
             while self._failed is None and (batch := await apart(_some, jobs)):
                 for job in batch:
+                    if sent == self._plan.limit:
+                        return
+                    if isinstance(job, Recorded):
+                        if self._sessions is not None:
+                            self._sessions.open(job, job.record.record)
+                        continue
                     if first is None:
                         first, start = job.at, loop.time()
                     due = self._due(start, sent, (job.at - first) / 1e6)
@@ -158,7 +177,10 @@ class _Replay:
                     if self._plan.rate != math.inf and loop.time() - due > LATE:
                         self._counts.late += 1
                         self._counts.latest = max(self._counts.latest, loop.time() - due)
-                    task = group.create_task(self._send(job, endpoint))
+                    step = None
+                    if self._sessions is not None and job.recorded is not None:
+                        step = self._sessions.open(job.recorded, job.record_id)
+                    task = group.create_task(self._send(job, step, endpoint))
                     self._sending.add(task)
                     task.add_done_callback(self._sending.discard)
                     sent += 1
@@ -178,18 +200,34 @@ class _Replay:
         rate = self._plan.rate
         return start + (offset if rate is None else 0.0 if rate == math.inf else sent / rate)
 
-    async def _send(self, job: _Job, endpoint: Endpoint) -> None:
+    async def _send(self, job: _Job, step: Step | None, endpoint: Endpoint) -> None:
         self._counts.begun += 1
-        sent_ns = time.time_ns()
         capture = Capture(self._plan.capture, self._memory)
-        leg = await self._ask(job, endpoint, capture)
+        leg: ShadowLeg | None = None
+        if step is not None:
+            try:
+                await step.wait()
+                leg = step.unknown
+            except asyncio.CancelledError:
+                leg = Skipped(Outcome.SHUTDOWN, _ENDED)
+        sent_ns = time.time_ns()
+        if leg is None:
+            leg = await self._ask(job, step, endpoint, capture)
+        self._counts.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1
+        if step is not None:
+            leg = step.end(leg) or leg
+            self._counts.translated += bool(step.translated)
+            self._put.update(step.put_fields)
         self._free.release()
         self._settled.put_nowait(_Settled(job, leg, sent_ns, capture))
 
-    async def _ask(self, job: _Job, endpoint: Endpoint, capture: Capture) -> Reply | Failure:
+    async def _ask(self, job: _Job, step: Step | None, endpoint: Endpoint, capture: Capture) -> Reply | Failure:
         """Send one request, copy the answer, and return its leg, as the mirror does for a shadow."""
         timeout = self._plan.shadow.timeout
-        fields, body = job.request.fields, job.request.body
+        watch = None if step is None else step.watch
+        target, fields, body = (
+            step.request() if step is not None else (job.request.target, job.request.fields, job.request.body)
+        )
         try:
             fields, body = self._rewrite.apply_values(fields, body)
         except NotRead:
@@ -198,11 +236,15 @@ class _Replay:
         began = perf_counter()
         try:
             async with asyncio.timeout(timeout):
-                method, target = job.request.method, self._rewrite.apply_path(job.request.target)
+                method, target = job.request.method, self._rewrite.apply_path(target)
                 answering = await endpoint.request(method, target, fields, body)
+                if watch is not None:
+                    watch.own_head(answering.status, tuple(answering.fields))
                 async for chunk in answering:
                     capture.add(chunk)
                     capture.note_time()
+                    if watch is not None:
+                        watch.own_piece(chunk)
                     if not capture.whole:
                         break
         except UpstreamError as raised:
@@ -210,10 +252,7 @@ class _Replay:
         except TimeoutError:
             outcome, error = Outcome.TIMEOUT, f"no whole answer within {timeout:g} s"
         except asyncio.CancelledError:
-            outcome, error = (
-                Outcome.SHUTDOWN,
-                "the replay was ended",
-            )  # recorded, then the task ends
+            outcome, error = Outcome.SHUTDOWN, _ENDED  # recorded, then the task ends
         finally:
             if answering is not None:
                 answering.abandon()
@@ -238,16 +277,16 @@ class _Replay:
         if outcome is Outcome.OK and reply is not None:
             self._counts.statuses[reply.status] += 1
             self._counts.times[bin_of(total_ms)] += 1
-        self._counts.outcomes[outcome] += 1
         return reply if outcome is Outcome.OK and reply is not None else Failure(outcome, error, total_ms, reply)
 
     # --- reading, in a thread --------------------------------------------------------------------------------------
 
-    def _jobs(self, files: list[list[Source]]) -> Iterator[_Job]:
-        """The requests to send, in the order of their times as far as the log has that order."""
+    def _jobs(self, files: list[list[Source]]) -> Iterator["_Job | Recorded"]:
+        """The requests to send, in the order of their times as far as the log has that order; with `state` also the
+        records whose requests are not sent."""
         yield from heapq.merge(*map(self._jobs_of, files), key=lambda job: job.at)
 
-    def _jobs_of(self, files: list[Source]) -> Iterator[_Job]:
+    def _jobs_of(self, files: list[Source]) -> Iterator["_Job | Recorded"]:
         put = frozenset(name.lower() for name in self._plan.shadow.headers.set)
         for line in lines(files, lambda size: self._progress(size, 0)):
             if isinstance(line, Unreadable):
@@ -257,6 +296,8 @@ class _Replay:
                 record = decode(line.raw)
                 at = micros(record.at)
                 if not self._plan.only.accepts(record):
+                    if self._plan.state is not None:
+                        yield self._recorded(line, record, at, None)
                     continue
             except RecordError:
                 self._counts.unreadable["torn line" if line.torn else "not a record"] += 1
@@ -267,6 +308,8 @@ class _Replay:
             job = self._job(line, record, at, put)
             if job is not None:
                 yield job
+            elif self._plan.state is not None:
+                yield self._recorded(line, record, at, None)
 
     def _job(self, line: Line, record: Record, at: int, put: frozenset[str]) -> _Job | None:
         request, live = raw_value_at(line.raw, ("request",)), raw_value_at(line.raw, ("live",))
@@ -290,7 +333,14 @@ class _Replay:
         self._counts.decoded += made.decoded
         self._counts.inexact += made.inexact
         self._counts.marked += b'"[redacted' in (raw_value_at(live, ("body",)) or b"")
-        return _Job(at, record, request, live, made)
+        recorded = None if plan.state is None else self._recorded(line, record, at, made)
+        return _Job(at, record, request, live, made, uuid7(), recorded)
+
+    def _recorded(self, line: Line, record: Record, at: int, made: ReplayRequest | None) -> Recorded:
+        live = raw_value_at(line.raw, ("live",)) or b""
+        text = raw_value_at(live, ("body",)) if record.live.body is not None else None
+        over = at + int(1000 * (record.live.total_ms or 0.0))
+        return Recorded(at, over, record, live_reply(record.live, text), made)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -320,7 +370,7 @@ class _Replay:
                 request=each.job.request_text,
                 live=each.job.live_text,
                 shadow=self._plan.name,
-                record_id=uuid7(),
+                record_id=each.job.record_id,
                 sent_ns=each.sent_ns,
                 proxy=self._host,
                 policy=self._plan.policy,
@@ -333,13 +383,16 @@ class _Replay:
         self._progress(0, len(settled))
 
 
-def _some(jobs: Iterator[_Job]) -> list[_Job]:
+def _some(jobs: Iterator[_Job | Recorded]) -> list[_Job | Recorded]:
     """The next few jobs, with a bound on their bytes."""
-    taken: list[_Job] = []
+    taken: list[_Job | Recorded] = []
     size = 0
     for job in islice(jobs, _BATCH):
         taken.append(job)
-        size += len(job.request_text) + len(job.live_text)
+        if isinstance(job, _Job):
+            size += len(job.request_text) + len(job.live_text)
+        else:
+            size += job.record.request.body.size + (job.record.live.body.size if job.record.live.body else 0)
         if size > _BATCH_BYTES:
             break
     return taken

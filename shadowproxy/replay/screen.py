@@ -21,6 +21,9 @@ def lines(plan: Plan, counts: ReplayCounts) -> Iterator[str]:
     for name, count in sorted(counts.left_out.items()):
         what, hint = _left_out(name)
         yield f"{'left out':<12}{what}, redacted in the log, in {_requests(count)}{hint}"
+    if plan.state is not None:
+        unknown = counts.outcomes[Outcome.STATE_UNKNOWN]
+        yield f"{'state':<12}{_requests(counts.translated)} translated, {unknown:,} unknown"
     if counts.decoded:
         yield f"{'decoded':<12}{_requests(counts.decoded)} sent without the Content-Encoding of their body"
     if counts.inexact:
