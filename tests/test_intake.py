@@ -73,7 +73,10 @@ class Application:
         """The next frame; None where the connection has ended."""
         async with asyncio.timeout(PATIENCE):
             while not self._frames:
-                data = await self._reader.read(65536)
+                try:
+                    data = await self._reader.read(65536)
+                except ConnectionResetError:
+                    return None
                 if not data:
                     return None
                 self._frames += self._decoder.feed(data)

@@ -126,13 +126,21 @@ class Workers:
         try:
             await process.start()
         except ConnectError as error:
+            self._note_started()
             self._failures += 1
             self._fail_waiting(error)
             return
         except asyncio.CancelledError:
             process.kill()
             raise
+        self._note_started()
         self._give(process)
+
+    def _note_started(self) -> None:
+        """This task starts nothing any more, as whoever is given what it has to give must see at once."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._starting.discard(task)
 
     def _fail_waiting(self, error: ConnectError) -> None:
         name = self.candidate.name

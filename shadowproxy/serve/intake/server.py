@@ -68,6 +68,7 @@ class Intake(Receiver):
         self._look: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._stopping = False
         self._left = asyncio.Event()
         self._acceptor = Acceptor(
             listening,
@@ -96,7 +97,7 @@ class Intake(Receiver):
 
         `until` is the loop's time, when they are not waited for any longer; nor are they once `hurry` is set.
         """
-        self._stop_timers()
+        self._stopping = True
         await self.close_listening()
         hurrying = self._loop.create_task(hurry.wait())
         while self._connections and (left := until - self._loop.time()) > 0 and not hurrying.done():
@@ -133,7 +134,7 @@ class Intake(Receiver):
         self._candidates.forget(connection)
         self._flushes = [flush for flush in self._flushes if flush.connection is not connection]
         self._left.set()
-        if not self._connections:
+        if not self._connections and not self._stopping:
             self._idle = self._loop.call_later(LINGER, self._note_idle)
 
     def hold(self, count: int) -> None:
@@ -192,7 +193,7 @@ class Intake(Receiver):
 
     def _note_idle(self) -> None:
         self._idle = None
-        if not self._connections:
+        if not self._connections and not self._stopping:
             self._on_idle()
 
     def _stop_timers(self) -> None:

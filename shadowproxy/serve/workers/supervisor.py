@@ -76,6 +76,7 @@ RECONNECT = 0.5
 
 RECORDER = "shadowproxy.serve.workers.recorder"
 ADMIN = "admin"
+NO_INODE = 0
 LISTENING = "listening"
 
 _log = logging.getLogger("shadowproxy")
@@ -181,7 +182,7 @@ class Supervisor(Program):
         for address in program.listen:
             bound = bind(address, beside)
             self._inode = inode_of(address) if program.is_companion else None
-            stack.callback(release, address, bound, self._inode)
+            stack.callback(self._release, address, bound)
             self._sockets = (*self._sockets, bound)
         if self._given is not None:
             self._begun = self._given
@@ -313,6 +314,10 @@ class Supervisor(Program):
     async def _unlist(self) -> None:
         for address in self._specs.program.listen:
             unlist(address, self._inode)
+        self._inode = NO_INODE  # another file gets the same number at once
+
+    def _release(self, address: Address, bound: socket.socket) -> None:
+        release(address, bound, self._inode)
 
     async def _finish(self) -> None:
         self.stop()

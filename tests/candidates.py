@@ -1,0 +1,82 @@
+"""Callables that misbehave, for a candidate's process: it finds them by their names."""
+
+import asyncio
+import ctypes
+import dataclasses
+import os
+import sys
+import time
+from typing import Any
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: list[float]
+
+
+def misbehave(how: str, more: Any = None) -> Any:
+    """Do as `how` says."""
+    match how:
+        case "echo":
+            return more
+        case "print":
+            print("this is nobody's answer")
+            os.write(1, b"nor is this\n")
+            return 1
+        case "raise":
+            raise LookupError("there is\nno such thing")
+        case "leave":
+            sys.exit(3)
+        case "exit":
+            os._exit(3)
+        case "abort":
+            os.abort()
+        case "sleep":
+            time.sleep(60)
+        case "spin":
+            while True:
+                pass
+        case "hold":
+            ctypes.PyDLL(None).usleep(int(more * 1e6))
+            return "held"
+        case "fork":
+            return "child" if os.fork() == 0 else "parent"
+        case "fork and hang":
+            if os.fork() == 0:
+                time.sleep(60)
+            return os.getpid()
+        case "eat":
+            held = []
+            while True:
+                held.append(bytearray(b"x" * (1 << 20)))
+        case "ask for too much":
+            return len(bytes(more))
+        case "answer too much":
+            return "x" * more
+        case "own":
+            return Point(1, [2.5])
+        case "unwritable":
+            return object()
+        case "close":
+            os.closerange(3, 100)
+            return "closed"
+        case "where":
+            return [os.getcwd(), os.environ.get("SHADOWPROXY_CANDIDATE"), os.getpid()]
+    raise ValueError(how)
+
+
+async def later(value: Any) -> Any:
+    await asyncio.sleep(0)
+    return value
+
+
+class Unloadable:
+    """It is pickled, and fails to load."""
+
+    def __reduce__(self) -> Any:
+        return fail_to_load, ()
+
+
+def fail_to_load() -> Any:
+    raise ImportError("no module named\n'model'")

@@ -1,0 +1,280 @@
+"""A Python callable as a shadow: whatever it does, its process alone ends, and the next call has another."""
+
+import asyncio
+import datetime
+import decimal
+import enum
+import json
+import pickle
+import subprocess
+import sys
+import time
+import uuid
+from collections import namedtuple
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import candidates
+import pytest
+
+from shadowproxy.call_json import failure_of, json_of, json_of_failure
+from shadowproxy.intake_frames import Candidate
+from shadowproxy.serve.candidates import workers as workers_module
+from shadowproxy.serve.candidates.process import Answer
+from shadowproxy.serve.candidates.registry import Candidates
+from shadowproxy.serve.candidates.workers import Workers
+from shadowproxy.serve.upstreams.errors import ConnectError, ReadError
+
+HERE = str(Path(__file__).parent)
+MEMORY = 300 << 20
+
+
+def candidate(function: object, name: str = "f") -> Candidate:
+    path = (HERE, *sys.path)
+    return Candidate(name, False, sys.executable, path, HERE, "", pickle.dumps(function))
+
+
+def arguments(*positional: object) -> bytes:
+    return pickle.dumps((positional, {}))
+
+
+@asynccontextmanager
+async def workers(
+    function: object = candidates.misbehave, most: int = 1, longest: int = 10_000
+) -> AsyncIterator[Workers]:
+    running = Workers(candidate(function), most=most, memory=MEMORY, longest=longest)
+    try:
+        yield running
+    finally:
+        await running.aclose()
+
+
+async def answer(running: Workers, *positional: object) -> Any:
+    return json.loads((await running.call(arguments(*positional))).body)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110  # it waits for another process
+            await asyncio.sleep(0.005)
+
+
+pytestmark = pytest.mark.slow
+
+
+async def test_what_a_candidate_returns_or_raises_is_its_answer_and_what_it_prints_is_not() -> None:
+    async with workers() as running:
+        assert await answer(running, "echo", [1, None, "ä", {"a": 2.5}]) == [1, None, "ä", {"a": 2.5}]
+        assert await answer(running, "print") == 1
+        assert await answer(running, "raise") == {"error": "LookupError: there is no such thing"}
+        assert await answer(running, "leave") == {"error": "SystemExit: 3"}
+        assert await answer(running, "own") == {"x": 1, "y": [2.5]}
+        assert await answer(running, "unwritable") == {"unwritable": "builtins.object"}
+        assert await answer(running, "echo", 10**20) == 1e20
+        assert (await answer(running, "where"))[:2] == [HERE, "1"]
+        assert await running.call(arguments("answer too much", 20_000)) == Answer(b'"' + b"x" * 10_000, True)
+        assert "MemoryError" in str(await answer(running, "ask for too much", 1 << 30))
+        assert await answer(running, "hold", 0.001) == "held"
+        assert running.started == 1
+
+
+async def test_a_candidate_may_be_a_coroutine_function() -> None:
+    async with workers(candidates.later) as running:
+        assert await answer(running, [3]) == [3]
+        assert await answer(running, [4]) == [4]
+
+
+async def test_a_candidate_that_ends_its_process_gets_another_and_says_how(caplog: pytest.LogCaptureFixture) -> None:
+    async with workers() as running:
+        for how, why in (("exit", "status 3"), ("abort", "SIGABRT"), ("close", None)):
+            with pytest.raises(ReadError, match=why or "has ended"):
+                await running.call(arguments(how))
+            assert await answer(running, "echo", how) == how
+        assert running.started == 4
+
+
+async def test_a_call_that_hangs_is_killed_with_all_that_it_forked() -> None:
+    async with workers() as running:
+        parent = await answer(running, "fork and hang")
+        [child] = children(parent)
+        for how in ("spin", "sleep"):
+            calling = asyncio.get_running_loop().create_task(running.call(arguments(how)))
+            await asyncio.sleep(0.02)
+            calling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+            assert await answer(running, "echo", how) == how
+        await until(lambda: not is_running(parent) and not is_running(child))
+
+
+async def test_a_candidate_that_forks_answers_once() -> None:
+    async with workers() as running:
+        assert await answer(running, "fork") == "parent"
+        assert await answer(running, "echo", 5) == 5
+        assert running.started == 1
+
+
+async def test_a_candidate_that_eats_memory_is_ended() -> None:
+    async with workers() as running:
+        with pytest.raises(ReadError, match="took more than 300 MiB of memory"):
+            await running.call(arguments("eat"))
+        assert await answer(running, "echo", 1) == 1
+
+
+async def test_calls_at_once_have_a_process_each_up_to_the_bound() -> None:
+    async with workers(most=2) as running:
+        calls = [asyncio.get_running_loop().create_task(answer(running, "where")) for _ in range(6)]
+        pids = {(await call)[2] for call in calls}
+        assert 1 <= len(pids) <= 2
+        assert running.started == len(pids) or running.started == 2
+    await until(lambda: not any(map(is_running, pids)))
+
+
+async def test_a_callable_that_cannot_be_loaded_says_why_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "PAUSES", (0.001, 0.002))
+    async with workers(candidates.Unloadable()) as running:
+        for _ in range(2):
+            with pytest.raises(ConnectError, match="cannot be loaded: ImportError: no module named 'model'"):
+                await running.call(arguments())
+        assert running.started == 2
+    gone = Workers(candidate(len)._replace(executable="/no/python"), most=1, memory=MEMORY, longest=1)
+    with pytest.raises(ConnectError, match="cannot be started"):
+        await gone.call(arguments("a"))
+    await gone.aclose()
+
+
+async def test_the_same_callable_keeps_its_processes_and_another_replaces_them() -> None:
+    registry, owner = Candidates(), object()
+    registry.adopt({"f": (1, None)}, 1000)
+    registry.take(candidate(candidates.misbehave), owner)
+    first = await registry.call("f", arguments("where"), owner, 9.0)
+    registry.take(candidate(candidates.misbehave), object())
+    assert await registry.call("f", arguments("where"), owner, 9.0) == first
+    registry.take(candidate(len), owner)
+    assert (await registry.call("f", arguments("abc"), owner, 9.0)).body == b"3"
+    pid = json.loads(first.body)[2]
+    await until(lambda: not is_running(pid))
+    registry.adopt({}, 1000)
+    with pytest.raises(ConnectError, match="has not given this callable"):
+        await registry.call("f", arguments("abc"), owner, 9.0)
+    registry.adopt({"f": (1, None)}, 2000)
+    assert (await registry.call("f", arguments("abc"), owner, 9.0)).body == b"3", "it is still known"
+    await registry.aclose()
+
+
+def test_a_candidate_ends_with_its_companion_in_the_midst_of_a_call() -> None:
+    """Also one that is killed: the kernel tells its children."""
+    script = f"""
+import asyncio, os, pickle, sys
+sys.path.insert(0, {HERE!r})
+import test_candidates as t
+async def main():
+    running = t.Workers(t.candidate(t.candidates.misbehave), most=1, memory=1 << 30, longest=1000)
+    print((await t.answer(running, "where"))[2], flush=True)
+    task = asyncio.get_running_loop().create_task(running.call(t.arguments("spin")))
+    await asyncio.sleep(0.05)
+    os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    pid = int(done.stdout)
+    until_then = time.monotonic() + 10
+    while is_running(pid):
+        assert time.monotonic() < until_then
+        time.sleep(0.005)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+Pair = namedtuple("Pair", "a b")
+
+
+class Failing:
+    def tolist(self) -> Any:
+        raise RuntimeError("no")
+
+
+class Numbered(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ({"a": (1, 2.5, None, True, "ä")}, {"a": [1, 2.5, None, True, "ä"]}),
+        (candidates.Point(1, [2.0]), {"x": 1, "y": [2.0]}),
+        (Pair(1, {2}), {"a": 1, "b": [2]}),
+        ({3, 1, 2}, [1, 2, 3]),
+        (frozenset({"b", "a"}), ["a", "b"]),
+        (Colour.RED, "red"),
+        (b"text", "text"),
+        (b"\xff\x00", "/wA="),
+        (decimal.Decimal("1.10"), "1.10"),
+        (Fraction(1, 3), "1/3"),
+        (1 + 2j, "(1+2j)"),
+        (Path("/a"), "/a"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        ({1: 2, None: 3}, {"1": 2, "null": 3}),
+        (float("nan"), None),
+        (10**30, 1e30),
+        ({"a": 10**400, "b": 1}, {"a": "an integer beyond 10^308", "b": 1}),
+        ("\ud800", "?"),
+        ({(1, 2): object()}, {"(1, 2)": {"unwritable": "builtins.object"}}),
+        ([object(), 1], [{"unwritable": "builtins.object"}, 1]),
+        ({"a": 1, "b": Failing()}, {"a": 1, "b": {"unwritable": "test_candidates.Failing"}}),
+        (type, {"unwritable": "builtins.type"}),
+    ],
+)
+def test_what_a_function_returns_is_written_as_json(value: object, written: object) -> None:
+    assert json.loads(json_of(value)) == written
+
+
+def test_a_circle_is_written_to_some_depth() -> None:
+    assert b"unwritable" in json_of(CIRCLE)
+
+
+def test_libraries_values_are_written_by_their_own_converters() -> None:
+    numpy = pytest.importorskip("numpy")
+    pydantic = pytest.importorskip("pydantic")
+    arrays = {"a": numpy.arange(3), "b": numpy.float32(0.5), "c": numpy.array(["x", None], dtype=object)}
+    assert json.loads(json_of(arrays)) == {"a": [0, 1, 2], "b": 0.5, "c": ["x", None]}
+    assert json.loads(json_of(numpy.arange(4).reshape(2, 2)[:, ::-1])) == [[1, 0], [3, 2]]
+    model = pydantic.create_model("Model", at=(datetime.date, ...), tags=(set[str], ...))
+    assert json.loads(json_of([model(at="2026-01-02", tags={"a"})])) == [{"at": "2026-01-02", "tags": ["a"]}]
+
+
+def test_frames_are_written_by_rows() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=[7, 8])
+    assert json.loads(json_of(frame)) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+    assert json.loads(json_of(frame["a"])) == [1, 2]
+
+
+def test_a_failure_is_one_short_line() -> None:
+    assert failure_of(ValueError("a\n b")) == "ValueError: a b"
+    assert failure_of(KeyError()) == "KeyError"
+    assert failure_of(Numbered()) == "Numbered"
+    assert len(failure_of(ValueError("x" * 10_000))) == 500
+    assert json.loads(json_of_failure(ValueError("\ud800"))) == {"error": "ValueError: ?"}
