@@ -1,157 +1,210 @@
 """What a function was given and what it returned, as JSON: live's and a candidate's by the same rules.
 
-| value | JSON |
+| value | in JSON |
 |---|---|
-| dict, list, tuple, text, numbers, booleans, None, datetime, date, UUID, enum | itself, as orjson writes it |
-| arrays, numbers and frames of numpy, pandas, polars, torch, jax, arrow | its own `tolist`, `to_dict`, `item` ... |
-| dataclass, pydantic model, attrs class, named tuple | its fields by name |
-| set, frozenset | a list, in an order that does not depend on the process |
+| what JSON has, dataclasses, enums, dates, UUIDs | as orjson writes them; NaN and infinities are null |
+| a numpy array or number, a torch tensor, a pandas or polars series | its values |
+| a pandas or polars data frame, an Arrow table | a list of its rows, each an object |
+| a pydantic model, an attrs class, a named tuple, any mapping | an object |
+| a set | a list, sorted where its values can be |
 | bytes | text if they are UTF-8, or else base64 |
-| Decimal, Fraction, complex, Path | text as Python writes it |
-| NaN, infinite | null, as orjson writes them |
-| anything else | `{"unwritable": "module.Class"}` |
+| `Decimal`, `Fraction`, a complex number, a path, an exception | text |
+| any other, and more than MOST_VALUES values in one array or table | `{"unwritable": "module.Class"}` |
 
-Nothing is imported for this: an object is asked for a method that its own library has. Each of them may fail or take
-long, which is why a candidate's result is written in the candidate's process.
+No iterator is read and no repr is called: both could change or show what they should not. With a value that JSON does
+not show, the whole text is not `whole`: it may not be compared, as two that differ could look the same.
 """
 
 import base64
-from collections.abc import Callable, Mapping
-from decimal import Decimal
-from fractions import Fraction
-from pathlib import PurePath
-from typing import Any, Final
+import contextlib
+import enum
+import json
+from collections.abc import Mapping
+from collections.abc import Set as AnySet
+from dataclasses import fields, is_dataclass
+from datetime import date, time
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
-_KEYED: Final = frozenset({"DataFrame", "LazyFrame"})
-_DEEPEST: Final = 200
+MOST_VALUES: Final = 200_000
+"""Values of one array or table that are written: about a millisecond."""
+
+MOST_BYTES: Final = 4 << 20
+"""Of one bytes object."""
+
+DEEPEST: Final = 100
+"""Levels of containers in containers."""
+
+_OPTIONS: Final = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
+_ARRAY: Final = orjson.OPT_SERIALIZE_NUMPY
+_TEXTS: Final = frozenset({"Decimal", "Fraction", "complex", "timedelta", "Timedelta", "Period", "Interval"})
+
+
+class Json(NamedTuple):
+    """A value's JSON. Not `whole`: a part of the value is not in it."""
+
+    text: bytes
+    whole: bool
 
 
 def json_of(value: object) -> bytes:
-    """`value` as JSON. Raises nothing that is an Exception: what cannot be written is named in its place."""
-    try:
-        return orjson.dumps(value, _default, _OPTIONS)
-    except Exception:  # noqa: BLE001, S110 - long integers, halves of surrogate pairs, circles, odd keys: see below
-        pass
-    try:
-        return orjson.dumps(_plain(value, 0), option=orjson.OPT_NON_STR_KEYS)
-    except Exception:  # noqa: BLE001 - any library's own
-        return orjson.dumps(_unwritable(value))
-
-
-def failure_of(error: BaseException) -> str:
-    """`Type: message`, as one line of at most 500 characters."""
-    try:
-        words = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - the exception's own
-        words = ""
-    name = type(error).__name__
-    line = (f"{name}: {words}" if words else name)[:500]
-    return line.encode("utf-8", "replace").decode()
+    """A value's JSON. Never raises an Exception."""
+    return written(value).text
 
 
 def json_of_failure(error: BaseException) -> bytes:
-    """What stands in place of a result: the answer's `failed` is read from it."""
+    """`{"error": "Type: message"}`, in place of a result. Never raises an Exception."""
     return orjson.dumps({"error": failure_of(error)})
 
 
-def _default(value: Any) -> Any:
-    """What orjson writes in place of an object that it does not know, which may be one that it asks about again."""
-    kind = type(value)
-    if isinstance(value, tuple):  # a subclass: orjson writes plain ones
-        names = getattr(kind, "_fields", None)
-        return dict(zip(names, value, strict=True)) if names is not None else list(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=_order)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return _text_of(bytes(value))
-    if isinstance(value, Decimal | Fraction | complex | PurePath):
-        return str(value)
-    for name in ("model_dump", "__dataclass_fields__", "__attrs_attrs__", "tolist", "to_dict", "to_pylist", "item"):
-        if hasattr(kind, name):
-            found = _ASK[name](value)
-            if found is not value:
-                return found
-    if hasattr(kind, "detach") and hasattr(kind, "numpy"):
-        return value.detach().cpu().numpy().tolist()
-    if hasattr(kind, "numpy"):
-        return value.numpy().tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    return _unwritable(value)
-
-
-def _ask_frame(value: Any) -> Any:
-    """A frame by rows where it can be, a series by its values: both are as their order is, with no index."""
-    if type(value).__name__ not in _KEYED:
-        return value.to_dict()
-    if hasattr(value, "to_dicts"):
-        return value.to_dicts()
-    return value.to_dict(orient="records")
-
-
-_ASK: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "model_dump": lambda value: value.model_dump(mode="json"),
-    "__dataclass_fields__": lambda value: {name: getattr(value, name, None) for name in value.__dataclass_fields__},
-    "__attrs_attrs__": lambda value: {each.name: getattr(value, each.name, None) for each in value.__attrs_attrs__},
-    "tolist": lambda value: value.tolist(),
-    "to_dict": _ask_frame,
-    "to_pylist": lambda value: value.to_pylist(),
-    "item": lambda value: value.item(),
-}
-
-
-def _plain(value: Any, depth: int) -> Any:
-    """`value` of what orjson writes in any case: for values that it has refused somewhere."""
-    if depth > _DEEPEST:
-        return _unwritable(value)
-    if value is None or isinstance(value, bool | float):
-        return value
-    if isinstance(value, int):
-        return value if -(1 << 63) <= value < 1 << 64 else _long(value)
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_key(name): _plain(each, depth + 1) for name, each in value.items()}
-    if type(value) in (list, tuple):
-        return [_plain(each, depth + 1) for each in value]
+def failure_of(error: BaseException) -> str:
+    """`Type: message`, in one line of at most 500 characters."""
+    name = type(error).__name__
     try:
-        return orjson.loads(orjson.dumps(value, option=_OPTIONS))
-    except Exception:  # noqa: BLE001, S110 - it is asked below
+        message = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - its own __str__ may raise anything
+        message = ""
+    text = f"{name}: {message}" if message else name
+    return text[:500].encode("utf-8", "replace").decode()
+
+
+def written(value: object) -> Json:
+    """A value's JSON, and whether all of the value is in it. Never raises an Exception."""
+    converter = _Converter()
+    try:
+        return Json(orjson.dumps(value, converter.plain, _OPTIONS), converter.whole)
+    except (TypeError, ValueError, RecursionError):
         pass
+    except Exception:  # noqa: BLE001 - a converter of somebody else's library may raise anything
+        converter.whole = False
+    # An integer over 64 bits, half of a surrogate pair, a circle, or what is nested too deeply.
     try:
-        return _plain(_default(value), depth + 1)
-    except Exception:  # noqa: BLE001 - its own library's
-        return _unwritable(value)
+        text = json.dumps(converter.slow(value, 0), separators=(",", ":")).encode()
+        return Json(text, converter.whole)
+    except Exception:  # noqa: BLE001 - as above
+        return Json(orjson.dumps(_type_of(value)), False)
 
 
-def _long(value: int) -> float | str:
+class _Converter:
+    """`whole` is False once a value was met that JSON does not show."""
+
+    __slots__ = ("whole",)
+
+    def __init__(self) -> None:
+        self.whole = True
+
+    def plain(self, value: Any) -> Any:
+        """What orjson does not write itself, as what it does."""
+        kind = type(value)
+        with contextlib.suppress(Exception):  # a converter of somebody else's library may raise anything
+            if isinstance(value, date | time):  # datetimes are dates
+                return value.isoformat()
+            if isinstance(value, tuple):
+                return dict(zip(kind._fields, value, strict=True)) if hasattr(kind, "_fields") else list(value)
+            if isinstance(value, float):
+                return float(value)
+            if isinstance(value, AnySet):
+                return _sorted(value)
+            if isinstance(value, bytes | bytearray | memoryview):
+                return self._bytes(value)
+            if kind.__name__ in _TEXTS or isinstance(value, BaseException):
+                return failure_of(value) if isinstance(value, BaseException) else str(value)
+            if hasattr(kind, "model_dump"):
+                return value.model_dump(mode="json")
+            if hasattr(kind, "__attrs_attrs__"):
+                return {each.name: getattr(value, each.name) for each in kind.__attrs_attrs__}
+            if isinstance(value, Mapping):
+                return dict(value)
+            if hasattr(kind, "__fspath__"):
+                return str(value)
+            found = self._table(value, kind)
+            if found is not None:
+                return found
+        self.whole = False
+        return _type_of(value)
+
+    def _bytes(self, value: bytes | bytearray | memoryview) -> Any:
+        if len(value) > MOST_BYTES:
+            self.whole = False
+            return _type_of(value) | {"bytes": len(value)}
+        data = bytes(value)
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(data).decode()
+
+    def _table(self, value: Any, kind: type) -> Any:
+        """Arrays, series and tables, each by its own converter; None for other values."""
+        root = kind.__module__.partition(".")[0]
+        shape = value.shape if hasattr(kind, "shape") else None
+        if not isinstance(shape, tuple):
+            return None
+        count = 1
+        for each in shape:
+            count *= int(each)
+        if count > MOST_VALUES:
+            return self._too_much(value, [int(each) for each in shape])
+        if root == "numpy" and kind.__name__ == "ndarray":
+            if value.dtype.kind in "biuf" and value.flags.c_contiguous and value.dtype.itemsize <= 8 and shape:
+                try:
+                    return orjson.Fragment(orjson.dumps(value, option=_ARRAY))
+                except TypeError:  # such as float16 of some versions, or foreign byte order
+                    pass
+            return value.tolist()
+        if root == "pandas" and len(shape) == 2:
+            return value.to_dict(orient="records")
+        for name in ("to_dicts", "to_pylist"):
+            if hasattr(kind, name):
+                return getattr(value, name)()
+        if hasattr(kind, "detach"):  # torch
+            value = value.detach()
+        for name in ("tolist", "to_list"):
+            if hasattr(kind, name):
+                return getattr(value, name)()
+        if hasattr(kind, "numpy"):  # tensorflow
+            return value.numpy().tolist()
+        return None
+
+    def _too_much(self, value: Any, shape: list[int]) -> Any:
+        self.whole = False
+        return _type_of(value) | {"shape": shape}
+
+    def slow(self, value: Any, depth: int) -> Any:
+        """The same in plain Python, for what orjson refuses; containers deeper than DEEPEST are left out."""
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, enum.Enum):
+            return self.slow(value.value, depth)
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, float):
+            return float(value) if value - value == 0 else None
+        if isinstance(value, str):
+            return value.encode("utf-8", "replace").decode()
+        if depth > DEEPEST:
+            self.whole = False
+            return _type_of(value)
+        if isinstance(value, dict):
+            return {str(self.slow(key, depth + 1)): self.slow(each, depth + 1) for key, each in value.items()}
+        if isinstance(value, list) or type(value) is tuple:
+            return [self.slow(each, depth + 1) for each in value]
+        if is_dataclass(value) and not isinstance(value, type):
+            return {each.name: self.slow(getattr(value, each.name), depth + 1) for each in fields(value)}
+        try:
+            return json.loads(orjson.dumps(value, self.plain, _OPTIONS))
+        except (TypeError, ValueError, RecursionError):
+            plain = self.plain(value)
+            return _type_of(value) if isinstance(plain, orjson.Fragment) else self.slow(plain, depth + 1)
+
+
+def _sorted(values: Any) -> list[Any]:
     try:
-        return float(value)
-    except OverflowError:
-        return "an integer beyond 10^308"
+        return sorted(values)
+    except TypeError:
+        return sorted(values, key=lambda value: (type(value).__name__, str(value)))
 
 
-def _key(name: Any) -> str:
-    try:
-        return (name if isinstance(name, str) else str(name)).encode("utf-8", "replace").decode()
-    except Exception:  # noqa: BLE001 - the key's own
-        return type(name).__name__
-
-
-def _order(value: object) -> tuple[str, str]:
-    return type(value).__name__, str(value)
-
-
-def _text_of(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
-
-
-def _unwritable(value: object) -> dict[str, str]:
+def _type_of(value: Any) -> dict[str, Any]:
     kind = type(value)
     return {"unwritable": f"{kind.__module__}.{kind.__qualname__}"}

@@ -118,7 +118,7 @@ def test_the_very_object_is_returned_and_the_very_exception_raised(companion: Ru
 
     live = running.function(give)
     result = [object()]
-    assert live(result) is result
+    assert live(result) is result  # which JSON does not show, so it is not compared
     with pytest.raises(KeyError) as caught:
         live(error)
     assert caught.value is error
@@ -128,6 +128,9 @@ def test_the_very_object_is_returned_and_the_very_exception_raised(companion: Ru
         running.function(interrupted)()
     assert running.flush(PATIENCE)
     _, (_, failed), (_, left) = bodies(companion)
+    cut = companion.ended()[0].live
+    assert isinstance(cut, Reply)
+    assert cut.body_bytes == len(cut.body) + 1
     assert failed == {"error": "KeyError: 'gone'"}
     assert isinstance(left, Failure)
     assert left.outcome is Outcome.CALLER_LEFT
@@ -380,6 +383,8 @@ def test_raise_on_mismatch_shows_what_differs(make: MakeShadow) -> None:
     with pytest.raises(Mismatch, match=r"live: raised ValueError: live's words\n  b: returned"):
         decorated(lambda kind: 1)("raise")
     assert decorated(add_async_kind)("dict")["score"] == 0.5
+    with pytest.raises(Mismatch, match="not compared: a part of object has no JSON"):
+        decorated(lambda kind: object())("dict")
     with pytest.raises(ShadowError, match="its arguments cannot be copied"):
         decorated(raising)(threading.Lock())
 

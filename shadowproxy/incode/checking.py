@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import orjson
 
 from shadowproxy.budget import Budget
-from shadowproxy.call_json import failure_of, json_of
+from shadowproxy.call_json import failure_of, written
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.compare.judge.verdict import judge_values
 from shadowproxy.compare.judge.visible import sides
@@ -113,7 +113,14 @@ class _Check:
                 lines = [f"  live: {_ending(error)}", f"  {self._name}: {_ending(other_error)}"]
                 raise Mismatch(self._path, self._name, lines, ()) from other_error or error
             return
-        live, shadow = (orjson.loads(json_of(each)) for each in (result, other))
+        texts = [written(each) for each in (result, other)]
+        if not all(each.whole for each in texts):
+            unwritable = [
+                type(each).__qualname__ for each, text in zip((result, other), texts, strict=True) if not text.whole
+            ]
+            lines = [f"  not compared: a part of {' and of '.join(unwritable)} has no JSON"]
+            raise Mismatch(self._path, self._name, lines, ())
+        live, shadow = (orjson.loads(each.text) for each in texts)
         judged = judge_values(live, shadow, self._rules, Budget())
         if judged.verdict in (Verdict.MATCH, Verdict.IGNORED):
             return

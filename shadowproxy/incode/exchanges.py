@@ -282,6 +282,11 @@ class Exchange:
         if not self._ended:
             self._answer.size += size
 
+    def answer_cut(self) -> None:
+        """Something of live's answer is not in the pieces: it is recorded as cut, and compared with nothing."""
+        if not self._ended:
+            self._answer.size += 1
+
     def end(self, *, caller_left: bool = False) -> None:
         """Live's answer is whole. `caller_left`: its own end had come, but the caller did not take all of it."""
         if self._status is None:

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from shadowproxy.call_json import json_of, json_of_failure
+from shadowproxy.call_json import json_of, json_of_failure, written
 from shadowproxy.exchange import Outcome
 from shadowproxy.incode.errors import ShadowError
 from shadowproxy.incode.exchanges import Exchange, Sender
@@ -70,7 +70,10 @@ class Function:
 def returned(exchange: Exchange, result: Any) -> None:
     """Live's function returned. Never raises."""
     exchange.answer(200, _JSON)
-    exchange.answer_body(json_of(result))
+    text, whole = written(result)
+    exchange.answer_body(text)
+    if not whole:  # two different results could look the same
+        exchange.answer_cut()
     exchange.end()
 
 
