@@ -43,15 +43,17 @@ def test_the_example_does_the_same_as_a_file_without_its_defaults() -> None:
 
 def test_the_example_spells_out_every_key() -> None:
     values = yaml.safe_load(EXAMPLE)
-    values["compare"]["tolerance"] = {"*": {"abs": 0, "rel": 0}}  # these, and the next two, are in comments
+    values["compare"]["tolerance"] = {"*": {"abs": 0, "rel": 0}}  # these, and the next three, are in comments
     values["live"]["respond"] = {"status": 0, "headers": 0, "json": 0, "text": 0}
     values["listen_tls"] = {"cert": 0, "key": 0, "client_ca": 0}
+    values["shadows"]["challenger"]["state"] = {"learn": 0, "into": 0, "pairs": 0, "age": 0}
     assert {key for key in sorted(config.keys()) if not holds(values, key.split("."))} == set()
     for words in (
         "respond: {status: 200, headers:",
         "json: {late",
         'text: "',
         "{cert: tls.crt, key: tls.key, client_ca: null}",
+        "{learn: [/id], into: [path, json], pairs: 20000, age: 1h}",
         "abs: 0.001",
         "rel: 0.05",
     ):
@@ -87,6 +89,8 @@ def test_the_reference_states_the_default_that_is_used(key: str, default: str) -
     }
     if key.startswith("listen_tls."):
         base["listen_tls"] = {"cert": "/dev/null"}
+    if ".state." in key:
+        base["shadows"]["challenger"]["state"] = {}
     without = config.from_values(base)
     inner = base
     *parents, last = [PLACEHOLDERS.get(step, step) for step in key.split(".")]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shadowproxy.exchange import Failure, Field, Outcome, Reply, Request, Translated
 from shadowproxy.serve.state.learning import EventReader, body_values, head_values
 from shadowproxy.serve.state.pairs import Pairs, Standing
-from shadowproxy.serve.state.settings import Places, StateSettings, read_into, read_learn
+from shadowproxy.serve.state.settings import Places, StateSettings
 from shadowproxy.serve.state.translating import (
     Translation,
     cookies_in,
@@ -23,6 +23,7 @@ from shadowproxy.serve.state.translating import (
     translate,
 )
 from shadowproxy.serve.state.watching import Watch
+from shadowproxy.stateful import read_into, read_learn
 
 LIVE, OWN = b"3f2b8c1e-live-0001", b"77aa0c1d-own-9999"
 JSON = (b"Content-Type", b"application/json")

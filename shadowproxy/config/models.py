@@ -28,6 +28,7 @@ from shadowproxy.config.values import (
     HostHeader,
     Json,
     JsonGlob,
+    LearntPlace,
     Listen,
     Listens,
     LogPath,
@@ -39,6 +40,7 @@ from shadowproxy.config.values import (
     ParameterPattern,
     PathGlob,
     Percent,
+    PlaceInto,
     Pointer,
     PointerPattern,
     PositiveBytes,
@@ -52,6 +54,7 @@ from shadowproxy.config.values import (
     SamplingKey,
     Seconds,
     ShadowName,
+    StateValue,
     Text,
     Token,
     ToleranceValue,
@@ -60,6 +63,7 @@ from shadowproxy.config.values import (
 )
 from shadowproxy.credentials import is_credential_header
 from shadowproxy.exchange import Fields
+from shadowproxy.stateful import KINDS
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -303,6 +307,16 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class State:
+    """A shadow that has IDs of its own. An empty `learn` is `auto`; `age` is in seconds, from a pair's last use."""
+
+    learn: tuple[LearntPlace, ...] = ()
+    into: tuple[PlaceInto, ...] = KINDS
+    pairs: PositiveCount = 20_000
+    age: PositiveSeconds = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Shadow:
     url: Url
     proxy: Annotated[ProxyUrl | None, Nullable] = Field(default=None, repr=False)
@@ -319,6 +333,7 @@ class Shadow:
     headers: Headers = Headers()
     query: Query = Query()
     rewrite: Rewrite = Rewrite()
+    state: Annotated[State | None, Nullable, StateValue] = None
     budget: Budget = Budget()
     tls: Tls = Tls()
 

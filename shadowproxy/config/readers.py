@@ -15,6 +15,7 @@ import orjson
 
 from shadowproxy.config import source
 from shadowproxy.config.source import FromEnvironment
+from shadowproxy.stateful import KINDS, read_into, read_learn
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 36525 * 86400.0  # 100 years: threads wait for 292 at most (threading.TIMEOUT_MAX)
@@ -398,3 +399,21 @@ def size(count: int) -> str | int:
 def read_tolerance(value: object) -> object:
     value = _plain(value)
     return {"abs": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def read_state(value: object) -> object:
+    """`auto` is a section in which everything is as by default."""
+    return {} if _plain(value) == "auto" else value
+
+
+def read_learnt_place(value: object) -> str:
+    place = read_text(_plain(value))
+    read_learn(place)
+    return place
+
+
+def read_place_into(value: object) -> str:
+    place = read_text(_plain(value))
+    if place not in KINDS:
+        read_into(place)
+    return place

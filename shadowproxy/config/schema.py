@@ -121,6 +121,8 @@ def _annotated(
     if values.ToleranceValue in metadata:
         number, *rest = found["properties"]["abs"]["anyOf"]
         found = {"anyOf": [number, *rest, found]}
+    if values.StateValue in metadata:
+        found["anyOf"].insert(0, {"const": "auto"})
     return found
 
 

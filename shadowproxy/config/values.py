@@ -30,6 +30,7 @@ from shadowproxy.config.readers import (
     read_header_glob,
     read_json,
     read_json_glob,
+    read_learnt_place,
     read_log_path,
     read_memory,
     read_method,
@@ -40,6 +41,7 @@ from shadowproxy.config.readers import (
     read_parameter_pattern,
     read_path,
     read_path_glob,
+    read_place_into,
     read_pointer,
     read_pointer_pattern,
     read_prediction,
@@ -48,6 +50,7 @@ from shadowproxy.config.readers import (
     read_sampling_key,
     read_seconds,
     read_shadow_name,
+    read_state,
     read_text,
     read_token,
     read_tolerance,
@@ -55,6 +58,7 @@ from shadowproxy.config.readers import (
     size,
     written_memory,
 )
+from shadowproxy.stateful import KINDS
 
 
 def _looks(*forms: dict[str, Any]) -> WithJsonSchema:
@@ -156,6 +160,21 @@ Text = Annotated[str, PlainValidator(read_text), _ANY_TEXT]
 File = Annotated[Path, BeforeValidator(read_file), _looks({"type": "string", "minLength": 1})]
 ReadableFile = Annotated[Path, BeforeValidator(read_readable_file), _looks({"type": "string", "minLength": 1})]
 LogPath = Annotated[str, BeforeValidator(read_log_path), _looks({"type": "string", "minLength": 1})]
+_HEADER_LIKE = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+LearntPlace = Annotated[
+    str, PlainValidator(read_learnt_place), _looks(_PATTERN, _like(f"(header|set-cookie):{_HEADER_LIKE}"))
+]
+PlaceInto = Annotated[
+    str,
+    PlainValidator(read_place_into),
+    _looks(
+        {"enum": list(KINDS)},
+        _like("path:(/[^/]*)*"),
+        _like("(query|json):.*"),
+        _like(f"(header|cookie):{_HEADER_LIKE}"),
+    ),
+]
+StateValue = BeforeValidator(read_state)
 Word = BeforeValidator(read_word)
 ToleranceValue = BeforeValidator(read_tolerance)
 Nullable = BeforeValidator(read_nullable)

@@ -149,6 +149,9 @@ class LiveExchange(UnsettledExchange):
         body.add(data)
         body.note_time()
         body.keep_enough()
+        if self.watches is not None:
+            for watch in self.watches.values():
+                watch.live_piece(data)
 
     def _settle_copy_of_answer(self, head: ResponseHead) -> None:
         """The answer is longer than what the log has of one: keep the rest only if somebody may need it."""
@@ -216,6 +219,10 @@ class LiveExchange(UnsettledExchange):
         self.status = self._reply_status = status
         self._reply_fields = fields
         self._first_byte_at = first_byte_at
+        if self.plan.keeps_state and not self._is_mirrored_already:
+            request = self.request or self.build_request()
+            for watch in self.watch(request).values():
+                watch.live_head(request, status, fields)
 
     @property
     def answered_ms(self) -> float:

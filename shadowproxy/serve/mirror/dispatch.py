@@ -9,7 +9,10 @@ The rules:
 3. A lane has at most `in_flight` requests under way and keeps at most `lane` waiting, in order.
 4. A leg needs no task. It begins in the turn after its offer, so that live's request is written first; the bytes that
    its connection receives carry it on.
-5. An exchange is settled when live and every chosen shadow have an outcome: then it is appended to the journal, once,
+5. A request to a stateful shadow that carries one of live's IDs waits, within the bound of the lane and its deadline,
+   until the shadow's own is known, and until what was over before for live is over for the shadow. Others pass it by.
+   Without the shadow's own it is not sent: `state_unknown`.
+6. An exchange is settled when live and every chosen shadow have an outcome: then it is appended to the journal, once,
    and the memory of its copies is given back.
 """
 
@@ -19,7 +22,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from shadowproxy.exchange import CALL, Exchange, Failure, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
+from shadowproxy.exchange import CALL, Exchange, Failure, Field, LiveLeg, Outcome, Reply, Request, ShadowLeg, Skipped
 from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.deadline import Deadlines
 from shadowproxy.serve.http1.fields import fields_weight
@@ -29,12 +32,14 @@ from shadowproxy.serve.mirror.choosing import Chooser
 from shadowproxy.serve.mirror.lane import Job, Lane, MirrorPlan, UnsettledExchange
 from shadowproxy.serve.mirror.leg import Leg
 from shadowproxy.serve.mirror.pulse import Pulse
+from shadowproxy.serve.mirror.sessions import WHY_UNKNOWN, Sessions
 from shadowproxy.serve.mirror.settled import shortened
 from shadowproxy.serve.mirror.warnings import ShadowWarnings
-from shadowproxy.serve.policy.headers import section_for_shadow
+from shadowproxy.serve.policy.headers import fields_for_shadow, section_for_shadow
 from shadowproxy.serve.policy.payload import NotRead
 from shadowproxy.serve.policy.query import remove_credentials
 from shadowproxy.serve.policy.spending import spent_by
+from shadowproxy.serve.state.translating import target_without_credentials, translate
 
 _WHY = {
     Outcome.OVERSIZE: "the request is longer than limits.capture",
@@ -44,7 +49,7 @@ _WHY = {
     Outcome.BUDGET_SPENT: "the shadow's budget of requests, time, tokens or cost is used up",
     Outcome.PAUSED: "an operator has paused it",
     Outcome.UNUSABLE: "this shadow's own settings cannot be used yet",
-    Outcome.STATE_UNKNOWN: "the request carries an ID of live's, and the shadow's own is not known",
+    Outcome.STATE_UNKNOWN: WHY_UNKNOWN,
     Outcome.SHUTDOWN: "the proxy is stopping",
     Outcome.TIMEOUT: "its deadline passed while it waited in the lane",
 }
@@ -68,6 +73,8 @@ class Mirror:
         self._warnings = ShadowWarnings()
         self._loop = asyncio.get_running_loop()
         self._offered: list[tuple[Lane, Job]] = []  # taken in this turn, to begin in the next
+        self._unread: list[tuple[Lane, Job]] = []  # held in this turn: their IDs are looked for in the next
+        self._sessions = Sessions(self._take, self._settle)
         self._legs: dict[Lane, Deadlines[Leg]] = {}  # those that are under way
         self._running = 0  # slots of lanes that are taken
         self._drained: asyncio.Event | None = None
@@ -218,6 +225,8 @@ class Mirror:
             lanes = self.chooser.choose(exchange.plan, request)
             if (only := exchange.only) is not None:
                 lanes = [lane for lane in lanes if lane.shadow.name in only]
+            if exchange.plan.keeps_state:
+                exchange.watch(request)
             if lanes and unfit is None and len(request.body) < exchange.request_body.kept:
                 request = exchange.request = request._replace(body=exchange.request_body.body)
             for lane in lanes:
@@ -230,6 +239,11 @@ class Mirror:
         """Take live's outcome. `request` is the one that was offered, or the received part of one that never was."""
         exchange.request = request
         exchange.live = live
+        if exchange.watches is not None:
+            for lane, watch in exchange.watches.items():
+                watch.live_end(request, live)
+                if watch.job is None:  # this shadow does not get the request, or its leg is over
+                    watch.own_end(exchange.shadows.get(lane.shadow.name))
         if exchange.awaited and (reply := live.reply if isinstance(live, Failure) else live) is not None:
             exchange.request_body.hold_anyway(fields_weight(reply.fields))
         self._settle_if_complete(exchange)
@@ -246,9 +260,20 @@ class Mirror:
             self._settle(exchange, lane, _skipped(reason, lane))
             return
         job = Job(exchange, request, now + lane.shadow.timeout)
+        if lane.state is not None:
+            exchange.watch(request)[lane].job = job
+            self._sessions.hold(lane, job)
+            if not self._offered and not self._unread:
+                self._loop.call_soon(self._begin_offered)
+            self._unread.append((lane, job))
+        else:
+            self._take(lane, job)
+
+    def _take(self, lane: Lane, job: Job) -> None:
+        """Begin a job in the next turn, or have it wait for a slot."""
         if lane.take(job):
             self._running += 1
-            if not self._offered:
+            if not self._offered and not self._unread:
                 self._loop.call_soon(self._begin_offered)
             self._offered.append((lane, job))
 
@@ -271,6 +296,9 @@ class Mirror:
         return None if exchange.mirrored else Outcome.OVERLOAD
 
     def _begin_offered(self) -> None:
+        unread, self._unread = self._unread, []
+        for lane, job in unread:
+            self._sessions.look(lane, job)
         offered, self._offered = self._offered, []
         for lane, job in offered:
             if not self._begin(lane, job):
@@ -308,6 +336,9 @@ class Mirror:
 
     def _send(self, leg: Leg, lane: Lane, request: Request) -> None:
         """Send the request as this shadow gets it: without credentials, and rewritten, where the settings say so."""
+        if leg.job.found.occurrences:
+            self._send_translated(leg, lane, request)
+            return
         shadow, callers = lane.shadow, leg.job.exchange.section
         own = request.fields[len(callers.fields) :] if callers is not None else ()
         section, fields, leg.held_back = section_for_shadow(
@@ -321,7 +352,29 @@ class Mirror:
         if not shadow.forward_credentials:
             target = remove_credentials(target)
             leg.held_back = leg.held_back or target != request.target
-        body = request.body
+        self._send_rewritten(leg, lane, target, section, fields, request.body)
+
+    def _send_translated(self, leg: Leg, lane: Lane, request: Request) -> None:
+        """The same with the shadow's own IDs in place of live's. These are not held back, whatever their names."""
+        shadow = lane.shadow
+        credentials = shadow.forward_credentials
+        translation = translate(request, leg.job.found, credentials=credentials)
+        leg.translated = translation.translated
+        fields, leg.held_back = fields_for_shadow(
+            request.fields if translation.fields is None else translation.fields,
+            shadow.name,
+            credentials=credentials,
+            record=request.record,
+        )
+        target = translation.target if credentials else target_without_credentials(translation)
+        body = request.body if translation.body is None else translation.body
+        self._send_rewritten(leg, lane, target, None, [*fields, *translation.own], body)
+
+    def _send_rewritten(
+        self, leg: Leg, lane: Lane, target: bytes, section: Section | None, fields: list[Field], body: bytes
+    ) -> None:
+        """Send what is left of a request, rewritten where the settings say so."""
+        shadow, request = lane.shadow, leg.job.request
         try:
             if shadow.rewrite.values:
                 fields, body = shadow.rewrite.apply_values([*section.fields, *fields] if section else fields, body)
@@ -366,16 +419,26 @@ class Mirror:
         lane.counts.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1
         if not isinstance(leg, Reply):
             self._warnings.no_answer(lane.shadow.name, leg, exchange.request)
+        watch = None if exchange.watches is None else exchange.watches.get(lane)
+        if watch is not None:
+            self._sessions.end(watch, leg)
         if lane is exchange.plan.control:
             exchange.control = leg
         else:
             exchange.shadows[lane.shadow.name] = leg
         exchange.awaited -= 1
         self._settle_if_complete(exchange)
+        if watch is not None:
+            self._sessions.go_on()
 
     def _settle_if_complete(self, exchange: UnsettledExchange) -> None:
         if exchange.live is None or exchange.awaited or exchange.request is None:
             return
+        if exchange.watches is not None:
+            for lane, watch in exchange.watches.items():
+                leg = exchange.shadows.get(lane.shadow.name)
+                if isinstance(leg, Reply) and (learnt := watch.learnt):
+                    exchange.shadows[lane.shadow.name] = leg._replace(learnt=learnt)
         settled = Exchange(exchange.request, exchange.live, exchange.shadows, exchange.control, exchange.tunnel)
         exchange.plan.append(shortened(settled, exchange.plan.needs))
         self._forget(exchange)
@@ -394,6 +457,8 @@ class Mirror:
         """Settle the jobs that wait in these lanes."""
         for lane in lanes:
             for job in lane.take_waiting():
+                if lane.state is not None:
+                    self._sessions.drop(lane, job)
                 self._settle(job.exchange, lane, _skipped(outcome, lane))
 
     def _end_plan_if_settled(self, plan: MirrorPlan) -> None:
@@ -402,6 +467,7 @@ class Mirror:
             self._ended.pop(plan).set()
             lanes = frozenset(self._every_lane())
             self._legs = {lane: legs for lane, legs in self._legs.items() if lane in lanes}
+            self._sessions.keep(lanes)
 
 
 def _skipped(outcome: Outcome, lane: Lane) -> Skipped:

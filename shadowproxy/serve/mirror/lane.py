@@ -19,6 +19,9 @@ from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowEndpoint, ShadowSettings
 from shadowproxy.serve.policy.logged import ALL_OF_EACH, LogNeeds
 from shadowproxy.serve.policy.sampling import Position
+from shadowproxy.serve.state.shadow_state import ShadowState
+from shadowproxy.serve.state.translating import NOTHING
+from shadowproxy.serve.state.watching import Watch
 from shadowproxy.usage import Usage
 
 _BREAKER_FAILURES = frozenset(
@@ -54,7 +57,7 @@ class MirrorPlan:
     `append` takes a settled exchange and never waits. `position` gives a request's position in [0, 100) for sampling,
     `control_position` the one for the control arm. `capture` is the most bytes that are copied of one body.
     `reads_bodies`: a position or a lane's match depends on the request's body. `sampling_key` is the configuration's.
-    `needs` says what of a body is recorded where nobody compares it.
+    `needs` says what of a body is recorded where nobody compares it. `keeps_state`: a shadow has IDs of its own.
     """
 
     lanes: tuple["Lane", ...]
@@ -66,6 +69,7 @@ class MirrorPlan:
     reads_bodies: bool = False
     sampling_key: str = "request_id"
     needs: LogNeeds = ALL_OF_EACH
+    keeps_state: bool = False
 
     @property
     def all_lanes(self) -> tuple["Lane", ...]:
@@ -80,7 +84,8 @@ class UnsettledExchange:
     them. `awaited` is how many shadows have no outcome yet, `mirrored`
     whether a lane took the request on. `received_at` is by time.perf_counter.
 
-    `captures` are the copies of bodies: the request's, live's answer and the shadows' answers.
+    `captures` are the copies of bodies: the request's, live's answer and the shadows' answers. `watches` learn the IDs
+    of this exchange, one for each shadow that has its own; None before the first of them is needed.
     """
 
     __slots__ = (
@@ -98,6 +103,7 @@ class UnsettledExchange:
         "section",
         "shadows",
         "tunnel",
+        "watches",
     )
 
     def __init__(self, plan: MirrorPlan, memory: Memory, section: Section | None = None) -> None:
@@ -115,6 +121,16 @@ class UnsettledExchange:
         self.tunnel: Tunnel | None = None
         self.awaited = 0
         self.mirrored = False
+        self.watches: dict[Lane, Watch] | None = None
+
+    def watch(self, request: Request) -> "dict[Lane, Watch]":
+        """The watches, which begin with the first call."""
+        watches = self.watches
+        if watches is None:
+            watches = self.watches = {
+                lane: lane.state.watch(request) for lane in self.plan.lanes if lane.state is not None
+            }
+        return watches
 
     def __repr__(self) -> str:
         id = self.request and self.request.id
@@ -122,14 +138,21 @@ class UnsettledExchange:
 
 
 class Job:
-    """A request for one lane. `deadline` is the loop's time."""
+    """A request for one lane. `deadline` is the loop's time.
 
-    __slots__ = ("deadline", "exchange", "request")
+    With a stateful shadow: `found` has live's IDs in the request, and `blocked` counts what it waits for before it may
+    begin. `followers` wait for this job's end.
+    """
+
+    __slots__ = ("blocked", "deadline", "exchange", "followers", "found", "request")
 
     def __init__(self, exchange: UnsettledExchange, request: Request, deadline: float) -> None:
         self.exchange = exchange
         self.request = request
         self.deadline = deadline
+        self.found = NOTHING
+        self.blocked = 0
+        self.followers: list[tuple[Lane, Job]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +193,9 @@ class Lane:
         self.unknown_usage_logged = False
         self.counts_usage = shadow.budget_tokens is not None or shadow.budget_cost is not None
         self._budget_use = BudgetUse(started)
+        self.state = None if shadow.state is None else ShadowState(shadow.state)
         self._waiting: deque[Job] = deque()
+        self._held: dict[Job, None] = {}  # in order: they wait for something else than a slot
         self._running = 0
         self._failures = 0  # in a row
         self._open_until: float | None = None
@@ -182,8 +207,11 @@ class Lane:
     def take_over(self, previous: "Lane") -> None:
         """Continue the state of the lane that this shadow had under the previous configuration.
 
-        The budget's use stays while the shadow's address and its budget are unchanged.
+        The budget's use stays while the shadow's address and its budget are unchanged, the IDs that were learnt while
+        its address and its `state` are.
         """
+        if self.endpoint.url == previous.endpoint.url and self.shadow.state == previous.shadow.state:
+            self.state = previous.state
         if self._budget() == previous._budget():
             self._budget_use = previous._budget_use
 
@@ -218,7 +246,7 @@ class Lane:
         duration = self.shadow.budget_duration
         return LaneStatistics(
             in_flight=self._running,
-            waiting=len(self._waiting),
+            waiting=len(self._waiting) + len(self._held),
             breaker=breaker,
             chosen=self.counts.chosen,
             begun=self._budget_use.requests,
@@ -232,9 +260,24 @@ class Lane:
         """Why the lane does not take a request now; None if it does."""
         if (closed := self._closed(now)) is not None:
             return closed
-        if self._running >= self.shadow.in_flight and len(self._waiting) >= self.shadow.lane:
+        shadow = self.shadow
+        if self._running + len(self._waiting) + len(self._held) >= shadow.in_flight + shadow.lane:
             return Outcome.LANE_FULL
         return None
+
+    def hold(self, job: Job) -> None:
+        """Keep a job, if `skip_reason` is None, that waits for something else than a slot."""
+        self._held[job] = None
+
+    def holds(self, job: Job) -> bool:
+        return job in self._held
+
+    def release(self, job: Job) -> bool:
+        """Keep it no longer. Returns whether it was kept until now."""
+        if job not in self._held:
+            return False
+        del self._held[job]
+        return True
 
     def take(self, job: Job) -> bool:
         """Take a job, if `skip_reason` is None. True: begin it now; False: it waits for `next_job`."""
@@ -264,8 +307,9 @@ class Lane:
 
     def take_waiting(self) -> list[Job]:
         """Remove and return the jobs that wait."""
-        jobs = list(self._waiting)
+        jobs = [*self._waiting, *self._held]
         self._waiting.clear()
+        self._held.clear()
         return jobs
 
     def update_breaker(self, outcome: Outcome, now: float) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from time import perf_counter
 
-from shadowproxy.exchange import Failure, Fields, Outcome, Reply
+from shadowproxy.exchange import Failure, Fields, Outcome, Reply, Translated
 from shadowproxy.serve.http1.framing import ResponseHead
 from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.lane import Job, Lane
+from shadowproxy.serve.state.watching import Watch
 from shadowproxy.serve.upstreams.connection import HIGH_WATER
 from shadowproxy.serve.upstreams.endpoint import as_upstream_error
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip
@@ -15,7 +16,19 @@ from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 class Leg(RoundTrip):
     """A job that a lane has begun. It calls `ended` once, with a reply or a failure. Its times run from its making."""
 
-    __slots__ = ("_capture", "_ended", "_fields", "_settled", "began", "defect_met", "held_back", "job", "lane")
+    __slots__ = (
+        "_capture",
+        "_ended",
+        "_fields",
+        "_settled",
+        "began",
+        "defect_met",
+        "held_back",
+        "job",
+        "lane",
+        "translated",
+        "watch",
+    )
 
     def __init__(self, lane: Lane, job: Job, capture: Capture, ended: Callable[["Leg", Reply | Failure], None]) -> None:
         super().__init__()
@@ -24,6 +37,9 @@ class Leg(RoundTrip):
         self.began = perf_counter()
         self.held_back = False  # whether the request's credentials were
         self.defect_met: Exception | None = None
+        self.translated: tuple[Translated, ...] = ()
+        watches = job.exchange.watches
+        self.watch: Watch | None = None if watches is None else watches.get(lane)
         self._capture = capture
         self._ended = ended
         self._fields: Fields = ()
@@ -37,6 +53,8 @@ class Leg(RoundTrip):
 
     def on_head(self, head: ResponseHead) -> None:
         self._fields = head.section.fields
+        if self.watch is not None:
+            self.watch.own_head(head.status, self._fields)
         capture, needs = self._capture, self.job.exchange.plan.needs
         if isinstance(head.framing, int) and capture.is_over(head.framing) and not needs.needs_all(self._fields):
             capture.keep(needs.beginning)  # it will be cut off
@@ -47,6 +65,8 @@ class Leg(RoundTrip):
         capture = self._capture
         capture.add(data)
         capture.note_time()
+        if self.watch is not None:
+            self.watch.own_piece(data)
         if capture.over or capture.crowded:
             self.stop(Outcome.OVERLOAD, "")
         elif len(data) > HIGH_WATER:
@@ -96,8 +116,9 @@ class Leg(RoundTrip):
                 total_ms,
                 began_ms,
                 arrivals=capture.arrivals(began),
+                translated=self.translated,
             )
         if outcome is Outcome.OK and reply is not None:
             self._ended(self, reply)
         else:
-            self._ended(self, Failure(outcome, error, total_ms, reply, began_ms))
+            self._ended(self, Failure(outcome, error, total_ms, reply, began_ms, self.translated))

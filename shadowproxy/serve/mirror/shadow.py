@@ -9,6 +9,7 @@ from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.policy.sampling import Match
+from shadowproxy.serve.state.settings import StateSettings
 from shadowproxy.serve.telemetry.durations import DurationBuckets
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 
@@ -16,6 +17,8 @@ from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 @dataclass(frozen=True, slots=True)
 class ShadowSettings:
     """What the configuration says about one shadow. Times are in seconds; a `budget_*` of None means no such bound.
+
+    `state`: the shadow has IDs of its own, and how they are learnt; None if requests are sent as they are.
 
     `unusable` says why the shadow cannot be used now, None means that it can. `repeats_by_default`: the file names no
     methods for it, so the default ones apply.
@@ -37,6 +40,7 @@ class ShadowSettings:
     forward_credentials: bool = False
     unusable: str | None = None
     repeats_by_default: bool = False
+    state: StateSettings | None = None
 
 
 @dataclass(slots=True)

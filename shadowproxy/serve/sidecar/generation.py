@@ -116,6 +116,7 @@ def build(
             names_secrets=spec.names_secrets,
             compared=spec.compared,
         ),
+        keeps_state=any(each.state is not None for each in lanes_of_shadows),
     )
     service = Service(
         live=FixedAnswer(*spec.answer) if spec.answer is not None else _live(endpoints),
@@ -212,4 +213,5 @@ def _shadow(name: str, spec: ShadowSpec) -> ShadowSettings:
         budget_cost=spec.budget_cost,
         forward_credentials=spec.forward_credentials,
         repeats_by_default=spec.repeats_by_default,
+        state=spec.state,
     )

@@ -38,6 +38,7 @@ from shadowproxy.serve.sidecar.specs import (
     Specs,
     TlsSpec,
 )
+from shadowproxy.serve.state.settings import StateSettings
 
 PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chunks: a tenth of a core, at most
 LIVE = "live"
@@ -253,7 +254,15 @@ def _shadow(shadow: Shadow) -> ShadowSpec:
         forward_credentials=shadow.forward_credentials,
         repeats_by_default=match.methods == REPEATABLE,
         missing=shadow.reason if isinstance(shadow, UnusableShadow) else None,
+        state=_state(shadow),
     )
+
+
+def _state(shadow: Shadow) -> StateSettings | None:
+    state = shadow.state
+    if state is None:
+        return None
+    return StateSettings(_plain(state.learn) or None, _plain(state.into), state.pairs, state.age)
 
 
 def _control(config: Config) -> ShadowSpec:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from shadowproxy.addresses import Address
 from shadowproxy.exchange import CONTROL, Fields
+from shadowproxy.serve.state.settings import StateSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class ShadowSpec:
     forward_credentials: bool
     repeats_by_default: bool
     missing: str | None = None
+    state: StateSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ class LiveSpec:
     def reads_bodies(self) -> bool:
         """Whether requests' bodies are decoded, to choose shadows or to write values into them."""
         return self.sampling_key.startswith("json:") or any(
-            each.match.json or each.unless.json or each.rewrite_json for each in self.shadows.values()
+            each.match.json or each.unless.json or each.rewrite_json or each.state is not None
+            for each in self.shadows.values()
         )
 
     @property

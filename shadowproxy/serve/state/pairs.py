@@ -75,6 +75,11 @@ class Entry:
     def __repr__(self) -> str:
         return f"<Entry {self.place} {self.standing.name}>"
 
+    @property
+    def is_session(self) -> bool:
+        """Whether it was given in a field or a cookie: a request with another value there has another session."""
+        return self.place.startswith(("header:", "set-cookie:"))
+
     def when_settled(self, callback: Callable[[], None]) -> None:
         """Call back once this is PENDING no more."""
         if self.waiting is None:
@@ -248,15 +253,16 @@ class Pairs:
             return False
         self.pending -= 1
         entry.standing = standing
-        entry.own = own
+        entry.own = entry.live if standing is SAME else own
         if standing is KNOWN:
             self.learnt += 1
-            self.held_bytes += len(own)
+            if self._entries.get(entry.key) is entry:
+                self.held_bytes += len(own)
         elif standing is LOST:
             self.lost += 1
         waiting, entry.waiting = entry.waiting, None
-        if standing is SAME and self._entries.get(entry.key) is entry:
-            self._remove(entry)
+        if standing is SAME and not entry.is_session and self._entries.get(entry.key) is entry:
+            self._remove(entry)  # an ordinary value: a request that has it goes as it is
         if waiting is not None:
             for callback in waiting:
                 callback()

@@ -1,9 +1,6 @@
 """What `shadows.NAME.state` says: where IDs are learnt, and where a request carries them.
 
-`learn` names places of an answer: a JSON pointer (`*` and `**` as in `compare.ignore`), `header:NAME`,
-`set-cookie:NAME`.
-`into` names places of a request: `path`, `query`, `headers`, `json` for any place of that kind, or one place:
-`path:/items/*` (the ID is the last `*`), `query:NAME`, `header:NAME`, `cookie:NAME`, `json:/pointer`.
+stateful.py has the places' forms.
 
 An ID is text of visible ASCII. One of at least LEAST characters is recognized wherever `into` allows. A shorter one,
 such as an integer key, means something only at a place of its own: where both `learn` and `into` name the places.
@@ -13,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from shadowproxy.pointers import Patterns, pattern_segments, pointer_segments
+from shadowproxy.pointers import Patterns, pointer_segments
+from shadowproxy.stateful import KINDS, read_into, read_learn
 
 LEAST: Final = 8
 """Characters of an ID that is recognized anywhere."""
@@ -21,12 +19,9 @@ LEAST: Final = 8
 MOST: Final = 2048
 """Characters of an ID at most."""
 
-KINDS: Final = ("path", "query", "headers", "json")
-
 SESSION_HEADERS: Final = frozenset({b"mcp-session-id"})
 """Header fields that hold a session's ID in each protocol that has them."""
 
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ID: Final = re.compile(rb"[!-~]{1,%d}" % MOST)
 
 
@@ -127,45 +122,6 @@ class Places:
             # A body without any of these members has nothing to learn. A pattern that ends in * may be anything.
             if not any(name in ("*", "**") or name.isdigit() or not _is_plain(name) for name in last):
                 self.member_names = tuple(f'"{name}"'.encode() for name in dict.fromkeys(last))
-
-
-def read_learn(place: str) -> tuple[str, str]:
-    """The kind of a place of `learn` (`json`, `header` or `set-cookie`), and its name. Raises ValueError."""
-    if place.startswith("/") or place == "":
-        pattern_segments(place)
-        return "json", place
-    kind, colon, name = place.partition(":")
-    if colon and kind == "header" and _HEADER_NAME.fullmatch(name):
-        if name.lower() == "set-cookie":
-            raise ValueError("a cookie is named by itself: set-cookie:NAME")
-        return kind, name
-    if colon and kind == "set-cookie" and _HEADER_NAME.fullmatch(name):
-        return kind, name
-    raise ValueError(f"{place!r} is no place of an answer: give a JSON pointer, header:NAME or set-cookie:NAME")
-
-
-def read_into(place: str) -> tuple[str, str]:
-    """The kind of a place of `into` that names one, and its name. Raises ValueError."""
-    kind, colon, name = place.partition(":")
-    if colon and kind == "path" and name.startswith("/") and "*" in name.split("/"):
-        if any("*" in part and part != "*" for part in name.split("/")):
-            raise ValueError(f"{place!r} has a * within a segment: it stands for a whole one")
-        return kind, name
-    if colon and kind in ("header", "cookie") and _HEADER_NAME.fullmatch(name):
-        if kind == "header" and name.lower() == "cookie":
-            raise ValueError("a cookie is named by itself: cookie:NAME")
-        return kind, name
-    if colon and kind == "query" and name:
-        return kind, name
-    if colon and kind == "json":
-        if any("*" in segment for segment in pointer_segments(name)):
-            raise ValueError(f"{place!r} has a * in it: name one place")
-        return kind, name
-    words = ", ".join(KINDS)
-    raise ValueError(
-        f"{place!r} is no place of a request: give {words}, or path:/items/*, query:NAME, header:NAME, cookie:NAME, "
-        "json:/pointer"
-    )
 
 
 def _is_plain(name: str) -> bool:

@@ -20,7 +20,7 @@ from shadowproxy.serve.policy.headers import with_content_length
 from shadowproxy.serve.policy.payload import LONGEST, NotRead, json_text
 from shadowproxy.serve.policy.query import edit_query, remove_credentials
 from shadowproxy.serve.policy.rewrite import BODY_FIELDS, span_at
-from shadowproxy.serve.state.pairs import ABSENT, KNOWN, LOST, PENDING, Entry, Pairs
+from shadowproxy.serve.state.pairs import ABSENT, KNOWN, LOST, PENDING, SAME, Entry, Pairs
 from shadowproxy.serve.state.settings import LEAST, SESSION_HEADERS, Places
 
 TARGET: Final = -1
@@ -61,8 +61,12 @@ class Found(NamedTuple):
     @property
     def pending(self) -> list[Entry]:
         """The entries whose own is not known yet, each once."""
-        waiting = {id(each.entry): each.entry for each in self.occurrences if each.entry is not None}
-        return [entry for entry in waiting.values() if entry.standing is PENDING]
+        return [entry for entry in self.entries if entry.standing is PENDING]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All entries, each once."""
+        return list({id(each.entry): each.entry for each in self.occurrences if each.entry is not None}.values())
 
     @property
     def unknown(self) -> str | None:
@@ -78,6 +82,8 @@ class Found(NamedTuple):
 
 
 NOTHING: Final = Found((), b"")
+_SENT: Final = (KNOWN, SAME)
+"""A session that is the same for both is the shadow's own, too."""
 
 
 def is_left_out(occurrence: Occurrence) -> bool:
@@ -353,13 +359,14 @@ class Translation(NamedTuple):
 
 
 def translate(request: Request, found: Found, *, credentials: bool) -> Translation:
-    """The request with the shadow's own IDs. Every entry of `found` is KNOWN, or ABSENT where it may be left out.
+    """The request with the shadow's own IDs. No entry of `found` is PENDING, and none of its places unknown.
 
     `credentials`: cookies that live has not set are sent as well.
     """
     by_part: dict[int, list[Occurrence]] = {}
     for each in sorted(found.occurrences, key=lambda each: (each.part, each.begin)):
-        by_part.setdefault(each.part, []).append(each)
+        if each.part >= 0 or (each.entry is not None and each.entry.standing is KNOWN):
+            by_part.setdefault(each.part, []).append(each)
     target, protected = request.target, frozenset[bytes]()
     if (in_target := by_part.pop(TARGET, None)) is not None:
         target, pieces = _replace(target, in_target)
@@ -381,10 +388,10 @@ def translate(request: Request, found: Found, *, credentials: bool) -> Translati
                 if cookies := [
                     b"%b=%b" % (each.place[7:].encode("latin-1"), each.entry.own)
                     for each in here
-                    if each.entry is not None and each.entry.standing is KNOWN
+                    if each.entry is not None and each.entry.standing in _SENT
                 ]:
                     own.append((field[0], b"; ".join(cookies)))
-            elif all(each.entry is not None and each.entry.standing is KNOWN for each in here):
+            elif all(each.entry is not None and each.entry.standing in _SENT for each in here):
                 own.append((field[0], _replace(field[1], here)[0]))
     if body is not None:
         kept = request.fields if fields is None else fields

@@ -11,7 +11,7 @@ The rules:
 import logging
 from typing import Final
 
-from shadowproxy.exchange import Fields, Learnt, LiveLeg, Reply, Request, ShadowLeg
+from shadowproxy.exchange import Failure, Fields, Learnt, LiveLeg, Reply, Request, ShadowLeg
 from shadowproxy.serve.state.learning import (
     EventReader,
     Values,
@@ -39,6 +39,7 @@ class Watch:
         "_failed",
         "_live_reader",
         "_live_reads",
+        "_live_seen",
         "_method",
         "_over",
         "_own",
@@ -65,7 +66,7 @@ class Watch:
         self._by_place: dict[str, Entry] = {}
         self._own: Values = {}
         self._over: Standing | None = None  # what an ID without the shadow's own is, once the shadow's answer is over
-        self._live_reads = self._own_reads = False
+        self._live_seen = self._live_reads = self._own_reads = False
         self._live_reader: EventReader | None = None
         self._own_reader: EventReader | None = None
         self._failed = False
@@ -79,7 +80,8 @@ class Watch:
         """The head of live's answer to `request`, of which the body may not be there yet."""
         try:
             self._request = request
-            if status >= _OK:
+            self._live_seen = True
+            if not 200 <= status < _OK:
                 return
             self._live_reads = True
             if is_event_stream(fields):
@@ -98,11 +100,6 @@ class Watch:
                 found[shown, entry.key] = Learnt(shown, entry.live.decode("latin-1"), entry.own.decode("latin-1"))
         return tuple(found.values())
 
-    @property
-    def reads_pieces(self) -> bool:
-        """Whether `live_piece` is to be called."""
-        return self._live_reader is not None
-
     def live_piece(self, data: bytes) -> None:
         """The next piece of live's answer."""
         reader = self._live_reader
@@ -116,7 +113,12 @@ class Watch:
             self._fail()
 
     def live_end(self, request: Request, live: LiveLeg) -> None:
-        """Live's leg is over."""
+        """Live's leg is over. Its head and its pieces may not have been shown before."""
+        if not self._live_seen:
+            reply = live.reply if isinstance(live, Failure) else live
+            if reply is not None:
+                self.live_head(request, reply.status, reply.fields)
+                self.live_piece(reply.body)
         try:
             self._request = request
             reader, self._live_reader = self._live_reader, None
@@ -135,7 +137,7 @@ class Watch:
     def own_head(self, status: int, fields: Fields) -> None:
         """The head of the shadow's answer."""
         try:
-            if status >= _OK:
+            if not 200 <= status < _OK:
                 return
             self._own_reads = True
             if is_event_stream(fields):
@@ -186,7 +188,8 @@ class Watch:
             if len(given.value) < LEAST and not self._has_named_place(place):
                 continue
             own = self._own.get(place)
-            if own is not None and own.value == given.value:
+            is_same = own is not None and own.value == given.value
+            if is_same and not place.startswith(("header:", "set-cookie:")):
                 continue
             if self.places.auto and place.startswith("json:"):
                 kind = f"{self._method} {_route(self._path)} {place}"
@@ -202,7 +205,7 @@ class Watch:
             self.entries.append(entry)
             self._by_place[place] = entry
             if own is not None:
-                pairs.settle(entry, KNOWN, own.value)
+                pairs.settle(entry, SAME if is_same else KNOWN, own.value)
             elif self._over is not None:
                 pairs.settle(entry, self._over)
             elif self.job is not None:
