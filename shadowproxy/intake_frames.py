@@ -122,7 +122,8 @@ class Begin(NamedTuple):
         record: a UUIDv7; None has the companion make one.
         at_ns: when the request came, in nanoseconds since the Unix epoch.
         age_ms: how long ago that was when the frame was made, in milliseconds.
-        unfit: why no shadow can get it: OVERSIZE, OVERLOAD (it could not be copied), or None.
+        unfit: why no shadow can get it: OVERSIZE, OVERLOAD (it could not be copied; or live did not read all of it, and
+            then `body` is all that live has read), or None.
         shadows: the only ones that it may be sent to; None is all of them.
         pickle: the call's arguments for candidates, pickled; empty for requests.
     """

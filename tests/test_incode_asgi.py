@@ -266,6 +266,12 @@ async def test_pieces_are_noted_as_they_were_when_they_passed() -> None:
     assert reply.arrivals != b""
 
 
+async def test_the_body_that_a_server_leaves_out_is_not_noted() -> None:
+    answer = sends(start(200, (b"content-length", b"3")), body(b"abc"))
+    assert (await noted_of(answer, HEAD)).one.reply.body_bytes == 0
+    assert (await noted_of(answer, GET)).one.reply.body_bytes == 3
+
+
 @pytest.mark.parametrize(
     ("app", "outcome", "error"),
     [

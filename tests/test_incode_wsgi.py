@@ -304,6 +304,14 @@ def test_how_an_answer_ended_is_noted(name: str, outcome: Outcome, error: str | 
         assert getattr(reply, "status", None) == 500
 
 
+def test_the_body_that_a_server_leaves_out_is_not_noted() -> None:
+    for name in ("a list of two", "generator", "writes", "sends a file"):
+        noted = Noted()
+        application = MirroredApplication(bound(APPS[name], []), noted.sender)
+        served(application, environ(REQUEST_METHOD="HEAD") | {"wsgi.file_wrapper": FileWrapper})
+        assert noted.one.reply.body_bytes == 0, name
+
+
 def test_a_server_that_stops_asking_has_lost_its_caller() -> None:
     noted, events = Noted(), Events()
     application = MirroredApplication(bound(APPS["closes"], events), noted.sender)

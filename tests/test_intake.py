@@ -211,6 +211,35 @@ async def test_what_is_too_long_is_not_mirrored_and_says_so(tmp_path: Path) -> N
     assert any(each["live"]["body_bytes"] == 90_000 and each["live"]["body_truncated"] for each in four)
 
 
+async def test_what_live_did_not_read_is_not_mirrored_and_says_so(tmp_path: Path) -> None:
+    async with companion(tmp_path, shadows={"s": {"url": "http://127.0.0.1:9"}}) as (_, application):
+        application.send(begin(1, body=b"{", body_bytes=1, unfit=Outcome.OVERLOAD), end(1))
+        application.send(begin(2, body=b"{", body_bytes=2, unfit=Outcome.OVERLOAD), end(2))
+        await application.flush()
+    legs = [each["shadows"]["s"] for each in sorted(records(tmp_path), key=lambda each: each["request"]["body_bytes"])]
+    assert [each["outcome"] for each in legs] == ["overload"] * 2
+    assert [each["error"] for each in legs] == [
+        "live did not read the whole request",
+        "mirroring is shed while the proxy is short of time or memory",
+    ]
+
+
+async def test_a_caller_that_leaves_after_the_answers_own_end_has_got_it(tmp_path: Path) -> None:
+    events = ((b"Content-Type", b"text/event-stream"),)
+    ended, cut = b"data: {}\n\ndata: [DONE]\n\n", b"data: {}\n\n"
+    packed = (*events, (b"Content-Encoding", b"gzip"))
+    async with companion(tmp_path) as (_, application):
+        for key, (body, fields, size) in enumerate(
+            [(ended, events, 0), (cut, events, 0), (ended, packed, 0), (ended, events, 1)]
+        ):
+            reply = Reply(200, fields, body, len(body) + size, 1.0, 2.0)
+            application.send(begin(key + 1), end(key + 1, Failure(Outcome.CALLER_LEFT, "it left", 2.0, reply)))
+            await application.flush()
+    legs = [each["live"] for each in records(tmp_path)]
+    assert [each["outcome"] for each in legs] == ["ok"] + ["caller_left"] * 3
+    assert legs[0]["caller_left"] is True
+
+
 @pytest.mark.parametrize(
     ("sent", "why"),
     [

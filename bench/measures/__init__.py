@@ -6,6 +6,7 @@ from bench.figures import Row
 from bench.measures.cost import cpu, httpx, workers
 from bench.measures.disturbed import large_answers, polling
 from bench.measures.faults import faults
+from bench.measures.in_code import asgi
 from bench.measures.large import large
 from bench.measures.latency import latency
 from bench.measures.memory import memory
@@ -29,5 +30,6 @@ MEASURES: tuple[Measure, ...] = (
     httpx,
     faults,
     large,
+    asgi,
 )
 """In the order of the table: first the rows with the goals for live and the recorder as processes of their own."""

@@ -57,7 +57,7 @@ class MirroredApplication:
         exchange = _begin(scope, self._sender)
         if exchange is None:
             return await self._app(scope, receive, send)
-        passage = _Passage(exchange, receive, send)
+        passage = _Passage(exchange, receive, send, is_head=scope.get("method") == "HEAD")
         try:
             result = await self._app(scope, passage.receive, passage.send)
         except BaseException as error:
@@ -73,6 +73,7 @@ class _Passage:
     __slots__ = (
         "_exchange",
         "_fields",
+        "_is_head",
         "_last",
         "_left",
         "_over",
@@ -83,10 +84,11 @@ class _Passage:
         "_trailers",
     )
 
-    def __init__(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive, send: Send, *, is_head: bool) -> None:
         self._exchange = exchange
         self._receive = receive
         self._send = send
+        self._is_head = is_head  # the server leaves out what the application gives as a body
         self._over = False  # nothing is noted any more
         self._request_over = False
         self._left = False  # the server has said that the caller left
@@ -159,11 +161,12 @@ class _Passage:
             return
         elif kind == "http.response.body":
             body = message.get("body", b"")
-            if body:
+            if body and not self._is_head:
                 self._exchange.answer_body(body)
             self._last = not message.get("more_body", False) and not self._trailers
         elif kind in _UNSEEN:
-            self._exchange.answer_unseen(stated_length(self._fields))
+            if not self._is_head:
+                self._exchange.answer_unseen(stated_length(self._fields))
             self._last = not message.get("more_body", False) and not self._trailers
         elif kind == "http.response.trailers":
             self._last = not message.get("more_trailers", False)

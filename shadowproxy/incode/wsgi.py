@@ -61,10 +61,11 @@ class MirroredApplication:
 class _Passage:
     """One exchange, between the server and the application."""
 
-    __slots__ = ("_fields", "_left", "_started", "exchange", "over")
+    __slots__ = ("_exchange", "_fields", "_is_head", "_left", "_started", "over")
 
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
+    def __init__(self, exchange: Exchange, *, is_head: bool) -> None:
+        self._exchange = exchange
+        self._is_head = is_head  # the server leaves out what the application gives as a body
         self.over = False  # nothing is noted any more
         self._left = False  # the server could not send
         self._started = False
@@ -78,7 +79,7 @@ class _Passage:
             self.note(lambda: self._start(*given, **named))
 
             def noting(data: Any) -> Any:
-                self.note(self.exchange.answer_body, data)
+                self.note_item(data)
                 try:
                     return write(data)
                 except OSError:
@@ -93,7 +94,7 @@ class _Passage:
         fields = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
         self._started = True
         self._fields = fields
-        self.exchange.answer(int(status[:3]), fields)
+        self._exchange.answer(int(status[:3]), fields)
 
     def answering(self, result: Iterable[bytes], file_wrapper: Any) -> Iterable[bytes]:
         """What the server gets for what the application returned."""
@@ -102,10 +103,22 @@ class _Passage:
         if type(result) is list:
             return _Items(result, self)
         if isinstance(file_wrapper, type) and isinstance(result, file_wrapper):
-            self.note(lambda: self.exchange.answer_unseen(stated_length(self._fields)))
+            if not self._is_head:
+                self.note(lambda: self._exchange.answer_unseen(stated_length(self._fields)))
             self.end()
             return result
         return _SizedAnswer(result, self) if hasattr(result, "__len__") else _Answer(result, self)
+
+    def note_item(self, item: Any) -> None:
+        if not self._is_head:
+            self.note(self._exchange.answer_body, item)
+
+    def note_request(self, data: Any, *, to_end: bool) -> None:
+        """Some of the request's body, or its last."""
+        if data:
+            self.note(self._exchange.request_body, data)
+        if to_end:
+            self.note(self._exchange.request_end)
 
     def end(self) -> None:
         if self.over:
@@ -114,7 +127,7 @@ class _Passage:
             self._fail(Outcome.INCOMPLETE, "the application did not call start_response")
             return
         self.over = True
-        note(self.exchange.end)
+        note(self._exchange.end)
 
     def break_off(self, error: BaseException | None) -> None:
         """Its answer is not complete and never will be: it raised `error`, or the server stopped asking."""
@@ -133,7 +146,7 @@ class _Passage:
 
     def _fail(self, outcome: Outcome, error: str) -> None:
         self.over = True
-        note(self.exchange.fail, outcome, error)
+        note(self._exchange.fail, outcome, error)
 
 
 class _Items(list[bytes]):
@@ -147,7 +160,7 @@ class _Items(list[bytes]):
 
     def close(self) -> None:
         for item in self:
-            self._passage.note(self._passage.exchange.answer_body, item)
+            self._passage.note_item(item)
         self._passage.end()
 
     def __del__(self) -> None:
@@ -185,7 +198,7 @@ class _Answer:
         except BaseException as error:
             self._passage.break_off(error)
             raise
-        self._passage.note(self._passage.exchange.answer_body, item)
+        self._passage.note_item(item)
         return item
 
     def close(self) -> None:
@@ -252,7 +265,7 @@ class _Input:
     def _noted(self, data: Any, asked: int | None = 1) -> Any:
         """What was read, where `asked` bytes were asked for: all that there are if it is negative or None."""
         if self._left != 0:
-            self._passage.note(self._note, data, asked is None or asked < 0 or (not data and asked > 0))
+            note(self._note, data, asked is None or asked < 0 or (not data and asked > 0))
         return data
 
     def _noted_into(self, count: Any, buffer: Any) -> Any:
@@ -261,16 +274,12 @@ class _Input:
         return count
 
     def _note(self, data: bytes, to_end: bool) -> None:
-        exchange = self._passage.exchange
-        if data:
-            exchange.request_body(data)
         if self._left is not None:
             self._left = max(self._left - len(data), 0)
-            if self._left == 0:
-                exchange.request_end()
+            to_end = self._left == 0
         elif to_end:
             self._left = 0
-            exchange.request_end()
+        self._passage.note_request(data, to_end=to_end)
 
 
 def _begin(environ: Environ, sender: Sender) -> _Passage | None:
@@ -284,7 +293,7 @@ def _begin(environ: Environ, sender: Sender) -> _Passage | None:
         return None
     if exchange is None:
         return None
-    passage = _Passage(exchange)
+    passage = _Passage(exchange, is_head=environ["REQUEST_METHOD"] == "HEAD")
     if size == 0:
         note(exchange.request_end)
     else:

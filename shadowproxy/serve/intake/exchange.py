@@ -9,7 +9,9 @@ from shadowproxy.intake_frames import Begin
 from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.fields import end_to_end
 from shadowproxy.serve.http1.framing import FIELD_LINE, MAX_FIELDS, MAX_TARGET
+from shadowproxy.serve.live.end_marks import has_ended
 from shadowproxy.serve.mirror.lane import MirrorPlan, UnsettledExchange
+from shadowproxy.serve.policy.headers import find
 from shadowproxy.serve.policy.identity import uuid7
 
 _UNSAFE: Final = re.compile(rb"[^\x21-\x7e\x80-\xff]")
@@ -18,13 +20,17 @@ _CODING: Final = b"transfer-encoding"
 _FRAMED: Final = frozenset({_LENGTH, _CODING, b"expect"})
 
 
+UNREAD: Final = "live did not read the whole request"
+"""Why a request is unfit all of which was copied that the application has read."""
+
+
 class IntakeExchange(UnsettledExchange):
     """Opened by a BEGIN, ended by an END. `begun` is the request as it is mirrored and recorded.
 
     `pickle` is the call for candidates, `owner` the connection that it came over.
     """
 
-    __slots__ = ("begun", "owner", "pickle", "unfit")
+    __slots__ = ("begun", "owner", "pickle", "unfit", "unfit_why")
 
     def __init__(self, plan: MirrorPlan, memory: Memory, begin: Begin, id_header: bytes, owner: object) -> None:
         super().__init__(plan, memory)
@@ -40,6 +46,7 @@ class IntakeExchange(UnsettledExchange):
         request_id = begin.id or record
         is_whole = len(begin.body) == begin.body_bytes
         self.unfit = begin.unfit
+        self.unfit_why = UNREAD if begin.unfit is Outcome.OVERLOAD and is_whole else None
         if self.unfit is None and (not is_whole or body.over):
             self.unfit = Outcome.OVERSIZE
         if self.unfit is None and body.crowded:
@@ -67,7 +74,14 @@ class IntakeExchange(UnsettledExchange):
         return any(name.lower() == b"x-shadow-request" for name, _ in self.begun.fields)
 
     def copied(self, live: LiveLeg) -> LiveLeg:
-        """Live's leg with as much of its answer as there is memory for."""
+        """Live's leg with as much of its answer as there is memory for.
+
+        A caller that left after the answer's own end (`end_marks`) has got the answer, as with the live path.
+        """
+        if isinstance(live, Failure) and live.outcome is Outcome.CALLER_LEFT and live.reply is not None:
+            reached = live.reply
+            if _has_ended(reached):
+                live = reached._replace(caller_left=True)
         reply = live.reply if isinstance(live, Failure) else live
         if reply is None or not reply.body:
             return live
@@ -78,6 +92,14 @@ class IntakeExchange(UnsettledExchange):
     def cut_off(self, outcome: Outcome, error: str) -> Failure:
         """Live's leg, of which no more is heard."""
         return Failure(outcome, error, (perf_counter() - self.received_at) * 1000)
+
+
+def _has_ended(reply: Reply) -> bool:
+    """Whether live's answer has reached its own end, though its response has not."""
+    fields = reply.fields
+    if len(reply.body) != reply.body_bytes or find(fields, b"content-encoding") is not None:
+        return False
+    return has_ended(find(fields, b"content-type") or b"", reply.body)
 
 
 def sendable_target(target: bytes) -> bytes:

@@ -148,7 +148,7 @@ class Intake(Receiver):
         mirror.open(exchange)
         proxy.in_flight += 1
         if not exchange.is_mirrored_already:
-            mirror.offer(exchange, exchange.begun, exchange.unfit)
+            mirror.offer(exchange, exchange.begun, exchange.unfit, exchange.unfit_why)
         return exchange
 
     def end(self, exchange: IntakeExchange, live: LiveLeg) -> None:

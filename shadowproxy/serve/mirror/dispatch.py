@@ -213,10 +213,17 @@ class Mirror:
         """Forget an exchange that was opened and never offered: its request is rejected, and has no record."""
         self._forget(exchange)
 
-    def offer(self, exchange: UnsettledExchange, request: Request, unfit: Outcome | None = None) -> None:
+    def offer(
+        self,
+        exchange: UnsettledExchange,
+        request: Request,
+        unfit: Outcome | None = None,
+        why: str | None = None,
+    ) -> None:
         """Mirror `request`, which has end-to-end fields only, to every shadow that it is chosen for.
 
-        With `unfit` it cannot be mirrored, and each of these shadows gets that outcome. If `request` has less of the
+        With `unfit` it cannot be mirrored, and each of these shadows gets that outcome. `why` says it where the
+        outcome's own words do not. If `request` has less of the
         body than was copied, shadows are sent what was copied.
         """
         exchange.request = request
@@ -230,7 +237,7 @@ class Mirror:
             if lanes and unfit is None and len(request.body) < exchange.request_body.kept:
                 request = exchange.request = request._replace(body=exchange.request_body.body)
             for lane in lanes:
-                self._offer(lane, exchange, request, unfit, now)
+                self._offer(lane, exchange, request, unfit, why, now)
         except Exception:  # noqa: BLE001  # rule 1, whatever a request holds: the caller's answer comes first
             extra = {"event": "defect", "request_id": request.id}
             _log.exception("a defect in the proxy while choosing shadows for request %s", request.id, extra=extra)
@@ -251,13 +258,20 @@ class Mirror:
     # From an offered request to the outcome of its leg.
 
     def _offer(
-        self, lane: Lane, exchange: UnsettledExchange, request: Request, unfit: Outcome | None, now: float
+        self,
+        lane: Lane,
+        exchange: UnsettledExchange,
+        request: Request,
+        unfit: Outcome | None,
+        why: str | None,
+        now: float,
     ) -> None:
         lane.counts.chosen += 1
         exchange.awaited += 1
         reason = unfit or self._shed_reason() or lane.skip_reason(now) or self._hold_memory(exchange, request)
         if reason is not None:
-            self._settle(exchange, lane, _skipped(reason, lane))
+            skipped = _skipped(reason, lane) if unfit is None or why is None else Skipped(unfit, why)
+            self._settle(exchange, lane, skipped)
             return
         job = Job(exchange, request, now + lane.shadow.timeout)
         if lane.state is not None:

@@ -1,0 +1,1 @@
+"""Applications of several frameworks, bare and mirrored, and calls of SDKs: they run in the environment `incode`."""
