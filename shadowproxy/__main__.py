@@ -29,6 +29,11 @@ def main() -> None:
             from shadowproxy.serve.start import split
 
             sys.exit(split.main(words))
+        case ["report" | "summarise", *_]:
+            from contextlib import suppress
+
+            with suppress(OSError):
+                os.nice(10)  # it may run beside a sidecar, in its container
     from shadowproxy import cli
 
     cli.main()

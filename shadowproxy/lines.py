@@ -8,13 +8,14 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import zstandard
 
-from shadowproxy.sources import Source, sources_of
-from shadowproxy.wrapped import RECORD, Unwrapper
+from shadowproxy.sources import COMPRESSED, RECORD, Source, sources_of
+from shadowproxy.wrapped import Unwrapper
 
 LINE_LIMIT = 64 << 20
 """Bytes of the longest line that is read: far above what the default limits let a record become."""
@@ -23,6 +24,10 @@ _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPED = b"\x2a\x4d\x18"  # follows a byte from 0x50 to 0x5f, where a frame of zstd is to be skipped
 _COMPRESSED = re.compile(re.escape(_GZIP) + b"|" + re.escape(_ZSTD))
+
+_SAMPLE = 128 << 10  # bytes of a compressed file by which its length is guessed
+_BLOCK = 128 << 10  # bytes that zstd compresses at once
+_EXPANDS = 8.0  # times that a compressed log is shorter than its lines, where it is not looked at
 
 _CHUNK = 256 << 10
 _GZIP_SLICE = 16 << 10  # gzip expands a byte to a thousand at most
@@ -53,13 +58,50 @@ def lines(
     """Every line of these files, folders (their segments, oldest first), patterns, addresses in object stores and `-`
     (standard input), in this order.
 
-    Blank lines are skipped. `on_bytes` gets the number of the files' bytes that were read since its last call.
+    Blank lines are skipped. `on_bytes` gets the number of bytes that were read since its last call, as `weight_of` has
+    them.
     Raises OSError where a path cannot be opened or read.
     """
     for path in paths:
         for source in [path] if isinstance(path, Source) else sources_of(path):
+            counted = None if on_bytes is None else _weighing(on_bytes, _expansion_of(source))
             with source.open() as file:
-                yield from _unwrapped(_lines_of(source.name, file, on_bytes))
+                yield from _unwrapped(_lines_of(source.name, file, counted))
+
+
+def weight_of(source: Source) -> int | None:
+    """How many bytes of lines a file has, about: a compressed one is judged by its beginning. None if nobody knows."""
+    size = source.size()
+    return None if size is None else round(size * _expansion_of(source))
+
+
+def _weighing(on_bytes: Callable[[int], None], weight: float) -> Callable[[int], None]:
+    return on_bytes if weight == 1.0 else lambda count: on_bytes(round(count * weight))
+
+
+def _expansion_of(source: Source) -> float:
+    """How many bytes of lines a byte of the file becomes."""
+    if not source.path.endswith(COMPRESSED):
+        return 1.0
+    return _EXPANDS if source.in_store else _expansion(source.path)
+
+
+@lru_cache(maxsize=1 << 14)
+def _expansion(path: str) -> float:
+    try:
+        with open(path, "rb") as file:
+            sample = file.read(_SAMPLE)
+    except OSError:
+        return 1.0  # whoever reads it says what is wrong
+    made = 0
+    try:
+        for chunk in _chunks(io.BytesIO(sample), None):
+            made += len(chunk)
+    except EOFError:
+        made += _BLOCK // 2  # of the block that the sample cuts, on average
+    except (zlib.error, zstandard.ZstdError):
+        pass
+    return max(1.0, made / len(sample)) if sample else 1.0
 
 
 def _unwrapped(lines: Iterator[Line | Unreadable]) -> Iterator[Line | Unreadable]:
@@ -170,7 +212,7 @@ def _plain(stream: "_Stream") -> Iterator[bytes]:
 
 
 class _Stream:
-    """A file's bytes, some of which can be put back. It reports how many were read from the file."""
+    """A file's bytes, some of which can be put back. It reports how many were read, less those."""
 
     def __init__(self, source: BinaryIO, on_bytes: Callable[[int], None] | None) -> None:
         self._source = cast(io.BufferedReader, source)
@@ -184,6 +226,8 @@ class _Stream:
             self._held, self._at = self._fetch(), 0
         piece = self._held[self._at : self._at + size]
         self._at += len(piece)
+        if piece and self._on_bytes is not None:
+            self._on_bytes(len(piece))
         return piece
 
     def peek(self, size: int) -> bytes:
@@ -193,11 +237,11 @@ class _Stream:
         return self._held[self._at : self._at + size]
 
     def put_back(self, piece: bytes) -> None:
-        if piece:
-            self._held, self._at = piece + self._held[self._at :], 0
+        if not piece:
+            return
+        self._held, self._at = piece + self._held[self._at :], 0
+        if self._on_bytes is not None:
+            self._on_bytes(-len(piece))
 
     def _fetch(self) -> bytes:
-        piece = self._source.read1(_CHUNK) if hasattr(self._source, "read1") else self._source.read(_CHUNK)
-        if piece and self._on_bytes is not None:
-            self._on_bytes(len(piece))
-        return piece
+        return self._source.read1(_CHUNK) if hasattr(self._source, "read1") else self._source.read(_CHUNK)

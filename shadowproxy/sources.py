@@ -5,13 +5,14 @@ it is.
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from shadowproxy.stores.addresses import AddressError, address_of, is_address, local_path, shown
 
@@ -26,6 +27,12 @@ ANSWERS: Final = ".answers.zst"
 
 STANDARD_INPUT: Final = "-"
 
+PART: Final = 32 << 20
+"""Bytes of a part of a long file: half a minute of one core's work at most."""
+
+RECORD: Final = b'{"schema":'
+"""How a line with a record begins. What a runtime has put around lines may join several, and is not taken apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -35,14 +42,18 @@ class Source:
         path: what it is opened by: a path of this machine, an address, or `-`. It may hold a secret.
         name: how messages show it.
         listed: its size in bytes, if it was listed with one.
+        part: only the lines that begin from this byte on and before that one; None for all.
     """
 
     path: str
     name: str
     listed: int | None = None
+    part: tuple[int, int] | None = None
 
     def size(self) -> int | None:
         """Bytes, compressed ones as they are; None if that is not known before it is read."""
+        if self.part is not None:
+            return self.part[1] - self.part[0]
         if self.listed is not None or self.path == STANDARD_INPUT or is_address(self.path):
             return self.listed
         try:
@@ -64,7 +75,51 @@ class Source:
             from shadowproxy.stores.reading import open_object
 
             return open_object(address_of(self.path))
-        return _open_here(Path(self.path))
+        file = _open_here(Path(self.path))
+        return file if self.part is None else cast(BinaryIO, _Part(file, *self.part))
+
+    def in_parts(self) -> "list[Source]":
+        """Parts of `PART` bytes of a long plain file of this machine, which can be read at once; else itself."""
+        size = None if self.in_store or self.part is not None else self.size()
+        if size is None or size < 2 * PART or not self._begins(RECORD):
+            return [self]
+        ends = [*range(PART, size - PART // 2, PART), size]
+        return [replace(self, part=(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def _begins(self, expected: bytes) -> bool:
+        try:
+            with open(self.path, "rb") as file:
+                return file.read(len(expected)) == expected
+        except OSError:
+            return False  # whoever reads it says what is wrong
+
+
+class _Part(io.BufferedIOBase):
+    """The lines of a file that begin in a part of it. What is appended to a file while it is read is in no part."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file = file
+        self._end = end
+        if start:
+            file.seek(start - 1)
+            file.readline()  # the end of a line of the part before; only its newline if a line begins at `start`
+        self._at = file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        if self._at >= self._end:
+            return b""
+        piece = self._file.read(min(size if size > 0 else PART, self._end - self._at))
+        self._at += len(piece)
+        if self._at == self._end and piece and not piece.endswith(b"\n"):
+            piece += self._file.readline()
+        return piece
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def source_of(path: "str | Path | Source") -> Source:

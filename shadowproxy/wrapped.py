@@ -21,8 +21,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
-RECORD: Final = b'{"schema":'
-"""How a record's line begins."""
+from shadowproxy.sources import RECORD
 
 _MOST: Final = 64 << 20  # bytes of the pieces of one line
 _TIME: Final = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)"

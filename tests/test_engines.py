@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
+import zstandard
 from logs import answer, record, report_json
 
 from shadowproxy import container
@@ -25,7 +26,7 @@ from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.diff import diff
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.exchange import Exchange, Reply, Request
-from shadowproxy.lines import LINE_LIMIT
+from shadowproxy.lines import LINE_LIMIT, Line, lines, weight_of
 from shadowproxy.record import Body, RecordedRequest, decode
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
@@ -117,8 +118,12 @@ def test_saved_summaries_are_not_read_in_other_processes(
     assert jobs_for([source_of(saved), sparse("large.jsonl", 8 << 20)]) == 1
 
 
-def _end(file: Source) -> bytes:
+def _end(file: Source, progress: engines.Progress | None) -> bytes:
     os._exit(9)
+
+
+def _priority(file: Source, progress: engines.Progress | None) -> bytes:
+    raise SummaryError(f"nice {os.nice(0)}")
 
 
 @pytest.mark.slow
@@ -133,7 +138,73 @@ def test_objects_in_circles_are_looked_for_less_often_while_a_log_is_read(logs: 
 
 def test_a_killed_process_is_an_error_of_one_line() -> None:
     with pytest.raises(SummaryError, match="a process that read the logs was killed"):
-        list(engines._in_processes([source_of("a"), source_of("b")], _end, 2))
+        list(engines._in_processes([source_of("a"), source_of("b")], _end, 2, None))
+
+
+def test_processes_have_the_lowest_priority() -> None:
+    with pytest.raises(SummaryError, match="nice 19"):
+        list(engines._in_processes([source_of("a"), source_of("b")], _priority, 2, None))
+
+
+def test_parts_of_a_long_file_give_the_identical_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "long.jsonl"
+    file.write_bytes(log(0, 300) + b'{"schema":1,"torn')
+    whole = save(summarise_files([file], Rules()))
+    size = file.stat().st_size
+    for part in (size // 9, size // 4 + 1, len(line(0, {"label": "a"}, {"label": "a"}))):
+        monkeypatch.setattr("shadowproxy.sources.PART", part)
+        parts = source_of(file).in_parts()
+        assert [each.part[0] for each in parts[1:] if each.part] == [each.part[1] for each in parts[:-1] if each.part]
+        assert sum(each.size() or 0 for each in parts) == size
+        raw = [each for one in parts for each in lines([one])]
+        assert [each.raw for each in raw if isinstance(each, Line)] == file.read_bytes().splitlines()
+    monkeypatch.setattr("shadowproxy.sources.PART", size // 5)
+    assert save(summarise_files([file], Rules(), jobs=2)) == whole
+
+
+def test_what_is_appended_while_a_file_is_read_is_in_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "long.jsonl"
+    file.write_bytes(log(0, 50))
+    monkeypatch.setattr("shadowproxy.sources.PART", file.stat().st_size // 3)
+    parts = source_of(file).in_parts()
+    with file.open("ab") as more:
+        more.write(log(50, 10))
+    assert sum(1 for part in parts for _ in lines([part])) == 50
+
+
+def test_only_plain_logs_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shadowproxy.sources.PART", 100)
+    wrapped = tmp_path / "wrapped.log"
+    wrapped.write_bytes(b"2026-01-31T12:00:00Z stdout F " + log(0, 9))
+    packed = tmp_path / "packed.jsonl.zst"
+    packed.write_bytes(zstandard.compress(log(0, 9)))
+    for path in (wrapped, packed, tmp_path, tmp_path / "missing", "-"):
+        assert source_of(path).in_parts() == [source_of(path)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_progress_is_right_about_the_rest(tmp_path: Path, jobs: int) -> None:
+    """The share that the bar shows is that of the records, with plain and compressed files side by side."""
+    packed, plain = tmp_path / "a.jsonl.zst", tmp_path / "b.jsonl"
+    packed.write_bytes(zstandard.compress(log(0, 2000)))
+    plain.write_bytes(log(2000, 2000))
+    total = sum(weight_of(source_of(each)) or 0 for each in (packed, plain))
+    shown: list[tuple[float, float]] = []
+    size = count = 0
+
+    def progress(more: int, records: int) -> None:
+        nonlocal size, count
+        size, count = size + more, count + records
+        if records:
+            shown.append((size / total, count / 4000))
+
+    summarise_files([packed, plain], Rules(), jobs=jobs, progress=progress)
+    assert count == 4000
+    assert size == pytest.approx(total, rel=0.01)
+    if jobs == 1:
+        middle = [bar for bar, records in shown if records == pytest.approx(0.5, abs=0.03)]
+        assert middle
+        assert all(bar == pytest.approx(0.5, abs=0.12) for bar in middle)
 
 
 def test_summaries_of_parts_merge_to_the_report_of_the_whole(logs: Path) -> None:

@@ -60,7 +60,7 @@ _reading = together(
         "--jobs",
         metavar="N",
         type=click.IntRange(1, 64),
-        help="Number of files to read at once.  [default: the number of cores, up to 8, for several large files]",
+        help="Files, or parts of long ones, to read at once.  [default: all cores, up to 8, for large logs]",
     ),
 )
 """The options with which `report` and `summarise` read a log."""

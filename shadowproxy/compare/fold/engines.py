@@ -7,10 +7,11 @@ turns a file and a reading into the bytes of a summary, without state. On Spark:
 
 import copyreg
 import gc
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from functools import partial
@@ -52,6 +53,8 @@ MOST_FIELDS: Final = 3
 
 _SAVED: Final = b'{"shadowproxy_summary"'
 _REPORT_EVERY: Final = 200  # records
+_REPORT_SECONDS: Final = 0.2
+_LOWEST_PRIORITY: Final = 19
 _COLLECT_EVERY: Final = 20_000  # objects that were made and are still there
 _AHEAD: Final = 2  # files per job that are read ahead: their summaries wait in memory
 _MOST_JOBS: Final = 8  # unless another number is given
@@ -121,20 +124,20 @@ def summarise_files(
     The report decides where the answer is, unless `fields` names it; `slices` are request fields that are always
     counted. Truths are joined to a saved summary by the answers that were kept beside it, and `keep` keeps the answers
     of all that is read. Lines that are not records are counted by reason, and are never fatal. `jobs` is how many files
-    are read at once, None as many as `jobs_for` says; the summary is the same. Raises OSError if a path cannot be read,
-    SummaryError if a saved summary is damaged, an option cannot be applied to it, or a process that reads is killed.
+    or parts of long ones are read at once, None as many as `jobs_for` says; the summary is the same.
+
+    Raises OSError if a path cannot be read, SummaryError if a saved summary is damaged, an option cannot be applied to
+    it, or a process that reads is killed.
     """
     files = [source for path in paths for source in sources_of(path)]
+    parts = [part for file in files for part in file.in_parts()] if jobs != 1 else files
     if jobs is None:
-        jobs = jobs_for(files)
+        jobs = jobs_for(parts)
     reading = Reading(rules, fields[:MOST_FIELDS], truths if truths is not None else NO_TRUTHS, slices)
-    if jobs > 1 and len(files) > 1 and all(file.path != STANDARD_INPUT for file in files):
+    if jobs > 1 and len(parts) > 1 and all(part.path != STANDARD_INPUT for part in parts):
         summary = Summary()
-        for file, part in _in_processes(files, partial(_summarised, reading, only, shadow, late, keep), jobs):
-            count = part.count
+        for part in _in_processes(parts, partial(_summarised, reading, only, shadow, late, keep), jobs, progress):
             summary.absorb(part)
-            if progress is not None:
-                progress(file.size() or 0, count)
         return summary
     return _Reader(files, reading, only, progress, shadow, late, keep).summary()
 
@@ -152,9 +155,15 @@ def summarise_one(
 
 
 def _summarised(
-    reading: Reading, only: Only, shadow: str | None, late: Late, keep: Keeper | None, file: Source
+    reading: Reading,
+    only: Only,
+    shadow: str | None,
+    late: Late,
+    keep: Keeper | None,
+    file: Source,
+    progress: Progress | None,
 ) -> bytes:
-    return summarise_one(file, reading, only, shadow, late, keep)
+    return save(_Reader([file], reading, only, progress, shadow, late, keep).summary())
 
 
 def jobs_for(files: Iterable[Source]) -> int:
@@ -188,25 +197,36 @@ def _is_saved(file: Source) -> bool:
         return True  # whoever reads it says what is wrong
 
 
-def _in_processes(files: list[Source], work: Callable[[Source], bytes], jobs: int) -> Iterator[tuple[Source, Summary]]:
-    """Each file with its summary, in order; only a few summaries are in memory at once."""
-    from concurrent.futures import Future, ProcessPoolExecutor  # only here: it takes 13 ms to load
+Work = Callable[[Source, Progress | None], bytes]
+
+
+def _in_processes(files: list[Source], work: Work, jobs: int, progress: Progress | None) -> Iterator[Summary]:
+    """The summary of each file, in order; only a few summaries are in memory at once."""
+    from concurrent.futures import Future, ProcessPoolExecutor, wait  # only here: it takes 13 ms to load
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
     # A fork would lack the threads of a store's client, and wait for them.
-    context = get_context("spawn") if any(file.in_store for file in files) or stores_in_use() else None
-    with ProcessPoolExecutor(min(jobs, len(files)), context, _begin, (work,)) as pool:
-        waiting: deque[tuple[Source, Future[bytes]]] = deque()
+    context = get_context("spawn" if any(file.in_store for file in files) or stores_in_use() else None)
+    counts = None if progress is None else context.Array("q", 2)  # bytes and records that were read
+    with ProcessPoolExecutor(min(jobs, len(files)), context, _begin, (work, counts)) as pool:
+        waiting: deque[Future[bytes]] = deque()
         left = iter(files)
+        reported = (0, 0)
         try:
             while True:
                 while len(waiting) < _AHEAD * jobs and (file := next(left, None)) is not None:
-                    waiting.append((file, pool.submit(_in_process, file)))
+                    waiting.append(pool.submit(_in_process, file))
                 if not waiting:
                     return
-                file, made = waiting.popleft()
-                yield file, load(made.result())
+                if counts is not None and progress is not None:
+                    wait([waiting[0]], _REPORT_SECONDS)
+                    size, records = counts[:]
+                    progress(size - reported[0], records - reported[1])
+                    reported = size, records
+                    if not waiting[0].done():
+                        continue
+                yield load(waiting.popleft().result())
         except BrokenProcessPool:
             raise SummaryError(
                 "a process that read the logs was killed, perhaps for want of memory; --jobs 1 needs the least"
@@ -215,17 +235,28 @@ def _in_processes(files: list[Source], work: Callable[[Source], bytes], jobs: in
             pool.shutdown(cancel_futures=True)
 
 
-_work: list[Callable[[Source], bytes]] = []
-"""In a process of the pool: what it does with each file. Sent once, as truths may be large."""
+_work: list[tuple[Work, Any]] = []
+"""In a process of the pool: what it does with each file, and where it counts. Sent once, as truths may be large."""
 
 
-def _begin(work: Callable[[Source], bytes]) -> None:
+def _begin(work: Work, counts: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback of its own
-    _work[:] = [work]
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _LOWEST_PRIORITY)  # it may run beside a sidecar, in its container
+    _work[:] = [(work, counts)]
 
 
 def _in_process(file: Source) -> bytes:
-    return _work[0](file)
+    work, counts = _work[0]
+    if counts is None:
+        return work(file, None)
+
+    def progress(size: int, records: int) -> None:
+        with counts.get_lock():
+            counts[0] += size
+            counts[1] += records
+
+    return work(file, progress)
 
 
 class _Reader:

@@ -1,10 +1,11 @@
-"""A progress bar for reading a log, on a terminal only: bytes read, records a second."""
+"""A progress bar for reading a log, on a terminal only: the share that was read, records a second, the time left."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from shadowproxy.compare.fold.engines import Progress as Callback
+from shadowproxy.lines import weight_of
 from shadowproxy.sources import sources_of
 
 
@@ -15,11 +16,11 @@ def reading(paths: Sequence[str]) -> Iterator[Callback | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    sizes = [source.size() for path in paths for source in sources_of(path)]
+    sizes = [weight_of(source) for path in paths for source in sources_of(path)]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
-    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=total, rate="")
         records = 0
