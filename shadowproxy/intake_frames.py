@@ -306,7 +306,7 @@ class Decoder:
     __slots__ = ("_most", "_needed", "_parts", "error", "held")
 
     def __init__(self, most: int = MOST) -> None:
-        """`most` is how many bytes a frame may have."""
+        """`most` is how many bytes a frame may have, except a CANDIDATE: a callable may hold a whole model."""
         self.held = 0
         self.error: str | None = None
         self._most = most
@@ -329,7 +329,7 @@ class Decoder:
         while size - offset >= PREFIX:
             length = int.from_bytes(data[offset : offset + 4], "big")
             kind = data[offset + 4]
-            if not HELLO <= kind <= RESULT or not _FIXED <= length <= self._most:
+            if not HELLO <= kind <= RESULT or not _FIXED <= length <= (MOST if kind == CANDIDATE else self._most):
                 self.error = f"no frame begins with kind {kind} and {length} bytes"
                 break
             start = offset + PREFIX

@@ -80,3 +80,23 @@ class Unloadable:
 
 def fail_to_load() -> Any:
     raise ImportError("no module named\n'model'")
+
+
+class Slow:
+    """A callable that takes its time to be loaded, and to answer "hang"."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __reduce__(self) -> Any:
+        return load_slowly, (self.seconds,)
+
+    def __call__(self, value: Any) -> Any:
+        if value == "hang":
+            time.sleep(60)
+        return value
+
+
+def load_slowly(seconds: float) -> Slow:
+    time.sleep(seconds)
+    return Slow(seconds)

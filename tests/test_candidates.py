@@ -1,26 +1,19 @@
 """A Python callable as a shadow: whatever it does, its process alone ends, and the next call has another."""
 
 import asyncio
-import datetime
-import decimal
-import enum
 import json
 import pickle
 import subprocess
 import sys
 import time
-import uuid
-from collections import namedtuple
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import candidates
 import pytest
 
-from shadowproxy.call_json import failure_of, json_of, json_of_failure
 from shadowproxy.intake_frames import Candidate
 from shadowproxy.serve.candidates import workers as workers_module
 from shadowproxy.serve.candidates.process import Answer
@@ -161,18 +154,18 @@ async def test_the_same_callable_keeps_its_processes_and_another_replaces_them()
     registry, owner = Candidates(), object()
     registry.adopt({"f": (1, None)}, 1000)
     registry.take(candidate(candidates.misbehave), owner)
-    first = await registry.call("f", arguments("where"), owner, 9.0)
+    first = await registry.call("f", arguments("where"), owner, 9.0, bool)
     registry.take(candidate(candidates.misbehave), object())
-    assert await registry.call("f", arguments("where"), owner, 9.0) == first
+    assert await registry.call("f", arguments("where"), owner, 9.0, bool) == first
     registry.take(candidate(len), owner)
-    assert (await registry.call("f", arguments("abc"), owner, 9.0)).body == b"3"
+    assert (await registry.call("f", arguments("abc"), owner, 9.0, bool)).body == b"3"
     pid = json.loads(first.body)[2]
     await until(lambda: not is_running(pid))
     registry.adopt({}, 1000)
     with pytest.raises(ConnectError, match="has not given this callable"):
-        await registry.call("f", arguments("abc"), owner, 9.0)
+        await registry.call("f", arguments("abc"), owner, 9.0, bool)
     registry.adopt({"f": (1, None)}, 2000)
-    assert (await registry.call("f", arguments("abc"), owner, 9.0)).body == b"3", "it is still known"
+    assert (await registry.call("f", arguments("abc"), owner, 9.0, bool)).body == b"3", "it is still known"
     await registry.aclose()
 
 
@@ -196,85 +189,3 @@ asyncio.run(main())
     while is_running(pid):
         assert time.monotonic() < until_then
         time.sleep(0.005)
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-Pair = namedtuple("Pair", "a b")
-
-
-class Failing:
-    def tolist(self) -> Any:
-        raise RuntimeError("no")
-
-
-class Numbered(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no")
-
-
-CIRCLE: list[Any] = []
-CIRCLE.append(CIRCLE)
-
-
-@pytest.mark.parametrize(
-    ("value", "written"),
-    [
-        ({"a": (1, 2.5, None, True, "ä")}, {"a": [1, 2.5, None, True, "ä"]}),
-        (candidates.Point(1, [2.0]), {"x": 1, "y": [2.0]}),
-        (Pair(1, {2}), {"a": 1, "b": [2]}),
-        ({3, 1, 2}, [1, 2, 3]),
-        (frozenset({"b", "a"}), ["a", "b"]),
-        (Colour.RED, "red"),
-        (b"text", "text"),
-        (b"\xff\x00", "/wA="),
-        (decimal.Decimal("1.10"), "1.10"),
-        (Fraction(1, 3), "1/3"),
-        (1 + 2j, "(1+2j)"),
-        (Path("/a"), "/a"),
-        (datetime.date(2026, 1, 2), "2026-01-02"),
-        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        ({1: 2, None: 3}, {"1": 2, "null": 3}),
-        (float("nan"), None),
-        (10**30, 1e30),
-        ({"a": 10**400, "b": 1}, {"a": "an integer beyond 10^308", "b": 1}),
-        ("\ud800", "?"),
-        ({(1, 2): object()}, {"(1, 2)": {"unwritable": "builtins.object"}}),
-        ([object(), 1], [{"unwritable": "builtins.object"}, 1]),
-        ({"a": 1, "b": Failing()}, {"a": 1, "b": {"unwritable": "test_candidates.Failing"}}),
-        (type, {"unwritable": "builtins.type"}),
-    ],
-)
-def test_what_a_function_returns_is_written_as_json(value: object, written: object) -> None:
-    assert json.loads(json_of(value)) == written
-
-
-def test_a_circle_is_written_to_some_depth() -> None:
-    assert b"unwritable" in json_of(CIRCLE)
-
-
-def test_libraries_values_are_written_by_their_own_converters() -> None:
-    numpy = pytest.importorskip("numpy")
-    pydantic = pytest.importorskip("pydantic")
-    arrays = {"a": numpy.arange(3), "b": numpy.float32(0.5), "c": numpy.array(["x", None], dtype=object)}
-    assert json.loads(json_of(arrays)) == {"a": [0, 1, 2], "b": 0.5, "c": ["x", None]}
-    assert json.loads(json_of(numpy.arange(4).reshape(2, 2)[:, ::-1])) == [[1, 0], [3, 2]]
-    model = pydantic.create_model("Model", at=(datetime.date, ...), tags=(set[str], ...))
-    assert json.loads(json_of([model(at="2026-01-02", tags={"a"})])) == [{"at": "2026-01-02", "tags": ["a"]}]
-
-
-def test_frames_are_written_by_rows() -> None:
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=[7, 8])
-    assert json.loads(json_of(frame)) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
-    assert json.loads(json_of(frame["a"])) == [1, 2]
-
-
-def test_a_failure_is_one_short_line() -> None:
-    assert failure_of(ValueError("a\n b")) == "ValueError: a b"
-    assert failure_of(KeyError()) == "KeyError"
-    assert failure_of(Numbered()) == "Numbered"
-    assert len(failure_of(ValueError("x" * 10_000))) == 500
-    assert json.loads(json_of_failure(ValueError("\ud800"))) == {"error": "ValueError: ?"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import candidates
 import pytest
 from fakes import Origin, Peer, answer
 from inprocess import Sidecar
@@ -306,6 +307,21 @@ async def test_a_candidate_gets_its_own_calls_and_no_requests(tmp_path: Path) ->
     missing = by_id['{"args": [4.0], "kwargs": {}}g']["shadows"]["g"]
     assert missing["outcome"] == "connect_error"
     assert "has not given this callable" in missing["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.timing
+async def test_the_deadline_of_a_call_stands_still_while_its_candidate_is_started(tmp_path: Path) -> None:
+    """A model may take a minute to load: the first calls have not failed because of that."""
+    shadows = {"f": {"candidate": True, "timeout": 0.4, "breaker": {"failures": 1}}}
+    async with companion(tmp_path, shadows=shadows) as (_, application):
+        application.send(given(candidates.Slow(0.5)))
+        for key in range(3):
+            application.send(call(key, float(key)), end(key, body=b"%d.0" % key))
+        await application.flush()
+        application.send(call(3, "hang"), end(3, body=b"0"))
+        await application.flush()
+    assert [each["shadows"]["f"]["outcome"] for each in records(tmp_path)] == ["ok", "ok", "ok", "timeout"]
 
 
 async def test_a_candidate_in_a_thread_of_the_application_is_called_there(tmp_path: Path) -> None:

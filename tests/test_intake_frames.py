@@ -170,6 +170,12 @@ def test_what_is_no_frame_is_named_and_not_kept(wire: bytes) -> None:
     assert decoder.held == 0
 
 
+def test_a_callable_may_be_longer_than_other_frames() -> None:
+    candidate = Candidate("f", False, "python", (), "/", "", bytes(5000))
+    [received] = Decoder(1000).feed(frames.candidate_frame(candidate))
+    assert frames.candidate_of(received) == candidate
+
+
 READERS = [
     frames.hello_of,
     frames.welcome_of,

@@ -55,11 +55,14 @@ class CandidateEndpoint:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _call(self, leg: RoundTrip, pickled: bytes, owner: object, seconds: float) -> None:
+    async def _call(self, leg: Leg, pickled: bytes, owner: object, seconds: float) -> None:
         try:
             if not pickled:
                 raise ProtocolError(NO_CALL)
-            answer = await self._candidates.call(self._name, pickled, owner, seconds)
+            leg.waits = True
+            answer = await self._candidates.call(
+                self._name, pickled, owner, seconds, lambda waited: _begun(leg, waited)
+            )
         except (ConnectError, ReadError, ProtocolError) as error:
             leg.task = None  # this one ends by itself
             leg.fail(error)
@@ -81,3 +84,10 @@ class CandidateEndpoint:
             task.cancel()
         if self._calls:
             await asyncio.wait(self._calls)
+
+
+def _begun(leg: Leg, waited: bool) -> None:
+    """A process has the call. Where it had to be started, the deadlines of all that waited for it count from now."""
+    leg.waits = False
+    if waited:
+        leg.lane.held_until = asyncio.get_running_loop().time()

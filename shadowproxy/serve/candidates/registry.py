@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from shadowproxy import container
@@ -91,14 +91,20 @@ class Candidates:
         else:
             future.set_result(Answer(result.body, False))
 
-    async def call(self, name: str, pickled: bytes, owner: object, seconds: float) -> Answer:
-        """Call the candidate of this shadow. Raises ConnectError and ReadError."""
+    async def call(
+        self, name: str, pickled: bytes, owner: object, seconds: float, begun: Callable[[bool], object]
+    ) -> Answer:
+        """Call the candidate of this shadow. Raises ConnectError and ReadError.
+
+        `begun` is called once it is under way, with whether a process had to be started for it.
+        """
         if owner in self._threads.get(name, ()):
+            begun(False)
             return await self._call_there(name, pickled, owner, seconds)
         workers = self._workers.get(name)
         if workers is None:
             raise ConnectError(NOT_GIVEN)
-        return await workers.call(pickled)
+        return await workers.call(pickled, begun)
 
     async def aclose(self) -> None:
         self.names, self._settings = frozenset(), {}

@@ -11,6 +11,7 @@ The rules:
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from shadowproxy.intake_frames import Candidate
@@ -49,11 +50,16 @@ class Workers:
         if not (self._idle or self._busy or self._starting or self._closed):
             self._start_one()
 
-    async def call(self, pickled: bytes) -> Answer:
-        """Call the candidate. Raises ConnectError and ReadError; a call that is cancelled ends with its process."""
+    async def call(self, pickled: bytes, begun: Callable[[bool], object] = lambda waited: None) -> Answer:
+        """Call the candidate. Raises ConnectError and ReadError; a call that is cancelled ends with its process.
+
+        `begun` is called when a process has the call, with whether it had to wait for one.
+        """
+        waited = not self._idle
         process = await self._take()
         self._busy.add(process)
         try:
+            begun(waited)
             answer = await process.call(pickled)
         except BaseException:
             self._busy.discard(process)

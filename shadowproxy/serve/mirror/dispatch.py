@@ -5,7 +5,8 @@ The rules:
 1. `offer` and `end_live` never wait and never raise. A request that a lane cannot take is settled at once, with the
    reason.
 2. Every shadow that a request is chosen for ends with one outcome. The deadline of `timeout` runs from the offer, over
-   the wait in the lane and the whole answer, so every exchange settles.
+   the wait in the lane and the whole answer, so every exchange settles. It stands still while a candidate's process
+   is started.
 3. A lane has at most `in_flight` requests under way and keeps at most `lane` waiting, in order.
 4. A leg needs no task. It begins in the turn after its offer, so that live's request is written first; the bytes that
    its connection receives carry it on.
@@ -402,6 +403,10 @@ class Mirror:
         lane.endpoint.send(leg, method, shadow.rewrite.apply_path(target), fields, body, section)
 
     def _expire(self, leg: Leg) -> None:
+        now, timeout = self._loop.time(), leg.lane.shadow.timeout
+        if leg.waits or now < leg.lane.held_until + timeout:
+            self._legs[leg.lane].set(leg, now + timeout if leg.waits else leg.lane.held_until + timeout)
+            return
         leg.stop(Outcome.TIMEOUT, f"no whole answer within {leg.lane.shadow.timeout:g} s")
 
     def _end_leg(self, leg: Leg, outcome: Reply | Failure) -> None:

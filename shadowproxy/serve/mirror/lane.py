@@ -177,6 +177,8 @@ class LaneStatistics:
 class Lane:
     """One shadow's queue and state. Times are the loop's. Operators change `percent` and `paused`.
 
+    An endpoint that has to be started first sets `held_until`: deadlines count from there.
+
     `*_logged`: a warning of that kind was logged, and is not logged again under this configuration.
     """
 
@@ -191,6 +193,7 @@ class Lane:
         self.method_logged = False
         self.unread_body_logged = False
         self.unknown_usage_logged = False
+        self.held_until = 0.0  # nothing could begin before, as the endpoint was not there
         self.counts_usage = shadow.budget_tokens is not None or shadow.budget_cost is not None
         self._budget_use = BudgetUse(started)
         self.state = None if shadow.state is None else ShadowState(shadow.state)
@@ -297,7 +300,7 @@ class Lane:
 
     def begin(self, now: float, deadline: float) -> Outcome | None:
         """Count a job as begun and return None, or return why it cannot begin any more."""
-        if now >= deadline:
+        if now >= deadline and now >= self.held_until + self.shadow.timeout:
             return Outcome.TIMEOUT
         if (closed := self._closed(now)) is not None:
             return closed

@@ -27,6 +27,7 @@ class Leg(RoundTrip):
         "job",
         "lane",
         "translated",
+        "waits",
         "watch",
     )
 
@@ -37,6 +38,7 @@ class Leg(RoundTrip):
         self.began = perf_counter()
         self.held_back = False  # whether the request's credentials were
         self.defect_met: Exception | None = None
+        self.waits = False  # for its endpoint to be there: its deadline stands still
         self.translated: tuple[Translated, ...] = ()
         watches = job.exchange.watches
         self.watch: Watch | None = None if watches is None else watches.get(lane)
