@@ -1,8 +1,10 @@
 """The IDs in an answer: at the places that `learn` names, or, for `auto`, at those whose values are new for each call.
 
 `auto` takes members named `id`, `event_id`, `responseId` and the like, from answers to requests that may make something
-(not to GET or HEAD), outside of lists: the elements of a list are mostly known to both, and in another order. It takes
-fields that hold a session, each cookie that is set, and the new parts of Location.
+(not to GET or HEAD), outside of lists: the elements of a list are mostly known to both, and in another order. Those of
+an answer 201 are new: they are taken with what stands beside them, so that only like ones are a pair. From answers to
+GET it takes cursors and tokens of pages. It takes fields that hold a session, cookies that are set, and the new parts
+of Location.
 
 A stream of events is read as it comes. An event's data stand for an answer's JSON, and data that is a path, as the
 older event streams of MCP send under `endpoint`, for a Location.
@@ -41,7 +43,20 @@ _GENERATED: Final = re.compile(rb".*[0-9]|.*[a-z][A-Z]|.{20}", re.DOTALL)
 _CALL_NAMES: Final = frozenset({"call_id", "tool_call_id"})
 """Members that are learnt in lists, too: a model's calls of tools, which the caller answers by these IDs."""
 
-_MAY_NAME: Final = re.compile(rb'(?:[iI][dD]|[uU][uU][iI][dD]|[gG][uU][iI][dD]|ursor|oken)"')
+_IDS_NAME: Final = re.compile(r"(?:.*[_.-])?(?:id|uuid|guid)s|.*[a-z0-9](?:Id|ID|Uuid|UUID)s", re.DOTALL)
+_PAGE_NAME: Final = re.compile(
+    r"(?:.*[_.-])?cursor|.*[a-z0-9]Cursor|.*page_?token|.*PageToken|next_?token|nextToken", re.DOTALL
+)
+"""Members of an answer to GET that say where the next page begins."""
+_VARIES: Final = re.compile(
+    r"(?i).*(?:_at|time|date|stamp|url|uri|href|link|etag|version|hash|token|created|updated|modified)|.*At", re.DOTALL
+)
+"""Names of members whose values differ though they stand beside IDs of the same thing."""
+
+CREATED: Final = 201
+
+_MAY_NAME: Final = re.compile(rb'(?:[iI][dD]s?|[uU][uU][iI][dD]s?|[gG][uU][iI][dD]s?|ursor|oken)"')
+_MAY_NAME_PAGE: Final = re.compile(rb'(?:ursor|oken)"')
 _SESSION: Final = re.compile(rb"session(?!s?-?(?:affinity|count|duration|length))")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
@@ -52,10 +67,14 @@ def _is_generated(text: bytes) -> bool:
 
 
 class Given(NamedTuple):
-    """An ID that an answer gave. `scope` is what tells a short one from others: a path, or a field's name."""
+    """An ID that an answer gave. `scope` is what tells a short one from others: a path, or a field's name.
+
+    `beside` stands for what its element of a list says beside it: only two of the same can be a pair.
+    """
 
     value: bytes
     scope: bytes
+    beside: int = 0
 
 
 Values = dict[str, Given]
@@ -91,7 +110,7 @@ def _add_cookie(places: Places, field: bytes, found: Values) -> None:
     value = value.strip(b" \t").removeprefix(b'"').removesuffix(b'"')
     if not equals or not is_id(value):
         return
-    if (places.auto and len(value) >= LEAST) or name in places.cookies:
+    if (places.auto and len(value) >= LEAST and _is_generated(value)) or name in places.cookies:
         found[f"set-cookie:{name.decode('latin-1')}"] = Given(value, b"cookie:" + name)
 
 
@@ -114,24 +133,30 @@ def add_location(places: Places, target: bytes, found: Values, kind: str) -> Non
             found[f"{kind}:?{name.decode('latin-1')}"] = Given(text, b"?" + name)
 
 
-def body_values(places: Places, method: str, path: bytes, fields: Fields, body: bytes) -> Values:
+def body_values(places: Places, method: str, path: bytes, fields: Fields, body: bytes, status: int = 200) -> Values:
     """The IDs in the JSON of an answer that came whole. `path` is the request's."""
     found: Values = {}
-    if not body or len(body) > LONGEST or not reads_bodies(places, method):
+    if not body or len(body) > LONGEST or (not places.auto and places.pointers is None):
         return found
+    is_page = places.auto and method in SAFE
     is_coded = any(name.lower() == b"content-encoding" for name, _ in fields)
-    if not is_coded and not _may_hold(places, body):
+    if not is_coded and not (_MAY_NAME_PAGE.search(body) is not None if is_page else _may_hold(places, body)):
         return found
     try:
         value = json_value(fields, body)
     except NotRead:
         return found
-    add_document(places, value, path, found)
+    if is_page:
+        _walk_page(value, "", path, found, DEPTH)
+    elif places.auto and status == CREATED:
+        _walk_auto(value, "", path, found, DEPTH, in_list=False, is_new=True)
+    else:
+        add_document(places, value, path, found)
     return found
 
 
-def reads_bodies(places: Places, method: str) -> bool:
-    """Whether anything can be learnt from the bodies of answers to such requests."""
+def reads_events(places: Places, method: str) -> bool:
+    """Whether anything can be learnt from the JSON in events of answers to such requests."""
     return method not in SAFE if places.auto else places.pointers is not None
 
 
@@ -151,24 +176,64 @@ def add_document(places: Places, value: Any, path: bytes, found: Values) -> None
         _walk_named(places, value, "", places.pointers.start, path, found, DEPTH)
 
 
-def _walk_auto(value: Any, where: str, path: bytes, found: Values, depth: int, *, in_list: bool) -> None:
+def _walk_auto(
+    value: Any,
+    where: str,
+    path: bytes,
+    found: Values,
+    depth: int,
+    *,
+    in_list: bool,
+    is_new: bool = False,
+    beside: int = 0,
+) -> None:
+    """`is_new`: the elements of lists are new, too."""
     if isinstance(value, dict):
         for name, each in value.items():
             if isinstance(each, str):
-                if (
-                    LEAST <= len(each) <= MOST
-                    and (name in _CALL_NAMES if in_list else _ID_NAME.fullmatch(name) is not None)
-                    and each.isascii()
-                    and is_id(text := each.encode())
-                    and _is_generated(text)
-                ):
-                    _add(found, f"json:{where}/{pointer_token(name)}", text, path)
+                if name in _CALL_NAMES if in_list else _ID_NAME.fullmatch(name) is not None:
+                    _add_generated(found, f"json:{where}/{pointer_token(name)}", each, path, beside)
             elif depth and isinstance(each, dict | list):
-                _walk_auto(each, f"{where}/{pointer_token(name)}", path, found, depth - 1, in_list=in_list)
+                below = f"{where}/{pointer_token(name)}"
+                if is_new and isinstance(each, list) and _IDS_NAME.fullmatch(name) is not None:
+                    for index, text in enumerate(each[:VALUES]):
+                        _add_generated(found, f"json:{below}/{index}", text, path, beside)
+                _walk_auto(each, below, path, found, depth - 1, in_list=in_list, is_new=is_new, beside=beside)
     elif isinstance(value, list):
         for index, each in enumerate(value[:VALUES]):
             if depth and isinstance(each, dict):
-                _walk_auto(each, f"{where}/{index}", path, found, depth - 1, in_list=True)
+                own = hash((beside, _said_beside(each))) if is_new else 0
+                below = f"{where}/{index}"
+                _walk_auto(each, below, path, found, depth - 1, in_list=not is_new, is_new=is_new, beside=own)
+
+
+def _walk_page(value: Any, where: str, path: bytes, found: Values, depth: int) -> None:
+    """The cursors and tokens of an answer to GET, outside of lists."""
+    if not isinstance(value, dict):
+        return
+    for name, each in value.items():
+        if isinstance(each, str):
+            if _PAGE_NAME.fullmatch(name) is not None:
+                _add_generated(found, f"json:{where}/{pointer_token(name)}", each, path, 0)
+        elif depth and isinstance(each, dict):
+            _walk_page(each, f"{where}/{pointer_token(name)}", path, found, depth - 1)
+
+
+def _said_beside(element: dict[str, Any]) -> int:
+    """Stands for what an element says beside its IDs, without what varies."""
+    said = [
+        (name, str(each))
+        for name, each in element.items()
+        if isinstance(each, str | int) and _ID_NAME.fullmatch(name) is None and _VARIES.fullmatch(name) is None
+    ]
+    return hash(tuple(sorted(said)))
+
+
+def _add_generated(found: Values, place: str, value: Any, path: bytes, beside: int) -> None:
+    if isinstance(value, str) and LEAST <= len(value) <= MOST and value.isascii():
+        text = value.encode()
+        if is_id(text) and _is_generated(text) and len(found) < VALUES and place not in found:
+            found[place] = Given(text, path, beside)
 
 
 def _walk_named(places: Places, value: Any, where: str, state: State, path: bytes, found: Values, depth: int) -> None:
@@ -204,7 +269,7 @@ class EventReader:
 
     def __init__(self, places: Places, method: str, path: bytes) -> None:
         self._places = places
-        self._reads_json = reads_bodies(places, method)
+        self._reads_json = reads_events(places, method)
         self._path = path
         self._left = STREAM
         self._unread = b""

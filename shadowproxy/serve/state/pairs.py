@@ -11,8 +11,10 @@ The rules:
    value; the table of hashes is bounded too, and only then forgets.
 4. A short ID has a scope beside it: the path under which it was made, or the name of its field. The same integer may be
    two different things.
+5. A UUID is the same in capitals.
 """
 
+import re
 from array import array
 from collections.abc import Callable
 from enum import IntEnum
@@ -30,6 +32,9 @@ HASHES: Final = 1 << 16
 """How many hashes are remembered of entries that fell out, of 8 bytes each."""
 
 SESSION_NAMES: Final = 64
+
+_UUID: Final = re.compile(rb"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_UUID_LENGTH: Final = 36
 
 ENOUGH_REPEATS: Final = 3
 """From so many repeats on, that are a TENTH of what came, a place's values are not new for each call."""
@@ -144,7 +149,11 @@ class Pairs:
         """The entry of an ID of at least LEAST characters, or None if live is not known to have given it."""
         entry = self._entries.get(value)
         if entry is None:
-            return None if self._hashes is None else self._fallen(value)
+            key = key_of(value)
+            if key != value:
+                entry = self._entries.get(key)
+            if entry is None:
+                return None if self._hashes is None else self._fallen(key)
         return self._use(entry)
 
     def find_short(self, value: bytes, scope: bytes | None) -> Entry | None:
@@ -201,7 +210,7 @@ class Pairs:
         One that had none of the shadow's own gets another chance: a caller that repeats its request, to be sure that it
         is carried out, gets the same ID again.
         """
-        key = value if len(value) >= LEAST else short_key(value, scope)
+        key = key_of(value) if len(value) >= LEAST else short_key(value, scope)
         known = self._entries.get(key)
         if known is not None:
             if known.standing is not ABSENT and known.standing is not LOST:
@@ -224,7 +233,7 @@ class Pairs:
 
     def told(self, value: bytes, scope: bytes, record: str, place: str, standing: Standing, own: bytes) -> None:
         """Another live process issued an ID, or came to know its end. An end that is known here stays."""
-        key = value if len(value) >= LEAST else short_key(value, scope)
+        key = key_of(value) if len(value) >= LEAST else short_key(value, scope)
         entry = self._entries.get(key)
         if entry is None:
             entry = Entry(key, value, record, place, self._clock())
@@ -330,6 +339,11 @@ class Pairs:
 def short_key(value: bytes, scope: bytes) -> bytes:
     """The key of a short ID: no ID has a zero byte in it."""
     return value + b"\0" + scope
+
+
+def key_of(value: bytes) -> bytes:
+    """The key of an ID of at least LEAST characters."""
+    return value.lower() if len(value) == _UUID_LENGTH and _UUID.fullmatch(value) is not None else value
 
 
 def _repeats(seen: list[int]) -> bool:

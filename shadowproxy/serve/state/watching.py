@@ -4,22 +4,28 @@ The rules:
 
 1. What live gives is an entry of the map at once, with the head, with a piece of a stream, or with the body's end: the
    caller may come back with it before the answer has ended.
-2. A value that the request carried is not new, and no ID of this answer.
+2. A value that the request carried, however it was written, is not new, and no ID of this answer.
 3. What stands at the same place of both answers is a pair. Once the shadow's answer is over, each entry has its end.
 """
 
+import contextlib
 import logging
 from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import orjson
 
 from shadowproxy.exchange import Failure, Fields, Learnt, LiveLeg, Reply, Request, ShadowLeg
+from shadowproxy.serve.policy.payload import NotRead, json_value
 from shadowproxy.serve.state.learning import (
+    SAFE,
     EventReader,
     Values,
     body_values,
     head_values,
     is_event_stream,
 )
-from shadowproxy.serve.state.pairs import ABSENT, KNOWN, LOST, PENDING, SAME, Entry, Pairs, Standing
+from shadowproxy.serve.state.pairs import ABSENT, KNOWN, LOST, PENDING, SAME, Entry, Pairs, Standing, key_of
 from shadowproxy.serve.state.settings import LEAST, Places
 
 _OK: Final = 400
@@ -35,6 +41,7 @@ class Watch:
     """
 
     __slots__ = (
+        "_beside",
         "_by_place",
         "_failed",
         "_live_reader",
@@ -48,6 +55,7 @@ class Watch:
         "_path",
         "_record",
         "_request",
+        "_texts",
         "entries",
         "job",
         "pairs",
@@ -63,6 +71,8 @@ class Watch:
         self._method = method
         self._path = _collection(target)
         self._request: Request | None = None
+        self._texts: tuple[bytes, ...] | None = None  # those of the request
+        self._beside: dict[str, int] = {}  # by place, of entries in lists
         self._by_place: dict[str, Entry] = {}
         self._own: Values = {}
         self._over: Standing | None = None  # what an ID without the shadow's own is, once the shadow's answer is over
@@ -79,7 +89,7 @@ class Watch:
     def live_head(self, request: Request, status: int, fields: Fields) -> None:
         """The head of live's answer to `request`, of which the body may not be there yet."""
         try:
-            self._request = request
+            self._take_request(request)
             self._live_seen = True
             if not 200 <= status < _OK:
                 return
@@ -120,7 +130,7 @@ class Watch:
                 self.live_head(request, reply.status, reply.fields)
                 self.live_piece(reply.body)
         try:
-            self._request = request
+            self._take_request(request)
             reader, self._live_reader = self._live_reader, None
             if not self._live_reads or self._failed:
                 return
@@ -128,7 +138,7 @@ class Watch:
             if reader is not None:
                 self._issue(reader.feed(b"", last=True))
             elif isinstance(live, Reply) and len(live.body) == live.body_bytes:
-                self._issue(body_values(self.places, self._method, self._path, live.fields, live.body))
+                self._issue(body_values(self.places, self._method, self._path, live.fields, live.body, live.status))
         except Exception:  # noqa: BLE001  # as above
             self._fail()
 
@@ -169,7 +179,7 @@ class Watch:
                 if reader is not None:
                     self._pair(reader.feed(b"", last=True))
                 elif isinstance(leg, Reply) and len(leg.body) == leg.body_bytes:
-                    self._pair(body_values(self.places, self._method, self._path, leg.fields, leg.body))
+                    self._pair(body_values(self.places, self._method, self._path, leg.fields, leg.body, leg.status))
         except Exception:  # noqa: BLE001  # as above
             self._fail()
         self._over = ABSENT if isinstance(leg, Reply) and leg.status < _OK else LOST
@@ -179,11 +189,16 @@ class Watch:
 
     # Both.
 
+    def _take_request(self, request: Request) -> None:
+        if self._request is None or len(request.body) != len(self._request.body):
+            self._texts = None
+        self._request = request
+
     def _issue(self, values: Values) -> None:
         """Live gave these."""
         pairs, request = self.pairs, self._request
         for place, given in values.items():
-            if request is not None and _is_carried(given.value, request):
+            if request is not None and self._is_carried(given.value, request):
                 continue
             if len(given.value) < LEAST and not self._has_named_place(place):
                 continue
@@ -191,7 +206,9 @@ class Watch:
             is_same = own is not None and own.value == given.value
             if is_same and not place.startswith(("header:", "set-cookie:")):
                 continue
-            if self.places.auto and place.startswith("json:"):
+            if own is not None and own.beside != given.beside:
+                own = None
+            if self.places.auto and place.startswith("json:") and self._method not in SAFE:
                 kind = f"{self._method} {_route(self._path)} {place}"
                 known = pairs.find(given.value)
                 shared = known is not None or (own is not None and pairs.find(own.value) is not None)
@@ -204,12 +221,25 @@ class Watch:
                 continue
             self.entries.append(entry)
             self._by_place[place] = entry
+            if given.beside:
+                self._beside[place] = given.beside
             if own is not None:
                 pairs.settle(entry, SAME if is_same else KNOWN, own.value)
             elif self._over is not None:
                 pairs.settle(entry, self._over)
             elif self.job is not None:
                 entry.jobs = [self.job]
+
+    def _is_carried(self, value: bytes, request: Request) -> bool:
+        """Whether the request has this value in it: then the answer only says it again."""
+        if len(value) < LEAST:
+            return request.target.partition(b"?")[0].endswith(b"/" + value)
+        if self._texts is None:
+            self._texts = _texts_of(request)
+        key = key_of(value)
+        if any(value in text for text in self._texts):
+            return True
+        return key is not value and any(key in text.lower() for text in self._texts)
 
     def _has_named_place(self, place: str) -> bool:
         """Whether a short ID of this place can be recognized in a request."""
@@ -222,7 +252,11 @@ class Watch:
                 continue
             self._own[place] = given
             entry = self._by_place.get(place)
-            if entry is not None and entry.standing is PENDING:
+            if (
+                entry is not None
+                and entry.standing is PENDING
+                and (given.beside == 0 or self._beside.get(place) == given.beside)
+            ):
                 self.pairs.settle(entry, SAME if given.value == entry.live else KNOWN, given.value)
 
     def _fail(self) -> None:
@@ -232,11 +266,18 @@ class Watch:
         _log.exception("a defect in the proxy while learning IDs", extra={"event": "defect"})
 
 
-def _is_carried(value: bytes, request: Request) -> bool:
-    """Whether the request has this value in it: then the answer only says it again."""
-    if len(value) < LEAST:
-        return request.target.partition(b"?")[0].endswith(b"/" + value)
-    return value in request.target or value in request.body or any(value in field for _, field in request.fields)
+def _texts_of(request: Request) -> tuple[bytes, ...]:
+    """Where a value that the request carries is found, however it is written there."""
+    texts = [request.target, *[value for _, value in request.fields], request.body]
+    if b"%" in request.target or b"+" in request.target:
+        texts.append(unquote_to_bytes(request.target.replace(b"+", b" ")))
+    lower = [(name.lower(), value) for name, value in request.fields]
+    if any(name == b"content-encoding" for name, _ in lower) or b"\\" in request.body:
+        with contextlib.suppress(NotRead):
+            texts.append(orjson.dumps(json_value(request.fields, request.body)))
+    elif b"%" in request.body and any(name == b"content-type" and b"urlencoded" in value for name, value in lower):
+        texts.append(unquote_to_bytes(request.body.replace(b"+", b" ")))
+    return tuple(texts)
 
 
 def _collection(target: bytes) -> bytes:
