@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from incode_programs import FASTAPI, FLASK, OPENAI
+from incode_programs import written as program_in
 from parties import installed
 from parties.programs import Program, free_port, started
 from parties.recorder import Received, Recorder, by_length, written
@@ -292,3 +294,37 @@ def test_the_sdks_see_the_same_with_a_mirrored_client_of_their_own(tmp_path: Pat
     assert all(leg.judgement is not None and leg.judgement.verdict is Verdict.MATCH for leg in legs)
     assert not any(b"sk-secret" in value for each in shadow.received for _, value in each.fields)
     assert len([entry for entry in records if entry.live.events]) == 8
+
+
+@pytest.mark.parametrize(
+    ("number", "served_by"),
+    [(FASTAPI, ["-m", "uvicorn", "service:app", "--port"]), (FLASK, ["-m", "gunicorn", "service:app", "-b"])],
+)
+def test_the_pages_services_are_mirrored(number: int, served_by: list[str], tmp_path: Path) -> None:
+    answer = by_length(b"200 OK", b'{"late": true}', *JSON_FIELD)
+    port = free_port()
+    address = f"127.0.0.1:{port}" if number == FLASK else str(port)
+    command = [str(installed.python("incode")), *served_by, address]
+    with Recorder(lambda received: answer) as shadow:
+        program_in(tmp_path, number, shadow=shadow.url)
+        url, paths = f"http://127.0.0.1:{port}", f"{installed.ROOT}:{tmp_path}"
+        with started(command, tmp_path / "said.txt", url=url, PYTHONPATH=paths) as service:
+            for delay, late in ((40, b"true"), (5, b"false")):
+                asked = request("POST", "/predict", b'{"dep_delay": %d}' % delay, JSON)
+                assert late in ask(service, asked)
+            records = wait_records(tmp_path / "shadow-log", 2)
+    verdicts = [entry.shadows["challenger"].judgement for entry in records]
+    assert sorted(each.verdict for each in verdicts if each is not None) == ["match", "mismatch"]
+
+
+def test_the_pages_sdk_is_mirrored(tmp_path: Path) -> None:
+    with Recorder(language_model) as live, Recorder(language_model) as shadow:
+        program = program_in(tmp_path, OPENAI, live=live.url, shadow=shadow.url)
+        environment = installed.environment() | {"PYTHONPATH": str(installed.ROOT)}
+        command = [installed.python("incode"), program]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert (done.stdout, done.stderr) == ("Hello\n", "")
+        (entry,) = read(tmp_path / "shadow-log")
+    judgement = entry.shadows["local"].judgement
+    assert judgement is not None
+    assert judgement.verdict is Verdict.MATCH
