@@ -71,6 +71,10 @@ def failure_of(error: BaseException) -> str:
 
 def written(value: object) -> Json:
     """A value's JSON, and whether all of the value is in it. Never raises an Exception."""
+    try:
+        return Json(orjson.dumps(value, option=_OPTIONS), True)  # most values need no converter
+    except (TypeError, ValueError, RecursionError):
+        pass
     converter = _Converter()
     try:
         return Json(orjson.dumps(value, converter.plain, _OPTIONS), converter.whole)

@@ -35,6 +35,7 @@ The rules:
 """
 
 import re
+import struct
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -65,6 +66,7 @@ PREFIX: Final = 5
 """Bytes of the length and the kind."""
 
 _FIXED: Final = 16
+_PREFIX: Final = struct.Struct(">IBQII")
 _UNFIT: Final = frozenset({Outcome.OVERSIZE, Outcome.OVERLOAD})
 _SOUND_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -192,20 +194,13 @@ class Result(NamedTuple):
 
 def frame(kind: int, key: int = 0, head: object = None, body: bytes = b"", rest: bytes = b"") -> bytes:
     """One frame. `head` is an object for JSON, None for an empty one; numbers must fit. Raises TypeError otherwise."""
-    said = b"{}" if head is None else orjson.dumps(head)
-    length = _FIXED + len(said) + len(body) + len(rest)
-    return b"".join(
-        (
-            length.to_bytes(4, "big"),
-            kind.to_bytes(1, "big"),
-            key.to_bytes(8, "big"),
-            len(said).to_bytes(4, "big"),
-            len(body).to_bytes(4, "big"),
-            said,
-            body,
-            rest,
-        )
-    )
+    return packed(kind, key, b"{}" if head is None else orjson.dumps(head), body, rest)
+
+
+def packed(kind: int, key: int, head: bytes, body: bytes = b"", rest: bytes = b"") -> bytes:
+    """One frame, of a head that is JSON already."""
+    length = _FIXED + len(head) + len(body) + len(rest)
+    return b"".join((_PREFIX.pack(length, kind, key, len(head), len(body)), head, body, rest))
 
 
 def hello_frame(hello: Hello) -> bytes:

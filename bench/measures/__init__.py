@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from bench.figures import Row
+from bench.measures.calls import calls
 from bench.measures.cost import cpu, httpx, workers
 from bench.measures.disturbed import large_answers, polling
 from bench.measures.faults import faults
@@ -31,5 +32,6 @@ MEASURES: tuple[Measure, ...] = (
     faults,
     large,
     asgi,
+    calls,
 )
 """In the order of the table: first the rows with the goals for live and the recorder as processes of their own."""

@@ -3,6 +3,7 @@
 Rules:
 - Sending never waits for a lock and never raises. Frames go into a queue, and the thread that has the turn sends them
   all. So a signal handler, a finalizer and any number of threads may send.
+- While many exchanges come, the thread sends what has come every TICK milliseconds, and others send nothing themselves.
 - What the socket does not take at once waits here, up to `most` bytes. A frame that begins an exchange and does not fit
   is lost, with its exchange. A frame that ends one may exceed the bound by `SLACK`, or no exchange could be ended.
 - Connecting, starting the companion and waiting for the socket are done by one daemon thread, which the first frame
@@ -21,6 +22,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from shadowproxy.intake_frames import (
@@ -40,7 +42,23 @@ SLACK: Final = 4 << 20
 """Bytes by which frames that end exchanges may exceed the bound."""
 
 INCOMING: Final = 1000
-"""Frames that may be incoming while a thread that has the turn waits for a processor."""
+"""Frames that may be incoming until a thread that has the turn gets a processor."""
+
+CLOSE: Final = 0.01
+"""Seconds. With less between two exchanges, the thread sends what has come every TICK: a call takes half of the time if
+it makes no system call, and the companion is woken once for many frames."""
+
+TICK: Final = 2
+"""Milliseconds."""
+
+QUIET: Final = 25
+"""Ticks without any frame, after which the thread sleeps again."""
+
+TOGETHER: Final = 64
+"""Frames that are sent by one system call."""
+
+LARGE: Final = 64 << 10
+"""Bytes of a frame that does not wait for the next tick."""
 
 PATIENCE: Final = 20.0
 """Seconds that a companion has to start and to accept the connection."""
@@ -129,6 +147,8 @@ class Connection:
         self._open = False
         self._unsent: deque[tuple[memoryview | bytes, Ticket | None, int]] = deque()
         self._held = 0
+        self._busy = False
+        self._last = 0.0
         self._era: object = object()
         self._thread: threading.Thread | None = None
         self._wake: tuple[int, int] | None = None
@@ -181,11 +201,22 @@ class Connection:
     def _send(self, data: bytes, ticket: Ticket | None, kind: int) -> None:
         if self.closed:
             return
-        if kind == _BEGIN and len(self._incoming) >= INCOMING:
-            self.lose("client_full")
-            return
+        if kind == _BEGIN:
+            if len(self._incoming) >= INCOMING:
+                self.lose("client_full")
+                return
+            self._note_rate()
         self._incoming.append((data, ticket, kind))
-        self._take_turns()
+        if not self._busy or len(data) > LARGE:
+            self._take_turns()
+
+    def _note_rate(self) -> None:
+        """Leave the sending to the thread while exchanges follow one another closely."""
+        now = time.monotonic()
+        if now - self._last < CLOSE and self._open and not self._busy:
+            self._busy = True
+            self._wake_thread()
+        self._last = now
 
     def _take_turns(self) -> None:
         """Handle what is incoming, unless another thread has the turn: it looks again after giving it back."""
@@ -197,52 +228,80 @@ class Connection:
 
     def _take_in(self) -> None:
         """Send, keep or lose each incoming frame. Holds the turn."""
-        incoming = self._incoming
-        while incoming:
-            data, ticket, kind = incoming.popleft()
-            if kind == _END:
-                assert ticket is not None
-                if ticket.era is not self._era:
-                    if ticket.era is not None:
-                        self.lose("companion_ended")
-                    continue
-            size = len(data)
+        while self._incoming:
             if self._unsent or not self._open:
-                bound = self.most if kind == _BEGIN else self.most + SLACK
-                if self._held + size > bound:
-                    if kind != _OTHER:
-                        self.lose("client_full")
-                        if kind == _END:  # the companion must not wait for it
-                            self._break("this process could not send fast enough")
-                    continue
-                if not self._open and not self._connect_later():
-                    if kind != _OTHER:
-                        self.lose("no_companion")
-                    continue
-                if kind == _BEGIN:
-                    assert ticket is not None
-                    ticket.era = self._era
-                    self.sent += 1
-                self._unsent.append((data, ticket, kind))
-                self._held += size
-                continue
-            if self._unreported:
+                self._keep_next()
+            elif self._unreported:
                 self._report_losses()
-            if kind == _BEGIN:
-                assert ticket is not None
+            else:
+                self._send_next_ones()
+
+    def _is_in_time(self, ticket: Ticket | None, kind: int) -> bool:
+        """Whether a frame's exchange belongs to this connection. One that ends an earlier connection's is lost."""
+        if kind != _END or ticket is None or ticket.era is self._era:
+            return True
+        if ticket.era is not None:
+            ticket.era = None
+            self.lose("companion_ended")
+        return False
+
+    def _keep_next(self) -> None:
+        """Keep the next incoming frame for the thread, or lose it."""
+        data, ticket, kind = self._incoming.popleft()
+        if not self._is_in_time(ticket, kind):
+            return
+        size = len(data)
+        if self._held + size > (self.most if kind == _BEGIN else self.most + SLACK):
+            if kind != _OTHER:
+                self.lose("client_full")
+            if kind == _END:  # the companion must not wait for it
+                self._break("this process could not send fast enough")
+            return
+        if not self._open and not self._connect_later():
+            if kind != _OTHER:
+                self.lose("no_companion")
+            return
+        if kind == _BEGIN and ticket is not None:
+            ticket.era = self._era
+            self.sent += 1
+        self._unsent.append((data, ticket, kind))
+        self._held += size
+
+    def _send_next_ones(self) -> None:
+        """Send the next incoming frames, and keep what the socket does not take."""
+        incoming = self._incoming
+        batch: list[tuple[bytes, Ticket | None, int]] = []
+        size = 0
+        while incoming and len(batch) < TOGETHER and size <= LARGE:
+            data, ticket, kind = incoming.popleft()
+            if not self._is_in_time(ticket, kind):
+                continue
+            if kind == _BEGIN and ticket is not None:
                 ticket.era = self._era
                 self.sent += 1
-            taken = self._to_socket(data)
-            if 0 <= taken < size:
-                self._unsent.append((memoryview(data)[taken:], ticket, kind))
-                self._held += size - taken
-                self._wake_thread()
+            batch.append((data, ticket, kind))
+            size += len(data)
+        if not batch:
+            return
+        taken = self._to_socket([each[0] for each in batch])
+        if taken < 0:
+            for _, ticket, kind in batch:
+                if kind == _END and ticket is not None:
+                    ticket.era = None
+                    self.lose("companion_ended")
+        elif taken < size:
+            for data, ticket, kind in batch:
+                if taken < len(data):
+                    self._unsent.append((memoryview(data)[taken:], ticket, kind))
+                taken = max(0, taken - len(data))
+            self._held += sum(len(each[0]) for each in self._unsent)
+            self._wake_thread()
 
-    def _to_socket(self, data: bytes | memoryview) -> int:
+    def _to_socket(self, parts: Sequence[bytes | memoryview]) -> int:
         """How many bytes the socket took; -1 if the connection has ended."""
         assert self._socket is not None
         try:
-            return self._socket.send(data)
+            return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
@@ -252,7 +311,7 @@ class Connection:
     def _report_losses(self) -> None:
         data = lost_frame(self._unreported)
         self._unreported = {}
-        taken = self._to_socket(data)
+        taken = self._to_socket([data])
         if 0 <= taken < len(data):
             self._unsent.append((memoryview(data)[taken:], None, _OTHER))
             self._held += len(data) - taken
@@ -322,6 +381,7 @@ class Connection:
             self._break(None)
             self._socket = None
             self._thread = None
+            self._busy = False
             self._close_wake()
             steady = connected is not None and lived >= STEADY
             self._wait = RETRIES[0] if steady else min(self._wait * 2, RETRIES[1])
@@ -388,14 +448,19 @@ class Connection:
         poll.register(sock, select.POLLIN)
         decoder = Decoder()
         era = self._era
+        quiet = 0
         while True:
+            quiet = 0 if self._incoming else quiet + 1
             if self._send_waiting(era):
                 poll.modify(sock, select.POLLIN | select.POLLOUT)
             else:
                 poll.modify(sock, select.POLLIN)
             if self._era is not era:
                 return
-            for descriptor, _ in poll.poll():
+            if self._busy and quiet > QUIET:
+                self._busy = False
+                self._take_turns()  # what came before the line above was seen
+            for descriptor, _ in poll.poll(TICK if self._busy else None):
                 if descriptor == wake:
                     with contextlib.suppress(OSError):
                         os.read(wake, 4096)
@@ -424,7 +489,7 @@ class Connection:
             self._open = True
             return False
         data, ticket, kind = self._unsent[0]
-        taken = self._to_socket(data)
+        taken = self._to_socket([data])
         if taken < 0:
             return False
         self._held -= taken

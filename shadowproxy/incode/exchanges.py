@@ -74,6 +74,19 @@ class Sender:
             return None
         return Exchange(self, next(self._keys), method, target, tuple(fields), at_ns or time.time_ns(), request_id)
 
+    def next_key(self) -> int:
+        """A key for an exchange."""
+        return next(self._keys)
+
+    def note_record(self, at_ns: int) -> str:
+        """A new record's ID, which is added to `recorded`."""
+        # As serve/policy/identity.py: a UUIDv7. Only tests want one, so it need not be fast.
+        value = (at_ns // 1_000_000 << 80 | int.from_bytes(os.urandom(10))) & ~(0xF << 76 | 0b11 << 62)
+        record = str(uuid.UUID(int=value | 0x7 << 76 | 0b10 << 62))
+        if self.recorded is not None:
+            self.recorded.append(record)
+        return record
+
     def has_room(self, count: int) -> bool:
         """Whether so many more bytes of bodies may be held."""
         return self.held + count <= self._most
@@ -154,7 +167,6 @@ class Exchange:
         "_status",
         "_target",
         "_ticket",
-        "shadows",
     )
 
     def __init__(
@@ -183,7 +195,6 @@ class Exchange:
         self._status: int | None = None
         self._reply_fields: tuple[Field, ...] = ()
         self._first_at = 0.0
-        self.shadows: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "begun" if self._begun else "being received"
@@ -194,12 +205,12 @@ class Exchange:
         if not self._begun:
             self._request.add(data)
 
-    def request_end(self, pickled: bytes = b"") -> None:
-        """The request is whole. `pickled` is a function call's arguments, for candidates."""
+    def request_end(self) -> None:
+        """The request is whole."""
         if not self._begun:
-            self._begin(pickled, False)
+            self._begin(False)
 
-    def _begin(self, pickled: bytes, cut_short: bool) -> None:
+    def _begin(self, cut_short: bool) -> None:
         self._begun = True
         request, sender = self._request, self._sender
         unfit = Outcome.OVERLOAD if cut_short else None
@@ -211,7 +222,7 @@ class Exchange:
         begin = Begin(
             self._key,
             self._id(),
-            self._record(),
+            None if self._sender.recorded is None else self._sender.note_record(self._at_ns),
             self._at_ns,
             (perf_counter() - self._began) * 1000,
             self._method,
@@ -220,21 +231,9 @@ class Exchange:
             request.joined(),
             request.size,
             unfit=unfit,
-            shadows=self.shadows,
-            pickle=pickled,
         )
         sender.connection.begin(begin_frame(begin), self._ticket)
         request.release()
-
-    def _record(self) -> str | None:
-        recorded = self._sender.recorded
-        if recorded is None:
-            return None
-        # As serve/policy/identity.py: a UUIDv7. Only tests want one, so it need not be fast.
-        value = (self._at_ns // 1_000_000 << 80 | int.from_bytes(os.urandom(10))) & ~(0xF << 76 | 0b11 << 62)
-        record = str(uuid.UUID(int=value | 0x7 << 76 | 0b10 << 62))
-        recorded.append(record)
-        return record
 
     def _is_cut_short(self) -> bool:
         """Whether live answered before it had read the whole body, which therefore was not copied."""
@@ -282,11 +281,6 @@ class Exchange:
         if not self._ended:
             self._answer.size += size
 
-    def answer_cut(self) -> None:
-        """Something of live's answer is not in the pieces: it is recorded as cut, and compared with nothing."""
-        if not self._ended:
-            self._answer.size += 1
-
     def end(self, *, caller_left: bool = False) -> None:
         """Live's answer is whole. `caller_left`: its own end had come, but the caller did not take all of it."""
         if self._status is None:
@@ -319,7 +313,7 @@ class Exchange:
 
     def _end(self, live: LiveLeg) -> None:
         if not self._begun:
-            self._begin(b"", self._is_cut_short())
+            self._begin(self._is_cut_short())
         self._ended = True
         self._sender.connection.end(end_frame(self._key, live), self._ticket)
         self._answer.release()

@@ -40,12 +40,18 @@ def callable_pickle(call: Callable[..., Any]) -> bytes:
         raise Unpicklable(_line(error)) from None
 
 
-def arguments_pickle(arguments: tuple[Any, ...], named: dict[str, Any], most: int) -> bytes:
-    """A call's arguments as they are now. Raises Unpicklable, and TooLong beyond `most` bytes."""
-    sink = _Sink(most)
+def arguments_pickle(arguments: tuple[Any, ...], named: dict[str, Any], most: int, *, small: bool = False) -> bytes:
+    """A call's arguments as they are now. Raises Unpicklable, and TooLong beyond `most` bytes.
+
+    `small`: they are known to be shorter.
+    """
     try:
-        pickle.Pickler(sink, _PROTOCOL).dump((arguments, named))
-        data = sink.getvalue()
+        if small:
+            data = pickle.dumps((arguments, named), _PROTOCOL)
+        else:
+            sink = _Sink(most)
+            pickle.Pickler(sink, _PROTOCOL).dump((arguments, named))
+            data = sink.getvalue()
         if not _main_is_lost(data):
             return data
         if (by_value := _cloudpickle()) is not None:
