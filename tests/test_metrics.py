@@ -39,7 +39,7 @@ async def scrape(running: Proxy, written: int) -> str:
 
 
 async def test_the_document_lists_every_metric_and_no_other(proxy: StartProxy) -> None:
-    options = {"budget": {"tokens": 9}}
+    options = {"budget": {"tokens": 9}, "state": "auto"}
     async with proxy(shadows={"a": always(answer(b"{}"))}, shadow_options=options, admin="127.0.0.1:0") as running:
         await running.ask(GET)
         text = await scrape(running, written=1)

@@ -25,6 +25,7 @@ from shadowproxy.cli.reading import Number, by_which_rules, of_which_requests, o
 if TYPE_CHECKING:
     from shadowproxy.config import Config, Shadow
     from shadowproxy.replay.plan import Plan
+    from shadowproxy.serve.state.settings import StateSettings
 
 _sending = together(
     click.option("--to", "url", metavar="URL", help="The endpoint to send to.  [default: the shadow's url in -c]"),
@@ -79,7 +80,11 @@ _sending = together(
         multiple=True,
         help="Also send requests with this method, such as PUT. Always sent: GET, HEAD, POST, OPTIONS.",
     ),
-    click.option("--state", is_flag=True, help="Send the endpoint its own IDs in place of those that live issued."),
+    click.option(
+        "--state/--no-state",
+        default=None,
+        help="Send the endpoint its own IDs in place of live's.  [default: as the shadow's `state` in -c says]",
+    ),
     click.option("--limit", metavar="N", type=click.IntRange(1), help="Send at most N requests."),
 )
 
@@ -113,7 +118,6 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.replay.plan import Plan, ReplayError
     from shadowproxy.replay.run import replay as replayed
     from shadowproxy.replay.screen import lines
-    from shadowproxy.serve.state.settings import StateSettings
 
     try:
         plan = Plan(
@@ -126,7 +130,7 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
             rate=math.inf if given["full_speed"] else given["rate"],
             query=_parameters(given["parameters"]),
             methods=_methods(given["methods"], None if config is None else config.shadows.get(name)),
-            state=StateSettings() if given["state"] else None,
+            state=_state(shadow, given["state"]),
             rules=rules_of(given["file"], given["ignore"], given["tolerance"], given["unordered"]),
         )
     except ValueError as error:
@@ -152,6 +156,16 @@ def replay(logs: tuple[str, ...], **given: Any) -> None:
     if counts.interrupted:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(EXIT_NO_DATA if not counts.begun else 0 if counts.sound else EXIT_FAILED)
+
+
+def _state(shadow: "Shadow", wanted: bool | None) -> "StateSettings | None":
+    """How the endpoint's own IDs are learnt: as its configuration says, or else by themselves, if that is `wanted`."""
+    from shadowproxy.serve.sidecar import specify
+    from shadowproxy.serve.state.settings import StateSettings
+
+    if wanted is False:
+        return None
+    return specify.state(shadow) or (StateSettings() if wanted else None)
 
 
 def _with_secrets(plan: "Plan") -> "Plan":

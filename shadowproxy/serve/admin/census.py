@@ -34,7 +34,8 @@ class ShadowCensus:
     the requests that it was not chosen for, by reason. `budget_requests` is the bound on `begun`;
     `budget_left` is in seconds; `budget_tokens` and `budget_cost` are the bounds on `tokens` and `cost`, which are
     counted only with one of these. All are None without such a bound. `unusable` says why its own settings cannot be
-    used, and is None if they can.
+    used, and is None if they can. `translated` requests were sent with its own IDs in place of live's; `ids` is how
+    many of these are known now, None without `state`, and `ids_dropped` how many were given up for others, or for age.
     """
 
     name: str
@@ -60,6 +61,9 @@ class ShadowCensus:
     cost: float = 0.0
     budget_tokens: int | None = None
     budget_cost: float | None = None
+    translated: int = 0
+    ids: int | None = None
+    ids_dropped: int = 0
 
     @property
     def budget_parts(self) -> list[tuple[str, float, float]]:
@@ -99,7 +103,8 @@ class Census:
     `worker_restarts` is how often a worker was started again, `recorder_restarts` the same of the recorder.
     `keys_first` and `keys_again` are those of `sampling.KeyRepeats`. `callers_shed` are the connections ended in favour
     of others, by what was short. `tls_failed` are their TLS connections that failed. `answers_failed` are live's that
-    say that they failed though their status is a success.
+    say that they failed though their status is a success. `ids_not_shared` are messages about IDs between workers that
+    were lost.
     """
 
     accepts: bool
@@ -125,6 +130,7 @@ class Census:
     tunnels: int = 0
     tls_failed: int = 0
     answers_failed: int = 0
+    ids_not_shared: int = 0
 
 
 def health(census: Census) -> Health:
@@ -248,6 +254,7 @@ def merge(running: Sequence[Census], ended: Sequence[Census] = ()) -> Census:
         recorder_restarts=sum(each.recorder_restarts for each in every),
         callers_shed=_sum_counts([each.callers_shed for each in every]),
         tls_failed=sum(each.tls_failed for each in every),
+        ids_not_shared=sum(each.ids_not_shared for each in every),
         answers_failed=sum(each.answers_failed for each in every),
     )
 
@@ -280,6 +287,7 @@ def _final_counts(census: Census) -> Census:
                 cost=0.0,
                 budget_tokens=None,
                 budget_cost=None,
+                ids=None,
                 unusable=None,
                 outcomes=_plus(each.outcomes, Outcome.SHUTDOWN, each.chosen - sum(each.outcomes.values())),
             )
@@ -303,6 +311,7 @@ def _merge_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
     tokens = [part.budget_tokens for part in parts if part.budget_tokens is not None]
     costs = [part.budget_cost for part in parts if part.budget_cost is not None]
     left = [part.budget_left for part in parts if part.budget_left is not None]
+    ids = [part.ids for part in parts if part.ids is not None]
     return replace(
         parts[0],
         paused=any(part.paused for part in parts),
@@ -316,6 +325,9 @@ def _merge_shadow(parts: Sequence[ShadowCensus]) -> ShadowCensus:
         cost=sum(part.cost for part in parts),
         budget_tokens=sum(tokens) if tokens else None,
         budget_cost=sum(costs) if costs else None,
+        translated=sum(part.translated for part in parts),
+        ids=max(ids, default=None),  # each worker knows what the others do
+        ids_dropped=max(part.ids_dropped for part in parts),
         chosen=sum(part.chosen for part in parts),
         not_chosen=_sum_counts([part.not_chosen for part in parts]),
         retries=sum(part.retries for part in parts),

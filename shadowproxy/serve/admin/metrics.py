@@ -42,6 +42,7 @@ class _CensusCollector(Collector):
         yield build
         yield from _live(census)
         yield from _shadows(census)
+        yield from _ids(census)
         yield _failed_answers(census)
         yield from _journal(census.journal)
         yield from _config(census.config)
@@ -92,6 +93,28 @@ def _live(census: Census) -> Iterator[Metric]:
         "shadowproxy_live_duration_seconds",
         "Time of live's whole response, from dialling to its last byte.",
         [({"mirrored": "true"}, census.live_mirrored), ({"mirrored": "false"}, census.live_alone)],
+    )
+
+
+def _ids(census: Census) -> Iterator[Metric]:
+    """What is known of stateful shadows' own IDs: only of shadows with `state`."""
+    translated = CounterMetricFamily(
+        "shadowproxy_shadow_translated", "Requests sent with a shadow's own IDs in place of live's.", labels=["shadow"]
+    )
+    ids = GaugeMetricFamily(
+        "shadowproxy_shadow_ids", "IDs of live's that are kept with a shadow's own.", labels=["shadow"]
+    )
+    dropped = CounterMetricFamily(
+        "shadowproxy_shadow_ids_dropped", "IDs given up for others, or for their age.", labels=["shadow"]
+    )
+    for shadow in census.shadows:
+        if shadow.ids is not None:
+            translated.add_metric([shadow.name], shadow.translated)
+            ids.add_metric([shadow.name], shadow.ids)
+            dropped.add_metric([shadow.name], shadow.ids_dropped)
+    yield from (translated, ids, dropped)
+    yield CounterMetricFamily(
+        "shadowproxy_ids_not_shared", "Messages about IDs that did not reach another worker.", census.ids_not_shared
     )
 
 

@@ -69,6 +69,7 @@ _SHADOW_STATE: dict[str, _Schema] = {
     "verdicts": _counts(*Verdict),
     "not_chosen": _counts(*NotChosen),
     "answers_failed": COUNT,
+    "state": _or_null(_object(translated=COUNT, ids=COUNT, dropped=COUNT)),
 }
 
 

@@ -194,7 +194,15 @@ def shadow_state(shadow: ShadowCensus) -> dict[str, Any]:
         "budget": budget(shadow),
         "not_chosen": shadow.not_chosen,
         "answers_failed": shadow.answers_failed,
+        "state": state(shadow),
     }
+
+
+def state(shadow: ShadowCensus) -> dict[str, int] | None:
+    """What is known of a stateful shadow's own IDs; None without `state`."""
+    if shadow.ids is None:
+        return None
+    return {"translated": shadow.translated, "ids": shadow.ids, "dropped": shadow.ids_dropped}
 
 
 def sampling_keys(census: Census) -> dict[str, int]:

@@ -21,11 +21,13 @@ def take(
     tls_failed: int,
     accepts: bool,
     now: float,
+    ids_not_shared: int = 0,
 ) -> Census:
     """The census of a live process.
 
     `verdicts` are by shadow and word, `failed` answers by endpoint, `shed` callers by what was short;
-    `tls_failed` is how many of their TLS connections failed; `now` is the loop's time.
+    `tls_failed` is how many of their TLS connections failed; `now` is the loop's time; `ids_not_shared` messages to
+    other live processes were lost.
     """
     return Census(
         accepts=accepts,
@@ -46,6 +48,7 @@ def take(
         config=UNKNOWN_CONFIG,
         callers_shed=dict(shed),
         tls_failed=tls_failed,
+        ids_not_shared=ids_not_shared,
         answers_failed=failed.get(LIVE, 0),
         keys_first=mirror.chooser.keys.first,
         keys_again=mirror.chooser.keys.again,
@@ -55,6 +58,7 @@ def take(
 def _shadow(lane: Lane, verdicts: Mapping[tuple[str, str], int], failed: Mapping[str, int], now: float) -> ShadowCensus:
     shadow, counts, statistics = lane.shadow, lane.counts, lane.statistics()
     until = statistics.budget_until
+    ids = None if lane.state is None else lane.state.pairs.counts
     return ShadowCensus(
         name=shadow.name,
         url=lane.endpoint.url,
@@ -71,6 +75,9 @@ def _shadow(lane: Lane, verdicts: Mapping[tuple[str, str], int], failed: Mapping
         budget_tokens=shadow.budget_tokens,
         budget_cost=shadow.budget_cost,
         budget_left=None if until is None else max(0.0, until - now),
+        translated=counts.translated,
+        ids=None if ids is None else ids.held,
+        ids_dropped=0 if ids is None else ids.fell_out,
         chosen=counts.chosen,
         not_chosen=dict(counts.not_chosen),
         retries=counts.retries,

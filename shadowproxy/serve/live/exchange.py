@@ -153,6 +153,18 @@ class LiveExchange(UnsettledExchange):
             for watch in self.watches.values():
                 watch.live_piece(data)
 
+    def learn_before_end(self) -> None:
+        """Before the last bytes pass on: other live processes are told of the IDs in them, as the caller may come back
+        to one of these. In one process alone nothing comes between."""
+        if self.watches is None:
+            return
+        live: Reply | None = None
+        for watch in self.watches.values():
+            if watch.is_shared:
+                if live is None:
+                    live = self.build_reply()
+                watch.live_end(self.request or self.build_request(), live)
+
     def _settle_copy_of_answer(self, head: ResponseHead) -> None:
         """The answer is longer than what the log has of one: keep the rest only if somebody may need it."""
         body, needs = self.answer_body, self.plan.needs

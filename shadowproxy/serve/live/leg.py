@@ -108,6 +108,8 @@ class Passage(RoundTrip):
         head = self.head
         assert head is not None  # it came before
         self._exchange.copy_answer(data, head)
+        if self.over:
+            self._exchange.learn_before_end()
         self._write(head, data, last=self.over)
         if self.over:
             return
@@ -126,6 +128,7 @@ class Passage(RoundTrip):
         head = self.head
         assert head is not None  # it came before
         if not self._settled and not self._exchange.call.answered:
+            self._exchange.learn_before_end()
             self._write(head, b"", last=True)
         self._settle(None, None)
 

@@ -375,6 +375,7 @@ class Mirror:
         credentials = shadow.forward_credentials
         translation = translate(request, leg.job.found, credentials=credentials)
         leg.translated = translation.translated
+        lane.counts.translated += bool(translation.translated)
         fields, leg.held_back = fields_for_shadow(
             request.fields if translation.fields is None else translation.fields,
             shadow.name,

@@ -64,6 +64,9 @@ class Sessions:
         state = lane.state
         if state is None or not lane.holds(job):
             return
+        if state.pairs.catches_up:  # nobody knows yet which values are IDs
+            state.pairs.when_caught_up(partial(self.look, lane, job))
+            return
         try:
             job.found = state.find(job.request)
         except Exception:  # noqa: BLE001  # not swallowed: it becomes the outcome, and is logged

@@ -48,6 +48,7 @@ class ShadowCounts:
     """One shadow's counts since the start. Verdicts are not among them: the recorder counts these."""
 
     chosen: int = 0
+    translated: int = 0
     not_chosen: Counter[NotChosen] = field(default_factory=Counter)
     retries: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)

@@ -18,6 +18,8 @@ from shadowproxy.serve.intake.server import Intake
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
+from shadowproxy.serve.mirror.lane import MirrorPlan
+from shadowproxy.serve.neighbours.neighbours import Neighbours
 from shadowproxy.serve.sidecar import generation
 from shadowproxy.serve.sidecar.contexts import LISTEN, ContextError, Contexts, GenerationError, Reader
 from shadowproxy.serve.sidecar.generations import Generations
@@ -25,6 +27,7 @@ from shadowproxy.serve.sidecar.opened import Opened
 from shadowproxy.serve.sidecar.share import BudgetUsed
 from shadowproxy.serve.sidecar.specs import LiveSpec
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
+from shadowproxy.serve.state.pairs import Pairs
 from shadowproxy.serve.telemetry.access import AccessLine
 
 FLUSH = 7.0
@@ -42,7 +45,8 @@ class LiveSide(Opened):
     Leaving stops accepting, finishes the requests under way and then the shadows, both within `drain`, and waits for
     the recorder to report the last exchanges. `listening` are closed by then. `part` makes it one of several, `used`
     is what of the budgets is used up, `reader` reads certificates. `on_disconnect` is called when the
-    recorder's connection has ended. Entering raises StartError.
+    recorder's connection has ended. `neighbours` are the other live processes, `again`: another one ran in its place.
+    Entering raises StartError.
 
     In a companion `listening` are where applications connect; `on_idle` is called when nobody has been connected for a
     while, `on_reload` when an application has changed its configuration.
@@ -61,6 +65,8 @@ class LiveSide(Opened):
         on_disconnect: Callable[[], object] = lambda: None,
         on_idle: Callable[[], object] = lambda: None,
         on_reload: Callable[[], object] = lambda: None,
+        neighbours: Neighbours | None = None,
+        again: bool = False,
     ) -> None:
         super().__init__()
         self._spec = spec
@@ -71,6 +77,8 @@ class LiveSide(Opened):
         self._steering = steering
         self._used = used or {}
         self._contexts = reader or Reader()
+        self._neighbours = neighbours or Neighbours()
+        self._again = again
         self._hurry = asyncio.Event()
         self._stopping = False
         self.outbox = Outbox(
@@ -116,6 +124,7 @@ class LiveSide(Opened):
             shed=self._server.shedding.shed,
             tls_failed=self._server.tls_failures.count,
             accepts=not self._stopping,
+            ids_not_shared=self._neighbours.counts.lost,
             now=asyncio.get_running_loop().time(),
         )
 
@@ -147,11 +156,15 @@ class LiveSide(Opened):
         except ContextError as error:
             raise StartError(str(error)) from error
         first = self._generations.build(spec, contexts, self._steering)
+        stack.push_async_callback(self._neighbours.close)
         stack.push_async_callback(self._generations.aclose)
         reserved = reserve(spec.memory, spec.capture)
         memory = Memory(spec.memory, elsewhere=self.outbox.held_bytes, reserved=reserved, free=OBJECTS)
         self.mirror = await stack.enter_async_context(Mirror(first.plan, memory=memory, loop_lag=spec.loop_lag))
         self._generations.add(first)
+        self._neighbours.share(maps_of(first.plan))
+        starting = asyncio.get_running_loop().create_task(self._neighbours.start(again=self._again))
+        stack.push_async_callback(_cancel, starting)
         self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
         stack.callback(self.proxy.tunnels.close)
         await self.steer(self._steering)
@@ -260,6 +273,7 @@ class LiveSide(Opened):
         self._steering = self._steering.under(spec.percents, before.spec.percents)
         new = self._generations.build(spec, contexts, self._steering)
         self._generations.add(new)
+        self._neighbours.share(maps_of(new.plan))
         self._adopt_candidates(spec)
         self._spec = spec
         self._most_callers = most_callers(spec)
@@ -274,6 +288,16 @@ class LiveSide(Opened):
             self._server.tls = contexts.given.get(LISTEN)
         self._generations.retire(before, self.mirror)
         self.outbox.send_census()
+
+
+def maps_of(plan: MirrorPlan) -> dict[str, Pairs]:
+    """The maps of the stateful shadows, by name."""
+    return {lane.shadow.name: lane.state.pairs for lane in plan.lanes if lane.state is not None}
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait((task,))
 
 
 def backlog(spec: LiveSpec) -> int:

@@ -254,15 +254,16 @@ def _shadow(shadow: Shadow) -> ShadowSpec:
         forward_credentials=shadow.forward_credentials,
         repeats_by_default=match.methods == REPEATABLE,
         missing=shadow.reason if isinstance(shadow, UnusableShadow) else None,
-        state=_state(shadow),
+        state=state(shadow),
     )
 
 
-def _state(shadow: Shadow) -> StateSettings | None:
-    state = shadow.state
-    if state is None:
+def state(shadow: Shadow) -> StateSettings | None:
+    """How the shadow's own IDs are learnt; None if requests are sent as they are."""
+    given = shadow.state
+    if given is None:
         return None
-    return StateSettings(_plain(state.learn) or None, _plain(state.into), state.pairs, state.age)
+    return StateSettings(_plain(given.learn) or None, _plain(given.into), given.pairs, given.age)
 
 
 def _control(config: Config) -> ShadowSpec:

@@ -127,6 +127,7 @@ class Pairs:
         self._hashes: array[int] | None = None
         self._seen_at: dict[str, list[int]] = {}  # by place: values, repeats
         self._scopes: dict[bytes, dict[bytes, bytes]] = {}  # of short IDs: scope to key
+        self._for_all: list[Callable[[], None]] | None = None
 
     def __repr__(self) -> str:
         return f"<Pairs {self.counts}>"
@@ -231,7 +232,32 @@ class Pairs:
         if self._settle(entry, standing, own) and self.on_settled is not None:
             self.on_settled(entry)
 
-    def told(self, value: bytes, scope: bytes, record: str, place: str, standing: Standing, own: bytes) -> None:
+    # With other live processes.
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether the others are being asked for what they know: until then nobody knows which values are IDs."""
+        return self._for_all is not None
+
+    def begin_catching_up(self) -> None:
+        """Another process ran in this one's place, so that others may know more."""
+        self._for_all = []
+
+    def when_caught_up(self, callback: Callable[[], None]) -> None:
+        """Call back once they have said it, or were asked for long enough. Only while this `catches_up`."""
+        if self._for_all is not None:
+            self._for_all.append(callback)
+
+    def end_catching_up(self) -> None:
+        waiting, self._for_all = self._for_all, None
+        for callback in waiting or ():
+            callback()
+
+    def entries(self) -> list[Entry]:
+        """All entries, the one first that was not used for the longest."""
+        return list(self._entries.values())
+
+    def told(self, value: bytes, scope: bytes, record: str, place: str, standing: Standing, own: bytes) -> Entry:
         """Another live process issued an ID, or came to know its end. An end that is known here stays."""
         key = key_of(value) if len(value) >= LEAST else short_key(value, scope)
         entry = self._entries.get(key)
@@ -244,6 +270,11 @@ class Pairs:
             self._note_session(place)
         if standing is not PENDING:
             self._settle(entry, standing, own)
+        return entry
+
+    def told_lost(self, entry: Entry) -> None:
+        """The live process that would have told this entry's end has ended."""
+        self._settle(entry, LOST, b"")
 
     def _note_session(self, place: str) -> None:
         """Remember the field or cookie in which live gives a session: whatever it holds later is an ID."""

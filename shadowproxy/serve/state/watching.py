@@ -84,6 +84,11 @@ class Watch:
     def __repr__(self) -> str:
         return f"<Watch {self._method} entries={len(self.entries)} own={len(self._own)} over={self._over}>"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other live processes have to know of an ID before the caller has it."""
+        return self.pairs.on_issued is not None
+
     # Live's side.
 
     def live_head(self, request: Request, status: int, fields: Fields) -> None:

@@ -25,6 +25,7 @@ from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.callers.server import Part
+from shadowproxy.serve.neighbours.neighbours import Neighbours
 from shadowproxy.serve.sidecar.contexts import Contexts, GenerationError
 from shadowproxy.serve.sidecar.live import LiveSide
 from shadowproxy.serve.sidecar.share import LiveStart
@@ -39,7 +40,7 @@ REPORTING = 5.0
 """Seconds that the supervisor may take to reply."""
 
 LISTENING = "listening"
-"""The name of each socket that callers connect to; the others lead to the recorder."""
+"""The name of each socket that callers connect to. Others are mailboxes, or lead to the recorder."""
 
 
 class _Live(Process):
@@ -53,6 +54,7 @@ class _Live(Process):
         self._given = asyncio.Event()  # set for each of them
         self._reports: set[asyncio.Task[None]] = set()
         self._number = 0
+        self._neighbours = Neighbours()
         self._side: LiveSide  # set by `start`, which the supervisor calls first and waits for
         self._next: tuple[LiveSpec, Contexts]
         self._prepared = 0
@@ -70,6 +72,7 @@ class _Live(Process):
 
     async def start(self, start: LiveStart) -> Census:
         number = start.number if start.workers > 1 else None
+        self._neighbours.number, self._neighbours.several = start.number, start.workers > 1
         log = self._log.enter_context(operator_log.opened(start.log_settings, worker=number))
         preload(reads_bodies=start.spec.reads_bodies)
         part = Part(Board(self._board, start.workers), start.number) if start.workers > 1 else None
@@ -84,6 +87,8 @@ class _Live(Process):
             on_disconnect=self._disconnected,
             on_idle=lambda: self._report_soon(self._end_if_idle()),
             on_reload=lambda: self._report_soon(self._call("reload")),
+            neighbours=self._neighbours,
+            again=start.again,
         )
         self._number = start.number
         async with self._starting:
@@ -98,6 +103,8 @@ class _Live(Process):
         if name == LISTENING:
             self._listening.append(given)
             self._given.set()
+        elif Neighbours.is_mailbox(name):
+            self._neighbours.connect(name, given)
         else:
             self._side.connect(given)
 

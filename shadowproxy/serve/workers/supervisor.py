@@ -13,7 +13,8 @@ The rules:
    as ended with it. Callers never wait for the recorder.
 5. The health probes are answered here, whatever the other processes do. Requests for the admin port's pages go to the
    recorder, with their connections.
-6. All processes end when their supervisor ends, however it ends: their connection to it closes.
+6. Live processes tell each other what they know of IDs over mailboxes, which are made here and outlive them.
+7. All processes end when their supervisor ends, however it ends: their connection to it closes.
 """
 
 import asyncio
@@ -50,6 +51,7 @@ from shadowproxy.serve.workers.channel import CallFailed, NoReply, Table
 from shadowproxy.serve.workers.child import Child
 from shadowproxy.serve.workers.counts import Counts
 from shadowproxy.serve.workers.launching import launch
+from shadowproxy.serve.workers.mailboxes import Mailboxes
 from shadowproxy.serve.workers.slots import (
     LIVE_EVENTS,
     LIVE_MEANWHILE,
@@ -154,6 +156,7 @@ class Supervisor(Program):
         self._inode: int | None = None  # of the file of a companion's socket
         self._begun: Begun
         self._board: Board
+        self._mailboxes: Mailboxes
 
     @property
     def specs(self) -> Specs:
@@ -193,6 +196,11 @@ class Supervisor(Program):
         stack.callback(self._board.close)
         for slot in self._lives:
             self._board.note_gone(slot.number)
+        try:
+            self._mailboxes = Mailboxes(program.workers)
+        except OSError as error:
+            raise StartError(f"cannot connect its processes: {error.strerror}") from error
+        stack.callback(self._mailboxes.close)
         stack.push_async_callback(self._kill_all)
         await self._start_all()
         if self._admin_socket is not None:
@@ -434,6 +442,7 @@ class Supervisor(Program):
         async with self._starting(slot, child):
             for each in listening:
                 child.give(LISTENING, each)  # one that is gone does not reply to its start either
+            self._mailboxes.give(child, number)
             start = LiveStart(
                 number,
                 len(self._lives),
@@ -443,6 +452,7 @@ class Supervisor(Program):
                 self._steering,
                 slot.counts.used,
                 self._outputs,
+                again=slot.restarts > 0,
             )
             slot.counts.now = await child.calls.call("start", start, within=STARTING)
             slot.child = child

@@ -161,7 +161,8 @@ function showShadow(part, shadow, overview) {
   counts(part.outcomes, [["ok", ok], ...Object.entries(others).sort(([, one], [, other]) => other - one)]);
   const lane = `${count(shadow.in_flight)} under way, ${count(shadow.waiting)} waiting`;
   const failed = shadow.answers_failed ? `; with the status of a success, ${failedAnswers(shadow.answers_failed)}` : "";
-  put(part.lane, `${lane}, breaker ${shadow.breaker}${budgetText(shadow.budget)}${notChosen(shadow, overview.sampling_keys)}${failed}`);
+  const ids = stateText(shadow.state);
+  put(part.lane, `${lane}, breaker ${shadow.breaker}${budgetText(shadow.budget)}${ids}${notChosen(shadow, overview.sampling_keys)}${failed}`);
 
   const live = overview.live.latency.mirrored;
   const own = shadow.latency;
@@ -194,6 +195,13 @@ function showShadow(part, shadow, overview) {
     part.verdicts,
     VERDICTS.map((verdict) => [verdict, shadow.verdicts[verdict] ?? 0]),
   );
+}
+
+/** What is known of a stateful shadow's own IDs. */
+function stateText(state) {
+  if (!state) return "";
+  const dropped = state.dropped ? `, ${count(state.dropped)} dropped` : "";
+  return `; ${count(state.translated)} requests translated since the start, ${count(state.ids)} IDs kept${dropped}`;
 }
 
 function budgetText(budget) {
