@@ -14,6 +14,7 @@ from shadowproxy.exchange import Failure, Field, Outcome, Reply, Request, Transl
 from shadowproxy.serve.state.learning import EventReader, body_values, head_values
 from shadowproxy.serve.state.pairs import Pairs, Standing
 from shadowproxy.serve.state.settings import Places, StateSettings
+from shadowproxy.serve.state.shadow_state import ShadowState
 from shadowproxy.serve.state.translating import (
     Translation,
     cookies_in,
@@ -69,7 +70,7 @@ def learn(
 
 
 def pairs_for(settings: StateSettings = AUTO, clock: Clock | None = None) -> tuple[Places, Pairs]:
-    return Places(settings), Pairs(settings.pairs, settings.age, clock or Clock())
+    return Places(settings), ShadowState(settings, clock or Clock()).pairs
 
 
 def known(places: Places | None = None, **more: bytes) -> tuple[Places, Pairs]:
@@ -266,7 +267,7 @@ def test_named_places_alone_are_learnt() -> None:
         (b"Set-Cookie", b"sid=a"),
         (b"Set-Cookie", b"o=" + LIVE),
     )
-    assert {place: each.value for place, each in head_values(places, "GET", 200, fields).items()} == {
+    assert {place: each.value for place, each in head_values(places, "GET", fields)[0].items()} == {
         "header:x-ticket": b"t1",
         "set-cookie:sid": b"a",
     }

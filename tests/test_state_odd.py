@@ -29,7 +29,7 @@ class Shadow:
     def __init__(self, settings: StateSettings | None = None) -> None:
         settings = settings or StateSettings()
         self.places = Places(settings)
-        self.pairs = Pairs(settings.pairs, settings.age, lambda: 0.0)
+        self.pairs = Pairs(settings.pairs, settings.age, lambda: 0.0, sessions=self.places.sessions)
 
     def answers(self, request: Request, live: Reply, own: Reply | None) -> None:
         """Live and the shadow answer; None: the shadow does not."""

@@ -43,7 +43,9 @@ class Sessions:
 
     def __init__(self, settings: StateSettings) -> None:
         self._places = Places(settings)
-        self._pairs = Pairs(settings.pairs, settings.age, asyncio.get_running_loop().time)
+        self._pairs = Pairs(
+            settings.pairs, settings.age, asyncio.get_running_loop().time, sessions=self._places.sessions
+        )
 
     def __repr__(self) -> str:
         return f"<Sessions {self._pairs.counts}>"

@@ -15,8 +15,8 @@ The rules:
 """
 
 import re
-from array import array
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -28,8 +28,8 @@ ENTRY: Final = 500
 BYTES: Final = 16 << 20
 """The most that a shadow's entries take, in bytes."""
 
-HASHES: Final = 1 << 16
-"""How many hashes are remembered of entries that fell out, of 8 bytes each."""
+HASHES: Final = 1 << 15
+"""How many hashes are remembered of entries that fell out, of about 80 bytes each."""
 
 SESSION_NAMES: Final = 64
 
@@ -105,11 +105,21 @@ class PairCounts(NamedTuple):
 class Pairs:
     """The map of one shadow. `clock` gives seconds.
 
+    `session_names` are the fields, in lower case, and the cookies (`set-cookie:NAME`) that hold a session: `sessions`,
+    and those in which live has given an ID.
+
     `on_issued` and `on_settled` are called with an entry that this process made, or came to know the end of: other live
     processes are told by them. `refresh` is called before an ID is looked up: what others told is then read.
     """
 
-    def __init__(self, most: int, age: float, clock: Callable[[], float], most_bytes: int = BYTES) -> None:
+    def __init__(
+        self,
+        most: int,
+        age: float,
+        clock: Callable[[], float],
+        most_bytes: int = BYTES,
+        sessions: Collection[bytes] = (),
+    ) -> None:
         self.most = most
         self.age = age
         self.held_bytes = 0
@@ -117,14 +127,15 @@ class Pairs:
         self.learnt = 0
         self.lost = 0
         self.fell_out = 0
-        self.session_names: set[bytes] = set()  # fields and cookies in which live has given an ID
+        self.session_names = set(sessions)
+        self.has_quotes = False  # some ID has a quotation mark in it
         self.on_issued: Callable[[Entry], None] | None = None
         self.on_settled: Callable[[Entry], None] | None = None
         self.refresh: Callable[[], None] | None = None
         self._clock = clock
         self._most_bytes = most_bytes
-        self._entries: dict[bytes, Entry] = {}  # in the order of their last use
-        self._hashes: array[int] | None = None
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()  # in the order of their last use
+        self._hashes: dict[int, None] = {}  # of entries that fell out, in this order
         self._seen_at: dict[str, list[int]] = {}  # by place: values, repeats
         self._scopes: dict[bytes, dict[bytes, bytes]] = {}  # of short IDs: scope to key
         self._for_all: list[Callable[[], None]] | None = None
@@ -142,9 +153,21 @@ class Pairs:
     @property
     def is_empty(self) -> bool:
         """Whether no value can be one of live's IDs."""
-        return not self._entries and self._hashes is None
+        return not self._entries and not self._hashes
 
     # Looking up.
+
+    def has_any(self, values: list[bytes]) -> bool:
+        """Whether one of many values may be an ID of at least LEAST characters, which `find` then tells."""
+        entries, hashes = self._entries, self._hashes
+        if not entries.keys().isdisjoint(values):
+            return True
+        if hashes and not hashes.keys().isdisjoint(map(hash, values)):
+            return True
+        if _UUID_LENGTH not in map(len, values):
+            return False
+        keys = [key_of(value) for value in values if len(value) == _UUID_LENGTH]
+        return any(key in entries or hash(key) in hashes for key in keys)
 
     def find(self, value: bytes) -> Entry | None:
         """The entry of an ID of at least LEAST characters, or None if live is not known to have given it."""
@@ -154,7 +177,7 @@ class Pairs:
             if key != value:
                 entry = self._entries.get(key)
             if entry is None:
-                return None if self._hashes is None else self._fallen(key)
+                return self._fallen(key) if self._hashes else None
         return self._use(entry)
 
     def find_short(self, value: bytes, scope: bytes | None) -> Entry | None:
@@ -165,7 +188,7 @@ class Pairs:
         scopes = self._scopes.get(value)
         if scopes is None:
             key = short_key(value, scope or b"")
-            return None if self._hashes is None else self._fallen(key)
+            return self._fallen(key) if self._hashes else None
         if scope is not None:
             there = scopes.get(scope)
             entry = None if there is None else self._entries.get(there)
@@ -186,18 +209,12 @@ class Pairs:
             self._drop(entry)
             return self._fallen(entry.key)
         entry.used = now
-        # The last of the dict is the one that was used last.
-        del self._entries[entry.key]
-        self._entries[entry.key] = entry
+        self._entries.move_to_end(entry.key)
         return entry
 
     def _fallen(self, key: bytes) -> Entry | None:
         """An entry that is LOST, for the key of one that fell out."""
-        hashes = self._hashes
-        if hashes is None:
-            return None
-        number = hash(key)
-        if hashes[number % HASHES] != number:
+        if hash(key) not in self._hashes:
             return None
         entry = Entry(key, key, "", "", 0.0)
         entry.standing = LOST
@@ -309,6 +326,7 @@ class Pairs:
         return True
 
     def _add(self, entry: Entry) -> None:
+        self.has_quotes = self.has_quotes or b'"' in entry.live
         self._entries[entry.key] = entry
         self.held_bytes += _weight(entry)
         oldest = self._clock() - self.age
@@ -324,10 +342,9 @@ class Pairs:
         """Let an entry fall out. Its hash is remembered."""
         self.fell_out += 1
         self._remove(entry)
-        if self._hashes is None:
-            self._hashes = array("q", bytes(8 * HASHES))
-        number = hash(entry.key)
-        self._hashes[number % HASHES] = number
+        if len(self._hashes) >= HASHES:
+            del self._hashes[next(iter(self._hashes))]
+        self._hashes[hash(entry.key)] = None
         if entry.standing is PENDING:
             self.settle(entry, LOST)
 

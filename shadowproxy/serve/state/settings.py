@@ -62,6 +62,7 @@ class Places:
         "named_query",
         "names_places",
         "pointers",
+        "sessions",
     )
 
     def __init__(self, settings: StateSettings) -> None:
@@ -99,6 +100,9 @@ class Places:
         self.named_headers = frozenset(headers)
         self.named_cookies = frozenset(cookies)
         self.named_pointers = tuple(pointers)
+        self.sessions = self.headers | {b"set-cookie:" + name for name in self.cookies}
+        if self.auto:
+            self.sessions |= SESSION_HEADERS
         self.names_places = bool(paths or query or headers or cookies or pointers)
 
     def _read_learn(self, learn: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ class ShadowState:
     def __init__(self, settings: StateSettings, clock: Callable[[], float] = monotonic) -> None:
         self.settings = settings
         self.places = Places(settings)
-        self.pairs = Pairs(settings.pairs, settings.age, clock)
+        self.pairs = Pairs(settings.pairs, settings.age, clock, sessions=self.places.sessions)
 
     def __repr__(self) -> str:
         return f"<ShadowState {self.pairs.counts}>"

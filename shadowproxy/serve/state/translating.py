@@ -21,7 +21,7 @@ from shadowproxy.serve.policy.payload import LONGEST, NotRead, json_text
 from shadowproxy.serve.policy.query import edit_query, remove_credentials
 from shadowproxy.serve.policy.rewrite import BODY_FIELDS, span_at
 from shadowproxy.serve.state.pairs import ABSENT, KNOWN, LOST, PENDING, SAME, Entry, Pairs
-from shadowproxy.serve.state.settings import LEAST, SESSION_HEADERS, Places
+from shadowproxy.serve.state.settings import LEAST, MOST, Places
 
 TARGET: Final = -1
 BODY: Final = -2
@@ -95,8 +95,7 @@ def find(places: Places, pairs: Pairs, request: Request) -> Found:
     """Live's IDs in a request."""
     if pairs.refresh is not None:
         pairs.refresh()
-    names = pairs.session_names
-    if pairs.is_empty and not names and not places.auto and not places.headers and not places.cookies:
+    if pairs.is_empty and not pairs.session_names:
         return NOTHING
     search = _Search(places, pairs)
     search.fields(request.fields)
@@ -141,7 +140,9 @@ class _Search:
         places = self.places
         mark = target.find(b"?")
         path_end = len(target) if mark < 0 else mark
-        if places.in_path:
+        if places.in_path and (
+            target.find(b"%", 0, path_end) >= 0 or self.pairs.has_any(target[:path_end].split(b"/"))
+        ):
             self._segments(TARGET, target, 0, path_end, "path")
         if places.named_paths:
             self._named_segments(target[:path_end])
@@ -202,33 +203,33 @@ class _Search:
     def fields(self, fields: Fields) -> None:
         places, pairs = self.places, self.pairs
         names = pairs.session_names
+        looks = not pairs.is_empty
+        anywhere, named = places.in_headers, places.named_headers
+        has_whole = looks and pairs.has_any([value for _, value in fields])
         for index, (name, value) in enumerate(fields):
             lower = name.lower()
             if lower == b"cookie":
                 self._cookies(index, value)
                 continue
-            place = f"header:{lower.decode('latin-1')}"
-            is_session = lower in places.headers or lower in names or (places.auto and lower in SESSION_HEADERS)
-            if places.in_headers or lower in places.named_headers:
-                count = len(self.occurrences)
-                if not pairs.is_empty:
-                    self._field(index, lower, value, place)
-                if len(self.occurrences) > count:
-                    continue
-                if len(value) < LEAST and lower in places.named_headers:
-                    self._look_short(index, 0, len(value), value, place, "raw", b"header:" + lower)
-                    if len(self.occurrences) > count:
-                        continue
-            if is_session and value:
-                self.occurrences.append(Occurrence(index, 0, len(value), place, None, "raw"))
+            count = len(self.occurrences)
+            if looks and (anywhere or lower in named):
+                if len(value) >= LEAST:
+                    if has_whole or value[:1] == b"/" or value[:4] == b"http" or lower == b"authorization":
+                        self._field(index, lower, value)
+                elif lower in named:
+                    self._look_short(index, 0, len(value), value, _header(lower), "raw", b"header:" + lower)
+            if lower in names and value and len(self.occurrences) == count:
+                self.occurrences.append(Occurrence(index, 0, len(value), _header(lower), None, "raw"))
 
-    def _field(self, index: int, lower: bytes, value: bytes, place: str) -> None:
-        if self._look(index, 0, len(value), value, place, "raw"):
-            return
-        if lower == b"authorization" and (match := _SCHEME.match(value)) is not None:
-            self._look(index, match.end(), len(value), value[match.end() :], place, "part")
-        elif value.startswith((b"http://", b"https://", b"/")):
-            self._url(index, value, 0, len(value), place, "url")
+    def _field(self, index: int, lower: bytes, value: bytes) -> None:
+        entry = self.pairs.find(value)
+        if entry is not None:
+            self.occurrences.append(Occurrence(index, 0, len(value), _header(lower), entry, "raw"))
+        elif lower == b"authorization":
+            if (match := _SCHEME.match(value)) is not None:
+                self._look(index, match.end(), len(value), value[match.end() :], _header(lower), "part")
+        elif value[:1] == b"/" or value[:4] == b"http":
+            self._url(index, value, 0, len(value), _header(lower), "url")
 
     def _url(self, part: int, text: bytes, begin: int, end: int, place: str, coding: str) -> None:
         """The segments and parameters of a URL that is the whole of a value."""
@@ -251,7 +252,7 @@ class _Search:
         for name, begin, end in cookies_in(value):
             cookie = value[begin:end]
             place = f"cookie:{name.decode('latin-1')}"
-            is_session = name in places.cookies or b"set-cookie:" + name in pairs.session_names
+            is_session = b"set-cookie:" + name in pairs.session_names
             entry: Entry | None = None
             if places.in_headers or name in places.named_cookies:
                 if len(cookie) >= LEAST:
@@ -299,11 +300,25 @@ class _Search:
             self._named_values(request.fields if not is_coded else (), body)
         return body
 
+    def _may_have_strings(self, body: bytes) -> bool:
+        """Whether a string of the body may be an ID, or a URL with one. A tenth of the time of reading all strings."""
+        parts = body.split(b'"')  # all strings are among these, but for those with a quote in them
+        pairs = self.pairs
+        if pairs.has_any(parts) or b'"/' in body or b'"http' in body:
+            return True
+        if body.find(b"\\") < 0:
+            return False
+        return (pairs.has_quotes and b'\\"' in body) or any(
+            LEAST <= len(part) <= 4096 and b"\\" in part and b" " not in part and b"\\n" not in part for part in parts
+        )
+
     def _strings(self, body: bytes) -> None:
+        if not self._may_have_strings(body):
+            return
         find = self.pairs.find
         for match in _STRING.finditer(body):
             text = match[1]
-            if len(text) < LEAST:
+            if len(text) < LEAST or len(text) > 2 * MOST:
                 continue
             if b"\\" in text:
                 if len(text) > 4096:
@@ -356,6 +371,10 @@ class Translation(NamedTuple):
     own: list[Field]
     body: bytes | None
     translated: tuple[Translated, ...]
+
+
+def _header(lower: bytes) -> str:
+    return f"header:{lower.decode('latin-1')}"
 
 
 def translate(request: Request, found: Found, *, credentials: bool) -> Translation:

@@ -23,7 +23,6 @@ from shadowproxy.serve.state.learning import (
     Values,
     body_values,
     head_values,
-    is_event_stream,
 )
 from shadowproxy.serve.state.pairs import ABSENT, KNOWN, LOST, PENDING, SAME, Entry, Pairs, Standing, key_of
 from shadowproxy.serve.state.settings import LEAST, Places
@@ -99,9 +98,11 @@ class Watch:
             if not 200 <= status < _OK:
                 return
             self._live_reads = True
-            if is_event_stream(fields):
+            values, is_stream = head_values(self.places, self._method, fields)
+            if is_stream:
                 self._live_reader = EventReader(self.places, self._method, self._path)
-            self._issue(head_values(self.places, self._method, status, fields))
+            if values:
+                self._issue(values)
         except Exception:  # noqa: BLE001  # whatever an answer holds: the caller's answer comes first
             self._fail()
 
@@ -155,9 +156,11 @@ class Watch:
             if not 200 <= status < _OK:
                 return
             self._own_reads = True
-            if is_event_stream(fields):
+            values, is_stream = head_values(self.places, self._method, fields)
+            if is_stream:
                 self._own_reader = EventReader(self.places, self._method, self._path)
-            self._pair(head_values(self.places, self._method, status, fields))
+            if values:
+                self._pair(values)
         except Exception:  # noqa: BLE001  # as above
             self._fail()
 
