@@ -8,16 +8,22 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from shadowproxy.stores.addresses import AddressError, address_of, is_address, local_path, shown
 
+if TYPE_CHECKING:
+    from shadowproxy.stores.listing import Found
+
 PLAIN: Final = ".jsonl"
 COMPRESSED: Final = (".jsonl.zst", ".jsonl.gz")
+
+SUMMARY: Final = ".summary.json"
+"""What is added to a segment's name for the summary beside it."""
 
 JUDGED: Final = ".judged.jsonl"
 """How the file ends in which a judge's preferences are kept, often beside a log: it is no part of any log."""
@@ -43,12 +49,17 @@ class Source:
         name: how messages show it.
         listed: its size in bytes, if it was listed with one.
         part: only the lines that begin from this byte on and before that one; None for all.
+        tag, modified: the store's tag of its content, and when it was written, in seconds of Unix time, if known.
+        summary: the summary beside it, if it has one: `NAME.summary.json`.
     """
 
     path: str
     name: str
     listed: int | None = None
     part: tuple[int, int] | None = None
+    tag: str | None = None
+    modified: float | None = None
+    summary: "Source | None" = None
 
     def size(self) -> int | None:
         """Bytes, compressed ones as they are; None if that is not known before it is read."""
@@ -152,17 +163,37 @@ def sources_of(path: "str | Path | Source") -> list[Source]:
         return [source]
     here = Path(source.path)
     if here.is_dir():
-        return [Source(str(file), str(file)) for file in segments(here)]
+        return _in_directory(here)
     if not here.exists() and any(sign in source.path for sign in "*?["):
         matched = sorted(each for each in glob(source.path, recursive=True) if not each.endswith((ANSWERS, JUDGED)))
-        return [each for file in matched for each in _file_or_folder(file)] or [source]
+        summaries = {each for each in matched if each.endswith(SUMMARY) and each.removesuffix(SUMMARY) in matched}
+        return [
+            each
+            for file in matched
+            if file not in summaries
+            for each in (_in_directory(Path(file)) if os.path.isdir(file) else [_here(file, summaries)])
+        ] or [source]
     return [source]
 
 
-def _file_or_folder(path: str) -> list[Source]:
-    if os.path.isdir(path):
-        return [Source(str(file), str(file)) for file in segments(Path(path))]
-    return [Source(path, path)]
+def _in_directory(directory: Path) -> list[Source]:
+    files = segments(directory)
+    summaries = {str(each) for folder in {file.parent for file in files} for each in folder.glob(f"*{SUMMARY}")}
+    return [_here(str(file), summaries) for file in files]
+
+
+def _here(path: str, summaries: Collection[str]) -> Source:
+    """A file of this machine, with its summary if that is among these."""
+    beside = path + SUMMARY
+    return _timed(path, _timed(beside) if beside in summaries else None)
+
+
+def _timed(path: str, summary: Source | None = None) -> Source:
+    try:
+        modified = os.stat(path).st_mtime
+    except OSError:
+        modified = None  # whoever reads it says what is wrong
+    return Source(path, path, modified=modified, summary=summary)
 
 
 def segments(directory: Path) -> list[Path]:
@@ -211,7 +242,7 @@ def _open_here(file: Path) -> BinaryIO:
 
 def _in_store(source: Source) -> list[Source]:
     """The files of an address. Raises OSError, also if there are none: a store has no empty folders."""
-    from shadowproxy.stores.listing import Found, find, inside
+    from shadowproxy.stores.listing import find, inside
 
     address = address_of(source.path)
     found = find(address)
@@ -219,20 +250,32 @@ def _in_store(source: Source) -> list[Source]:
         wanted = "nothing matches it" if address.is_pattern else "there is no such object or folder"
         raise FileNotFoundError(errno.ENOENT, wanted, source.name)
 
-    def read(each: Found) -> list[Source]:
+    def read(each: "Found") -> list[Source]:
         if not each.is_folder:
-            return [Source(each.address.text, each.address.shown, each.size)]
+            return [_stored(each, by_key.get(each.address.key + SUMMARY))]
         children = inside(each.address)
         files = {child.address.key.rpartition("/")[2]: child for child in children if not child.is_folder}
-        sources = [part for name in _segments(files) for part in read(files[name])]
+        sources = [_stored(files[name], files.get(name + SUMMARY)) for name in _segments(files)]
         for child in children:
             if child.is_folder and _is_partition(child.address.key.rstrip("/").rpartition("/")[2]):
                 sources += read(child)
         return sources
 
-    kept = [each for each in found if not address.is_pattern or not each.address.key.endswith((ANSWERS, JUDGED))]
+    by_key = {each.address.key: each for each in found}
+    kept = [each for each in found if not address.is_pattern or not _is_found_otherwise(each.address.key, by_key)]
     sources = [part for each in kept for part in read(each)]
     if not sources:
         endings = ", ".join((PLAIN, *COMPRESSED))
         raise FileNotFoundError(errno.ENOENT, f"there are no segments in it ({endings})", source.name)
     return sources
+
+
+def _stored(each: "Found", beside: "Found | None" = None) -> Source:
+    summary = None if beside is None else _stored(beside)
+    text, name = each.address.text, each.address.shown
+    return Source(text, name, each.size, tag=each.tag, modified=each.modified, summary=summary)
+
+
+def _is_found_otherwise(key: str, others: Collection[str]) -> bool:
+    """Whether what a pattern matched is no part of the log, or the summary beside a segment that it matched too."""
+    return key.endswith((ANSWERS, JUDGED)) or (key.endswith(SUMMARY) and key.removesuffix(SUMMARY) in others)

@@ -48,15 +48,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
 def both(tmp_path: Path, store: ObjectStore) -> Path:
     """The same log here and below `s3://bucket/logs/`, with partitions and with files that are no segments."""
     files = {
-        "dt=2026-11-28/a.jsonl.zst": zstandard.compress(log(0, 100)),
-        "dt=2026-11-28/b.jsonl.gz": gzip.compress(log(100, 100)),
-        "dt=2026-11-29/c.jsonl": log(200, 100) + b'{"torn',
+        "dt=2026-11-28/a.jsonl.zst": zstandard.compress(log(0, 40)),
+        "dt=2026-11-28/b.jsonl.gz": gzip.compress(log(40, 40)),
+        "dt=2026-11-29/c.jsonl": log(80, 40) + b'{"torn',
         "dt=2026-11-29/other.txt": b"no log",
-        "dt=2026-11-29/.hidden/d.jsonl": log(300, 50),
-        "dt=2026-12-01/e.jsonl": log(400, 50),
-        "last.jsonl": log(300, 100),
+        "dt=2026-11-29/.hidden/d.jsonl": log(120, 20),
+        "dt=2026-12-01/e.jsonl": log(160, 20),
+        "last.jsonl": log(120, 40),
         "last.judged.jsonl": b"what a judge said\n",
-        "old/f.jsonl": log(500, 50),
+        "old/f.jsonl": log(200, 20),
     }
     for name, content in files.items():
         (tmp_path / "logs" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def test_faults_are_planted_in_the_same_records_of_a_store(both: Path) -> None:
 
 
 def test_a_record_is_shown_from_a_store(both: Path, run: Run) -> None:
-    assert "id-250" in run("show", "s3://bucket/logs/dt=2026-11-*/", "id-250")[1]
+    assert "id-90" in run("show", "s3://bucket/logs/dt=2026-11-*/", "id-90")[1]
 
 
 def test_a_web_servers_file_is_read_with_its_query_and_its_user(both: Path, store: ObjectStore, run: Run) -> None:
@@ -219,7 +219,7 @@ def test_a_log_in_a_store_cannot_be_followed(run: Run) -> None:
 
 
 def test_labels_and_preferences_are_read_from_a_store(both: Path, store: ObjectStore, run: Run) -> None:
-    labels = "id,label\n" + "".join(f"id-{n},{'ab'[n % 2]}\n" for n in range(400))
+    labels = "id,label\n" + "".join(f"id-{n},{'ab'[n % 2]}\n" for n in range(160))
     (both / "labels.csv").write_text(labels)
     store.objects["labels.csv.gz"] = gzip.compress(labels.encode())
     assert read_labels("s3://bucket/labels.csv.gz") == read_labels(both / "labels.csv")
@@ -234,7 +234,7 @@ def test_labels_are_joined_to_the_answers_beside_a_summary_in_a_store(
     both: Path, store: ObjectStore, run: Run, tmp_path: Path
 ) -> None:
     labels = tmp_path / "labels.csv"
-    labels.write_text("id,label\n" + "".join(f"id-{n},{'ab'[n % 2]}\n" for n in range(400)))
+    labels.write_text("id,label\n" + "".join(f"id-{n},{'ab'[n % 2]}\n" for n in range(160)))
     run("summarise", both / "logs", "-o", tmp_path / "pod.json", "--keep-answers")
     store.objects |= {f"sums/{name}": (tmp_path / name).read_bytes() for name in ("pod.json", "pod.answers.zst")}
     here = run("report", tmp_path / "pod.json", "--labels", labels, "--json")

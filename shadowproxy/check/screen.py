@@ -182,6 +182,9 @@ def _log(config: Config) -> Iterator[str]:
         most = "of any size" if log.keep.size is None else f"up to {size(log.keep.size)}"
         age = "without end" if log.keep.age is None else f"for {_duration(log.keep.age)}"
         yield f"keeps files {most}, {age}"
+    if log.upload.to is not None:
+        beside = ", each with its summary" if log.upload.summaries else ""
+        yield f"sends closed files to {shown_text(log.upload.to)}{beside}"
 
 
 def _duration(seconds: float) -> str:

@@ -224,6 +224,7 @@ def _summarise_and_keep(logs: tuple[str, ...], given: Mapping[str, Any], output:
 
 def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | None" = None) -> "Summary":
     """The summary of the logs, read as the options print_error."""
+    from shadowproxy.compare.fold.beside import Used
     from shadowproxy.compare.fold.engines import summarise_files
     from shadowproxy.compare.fold.labels import LabelError, read_labels
     from shadowproxy.compare.fold.progress import reading
@@ -250,10 +251,11 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
         pointer_segments(given["label_key"] or "")
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
+    used = Used()
     try:
         truths = None if given["labels"] is None else read_labels(given["labels"], given["label_key"])
         with reading(logs) as progress:
-            return summarise_files(
+            summary = summarise_files(
                 logs,
                 rules,
                 shadow=given["shadow"],
@@ -265,11 +267,15 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
                 keep=keep,
                 jobs=given["jobs"],
                 progress=progress,
+                used=used,
             )
     except OSError as error:
         raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
     except (SummaryError, LabelError) as error:
         raise UserError(str(error)) from None
+    if (said := used.sentence()) is not None:
+        print_error(said)
+    return summary
 
 
 def _judged(files: tuple[str, ...], summary: "Summary") -> "Mapping[str, Judged]":

@@ -55,6 +55,7 @@ from shadowproxy.config.values import (
     Seconds,
     ShadowName,
     StateValue,
+    StoreFolder,
     Text,
     Token,
     ToleranceValue,
@@ -379,6 +380,14 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Upload:
+    """Where closed segments are sent; null: nowhere. `summaries`: each with its summary beside it."""
+
+    to: Annotated[StoreFolder | None, Nullable] = None
+    summaries: Flag = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Redact:
     """Additions to the built-in lists: names with `*` for any characters, and pointers as in Compare.
 
@@ -397,6 +406,7 @@ class Log:
     rotate: Rotate = Rotate()
     compress: Annotated[Literal["zstd", "gzip", "none"], Word] = "zstd"
     keep: Keep = Keep()
+    upload: Upload = Upload()
     bodies: Annotated[Literal["full", "hash", "none"], Word] = "full"
     body_limit: Bytes = 256 << 10
     redact: Redact = Redact()
@@ -461,6 +471,8 @@ class Config:
             raise KeyFault("listen_tls", "has no effect: a Unix socket has no TLS, and listen has no other address")
         if self.admin_token is not None and (fault := token_fault(self.admin, self.admin_token)) is not None:
             raise KeyFault("admin_token", fault)
+        if self.log.upload.to is not None and self.log.path == "-":
+            raise KeyFault("log", "upload sends a directory's segments, and path is standard output")
         if self.live.respond is not None and self.control.percent:
             raise KeyFault("control", "has no use with live.respond, which always answers the same")
         if isinstance(self.compare.prediction, Mapping):

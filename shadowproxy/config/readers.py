@@ -16,6 +16,7 @@ import orjson
 from shadowproxy.config import source
 from shadowproxy.config.source import FromEnvironment
 from shadowproxy.stateful import KINDS, read_into, read_learn
+from shadowproxy.stores.addresses import AddressError, address_of
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 36525 * 86400.0  # 100 years: threads wait for 292 at most (threading.TIMEOUT_MAX)
@@ -368,6 +369,21 @@ def read_log_path(value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError('must be a directory, or "-" for standard output')
     return str(value)
+
+
+def read_store_folder(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be an address in an object store, such as s3://bucket/folder/dt={date}/")
+    try:
+        address = address_of(value)
+    except AddressError as error:
+        raise ValueError(f"cannot be used: {error}") from None
+    if address.kind == "http" or address.is_pattern or _CONTROL.search(value):
+        raise ValueError("must be a folder in an object store: s3://, gs:// or az://, without *, ? and [")
+    rest = re.sub(r"\{(date|hour|host)\}", "", value)
+    if "{" in rest or "}" in rest:
+        raise ValueError("may name {date}, {hour} and {host} in braces, and nothing else")
+    return value if value.endswith("/") else f"{value}/"
 
 
 def read_token(value: object) -> str:

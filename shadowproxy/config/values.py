@@ -51,6 +51,7 @@ from shadowproxy.config.readers import (
     read_seconds,
     read_shadow_name,
     read_state,
+    read_store_folder,
     read_text,
     read_token,
     read_tolerance,
@@ -175,6 +176,9 @@ PlaceInto = Annotated[
     ),
 ]
 StateValue = BeforeValidator(read_state)
+StoreFolder = Annotated[
+    str, BeforeValidator(read_store_folder), _looks(_like("(s3|s3a|gs|az|abfs|abfss)://[^*?\\[\\x00-\\x1f\\x7f]+"))
+]
 Word = BeforeValidator(read_word)
 ToleranceValue = BeforeValidator(read_tolerance)
 Nullable = BeforeValidator(read_nullable)

@@ -10,6 +10,8 @@ from shadowproxy.stores.faults import fault
 from shadowproxy.stores.opening import Patience, store_of
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
     from shadowproxy.stores.opening import Store
 
 _MAGIC: Final = re.compile(r"[*?\[]")
@@ -17,10 +19,12 @@ _DEEP: Final = "**"
 
 
 class Found(NamedTuple):
-    """An object, with its size in bytes; or a folder, whose key ends with "/"."""
+    """An object, with its size in bytes, its tag, and when it was written; or a folder, whose key ends with "/"."""
 
     address: Address
     size: int | None = None
+    tag: str | None = None
+    modified: float | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -41,11 +45,12 @@ def find(address: Address, patience: Patience | None = None) -> list[Found]:
             parts = address.key.split("/")
             folders_only = parts[-1] == ""
             matched = _matching(store, "", parts[:-1] if folders_only else parts)
-            found = sorted(set(matched))
-            return [Found(address.at(key), size) for key, size in found if key.endswith("/") or not folders_only]
+            by_key = dict(matched)
+            keys = sorted(key for key in by_key if key.endswith("/") or not folders_only)
+            return [_found(address, key, by_key[key]) for key in keys]
         if address.key and not address.key.endswith("/"):
             try:
-                return [Found(address, store.head(address.key)["size"])]
+                return [_found(address, address.key, store.head(address.key))]
             except FileNotFoundError:
                 pass
         folder = address.key.rstrip("/") + "/" if address.key.strip("/") else ""
@@ -64,12 +69,18 @@ def inside(folder: Address, patience: Patience | None = None) -> list[Found]:
         listed = store.list_with_delimiter(folder.key.rstrip("/") or None)
     except Exception as error:  # noqa: BLE001  # the client's errors have no common base
         raise fault(error, folder.shown) from None
-    found = [Found(folder.at(each["path"]), each["size"]) for each in listed["objects"]]
+    found = [_found(folder, each["path"], each) for each in listed["objects"]]
     found += [Found(folder.at(each.rstrip("/") + "/")) for each in listed["common_prefixes"]]
     return sorted(found, key=lambda each: each.address.key)
 
 
-def _matching(store: "Store", folder: str, parts: list[str]) -> Iterator[tuple[str, int | None]]:
+def _found(near: Address, key: str, about: "ObjectMeta | None") -> Found:
+    if about is None:
+        return Found(near.at(key))
+    return Found(near.at(key), about["size"], about["e_tag"], about["last_modified"].timestamp())
+
+
+def _matching(store: "Store", folder: str, parts: list[str]) -> Iterator[tuple[str, "ObjectMeta | None"]]:
     """The keys below a folder that the parts of a pattern match, folders with a slash at their end."""
     literal = 0
     while literal < len(parts) - 1 and not _MAGIC.search(parts[literal]):
@@ -93,7 +104,7 @@ def _matching(store: "Store", folder: str, parts: list[str]) -> Iterator[tuple[s
     if not rest and part != _DEEP:
         for each in listed["objects"]:
             if _accepts(part, each["path"][len(folder) :]):
-                yield each["path"], each["size"]
+                yield each["path"], each
 
 
 def _accepts(part: str, name: str) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shadowproxy import container
+from shadowproxy.compare.fold.beside import Used, read_beside
 from shadowproxy.compare.fold.filters import EVERYTHING, Only
 from shadowproxy.compare.fold.kept import START as _KEPT
 from shadowproxy.compare.fold.kept import Keeper
@@ -118,28 +119,40 @@ def summarise_files(
     keep: Keeper | None = None,
     jobs: int | None = 1,
     progress: Progress | None = None,
+    used: Used | None = None,
 ) -> Summary:
     """The summary of logs, folders and patterns of logs, addresses in object stores, `-` and saved summaries, together.
 
     The report decides where the answer is, unless `fields` names it; `slices` are request fields that are always
     counted. Truths are joined to a saved summary by the answers that were kept beside it, and `keep` keeps the answers
     of all that is read. Lines that are not records are counted by reason, and are never fatal. `jobs` is how many files
-    or parts of long ones are read at once, None as many as `jobs_for` says; the summary is the same.
+    or parts of long ones are read at once, None as many as `jobs_for` says; the summary is the same. With `used`, the
+    current summaries beside segments are read in their place, and counted there, if no option needs the records.
 
     Raises OSError if a path cannot be read, SummaryError if a saved summary is damaged, an option cannot be applied to
     it, or a process that reads is killed.
     """
     files = [source for path in paths for source in sources_of(path)]
+    reading = Reading(rules, fields[:MOST_FIELDS], truths if truths is not None else NO_TRUTHS, slices)
+    beside = Summary()
+    if used is not None and only == EVERYTHING and truths is None and keep is None and not slices:
+        files, all_files = [], files
+        for file, saved in read_beside(all_files, reading, used, files):
+            count = saved.count
+            beside.absorb(_of_shadow(saved, shadow))
+            if progress is not None:
+                progress(file.size() or 0, count)
     parts = [part for file in files for part in file.in_parts()] if jobs != 1 else files
     if jobs is None:
         jobs = jobs_for(parts)
-    reading = Reading(rules, fields[:MOST_FIELDS], truths if truths is not None else NO_TRUTHS, slices)
     if jobs > 1 and len(parts) > 1 and all(part.path != STANDARD_INPUT for part in parts):
-        summary = Summary()
+        summary = beside
         for part in _in_processes(parts, partial(_summarised, reading, only, shadow, late, keep), jobs, progress):
             summary.absorb(part)
         return summary
-    return _Reader(files, reading, only, progress, shadow, late, keep).summary()
+    summary = _Reader(files, reading, only, progress, shadow, late, keep).summary()
+    summary.absorb(beside)
+    return summary
 
 
 def summarise_one(
@@ -334,8 +347,7 @@ class _Reader:
             them = "it" if len(too_late) == 1 else "them"
             options = ", ".join(too_late)
             raise SummaryError(f"{line.file} is a summary: {options} cannot be applied to it, give {them} to summarise")
-        if self._shadow is not None:
-            saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == self._shadow}
+        saved = _of_shadow(saved, self._shadow)
         if self._truths.by_key:
             join(saved, line.file, seal_of(line.raw), self._truths)
         if self._keep is not None:
@@ -350,6 +362,13 @@ class _Reader:
         for pair in kept_beside(line.file, seal_of(line.raw), keep.place):
             if pair.shadow in saved.shadows:
                 keep.put(pair if keep.place is not None else pair._replace(key=None))
+
+
+def _of_shadow(saved: Summary, shadow: str | None) -> Summary:
+    """A saved summary with this shadow alone, if one is named."""
+    if shadow is not None:
+        saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == shadow}
+    return saved
 
 
 @contextmanager

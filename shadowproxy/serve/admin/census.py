@@ -14,6 +14,7 @@ from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.probes.answers import Health
 from shadowproxy.serve.telemetry.durations import DurationBuckets
+from shadowproxy.serve.upload.statistics import UploadStatistics
 
 _Key = TypeVar("_Key")
 
@@ -104,7 +105,7 @@ class Census:
     `keys_first` and `keys_again` are those of `sampling.KeyRepeats`. `callers_shed` are the connections ended in favour
     of others, by what was short. `tls_failed` are their TLS connections that failed. `answers_failed` are live's that
     say that they failed though their status is a success. `ids_not_shared` are messages about IDs between workers that
-    were lost.
+    were lost. `uploads` is what became of closed segments; None if they are sent nowhere.
     """
 
     accepts: bool
@@ -131,6 +132,7 @@ class Census:
     tls_failed: int = 0
     answers_failed: int = 0
     ids_not_shared: int = 0
+    uploads: UploadStatistics | None = None
 
 
 def health(census: Census) -> Health:

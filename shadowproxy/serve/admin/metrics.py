@@ -3,6 +3,7 @@
 docs/metrics.md describes each metric; a test compares the two.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -20,6 +21,7 @@ from shadowproxy.serve.live.proxy import REJECTED_STATUSES
 from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.sampling import WINDOW
 from shadowproxy.serve.telemetry.durations import BOUNDS
+from shadowproxy.serve.upload.statistics import UploadStatistics
 
 
 def text(census: Census) -> bytes:
@@ -45,6 +47,8 @@ class _CensusCollector(Collector):
         yield from _ids(census)
         yield _failed_answers(census)
         yield from _journal(census.journal)
+        if census.uploads is not None:
+            yield from _uploads(census.uploads, time.time())
         yield from _config(census.config)
         yield CounterMetricFamily(
             "shadowproxy_worker_restarts", "How often a worker died and was started again.", census.worker_restarts
@@ -229,6 +233,23 @@ def _journal(statistics: Statistics) -> Iterator[Metric]:
     writable = statistics.failing is None
     yield GaugeMetricFamily(
         "shadowproxy_log_writable", "0 while records are lost because the log cannot be written.", writable
+    )
+
+
+def _uploads(uploads: UploadStatistics, now: float) -> Iterator[Metric]:
+    """Only where `log.upload.to` is set."""
+    yield GaugeMetricFamily("shadowproxy_upload_waiting", "Closed segments that the store lacks.", uploads.waiting)
+    yield GaugeMetricFamily("shadowproxy_upload_waiting_bytes", "Their bytes.", uploads.waiting_bytes)
+    age = 0.0 if uploads.oldest is None else max(0.0, now - uploads.oldest)
+    yield GaugeMetricFamily(
+        "shadowproxy_upload_oldest_seconds", "How long ago the oldest of them was last written; 0 if none waits.", age
+    )
+    yield CounterMetricFamily("shadowproxy_upload_segments", "Segments that the store has confirmed.", uploads.sent)
+    yield CounterMetricFamily("shadowproxy_upload_bytes", "Their bytes.", uploads.sent_bytes)
+    yield CounterMetricFamily("shadowproxy_upload_summaries", "Those with a summary beside them.", uploads.summaries)
+    yield CounterMetricFamily("shadowproxy_upload_failures", "Attempts to upload that failed.", uploads.failures)
+    yield CounterMetricFamily(
+        "shadowproxy_upload_removed", "Segments that log.keep.size removed before the store had them.", uploads.removed
     )
 
 

@@ -156,6 +156,19 @@ _SCHEMAS: dict[str, _Schema] = {
             last_error=_or_null(TEXT),
             failing=_or_null(TEXT),
         ),
+        uploads=_or_null(
+            _object(
+                waiting=COUNT,
+                waiting_bytes=COUNT,
+                oldest=_or_null(AMOUNT),
+                sent=COUNT,
+                sent_bytes=COUNT,
+                summaries=COUNT,
+                failures=COUNT,
+                removed=COUNT,
+                trouble=_or_null(TEXT),
+            )
+        ),
         overload=_object(loop_lag_ms=AMOUNT, memory_held=COUNT, memory_limit=COUNT),
     ),
 }

@@ -156,6 +156,7 @@ def overview(census: Census, trend: Trend, interval: ShareInterval, *, proxy: st
             "last_error": journal.last_error,
             "failing": journal.failing,
         },
+        "uploads": None if census.uploads is None else census.uploads._asdict(),
         "overload": {
             "loop_lag_ms": round(census.loop_lag * 1000, 3),
             "memory_held": census.memory_held,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shadowproxy.serve.journal import segments
+from shadowproxy.serve.journal import marks, segments
 from shadowproxy.serve.journal.notices import TIDY, Notice, Notices, defect
 from shadowproxy.serve.journal.settings import Settings
 
@@ -22,7 +22,10 @@ TIDY_EVERY = 60.0
 
 
 class Keeper:
-    """Owns the thread. `notify` gets each notice, in that thread. `is_opened`: whether the directory is usable."""
+    """Owns the thread. `notify` gets each notice, in that thread. `is_opened`: whether the directory is usable.
+
+    `removed_unsent` counts the segments that had to be removed before the store had them.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Keeper:
         self._tidy_due = True
         self._trouble: str | None = None
         self._ends = False
+        self.removed_unsent = 0
 
     def start(self) -> None:
         self._worker_thread.start()
@@ -92,8 +96,14 @@ class Keeper:
                     if not segments.compress(path, settings.compress, self._goes_on) and self._ends:
                         return
             files = segments.list_segments(self._directory)
-            for path in segments.to_remove(files, settings.keep_size, settings.keep_age, time.time()):
+            unsent = _unsent(files) if settings.uploads else frozenset()
+            for path in segments.to_remove(files, settings.keep_size, settings.keep_age, time.time(), unsent):
                 segments.remove(path)
+                marks.remove(path)
+                if path in unsent:
+                    self.removed_unsent += 1
+                    line = f"{path.name} was removed to stay within log.keep.size before it could be uploaded"
+                    self._notify(Notice("upload_lost", line, {"segment": path.name}))
         except Exception as error:  # noqa: BLE001 - whatever it is, without this thread nobody hears of a loss
             # The log itself may be well. Tidying is retried in a while, and only another reason is reported again.
             what = (isinstance(error, OSError) and error.strerror) or defect(error)
@@ -103,3 +113,8 @@ class Keeper:
                 self._notify(Notice("log_trouble", why))
         else:
             self._trouble = None
+
+
+def _unsent(files: list[segments.Segment]) -> frozenset[Path]:
+    """The closed segments that no store has confirmed yet."""
+    return frozenset(file.path for file in files if not marks.is_sent(marks.read(file.path), file.path.name, file.size))

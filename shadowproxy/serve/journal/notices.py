@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 class Notice:
     """One line of the operator's log: the name of the event, the line, and the values in it."""
 
-    event: Literal["records_lost", "log_recovered", "log_trouble"]
+    event: Literal["records_lost", "log_recovered", "log_trouble", "upload_trouble", "upload_recovered", "upload_lost"]
     line: str
     values: Mapping[str, str | int] = field(default_factory=dict)
 

@@ -131,6 +131,11 @@ class Journal:
             failing=self._writer.failing,
         )
 
+    @property
+    def removed_unsent(self) -> int:
+        """Segments that were removed to stay within `keep_size` before a store had them."""
+        return self._keeper.removed_unsent
+
     def close(self, timeout: float) -> None:
         """Write what waits and end, within `timeout` seconds; what is not written by then is lost (`journal_closed`).
 

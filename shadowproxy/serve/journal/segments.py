@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,14 +93,23 @@ def to_compress(files: list[Segment]) -> list[Path]:
     return [file.path for file in closed if last[file.proxy] != file.path]
 
 
-def to_remove(files: list[Segment], keep_size: int | None, keep_age: float | None, now: float) -> list[Path]:
-    """The closed segments that are too old (seconds), then the oldest ones until the rest is within size (bytes)."""
+def to_remove(
+    files: list[Segment],
+    keep_size: int | None,
+    keep_age: float | None,
+    now: float,
+    unsent: Collection[Path] = (),
+) -> list[Path]:
+    """The closed segments that are too old (seconds), then the oldest ones until the rest is within size (bytes).
+
+    Those in `unsent` are never too old, and go last: only if all others together are not enough.
+    """
     total = sum(file.size for file in files)
     gone: list[Path] = []
-    for file in files:
+    for file in sorted(files, key=lambda file: file.path in unsent):
         if file.active:
             continue
-        old = keep_age is not None and now - file.ended > keep_age
+        old = keep_age is not None and now - file.ended > keep_age and file.path not in unsent
         if old or (keep_size is not None and total > keep_size):
             gone.append(file.path)
             total -= file.size
@@ -142,7 +151,7 @@ def compress(path: Path, how: Compression, goes_on: Callable[[], bool]) -> bool:
             with contextlib.suppress(OSError):
                 partial.unlink()
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         path.unlink()
         return True
 
@@ -174,7 +183,8 @@ def locked(path: Path) -> Iterator[BinaryIO | None]:
         yield source if free else None
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Have the disk keep what a directory names now. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

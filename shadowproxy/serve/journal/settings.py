@@ -9,6 +9,8 @@ from shadowproxy.serve.journal.segments import Compression
 class Settings:
     """`rotate_size` and `keep_size` are bytes, `rotate_every` and `keep_age` seconds; None turns that limit off.
 
+    `uploads`: closed segments are sent to a store, and kept until it has them.
+
     The journal takes no exchange while `queue_bytes` wait to be written, and no single exchange that is larger. The
     last one that it takes may pass the limit: an exchange whose bytes were held while it was under way is not lost for
     want of room for its last bytes.
@@ -20,3 +22,4 @@ class Settings:
     keep_size: int | None = 10 << 30
     keep_age: float | None = 30 * 86400.0
     queue_bytes: int = 64 << 20
+    uploads: bool = False

@@ -23,6 +23,8 @@ from shadowproxy.serve.sidecar.opened import Opened
 from shadowproxy.serve.sidecar.specs import RecorderSpec
 from shadowproxy.serve.sidecar.supervisor_state import SupervisorState, supervised
 from shadowproxy.serve.telemetry import tracing
+from shadowproxy.serve.upload.root import Uploads
+from shadowproxy.serve.upload.statistics import UploadStatistics
 
 FLUSH = 10.0
 """Seconds beyond `drain` that stopping waits for a slow disk."""
@@ -30,11 +32,21 @@ FLUSH = 10.0
 LAST = 1.0
 """The same, after live processes have waited for it."""
 
+LAST_SEGMENT = 5.0
+"""Seconds that stopping waits for the store to have the last segment; it is sent after the next start otherwise."""
+
 APART = 4
 """Processes of each number that have ended, whose counts are kept apart: what ended may be their connection alone."""
 
 _log = logging.getLogger("shadowproxy")
-_LEVELS = {"records_lost": logging.ERROR, "log_trouble": logging.WARNING, "log_recovered": logging.INFO}
+_LEVELS = {
+    "records_lost": logging.ERROR,
+    "log_trouble": logging.WARNING,
+    "log_recovered": logging.INFO,
+    "upload_trouble": logging.WARNING,
+    "upload_recovered": logging.INFO,
+    "upload_lost": logging.ERROR,
+}
 
 
 class Commands(Protocol):
@@ -75,6 +87,7 @@ class RecorderSide(Opened):
         self.journal = Journal(
             spec.journal.path, proxy=f"{name}/0", settings=recording.journal_settings(spec.journal), notify=_log_notice
         )
+        self.uploads = Uploads(notify=_log_notice)
         self._spec = spec
         self._specs = {each.generation: each for each in (*earlier, spec)}
         self._commands = commands
@@ -101,8 +114,10 @@ class RecorderSide(Opened):
     async def _open(self, stack: AsyncExitStack) -> None:
         if self._tracer is not None:
             stack.push_async_callback(asyncio.to_thread, self._tracer.close)
+        stack.push_async_callback(self._close_uploads)
         await asyncio.to_thread(self.journal.open)
         stack.push_async_callback(self._close_journal)
+        self.uploads.job = recording.upload_job(self._spec)
         self.inbox = Inbox(self.journal, self._encoder, on_note=self._note_oldest, on_end=self._end)
         stack.push_async_callback(self._close_inbox)
         self._admin = await stack.enter_async_context(AsyncExitStack())
@@ -138,6 +153,7 @@ class RecorderSide(Opened):
         """Show the configuration of this generation, and write the log by its settings."""
         self._spec = self._specs[generation]
         self.journal.settings = recording.journal_settings(self._spec.journal)
+        self.uploads.job = recording.upload_job(self._spec)
 
     # --- figures -----------------------------------------------------------------------------------------------------
 
@@ -163,8 +179,13 @@ class RecorderSide(Opened):
                 )
                 for each in merged.shadows
             ),
+            uploads=self._uploads(),
             journal=merged.journal._replace(segments=log.segments, last_error=log.last_error, failing=log.failing),
         )
+
+    def _uploads(self) -> UploadStatistics | None:
+        found = self.uploads.statistics()
+        return None if found is None else found._replace(removed=self.journal.removed_unsent)
 
     @property
     def oldest(self) -> int:
@@ -220,6 +241,9 @@ class RecorderSide(Opened):
     async def _close_journal(self) -> None:
         left = self._until - asyncio.get_running_loop().time()
         await asyncio.to_thread(self.journal.close, max(0.5, left))
+
+    async def _close_uploads(self) -> None:
+        await asyncio.to_thread(self.uploads.close, LAST_SEGMENT)
 
 
 class _Operated:

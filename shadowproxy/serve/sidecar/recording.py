@@ -1,6 +1,7 @@
 """How the recorder makes a record's line under one configuration: judged, redacted, encoded, traced."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from shadowproxy.answers import About
@@ -17,6 +18,7 @@ from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.sidecar.specs import JournalSpec, RecorderSpec
 from shadowproxy.serve.telemetry.spans import Destination
+from shadowproxy.serve.upload.job import Job
 
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
 Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Destination]], object]
@@ -30,6 +32,28 @@ def journal_settings(spec: JournalSpec) -> Settings:
         keep_size=spec.keep_size,
         keep_age=spec.keep_age,
         queue_bytes=spec.queue_bytes,
+        uploads=spec.upload is not None,
+    )
+
+
+def upload_job(spec: RecorderSpec) -> Job | None:
+    """Where closed segments are sent, and by which rules their summaries are made; None: nowhere."""
+    journal = spec.journal
+    if journal.upload is None:
+        return None
+    return Job(
+        directory=str(Path(journal.path).absolute()),
+        to=journal.upload,
+        summaries=journal.summaries,
+        compress=journal.compress,
+        rules={
+            "ignore": list(spec.ignore),
+            "tolerance": {pointer: list(bounds) for pointer, bounds in spec.tolerance.items()},
+            "unordered": list(spec.unordered),
+            "set_aside": spec.set_aside,
+            "predictions": {name: list(places) for name, places in spec.predictions.items()},
+        },
+        fields=((journal.prediction, journal.prediction),) if journal.prediction else (),
     )
 
 

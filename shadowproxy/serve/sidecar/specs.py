@@ -180,7 +180,10 @@ class LiveSpec:
 
 @dataclass(frozen=True, slots=True)
 class JournalSpec:
-    """When the log's segments are closed, compressed and removed, and how much may wait to be written."""
+    """When the log's segments are closed, compressed and removed, and how much may wait to be written.
+
+    `upload` is where they are sent, with their summaries if `summaries`; these have the answer where `prediction` says.
+    """
 
     path: str
     rotate_size: int
@@ -189,6 +192,9 @@ class JournalSpec:
     keep_size: int | None
     keep_age: float | None
     queue_bytes: int
+    upload: str | None = None
+    summaries: bool = True
+    prediction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,14 @@ function showLive(overview) {
   const trouble = lost.length ? `LOST ${lost.map(([why, each]) => `${count(each)} ${why}`).join(", ")}` : "none lost";
   const last = journal.last_error ? `; last trouble: ${journal.last_error}` : "";
   const failing = journal.failing ? `; NOT WRITTEN NOW, ${journal.failing}` : "";
-  put(figures.journal.small, `records written, ${trouble}; ${count(journal.queued)} waiting${failing}${last}`);
-  name(figures.journal.small, lost.length || journal.failing ? "fail" : "soft");
+  const { uploads } = overview;
+  const stuck = uploads && (uploads.trouble || uploads.removed);
+  const sent = uploads ? `; ${count(uploads.sent)} files uploaded, ${count(uploads.waiting)} waiting` : "";
+  const removed = uploads && uploads.removed ? `, ${count(uploads.removed)} REMOVED BEFORE` : "";
+  const why = uploads && uploads.trouble ? `; NOT UPLOADED NOW, ${uploads.trouble}` : "";
+  put(
+    figures.journal.small,
+    `records written, ${trouble}; ${count(journal.queued)} waiting${failing}${last}${sent}${removed}${why}`,
+  );
+  name(figures.journal.small, lost.length || journal.failing || stuck ? "fail" : "soft");
 }
