@@ -288,17 +288,26 @@ async def test_how_an_answer_ended_is_noted(app: App, outcome: Outcome, error: s
     assert (exchange.outcome, getattr(exchange.end, "error", "")) == (outcome, error)
 
 
-async def test_a_request_without_a_body_is_offered_before_the_application_looks() -> None:
+async def test_a_request_is_sent_once_the_application_waits_and_no_later_than_its_answer() -> None:
     noted = Noted()
-    begun: list[int] = []
+    begun: list[list[int]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        begun.append(len(noted.kept.begun))
+        if scope["method"] == "PUT":
+            await receive()
+        counts = [len(noted.kept.begun)]
+        await asyncio.sleep(0)
+        begun.append([*counts, len(noted.kept.begun)])
         await sends(start(), body(b"ok"))(scope, receive, send, [])
 
-    for raw in (GET, OLD, HEAD, POST.replace(b"7", b"0")[:-7]):
+    for raw in (GET, OLD, HEAD, POST.replace(b"7", b"0")[:-7], POST.replace(b"POST", b"PUT")):
         await received(MirroredApplication(app, noted.sender), raw, "httptools")
-    assert begun == [1, 2, 3, 4]
+    assert begun == [[count, count + 1] for count in range(5)]
+    assert all(each.request.unfit is None for each in noted.exchanges)
+    noted = await noted_of(sends(start(), body(b"ok")), GET)
+    assert noted.one.request.unfit is None
+    noted = await noted_of(echo, CHUNKED)
+    assert noted.one.request.unfit is None, "it answers in the turn in which it has read the body"
 
 
 async def test_a_body_that_the_application_does_not_read_is_not_awaited_and_goes_to_no_shadow() -> None:

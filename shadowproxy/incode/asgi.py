@@ -4,13 +4,15 @@ Rules:
 
 1. The application gets the server's own scope, and each message that it receives or sends is the server's or its own
    object. Nothing is received ahead: what the application does not read of a request is not awaited.
-2. A message that the application sends is noted before the server has it, so that times are the application's, and the
-   exchange is ended after the server has its last one: no caller waits for that.
+2. A message that the application sends is noted before the server has it, so that times are the application's. What
+   is sent to the companion is sent later, so that no caller waits for that: the request in the event loop's next turn,
+   when the application waits for something or has answered, and the answer after the server has its last message.
 3. What is noted never raises: an exchange that cannot be read is given up, and the application does not see it.
 4. An exception of the application's, or of the server's, passes unchanged and ends the exchange.
 5. Only `http` is mirrored. WebSockets and lifespan go to the application untouched.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
@@ -54,10 +56,9 @@ class MirroredApplication:
         return getattr(self._app, name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        exchange = _begin(scope, self._sender)
-        if exchange is None:
+        passage = _begin(scope, self._sender, receive, send)
+        if passage is None:
             return await self._app(scope, receive, send)
-        passage = _Passage(exchange, receive, send, is_head=scope.get("method") == "HEAD")
         try:
             result = await self._app(scope, passage.receive, passage.send)
         except BaseException as error:
@@ -82,6 +83,7 @@ class _Passage:
         "_send",
         "_started",
         "_trailers",
+        "_unsent",
     )
 
     def __init__(self, exchange: Exchange, receive: Receive, send: Send, *, is_head: bool) -> None:
@@ -91,6 +93,7 @@ class _Passage:
         self._is_head = is_head  # the server leaves out what the application gives as a body
         self._over = False  # nothing is noted any more
         self._request_over = False
+        self._unsent = False  # the request is whole, and the companion does not have it yet
         self._left = False  # the server has said that the caller left
         self._started = False
         self._fields: Fields = ()
@@ -116,6 +119,7 @@ class _Passage:
             raise
         if self._last and not self._over:
             self._over = True
+            self._send_request()
             note(self._exchange.end)
 
     def break_off(self, error: BaseException | None) -> None:
@@ -131,6 +135,19 @@ class _Passage:
         else:
             self._fail(Outcome.INCOMPLETE, f"the application was ended by {type(error).__name__}")
 
+    def end_request(self) -> None:
+        """The request is whole."""
+        self._request_over = self._unsent = True
+        try:
+            asyncio.get_running_loop().call_soon(self._send_request)
+        except RuntimeError:  # the loop is trio's
+            self._send_request()
+
+    def _send_request(self) -> None:
+        if self._unsent:
+            self._unsent = False
+            note(self._exchange.request_end)
+
     def _note_received(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.request":
@@ -140,8 +157,7 @@ class _Passage:
             if body:
                 self._exchange.request_body(body)
             if not message.get("more_body", False):
-                self._request_over = True
-                self._exchange.request_end()
+                self.end_request()
         elif kind == "http.disconnect":
             self._left = True
 
@@ -176,11 +192,12 @@ class _Passage:
 
     def _fail(self, outcome: Outcome, error: str) -> None:
         self._over = True
+        self._send_request()
         note(self._exchange.fail, outcome, error)
 
 
-def _begin(scope: Scope, sender: Sender) -> Exchange | None:
-    """The exchange of an HTTP request, None if it is not to be mirrored."""
+def _begin(scope: Scope, sender: Sender, receive: Receive, send: Send) -> _Passage | None:
+    """The passage of an HTTP request, None if it is not to be mirrored."""
     if scope["type"] != "http":
         return None
     try:
@@ -188,14 +205,17 @@ def _begin(scope: Scope, sender: Sender) -> Exchange | None:
         if not isinstance(headers, list | tuple):
             scope["headers"] = headers = list(headers)
         fields = tuple((name, value) for name, value in headers)
-        whole = _has_no_body(scope, fields)
-        exchange = sender.begin(scope["method"], _target(scope), fields, at_ns=time.time_ns())
+        method, whole = scope["method"], _has_no_body(scope, fields)
+        exchange = sender.begin(method, _target(scope), fields, at_ns=time.time_ns())
     except Exception as error:  # noqa: BLE001 (whatever a server says, the application gets it)
         log(error)
         return None
-    if exchange is not None and whole:
-        note(exchange.request_end)
-    return exchange
+    if exchange is None:
+        return None
+    passage = _Passage(exchange, receive, send, is_head=method == "HEAD")
+    if whole:
+        passage.end_request()
+    return passage
 
 
 def _target(scope: Scope) -> bytes:
