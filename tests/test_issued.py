@@ -2,9 +2,11 @@
 
 import json
 from functools import partial
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from shadowproxy.answers import About, about
 from shadowproxy.answers.issued import with_lives_ids
@@ -14,6 +16,8 @@ from shadowproxy.compare.fold.reading import Reading
 from shadowproxy.compare.judge import verdict
 from shadowproxy.compare.judge.recompare import recompared
 from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.show import print_exchange
+from shadowproxy.compare.report.tail import print_line
 from shadowproxy.exchange import Exchange, Failure, Learnt, Outcome, Reply, Request, Translated, Verdict
 from shadowproxy.record import Judgement, Record, RecordedLeg, decode
 from shadowproxy.recorder.line import encode
@@ -169,3 +173,17 @@ def test_a_report_names_the_places_of_ids_as_set_aside() -> None:
     pair = PairBuilder()
     pair.add(0, record, record.shadows["a"], Reading(Rules(), shadow="a"))
     assert list(pair.finish().per_call) == ["/id"]
+
+
+# --- showing
+
+
+def test_show_and_tail_name_the_ids() -> None:
+    record = judged(b'{"id":"b0c1d2e3"}', answered(IN_PATH, learnt=(Learnt("json:/next", "aaaa1111", "bbbb2222"),)))
+    out = StringIO()
+    print_exchange(record, Console(file=out, width=150))
+    assert "sent with its own ID in path: live's b0c1d2e3, its own 77fe55aa, learnt from record rec-1" in out.getvalue()
+    assert "issued at json:/next: live's aaaa1111, its own bbbb2222" in out.getvalue()
+    line = StringIO()
+    print_line(record, Console(file=line, width=150), rules=Rules())
+    assert "a 200 2.0 ms (own ID in path) match" in line.getvalue()

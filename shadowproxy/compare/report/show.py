@@ -104,9 +104,27 @@ def _pair(record: Record, name: str, other: RecordedLeg, rules: Rules, console: 
         if compared.diff.set_aside:
             places = ", ".join(visible(place) for place in compared.diff.set_aside)
             _print(console, Text(f"  set aside, as it is new in every answer: {places}", style="dim"))
+    for line in issued_lines(other):
+        _print(console, Text(f"  {line}", style="dim"))
     for arm, leg in (("live", live), (visible(name), other)):
         if leg.caller_left:
             _print(console, Text(f"  the caller left {arm} after the answer's end, before the response's", style="dim"))
+
+
+def issued_lines(leg: RecordedLeg) -> list[str]:
+    """Which of its own IDs a shadow was sent in place of live's, and which both issued."""
+    lines = [
+        f"sent with its own ID in {visible(each.place)}: {_ids(each.live, each.shadow)}, "
+        f"learnt from record {visible(each.learnt_from)}"
+        for each in leg.translated
+    ]
+    lines += [f"issued at {visible(each.place)}: {_ids(each.live, each.shadow)}" for each in leg.learnt]
+    left = len(lines) - LINES
+    return [*lines[:LINES], *([f"and {left:,} more IDs"] if left > 0 else [])]
+
+
+def _ids(live: str, shadow: str) -> str:
+    return f"live's {visible(live) or 'is not in the log'}, its own {visible(shadow) or 'is not in the log'}"
 
 
 def _place(difference: Difference, name: str) -> str:

@@ -24,6 +24,7 @@ from shadowproxy.sources import PLAIN, source_of
 _PAUSE: Final = 0.25  # seconds between looks: what a person takes for at once
 _PIECE: Final = 1 << 20
 _SHOWN: Final = 40  # characters of each side of a difference
+_PLACES: Final = 3  # at which IDs were translated
 
 
 def follow(path: str | Path, *, last: int = 10, pause: Callable[[], None] | None = None) -> Iterator[Record]:
@@ -97,6 +98,9 @@ def print_line(
         if shadow is not None and name != shadow:
             continue
         line.append(f"  {visible(name)} ", style="bold").append(_answer(answer))
+        if answer.translated:
+            places = ", ".join(dict.fromkeys(visible(each.place) for each in answer.translated[:_PLACES]))
+            line.append(f" (own ID in {places})", style="dim")
         compared = recompared(record.live, answer, rules, about(record, name), record.rules)
         verdict = compared.verdict
         if answer.outcome is Outcome.OK:

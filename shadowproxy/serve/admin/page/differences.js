@@ -83,9 +83,11 @@ function bodyOf(leg) {
 
 function side(title, leg, text) {
   const failed = leg.failed ? `, failed: ${cut(visible(leg.failed), 200)}` : "";
+  const places = (leg.translated ?? []).map((each) => cut(visible(each.in), 60));
+  const own = places.length ? `, sent its own ID in ${[...new Set(places)].slice(0, 4).join(", ")}` : "";
   const left = leg.caller_left ? ", the caller left after the answer's end" : "";
   const read = [leg.format, ...(leg.warnings ?? [])].map((each) => (each ? `, ${cut(visible(each), 200)}` : "")).join("");
-  const result = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms${read}${failed}${left}`;
+  const result = `${leg.status ?? leg.outcome} in ${ms(leg.total_ms)} ms${read}${failed}${left}${own}`;
   return h("div", {}, h("h3", {}, title), h("p", { class: "soft" }, result), h("pre", { tabindex: "0" }, text));
 }
 
