@@ -41,6 +41,8 @@ def items() -> Callable[[Peer], Any]:
                 body, status = b"{}", 200
             elif target == b"/calls":
                 body, status = (b"{}", 200) if session in known else (b'{"error":"no session"}', 400)
+            elif target == b"/items" and method == b"GET":
+                body, status = b'{"items":["/items/%b"]}' % b'","/items/'.join(known), 200
             elif method == b"POST":
                 made = b"own-%016x" % source.getrandbits(64)
                 known[made] = request.body
@@ -111,6 +113,17 @@ async def test_sessions_are_replayed_in_order_with_the_endpoints_own_ids(tmp_pat
             assert put.place == "path"
             assert by_record[put.learnt_from].shadows["new"].learnt[0].shadow == put.shadow
     assert "state       60 requests translated, 0 unknown" in list(screen(how, counts))
+
+
+async def test_a_list_of_what_was_made_matches(tmp_path: Path) -> None:
+    listed = b'{"items":["/items/live-%016d","/items/live-%016d"]}' % (0, 1)
+    lines = [made(0, 0.0), made(1, 0.1), entry(2, "GET", b"/items", listed, 5.0)]
+    counts, _, _ = await replayed(tmp_path, *lines, in_flight=1)
+    assert counts.verdicts == {Verdict.MATCH: 3}
+    [leg] = [each.shadows["new"] for each in records(tmp_path / "new") if each.id == "id-2"]
+    assert [each.place for each in leg.learnt] == ["json:", "json:"]
+    assert leg.judgement is not None
+    assert leg.judgement.set_aside == ("/items/*",)
 
 
 async def test_without_the_requests_that_made_them_ids_are_unknown_and_nothing_is_sent(tmp_path: Path) -> None:

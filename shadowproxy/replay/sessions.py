@@ -137,7 +137,7 @@ class Step:
                 entry.jobs = [each for each in entry.jobs if each is not self] or None
         self._over.set()
         if isinstance(leg, Reply):
-            return leg._replace(translated=self.translated, learnt=self.watch.learnt)
+            return self.watch.with_pairs(leg._replace(translated=self.translated), self._recorded.live)
         return leg._replace(translated=self.translated) if isinstance(leg, Failure) else leg
 
 

@@ -29,6 +29,8 @@ _ID_NAME: Final = re.compile(r"(?i)(?:.*[_.-])?(?:id|uuid|guid|cursor|token|key)
 _SESSION: Final = re.compile(r"session(?!-?(?:affinity|count|duration))")
 _GENERATED: Final = re.compile(r"[!-~]*[0-9][!-~]*")
 _GONE: Final = (404, 410)
+_SAID_AGAIN: Final = "json:"
+"""The place of a pair that was known before."""
 _HIDDEN: Final = "hidden: "
 """Before the name of a field whose value the log does not show. Two sessions are taken for different ones."""
 _COOKIE: Final = _HIDDEN + "cookie"
@@ -70,7 +72,7 @@ class PairState(Parts):
             if standings[0] == "good" and shadow.status in _GONE:
                 self.counts["gone"] += 1
         if shadow.learnt:
-            self.counts["learnt"] += len(shadow.learnt)
+            self.counts["learnt"] += sum(1 for each in shadow.learnt if each.place != _SAID_AGAIN)
         if shadow.translated or shadow.learnt or standings[0] != "good":
             return
         if standings[1] == "refused":

@@ -457,8 +457,8 @@ class Mirror:
         if exchange.watches is not None:
             for lane, watch in exchange.watches.items():
                 leg = exchange.shadows.get(lane.shadow.name)
-                if isinstance(leg, Reply) and (learnt := watch.learnt):
-                    exchange.shadows[lane.shadow.name] = leg._replace(learnt=learnt)
+                if isinstance(leg, Reply):
+                    exchange.shadows[lane.shadow.name] = watch.with_pairs(leg, exchange.live)
         settled = Exchange(exchange.request, exchange.live, exchange.shadows, exchange.control, exchange.tunnel)
         exchange.plan.append(shortened(settled, exchange.plan.needs))
         self._forget(exchange)

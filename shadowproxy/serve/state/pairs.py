@@ -180,6 +180,11 @@ class Pairs:
                 return self._fallen(key) if self._hashes else None
         return self._use(entry)
 
+    def among(self, values: list[bytes]) -> list[Entry]:
+        """The entries of those of these values that are IDs. It counts as no use of them."""
+        entries = self._entries
+        return [entries[value] for value in values if value in entries]
+
     def find_short(self, value: bytes, scope: bytes | None) -> Entry | None:
         """The entry of a short ID: the one of `scope`, or without a scope the only one that there is.
 

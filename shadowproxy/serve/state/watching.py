@@ -17,6 +17,7 @@ import orjson
 
 from shadowproxy.exchange import Failure, Fields, Learnt, LiveLeg, Reply, Request, ShadowLeg
 from shadowproxy.serve.policy.payload import NotRead, json_value
+from shadowproxy.serve.state.known import known_pairs
 from shadowproxy.serve.state.learning import (
     SAFE,
     EventReader,
@@ -105,6 +106,16 @@ class Watch:
                 self._issue(values)
         except Exception:  # noqa: BLE001  # whatever an answer holds: the caller's answer comes first
             self._fail()
+
+    def with_pairs(self, leg: Reply, live: LiveLeg) -> Reply:
+        """The shadow's leg with the pairs that this exchange gave, and those that its answers say again."""
+        try:
+            leg = leg._replace(learnt=self.learnt) if self.entries else leg
+            if isinstance(live, Reply) and (known := known_pairs(self.pairs, live, leg)):
+                leg = leg._replace(learnt=(*leg.learnt, *known))
+        except Exception:  # noqa: BLE001  # as above
+            self._fail()
+        return leg
 
     @property
     def learnt(self) -> tuple[Learnt, ...]:
