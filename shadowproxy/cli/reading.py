@@ -83,24 +83,28 @@ def rules_of(
     file: Path | None, ignore: tuple[str, ...] = (), tolerance: tuple[str, ...] = (), unordered: tuple[str, ...] = ()
 ) -> "Rules":
     """The rules of a configuration with those of the command line added. Raises ValueError for the latter."""
-    from shadowproxy.compare.judge.rules import Rules, Tolerance
+    from shadowproxy.compare.judge.rules import Rules
 
-    allowed: dict[str, float | Tolerance] = {}
-    set_aside = True
-    predictions: dict[str, tuple[str, str]] = {}
+    base = Rules()
     if file is not None:
+        from shadowproxy.compare.judge.configured import rules_in
+
         config = load_config(file)
-        compare = config.compare
-        set_aside, predictions = compare.set_aside, compare.predictions(config.shadows)
-        ignore, unordered = (*compare.ignore, *ignore), (*compare.unordered, *unordered)
-        allowed = {pointer: Tolerance(abs=each.abs, rel=each.rel) for pointer, each in compare.tolerance.items()}
+        base = rules_in(config.compare, config.shadows)
+    allowed = dict(base.tolerance)
     for text in tolerance:
         pointer, _, number = text.rpartition("=")
         try:
             allowed[pointer] = float(number)
         except ValueError:
             raise ValueError(f'"{text}" is not POINTER=NUMBER') from None
-    return Rules(ignore=ignore, tolerance=allowed, unordered=unordered, set_aside=set_aside, predictions=predictions)
+    return Rules(
+        ignore=(*base.ignore, *ignore),
+        tolerance=allowed,
+        unordered=(*base.unordered, *unordered),
+        set_aside=base.set_aside,
+        predictions=base.predictions,
+    )
 
 
 def prediction_of(file: Path | None) -> str | None:

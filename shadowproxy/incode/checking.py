@@ -13,7 +13,7 @@ import orjson
 
 from shadowproxy.budget import Budget
 from shadowproxy.call_json import failure_of, written
-from shadowproxy.compare.judge.rules import Rules, Tolerance
+from shadowproxy.compare.judge.configured import rules_in
 from shadowproxy.compare.judge.verdict import judge_values
 from shadowproxy.compare.judge.visible import sides
 from shadowproxy.config import Compare
@@ -87,13 +87,7 @@ class _Check:
         self._skipped = 1 if takes_self(function) else 0
         self._candidate = candidate
         self._name = name
-        self._rules = Rules(
-            ignore=compare.ignore,
-            tolerance={pointer: Tolerance(abs=each.abs, rel=each.rel) for pointer, each in compare.tolerance.items()},
-            unordered=compare.unordered,
-            set_aside=compare.set_aside,
-            predictions=compare.predictions([name]),
-        )
+        self._rules = rules_in(compare, [name])
 
     def copy(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> bytes:
         try:
