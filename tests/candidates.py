@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import dataclasses
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -58,6 +59,12 @@ def misbehave(how: str, more: Any = None) -> Any:
             return Point(1, [2.5])
         case "unwritable":
             return object()
+        case "told to stop":
+            os.kill(os.getpid(), signal.SIGTERM)
+            if (child := os.fork()) == 0:
+                time.sleep(60)
+            os.kill(child, signal.SIGTERM)
+            return ["told", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
         case "close":
             os.closerange(3, 100)
             return "closed"

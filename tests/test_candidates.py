@@ -82,6 +82,7 @@ async def test_what_a_candidate_returns_or_raises_is_its_answer_and_what_it_prin
         assert await running.call(arguments("answer too much", 20_000)) == Answer(b'"' + b"x" * 10_000, True)
         assert "MemoryError" in str(await answer(running, "ask for too much", 1 << 30))
         assert await answer(running, "hold", 0.001) == "held"
+        assert await answer(running, "told to stop") == ["told", -15]
         assert running.started == 1
 
 
@@ -157,8 +158,12 @@ async def test_the_same_callable_keeps_its_processes_and_another_replaces_them()
     first = await registry.call("f", arguments("where"), owner, 9.0, bool)
     registry.take(candidate(candidates.misbehave), object())
     assert await registry.call("f", arguments("where"), owner, 9.0, bool) == first
+    slow = asyncio.get_running_loop().create_task(registry.call("f", arguments("hold", 0.2), owner, 9.0, bool))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     registry.take(candidate(len), owner)
     assert (await registry.call("f", arguments("abc"), owner, 9.0, bool)).body == b"3"
+    assert (await slow).body == b'"held"', "what was under way is answered"
     pid = json.loads(first.body)[2]
     await until(lambda: not is_running(pid))
     registry.adopt({}, 1000)

@@ -50,7 +50,7 @@ def main() -> None:
     own = os.getpid()
     os.dup2(2, 1)  # what it prints is nobody's answer
     os.register_at_fork(after_in_child=channel.close)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _outlive_signals()
     _end_with_parent()
     os.environ[VARIABLE] = "1"
     try:
@@ -126,6 +126,30 @@ def _bound(memory: int) -> None:
         file.write("1000")
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (memory * 2, memory * 2))
+
+
+def _outlive_signals() -> None:
+    """A service manager tells every process of a service to stop. This one is ended by whoever started it.
+
+    What it starts itself takes them as ever.
+    """
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def hold_back() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+    def take_by_default() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        release()
+
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    os.register_at_fork(before=hold_back, after_in_parent=release, after_in_child=take_by_default)
 
 
 def _end_with_parent() -> None:

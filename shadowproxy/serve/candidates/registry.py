@@ -37,7 +37,7 @@ class Candidates:
         self._threads: dict[str, set[object]] = {}
         self._calls: dict[int, tuple[object, asyncio.Future[Answer]]] = {}
         self._keys = itertools.count(1)
-        self._closing: set[asyncio.Task[None]] = set()
+        self._retired: list[Workers] = []  # that still answer what they were asked
 
     def __repr__(self) -> str:
         return f"<Candidates {sorted(self._workers)}>"
@@ -108,10 +108,9 @@ class Candidates:
 
     async def aclose(self) -> None:
         self.names, self._settings = frozenset(), {}
-        for name in list(self._workers):
-            self._retire(name)
-        if self._closing:
-            await asyncio.wait(self._closing)
+        for workers in (*self._workers.values(), *self._retired):
+            await workers.aclose()
+        self._workers.clear()
 
     async def _call_there(self, name: str, pickled: bytes, owner: object, seconds: float) -> Answer:
         key = next(self._keys)
@@ -134,9 +133,8 @@ class Candidates:
     def _retire(self, name: str) -> None:
         workers = self._workers.pop(name, None)
         if workers is not None:
-            task = asyncio.get_running_loop().create_task(workers.aclose())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            workers.retire()
+            self._retired = [each for each in (*self._retired, workers) if not each.is_over]
 
 
 def _all_memory() -> int:

@@ -40,6 +40,7 @@ class Workers:
         self._waiting: deque[asyncio.Future[CandidateProcess]] = deque()
         self._failures = 0  # in a row
         self._closed = False
+        self._retired = False
         self._repeats = Repeats()
 
     def __repr__(self) -> str:
@@ -65,7 +66,8 @@ class Workers:
             self._busy.discard(process)
             process.kill()
             self._failures += 1
-            self._start_again()
+            if not self._retired or self._waiting:
+                self._start_again()
             raise
         self._busy.discard(process)
         self._failures = 0
@@ -74,7 +76,27 @@ class Workers:
             self._start_again()
         else:
             self._give(process)
+        self._end_if_retired()
         return answer
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is retired, and nothing is under way any more."""
+        return self._retired and not (self._busy or self._waiting or self._starting)
+
+    def retire(self) -> None:
+        """Another callable has taken the place of this one: what is under way is answered, and then all end."""
+        self._retired = True
+        self._end_if_retired()
+
+    def _end_if_retired(self) -> None:
+        if not self._retired or self._waiting:
+            return
+        for process in self._idle:
+            process.kill()
+        self._idle.clear()
+        for task in self._starting:
+            task.cancel()
 
     async def aclose(self) -> None:
         self._closed = True

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 BEAT: Final = 0.02
-"""Seconds between two measurements."""
+"""Seconds between two measurements, or a tenth of the limit where that is more: each wakes an idle process."""
 
 
 @dataclass(slots=True)
 class Pulse:
-    """Measures every `BEAT` seconds how late the event loop runs. Owns its timer, from `start` to `stop`.
+    """Measures regularly how late the event loop runs. Owns its timer, from `start` to `stop`.
 
     `limit` and `lag` are in seconds.
     """
@@ -25,7 +25,7 @@ class Pulse:
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(BEAT, self._beat, loop, loop.time() + BEAT)
+        self._wait(loop)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -33,4 +33,8 @@ class Pulse:
 
     def _beat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         self.lag = max(0.0, loop.time() - due)
-        self._timer = loop.call_later(BEAT, self._beat, loop, loop.time() + BEAT)
+        self._wait(loop)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        pause = max(BEAT, self.limit / 10)
+        self._timer = loop.call_later(pause, self._beat, loop, loop.time() + pause)
