@@ -1,5 +1,6 @@
 """The application's end of the connection to its companion: nothing waits or raises, and what is lost is counted."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -257,6 +258,18 @@ def test_a_forked_child_has_a_connection_of_its_own(companion: FakeCompanion, se
     assert sender.connection.flush(PATIENCE)
     assert len([each for each in companion.frames if each.kind == 1]) == 2
     assert (len(companion.begun()), len(companion.ended())) == (3, 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_process_of_multiprocessing_sends_all_before_it_ends(companion: FakeCompanion, sender: Sender) -> None:
+    """It ends by os._exit, so nothing of atexit runs, and its last calls would be lost with the thread."""
+    one(sender)
+    assert sender.connection.flush(PATIENCE)
+    child = multiprocessing.get_context("fork").Process(target=one, args=(sender,))
+    child.start()
+    child.join(PATIENCE)
+    assert child.exitcode == 0
+    companion.wait(lambda: len(companion.ended()) == 2)
 
 
 def test_a_fork_while_another_thread_holds_the_turn_leaves_the_child_free(

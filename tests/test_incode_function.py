@@ -285,6 +285,7 @@ def test_a_file_and_what_is_given_beside_it(tmp_path: Path, companion: Running, 
         "socket": running._process.socket,
         "config": str(file),
         "keys": {"shadows": {"b": {"url": "http://127.0.0.1:2"}}, "log": {"path": str(tmp_path / "here")}},
+        "owner": os.getpid(),
     }
     assert os.stat(running._process.directory).st_mode & 0o777 == 0o700
 

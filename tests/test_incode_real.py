@@ -65,6 +65,8 @@ def test_another_test_has_records_of_its_own(shadow: Shadow, shadow_log: ShadowL
 
 
 SCRIPT = """
+import os
+import signal
 import sys
 import incode_candidates
 from shadowproxy import Shadow
@@ -78,22 +80,27 @@ def live(features):
 if __name__ == "__main__":
     live({"x": 1})
     print(shadow._process.directory)
+    if len(sys.argv) > 2:
+        shadow.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_script_that_ends_at_once_is_recorded_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [[], ["killed"]])
+def test_a_script_that_ends_at_once_or_is_killed_is_recorded_and_leaves_nothing(
+    tmp_path: Path, words: list[str]
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     log = tmp_path / "log"
     done = subprocess.run(
-        [sys.executable, script, log],
+        [sys.executable, "-u", script, log, *words],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
-        check=True,
         timeout=60,
     )
-    assert done.stderr == ""
+    assert (done.stderr, done.returncode) == ("", -9 if words else 0)
     deadline = time.monotonic() + 30
     while not log.is_dir() or not list(record.read([log])):
         assert time.monotonic() < deadline
@@ -102,4 +109,6 @@ def test_a_script_that_ends_at_once_is_recorded_and_leaves_nothing(tmp_path: Pat
     assert isinstance(one, record.Record)
     assert one.request.path == "__main__.live"
     assert one.shadows["same"].outcome is Outcome.OK
-    assert not os.path.exists(done.stdout.strip())
+    while os.path.exists(done.stdout.strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

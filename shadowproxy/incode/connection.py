@@ -18,6 +18,7 @@ import logging
 import os
 import select
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -40,6 +41,9 @@ from shadowproxy.intake_frames import (
 
 SLACK: Final = 4 << 20
 """Bytes by which frames that end exchanges may exceed the bound."""
+
+AT_EXIT: Final = 5.0
+"""Seconds that the end of a process waits for what has not been sent yet."""
 
 INCOMING: Final = 1000
 """Frames that may be incoming until a thread that has the turn gets a processor."""
@@ -341,6 +345,7 @@ class Connection:
             return False
         thread = threading.Thread(target=self._run, name="shadowproxy", daemon=True)
         self._thread = thread
+        self._push_at_end_of_child()
         try:
             self._wake = os.pipe()
             for each in self._wake:
@@ -352,6 +357,21 @@ class Connection:
             self._not_before = time.monotonic() + RETRIES[0]
             return False
         return True
+
+    def _push_at_end_of_child(self) -> None:
+        """Have a process of multiprocessing send what waits before it ends: it calls no function of `atexit`."""
+        util = sys.modules.get("multiprocessing.util")
+        process = sys.modules.get("multiprocessing.process")
+        if util is None or process is None or process.parent_process() is None:
+            return
+        held = weakref.ref(self)
+
+        def push() -> None:
+            connection = held()
+            if connection is not None:
+                connection.push(AT_EXIT)
+
+        util.Finalize(None, push, exitpriority=0)
 
     def _wake_thread(self) -> None:
         if self._wake is not None:

@@ -25,7 +25,8 @@ _SHOWN: Final = 2000
 
 
 class CompanionProcess:
-    """The companion as this application starts it. Owns its directory, which `remove` removes.
+    """The companion as this application starts it. Owns its directory, which `remove` removes, or the
+    companion if this process is killed before.
 
     Attributes:
         socket: the path that it listens at. log: the file with what it logs. working: the directory that it works in.
@@ -47,7 +48,12 @@ class CompanionProcess:
 
     def describe(self, config: Path | None, keys: dict[str, Any]) -> None:
         """Write down what the companion reads when it starts, and when it is told to read it again."""
-        content = {"socket": self.socket, "config": None if config is None else str(config), "keys": keys}
+        content = {
+            "socket": self.socket,
+            "config": None if config is None else str(config),
+            "keys": keys,
+            "owner": self._owner,
+        }
         self._described = orjson.dumps(content, default=str)
         self._write()
 

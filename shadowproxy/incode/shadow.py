@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
 from shadowproxy.incode.candidates import Candidates, described
-from shadowproxy.incode.connection import Connection
+from shadowproxy.incode.connection import AT_EXIT, Connection
 from shadowproxy.incode.errors import ShadowError
 from shadowproxy.incode.exchanges import Sender
 from shadowproxy.incode.functions import Function, path_of, wrapped
@@ -22,9 +22,6 @@ IN_CANDIDATE: Final = "SHADOWPROXY_CANDIDATE"
 
 MOST: Final = 64 << 20
 """Bytes that may wait for the companion in one process, and as many of bodies that are being copied."""
-
-AT_EXIT: Final = 5.0
-"""Seconds that the end of the process waits for what has not been sent yet."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -25,12 +25,34 @@ def main() -> int:
         os.setpgid(0, 0)
     match sys.argv[1:]:
         case [file]:
-            return split.main([file, "warning"], is_companion=True)
+            return _serve(file, "warning")
         case [file, "debug" | "info" | "warning" | "error" as level]:
-            return split.main([file, level], is_companion=True)
+            return _serve(file, level)
         case _:
             say("usage: python -m shadowproxy.serve.start.companion FILE [debug|info|warning|error]")
             return UNUSABLE
+
+
+def _serve(file: str, level: str) -> int:
+    status = split.main([file, level], is_companion=True)
+    with contextlib.suppress(OSError, ValueError):
+        _remove_left(file)
+    return status
+
+
+def _remove_left(file: str) -> None:
+    """Remove the application's private directory if the process that made it has ended, as one that was killed has."""
+    import json
+    import shutil
+
+    with open(file) as described:
+        owner, directory = json.load(described).get("owner"), os.path.dirname(os.path.abspath(file))
+    if not isinstance(owner, int) or not os.path.basename(directory).startswith("shadowproxy-"):
+        return
+    try:
+        os.kill(owner, 0)
+    except ProcessLookupError:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":
