@@ -1,7 +1,8 @@
 """Whether a streamed answer has reached its own end, though its response has not.
 
 OpenAI's SDK for Python closes the connection at `data: [DONE]`, before the last chunk, and at an event that reports an
-error. To the proxy that caller left early; but the answer is whole, and is to be compared and judged as one.
+error; MCP's does at the answer to its request. To the proxy that caller left early; but the answer is whole, and is to
+be compared and judged as one.
 
 | Stream | its end |
 |---|---|
@@ -9,6 +10,7 @@ error. To the proxy that caller left early; but the answer is whole, and is to b
 | Anthropic Messages | `message_stop` |
 | OpenAI Responses | `response.completed`, `response.incomplete`, `response.failed`, `response.cancelled`; or `[DONE]` |
 | gradio | `event: complete`; `process_completed` and `close_stream` of its queue |
+| MCP, answering a request | the JSON-RPC message with its `result` or `error` |
 | Ollama, lines of JSON | a line with `"done": true` |
 | any of them | an event or a line that reports an error |
 
@@ -41,6 +43,12 @@ _ERROR: Final = re.compile(
 )
 """At the beginning of an event's data or of a line: an error further in may be a part of an answer, and an empty one is
 none."""
+
+_MEMBER: Final = rb'\s{0,9}"(?:jsonrpc|id)"\s{0,9}:\s{0,9}(?:"[^"\\]{0,200}"|\d{1,20})\s{0,9}'
+_RPC_BEFORE: Final = re.compile(rb"\s{0,9}\{(?:%b,){2}" % _MEMBER + rb'\s{0,9}"(?:result|error)"\s{0,9}:')
+_RPC_RESULT: Final = re.compile(rb'\s{0,9}\{\s{0,9}"(?:result|error)"\s{0,9}:')
+_RPC_BEHIND: Final = re.compile(rb"(?:,%b){2}\}\s{0,9}\Z" % _MEMBER)
+"""The members of a JSON-RPC response stand before its result, as MCP's SDK for Python writes it, or behind it."""
 
 _LAST_LINE: Final = re.compile(rb'"done"\s{0,9}:\s{0,9}true')
 _NOT_LAST: Final = re.compile(rb'"done"\s{0,9}:\s{0,9}false')
@@ -93,6 +101,10 @@ def _ends_events(body: bytes) -> bool:
 def _reports_end(data: bytes) -> bool:
     if _ERROR.match(data) is not None:
         return True
+    if b'"jsonrpc"' in data[:_LOOKED_AT] or b'"jsonrpc"' in data[-_LOOKED_AT:]:
+        return _RPC_BEFORE.match(data) is not None or (
+            _RPC_RESULT.match(data) is not None and _RPC_BEHIND.search(data[-_LOOKED_AT:]) is not None
+        )
     return _END_DATA.search(data[:_LOOKED_AT]) is not None or _END_DATA.search(data[-_LOOKED_AT:]) is not None
 
 
