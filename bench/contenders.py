@@ -48,6 +48,7 @@ class Place:
 def origin(place: Place, name: str, said: bytes) -> Start:
     """An nginx that answers /predict with `said`, /up once a whole upload is in, /big with `LARGE` bytes.
 
+    /items is answered with `said` and an ID that is new each time.
     /large and /passing are the file NAME.json in the place's directory, which a measure may write.
     """
     port, inner = free_port(), free_port()
@@ -60,6 +61,7 @@ def origin(place: Place, name: str, said: bytes) -> Start:
         server {{
             listen {HOST}:{port} backlog=4096; default_type application/json; root {place.directory};
             location / {{ return 200 '{said.decode()}'; }}
+            location = /items {{ return 200 '{{"id": "$request_id", {said.decode()[1:]}'; }}
             location = /big {{ default_type application/octet-stream; }}
             location = /up {{
                 client_max_body_size 0; client_body_buffer_size 11m;

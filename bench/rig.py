@@ -66,22 +66,30 @@ class Bench:
         return range(self.scale.rounds)
 
     def burst(
-        self, proxy: Running, *, callers: int = 16, seconds: int | None = None, unlike: bool = False
+        self,
+        proxy: Running,
+        *,
+        callers: int = 16,
+        seconds: int | None = None,
+        path: str = "/predict",
+        unlike: bool = False,
     ) -> closed_loop.Load:
         seconds = seconds or self.scale.seconds
-        return closed_loop.burst(proxy, callers=callers, seconds=seconds, body=self.body, unlike=unlike)
+        return closed_loop.burst(proxy, callers=callers, seconds=seconds, path=path, body=self.body, unlike=unlike)
 
     def mirrored_burst(
-        self, proxy: Running, *, callers: int = 16, unlike: bool = False
+        self, proxy: Running, *, callers: int = 16, path: str = "/predict", unlike: bool = False
     ) -> tuple[closed_loop.Load, float]:
         """The load, and the share of its requests that reached the shadow."""
         before = requests_of(self.shadow)
-        load = self.burst(proxy, callers=callers, unlike=unlike)
+        load = self.burst(proxy, callers=callers, path=path, unlike=unlike)
         return load, (requests_of(self.shadow) - before - 1) / load.requests  # asking how many counts as one
 
-    def fully_mirrored_burst(self, proxy: Running, *, callers: int = 16, unlike: bool = False) -> closed_loop.Load:
+    def fully_mirrored_burst(
+        self, proxy: Running, *, callers: int = 16, path: str = "/predict", unlike: bool = False
+    ) -> closed_loop.Load:
         """One that mirrored nearly all of its requests. Raises BenchError if none of TRIES did."""
-        return fully_mirrored(proxy.name, lambda: self.mirrored_burst(proxy, callers=callers, unlike=unlike))
+        return fully_mirrored(proxy.name, lambda: self.mirrored_burst(proxy, callers=callers, path=path, unlike=unlike))
 
     def request(self, path: str = "/predict") -> bytes:
         body = self.body.read_bytes()

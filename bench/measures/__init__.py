@@ -13,6 +13,7 @@ from bench.measures.latency import latency
 from bench.measures.memory import memory
 from bench.measures.report import report
 from bench.measures.starting import starting
+from bench.measures.state import state
 from bench.measures.streaming import streams
 from bench.rig import Bench
 
@@ -29,6 +30,7 @@ MEASURES: tuple[Measure, ...] = (
     report,
     workers,
     httpx,
+    state,
     faults,
     large,
     asgi,
