@@ -19,8 +19,14 @@ class Kept:
 
     def __init__(self) -> None:
         self.closed = False
+        self.is_used = False
+        self.pushed: list[float] = []
         self.begun: list[Begin] = []
         self.ended: list[End] = []
+
+    def push(self, timeout: float) -> bool:
+        self.pushed.append(timeout)
+        return True
 
     def begin(self, frame: bytes, ticket: object) -> None:
         (received,) = Decoder().feed(frame)

@@ -5,6 +5,7 @@ every message and exception that the application gets.
 """
 
 import asyncio
+import contextlib
 import gzip
 import inspect
 import types
@@ -18,7 +19,7 @@ from fakes import Caller
 from noted import Noted, Unnoting, served
 
 from shadowproxy.exchange import Outcome, Reply
-from shadowproxy.incode.asgi import MirroredApplication
+from shadowproxy.incode.asgi import SHUTDOWN, MirroredApplication
 
 Events = list[str]
 App = Callable[[Any, Any, Any, Events], Awaitable[Any]]
@@ -509,7 +510,39 @@ async def test_a_file_that_the_server_sends_is_no_part_of_the_copy() -> None:
     assert (noted.one.reply.body, noted.one.reply.body_bytes) == (b"", 9)
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan", "of another kind"])
+async def test_lifespan_passes_and_what_waits_is_sent_before_the_application_has_shut_down() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> str:
+        for each in messages:
+            assert await receive() == each
+            with contextlib.suppress(ValueError):
+                await send(each)
+        return "its value"
+
+    async def send(message: Any) -> None:
+        sent.append((message, list(noted.kept.pushed)))
+        raise ValueError("passes")
+
+    complete = {"type": "lifespan.shutdown.complete"}
+    for is_used, messages in (
+        (True, [{"type": "lifespan.startup.complete"}, complete]),
+        (False, [complete]),
+        (True, [None, {"type": "lifespan.shutdown.failed", "message": "m"}]),
+    ):
+        noted, sent = Noted(), list[Any]()
+        noted.kept.is_used = is_used
+        coming = iter(messages)
+
+        async def receive(coming: Iterator[Any] = coming) -> Any:
+            return next(coming)
+
+        scope = {"type": "lifespan", "state": {}}
+        assert await MirroredApplication(app, noted.sender)(scope, receive, send) == "its value"
+        assert all(one is other for (one, _), other in zip(sent, messages, strict=True))
+        assert [pushed for _, pushed in sent][-1] == ([SHUTDOWN] if is_used else [])
+        assert [pushed for _, pushed in sent][:-1] == [[]] * (len(messages) - 1)
+
+
+@pytest.mark.parametrize("kind", ["websocket", "of another kind"])
 async def test_other_scopes_are_passed_untouched(kind: str) -> None:
     noted = Noted()
     given: list[Any] = []

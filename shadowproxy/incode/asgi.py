@@ -9,7 +9,8 @@ Rules:
    when the application waits for something or has answered, and the answer after the server has its last message.
 3. What is noted never raises: an exchange that cannot be read is given up, and the application does not see it.
 4. An exception of the application's, or of the server's, passes unchanged and ends the exchange.
-5. Only `http` is mirrored. WebSockets and lifespan go to the application untouched.
+5. Only `http` is mirrored. WebSockets go to the application untouched, and so does lifespan: but before the application
+   says that it has shut down, what waits for the companion is sent. Servers end by a signal then: nothing more runs.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from shadowproxy.exchange import Fields, Outcome
+from shadowproxy.incode.connection import Connection
 from shadowproxy.incode.exchanges import Exchange, Sender
 from shadowproxy.incode.noting import LEFT, log, note, stated_length
 
@@ -30,6 +32,11 @@ Application = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 _UNSEEN: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """Messages that have the server send a file, whose bytes do not come by here."""
+
+SHUTDOWN: Final = 5.0
+"""Seconds that the shutdown of an application waits at most until all has been sent."""
+
+_SHUT_DOWN: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 _PATH: Final = "/:@!$&'()*+,;=-._~"
 """What a path may have as it is: RFC 3986, section 3.3."""
@@ -58,6 +65,8 @@ class MirroredApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         passage = _begin(scope, self._sender, receive, send)
         if passage is None:
+            if scope["type"] == "lifespan":
+                send = _pushing(send, self._sender)
             return await self._app(scope, receive, send)
         try:
             result = await self._app(scope, passage.receive, passage.send)
@@ -216,6 +225,29 @@ def _begin(scope: Scope, sender: Sender, receive: Receive, send: Send) -> _Passa
     if whole:
         passage.end_request()
     return passage
+
+
+def _pushing(send: Send, sender: Sender) -> Send:
+    """`send` for lifespan. While nothing was mirrored it waits for nothing."""
+
+    async def sending(message: Message) -> None:
+        try:
+            if message["type"] in _SHUT_DOWN and sender.connection.is_used:
+                await _push(sender.connection)
+        except Exception as error:  # noqa: BLE001 (the application shuts down all the same)
+            log(error)
+        await send(message)
+
+    return sending
+
+
+async def _push(connection: Connection) -> None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # the loop is trio's, and has nothing else to do
+        connection.push(SHUTDOWN)
+    else:
+        await loop.run_in_executor(None, connection.push, SHUTDOWN)
 
 
 def _target(scope: Scope) -> bytes:
