@@ -22,7 +22,7 @@ help:
 	@echo "make demo    see it at work on real flights"
 	@echo "make test    run the tests"
 	@echo "make test-compiled   run them against the compiled program, which it builds; QUICK=1 those that it can make fail"
-	@echo "make soak    run the long tests, with real callers, servers and containers, which it installs"
+	@echo "make soak    run the long tests, with real callers, servers and containers, which it installs; THOROUGH=1 with more seeds"
 	@echo "make parties-all   run the tests with every real server and caller, which it installs: an hour and 20 GB"
 	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
 	@echo "make check   formatting, lint and types"
@@ -80,8 +80,8 @@ modules: $(VENV)/ready
 
 chaos: $(VENV)/ready
 	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }
-	@$(BIN)/pytest -m soak tests/chaos.py tests/chaos_recorder.py tests/chaos_hostile.py tests/chaos_addresses.py \
-		tests/chaos_tunnels.py tests/chaos_crowds.py
+	@$(BIN)/pytest -n $(WORKERS) -m "soak and not latency" $(wildcard tests/chaos*.py)
+	@$(BIN)/pytest -m "soak and latency" $(wildcard tests/chaos*.py)
 
 # It chooses a Python of its own, as good as the image's, unless one is named.
 bench: $(VENV)/ready

@@ -4,10 +4,10 @@ The program is a process of its own, and so is the shadow, at the lowest priorit
 itself, and what it costs there is not the proxy's doing. Live and its callers are in this process. Every answer is
 compared with live's bytes; latency is what a caller waits.
 
-Three programs stand side by side: one without a shadow, one whose shadow is well, one whose shadow is ill. They are
-asked in turn, a slice of traffic each, round after round, in another order each time. What is held against a fault is
+Two programs stand side by side: one whose shadow is well, one whose shadow is ill. They are asked in turn, a slice of
+traffic each, round after round, in another order each time. What is held against a fault is
 the median over the rounds of the ratio to the well one in the same round: other work on the machine slows both alike,
-and one bad moment spoils one round. Memory is the most the process ever held, beside that of the one with no shadow.
+and one bad moment spoils one round. Memory is the most the process ever held, beside that of one with no shadow.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ CALLERS = 8
 PAUSE = 0.004
 """Seconds between an answer and the next request: with CALLERS some 1,000 requests a second, a third of what it can."""
 
-ROUNDS = 5
+ROUNDS = 4
 SLICE = 0.3
 """Seconds of traffic on each program in each round: 300 requests, so that a p99 is the third worst of them."""
 
@@ -56,7 +56,7 @@ p99, where the p99 itself was 3 to 7 ms; two runs after each other, not in turn,
 others and 5 rounds one p99 in ten was over 3 times: hence ATTEMPTS.
 """
 
-ATTEMPTS = 3
+ATTEMPTS = 4
 """How many times ROUNDS are measured while they are over these, all of them counted together."""
 
 LEAVING = 2.0
@@ -197,14 +197,14 @@ async def in_turn(
             await party.measure()
 
 
-async def compare(well: Party, ill: Party, *others: Party) -> str:
+async def compare(well: Party, ill: Party) -> str:
     """What of the ill one's latency is too much beside the well one's, if anything, over as many rounds as it takes.
 
     What other work on the machine does to one party goes away with more rounds; what a fault does stays.
     """
     wrong = ""
     for _ in range(ATTEMPTS):
-        await in_turn([*others, well, ill])
+        await in_turn([well, ill])
         median, p99 = ill.ratios(well)
         slow = median > MEDIAN
         tail = p99 > P99 and ill.p99 - well.p99 > TAIL
@@ -318,6 +318,7 @@ async def party(name: str, directory: Path, shadow: str | None, **options: Any) 
             assert len(live.requests) == it.asked
 
 
+@pytest.mark.latency
 @pytest.mark.timing
 async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
@@ -336,9 +337,10 @@ async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
     ):
         trouble: list[str] = []
         show("\n" + HEAD)
+        await in_turn([none, well])
         for fault in ("refuses", *(fault for fault in FAULTS if fault != "answers")):
             async with Elsewhere(fault) as shadow, party(fault, directory(), shadow.url) as ill:
-                latency = await compare(well, ill, none)
+                latency = await compare(well, ill)
                 records = await ill.stop()
                 seen = await shadow.seen()
             outcomes = told(records)
@@ -417,6 +419,7 @@ DISKS: dict[str, dict[int, Callable[[Path], None]]] = {
 """What happens to the disk, and before which round."""
 
 
+@pytest.mark.latency
 @pytest.mark.timing
 async def test_2_3_live_is_as_it_was_whatever_the_disk_does(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
@@ -457,6 +460,7 @@ async def test_2_3_live_is_as_it_was_whatever_the_disk_does(
     assert trouble == []
 
 
+@pytest.mark.latency
 @pytest.mark.timing
 async def test_2_3_live_is_as_it_was_beside_a_log_that_is_read_slowly_and_then_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
@@ -504,6 +508,7 @@ async def test_2_3_live_is_as_it_was_beside_a_log_that_is_read_slowly_and_then_n
 # Callers who leave.
 
 
+@pytest.mark.latency
 async def test_3_500_callers_abort_at_random_and_the_others_notice_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -571,13 +576,15 @@ async def test_6_twenty_times_kill_9_tears_at_most_a_line_each(
                 program.kill_all()
                 assert await program.ended() == -signal.SIGKILL
                 answered += sum(await asyncio.gather(*counts))
+            if life not in (1, 7, 20):  # all of the log is read, and grows
+                continue
             records, torn = program.read()
             # Compressing is cut off too: a segment may be there twice, plain and compressed, with the same lines.
             distinct = {each.record for each in records}
             assert len(distinct) >= logged
             assert len(torn) <= life
             logged = len(distinct)
-    assert logged > answered / 4  # on a busy machine; a quarter of the answers have 200 KB to be compared
+    assert logged > answered / 4  # on a busy machine; one in 16 answers has 200 KB to be compared
     with capsys.disabled():
         print(f"\n20 times kill -9: {answered} answers, {len(distinct)} records, {len(torn)} torn lines")
     assert len(distinct) <= answered + 20 * CALLERS
@@ -592,7 +599,7 @@ async def until_cut_off(program: Program) -> int:
         async with await program.caller() as caller:
             while True:
                 # Long lines too: the kernel takes a short one whole, or not at all.
-                await caller.ask(LONG if count % 4 == 0 else asked(count))
+                await caller.ask(LONG if count % 16 == 0 else asked(count))
                 count += 1
     return count
 

@@ -116,6 +116,7 @@ async def party(name: str, directory: Path) -> AsyncIterator[tuple[Party, Server
             assert sum(servers.requests.values()) == it.asked  # none was lost or sent twice
 
 
+@pytest.mark.latency
 @pytest.mark.timing
 async def test_1_live_is_as_it_was_whatever_happens_to_one_of_its_addresses(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]

@@ -269,6 +269,7 @@ async def serve_crowd(name: str, directory: Path, well: Party) -> tuple[str, dic
         return ill.row(well, {f"while it formed, of {forming.count} answers not live's:": other}), found
 
 
+@pytest.mark.latency
 @pytest.mark.timing
 @pytest.mark.parametrize("name", KINDS)
 async def test_1_5_callers_who_wait_lock_nobody_out(

@@ -25,7 +25,7 @@ MEMORY = 64 << 20
 LIMIT = 256 << 20
 """Of the container. The shipped ones have twice as much for this `limits.memory`: here it ends at times."""
 
-ROUNDS, CALLERS = 3, 4
+ROUNDS, CALLERS = 2, 4
 
 
 def filled(unit: bytes) -> bytes:

@@ -266,6 +266,7 @@ async def party(name: str, directory: Path, limits: dict[str, Any]) -> AsyncIter
             yield it, origin
 
 
+@pytest.mark.latency
 @pytest.mark.timing
 async def test_1_live_is_as_it_was_beside_tunnels_and_odd_trailers(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]

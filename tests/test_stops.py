@@ -19,13 +19,14 @@ import pytest
 from fakes import Address, Caller, CutOff, Origin, Peer, Script, answer
 from program import Program
 from prometheus_client.parser import text_string_to_metric_families
+from thorough import THOROUGH
 
 from shadowproxy.exchange import Outcome
 
 pytestmark = pytest.mark.soak
 
-STOPS = {1: 50, 2: 10}
-"""By how many workers there are."""
+STOPS = {1: 50, 2: 10} if THOROUGH else {1: 15, 2: 5}
+"""By how many workers there are. Of 15 in a row each meets another mix of signals and shadows."""
 
 KEPT, FRESH = 8, 4
 """Callers that keep their connection, and callers that make a new one for each request."""
