@@ -43,13 +43,13 @@ class Processes:
                 mine.connect(NAME(other), end.dup())
         mine.share({SHADOW: self.maps[number]})
 
-    async def replace(self, number: int) -> asyncio.Task[None]:
+    async def replace(self, number: int, *knowing: int) -> asyncio.Task[None]:
         """End one, and start another in its place."""
         await self.neighbours[number].close()
         self.neighbours[number] = Neighbours(number, several=True, patience=0.2)
         self.maps[number] = new_map()
         self.connect(number)
-        starting = asyncio.get_running_loop().create_task(self.neighbours[number].start(again=True))
+        starting = asyncio.get_running_loop().create_task(self.neighbours[number].start(knowing))
         await asyncio.sleep(0)
         return starting
 
@@ -58,7 +58,7 @@ class Processes:
 async def processes(count: int) -> AsyncIterator[Processes]:
     made = Processes(count)
     for each in made.neighbours:
-        await each.start(again=False)
+        await each.start()
     try:
         yield made
     finally:
@@ -121,7 +121,7 @@ async def test_a_new_process_fetches_all_and_those_that_wait_for_its_predecessor
                 await asyncio.sleep(0)  # the others read
         given.maps[0].issue(LIVE, b"", "record", "json:/id")  # its own would come to the process that ends
         assert standing_at(given.maps[1]) is PENDING
-        starting = await given.replace(0)
+        starting = await given.replace(0, 1, 2)
         assert not given.neighbours[0].complete
         called: list[str] = []
         given.maps[0].when_caught_up(lambda: called.append("now"))
@@ -133,13 +133,36 @@ async def test_a_new_process_fetches_all_and_those_that_wait_for_its_predecessor
         assert standing_at(given.maps[0], b"live-%010d" % 499) is KNOWN
 
 
+async def test_one_that_knows_little_itself_answers_once_it_has_asked() -> None:
+    async with processes(3) as given:
+        entry = given.maps[2].issue(LIVE, b"", "record", "json:/id")
+        assert entry is not None
+        given.maps[2].settle(entry, KNOWN, OWN)
+        given.neighbours[0].read()
+        given.neighbours[1].read()
+        first = await given.replace(0, 2)
+        second = await given.replace(1, 0)  # it asks the one that has just been started, too
+        await asyncio.gather(first, second)
+        assert [standing_at(each) for each in given.maps] == [KNOWN, KNOWN, KNOWN]
+
+
+async def test_what_a_killed_process_would_have_learnt_is_lost_for_those_too_that_fetched_it() -> None:
+    async with processes(3) as given:
+        given.maps[0].issue(LIVE, b"", "record", "json:/id")
+        given.neighbours[1].read()
+        await (await given.replace(2, 1))
+        assert [standing_at(each) for each in given.maps[1:]] == [PENDING, PENDING]
+        await (await given.replace(0, 2))
+        assert [standing_at(each) for each in given.maps] == [LOST, LOST, LOST]
+
+
 async def test_a_new_process_waits_no_longer_than_its_patience() -> None:
     async with processes(3) as given:
         for each in given.neighbours[1:]:
             each.read = lambda: None  # type: ignore[method-assign]  # they hang
         for number in (1, 2):
             asyncio.get_running_loop().remove_reader(given.neighbours[number]._mailbox)  # type: ignore[arg-type]
-        starting = await given.replace(0)
+        starting = await given.replace(0, 1, 2)
         async with asyncio.timeout(2):
             await starting
         assert given.neighbours[0].complete
@@ -175,7 +198,7 @@ async def test_one_process_alone_shares_nothing() -> None:
     alone = Neighbours()
     pairs = new_map()
     alone.share({SHADOW: pairs})
-    await alone.start(again=True)
+    await alone.start((0, 1))
     assert pairs.on_issued is None  # nothing is learnt earlier than it has to be
     entry = pairs.issue(LIVE, b"", "record", "json:/id")
     assert entry is not None
@@ -185,17 +208,19 @@ async def test_one_process_alone_shares_nothing() -> None:
     assert pairs.refresh is None
 
 
+_TEXTS = st.text(max_size=9)
 _NOTES = st.builds(
     Note,
     st.binary(max_size=40),
     st.binary(max_size=9),
-    st.text(max_size=9),
-    st.text(max_size=9),
+    _TEXTS,
+    _TEXTS,
     st.integers(0, 4),
-    st.binary(),
+    st.binary(max_size=40),
+    st.integers(0, 127),
 )
 _MESSAGES = st.one_of(
-    st.builds(Notes, st.integers(0, 127), st.text(max_size=9), st.lists(_NOTES, max_size=4).map(tuple), st.booleans()),
+    st.builds(Notes, st.integers(0, 127), st.text(max_size=9), st.lists(_NOTES, max_size=4).map(tuple)),
     st.builds(Ask, st.integers(0, 127), st.booleans()),
     st.builds(End, st.integers(0, 127)),
 )
@@ -206,14 +231,14 @@ def test_whatever_a_message_says_it_arrives(message: Notes | Ask | End) -> None:
     assert message_of(packet_of(message)) == message
 
 
-@pytest.mark.parametrize("plain", [(), 7, (0, 1), (1, 2, 3, 4), (2,), (2, 1, 1), (9, 1), (0, 1, "s", [(b"",)], False)])
+@pytest.mark.parametrize("plain", [(), 7, (0, 1), (1, 2, 3, 4), (2,), (2, 1, 1), (9, 1), (0, 1, "s", [(b"",)])])
 def test_what_is_no_message_is_an_error(plain: Any) -> None:
     with pytest.raises(NoteError):
         message_of(marshal.dumps(plain))
 
 
 def test_all_notes_fit_into_packets() -> None:
-    notes = [Note(b"v" * 2048, b"", "r" * 36, "json:/id", 1, b"o" * 2048) for _ in range(100)]
+    notes = [Note(b"v" * 2048, b"", "r" * 36, "json:/id", 1, b"o" * 2048, 3) for _ in range(100)]
     packets = list(in_packets(1, SHADOW, notes))
     assert [note for each in packets for note in message_of(each).notes] == notes  # type: ignore[union-attr]
     assert max(map(len, packets)) < 64_000

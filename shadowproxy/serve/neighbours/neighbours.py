@@ -8,8 +8,9 @@ The rules:
    pass on, and a process reads its mailbox before it looks an ID up.
 3. What a process asks a shadow is known to it alone: an ID that another learns is PENDING here until that one tells
    its end. If that one ends before, its successor says so, and the ID is LOST.
-4. A process that is started anew asks one of the others for all IDs; until it has them, or PATIENCE is over, it is not
-   `complete`: its maps catch up, and requests to stateful shadows wait. Others lose nothing.
+4. A process that is started anew asks one of the others for all IDs, first the one that has run for the longest; until
+   it has them, or PATIENCE is over, it is not `complete`: its maps catch up, and requests to stateful shadows wait. One
+   that is not complete itself answers once it is. Others lose nothing.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -30,6 +31,11 @@ MOST_KEPT: Final = 4 << 20
 
 PATIENCE: Final = 2.0
 """Seconds that a new process waits for the IDs of the others, of which it asks one after the other."""
+
+MOST_PENDING: Final = 10_000
+"""Entries of one process whose end is awaited. Beyond that those older than OLD seconds are forgotten."""
+
+OLD: Final = 60.0
 
 READ_AT_ONCE: Final = 1000
 """Packets that are read in one turn."""
@@ -55,7 +61,8 @@ class Neighbours:
     def __init__(self, number: int = 0, *, several: bool = False, patience: float = PATIENCE) -> None:
         self.number = number
         self.several = several
-        self.complete = True
+        self._is_complete = asyncio.Event()
+        self._is_complete.set()
         self._patience = patience
         self._reads = False
         self._mailbox: socket.socket | None = None
@@ -76,6 +83,11 @@ class Neighbours:
     def counts(self) -> NeighbourCounts:
         lost = self._unreadable + sum(other.lost for other in self._others.values())
         return NeighbourCounts(self._sent, self._received, lost)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it knows what the others know, as far as they could be asked."""
+        return self._is_complete.is_set()
 
     @staticmethod
     def is_mailbox(name: str) -> bool:
@@ -113,39 +125,39 @@ class Neighbours:
             pairs.on_issued = pairs.on_settled = partial(self._tell, shadow)
             pairs.refresh = self.read
 
-    async def start(self, *, again: bool) -> None:
-        """Begin to read, once all maps are here, and say that this process has started. `again`: another ran in its
-        place, so fetch the IDs from one of the others."""
+    async def start(self, knowing: Sequence[int] = ()) -> None:
+        """Begin to read, once all maps are here, and say that this process has started. `knowing` are the others to
+        fetch the IDs from, as one ran in its place before."""
         self._reads = True
         if self._mailbox is not None:
             asyncio.get_running_loop().add_reader(self._mailbox, self.read)
-        others = list(self._others)
-        wanted = again and bool(others) and bool(self._maps)
-        if not wanted:
-            for number in others:
-                self._send_to(number, packet_of(Ask(self.number, wanted=False)))
-            return
-        self.complete = False
-        for pairs in self._maps.values():
-            pairs.begin_catching_up()
-        following = sorted(others, key=lambda number: (number - self.number) % 1024)
-        try:
-            async with asyncio.timeout(self._patience):
-                for at, number in enumerate(following):
-                    self._ended = asyncio.Event()
-                    for other in others if at == 0 else [number]:
-                        self._send_to(other, packet_of(Ask(self.number, wanted=other == number)))
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._patience / 2):
-                            await self._ended.wait()
-                            break
-        except TimeoutError:
-            pass
-        finally:
-            self.complete = True
-            self._ended = None
+        for number in self._others:
+            self._send_to(number, packet_of(Ask(self.number, wanted=False)))
+        asked = [number for number in knowing if number in self._others] if self._maps else []
+        if asked:
+            self._is_complete.clear()
             for pairs in self._maps.values():
-                pairs.end_catching_up()
+                pairs.begin_catching_up()
+            try:
+                await self._fetch(asked)
+            finally:
+                self._is_complete.set()
+                for pairs in self._maps.values():
+                    pairs.end_catching_up()
+
+    async def _fetch(self, asked: Sequence[int]) -> None:
+        """Ask one after the other until one has said all."""
+        self._ended = ended = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                for number in asked:
+                    self._send_to(number, packet_of(Ask(self.number, wanted=True)))
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._patience / 3):
+                            await ended.wait()
+                    if ended.is_set():
+                        return
+                await ended.wait()
 
     def read(self) -> None:
         """Read what is in the mailbox. Never waits."""
@@ -190,7 +202,7 @@ class Neighbours:
     def _tell(self, shadow: str, entry: Entry) -> None:
         if not self._others:
             return
-        packet = packet_of(Notes(self.number, shadow, (_note_of(entry),), copied=False))
+        packet = packet_of(Notes(self.number, shadow, (_note_of(entry, self.number),)))
         self._sent += 1
         for number in self._others:
             self._send_to(number, packet)
@@ -203,6 +215,7 @@ class Neighbours:
 
     async def _send_all(self, number: int) -> None:
         """Tell one that asked all that is known, a packet in each turn, as fast as it reads."""
+        await self._is_complete.wait()
         for packet in self._all_packets():
             if (other := self._others.get(number)) is None:
                 return
@@ -212,8 +225,10 @@ class Neighbours:
             self._send_to(number, packet_of(End(self.number)))
 
     def _all_packets(self) -> Iterator[bytes]:
+        issuers = {id(entry): number for number, told in self._told_by.items() for entry in told.values()}
         for shadow, pairs in list(self._maps.items()):
-            yield from in_packets(self.number, shadow, [_note_of(entry) for entry in pairs.entries()])
+            notes = [_note_of(entry, issuers.get(id(entry), self.number)) for entry in pairs.entries()]
+            yield from in_packets(self.number, shadow, notes)
 
     # --- what others tell
 
@@ -225,8 +240,9 @@ class Neighbours:
                 for note in message.notes:
                     self._take_note(message, note, pairs)
         elif isinstance(message, Ask):
-            self._lose_pending(message.sender)
-            if message.wanted:
+            if not message.wanted:
+                self._lose_pending(message.sender)
+            else:
                 task = asyncio.get_running_loop().create_task(self._send_all(message.sender))
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
@@ -236,11 +252,19 @@ class Neighbours:
     def _take_note(self, message: Notes, note: Note, pairs: Pairs) -> None:
         self._received += 1
         entry = pairs.told(note.value, note.scope, note.record, note.place, Standing(note.standing), note.own)
-        if message.copied:
+        if note.issuer == self.number and entry.standing is PENDING and message.sender != note.issuer:
+            if not self.complete:
+                pairs.told_lost(entry)  # the one that ran in this place would have known its end
             return
-        waiting = self._told_by.setdefault(message.sender, {})
-        if note.standing == PENDING:
+        waiting = self._told_by.setdefault(note.issuer, {})
+        if entry.standing is PENDING:
             waiting[message.shadow, entry.key] = entry
+            if len(waiting) > MOST_PENDING:  # the end of some has not reached this process
+                self._told_by[note.issuer] = {
+                    key: each
+                    for key, each in waiting.items()
+                    if each.standing is PENDING and each.used > entry.used - OLD
+                }
         else:
             waiting.pop((message.shadow, entry.key), None)
 
@@ -251,9 +275,9 @@ class Neighbours:
                 pairs.told_lost(entry)
 
 
-def _note_of(entry: Entry) -> Note:
+def _note_of(entry: Entry, issuer: int) -> Note:
     scope = b"" if entry.key is entry.live else entry.key[len(entry.live) + 1 :]
-    return Note(entry.live, scope, entry.record, entry.place, int(entry.standing), entry.own)
+    return Note(entry.live, scope, entry.record, entry.place, int(entry.standing), entry.own, issuer)
 
 
 class _Outgoing:

@@ -17,7 +17,8 @@ _dumps: Callable[[Any, int], bytes] = marshal.dumps
 
 
 class Note(NamedTuple):
-    """What is known of one of live's IDs: `standing` as a number; `own` is the shadow's."""
+    """What is known of one of live's IDs: `standing` as a number; `own` is the shadow's; `issuer` is the process that
+    will know its end."""
 
     value: bytes
     scope: bytes
@@ -25,19 +26,19 @@ class Note(NamedTuple):
     place: str
     standing: int
     own: bytes
+    issuer: int
 
 
 class Notes(NamedTuple):
-    """What `sender` knows of IDs for a shadow. `copied`: it learnt them from others, too, and sends them on demand."""
+    """What `sender` knows of IDs for a shadow."""
 
     sender: int
     shadow: str
     notes: tuple[Note, ...]
-    copied: bool
 
 
 class Ask(NamedTuple):
-    """`sender` has just started. Its predecessor's requests are over; `wanted` is whether it asks for all IDs."""
+    """`sender` has just started, and its predecessor's requests are over; or, if `wanted`, it asks for all IDs."""
 
     sender: int
     wanted: bool
@@ -59,7 +60,7 @@ class NoteError(Exception):
 def packet_of(message: Message) -> bytes:
     if isinstance(message, Notes):
         plain = [tuple(note) for note in message.notes]
-        return _dumps((_NOTES, message.sender, message.shadow, plain, message.copied), _VERSION)
+        return _dumps((_NOTES, message.sender, message.shadow, plain), _VERSION)
     if isinstance(message, Ask):
         return _dumps((_ASK, message.sender, message.wanted), _VERSION)
     return _dumps((_END, message.sender), _VERSION)
@@ -70,8 +71,8 @@ def message_of(packet: bytes) -> Message:
     try:
         kind, sender, *rest = marshal.loads(packet)
         if kind == _NOTES:
-            shadow, plain, copied = rest
-            return Notes(sender, shadow, tuple([Note(*each) for each in plain]), copied)
+            shadow, plain = rest
+            return Notes(sender, shadow, tuple([Note(*each) for each in plain]))
         if kind == _ASK:
             return Ask(sender, *rest)
         if kind == _END and not rest:
@@ -88,9 +89,9 @@ def in_packets(sender: int, shadow: str, notes: Iterable[Note]) -> Iterator[byte
     for note in notes:
         weight = 60 + len(note.value) + len(note.scope) + len(note.own) + 4 * (len(note.place) + len(note.record))
         if held and size + weight > MOST:
-            yield packet_of(Notes(sender, shadow, tuple(held), True))
+            yield packet_of(Notes(sender, shadow, tuple(held)))
             held, size = [], 0
         held.append(note)
         size += weight
     if held:
-        yield packet_of(Notes(sender, shadow, tuple(held), True))
+        yield packet_of(Notes(sender, shadow, tuple(held)))

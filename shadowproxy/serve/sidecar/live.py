@@ -45,7 +45,7 @@ class LiveSide(Opened):
     Leaving stops accepting, finishes the requests under way and then the shadows, both within `drain`, and waits for
     the recorder to report the last exchanges. `listening` are closed by then. `part` makes it one of several, `used`
     is what of the budgets is used up, `reader` reads certificates. `on_disconnect` is called when the
-    recorder's connection has ended. `neighbours` are the other live processes, `again`: another one ran in its place.
+    recorder's connection has ended. `neighbours` are the other live processes, `knowing` those to ask for IDs.
     Entering raises StartError.
 
     In a companion `listening` are where applications connect; `on_idle` is called when nobody has been connected for a
@@ -66,7 +66,7 @@ class LiveSide(Opened):
         on_idle: Callable[[], object] = lambda: None,
         on_reload: Callable[[], object] = lambda: None,
         neighbours: Neighbours | None = None,
-        again: bool = False,
+        knowing: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self._spec = spec
@@ -78,7 +78,7 @@ class LiveSide(Opened):
         self._used = used or {}
         self._contexts = reader or Reader()
         self._neighbours = neighbours or Neighbours()
-        self._again = again
+        self._knowing = knowing
         self._hurry = asyncio.Event()
         self._stopping = False
         self.outbox = Outbox(
@@ -163,7 +163,7 @@ class LiveSide(Opened):
         self.mirror = await stack.enter_async_context(Mirror(first.plan, memory=memory, loop_lag=spec.loop_lag))
         self._generations.add(first)
         self._neighbours.share(maps_of(first.plan))
-        starting = asyncio.get_running_loop().create_task(self._neighbours.start(again=self._again))
+        starting = asyncio.get_running_loop().create_task(self._neighbours.start(self._knowing))
         stack.push_async_callback(_cancel, starting)
         self.proxy = proxy.Proxy(first.service, self.mirror, self._access)
         stack.callback(self.proxy.tunnels.close)

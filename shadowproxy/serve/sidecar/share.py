@@ -26,7 +26,7 @@ class LiveStart:
     `sockets` the listening sockets that it is given.
 
     `outputs` are the names of the files behind standard error and output, as they were when the program started.
-    `again`: another one ran in its place before, so that the others may know IDs that it does not.
+    `knowing` are the numbers of the processes that may know IDs which this one does not, the oldest first.
     """
 
     number: int
@@ -37,7 +37,7 @@ class LiveStart:
     steering: Steering
     used: Mapping[str, BudgetUsed]
     outputs: Mapping[int, str] = field(default_factory=dict)
-    again: bool = False
+    knowing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class _Live(Process):
             on_idle=lambda: self._report_soon(self._end_if_idle()),
             on_reload=lambda: self._report_soon(self._call("reload")),
             neighbours=self._neighbours,
-            again=start.again,
+            knowing=start.knowing,
         )
         self._number = start.number
         async with self._starting:

@@ -92,6 +92,7 @@ class _LiveSlot(Slot):
         self.number = number
         self.counts = Counts()
         self.connections = 0  # to recorders, that it was given
+        self.since = 0.0  # when its process was ready
         self._supervisor = supervisor
 
     async def start(self) -> None:
@@ -452,10 +453,11 @@ class Supervisor(Program):
                 self._steering,
                 slot.counts.used,
                 self._outputs,
-                again=slot.restarts > 0,
+                knowing=tuple([each.number for each in sorted(self._lives, key=_since) if each.running is not None]),
             )
             slot.counts.now = await child.calls.call("start", start, within=STARTING)
             slot.child = child
+            slot.since = time.monotonic()
             self._connect(slot)
             # Operators may have changed something since. A process that hangs gets it once it responds.
             with contextlib.suppress(NoReply):
@@ -576,6 +578,10 @@ def _begin() -> Begun:
         return Begun()
     except OSError as error:
         raise StartError(f"cannot start a process: {error.strerror}") from error
+
+
+def _since(slot: _LiveSlot) -> float:
+    return slot.since
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
