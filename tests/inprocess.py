@@ -148,7 +148,7 @@ class Sidecar(Program):
                         await asyncio.sleep(0)
 
     async def _read_file(self, file: Path) -> Specs:
-        return await asyncio.to_thread(read_specs, file)
+        return await asyncio.to_thread(read_specs, file, is_companion=self.specs.program.is_companion)
 
     def _note_reload(self) -> None:
         self.recorder.supervisor = self._state()

@@ -293,10 +293,14 @@ async def test_a_candidate_gets_its_own_calls_and_no_requests(tmp_path: Path) ->
         application.send(call(2, -1.0), end(2, body=b'{"error":"ValueError: expected a nonnegative input, got -1.0"}'))
         application.send(begin(3), end(3))
         application.send(call(4, 4.0, shadows=("g",)), end(4, body=b"2.0"))
+        unpicklable = begin(5, method="CALL", target=b"/model.f", body=b'{"args":["no"]}', shadows=("f",))
+        application.send(unpicklable, end(5, body=b"2.0"))
         await application.flush()
         found = records(tmp_path)
     by_id = {json.dumps(each["request"].get("body")) + ",".join(each["shadows"]): each for each in found}
-    assert len(by_id) == 4
+    assert len(by_id) == 5
+    left = by_id['{"args": ["no"]}f']["shadows"]["f"]
+    assert (left["outcome"], left["error"]) == ("unusable", "the call's arguments could not be pickled")
     right = by_id['{"args": [4.0], "kwargs": {}}f']
     assert (right["request"]["method"], right["request"]["path"]) == ("CALL", "model.f")
     assert (right["shadows"]["f"]["body"], right["shadows"]["f"]["verdict"]) == (2.0, "match")
@@ -346,6 +350,24 @@ async def test_a_candidate_in_a_thread_of_the_application_is_called_there(tmp_pa
     assert (found[1]["outcome"], found[1]["verdict"]) == ("ok", "match")
     assert (found[2]["outcome"], found[2]["error"]) == ("incomplete", "it could not be called")
     assert found[3]["outcome"] == "incomplete"
+
+
+@pytest.mark.slow
+async def test_a_call_of_a_function_that_was_just_defined_waits_for_its_shadow(tmp_path: Path) -> None:
+    """As in a notebook: the description is written again, and the call comes at once."""
+    async with companion(tmp_path) as (running, application):
+        intake = running.live.intake
+        assert intake is not None
+        intake._on_reload = running.reload
+        described(tmp_path, shadows={"f": {"candidate": True}})
+        running._reloads._file = tmp_path / "companion.json"
+        application.send(frames.frame(frames.RELOAD), given(math.sqrt), call(1, 4.0), end(1, body=b"2.0"))
+        await application.flush()
+        described(tmp_path, shadows={"f": {"candidate": 7, "timeout": "never"}})
+        intake._on_reload = lambda: intake.note_adopted()
+        application.send(frames.frame(frames.RELOAD), call(2, 9.0), end(2, body=b"3.0"))
+        await application.flush()
+    assert [each["shadows"]["f"]["verdict"] for each in records(tmp_path)] == ["match", "match"]
 
 
 async def test_a_function_reaches_a_shadow_over_http_as_a_post(tmp_path: Path) -> None:

@@ -4,19 +4,18 @@ import asyncio
 from time import perf_counter
 from typing import Final
 
-from shadowproxy.exchange import Field
+from shadowproxy.exchange import Field, Outcome
 from shadowproxy.serve.candidates.registry import Candidates
 from shadowproxy.serve.http1.framing import ResponseHead
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.leg import Leg
-from shadowproxy.serve.upstreams.errors import ConnectError, ProtocolError, ReadError
+from shadowproxy.serve.upstreams.errors import ConnectError, ReadError
 from shadowproxy.serve.upstreams.pool import Statistics
 from shadowproxy.serve.upstreams.roundtrip import RoundTrip
 
 _FIELDS: Final = ((b"Content-Type", b"application/json"),)
 _NAMES: Final = {b"content-type": b"application/json"}
 
-NOT_GIVEN: Final = "the application has not given this callable, or could not pickle it"
 NO_CALL: Final = "the call's arguments could not be pickled"
 
 
@@ -49,6 +48,9 @@ class CandidateEndpoint:
         exchange = round_trip.job.exchange
         pickled: bytes = getattr(exchange, "pickle", b"")
         owner: object = getattr(exchange, "owner", None)
+        if not pickled:  # no fault of the candidate's
+            asyncio.get_running_loop().call_soon(round_trip.stop, Outcome.UNUSABLE, NO_CALL)
+            return
         seconds = round_trip.lane.shadow.timeout
         task = asyncio.get_running_loop().create_task(self._call(round_trip, pickled, owner, seconds))
         round_trip.task = task  # which the leg cancels when it ends before
@@ -57,13 +59,11 @@ class CandidateEndpoint:
 
     async def _call(self, leg: Leg, pickled: bytes, owner: object, seconds: float) -> None:
         try:
-            if not pickled:
-                raise ProtocolError(NO_CALL)
             leg.waits = True
             answer = await self._candidates.call(
                 self._name, pickled, owner, seconds, lambda waited: _begun(leg, waited)
             )
-        except (ConnectError, ReadError, ProtocolError) as error:
+        except (ConnectError, ReadError) as error:
             leg.task = None  # this one ends by itself
             leg.fail(error)
             return

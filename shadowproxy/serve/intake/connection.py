@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from abc import ABCMeta, abstractmethod
+from collections import deque
 from typing import Final, cast
 
 from shadowproxy import __version__
@@ -53,7 +54,8 @@ class Receiver(metaclass=ABCMeta):
     def take_result(self, result: Result, connection: "IntakeConnection") -> None: ...
 
     @abstractmethod
-    def reload(self) -> None: ...
+    def reload(self, connection: "IntakeConnection") -> None:
+        """Have the new configuration put in force, and then the connection go on."""
 
     @abstractmethod
     def flush(self, key: int, connection: "IntakeConnection") -> None: ...
@@ -73,6 +75,8 @@ class IntakeConnection(asyncio.Protocol):
         self._decoder = Decoder(2 * capture + SLACK)
         self._transport: asyncio.Transport | None = None
         self._greeted = False
+        self._frames: deque[Frame] = deque()
+        self._waits = False
 
     def __repr__(self) -> str:
         return f"<IntakeConnection of {self.process}, {len(self.exchanges)} exchanges>"
@@ -85,6 +89,8 @@ class IntakeConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._waits = False
+        self._take_all()
         self._receiver.hold(-self._decoder.held)
         self._decoder = Decoder(0)
         self.cut_off(Outcome.INCOMPLETE, GONE)
@@ -96,13 +102,30 @@ class IntakeConnection(asyncio.Protocol):
         received = decoder.feed(data)
         if decoder.held != held:
             self._receiver.hold(decoder.held - held)
-        for each in received:
-            why = self._take(each)
+        self._frames.extend(received)
+        self._take_all()
+
+    def wait(self) -> None:
+        """Leave what comes now until `go_on`: it may need the configuration that is not in force yet."""
+        self._waits = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._take_all()
+            if self._transport is not None and not self._waits and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _take_all(self) -> None:
+        while self._frames and not self._waits:
+            why = self._take(self._frames.popleft())
             if why is not None:
                 self._refuse(why)
                 return
-        if decoder.error is not None:
-            self._refuse(decoder.error)
+        if self._decoder.error is not None and not self._frames:
+            self._refuse(self._decoder.error)
 
     def cut_off(self, outcome: Outcome, error: str) -> None:
         """End all that has begun: nothing more is heard of it."""
@@ -127,6 +150,7 @@ class IntakeConnection(asyncio.Protocol):
         if not self._greeted:
             self.send(frames.welcome_frame(self._receiver.welcome()._replace(refused=why)))
         self._decoder.error = self._decoder.error or why
+        self._frames.clear()
         self.close()
 
     def _take(self, received: Frame) -> str | None:
@@ -167,7 +191,7 @@ class IntakeConnection(asyncio.Protocol):
         elif kind == frames.FLUSH:
             self._receiver.flush(received.key, self)
         elif kind == frames.RELOAD:
-            self._receiver.reload()
+            self._receiver.reload(self)
         else:
             return f"an application sends no frame of kind {kind}"
         return None

@@ -37,6 +37,9 @@ FIRST: Final = 20.0
 LOOKS: Final = 0.004, 0.064
 """Seconds between two looks at whether all of a flush is written: at first, and at most after doubling each time."""
 
+RELOADING: Final = 10.0
+"""Seconds that what an application sends waits for the configuration that it asked for: the file may be unusable."""
+
 STOPPING: Final = "the companion stopped before the answer was complete"
 
 
@@ -69,6 +72,8 @@ class Intake(Receiver):
         self._idle: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._stopping = False
+        self._reloading: set[IntakeConnection] = set()
+        self._give_up: asyncio.TimerHandle | None = None
         self._left = asyncio.Event()
         self._acceptor = Acceptor(
             listening,
@@ -98,6 +103,7 @@ class Intake(Receiver):
         `until` is the loop's time, when they are not waited for any longer; nor are they once `hurry` is set.
         """
         self._stopping = True
+        self.note_adopted()
         await self.close_listening()
         hurrying = self._loop.create_task(hurry.wait())
         while self._connections and (left := until - self._loop.time()) > 0 and not hurrying.done():
@@ -131,6 +137,7 @@ class Intake(Receiver):
 
     def remove(self, connection: IntakeConnection) -> None:
         self._connections.discard(connection)
+        self._reloading.discard(connection)
         self._candidates.forget(connection)
         self._flushes = [flush for flush in self._flushes if flush.connection is not connection]
         self._left.set()
@@ -171,8 +178,21 @@ class Intake(Receiver):
     def take_result(self, result: Result, connection: IntakeConnection) -> None:
         self._candidates.take_result(result, connection)
 
-    def reload(self) -> None:
+    def reload(self, connection: IntakeConnection) -> None:
+        connection.wait()
+        self._reloading.add(connection)
+        if self._give_up is None:
+            self._give_up = self._loop.call_later(RELOADING, self.note_adopted)
         self._on_reload()
+
+    def note_adopted(self) -> None:
+        """A configuration is in force; or none is, in time."""
+        if self._give_up is not None:
+            self._give_up.cancel()
+            self._give_up = None
+        waiting, self._reloading = self._reloading, set()
+        for connection in waiting:
+            connection.go_on()
 
     def flush(self, key: int, connection: IntakeConnection) -> None:
         exchanges = [

@@ -286,6 +286,8 @@ class LiveSide(Opened):
         self._server.drain = spec.drain
         if spec.listen_tls is None or LISTEN in contexts.given:  # else only shadows' files were read
             self._server.tls = contexts.given.get(LISTEN)
+        if self.intake is not None:
+            self.intake.note_adopted()
         self._generations.retire(before, self.mirror)
         self.outbox.send_census()
 
