@@ -88,6 +88,12 @@ def test_a_place_stands_for_the_same_files_in_a_store_as_on_this_machine(
     assert [name.rpartition("/")[2] for name in stored] == names
 
 
+@pytest.mark.parametrize("place", ["s3://bucket", "s3://bucket/"])
+def test_a_bucket_is_a_folder(store: ObjectStore, place: str) -> None:
+    store.objects |= {"a.jsonl": log(0, 1), "dt=2026-11-29/b.jsonl": log(1, 1), "other/c.jsonl": log(2, 1)}
+    assert [each.path for each in sources_of(place)] == ["s3://bucket/a.jsonl", "s3://bucket/dt=2026-11-29/b.jsonl"]
+
+
 @pytest.mark.parametrize("command", ["report --json", "summarise"])
 def test_a_log_in_a_store_gives_what_the_same_log_gives_here(both: Path, run: Run, command: str) -> None:
     code, here, err = run(*command.split(), both / "logs")

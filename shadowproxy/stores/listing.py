@@ -19,7 +19,7 @@ _DEEP: Final = "**"
 
 
 class Found(NamedTuple):
-    """An object, with its size in bytes, its tag, and when it was written; or a folder, whose key ends with "/"."""
+    """An object, with its bytes, tag and time of writing; or a folder, whose key ends with "/" or is empty."""
 
     address: Address
     size: int | None = None
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
     @property
     def is_folder(self) -> bool:
-        return self.address.key.endswith("/")
+        return self.address.kind != "http" and (not self.address.key or self.address.key.endswith("/"))
 
 
 def find(address: Address, patience: Patience | None = None) -> list[Found]:
