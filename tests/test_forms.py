@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from logs import answer, chosen, failed, mixed
+from logs import answer, chosen, failed, mixed, record
 from rich.console import Console
 from test_streams import chunk, stream
 
@@ -354,3 +354,26 @@ def test_an_answer_of_a_megabyte_does_not_swell_the_page() -> None:
         40, 1, lambda source, n: (answer({"text": "x" * 100_000 + "y"}), answer({"text": "x" * 100_000 + str(n)}))
     )
     assert len(to_html(figures_of(records))) < 300_000
+
+
+def test_many_shadows_stay_readable() -> None:
+    """The overview comes first, then what to do next with each; one shadow's own report has all there is."""
+    source = random.Random(7)
+    names = [f"shadow-{number:02}" for number in range(50)]
+
+    def one(number: int, routes: int) -> Record:
+        live = answer({"class": source.choice("abc")})
+        made = record(number, live, number, **dict.fromkeys(names, live))
+        path = f"/v1/models/model-{number % routes}/items/{number}/predict"
+        return made._replace(request=made.request._replace(path=path))
+
+    figures = figures_of([one(number, 2) for number in range(8)])
+    out = io.StringIO()
+    print_figures(figures, Console(file=out, width=100))
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 300
+    assert [name for line in lines[3:54] for name in names if name in line] == names
+    markdown = to_markdown(figures)
+    assert len(markdown) < 60_000  # a comment on GitHub has at most 65,536 characters
+    assert "--shadow NAME shows one whole" in markdown
+    assert len(to_html(figures)) < 300_000

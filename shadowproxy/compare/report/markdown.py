@@ -16,7 +16,14 @@ from shadowproxy.compare.report.sentences.answers import agreement_lines, output
 from shadowproxy.compare.report.sentences.differences import apart_line, how_it_differs, noise_lines, slice_line
 from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, language_notes, language_rows
 from shadowproxy.compare.report.sentences.losses import coverage_line, gathers, pair_lines, status_table
-from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
+from shadowproxy.compare.report.sentences.overview import (
+    LESS_NOTE,
+    MOST_WHOLE,
+    OVERVIEW_HEADS,
+    OVERVIEW_NOTE,
+    opening,
+    overview_rows,
+)
 from shadowproxy.compare.report.sentences.questions import route_lines, sentence_alone, where_judged
 from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_notes, stream_rows
 from shadowproxy.compare.report.sentences.usage import USAGE_HEADS, usage_rows
@@ -35,10 +42,13 @@ def to_markdown(figures: Report) -> str:
     lines = ["# Shadow report", "", _md(opening(figures["log"])), ""]
     if len(figures["shadows"]) > 1:
         lines += _overview(figures)
+    whole = len(figures["shadows"]) <= MOST_WHOLE
+    if not whole:
+        lines += [_md(LESS_NOTE), ""]
     for number, (name, shadow) in enumerate(figures["shadows"].items(), 1):
         if len(figures["shadows"]) > 1:
             lines += [f'<a id="shadow-{number}"></a>', ""]
-        lines += _shadow(name, shadow)
+        lines += _shadow(name, shadow) if whole else _in_short(name, shadow)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -50,11 +60,21 @@ def _overview(figures: Report) -> list[str]:
     return [*_table(OVERVIEW_HEADS, rows), OVERVIEW_NOTE, ""]
 
 
-def _shadow(name: str, shadow: ShadowReport) -> list[str]:
+def _heading(name: str, shadow: ShadowReport) -> list[str]:
     verdict = shadow["verdict"]
     lines = [f"## {_md(name)}: {verdict['headline']}", "", f"{_md(verdict['sentence'])}.", ""]
     for warning in verdict["warnings"]:
         lines += [f"> Beware: {_md(warning)}", ""]
+    return lines
+
+
+def _in_short(name: str, shadow: ShadowReport) -> list[str]:
+    return [*_heading(name, shadow), f"- **Next**: {_md(shadow['advice']['next']['said'])}", ""]
+
+
+def _shadow(name: str, shadow: ShadowReport) -> list[str]:
+    verdict = shadow["verdict"]
+    lines = _heading(name, shadow)
     lines += [f"- {_md(point['said'])}" for point in shadow["advice"]["in_short"]]
     lines += [f"- **Next**: {_md(shadow['advice']['next']['said'])}"]
     lines += [f"- {_md(shadow['blind_spots']['said'])}", ""]

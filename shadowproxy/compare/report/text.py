@@ -24,7 +24,14 @@ from shadowproxy.compare.report.sentences.differences import apart_line, how_it_
 from shadowproxy.compare.report.sentences.estimates import assumption
 from shadowproxy.compare.report.sentences.language import LANGUAGE_HEADS, language_notes, language_rows
 from shadowproxy.compare.report.sentences.losses import coverage_line, pair_lines, reason_line, status_table
-from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
+from shadowproxy.compare.report.sentences.overview import (
+    LESS_NOTE,
+    MOST_WHOLE,
+    OVERVIEW_HEADS,
+    OVERVIEW_NOTE,
+    opening,
+    overview_rows,
+)
 from shadowproxy.compare.report.sentences.questions import answers, besides, route_lines
 from shadowproxy.compare.report.sentences.streams import STREAM_HEADS, stream_notes, stream_rows
 from shadowproxy.compare.report.sentences.usage import USAGE_HEADS, usage_rows
@@ -51,10 +58,14 @@ def print_figures(figures: Report, console: Console) -> None:
     _print(console, opening(figures["log"]), style="bold")
     if len(figures["shadows"]) > 1:
         _print_overview(figures, console)
+    whole = len(figures["shadows"]) <= MOST_WHOLE
+    if not whole:
+        _print(console, LESS_NOTE, style="dim")
     for name, shadow in figures["shadows"].items():
         console.print()
-        _print_verdict(name, shadow, console)
-        _print_shadow(shadow, console)
+        _print_verdict(name, shadow, console, whole=whole)
+        if whole:
+            _print_shadow(shadow, console)
     if not figures["shadows"]:
         _print(console, "No request was chosen for a shadow: there is nothing to compare.")
 
@@ -69,21 +80,27 @@ def _print_overview(figures: Report, console: Console) -> None:
     _print(console, OVERVIEW_NOTE, style="dim")
 
 
-def _print_verdict(name: str, shadow: ShadowReport, console: Console) -> None:
+def _print_verdict(name: str, shadow: ShadowReport, console: Console, *, whole: bool) -> None:
     verdict = shadow["verdict"]
     line = Text(f"shadow {visible(name)}  ", style="bold")
     line.append(verdict["headline"], style=STYLES[verdict["result"]]).append(f": {visible(verdict['sentence'])}")
     console.print(line, soft_wrap=True, highlight=False)
+    if whole:
+        _print_questions(shadow, console)
+    for warning in verdict["warnings"][:3]:
+        _print(console, f"  Beware: {visible(warning)}", style="yellow")
+    _print(console, f"  Next: {visible(shadow['advice']['next']['said'])}")
+    if whole:
+        _print(console, f"  Note: {visible(shadow['blind_spots']['said'])}")
+
+
+def _print_questions(shadow: ShadowReport, console: Console) -> None:
     for question, reasons in answers(shadow).items():
-        result = verdict["questions"][question]
+        result = shadow["verdict"]["questions"][question]
         row = Text(f"  {question.capitalize():<12} ").append(f"{result.upper():<13}", style=STYLES[result])
         console.print(row.append(visible(reasons)), soft_wrap=True, highlight=False)
     if rest := besides(shadow):
         _print(console, f"  {'Besides':<12} {visible(rest)}")
-    for warning in verdict["warnings"][:3]:
-        _print(console, f"  Beware: {visible(warning)}", style="yellow")
-    _print(console, f"  Next: {visible(shadow['advice']['next']['said'])}")
-    _print(console, f"  Note: {visible(shadow['blind_spots']['said'])}")
 
 
 def _print_shadow(shadow: ShadowReport, console: Console) -> None:

@@ -65,3 +65,9 @@ def _accuracy_beside(shadow: ShadowReport) -> str:
     if labels["measure"] == "accuracy":
         return _points_beside(labels["difference"])
     return f"error {labels['difference']['value']:+.3g}"
+
+
+MOST_WHOLE = 8
+"""Shadows of which text and Markdown show all there is. Of more, they show the verdict and what to do next."""
+
+LESS_NOTE = "Of so many shadows only verdicts are shown: --shadow NAME shows one whole, --html more of each."
