@@ -12,7 +12,9 @@ import pytest
 from fakes import Origin, Peer, answer
 from test_replay import JSON, START, plan, records
 
+from shadowproxy.cli.replay import _state as state_of
 from shadowproxy.compare.fold.filters import Only
+from shadowproxy.config import from_values
 from shadowproxy.exchange import Exchange, Fields, Outcome, Reply, Request, Verdict
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
@@ -187,3 +189,18 @@ async def test_without_state_live_ids_are_sent_as_they_are(tmp_path: Path) -> No
     assert not any(line.startswith("state") for line in screen(how, counts))
     leg = json.loads(next((tmp_path / "new").iterdir()).read_text().splitlines()[-1])["shadows"]["new"]
     assert "translated" not in leg
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "expected"),
+    [
+        (None, None, None),
+        (None, True, AUTO),
+        ("auto", None, AUTO),
+        ("auto", False, None),
+        ({"learn": ["/id"], "pairs": 7}, True, replace(AUTO, learn=("/id",), pairs=7)),
+    ],
+)
+def test_the_option_and_the_configuration_say_whether_ids_are_replaced(given: Any, wanted: Any, expected: Any) -> None:
+    shadow = from_values({"live": {"respond": {}}, "shadows": {"new": {"url": "http://a", "state": given}}}).shadows
+    assert state_of(shadow["new"], wanted) == expected
