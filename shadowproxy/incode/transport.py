@@ -225,7 +225,7 @@ def _is_of_tls(error: BaseException | None) -> bool:
     while error is not None and seen < 10:
         if isinstance(error, ssl.SSLError):
             return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
+        error, seen = error.__context__, seen + 1
     return False
 
 
