@@ -29,7 +29,7 @@ BYTES: Final = 16 << 20
 """The most that a shadow's entries take, in bytes."""
 
 HASHES: Final = 1 << 15
-"""How many hashes are remembered of entries that fell out, of about 80 bytes each."""
+"""How many hashes are remembered of entries that fell out, of about 130 bytes each."""
 
 SESSION_NAMES: Final = 64
 
@@ -135,7 +135,7 @@ class Pairs:
         self._clock = clock
         self._most_bytes = most_bytes
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()  # in the order of their last use
-        self._hashes: dict[int, None] = {}  # of entries that fell out, in this order
+        self._hashes: OrderedDict[int, None] = OrderedDict()  # of entries that fell out, in this order
         self._seen_at: dict[str, list[int]] = {}  # by place: values, repeats
         self._scopes: dict[bytes, dict[bytes, bytes]] = {}  # of short IDs: scope to key
         self._for_all: list[Callable[[], None]] | None = None
@@ -348,7 +348,7 @@ class Pairs:
         self.fell_out += 1
         self._remove(entry)
         if len(self._hashes) >= HASHES:
-            del self._hashes[next(iter(self._hashes))]
+            self._hashes.popitem(last=False)  # a plain dict looks for its first through all that were taken out
         self._hashes[hash(entry.key)] = None
         if entry.standing is PENDING:
             self.settle(entry, LOST)
