@@ -74,7 +74,6 @@ class Mirror:
         self._warnings = ShadowWarnings()
         self._loop = asyncio.get_running_loop()
         self._offered: list[tuple[Lane, Job]] = []  # taken in this turn, to begin in the next
-        self._unread: list[tuple[Lane, Job]] = []  # held in this turn: their IDs are looked for in the next
         self._sessions = Sessions(self._take, self._settle)
         self._legs: dict[Lane, Deadlines[Leg]] = {}  # those that are under way
         self._running = 0  # slots of lanes that are taken
@@ -277,18 +276,13 @@ class Mirror:
         job = Job(exchange, request, now + lane.shadow.timeout)
         if lane.state is not None:
             exchange.watch(request)[lane].job = job
-            self._sessions.hold(lane, job)
-            if not self._offered and not self._unread:
-                self._loop.call_soon(self._begin_offered)
-            self._unread.append((lane, job))
-        else:
-            self._take(lane, job)
+        self._take(lane, job)
 
     def _take(self, lane: Lane, job: Job) -> None:
         """Begin a job in the next turn, or have it wait for a slot."""
         if lane.take(job):
             self._running += 1
-            if not self._offered and not self._unread:
+            if not self._offered:
                 self._loop.call_soon(self._begin_offered)
             self._offered.append((lane, job))
 
@@ -311,9 +305,6 @@ class Mirror:
         return None if exchange.mirrored else Outcome.OVERLOAD
 
     def _begin_offered(self) -> None:
-        unread, self._unread = self._unread, []
-        for lane, job in unread:
-            self._sessions.look(lane, job)
         offered, self._offered = self._offered, []
         for lane, job in offered:
             if not self._begin(lane, job):
@@ -331,8 +322,11 @@ class Mirror:
             self._drained = None
 
     def _begin(self, lane: Lane, job: Job) -> bool:
-        """Begin a job's leg; False if the job cannot begin any more, and is settled."""
-        reason = self._halt_reason() or lane.begin(self._loop.time(), job.deadline)
+        """Begin a job's leg; False if it does not begin now: the job is settled, or held."""
+        reason = self._halt_reason()
+        if reason is None and lane.state is not None and not self._sessions.may_begin(lane, job):
+            return False
+        reason = reason or lane.begin(self._loop.time(), job.deadline)
         if reason is not None:
             self._settle(job.exchange, lane, _skipped(reason, lane))
             return False

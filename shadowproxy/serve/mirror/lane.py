@@ -140,17 +140,18 @@ class UnsettledExchange:
 class Job:
     """A request for one lane. `deadline` is the loop's time.
 
-    With a stateful shadow: `found` has live's IDs in the request, and `blocked` counts what it waits for before it may
-    begin. `followers` wait for this job's end.
+    With a stateful shadow: `found` has live's IDs in the request once it `is_read`, and `blocked` counts what it waits
+    for before it may begin. `followers` wait for this job's end.
     """
 
-    __slots__ = ("blocked", "deadline", "exchange", "followers", "found", "request")
+    __slots__ = ("blocked", "deadline", "exchange", "followers", "found", "is_read", "request")
 
     def __init__(self, exchange: UnsettledExchange, request: Request, deadline: float) -> None:
         self.exchange = exchange
         self.request = request
         self.deadline = deadline
         self.found = NOTHING
+        self.is_read = False
         self.blocked = 0
         self.followers: list[tuple[Lane, Job]] | None = None
 
@@ -269,11 +270,8 @@ class Lane:
         return None
 
     def hold(self, job: Job) -> None:
-        """Keep a job, if `skip_reason` is None, that waits for something else than a slot."""
+        """Keep a job that waits for something else than a slot."""
         self._held[job] = None
-
-    def holds(self, job: Job) -> bool:
-        return job in self._held
 
     def release(self, job: Job) -> bool:
         """Keep it no longer. Returns whether it was kept until now."""

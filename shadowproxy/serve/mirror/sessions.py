@@ -2,9 +2,9 @@
 
 The rules:
 
-1. A request is held from its offer until its IDs have been looked for. One that carries live's IDs is held on, until
-   the shadow's own for each of them is known or never will be, and until what was over for live before is over for the
-   shadow. A stream that is still open holds back nothing: live had both at once, too.
+1. A request's IDs are looked for when it has a slot. One that carries some of live's gives the slot back and is held,
+   until the shadow's own for each of them is known or never will be, and until what was over for live before is over
+   for the shadow. A stream that is still open holds back nothing: live had both at once, too.
 2. A held request takes no slot, only room in its lane, so others pass it by. Its deadline passes as any other's.
 3. Nobody goes on before the exchange that they waited for is settled: records come in the order of causes.
 """
@@ -27,7 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 class Sessions:
-    """The held jobs of all stateful shadows. `take` gets each job that may begin, `settle` each that never will."""
+    """The held jobs of all stateful shadows. `take` gets each that waits for a slot again, `settle` each that never
+    begins.
+    """
 
     def __init__(
         self,
@@ -43,13 +45,6 @@ class Sessions:
     def __repr__(self) -> str:
         return f"<Sessions held={sum(map(len, self._held.values()))}>"
 
-    def hold(self, lane: Lane, job: Job) -> None:
-        """Hold a job; `look` has to follow."""
-        lane.hold(job)
-        if (held := self._held.get(lane)) is None:
-            held = self._held[lane] = Deadlines(partial(self._expire, lane))
-        held.set(job, job.deadline)
-
     def drop(self, lane: Lane, job: Job) -> None:
         """Forget a job that its lane does not hold any more."""
         if (held := self._held.get(lane)) is not None:
@@ -59,27 +54,40 @@ class Sessions:
         """Forget all other lanes: nothing of theirs is held."""
         self._held = {lane: held for lane, held in self._held.items() if lane in lanes}
 
-    def look(self, lane: Lane, job: Job) -> None:
-        """Look for live's IDs in a held job's request. It goes on, or waits, or is settled."""
+    def may_begin(self, lane: Lane, job: Job) -> bool:
+        """Look for live's IDs in the request of a job that has a slot. If not, it is held now, or settled."""
         state = lane.state
-        if state is None or not lane.holds(job):
-            return
+        if state is None or job.is_read:
+            return True
         if state.pairs.catches_up:  # nobody knows yet which values are IDs
-            state.pairs.when_caught_up(partial(self.look, lane, job))
-            return
+            self._hold(lane, job)
+            state.pairs.when_caught_up(partial(self._decide, lane, job))
+            return False
+        job.is_read = True
         try:
             job.found = state.find(job.request)
         except Exception:  # noqa: BLE001  # not swallowed: it becomes the outcome, and is logged
             id, name = job.request.id, lane.shadow.name
             extra = {"event": "defect", "shadow": name, "request_id": id}
             _log.exception("a defect in the proxy while looking for IDs in request %s for %s", id, name, extra=extra)
-            self._release(lane, job)
             self._skip(lane, job, Outcome.STATE_UNKNOWN, "a defect in the proxy; its log says more")
-            return
-        if job.found.occurrences:
-            self._block(lane, job)
-        if not job.blocked:
-            self._decide(lane, job)
+            return False
+        if not job.found.occurrences:
+            return True
+        self._block(lane, job)
+        if job.blocked:
+            self._hold(lane, job)
+            return False
+        if (place := job.found.unknown) is not None:
+            self._skip(lane, job, Outcome.STATE_UNKNOWN, f"{WHY_UNKNOWN} ({place})")
+            return False
+        return True
+
+    def _hold(self, lane: Lane, job: Job) -> None:
+        lane.hold(job)
+        if (held := self._held.get(lane)) is None:
+            held = self._held[lane] = Deadlines(partial(self._expire, lane))
+        held.set(job, job.deadline)
 
     def end(self, watch: Watch, leg: ShadowLeg) -> None:
         """A leg is over: what it learnt is complete. `go_on` has to follow."""
@@ -130,7 +138,7 @@ class Sessions:
             self._decide(lane, job)
 
     def _decide(self, lane: Lane, job: Job) -> None:
-        """A held job waits for nothing more: it may begin, unless the shadow's own ID stays unknown."""
+        """A held job waits for nothing more: it needs a slot, unless the shadow's own ID stays unknown."""
         if not self._release(lane, job):
             return
         if (place := job.found.unknown) is not None:

@@ -18,17 +18,21 @@ import orjson
 
 from shadowproxy.exchange import Fields
 from shadowproxy.pointers import State, pointer_token
-from shadowproxy.serve.policy.payload import NotRead, json_value
+from shadowproxy.serve.policy.payload import VALUES, NotRead, json_value
+from shadowproxy.serve.policy.payload import value as json_text_value
 from shadowproxy.serve.state.settings import LEAST, MOST, SESSION_HEADERS, Places, is_id
 
 LONGEST: Final = 256 << 10
 """The most bytes of a JSON answer that are searched: parsing them takes a millisecond, which all callers wait."""
 
+SHORT: Final = VALUES // 8
+"""Bytes of JSON that cannot hold too many values to be parsed."""
+
 STREAM: Final = 64 << 10
 """How much of a stream of events is searched, in bytes."""
 
 DEPTH: Final = 12
-VALUES: Final = 64
+MOST_GIVEN: Final = 64
 """The most IDs of one answer."""
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -54,6 +58,7 @@ _VARIES: Final = re.compile(
 
 CREATED: Final = 201
 
+_BEGINS: Final = frozenset({b"{", b"["})
 _CALL: Final = b'call_id"'
 """Both of _CALL_NAMES end so."""
 
@@ -147,11 +152,16 @@ def body_values(places: Places, method: str, path: bytes, fields: Fields, body: 
     if not body or len(body) > LONGEST or (not places.auto and places.pointers is None):
         return found
     is_page = places.auto and method in SAFE
-    is_coded = any(name.lower() == b"content-encoding" for name, _ in fields)
-    if not is_coded and not (any(map(body.__contains__, _MAY_NAME_PAGE)) if is_page else _may_hold(places, body)):
-        return found
+    if body[:1] in _BEGINS:  # whatever else it is, it has no content coding
+        if not (any(map(body.__contains__, _MAY_NAME_PAGE)) if is_page else _may_hold(places, body)):
+            return found
+        is_coded = False
+    else:
+        is_coded = any(name.lower() == b"content-encoding" for name, _ in fields)
+        if not is_coded and not body[:1].isspace():
+            return found
     try:
-        value = json_value(fields, body)
+        value = json_text_value(body) if len(body) <= SHORT and not is_coded else json_value(fields, body)
     except NotRead:
         return found
     if is_page:
@@ -205,13 +215,13 @@ def _walk_auto(
             elif depth and (isinstance(each, dict) or (lists and isinstance(each, list))):
                 below = f"{where}/{pointer_token(name)}"
                 if is_new and isinstance(each, list) and _IDS_NAME.fullmatch(name) is not None:
-                    for index, text in enumerate(each[:VALUES]):
+                    for index, text in enumerate(each[:MOST_GIVEN]):
                         _add_generated(found, f"json:{below}/{index}", text, path, beside)
                 _walk_auto(
                     each, below, path, found, depth - 1, lists=lists, in_list=in_list, is_new=is_new, beside=beside
                 )
     elif isinstance(value, list):
-        for index, each in enumerate(value[:VALUES]):
+        for index, each in enumerate(value[:MOST_GIVEN]):
             if depth and isinstance(each, dict):
                 own = hash((beside, _said_beside(each))) if is_new else 0
                 below = f"{where}/{index}"
@@ -245,7 +255,7 @@ def _said_beside(element: dict[str, Any]) -> int:
 def _add_generated(found: Values, place: str, value: Any, path: bytes, beside: int) -> None:
     if isinstance(value, str) and LEAST <= len(value) <= MOST and value.isascii():
         text = value.encode()
-        if is_id(text) and _is_generated(text) and len(found) < VALUES and place not in found:
+        if is_id(text) and _is_generated(text) and len(found) < MOST_GIVEN and place not in found:
             found[place] = Given(text, path, beside)
 
 
@@ -271,7 +281,7 @@ def _walk_named(places: Places, value: Any, where: str, state: State, path: byte
 
 
 def _add(found: Values, place: str, text: bytes, path: bytes) -> None:
-    if len(found) < VALUES and place not in found:
+    if len(found) < MOST_GIVEN and place not in found:
         found[place] = Given(text, path)
 
 

@@ -129,6 +129,7 @@ class Pairs:
         self.fell_out = 0
         self.session_names = set(sessions)
         self.has_quotes = False  # some ID has a quotation mark in it
+        self.has_uuids = False
         self.on_issued: Callable[[Entry], None] | None = None
         self.on_settled: Callable[[Entry], None] | None = None
         self.refresh: Callable[[], None] | None = None
@@ -164,7 +165,7 @@ class Pairs:
             return True
         if hashes and not hashes.keys().isdisjoint(map(hash, values)):
             return True
-        if _UUID_LENGTH not in map(len, values):
+        if not self.has_uuids or _UUID_LENGTH not in map(len, values):
             return False
         keys = [key_of(value) for value in values if len(value) == _UUID_LENGTH]
         return any(key in entries or hash(key) in hashes for key in keys)
@@ -331,7 +332,8 @@ class Pairs:
         return True
 
     def _add(self, entry: Entry) -> None:
-        self.has_quotes = self.has_quotes or b'"' in entry.live
+        self.has_quotes = self.has_quotes or entry.live.find(b'"') >= 0
+        self.has_uuids = self.has_uuids or len(entry.key) == _UUID_LENGTH
         self._entries[entry.key] = entry
         self.held_bytes += _weight(entry)
         oldest = self._clock() - self.age

@@ -32,6 +32,7 @@ _STRING: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _SEGMENT: Final = re.compile(rb"[^/]+")
 _URL: Final = re.compile(rb"(?:https?:/)?/[^\s\"'<>]*", re.IGNORECASE)
 _JSON_TYPE: Final = re.compile(rb"(?i)[^;]*json")
+_LOOKED_AT: Final = frozenset({b"cookie", b"authorization"})
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]', re.DOTALL)
 _QUOTE: Final = 0x22
 _SCHEME: Final = re.compile(rb"[A-Za-z]+ +")
@@ -52,11 +53,17 @@ class Occurrence(NamedTuple):
     coding: str
 
 
-class Found(NamedTuple):
+class Found:
     """What a request has of live's IDs. `body` is the text that the occurrences in BODY refer to."""
 
-    occurrences: tuple[Occurrence, ...]
-    body: bytes
+    __slots__ = ("body", "occurrences")
+
+    def __init__(self, occurrences: tuple[Occurrence, ...], body: bytes) -> None:
+        self.occurrences = occurrences
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f"<Found {[each.place for each in self.occurrences]}>"
 
     @property
     def pending(self) -> list[Entry]:
@@ -205,7 +212,13 @@ class _Search:
         names = pairs.session_names
         looks = not pairs.is_empty
         anywhere, named = places.in_headers, places.named_headers
-        has_whole = looks and pairs.has_any([value for _, value in fields])
+        lowers = [name.lower() for name, _ in fields]
+        values = [value for _, value in fields]
+        has_whole = looks and pairs.has_any(values)
+        if not has_whole and not named and names.isdisjoint(lowers) and _LOOKED_AT.isdisjoint(lowers):
+            text = b"\n".join([b"", *values])
+            if b"\n/" not in text and b"\nhttp" not in text:
+                return  # as most
         for index, (name, value) in enumerate(fields):
             lower = name.lower()
             if lower == b"cookie":
@@ -227,7 +240,8 @@ class _Search:
             self.occurrences.append(Occurrence(index, 0, len(value), _header(lower), entry, "raw"))
         elif lower == b"authorization":
             if (match := _SCHEME.match(value)) is not None:
-                self._look(index, match.end(), len(value), value[match.end() :], _header(lower), "part")
+                begin = match.end()
+                self._look(index, begin, len(value), value[begin:], _header(lower), "part")
         elif value[:1] == b"/" or value[:4] == b"http":
             self._url(index, value, 0, len(value), _header(lower), "url")
 
@@ -304,7 +318,9 @@ class _Search:
         """Whether a string of the body may be an ID, or a URL with one. A tenth of the time of reading all strings."""
         parts = body.split(b'"')  # all strings are among these, but for those with a quote in them
         pairs = self.pairs
-        if pairs.has_any(parts) or b'"/' in body or b'"http' in body:
+        if pairs.has_any(parts):
+            return True
+        if body.find(b"/") >= 0 and any(part[:1] == b"/" or part[:4] == b"http" for part in parts):
             return True
         if body.find(b"\\") < 0:
             return False
@@ -502,12 +518,12 @@ def pointers_to(text: bytes, offsets: list[int]) -> list[str]:
     found: list[str] = []
     steps: list[str | int] = []  # of each array the index, of each object the last string that may be a name
     for match in _TOKEN.finditer(text):
-        token = match[0]
+        token, end = match[0], match.end()
         first = token[0]
         if first == _QUOTE:
-            if steps and isinstance(steps[-1], str) and text[match.end() : match.end() + 64].lstrip()[:1] == b":":
+            if steps and isinstance(steps[-1], str) and text[end : end + 64].lstrip()[:1] == b":":
                 steps[-1] = _text(token)
-            while len(found) < len(offsets) and offsets[len(found)] < match.end():
+            while len(found) < len(offsets) and offsets[len(found)] < end:
                 found.append("".join([f"/{pointer_token(str(step))}" for step in steps]))
             if len(found) == len(offsets):
                 return found

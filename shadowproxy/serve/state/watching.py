@@ -31,6 +31,8 @@ from shadowproxy.serve.state.settings import LEAST, Places
 _OK: Final = 400
 """An answer of this status, or a higher one, gives no IDs."""
 
+_JSON_BEGINS: Final = frozenset({b"{", b"[", b'"'})
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +46,7 @@ class Watch:
         "_beside",
         "_by_place",
         "_failed",
+        "_live_over",
         "_live_reader",
         "_live_reads",
         "_live_seen",
@@ -71,12 +74,12 @@ class Watch:
         self._method = method
         self._path = _collection(target)
         self._request: Request | None = None
-        self._texts: tuple[bytes, ...] | None = None  # those of the request
+        self._texts: bytes | None = None  # those of the request
         self._beside: dict[str, int] = {}  # by place, of entries in lists
         self._by_place: dict[str, Entry] = {}
         self._own: Values = {}
         self._over: Standing | None = None  # what an ID without the shadow's own is, once the shadow's answer is over
-        self._live_seen = self._live_reads = self._own_reads = False
+        self._live_seen = self._live_reads = self._live_over = self._own_reads = False
         self._live_reader: EventReader | None = None
         self._own_reader: EventReader | None = None
         self._failed = False
@@ -146,6 +149,7 @@ class Watch:
             if reply is not None:
                 self.live_head(request, reply.status, reply.fields)
                 self.live_piece(reply.body)
+        self._live_over = True
         try:
             self._take_request(request)
             reader, self._live_reader = self._live_reader, None
@@ -164,7 +168,7 @@ class Watch:
     def own_head(self, status: int, fields: Fields) -> None:
         """The head of the shadow's answer."""
         try:
-            if not 200 <= status < _OK:
+            if not 200 <= status < _OK or not self._wants_own():
                 return
             self._own_reads = True
             values, is_stream = head_values(self.places, self._method, fields)
@@ -194,7 +198,7 @@ class Watch:
         self.job = None
         try:
             reader, self._own_reader = self._own_reader, None
-            if self._own_reads and not self._failed:
+            if self._own_reads and not self._failed and self._wants_own():
                 if reader is not None:
                     self._pair(reader.feed(b"", last=True))
                 elif isinstance(leg, Reply) and len(leg.body) == leg.body_bytes:
@@ -207,6 +211,10 @@ class Watch:
                 self.pairs.settle(entry, self._over)
 
     # Both.
+
+    def _wants_own(self) -> bool:
+        """Whether what the shadow gives can be one of a pair: not if live has given all, and each ID has its own."""
+        return not self._live_over or any(entry.standing is PENDING for entry in self.entries)
 
     def _take_request(self, request: Request) -> None:
         if self._request is None or len(request.body) != len(self._request.body):
@@ -255,10 +263,10 @@ class Watch:
             return request.target.partition(b"?")[0].endswith(b"/" + value)
         if self._texts is None:
             self._texts = _texts_of(request)
-        key = key_of(value)
-        if any(value in text for text in self._texts):
+        if value in self._texts:
             return True
-        return key is not value and any(key in text.lower() for text in self._texts)
+        key = key_of(value)
+        return key is not value and key in self._texts.lower()
 
     def _has_named_place(self, place: str) -> bool:
         """Whether a short ID of this place can be recognized in a request."""
@@ -285,18 +293,21 @@ class Watch:
         _log.exception("a defect in the proxy while learning IDs", extra={"event": "defect"})
 
 
-def _texts_of(request: Request) -> tuple[bytes, ...]:
-    """Where a value that the request carries is found, however it is written there."""
-    texts = [request.target, *[value for _, value in request.fields], request.body]
-    if b"%" in request.target or b"+" in request.target:
-        texts.append(unquote_to_bytes(request.target.replace(b"+", b" ")))
-    lower = [(name.lower(), value) for name, value in request.fields]
-    if any(name == b"content-encoding" for name, _ in lower) or b"\\" in request.body:
-        with contextlib.suppress(NotRead):
-            texts.append(orjson.dumps(json_value(request.fields, request.body)))
-    elif b"%" in request.body and any(name == b"content-type" and b"urlencoded" in value for name, value in lower):
-        texts.append(unquote_to_bytes(request.body.replace(b"+", b" ")))
-    return tuple(texts)
+def _texts_of(request: Request) -> bytes:
+    """All in which a value that the request carries is found, however it is written there."""
+    target, fields, body = request.target, request.fields, request.body
+    texts = [target, *[value for _, value in fields], body]
+    if target.find(b"%") >= 0 or target.find(b"+") >= 0:
+        texts.append(unquote_to_bytes(target.replace(b"+", b" ")))
+    # One byte is found 30 times as fast as two.
+    if body and (body[:1] not in _JSON_BEGINS or (body.find(b"\\") >= 0 and (b"\\u" in body or b"\\/" in body))):
+        lower = [(name.lower(), value) for name, value in fields]
+        if b"\\" in body or any(name == b"content-encoding" for name, _ in lower):
+            with contextlib.suppress(NotRead):
+                texts.append(orjson.dumps(json_value(fields, body)))
+        elif b"%" in body and any(name == b"content-type" and b"urlencoded" in value for name, value in lower):
+            texts.append(unquote_to_bytes(body.replace(b"+", b" ")))
+    return b"\n".join(texts)
 
 
 def _collection(target: bytes) -> bytes:
