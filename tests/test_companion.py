@@ -72,6 +72,7 @@ async def test_a_companion_that_is_told_to_stop_serves_who_is_connected_to_the_e
     assert not (tmp_path / "intake").exists()
 
 
+@pytest.mark.soak
 async def test_a_live_process_that_is_killed_is_replaced_and_found_at_the_same_place(tmp_path: Path) -> None:
     async with running(tmp_path, shadows={"f": {"candidate": True}}) as process:
         async with Application(tmp_path / "intake") as application:

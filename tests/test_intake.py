@@ -450,6 +450,7 @@ def test_a_shadow_is_sent_one_length_and_no_field_that_ends_its_line(
         ),
         ("shadows:\n  f: {candidate: true, memory: much}", {}, "shadow.yaml:2: shadows.f.memory: "),
         ("shadows:\n  f: {candidate: true, timout: 1s}", {}, 'timout: unknown key (did you mean "timeout"?)'),
+        ("log: {bodies: none}", {"log": {"path": "-"}}, "log.path: must be a directory"),
         ("shadow", {}, "must be a mapping of keys"),
         ("a: [", {}, "not YAML"),
     ],

@@ -78,6 +78,9 @@ def load_companion(described: Path | str, environment: Mapping[str, str] = os.en
             raise ConfigError(located((key,), why)[1])
     values = _over(values, keys)
     candidates = _take_candidates(values, located)
+    log = values.get("log")
+    if isinstance(log, dict) and log.get("path") == "-":
+        raise ConfigError(located(("log", "path"), "must be a directory: nobody reads what a companion prints")[1])
     values["live"] = {"respond": {}}
     values["listen"] = f"unix:{path}"
     values.setdefault("admin", None)

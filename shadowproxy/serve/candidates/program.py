@@ -16,6 +16,8 @@ import signal
 import socket
 import struct
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -41,6 +43,9 @@ HEAD: Final = struct.Struct(">BI")
 
 VARIABLE: Final = "SHADOWPROXY_CANDIDATE"
 """Set in such a process: an application's module that is imported here shadows nothing."""
+
+WATCHING: Final = 1.0
+"""Seconds between two looks at whether the parent is there, where the kernel does not tell."""
 
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -154,10 +159,19 @@ def _outlive_signals() -> None:
 
 def _end_with_parent() -> None:
     """Have the kernel end this process with its parent, also in the middle of a call that never returns."""
-    with contextlib.suppress(Exception):  # another system
-        import ctypes
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError, ImportError):
+            import ctypes
 
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+            return
+    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCHING)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _receive(channel: socket.socket) -> tuple[int, bytes]:
