@@ -263,10 +263,17 @@ def test_a_generator_is_refused(make: MakeShadow, function: Any) -> None:
         ),
         ({"shadows": {"b": lambda: 0}}, "b: the candidate cannot go to a process of its own: "),
         ({"config": "none.yaml"}, "none.yaml: cannot be read"),
+        ({"shadows": ["http://a"]}, "shadows: must be a mapping"),
+        ({"log": 5}, "log.path: "),
     ],
 )
 def test_what_cannot_be_used_is_one_line(make: MakeShadow, keys: dict[str, Any], line: str) -> None:
-    if "shadows" in keys and callable(keys["shadows"].get("b")) and "cloudpickle" in sys.modules:
+    if (
+        "shadows" in keys
+        and isinstance(keys["shadows"], dict)
+        and callable(keys["shadows"].get("b"))
+        and "cloudpickle" in sys.modules
+    ):
         pytest.skip("it can")
     with pytest.raises(ShadowError) as caught:
         make(keys.pop("config", None), **keys)
@@ -453,6 +460,36 @@ def test_importing_the_package_imports_next_to_nothing() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         shadowproxy.nothing  # noqa: B018
+
+
+def test_what_the_companion_logs_is_logged_by_the_process_that_started_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = CompanionProcess()
+    try:
+        lines = [
+            b'{"level":"warning","message":"the disk is full"}',
+            b"plain",
+            b'{"level":"error","message":"gone"}',
+            b"cut",
+        ]
+        Path(process.log).write_bytes(b"\n".join(lines))
+        process.look()
+        assert caplog.messages == []  # another process has started it
+        monkeypatch.setattr(process, "_process", object())
+        process.look()
+        process.look()
+        assert [(each.levelname, each.message) for each in caplog.records] == [
+            ("WARNING", "companion: the disk is full"), ("WARNING", "companion: plain"), ("ERROR", "companion: gone")
+        ]  # fmt: skip
+    finally:
+        process.remove()
+
+
+def test_without_a_directory_for_it_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    with pytest.raises(ShadowError, match="no directory can be made for the companion"):
+        Shadow()
 
 
 def test_the_companions_command_is_this_interpreter() -> None:

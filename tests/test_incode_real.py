@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def shadow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shadow]:
-    with Shadow(log=tmp_path_factory.mktemp("shadow") / "log", drain="2s") as running:
+    log = tmp_path_factory.mktemp("shadow") / "log"
+    with Shadow(log=log, drain="2s", overload={"loop_lag": "1h"}) as running:  # the tests' own machine may be busy
         yield running
 
 
@@ -71,7 +72,7 @@ import sys
 import incode_candidates
 from shadowproxy import Shadow
 
-shadow = Shadow(log=sys.argv[1])
+shadow = Shadow(log=sys.argv[1], overload={"loop_lag": "1h"})
 
 @shadow.function(candidate=incode_candidates.same)
 def live(features):
@@ -100,7 +101,8 @@ def test_a_script_that_ends_at_once_or_is_killed_is_recorded_and_leaves_nothing(
         text=True,
         timeout=60,
     )
-    assert (done.stderr, done.returncode) == ("", -9 if words else 0)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (-9 if words else 0)
     deadline = time.monotonic() + 30
     while not log.is_dir() or not list(record.read([log])):
         assert time.monotonic() < deadline

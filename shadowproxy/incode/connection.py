@@ -58,6 +58,9 @@ TICK: Final = 2
 QUIET: Final = 25
 """Ticks without any frame, after which the thread sleeps again."""
 
+LOOK: Final = 1.0
+"""Seconds between two looks at what the companion has logged."""
+
 TOGETHER: Final = 64
 """Frames that are sent by one system call."""
 
@@ -87,6 +90,9 @@ class Companion(Protocol):
 
     def first_frames(self) -> list[bytes]:
         """What is sent first on each connection, beginning with HELLO."""
+
+    def look(self) -> None:
+        """Called now and then while there are exchanges."""
 
     def problem(self) -> str | None:
         """Why the companion that was started has ended, as far as it said so."""
@@ -153,6 +159,7 @@ class Connection:
         self._held = 0
         self._busy = False
         self._last = 0.0
+        self._process = os.getpid()
         self._era: object = object()
         self._thread: threading.Thread | None = None
         self._wake: tuple[int, int] | None = None
@@ -216,6 +223,8 @@ class Connection:
 
     def _note_rate(self) -> None:
         """Leave the sending to the thread while exchanges follow one another closely."""
+        if self._process != os.getpid():  # forked by what told Python nothing of it
+            self.forget()
         now = time.monotonic()
         if now - self._last < CLOSE and self._open and not self._busy:
             self._busy = True
@@ -469,6 +478,7 @@ class Connection:
         decoder = Decoder()
         era = self._era
         quiet = 0
+        looked = 0.0
         while True:
             quiet = 0 if self._incoming else quiet + 1
             if self._send_waiting(era):
@@ -480,6 +490,9 @@ class Connection:
             if self._busy and quiet > QUIET:
                 self._busy = False
                 self._take_turns()  # what came before the line above was seen
+            if (now := time.monotonic()) - looked > LOOK:
+                looked = now
+                self._companion.look()
             for descriptor, _ in poll.poll(TICK if self._busy else None):
                 if descriptor == wake:
                     with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ that is starting it, and what it logs.
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import subprocess
@@ -16,12 +17,16 @@ from typing import Any, Final
 
 import orjson
 
+from shadowproxy.incode.errors import ShadowError
 from shadowproxy.incode.interpreter import interpreter
 from shadowproxy.intake_frames import PROTOCOL, Frame, Hello, hello_frame
 
 _NAMES: Final = ("companion.json", "intake", "starting", "operator.log")
-_SHOWN: Final = 2000
-"""Bytes of the companion's last words that are looked at."""
+_SHOWN: Final = 16 << 10
+"""Bytes of the companion's log that are logged here at once."""
+
+_LEVELS: Final = {"error": logging.ERROR, "warning": logging.WARNING}
+_LOG: Final = logging.getLogger("shadowproxy")
 
 
 class CompanionProcess:
@@ -33,10 +38,13 @@ class CompanionProcess:
     """
 
     def __init__(self) -> None:
-        self.directory = tempfile.mkdtemp(prefix="shadowproxy-")
-        if len(self.directory) > 80:  # a socket's path has at most 103 bytes on some systems
-            os.rmdir(self.directory)
-            self.directory = tempfile.mkdtemp(prefix="shadowproxy-", dir="/tmp")
+        try:
+            self.directory = tempfile.mkdtemp(prefix="shadowproxy-")
+            if len(self.directory) > 80:  # a socket's path has at most 103 bytes on some systems
+                os.rmdir(self.directory)
+                self.directory = tempfile.mkdtemp(prefix="shadowproxy-", dir="/tmp")
+        except OSError as error:
+            raise ShadowError(f"no directory can be made for the companion: {error}") from None
         self.description, self.socket, self._lock, self.log = (os.path.join(self.directory, each) for each in _NAMES)
         self.candidates: Callable[[], list[bytes]] = list
         self.on_frame: Callable[[Frame], None] = lambda frame: None
@@ -45,6 +53,7 @@ class CompanionProcess:
         self._described = b""
         self._process: subprocess.Popen[bytes] | None = None
         self._starting: int | None = None
+        self._read = 0  # bytes of its log that have been logged here
 
     def describe(self, config: Path | None, keys: dict[str, Any]) -> None:
         """Write down what the companion reads when it starts, and when it is told to read it again."""
@@ -109,11 +118,24 @@ class CompanionProcess:
             return None
         status, self._process = self._process.returncode, None
         self.connected()
-        last = b""
+        lines = self._new_lines()
+        return _message(lines[-1])[1] if lines else f"it ended with status {status}"
+
+    def look(self) -> None:
+        """Log here what the companion has logged, if this process started it: nobody reads its own file."""
+        if self._process is not None:
+            for line in self._new_lines():
+                level, message = _message(line)
+                _LOG.log(level, "companion: %s", message)
+
+    def _new_lines(self) -> list[bytes]:
+        """The next whole lines of its log, at most SHOWN bytes of them."""
         with contextlib.suppress(OSError), open(self.log, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _SHOWN))
-            last = file.read().strip().rpartition(b"\n")[2]
-        return last.decode("utf-8", "replace") or f"it ended with status {status}"
+            file.seek(self._read)
+            whole, newline, _ = file.read(_SHOWN).rpartition(b"\n")
+            self._read += len(whole) + len(newline)
+            return whole.split(b"\n") if whole else []
+        return []
 
     def received(self, frame: Frame) -> None:
         self.on_frame(frame)
@@ -132,6 +154,15 @@ class CompanionProcess:
         """Remove the directory, in the process that made it. The companion goes on to its end without it."""
         if os.getpid() == self._owner:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _message(line: bytes) -> tuple[int, str]:
+    """A line of the companion's log: its level, and what it says."""
+    try:
+        said = orjson.loads(line)
+        return _LEVELS.get(said["level"], logging.INFO), str(said["message"])
+    except (ValueError, LookupError, TypeError):
+        return logging.WARNING, line.decode("utf-8", "replace")
 
 
 def command(description: str) -> list[str]:

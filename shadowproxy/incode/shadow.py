@@ -69,7 +69,7 @@ class Shadow:
         self._config = None if config is None else Path(config).absolute()
         self._keys: dict[str, Any] = {name: value for name, value in keys.items() if value is not None}
         if log is not None:
-            self._keys["log"] = dict(log) if isinstance(log, Mapping) else {"path": os.fspath(log)}
+            self._keys["log"] = dict(log) if isinstance(log, Mapping) else {"path": log}
         self._sections: dict[str, Any] = {}
         self._names: tuple[str, ...] = ()
         self._log_path = ""
@@ -86,6 +86,8 @@ class Shadow:
             self._candidates = Candidates(connection.send)
             process.candidates = self._candidates.frames
             process.on_frame = self._candidates.received
+            if shadows is not None and not isinstance(shadows, Mapping):
+                raise ShadowError("shadows: must be a mapping of names to URLs, callables or keys")
             for name, given in (shadows or {}).items():
                 self._add(name, given)
             self._for_all = tuple(name for name in self._sections if name in self._candidates)
@@ -280,7 +282,7 @@ class Shadow:
     # Its end.
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until all that this process has begun is settled with every shadow, and written to the log.
+        """Wait until all that this process has begun is settled with every shadow, and written or counted as lost.
 
         Args:
             timeout: the most seconds to wait.
