@@ -20,6 +20,7 @@ from shadowproxy.selftest.sample import draw_sample
 from shadowproxy.sources import sources_of
 from shadowproxy.stores import opening
 from shadowproxy.stores.addresses import AddressError, address_of, local_path, shown
+from shadowproxy.stores.faults import ACCOUNT, CREDENTIALS, fault
 from shadowproxy.stores.reading import open_object
 
 Run = Callable[..., tuple[int, str, str]]
@@ -288,6 +289,28 @@ def test_what_names_nothing_is_refused_and_shows_no_secret(text: str) -> None:
     with pytest.raises(AddressError) as raised:
         address_of(text)
     assert "secret" not in str(raised.value) + shown(text)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (
+            "Generic GCS error: Error performing token request: Error performing GET http://169.254.169.254/x",
+            CREDENTIALS,
+        ),
+        ("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token", CREDENTIALS),
+        ("Generic MicrosoftAzure error: Account must be specified", ACCOUNT),
+        (
+            "Generic S3 error: Error performing GET https://credential-msi.s3/oauth2/latest/x - "
+            "Server returned non-2xx status code: 503 Slow Down: ",
+            "the store answers 503",
+        ),
+        ("Generic S3 error: boom\nsource: TimedOut", "the store does not answer in time"),
+        ("boom https://user:secret@host/?sig=1", "the store's client failed (Exception)"),
+    ],
+)
+def test_what_the_client_says_is_one_sentence_of_ours(raised: str, said: str) -> None:
+    assert fault(Exception(raised), "s3://b/k").strerror == said
 
 
 def test_a_file_address_is_a_path() -> None:

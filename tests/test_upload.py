@@ -12,6 +12,8 @@ import zstandard
 from object_stores import SECRET, ObjectStore, object_store, use
 from test_engines import log
 
+from shadowproxy.check import uploading
+from shadowproxy.check.finding import Level
 from shadowproxy.compare.fold.beside import Used
 from shadowproxy.compare.fold.engines import summarise_files
 from shadowproxy.compare.fold.summary import load, save
@@ -165,6 +167,29 @@ def test_what_is_not_sent_is_kept_until_the_size_demands_it(directory: Path, sto
     keeper.tidy()
     assert not list(directory.iterdir())
     assert keeper.removed_unsent == 1
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "said"),
+    [
+        (None, Level.OK, "the store answers; the first segment shows whether objects can be put there"),
+        (403, Level.WARN, "the store refuses access (403 AccessDenied); it says so too of what is not there"),
+        (500, Level.FAIL, "the store answers 500 AccessDenied"),
+    ],
+)
+def test_check_asks_the_store_for_what_is_not_there(
+    store: ObjectStore, status: int | None, level: Level, said: str
+) -> None:
+    store.status = status
+    (found,) = uploading.store(TO, asks=True)
+    assert (found.level, found.words[: len(said)]) == (level, said)
+    assert store.requests[-1] == ("GET", "/bucket/logs/shadowproxy-check")
+    store.requests.clear()
+    assert [each.level for each in uploading.store("s3://bucket/{date}/", asks=False)] == [Level.OK]
+    assert store.requests == []
 
 
 # --- the report ------------------------------------------------------------------------------------------------------

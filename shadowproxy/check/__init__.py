@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from shadowproxy.check import machine
+from shadowproxy.check import machine, uploading
 from shadowproxy.check.certificates import listen_tls
 from shadowproxy.check.endpoints import Probe
 from shadowproxy.check.endpoints import examine as endpoint
@@ -23,7 +23,7 @@ WITHIN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The findings by section: listen, listen_tls, admin, live, each shadow, log, open files, memory,
+    """The findings by section: listen, listen_tls, admin, live, each shadow, log, upload, open files, memory,
     installed.
 
     Some may have none.
@@ -45,7 +45,10 @@ class Findings:
 
 
 def examine(config: Config, probe: Probe | None = GET, within: float = WITHIN) -> Findings:
-    """Run all tests. If `probe` is None, no endpoint gets a request. Takes at most `within` and a few more seconds."""
+    """Run all tests. If `probe` is None, no endpoint and no store gets a request.
+
+    Takes at most `within` and a few more seconds.
+    """
     found: dict[str, tuple[Finding, ...]] = {}
     for key, finding in machine.addresses(config):
         found[key] = (*found.get(key, ()), finding)
@@ -59,6 +62,8 @@ def examine(config: Config, probe: Probe | None = GET, within: float = WITHIN) -
             found[shadow_section(name)] = (fail(f"cannot be used: {shadow.reason}"),)
         else:
             tries[shadow_section(name)] = endpoint(name, shadow, probe)
+    if config.log.upload.to is not None:
+        tries["upload"] = uploading.store(config.log.upload.to, asks=probe is not None)
     found |= _all_of(tries, within)
     found["log"] = tuple(machine.log(config.log))
     found["open files"] = (machine.open_files(config),)

@@ -53,6 +53,8 @@ def lines(config: Config, found: Findings, given: Given | None = None) -> Iterat
         )
     yield ""
     yield from _titled("log", "" if config.log.path == "-" else config.log.path, found.of("log"), *_log(config))
+    if config.log.upload.to is not None:
+        yield from _titled("upload", shown_text(config.log.upload.to), found.of("upload"), *_upload(config))
     yield ""
     yield from _titled("open files", "", found.of("open files"))
     if found.of("memory"):
@@ -182,9 +184,11 @@ def _log(config: Config) -> Iterator[str]:
         most = "of any size" if log.keep.size is None else f"up to {size(log.keep.size)}"
         age = "without end" if log.keep.age is None else f"for {_duration(log.keep.age)}"
         yield f"keeps files {most}, {age}"
-    if log.upload.to is not None:
-        beside = ", each with its summary" if log.upload.summaries else ""
-        yield f"sends closed files to {shown_text(log.upload.to)}{beside}"
+
+
+def _upload(config: Config) -> Iterator[str]:
+    beside = ", each with its summary" if config.log.upload.summaries else ""
+    yield f"gets closed files{beside}"
 
 
 def _duration(seconds: float) -> str:

@@ -7,9 +7,15 @@ from typing import Final
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
 _NO_CREDENTIALS: Final = re.compile(
-    r"169\.254\.|metadata\.google|/latest/|credential|instance.metadata|oauth2|Account must be|MSI", re.IGNORECASE
+    r"performing token request|://169\.254\.|://metadata\.google|://sts\.|://login\.microsoftonline|://oauth2\."
 )
+"""Who is asked for credentials, in what the client says; not in the name of a bucket or an object."""
+
 _ELSEWHERE: Final = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
+ACCOUNT: Final = (
+    "its account is missing: set AZURE_STORAGE_ACCOUNT_NAME, or give abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/"
+)
+NO_BUCKET: Final = "there is no such bucket"
 CREDENTIALS: Final = "no credentials were found, neither in the environment nor from the machine's own service"
 
 
@@ -24,9 +30,11 @@ def fault(error: BaseException, name: str) -> OSError:
     code = found[1] if (found := _CODE.search(text)) else None
     said = " ".join(str(each) for each in (status, code) if each is not None)
     if code == "NoSuchBucket":
-        return FileNotFoundError(errno.ENOENT, "there is no such bucket", name)
+        return FileNotFoundError(errno.ENOENT, NO_BUCKET, name)
     if status == 301 or code in _ELSEWHERE or "BareRedirect" in text:
         return OSError(errno.EREMOTE, "the bucket is in another region; set AWS_REGION", name)
+    if "Account must be specified" in first:
+        return OSError(errno.EINVAL, ACCOUNT, name)
     if _NO_CREDENTIALS.search(first):
         return PermissionError(errno.EACCES, CREDENTIALS, name)
     if status in (401, 403) or kind in ("PermissionDeniedError", "UnauthenticatedError"):
