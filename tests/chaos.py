@@ -13,6 +13,7 @@ and one bad moment spoils one round. Memory is the most the process ever held, b
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
 import os
 import random
@@ -330,6 +331,12 @@ async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
         with capsys.disabled():
             print(line, flush=True)
 
+    async def start(fault: str) -> tuple[contextlib.AsyncExitStack, Elsewhere, Party]:
+        async with contextlib.AsyncExitStack() as stack:
+            shadow = await stack.enter_async_context(Elsewhere(fault))
+            ill = await stack.enter_async_context(party(fault, directory(), shadow.url))
+            return stack.pop_all(), shadow, ill
+
     async with (
         party("none", directory(), None) as none,
         Elsewhere("answers") as answering,
@@ -338,38 +345,46 @@ async def test_2_5_live_is_as_it_was_whatever_the_shadow_does(
         trouble: list[str] = []
         show("\n" + HEAD)
         await in_turn([none, well])
-        for fault in ("refuses", *(fault for fault in FAULTS if fault != "answers")):
-            async with Elsewhere(fault) as shadow, party(fault, directory(), shadow.url) as ill:
-                latency = await compare(well, ill)
-                records = await ill.stop()
-                seen = await shadow.seen()
-            outcomes = told(records)
-            show(ill.row(well, outcomes))
-            expected = FAULTS[fault][1] if fault in FAULTS else {Outcome.CONNECT_ERROR}
-            surely = SURELY.get(fault, expected)
-            others = AT_TIMES.get(fault, set()) | {Outcome.TIMEOUT}
-            ends_well = Outcome.OK in expected
-            if not ends_well:
-                others = others | {Outcome.BREAKER_OPEN}
-            legs = [leg for each in records for leg in each.shadows.values()]
-            begun = sum(leg.total_ms is not None for leg in legs)
-            # Some may be broken off for want of memory: copies of a flood wait for the recorder, too.
-            ended = sum(leg.total_ms is not None and leg.outcome not in SHED for leg in legs)
-            as_expected = sum(outcomes[each] for each in surely)
-            found = {
-                "answers that are not live's": ill.wrong,
-                "latency": latency,
-                "memory": ill.peak > none.program.peak + MEMORY + BESIDE,
-                "the records": ill.asked != len(records) + lost(ill.program),
-                "the books": outcomes.total() != len(records),
-                "outcomes": set(outcomes) - expected - SHED - others,
-                "outcomes that are not its own": as_expected < 0.5 * ended or as_expected == 0,
-                "it was not left alone": not ends_well and outcomes[Outcome.BREAKER_OPEN] < begun,
-                "it was read on and on": any(leg.body and leg.body.size > MOST_READ for leg in legs),
-                "statuses": {leg.status for leg in legs if leg.outcome == Outcome.OK} - {STATUS.get(fault, 200)},
-                "what it saw": fault.startswith(("answers", "redirects")) and seen != begun,
-            }
-            trouble += [f"{fault}: {what}: {value}" for what, value in found.items() if value]
+        faults = ["refuses", *(fault for fault in FAULTS if fault != "answers")]
+        starting = asyncio.ensure_future(start(faults[0]))
+        try:
+            for fault, following in itertools.zip_longest(faults, faults[1:]):
+                stack, shadow, ill = await starting
+                async with stack:
+                    latency = await compare(well, ill)
+                    if following is not None:  # nothing is measured while one starts and the other stops
+                        starting = asyncio.ensure_future(start(following))
+                    records = await ill.stop()
+                    seen = await shadow.seen()
+                outcomes = told(records)
+                show(ill.row(well, outcomes))
+                expected = FAULTS[fault][1] if fault in FAULTS else {Outcome.CONNECT_ERROR}
+                surely = SURELY.get(fault, expected)
+                others = AT_TIMES.get(fault, set()) | {Outcome.TIMEOUT}
+                ends_well = Outcome.OK in expected
+                if not ends_well:
+                    others = others | {Outcome.BREAKER_OPEN}
+                legs = [leg for each in records for leg in each.shadows.values()]
+                begun = sum(leg.total_ms is not None for leg in legs)
+                # Some may be broken off for want of memory: copies of a flood wait for the recorder, too.
+                ended = sum(leg.total_ms is not None and leg.outcome not in SHED for leg in legs)
+                as_expected = sum(outcomes[each] for each in surely)
+                found = {
+                    "answers that are not live's": ill.wrong,
+                    "latency": latency,
+                    "memory": ill.peak > none.program.peak + MEMORY + BESIDE,
+                    "the records": ill.asked != len(records) + lost(ill.program),
+                    "the books": outcomes.total() != len(records),
+                    "outcomes": set(outcomes) - expected - SHED - others,
+                    "outcomes that are not its own": as_expected < 0.5 * ended or as_expected == 0,
+                    "it was not left alone": not ends_well and outcomes[Outcome.BREAKER_OPEN] < begun,
+                    "it was read on and on": any(leg.body and leg.body.size > MOST_READ for leg in legs),
+                    "statuses": {leg.status for leg in legs if leg.outcome == Outcome.OK} - {STATUS.get(fault, 200)},
+                    "what it saw": fault.startswith(("answers", "redirects")) and seen != begun,
+                }
+                trouble += [f"{fault}: {what}: {value}" for what, value in found.items() if value]
+        finally:
+            await (await starting)[0].aclose()  # of the last that was started: closed already where all went well
         for each in (well, none):
             records = await each.stop()
             show(each.row(well, told(records)))
