@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from object_stores import object_store, use
 
 import shadowproxy
 from shadowproxy import cli
@@ -271,6 +272,28 @@ def test_a_log_in_python_gives_its_records(tmp_path: Path) -> None:
     assert repr(read) == f"read_log('{log}')"
     with pytest.raises(ExportError, match="no JSON pointer"):
         read.to_arrow(fields=["age"])
+
+
+def test_a_table_is_put_into_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_of(tmp_path / "log.jsonl", [entry(1, {"p": 1}, a={"p": 1})])
+    assert run(log, "-o", tmp_path / "here.csv")[0] == 0
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with object_store() as store:
+        use(store, monkeypatch)
+        assert run(log, "-o", "s3://bucket/tables/out.csv") == (
+            0,
+            "1 rows from 1 records in s3://bucket/tables/out.csv\n",
+        )
+        assert store.objects["tables/out.csv"] == (tmp_path / "here.csv").read_bytes()
+        store.status = 403
+        status, said = run(log, "-o", "s3://bucket/out.csv")
+        assert (status, len(said.splitlines())) == (2, 1)
+        assert said.startswith("shadowproxy: cannot write s3://bucket/out.csv: the store refuses access")
+    assert run(log, "-o", "https://example.invalid/out.csv") == (
+        2,
+        "shadowproxy: cannot write https://example.invalid/out.csv: a web server is only read\n",
+    )
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["here.csv", "log.jsonl"]
 
 
 class TestParquet:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "shadowproxy export shadow-log -o answers.parquet",
         "shadowproxy export shadow-log -o answers.csv --rows --request /carrier --request /dep_delay=number",
-        "shadowproxy export 'shadow-log/*.zst' -o answers/",
+        "shadowproxy export 's3://logs/shadow/dt=2026-11-*/' -o s3://tables/shadow/",
     ),
 )
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path())
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "to",
     metavar="FILE",
     required=True,
-    help="The file to write: .parquet, .csv or .jsonl; with a slash at its end, a folder of Parquet files by day.",
+    help="The file to write, here or in a store: .parquet, .csv, .jsonl; with a slash at its end, a folder by day.",
 )
 @click.option("--rows", "by_row", is_flag=True, help="One row for each row of a batch, not for each exchange.")
 @click.option(
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 def export(logs: tuple[str, ...], to: str, **given: Any) -> None:
     """Write a log as a table: one row for each exchange and shadow, with the same columns whatever the log holds.
 
-    LOG is a file, a directory of segments, a quoted pattern, or - for standard input; plain, gzip or zstd. Parquet
-    needs pyarrow. Exit status 3 if there are no rows; then nothing is written.
+    LOG is a file, a directory of segments, a quoted pattern, an address such as s3://bucket/folder/, or - for standard
+    input; plain, gzip or zstd. Parquet needs pyarrow. Exit status 3 if there are no rows; then nothing is written.
     """
     from shadowproxy.compare.fold.progress import reading
     from shadowproxy.export.files import ExportError

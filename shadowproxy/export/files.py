@@ -6,6 +6,7 @@ A file has its name only once it is complete: until then it stands beside its pl
 import contextlib
 import csv
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -15,6 +16,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from shadowproxy.export.columns import Cell, Column, Kind, Row
+from shadowproxy.stores.addresses import Address, AddressError, address_of, is_address, shown
 
 NEEDED: Final = "writing Parquet needs pyarrow; pip install '.[columns]' in a checkout installs it"
 
@@ -34,33 +36,47 @@ class Writer(Protocol):
 
 
 class TableFile:
-    """One file of a table; use as a context manager. It is complete and has its name once the block ends well."""
+    """One file of a table, here or in an object store. It has its name once it is closed, and is whole then.
 
-    def __init__(self, path: Path, columns: Sequence[Column], ending: str) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.partial")
+    One for a store is written to a temporary file first. Raises ExportError, as all of its methods.
+    """
+
+    def __init__(self, to: str, columns: Sequence[Column], ending: str) -> None:
+        self._address = self._ask_address(to)
+        self.to = to
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if self._address is None:
+                path = Path(to)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._partial = path.with_name(f".{path.name}.partial")
+            else:
+                descriptor, name = tempfile.mkstemp(prefix="shadowproxy-export-", suffix=ending)
+                os.close(descriptor)
+                self._partial = Path(name)
             self._writer = _WRITERS[ending](self._partial, columns)
         except OSError as error:
-            raise ExportError(f"cannot write {path}: {error.strerror or error}") from error
+            raise self._failed(error) from error
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Raises ExportError."""
         try:
             self._writer.write(rows)
         except OSError as error:
             self.discard()
-            raise ExportError(f"cannot write {self._path}: {error.strerror or error}") from error
+            raise self._failed(error) from error
 
     def close(self) -> None:
-        """Give the file its name. Raises ExportError."""
         try:
             self._writer.close()
-            os.replace(self._partial, self._path)
+            if self._address is None:
+                os.replace(self._partial, self.to)
+            else:
+                from shadowproxy.stores.writing import put
+
+                put(self._address, self._partial, self._partial.stat().st_size)
+                self._partial.unlink()
         except OSError as error:
             self.discard()
-            raise ExportError(f"cannot write {self._path}: {error.strerror or error}") from error
+            raise self._failed(error) from error
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -68,6 +84,21 @@ class TableFile:
             self._writer.close()
         with contextlib.suppress(OSError):
             self._partial.unlink()
+
+    def _failed(self, error: OSError) -> ExportError:
+        return ExportError(f"cannot write {shown(self.to)}: {error.strerror or error}")
+
+    @staticmethod
+    def _ask_address(to: str) -> Address | None:
+        if not is_address(to):
+            return None
+        try:
+            address = address_of(to)
+        except AddressError as error:
+            raise ExportError(f"cannot write {shown(to)}: {error}") from None
+        if address.kind == "http":
+            raise ExportError(f"cannot write {shown(to)}: a web server is only read")
+        return address
 
 
 class _Csv:

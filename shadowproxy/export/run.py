@@ -32,7 +32,7 @@ class Exported(NamedTuple):
 def export(
     paths: Iterable[str | Path], to: str, choice: Choice, on_bytes: Callable[[int], None] | None = None
 ) -> Exported:
-    """Write the rows of a log to `to`: a file by its ending, or a folder if it ends with a slash.
+    """Write the rows of a log to `to`: a file by its ending, or a folder if it ends with a slash; here or in a store.
 
     A folder gets `date=2026-01-31/part-0.parquet` and so on, a file for each day in UTC. Memory is bounded by a batch
     of rows. Raises ExportError, or RecordError for what cannot be read; no incomplete file is left behind then.
@@ -40,7 +40,7 @@ def export(
     columns = columns_with(choice.fields)
     counts = _Counts()
     with contextlib.ExitStack() as stack:
-        sink: _OneFile | _ByDay = _ByDay(Path(to), columns) if to.endswith("/") else _OneFile(Path(to), columns)
+        sink: _OneFile | _ByDay = _ByDay(to, columns) if to.endswith("/") else _OneFile(to, columns)
         stack.callback(sink.discard)
         for batch in batches(rows_of(paths, choice, counts, on_bytes)):
             sink.write(batch)
@@ -95,8 +95,8 @@ def ending_of(to: str) -> str:
 
 
 class _OneFile:
-    def __init__(self, path: Path, columns: tuple[Column, ...]) -> None:
-        self._file = TableFile(path, columns, ending_of(path.name))
+    def __init__(self, to: str, columns: tuple[Column, ...]) -> None:
+        self._file = TableFile(to, columns, ending_of(to))
 
     def write(self, rows: list[Row]) -> None:
         self._file.write(rows)
@@ -112,7 +112,7 @@ class _OneFile:
 class _ByDay:
     """A folder with a file for each day. A day that comes again after its file was closed gets another part."""
 
-    def __init__(self, folder: Path, columns: tuple[Column, ...]) -> None:
+    def __init__(self, folder: str, columns: tuple[Column, ...]) -> None:
         self._folder = folder
         self._columns = columns
         self._open: dict[str, TableFile] = {}
@@ -132,7 +132,7 @@ class _ByDay:
                 self._open.pop(next(iter(self._open))).close()
             part = self._parts.get(day, 0)
             self._parts[day] = part + 1
-            file = TableFile(self._folder / f"date={day}" / f"part-{part}.parquet", self._columns, ".parquet")
+            file = TableFile(f"{self._folder}date={day}/part-{part}.parquet", self._columns, ".parquet")
         self._open[day] = file
         return file
 

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
@@ -25,18 +25,10 @@ from shadowproxy.serve.journal import marks, segments
 from shadowproxy.serve.journal.marks import Mark
 from shadowproxy.serve.journal.segments import Segment
 from shadowproxy.serve.upload.job import SUMMARY, Job, lacks_summary, object_of, waiting
-from shadowproxy.stores.addresses import Address, address_of, is_address
-from shadowproxy.stores.faults import fault
-from shadowproxy.stores.opening import Patience, store_of
+from shadowproxy.stores.addresses import address_of, is_address
+from shadowproxy.stores.opening import Patience
+from shadowproxy.stores.writing import SENDING, put
 
-if TYPE_CHECKING:
-    from shadowproxy.stores.opening import Store
-
-SENDING: Final = Patience(connect=5.0, silence=30.0, whole=600.0, retries=2, retry_for=60.0)
-"""A round that fails is begun again later, so it need not try for long. `whole` is for a part of 8 MiB."""
-
-_PART: Final = 8 << 20
-_AT_ONCE: Final = 2
 _MOST_FAILED: Final = 3
 """Segments in a row that fail: the store is the reason, and the others would fail too."""
 
@@ -95,8 +87,7 @@ class Round:
 
     def _send(self, path: Path, file: Any, size: int) -> Mark:
         address = address_of(object_of(self._job.to, path))
-        store = store_of(address, self._patience)
-        etag = _put(store, address, file, size)
+        etag = put(address, file, size, self._patience)
         mark = Mark(path.name, size, address.shown, etag)
         marks.write(path, mark)
         self._say({"sent": path.name, "bytes": size})
@@ -116,26 +107,13 @@ class Round:
         raw = summary_of(path, Rules(**rules), self._job.fields, mark.bytes, mark.etag)
         if raw is not None:
             address = address_of(object_of(self._job.to, path) + SUMMARY)
-            store = store_of(address, self._patience)
             try:
-                _put(store, address, raw, len(raw))
+                put(address, raw, len(raw), self._patience)
             except OSError:
                 marks.write(path, mark)  # the store's fault, not the summary's
                 raise
         marks.write(path, mark._replace(summary=True))
         self._say({"summarised": path.name})
-
-
-def _put(store: "Store", address: Address, content: Any, size: int) -> str | None:
-    """Store an object whole, and have the store confirm its size; gives its tag. Raises OSError."""
-    try:
-        store.put(address.key, content, chunk_size=_PART, max_concurrency=_AT_ONCE)
-        about = store.head(address.key)
-    except Exception as error:  # noqa: BLE001  # the client's errors have no common base
-        raise fault(error, address.shown) from None
-    if about["size"] != size:
-        raise OSError(5, f"the store has {about['size']:,} of its {size:,} bytes", address.shown)
-    return about["e_tag"]
 
 
 def main() -> None:
