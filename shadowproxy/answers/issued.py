@@ -20,6 +20,9 @@ NOTHING_ISSUED: Final[Issued] = ()
 _DISTINCT: Final = 8
 """Characters from which on an ID is looked for within texts, and where the two answers have not the same places."""
 
+_FEW: Final = 8
+"""So many IDs are looked for one by one."""
+
 _DEEPEST: Final = 64
 _MOST_PLACES: Final = 50
 
@@ -60,9 +63,7 @@ class _Walk:
     def __init__(self, issued: Issued, budget: Budget) -> None:
         self._exact = frozenset(issued)
         self._own = {shadow: live for live, shadow in issued if len(shadow) >= _DISTINCT}
-        longest_first = sorted(self._own, key=len, reverse=True)
-        words = "|".join([re.escape(each) for each in longest_first])
-        self._pattern = re.compile(rf"(?<![0-9A-Za-z])(?:{words})(?![0-9A-Za-z])") if words else None
+        self._pattern: re.Pattern[str] | None = None
         self._budget = budget
         self.places: dict[str, None] = {}
 
@@ -108,14 +109,26 @@ class _Walk:
         if type(live) is str and (live, shadow) in self._exact:
             self._note(place)
             return live
-        if self._pattern is None or len(shadow) < _DISTINCT:
+        if not self._own or len(shadow) < _DISTINCT:
             return shadow
-        self._budget.spend_bytes(len(shadow))
-        made = self._pattern.sub(self._lives, shadow)
-        if made == shadow:
-            return shadow
+        own = self._own.get(shadow)
+        if own is None:
+            self._budget.spend_bytes(len(shadow))
+            if len(self._own) <= _FEW and not any(each in shadow for each in self._own):
+                return shadow
+            own = self._words().sub(self._lives, shadow)
+            if own == shadow:
+                return shadow
         self._note(place)
-        return made
+        return own
+
+    def _words(self) -> re.Pattern[str]:
+        """All of the shadow's IDs as whole words. To compile it takes 100 us, and most answers have no need of it."""
+        if self._pattern is None:
+            longest_first = sorted(self._own, key=len, reverse=True)
+            words = "|".join([re.escape(each) for each in longest_first])
+            self._pattern = re.compile(rf"(?<![0-9A-Za-z])(?:{words})(?![0-9A-Za-z])")
+        return self._pattern
 
     def _number(self, live: Any, shadow: int, place: str) -> Any:
         if type(live) is int and live != shadow and (str(live), str(shadow)) in self._exact:
