@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -243,6 +244,24 @@ async def test_sessions_go_back_to_the_shadow_that_issued_them(proxy: StartProxy
     assert me.all(b"Authorization") == []
 
 
+async def test_a_session_from_before_the_proxy_is_unknown_until_live_begins_another(proxy: StartProxy) -> None:
+    live, shadow = Store(b"live"), Store(b"shadow")
+    live.sessions.add(b"old")
+    options = {"state": {"learn": ["set-cookie:sid"]}}
+    async with proxy(live.script, shadows={"s": shadow.script}, shadow_options=options) as running:
+        assert (await running.ask(get(b"/me", b"Cookie: sid=old"))).status == 200
+        await settled(running)
+        (cookie,) = (await running.ask(post(b"/login", b"{}", b"Cookie: sid=old; a=b"))).all(b"Set-Cookie")
+        assert (await running.ask(get(b"/me", b"Cookie: " + cookie.partition(b";")[0]))).status == 200
+        records = await running.records()
+    assert [(each.shadows["s"].outcome, each.shadows["s"].status) for each in records] == [
+        ("state_unknown", None),
+        ("ok", 200),
+        ("ok", 200),
+    ]
+    assert [each.all(b"Cookie") for each in shadow.requests] == [[], [b"sid=shadow-session-000000"]]
+
+
 async def test_a_shadow_that_keeps_no_sessions_is_sent_none(proxy: StartProxy) -> None:
     live, shadow = Store(b"live"), Store(b"shadow", keeps_sessions=False)
     async with proxy(live.script, shadows={"s": shadow.script}, shadow_options=AUTO) as running:
@@ -346,4 +365,72 @@ async def test_many_sessions_at_once_stay_apart(proxy: StartProxy) -> None:
         await asyncio.gather(*map(session, range(30)))
         records = await running.records()
     assert Counter(map(verdict, records)) == {"match": 120}
+    assert_nothing_of_lives(shadow)
+
+
+class Moody(Store):
+    """A store that answers late, with errors, or not at all, as `random` has it."""
+
+    def __init__(self, name: bytes, random: Random) -> None:
+        super().__init__(name)
+        self.random = random
+
+    async def respond(self, request: Message, peer: Peer) -> None:
+        mood = self.random.random()
+        await asyncio.sleep(self.random.choice([0, 0, 0.001, 0.02]))
+        if mood < 0.05:
+            peer.reset()
+        elif mood < 0.1:
+            await peer.send(answer(b"{}", JSON, status=503))
+        elif mood < 0.13:
+            await asyncio.sleep(0.2)
+            await super().respond(request, peer)
+        else:
+            await super().respond(request, peer)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_whatever_the_shadow_does_the_books_balance_and_it_sees_nothing_of_lives(
+    proxy: StartProxy, seed: int
+) -> None:
+    random = Random(seed)
+    live, shadow = Store(b"live"), Moody(b"shadow", random)
+    shadow.made[b"offset"] = b""
+    options = AUTO | {"timeout": "300ms", "in_flight": 4, "lane": 64, "breaker": {"failures": 1000}}
+    async with proxy(live.script, shadows={"s": shadow.script}, shadow_options=options) as running:
+        mirror = running.sidecar.live.mirror
+
+        async def session(number: int) -> None:
+            async with await running.caller() as caller:
+                made = id_in(await caller.ask(post(b"/items", b"%d" % number)))
+                (ticket,) = (await caller.ask(post(b"/session"))).all(b"Mcp-Session-Id")
+                for _ in range(random.randint(1, 8)):
+                    match random.randint(0, 4):
+                        case 0:
+                            await caller.ask(post(b"/session/use", b"{}", b"Mcp-Session-Id: " + ticket))
+                        case 1:
+                            await caller.ask(post(b"/other", b'{"of_id":"%b"}' % made))
+                        case 2:
+                            await asyncio.sleep(0.002)
+                        case _:
+                            assert (await caller.ask(get(b"/items/" + made))).body == b"%d" % number
+
+        async def operator() -> None:
+            for _ in range(6):
+                await asyncio.sleep(0.02)
+                mirror.pause("s")
+                mirror.resume("s")
+                mirror.shed()
+
+        await asyncio.gather(operator(), *map(session, range(40)))
+        await settled(running)
+        (lane,) = mirror.lanes
+        statistics = lane.statistics()
+        assert (statistics.in_flight, statistics.waiting) == (0, 0)
+        assert statistics.chosen == sum(statistics.outcomes.values())
+        assert lane.state is not None
+        assert lane.state.pairs.pending == 0
+        records = await running.records()
+    assert Counter(each.shadows["s"].outcome for each in records) == statistics.outcomes
+    assert Outcome.STATE_UNKNOWN in statistics.outcomes
     assert_nothing_of_lives(shadow)

@@ -6,7 +6,9 @@ The rules:
    until the shadow's own for each of them is known or never will be, and until what was over for live before is over
    for the shadow. A stream that is still open holds back nothing: live had both at once, too.
 2. A held request takes no slot, only room in its lane, so others pass it by. Its deadline passes as any other's.
-3. Nobody goes on before the exchange that they waited for is settled: records come in the order of causes.
+3. A session that live is not known to have given, in a cookie that `learn` names, waits for the head of live's answer:
+   if live begins another one with it, so does the shadow, and else the request is not sent.
+4. Nobody goes on before the exchange that they waited for is settled: records come in the order of causes.
 """
 
 import logging
@@ -78,7 +80,7 @@ class Sessions:
         if job.blocked:
             self._hold(lane, job)
             return False
-        if (place := job.found.unknown) is not None:
+        if (place := _unknown(lane, job)) is not None:
             self._skip(lane, job, Outcome.STATE_UNKNOWN, f"{WHY_UNKNOWN} ({place})")
             return False
         return True
@@ -122,6 +124,9 @@ class Sessions:
                 if isinstance(other, Job) and other is not job and other.exchange.live is not None:
                     earlier[other] = None
             entry.jobs.append(job)
+        watch = _watch(lane, job)
+        if job.found.strangers and watch is not None and watch.when_live(partial(self._unblock, lane, job)):
+            job.blocked += 1
         for other in earlier:
             job.blocked += 1
             if other.followers is None:
@@ -141,7 +146,7 @@ class Sessions:
         """A held job waits for nothing more: it needs a slot, unless the shadow's own ID stays unknown."""
         if not self._release(lane, job):
             return
-        if (place := job.found.unknown) is not None:
+        if (place := _unknown(lane, job)) is not None:
             self._skip(lane, job, Outcome.STATE_UNKNOWN, f"{WHY_UNKNOWN} ({place})")
         else:
             self._take(lane, job)
@@ -149,7 +154,7 @@ class Sessions:
     def _expire(self, lane: Lane, job: Job) -> None:
         if not lane.release(job):
             return
-        if job.found.pending:
+        if job.found.pending or job.found.strangers:
             place = job.found.occurrences[0].place
             why = f"the shadow had not given its own ID by the deadline ({place})"
             self._skip(lane, job, Outcome.STATE_UNKNOWN, why)
@@ -164,3 +169,20 @@ class Sessions:
 
     def _skip(self, lane: Lane, job: Job, outcome: Outcome, why: str) -> None:
         self._settle(job.exchange, lane, Skipped(outcome, why))
+
+
+def _watch(lane: Lane, job: Job) -> Watch | None:
+    watches = job.exchange.watches
+    return None if watches is None else watches.get(lane)
+
+
+def _unknown(lane: Lane, job: Job) -> str | None:
+    """The place of an ID that keeps a job from being sent; None if none does."""
+    found = job.found
+    if (place := found.unknown) is not None:
+        return place
+    watch = _watch(lane, job)
+    for name in found.strangers:
+        if watch is None or not watch.gave_cookie(name):
+            return f"cookie:{name}"
+    return None

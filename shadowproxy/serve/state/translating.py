@@ -32,6 +32,9 @@ _STRING: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _SEGMENT: Final = re.compile(rb"[^/]+")
 _URL: Final = re.compile(rb"(?:https?:/)?/[^\s\"'<>]*", re.IGNORECASE)
 _JSON_TYPE: Final = re.compile(rb"(?i)[^;]*json")
+_SESSION_COOKIE: Final = re.compile(rb"(?i)sess|sid$|csrf|xsrf")
+"""Cookies that hold a session for `auto`, though live has not set them yet: they are left out."""
+
 _LOOKED_AT: Final = frozenset({b"cookie", b"authorization"})
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]', re.DOTALL)
 _QUOTE: Final = 0x22
@@ -74,6 +77,11 @@ class Found:
     def entries(self) -> list[Entry]:
         """All entries, each once."""
         return list({id(each.entry): each.entry for each in self.occurrences if each.entry is not None}.values())
+
+    @property
+    def strangers(self) -> list[str]:
+        """The names of cookies that `learn` names, with sessions that live is not known to have given."""
+        return [each.place[7:] for each in self.occurrences if each.entry is None and each.coding == "stranger"]
 
     @property
     def unknown(self) -> str | None:
@@ -266,7 +274,9 @@ class _Search:
         for name, begin, end in cookies_in(value):
             cookie = value[begin:end]
             place = f"cookie:{name.decode('latin-1')}"
-            is_session = b"set-cookie:" + name in pairs.session_names
+            is_session = b"set-cookie:" + name in pairs.session_names or (
+                places.auto and _SESSION_COOKIE.search(name) is not None
+            )
             entry: Entry | None = None
             if places.in_headers or name in places.named_cookies:
                 if len(cookie) >= LEAST:
@@ -274,7 +284,8 @@ class _Search:
                 elif cookie and name in places.named_cookies:
                     entry = pairs.find_short(cookie, b"cookie:" + name)
             if entry is not None or is_session:
-                self.occurrences.append(Occurrence(index, begin, end, place, entry, "raw"))
+                coding = "stranger" if entry is None and name in places.cookies and cookie else "raw"
+                self.occurrences.append(Occurrence(index, begin, end, place, entry, coding))
 
     def body(self, request: Request) -> bytes:
         """Search the body; returns the text in which the occurrences stand."""

@@ -10,6 +10,7 @@ The rules:
 
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -46,6 +47,7 @@ class Watch:
         "_beside",
         "_by_place",
         "_failed",
+        "_gave",
         "_live_over",
         "_live_reader",
         "_live_reads",
@@ -59,6 +61,7 @@ class Watch:
         "_record",
         "_request",
         "_texts",
+        "_waiting",
         "entries",
         "job",
         "pairs",
@@ -80,6 +83,8 @@ class Watch:
         self._own: Values = {}
         self._over: Standing | None = None  # what an ID without the shadow's own is, once the shadow's answer is over
         self._live_seen = self._live_reads = self._live_over = self._own_reads = False
+        self._gave: frozenset[str] = frozenset()
+        self._waiting: Callable[[], None] | None = None
         self._live_reader: EventReader | None = None
         self._own_reader: EventReader | None = None
         self._failed = False
@@ -106,9 +111,12 @@ class Watch:
             if is_stream:
                 self._live_reader = EventReader(self.places, self._method, self._path)
             if values:
+                self._gave = frozenset(values)
                 self._issue(values)
         except Exception:  # noqa: BLE001  # whatever an answer holds: the caller's answer comes first
             self._fail()
+        finally:
+            self._call_waiting()
 
     def with_pairs(self, leg: Reply, live: LiveLeg) -> Reply:
         """The shadow's leg with the pairs that this exchange gave, and those that its answers say again."""
@@ -162,6 +170,24 @@ class Watch:
                 self._issue(body_values(self.places, self._method, self._path, live.fields, live.body, live.status))
         except Exception:  # noqa: BLE001  # as above
             self._fail()
+        finally:
+            self._call_waiting()
+
+    def when_live(self, callback: Callable[[], None]) -> bool:
+        """Call back once the head of live's answer is there, or live's leg is over. False if it is by now."""
+        if self._live_seen or self._live_over:
+            return False
+        self._waiting = callback
+        return True
+
+    def gave_cookie(self, name: str) -> bool:
+        """Whether live's answer sets this cookie: it begins a session with this request."""
+        return f"set-cookie:{name}" in self._gave
+
+    def _call_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
 
     # The shadow's side.
 
