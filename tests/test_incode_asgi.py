@@ -503,6 +503,20 @@ async def test_messages_of_extensions_pass_as_the_very_objects() -> None:
         assert noted.one.outcome is Outcome.OK
 
 
+async def test_an_exchange_ends_behind_the_trailers_and_has_the_first_head() -> None:
+    noted = Noted()
+    ended: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in (start(200, trailers=True), start(500), body(b"x"), {"type": "http.response.trailers"}):
+            await send(message)
+            ended.append(len(noted.kept.ended))
+
+    await call(MirroredApplication(app, noted.sender))
+    assert ended == [0, 0, 0, 1]
+    assert (noted.one.reply.status, noted.one.reply.body) == (200, b"x")
+
+
 async def test_a_file_that_the_server_sends_is_no_part_of_the_copy() -> None:
     noted = Noted()
     file = {"type": "http.response.pathsend", "path": "/etc/hostname"}

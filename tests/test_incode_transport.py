@@ -348,6 +348,11 @@ def test_the_inner_transport_is_opened_and_closed_with_it() -> None:
     client = httpx.Client(transport=Transport(Inner(), Noted().sender))
     client.close()
     assert events == ["opened", "left", "closed"]
+    events.clear()
+    with httpx.Client(transport=Transport(None, Noted().sender)) as client, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(httpx, "HTTPTransport", Inner)
+        client.get("http://h/")
+    assert events == ["opened", "left"]
     unused = Transport(None, Noted().sender)
     with unused:
         unused.close()

@@ -6,6 +6,7 @@ it writes, and all that the application gets. Its validator stands on both sides
 
 import gc
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -197,11 +198,11 @@ def bound(app: App, events: Events) -> Any:
 
 
 def served(app: Any, given: dict[str, Any]) -> tuple[bytes, str]:
-    """What the server wrote, and what it logged but for line numbers."""
+    """What the server wrote but for the time, and the last line that it logged."""
     out, log = io.BytesIO(), io.StringIO()
     handler = SimpleHandler(given["wsgi.input"], out, log, given)
     handler.run(app)
-    return out.getvalue(), log.getvalue().strip().rpartition("\n")[2]
+    return re.sub(rb"Date: [^\r]*\r\n", b"", out.getvalue()), log.getvalue().strip().rpartition("\n")[2]
 
 
 @pytest.mark.parametrize("name", APPS)
@@ -320,6 +321,19 @@ def test_a_server_that_stops_asking_has_lost_its_caller() -> None:
     result.close()
     assert noted.one.outcome is Outcome.CALLER_LEFT
     assert events == ["gives b'one'", "closed"]
+
+
+def test_the_exchange_ends_after_the_server_has_sent_the_answer() -> None:
+    for name in ("a list of two", "generator"):
+        noted = Noted()
+        result: Any = MirroredApplication(bound(APPS[name], []), noted.sender)(environ(), lambda *given: None)
+        items = iter(result)
+        assert next(items) == b"one"
+        assert noted.kept.ended == [], name
+        for _ in items:
+            pass
+        result.close()
+        assert noted.one.reply.body == b"onetwo"
 
 
 def test_a_server_that_forgets_an_answer_ends_its_exchange() -> None:
