@@ -156,6 +156,29 @@ async def test_what_a_killed_process_would_have_learnt_is_lost_for_those_too_tha
         assert [standing_at(each) for each in given.maps] == [LOST, LOST, LOST]
 
 
+async def test_another_configuration_fetches_what_others_know_and_takes_nothing_of_the_one_before() -> None:
+    """Processes put it in force one after the other."""
+    async with processes(2) as given:
+        old = given.maps[1]
+        new = [new_map(), new_map()]
+        given.neighbours[0].share({"new": new[0]})
+        one, other = given.maps[1].issue(LIVE, b"", "record", "json:/id"), new[0].issue(LIVE, b"", "record", "json:/id")
+        assert one is not None
+        assert other is not None
+        old.settle(one, KNOWN, b"of-the-old-one")
+        new[0].settle(other, KNOWN, OWN)
+        given.neighbours[1].share({"new": new[1]})
+        await asyncio.sleep(0)
+        assert new[1].catches_up
+        caught_up = asyncio.Event()
+        new[1].when_caught_up(caught_up.set)
+        async with asyncio.timeout(2):
+            await caught_up.wait()
+        found = [each.find(LIVE) for each in new]
+        assert [each and each.own for each in found] == [OWN, OWN]
+        assert old.on_issued is None
+
+
 async def test_a_new_process_waits_no_longer_than_its_patience() -> None:
     async with processes(3) as given:
         for each in given.neighbours[1:]:

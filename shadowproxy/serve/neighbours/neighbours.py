@@ -18,7 +18,7 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -29,7 +29,7 @@ from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 MOST_KEPT: Final = 4 << 20
 """Bytes that wait for one mailbox: as much as a full map takes to be told."""
 
-PATIENCE: Final = 2.0
+PATIENCE: Final = 1.0
 """Seconds that a new process waits for the IDs of the others, of which it asks one after the other."""
 
 MOST_PENDING: Final = 10_000
@@ -69,7 +69,7 @@ class Neighbours:
         self._others: dict[int, _Outgoing] = {}
         self._maps: dict[str, Pairs] = {}
         self._told_by: dict[int, dict[tuple[str, bytes], Entry]] = {}  # PENDING ones, by who will tell their end
-        self._answering: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Event | None = None  # set when the one that was asked has sent all
         self._sent = 0
         self._received = 0
@@ -114,7 +114,13 @@ class Neighbours:
             asyncio.get_running_loop().add_reader(given, self.read)
 
     def share(self, maps: Mapping[str, Pairs]) -> None:
-        """From now on tell the others what these maps learn, and these maps what they do. By shadow."""
+        """From now on tell the others what these maps learn, and these maps what they do.
+
+        They are by a text that is the same in all processes for one shadow under one configuration: while another is
+        put in force, a process must not be told the IDs of a shadow that this one has left. Maps that are new then are
+        filled from the others, which may have them for longer.
+        """
+        fresh = [pairs for shadow, pairs in maps.items() if self._maps.get(shadow) is not pairs]
         for shadow, pairs in list(self._maps.items()):
             if maps.get(shadow) is not pairs:
                 del self._maps[shadow]
@@ -124,6 +130,8 @@ class Neighbours:
             self._maps[shadow] = pairs
             pairs.on_issued = pairs.on_settled = partial(self._tell, shadow)
             pairs.refresh = self.read
+        if fresh and self._reads and self.several:
+            self._run(self._catch_up(fresh, sorted(self._others), every=True))
 
     async def start(self, knowing: Sequence[int] = ()) -> None:
         """Begin to read, once all maps are here, and say that this process has started. `knowing` are the others to
@@ -136,20 +144,30 @@ class Neighbours:
         asked = [number for number in knowing if number in self._others] if self._maps else []
         if asked:
             self._is_complete.clear()
-            for pairs in self._maps.values():
-                pairs.begin_catching_up()
             try:
-                await self._fetch(asked)
+                await self._catch_up(list(self._maps.values()), asked, every=False)
             finally:
                 self._is_complete.set()
-                for pairs in self._maps.values():
-                    pairs.end_catching_up()
 
-    async def _fetch(self, asked: Sequence[int]) -> None:
+    async def _catch_up(self, fresh: Sequence[Pairs], asked: Sequence[int], *, every: bool) -> None:
+        """Have these maps wait until the others have said what they know: one of them, or `every` one."""
+        for pairs in fresh:
+            pairs.begin_catching_up()
+        try:
+            if every:
+                for number in asked:
+                    await self._fetch([number], self._patience / 3)
+            else:
+                await self._fetch(asked, self._patience)
+        finally:
+            for pairs in fresh:
+                pairs.end_catching_up()
+
+    async def _fetch(self, asked: Sequence[int], patience: float) -> None:
         """Ask one after the other until one has said all."""
         self._ended = ended = asyncio.Event()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(patience):
                 for number in asked:
                     self._send_to(number, packet_of(Ask(self.number, wanted=True)))
                     with contextlib.suppress(TimeoutError):
@@ -181,15 +199,20 @@ class Neighbours:
                 _log.error("%s", why, extra={"event": "defect"})
 
     async def close(self) -> None:
-        for task in list(self._answering):
+        for task in list(self._tasks):
             task.cancel()
-        if self._answering:
-            await asyncio.wait(list(self._answering))
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
         self._stop_reading()
         self.share({})
         for other in self._others.values():
             other.close()
         self._others.clear()
+
+    def _run(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _stop_reading(self) -> None:
         if self._mailbox is not None:
@@ -243,9 +266,7 @@ class Neighbours:
             if not message.wanted:
                 self._lose_pending(message.sender)
             else:
-                task = asyncio.get_running_loop().create_task(self._send_all(message.sender))
-                self._answering.add(task)
-                task.add_done_callback(self._answering.discard)
+                self._run(self._send_all(message.sender))
         elif self._ended is not None:
             self._ended.set()
 

@@ -293,8 +293,12 @@ class LiveSide(Opened):
 
 
 def maps_of(plan: MirrorPlan) -> dict[str, Pairs]:
-    """The maps of the stateful shadows, by name."""
-    return {lane.shadow.name: lane.state.pairs for lane in plan.lanes if lane.state is not None}
+    """The maps of the stateful shadows, by what makes them the same in another live process."""
+    return {
+        f"{lane.shadow.name} {lane.endpoint.url} {lane.shadow.state}": lane.state.pairs
+        for lane in plan.lanes
+        if lane.state is not None
+    }
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
