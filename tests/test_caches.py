@@ -30,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 OTHERS = {
     "shadowproxy/redaction.py": 2,  # by what the configuration says, 64 of them
     "shadowproxy/recorder/line.py": 1,  # the last four seconds
+    "shadowproxy/lines.py": 1,  # of a report's progress bar alone
     "shadowproxy/compare/judge/rules.py": 1,  # of reports alone
 }
 """Caches of functools, and how many of them, in what a serving process runs: those that no peer can fill."""

@@ -31,7 +31,7 @@ from shadowproxy.compare.fold.summary import Summary, SummaryBuilder, SummaryErr
 from shadowproxy.compare.fold.truths import NONE as NO_TRUTHS
 from shadowproxy.compare.fold.truths import Truth, Truths
 from shadowproxy.compare.judge.rules import Rules, Tolerance
-from shadowproxy.lines import Line, Unreadable, lines
+from shadowproxy.lines import Line, Unreadable, lines, weight_of
 from shadowproxy.record import RecordError, decode
 from shadowproxy.sources import COMPRESSED, PLAIN, STANDARD_INPUT, Source, source_of, sources_of
 from shadowproxy.stores.opening import in_use as stores_in_use
@@ -141,7 +141,7 @@ def summarise_files(
             count = saved.count
             beside.absorb(_of_shadow(saved, shadow))
             if progress is not None:
-                progress(file.size() or 0, count)
+                progress(weight_of(file) or 0, count)
     parts = [part for file in files for part in file.in_parts()] if jobs != 1 else files
     if jobs is None:
         jobs = jobs_for(parts)

@@ -18,7 +18,11 @@ def reading(paths: Sequence[str]) -> Iterator[Callback | None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    sizes = [weight_of(source) for path in paths for source in sources_of(path)]
+    sizes: list[int | None]
+    try:
+        sizes = [weight_of(source) for path in paths for source in sources_of(path)]
+    except OSError:
+        sizes = [None]  # whoever reads it says what is wrong
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
