@@ -656,6 +656,7 @@ def test_a_fixed_answer_cannot_have_a_control() -> None:
     [
         ({}, "no shadows"),
         ({"shadows": {"b": {"url": "http://live:8000"}}}, "shadows.b.url is the same as live.url"),
+        ({"shadows": {"b": {"url": "http://b", "state": "auto", "percent": 10}}}, "shadows.b.percent tears sessions"),
         ({"shadows": {"b": {"url": "http://b", "timeout": "1m"}}}, "shadows.b.timeout is longer than drain"),
         ({"shadows": {"b": {"url": "https://b", "tls": {"verify": False}}}}, "shadows.b.tls.verify is false"),
         ({"shadows": {"b": {"url": "http://b", "tls": {"ca": __file__}}}}, "shadows.b.tls has no effect"),

@@ -319,6 +319,32 @@ async def test_an_id_in_a_stream_counts_before_the_stream_ends(proxy: StartProxy
         await settled(running)
 
 
+async def test_a_stream_that_is_over_for_live_holds_back_nothing(proxy: StartProxy) -> None:
+    """As a client of MCP opens a stream by GET, and leaves it: the shadow's stays open until its deadline."""
+
+    class Streaming(Store):
+        async def respond(self, request: Message, peer: Peer) -> None:
+            if request.target == b"/stream":
+                head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                await peer.send(head + chunk_of(b": hello\n\n"))
+                if self.name == b"live":
+                    await peer.send(b"0\r\n\r\n")
+                else:
+                    await peer.wait_ended(30)
+            else:
+                await super().respond(request, peer)
+
+    live, shadow = Streaming(b"live"), Streaming(b"shadow")
+    async with proxy(live.script, shadows={"s": shadow.script}, shadow_options=AUTO, drain="0s") as running:
+        (session,) = (await running.ask(post(b"/session"))).all(b"Mcp-Session-Id")
+        await settled(running)
+        await running.ask(get(b"/stream", b"Mcp-Session-Id: " + session))
+        await running.ask(post(b"/session/use", b"{}", b"Mcp-Session-Id: " + session))
+        await until(lambda: len(shadow.requests) == 3)
+        await until(lambda: running.sidecar.live.mirror.unsettled == 1)
+    assert_nothing_of_lives(shadow)
+
+
 async def test_the_control_is_live_itself_and_gets_lives_ids(proxy: StartProxy) -> None:
     live, shadow = Store(b"live"), Store(b"shadow")
     control = {"percent": 100}

@@ -67,6 +67,11 @@ def _warnings(config: Config) -> Iterator[str]:
             literal = isinstance(value, str) and not isinstance(value, FromEnvironment)
             if literal and is_credential(pointer.rpartition("/")[2], value):
                 yield f"shadows.{name}.rewrite.json.{pointer} {written_out}"
+        if shadow.state is not None and 0 < shadow.percent < 100 and config.sampling.key == "request_id":
+            yield (
+                f"shadows.{name}.percent tears sessions apart, whose other requests are then state_unknown: "
+                "choose whole ones by sampling.key"
+            )
         if shadow.timeout > config.drain:
             yield f"shadows.{name}.timeout is longer than drain: stopping may cut off answers that are still in time"
         if shadow.url == config.live.url:

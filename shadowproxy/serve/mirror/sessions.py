@@ -4,7 +4,8 @@ The rules:
 
 1. A request's IDs are looked for when it has a slot. One that carries some of live's gives the slot back and is held,
    until the shadow's own for each of them is known or never will be, and until what was over for live before is over
-   for the shadow. A stream that is still open holds back nothing: live had both at once, too.
+   for the shadow. A stream that is still open holds back nothing: live had both at once, too. Nor does one that a GET
+   opened, or an answer that broke off: the shadow's may stay open until its deadline.
 2. A held request takes no slot, only room in its lane, so others pass it by. Its deadline passes as any other's.
 3. A session that live is not known to have given, in a cookie that `learn` names, waits for the head of live's answer:
    if live begins another one with it, so does the shadow, and else the request is not sent.
@@ -17,13 +18,15 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
-from shadowproxy.exchange import Outcome, ShadowLeg, Skipped
+from shadowproxy.exchange import Outcome, Reply, ShadowLeg, Skipped
 from shadowproxy.serve.http1.deadline import Deadlines
 from shadowproxy.serve.mirror.lane import Job, Lane, UnsettledExchange
 from shadowproxy.serve.state.pairs import PENDING
 from shadowproxy.serve.state.watching import Watch
 
 WHY_UNKNOWN: Final = "the request carries an ID of live's, and the shadow's own is not known"
+
+_STREAM: Final = b"text/event-stream"
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +124,7 @@ class Sessions:
             if entry.jobs is None:
                 entry.jobs = []
             for other in entry.jobs:
-                if isinstance(other, Job) and other is not job and other.exchange.live is not None:
+                if isinstance(other, Job) and other is not job and _holds_back(other):
                     earlier[other] = None
             entry.jobs.append(job)
         watch = _watch(lane, job)
@@ -169,6 +172,16 @@ class Sessions:
 
     def _skip(self, lane: Lane, job: Job, outcome: Outcome, why: str) -> None:
         self._settle(job.exchange, lane, Skipped(outcome, why))
+
+
+def _holds_back(job: Job) -> bool:
+    """Whether the requests that follow a job in its session wait for its end."""
+    live = job.exchange.live
+    if not isinstance(live, Reply):
+        return False
+    if job.request.method != "GET":
+        return True
+    return not any(name.lower() == b"content-type" and value[:17].lower() == _STREAM for name, value in live.fields)
 
 
 def _watch(lane: Lane, job: Job) -> Watch | None:
