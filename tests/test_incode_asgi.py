@@ -556,8 +556,8 @@ async def test_lifespan_passes_and_what_waits_is_sent_before_the_application_has
         assert [pushed for _, pushed in sent][:-1] == [[]] * (len(messages) - 1)
 
 
-@pytest.mark.parametrize("kind", ["websocket", "of another kind"])
-async def test_other_scopes_are_passed_untouched(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["websocket", "of another kind", None])
+async def test_other_scopes_are_passed_untouched(kind: str | None) -> None:
     noted = Noted()
     given: list[Any] = []
 
@@ -565,7 +565,7 @@ async def test_other_scopes_are_passed_untouched(kind: str) -> None:
         given.extend(arguments)
         return "its value"
 
-    arguments = ({"type": kind}, object(), object())
+    arguments = ({"type": kind} if kind else {}, object(), object())
     assert await MirroredApplication(app, noted.sender)(*arguments) == "its value"  # type: ignore[arg-type]
     assert all(one is other for one, other in zip(given, arguments, strict=True))
     assert noted.exchanges == []

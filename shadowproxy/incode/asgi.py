@@ -65,7 +65,7 @@ class MirroredApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         passage = _begin(scope, self._sender, receive, send)
         if passage is None:
-            if scope["type"] == "lifespan":
+            if scope.get("type") == "lifespan":
                 send = _pushing(send, self._sender)
             return await self._app(scope, receive, send)
         try:
@@ -207,7 +207,7 @@ class _Passage:
 
 def _begin(scope: Scope, sender: Sender, receive: Receive, send: Send) -> _Passage | None:
     """The passage of an HTTP request, None if it is not to be mirrored."""
-    if scope["type"] != "http":
+    if scope.get("type") != "http":
         return None
     try:
         headers = scope["headers"]
