@@ -9,7 +9,7 @@
 | a set | a list, sorted where its values can be |
 | bytes | text if they are UTF-8, or else base64 |
 | `Decimal`, `Fraction`, a complex number, a path, an exception | text |
-| any other, and more than MOST_VALUES values in one array or table | `{"unwritable": "module.Class"}` |
+| any other, and more than MOST_VALUES in one array, or MOST_CELLS in one table | `{"unwritable": "module.Class"}` |
 
 No iterator is read and no repr is called: both could change or show what they should not. With a value that JSON does
 not show, the whole text is not `whole`: it may not be compared, as two that differ could look the same.
@@ -28,7 +28,10 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 MOST_VALUES: Final = 200_000
-"""Values of one array or table that are written: about a millisecond."""
+"""Values of one array or series that are written: 5 ms of the call."""
+
+MOST_CELLS: Final = 20_000
+"""Cells of one table, each of which becomes an object of Python: 5 to 20 ms."""
 
 MOST_BYTES: Final = 4 << 20
 """Of one bytes object."""
@@ -147,7 +150,8 @@ class _Converter:
         count = 1
         for each in shape:
             count *= int(each)
-        if count > MOST_VALUES:
+        is_table = hasattr(kind, "columns") or hasattr(kind, "column_names")
+        if count > (MOST_CELLS if is_table else MOST_VALUES):
             return self._too_much(value, [int(each) for each in shape])
         if root == "numpy" and kind.__name__ == "ndarray":
             if value.dtype.kind in "biuf" and value.flags.c_contiguous and value.dtype.itemsize <= 8 and shape:
