@@ -14,7 +14,7 @@ from incode_programs import FUNCTION, PYTEST, programs, written
 from shadowproxy import record
 from shadowproxy.exchange import Verdict
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timing]  # a late event loop sheds what is to be mirrored
 
 
 def run(directory: Path, *command: str | Path) -> str:

@@ -296,6 +296,7 @@ def test_the_sdks_see_the_same_with_a_mirrored_client_of_their_own(tmp_path: Pat
     assert len([entry for entry in records if entry.live.events]) == 8
 
 
+@pytest.mark.timing  # a late event loop sheds what is to be mirrored
 @pytest.mark.parametrize(
     ("number", "served_by"),
     [(FASTAPI, ["-m", "uvicorn", "service:app", "--port"]), (FLASK, ["-m", "gunicorn", "service:app", "-b"])],
@@ -317,6 +318,7 @@ def test_the_pages_services_are_mirrored(number: int, served_by: list[str], tmp_
     assert sorted(each.verdict for each in verdicts if each is not None) == ["match", "mismatch"]
 
 
+@pytest.mark.timing
 def test_the_pages_sdk_is_mirrored(tmp_path: Path) -> None:
     with Recorder(language_model) as live, Recorder(language_model) as shadow:
         program = program_in(tmp_path, OPENAI, live=live.url, shadow=shadow.url)
