@@ -328,6 +328,39 @@ async def test_the_deadline_of_a_call_stands_still_while_its_candidate_is_starte
     assert [each["shadows"]["f"]["outcome"] for each in records(tmp_path)] == ["ok", "ok", "ok", "timeout"]
 
 
+async def test_long_callables_are_received_one_after_the_other(tmp_path: Path) -> None:
+    """Each process of an application sends its own. One that leaves in the midst of it keeps nobody waiting."""
+    limits = {"capture": "1KiB", "buffer": "1KiB"}
+    async with companion(tmp_path, shadows={"f": {"candidate": True}}, limits=limits) as (running, application):
+        long = given(bytes(12 << 20))
+        intake = running.live.intake
+        assert intake is not None
+        async with (
+            Application(tmp_path / "intake") as first,
+            Application(tmp_path / "intake") as second,
+            Application(tmp_path / "intake") as third,
+        ):
+            first.send(long[: 6 << 20])
+            async with asyncio.timeout(PATIENCE):
+                while len(intake._turns) != 1:  # noqa: ASYNC110  # it tells nobody
+                    await asyncio.sleep(0.001)
+            second.send(long, frames.frame(frames.FLUSH, 5))
+            third.send(long, frames.frame(frames.FLUSH, 5))
+            async with asyncio.timeout(PATIENCE):
+                while len(intake._turns) != 3:  # noqa: ASYNC110  # it tells nobody
+                    await asyncio.sleep(0.001)
+            held = running.mirror.memory.callers
+            assert held < 24 << 20
+            await application.flush()
+            first._writer.transport.abort()
+            await second.flush(5)
+            await third.flush(5)
+        assert intake._turns == []
+        async with asyncio.timeout(PATIENCE):
+            while running.mirror.memory.callers:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.001)
+
+
 async def test_a_candidate_in_a_thread_of_the_application_is_called_there(tmp_path: Path) -> None:
     async with companion(tmp_path, shadows={"f": {"candidate": True}}) as (_, application):
         application.send(given(None, thread=True))

@@ -64,6 +64,14 @@ class Receiver(metaclass=ABCMeta):
     def hold(self, count: int) -> None:
         """Count bytes that are held of frames which are not whole; less than none gives some back."""
 
+    @abstractmethod
+    def take_turn(self, connection: "IntakeConnection") -> bool:
+        """Whether it may receive a long frame now. If not, its `continue_long` is called when it may."""
+
+    @abstractmethod
+    def end_turn(self, connection: "IntakeConnection") -> None:
+        """It has received its long frame, or never will."""
+
 
 class IntakeConnection(asyncio.Protocol):
     """Owns its transport. `exchanges` have begun and have not ended, by their keys."""
@@ -77,6 +85,8 @@ class IntakeConnection(asyncio.Protocol):
         self._greeted = False
         self._frames: deque[Frame] = deque()
         self._waits = False
+        self._long = 2 * capture + SLACK
+        self._has_turn = self._awaits_turn = False  # to receive a frame longer than that
 
     def __repr__(self) -> str:
         return f"<IntakeConnection of {self.process}, {len(self.exchanges)} exchanges>"
@@ -89,7 +99,8 @@ class IntakeConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._waits = False
+        self._receiver.end_turn(self)
+        self._waits = self._has_turn = False
         self._take_all()
         self._receiver.hold(-self._decoder.held)
         self._decoder = Decoder(0)
@@ -102,21 +113,47 @@ class IntakeConnection(asyncio.Protocol):
         received = decoder.feed(data)
         if decoder.held != held:
             self._receiver.hold(decoder.held - held)
+        if decoder.held > self._long:
+            self._wait_turn()
+        elif self._has_turn:
+            self._has_turn = False
+            self._receiver.end_turn(self)
         self._frames.extend(received)
         self._take_all()
 
     def wait(self) -> None:
         """Leave what comes now until `go_on`: it may need the configuration that is not in force yet."""
         self._waits = True
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._pause()
 
     def go_on(self) -> None:
         if self._waits:
             self._waits = False
             self._take_all()
-            if self._transport is not None and not self._waits and not self._transport.is_closing():
-                self._transport.resume_reading()
+            self._resume()
+
+    def _wait_turn(self) -> None:
+        """Callables may be long, and every process of an application sends its own: one after the other."""
+        if self._has_turn:
+            return
+        self._has_turn = self._receiver.take_turn(self)
+        if not self._has_turn:
+            self._awaits_turn = True
+            self._pause()
+
+    def continue_long(self) -> None:
+        """Its turn has come."""
+        self._awaits_turn, self._has_turn = False, True
+        self._resume()
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        transport = self._transport
+        if transport is not None and not (self._waits or self._awaits_turn) and not transport.is_closing():
+            transport.resume_reading()
 
     def _take_all(self) -> None:
         while self._frames and not self._waits:

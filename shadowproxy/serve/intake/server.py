@@ -73,6 +73,7 @@ class Intake(Receiver):
         self._closing: asyncio.Task[None] | None = None
         self._stopping = False
         self._reloading: set[IntakeConnection] = set()
+        self._turns: list[IntakeConnection] = []  # to receive a long frame: the first one has it
         self._give_up: asyncio.TimerHandle | None = None
         self._left = asyncio.Event()
         self._acceptor = Acceptor(
@@ -146,6 +147,21 @@ class Intake(Receiver):
 
     def hold(self, count: int) -> None:
         self._mirror.memory.hold(count)
+
+    def take_turn(self, connection: IntakeConnection) -> bool:
+        self._turns.append(connection)
+        return self._turns[0] is connection
+
+    def end_turn(self, connection: IntakeConnection) -> None:
+        if connection in self._turns:
+            had_it = self._turns[0] is connection
+            self._turns.remove(connection)
+            if had_it and self._turns:
+                self._loop.call_soon(self._give_turn, self._turns[0])
+
+    def _give_turn(self, connection: IntakeConnection) -> None:
+        if self._turns and self._turns[0] is connection:
+            connection.continue_long()
 
     def begin(self, begin: Begin, connection: IntakeConnection) -> IntakeExchange:
         mirror, proxy = self._mirror, self._proxy
