@@ -11,6 +11,8 @@ from conftest import Proxy, StartProxy
 from fakes import Script, always, answer, each
 from prometheus_client.parser import text_string_to_metric_families
 
+from shadowproxy.serve.upload.job import Job
+
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
 ROW = re.compile(r"^\| `(shadowproxy_\w+)` \| (\w+) \| ([^|]*)\|", re.MULTILINE)
@@ -41,6 +43,7 @@ async def scrape(running: Proxy, written: int) -> str:
 async def test_the_document_lists_every_metric_and_no_other(proxy: StartProxy) -> None:
     options = {"budget": {"tokens": 9}, "state": "auto"}
     async with proxy(shadows={"a": always(answer(b"{}"))}, shadow_options=options, admin="127.0.0.1:0") as running:
+        running.sidecar.recorder.uploads._job = Job("nowhere", "s3://bucket/")  # without the thread that would send
         await running.ask(GET)
         text = await scrape(running, written=1)
     exported = {}
