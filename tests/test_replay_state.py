@@ -191,6 +191,17 @@ async def test_without_state_live_ids_are_sent_as_they_are(tmp_path: Path) -> No
     assert "translated" not in leg
 
 
+async def test_a_named_session_that_live_gave_before_the_log_is_unknown(tmp_path: Path) -> None:
+    raw = entry(0, "POST", b"/calls", b"{}", 0.0, fields=((b"X-Basket", b"basket=of-another-time-1"),))
+    raw = raw.replace(b'"x-basket"', b'"cookie"')  # as a log that does not hide cookies has it
+    how = replace(AUTO, learn=("set-cookie:basket",))
+    async with Origin(items()) as origin:
+        plain = plan(tmp_path, origin.url, raw, state=how)
+        counts = await send_all(replace(plain, shadow=replace(plain.shadow, forward_credentials=True)))
+    assert counts.outcomes == {Outcome.STATE_UNKNOWN: 1}
+    assert origin.requests == []
+
+
 @pytest.mark.parametrize(
     ("given", "wanted", "expected"),
     [

@@ -110,6 +110,9 @@ class Step:
     def unknown(self) -> Skipped | None:
         """Why this request cannot be sent; None if it can."""
         place = self._found.unknown
+        if place is None:  # a cookie that live is not known to have given is a session, unless live begins one here
+            begun = self.watch.gave_cookie
+            place = next((f"cookie:{name}" for name in self._found.strangers if not begun(name)), None)
         if place is None:
             return None
         return Skipped(Outcome.STATE_UNKNOWN, f"the endpoint's own ID is not known for live's in {place}")
