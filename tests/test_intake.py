@@ -25,7 +25,7 @@ from shadowproxy import intake_frames as frames
 from shadowproxy.config import ConfigError, load_companion
 from shadowproxy.exchange import Failure, LiveLeg, Outcome, Reply
 from shadowproxy.intake_frames import Begin, Candidate, Decoder, Frame, Hello, Result
-from shadowproxy.serve.intake import server
+from shadowproxy.serve.intake import connection, server
 from shadowproxy.serve.intake.exchange import sendable_fields, sendable_target
 from shadowproxy.serve.sidecar.reading import read_specs
 
@@ -350,7 +350,7 @@ async def test_long_callables_are_received_one_after_the_other(tmp_path: Path) -
                 while len(intake._turns) != 3:  # noqa: ASYNC110  # it tells nobody
                     await asyncio.sleep(0.001)
             held = running.mirror.memory.callers
-            assert held < 24 << 20
+            assert held <= 3 * (2048 + connection.SLACK), "a callable is not in the account of requests"
             await application.flush()
             first._writer.transport.abort()
             await second.flush(5)

@@ -86,6 +86,7 @@ class IntakeConnection(asyncio.Protocol):
         self._frames: deque[Frame] = deque()
         self._waits = False
         self._long = 2 * capture + SLACK
+        self._counted = 0  # bytes of a frame that is not whole
         self._has_turn = self._awaits_turn = False  # to receive a frame longer than that
 
     def __repr__(self) -> str:
@@ -102,17 +103,15 @@ class IntakeConnection(asyncio.Protocol):
         self._receiver.end_turn(self)
         self._waits = self._has_turn = False
         self._take_all()
-        self._receiver.hold(-self._decoder.held)
+        self._count(0)
         self._decoder = Decoder(0)
         self.cut_off(Outcome.INCOMPLETE, GONE)
         self._receiver.remove(self)
 
     def data_received(self, data: bytes) -> None:
         decoder = self._decoder
-        held = decoder.held
         received = decoder.feed(data)
-        if decoder.held != held:
-            self._receiver.hold(decoder.held - held)
+        self._count(min(decoder.held, self._long))  # a callable is none of the requests that share the memory
         if decoder.held > self._long:
             self._wait_turn()
         elif self._has_turn:
@@ -131,6 +130,11 @@ class IntakeConnection(asyncio.Protocol):
             self._waits = False
             self._take_all()
             self._resume()
+
+    def _count(self, held: int) -> None:
+        if held != self._counted:
+            self._receiver.hold(held - self._counted)
+            self._counted = held
 
     def _wait_turn(self) -> None:
         """Callables may be long, and every process of an application sends its own: one after the other."""
