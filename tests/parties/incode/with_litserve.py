@@ -1,6 +1,7 @@
 """A model for LitServe, mirrored by a middleware if $MIRRORED is set. `python with_litserve.py PORT`."""
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -26,5 +27,7 @@ class Half(litserve.LitAPI):
 
 if __name__ == "__main__":
     middlewares = [shadow.asgi] if os.environ.get("MIRRORED") else []
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))  # its workers would outlive it
     server = litserve.LitServer(Half(), accelerator="cpu", workers_per_device=1, middlewares=middlewares)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")
