@@ -5,6 +5,7 @@ integers of 20 digits, IDs of digits, a torn line, and zst beside plain.
 """
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import zstandard
 from parties import installed
 
-pytestmark = pytest.mark.soak
+soak = pytest.mark.soak
 
 ROOT = Path(__file__).parent.parent
 EARLY = 21_000  # more lines than DuckDB looks at
@@ -75,6 +76,7 @@ def ran(folder: Path, code: str, python: str | Path | None = None) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@soak
 def test_duckdb(folder: Path) -> None:
     query = block("log.md", "read_json")
     rows = ran(folder, f"import duckdb, json\nprint(json.dumps(duckdb.sql({query!r}).fetchall()))")
@@ -86,6 +88,7 @@ def test_duckdb(folder: Path) -> None:
     ]
 
 
+@soak
 def test_polars(folder: Path) -> None:
     code = block("log.md", "import polars") + "\nimport json\nprint(json.dumps(frame.tail(4).rows(), default=str))"
     rows = ran(folder, code)
@@ -95,6 +98,7 @@ def test_polars(folder: Path) -> None:
     assert rows[0][1].endswith("+00:00")
 
 
+@soak
 def test_pandas(folder: Path) -> None:
     code = block("log.md", "import pandas") + (
         "\nassert str(frame['at'].dtype).startswith('datetime64'), frame.dtypes"
@@ -103,18 +107,21 @@ def test_pandas(folder: Path) -> None:
     assert ran(folder, code) == [EARLY + 5, "000000", {"score": DIGITS}]
 
 
+@soak
 def test_jq(folder: Path) -> None:
     done = subprocess.run(["bash", "-c", block("log.md", "jq -cR")], cwd=folder, capture_output=True, check=True)
     (found,) = map(json.loads, done.stdout.splitlines())
     assert (found["id"], found["differences"][0]["live"]) == ("021001", {"a": 0.5})
 
 
+@soak
 def test_python_alone(folder: Path) -> None:
     code = block("log.md", 'open("segment.jsonl"')
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "021003 late ok mismatch"
 
 
+@soak
 def test_the_exported_table(folder: Path) -> None:
     """The same cells in Parquet by all four readers, and in Python by `read_log`."""
     shadowproxy = [sys.executable, "-m", "shadowproxy", "export", "shadow-log"]
@@ -140,3 +147,46 @@ print(json.dumps([len(one), len(other), len(third), other["id"].iloc[0], third["
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [rows + 1, rows]  # with a row for each of [1, 2]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the table of a regression, `answers.parquet`."""
+    folder = tmp_path_factory.mktemp("exported")
+    source = random.Random(3)
+    lines = []
+    for number in range(400):
+        score = source.gauss(10, 2)
+        near = leg({"score": score * 1.1 + source.gauss(0, 0.5)})
+        lines.append(line(number, {"score": score}, challenger=near))
+    (folder / "log.jsonl").write_bytes(b"".join(lines))
+    words = [sys.executable, "-m", "shadowproxy", "export", "log.jsonl", "-o", "answers.parquet"]
+    packages = installed.PARTIES / "analysts" / "lib" / f"python3.{sys.version_info[1]}" / "site-packages"
+    subprocess.run(words, cwd=folder, check=True, capture_output=True, env={"PYTHONPATH": str(packages)})
+    return folder
+
+
+@pytest.mark.parties_all("analysts", "evidently")
+def test_evidently(exported: Path) -> None:
+    code = block("export.md", "from evidently") + (
+        "\nimport json\nmetrics = drift.dict()['metrics'] + apart.dict()['metrics']"
+        "\nfound = {each['metric_name'].partition('(')[0]: each['value'] for each in metrics}"
+        "\nprint(json.dumps([found['DriftedColumnsCount']['count'], found['MAE']['mean']]))"
+    )
+    drifted, apart = ran(exported, code, installed.python("evidently"))
+    assert drifted == 1
+    assert 0.8 < apart < 1.2
+    assert {"drift.html", "apart.html"} <= {each.name for each in exported.iterdir()}
+
+
+@pytest.mark.parties_all("analysts", "trackers")
+def test_mlflow(exported: Path) -> None:
+    code = block("export.md", "import mlflow") + "\nprint(json.dumps(float(found.metrics['mean_absolute_error'])))"
+    assert 0.8 < ran(exported, "import json\n" + code, installed.python("trackers")) < 1.2
+
+
+@pytest.mark.parties_all("analysts", "trackers")
+def test_weights_and_biases(exported: Path) -> None:
+    code = block("export.md", "import wandb") + "\nimport json\nprint(json.dumps(len(frame)))"
+    assert ran(exported, code, installed.python("trackers")) == 400
+    assert [each.name[:11] for each in (exported / "wandb").glob("offline-run-*")] == ["offline-run"]
