@@ -4,10 +4,13 @@
    and on the disk before it has the name. Its compression, mode and time of last writing stay.
 2. A segment that a proxy is writing is not touched: it is named, to be erased from once it is closed.
 3. A line that is no record is removed if it holds one of the IDs, since it may be a torn piece of such a record.
+4. A file whose lines a container's runtime has wrapped is named and left: a record may be in pieces there.
+5. An object in a store is replaced in the same way, and the summary beside it, which has examples, is removed.
 """
 
 import contextlib
 import os
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -20,7 +23,9 @@ from shadowproxy.compare.fold.filters import EVERYTHING, Only
 from shadowproxy.lines import Line, lines
 from shadowproxy.record import RecordError, decode
 from shadowproxy.serve.journal.segments import locked
-from shadowproxy.sources import ANSWERS, JUDGED
+from shadowproxy.sources import ANSWERS, JUDGED, Source, source_of
+from shadowproxy.stores.addresses import address_of
+from shadowproxy.wrapped import Unwrapper
 
 PATIENCE: Final = 5.0
 """Seconds to wait for a proxy that is compressing the segment."""
@@ -64,53 +69,59 @@ class Erased(NamedTuple):
     why: str | None = None
 
 
-def erase(files: Iterable[str], wanted: Wanted, *, dry: bool = False) -> Iterator[Erased]:
+def erase(sources: Iterable[Source], wanted: Wanted, *, dry: bool = False) -> Iterator[Erased]:
     """Erase from each file. With `dry` only count. Raises OSError if a file cannot be read or written."""
     hints = wanted.hints()
-    for file in files:
-        path = Path(file)
-        if path.suffix in (".zst", ".gz"):
-            yield _from(path, wanted, hints, dry=dry)
+    for source in sources:
+        path = Path(source.path)
+        if source.in_store and address_of(source.path).kind == "http":
+            yield Erased(source.name, why="a web server is only read")
+            continue
+        if source.in_store or path.suffix in (".zst", ".gz"):
+            yield _from(source, wanted, hints, dry=dry)
             continue
         until = time.monotonic() + PATIENCE
         while True:
-            with locked(path) as source:
-                if source is not None:
-                    yield _from(path, wanted, hints, dry=dry)
+            with locked(path) as file:
+                if file is not None:
+                    yield _from(source, wanted, hints, dry=dry)
                     break
             if not path.exists():
                 for compressed in (path.with_name(path.name + ending) for ending in (".zst", ".gz")):
                     if compressed.exists():  # since it was listed
-                        yield _from(compressed, wanted, hints, dry=dry)
+                        yield _from(source_of(compressed), wanted, hints, dry=dry)
                 break
             if time.monotonic() >= until:
-                yield Erased(file, why="a proxy is writing it: erase again once it is closed")
+                yield Erased(source.name, why="a proxy is writing it: erase again once it is closed")
                 break
             time.sleep(0.05)
 
 
-def _from(path: Path, wanted: Wanted, hints: Collection[bytes], *, dry: bool) -> Erased:
+def _from(source: Source, wanted: Wanted, hints: Collection[bytes], *, dry: bool) -> Erased:
     gone = 0
-    for line in lines([path]):
+    unwrapper = Unwrapper()
+    wrapped = False
+    for line in lines([source], as_stored=True):
         if not isinstance(line, Line):
-            return Erased(str(path), why=f"line {line.line} cannot be read: {line.why}")
-        gone += wanted.has(line.raw, hints)
+            return Erased(source.name, why=f"line {line.line} cannot be read: {line.why}")
+        inside = unwrapper.unwrap(line.raw)
+        wrapped = wrapped or inside is not line.raw
+        gone += wanted.has(inside or line.raw, hints)
+    if gone and wrapped:
+        return Erased(source.name, why=f"{gone} of its records are in lines that a container's runtime has wrapped")
     if gone and not dry:
-        _rewrite(path, wanted, hints)
-    return Erased(str(path), gone)
+        (_rewrite_in_store if source.in_store else _rewrite)(source, wanted, hints)
+    return Erased(source.name, gone)
 
 
-def _rewrite(path: Path, wanted: Wanted, hints: Collection[bytes]) -> None:
+def _rewrite(source: Source, wanted: Wanted, hints: Collection[bytes]) -> None:
+    path = Path(source.path)
     partial = path.with_name(f".{path.name}.erasing")
     about = path.stat()
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, about.st_mode & 0o777)
         with open(descriptor, "wb") as sink:
-            put, finish = _sink(path, sink)
-            for line in lines([path]):
-                if isinstance(line, Line) and not wanted.has(line.raw, hints):
-                    put(line.raw if line.torn else line.raw + b"\n")
-            finish()
+            _copy_rest(source, wanted, hints, sink)
             sink.flush()
             os.fsync(descriptor)
         with contextlib.suppress(OSError):  # who may not keep the owner owns it
@@ -129,17 +140,35 @@ def _rewrite(path: Path, wanted: Wanted, hints: Collection[bytes]) -> None:
         os.close(descriptor)
 
 
-def _sink(path: Path, sink: Any) -> tuple[Callable[[bytes], object], Callable[[], object]]:
-    """Where lines are put, compressed as the file is, and what is called after the last of them."""
-    with path.open("rb") as source:
-        magic = source.read(4)
+def _rewrite_in_store(source: Source, wanted: Wanted, hints: Collection[bytes]) -> None:
+    """Put the rest in the object's place, and remove the summary beside it: it has examples of the records."""
+    from shadowproxy.stores.writing import put, remove
+
+    with tempfile.TemporaryFile(prefix="shadowproxy-erase-") as sink:
+        _copy_rest(source, wanted, hints, sink)
+        size = sink.tell()
+        sink.seek(0)
+        put(address_of(source.path), sink, size)
+    if source.summary is not None:
+        remove(address_of(source.summary.path))
+
+
+def _copy_rest(source: Source, wanted: Wanted, hints: Collection[bytes], sink: Any) -> None:
+    """Write the lines that stay, compressed as the file is."""
+    with source.open() as file:
+        magic = file.read(len(_ZSTD))
+    put: Callable[[bytes], object] = sink.write
+    finish: Callable[[], bytes] = bytes
     if magic == _ZSTD:
         zstd = zstandard.ZstdCompressor(level=3).compressobj()
-        return (lambda raw: sink.write(zstd.compress(raw))), (lambda: sink.write(zstd.flush()))
-    if magic[:2] == _GZIP:
+        put, finish = (lambda raw: sink.write(zstd.compress(raw))), zstd.flush
+    elif magic.startswith(_GZIP):
         squeezer = zlib.compressobj(level=6, wbits=31)
-        return (lambda raw: sink.write(squeezer.compress(raw))), (lambda: sink.write(squeezer.flush()))
-    return sink.write, lambda: None
+        put, finish = (lambda raw: sink.write(squeezer.compress(raw))), squeezer.flush
+    for line in lines([source], as_stored=True):
+        if isinstance(line, Line) and not wanted.has(line.raw, hints):
+            put(line.raw if line.torn else line.raw + b"\n")
+    sink.write(finish())
 
 
 def made_from(files: Iterable[str]) -> list[str]:

@@ -53,20 +53,21 @@ class Line(NamedTuple):
 
 
 def lines(
-    paths: Iterable[str | Path | Source], on_bytes: Callable[[int], None] | None = None
+    paths: Iterable[str | Path | Source], on_bytes: Callable[[int], None] | None = None, *, as_stored: bool = False
 ) -> Iterator[Line | Unreadable]:
     """Every line of these files, folders (their segments, oldest first), patterns, addresses in object stores and `-`
     (standard input), in this order.
 
     Blank lines are skipped. `on_bytes` gets the number of bytes that were read since its last call, as `weight_of` has
-    them.
+    them. With `as_stored`, what a container's runtime or a log collector put around a line stays around it.
     Raises OSError where a path cannot be opened or read.
     """
     for path in paths:
         for source in [path] if isinstance(path, Source) else sources_of(path):
             counted = None if on_bytes is None else _weighing(on_bytes, _expansion_of(source))
             with source.open() as file:
-                yield from _unwrapped(_lines_of(source.name, file, counted))
+                found = _lines_of(source.name, file, counted)
+                yield from found if as_stored else _unwrapped(found)
 
 
 def weight_of(source: Source) -> int | None:

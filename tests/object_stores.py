@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 import pytest
 
@@ -116,6 +116,17 @@ def object_store() -> Iterator[ObjectStore]:
             if key is not None:
                 store.objects[key] = body
                 self.answer(200, ETag=f'"{hashlib.md5(body).hexdigest()}"')
+
+        def do_POST(self) -> None:
+            """Removes what the body names, as S3 does for several at once."""
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.begin() is None:
+                return
+            keys = re.findall(r"<Key>(.*?)</Key>", body.decode())
+            for key in keys:
+                store.objects.pop(unescape(key), None)
+            gone = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+            self.answer(200, f'<?xml version="1.0"?><DeleteResult>{gone}</DeleteResult>'.encode())
 
     def listing(query: dict[str, list[str]]) -> bytes:
         prefix = query.get("prefix", [""])[0]

@@ -81,6 +81,7 @@ def figures(**changes: Any) -> Figures:
         "structure": structure(),
         "errors": errors(),
         "flips": flips(),
+        "state": None,
         "latency": latency(),
         "outputs": [output()],
         "agreement": whole_answers(estimate(1.0)),

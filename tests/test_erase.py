@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from object_stores import object_store, use
 from test_export import entry
 from test_report_command import Run
 from test_report_command import run as run
@@ -176,3 +177,40 @@ def test_a_full_disk_leaves_the_segment(make: Make, run: Run, monkeypatch: pytes
     assert "No space left on device" in error
     assert path.read_bytes() == raw(1, 2)
     assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_that_a_runtime_has_wrapped_is_left(make: Make, run: Run) -> None:
+    head = b"2026-01-31T12:00:00Z stdout F "
+    content = b"".join(head + each + b"\n" for each in raw(1, 2).splitlines()) + b"2026-01-31T12:00:00Z stderr F x\n"
+    path = make(NAMES[0], content)
+    status, said, _ = run("erase", path, "--id", "000001")
+    assert status == 1
+    assert "1 of its records are in lines that a container's runtime has wrapped" in said
+    assert path.read_bytes() == content
+    assert run("erase", path, "--id", "000009")[0] == 1
+    assert path.read_bytes() == content
+
+
+def test_an_object_in_a_store_is_replaced_and_its_summary_removed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store() as store:
+        use(store, monkeypatch)
+        store.objects |= {
+            f"log/{NAMES[0]}": raw(1, 2),
+            f"log/{NAMES[2]}": zstandard.compress(raw(3)),
+            f"log/{NAMES[0]}.summary.json": b"{}",
+            f"log/{NAMES[2]}.summary.json": b"{}",
+        }
+        status, said, error = run("erase", "s3://bucket/log/", "--id", "000001")
+        assert (status, error) == (0, "")
+        assert f"s3://bucket/log/{NAMES[0]}: 1 erased" in said
+        assert store.objects == {
+            f"log/{NAMES[0]}": raw(2),
+            f"log/{NAMES[2]}": zstandard.compress(raw(3)),
+            f"log/{NAMES[2]}.summary.json": b"{}",
+        }
+        store.status = 403
+        status, said, error = run("erase", "s3://bucket/log/", "--id", "000001")
+        assert (status, len((said + error).splitlines())) == (2, 1)
+    status, said, _ = run("erase", "https://example.invalid/a.jsonl", "--id", "1")
+    assert status == 1
+    assert "https://example.invalid/a.jsonl: not erased from: a web server is only read" in said

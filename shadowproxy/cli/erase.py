@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 def erase(logs: tuple[str, ...], **given: Any) -> None:
     """Take records out of a log's closed segments, wherever --id, --ids or --where finds them; all that are given hold.
 
-    LOG is a file, a directory of segments, or a quoted pattern. A segment that a proxy is writing is left as it is, and
-    named. Exit status 1 if no record was found, or a file could not be erased from.
+    LOG is a file, a directory of segments, a quoted pattern, or an address such as s3://bucket/folder/. A segment that
+    a proxy is writing is left as it is, and named. Exit status 1 if no record was found, or a file could not be erased
+    from.
     """
     from shadowproxy.erase import Wanted, made_from
     from shadowproxy.erase import erase as erase_from
@@ -47,24 +48,21 @@ def erase(logs: tuple[str, ...], **given: Any) -> None:
         sources = [source for log in logs for source in sources_of(log)]
     except OSError as error:
         raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
-    files = [source.path for source in sources]
-    if "-" in files:
+    if any(source.path == "-" for source in sources):
         raise click.UsageError("standard input cannot be erased from", click.get_current_context())
-    for source in sources:
-        if source.in_store:
-            raise UserError(f"{source.name} is in a store: copy it here, erase from the copy, and send it back")
     gone = touched = left = 0
     try:
-        for done in erase_from(files, Wanted(ids, only), dry=given["dry"]):
+        for done in erase_from(sources, Wanted(ids, only), dry=given["dry"]):
             gone += done.lines
             touched += done.lines > 0
             left += done.why is not None
             _say(done, dry=given["dry"])
     except OSError as error:
         raise UserError(f"cannot erase from {error.filename or 'the log'}: {error.strerror or error}") from None
+    here = [source.path for source in sources if not source.in_store]
     would = "would be erased" if given["dry"] else "erased"
-    click.echo(f"{gone} records {would} from {touched} of {len(files)} files")
-    for path in made_from(files) if gone else []:
+    click.echo(f"{gone} records {would} from {touched} of {len(sources)} files")
+    for path in made_from(here) if gone else []:
         click.echo(f"{path} was made from the log and may still hold answers: remove it or make it again")
     if left:
         print_error(f"{left} files were not erased from")

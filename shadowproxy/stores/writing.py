@@ -1,4 +1,4 @@
-"""Puts an object into a store, whole or not at all."""
+"""Puts an object into a store, whole or not at all; and removes one."""
 
 import errno
 from typing import Any, Final
@@ -28,3 +28,14 @@ def put(address: Address, content: Any, size: int, patience: Patience = SENDING)
     if about["size"] != size:
         raise OSError(errno.EIO, f"the store has {about['size']:,} of its {size:,} bytes", address.shown)
     return about["e_tag"]
+
+
+def remove(address: Address, patience: Patience = SENDING) -> None:
+    """Remove an object; one that is not there is removed. Raises OSError."""
+    store = store_of(address, patience)
+    try:
+        store.delete(address.key)
+    except FileNotFoundError:
+        return
+    except Exception as error:  # noqa: BLE001  # the client's errors have no common base
+        raise fault(error, address.shown) from None
