@@ -5,6 +5,7 @@ import datetime
 import decimal
 import enum
 import json
+import math
 import uuid
 from collections import OrderedDict, UserDict, deque
 from pathlib import PurePosixPath
@@ -102,13 +103,14 @@ DAY = datetime.date(2026, 1, 31)
         ([b"a", b"\xff"], ["a", "/w=="]),
         ([decimal.Decimal("0.10"), 1j, PurePosixPath("/a")], ["0.10", "1j", "/a"]),
         (ValueError("two\nlines"), "ValueError: two lines"),
-        ([float("nan"), float("inf")], [None, None]),
+        ([None, {True: None, None: 1, 0.5: 2}], [None, {"true": None, "null": 1, "0.5": 2}]),
+        ({True: (None, math.inf), None: -math.inf, 0.5: 2}, {"true": [None, math.inf], "null": -math.inf, "0.5": 2}),
         ([Text("t"), Float(0.5)], ["t", 0.5]),
         (OrderedDict(a=1), {"a": 1}),
         (UserDict(a=1), {"a": 1}),
         (1 << 70, 1 << 70),
-        ({"n": [1 << 70, float("nan"), Data(1 << 65), Point(1 << 66, 2), DAY]},
-         {"n": [1 << 70, None, {"a": 1 << 65}, {"x": 1 << 66, "y": 2}, "2026-01-31"]}),
+        ({"n": [1 << 70, math.inf, Data(1 << 65), Point(1 << 66, 2), DAY]},
+         {"n": [1 << 70, math.inf, {"a": 1 << 65}, {"x": 1 << 66, "y": 2}, "2026-01-31"]}),
         ("\ud800", "?"),
         ({"\ud800": {1 << 70: Color.RED}}, {"?": {str(1 << 70): "red"}}),
         (Table(2), [{"a": 0, "b": "1"}, {"a": 1, "b": "1"}]),
@@ -119,6 +121,49 @@ def test_a_value_has_its_json(value: Any, expected: Any) -> None:
     text, whole = call_json.written(value)
     assert json.loads(text) == expected
     assert whole
+
+
+class Score(pydantic.BaseModel):
+    value: float | None
+
+
+class Series:
+    """As torch's tensor."""
+
+    shape = (2,)
+
+    def __init__(self, *values: Any) -> None:
+        self.values = list(values)
+
+    def tolist(self) -> list[Any]:
+        return self.values
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda value: value,
+        lambda value: {"a": [value, None, 1]},
+        lambda value: {"a": (1, {"b": value})},
+        lambda value: Data(value),
+        lambda value: [Data([None, value])],
+        lambda value: Point(1, [value]),
+        lambda value: Score(value=value),
+        lambda value: {"a": Series(1.5, value)},
+        lambda value: OrderedDict(a=UserDict(b=value)),
+        lambda value: [DAY, 1 << 70, value],
+        lambda value: {value: 1},
+    ],
+)
+def test_what_is_not_finite_differs_from_null_and_from_each_other(of: Any) -> None:
+    texts = [call_json.written(of(value)) for value in (None, math.nan, math.inf, -math.inf)]
+    assert all(each.whole for each in texts)
+    null, nan, *infinities = (each.text for each in texts)
+    assert b"null" in null
+    assert b"NaN" in nan
+    assert [b"-Infinity" in each for each in infinities] == [False, True]
+    assert all(b"Infinity" in each for each in infinities)
+    assert len({null, nan, *infinities}) == 4
 
 
 @pytest.mark.parametrize(
@@ -188,6 +233,19 @@ def test_numpy_and_pandas_are_written_by_value() -> None:
     ]:
         text, whole = call_json.written(value)
         assert json.loads(text) == expected
+        assert whole
+    with_nan = numpy.array([[0.5, numpy.nan]], dtype="float32")
+    for odd, shown in [
+        (with_nan, b"[[0.5,NaN]]"),
+        ([None, with_nan], b"[null,[[0.5,NaN]]]"),
+        (with_nan * numpy.inf, b"[[Infinity,NaN]]"),
+        (with_nan.astype("float16"), b"[[0.5,NaN]]"),
+        ({"a": numpy.float64("nan"), "b": numpy.float32("-inf")}, b'{"a":NaN,"b":-Infinity}'),
+        (pandas.Series([1.5, None]), b"[1.5,NaN]"),
+        (pandas.DataFrame({"a": [1.5, None], "b": [None, "x"]}), None),
+    ]:
+        text, whole = call_json.written(odd)
+        assert text == shown or (shown is None and b'"a":NaN' in text)
         assert whole
     text, whole = call_json.written(frame)
     assert json.loads(text)[0]["t"] == "2026-01-31T00:00:00"

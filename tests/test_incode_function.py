@@ -391,6 +391,8 @@ def test_raise_on_mismatch_shows_what_differs(make: MakeShadow) -> None:
     with pytest.raises(Mismatch, match=r"live: raised ValueError: live's words\n  b: returned"):
         decorated(lambda kind: 1)("raise")
     assert decorated(add_async_kind)("dict")["score"] == 0.5
+    with pytest.raises(Mismatch, match='/label: live "a", b "NaN"'):
+        decorated(lambda kind: {"score": 0.5, "label": float("nan")})("dict")
     with pytest.raises(Mismatch, match="not compared: a part of object has no JSON"):
         decorated(lambda kind: object())("dict")
     with pytest.raises(ShadowError, match="its arguments cannot be copied"):

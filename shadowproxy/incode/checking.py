@@ -9,8 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import orjson
-
+from shadowproxy.answers.texts import json_in
 from shadowproxy.budget import Budget
 from shadowproxy.call_json import failure_of, written
 from shadowproxy.compare.judge.configured import rules_in
@@ -114,7 +113,7 @@ class _Check:
             ]
             lines = [f"  not compared: a part of {' and of '.join(unwritable)} has no JSON"]
             raise Mismatch(self._path, self._name, lines, ())
-        live, shadow = (orjson.loads(each.text) for each in texts)
+        live, shadow = (json_in(each.text.decode()) for each in texts)
         judged = judge_values(live, shadow, self._rules, Budget())
         if judged.verdict in (Verdict.MATCH, Verdict.IGNORED):
             return
