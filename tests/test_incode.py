@@ -14,6 +14,7 @@ from companions import PATIENCE, FakeCompanion
 from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.incode.connection import Connection
 from shadowproxy.incode.exchanges import Exchange, Sender
+from shadowproxy.intake_frames import RESULT, packed
 
 MIB = 1 << 20
 
@@ -170,6 +171,67 @@ def test_a_companion_that_does_not_read_delays_nobody_and_what_has_no_room_is_co
     assert sender.held == 0
 
 
+def test_an_end_that_has_no_room_counts_its_exchange_once(
+    companion: FakeCompanion, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The companion records what it was told the beginning of, and what it was not told of is counted as lost."""
+    monkeypatch.setattr("shadowproxy.incode.connection.SLACK", 0)
+    connection = sender.connection
+    sender.capture = MIB
+    one(sender)
+    assert connection.flush(PATIENCE)
+    companion.reading.clear()
+    connection.send(b"\0\0\0\x12\x06" + b"\0" * 8 + b"\0\0\0\x02" + b"\0" * 4 + b"{}")  # it stops after this one
+    known, unknown, other = (sender.begin("POST", b"/", []) for _ in range(3))
+    assert known is not None
+    assert unknown is not None
+    assert other is not None
+    known.request_end()
+    wait(lambda: not connection._incoming)
+    while not connection._unsent:  # as much as the socket takes
+        connection.send(packed(RESULT, 1, b"{}", b"x" * 100_000, b""))
+        wait(lambda: not connection._incoming)
+    unknown.request_end()
+    other.request_body(b"x")
+    other.request_end()
+    known.answer(200, [])
+    known.answer_body(b"x" * MIB)
+    known.end()
+    wait(lambda: not connection._incoming and connection._thread is None)
+    assert connection.lost == {"client_full": 2}
+    for each in (unknown, other):
+        each.answer(200, [])
+        each.end()
+    companion.reading.set()
+    connection._not_before = 0.0
+    one(sender)
+    assert connection.flush(PATIENCE)
+    wait(companion.lost)
+    assert connection.lost == companion.lost() == {"client_full": 2}
+    assert (len(companion.begun()), len(companion.ended())) == (3, 2)
+
+
+def test_losses_are_reported_to_the_next_companion_where_one_ends_before_it_is_told(
+    companion: FakeCompanion, sender: Sender
+) -> None:
+    one(sender)
+    assert sender.connection.flush(PATIENCE)
+    with sender.connection._turn:
+        sender.connection.lose("client_full")
+        companion.die()
+        sender.connection._report_losses()
+        sender.connection._reporting, losses = {"no_companion": 2}, dict(sender.connection._unreported)
+        sender.connection._unsent.append((b"half", None, 3))
+        sender.connection._break()
+    assert losses == {"client_full": 1}
+    wait(lambda: sender.connection._thread is None)
+    sender.connection._not_before = 0.0
+    one(sender)
+    assert sender.connection.flush(PATIENCE)
+    wait(companion.lost)
+    assert companion.lost() == {"client_full": 1, "no_companion": 2}
+
+
 def test_threads_lose_nothing_among_them(companion: FakeCompanion, sender: Sender) -> None:
     def many() -> None:
         for _ in range(200):
@@ -227,7 +289,7 @@ def test_a_companion_that_cannot_be_started_is_one_warning(
     one(sender)
     wait(lambda: sender.connection._thread is None)
     assert caplog.messages == ["no shadow gets a request, as the companion does not start: no such program"]
-    assert sum(sender.connection.lost.values()) == 1
+    assert sender.connection.lost == {"no_companion": 1}
 
 
 def test_a_companion_that_refuses_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

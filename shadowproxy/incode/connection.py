@@ -8,7 +8,8 @@ Rules:
   is lost, with its exchange. A frame that ends one may exceed the bound by `SLACK`, or no exchange could be ended.
 - Connecting, starting the companion and waiting for the socket are done by one daemon thread, which the first frame
   starts. While nothing is sent it sleeps in `poll`.
-- An exchange belongs to the connection that it was begun on (`era`). If that one ends first, the exchange is lost.
+- An exchange belongs to the connection that it was begun on (`era`). If that one ends first, the exchange is lost. If
+  it was ended from here, the companion records what it got the beginning of, and only the others are lost.
 - A forked child drops all of this and connects anew with its first frame. What the parent had not sent yet, the parent
   sends.
 """
@@ -104,16 +105,25 @@ class Companion(Protocol):
         """A frame that came from the companion, other than HELLO and FLUSHED."""
 
 
+class Era:
+    """The time of one connection. `given_up`: it was ended from here, and the companion knows what it had begun."""
+
+    __slots__ = ("given_up",)
+
+    def __init__(self) -> None:
+        self.given_up = False
+
+
 class Ticket:
     """An exchange's claim to the connection that it was begun on. `era` is None while, or once, there is none."""
 
     __slots__ = ("era",)
 
     def __init__(self) -> None:
-        self.era: object | None = None
+        self.era: Era | None = None
 
 
-_BEGIN, _END, _OTHER = 0, 1, 2
+_BEGIN, _END, _OTHER, _LOST = 0, 1, 2, 3
 
 _every: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -151,6 +161,7 @@ class Connection:
         self.sent = 0
         self.lost: dict[str, int] = {}
         self._unreported: dict[str, int] = {}
+        self._reporting: dict[str, int] = {}  # what a frame that waits says of losses
         self._incoming: deque[tuple[bytes, Ticket | None, int]] = deque()
         self._turn = threading.Lock()
         self._socket: socket.socket | None = None
@@ -160,7 +171,7 @@ class Connection:
         self._busy = False
         self._last = 0.0
         self._process = os.getpid()
-        self._era: object = object()
+        self._era = Era()
         self._thread: threading.Thread | None = None
         self._wake: tuple[int, int] | None = None
         self._not_before = 0.0
@@ -254,8 +265,9 @@ class Connection:
         if kind != _END or ticket is None or ticket.era is self._era:
             return True
         if ticket.era is not None:
+            if not ticket.era.given_up:
+                self.lose("companion_ended")
             ticket.era = None
-            self.lose("companion_ended")
         return False
 
     def _keep_next(self) -> None:
@@ -265,10 +277,10 @@ class Connection:
             return
         size = len(data)
         if self._held + size > (self.most if kind == _BEGIN else self.most + SLACK):
-            if kind != _OTHER:
+            if kind == _BEGIN:
                 self.lose("client_full")
-            if kind == _END:  # the companion must not wait for it
-                self._break("this process could not send fast enough")
+            elif kind == _END:  # the companion must not wait for it
+                self._give_up()
             return
         if not self._open and not self._connect_later():
             if kind != _OTHER:
@@ -318,30 +330,44 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
-            self._break(None)
+            self._break()
             return -1
 
     def _report_losses(self) -> None:
-        data = lost_frame(self._unreported)
-        self._unreported = {}
+        losses, self._unreported = self._unreported, {}
+        data = lost_frame(losses)
         taken = self._to_socket([data])
-        if 0 <= taken < len(data):
-            self._unsent.append((memoryview(data)[taken:], None, _OTHER))
+        if taken < 0:
+            self._report_again(losses)
+        elif taken < len(data):
+            self._reporting = losses
+            self._unsent.append((memoryview(data)[taken:], None, _LOST))
             self._held += len(data) - taken
             self._wake_thread()
 
-    def _break(self, why: str | None) -> None:
-        """The connection has ended: lose what it still had to send. Holds the turn."""
+    def _report_again(self, losses: dict[str, int]) -> None:
+        for reason, count in losses.items():
+            self._unreported[reason] = self._unreported.get(reason, 0) + count
+
+    def _give_up(self) -> None:
+        """End the connection, as the end of an exchange has no room here. Holds the turn."""
+        self._era.given_up = True
+        self._break("client_full")
+        self.complain("the connection to the companion was closed: this process could not send fast enough")
+
+    def _break(self, reason: str = "companion_ended") -> None:
+        """The connection has ended: lose what it still had to send, for this reason. Holds the turn."""
         for _, ticket, kind in self._unsent:
-            if kind == _END and ticket is not None and ticket.era is self._era:
+            if kind == _LOST:
+                self._report_again(self._reporting)
+            # Of what was begun, the companion has not got all; or it has ended, unless it was given up.
+            elif ticket is not None and ticket.era is self._era and (kind == _BEGIN or not self._era.given_up):
                 ticket.era = None
-                self.lose("companion_ended")
+                self.lose(reason)
         self._unsent.clear()
         self._held = 0
-        self._era = object()
+        self._era = Era()
         self._open = False
-        if why:
-            self.complain(f"the connection to the companion was closed: {why}")
         self._wake_thread()
 
     # --- the thread
@@ -407,7 +433,7 @@ class Connection:
 
     def _ended(self, connected: socket.socket | None, lived: float) -> None:
         with self._turn:
-            self._break(None)
+            self._break("no_companion" if connected is None else "companion_ended")
             self._socket = None
             self._thread = None
             self._busy = False
@@ -502,7 +528,7 @@ class Connection:
                 elif not self._receive(sock, decoder):
                     return
 
-    def _send_waiting(self, era: object) -> bool:
+    def _send_waiting(self, era: Era) -> bool:
         """Send what waits. True if the socket takes no more for now."""
         more = True
         while more and self._era is era:
@@ -513,13 +539,15 @@ class Connection:
                 return True
         return False
 
-    def _send_next(self, era: object) -> bool:
+    def _send_next(self, era: Era) -> bool:
         """Send what waits first. False if nothing waits, or the socket takes no more. Holds the turn."""
         if self._era is not era:
             return False
         self._take_in()
         if not self._unsent:
             self._open = True
+            if self._unreported:
+                self._report_losses()
             return False
         data, ticket, kind = self._unsent[0]
         taken = self._to_socket([data])
