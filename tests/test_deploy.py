@@ -4,14 +4,20 @@ These read the files. tests/ship builds and runs them.
 """
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from inprocess import FLUSH
+from object_stores import object_store
+from test_engines import log
 
 from shadowproxy import __version__, config
 from shadowproxy.exchange import Outcome
@@ -389,3 +395,37 @@ def test_the_readmes_links_and_paths_lead_somewhere() -> None:
     assert len(paths) >= 5
     for target in (*(DEPLOY / link for link in links), *(ROOT / path for path in paths)):
         assert target.exists(), target
+
+
+@pytest.mark.slow
+def test_the_nightly_report_reads_what_the_pods_sent_the_day_before(tmp_path: Path) -> None:
+    """The job's own command, with the ConfigMap's configuration, on a store with a segment of yesterday."""
+    folder = DEPLOY / "kubernetes" / "report"
+    (configmap,) = documents(folder / "configmap.yaml")
+    (job,) = documents(folder / "cronjob.yaml")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["volumes"][0]["configMap"]["name"] == configmap["metadata"]["name"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    file = tmp_path / "config.yaml"
+    file.write_text(configmap["data"]["config.yaml"])
+    upload = config.load(file).log.upload
+    assert upload is not None
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    assert str(upload.to) == "s3://logs/shadow/dt={date}/"
+    (command,) = container["args"]
+    with object_store() as store:
+        segment = "20260131T120000.000001Z-pod-0-7-0001.jsonl"
+        store.objects[f"shadow/dt={yesterday}/{segment}"] = log(0, 30)
+        keys = {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        command = command.replace("s3://logs/", "s3://bucket/").replace("/etc/shadowproxy", str(tmp_path))
+        done = subprocess.run(
+            [*container["command"], command],
+            env=os.environ | keys | {"PATH": path, "AWS_REGION": "us-east-1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 3, done.stderr  # 30 requests decide nothing
+    assert done.stdout.startswith("# Shadow report\n\n30 requests, ")
