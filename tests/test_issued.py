@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from shadowproxy.answers import About, about
-from shadowproxy.answers.issued import with_lives_ids
+from shadowproxy.answers.issued import pairs_of, with_lives_ids
 from shadowproxy.budget import Budget
 from shadowproxy.compare.fold.pair_builder import PairBuilder
 from shadowproxy.compare.fold.reading import Reading
@@ -118,10 +118,18 @@ ITEM, OWN = "b0c1d2e3-live", "77fe55aa-own"
         ({"id": ITEM}, {"id": "another-of-its-own"}, [(ITEM, OWN)], {"id": "another-of-its-own"}, ()),
         ({"id": 17}, {"id": "23"}, [("17", "23")], {"id": "23"}, ()),  # another type is a difference
         ({"id": True}, {"id": False}, [("True", "False")], {"id": False}, ()),
+        ({"class": 7}, {"class": 8}, [("7", "8")], {"class": 8}, ()),  # a short one is no answer
+        ({"label": "7"}, {"label": "8"}, [("7", "8")], {"label": "8"}, ()),
+        ({"ids": [7], "noteId": 7, "note_id": 7}, {"ids": [8], "noteId": 8, "note_id": 8}, [("7", "8")], None, None),
+        ({"parent": 7}, {"parent": 8}, [("7", "8", "json:/notes/0/parent")], {"parent": 7}, ("/parent",)),
     ],
 )
 def test_the_shadows_ids_count_as_lives(live: Any, shadow: Any, pairs: Any, made: Any, places: Any) -> None:
-    found = with_lives_ids(live, shadow, tuple(pairs), Budget())
+    issued = pairs_of([(*pair, "path")[:3] for pair in pairs])
+    found = with_lives_ids(live, shadow, issued, Budget())
+    if made is None:
+        assert found.value == live
+        return
     assert (found.value, found.places) == (made, places)
     if not places and made == shadow:
         assert found.value is shadow

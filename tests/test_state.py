@@ -199,6 +199,41 @@ def test_predictions_under_the_name_of_an_id_are_soon_no_ids() -> None:
         assert pairs.find(b"sku-%08d" % number) is None
 
 
+@pytest.mark.parametrize("own_first", [False, True])
+def test_predictions_out_of_many_are_soon_no_ids(*, own_first: bool) -> None:
+    """Where both answers have the same value now and then, nobody made it up: the others are wrong answers."""
+    places, pairs = pairs_for()
+    pairs_taken = 0
+    for number in range(200):
+        item, other = b"sku-%08d" % number, b"sku-%08d" % (number if number % 9 == 0 else number + 5_000)
+        live, own = (reply_of(b'{"product_id":"%b"}' % each) for each in (item, other))
+        watch = learn(places, pairs, request_of(b"/recommend"), live, own, own_first=own_first)
+        pairs_taken += bool(watch.learnt)
+    assert len(pairs) == 0
+    assert pairs_taken < 30
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_what_the_shadow_gives_to_everybody_is_no_id(classes: int) -> None:
+    places, pairs = pairs_for()
+    taken = 0
+    for number in range(300):
+        live, own = (
+            reply_of(b'{"id":"%b-0001"}' % each) for each in (b"live%04d" % number, b"own%d" % (number % classes))
+        )
+        taken += bool(learn(places, pairs, request_of(), live, own).learnt)
+    assert len(pairs) == 0
+    assert taken <= 6 * classes + 2
+
+
+def test_a_shadow_that_counts_from_one_again_keeps_its_ids() -> None:
+    places, pairs = pairs_for()
+    for number in range(100):
+        live, own = reply_of(b'{"id":"live-%04d"}' % number), reply_of(b'{"id":"item-%04d"}' % (number % 30))
+        learn(places, pairs, request_of(), live, own)
+    assert len(pairs) == 100
+
+
 def test_a_place_that_repeats_an_id_now_and_then_stays_one() -> None:
     """A caller that is not sure sends its request again, with a key by which live knows it."""
     places, pairs = pairs_for()

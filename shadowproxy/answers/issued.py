@@ -2,7 +2,9 @@
 
 A shadow of a stateful API is sent its own IDs, and answers with these. A text that is the shadow's ID where live has
 its own is equal to it, and so is a text that contains it as a whole word, such as the path of an item. A number, or a
-text too short to be one of a kind, counts only where both answers have the two values of the pair at the same place.
+text too short to be one of a kind, counts only where both answers have the two values of the pair at the same place,
+and that place is named as an ID is, or as the place that the pair was learnt at: live's class 7 and the shadow's class
+8 are different answers, though these are also the keys of the item that was asked for.
 """
 
 import re
@@ -12,13 +14,17 @@ from shadowproxy.budget import Budget
 from shadowproxy.pointers import pointer_token
 from shadowproxy.record import RecordedLeg
 
-Issued: TypeAlias = tuple[tuple[str, str], ...]
-"""Pairs of IDs, live's first."""
+Issued: TypeAlias = tuple[tuple[str, str, str], ...]
+"""Pairs of IDs, live's first, each with the name of the JSON member that it stood in, or nothing."""
 
 NOTHING_ISSUED: Final[Issued] = ()
 
 _DISTINCT: Final = 8
 """Characters from which on an ID is looked for within texts, and where the two answers have not the same places."""
+
+_ID_NAME: Final = re.compile(
+    r"(?:.*[_.-])?(?:ids?|pk|key|uuid|guid|ID)|.*[a-z0-9](?:Ids?|IDs?|Key|Uuid|UUID)", re.DOTALL
+)
 
 _FEW: Final = 8
 """So many IDs are looked for one by one."""
@@ -38,14 +44,27 @@ def issued_in(leg: RecordedLeg) -> Issued:
     """The pairs that a shadow's recorded leg names; none for a leg of a shadow without state."""
     if not leg.translated and not leg.learnt:
         return NOTHING_ISSUED
-    found = [(each.live, each.shadow) for each in leg.translated]
-    found += [(each.live, each.shadow) for each in leg.learnt]
+    found = [(each.live, each.shadow, each.place) for each in leg.translated]
+    found += [(each.live, each.shadow, each.place) for each in leg.learnt]
     return pairs_of(found)
 
 
-def pairs_of(found: list[tuple[str, str]]) -> Issued:
-    """The different pairs of two values that are there and not the same."""
-    return tuple(dict.fromkeys([(live, shadow) for live, shadow in found if live and shadow and live != shadow]))
+def pairs_of(found: list[tuple[str, str, str]]) -> Issued:
+    """The different pairs of two values that are there and not the same, of those with their places."""
+    return tuple(
+        dict.fromkeys(
+            [(live, shadow, _name_of(place)) for live, shadow, place in found if live and shadow and live != shadow]
+        )
+    )
+
+
+def _name_of(place: str) -> str:
+    """The last member's name in a JSON place; nothing for any other place."""
+    kind, _, pointer = place.partition(":")
+    if kind not in ("json", ""):
+        return ""
+    names = [each for each in pointer.split("/") if each != "*" and not each.isdigit()]
+    return names[-1] if names else ""
 
 
 def with_lives_ids(live: Any, shadow: Any, issued: Issued, budget: Budget) -> AsLive:
@@ -58,11 +77,12 @@ def with_lives_ids(live: Any, shadow: Any, issued: Issued, budget: Budget) -> As
 class _Walk:
     """A walk through two values side by side."""
 
-    __slots__ = ("_budget", "_exact", "_own", "_pattern", "places")
+    __slots__ = ("_budget", "_exact", "_named", "_own", "_pattern", "places")
 
     def __init__(self, issued: Issued, budget: Budget) -> None:
-        self._exact = frozenset(issued)
-        self._own = {shadow: live for live, shadow in issued if len(shadow) >= _DISTINCT}
+        self._exact = frozenset([(live, shadow) for live, shadow, _ in issued])
+        self._named = frozenset(issued)
+        self._own = {shadow: live for live, shadow, _ in issued if len(shadow) >= _DISTINCT}
         self._pattern: re.Pattern[str] | None = None
         self._budget = budget
         self.places: dict[str, None] = {}
@@ -106,7 +126,7 @@ class _Walk:
     def _text(self, live: Any, shadow: str, place: str) -> Any:
         if live == shadow:
             return shadow
-        if type(live) is str and (live, shadow) in self._exact:
+        if type(live) is str and self._is_pair(live, shadow, place):
             self._note(place)
             return live
         if not self._own or len(shadow) < _DISTINCT:
@@ -131,10 +151,18 @@ class _Walk:
         return self._pattern
 
     def _number(self, live: Any, shadow: int, place: str) -> Any:
-        if type(live) is int and live != shadow and (str(live), str(shadow)) in self._exact:
+        if type(live) is int and live != shadow and self._is_pair(str(live), str(shadow), place):
             self._note(place)
             return live
         return shadow
+
+    def _is_pair(self, live: str, shadow: str, place: str) -> bool:
+        if (live, shadow) not in self._exact:
+            return False
+        if len(live) >= _DISTINCT and len(shadow) >= _DISTINCT:
+            return True
+        name = _name_of(f":{place}")
+        return _ID_NAME.fullmatch(name) is not None or (name != "" and (live, shadow, name) in self._named)
 
     def _lives(self, match: re.Match[str]) -> str:
         return self._own[match[0]]

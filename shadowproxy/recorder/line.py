@@ -315,7 +315,9 @@ class _Beside:
 def _issued_in(leg: Reply) -> Issued:
     if not leg.translated and not leg.learnt:
         return NOTHING_ISSUED
-    return pairs_of([*[each[2:] for each in leg.translated], *[each[1:] for each in leg.learnt]])
+    found = [(each.live, each.shadow, each.place) for each in leg.translated]
+    found += [(each.live, each.shadow, each.place) for each in leg.learnt]
+    return pairs_of(found)
 
 
 _MATCH: Final = Judgement(Verdict.MATCH)

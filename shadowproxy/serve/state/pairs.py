@@ -39,6 +39,14 @@ _UUID_LENGTH: Final = 36
 ENOUGH_REPEATS: Final = 3
 """From so many repeats on, that are a TENTH of what came, a place's values are not new for each call."""
 
+ENOUGH_ANSWERS: Final = 3
+"""From so many values on that are the same in both answers, or OFTEN the shadow's, a place has no IDs: no two programs
+make up the same one."""
+
+OFTEN: Final = 5
+"""What the shadow gave for so many different IDs of live's is no ID: a constant, or one of a few classes. A shadow that
+counts from 1 again after each restart gives the same few times."""
+
 
 class Standing(IntEnum):
     """How much is known of the shadow's own ID. A closed set."""
@@ -137,7 +145,8 @@ class Pairs:
         self._most_bytes = most_bytes
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()  # in the order of their last use
         self._hashes: OrderedDict[int, None] = OrderedDict()  # of entries that fell out, in this order
-        self._seen_at: dict[str, list[int]] = {}  # by place: values, repeats
+        self._seen_at: dict[str, list[int]] = {}  # by place: values, repeats, answers
+        self._owns: OrderedDict[int, int] = OrderedDict()  # hashes of the shadow's own: for how many of live's
         self._scopes: dict[bytes, dict[bytes, bytes]] = {}  # of short IDs: scope to key
         self._for_all: list[Callable[[], None]] | None = None
 
@@ -329,7 +338,17 @@ class Pairs:
         if waiting is not None:
             for callback in waiting:
                 callback()
+        if standing is SAME or (standing is KNOWN and self._is_often(own)):
+            self.note_answer(entry.place)
         return True
+
+    def _is_often(self, own: bytes) -> bool:
+        """Whether this is the shadow's own for many of live's IDs."""
+        owns, digest = self._owns, hash(own)
+        times = owns[digest] = owns.get(digest, 0) + 1
+        if times == 1 and len(owns) > HASHES:
+            owns.popitem(last=False)
+        return times >= OFTEN
 
     def _add(self, entry: Entry) -> None:
         self.has_quotes = self.has_quotes or entry.live.find(b'"') >= 0
@@ -375,20 +394,29 @@ class Pairs:
         if seen is None:
             if len(self._seen_at) >= 1024:
                 self._seen_at.clear()
-            seen = self._seen_at[place] = [0, 0]
+            seen = self._seen_at[place] = [0, 0, 0]
         seen[0] += 1
-        if not repeated:
-            return not _repeats(seen)
-        had = _repeats(seen)
-        seen[1] += 1
-        if not _repeats(seen):
-            return True
-        if not had:
+        if repeated:
+            had = _repeats(seen)
+            seen[1] += 1
+            if not had:
+                self._give_up_if_repeats(place, seen)
+        return not _repeats(seen)
+
+    def note_answer(self, place: str) -> None:
+        """Count a value at a place of `auto` that is an answer, not an ID: both gave it, or the shadow often does."""
+        seen = self._seen_at.get(place)
+        if seen is not None and not _repeats(seen):
+            seen[2] += 1
+            self._give_up_if_repeats(place, seen)
+
+    def _give_up_if_repeats(self, place: str, seen: list[int]) -> None:
+        """Forget what was learnt at a place if its values are not new for each call."""
+        if _repeats(seen):
             for entry in [each for each in self._entries.values() if each.place == place]:
                 self.settle(entry, SAME)
                 if self._entries.get(entry.key) is entry:
                     self._remove(entry)
-        return False
 
 
 def short_key(value: bytes, scope: bytes) -> bytes:
@@ -402,7 +430,7 @@ def key_of(value: bytes) -> bytes:
 
 
 def _repeats(seen: list[int]) -> bool:
-    return seen[1] >= ENOUGH_REPEATS and seen[1] * 10 >= seen[0]
+    return seen[2] >= ENOUGH_ANSWERS or (seen[1] >= ENOUGH_REPEATS and seen[1] * 10 >= seen[0])
 
 
 def _weight(entry: Entry) -> int:

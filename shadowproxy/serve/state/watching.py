@@ -258,17 +258,16 @@ class Watch:
             own = self._own.get(place)
             is_same = own is not None and own.value == given.value
             if is_same and not place.startswith(("header:", "set-cookie:")):
+                pairs.note_answer(self._kind(place))
                 continue
             if own is not None and own.beside != given.beside:
                 own = None
-            if self.places.auto and place.startswith("json:") and self._method not in SAFE:
-                kind = f"{self._method} {_route(self._path)} {place}"
+            kind = self._kind(place)
+            if self._is_noted(place):
                 known = pairs.find(given.value)
                 shared = known is not None or (own is not None and pairs.find(own.value) is not None)
                 if not pairs.note(kind, repeated=shared):
                     continue
-            else:
-                kind = "header:location" if place.startswith("header:location") else place
             entry = pairs.issue(given.value, given.scope, self._record, kind)
             if entry is None:
                 continue
@@ -282,6 +281,16 @@ class Watch:
                 pairs.settle(entry, self._over)
             elif self.job is not None:
                 entry.jobs = [self.job]
+
+    def _is_noted(self, place: str) -> bool:
+        """Whether it is noted if the values of this place are new for each call."""
+        return self.places.auto and place.startswith("json:") and self._method not in SAFE
+
+    def _kind(self, place: str) -> str:
+        """The place as an entry has it."""
+        if self._is_noted(place):
+            return f"{self._method} {_route(self._path)} {place}"
+        return "header:location" if place.startswith("header:location") else place
 
     def _is_carried(self, value: bytes, request: Request) -> bool:
         """Whether the request has this value in it: then the answer only says it again."""
