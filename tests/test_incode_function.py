@@ -47,6 +47,7 @@ def companion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
 
         class Process(CompanionProcess):
             def start(self) -> None:
+                self.prepare()
                 fake.path = self.socket
                 fake.start()
 
@@ -287,6 +288,9 @@ def test_a_file_and_what_is_given_beside_it(tmp_path: Path, companion: Running, 
     file.write_text("shadows: {a: {url: 'http://127.0.0.1:1', percent: 5}}\nlog: {path: there}\n")
     running = make(file, shadows={"b": {"url": "http://127.0.0.1:2"}}, log=tmp_path / "here")
     assert repr(running) == "<Shadow a, b: <Connection not connected, 0 exchanges sent, 0 lost, 0 bytes waiting>>"
+    assert not os.path.exists(running._process.directory)
+    running.function(abs)(1)
+    assert running.flush()
     described = orjson.loads(Path(running._process.description).read_bytes())
     assert described == {
         "socket": running._process.socket,
@@ -475,6 +479,7 @@ def test_what_the_companion_logs_is_logged_by_the_process_that_started_it(
             b'{"level":"error","message":"gone"}',
             b"cut",
         ]
+        process.prepare()
         Path(process.log).write_bytes(b"\n".join(lines))
         process.look()
         assert caplog.messages == []  # another process has started it
@@ -492,6 +497,19 @@ def test_without_a_directory_for_it_there_is_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
     with pytest.raises(ShadowError, match="no directory can be made for the companion"):
         Shadow()
+
+
+def test_a_directory_that_others_can_enter_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path) if len(str(tmp_path)) < 60 else "/tmp")
+    with Shadow(log=tmp_path / "log") as running:
+        os.mkdir(running._process.directory)
+        os.chmod(running._process.directory, 0o755)
+        running.function(add)(1)
+        assert not running.flush(PATIENCE)
+        assert caplog.messages[0].endswith("is not this user's own")
+        assert os.listdir(running._process.directory) == []
 
 
 def test_the_companions_command_is_this_interpreter() -> None:

@@ -6,7 +6,7 @@ without the secrets. `warning.py` has the warnings. `companion.py` reads what an
 """
 
 from shadowproxy.addresses import TcpAddress, UnixAddress, token_fault
-from shadowproxy.config.companion import Companion, load_companion
+from shadowproxy.config.companion import Companion, companion_of, load_companion
 from shadowproxy.config.loading import ConfigError, from_flags, from_values, given, keys, load
 from shadowproxy.config.models import (
     Budget,
@@ -52,6 +52,7 @@ __all__ = [
     "UnixAddress",
     "Unless",
     "UnusableShadow",
+    "companion_of",
     "from_flags",
     "from_values",
     "given",

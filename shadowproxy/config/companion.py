@@ -51,10 +51,17 @@ class Companion:
 def load_companion(described: Path | str, environment: Mapping[str, str] = os.environ) -> Companion:
     """Read an application's description. Raises ConfigError, with one line for each problem."""
     try:
-        description = orjson.loads(Path(described).read_bytes())
-        path, name, keys = description["socket"], description.get("config"), description.get("keys") or {}
+        content = Path(described).read_bytes()
     except OSError as error:
         raise ConfigError(f"{described}: cannot be read: {error.strerror}") from None
+    return companion_of(content, described, environment)
+
+
+def companion_of(content: bytes, described: Path | str, environment: Mapping[str, str] = os.environ) -> Companion:
+    """The same from what the file `described` has, or will have."""
+    try:
+        description = orjson.loads(content)
+        path, name, keys = description["socket"], description.get("config"), description.get("keys") or {}
     except (ValueError, TypeError, LookupError, AttributeError):
         raise ConfigError(f"{described}: does not describe a companion") from None
     values: Any = {}

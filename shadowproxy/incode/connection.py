@@ -19,6 +19,7 @@ import logging
 import os
 import select
 import socket
+import struct
 import sys
 import threading
 import time
@@ -78,6 +79,20 @@ STEADY: Final = 10.0
 """A companion that ran for so many seconds is started again after the first wait."""
 
 _LOG: Final = logging.getLogger("shadowproxy")
+
+
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+def peer_user(connected: socket.socket) -> int | None:
+    """The user of the process at the other end; None where the system does not say so."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    with contextlib.suppress(OSError):
+        _, user, _ = _CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))
+        return int(user)
+    return None
 
 
 class Companion(Protocol):
@@ -457,6 +472,8 @@ class Connection:
             try:
                 sock.settimeout(PATIENCE)
                 sock.connect(self.path)
+                if (user := peer_user(sock)) not in (os.geteuid(), 0, None) and os.geteuid() != 0:
+                    raise OSError(f"{self.path} belongs to user {user}")
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
                 sock.sendall(b"".join(self._companion.first_frames()))

@@ -1,7 +1,8 @@
 """Starts the companion of an application, from whichever of its processes needs it first.
 
 The directory of the companion is private (0700), and has its socket, what describes it, a lock that the process holds
-that is starting it, and what it logs.
+that is starting it, and what it logs. Its path is chosen at once, so that forked processes agree on it; it is made by
+the process that starts the companion, which may have given up a user's rights by then.
 """
 
 import contextlib
@@ -9,8 +10,10 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -39,12 +42,14 @@ class CompanionProcess:
 
     def __init__(self) -> None:
         try:
-            self.directory = tempfile.mkdtemp(prefix="shadowproxy-")
-            if len(self.directory) > 80:  # a socket's path has at most 103 bytes on some systems
-                os.rmdir(self.directory)
-                self.directory = tempfile.mkdtemp(prefix="shadowproxy-", dir="/tmp")
+            parent = tempfile.gettempdir()
         except OSError as error:
             raise ShadowError(f"no directory can be made for the companion: {error}") from None
+        if len(os.fsencode(parent)) > 60:  # a socket's path has at most 103 bytes on some systems
+            parent = "/tmp"
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise ShadowError(f"no directory can be made for the companion: {parent} cannot be written to")
+        self.directory = os.path.join(parent, f"shadowproxy-{os.urandom(8).hex()}")
         self.description, self.socket, self._lock, self.log = (os.path.join(self.directory, each) for each in _NAMES)
         self.candidates: Callable[[], list[bytes]] = list
         self.on_frame: Callable[[Frame], None] = lambda frame: None
@@ -55,8 +60,8 @@ class CompanionProcess:
         self._starting: int | None = None
         self._read = 0  # bytes of its log that have been logged here
 
-    def describe(self, config: Path | None, keys: dict[str, Any]) -> None:
-        """Write down what the companion reads when it starts, and when it is told to read it again."""
+    def describe(self, config: Path | None, keys: dict[str, Any]) -> bytes:
+        """Say what the companion reads when it starts, and when it is told to read it again. Returns that."""
         content = {
             "socket": self.socket,
             "config": None if config is None else str(config),
@@ -64,13 +69,18 @@ class CompanionProcess:
             "owner": self._owner,
         }
         self._described = orjson.dumps(content, default=str)
-        self._write()
+        if os.path.exists(self.description):
+            self._write()
+        return self._described
 
     def _write(self) -> None:
-        new = f"{self.description}.{os.getpid()}"
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(self._described)
-        os.replace(new, self.description)
+        new = f"{self.description}.{os.getpid()}.{threading.get_ident()}"
+        written = None
+        while written is not self._described:  # another thread may have a new one meanwhile
+            written = self._described
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(written)
+            os.replace(new, self.description)
 
     # What a Connection calls, in its own thread.
 
@@ -78,7 +88,7 @@ class CompanionProcess:
         """Start it unless it runs, or another process is starting it. Raises OSError."""
         if self._starting is not None:
             return
-        os.makedirs(self.directory, 0o700, exist_ok=True)
+        self.prepare()
         lock = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,8 +98,6 @@ class CompanionProcess:
         self._starting = lock
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket)  # of one that was killed
-        if not os.path.exists(self.description):
-            self._write()
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as log:
             self._process = subprocess.Popen(
                 command(self.description),
@@ -100,6 +108,19 @@ class CompanionProcess:
                 env=environment(),
                 start_new_session=True,  # Ctrl-C is for the application
             )
+
+    def prepare(self) -> None:
+        """Make the directory, and in it what describes the companion, unless they are there.
+
+        Raises OSError, also if the directory is not private.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.directory, 0o700)
+        found = os.lstat(self.directory)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(f"{self.directory} is not this user's own")
+        if not os.path.exists(self.description):
+            self._write()
 
     def first_frames(self) -> list[bytes]:
         from shadowproxy import __version__

@@ -128,12 +128,12 @@ class Shadow:
 
     def _describe(self) -> Any:
         """Write down what the companion reads. Returns the Config; raises ShadowError if there is none."""
-        from shadowproxy.config import ConfigError, load_companion
+        from shadowproxy.config import ConfigError, companion_of
 
         keys = self._keys | ({"shadows": self._sections} if self._sections else {})
-        self._process.describe(self._config, keys)
+        content = self._process.describe(self._config, keys)
         try:
-            found = load_companion(self._process.description)
+            found = companion_of(content, self._process.description)
         except ConfigError as error:
             raise ShadowError(str(error)) from None
         self._names = tuple(found.config.shadows)
