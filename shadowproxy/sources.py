@@ -90,19 +90,31 @@ class Source:
         return file if self.part is None else cast(BinaryIO, _Part(file, *self.part))
 
     def in_parts(self) -> "list[Source]":
-        """Parts of `PART` bytes of a long plain file of this machine, which can be read at once; else itself."""
+        """Parts of `PART` bytes of a long plain file of this machine, which can be read at once; else itself.
+
+        A file is cut only where a record begins: what is compressed, or in pieces that a runtime made, stays together.
+        """
         size = None if self.in_store or self.part is not None else self.size()
-        if size is None or size < 2 * PART or not self._begins(RECORD):
+        if size is None or size < 2 * PART:
             return [self]
         ends = [*range(PART, size - PART // 2, PART), size]
+        if not self._has_records_at([0, *ends[:-1]]):
+            return [self]
         return [replace(self, part=(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
-    def _begins(self, expected: bytes) -> bool:
+    def _has_records_at(self, starts: list[int]) -> bool:
+        """Whether the first line that begins at each of these bytes, or after it, has a record."""
         try:
             with open(self.path, "rb") as file:
-                return file.read(len(expected)) == expected
+                for start in starts:
+                    file.seek(max(start - 1, 0))
+                    if start:
+                        file.readline(PART)
+                    if file.read(len(RECORD)) != RECORD:
+                        return False
         except OSError:
             return False  # whoever reads it says what is wrong
+        return True
 
 
 class _Part(io.BufferedIOBase):

@@ -172,6 +172,18 @@ def test_what_is_appended_while_a_file_is_read_is_in_no_part(tmp_path: Path, mon
     assert sum(1 for part in parts for _ in lines([part])) == 50
 
 
+def test_a_file_that_was_joined_is_cut_only_where_records_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "joined.jsonl"
+    packed = b"".join(zstandard.compress(log(at, 1)) for at in range(40))
+    wrapped = b"".join(b"2026-01-31T12:00:00Z stdout F " + log(at, 1) for at in range(40, 50))
+    for rest in (packed, wrapped):
+        file.write_bytes(log(50, 20) + rest + log(100, 20))
+        monkeypatch.setattr("shadowproxy.sources.PART", len(rest) // 2)
+        assert source_of(file).in_parts() == [source_of(file)]
+
+
 def test_only_plain_logs_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shadowproxy.sources.PART", 100)
     wrapped = tmp_path / "wrapped.log"
