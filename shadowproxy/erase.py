@@ -3,13 +3,15 @@
 1. A file without such a record is not touched; one with such records is replaced at once by one without them, complete
    and on the disk before it has the name. Its compression, mode and time of last writing stay.
 2. A segment that a proxy is writing is not touched: it is named, to be erased from once it is closed.
-3. A line that is no record is removed if it holds one of the IDs, since it may be a torn piece of such a record.
+3. A line that is no record is removed if it holds one of the IDs as a whole word, since it may be a torn piece of such
+   a record. A saved summary is one line of all records: it is left and named.
 4. A file whose lines a container's runtime has wrapped is named and left: a record may be in pieces there.
 5. An object in a store is replaced in the same way, and the summary beside it, which has examples, is removed.
 """
 
 import contextlib
 import os
+import re
 import tempfile
 import time
 import zlib
@@ -19,11 +21,12 @@ from typing import Any, Final, NamedTuple
 
 import zstandard
 
+from shadowproxy.compare.fold.engines import SAVED
 from shadowproxy.compare.fold.filters import EVERYTHING, Only
 from shadowproxy.lines import Line, lines
 from shadowproxy.record import RecordError, decode
 from shadowproxy.serve.journal.segments import locked
-from shadowproxy.sources import ANSWERS, JUDGED, Source, source_of
+from shadowproxy.sources import ANSWERS, JUDGED, SUMMARY, Source, source_of
 from shadowproxy.stores.addresses import address_of
 from shadowproxy.wrapped import Unwrapper
 
@@ -49,7 +52,7 @@ class Wanted(NamedTuple):
         try:
             record = decode(line)
         except RecordError:
-            return any(each in line for each in hints) if hints else any(each.encode() in line for each in self.ids)
+            return any(_has_word(line, each) for each in hints or [each.encode() for each in self.ids])
         if self.ids and not (record.id in self.ids or record.record in self.ids):
             return False
         return self.only == EVERYTHING or self.only.accepts(record)
@@ -59,6 +62,11 @@ class Wanted(NamedTuple):
         if len(self.ids) > _FEW or any('"' in each or "\\" in each or not each.isascii() for each in self.ids):
             return ()
         return tuple(each.encode() for each in self.ids)
+
+
+def _has_word(line: bytes, text: bytes) -> bool:
+    """Whether a text stands in a line, and is no part of a longer word there."""
+    return text in line and re.search(rb"(?<![0-9A-Za-z])" + re.escape(text) + rb"(?![0-9A-Za-z])", line) is not None
 
 
 class Erased(NamedTuple):
@@ -104,6 +112,8 @@ def _from(source: Source, wanted: Wanted, hints: Collection[bytes], *, dry: bool
     for line in lines([source], as_stored=True):
         if not isinstance(line, Line):
             return Erased(source.name, why=f"line {line.line} cannot be read: {line.why}")
+        if line.raw.startswith(SAVED):
+            return Erased(source.name, why="it is a saved summary: make it again from the log")
         inside = unwrapper.unwrap(line.raw)
         wrapped = wrapped or inside is not line.raw
         gone += wanted.has(inside or line.raw, hints)
@@ -115,7 +125,7 @@ def _from(source: Source, wanted: Wanted, hints: Collection[bytes], *, dry: bool
 
 
 def _rewrite(source: Source, wanted: Wanted, hints: Collection[bytes]) -> None:
-    path = Path(source.path)
+    path = Path(os.path.realpath(source.path))  # a file in a link's place would leave the records where they are
     partial = path.with_name(f".{path.name}.erasing")
     about = path.stat()
     try:
@@ -129,7 +139,7 @@ def _rewrite(source: Source, wanted: Wanted, hints: Collection[bytes]) -> None:
         os.chmod(partial, about.st_mode & 0o777)
         os.utime(partial, ns=(about.st_atime_ns, about.st_mtime_ns))  # retention goes by the age of the records
         partial.rename(path)
-    except OSError:
+    except BaseException:  # Ctrl-C, too
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
@@ -172,7 +182,7 @@ def _copy_rest(source: Source, wanted: Wanted, hints: Collection[bytes], sink: A
 
 
 def made_from(files: Iterable[str]) -> list[str]:
-    """Files beside these that hold answers of the log: what a judge said, and answers kept for labels."""
+    """Files beside these that hold answers of the log: what a judge said, answers kept for labels, and summaries."""
     folders = dict.fromkeys(Path(file).parent for file in files)
     around = dict.fromkeys(path for folder in folders for path in (folder, folder.parent))
     return sorted(
@@ -180,5 +190,5 @@ def made_from(files: Iterable[str]) -> list[str]:
         for folder in around
         if folder.is_dir()
         for path in folder.iterdir()
-        if path.name.endswith((ANSWERS, JUDGED))
+        if path.name.endswith((ANSWERS, JUDGED, SUMMARY))
     )

@@ -128,6 +128,45 @@ def test_a_file_that_cannot_be_read_to_its_end_is_left(make: Make, run: Run) -> 
     assert path.read_bytes() == before
 
 
+def test_a_line_with_a_longer_word_stays(make: Make, run: Run) -> None:
+    path = make(NAMES[0], raw(1) + b'{"schema":2,"id":"12"}\n{"id":"1"}\n')
+    assert run("erase", path.parent, "--id", "1")[0] == 0
+    assert path.read_bytes() == raw(1) + b'{"schema":2,"id":"12"}\n'
+
+
+def test_a_link_is_followed(make: Make, run: Run, tmp_path: Path) -> None:
+    path = make(NAMES[0], raw(1, 2))
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    assert run("erase", link, "--id", "000001")[0] == 0
+    assert link.is_symlink()
+    assert ids(path) == ["000002"]
+
+
+def test_a_saved_summary_is_left(make: Make, run: Run) -> None:
+    log = make(NAMES[0], raw(1, 2))
+    saved = log.parent / "all.summary.json"
+    assert run("summarise", log, "-o", saved)[0] == 0
+    before = saved.read_bytes()
+    status, said, _ = run("erase", log.parent / "*", "--id", "000001")
+    assert status == 1
+    assert f"{saved}: not erased from: it is a saved summary" in said
+    assert f"{saved} was made from the log and may still hold answers" in said
+    assert (saved.read_bytes(), ids(log)) == (before, ["000002"])
+
+
+def test_a_stop_leaves_no_piece(make: Make, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(NAMES[0], raw(1, 2))
+
+    def stop(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    run("erase", path, "--id", "000001")
+    assert path.read_bytes() == raw(1, 2)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
 def test_what_was_made_from_the_log_is_named(make: Make, run: Run) -> None:
     path = make(NAMES[0], raw(1))
     judged = path.parent.with_name("log.judged.jsonl")

@@ -52,7 +52,9 @@ Progress = Callable[[int, int], None]
 MOST_FIELDS: Final = 3
 """Fields that can be named."""
 
-_SAVED: Final = b'{"shadowproxy_summary"'
+SAVED: Final = b'{"shadowproxy_summary"'
+"""How a saved summary begins."""
+
 _REPORT_EVERY: Final = 200  # records
 _REPORT_SECONDS: Final = 0.2
 _LOWEST_PRIORITY: Final = 19
@@ -205,7 +207,7 @@ def _is_saved(file: Source) -> bool:
         return not file.path.endswith((PLAIN, *COMPRESSED))  # not opened: each opening is a request
     try:
         with open(file.path, "rb") as source:
-            return source.read(len(_SAVED)) == _SAVED
+            return source.read(len(SAVED)) == SAVED
     except OSError:
         return True  # whoever reads it says what is wrong
 
@@ -307,7 +309,7 @@ class _Reader:
             if isinstance(line, Unreadable):
                 builder.add_unreadable(line.why.partition(":")[0])
                 continue
-            if line.raw.startswith(_SAVED):
+            if line.raw.startswith(SAVED):
                 saved.absorb(self._loaded(line))
                 continue
             if line.raw.startswith(_KEPT):
