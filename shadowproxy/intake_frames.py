@@ -126,7 +126,7 @@ class Begin(NamedTuple):
         age_ms: how long ago that was when the frame was made, in milliseconds.
         unfit: why no shadow can get it: OVERSIZE, OVERLOAD (it could not be copied; or live did not read all of it, and
             then `body` is all that live has read), or None.
-        shadows: the only ones that it may be sent to; None is all of them.
+        shadows: those of the candidates that it may be sent to; None is none of them. Other shadows get all.
         pickle: the call's arguments for candidates, pickled; empty for requests.
     """
 

@@ -102,7 +102,7 @@ def test_a_call_is_an_exchange(companion: Running, make: MakeShadow) -> None:
     ]
     [begin, _] = companion.begun()
     assert (begin.method, begin.target, begin.shadows, begin.pickle) == (
-        "CALL", b"/test_incode_function.add", ("b",), b""
+        "CALL", b"/test_incode_function.add", None, b""
     )  # fmt: skip
     assert inspect.unwrap(live) is add
     assert inspect.signature(live) == inspect.signature(add)
@@ -182,7 +182,7 @@ def test_candidates_get_a_snapshot_that_was_taken_before_the_call(companion: Run
     first, second = companion.begun()
     assert orjson.loads(first.body)["args"] == [[1, 2]]
     assert pickle.loads(first.pickle) == (([1, 2],), {})
-    assert (first.shadows, second.shadows) == (("b", "add_two"), ("b", "all"))
+    assert (first.shadows, second.shadows) == (("add_two",), ("all",))
     given = [candidate_of(each) for each in companion.of_kind(CANDIDATE)]
     assert all(isinstance(each, Candidate) for each in given)
     assert [(each.name, pickle.loads(each.pickle)) for each in given if isinstance(each, Candidate)] == [
@@ -281,6 +281,43 @@ def test_what_cannot_be_used_is_one_line(make: MakeShadow, keys: dict[str, Any],
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not [each for each in shadow.every if not each._closed]
+
+
+@pytest.mark.parametrize(
+    ("config", "keys", "line"),
+    [
+        (5, {}, "the first argument is a file's path, and 5 is none"),
+        ({"shadows": {}}, {}, "is none: give keys by their names"),
+        (b"shadow.yaml", {}, "the first argument is a file's path"),
+        (None, {"shadows": {1: "http://127.0.0.1:1"}}, "shadows: a name is a text, and 1 is none"),
+        (None, {"shadows": {"b": {"candidate": "m.f"}}}, "shadows.b: a candidate is called, and 'm.f' cannot be"),
+        (None, {"shadows": {"b": {"candidate": add, "thread": "yes"}}}, "shadows.b.thread: must be true or false"),
+        (None, {"admin": 1 << 80}, "the keys cannot be written as JSON: Integer exceeds 64-bit range"),
+        (None, {"shadows": {"b": "http://\ud800"}}, "the keys cannot be written as JSON"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_one_line(make: MakeShadow, config: Any, keys: dict[str, Any], line: str) -> None:
+    with pytest.raises(ShadowError) as caught:
+        make(config, **keys)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_decorated_is_one_line_and_changes_nothing(make: MakeShadow) -> None:
+    running = make()
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (lambda: running.function(candidate=add)(5), "decorates a function, and 5 is none"),  # type: ignore[type-var]
+        (lambda: running.function(candidate=add)(classmethod(add)), "put @classmethod and @property above it"),  # type: ignore[type-var]
+        (lambda: running.function(candidate=add, name=5)(add), "shadows: a name is a text"),  # type: ignore[call-overload]
+        (lambda: running.function(candidate=5)(add), "a candidate is called, and 5 cannot be"),  # type: ignore[call-overload]
+        (lambda: running.function(candidate=add, timeout=1 << 80)(add), "cannot be written as JSON"),
+        (lambda: running.asgi(None), "shadow.asgi: takes an application, and None is none"),
+        (lambda: running.wsgi(5), "shadow.wsgi: takes an application, and 5 is none"),
+    ]
+    for decorate, line in cases:
+        with pytest.raises(ShadowError, match=line):
+            decorate()
+    assert running.function(candidate=add_two, name="add")(add)(1) == 2
 
 
 def test_a_file_and_what_is_given_beside_it(tmp_path: Path, companion: Running, make: MakeShadow) -> None:

@@ -286,7 +286,7 @@ async def test_frames_that_make_no_sense_end_their_connection_alone(tmp_path: Pa
 
 
 async def test_a_candidate_gets_its_own_calls_and_no_requests(tmp_path: Path) -> None:
-    """Those of other functions neither; and what is recorded of a call says which function it was."""
+    """Those of other functions neither. Shadows over HTTP get all, also one that the application does not know of."""
     shadows = {"f": {"candidate": True}, "g": {"candidate": True}, "h": {"url": "http://127.0.0.1:9"}}
     async with companion(tmp_path, shadows=shadows) as (_, application):
         application.send(given(math.sqrt), call(1, 4.0), end(1, body=b"2.0"))
@@ -297,18 +297,18 @@ async def test_a_candidate_gets_its_own_calls_and_no_requests(tmp_path: Path) ->
         application.send(unpicklable, end(5, body=b"2.0"))
         await application.flush()
         found = records(tmp_path)
-    by_id = {json.dumps(each["request"].get("body")) + ",".join(each["shadows"]): each for each in found}
+    by_id = {json.dumps(each["request"].get("body")) + ",".join(sorted(each["shadows"])): each for each in found}
     assert len(by_id) == 5
-    left = by_id['{"args": ["no"]}f']["shadows"]["f"]
+    left = by_id['{"args": ["no"]}f,h']["shadows"]["f"]
     assert (left["outcome"], left["error"]) == ("unusable", "the call's arguments could not be pickled")
-    right = by_id['{"args": [4.0], "kwargs": {}}f']
+    right = by_id['{"args": [4.0], "kwargs": {}}f,h']
     assert (right["request"]["method"], right["request"]["path"]) == ("CALL", "model.f")
     assert (right["shadows"]["f"]["body"], right["shadows"]["f"]["verdict"]) == (2.0, "match")
-    raised = by_id['{"args": [-1.0], "kwargs": {}}f']["shadows"]["f"]
+    raised = by_id['{"args": [-1.0], "kwargs": {}}f,h']["shadows"]["f"]
     assert raised["outcome"] == "ok"
     assert raised["failed"].startswith("ValueError: ")
     assert by_id['{"x": 1}h']["shadows"]["h"]["outcome"] == "connect_error"
-    missing = by_id['{"args": [4.0], "kwargs": {}}g']["shadows"]["g"]
+    missing = by_id['{"args": [4.0], "kwargs": {}}g,h']["shadows"]["g"]
     assert missing["outcome"] == "connect_error"
     assert "has not given this callable" in missing["error"]
 

@@ -51,22 +51,15 @@ class Function:
 
     __slots__ = ("_head", "_sender", "candidates", "path", "skipped")
 
-    def __init__(
-        self,
-        sender: Sender,
-        function: Callable[..., Any],
-        candidates: tuple[str, ...],
-        shadows: tuple[str, ...] | None,
-    ) -> None:
-        """`shadows` are all that a call may be sent to; None is every one."""
+    def __init__(self, sender: Sender, function: Callable[..., Any], candidates: tuple[str, ...]) -> None:
         self.path = path_of(function)
         self.skipped = 1 if takes_self(function) else 0
         self.candidates = candidates
         self._sender = sender
         target = f"/{self.path}".encode("utf-8", "replace").decode("latin-1")
         fixed: dict[str, object] = {"id": None, "method": CALL, "target": target, "fields": _FIELDS}
-        if shadows is not None:
-            fixed["shadows"] = shadows
+        if candidates:
+            fixed["shadows"] = candidates
         self._head = orjson.dumps(fixed)[:-1].replace(b"%", b"%%") + _BEGINNING
 
     def begin(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> "Call | None":

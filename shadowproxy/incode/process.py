@@ -68,7 +68,10 @@ class CompanionProcess:
             "keys": keys,
             "owner": self._owner,
         }
-        self._described = orjson.dumps(content, default=str)
+        try:
+            self._described = orjson.dumps(content, default=str)
+        except TypeError as error:
+            raise ShadowError(f"the keys cannot be written as JSON: {error}") from None
         if os.path.exists(self.description):
             self._write()
         return self._described

@@ -66,6 +66,10 @@ class Shadow:
         """
         self._closed = False
         self._inert = IN_CANDIDATE in os.environ
+        if config is not None and not isinstance(config, str | os.PathLike):
+            raise ShadowError(
+                f"the first argument is a file's path, and {config!r:.100} is none: give keys by their names"
+            )
         self._config = None if config is None else Path(config).absolute()
         self._keys: dict[str, Any] = {name: value for name, value in keys.items() if value is not None}
         if log is not None:
@@ -117,12 +121,19 @@ class Shadow:
 
     # What it is made of.
 
-    def _add(self, name: str, given: Any) -> None:
+    def _add(self, name: Any, given: Any) -> None:
+        if not isinstance(name, str):
+            raise ShadowError(f"shadows: a name is a text, and {name!r:.100} is none")
         section = (
             dict(given) if isinstance(given, Mapping) else {"candidate": given} if callable(given) else {"url": given}
         )
-        if callable(call := section.get("candidate")):
-            self._candidates.add(name, call, thread=section.get("thread") is True)
+        if "candidate" in section:
+            call, thread = section["candidate"], section.get("thread", False)
+            if not callable(call):
+                raise ShadowError(f"shadows.{name}: a candidate is called, and {call!r:.100} cannot be")
+            if not isinstance(thread, bool):
+                raise ShadowError(f"shadows.{name}.thread: must be true or false")
+            self._candidates.add(name, call, thread=thread)
             section = described(section)
         self._sections[name] = section
 
@@ -189,6 +200,11 @@ class Shadow:
         """
 
         def decorate(function: F) -> F:
+            if not callable(function):
+                raise ShadowError(
+                    f"shadow.function: decorates a function, and {function!r:.100} is none: put @classmethod and "
+                    "@property above it"
+                )
             if self._inert:
                 return function
             if raise_on_mismatch:
@@ -197,17 +213,14 @@ class Shadow:
                 if candidate is None:
                     raise ShadowError(f"{path_of(function)}: raise_on_mismatch needs a candidate")
                 return checked(function, candidate, name or name_of(candidate), self._describe().compare)
-            candidates, shadows = self._for_all, None
+            candidates = self._for_all
             if candidate is not None:
                 own = name or name_of(candidate)
                 self._register(own, path_of(function), candidate, thread=thread, keys=keys)
                 candidates = (own,)
             elif name or thread or keys:
                 raise ShadowError(f"{path_of(function)}: name, thread and a shadow's keys need a candidate")
-            others = tuple(each for each in self._names if each not in self._candidates)
-            if self._names:
-                shadows = (*others, *candidates)
-            return wrapped(function, Function(self._sender, function, candidates, shadows))
+            return wrapped(function, Function(self._sender, function, candidates))
 
         return decorate if function is None else decorate(function)
 
@@ -218,8 +231,6 @@ class Shadow:
 
         A function that is defined again, as when a notebook's cell is run again, has its new candidate.
         """
-        if not callable(call):
-            raise ShadowError(f"shadows.{name}: a candidate is called, and {call!r:.100} cannot be")
         if name in self._sections and self._owners.get(name) != live:
             raise ShadowError(f"shadows.{name}: there is one of that name already: give another by name=")
         self._add(name, {**keys, "candidate": call, "thread": thread})
@@ -244,12 +255,14 @@ class Shadow:
         """
         from shadowproxy.incode.asgi import MirroredApplication
 
+        _check_callable(app, "asgi")
         return app if self._inert else MirroredApplication(app, self._sender)
 
     def wsgi(self, app: Any) -> Any:
         """`app`, a WSGI application, with each request mirrored and its answers as they are."""
         from shadowproxy.incode.wsgi import MirroredApplication
 
+        _check_callable(app, "wsgi")
         return app if self._inert else MirroredApplication(app, self._sender)
 
     def transport(self, inner: Any = None) -> Any:
@@ -309,6 +322,11 @@ class Shadow:
         if not self._closed:
             self._connection.push(AT_EXIT)
             self._end()
+
+
+def _check_callable(app: Any, kind: str) -> None:
+    if not callable(app):
+        raise ShadowError(f"shadow.{kind}: takes an application, and {app!r:.100} is none")
 
 
 def _closing_at_exit(shadow: Shadow) -> Callable[[], None]:

@@ -166,8 +166,11 @@ class Intake(Receiver):
     def begin(self, begin: Begin, connection: IntakeConnection) -> IntakeExchange:
         mirror, proxy = self._mirror, self._proxy
         exchange = IntakeExchange(mirror.plan, mirror.memory, begin, proxy.service.id_header, connection)
-        if exchange.only is None and (names := self._candidates.names):
-            exchange.only = frozenset(lane.shadow.name for lane in mirror.plan.lanes) - names  # they take calls alone
+        if names := self._candidates.names:  # they take the calls of their own functions alone; others take all
+            others = frozenset(lane.shadow.name for lane in mirror.plan.lanes) - names
+            exchange.only = others if exchange.only is None else others | exchange.only
+        else:
+            exchange.only = None
         mirror.open(exchange)
         proxy.in_flight += 1
         if not exchange.is_mirrored_already:
