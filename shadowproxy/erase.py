@@ -26,7 +26,7 @@ from shadowproxy.compare.fold.filters import EVERYTHING, Only
 from shadowproxy.lines import Line, lines
 from shadowproxy.record import RecordError, decode
 from shadowproxy.serve.journal.segments import locked
-from shadowproxy.sources import ANSWERS, JUDGED, SUMMARY, Source, source_of
+from shadowproxy.sources import ANSWERS, JUDGED, RECORD, SUMMARY, Source, source_of
 from shadowproxy.stores.addresses import address_of
 from shadowproxy.wrapped import Unwrapper
 
@@ -108,7 +108,7 @@ def erase(sources: Iterable[Source], wanted: Wanted, *, dry: bool = False) -> It
 def _from(source: Source, wanted: Wanted, hints: Collection[bytes], *, dry: bool) -> Erased:
     gone = 0
     unwrapper = Unwrapper()
-    wrapped = False
+    wrapped = has_records = False
     for line in lines([source], as_stored=True):
         if not isinstance(line, Line):
             return Erased(source.name, why=f"line {line.line} cannot be read: {line.why}")
@@ -116,7 +116,10 @@ def _from(source: Source, wanted: Wanted, hints: Collection[bytes], *, dry: bool
             return Erased(source.name, why="it is a saved summary: make it again from the log")
         inside = unwrapper.unwrap(line.raw)
         wrapped = wrapped or inside is not line.raw
+        has_records = has_records or (inside or line.raw).startswith(RECORD)
         gone += wanted.has(inside or line.raw, hints)
+    if gone and not has_records:
+        return Erased(source.name, why="it has no record: it may be no log")
     if gone and wrapped:
         return Erased(source.name, why=f"{gone} of its records are in lines that a container's runtime has wrapped")
     if gone and not dry:

@@ -134,6 +134,14 @@ def test_a_line_with_a_longer_word_stays(make: Make, run: Run) -> None:
     assert path.read_bytes() == raw(1) + b'{"schema":2,"id":"12"}\n'
 
 
+def test_what_is_no_log_is_left(make: Make, run: Run) -> None:
+    notes = make("notes.txt", b"1 egg\n2 eggs\n")
+    status, said, _ = run("erase", notes, "--id", "1")
+    assert status == 1
+    assert "it has no record" in said
+    assert notes.read_bytes() == b"1 egg\n2 eggs\n"
+
+
 def test_a_link_is_followed(make: Make, run: Run, tmp_path: Path) -> None:
     path = make(NAMES[0], raw(1, 2))
     link = tmp_path / "link.jsonl"
@@ -182,6 +190,8 @@ def test_what_was_made_from_the_log_is_named(make: Make, run: Run) -> None:
         (["--ids", "missing.txt"], 2, "cannot read missing.txt"),
         (["--ids", "empty.txt", "--where", "/user/id=1"], 2, "empty.txt has no ID in it"),
         (["--id", "unknown"], 1, "0 records erased from 0 of 1 files"),
+        (["--id", ""], 2, "an ID must not be empty"),
+        (["missing.jsonl", "--id", "1"], 2, "cannot read missing.jsonl: No such file or directory"),
         (["-", "--id", "1"], 2, "standard input cannot be erased from"),
     ],
 )

@@ -68,6 +68,28 @@ def test_every_form_is_written_where_it_is_asked_for(run: Run, other: Path, tmp_
     assert json.loads(run("report", other, "--json")[1])["shadowproxy_report"] == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "LOG", "--html", "LOG"),
+        ("report", "FOLDER", "--junit", "LOG"),
+        ("report", "OTHER", "--labels", "LOG", "--html", "LOG"),
+        ("summarise", "LOG", "-o", "LOG"),
+        ("summarise", "FOLDER", "-o", "LINK"),
+        ("judge", "LOG", "--to", "http://127.0.0.1:9", "--model", "m", "--out", "LOG"),
+    ],
+)
+def test_nothing_is_written_over_what_is_read(run: Run, same: Path, other: Path, words: tuple[str, ...]) -> None:
+    link = same.with_name("link")
+    link.symlink_to(same)
+    before = same.read_bytes()
+    places = {"LOG": same, "FOLDER": same.parent, "OTHER": other, "LINK": link}
+    status, _, error = run(*[places.get(word, word) for word in words])
+    assert status == 2
+    assert "is one of the files to read" in error
+    assert same.read_bytes() == before
+
+
 def test_saved_summaries_report_as_their_logs_do(run: Run, same: Path, other: Path, tmp_path: Path) -> None:
     for file in (same, other):
         assert run("summarise", file, "-o", file.with_suffix(".json"))[0] == 0

@@ -38,6 +38,8 @@ def erase(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.sources import sources_of
 
     ids = frozenset(given["ids"]) | _ids_in(given["file"])
+    if "" in ids:
+        raise click.UsageError("an ID must not be empty", click.get_current_context())
     if not ids and not given["where"]:
         raise click.UsageError("name what to erase: --id, --ids or --where", click.get_current_context())
     try:
@@ -48,6 +50,9 @@ def erase(logs: tuple[str, ...], **given: Any) -> None:
         sources = [source for log in logs for source in sources_of(log)]
     except OSError as error:
         raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+    for source in sources:
+        if not source.in_store and source.path != "-" and not Path(source.path).exists():
+            raise UserError(f"cannot read {source.name}: No such file or directory")
     if any(source.path == "-" for source in sources):
         raise click.UsageError("standard input cannot be erased from", click.get_current_context())
     gone = touched = left = 0

@@ -1,8 +1,7 @@
 """The command that writes a log as a table."""
 
-import os
+import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ from shadowproxy.cli.reading import (
     only_of,
     prediction_of,
     rules_of,
+    spare,
 )
 
 if TYPE_CHECKING:
@@ -61,9 +61,13 @@ def export(logs: tuple[str, ...], to: str, **given: Any) -> None:
     from shadowproxy.export.files import ExportError
     from shadowproxy.export.run import export as write
     from shadowproxy.record import RecordError
+    from shadowproxy.sources import source_of
 
     choice = _choice(given)
-    _spare(logs, to)
+    with contextlib.suppress(OSError):  # to write there says what is wrong with it
+        to = source_of(to).path
+    if not to.endswith("/"):
+        spare(logs, to)
     try:
         with reading(logs) as progress:
             done = write(logs, to, choice, None if progress is None else lambda count: progress(count, 0))
@@ -98,17 +102,3 @@ def _choice(given: dict[str, Any]) -> "Choice":
         )
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
-
-
-def _spare(logs: tuple[str, ...], to: str) -> None:
-    """Refuse to write over what is read. Raises UserError."""
-    from shadowproxy.sources import sources_of
-
-    if not Path(to).exists():
-        return
-    try:
-        files = [source.path for log in logs for source in sources_of(log) if not source.in_store]
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
-    if any(Path(file).exists() and os.path.samefile(file, to) for file in files if file != "-"):
-        raise UserError(f"{to} is one of the files to read")

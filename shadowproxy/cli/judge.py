@@ -17,6 +17,7 @@ from shadowproxy.cli.reading import (
     of_which_requests,
     only_of,
     rules_of,
+    spare,
 )
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def judge(logs: tuple[str, ...], **given: Any) -> None:
 
     target = _target(given)
     output = _output(logs, given["output"])
+    spare(logs, output)
     truths = _labels(given["labels"])
     gate = gates_of(given["gates"]).judge
     try:

@@ -1,6 +1,7 @@
 """Options that the commands reading a log share: which requests to read, and the rules to compare by."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from shadowproxy.compare.fold.filters import Only
     from shadowproxy.compare.judge.rules import Rules
     from shadowproxy.compare.report.gates import Gates
+    from shadowproxy.sources import Source
 
 Decorated = TypeVar("Decorated")
 
@@ -121,6 +123,27 @@ def gates_of(file: str | None) -> "Gates":
         return Gates() if file is None else load_gates(file)
     except GateError as error:
         raise UserError(str(error)) from None
+
+
+def spare(logs: Iterable[str], *outputs: "str | Path | None") -> None:
+    """Refuse to write over what is read. Raises UserError."""
+    from shadowproxy.sources import source_of, sources_of
+
+    try:
+        wanted = [(to, source_of(to)) for to in outputs if to is not None]
+        wanted = [(to, place) for to, place in wanted if place.in_store or Path(place.path).is_file()]
+        read = [source for log in logs for source in sources_of(log)] if wanted else []
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or 'the log'}: {error.strerror or error}") from None
+    for to, place in wanted:
+        if any(_is_same(source, place) for source in read):
+            raise UserError(f"{place.name if place.in_store else to} is one of the files to read")
+
+
+def _is_same(one: "Source", other: "Source") -> bool:
+    if one.in_store or other.in_store:
+        return one.path == other.path
+    return os.path.isfile(one.path) and os.path.samefile(one.path, other.path)
 
 
 def write(file: Path, content: str | bytes) -> None:

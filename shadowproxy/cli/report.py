@@ -18,6 +18,7 @@ from shadowproxy.cli.reading import (
     only_of,
     prediction_of,
     rules_of,
+    spare,
     together,
     write,
 )
@@ -124,6 +125,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     """
     if given["as_json"] and given["as_markdown"]:
         raise click.UsageError("--json or --markdown, not both")
+    spare((*logs, *filter(None, [given["labels"]]), *given["judged"]), given["html"], given["junit"])
     gates = _gates(given)
     endpoint = embeddings_of(logs, given)
     summary = _summary(logs, given)
@@ -192,6 +194,7 @@ def summarise(logs: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.compare.fold.summary import save
 
     output: Path | None = given["output"]
+    spare((*logs, *filter(None, [given["labels"]])), output)
     if given["keep_answers"]:
         if output is None:
             raise click.UsageError("--keep-answers needs -o FILE: the answers are kept beside it")
@@ -223,7 +226,7 @@ def _summarise_and_keep(logs: tuple[str, ...], given: Mapping[str, Any], output:
 
 
 def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | None" = None) -> "Summary":
-    """The summary of the logs, read as the options print_error."""
+    """The summary of the logs, read as the options say."""
     from shadowproxy.compare.fold.beside import Used
     from shadowproxy.compare.fold.engines import summarise_files
     from shadowproxy.compare.fold.labels import LabelError, read_labels
