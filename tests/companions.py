@@ -40,7 +40,8 @@ class FakeCompanion:
     """Listens at `path` once it is started; use as `with`. It is also what a `Connection` wants to know of one.
 
     Attributes:
-        frames: all that came, of all connections. starts: how many times it was started.
+        frames: all that came, of all connections. starts: how many times it was started. looks: how many
+            times its log was looked at.
         reading: cleared, nothing more is read. failure: what starting it raises.
     """
 
@@ -48,6 +49,7 @@ class FakeCompanion:
         self.path = str(directory / "intake")
         self.frames: list[Frame] = []
         self.starts = 0
+        self.looks = 0
         self.reading = threading.Event()
         self.reading.set()
         self.failure: str | None = None
@@ -94,7 +96,7 @@ class FakeCompanion:
         return [hello_frame(Hello(PROTOCOL, os.getpid(), "test"))]
 
     def look(self) -> None:
-        pass
+        self.looks += 1
 
     def problem(self) -> str | None:
         return None

@@ -363,6 +363,16 @@ def test_a_signal_handler_that_sends_while_its_thread_is_sending_does_not_hang(
     assert len(companion.ended()) == 3
 
 
+def test_what_the_companion_logged_last_is_read_when_the_connection_ends(
+    companion: FakeCompanion, sender: Sender
+) -> None:
+    one(sender)
+    assert sender.connection.flush(PATIENCE)
+    looks = companion.looks
+    sender.connection.close()
+    assert companion.looks == looks + 1
+
+
 def test_nothing_is_sent_after_it_was_closed(companion: FakeCompanion, sender: Sender) -> None:
     one(sender)
     exchange = sender.begin("GET", b"/", [])

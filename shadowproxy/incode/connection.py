@@ -108,7 +108,7 @@ class Companion(Protocol):
         """What is sent first on each connection, beginning with HELLO."""
 
     def look(self) -> None:
-        """Called now and then while there are exchanges."""
+        """Called now and then while there are exchanges, and when the connection has ended."""
 
     def problem(self) -> str | None:
         """Why the companion that was started has ended, as far as it said so."""
@@ -458,6 +458,7 @@ class Connection:
             self._not_before = time.monotonic() + (0.0 if steady else self._wait / 2)
             flushes, self._flushes = self._flushes, {}
         self._take_turns()
+        self._companion.look()  # it may have said why
         for event in flushes.values():
             event.set()
         if connected is not None:
