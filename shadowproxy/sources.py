@@ -87,7 +87,9 @@ class Source:
 
             return open_object(address_of(self.path))
         file = _open_here(Path(self.path))
-        return file if self.part is None else cast(BinaryIO, _Part(file, *self.part))
+        if self.part is None:
+            return file
+        return cast(BinaryIO, _Part(file if file.name == self.path else _decompressed(file), *self.part))
 
     def in_parts(self) -> "list[Source]":
         """Parts of `PART` bytes of a long plain file of this machine, which can be read at once; else itself.
@@ -123,10 +125,11 @@ class _Part(io.BufferedIOBase):
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         self._file = file
         self._end = end
+        self._at = start
         if start:
-            file.seek(start - 1)
-            file.readline()  # the end of a line of the part before; only its newline if a line begins at `start`
-        self._at = file.tell()
+            _skip(file, start - 1)
+            # The end of a line of the part before; only its newline if a line begins at `start`.
+            self._at += len(file.readline()) - 1
 
     def readable(self) -> bool:
         return True
@@ -178,7 +181,9 @@ def sources_of(path: "str | Path | Source") -> list[Source]:
         return _in_directory(here)
     if not here.exists() and any(sign in source.path for sign in "*?["):
         matched = sorted(each for each in glob(source.path, recursive=True) if not each.endswith((ANSWERS, JUDGED)))
-        summaries = {each for each in matched if each.endswith(SUMMARY) and each.removesuffix(SUMMARY) in matched}
+        names = frozenset(matched)
+        matched = [each for each in matched if not _is_there_plain(each, names)]
+        summaries = {each for each in matched if each.endswith(SUMMARY) and each.removesuffix(SUMMARY) in names}
         return [
             each
             for file in matched
@@ -233,6 +238,11 @@ def _segments(names: Iterable[str]) -> list[str]:
     return [named[name] for name in sorted(named)]
 
 
+def _is_there_plain(name: str, others: Collection[str]) -> bool:
+    """Whether this is the second of two files with the same lines: a segment that is being compressed."""
+    return name.endswith(COMPRESSED) and name.rpartition(".")[0] in others
+
+
 def _is_partition(name: str) -> bool:
     return "=" in name and not name.startswith(".")
 
@@ -247,6 +257,26 @@ def _open_here(file: Path) -> BinaryIO:
             if file.name.endswith(PLAIN) and later.exists():
                 return later.open("rb")
         raise
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    """What a segment was before it was compressed, which its parts are of."""
+    if file.name.endswith(".gz"):
+        import gzip
+
+        file.close()
+        return cast(BinaryIO, gzip.open(file.name))
+    import zstandard
+
+    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
+
+
+def _skip(file: BinaryIO, size: int) -> None:
+    if file.seekable():
+        file.seek(size)
+        return
+    while size > 0 and (piece := file.read(min(size, PART))):
+        size -= len(piece)
 
 
 # --- object stores ---------------------------------------------------------------------------------------------------
@@ -289,5 +319,9 @@ def _stored(each: "Found", beside: "Found | None" = None) -> Source:
 
 
 def _is_found_otherwise(key: str, others: Collection[str]) -> bool:
-    """Whether what a pattern matched is no part of the log, or the summary beside a segment that it matched too."""
-    return key.endswith((ANSWERS, JUDGED)) or (key.endswith(SUMMARY) and key.removesuffix(SUMMARY) in others)
+    """Whether what a pattern matched is no part of the log, or the summary or a copy of what it matched too."""
+    return (
+        key.endswith((ANSWERS, JUDGED))
+        or _is_there_plain(key, others)
+        or (key.endswith(SUMMARY) and key.removesuffix(SUMMARY) in others)
+    )

@@ -184,6 +184,31 @@ def test_a_file_that_was_joined_is_cut_only_where_records_begin(
         assert source_of(file).in_parts() == [source_of(file)]
 
 
+@pytest.mark.parametrize("ending", [".zst", ".gz"])
+def test_parts_of_a_segment_that_is_compressed_meanwhile_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    file = tmp_path / "long.jsonl"
+    content = log(0, 50)
+    file.write_bytes(content)
+    monkeypatch.setattr("shadowproxy.sources.PART", len(content) // 4)
+    parts = source_of(file).in_parts()
+    assert len(parts) > 2
+    packed = zstandard.compress(content) if ending == ".zst" else gzip.compress(content)
+    file.with_name(file.name + ending).write_bytes(packed)
+    file.unlink()
+    found = [each for part in parts for each in lines([part])]
+    assert [each.raw for each in found if isinstance(each, Line)] == content.splitlines()
+    assert len(found) == 50
+
+
+def test_a_pattern_reads_a_segment_that_is_there_twice_once(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(log(0, 9))
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(log(0, 9)))
+    (tmp_path / "b.jsonl.zst").write_bytes(zstandard.compress(log(9, 9)))
+    assert [Path(each.path).name for each in sources_of(str(tmp_path / "*"))] == ["a.jsonl", "b.jsonl.zst"]
+
+
 def test_only_plain_logs_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shadowproxy.sources.PART", 100)
     wrapped = tmp_path / "wrapped.log"
