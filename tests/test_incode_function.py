@@ -21,6 +21,7 @@ import shadowproxy
 from shadowproxy import Mismatch, Shadow, ShadowError
 from shadowproxy.exchange import Failure, Outcome, Reply
 from shadowproxy.incode import candidates, shadow
+from shadowproxy.incode.connection import Connection
 from shadowproxy.incode.process import CompanionProcess, command
 from shadowproxy.intake_frames import (
     CANDIDATE,
@@ -468,6 +469,27 @@ def test_in_a_candidates_process_nothing_is_mirrored(make: MakeShadow, monkeypat
     assert running.function(add) is add
     assert running.flush()
     assert repr(running) == "<Shadow without shadows: does nothing in a candidate>"
+
+
+def test_what_nobody_holds_any_more_ends_its_connection(companion: Running, tmp_path: Path) -> None:
+    """As where a notebook's cell is run again. What was wrapped holds it."""
+
+    def wrapped() -> tuple[Connection, Callable[..., Any]]:
+        running = Shadow(log=tmp_path / "log")
+        return running._connection, running.function(add)
+
+    connection, live = wrapped()
+    assert live(1) == 2
+    thread = connection._thread
+    assert thread is not None
+    assert live(2) == 3
+    del live
+    thread.join(PATIENCE)
+    assert connection.closed
+    assert len(companion.ended()) == 2
+    connection, live = wrapped()
+    del live
+    assert connection.closed
 
 
 def test_after_it_was_closed_functions_go_on(companion: Running, make: MakeShadow) -> None:

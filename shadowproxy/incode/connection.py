@@ -140,6 +140,9 @@ class Ticket:
 
 _BEGIN, _END, _OTHER, _LOST = 0, 1, 2, 3
 
+_LAST: Final = 0
+"""The key of the flush after which the thread ends the connection; those that somebody waits for begin at 1."""
+
 _every: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
 
@@ -167,6 +170,7 @@ class Connection:
         self.path = path
         self.most = most
         self.closed = False
+        self._leaving = False
         self._companion = companion
         self._reset()
         _every.add(self)
@@ -451,6 +455,7 @@ class Connection:
             self._break("no_companion" if connected is None else "companion_ended")
             self._socket = None
             self._thread = None
+            self.closed = self.closed or self._leaving
             self._busy = False
             self._close_wake()
             steady = connected is not None and lived >= STEADY
@@ -523,6 +528,7 @@ class Connection:
         era = self._era
         quiet = 0
         looked = 0.0
+        asked = False
         while True:
             quiet = 0 if self._incoming else quiet + 1
             if self._send_waiting(era):
@@ -531,6 +537,9 @@ class Connection:
                 poll.modify(sock, select.POLLIN)
             if self._era is not era:
                 return
+            if self._leaving and not asked and not self._unsent:
+                asked = True
+                self.send(frame(FLUSH, _LAST))
             if self._busy and quiet > QUIET:
                 self._busy = False
                 self._take_turns()  # what came before the line above was seen
@@ -599,6 +608,8 @@ class Connection:
                     self._refused(welcome.refused)
                     return False
                 self.welcome = welcome
+            elif received.kind == FLUSHED and received.key == _LAST:
+                return False
             elif received.kind == FLUSHED:
                 event = self._flushes.pop(received.key, None)
                 if event is not None:
@@ -638,6 +649,13 @@ class Connection:
                 return False
             time.sleep(0.002)
         return not self._unsent
+
+    def leave(self) -> None:
+        """Nobody sends any more: end the connection by itself, once all is settled and written. Waits for nothing."""
+        self._leaving = True
+        if self._thread is None:
+            self.closed = True
+        self._wake_thread()
 
     def close(self) -> None:
         """Close the connection. What waits here is lost: call `flush` or `push` first."""

@@ -34,7 +34,7 @@ class Sender:
         recorded: gets the ID of each exchange's record, where somebody wants to know them: then they are made here.
     """
 
-    __slots__ = ("_keys", "_most", "capture", "connection", "held", "id_header", "recorded")
+    __slots__ = ("__weakref__", "_keys", "_most", "capture", "connection", "held", "id_header", "recorded")
 
     def __init__(self, connection: Connection, capture: int, id_header: bytes, most: int) -> None:
         """`most` is how many bytes the bodies of exchanges that are under way may take in this process."""

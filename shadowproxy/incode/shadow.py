@@ -82,7 +82,7 @@ class Shadow:
         self._process = process = CompanionProcess()
         connection = Connection(process.socket, process, MOST)
         self._sender = Sender(connection, 0, b"", MOST)
-        self._at_exit = _closing_at_exit(self)
+        self._at_exit = _closing_at_exit(connection, process)
         if self._inert:
             self._end()
             return
@@ -101,6 +101,8 @@ class Shadow:
             raise
         self._sender = Sender(connection, settings.limits.capture, settings.request_id.header.encode(), MOST)
         self._sender.recorded = noting[-1] if noting else None
+        # What was wrapped holds the sender. Once nothing does, as when a notebook's cell is run again, it is over.
+        weakref.finalize(self._sender, connection.leave).atexit = False
         every.add(self)
 
     def __repr__(self) -> str:
@@ -317,25 +319,19 @@ class Shadow:
         self._connection.close()
         self._process.remove()
 
-    def end_with_process(self) -> None:
-        """Send what has not been sent yet, within AT_EXIT seconds."""
-        if not self._closed:
-            self._connection.push(AT_EXIT)
-            self._end()
-
 
 def _check_callable(app: Any, kind: str) -> None:
     if not callable(app):
         raise ShadowError(f"shadow.{kind}: takes an application, and {app!r:.100} is none")
 
 
-def _closing_at_exit(shadow: Shadow) -> Callable[[], None]:
-    held = weakref.ref(shadow)
-
+def _closing_at_exit(connection: Connection, process: CompanionProcess) -> Callable[[], None]:
     def close() -> None:
-        found = held()
-        if found is not None:
-            found.end_with_process()
+        """Send what has not been sent yet, within AT_EXIT seconds."""
+        if not connection.closed:
+            connection.push(AT_EXIT)
+            connection.close()
+        process.remove()
 
     atexit.register(close)
     return close
