@@ -323,6 +323,13 @@ PLACES = {
     ),
     "query:q": (request_of(b"/?a=1&q=%b&b=2" % LIVE), b"/?a=1&q=%b&b=2" % OWN, (), b""),
     "header:x-any": (request_of(b"/", (b"X-Any", LIVE)), b"/", ((b"X-Any", OWN),), b""),
+    "query:next": (
+        request_of(b"/login?next=%2Fitems%2F" + LIVE + b"%3Fof%3D" + LIVE + b"&a=1"),
+        b"/login?next=%2Fitems%2F" + OWN + b"%3Fof%3D" + OWN + b"&a=1",
+        (),
+        b"",
+    ),
+    "query:u": (request_of(b"/?u=http://h/%b/x" % LIVE), b"/?u=http://h/%b/x" % OWN, (), b""),
     "header:referer": (
         request_of(b"/", (b"Referer", b"http://h/items/%b?q=%b" % (LIVE, LIVE))),
         b"/",

@@ -377,7 +377,9 @@ def read_store_folder(value: object) -> str:
     try:
         address = address_of(value)
     except AddressError as error:
-        raise ValueError(f"cannot be used: {error}") from None
+        if "://" in value and not value.lower().startswith("file:"):
+            raise ValueError(f"cannot be used: {error}") from None
+        raise ValueError("must be a folder in an object store: s3://, gs:// or az://") from None
     if address.kind == "http" or address.is_pattern or _CONTROL.search(value):
         raise ValueError("must be a folder in an object store: s3://, gs:// or az://, without *, ? and [")
     rest = re.sub(r"\{(date|hour|host)\}", "", value)
@@ -419,7 +421,10 @@ def read_tolerance(value: object) -> object:
 
 def read_state(value: object) -> object:
     """`auto` is a section in which everything is as by default."""
-    return {} if _plain(value) == "auto" else value
+    value = _plain(value)
+    if value is True or (isinstance(value, str) and value != "auto"):
+        raise ValueError("must be auto, or a mapping with the places")
+    return {} if value == "auto" else value
 
 
 def read_learnt_place(value: object) -> str:

@@ -31,6 +31,8 @@ _FORM_PARAMETER: Final = re.compile(rb"(?:^|&)([^=&]*)=([^&]*)")
 _STRING: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _SEGMENT: Final = re.compile(rb"[^/]+")
 _URL: Final = re.compile(rb"(?:https?:/)?/[^\s\"'<>]*", re.IGNORECASE)
+_ENCODED_PART: Final = re.compile(rb"%(?:2[Ff36]|3[FfDdBb])|(?:[^/?&=#;%]|%(?!2[Ff36]|3[FfDdBb]))+")
+"""What stands between the slashes, question marks and so on of a URL that is percent-encoded as a whole, or not."""
 _JSON_TYPE: Final = re.compile(rb"(?i)[^;]*json")
 _SESSION_COOKIE: Final = re.compile(rb"(?i)sess|sid$|csrf|xsrf")
 """Cookies that hold a session for `auto`, though live has not set them yet: they are left out."""
@@ -211,9 +213,19 @@ class _Search:
             at, until = match.span(2)
             place = f"{kind}{name.decode('utf-8', 'replace')}"
             if allowed or name in named:
-                self._look(part, at, until, value, place, "query")
+                found = self._look(part, at, until, value, place, "query")
+                if allowed and not found and (value[:1] == b"/" or value[:4] == b"http"):
+                    self._encoded_url(part, text, at, until, place)
                 if name in named:
                     self._look_short(part, at, until, value, place, "query", None)
+
+    def _encoded_url(self, part: int, text: bytes, begin: int, end: int, place: str) -> None:
+        """The segments and parameters of a URL that is the value of a parameter, and percent-encoded for that."""
+        for match in _ENCODED_PART.finditer(text, begin, end):
+            piece = match[0]
+            self._look(
+                part, match.start(), match.end(), unquote_to_bytes(piece) if b"%" in piece else piece, place, "url"
+            )
 
     def fields(self, fields: Fields) -> None:
         places, pairs = self.places, self.pairs
