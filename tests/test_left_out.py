@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from shadowproxy.answers import About, content_of
-from shadowproxy.answers.left_out import left_out_by
+from shadowproxy.answers.left_out import NO_JSON, NOT_COPIED, left_out_by
 from shadowproxy.compare.fold.summary import Summary, load, save, summarise
 from shadowproxy.compare.judge.diff import diff
 from shadowproxy.compare.judge.differences import Diff
@@ -145,6 +145,7 @@ def test_the_setting_that_left_a_body_out_is_known(body: Body | None, setting: s
     assert left_out_by(body) == setting
     if body is not None and body.truncated:
         assert left_out_by(body, "longer than limits.capture") == "limits.capture"
+        assert left_out_by(body, NOT_COPIED) == left_out_by(body, NO_JSON) == "not captured"
         assert left_out_by(body, "something else") == setting
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from shadowproxy import content as content_module
 from shadowproxy.answers import About
+from shadowproxy.answers.left_out import NO_JSON, NOT_COPIED, incomparable_reason, left_out_by
 from shadowproxy.budget import Budget
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge
@@ -44,9 +45,15 @@ def reply(body: bytes, fields: Fields = JSON, *, status: int = 200, more: int = 
 
 
 def line_of(
-    live: Reply, *others: Reply, request: bytes = b"", fields: Fields = JSON, clock: Any = lambda: 0.0, **policy: Any
+    live: Reply,
+    *others: Reply,
+    request: bytes = b"",
+    fields: Fields = JSON,
+    clock: Any = lambda: 0.0,
+    method: str = "POST",
+    **policy: Any,
 ) -> bytes:
-    asked = Request("id", "rec", 0, "POST", b"/", fields, request, len(request))
+    asked = Request("id", "rec", 0, method, b"/", fields, request, len(request))
     shadows = {f"s{at}": other for at, other in enumerate(others)}
     return encode(
         Exchange(asked, live, shadows),
@@ -132,8 +139,20 @@ def test_an_answer_over_what_is_captured_is_not_judged() -> None:
         Verdict.INCOMPARABLE, (), "live: longer than limits.capture"
     )
     assert judged(reply(padded()), reply(padded(), more=1)).why == "shadow: longer than limits.capture"
+    assert judged(reply(padded(), more=2), reply(padded()), method="CALL").why == "live: longer than limits.capture"
     told = judged(reply(padded(), more=1), reply(padded(), status=500))
     assert told.verdict is Verdict.MISMATCH, "the status is known"
+
+
+def test_what_was_not_captured_for_another_reason_says_so() -> None:
+    """A function's result that JSON does not show; and of a file that the server sent by itself, nothing was copied."""
+    part = reply(b'{"unwritable": "m.Odd"}', more=1)
+    judgement = judged(part, part, method="CALL")
+    assert judgement == Judgement(Verdict.INCOMPARABLE, (), f"live: {NO_JSON}")
+    assert judged(reply(b"", more=740), reply(padded())).why == f"live: {NOT_COPIED}"
+    for line in (line_of(part, part, method="CALL"), line_of(reply(b"", more=740), reply(padded()))):
+        leg = decode(line).shadows["s0"]
+        assert left_out_by(decode(line).live.body, incomparable_reason("live", leg.judgement)) == "not captured"
 
 
 class Late:

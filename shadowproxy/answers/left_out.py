@@ -1,19 +1,25 @@
-"""Which setting kept the whole of a body out of the log."""
+"""What kept the whole of a body out of the log: most often a setting."""
 
 from typing import Final, Literal, TypeAlias
 
 from shadowproxy.record import Body, Judgement
 
-Setting: TypeAlias = Literal["log.body_limit", "limits.capture", "log.bodies", "log.redact"]
+Setting: TypeAlias = Literal["log.body_limit", "limits.capture", "log.bodies", "log.redact", "not captured"]
+"""`not captured` is no setting: the application had no copy of it."""
 
 OVER_CAPTURE: Final = "longer than limits.capture"
 """What a record says of an answer that was not captured whole, and so was not compared."""
+
+NOT_COPIED: Final = "not copied: the server sent it by itself, or there was no memory for it"
+NO_JSON: Final = "a part of it has no JSON"
+"""The same of an answer of which there was no copy, and of a function's result."""
 
 WHY: Final[dict[Setting, str]] = {
     "log.body_limit": "cut in the log (log.body_limit)",
     "limits.capture": OVER_CAPTURE,
     "log.bodies": "left out of the log (log.bodies)",
     "log.redact": "withheld from the log (log.redact)",
+    "not captured": "not captured whole",
 }
 
 
@@ -30,6 +36,8 @@ def left_out_by(body: Body | None, reason: str | None = None) -> Setting | None:
         return None
     if reason == OVER_CAPTURE:
         return "limits.capture"
+    if reason in (NOT_COPIED, NO_JSON):
+        return "not captured"
     if body.redacted is not None:
         return "log.redact"
     return "log.bodies" if body.kind == "none" else "log.body_limit"

@@ -40,7 +40,9 @@ from shadowproxy.recorder.times import events_json, milliseconds
 from shadowproxy.redaction import BLANK
 
 _OVER_CAPTURE: Final = "longer than limits.capture"
-"""As the report reads it (answers/left_out.py)."""
+_NOT_COPIED: Final = "not copied: the server sent it by itself, or there was no memory for it"
+_NO_JSON: Final = "a part of it has no JSON"
+"""As the report reads them (answers/left_out.py)."""
 
 _OK: Final = Outcome.OK  # on Python 3.11 looking a member up costs as much as reading three fields
 
@@ -162,6 +164,7 @@ class _Beside:
         "_budget",
         "_echoes",
         "_found_at",
+        "_is_call",
         "_judge",
         "_judge_values",
         "_leg",
@@ -194,6 +197,7 @@ class _Beside:
         self._alone = not exchange.shadows and exchange.control is None
         self._answer_held = 0  # bytes of the budget that live's answer holds
         self._found_at = 0  # in the line
+        self._is_call = exchange.request.method == CALL
         self._shown = b""
         self.failed: list[str] = []
 
@@ -261,8 +265,8 @@ class _Beside:
         if first.status != leg.status:  # nothing else counts
             return judge(_status(first), _status(leg), budget, pair)
         if not live.content.whole or not said.content.whole:
-            side = "shadow" if live.content.whole else "live"
-            return Judgement(Verdict.INCOMPARABLE, (), f"{side}: {_OVER_CAPTURE}")
+            side, cut = ("shadow", leg) if live.content.whole else ("live", first)
+            return Judgement(Verdict.INCOMPARABLE, (), f"{side}: {self._why_not_whole(cut)}")
         if said.content.twin is live.content:
             return _MATCH
         try:
@@ -282,6 +286,12 @@ class _Beside:
         if plain and live.failed is None and self._judge_values is not None:
             return self._judge_values(one.value, other.value, budget, pair)
         return judge(live.answer(budget), said.answer(budget), budget, pair._replace(contents=(one, other)))
+
+    def _why_not_whole(self, cut: Reply) -> str:
+        """Why an answer was not captured whole. Of a function's result that JSON does not show, one byte is missing."""
+        if not cut.body:
+            return _NOT_COPIED
+        return _NO_JSON if self._is_call and cut.body_bytes == len(cut.body) + 1 else _OVER_CAPTURE
 
     def _asked(self) -> Any:
         """The value of the request's body; None if it has none, or it would cost too much to read."""
