@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,6 +141,20 @@ def test_what_is_no_log_is_left(make: Make, run: Run) -> None:
     assert status == 1
     assert "it has no record" in said
     assert notes.read_bytes() == b"1 egg\n2 eggs\n"
+
+
+def test_all_files_are_erased_from_though_nobody_reads_what_is_said(
+    make: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = make(NAMES[0], raw(1, 2)), make(NAMES[2], raw(1, 3))
+
+    def left(*_: object, **__: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    run("erase", one, "--id", "none")  # which imports the command
+    monkeypatch.setattr(sys.modules["shadowproxy.cli.erase"], "_say", left)
+    assert run("erase", one.parent, "--id", "000001")[0] == 0
+    assert (ids(one), ids(other)) == (["000002"], ["000003"])
 
 
 def test_a_link_is_followed(make: Make, run: Run, tmp_path: Path) -> None:

@@ -213,6 +213,15 @@ def test_predictions_out_of_many_are_soon_no_ids(*, own_first: bool) -> None:
     assert pairs_taken < 30
 
 
+def test_the_elements_of_a_list_are_one_place() -> None:
+    places, pairs = pairs_for()
+    for number in range(9):
+        live = b'{"item_ids":["sku-%08d","sku-%08d"]}' % (number, number + 100)
+        own = b'{"item_ids":["sku-%08d","sku-%08d"]}' % (number, number + 200)
+        learn(places, pairs, request_of(b"/recommend"), *(reply_of(each, JSON, status=201) for each in (live, own)))
+    assert len(pairs) == 0
+
+
 @pytest.mark.parametrize("classes", [1, 3])
 def test_what_the_shadow_gives_to_everybody_is_no_id(classes: int) -> None:
     places, pairs = pairs_for()

@@ -1,5 +1,6 @@
 """The command that takes records out of a log."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ def erase(logs: tuple[str, ...], **given: Any) -> None:
             gone += done.lines
             touched += done.lines > 0
             left += done.why is not None
-            _say(done, dry=given["dry"])
+            with contextlib.suppress(OSError):  # whoever reads may have left: the other files are erased from as well
+                _say(done, dry=given["dry"])
     except OSError as error:
         raise UserError(f"cannot erase from {error.filename or 'the log'}: {error.strerror or error}") from None
     here = [source.path for source in sources if not source.in_store]

@@ -10,6 +10,7 @@ The rules:
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -33,6 +34,8 @@ _OK: Final = 400
 """An answer of this status, or a higher one, gives no IDs."""
 
 _JSON_BEGINS: Final = frozenset({b"{", b"[", b'"'})
+
+_INDEX: Final = re.compile(r"/[0-9]+(?=/|\Z)")
 
 _log = logging.getLogger(__name__)
 
@@ -289,7 +292,7 @@ class Watch:
     def _kind(self, place: str) -> str:
         """The place as an entry has it."""
         if self._is_noted(place):
-            return f"{self._method} {_route(self._path)} {place}"
+            return f"{self._method} {_route(self._path)} {_INDEX.sub('/*', place)}"
         return "header:location" if place.startswith("header:location") else place
 
     def _is_carried(self, value: bytes, request: Request) -> bool:
