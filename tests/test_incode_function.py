@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import functools
+import gc
 import inspect
 import os
 import pickle
@@ -474,8 +475,11 @@ def test_in_a_candidates_process_nothing_is_mirrored(make: MakeShadow, monkeypat
 def test_what_nobody_holds_any_more_ends_its_connection(companion: Running, tmp_path: Path) -> None:
     """As where a notebook's cell is run again. What was wrapped holds it."""
 
+    class Heavy:
+        def __call__(self, *given: Any) -> None: ...
+
     def wrapped() -> tuple[Connection, Callable[..., Any]]:
-        running = Shadow(log=tmp_path / "log")
+        running = Shadow(log=tmp_path / "log", shadows={"model": {"candidate": Heavy(), "thread": True}})
         return running._connection, running.function(add)
 
     connection, live = wrapped()
@@ -490,6 +494,9 @@ def test_what_nobody_holds_any_more_ends_its_connection(companion: Running, tmp_
     connection, live = wrapped()
     del live
     assert connection.closed
+    del connection
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each) is Heavy]
 
 
 def test_after_it_was_closed_functions_go_on(companion: Running, make: MakeShadow) -> None:

@@ -37,6 +37,7 @@ class CompanionProcess:
     companion if this process is killed before.
 
     Attributes:
+        directory: its own. owner: the process that chose it.
         socket: the path that it listens at. log: the file with what it logs. working: the directory that it works in.
     """
 
@@ -53,7 +54,7 @@ class CompanionProcess:
         self.description, self.socket, self._lock, self.log = (os.path.join(self.directory, each) for each in _NAMES)
         self.candidates: Callable[[], list[bytes]] = list
         self.on_frame: Callable[[Frame], None] = lambda frame: None
-        self._owner = os.getpid()
+        self.owner = os.getpid()
         self.working = os.getcwd()
         self._described = b""
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,7 +67,7 @@ class CompanionProcess:
             "socket": self.socket,
             "config": None if config is None else str(config),
             "keys": keys,
-            "owner": self._owner,
+            "owner": self.owner,
         }
         try:
             self._described = orjson.dumps(content, default=str)
@@ -176,8 +177,13 @@ class CompanionProcess:
 
     def remove(self) -> None:
         """Remove the directory, in the process that made it. The companion goes on to its end without it."""
-        if os.getpid() == self._owner:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        remove_directory(self.directory, self.owner)
+
+
+def remove_directory(directory: str, owner: int) -> None:
+    """Remove a companion's directory, in the process that chose it."""
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _message(line: bytes) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from shadowproxy.incode.connection import AT_EXIT, Connection
 from shadowproxy.incode.errors import ShadowError
 from shadowproxy.incode.exchanges import Sender
 from shadowproxy.incode.functions import Function, path_of, wrapped
-from shadowproxy.incode.process import CompanionProcess
+from shadowproxy.incode.process import CompanionProcess, remove_directory
 from shadowproxy.intake_frames import RELOAD, frame
 
 IN_CANDIDATE: Final = "SHADOWPROXY_CANDIDATE"
@@ -326,12 +326,16 @@ def _check_callable(app: Any, kind: str) -> None:
 
 
 def _closing_at_exit(connection: Connection, process: CompanionProcess) -> Callable[[], None]:
+    """What sends what has not been sent yet, within AT_EXIT seconds. It keeps no candidates alive."""
+    held = weakref.ref(connection)
+    directory, owner = process.directory, process.owner
+
     def close() -> None:
-        """Send what has not been sent yet, within AT_EXIT seconds."""
-        if not connection.closed:
-            connection.push(AT_EXIT)
-            connection.close()
-        process.remove()
+        found = held()
+        if found is not None and not found.closed:
+            found.push(AT_EXIT)
+            found.close()
+        remove_directory(directory, owner)
 
     atexit.register(close)
     return close
