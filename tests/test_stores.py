@@ -332,3 +332,12 @@ def test_keys_of_a_profile_are_used_where_the_environment_has_none(
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert opening._profile() == {}
+
+
+def test_an_object_that_is_read_is_not_written_over(run: Run, both: Path, store: ObjectStore) -> None:
+    before = dict(store.objects)
+    for log_ in ("s3://bucket/logs/last.jsonl", "s3://bucket/logs/", "s3://bucket/logs/*.jsonl"):
+        status, _, error = run("export", log_, "-o", "s3://bucket/logs/last.jsonl")
+        assert status == 2
+        assert error == "shadowproxy: s3://bucket/logs/last.jsonl is one of the files to read\n"
+    assert store.objects == before
