@@ -138,10 +138,10 @@ function showLive(overview) {
   const stuck = uploads && (uploads.trouble || uploads.removed);
   const sent = uploads ? `; ${count(uploads.sent)} files uploaded, ${count(uploads.waiting)} waiting` : "";
   const removed = uploads && uploads.removed ? `, ${count(uploads.removed)} REMOVED BEFORE` : "";
-  const why = uploads && uploads.trouble ? `; NOT UPLOADED NOW, ${uploads.trouble}` : "";
+  const stalled = uploads && uploads.trouble ? `; NOT UPLOADED NOW, ${uploads.trouble}` : "";
   put(
     figures.journal.small,
-    `records written, ${trouble}; ${count(journal.queued)} waiting${failing}${last}${sent}${removed}${why}`,
+    `records written, ${trouble}; ${count(journal.queued)} waiting${failing}${last}${sent}${removed}${stalled}`,
   );
   name(figures.journal.small, lost.length || journal.failing || stuck ? "fail" : "soft");
 }
