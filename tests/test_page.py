@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from importlib import resources
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +134,13 @@ def test_text_stands_out_from_what_is_behind_it(elements: Elements, scheme: int)
     for text, behind in pairs:
         darker, lighter = sorted((luminance(colours[text]), luminance(colours[behind])))
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (text, behind)
+
+
+def test_no_function_of_the_page_declares_a_name_twice() -> None:
+    """A browser refuses the whole script then. The long tests show the page to one; this is for every run."""
+    for file in sorted(Path(page.__file__).parent.glob("*.js")):
+        for body in re.split(r"^(?=\S)", file.read_text(), flags=re.MULTILINE):
+            names = re.findall(r"^  (?:const|let) (\w+)\b", body, re.MULTILINE)
+            for taken in re.findall(r"^  const [\[{] ?([\w, ]+?) ?[\]}]", body, re.MULTILINE):
+                names += taken.split(", ")
+            assert len(names) == len(set(names)), (file.name, names)
