@@ -86,7 +86,7 @@ class Document:
     lines: Mapping[Location, int]
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc, unused-ignore]  # the image compiles without its types
+class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the class attribute is PyYAML's interface
 
 
