@@ -73,7 +73,7 @@ format: $(VENV)/ready
 	$(BIN)/ruff format .
 
 schema: $(VENV)/ready
-	@$(BIN)/python -m shadowproxy.config.schema docs/configuration.md
+	@$(BIN)/python -m shadowproxy.config.schema docs/reference/configuration.md
 
 modules: $(VENV)/ready
 	@$(BIN)/python tests/modules.py

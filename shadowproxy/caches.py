@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 SHARE: Final = 16
 
 TOTAL: Final = 20 << 20
-"""docs/guarantees.md promises it."""
+"""docs/explanation/guarantees.md promises it."""
 
 _KIB: Final = 1 << 10
 BUDGETS: Final[dict[str, int]] = {

@@ -7,7 +7,7 @@ Case, `_` for `-` and `privateKey` for `private-key` make no difference. Some na
 value looks like a key. A name that could be either counts: the configuration can bring a blanked value back, but
 nothing undoes a leak. credential_values.py recognizes credentials by their values, under any name.
 
-Pure tables; docs/log.md prints them for the people who review where data goes.
+Pure tables; docs/reference/log.md prints them for the people who review where data goes.
 """
 
 import re

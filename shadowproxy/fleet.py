@@ -6,7 +6,7 @@
     report = fold.report(functools.reduce(fold.merge, summaries))
 
 Summaries add up exactly: the report is the same, byte for byte, however the logs were cut and the summaries merged.
-Workers need this package and access to the files. docs/fleet.md has it for each engine.
+Workers need this package and access to the files. docs/how-to/fleet.md has it for each engine.
 """
 
 import io

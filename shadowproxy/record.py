@@ -1,4 +1,4 @@
-"""Reads records: a record is one exchange as one line of JSON (docs/log.md has the format field by field).
+"""Reads records: a record is one exchange as one line of JSON (docs/reference/log.md has the format field by field).
 
 The package recorder writes it, from the same nouns: so the same code compares two answers before writing and after
 reading. They are tuples, as several are made for each record: one of eight fields costs a third of a frozen dataclass.

@@ -1,9 +1,9 @@
-"""The programs of docs/in-code.md, as files that can be run."""
+"""The programs of docs/how-to/in-code.md, as files that can be run."""
 
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "in-code.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "in-code.md"
 PROGRAM = re.compile(r"<!-- program: (\S+) -->\n```python\n(.*?)```", re.DOTALL)
 
 FASTAPI, FLASK, OPENAI, FUNCTION, PYTEST = range(5)

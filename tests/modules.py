@@ -1,16 +1,16 @@
-"""Writes docs/modules.md: every module with the first paragraph of its docstring. `make modules` runs it."""
+"""Writes docs/project/modules.md: every module with the first paragraph of its docstring. `make modules` runs it."""
 
 import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "shadowproxy"
-PAGE = ROOT / "docs" / "modules.md"
+PAGE = ROOT / "docs" / "project" / "modules.md"
 
 HEAD = """# Modules
 
 Every module below `shadowproxy/`, by room, with the first paragraph of its docstring. `make modules` writes this page.
-[ARCHITECTURE.md](../ARCHITECTURE.md) says what the rooms are and which may import which.
+[ARCHITECTURE.md](../../ARCHITECTURE.md) says what the rooms are and which may import which.
 """
 
 

@@ -1,4 +1,4 @@
-"""docs/admin.md and the OpenAPI document say what the admin server does: paths, refusals, examples, answers' forms."""
+"""docs/reference/admin.md and the OpenAPI document say what the admin server does: paths, refusals, examples, forms."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from test_admin import ADMIN, client, wait_written
 from shadowproxy.serve.admin import openapi
 from shadowproxy.serve.probes import answers
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "admin.md").read_text()
+GUIDE = (Path(__file__).parent.parent / "docs" / "reference" / "admin.md").read_text()
 ROW = re.compile(r"^\| `(GET|POST|PUT) (/[^`]*)` \| ([a-z ]+) \|", re.MULTILINE)
 DOCUMENT = openapi.document()
 MARK = {"X-Shadowproxy-Admin": "1"}

@@ -1,6 +1,6 @@
 """An answer reaches the caller as live gave it: status, fields, body bytes, each as soon as it comes.
 
-Promise 1 of the project, on its way back. docs/transparency.md says the same in words.
+Promise 1 of the project, on its way back. docs/reference/transparency.md says the same in words.
 """
 
 import asyncio

@@ -46,7 +46,7 @@ def sources() -> list[Path]:
 def test_the_budgets_together_are_what_the_guarantees_say() -> None:
     held = sum(budget * (2 if name in IN_EACH_CONFIGURATION else 1) for name, budget in BUDGETS.items())
     assert held + len(REPEATED) * 8 * KEYS_SEEN <= TOTAL
-    page = (ROOT / "docs" / "guarantees.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "guarantees.md").read_text()
     [row] = [line for line in page.splitlines() if "test_caches.py::" in line]
     assert f"{TOTAL >> 20} MiB in all" in row
 

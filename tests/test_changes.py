@@ -14,7 +14,7 @@ from shadowproxy.config.changes import CHANGES, Change, changed
 
 ROOT = Path(__file__).parent.parent
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
-REFERENCE = (ROOT / "docs/configuration.md").read_text()
+REFERENCE = (ROOT / "docs/reference/configuration.md").read_text()
 OF_A_FILE = [change for change in CHANGES if change.restore is not None and not change.restore.startswith("--")]
 NAMED = pytest.mark.parametrize("change", OF_A_FILE, ids=lambda change: change.key)
 MEANS_LESS = {"shadows.NAME.forward_credentials"}

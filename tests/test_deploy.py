@@ -37,7 +37,7 @@ PROXY_PORT = 8080
 HOME = "/var/lib/shadowproxy"
 CONFIGURATION = "/etc/shadowproxy/config.yaml"
 PROGRAM_BYTES = 256 << 20
-"""What a container must leave beside twice limits.memory (docs/operations.md, Sizing): the recorder keeps to it."""
+"""What a container must leave beside twice limits.memory (docs/how-to/operations.md): the recorder keeps to it."""
 
 
 def name_of(path: Path) -> str:
@@ -164,7 +164,9 @@ def test_every_manifest_names_the_ports_of_the_image() -> None:
 
 
 def test_probes_ask_paths_that_the_admin_server_has() -> None:
-    known = set(re.findall(r"^\| `GET (/\w+)` \| anyone \|", (ROOT / "docs/admin.md").read_text(), re.MULTILINE))
+    known = set(
+        re.findall(r"^\| `GET (/\w+)` \| anyone \|", (ROOT / "docs/reference/admin.md").read_text(), re.MULTILINE)
+    )
     for path in [*DEPLOY.glob("kubernetes/*/component/sidecar.yaml"), DEPLOY / "cloud-run/service.yaml"]:
         probes = {name: anywhere(documents(path), f"{name}Probe")[0] for name in ("startup", "liveness")}
         assert probes["startup"]["httpGet"]["path"] == "/readyz"
@@ -275,8 +277,10 @@ METRIC = re.compile(r"\bshadowproxy_[a-z_]+")
 
 
 def exported() -> set[str]:
-    """Every name in docs/metrics.md, which test_metrics.py holds to what is exported, with a histogram's own series."""
-    rows = re.findall(r"^\| `(shadowproxy_\w+)` \| (\w+)", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    """Every name in docs/reference/metrics.md, which test_metrics.py holds to what is exported; with their series."""
+    rows = re.findall(
+        r"^\| `(shadowproxy_\w+)` \| (\w+)", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE
+    )
     names = {name for name, _ in rows}
     return names | {
         f"{name}{end}" for name, kind in rows if kind == "histogram" for end in ("_bucket", "_sum", "_count")

@@ -106,7 +106,7 @@ def test_no_text_installs_the_bare_name() -> None:
     assert {
         Path("README.md"),
         Path("SECURITY.md"),
-        Path("docs/tracing.md"),
+        Path("docs/how-to/tracing.md"),
         Path("Dockerfile"),
         Path(".ci/run"),
     } <= set(texts)

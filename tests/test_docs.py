@@ -25,10 +25,10 @@ from shadowproxy.compare.report.checks.all import RULES
 from shadowproxy.compare.report.gates import Gates, load_gates
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / "config.example.yaml").read_text()
-REFERENCE = (ROOT / "docs" / "configuration.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference" / "configuration.md").read_text()
 ROW = re.compile(r"^\| `([^`]+)` \|([^|]*)\|", re.MULTILINE)
 MARKED = re.compile(r"<!-- (run|run in the background) -->\n```sh\n(.*?)```", re.DOTALL)
 PLACEHOLDERS = {"NAME": "challenger", "POINTER": "/p"}
@@ -104,7 +104,7 @@ def test_the_reference_states_the_default_that_is_used(key: str, default: str) -
 
 
 def test_the_report_page_states_the_default_gates_and_every_check() -> None:
-    page = (ROOT / "docs" / "report.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "report.md").read_text()
     (allowed,) = re.findall(r"## What is allowed\n.*?```\n(.*?)```", page, re.DOTALL)
     assert yaml.safe_load(allowed) == asdict(Gates())
     checks = {rule.name for rule in RULES} | {"records"}
@@ -227,7 +227,7 @@ def test_the_commands_about_replaying_run_on_what_a_proxy_logged(tmp_path: Path,
             subprocess.run(["curl", "-s", "-d", "{}", url], capture_output=True, timeout=30, check=True)
         running.send_signal(signal.SIGTERM)
         running.communicate(timeout=30)
-    page = (ROOT / "docs" / "replay.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "replay.md").read_text()
     outputs = []
     for status, command in re.findall(r"<!-- run(: 1 or 3)? -->\n```sh\n(.*?)```", page, re.DOTALL):
         done = subprocess.run(
@@ -291,7 +291,7 @@ def test_every_make_target_that_a_document_names_is_there() -> None:
 # --- links -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", document.read_text())
     missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]

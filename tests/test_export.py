@@ -332,7 +332,7 @@ class TestParquet:
         assert made.column_names == [column.name for column in COLUMNS]
 
 
-PAGE = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "how-to" / "export.md").read_text()
 EXAMPLES = [line for line in PAGE.splitlines() if line.startswith("shadowproxy export")]
 
 

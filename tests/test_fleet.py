@@ -94,8 +94,8 @@ def test_what_is_wrong_is_one_line(folder: Path, make: Callable[[Path], object],
 
 
 def block(words: str) -> str:
-    """The one block of docs/fleet.md with these words, about the folder's logs, that prints JSON."""
-    parts = (ROOT / "docs" / "fleet.md").read_text().split("```python\n")[1:]
+    """The one block of docs/how-to/fleet.md with these words, about the folder's logs, that prints JSON."""
+    parts = (ROOT / "docs" / "how-to" / "fleet.md").read_text().split("```python\n")[1:]
     (found,) = [each for each in (part.partition("```")[0] for part in parts) if words in each]
     return found.replace("s3://logs/shadow/dt=2026-11-*/", "logs/dt=2026-11-*/").replace(".text()", ".json().decode()")
 

@@ -34,7 +34,7 @@ from shadowproxy.record import Record
 
 Figures: TypeAlias = Any
 
-SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "report.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "reference" / "report.schema.json").read_text())
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m`*_|]]>&\u202e"
 
 

@@ -1,4 +1,4 @@
-"""Every test that docs/guarantees.md names exists."""
+"""Every test that docs/explanation/guarantees.md names exists."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NAMED = re.findall(r"`(\w+\.py)::(\w+)`", (ROOT / "docs" / "guarantees.md").read_text())
+NAMED = re.findall(r"`(\w+\.py)::(\w+)`", (ROOT / "docs" / "explanation" / "guarantees.md").read_text())
 
 
 @cache
@@ -28,6 +28,6 @@ def test_a_test_that_a_guarantee_names_is_there(file: str, name: str) -> None:
 
 
 def test_every_promise_names_tests() -> None:
-    sections = re.split(r"(?m)^## (?=\d)", (ROOT / "docs" / "guarantees.md").read_text())[1:]
+    sections = re.split(r"(?m)^## (?=\d)", (ROOT / "docs" / "explanation" / "guarantees.md").read_text())[1:]
     assert [section[0] for section in sections] == list("1234567")
     assert all("::test_" in section for section in sections)

@@ -1,4 +1,4 @@
-"""The programs of docs/in-code.md that need no other package, run as users run them.
+"""The programs of docs/how-to/in-code.md that need no other package, run as users run them.
 
 test_parties_incode.py runs the others.
 """

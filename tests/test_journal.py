@@ -802,7 +802,7 @@ def test_a_busy_journal_leaves_the_other_threads_their_turn(tmp_path: Path) -> N
 
 
 def test_every_loss_is_documented() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "log.md").read_text()
+    page = (Path(__file__).parent.parent / "docs" / "reference" / "log.md").read_text()
     assert all(f"`{reason}`" in page for reason in LOSSES)
 
 

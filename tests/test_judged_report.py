@@ -249,7 +249,7 @@ def test_only_a_file_about_this_log_and_shadow_is_accepted(run: Run, tmp_path: P
 
 # --- the page --------------------------------------------------------------------------------------------------------
 
-PAGE = (ROOT / "docs" / "judge.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "judge.md").read_text()
 
 
 def test_the_page_has_the_prompt_as_it_is_sent() -> None:

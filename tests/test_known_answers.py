@@ -121,7 +121,7 @@ def test_flights_the_first_hours_alone_would_settle_nothing(
 
 @pytest.mark.slow
 def test_flights_all_of_september() -> None:
-    """docs/demo.md has the counts, from training; kappa and the share of a delay's minutes are worked out here."""
+    """docs/tutorials/demo.md has the counts, from training; kappa and the share of minutes are computed here."""
     says = {"0": flights.ON_TIME, "1": flights.LATE}
     answers = {label: answer({"predictions": [label]}) for label in says.values()}
     records: list[Record] = []

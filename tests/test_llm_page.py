@@ -18,7 +18,7 @@ import pytest
 
 from shadowproxy import config
 
-PAGE = (Path(__file__).parent.parent / "docs" / "llm.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "tutorials" / "llm.md").read_text()
 MARKED = re.compile(r"<!-- (run|run in the background|run: report) -->\n```sh\n(.*?)```", re.DOTALL)
 
 

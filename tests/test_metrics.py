@@ -1,4 +1,4 @@
-"""What is exported is what docs/metrics.md tells of, and it adds up."""
+"""What is exported is what docs/reference/metrics.md tells of, and it adds up."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shadowproxy.serve.upload.job import Job
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-DOCUMENT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "reference" / "metrics.md").read_text()
 ROW = re.compile(r"^\| `(shadowproxy_\w+)` \| (\w+) \| ([^|]*)\|", re.MULTILINE)
 
 

@@ -15,7 +15,7 @@ import yaml
 from test_docs import MARKED, moved, needs_curl, ports  # noqa: F401 (a fixture is found by its name)
 
 ROOT = Path(__file__).parent.parent
-RUNBOOK = (ROOT / "docs/operations.md").read_text()
+RUNBOOK = (ROOT / "docs/how-to/operations.md").read_text()
 RULES = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text())
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
 
@@ -33,7 +33,7 @@ def test_every_alarm_has_its_heading_and_leads_there() -> None:
     headings = re.findall(r"^### (\w+)$", section("## Alarms"), re.MULTILINE)
     assert sorted(headings) == sorted(ALERTS)
     for name, rule in ALERTS.items():
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook"] == f"docs/how-to/operations.md#{name.lower()}"
         assert section(f"### {name}").lstrip().startswith(f"*{rule['labels']['severity']}.*")
 
 

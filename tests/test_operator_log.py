@@ -515,7 +515,7 @@ def test_every_event_is_in_the_documents_and_no_other_is() -> None:
     spoken = set(re.findall(r'"event": "(\w+)"', sources)) | set(re.findall(r'Notice\("(\w+)"', sources))
     spoken |= {event for events in re.findall(r"= Events\((.*)\)", sources) for event in re.findall(r"\w+", events)}
     documented = re.findall(
-        r"^\| `(\w+)` \| (?:debug|info|warning|error)", (ROOT / "docs/logging.md").read_text(), re.M
+        r"^\| `(\w+)` \| (?:debug|info|warning|error)", (ROOT / "docs/reference/logging.md").read_text(), re.M
     )
     assert spoken == set(documented)
     assert len(documented) == len(set(documented))

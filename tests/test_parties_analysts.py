@@ -1,4 +1,4 @@
-"""The recipes of docs/log.md and docs/export.md, run by the readers that analysts use, on a log that breaks guesses.
+"""The recipes of reference/log.md and how-to/export.md, run by analysts' readers, on a log that breaks guesses.
 
 The log has whole numbers for 21,000 lines and others then, a number beside an object, a shadow that comes late,
 integers of 20 digits, IDs of digits, a torn line, and zst beside plain.

@@ -1,4 +1,4 @@
-"""Each promise of docs/guarantees.md under fault, over real sockets, in seconds. tests/chaos.py takes minutes."""
+"""Each promise of guarantees.md under fault, over real sockets, in seconds. tests/chaos.py takes minutes."""
 
 import asyncio
 import contextlib

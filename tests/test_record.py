@@ -1232,7 +1232,7 @@ def test_a_zstd_bomb_is_read_in_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_the_snippet_in_the_documentation_reads_a_log(tmp_path: Path) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "log.md").read_text()
+    page = (Path(__file__).parent.parent / "docs" / "reference" / "log.md").read_text()
     snippet = page.partition("**Python alone:**\n\n```python\n")[2].partition("```")[0]
     (tmp_path / "segment.jsonl").write_bytes(line_of(differing(), judge=mismatch) * 2)
     run = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -1240,7 +1240,7 @@ def test_the_snippet_in_the_documentation_reads_a_log(tmp_path: Path) -> None:
 
 
 def test_the_record_in_the_documentation_is_one() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "log.md").read_text()
+    page = (Path(__file__).parent.parent / "docs" / "reference" / "log.md").read_text()
     shown = page.partition("```json\n")[2].partition("```")[0]
     told = decode(shown.encode())
     assert told.request.body.size == len(b'{"dep_delay": 12, "distance": 1.10}')

@@ -1,4 +1,4 @@
-"""The report's types say what docs/report.schema.json says and what real reports hold: no key more, and none less."""
+"""The report's types say what report.schema.json says and what real reports hold: no key more, and none less."""
 
 import json
 import tomllib

@@ -1,6 +1,6 @@
 """A request reaches live as the caller wrote it, byte for byte; the few exceptions are here by name.
 
-Promise 1 of the project, on its way to live. docs/transparency.md says the same in words.
+Promise 1 of the project, on its way to live. docs/reference/transparency.md says the same in words.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ from shadowproxy.selftest.run import selftest
 from shadowproxy.selftest.sample import NoSampleError, Sample, SampleError, draw_sample
 
 ROOT = Path(__file__).parent.parent
-SCHEMA = json.loads((ROOT / "docs" / "selftest.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "docs" / "reference" / "selftest.schema.json").read_text())
 READING = Reading(Rules())
 WORDS = [
     "train",
@@ -469,7 +469,7 @@ def test_every_fault_is_measured_in_some_log() -> None:
 
 
 def test_the_faults_that_may_stay_unseen_are_those_that_the_page_lists() -> None:
-    page = (ROOT / "docs" / "selftest.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "selftest.md").read_text()
     listed = {fault.name for fault in FAULTS if fault.unseen_by_default}
     assert listed
     assert all(f"| {name} |" in page for name in listed)
@@ -544,7 +544,7 @@ def test_the_command_ends_with_2_for_what_cannot_be_read_and_with_3_for_too_litt
 def test_the_commands_of_its_page_run(tmp_path: Path) -> None:
     log_of(made(classes, 50), tmp_path).rename(tmp_path / "shadow-log")
     (tmp_path / "gates.yaml").write_text("unexplained: 0.1\n")
-    page = (ROOT / "docs" / "selftest.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "selftest.md").read_text()
     lines = [each.partition("#")[0].split() for each in page.splitlines() if each.startswith("shadowproxy selftest")]
     assert len(lines) == 4
     for words in lines:

@@ -1,4 +1,4 @@
-"""What docs/state.md shows is what happens: its configurations run, and its lines are a record's."""
+"""What docs/how-to/state.md shows is what happens: its configurations run, and its lines are a record's."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from issuing import Issuing, come_back, make
 from shadowproxy import config
 from shadowproxy.exchange import Outcome, Verdict
 
-PAGE = (Path(__file__).parent.parent / "docs" / "state.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "how-to" / "state.md").read_text()
 AUTO, PLACES = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
 (LINES,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 

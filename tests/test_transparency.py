@@ -1,10 +1,10 @@
-"""Every test that docs/transparency.md names exists."""
+"""Every test that docs/reference/transparency.md names exists."""
 
 import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "transparency.md"
+PAGE = TESTS.parent / "docs" / "reference" / "transparency.md"
 
 
 def test_every_test_that_the_page_names_is_there() -> None:

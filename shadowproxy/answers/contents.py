@@ -13,7 +13,7 @@ class Content(NamedTuple):
     For a stream, `stream` says how it ended, and `value` is the answer put together.
 
     Attributes:
-        format: how its bytes are to be read, as docs/answers.md names it.
+        format: how its bytes are to be read, as docs/reference/answers.md names it.
         leaves: whether its tree may have leaves that JSON has no word for.
         broken: why the bytes are not what their format asks for; the content is then the bytes, or the text.
         warnings: what else is wrong with it, or with its Content-Type.

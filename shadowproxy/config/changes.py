@@ -20,9 +20,9 @@ Given = Mapping[str, Any]
 class Change:
     """One changed default.
 
-    `key` is as in docs/configuration.md, `since` the heading in CHANGELOG.md. `old` and `new` are the two defaults;
-    `restore` is the YAML that brings `old` back, None if nothing does. `names` yields the shadows that it matters for,
-    "" for a key outside of shadows.
+    `key` is as in docs/reference/configuration.md, `since` the heading in CHANGELOG.md. `old` and `new` are the two
+    defaults; `restore` is the YAML that brings `old` back, None if nothing does. `names` yields the shadows that it
+    matters for, "" for a key outside of shadows.
     """
 
     key: str

@@ -1,7 +1,7 @@
 """The configuration as frozen models: attribute names are the YAML keys, durations are seconds, sizes are bytes.
 
-docs/configuration.md explains every key. These are pydantic dataclasses, not BaseModels, because a BaseModel has a
-method `json`, and `json` is a key here.
+docs/reference/configuration.md explains every key. These are pydantic dataclasses, not BaseModels, because a BaseModel
+has a method `json`, and `json` is a key here.
 """
 
 from collections.abc import Iterable, Mapping

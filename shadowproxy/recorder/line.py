@@ -1,4 +1,4 @@
-"""Encodes an exchange as its record: one line of JSON, redacted (docs/log.md has the format field by field).
+"""Encodes an exchange as its record: one line of JSON, redacted (docs/reference/log.md has the format field by field).
 
 `encode` runs in the journal's thread, once an exchange.
 """

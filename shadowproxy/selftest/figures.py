@@ -1,4 +1,4 @@
-"""The figures of a self-test, as its JSON has them (docs/selftest.schema.json)."""
+"""The figures of a self-test, as its JSON has them (docs/reference/selftest.schema.json)."""
 
 from typing import Any, TypedDict
 

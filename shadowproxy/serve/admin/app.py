@@ -1,8 +1,8 @@
 """The admin application: see the sidecar, steer it, stop it. Its own port, so that it takes no path of the live API.
 
-docs/admin.md describes every path, `openapi.py` does so for programs, `access.py` decides which requests are allowed. A
-request is rejected before anything of its body is read. Every response but the page is JSON, and every error has the
-form {"error": {"reason": a word for programs, "detail": a sentence for people}}.
+docs/reference/admin.md describes every path, `openapi.py` does so for programs, `access.py` decides which requests are
+allowed. A request is rejected before anything of its body is read. Every response but the page is JSON, and every error
+has the form {"error": {"reason": a word for programs, "detail": a sentence for people}}.
 """
 
 import asyncio

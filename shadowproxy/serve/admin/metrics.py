@@ -1,6 +1,6 @@
 """The sidecar's counts for Prometheus. They are kept as plain numbers, and become metrics when it scrapes.
 
-docs/metrics.md describes each metric; a test compares the two.
+docs/reference/metrics.md describes each metric; a test compares the two.
 """
 
 import time

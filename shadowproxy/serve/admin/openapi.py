@@ -1,4 +1,4 @@
-"""The admin server for programs: an OpenAPI 3.1 document. docs/admin.md describes the same for people."""
+"""The admin server for programs: an OpenAPI 3.1 document. docs/reference/admin.md describes the same for people."""
 
 from typing import Any
 
@@ -102,7 +102,7 @@ _SCHEMAS: dict[str, _Schema] = {
     ),
     "Record": {
         "type": "object",
-        "description": "One line of the log, schema 1, exactly as it stands there: docs/log.md describes each key.",
+        "description": "One line of the log, schema 1, as it stands there: docs/reference/log.md describes each key.",
         "required": ["schema", "id", "record", "at", "proxy", "request", "live", "shadows", "control"],
     },
     "Answers": _object(
@@ -116,7 +116,7 @@ _SCHEMAS: dict[str, _Schema] = {
     "Exchanges": _object(exchanges=_list(_ref("Record"))),
     "Configuration": {
         "type": "object",
-        "description": "The configuration in force, with its defaults and without its secrets: docs/configuration.md.",
+        "description": "The configuration in force, with defaults, without secrets: docs/reference/configuration.md.",
         "required": ["live", "shadows", "log"],
     },
     "ShadowOverview": _object(

@@ -127,7 +127,7 @@ class Overview:
 
 
 def overview(census: Census, trend: Trend, interval: ShareInterval, *, proxy: str, uptime: float) -> dict[str, Any]:
-    """The overview as plain values for JSON; docs/admin.md describes each. Milliseconds where a name says so."""
+    """The overview as plain values for JSON; docs/reference/admin.md describes each. Milliseconds where named so."""
     config, journal = census.config, census.journal
     lanes = {shadow.name: _shadow(shadow, trend, interval) for shadow in census.shadows}
     control = lanes.pop(CONTROL, None)

@@ -10,7 +10,7 @@ Its rules:
 - Repeated failures are logged at the 1st, 2nd, 4th, 8th ... time: `Repeats`.
 
 Modules call `logging` with `extra={"event": ..., ...}`: a name for alarms to match, and the values that the message
-contains. docs/logging.md lists all events.
+contains. docs/reference/logging.md lists all events.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The report's JSON, key by key: `to_json` returns it, and every form draws it.
 
 Shares are fractions of 1, times are milliseconds unless the name says otherwise, intervals are 95 %. A test holds these
-types to docs/report.schema.json, which explains each key, and to real reports.
+types to docs/reference/report.schema.json, which explains each key, and to real reports.
 
 Keys are added within a version of the report, never changed or removed.
 """
