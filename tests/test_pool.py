@@ -27,7 +27,7 @@ from shadowproxy.serve.upstreams.errors import (
     ReadError,
     ReadTimeout,
 )
-from shadowproxy.serve.upstreams.pool import Pool, Statistics
+from shadowproxy.serve.upstreams.pool import STREAM_REST, Pool, Statistics
 from shadowproxy.serve.upstreams.request import OutgoingRequest
 from shadowproxy.serve.upstreams.response import ResponseStream
 from shadowproxy.serve.upstreams.retry import IDLE_CLOSE
@@ -272,6 +272,46 @@ async def test_a_request_that_may_be_retried_is_sent_once_more_by_a_new_connecti
             assert not isinstance(raised.value, ClosedWhileIdle)
         assert [len(each.requests) for each in origin.connections] == [2, 1]
         await settled(pool, NOTHING)
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@on_both_loops
+async def test_a_connection_rests_after_a_stream_of_events_as_its_server_may_be_closing_it() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(STREAM + chunk_of(b"data: 1\n\n") + b"0\r\n\r\n")
+        if len(origin.connections) == 1:
+            await peer.request()  # llama.cpp closes, whatever it was sent meanwhile
+        else:
+            await peer.request()
+            await peer.send(answer(b"again"))
+            await peer.wait_ended()
+
+    async with Origin(script) as origin, to(origin) as pool:
+        await ask(pool, get())
+        assert pool.statistics() == ONE_IDLE
+        await ask(pool, get())
+        assert [len(each.requests) for each in origin.connections] == [1, 1]
+        await asyncio.sleep(STREAM_REST * 1.2)  # its timer is due before this one
+        assert await ask(pool, get()) == b"again"
+        assert [len(each.requests) for each in origin.connections] == [1, 2]
+
+
+@on_both_loops
+async def test_a_resting_connection_makes_room_where_there_is_none() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(STREAM + b"0\r\n\r\n")
+        await peer.wait_ended()
+
+    async with Origin(script) as origin, to(origin) as pool:
+        pool.most = 1
+        await ask(pool, get())
+        await ask(pool, get())
+        await origin.connections[0].wait_ended()
+        await settled(pool, ONE_IDLE)
 
 
 # Leaving, at each point where one can.

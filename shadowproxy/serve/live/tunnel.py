@@ -46,7 +46,7 @@ class Tunnels(Owner):
     def remove(self, connection: Connection) -> None:
         self._connections.discard(connection)
 
-    def keep(self, connection: Connection) -> bool:
+    def keep(self, connection: Connection, *, rest: bool) -> bool:
         return False
 
 

@@ -107,8 +107,11 @@ class Owner(metaclass=ABCMeta):
         """It is closed, or about to be. May be called more than once."""
 
     @abstractmethod
-    def keep(self, connection: "Connection") -> bool:
-        """Take back a connection whose round trip is complete, if there is still use for it."""
+    def keep(self, connection: "Connection", *, rest: bool) -> bool:
+        """Take back a connection whose round trip is complete, if there is still use for it.
+
+        With `rest` it is not used again at once.
+        """
 
 
 class Connection:
@@ -202,8 +205,8 @@ class Connection:
         owner.add(self)
         self._carried = carried
 
-    def end(self, *, reusable: bool, small: bool) -> None:
-        """The round trip is complete: a response was received whole. `small` is its request."""
+    def end(self, *, reusable: bool, rest: bool, small: bool) -> None:
+        """The round trip is complete: a response was received whole. `small` is its request, `rest` as for `keep`."""
         self._carried = None
         self.used = True
         self.deadline.clear()
@@ -213,7 +216,7 @@ class Connection:
             # An upload that the response made pointless: to close politely would be to send it, and the next request
             # would wait behind it.
             self.abort()
-        elif reusable and self._owner.keep(self):
+        elif reusable and self._owner.keep(self, rest=rest):
             self._move(IDLE)
         else:
             self.close()

@@ -6,7 +6,9 @@ The rules:
    the endpoint did not announce to close, not one byte was left over, and the endpoint's kernel has accepted all of
    the request. A left-over byte would begin the next caller's response; an unread upload would delay the next request.
    Nor does it go back after a 5xx: uvicorn closes after an application's exception, a moment after its 500 and
-   without announcing it. The next POST would reach its kernel just before, and could not be retried.
+   without announcing it. The next POST would reach its kernel just before, and could not be retried. llama.cpp does the
+   same after each stream of events, so after one a connection rests for `STREAM_REST` before it is used again: to dial
+   for each stream would cost a caller of a distant endpoint a TLS handshake.
 2. Idle connections are watched: bytes or an end on one closes it, and the kernel is asked before one is used again.
    None is kept longer than `IDLE_EXPIRY`, and none carries a request that is older than `max_age`, less up to a quarter
    of it that is chosen at random: a service that moves or grows is followed, and not by all connections at once.
@@ -61,6 +63,9 @@ from shadowproxy.serve.upstreams.through import ForwardProxy, open_tunnel
 from shadowproxy.serve.upstreams.tls import tls_hint
 
 IDLE_EXPIRY = 4.0  # many model servers close at 5.0 s
+STREAM_REST = 0.05
+"""Seconds. llama.cpp announces `Keep-Alive: timeout=5` with a stream and closes 0.1 ms after its end. Of requests that
+were sent at once after a stream, by the same connection, one in eight was lost."""
 YOUNGEST = 0.75
 """The least share of `max_age` after which a connection is closed."""
 
@@ -107,6 +112,7 @@ class Pool(Sender):
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = Deadlines[Connection](Connection.close)  # the last one in is the first one out
+        self._resting = Deadlines[Connection](self._end_rest)
         self._connecting: dict[asyncio.Task[None], RoundTrip] = {}
         self._opening: set[Connection] = set()  # of these tasks: open already, or about to be
         self._uploads: set[asyncio.Task[None]] = set()
@@ -122,7 +128,8 @@ class Pool(Sender):
         return self._loop
 
     def statistics(self) -> Statistics:
-        return Statistics(open=len(self._open), idle=len(self._idle), uploads=len(self._uploads))
+        idle = len(self._idle) + len(self._resting)
+        return Statistics(open=len(self._open), idle=idle, uploads=len(self._uploads))
 
     async def __aenter__(self) -> Self:
         return self
@@ -190,12 +197,19 @@ class Pool(Sender):
         self._open.discard(connection)
         self._opening.discard(connection)
         self._idle.drop(connection)
+        self._resting.drop(connection)
 
-    def keep(self, connection: Connection) -> bool:
+    def keep(self, connection: Connection, *, rest: bool) -> bool:
         if self._closed or self._is_too_old(connection):
             return False
-        self._idle.set(connection, self.loop.time() + IDLE_EXPIRY)
+        if rest:
+            self._resting.set(connection, self.loop.time() + STREAM_REST)
+        else:
+            self._idle.set(connection, self.loop.time() + IDLE_EXPIRY)
         return True
+
+    def _end_rest(self, connection: Connection) -> None:
+        self._idle.set(connection, self.loop.time() + IDLE_EXPIRY - STREAM_REST)
 
     def _end_connecting(self, task: asyncio.Task[None] | None) -> None:
         if task is not None:
@@ -240,10 +254,10 @@ class Pool(Sender):
         """Whether one of `_connecting` may open, for which an idle connection is closed where there is one."""
         if self.most is None or len(self._open) + len(self._connecting) <= self.most:
             return True
-        idle = len(self._idle)
+        idle = len(self._idle) + len(self._resting)
         carrying = sum(each not in self._opening and not each.is_ending for each in self._open) - idle
         for _ in range(min(idle, carrying + idle + len(self._connecting) - self.most)):
-            self._idle.take_last().close()
+            (self._idle or self._resting).take_last().close()
         return carrying + len(self._connecting) <= self.most
 
     async def _open_over(self, sock: socket.socket) -> Connection:

@@ -15,7 +15,7 @@ from typing import Final
 
 from shadowproxy.exchange import Fields
 from shadowproxy.serve.http1 import bodies
-from shadowproxy.serve.http1.framing import FramingError, ResponseHead
+from shadowproxy.serve.http1.framing import FramingError, Length, ResponseHead
 from shadowproxy.serve.http1.response_head import take_response_head
 from shadowproxy.serve.upstreams.connection import HIGH_WATER, Carried, Connection, Owner
 from shadowproxy.serve.upstreams.errors import ClosedWhileIdle, ConnectError, ReadError, ReadTimeout
@@ -401,7 +401,7 @@ class RoundTrip(Carried):
         self._stop_task()
         # Rule 1: uvicorn closes after an application's exception, a moment after its 500 and without announcing it.
         reusable = head.keep_alive and head.status < 500 and not left_over and self._request_sent
-        connection.end(reusable=reusable, small=request.is_small)
+        connection.end(reusable=reusable, rest=_ends_a_stream(head), small=request.is_small)
         if piece:
             self.on_body(piece)
         self.on_end()
@@ -434,3 +434,13 @@ class RoundTrip(Carried):
         elif not self._paused:
             self._paused = True
             self._connection.transport.pause_reading()
+
+
+def _ends_a_stream(head: ResponseHead) -> bool:
+    """Whether its connection rests after it, by rule 1."""
+    if head.framing is not Length.CHUNKED:
+        return False
+    return head.names.get(b"content-type", b"")[: len(_STREAM)].lower() == _STREAM
+
+
+_STREAM: Final = b"text/event-stream"
