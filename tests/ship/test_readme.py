@@ -40,8 +40,8 @@ INSIDE = "kubectl -n shadowproxy-in-front exec"  # its end is run in the pod, by
 BILL = "make sbom"  # by test_image.py
 RUN = (BUILD, SERVE, REPORT, UP, DOWN, RULES, RSYSLOG, SYSLOG_NG, INSTALL, CONFIGURE, UNIT, READ, INSIDE, BILL)
 NOT_RUN = {
-    "kubectl apply -k": "These two commands need a cluster",
-    "systemctl daemon-reload": "needs systemd, and is not run by the tests",
+    "kubectl apply -k": "these two commands need a cluster",
+    "systemctl daemon-reload": "Not run by the tests: the last line needs systemd",
 }
 
 HERE = {
