@@ -4,7 +4,7 @@
 can disagree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -27,6 +27,9 @@ from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.sensitivity import blind_spots
 from shadowproxy.compare.report.verdict import decision_of, result_of, verdict_of
 
+Checks = Callable[[str, ShadowFigures, Gates], list[Check]]
+"""The checks of the shadow with this name."""
+
 EXIT_CODES: Final[Mapping[ResultWord, int]] = {"pass": 0, "fail": 1, "inconclusive": 3, "no data": 3}
 """What a report's result is to a shell. 2 is for input that cannot be read."""
 
@@ -38,10 +41,12 @@ def to_json(
     slices: tuple[str, ...] = (),
     judged: Mapping[str, Judged] | None = None,
     meanings: Mapping[str, MeaningFigures] | None = None,
+    checks: Checks | None = None,
 ) -> Report:
     """Every figure of the report, the checks, the verdict and the advice, as plain JSON values. A pure function.
 
-    `judged` are a judge's figures by shadow, `meanings` those of an embeddings endpoint.
+    `judged` are a judge's figures by shadow, `meanings` those of an embeddings endpoint. `checks` decides where the
+    report is one of several looks at the same requests (looks.py).
     """
     gates = gates or Gates()
     figures = figures_of(summary, slices=slices, bounds=gates.bounds)
@@ -51,7 +56,7 @@ def to_json(
         if name in figures["shadows"] and (language := figures["shadows"][name]["language"]) is not None:
             language["meaning"] = meaning
     repeated = repeated_records(figures["log"])
-    shadows = {name: _judged(shadow, repeated, gates) for name, shadow in figures["shadows"].items()}
+    shadows = {name: _judged(name, shadow, repeated, gates, checks) for name, shadow in figures["shadows"].items()}
     results = [shadow["verdict"]["result"] for shadow in shadows.values()]
     return {
         "shadowproxy_report": figures["shadowproxy_report"],
@@ -69,11 +74,13 @@ def exit_code(report: Report, *, fail_on: str = "inconclusive") -> int:
     return 0 if fail_on == "fail" and result == "inconclusive" else EXIT_CODES[result]
 
 
-def _judged(shadow: ShadowFigures, repeated: list[Check], gates: Gates) -> ShadowReport:
+def _judged(
+    name: str, shadow: ShadowFigures, repeated: list[Check], gates: Gates, decide: Checks | None
+) -> ShadowReport:
     """A shadow's figures with all that is decided on them."""
     if shadow["judged"] is not None and gates.judge is not None:
         gates = replace(gates, unexplained=None)  # the judge says who is right, on every route
-    checks = [*checks_of(shadow, gates), *repeated]
+    checks = [*(checks_of(shadow, gates) if decide is None else decide(name, shadow, gates)), *repeated]
     shown = [check.figures() for check in checks]
     verdict = verdict_of(shadow, checks)
     return {

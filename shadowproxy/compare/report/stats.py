@@ -78,6 +78,14 @@ def jackknife(theta: float, left_out: Sequence[float]) -> tuple[float, float, fl
     return theta - half, theta + half, error
 
 
+def widened(value: float, low: float, high: float, blocks: int, error: float) -> tuple[float, float]:
+    """A 95 % interval of the jackknife over that many blocks as one that is wrong with a chance of `error` only."""
+    freedom = max(blocks, FEWEST_BLOCKS) - 1
+    times = student_quantile(1 - error / 2, freedom) / student_quantile(0.975, freedom)
+    half = max(high - value, value - low) * times  # one end may have been cut off, at the least possible value
+    return value - half, value + half
+
+
 def proportion(k: Mapping[int, int], n: Mapping[int, int]) -> Estimate | None:
     """The share k/n, both counted by block of time. None for n = 0.
 

@@ -1,12 +1,20 @@
 """The table of all checks, and how the checks of several routes become one line each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from shadowproxy.compare.report.checks.agreement import agreement, slices, unexplained
 from shadowproxy.compare.report.checks.answers import collapse, drift, in_range, related
-from shadowproxy.compare.report.checks.check import WORST_FIRST, Check, Finding, Judge, Result, Subject, no_data
+from shadowproxy.compare.report.checks.check import (
+    WORST_FIRST,
+    Check,
+    Finding,
+    Judge,
+    Result,
+    Subject,
+    no_data,
+)
 from shadowproxy.compare.report.checks.judge import judge
 from shadowproxy.compare.report.checks.labels import labels
 from shadowproxy.compare.report.checks.latency import latency
@@ -62,11 +70,14 @@ _POOLED: Final = frozenset(rule.name for rule in RULES if rule.pooled)
 _WHERE_LIVE_HARDLY_ANSWERS: Final = ("errors", "flips", "latency")
 
 
-def checks_of(shadow: ShadowFigures, gates: Gates) -> list[Check]:
-    """The checks of one shadow's figures, in the order of the report: each route's worst, where routes are judged."""
-    whole = _checks(shadow, gates)
+def checks_of(shadow: ShadowFigures, gates: Gates, errors: Mapping[str, float] | None = None) -> list[Check]:
+    """The checks of one shadow's figures, in the order of the report: each route's worst, where routes are judged.
+
+    `errors` has the chance to be wrong of the checks that may have less than 5 %, by name.
+    """
+    whole = _checks(shadow, gates, errors)
     by_route = [
-        (route["route"], checks_of_route(route["figures"], gates))
+        (route["route"], checks_of_route(route["figures"], gates, errors))
         for route in shadow["routes"]
         if route["gated"] and route["figures"] is not None
     ]
@@ -90,16 +101,16 @@ def _worst(name: str, by_route: list[tuple[str, list[Check]]], pooled: list[Chec
     return replace(worst, finding=finding, route=route or None)
 
 
-def checks_of_route(figures: PairFigures, gates: Gates) -> list[Check]:
+def checks_of_route(figures: PairFigures, gates: Gates, errors: Mapping[str, float] | None = None) -> list[Check]:
     """A route that live hardly answers (scanners, a route that is gone) can only be held to fail no more than live."""
-    checks = _checks(figures, gates)
+    checks = _checks(figures, gates, errors)
     if _hardly_answered(figures["pairs"]) is None:
         return checks
     return [each for each in checks if each.name in _WHERE_LIVE_HARDLY_ANSWERS]
 
 
-def _checks(figures: PairFigures, gates: Gates) -> list[Check]:
-    subject = Subject(figures, gates)
+def _checks(figures: PairFigures, gates: Gates, errors: Mapping[str, float] | None) -> list[Check]:
+    subject = Subject(figures, gates, errors)
     checks = []
     for rule in RULES:
         allowed = rule.gate(gates)

@@ -27,6 +27,8 @@ def related(subject: Subject, allowed: float) -> Finding | None:
         return None
     value, low, high = found["value"], found["low"], found["high"]
     place = place_of(judged)
+    if low is not None and high is not None:
+        low, high = subject.interval("related", value, low, high)
     if low is None or high is None:
         result, low, high = Result.INCONCLUSIVE, None, None
     elif high < allowed:
@@ -127,6 +129,8 @@ def drift(subject: Subject, allowed: float) -> Finding | None:
         why = found["why"] or f"{place_of(judged)} has no values in both arms"
         return no_data(f"how it is spread cannot be compared: {why}", field=place)
     value, low, high = distance["value"], distance["low"], distance["high"]
+    if low is not None and high is not None:
+        low, high = subject.interval("drift", value, low, high)
     if value <= allowed and (high is None or high <= allowed):
         sentence = f"{place_of(judged)} is spread as live's: distance {value:.3f}"
         return Finding(Result.PASS, sentence, value, low, high, allowed, field=place)

@@ -8,6 +8,7 @@ from typing import Final
 from shadowproxy.compare.report.figures.types import CheckFigures, Output, PairFigures, Question, ResultWord
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.judged import judged_output
+from shadowproxy.compare.report.stats import widened
 
 
 class Result(StrEnum):
@@ -94,10 +95,21 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the rules look at: one shadow's figures, as a whole or on one route, and all that is allowed."""
+    """What the rules look at: one shadow's figures, as a whole or on one route, and all that is allowed.
+
+    `errors` has the chance to be wrong of each check, by its name, that may have less than the usual 5 %.
+    """
 
     figures: PairFigures
     gates: Gates
+    errors: Mapping[str, float] | None = None
+
+    def interval(self, check: str, value: float, low: float, high: float) -> tuple[float, float]:
+        """The interval of a figure from blocks of time, wider where the check may be wrong less often than 5 %."""
+        error = None if self.errors is None else self.errors.get(check)
+        if error is None:
+            return low, high
+        return widened(value, low, high, len(self.figures["over_time"]), error)
 
     @property
     def judged(self) -> Output | None:

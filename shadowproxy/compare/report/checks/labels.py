@@ -38,6 +38,8 @@ def labels(subject: Subject, allowed: float) -> Finding | None:
     value, low, high = difference["value"], difference["low"], difference["high"]
     line = allowed * live["value"]
     sentence = f"mean absolute error: shadow {number(shadow['value'])}, live {number(live['value'])} on {how_many}"
+    if low is not None and high is not None:
+        low, high = subject.interval("labels", value, low, high)
     result = Result.INCONCLUSIVE if low is None or high is None else lies(low, high, None, line)
     missing = answered(subject, subject.gates.answered or _ANSWERED)
     if result is Result.PASS and missing.result is not Result.PASS:

@@ -19,6 +19,7 @@ def latency(subject: Subject, allowed: float) -> Finding:
     if low is None or high is None:
         sentence += "; the log spans too little time to say how sure that is"
         return Finding(Result.INCONCLUSIVE, sentence, value, allowed=allowed)
+    low, high = subject.interval("latency", value, low, high)
     result = lies(low, high, None, allowed)
     more = until_narrow(ratio["n"] // 2, value, low, high, allowed) if result is Result.INCONCLUSIVE else None
     return Finding(result, sentence, value, low, high, allowed, more)
