@@ -23,6 +23,9 @@ from shadowproxy.lines import lines
 SCHEMA = 1
 """Readers of schema 1 must ignore unknown keys. A change to the meaning of a known key makes a new schema."""
 
+HEAVIEST: Final = 1_000_000_000
+"""How many requests a record may stand for."""
+
 Headers: TypeAlias = Mapping[str, str | list[str]]
 """Names in lower case; a repeated field is a list."""
 
@@ -145,7 +148,8 @@ class Record(NamedTuple):
     """One line of the log. `at` is ISO 8601 in UTC with microseconds, `proxy` is host/worker.
 
     `rules` is the digest of the rules by which the answers were compared; None if they were not, and in older logs.
-    `tunnel` is what went through a WebSocket; None for all other requests.
+    `tunnel` is what went through a WebSocket; None for all other requests. `weight` is how many requests the record
+    stands for.
     """
 
     id: str
@@ -158,6 +162,7 @@ class Record(NamedTuple):
     control: RecordedLeg | None
     rules: str | None = None
     tunnel: Tunnel | None = None
+    weight: int = 1
 
 
 def decode(line: bytes) -> Record:
@@ -184,6 +189,7 @@ def decode(line: bytes) -> Record:
             None if control is None else _read_leg(control),
             rules if isinstance(rules, str) else None,
             _read_tunnel(whole["tunnel"]) if "tunnel" in whole else None,
+            _read_weight(whole["weight"]) if "weight" in whole else 1,
         )
         return tuple.__new__(Record, parts)
     except KeyError as missing:
@@ -332,6 +338,12 @@ def _time_in(parts: dict[str, Any], name: str) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _LONGEST:
         return None
     return float(value)
+
+
+def _read_weight(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HEAVIEST:
+        raise RecordError(f"a record whose weight is not a whole number from 1 to {HEAVIEST:,}: {value!r:.40}")
+    return value
 
 
 _LONGEST: Final = 1e12

@@ -207,7 +207,7 @@ def test_any_cut_and_order_keeps_the_same_fingerprints(
         prints = FewPrints()
         for block, digest, live in part:
             if prints.wants(block, digest):
-                prints.add(block, digest, (live, live))
+                prints.add(block, digest, (live, live, 1))
         return prints
 
     whole = kept(found)
@@ -225,9 +225,9 @@ def test_leaving_out_a_block_leaves_out_all_its_pairs() -> None:
     prints, without = Prints(), Prints()
     for digest in range(60):
         one = print_of_text(words(source))
-        prints.add(digest % 3, digest, (one, one))
+        prints.add(digest % 3, digest, (one, one, 1))
         if digest % 3:
-            without.add(digest % 3, digest, (one, one))
+            without.add(digest % 3, digest, (one, one, 1))
     rest, alone = Likenesses(prints, "text").related(0), Likenesses(without, "text").related()
     assert rest is not None
     assert alone is not None

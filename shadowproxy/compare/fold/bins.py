@@ -101,6 +101,9 @@ class Bins(dict[int, Counter[int]]):
             wider.setdefault(block >> doublings, Hist()).update(counts)
         return wider
 
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return type(self)({block: Hist(counts).weighed(weight) for block, counts in self.items()})
+
     def to_json(self) -> Any:
         return {
             str(block): {str(at): count for at, count in sorted(counts.items())}

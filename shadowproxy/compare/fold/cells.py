@@ -116,6 +116,9 @@ class Cells(dict[int, int]):
     def widened(self, doublings: int = 1) -> Self:
         return self
 
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return type(self)({cell: count * weight for cell, count in self.items()}, self.width)
+
     def to_json(self) -> Any:
         return [self.width, *_written(self)]
 
@@ -199,6 +202,10 @@ class BlockCells(dict[int, dict[int, int]]):
         for block, counts in self.items():
             add_to(wider.setdefault(block >> doublings, {}), counts)
         return type(self)(wider, self.width)
+
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        heavier = {block: {cell: count * weight for cell, count in counts.items()} for block, counts in self.items()}
+        return type(self)(heavier, self.width)
 
     def to_json(self) -> Any:
         return {

@@ -1,12 +1,16 @@
 """Counts that add up: by word, by number, and by block of time.
 
 Blocks of time are aligned to the epoch, so two neighbours become the same wider block wherever they are merged.
+
+A record may stand for several requests: that is its weight, and every count is one of requests. A series keeps besides
+how many records were written and the sum of their squared weights, which is what an interval needs.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 W = TypeVar("W", str, int)
 
@@ -37,6 +41,9 @@ class Counts(Counter[W]):
     def widened(self, doublings: int = 1) -> Self:
         return self
 
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return type(self)({key: count * weight for key, count in self.items()})
+
     def to_json(self) -> Any:
         return {str(word): count for word, count in sorted(self.items())}
 
@@ -57,15 +64,133 @@ class Hist(Counts[int]):
         return cls({int(at): int(count) for at, count in raw.items()})
 
 
+@dataclass(slots=True)
+class Weights:
+    """What the weights of a series' records add to its counts, by block of time; where all are 1 there is nothing.
+
+    unwritten: requests that records stand for beyond themselves, the sum of w - 1. more_squares: the sum of w^2 - w.
+    heaviest: the largest weight. draw: the largest part of a weight that does not depend on the answers: a record that
+    its log has for certain is of this weight at most.
+    """
+
+    heaviest: int = 1
+    draw: int = 1
+    unwritten: dict[int, int] = field(default_factory=dict)
+    more_squares: dict[int, int] = field(default_factory=dict)
+
+    def copied(self) -> "Weights":
+        return Weights(self.heaviest, self.draw, dict(self.unwritten), dict(self.more_squares))
+
+    def absorb(self, other: "Weights") -> None:
+        self.heaviest = max(self.heaviest, other.heaviest)
+        self.draw = max(self.draw, other.draw)
+        add_to(self.unwritten, other.unwritten)
+        add_to(self.more_squares, other.more_squares)
+
+    def widened(self, doublings: int) -> "Weights":
+        return Weights(
+            self.heaviest, self.draw, _wider(self.unwritten, doublings), _wider(self.more_squares, doublings)
+        )
+
+    def to_json(self) -> Any:
+        blocks = {str(at): [count, self.more_squares.get(at, 0)] for at, count in sorted(self.unwritten.items())}
+        return {"heaviest": self.heaviest, "draw": self.draw, "blocks": blocks}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> "Weights":
+        blocks = {int(at): (int(unwritten), int(squares)) for at, (unwritten, squares) in raw["blocks"].items()}
+        return cls(
+            int(raw["heaviest"]),
+            int(raw["draw"]),
+            {at: unwritten for at, (unwritten, _) in blocks.items()},
+            {at: squares for at, (_, squares) in blocks.items()},
+        )
+
+
 class Series(Hist):
-    """A count by block of time."""
+    """A count by block of time. `weights` is None where every record's weight is 1."""
+
+    def __init__(self, counts: Mapping[int, int] | None = None, weights: Weights | None = None) -> None:
+        dict.__init__(self)
+        if counts is not None:
+            dict.update(self, counts)
+            if weights is None and isinstance(counts, Series) and counts.weights is not None:
+                weights = counts.weights.copied()
+        self.weights: Weights | None = weights
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self), self.weights)
+
+    def written(self) -> int:
+        """How many records were written."""
+        return self.total() - (sum(self.weights.unwritten.values()) if self.weights is not None else 0)
+
+    def squares(self) -> int:
+        """The sum of the squared weights."""
+        return self.total() + (sum(self.weights.more_squares.values()) if self.weights is not None else 0)
+
+    def merged(self, other: Self) -> Self:
+        total = type(self)(self)
+        total.absorb(other)
+        return total
+
+    def absorb(self, other: Self) -> None:
+        add_to(self, other)
+        if other.weights is None:
+            return
+        if self.weights is None:
+            self.weights = other.weights.copied()
+        else:
+            self.weights.absorb(other.weights)
 
     def widened(self, doublings: int = 1) -> Self:
-        wider = type(self)()
-        for block, count in self.items():
-            at = block >> doublings
-            wider[at] = wider.get(at, 0) + count
-        return wider
+        weights = self.weights.widened(doublings) if self.weights is not None else None
+        return type(self)(_wider(self, doublings), weights)
+
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        if not self:
+            return self
+        weights = Weights(
+            weight,
+            draw,
+            {block: count * (weight - 1) for block, count in self.items()},
+            {block: count * (weight * weight - weight) for block, count in self.items()},
+        )
+        return type(self)({block: count * weight for block, count in self.items()}, weights)
+
+    def without(self, part: "Series") -> "Series":
+        """The series less one that counts some of the same records."""
+        found = Series({block: count - part.get(block, 0) for block, count in self.items()})
+        if self.weights is not None:
+            found.weights = self.weights.copied()
+            if part.weights is not None:
+                for block, count in part.weights.unwritten.items():
+                    found.weights.unwritten[block] -= count
+                for block, count in part.weights.more_squares.items():
+                    found.weights.more_squares[block] -= count
+        return found
+
+    def to_json(self) -> Any:
+        counts: dict[str, Any] = {str(block): count for block, count in sorted(self.items())}
+        if self.weights is not None:
+            counts[_WEIGHTS] = self.weights.to_json()
+        return counts
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        counts = {int(block): int(count) for block, count in raw.items() if block != _WEIGHTS}
+        return cls(counts, Weights.from_json(raw[_WEIGHTS]) if _WEIGHTS in raw else None)
+
+
+_WEIGHTS: Final = "weights"
+
+
+def _wider(counts: Mapping[int, int], doublings: int) -> dict[int, int]:
+    wider: dict[int, int] = {}
+    for block, count in counts.items():
+        at = block >> doublings
+        wider[at] = wider.get(at, 0) + count
+    return wider
 
 
 def counted(values: list[Any]) -> Iterable[tuple[Any, int]]:

@@ -80,6 +80,9 @@ class Few(dict[str, Series]):
     def widened(self, doublings: int = 1) -> Self:
         return type(self)({key: series.widened(doublings) for key, series in self.items()}, many=self.many)
 
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return type(self)({key: series.weighed(weight, draw) for key, series in self.items()}, many=self.many)
+
     def to_json(self) -> Any:
         return {"many": self.many, "classes": {key: series.to_json() for key, series in sorted(self.items())}}
 
@@ -133,6 +136,9 @@ class Pairs(dict[str, int]):
 
     def widened(self, doublings: int = 1) -> Self:
         return self
+
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return type(self)({key: count * weight for key, count in self.items()}, many=self.many)
 
     def to_json(self) -> Any:
         return None if self.many else dict(sorted(self.items()))

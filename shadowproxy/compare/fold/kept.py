@@ -3,8 +3,8 @@
 The file is JSON lines, compressed with zstd. The first line has the version, the digest of the summary that it belongs
 to, and the field of the requests by which labels can be joined, if not by the ID alone. Then comes a line for each
 pair, in the order of the hash of its ID: the hash, the ID, the value of that field, the time in microseconds, the
-shadow, the route, and for each counted place its key with live's gists and the shadow's (1 if they are
-the same, null if it failed). The last line has their number and a digest of all.
+shadow, the route, for each counted place its key with live's gists and the shadow's (1 if they are the same, null if it
+failed), and the weight of its record if it is above 1. The last line has their number and a digest of all.
 
 Lines are sorted in memory up to a bound, in runs on the disk beyond it. So the file does not depend on the log's order
 or on the number of processes.
@@ -52,6 +52,7 @@ class KeptPair(NamedTuple):
     shadow: str
     route: str
     places: list[Any]
+    weight: int = 1
 
     def gists(self) -> list[PlaceGists]:
         """The gists of both arms. Raises ValueError or TypeError if the file was changed."""
@@ -102,11 +103,12 @@ class Keeper:
     def __call__(self, record: Record, at: int, shadow: str, route: str, places: Sequence[PlaceValues]) -> None:
         """Keep a pair. `summarise` calls it for each."""
         key = None if self.place is None else key_at(record, self.place)
-        self.put(KeptPair(record.id, key, at, shadow, route, [_written(look) for look in places]))
+        self.put(KeptPair(record.id, key, at, shadow, route, [_written(look) for look in places], record.weight))
 
     def put(self, pair: KeptPair) -> None:
         id, key = _storable(pair.id), pair.key if pair.key is None else _storable(pair.key)
-        line = orjson.dumps([f"{hashed(pair.id):016x}", id, key, *pair[2:]], option=orjson.OPT_APPEND_NEWLINE)
+        rest = pair[2:] if pair.weight > 1 else pair[2:-1]
+        line = orjson.dumps([f"{hashed(pair.id):016x}", id, key, *rest], option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
         self._size += len(line)
         if self._size >= _MOST_HELD:

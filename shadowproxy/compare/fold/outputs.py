@@ -101,6 +101,9 @@ class Rest(Outputs):
     def widened(self, doublings: int = 1) -> "Rest":
         return self
 
+    def weighed(self, weight: int, draw: int = 1) -> "Rest":
+        return self
+
 
 class OutputsByField(Table[Outputs]):
     """The counts of each pair of places, by their key; of too many places those whose names rank best."""

@@ -302,7 +302,7 @@ class OutputsBuilder:
         if family == "text" and one.count(" ") < FEWEST_SPACES:
             return  # a class or an ID
         theirs = b"" if FAMILIES.get(other_form) != family else _print_of(other, family)
-        self._outputs.prints.add(block, digest, (_print_of(one, family), theirs))
+        self._outputs.prints.add(block, digest, (_print_of(one, family), theirs, 1))
 
 
 class RestBuilder(OutputsBuilder):

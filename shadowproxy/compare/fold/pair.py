@@ -133,19 +133,21 @@ class Pair(Whole):
     language: PairLanguage = field(default_factory=PairLanguage)
     state: PairState = field(default_factory=PairState)
 
-    def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists]) -> None:
+    def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists], weight: int = 1) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""
-        self.label_pair(block, seconds, truth)
+        self.label_pair(block, seconds, truth, weight)
         for key, live, shadow in places:
             outputs = self.outputs.get(key)
             if outputs is not None:  # None where there are too many places
-                outputs.truths.add(block, live, shadow, truth.labels)
+                one = Labelled()
+                one.add(block, live, shadow, truth.labels)
+                outputs.truths.absorb(one if weight == 1 else one.weighed(weight))
 
-    def label_pair(self, block: int, seconds: float, truth: Truth) -> None:
+    def label_pair(self, block: int, seconds: float, truth: Truth, weight: int = 1) -> None:
         """Count that one pair has a truth, and how long after its answers the truth was known."""
-        self.labelled[block] += 1
+        self.labelled.absorb(Series({block: 1}).weighed(weight) if weight > 1 else Series({block: 1}))
         if truth.at is not None:
-            self.label_delay[bin_of(max(0.0, truth.at / 1e6 - seconds))] += 1
+            self.label_delay[bin_of(max(0.0, truth.at / 1e6 - seconds))] += weight
 
     def forget_labels(self) -> None:
         """Leave out what was counted of labels, so that others can be counted in their place."""

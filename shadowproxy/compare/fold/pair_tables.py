@@ -1,6 +1,6 @@
 """The tables in a pair's counts: by the places at which answers differ, by request, by flip."""
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from shadowproxy.compare.fold.counts import Hist, Series, WordCounts
 from shadowproxy.compare.fold.samples import Distinct, Sample
@@ -56,10 +56,21 @@ class Gaps(Table[Hist]):
     SHALLOW = True
 
 
-class Examples(Table[Sample]):
+class Drawn(Sample):
+    """Exchanges drawn as if each request were there, not only those that were written.
+
+    One of weight w is drawn like the one with the smallest hash of w requests: priority sampling, N. Duffield and
+    others, Journal of the ACM 54 (2007).
+    """
+
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return type(self)({digest // weight: item for digest, item in self.items()})
+
+
+class Examples(Table[Drawn]):
     """A few exchanges of each signature and flip."""
 
-    INNER = Sample
+    INNER = Drawn
     LIMIT = 64
 
 

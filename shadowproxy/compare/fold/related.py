@@ -37,8 +37,8 @@ _MASK: Final = 0xFFFFFFFF
 _MIXED: Final = 2654435761  # 2^32 by the golden ratio: crc32 alone keeps words that differ little close together
 _MOST_COMPARED: Final = 8192  # pairs of answers that do not belong together
 
-Print = tuple[bytes, bytes]
-"""The fingerprints of live's answer and of the shadow's, which is empty where there is no answer."""
+Print = tuple[bytes, bytes, int]
+"""The fingerprints of live's answer and of the shadow's, which is empty where there is no answer, and the weight."""
 
 
 class Prints(dict[int, dict[int, Print]]):
@@ -97,9 +97,17 @@ class Prints(dict[int, dict[int, Print]]):
             wider._gather(block >> doublings, kept)
         return wider
 
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return type(self)(
+            {
+                block: {digest: (live, shadow, weight) for digest, (live, shadow, _) in kept.items()}
+                for block, kept in self.items()
+            }
+        )
+
     def to_json(self) -> Any:
         return {
-            str(block): {f"{digest:x}": [_written(each) for each in kept[digest]] for digest in sorted(kept)}
+            str(block): {f"{digest:x}": _encoded(kept[digest]) for digest in sorted(kept)}
             for block, kept in sorted(self.items())
         }
 
@@ -113,9 +121,15 @@ class Prints(dict[int, dict[int, Print]]):
         )
 
 
-def _decoded(prints: Sequence[str]) -> Print:
-    live, shadow = prints
-    return a2b_base64(live), a2b_base64(shadow)
+def _decoded(prints: Sequence[Any]) -> Print:
+    live, shadow, *weight = prints
+    return a2b_base64(live), a2b_base64(shadow), int(weight[0]) if weight else 1
+
+
+def _encoded(prints: Print) -> list[Any]:
+    live, shadow, weight = prints
+    texts: list[Any] = [_written(live), _written(shadow)]
+    return texts if weight == 1 else [*texts, weight]
 
 
 def _written(prints: bytes) -> str:
@@ -189,7 +203,8 @@ class Likenesses:
     """By block, the sums of likeness of answers that belong together and of such as do not, each with its number.
 
     Those that do not: each answer of live with the shadow's of the next exchanges by hash, so that every part of the
-    log is compared with every other. A pair from two blocks is counted in both: leaving out either leaves it out.
+    log is compared with every other. A pair from two blocks is counted in both: leaving out either leaves it out. Each
+    counts as often as its weight, of two exchanges as often as the product.
     """
 
     __slots__ = ("apart", "kept", "total", "true")
@@ -199,19 +214,20 @@ class Likenesses:
         self.kept = len(kept)
         self.true: dict[int, tuple[float, int]] = {}
         self.apart: dict[int, tuple[float, int]] = {}
-        for _, block, (live, shadow) in kept:
-            _add(self.true, block, likeness(kind, live, shadow))
+        for _, block, (live, shadow, weight) in kept:
+            _add(self.true, block, likeness(kind, live, shadow), weight)
         total, count = [], 0
         steps = min(len(kept) - 1, max(1, _MOST_COMPARED // len(kept))) if kept else 0
         for step in range(1, steps + 1):
-            for at, (_, block, (live, _)) in enumerate(kept):
-                _, other_block, (_, shadow) = kept[(at + step) % len(kept)]
+            for at, (_, block, (live, _, weight)) in enumerate(kept):
+                _, other_block, (_, shadow, other_weight) = kept[(at + step) % len(kept)]
                 found = likeness(kind, live, shadow)
-                total.append(found)
-                count += 1
-                _add(self.apart, block, found)
+                both = weight * other_weight
+                total.append(found * both)
+                count += both
+                _add(self.apart, block, found, both)
                 if other_block != block:
-                    _add(self.apart, other_block, found)
+                    _add(self.apart, other_block, found, both)
         self.total = math.fsum(total), count
 
     def related(self, without: int | None = None) -> float | None:
@@ -227,9 +243,9 @@ class Likenesses:
         return (true / n - chance) / (1 - chance) if chance < 1 - 1e-9 else None
 
 
-def _add(sums: dict[int, tuple[float, int]], block: int, value: float) -> None:
+def _add(sums: dict[int, tuple[float, int]], block: int, value: float, weight: int) -> None:
     total, count = sums.get(block, (0.0, 0))
-    sums[block] = total + value, count + 1
+    sums[block] = total + value * weight, count + weight
 
 
 def _sum(parts: Iterable[tuple[float, int]]) -> tuple[float, int]:

@@ -11,8 +11,8 @@ from typing import ClassVar, Final
 
 from shadowproxy.compare.fold.known import LONGEST
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.pair_builder import PairBuilder
 from shadowproxy.compare.fold.tables import Bounded, Table
+from shadowproxy.compare.fold.weighed import WeighedBuilder
 
 MOST_ROUTES: Final = 64
 FEWEST_PAIRS: Final = 300
@@ -39,22 +39,19 @@ class Routes(Table[Pair]):
     LIMIT = MOST_ROUTES
 
 
-class RoutesBuilder(Bounded[PairBuilder]):
+class RoutesBuilder(Bounded[WeighedBuilder]):
     """Counts one shadow's exchanges, by route."""
 
-    INNER = PairBuilder
+    INNER = WeighedBuilder
     LIMIT: ClassVar[int] = MOST_ROUTES
 
-    def add_to_other(self, part: PairBuilder) -> None:
-        total = self.other.finish()
-        total.absorb(part.finish())
-        self.other = PairBuilder(total)
+    def add_to_other(self, part: WeighedBuilder) -> None:
+        self.other.absorb(part)
 
     def widen(self, doublings: int) -> None:
         """Go on counting in blocks of time twice as wide, `doublings` times."""
-        for name, builder in self.items():
-            self[name] = PairBuilder(builder.finish().widened(doublings))
-        self.other = PairBuilder(self.other.finish().widened(doublings))
+        for builder in (*self.values(), self.other):
+            builder.widen(doublings)
 
     def finish(self) -> Routes:
         """What was counted on each route. The builder is not used afterwards."""

@@ -103,6 +103,9 @@ class Distinct(Counter[int]):
     def widened(self, doublings: int = 1) -> Self:
         return self
 
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return self  # what was written, as another of the unwritten ones need not be the same thing again
+
     def to_json(self) -> Any:
         return {f"{digest:016x}": count for digest, count in sorted(self.items())}
 
@@ -141,6 +144,9 @@ class Sample(dict[int, Any]):
             del self[digest]
 
     def widened(self, doublings: int = 1) -> Self:
+        return self
+
+    def weighed(self, weight: int, draw: int = 1) -> Self:
         return self
 
     def to_json(self) -> Any:

@@ -33,13 +33,16 @@ NARROWEST: Final = 125
 FORMAT: Final = 2
 """The version of a saved summary. Format 1 is read as far as it counted the same; others are rejected."""
 
+WEIGHTED_FORMAT: Final = 3
+"""The version of one with weights, so that earlier versions of the program do not take its records for requests."""
+
 _SEAL: Final = "digest"
 _PARTS: Final = ("blocks", "ids", "records", "live_outcomes", "live_statuses", "unreadable")
 
 
 Keep = Callable[[Record, int, str, str, Sequence[PlaceValues]], None]
-"""Called with a pair's record, its time in microseconds, its shadow and route, and the answers at the counted
-places."""
+"""Called with a pair's record, which has its weight, its time in microseconds, its shadow and route, and the answers at
+the counted places."""
 
 
 class SummaryError(Exception):
@@ -51,7 +54,8 @@ class Summary:
     """The finished counts of a log, to be read, merged and saved.
 
     `width` is milliseconds in a block of time; `first` and `last` are microseconds since the epoch. `labels` is how
-    many labels were given with the log; for logs that were added up, the most of any.
+    many labels were given with the log; for logs that were added up, the most of any. `unwritten` is how many requests
+    the records stand for beyond themselves; `blocks`, `ids` and `records` are about records, all else about requests.
     """
 
     width: int = NARROWEST
@@ -59,6 +63,7 @@ class Summary:
     first: int | None = None
     last: int | None = None
     labels: int = 0
+    unwritten: int = 0
     ids: DistinctIds = field(default_factory=DistinctIds)
     records: DistinctIds = field(default_factory=DistinctIds)
     live_outcomes: WordCounts = field(default_factory=WordCounts)
@@ -70,6 +75,11 @@ class Summary:
     def count(self) -> int:
         """Records read."""
         return sum(self.blocks.values())
+
+    @property
+    def requests(self) -> int:
+        """How many requests the records stand for."""
+        return self.count + self.unwritten
 
     def put_in_order(self) -> None:
         """Put all counts in the one order in which they are saved, whatever the log's order was."""
@@ -85,6 +95,7 @@ class Summary:
         times = [at for at in (self.first, self.last, other.first, other.last) if at is not None]
         self.first, self.last = min(times, default=None), max(times, default=None)
         self.labels = max(self.labels, other.labels)
+        self.unwritten += other.unwritten
         for name in _PARTS:
             getattr(self, name).absorb(getattr(other, name))
         for name, routes in other.shadows.items():
@@ -97,7 +108,7 @@ class Summary:
 
     def widened(self, width: int) -> Self:
         """The same with blocks of `width` milliseconds, which is its own times a power of two."""
-        wider = type(self)(self.width, self.blocks, self.first, self.last, self.labels)
+        wider = type(self)(self.width, self.blocks, self.first, self.last, self.labels, self.unwritten)
         for name in _PARTS:
             setattr(wider, name, getattr(self, name))
         wider.shadows = dict(self.shadows)
@@ -119,34 +130,36 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "shadowproxy_summary": FORMAT,
+            "shadowproxy_summary": WEIGHTED_FORMAT if self.unwritten else FORMAT,
             "width": self.width,
             "first": self.first,
             "last": self.last,
             "labels": self.labels,
+            **({"unwritten": self.unwritten} if self.unwritten else {}),
             **{name: getattr(self, name).to_json() for name in _PARTS},
             "shadows": {name: routes.to_json() for name, routes in sorted(self.shadows.items())},
         }
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        """Raises SummaryError for anything but a whole summary of format 1 or 2."""
+        """Raises SummaryError for anything but a whole summary of format 1, 2 or 3."""
         if not _is_known(raw):
-            raise SummaryError(f"not a summary of format {FORMAT} or {EARLIER_FORMAT}")
+            raise SummaryError(f"not a summary of format {EARLIER_FORMAT}, {FORMAT} or {WEIGHTED_FORMAT}")
         try:
             summary = cls(width=int(raw["width"]), first=raw["first"], last=raw["last"])
             doubled, rest = divmod(summary.width, NARROWEST)
             if rest or doubled < 1 or doubled & (doubled - 1):
                 raise SummaryError("not a whole summary: blocks of time of an odd width")
             summary.labels = int(raw.get("labels", 0))
+            summary.unwritten = int(raw.get("unwritten", 0))
             for name in _PARTS:
                 setattr(summary, name, type(getattr(summary, name)).from_json(raw[name]))
-            if raw["shadowproxy_summary"] == FORMAT:
-                summary.shadows = {name: Routes.from_json(counted) for name, counted in raw["shadows"].items()}
-            else:
+            if raw["shadowproxy_summary"] == EARLIER_FORMAT:
                 summary.shadows = {
                     name: Routes({EARLIER: pair_of_format_1(pair)}) for name, pair in raw["shadows"].items()
                 }
+            else:
+                summary.shadows = {name: Routes.from_json(counted) for name, counted in raw["shadows"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SummaryError(f"not a whole summary: {error!s:.80}") from error
         return summary
@@ -162,9 +175,24 @@ class SummaryBuilder:
         self._summary = Summary(width=width, labels=labels)
         self._shadows: dict[str, RoutesBuilder] = {}
 
-    def add(self, record: Record, reading: Reading, *, shadow: str | None = None, keep: Keep | None = None) -> None:
-        """Count one record; with `shadow` only that shadow's. Raises ValueError if its time cannot be read."""
+    def add(
+        self,
+        record: Record,
+        reading: Reading,
+        *,
+        shadow: str | None = None,
+        keep: Keep | None = None,
+        draw: int = 1,
+    ) -> None:
+        """Count one record as often as its weight says. Raises ValueError if its time cannot be read.
+
+        Args:
+            shadow: only this shadow's answers are counted.
+            keep: called for each pair.
+            draw: the record is one of so many, drawn whatever its answers: it counts as often as its weight times this.
+        """
         summary = self._summary
+        weight = record.weight * draw
         at = micros(record.at)
         summary.blocks[at // (1000 * summary.width)] += 1
         if len(summary.blocks) > MOST_BLOCKS:
@@ -175,15 +203,18 @@ class SummaryBuilder:
         digest = hashed(record.id)
         summary.ids.add(digest)
         summary.records.add(digest if record.record == record.id else hashed(record.record))
-        summary.live_outcomes[record.live.outcome] += 1
-        summary.live_statuses[status_of(record.live)] += 1
+        summary.unwritten += weight - 1
+        summary.live_outcomes[record.live.outcome] += weight
+        summary.live_statuses[status_of(record.live)] += weight
         route = route_of(record.request.method, record.request.path)
         for name, leg in record.shadows.items():
             if shadow is None or name == shadow:
                 routes = self._shadows.get(name)
                 if routes is None:
                     routes = self._shadows[name] = RoutesBuilder()
-                places = routes.part(route).add(block, record, leg, reading.of(name), digest)
+                part = routes.part(route)
+                builder = part.plain if weight == 1 else part.of(weight, draw)
+                places = builder.add(block, record, leg, reading.of(name), digest)
                 if keep is not None and places is not None:
                     keep(record, at, name, route, places)
 
@@ -236,7 +267,7 @@ def _doublings_to_fit(blocks: Iterable[int]) -> int:
 
 
 def _is_known(raw: Any) -> bool:
-    return isinstance(raw, dict) and raw.get("shadowproxy_summary") in (FORMAT, EARLIER_FORMAT)
+    return isinstance(raw, dict) and raw.get("shadowproxy_summary") in (FORMAT, WEIGHTED_FORMAT, EARLIER_FORMAT)
 
 
 def merge(one: Summary, other: Summary) -> Summary:
@@ -246,6 +277,7 @@ def merge(one: Summary, other: Summary) -> Summary:
     times = [at for at in (one.first, one.last, other.first, other.last) if at is not None]
     total = Summary(width=width, first=min(times, default=None), last=max(times, default=None))
     total.labels = max(one.labels, other.labels)
+    total.unwritten = one.unwritten + other.unwritten
     for name in _PARTS:
         setattr(total, name, getattr(one, name).merged(getattr(other, name)))
     for name in {**one.shadows, **other.shadows}:

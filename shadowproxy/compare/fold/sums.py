@@ -40,6 +40,9 @@ class Sums(dict[int, list[int]]):
             wider._gather(block >> doublings, sums)
         return wider
 
+    def weighed(self, weight: int, draw: int = 1) -> Self:
+        return type(self)({block: [total * weight for total in sums] for block, sums in self.items()})
+
     def _gather(self, block: int, sums: list[int]) -> None:
         mine = self.get(block)
         self[block] = list(sums) if mine is None else [one + other for one, other in zip(mine, sums, strict=True)]

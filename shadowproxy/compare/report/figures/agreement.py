@@ -9,9 +9,8 @@ import orjson
 from shadowproxy.compare.fold.bins import edges
 from shadowproxy.compare.fold.noise import Nature
 from shadowproxy.compare.fold.pair import Pair
-from shadowproxy.compare.fold.pair_tables import Kinds
+from shadowproxy.compare.fold.pair_tables import Drawn, Kinds
 from shadowproxy.compare.fold.places import places_of
-from shadowproxy.compare.fold.samples import Sample
 from shadowproxy.compare.judge.recompare import guessed_pattern
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import estimated, moment, ranked
@@ -105,7 +104,7 @@ def _apart(pair: Pair, path: str) -> Apart | None:
 
 def examples(pair: Pair, aside: set[str], judged: AnswerPlace | None) -> list[Example]:
     """Differing exchanges, drawn by hash: one of each flip first. None differs only in places that are noise."""
-    groups: dict[tuple[tuple[str, ...], tuple[str, str] | None], Sample] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[str, str] | None], Drawn] = {}
     for key, sample in pair.examples.items():
         places, flipped = orjson.loads(key)
         # A flip counts only at the judged place, if it holds classes.

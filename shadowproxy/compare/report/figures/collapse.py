@@ -83,8 +83,15 @@ def _top_shares(judged: AnswerPlace) -> tuple[float, float]:
 
 def _commonest(prints: Prints, arm: int) -> float:
     """The share of the commonest answer of an arm, among those that were kept."""
-    counts = Counter(each[arm] for kept in prints.values() for each in kept.values() if each[arm])
-    return max(counts.values(), default=0) / counts.total() if counts.total() >= _FEWEST_FOR_COLLAPSE else 0.0
+    counts: Counter[bytes] = Counter()
+    written = 0
+    for kept in prints.values():
+        for each in kept.values():
+            text = each[1] if arm else each[0]
+            if text:
+                counts[text] += each[2]
+                written += 1
+    return max(counts.values(), default=0) / counts.total() if written >= _FEWEST_FOR_COLLAPSE else 0.0
 
 
 def _top_class(classes: Few) -> float:

@@ -159,7 +159,10 @@ def _varied(judged: AnswerPlace) -> int:
         tables = [counted.live_classes, counted.live_whole] if judged.kind == "class" else [counted.live_classes]
         counts = [series.total() for table in tables for series in table.values()]
         return sum(counts) - max(counts, default=0)
-    prints = Counter(live for kept in counted.prints.values() for live, _ in kept.values())
+    prints: Counter[bytes] = Counter()
+    for kept in counted.prints.values():
+        for live, _, weight in kept.values():
+            prints[live] += weight
     if not prints:
         counts = [series.total() for series in counted.live_classes.values()]
         return sum(counts) - max(counts, default=0)
