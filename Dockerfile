@@ -1,8 +1,12 @@
 # The sidecar as an image: `docker build -t shadowproxy:0.1.0 .` (deploy/README.md says how to run it).
 # No "# syntax=" line: the builder's own grammar is enough, and that line would cause a download at each build.
 
+# The two base images. To pin them, give them with their digests: `--build-arg SLIM=python:3.13-slim@sha256:...`.
+ARG FULL=python:3.13
+ARG SLIM=python:3.13-slim
+
 # The full base image, because it has a C compiler.
-FROM python:3.13 AS build
+FROM ${FULL} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv --without-pip /opt/shadowproxy
 WORKDIR /src
@@ -22,7 +26,7 @@ RUN HATCH_BUILD_HOOKS_ENABLE=1 PYTHONPATH=/opt/shadowproxy/lib/python3.13/site-p
 RUN /opt/shadowproxy/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/shadowproxy/lib
 
 
-FROM python:3.13-slim
+FROM ${SLIM}
 # The official images have no byte code for the standard library, and compiling it would be the longest part of each start.
 # The packages' installers are removed, as nothing is installed later.
 RUN rm -rf /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/lib/python3.13/site-packages/* \
@@ -43,8 +47,10 @@ ENTRYPOINT ["shadowproxy"]
 CMD ["serve", "-c", "/etc/shadowproxy/config.yaml"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG SLIM
 LABEL org.opencontainers.image.title="shadowproxy" \
       org.opencontainers.image.description="A reverse-proxy sidecar that asks a shadow model the same requests as the live one" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${SLIM}"

@@ -16,7 +16,7 @@ SOURCES := $(shell find shadowproxy -type f ! -name '*.pyc')
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 SIDE_BY_SIDE := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-compiled soak soak-ready parties-all chaos check format schema modules bench dist sbom clean
+.PHONY: help demo test test-compiled soak soak-ready parties-all chaos check format schema modules bench dist image sbom clean
 
 help:
 	@echo "make demo    see it at work on real flights"
@@ -31,6 +31,7 @@ help:
 	@echo "make schema  write the configuration's schema again, after a change of its keys or their page"
 	@echo "make bench   compare it with nginx and Envoy, in five rounds; QUICK=1 for a rough impression from one"
 	@echo "make dist    build the wheel and the source archive into dist/"
+	@echo "make image   build the image, and print what it is made of; SLIM=python:3.13-slim@sha256:... and FULL=... pin its bases"
 	@echo "make sbom    write a bill of materials, in CycloneDX's JSON, into dist/"
 	@echo "make clean   remove the files of the other targets"
 
@@ -90,6 +91,9 @@ bench: $(VENV)/ready
 
 dist: $(VENV)/ready
 	$(BIN)/hatchling build
+
+image: $(VENV)/ready
+	@deploy/image/build.sh $(BIN)/python dist $(foreach name,FULL SLIM,$(if $($(name)),--build-arg $(name)=$($(name))))
 
 sbom: $(VENV)/ready
 	@deploy/image/sbom.sh $(BIN)/python

@@ -29,7 +29,11 @@ ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 CONFIGURATIONS = sorted(DEPLOY.rglob("config.yaml"))
-MANIFESTS = [*sorted(DEPLOY.rglob("*.yaml")), *sorted(DEPLOY.rglob("*.json"))]
+MANIFESTS = [
+    path
+    for path in (*sorted(DEPLOY.rglob("*.yaml")), *sorted(DEPLOY.rglob("*.json")))
+    if path.parent.name != "templates"  # Helm's, which become YAML
+]
 
 UID = 65532
 ADMIN_PORT = int(ADMIN.rpartition(":")[2])
@@ -73,6 +77,8 @@ def test_every_image_is_the_version_that_the_program_says() -> None:
         named += re.findall(r"shadowproxy:(\d[\w.-]*)", path.read_text())
     assert len(named) > 10
     assert set(named) == {__version__}
+    (chart,) = documents(DEPLOY / "helm/shadowproxy/Chart.yaml")
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
 
 
 def test_the_image_and_every_manifest_have_the_same_user() -> None:
@@ -139,7 +145,7 @@ def test_a_configuration_has_the_ports_that_probes_and_services_ask(path: Path) 
     assert isinstance(loaded.admin, config.TcpAddress)
     assert (listen.port, loaded.admin.port) == (PROXY_PORT, ADMIN_PORT)
     # In front of the API only the caller beside it may ask; everywhere else the callers are elsewhere.
-    inside = path.parent.parent.name == "in-front" or path.parent.name == "ecs"
+    inside = path.parent.parent.name == "in-front" or path.parent.name in ("ecs", "caller")
     # Compose and Cloud Run have IPv4 within; a cluster or a subnet may have IPv6 alone, also for its probes.
     everywhere = "::" if {"kubernetes", "ecs"} & set(path.parts) else "0.0.0.0"
     assert listen.host == ("127.0.0.1" if inside else everywhere)
@@ -152,9 +158,10 @@ def test_every_manifest_names_the_ports_of_the_image() -> None:
         (sidecar,) = documents(path)
         assert anywhere(sidecar, "prometheus.io/port") == [str(ADMIN_PORT)]
         ports = {each["name"]: each["containerPort"] for each in anywhere(sidecar, "ports")[0]}
-        assert ports["sp-admin"] == ADMIN_PORT
+        # KServe would make a port of the Service of each that is named.
+        assert ports == {"http1": PROXY_PORT} if "kserve" in path.parts else ports["sp-admin"] == ADMIN_PORT
         assert ports.get("sp-http", PROXY_PORT) == PROXY_PORT
-        assert {each["port"] for each in anywhere(sidecar, "httpGet")} == {"sp-admin"}
+        assert {ports.get(each["port"], each["port"]) for each in anywhere(sidecar, "httpGet")} == {ADMIN_PORT}
     assert f'"127.0.0.1:{PROXY_PORT}:{PROXY_PORT}"' in (DEPLOY / "compose/compose.yaml").read_text()
     assert f'["127.0.0.1:{ADMIN_PORT}"]' in (DEPLOY / "prometheus/prometheus.yaml").read_text()
     service = documents(DEPLOY / "cloud-run/service.yaml")[0]
@@ -266,6 +273,13 @@ def test_the_two_sidecars_of_kubernetes_differ_only_where_they_have_to() -> None
         "      terminationGracePeriodSeconds: 60",
         "      terminationGracePeriodSeconds: 90",
     }
+
+
+@pytest.mark.parametrize("setting", ["in-front", "behind"])
+def test_a_rollout_gets_the_same_sidecar(setting: str) -> None:
+    """Twice, because kustomize reads no file outside a component's own directory."""
+    place = DEPLOY / "kubernetes" / setting
+    assert (place / "rollout/sidecar.yaml").read_text() == (place / "component/sidecar.yaml").read_text()
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------

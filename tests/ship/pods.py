@@ -151,7 +151,8 @@ class Pod:
         if probe is None:
             return
         get = probe["httpGet"]
-        port = next(each["containerPort"] for each in container["ports"] if each["name"] == get["port"])
+        ports = {each["name"]: each["containerPort"] for each in container.get("ports", [])}
+        port = ports.get(get["port"], get["port"])
         for _ in range(probe.get("failureThreshold", 3)):
             try:
                 url = f"http://127.0.0.1:{port}{get['path']}"

@@ -1,5 +1,6 @@
 """The image: what it holds, and how it runs with as little as a careful operator gives it."""
 
+import hashlib
 import json
 import re
 import signal
@@ -224,6 +225,31 @@ def test_the_bill_of_materials_lists_what_is_in_the_image(engine: Engine, image:
     assert [each["name"] for each in components if not each.get("licenses")] == []
     needs = {each["ref"]: each.get("dependsOn", []) for each in bill["dependencies"]}
     assert len(needs[bill["metadata"]["component"]["bom-ref"]]) > 10
+
+
+def test_an_image_is_made_with_what_it_is_made_of(engine: Engine, image: str, tmp_path: Path) -> None:
+    """`make image` with a base by its digest: which image, which sources, which bases, and what is in it."""
+    slim = engine.inspect("python:3.13-slim")["Id"]  # no registry is here that would give it a digest of its own
+    words: list[str | Path] = [
+        ROOT / "deploy/image/build.sh",
+        sys.executable,
+        tmp_path,
+        "--network=host",
+        "--build-arg",
+        f"SLIM={slim}",
+    ]
+    done = subprocess.run(words, env=engine.environment, check=True, capture_output=True, text=True)
+    made = json.loads((tmp_path / "image.json").read_text())
+    labels = engine.inspect(image)["Config"]["Labels"]
+    assert made["image"] == engine.inspect(image)["Id"]
+    assert made["base"]["name"] == slim == labels["org.opencontainers.image.base.name"]
+    assert made["revision"] == labels["org.opencontainers.image.revision"]
+    lock = (ROOT / "deploy/image/requirements.lock").read_bytes()
+    assert made["files"]["deploy/image/requirements.lock"] == f"sha256:{hashlib.sha256(lock).hexdigest()}"
+    bill = (tmp_path / made["bill_of_materials"]["file"]).read_bytes()
+    assert made["bill_of_materials"]["sha256"] == f"sha256:{hashlib.sha256(bill).hexdigest()}"
+    assert made["image"] in done.stdout
+    assert "  orjson " in done.stdout
 
 
 def canonical(name: str) -> str:

@@ -38,9 +38,11 @@ INSTALL, CONFIGURE, UNIT = (
 READ = "/opt/shadowproxy/bin/shadowproxy report"
 INSIDE = "kubectl -n shadowproxy-in-front exec"  # its end is run in the pod, by test_kubernetes.py
 BILL = "make sbom"  # by test_image.py
-RUN = (BUILD, SERVE, REPORT, UP, DOWN, RULES, RSYSLOG, SYSLOG_NG, INSTALL, CONFIGURE, UNIT, READ, INSIDE, BILL)
+IMAGE = "make image"  # by test_image.py
+RUN = (BUILD, SERVE, REPORT, UP, DOWN, RULES, RSYSLOG, SYSLOG_NG, INSTALL, CONFIGURE, UNIT, READ, INSIDE, BILL, IMAGE)
 NOT_RUN = {
     "kubectl apply -k": "these two commands need a cluster",
+    "helm install": "Not run by the tests: the last command needs a cluster, and they render the chart instead",
     "systemctl daemon-reload": "Not run by the tests: the last line needs systemd",
 }
 
