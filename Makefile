@@ -1,12 +1,30 @@
-# What people and CI run. Every target sets up .venv by itself, from the exact versions in constraints.txt.
+# What people and CI run. Every target sets up .venv by itself, from the exact versions in constraints.txt; the demo an
+# environment of its own, with what the program needs to run and no more.
 
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := .demo
 
-# The first Python that is new enough; `make PYTHON=python3.13 test` names another.
+# The first Python that is new enough and can make environments (Debian's own can not, without a package more), or else
+# the first that is new enough; `make PYTHON=python3.13 test` names another.
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
+COMPLETE := import ensurepip, venv; $(NEW_ENOUGH)
+those = $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(1)' >/dev/null 2>&1 && echo $(name)))
+PYTHON ?= $(firstword $(call those,$(COMPLETE)) $(call those,$(NEW_ENOUGH)))
+
+# $(call environment,DIRECTORY): a new environment, with what installs the program into it. Without build isolation the
+# build backend is one of the exact versions too.
+define environment
+@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; name one with PYTHON=..." >&2; exit 1; }
+@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "make: $(PYTHON) is not Python 3.11 or newer" >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo "make: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+@echo "setting up $(1) with $(PYTHON)"
+@$(PYTHON) -m venv $(1)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables || { \
+	echo "make: cannot install; is the package index within reach?" >&2; exit 1; }
+endef
 
 # The same program with its hot modules compiled, as the image ships it.
 COMPILED := .compiled
@@ -19,7 +37,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist worksteal
 .PHONY: help demo test test-compiled soak soak-ready parties-all chaos check format schema modules bench dist image sbom clean
 
 help:
-	@echo "make demo    see it at work on real flights"
+	@echo "make demo    see it at work on real flights; KEEP=1 leaves its servers up until Ctrl-C"
 	@echo "make test    run the tests"
 	@echo "make test-compiled   run them against the compiled program, which it builds; QUICK=1 those that it can make fail"
 	@echo "make soak    run the long tests, with real callers, servers and containers, which it installs; THOROUGH=1 with more seeds"
@@ -35,8 +53,9 @@ help:
 	@echo "make sbom    write a bill of materials, in CycloneDX's JSON, into dist/"
 	@echo "make clean   remove the files of the other targets"
 
-demo: $(VENV)/ready
-	@$(BIN)/shadowproxy demo
+# 141: whoever read the output has left, as in `make demo | head`.
+demo: $(DEMO)/ready
+	@$(DEMO)/bin/shadowproxy demo $(if $(KEEP),--keep) || test $$? -eq 141
 
 test: $(VENV)/ready
 	@$(BIN)/pytest $(SIDE_BY_SIDE)
@@ -99,18 +118,20 @@ sbom: $(VENV)/ready
 	@deploy/image/sbom.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) $(COMPILED) .parties .ship .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(DEMO) $(COMPILED) .parties .ship .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
-# The stamp is newer than what it was made from, or it is made again. Without build isolation the build backend is
-# one of the exact versions too.
+# The stamp is newer than what it was made from, or it is made again. Without compiling: Python does that to what it
+# imports, a small part.
+$(DEMO)/ready: pyproject.toml constraints.txt
+	$(call environment,$(DEMO))
+	@$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt \
+		--no-build-isolation -e .
+	@touch $@
+
 $(VENV)/ready: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; name one with PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "make: $(PYTHON) is not Python 3.11 or newer" >&2; exit 1; }
-	@echo "setting up $(VENV) with $(PYTHON)"
-	@$(PYTHON) -m venv $(VENV) || { echo "make: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(call environment,$(VENV))
 	@# An environment of before the distribution had its name of today holds the same files under another.
 	@$(BIN)/python -m pip uninstall -qq --yes --disable-pip-version-check shadowproxy
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 

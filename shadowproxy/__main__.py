@@ -16,6 +16,8 @@ def main() -> None:
         case ["--version" | "-V"]:
             try:
                 os.write(1, f"shadowproxy {version_text()}\n".encode())
+            except BrokenPipeError:
+                sys.exit(141)  # as the other commands end where standard output has no reader any more
             except OSError as error:
                 sys.exit(f"shadowproxy: cannot write to standard output: {error.strerror}")
             return

@@ -331,13 +331,21 @@ def test_show_ends_with_1_when_there_is_no_such_id(log: Path) -> None:
     assert done.stderr == f"shadowproxy: no record in {log} has the ID nobody\n"
 
 
-def test_a_reader_that_leaves_early_is_no_error(log: Path) -> None:
+def test_show_says_that_a_record_has_no_such_shadow(log: Path) -> None:
+    done = run("show", log, "id-4", "--shadow", "nobody")
+    assert done.returncode == 1
+    assert done.stderr == "shadowproxy: no record with the ID id-4 has a shadow called nobody; it went to challenger\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["report", "LOG"], ["report", "LOG", "--json"], ["show", "LOG", "id-4"], ["--version"], ["--help"]]
+)
+def test_a_reader_that_leaves_early_is_no_error(log: Path, words: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
+    words = [str(log) if word == "LOG" else word for word in words]
     try:
-        done = subprocess.run(
-            [*PROGRAM, "report", str(log), "--json"], stdout=writing, stderr=subprocess.PIPE, timeout=60
-        )
+        done = subprocess.run([*PROGRAM, *words], stdout=writing, stderr=subprocess.PIPE, timeout=60)
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")

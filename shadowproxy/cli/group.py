@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +28,29 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def make_context(self, *words: Any, **more: Any) -> click.Context:
+        with reader_may_leave():  # --help
+            return super().make_context(*words, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with reader_may_leave():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            forget_output()
-            raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
         return result
 
 
 class UserError(click.ClickException):
     """An error that the user can correct: each line of `message` is printed, and the exit status is 2."""
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Where standard output has no reader any more, the command ends as a shell reports it for any program."""
+    try:
+        yield
+    except BrokenPipeError:
+        forget_output()
+        raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
 
 
 def forget_output() -> None:

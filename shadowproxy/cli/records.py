@@ -32,17 +32,17 @@ def show(log: str, id: str, file: Path | None, shadow: str | None, raw: bool, cu
     status 1 if there is none.
     """
     rules = rules_of(file)
-    from rich.console import Console
-
+    from shadowproxy.compare.report.screen import Screen
     from shadowproxy.compare.report.show import curl_command, print_exchange
     from shadowproxy.record import Record, RecordError, read
 
-    console = Console()
-    found = 0
+    console = Screen()
+    found, shadows = 0, set[str]()
     try:
         for entry in read([log]):
             if isinstance(entry, Record) and id in (entry.id, entry.record):
                 found += 1
+                shadows.update(entry.shadows)
                 if curl is not None:
                     click.echo(curl_command(entry, curl))
                     continue
@@ -53,6 +53,10 @@ def show(log: str, id: str, file: Path | None, shadow: str | None, raw: bool, cu
         raise UserError(str(error)) from None
     if not found:
         print_error(f"no record in {log} has the ID {id}")
+        sys.exit(EXIT_FAILED)
+    if shadow is not None and shadow not in shadows:
+        known = f"; it went to {', '.join(sorted(shadows))}" if shadows else ""
+        print_error(f"no record with the ID {id} has a shadow called {shadow}{known}")
         sys.exit(EXIT_FAILED)
 
 
@@ -80,16 +84,15 @@ def tail(
 ) -> None:
     """Follow a growing log, one line for each exchange, until Ctrl-C."""
     rules = rules_of(file)
-    from rich.console import Console
-
     from shadowproxy.compare.fold.filters import Condition, Only
+    from shadowproxy.compare.report.screen import Screen
     from shadowproxy.compare.report.tail import follow, print_line
 
     try:
         only = Only(path=path, where=tuple(Condition.parse(text) for text in where))
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
-    console = Console()
+    console = Screen()
     records = follow(log, last=last)
     while True:
         try:

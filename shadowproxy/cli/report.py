@@ -129,9 +129,8 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     gates = _gates(given)
     endpoint = embeddings_of(logs, given)
     summary = _summary(logs, given)
-    from rich.console import Console
-
     from shadowproxy.compare.report.build import exit_code, to_json
+    from shadowproxy.compare.report.screen import Screen
     from shadowproxy.compare.report.text import print_figures
 
     judged = _judged(given["judged"], summary)
@@ -155,7 +154,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
 
         click.echo(to_markdown(figures), nl=False)
     else:
-        print_figures(figures, Console())
+        print_figures(figures, Screen())
     if given["shadow"] is not None and given["shadow"] not in summary.shadows:
         print_error(f"no record has a shadow called {given['shadow']}")
         sys.exit(EXIT_NO_DATA)

@@ -79,11 +79,10 @@ def selftest(logs: tuple[str, ...], **given: Any) -> None:
 
         click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
         return
-    from rich.console import Console
-
+    from shadowproxy.compare.report.screen import Screen
     from shadowproxy.selftest.forms import print_selftest
 
-    print_selftest(figures, Console())
+    print_selftest(figures, Screen())
 
 
 def _configured(file: Path | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The demo's caller as a program, for use in containers: `python -m shadowproxy.demo.caller URL`."""
+"""The demo's callers as a program: `shadowproxy demo caller URL`, or `python -m shadowproxy.demo.caller URL`."""
 
 import argparse
 import asyncio
@@ -6,9 +6,7 @@ import signal
 import sys
 from collections import Counter
 
-import httpx
-
-from shadowproxy.demo.client import send_all
+from shadowproxy.demo.client import RATE, NoAnswer, send_all
 from shadowproxy.demo.flights import SAMPLE, flights
 
 UNANSWERED, ANSWERED = 1, 0
@@ -16,7 +14,10 @@ UNANSWERED, ANSWERED = 1, 0
 
 
 async def call(url: str, requests: int, *, again: bool) -> int:
-    """Send `requests` flights to `url`; with `again`, forever. SIGTERM ends it. Returns the exit status."""
+    """Send `requests` flights to `url`, 500 a second; with `again`, forever. SIGINT or SIGTERM ends it.
+
+    Returns the exit status. Raises ValueError if `url` is none of http.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -24,15 +25,15 @@ async def call(url: str, requests: int, *, again: bool) -> int:
     sent = flights(requests)
     try:
         while True:
-            answers = await send_all(url, sent, lambda: None)
+            answers = await send_all(url, sent, lambda: None, rate=RATE)
             statuses = Counter(answer.status for answer in answers)
             answered = ", ".join(f"{count:,} with {status}" for status, count in sorted(statuses.items()))
             sys.stdout.write(f"sent {len(sent):,} flights to {url}, answered: {answered}\n")
             sys.stdout.flush()
             if not again:
                 return ANSWERED if set(statuses) == {200} else UNANSWERED
-    except httpx.HTTPError as error:
-        sys.stderr.write(f"a request got no answer: {error!r}\n")
+    except NoAnswer as error:
+        sys.stderr.write(f"shadowproxy: no answer from {url}: {error}\n")
         return UNANSWERED
     except asyncio.CancelledError:
         return ANSWERED
@@ -45,7 +46,10 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=SAMPLE, choices=range(1, SAMPLE + 1), metavar="N")
     parser.add_argument("--again", action="store_true", help="start over at the end, until stopped")
     options = parser.parse_args()
-    sys.exit(asyncio.run(call(options.url, options.requests, again=options.again)))
+    try:
+        sys.exit(asyncio.run(call(options.url, options.requests, again=options.again)))
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

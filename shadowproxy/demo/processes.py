@@ -1,6 +1,7 @@
 """Starts the demo's servers as processes, and makes sure that each is stopped."""
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -51,6 +52,8 @@ async def started(name: str, module: str, *arguments: str, output: Path) -> Asyn
             stdin=subprocess.PIPE,
             stdout=written,
             stderr=written,
+            # What the environment sets for another proxy is not for this one.
+            env={name: value for name, value in os.environ.items() if not name.startswith("SHADOWPROXY_")},
             # Ctrl-C goes to the terminal's whole foreground group. The servers are outside of it, so that we can stop
             # them in order: the proxy must finish the requests under way before its model stops.
             process_group=0,

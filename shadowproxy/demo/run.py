@@ -2,18 +2,16 @@
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import signal
 import sys
-import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -21,11 +19,14 @@ from shadowproxy.compare.fold.engines import summarise_files
 from shadowproxy.compare.fold.truths import by_request
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.gates import load_gates
 from shadowproxy.compare.report.html import to_html
+from shadowproxy.compare.report.screen import Screen
 from shadowproxy.compare.report.text import print_figures
 from shadowproxy.demo import flights
-from shadowproxy.demo.client import CallerResponse, send_all
+from shadowproxy.demo.client import RATE, CallerResponse, NoAnswer, send_all
 from shadowproxy.demo.flights import Flight
+from shadowproxy.demo.place import DemoDirectory, directory_at, new_directory
 from shadowproxy.demo.processes import NotStarted, Server, started
 from shadowproxy.demo.verify import differs, scores, unequal, unlogged
 from shadowproxy.record import Record, read
@@ -36,6 +37,14 @@ SHOWN_FAULTS = 3  # the first few of 5,000 similar ones are enough
 SAME, FAULTY, NOT_SET_UP = 0, 1, 2
 BY_SIGNAL = 128
 """Exit statuses; a signal's number is added to the last, as a shell does. 130 is Ctrl-C."""
+
+NOT_JUDGED = "Latency is shown and not judged: an if statement takes no time, and all of this is one machine."
+
+LOGGED_DEADLINE = 45.0
+"""Seconds until each request is in the log of a proxy that goes on: a shadow has 30 for its answer."""
+LOOK = 0.1
+
+_ADMIN = re.compile(r"admin (http://127\.0\.0\.1:\d+)")
 
 Advance = Callable[[], None]
 
@@ -49,32 +58,9 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class DemoDirectory:
-    """The directory of a demo's results."""
-
-    directory: Path
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "log"
-
-    @property
-    def labels(self) -> Path:
-        return self.directory / "labels.csv"
-
-    @property
-    def page(self) -> Path:
-        """The report as an HTML page."""
-        return self.directory / "report.html"
-
-    def output(self, name: str) -> Path:
-        """The output of the server of that name."""
-        return self.directory / f"{name}.txt"
-
-
-@dataclass(frozen=True, slots=True)
 class DemoAnswers:
-    """The answers to the same flights, through the proxy and from live directly. `proxy_status` is its exit status."""
+    """The answers to the same flights, through the proxy and from live directly. `proxy_status` is the proxy's exit
+    status: 0 too while it runs."""
 
     sent: Sequence[Flight]
     through: Sequence[CallerResponse]
@@ -82,60 +68,32 @@ class DemoAnswers:
     proxy_status: int
 
 
-def run(*, requests: int = flights.SAMPLE, directory: Path | None = None) -> int:
-    """Run the demo and return its exit status; `requests` is 1 to 5,000.
+def run(*, requests: int = flights.SAMPLE, directory: Path | None = None, keep: bool = False) -> int:
+    """Run the demo and return its exit status; `requests` is 1 to 5,000. With `keep` the servers stay up until Ctrl-C.
 
     0: every promise held. 1: an answer was not live's, or a request is not in the log exactly once. 2: it could not be
-    set up. 130: Ctrl-C (SIGTERM and SIGHUP likewise), and everything it started is stopped.
+    set up. 130: Ctrl-C before the report (SIGTERM and SIGHUP likewise), and everything it started is stopped.
 
     `directory` must be new or empty. The default is a new directory under `shadow-demo` in the working directory, or
     under the system's temporary directory if that is not writable.
     """
-    console = Console()
+    console = Screen()
     try:
-        place = _new_directory(console) if directory is None else _directory_at(directory)
-        answers = asyncio.run(_until_signalled(_run(console, place, flights.flights(requests))))
-        return _report(console, place, answers)
+        place = new_directory(lambda text: _say(console, text)) if directory is None else directory_at(directory)
+        return asyncio.run(_until_signalled(_run(console, place, flights.flights(requests), keep=keep)))
     except NotStarted as error:
         sys.stderr.write(f"shadowproxy: {error}\n")
         return NOT_SET_UP
-    except httpx.HTTPError as error:
-        sys.stderr.write(f"shadowproxy: a request got no answer: {error!r}; see {place.directory}/*.txt\n")
+    except NoAnswer as error:
+        sys.stderr.write(f"shadowproxy: a request got no answer: {error}; see {place.directory}/*.txt\n")
         return FAULTY
     except Stopped as stopped:
         sys.stderr.write(f"shadowproxy: stopped, with all servers; the results so far are in {place.directory}\n")
         return BY_SIGNAL + stopped.number
-    except KeyboardInterrupt:  # during the report, when no server runs any more
-        return BY_SIGNAL + signal.SIGINT
 
 
-def _directory_at(directory: Path) -> DemoDirectory:
-    place = DemoDirectory(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise NotStarted(f"{directory} is not empty: the demo needs a new or empty directory")
-        place.labels.write_text(flights.labels_csv())
-    except OSError as error:
-        raise NotStarted(f"cannot write to {directory}: {error.strerror}") from None
-    return place
-
-
-def _new_directory(console: Console) -> DemoDirectory:
-    named = Path("shadow-demo") / time.strftime("%Y%m%d-%H%M%S")
-    try:
-        return _directory_at(named)
-    except NotStarted as error:
-        try:
-            elsewhere = Path(tempfile.mkdtemp(prefix="shadow-demo-"))
-        except OSError:
-            raise error from None
-        _say(console, f"{error}, so the log goes to {elsewhere}")
-        return _directory_at(elsewhere)
-
-
-async def _until_signalled(answers: Awaitable[DemoAnswers]) -> DemoAnswers:
-    """The answers. On the first signal raises Stopped, once everything that was started is stopped."""
+async def _until_signalled(demo: Coroutine[None, None, int]) -> int:
+    """The demo's exit status. On the first signal raises Stopped, once everything that was started is stopped."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     signals: list[int] = []
@@ -149,14 +107,14 @@ async def _until_signalled(answers: Awaitable[DemoAnswers]) -> DemoAnswers:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop, number)
     try:
-        return await answers
+        return await demo
     except asyncio.CancelledError:
         if not signals:
             raise
         raise Stopped(signals[0]) from None
 
 
-async def _run(console: Console, place: DemoDirectory, sent: Sequence[Flight]) -> DemoAnswers:
+async def _run(console: Console, place: DemoDirectory, sent: Sequence[Flight], *, keep: bool) -> int:
     async with AsyncExitStack() as stack:
 
         async def start(name: str, module: str, *arguments: str) -> Server:
@@ -165,23 +123,51 @@ async def _run(console: Console, place: DemoDirectory, sent: Sequence[Flight]) -
         live = await start("live", "shadowproxy.demo.server", "live")
         shadow = await start(SHADOW, "shadowproxy.demo.server", "shadow")
         ways = ["--live", live.url, "--shadow", f"{SHADOW}={shadow.url}"]
-        proxy = await start(
-            "proxy", "shadowproxy", "serve", *ways, "--listen", "127.0.0.1:0", "--admin", "off", "--log", str(place.log)
-        )
+        places = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0" if keep else "off", "--log", str(place.log)]
+        proxy = await start("proxy", "shadowproxy", "serve", *ways, *places)
         _say(console, f"live    {live.url}  an if statement: late if it left more than 15 minutes late")
         _say(console, f"shadow  {shadow.url}  {SHADOW}: boosted trees, trained on January to August")
         _say(console, f"proxy   {proxy.url}  shadowproxy serve {shlex.join(ways)}")
         _say(console)
         with _progress(console, "Sent through the proxy", len(sent)) as advance:
-            through = await send_all(proxy.url, sent, advance)
-        # Stopping waits until every shadow has answered and the log is complete.
-        status = await proxy.stop()
+            through = await send_all(proxy.url, sent, advance, rate=RATE)
+        # Either way every shadow has answered then, and the log is complete.
+        status = await _logged(place, len(sent)) if keep else await proxy.stop()
         with _progress(console, "Sent to live directly", len(sent)) as advance:
             direct = await send_all(live.url, sent, advance)
-        return DemoAnswers(sent, through, direct, status)
+        status = _report(console, place, DemoAnswers(sent, through, direct, status), kept=proxy if keep else None)
+        if keep and status == SAME:
+            status = await _until_stopped(console, proxy)
+    return status
 
 
-def _report(console: Console, place: DemoDirectory, answers: DemoAnswers) -> int:
+async def _logged(place: DemoDirectory, requests: int) -> int:
+    """Wait until the log has a record for each of the requests. Returns 0, as a proxy that goes on has no status."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LOGGED_DEADLINE
+    while loop.time() < until:
+        if sum(segment.read_bytes().count(b"\n") for segment in place.log.glob("*.jsonl")) >= requests:
+            break
+        await asyncio.sleep(LOOK)
+    return 0
+
+
+async def _until_stopped(console: Console, proxy: Server) -> int:
+    """Wait until a signal, then stop the proxy first, as it still asks the others. Returns the demo's exit status."""
+    _say(console)
+    _say(console, "The servers stay up until Ctrl-C.")
+    try:
+        status = await proxy.process.wait()
+    except asyncio.CancelledError:
+        status = await proxy.stop()
+    if status:
+        sys.stderr.write(f"shadowproxy: the proxy ended with exit status {status}; see {proxy.output}\n")
+        return FAULTY
+    _say(console, "Stopped, with all servers.")
+    return SAME
+
+
+def _report(console: Console, place: DemoDirectory, answers: DemoAnswers, kept: Server | None = None) -> int:
     sent = answers.sent
     logged = list(read([place.log]))
     records = [each for each in logged if isinstance(each, Record)]
@@ -192,7 +178,7 @@ def _report(console: Console, place: DemoDirectory, answers: DemoAnswers) -> int
     ]
     _say(console)
     landed = by_request(flights.labels())
-    figures = to_json(summarise_files([place.log], Rules(), truths=landed))
+    figures = to_json(summarise_files([place.log], Rules(), truths=landed), load_gates(place.gates))
     print_figures(figures, console)
     place.page.write_text(
         to_html(figures, title="An if statement and a trained model, on real flights"), encoding="utf-8"
@@ -211,9 +197,14 @@ def _report(console: Console, place: DemoDirectory, answers: DemoAnswers) -> int
     )
     _say(console, f"The report as a web page: {place.page}")
     _say(console, f"The log: {place.log}. How the flights arrived: {place.labels}")
+    if kept is not None and (admin := _ADMIN.search(kept.output.read_text(errors="replace"))) is not None:
+        _say(console, f"The proxy's own page: {admin[1]}/")
+    for name, shadow in figures["shadows"].items():
+        verdict = shadow["verdict"]
+        _say(console, f"The verdict on {name}: {verdict['headline']}: {verdict['sentence']}. {NOT_JUDGED}")
     _say(console)
     _say(console, "What to try next:")
-    for command in _next(place, records):
+    for command in _next(place, records) if kept is None else _next_of_kept(place, sent, kept):
         _say(console, f"  {command}")
     return SAME
 
@@ -223,8 +214,21 @@ def _next(place: DemoDirectory, records: Sequence[Record]) -> Iterator[str]:
     program, log = _program(), shlex.quote(str(place.log))
     example = next((record for record in records if differs(record.shadows.get(SHADOW))), records[0])
     yield f"{program} show {log} {example.id}"
-    yield f"{program} report {log} --labels {shlex.quote(str(place.labels))} --where '/instances/*/dep_delay>10'"
-    yield f"{program} serve --help"
+    yield f"{_report_again(place)} --where '/instances/*/dep_delay>10'"
+    yield f"{program} demo --keep"
+
+
+def _next_of_kept(place: DemoDirectory, sent: Sequence[Flight], proxy: Server) -> Iterator[str]:
+    """The same for servers that go on: a request of one's own, its two answers, the report with it."""
+    asked = f"curl -s -H 'X-Request-ID: my-flight' -H 'Content-Type: application/json' -d '{sent[0].body.decode()}'"
+    yield f"{asked} {proxy.url}/invocations"
+    yield f"{_program()} show {shlex.quote(str(place.log))} my-flight"
+    yield _report_again(place)
+
+
+def _report_again(place: DemoDirectory) -> str:
+    log, labels, gates = (shlex.quote(str(each)) for each in (place.log, place.labels, place.gates))
+    return f"{_program()} report {log} --labels {labels} --gates {gates}"
 
 
 def _program() -> str:

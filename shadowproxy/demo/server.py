@@ -1,4 +1,5 @@
-"""The demo's two systems as real model servers: `python -m shadowproxy.demo.server live|shadow`.
+"""The demo's two systems as real model servers: `shadowproxy demo live|shadow`, or, so that a container needs no click,
+`python -m shadowproxy.demo.server live|shadow`.
 
 Both take `{"instances": [...]}` at POST /invocations and answer `{"predictions": ["late", ...]}`, in the same order.
 The header field X-Model has the model's name, so that the name makes no difference between two bodies.
@@ -6,10 +7,13 @@ The header field X-Model has the model's name, so that the name makes no differe
 
 import argparse
 import asyncio
+import errno
 import json
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import uvicorn
@@ -23,6 +27,20 @@ from shadowproxy.demo.flights import FEATURES, LATE, ON_TIME
 
 Late = Callable[[Mapping[str, Any]], bool]
 """Whether the flight in an instance will arrive late."""
+
+PORTS: Mapping[str, int] = MappingProxyType({"live": 9001, "shadow": 9002})
+"""Where each listens by default: the addresses of the first steps in README.md."""
+
+_ABOUT = MappingProxyType(
+    {
+        "live": "an if statement: late if it left more than 15 minutes late",
+        "shadow": "boosted trees, trained on January to August",
+    }
+)
+
+
+class CannotListen(Exception):
+    """An address that cannot be listened on. One line."""
 
 
 def build(late: Late, name: str) -> Starlette:
@@ -60,17 +78,28 @@ def instances_of(request: Any) -> list[dict[str, Any]]:
     return instances
 
 
-async def serve(app: Starlette, host: str, port: int) -> None:
-    """Serve until a signal. Port 0 takes any free one; standard error names it."""
+def serve(system: str, host: str, port: int) -> None:
+    """Serve live or the shadow until SIGINT or SIGTERM. Port 0 takes any free one; standard error names it.
+
+    Raises CannotListen.
+    """
+    shown = f"[{host}]" if ":" in host else host
     try:
         listening = listen_on(host, port)
     except OSError as error:
-        sys.exit(f"cannot listen on port {port}: {error.strerror}")
+        if error.errno != errno.EADDRINUSE:
+            raise CannotListen(f"cannot listen on {shown}:{port}: {error.strerror or error}") from None
+        raise CannotListen(
+            f"cannot listen on {shown}:{port}: the address is in use; choose another with --port"
+        ) from None
+    # uvicorn catches both signals, and sends them again when it has ended.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    app = build(rule.departed_late, "departed-late") if system == "live" else build(model.load().late, "gbm")
     # Without the Date field, two answers to the same request are the same bytes at any time.
     config = uvicorn.Config(app, log_level="warning", access_log=False, date_header=False, server_header=False)
-    shown = f"[{host}]" if ":" in host else host
-    sys.stderr.write(f"listening on http://{shown}:{listening.getsockname()[1]}\n")
-    await uvicorn.Server(config).serve(sockets=[listening])
+    sys.stderr.write(f"listening on http://{shown}:{listening.getsockname()[1]}  {system}, {_ABOUT[system]}\n")
+    asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
 
 
 def listen_on(host: str, port: int) -> socket.socket:
@@ -94,12 +123,14 @@ def listen_on(host: str, port: int) -> socket.socket:
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(prog="python -m shadowproxy.demo.server", description="Serve one of the two.")
-    parser.add_argument("system", choices=["live", "shadow"])
+    parser.add_argument("system", choices=list(PORTS))
     parser.add_argument("--host", default="127.0.0.1", help="an address, or :: for all; default: loopback only")
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
     options = parser.parse_args()
-    app = build(rule.departed_late, "departed-late") if options.system == "live" else build(model.load().late, "gbm")
-    asyncio.run(serve(app, options.host, options.port))
+    try:
+        serve(options.system, options.host, options.port)
+    except CannotListen as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
