@@ -30,11 +30,15 @@ endef
 COMPILED := .compiled
 SOURCES := $(shell find shadowproxy -type f ! -name '*.pyc')
 
+# The website, and what builds it, in an environment of its own.
+SITE := .site
+SITE_TO ?= build
+
 # Tests run in several processes, one more than there are processors, as each waits at times.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 SIDE_BY_SIDE := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-compiled soak soak-ready parties-all chaos check format schema modules bench dist image sbom clean
+.PHONY: help demo test test-compiled soak soak-ready parties-all chaos check format schema modules site bench dist image sbom clean
 
 help:
 	@echo "make demo    see it at work on real flights; KEEP=1 leaves its servers up until Ctrl-C"
@@ -46,6 +50,7 @@ help:
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
 	@echo "make modules  write the page that lists the modules again, after a change of their docstrings"
+	@echo "make site    build the pages as a website into build/site"
 	@echo "make schema  write the configuration's schema again, after a change of its keys or their page"
 	@echo "make bench   compare it with nginx and Envoy, in five rounds; QUICK=1 for a rough impression from one"
 	@echo "make dist    build the wheel and the source archive into dist/"
@@ -66,7 +71,7 @@ test-compiled: $(COMPILED)/ready
 		$(if $(QUICK),--for-compiled)
 
 # What the long tests need.
-soak-ready: $(VENV)/ready
+soak-ready: $(VENV)/ready $(SITE)/ready
 	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; }
 	@tests/parties/install $(abspath $(BIN)/python)
@@ -98,6 +103,12 @@ schema: $(VENV)/ready
 modules: $(VENV)/ready
 	@$(BIN)/python tests/modules.py
 
+# A warning is an error, so that a dead link ends it. SITE_TO names another directory than build.
+site: $(SITE)/ready
+	@$(SITE)/bin/python website/gather.py $(SITE_TO)/site-source
+	@$(SITE)/bin/python -m sphinx -q -W --keep-going -j auto -c website $(SITE_TO)/site-source $(SITE_TO)/site
+	@echo "$(SITE_TO)/site/index.html"
+
 chaos: $(VENV)/ready
 	@command -v rsyslogd >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends rsyslog >/dev/null; }
 	@$(BIN)/pytest -n $(WORKERS) -m "soak and not latency" $(wildcard tests/chaos*.py)
@@ -118,7 +129,7 @@ sbom: $(VENV)/ready
 	@deploy/image/sbom.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(COMPILED) .parties .ship .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(DEMO) $(COMPILED) $(SITE) build/site build/site-source .parties .ship .bench bench/results dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 # The stamp is newer than what it was made from, or it is made again. Without compiling: Python does that to what it
 # imports, a small part.
@@ -133,6 +144,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@# An environment of before the distribution had its name of today holds the same files under another.
 	@$(BIN)/python -m pip uninstall -qq --yes --disable-pip-version-check shadowproxy
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(SITE)/ready: website/requirements.txt constraints.txt $(VENV)/ready
+	@echo "setting up $(SITE)"
+	@$(BIN)/python -m venv $(SITE)
+	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r website/requirements.txt
 	@touch $@
 
 # An environment with nothing of its own but the compiled program: all else, and the tests, it finds in $(VENV) and here.

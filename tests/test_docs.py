@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -291,8 +292,24 @@ def test_every_make_target_that_a_document_names_is_there() -> None:
 # --- links -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+LINKING = [*DOCUMENTS, ROOT / "deploy/README.md", ROOT / "bench/README.md"]
+
+
+@cache
+def anchors(document: Path) -> frozenset[str]:
+    """What a link can name of a page: its headings, as GitHub writes them."""
+    text = re.sub(r"^ *(`{3,}).*?^ *\1", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", "\n".join(re.findall(r"^#+ (.*)$", text, re.MULTILINE)))
+    return frozenset(re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings.split("\n"))
+
+
+@pytest.mark.parametrize("document", LINKING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)", document.read_text())
-    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    missing = []
+    for path, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", document.read_text()):
+        there = document.parent / path if path else document
+        if "://" in path or path.startswith("mailto:"):
+            continue
+        if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there.resolve())):
+            missing.append(f"{path}#{anchor}")
     assert missing == []
