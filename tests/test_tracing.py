@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 from fakes import Origin, answer, refusing_port
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1 import logs_pb2
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 from program import Program
 
@@ -185,7 +189,7 @@ def test_without_the_extra_one_line_names_the_command_that_installs_it(
 def test_a_failed_setup_is_logged_and_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(instance: str, collector: str | None) -> Tracer:
+    def fail(instance: str, collector: str | None, verdicts: bool) -> Tracer:
         raise OSError("no such certificate")
 
     monkeypatch.setenv(*next(iter(AT_ALL.items())))
@@ -212,6 +216,8 @@ class Collector:
     url: str
     status: int = 200
     heard: list[ExportTraceServiceRequest] = field(default_factory=list)
+    heard_events: list[ExportLogsServiceRequest] = field(default_factory=list)
+    heard_metrics: list[ExportMetricsServiceRequest] = field(default_factory=list)
     answering: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -223,6 +229,17 @@ class Collector:
             for scope in of.scope_spans
             for span in scope.spans
         ]
+
+    @property
+    def events(self) -> list[logs_pb2.LogRecord]:
+        of = [each for heard in self.heard_events for each in heard.resource_logs]
+        return [record for each in of for scope in each.scope_logs for record in scope.log_records]
+
+    @property
+    def metrics(self) -> dict[str, metrics_pb2.Metric]:
+        """The latest that was said, by name."""
+        of = [each for heard in self.heard_metrics for each in heard.resource_metrics]
+        return {metric.name: metric for each in of for scope in each.scope_metrics for metric in scope.metrics}
 
     @property
     def resource(self) -> dict[str, Any]:
@@ -240,10 +257,15 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers["Content-Encoding"] == "gzip":
                 body = gzip.decompress(body)
-            assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
+            assert self.headers["Content-Type"] == "application/x-protobuf"
             hearing.answering.wait(20)
-            if hearing.status == 200:
+            if hearing.status == 200 and self.path == "/v1/traces":
                 hearing.heard.append(ExportTraceServiceRequest.FromString(body))
+            elif hearing.status == 200 and self.path == "/v1/logs":
+                hearing.heard_events.append(ExportLogsServiceRequest.FromString(body))
+            elif hearing.status == 200:
+                assert self.path == "/v1/metrics"
+                hearing.heard_metrics.append(ExportMetricsServiceRequest.FromString(body))
             self.send_response(hearing.status)
             self.send_header("Content-Length", "0")
             self.end_headers()

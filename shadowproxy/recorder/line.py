@@ -35,7 +35,7 @@ from shadowproxy.recorder.heads import Head, fields_of_body, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
 from shadowproxy.recorder.issued import add_issued, secrets_sent
 from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
-from shadowproxy.recorder.said import Said
+from shadowproxy.recorder.said import Said, read_leg
 from shadowproxy.recorder.times import events_json, milliseconds
 from shadowproxy.redaction import BLANK
 
@@ -192,7 +192,7 @@ class _Beside:
         self._budget = budget
         self._request = request
         self._leg = exchange.live
-        content = _content_of(exchange.live, policy, budget)
+        content = read_leg(exchange.live, policy, budget)
         self._live = None if content is None else Said(exchange.live, content)
         self._alone = not exchange.shadows and exchange.control is None
         self._answer_held = 0  # bytes of the budget that live's answer holds
@@ -223,7 +223,7 @@ class _Beside:
         budget = self._budget
         held = budget.held - self._answer_held
         live, policy, echoes = self._live, self._policy, self._echoes
-        content = _content_of(leg, policy, budget, None if live is None else live.content)
+        content = read_leg(leg, policy, budget, None if live is None else live.content)
         shown = b""
         said: Said | None = None
         if content is not None and not isinstance(leg, Skipped):
@@ -356,7 +356,7 @@ def encode_again(
     secrets = [*policy.own_secrets, *secrets_sent((leg,), policy.redaction)]
     echoes = Echoes(secrets, policy.redaction.mark) if secrets else None
     budget = Budget(steps=_UNBOUNDED, memory=policy.memory)
-    content = _content_of(leg, policy, budget)
+    content = read_leg(leg, policy, budget)
     body = b""
     said: Said | None = None
     if content is not None and not isinstance(leg, Skipped):
@@ -402,16 +402,6 @@ def encode_again(
         line += (b',"rules":', _json(rules))
     line.append(b"}\n")
     return b"".join(line), verdict
-
-
-def _content_of(leg: ShadowLeg, policy: Policy, budget: Budget, beside: Content | None = None) -> Content | None:
-    reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
-    if reply is None:
-        return None
-    head = policy.heads.read(reply.fields, policy.redaction)
-    content = read_body(head, reply.body, reply.body_bytes, policy.body_limit, budget, beside)
-    content.sha256 = reply.body_sha256
-    return content
 
 
 def _shown_body(said: Said, policy: Policy, echoes: Echoes | None, budget: Budget) -> bytes:

@@ -6,10 +6,11 @@ from shadowproxy.answers import Content as Meaning
 from shadowproxy.answers import content_of, failed_reason, reason_in
 from shadowproxy.answers.body import of_json
 from shadowproxy.budget import Budget
-from shadowproxy.exchange import Failure, Outcome, Reply
+from shadowproxy.exchange import Failure, LiveLeg, Outcome, Reply, ShadowLeg, Skipped
 from shadowproxy.record import Body, Headers, RecordedLeg
-from shadowproxy.recorder.bodies import Content
+from shadowproxy.recorder.bodies import Content, read_body
 from shadowproxy.recorder.heads import fields_of_body
+from shadowproxy.recorder.policy import Policy
 
 _OK: Final = Outcome.OK
 
@@ -64,6 +65,25 @@ class Said:
             body = Body(kind, value, content.size, not content.whole, None, content.coding)
             self._answer = RecordedLeg(_OK, status_of(self.leg), _headers_of(content), body)
         return self._answer
+
+
+def read_leg(leg: ShadowLeg, policy: Policy, budget: Budget, beside: Content | None = None) -> Content | None:
+    """What a leg's answer has as its body; None if there was no answer. `beside` is as in `read_body`."""
+    reply = leg if isinstance(leg, Reply) else leg.reply if isinstance(leg, Failure) else None
+    if reply is None:
+        return None
+    head = policy.heads.read(reply.fields, policy.redaction)
+    content = read_body(head, reply.body, reply.body_bytes, policy.body_limit, budget, beside)
+    content.sha256 = reply.body_sha256
+    return content
+
+
+def said_by(leg: LiveLeg | ShadowLeg, policy: Policy, budget: Budget) -> Said | None:
+    """The same, to be read."""
+    if isinstance(leg, Skipped):
+        return None
+    content = read_leg(leg, policy, budget)
+    return None if content is None else Said(leg, content)
 
 
 def status_of(leg: Reply | Failure) -> int | None:

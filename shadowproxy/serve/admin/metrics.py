@@ -31,6 +31,11 @@ def text(census: Census) -> bytes:
     return generate_latest(registry)
 
 
+def families(census: Census) -> Iterator[Metric]:
+    """Every metric, for whoever has another format."""
+    return _CensusCollector(census).collect()
+
+
 class _CensusCollector(Collector):
     """A census as metrics."""
 

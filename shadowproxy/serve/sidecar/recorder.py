@@ -5,10 +5,11 @@ import asyncio
 import logging
 import pickle
 import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin import census
@@ -25,6 +26,11 @@ from shadowproxy.serve.sidecar.supervisor_state import SupervisorState, supervis
 from shadowproxy.serve.telemetry import tracing
 from shadowproxy.serve.upload.root import Uploads
 from shadowproxy.serve.upload.statistics import UploadStatistics
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+    from shadowproxy.serve.telemetry.otlp_metrics import MetricsSender
 
 FLUSH = 10.0
 """Seconds beyond `drain` that stopping waits for a slow disk."""
@@ -96,6 +102,7 @@ class RecorderSide(Opened):
         self._note_ended = note_ended
         self.flush: float | None = None
         self._tracer = tracing.tracer_from_environment(f"{name}/0")
+        self._metrics = tracing.metrics_from_environment(f"{name}/0")
         self._encoders: dict[tuple[str, int], Encode] = {}
         self._lives = [str(number) for number in range(lives)]
         self._oldest: dict[str, int] = {}
@@ -112,8 +119,10 @@ class RecorderSide(Opened):
         return self._spec
 
     async def _open(self, stack: AsyncExitStack) -> None:
-        if self._tracer is not None:
-            stack.push_async_callback(asyncio.to_thread, self._tracer.close)
+        stack.push_async_callback(self._close_telemetry)
+        if self._metrics is not None:
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            stack.callback(tasks.create_task(self._offer_metrics(self._metrics)).cancel)
         stack.push_async_callback(self._close_uploads)
         await asyncio.to_thread(self.journal.open)
         stack.push_async_callback(self._close_journal)
@@ -205,6 +214,27 @@ class RecorderSide(Opened):
             earliest = self._ended_apart.pop(next(iter(self._ended_apart)))
             self._ended = census.merge((), [each for each in (self._ended, earliest) if each is not None])
         self._note_ended(name, known)
+
+    async def _offer_metrics(self, sender: "MetricsSender") -> None:
+        while True:
+            await asyncio.sleep(sender.every)
+            sender.offer(self._families(), self._began_ns())
+
+    async def _close_telemetry(self) -> None:
+        """The two at once: stopping waits no longer for both."""
+        closing = [] if self._tracer is None else [asyncio.to_thread(self._tracer.close)]
+        if self._metrics is not None:
+            closing.append(asyncio.to_thread(self._metrics.close, self._families(), self._began_ns()))
+        await asyncio.gather(*closing)
+
+    def _families(self) -> "list[Metric]":
+        from shadowproxy.serve.admin.metrics import families  # much to import, and mostly nobody asks for it
+
+        known = self.census()
+        return [] if known is None else [*families(known)]
+
+    def _began_ns(self) -> int:
+        return time.time_ns() - round((time.monotonic() - self.supervisor.began) * 1e9)
 
     # --- recording ---------------------------------------------------------------------------------------------------
 

@@ -1,27 +1,34 @@
 """How the recorder makes a record's line under one configuration: judged, redacted, encoded, traced."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from shadowproxy.answers import About
-from shadowproxy.budget import Budget
+from shadowproxy.budget import Budget, Exhausted
 from shadowproxy.compare.judge.rules import Rules, Tolerance
 from shadowproxy.compare.judge.verdict import judge, judge_values
-from shadowproxy.exchange import Exchange, Verdict
+from shadowproxy.exchange import LIVE, Exchange, Verdict
 from shadowproxy.record import Judgement, RecordedLeg
+from shadowproxy.recorder.bodies import read_body
+from shadowproxy.recorder.heads import read_head
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
+from shadowproxy.recorder.said import said_by
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.sidecar.specs import JournalSpec, RecorderSpec
+from shadowproxy.serve.telemetry import generative
+from shadowproxy.serve.telemetry.generative import Attributes
 from shadowproxy.serve.telemetry.spans import Destination
 from shadowproxy.serve.upload.job import Job
 
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
-Trace: TypeAlias = Callable[[Exchange, Mapping[str, Verdict | None], Mapping[str, Destination]], object]
+Trace: TypeAlias = Callable[
+    [Exchange, Mapping[str, Verdict | None], Mapping[str, Destination], Mapping[str, Attributes]], object
+]
 
 
 def journal_settings(spec: JournalSpec) -> Settings:
@@ -89,7 +96,8 @@ def encoder(
     """`writer` is the name in the records of the process that took the requests.
 
     `seen` is called with each record's line and its shadows' verdicts (None if nothing was compared), `trace` with the
-    exchange, the verdicts and each leg's destination: both by the thread that encodes.
+    exchange, the verdicts, each leg's destination, and what is known of calls of language models: both by the thread
+    that encodes.
     """
     how, by = policy(spec), rules(spec)
     destinations = {
@@ -119,7 +127,28 @@ def encoder(
         )
         seen(line, verdicts)  # before counting: a record that is counted can already be read
         if trace is not None:
-            trace(exchange, verdicts, destinations)
+            trace(exchange, verdicts, destinations, dict(_generated(exchange, how, destinations)))
         return line, verdicts, failed
 
     return record_line
+
+
+def _generated(
+    exchange: Exchange, how: Policy, destinations: Mapping[str, Destination]
+) -> Iterator[tuple[str, Attributes]]:
+    """What spans say of each leg that is a call of a language model."""
+    if not generative.may_generate(exchange.request.body):
+        return
+    budget = Budget(how.seconds, memory=how.memory)
+    head = read_head(exchange.request.fields, how.redaction, how.heads.plain)
+    asked = read_body(head, exchange.request.body, exchange.request.body_bytes, how.body_limit, budget)
+    try:
+        kind, value = asked.answer(budget)
+        for name, leg in {LIVE: exchange.live, **exchange.shadows}.items():
+            said = said_by(leg, how, budget)
+            meaning = None if said is None else said.read(budget)
+            if meaning is not None and meaning.kind == "json":
+                address = destinations[name].address if name in destinations else ""
+                yield name, generative.attributes(value if kind == "json" else None, meaning.value, address)
+    except Exhausted:
+        return

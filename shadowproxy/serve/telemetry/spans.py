@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 from shadowproxy.exchange import CONTROL, LIVE, Exchange, Failure, LiveLeg, Reply, Request, ShadowLeg, Skipped, Verdict
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.policy.identity import span_id
+from shadowproxy.serve.telemetry.generative import Attributes
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
 _REDACTION = Redaction()
@@ -44,19 +45,22 @@ class Span:
     begin: int
     end: int
     sent: bool
-    attributes: Mapping[str, str | int]
+    attributes: Attributes
     error: str | None
 
 
 def spans(
-    exchange: Exchange, verdicts: Mapping[str, Verdict | None], destinations: Mapping[str, Destination]
+    exchange: Exchange,
+    verdicts: Mapping[str, Verdict | None],
+    destinations: Mapping[str, Destination],
+    generated: Mapping[str, Attributes] | None = None,
 ) -> Iterator[Span]:
-    """Live's span, and then one for each shadow that the request was chosen for."""
-    request = exchange.request
-    yield _span(request, LIVE, exchange.live, destinations.get(LIVE), {})
+    """Live's span, and then one for each shadow that the request was chosen for. `generated` has more attributes."""
+    request, generated = exchange.request, generated or {}
+    yield _span(request, LIVE, exchange.live, destinations.get(LIVE), generated.get(LIVE, {}))
     legs = dict(exchange.shadows) if exchange.control is None else {**exchange.shadows, CONTROL: exchange.control}
     for name, leg in legs.items():
-        more: dict[str, str | int] = {"shadowproxy.shadow": name}
+        more = {"shadowproxy.shadow": name, **generated.get(name, {})}
         if (verdict := verdicts.get(name)) is not None:
             more["shadowproxy.verdict"] = str(verdict)
         yield _span(request, name, leg, destinations.get(name), more)
@@ -67,10 +71,10 @@ def _span(
     name: str,
     leg: LiveLeg | ShadowLeg,
     destination: Destination | None,
-    more: Mapping[str, str | int],
+    more: Attributes,
 ) -> Span:
     known = request.method in _METHODS
-    attributes: dict[str, str | int] = {
+    attributes: dict[str, str | int | float | bool | tuple[str, ...]] = {
         "http.request.method": request.method if known else "_OTHER",
         "http.request.body.size": request.body_bytes,
         "shadowproxy.request_id": request.id,

@@ -9,40 +9,44 @@ Its rules:
   one, and live's span is its root.
 - The span in the `traceparent` that a shadow gets is the span that the collector gets: both IDs are made from the
   record's ID (`identity.span_id`).
-- No query, no field value, no body. Attributes are those of the HTTP semantic conventions, as they are since 1.23.
-  Attributes that these do not define begin with `shadowproxy.`.
-- OpenTelemetry is imported only if the environment asks for it. otlp.py is the only module that uses it.
+- No query, no field value, no body; of a call of a language model its names and numbers (generative.py). Attributes
+  are those of the HTTP semantic conventions, as they are since 1.23. Attributes that these do not define begin with
+  `shadowproxy.`.
+- OpenTelemetry is imported only if the environment asks for it. otlp.py and otlp_metrics.py are the only modules that
+  use it.
 """
 
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from shadowproxy.serve.telemetry.otlp import Tracer
+    from shadowproxy.serve.telemetry.otlp_metrics import MetricsSender
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-"""The variables that name a collector; the first that is set counts."""
+Signal = Literal["traces", "logs", "metrics"]
 
 _log = logging.getLogger(__name__)
 
 
-def wanted(environment: Mapping[str, str]) -> bool:
-    """Whether the environment's variables ask for spans. Values that are unknown here are logged."""
+def wanted(environment: Mapping[str, str], signal: Signal = "traces") -> bool:
+    """Whether the environment's variables ask for spans, events or metrics. Values that are unknown here are logged."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
-    exporters = {name.strip().lower() for name in environment.get("OTEL_TRACES_EXPORTER", "").split(",")} - {""}
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    exporters = {name.strip().lower() for name in environment.get(variable, "").split(",")} - {""}
     for name in sorted(exporters - {"otlp", "none"}):
-        _warn(f'OTEL_TRACES_EXPORTER: "{name}" is unknown here; otlp and none are known')
+        _warn(f'{variable}: "{name}" is unknown here; otlp and none are known')
     if exporters:
         return "otlp" in exporters
-    return _collector(environment) is not None
+    return _collector(environment, signal) is not None
 
 
-def _collector(environment: Mapping[str, str]) -> str | None:
-    """The URL that the variables name, if any."""
-    return next((url for name in ENDPOINTS if (url := environment.get(name))), None)
+def _collector(environment: Mapping[str, str], signal: Signal) -> str | None:
+    """The URL that the variables name, if any: the signal's own, or else that of all."""
+    names = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
+    return next((url for name in names if (url := environment.get(name))), None)
 
 
 def tracer_from_environment(instance: str) -> "Tracer | None":
@@ -55,11 +59,26 @@ def tracer_from_environment(instance: str) -> "Tracer | None":
     try:
         from shadowproxy.serve.telemetry.otlp import open_tracer
 
-        return open_tracer(instance, _collector(os.environ))
+        return open_tracer(instance, _collector(os.environ, "traces"), wanted(os.environ, "logs"))
     except ImportError:
         _warn("sending no spans: OpenTelemetry is not installed; pip install '.[otel]' in a checkout installs it")
     except Exception as error:  # noqa: BLE001  # for example an unreadable certificate; requests are served without tracing
         _warn(f"sending no spans: OpenTelemetry cannot be set up ({type(error).__name__})")
+    return None
+
+
+def metrics_from_environment(instance: str) -> "MetricsSender | None":
+    """What sends metrics, if the environment asks for it and it can be set up, else None; the reason is logged."""
+    if not wanted(os.environ, "metrics"):
+        return None
+    try:
+        from shadowproxy.serve.telemetry.otlp_metrics import open_sender
+
+        return open_sender(instance, _collector(os.environ, "metrics"))
+    except ImportError:
+        _warn("sending no metrics: OpenTelemetry is not installed; pip install '.[otel]' in a checkout installs it")
+    except Exception as error:  # noqa: BLE001  # as above
+        _warn(f"sending no metrics: OpenTelemetry cannot be set up ({type(error).__name__})")
     return None
 
 
