@@ -48,7 +48,8 @@ class Source:
         path: what it is opened by: a path of this machine, an address, or `-`. It may hold a secret.
         name: how messages show it.
         listed: its size in bytes, if it was listed with one.
-        part: only the lines that begin from this byte on and before that one; None for all.
+        part: only the lines that begin from this byte on and before that one; None for all. Of a compressed file of
+            this machine it counts decompressed bytes; a file in a store has no parts.
         tag, modified: the store's tag of its content, and when it was written, in seconds of Unix time, if known.
         summary: the summary beside it, if it has one: `NAME.summary.json`.
     """
@@ -89,7 +90,7 @@ class Source:
         file = _open_here(Path(self.path))
         if self.part is None:
             return file
-        return cast(BinaryIO, _Part(file if file.name == self.path else _decompressed(file), *self.part))
+        return cast(BinaryIO, _Part(_decompressed(file) if file.name.endswith(COMPRESSED) else file, *self.part))
 
     def in_parts(self) -> "list[Source]":
         """Parts of `PART` bytes of a long plain file of this machine, which can be read at once; else itself.

@@ -175,9 +175,9 @@ def test_a_relative_import_is_refused() -> None:
         list(imports("from .serve import app", NAMES))
 
 
-def test_only_judge_imports_httpx() -> None:
+def test_only_judge_and_watch_import_httpx() -> None:
     found = [name for name, path in modules() if re.search(r"^\s*(import|from) httpx", path.read_text(), re.MULTILINE)]
-    assert found == ["judge.embeddings", "judge.endpoint"]
+    assert found == ["judge.embeddings", "judge.endpoint", "watch.sidecars", "watch.webhook"]
 
 
 def test_the_page_of_modules_is_up_to_date() -> None:

@@ -24,13 +24,14 @@ from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
 from shadowproxy.cli.selftest import selftest
 from shadowproxy.cli.sidecar import Start, check, healthcheck, schema, serve
+from shadowproxy.cli.watch import watch
 
 __all__ = ["commands", "main"]
 
 # The order of --help.
 for command in (
     *(serve, check, healthcheck, schema),
-    *(report, summarise, selftest, judge, show, tail, export, erase, replay),
+    *(report, summarise, watch, selftest, judge, show, tail, export, erase, replay),
     *(demo, completion),
 ):
     commands.add_command(command)

@@ -1,7 +1,7 @@
 """The commands that fold a whole log: `report` prints the result, `summarise` saves it to be merged with others."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shadowproxy.compare.fold.summary import Summary
     from shadowproxy.compare.report.figures.types import Judged
     from shadowproxy.compare.report.gates import Gates
+    from shadowproxy.compare.report.history import Look
 
 
 _reading = together(
@@ -107,6 +108,9 @@ _reading = together(
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, for programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a comment.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write the report as one HTML file.")
+@click.option(
+    "--history", metavar="FILE", type=click.Path(path_type=Path), help="Draw the history that watch kept, with --html."
+)
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Also write the checks as JUnit XML.")
 @click.option(
     "--fail-on",
@@ -125,8 +129,10 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     """
     if given["as_json"] and given["as_markdown"]:
         raise click.UsageError("--json or --markdown, not both")
+    if given["history"] is not None and given["html"] is None:
+        raise click.UsageError("--history is drawn in the page: give --html")
     spare((*logs, *filter(None, [given["labels"]]), *given["judged"]), given["html"], given["junit"])
-    gates = _gates(given)
+    gates = gates_with(gates_of(given["gates"]), given)
     endpoint = embeddings_of(logs, given)
     summary = _summary(logs, given)
     from shadowproxy.compare.report.build import exit_code, to_json
@@ -140,7 +146,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     if given["html"] is not None:
         from shadowproxy.compare.report.html import to_html
 
-        write(given["html"], to_html(figures))
+        write(given["html"], to_html(figures, looks=_looks(given["history"])))
     if given["junit"] is not None:
         from shadowproxy.compare.report.junit import to_junit
 
@@ -280,6 +286,21 @@ def _summary(logs: tuple[str, ...], given: Mapping[str, Any], keep: "Keeper | No
     return summary
 
 
+def _looks(file: Path | None) -> "Sequence[Look]":
+    """The looks of a history."""
+    from shadowproxy.compare.report.history import read_history
+
+    if file is None:
+        return ()
+    try:
+        found = read_history(file) if file.exists() else None
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    if found is None or (found.unreadable and not found.looks):
+        raise UserError(f"{file} is no history that shadowproxy watch has kept")
+    return found.looks
+
+
 def _judged(files: tuple[str, ...], summary: "Summary") -> "Mapping[str, Judged]":
     """The figures of a judge's files."""
     from shadowproxy.compare.report.preferences import JudgedError, judged_in
@@ -307,12 +328,12 @@ def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Lat
     return Late(tuple(options), tuple(by_hand or (["-c"] if fields else [])), fields)
 
 
-def _gates(given: Mapping[str, Any]) -> "Gates":
+def gates_with(gates: "Gates", given: Mapping[str, Any]) -> "Gates":
+    """The gates with what other options say of them."""
     from dataclasses import replace
 
-    gates = gates_of(given["gates"])
     if given["min_agreement"] is not None:
         gates = replace(gates, min_agreement=given["min_agreement"])
-    if given["max_p99"] is not None:
+    if given.get("max_p99") is not None:
         gates = replace(gates, p99_ratio=given["max_p99"])
     return gates

@@ -109,7 +109,7 @@ def _keep_only(pair: Pair, fields: tuple[FieldPlaces, ...]) -> None:
 
 
 def summarise_files(
-    paths: Iterable[str | Path],
+    paths: Iterable[str | Path | Source],
     rules: Rules,
     *,
     shadow: str | None = None,
@@ -125,6 +125,8 @@ def summarise_files(
 ) -> Summary:
     """The summary of logs, folders and patterns of logs, addresses in object stores, `-` and saved summaries, together.
 
+    A source is one file, or the part of it that it names.
+
     The report decides where the answer is, unless `fields` names it; `slices` are request fields that are always
     counted. Truths are joined to a saved summary by the answers that were kept beside it, and `keep` keeps the answers
     of all that is read. Lines that are not records are counted by reason, and are never fatal. `jobs` is how many files
@@ -134,7 +136,7 @@ def summarise_files(
     Raises OSError if a path cannot be read, SummaryError if a saved summary is damaged, an option cannot be applied to
     it, or a process that reads is killed.
     """
-    files = [source for path in paths for source in sources_of(path)]
+    files = [each for path in paths for each in ([path] if isinstance(path, Source) else sources_of(path))]
     reading = Reading(rules, fields[:MOST_FIELDS], truths if truths is not None else NO_TRUTHS, slices)
     beside = Summary()
     if used is not None and only == EVERYTHING and truths is None and keep is None and not slices:

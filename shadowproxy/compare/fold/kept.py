@@ -121,6 +121,13 @@ class Keeper:
             self._run(self._lines)
             self._lines, self._size = [], 0
 
+    def pairs(self) -> Iterator[KeptPair]:
+        """All kept pairs, in no particular order of time."""
+        self.flush()
+        for run in sorted(Path(self.directory).iterdir()):
+            for line in _lines_of(run):
+                yield KeptPair(*orjson.loads(line)[1:])
+
     def write(self, file: Path, digest: str) -> None:
         """Write all kept answers for the summary with that digest. The file appears whole or not at all."""
         self.flush()

@@ -30,10 +30,14 @@ _LABELS: Final = ("label", "truth", "actual", "outcome", "y", "target")
 _ROWS: Final = ("row", "row_number")
 _TIMES: Final = ("at", "time", "timestamp")
 _MOST_ROWS: Final = 100_000
-_NEVER: Final = -(2**63)
+NEVER: Final = -(2**63)
+"""The time of a label whose time is not given."""
 
 Row = tuple[str, Mapping[str, Any]]
 """Where a row stands, for a message, and its values by column."""
+
+Known = dict[int | None, tuple[int, Label]]
+"""One request's labels by row, or under None where no row is named, each with its time in microseconds."""
 
 
 class LabelError(Exception):
@@ -45,32 +49,41 @@ def read_labels(path: str | Path, key: str | None = None) -> Truths:
 
     The column that is joined by is `id`; with a `key` it may be called by the last segment of the pointer too.
     """
-    names: tuple[str, ...] = _IDS
-    if key is not None:
-        segments = pointer_segments(key)
-        names = (*(segment.strip().lower() for segment in segments[-1:]), *_KEYS)
-    found: dict[str, dict[int | None, tuple[int, Label]]] = {}
+    truths = {each: truth_of(labels) for each, labels in known_labels(path, key).items()}
+    if not truths:
+        raise LabelError(f"{source_of(path).name}: the file has no labels")
+    return Truths(truths, key)
+
+
+def known_labels(path: str | Path, key: str | None = None) -> dict[str, Known]:
+    """The same as far as it is known yet, by ID or key: nothing for a file without labels. Raises LabelError."""
+    names = columns_for(key)
+    found: dict[str, Known] = {}
     try:
         source = source_of(path)
         path = source.name
         with closing(_rows(source, names)) as rows:
             for where, row in rows:
-                _add(found, where, row, names)
+                add_row(found, where, row, names)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zstandard.ZstdError) as error:
         raise LabelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     except RecursionError as error:
         raise LabelError(f"{path}: nested too deeply") from error
     except ValueError as error:
         raise LabelError(f"{path}: {error}") from error
-    truths = {each: _truth(labels) for each, labels in found.items()}
-    if not truths:
-        raise LabelError(f"{path}: the file has no labels")
-    return Truths(truths, key)
+    return found
 
 
-def _add(
-    found: dict[str, dict[int | None, tuple[int, Label]]], where: str, row: Mapping[str, Any], names: tuple[str, ...]
-) -> None:
+def columns_for(key: str | None) -> tuple[str, ...]:
+    """What the column that is joined by may be called."""
+    if key is None:
+        return _IDS
+    segments = pointer_segments(key)
+    return (*(segment.strip().lower() for segment in segments[-1:]), *_KEYS)
+
+
+def add_row(found: dict[str, Known], where: str, row: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Add what one row says, by its lower-case columns, of which `names` hold the ID. Raises LabelError."""
     key = label_key(_first(row, names))
     if not key:
         raise LabelError(f"{where}: this row has no id")
@@ -101,13 +114,13 @@ def _listed(label: Any) -> Any:
     return label
 
 
-def _truth(labels: Mapping[int | None, tuple[int, Label]]) -> Truth:
+def truth_of(labels: Known) -> Truth:
     """One request's labels in order. One without a row is that of the only row there is."""
     at = max(at for at, _ in labels.values())
     rows = {0 if number is None else number: label for number, (_, label) in labels.items()}
     if None in labels:
         rows[0] = labels[None][1]
-    return Truth(tuple(rows.get(number) for number in range(max(rows) + 1)), None if at == _NEVER else at)
+    return Truth(tuple(rows.get(number) for number in range(max(rows) + 1)), None if at == NEVER else at)
 
 
 def _label(where: str, value: Any) -> Label | None:
@@ -129,10 +142,12 @@ def _number(where: str, value: Any) -> int | None:
 
 
 def _time(where: str, value: Any) -> int:
-    """Microseconds since the epoch; the earliest of all if no time is given."""
+    """Microseconds since the epoch; the earliest of all if no time is given. A number is in seconds."""
     if value is None or value == "":
-        return _NEVER
+        return NEVER
     try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return round(value * 1_000_000)
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         # A clock without a zone is taken as UTC, which is what the log has.
         return round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000_000)

@@ -77,13 +77,53 @@ def band(
     )
     if mark is not None:
         parts.append(_line(xs[mark], _TOP, xs[mark], bottom, "mark"))
+    parts += _names(xs, labels, height)
+    return _svg(height, title, "".join(parts))
+
+
+def lines(title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], form: str) -> str:
+    """Several lines over the same points, each with the name of its arm."""
+    height = 200
+    bottom = height - 34
+    known = [value for _, values in series for value in values]
+    y = _Scale(min(known), max(known), bottom, _TOP)
+    step = (WIDTH - _LEFT - _RIGHT) / max(1, len(labels) - 1)
+    xs = [_LEFT + step * at for at in range(len(labels))]
+    parts = _grid(y, form)
+    for arm, values in series:
+        points = _points([(x, y.at(value)) for x, value in zip(xs, values, strict=True)])
+        parts.append(f'<polyline class="{arm}line" points="{points}"/>')
+    parts += _names(xs, labels, height)
+    return _svg(height, title, "".join(parts))
+
+
+def strip(title: str, runs: Sequence[tuple[str, str, int]], ends: tuple[str, str]) -> str:
+    """A strip of words in time: each run's class, word and length. A word is written where it has room."""
+    total = sum(length for _, _, length in runs) or 1
+    parts = []
+    x = 4.0
+    for kind, word, length in runs:
+        width = (WIDTH - 8) * length / total
+        parts.append(f'<rect class="strip {kind}" x="{x:.1f}" y="4" width="{max(width, 1):.1f}" height="30"/>')
+        if width >= 9 * len(word):
+            parts.append(_text(x + width / 2, 24, word))
+        x += width
+    parts.append(_text(4, 54, ends[0], "start"))
+    if ends[1] != ends[0]:
+        parts.append(_text(WIDTH - 4, 54, ends[1], "end"))
+    return _svg(60, title, "".join(parts))
+
+
+def _names(xs: Sequence[float], labels: Sequence[str], height: int) -> list[str]:
+    """About five of the labels, each once in a row."""
     every = max(1, -(-len(labels) // 5))
+    parts = []
     last = ""
     for at in range(0, len(labels), every):
         if labels[at] != last:
             last = labels[at]
             parts.append(_text(xs[at], height - 12, last))
-    return _svg(height, title, "".join(parts))
+    return parts
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, float]]) -> str:

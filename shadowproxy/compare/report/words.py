@@ -73,3 +73,12 @@ def where_part(path: str, value: str) -> str:
 def field_name(path: str) -> str:
     """What a part of the requests is taken by."""
     return {_PROMPT_LENGTH: "characters of the prompt", _MODEL: "model"}.get(path, path)
+
+
+def about_time(seconds: float) -> str:
+    """A length of time in its largest whole unit."""
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        count = seconds / unit
+        if count >= 1 and count == int(count):
+            return f"{count:,.0f} {name}{'' if count == 1 else 's'}"
+    return f"{number(seconds)} second{'' if seconds == 1 else 's'}"

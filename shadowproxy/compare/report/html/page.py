@@ -4,11 +4,14 @@ The content security policy in it lets a browser load nothing and run nothing, s
 where escaping were to fail. The file stays under 300 kB: with many shadows less is shown of each.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from shadowproxy.compare.report.figures.types import Report, ShadowReport
+from shadowproxy.compare.report.history import Look
 from shadowproxy.compare.report.html import answers, differences, language, pairs, times, usage, verdict
 from shadowproxy.compare.report.html.elements import FULL, LEAST, SHORT, Detail, css, e, table
+from shadowproxy.compare.report.html.history import history
 from shadowproxy.compare.report.html.style import STYLE
 from shadowproxy.compare.report.sentences.overview import OVERVIEW_HEADS, OVERVIEW_NOTE, opening, overview_rows
 
@@ -17,11 +20,14 @@ MOST_BYTES: Final = 300_000
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def to_html(figures: Report, *, title: str = "Shadow report") -> str:
-    """The report of `report.to_json` as an HTML document: as much of each shadow as there is room for."""
+def to_html(figures: Report, *, title: str = "Shadow report", looks: Sequence[Look] = ()) -> str:
+    """The report of `report.to_json` as an HTML document: as much of each shadow as there is room for.
+
+    `looks` are those of a watched log, which are drawn over time.
+    """
     text = ""
     for detail in (FULL, SHORT, LEAST, None):
-        text = document(title, _body(title, figures, detail))
+        text = document(title, _body(title, figures, detail, looks))
         if len(text.encode()) < MOST_BYTES:
             break
     return text
@@ -37,7 +43,7 @@ def document(title: str, body: str) -> str:
     )
 
 
-def _body(title: str, figures: Report, detail: Detail | None) -> str:
+def _body(title: str, figures: Report, detail: Detail | None, looks: Sequence[Look]) -> str:
     parts = [f"<header><h1>{e(title)}</h1><p>{e(opening(figures['log']))}</p></header><main>"]
     if not figures["shadows"]:
         parts.append("<p>No request was chosen for a shadow: there is nothing to compare.</p>")
@@ -47,6 +53,7 @@ def _body(title: str, figures: Report, detail: Detail | None) -> str:
         parts.append("<p class='soft'>Less is shown of each shadow than there is: --shadow NAME shows one whole.</p>")
     for number, (name, shadow) in enumerate(figures["shadows"].items(), 1):
         parts.append(f"<section id='shadow-{number}'>{_shadow(name, shadow, figures, detail)}</section>")
+    parts.append(history(looks))
     parts.append(_method(figures))
     parts.append("</main>")
     return "".join(parts)

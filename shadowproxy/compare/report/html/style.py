@@ -39,6 +39,9 @@ svg text{font:15px system-ui,sans-serif;fill:var(--soft)}
 .shadow.area{fill:var(--shadow);fill-opacity:.18;stroke:var(--shadow);stroke-width:2}
 .axis{stroke:var(--line)}.level{stroke:var(--fg);stroke-dasharray:2 4}.mark{stroke:var(--fail);stroke-width:2}
 .band{fill:var(--shadow);fill-opacity:.22}.shadowline{fill:none;stroke:var(--shadow);stroke-width:2.5}.dot{fill:var(--fg)}
+.liveline{fill:none;stroke:var(--live);stroke-width:2.5;stroke-dasharray:6 4}
+.strip.pass{fill:var(--passbg)}.strip.fail{fill:var(--failbg)}.strip:is(.inconclusive,.no-data){fill:var(--unsurebg)}
+.strip{stroke:var(--line)}
 .key{display:inline-block;width:.9em;height:.9em;border-radius:.15em;vertical-align:-.1em}
 .key.live{background:var(--live)}.key.shadow{background:var(--shadow)}
 details{border:1px solid var(--line);border-radius:.3rem;padding:.3rem .7rem;margin:.4rem 0}summary{cursor:pointer}

@@ -1,0 +1,60 @@
+"""The counts of running sidecars: each tells what it has counted so far by `GET /summary` of its admin port."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from shadowproxy.compare.fold.summary import SummaryError, load
+from shadowproxy.sources import COMPRESSED, PLAIN
+
+_TIMEOUT: Final = 30.0
+_LARGEST: Final = 256 << 20
+_LOG_ENDINGS: Final = (PLAIN, *COMPRESSED, ".json", ".zst", ".gz", ".log")
+
+
+class SidecarError(Exception):
+    """A sidecar that does not tell what it has counted. The text is one line, without a user, a password or a query."""
+
+
+def is_sidecar(path: str) -> bool:
+    """Whether this is a sidecar's address, not that of a log's file on a web server."""
+    parts = urlsplit(path)
+    return parts.scheme in ("http", "https") and not parts.path.endswith(_LOG_ENDINGS)
+
+
+def shown(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{parts.port}" if parts.port else "")
+
+
+def summary_of(url: str, token: str | None) -> bytes:
+    """What a sidecar has counted, as a saved summary. Raises SidecarError."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/").removesuffix("/summary")
+    headers = {"Accept": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        # A sidecar is near: the environment's proxy is for what is not.
+        with (
+            httpx.Client(timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client,
+            client.stream("GET", parts._replace(path=f"{path}/summary", fragment="").geturl(), headers=headers) as got,
+        ):
+            if got.status_code in (401, 403):
+                raise SidecarError(f"{shown(url)} wants the admin token: set SHADOWPROXY_ADMIN_TOKEN")
+            if got.status_code != 200:
+                raise SidecarError(f"{shown(url)} answers {got.status_code} to GET /summary")
+            raw = b""
+            for piece in got.iter_bytes():
+                raw += piece
+                if len(raw) > _LARGEST:
+                    raise SidecarError(f"{shown(url)} sends more than a summary has")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise SidecarError(f"{shown(url)} cannot be asked: {type(error).__name__}") from None
+    try:
+        load(raw)
+    except SummaryError as error:
+        raise SidecarError(f"{shown(url)} answers with no summary: {error}") from None
+    return raw
