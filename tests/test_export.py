@@ -19,7 +19,7 @@ import shadowproxy
 from shadowproxy import cli
 from shadowproxy.export.cells import Cells, cell_of, cells_of
 from shadowproxy.export.columns import COLUMNS, Kind, parse_field
-from shadowproxy.export.files import ExportError
+from shadowproxy.export.files import ExportError, remove_parts
 from shadowproxy.export.rows import microseconds
 from shadowproxy.export.run import ending_of
 
@@ -244,7 +244,9 @@ def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) 
 
 def test_a_field_names_its_kind_last() -> None:
     assert parse_field("/a=number") == ("/a", Kind.NUMBER)
-    assert parse_field("/a=b") == ("/a=b", Kind.TEXT)
+    assert parse_field("/a=b=text") == ("/a=b", Kind.TEXT)
+    with pytest.raises(ValueError, match='unknown kind "foo", not one of text, number, whole'):
+        parse_field("/a=foo")
     with pytest.raises(ValueError, match="no JSON pointer"):
         parse_field("=number")
 
@@ -252,6 +254,15 @@ def test_a_field_names_its_kind_last() -> None:
 def test_a_time_that_is_none_is_null() -> None:
     assert microseconds("2026-01-31T12:00:00.000001Z") == 1769860800000001
     assert microseconds("yesterday") is None
+
+
+def test_in_a_store_too_only_the_later_parts_of_a_day_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store() as store:
+        use(store, monkeypatch)
+        kept = ["t/date=1/part-0.parquet", "t/date=1/parts.txt", "t/date=2/part-5.parquet"]
+        store.objects |= dict.fromkeys([*kept, "t/date=1/part-1.parquet", "t/date=1/part-12.parquet"], b"-")
+        remove_parts("s3://bucket/t/date=1/", 1)
+        assert sorted(store.objects) == kept
 
 
 def test_an_ending_says_the_format() -> None:
@@ -325,6 +336,19 @@ class TestParquet:
         read = dataset.dataset(tmp_path / "out", partitioning="hive").to_table()
         assert sorted(read.column("id").to_pylist()) == [f"{n:06}" for n in range(29)]
         assert len(set(read.column("date").to_pylist())) == 28
+
+    def test_into_the_same_folder_again_a_day_is_replaced_and_others_stay(self, tmp_path: Path) -> None:
+        from pyarrow import dataset
+
+        out = f"{tmp_path / 'out'}/"
+        both = log_of(tmp_path / "both.jsonl", [entry(n, {"p": n}, day, a={"p": 1}) for n, day in enumerate((1, 2))])
+        assert run(both, "-o", out)[0] == 0
+        older = tmp_path / "out" / "date=2026-01-02" / "part-1.parquet"
+        older.write_bytes((tmp_path / "out" / "date=2026-01-02" / "part-0.parquet").read_bytes())
+        again = log_of(tmp_path / "again.jsonl", [entry(7, {"p": 7}, 2, a={"p": 1})])
+        assert run(again, "-o", out)[0] == 0
+        read = dataset.dataset(tmp_path / "out", partitioning="hive").to_table()
+        assert sorted(read.column("id").to_pylist()) == ["000000", "000007"]
 
     def test_an_empty_log_is_a_table_with_the_same_columns(self, tmp_path: Path) -> None:
         made = shadowproxy.read_log(log_of(tmp_path / "log.jsonl", [])).to_arrow()

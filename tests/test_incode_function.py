@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from companions import PATIENCE, FakeCompanion
@@ -315,6 +316,9 @@ def test_what_cannot_be_decorated_is_one_line_and_changes_nothing(make: MakeShad
         (lambda: running.function(candidate=add, timeout=1 << 80)(add), "cannot be written as JSON"),
         (lambda: running.asgi(None), "shadow.asgi: takes an application, and None is none"),
         (lambda: running.wsgi(5), "shadow.wsgi: takes an application, and 5 is none"),
+        (lambda: running.transport(5), "shadow.transport: takes a transport of httpx, and 5 is none"),
+        (lambda: running.transport(httpx.HTTPTransport), "and <class 'httpx.HTTPTransport'> is none"),
+        (lambda: running.async_transport(httpx.HTTPTransport()), "shadow.async_transport: takes a transport"),
     ]
     for decorate, line in cases:
         with pytest.raises(ShadowError, match=line):

@@ -84,7 +84,12 @@ class RequestField(NamedTuple):
 
 def parse_field(text: str) -> RequestField:
     """`/pointer`, which becomes text, or `/pointer=number`, `/pointer=whole`. Raises ValueError with one line."""
-    pointer, _, word = text.rpartition("=") if text.rpartition("=")[2] in FIELD_KINDS else (text, "", "text")
+    pointer, equals, word = text.rpartition("=")
+    if not equals:
+        pointer, word = text, "text"
+    elif word not in FIELD_KINDS:
+        known = ", ".join(FIELD_KINDS)
+        raise ValueError(f'"{text}": unknown kind "{word}", not one of {known}; for a pointer with = write {text}=text')
     if not pointer.startswith("/"):
         raise ValueError(f'"{text}" is no JSON pointer: it begins with /, as in /features/age')
     return RequestField(pointer, Kind(word))

@@ -6,6 +6,7 @@ A file has its name only once it is complete: until then it stands beside its pl
 import contextlib
 import csv
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -211,3 +212,26 @@ _WRITERS: Final[dict[str, Callable[[Path, Sequence[Column]], Writer]]] = {
     ".csv": _Csv,
     ".jsonl": _JsonLines,
 }
+
+
+def remove_parts(folder: str, since: int) -> None:
+    """Remove a folder's `part-N.parquet`, here or in a store, whose N is at least `since`. Raises ExportError."""
+    try:
+        if is_address(folder):
+            from shadowproxy.stores.listing import inside
+            from shadowproxy.stores.writing import remove
+
+            for found in inside(address_of(folder)):
+                if _part(found.address.key.rpartition("/")[2]) >= since:
+                    remove(found.address)
+        else:
+            for path in Path(folder).iterdir():
+                if _part(path.name) >= since:
+                    path.unlink()
+    except OSError as error:
+        raise ExportError(f"cannot remove earlier parts in {shown(folder)}: {error.strerror or error}") from error
+
+
+def _part(name: str) -> int:
+    found = re.fullmatch(r"part-(\d{1,9})\.parquet", name)
+    return -1 if found is None else int(found[1])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from shadowproxy.export.columns import COLUMNS, Column, Row, columns_with
-from shadowproxy.export.files import ENDINGS, ExportError, TableFile
+from shadowproxy.export.files import ENDINGS, ExportError, TableFile, remove_parts
 from shadowproxy.export.rows import Choice, Rows
 from shadowproxy.record import Record, read
 
@@ -110,7 +110,10 @@ class _OneFile:
 
 
 class _ByDay:
-    """A folder with a file for each day. A day that comes again after its file was closed gets another part."""
+    """A folder with a file for each day. A day that comes again after its file was closed gets another part.
+
+    The parts of a day replace those that an earlier export wrote, also where there were more of them. Other days stay.
+    """
 
     def __init__(self, folder: str, columns: tuple[Column, ...]) -> None:
         self._folder = folder
@@ -139,6 +142,8 @@ class _ByDay:
     def close(self) -> int:
         while self._open:
             self._open.pop(next(iter(self._open))).close()
+        for day, parts in self._parts.items():
+            remove_parts(f"{self._folder}date={day}/", parts)
         return sum(self._parts.values())
 
     def discard(self) -> None:

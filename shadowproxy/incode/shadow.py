@@ -273,15 +273,20 @@ class Shadow:
 
         Args:
             inner: the transport that asks live; None makes the one that the client would have.
+
+        Raises:
+            ShadowError: if it is none.
         """
         from shadowproxy.incode.transport import Transport
 
+        _expect_transport("transport", inner, "handle_request")
         return Transport(inner, self._sender)
 
     def async_transport(self, inner: Any = None) -> Any:
         """The same for an asynchronous client."""
         from shadowproxy.incode.transport import AsyncTransport
 
+        _expect_transport("async_transport", inner, "handle_async_request")
         return AsyncTransport(inner, self._sender)
 
     # For the fixture `shadow_log`.
@@ -324,6 +329,11 @@ class Shadow:
 def _check_callable(app: Any, kind: str) -> None:
     if not callable(app):
         raise ShadowError(f"shadow.{kind}: takes an application, and {app!r:.100} is none")
+
+
+def _expect_transport(kind: str, inner: Any, method: str) -> None:
+    if inner is not None and (isinstance(inner, type) or not callable(getattr(inner, method, None))):
+        raise ShadowError(f"shadow.{kind}: takes a transport of httpx, and {inner!r:.100} is none")
 
 
 def _closing_at_exit(connection: Connection, process: CompanionProcess) -> Callable[[], None]:
